@@ -1,0 +1,72 @@
+# The commands to know. Everything is set up in .venv, without root.
+#   make demo    the main job on the embedded default
+#   make test    all tests, Python and C
+#   make check   formatters, linters, types, layers, C warnings
+#   make bench   timings (installs PyTorch to compare with)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/include/*)
+# Without build isolation, so that a change in the core rebuilds only what it touches.
+INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format core-test clean
+
+help:
+	@sed -n '2,5s/^#   //p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/skip2lora demo
+
+test: $(VENV)/.test core-test
+	$(BIN)/python -m pytest
+
+core-test:
+	$(MAKE) --no-print-directory -C core test
+
+check: $(VENV)/.check $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
+	$(MAKE) --no-print-directory -C core warnings
+
+bench: $(VENV)/.bench
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/footprint.py
+
+format: $(VENV)/.check
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files '*.c' '*.h' '*.cpp')
+
+clean:
+	rm -rf build $(VENV)
+	$(MAKE) --no-print-directory -C core clean
+
+$(VENV)/.created:
+	@sh tools/check-system.sh "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'pip>=25.1'
+	$(PIP) install 'scikit-build-core>=1.1,<2' 'nanobind>=3.1,<4' cmake ninja
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(NATIVE)
+	$(INSTALL) '.[plot,data,parquet]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.created pyproject.toml
+	$(PIP) install --group check
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) install --group bench
+	@touch $@

@@ -1,0 +1,295 @@
+/*
+ * skip2.h - Skip2-LoRA (Matsutani et al., ASP-DAC 2025) as a portable C core.
+ *
+ * Equation, algorithm and table numbers are those of the paper.
+ *
+ * Memory. The caller owns all of it. Where a function needs room, a function of the same name with
+ * _bytes says how much; the buffer must be aligned to S2_ALIGN bytes. Nothing here allocates,
+ * prints, reads a clock or keeps a global variable.
+ *
+ * Arrays are row-major float32; each is written with its shape. "padded" widths are rounded up to
+ * S2_LANES floats.
+ *
+ * Functions that are given sizes from outside return an s2_status; the layer functions (s2_fc_*,
+ * s2_bn_*, s2_lora_*, ...) trust their arguments, which s2_net_check and s2_adapter_check checked.
+ */
+#ifndef SKIP2_H
+#define SKIP2_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define S2_LANES      16u /* floats a padded width is a multiple of */
+#define S2_ALIGN      64u /* bytes every buffer is aligned to */
+#define S2_MAX_WIDTH  (1u << 24)
+#define S2_MAX_LAYERS 64u
+
+typedef enum {
+    S2_OK = 0,
+    S2_BAD_SHAPE, /* a width, rank, count or offset is zero, too large or does not fit its neighbour */
+    S2_BAD_VALUE,     /* a label outside 0..n_outputs-1, a rate that is not finite */
+    S2_NO_ROOM,       /* a buffer is smaller than its _bytes function says */
+    S2_NOT_FINITE,    /* the loss became infinite or NaN */
+    S2_FORWARD_FAILED /* the caller's forward function said so */
+} s2_status;
+
+/* ---- kernels (dispatch.c) -------------------------------------------------------------------- */
+
+typedef struct s2_kernels s2_kernels; /* a table of kernel functions; see src/kernels.h */
+
+/* Names of the tables compiled in, best first, ended by NULL. */
+const char *const *s2_kernels_names(void);
+/* The table of that name, or the best one for NULL; NULL if unknown or this processor lacks it. */
+const s2_kernels *s2_kernels_choose(const char *name);
+const char *s2_kernels_name(const s2_kernels *kernels);
+
+/* ---- random numbers (rng.c) ------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t state;
+    uint64_t increment;
+} s2_rng;
+
+enum { S2_STREAM_ORDER = 1, S2_STREAM_ADAPTER = 2 }; /* independent streams of one seed */
+
+void s2_rng_seed(s2_rng *rng, uint64_t seed, uint64_t stream);
+uint32_t s2_rng_next(s2_rng *rng);
+uint32_t s2_rng_below(s2_rng *rng, uint32_t bound); /* 0..bound-1, without bias; bound >= 1 */
+float s2_rng_unit(s2_rng *rng);                     /* [0, 1), 24 bits */
+void s2_rng_shuffle(s2_rng *rng, uint32_t *order, uint32_t count);
+
+/* ---- layers (fc.c, bn.c, lora.c, loss.c) ------------------------------------------------------- */
+
+/* Compute types of Table 1 as a set of letters: what of a layer is computed. */
+enum {
+    S2_Y = 1,     /* y: forward */
+    S2_W = 2,     /* gW: gradient of the weights (of gamma and beta for batch norm) */
+    S2_B = 4,     /* gb: gradient of the bias */
+    S2_X = 8,     /* gx: gradient of the input */
+    S2_STATS = 16 /* batch norm only: statistics of the batch, running statistics are updated */
+};
+
+/* Eq. 1: y = x . weight + bias. */
+void s2_fc_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uint32_t n_out,
+                   const float *x,      /* (count, n_in) */
+                   const float *weight, /* (n_in, n_out) */
+                   const float *bias,   /* (n_out) */
+                   float *y);           /* (count, n_out) */
+
+size_t s2_fc_scratch_floats(uint32_t n_in, uint32_t n_out);
+/* Eqs. 2-4, those that `types` asks for. */
+void s2_fc_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
+                    uint32_t n_out, const float *x, const float *gy, /* (count, n_out) */
+                    const float *weight, float *gw,                  /* (n_in, n_out) */
+                    float *gb,                                       /* (n_out) */
+                    float *gx,                                       /* (count, n_in) */
+                    float *scratch);
+
+/* Eqs. 7-9: hidden = x . wa; y += hidden . wb. */
+void s2_lora_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uint32_t n_out,
+                     uint32_t rank, const float *x, const float *wa, /* (n_in, rank) */
+                     const float *wb,                                /* (rank, n_out) */
+                     float *hidden,                                  /* (count, rank) */
+                     float *y);                                      /* (count, n_out), added to */
+
+size_t s2_lora_scratch_floats(uint32_t n_in, uint32_t n_out, uint32_t rank);
+/* Eqs. 10-12 with S2_W, Eqs. 13-14 with S2_X (gx is added to). */
+void s2_lora_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
+                      uint32_t n_out, uint32_t rank, const float *x, const float *hidden,
+                      const float *gy, const float *wa, const float *wb,
+                      float *gh,  /* (count, rank) */
+                      float *gwa, /* (n_in, rank) */
+                      float *gwb, /* (rank, n_out) */
+                      float *gx,  /* (count, n_in) */
+                      float *scratch);
+
+/* Batch norm with the batch's own statistics; count >= 2. Running statistics move by `momentum`
+ * (the variance by its unbiased estimate). */
+void s2_bn_forward_batch(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
+                         float momentum, const float *z, const float *gamma, const float *beta,
+                         float *running_mean, float *running_var,
+                         float *mean,    /* (width) of the batch, for the backward pass */
+                         float *inv_std, /* (width) */
+                         float *y);      /* (count, width) */
+/* Batch norm with the running statistics. */
+void s2_bn_forward_frozen(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
+                          const float *z, const float *gamma, const float *beta,
+                          const float *running_mean, const float *running_var, float *mean,
+                          float *inv_std, float *y);
+/* gz of either; ggamma and gbeta with S2_W; through the statistics with S2_STATS. */
+void s2_bn_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t width,
+                    const float *z, const float *gy, const float *gamma, const float *mean,
+                    const float *inv_std, float *ggamma, float *gbeta, /* (width), always written */
+                    float *gz);                                        /* (count, width) */
+
+void s2_relu_forward(const s2_kernels *kernels, size_t size, float *y);
+void s2_relu_backward(const s2_kernels *kernels, size_t size, const float *y, float *gy);
+
+typedef struct {
+    float loss;       /* mean over the batch */
+    uint32_t correct; /* samples whose largest logit is their label's */
+} s2_batch_stats;
+
+size_t s2_loss_scratch_floats(uint32_t count, uint32_t n_outputs);
+/* Softmax and cross entropy; grad is that of the mean over the batch. */
+void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs,
+                           const float *logits,  /* (count, n_outputs) */
+                           const int32_t *label, /* (count) */
+                           float *grad,          /* (count, n_outputs), may be logits itself */
+                           s2_batch_stats *stats, float *scratch);
+
+/* ---- rows: what the frozen layers computed for one sample -------------------------------------- */
+
+#define S2_TAP_IS_X UINT32_MAX /* this tap is the sample itself and is not copied into the row */
+
+/* Where the taps and the base logits lie in a row. Eq. 17 needs nothing else of the backbone. */
+typedef struct {
+    uint32_t n_taps;
+    uint32_t n_outputs;
+    const uint32_t *tap_width;  /* (n_taps) */
+    const uint32_t *tap_offset; /* (n_taps) floats from the row's start, or S2_TAP_IS_X */
+    uint32_t logits_offset;
+    uint32_t row_stride; /* floats, a multiple of S2_LANES */
+} s2_row_layout;
+
+/* Fills tap_offset (n_taps) and the layout; tap 0 is the sample itself if first_tap_is_x. */
+s2_status s2_row_layout_init(s2_row_layout *layout, uint32_t n_taps, const uint32_t *tap_width,
+                             uint32_t n_outputs, int first_tap_is_x, uint32_t *tap_offset);
+
+/* One mini-batch: pointers to the samples, to their rows, and their labels. */
+typedef struct {
+    uint32_t count;
+    const float *const *x;   /* (count) -> (n_features) */
+    const float *const *row; /* (count) -> (row_stride); NULL where the step needs no rows */
+    const int32_t *label;    /* (count) */
+} s2_batch;
+
+/* ---- Skip-Cache (cache.c; section 4.2) --------------------------------------------------------- */
+
+/* Sample i has its row at rows + i * row_stride once filled[i] is set: look-up is O(1). A cache
+ * smaller than the data set keeps the first `capacity` samples; capacity 0 is Skip-LoRA. */
+typedef struct {
+    float *rows;     /* (capacity, row_stride) */
+    uint8_t *filled; /* (capacity) */
+    uint32_t capacity;
+    uint32_t row_stride;
+} s2_cache;
+
+const float *s2_cache_find(const s2_cache *cache, uint32_t sample); /* NULL if not there */
+void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row);
+
+/* ---- skip adapters (adapter.c; Eq. 17) ---------------------------------------------------------- */
+
+/* lora_a of every tap transposed and padded, (rank, padded tap_width) each, side by side, then
+ * lora_b of every tap, (rank, n_outputs) each: one stream for the fused step. */
+typedef struct {
+    const s2_kernels *kernels;
+    const s2_row_layout *layout;
+    uint32_t rank;
+    float *packed; /* s2_adapter_floats, aligned */
+} s2_adapter;
+
+s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
+size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank);
+/* lora_a uniform in +-1/sqrt(tap_width), lora_b zero. */
+void s2_adapter_init(s2_adapter *adapter, uint64_t seed);
+/* To and from the plain shapes of one tap: wa (tap_width, rank), wb (rank, n_outputs). */
+void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const float *wb);
+void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float *wb);
+
+size_t s2_adapter_workspace_bytes(const s2_row_layout *layout, uint32_t rank, uint32_t count);
+/* Eq. 17: logits = base logits + sum over taps of tap . wa . wb. */
+s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
+                             float *logits, /* (count, n_outputs) */
+                             void *workspace, size_t workspace_bytes);
+/* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. */
+s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, float learning_rate,
+                          s2_batch_stats *stats, void *workspace, size_t workspace_bytes);
+
+/* ---- network (net.c) ---------------------------------------------------------------------------- */
+
+/* One FC layer with what follows it. Tensors are written only if the compute types train them. */
+typedef struct {
+    uint32_t n_in, n_out;
+    uint32_t rank;                    /* of the layer's own LoRA adapter, 0: none */
+    float *weight;                    /* (n_in, n_out) */
+    float *bias;                      /* (n_out) */
+    float *gamma, *beta, *mean, *var; /* (n_out) each, or all NULL: no batch norm */
+    float *lora_a, *lora_b;           /* (n_in, rank), (rank, n_out), or NULL */
+    int relu;
+} s2_layer;
+
+/* One row of a method: what is computed in this layer. */
+typedef struct {
+    uint8_t fc, lora, bn; /* sets of S2_Y, S2_W, S2_B, S2_X, S2_STATS */
+} s2_compute_types;
+
+typedef struct {
+    const s2_kernels *kernels;
+    uint32_t n_layers;
+    const s2_layer *layers; /* (n_layers) */
+    float bn_eps, bn_momentum;
+} s2_net;
+
+s2_status s2_net_check(const s2_net *net);
+
+size_t s2_net_forward_workspace_bytes(const s2_net *net, uint32_t count);
+/* Frozen forward of `count` samples: taps and base logits into rows laid out by `layout`, whose
+ * taps are the inputs of layers `first_tap`, `first_tap` + 1, ... A row has the same bits for any
+ * count and place. */
+s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *x,
+                         const s2_row_layout *layout, uint32_t first_tap,
+                         float *rows, /* (count, row_stride) */
+                         void *workspace, size_t workspace_bytes);
+
+size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *types,
+                                   uint32_t count);
+/* Forward, loss, backward and update of one batch by one row of compute types a layer. */
+s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
+                      float learning_rate, s2_batch_stats *stats, void *workspace,
+                      size_t workspace_bytes);
+
+/* ---- training (train.c; Algorithm 1) ------------------------------------------------------------ */
+
+/* Computes the rows of these samples: (count, row_stride). Returns S2_OK or S2_FORWARD_FAILED. */
+typedef s2_status (*s2_forward_fn)(void *context, const uint32_t *sample, uint32_t count,
+                                   float *rows);
+/* Forward, loss, backward and update of one batch. */
+typedef s2_status (*s2_step_fn)(void *context, const s2_batch *batch, s2_batch_stats *stats);
+
+typedef struct {
+    uint32_t n_samples, n_features;
+    const float *x;       /* (n_samples, n_features) */
+    const int32_t *label; /* (n_samples) */
+    uint32_t batch_size;
+    uint32_t
+        smallest_batch;    /* a shorter last batch is left out: 2 where statistics need two rows */
+    s2_forward_fn forward; /* NULL where the step needs no rows */
+    void *forward_context;
+    s2_cache *cache; /* required with forward; its capacity may be 0 */
+    s2_step_fn step;
+    void *step_context;
+} s2_job;
+
+typedef struct {
+    double loss;      /* mean over the samples seen */
+    uint32_t correct; /* samples predicted right as they were seen */
+    uint32_t n_seen;  /* samples trained on */
+    uint32_t n_batches;
+    uint32_t n_forward; /* samples whose row was computed because the cache had none */
+} s2_epoch_stats;
+
+size_t s2_train_workspace_bytes(const s2_job *job);
+/* One epoch of Algorithm 1: a fresh permutation, then batch by batch look-up, forward of what the
+ * cache lacks, and the step. */
+s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, void *workspace,
+                         size_t workspace_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,97 @@
+/*
+ * kernels.h - the table of kernel functions, chosen once (dispatch.c).
+ *
+ * Every table offers the same functions; the scalar one is oracle and fallback. Within one table
+ * an output element is always reduced in the same order, whatever the tile it falls in, so a row's
+ * result does not depend on the batch it came in.
+ */
+#ifndef S2_KERNELS_H
+#define S2_KERNELS_H
+
+#include "skip2.h"
+
+/* Samples of the fused step lie in lanes, (values, lanes): rows of this many floats or a multiple. */
+#define S2_SAMPLE_LANES 8u
+
+static inline uint32_t s2_round_up(uint32_t value, uint32_t multiple) {
+    return (value + multiple - 1u) / multiple * multiple;
+}
+static inline uint32_t s2_padded(uint32_t width) {
+    return s2_round_up(width, S2_LANES);
+}
+
+/* c = start + a . b. The strides of `a` make its transpose as cheap to name as itself. */
+typedef struct {
+    uint32_t rows, cols, depth;
+    const float *a; /* (rows, depth): element (r, k) at a[r * a_row + k * a_depth] */
+    size_t a_row, a_depth;
+    const float *b; /* (depth, cols), row stride b_row */
+    size_t b_row;
+    float *c; /* (rows, cols), row stride c_row */
+    size_t c_row;
+    const float *start; /* (cols) that each row starts from; NULL: zero */
+    int add;            /* start from c itself instead */
+} s2_gemm;
+
+/* One tap of one batch in the fused step. */
+typedef struct {
+    uint32_t count, width, rank;
+    const float *const *row; /* (count): the tap of sample s is at row[s] + offset, (width) */
+    size_t offset;
+    float *a; /* (rank, a_row): lora_a transposed; zero beyond width */
+    size_t a_row;
+    float *hidden; /* (rank, lanes): hidden, or its gradient, of the batch */
+    size_t lanes;
+} s2_tap_pass;
+
+/* The part of the fused step that sees no tap: hidden values to logits and back. */
+typedef struct {
+    uint32_t n_hidden, n_outputs; /* n_hidden = taps * rank */
+    size_t lanes;
+    float *wb;          /* (n_hidden, n_outputs) */
+    float *hidden;      /* (n_hidden, lanes) */
+    float *grad_hidden; /* (n_hidden, lanes), written by head_update */
+    float *logits;      /* (n_outputs, lanes); the loss replaces it by its gradient */
+} s2_head_pass;
+
+typedef struct {
+    uint32_t count, n_outputs;
+    size_t lanes;
+    float *logits;        /* (n_outputs, lanes), becomes the gradient of the mean loss */
+    const int32_t *label; /* (count) */
+} s2_loss_pass;
+
+struct s2_kernels {
+    const char *name;
+    void (*gemm)(const s2_gemm *pass);
+    /* hidden = tap . lora_a */
+    void (*tap_forward)(const s2_tap_pass *pass);
+    /* Eq. 12 and 15 in one: lora_a -= rate * tap^T . hidden gradient */
+    void (*tap_update)(const s2_tap_pass *pass, float rate);
+    void (*head_forward)(const s2_head_pass *pass);
+    void (*head_update)(const s2_head_pass *pass, float rate);
+    void (*cross_entropy)(const s2_loss_pass *pass, s2_batch_stats *stats);
+    void (*transpose)(uint32_t rows, uint32_t cols, const float *a, float *out);
+    void (*column_sums)(uint32_t count, uint32_t width, const float *a, float *sum);
+    void (*moments)(uint32_t count, uint32_t width, const float *z, float *mean, float *var);
+    void (*normalize)(uint32_t count, uint32_t width, const float *z, const float *mean,
+                      const float *inv_std, const float *gamma, const float *beta, float *y);
+    void (*norm_sums)(uint32_t count, uint32_t width, const float *z, const float *gy,
+                      const float *mean, const float *inv_std, float *ggamma, float *gbeta);
+    void (*norm_backward)(uint32_t count, uint32_t width, const float *z, const float *gy,
+                          const float *gamma, const float *mean, const float *inv_std,
+                          const float *ggamma, const float *gbeta, float *gz);
+    void (*scale_columns)(uint32_t count, uint32_t width, const float *gy, const float *gamma,
+                          const float *inv_std, float *gz);
+    void (*relu_forward)(size_t size, float *y);
+    void (*relu_backward)(size_t size, const float *y, float *gy);
+    /* w -= rate * g (Eqs. 5, 6, 15, 16) */
+    void (*descend)(size_t size, float rate, const float *g, float *w);
+};
+
+extern const s2_kernels s2_kernels_scalar;
+#ifdef S2_HAVE_X86_64_V3
+extern const s2_kernels s2_kernels_x86_64_v3;
+#endif
+
+#endif

@@ -1,0 +1,323 @@
+/*
+ * net.c - a network whose layers each execute one row of compute types (Table 1), so that a
+ * fine-tuning method is data. Layer k: FC, own LoRA adapter, batch norm, ReLU.
+ */
+#include "arena.h"
+
+#include <string.h>
+
+static int layer_is_sound(const s2_layer *layer, const s2_layer *next) {
+    const int all_norm = layer->gamma && layer->beta && layer->mean && layer->var;
+    const int no_norm = !layer->gamma && !layer->beta && !layer->mean && !layer->var;
+    const int sizes = layer->n_in > 0 && layer->n_out > 0 && layer->n_in <= S2_MAX_WIDTH &&
+                      layer->n_out <= S2_MAX_WIDTH;
+    const int lora = layer->rank == 0 ||
+                     (layer->rank <= layer->n_in && layer->lora_a != NULL && layer->lora_b != NULL);
+    return sizes && lora && (all_norm || no_norm) && layer->weight != NULL && layer->bias != NULL &&
+           (next == NULL || next->n_in == layer->n_out);
+}
+
+s2_status s2_net_check(const s2_net *net) {
+    if (net->n_layers == 0 || net->n_layers > S2_MAX_LAYERS) {
+        return S2_BAD_SHAPE;
+    }
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        const s2_layer *next = k + 1 < net->n_layers ? &net->layers[k + 1] : NULL;
+        if (!layer_is_sound(&net->layers[k], next)) {
+            return S2_BAD_SHAPE;
+        }
+    }
+    return S2_OK;
+}
+
+/* What one layer computed, for its backward pass. Inference reuses one for all layers. */
+typedef struct {
+    float *z;              /* (count, n_out): FC and LoRA */
+    float *out;            /* (count, n_out): after batch norm and ReLU; z itself without a norm */
+    float *hidden;         /* (count, rank) */
+    float *mean, *inv_std; /* (n_out) */
+} layer_room;
+
+/* x -> z -> out of one layer. */
+static void layer_forward(const s2_net *net, const s2_layer *layer, unsigned bn, uint32_t count,
+                          const float *x, const layer_room *room) {
+    const s2_kernels *kernels = net->kernels;
+    const uint32_t n_in = layer->n_in, n_out = layer->n_out;
+    s2_fc_forward(kernels, count, n_in, n_out, x, layer->weight, layer->bias, room->z);
+    if (layer->rank > 0) {
+        s2_lora_forward(kernels, count, n_in, n_out, layer->rank, x, layer->lora_a, layer->lora_b,
+                        room->hidden, room->z);
+    }
+    if (layer->gamma != NULL && (bn & S2_STATS)) {
+        s2_bn_forward_batch(kernels, count, n_out, net->bn_eps, net->bn_momentum, room->z,
+                            layer->gamma, layer->beta, layer->mean, layer->var, room->mean,
+                            room->inv_std, room->out);
+    } else if (layer->gamma != NULL) {
+        s2_bn_forward_frozen(kernels, count, n_out, net->bn_eps, room->z, layer->gamma, layer->beta,
+                             layer->mean, layer->var, room->mean, room->inv_std, room->out);
+    }
+    if (layer->relu) {
+        s2_relu_forward(kernels, (size_t)count * n_out, room->out);
+    }
+}
+
+static void gather(uint32_t count, uint32_t width, const float *const *x, float *out) {
+    for (size_t s = 0; s < count; s++) {
+        memcpy(out + s * width, x[s], width * sizeof *out);
+    }
+}
+
+static uint32_t widest(const s2_net *net) {
+    uint32_t width = net->layers[0].n_in;
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        width = net->layers[k].n_out > width ? net->layers[k].n_out : width;
+    }
+    return width;
+}
+
+static uint32_t largest_rank(const s2_net *net) {
+    uint32_t rank = 0;
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        rank = net->layers[k].rank > rank ? net->layers[k].rank : rank;
+    }
+    return rank;
+}
+
+/* ---- inference ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    float *x;        /* (count, widest): input of the layer at hand */
+    layer_room room; /* shared by all layers */
+} forward_room;
+
+static forward_room lay_out_forward(const s2_net *net, uint32_t count, s2_arena *arena) {
+    const size_t width = widest(net);
+    forward_room room;
+    room.x = s2_take_floats(arena, count * width);
+    room.room.z = s2_take_floats(arena, count * width);
+    room.room.out = room.room.z; /* normalised in place: no backward pass will ask for z */
+    room.room.hidden = s2_take_floats(arena, (size_t)count * largest_rank(net));
+    room.room.mean = s2_take_floats(arena, width);
+    room.room.inv_std = s2_take_floats(arena, width);
+    return room;
+}
+
+size_t s2_net_forward_workspace_bytes(const s2_net *net, uint32_t count) {
+    s2_arena arena = {0};
+    (void)lay_out_forward(net, count, &arena);
+    return arena.used;
+}
+
+/* Copies one feature map into its place in each row. */
+static void scatter(uint32_t count, uint32_t width, const float *x, uint32_t offset,
+                    uint32_t row_stride, float *rows) {
+    for (size_t s = 0; s < count; s++) {
+        memcpy(rows + s * row_stride + offset, x + s * width, width * sizeof *x);
+    }
+}
+
+s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *x,
+                         const s2_row_layout *layout, uint32_t first_tap, float *rows,
+                         void *workspace, size_t workspace_bytes) {
+    s2_arena arena = {.base = workspace};
+    forward_room room = lay_out_forward(net, count, &arena);
+    if (arena.used > workspace_bytes) {
+        return S2_NO_ROOM;
+    }
+    if (first_tap + layout->n_taps != net->n_layers) {
+        return S2_BAD_SHAPE;
+    }
+    gather(count, net->layers[0].n_in, x, room.x);
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        const s2_layer *layer = &net->layers[k];
+        if (k >= first_tap && layout->tap_offset[k - first_tap] != S2_TAP_IS_X) {
+            scatter(count, layer->n_in, room.x, layout->tap_offset[k - first_tap],
+                    layout->row_stride, rows);
+        }
+        layer_forward(net, layer, S2_Y, count, room.x, &room.room);
+        float *const input = room.x; /* the output is the next layer's input */
+        room.x = room.room.z;
+        room.room.z = room.room.out = input;
+    }
+    scatter(count, layout->n_outputs, room.x, layout->logits_offset, layout->row_stride, rows);
+    return S2_OK;
+}
+
+/* ---- training ------------------------------------------------------------------------------------ */
+
+typedef struct {
+    layer_room room;
+    float *gw, *gb, *ggamma, *gbeta, *gwa, *gwb;
+} layer_step;
+
+typedef struct {
+    float *x;        /* (count, n_features): the batch, gathered */
+    float *g, *next; /* (count, widest): gradient at hand and of the layer below */
+    float *gh;       /* (count, largest rank) */
+    float *scratch;
+    layer_step layer[S2_MAX_LAYERS];
+} step_room;
+
+static void lay_out_layer(const s2_layer *layer, const s2_compute_types *types, uint32_t count,
+                          s2_arena *arena, layer_step *step) {
+    const size_t n_in = layer->n_in, n_out = layer->n_out, rank = layer->rank;
+    memset(step, 0, sizeof *step);
+    step->room.z = s2_take_floats(arena, count * n_out);
+    step->room.out = step->room.z;
+    if (layer->gamma != NULL) {
+        step->room.out = s2_take_floats(arena, count * n_out);
+        step->room.mean = s2_take_floats(arena, n_out);
+        step->room.inv_std = s2_take_floats(arena, n_out);
+        step->ggamma = s2_take_floats(arena, n_out);
+        step->gbeta = s2_take_floats(arena, n_out);
+    }
+    step->gw = types->fc & S2_W ? s2_take_floats(arena, n_in * n_out) : NULL;
+    step->gb = types->fc & S2_B ? s2_take_floats(arena, n_out) : NULL;
+    step->room.hidden = s2_take_floats(arena, count * rank);
+    step->gwa = types->lora & S2_W ? s2_take_floats(arena, n_in * rank) : NULL;
+    step->gwb = types->lora & S2_W ? s2_take_floats(arena, rank * n_out) : NULL;
+}
+
+static size_t scratch_floats(const s2_net *net, uint32_t count) {
+    const uint32_t n_outputs = net->layers[net->n_layers - 1].n_out;
+    size_t most = s2_loss_scratch_floats(count, n_outputs);
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        const s2_layer *layer = &net->layers[k];
+        const size_t fc = s2_fc_scratch_floats(layer->n_in, layer->n_out);
+        const size_t lora = s2_lora_scratch_floats(layer->n_in, layer->n_out, layer->rank);
+        most = fc > most ? fc : most;
+        most = lora > most ? lora : most;
+    }
+    return most;
+}
+
+static void lay_out_step(const s2_net *net, const s2_compute_types *types, uint32_t count,
+                         s2_arena *arena, step_room *room) {
+    room->x = s2_take_floats(arena, (size_t)count * net->layers[0].n_in);
+    room->g = s2_take_floats(arena, (size_t)count * widest(net));
+    room->next = s2_take_floats(arena, (size_t)count * widest(net));
+    room->gh = s2_take_floats(arena, (size_t)count * largest_rank(net));
+    room->scratch = s2_take_floats(arena, scratch_floats(net, count));
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        lay_out_layer(&net->layers[k], &types[k], count, arena, &room->layer[k]);
+    }
+}
+
+size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *types,
+                                   uint32_t count) {
+    s2_arena arena = {0};
+    step_room room;
+    lay_out_step(net, types, count, &arena, &room);
+    return arena.used;
+}
+
+/* A gradient reaches a layer only through S2_X of all layers above it. */
+static s2_status check_types(const s2_net *net, const s2_compute_types *types, uint32_t count) {
+    int reached = 1;
+    for (uint32_t k = net->n_layers; k-- > 0;) {
+        const int trains = ((types[k].fc | types[k].bn | types[k].lora) & (S2_W | S2_B)) != 0;
+        const int needs_lora = (types[k].lora & (S2_W | S2_X)) != 0;
+        const int lora_x = (types[k].lora & S2_X) != 0, fc_x = (types[k].fc & S2_X) != 0;
+        if ((trains && !reached) || (lora_x && !fc_x) || (needs_lora && net->layers[k].rank == 0)) {
+            return S2_BAD_VALUE;
+        }
+        if ((types[k].bn & S2_STATS) && count < 2) {
+            return S2_BAD_SHAPE;
+        }
+        reached = reached && fc_x;
+    }
+    return S2_OK;
+}
+
+static const float *input_of(const step_room *room, uint32_t k) {
+    return k == 0 ? room->x : room->layer[k - 1].room.out;
+}
+
+static void forward(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
+                    const step_room *room) {
+    gather(batch->count, net->layers[0].n_in, batch->x, room->x);
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        layer_forward(net, &net->layers[k], types[k].bn, batch->count, input_of(room, k),
+                      &room->layer[k].room);
+    }
+}
+
+/* Gradient of the layer's output in room->g; of its input, if asked for, in room->next. */
+static void layer_backward(const s2_net *net, const s2_compute_types *types, uint32_t k,
+                           uint32_t count, const step_room *room) {
+    const s2_layer *layer = &net->layers[k];
+    const layer_step *step = &room->layer[k];
+    const float *x = input_of(room, k);
+    if (layer->relu) {
+        s2_relu_backward(net->kernels, (size_t)count * layer->n_out, step->room.out, room->g);
+    }
+    if (layer->gamma != NULL) {
+        s2_bn_backward(net->kernels, types->bn, count, layer->n_out, step->room.z, room->g,
+                       layer->gamma, step->room.mean, step->room.inv_std, step->ggamma, step->gbeta,
+                       room->g);
+    }
+    s2_fc_backward(net->kernels, types->fc, count, layer->n_in, layer->n_out, x, room->g,
+                   layer->weight, step->gw, step->gb, room->next, room->scratch);
+    if (types->lora & (S2_W | S2_X)) {
+        s2_lora_backward(net->kernels, types->lora, count, layer->n_in, layer->n_out, layer->rank,
+                         x, step->room.hidden, room->g, layer->lora_a, layer->lora_b, room->gh,
+                         step->gwa, step->gwb, room->next, room->scratch);
+    }
+}
+
+static void backward(const s2_net *net, const s2_compute_types *types, uint32_t count,
+                     step_room *room) {
+    for (uint32_t k = net->n_layers; k-- > 0;) {
+        layer_backward(net, &types[k], k, count, room);
+        if (!(types[k].fc & S2_X)) {
+            break;
+        }
+        float *const done = room->g;
+        room->g = room->next;
+        room->next = done;
+    }
+}
+
+/* Eqs. 5, 6, 15, 16. */
+static void layer_update(const s2_kernels *kernels, const s2_layer *layer,
+                         const s2_compute_types *types, const layer_step *step, float rate) {
+    const size_t n_in = layer->n_in, n_out = layer->n_out, rank = layer->rank;
+    if (types->fc & S2_W) {
+        kernels->descend(n_in * n_out, rate, step->gw, layer->weight);
+    }
+    if (types->fc & S2_B) {
+        kernels->descend(n_out, rate, step->gb, layer->bias);
+    }
+    if (layer->gamma != NULL && (types->bn & S2_W)) {
+        kernels->descend(n_out, rate, step->ggamma, layer->gamma);
+        kernels->descend(n_out, rate, step->gbeta, layer->beta);
+    }
+    if (types->lora & S2_W) {
+        kernels->descend(n_in * rank, rate, step->gwa, layer->lora_a);
+        kernels->descend(rank * n_out, rate, step->gwb, layer->lora_b);
+    }
+}
+
+s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
+                      float learning_rate, s2_batch_stats *stats, void *workspace,
+                      size_t workspace_bytes) {
+    s2_arena arena = {.base = workspace};
+    step_room room;
+    const s2_status status = check_types(net, types, batch->count);
+    if (status != S2_OK) {
+        return status;
+    }
+    lay_out_step(net, types, batch->count, &arena, &room);
+    if (arena.used > workspace_bytes) {
+        return S2_NO_ROOM;
+    }
+    forward(net, types, batch, &room);
+    const uint32_t last = net->n_layers - 1;
+    s2_loss_cross_entropy(net->kernels, batch->count, net->layers[last].n_out,
+                          room.layer[last].room.out, batch->label, room.g, stats, room.scratch);
+    backward(net, types, batch->count, &room);
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        layer_update(net->kernels, &net->layers[k], &types[k], &room.layer[k], learning_rate);
+    }
+    return S2_OK;
+}

@@ -1,0 +1,120 @@
+/* train.c - Algorithm 1: the one loop over epochs' batches, for adapters and networks alike. */
+#include "arena.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    uint32_t *order;    /* (n_samples) */
+    const float **x;    /* (batch_size) */
+    const float **row;  /* (batch_size) */
+    int32_t *label;     /* (batch_size) */
+    uint32_t *missing;  /* (batch_size) samples the cache lacks */
+    float *missing_row; /* (batch_size, row_stride) */
+} train_room;
+
+static train_room lay_out(const s2_job *job, s2_arena *arena) {
+    train_room room = {0};
+    room.order = s2_take(arena, job->n_samples, sizeof *room.order);
+    room.x = s2_take(arena, job->batch_size, sizeof *room.x);
+    room.label = s2_take(arena, job->batch_size, sizeof *room.label);
+    if (job->forward != NULL) {
+        room.row = s2_take(arena, job->batch_size, sizeof *room.row);
+        room.missing = s2_take(arena, job->batch_size, sizeof *room.missing);
+        room.missing_row = s2_take_floats(arena, (size_t)job->batch_size * job->cache->row_stride);
+    }
+    return room;
+}
+
+size_t s2_train_workspace_bytes(const s2_job *job) {
+    s2_arena arena = {0};
+    (void)lay_out(job, &arena);
+    return arena.used;
+}
+
+/* Lines 6-7 of Algorithm 1 and lines 2-4 of Algorithm 2: rows from the cache where it has them,
+ * forward for the others, which are then added. */
+static s2_status find_rows(const s2_job *job, const train_room *room, const uint32_t *sample,
+                           uint32_t count, s2_epoch_stats *stats) {
+    const uint32_t stride = job->cache->row_stride;
+    uint32_t n_missing = 0;
+    for (uint32_t s = 0; s < count; s++) {
+        room->row[s] = s2_cache_find(job->cache, sample[s]);
+        if (room->row[s] == NULL) {
+            room->row[s] = room->missing_row + (size_t)n_missing * stride;
+            room->missing[n_missing++] = sample[s];
+        }
+    }
+    if (n_missing == 0) {
+        return S2_OK;
+    }
+    const s2_status status =
+        job->forward(job->forward_context, room->missing, n_missing, room->missing_row);
+    for (uint32_t j = 0; status == S2_OK && j < n_missing; j++) {
+        s2_cache_add(job->cache, room->missing[j], room->missing_row + (size_t)j * stride);
+    }
+    stats->n_forward += n_missing;
+    return status;
+}
+
+static s2_status train_batch(const s2_job *job, const train_room *room, const uint32_t *sample,
+                             uint32_t count, s2_epoch_stats *stats) {
+    for (uint32_t s = 0; s < count; s++) {
+        room->x[s] = job->x + (size_t)sample[s] * job->n_features;
+        room->label[s] = job->label[sample[s]];
+    }
+    if (job->forward != NULL) {
+        const s2_status status = find_rows(job, room, sample, count, stats);
+        if (status != S2_OK) {
+            return status;
+        }
+    }
+    const s2_batch batch = {.count = count, .x = room->x, .row = room->row, .label = room->label};
+    s2_batch_stats of_batch;
+    const s2_status status = job->step(job->step_context, &batch, &of_batch);
+    if (status != S2_OK) {
+        return status;
+    }
+    stats->loss += (double)of_batch.loss * count;
+    stats->correct += of_batch.correct;
+    stats->n_seen += count;
+    stats->n_batches += 1;
+    return isfinite(of_batch.loss) ? S2_OK : S2_NOT_FINITE;
+}
+
+s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, void *workspace,
+                         size_t workspace_bytes) {
+    if (job->n_samples == 0 || job->batch_size == 0 || job->batch_size > job->n_samples ||
+        (job->forward != NULL && job->cache == NULL)) {
+        return S2_BAD_SHAPE;
+    }
+    s2_arena arena = {.base = workspace};
+    const train_room room = lay_out(job, &arena);
+    if (arena.used > workspace_bytes) {
+        return S2_NO_ROOM;
+    }
+    if (job->forward != NULL) { /* the padding of new rows */
+        memset(room.missing_row, 0,
+               (size_t)job->batch_size * job->cache->row_stride * sizeof(float));
+    }
+    for (uint32_t i = 0; i < job->n_samples; i++) {
+        room.order[i] = i;
+    }
+    s2_rng_shuffle(rng, room.order, job->n_samples);
+    *stats = (s2_epoch_stats){0};
+    for (uint32_t at = 0; at < job->n_samples; at += job->batch_size) {
+        const uint32_t left = job->n_samples - at;
+        const uint32_t count = left < job->batch_size ? left : job->batch_size;
+        if (count < job->smallest_batch) {
+            break;
+        }
+        const s2_status status = train_batch(job, &room, room.order + at, count, stats);
+        if (status != S2_OK) {
+            return status;
+        }
+    }
+    if (stats->n_seen > 0) {
+        stats->loss /= stats->n_seen;
+    }
+    return S2_OK;
+}

@@ -1,0 +1,50 @@
+"""Adapt a deployed neural network on the device with Skip2-LoRA (Matsutani et al., ASP-DAC 2025).
+
+Pre-train or load a model, then fit low-rank adapters to field data in milliseconds::
+
+    import skip2lora as s2
+
+    model = s2.load("model.safetensors")
+    adapted = s2.adapt(model, X, y)
+    adapted.predict(X)
+"""
+
+from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.adapters import SkipAdapters
+from skip2lora.backbones import Backbone, Taps, load
+from skip2lora.backbones.mlp import MLP
+from skip2lora.cache import SkipCache
+from skip2lora.errors import (
+    DataError,
+    DivergedError,
+    FileError,
+    MissingExtraError,
+    ModelError,
+    ParameterError,
+    Skip2LoraError,
+)
+from skip2lora.training import EpochReport, History, Timing, pretrain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "AdaptedModel",
+    "Backbone",
+    "DataError",
+    "DivergedError",
+    "EpochReport",
+    "FileError",
+    "History",
+    "MissingExtraError",
+    "ModelError",
+    "ParameterError",
+    "Skip2LoraError",
+    "SkipAdapters",
+    "SkipCache",
+    "Taps",
+    "Timing",
+    "adapt",
+    "load",
+    "pretrain",
+]

@@ -1,0 +1,76 @@
+"""Types of the compiled core (bindings/core.cpp). Arrays are C-contiguous and never converted."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+OK: int
+NOT_FINITE: int
+Y: int
+W: int
+B: int
+X: int
+STATS: int
+
+_Float = NDArray[np.float32]
+_Layer = tuple[
+    _Float,
+    _Float,
+    _Float | None,
+    _Float | None,
+    _Float | None,
+    _Float | None,
+    _Float | None,
+    _Float | None,
+]
+_Epoch = tuple[int, float, int, int, int, int, float]
+
+def kernel_tables() -> list[str]: ...
+def kernels() -> str: ...
+
+class RowLayout:
+    def __init__(
+        self, tap_widths: Sequence[int], n_outputs: int, first_tap_is_input: bool
+    ) -> None: ...
+    @property
+    def tap_offsets(self) -> list[int]: ...
+    @property
+    def logits_offset(self) -> int: ...
+    @property
+    def row_stride(self) -> int: ...
+
+class Network:
+    def __init__(self, layers: Sequence[_Layer], bn_eps: float, bn_momentum: float) -> None: ...
+    def forward(self, x: _Float, layout: RowLayout, first_tap: int, rows: _Float) -> None: ...
+
+class SkipAdapter:
+    def __init__(self, layout: RowLayout, rank: int) -> None: ...
+    def init(self, seed: int) -> None: ...
+    def set(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
+    def get(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
+    def forward(self, x: _Float, rows: _Float, logits: _Float) -> None: ...
+
+class SkipTrainer:
+    def __init__(
+        self, adapter: SkipAdapter, batch_size: int, learning_rate: float, seed: int
+    ) -> None: ...
+    def epoch(
+        self,
+        x: _Float,
+        labels: NDArray[np.int32],
+        rows: _Float,
+        filled: NDArray[np.uint8],
+        forward: Network | Callable[[NDArray[np.uint32], _Float], None],
+    ) -> _Epoch: ...
+
+class NetworkTrainer:
+    def __init__(
+        self,
+        network: Network,
+        rows: Sequence[tuple[int, int, int]],
+        batch_size: int,
+        learning_rate: float,
+        seed: int,
+    ) -> None: ...
+    def epoch(self, x: _Float, labels: NDArray[np.int32]) -> _Epoch: ...

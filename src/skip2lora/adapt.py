@@ -1,0 +1,209 @@
+"""The front door: ``adapt(model, X, y)`` gives an :class:`AdaptedModel`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.adapters import Adapters, LayerAdapters, SkipAdapters
+from skip2lora.backbones import Backbone
+from skip2lora.classifier import Classifier
+from skip2lora.errors import FileError, ModelError
+from skip2lora.files import write_folder
+from skip2lora.methods import adapter_method
+from skip2lora.samples import check_samples
+from skip2lora.tensors import read_tensors, write_tensors
+from skip2lora.training import (
+    Callback,
+    History,
+    Timing,
+    check_options,
+    checked,
+    train_adapters,
+)
+
+TENSORS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+KIND = "adapter"
+_PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedModel(Classifier):
+    """A frozen model with trained adapters.
+
+    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
+    """
+
+    backbone: Backbone
+    adapters: Adapters
+    method: str
+    history: History | None = None
+    timing: Timing | None = None
+    cache_bytes: int = 0
+    cache_overhead_bytes: int = 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes."""
+        return self.backbone.n_outputs
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that were trained."""
+        return self.adapters.n_parameters
+
+    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+        """Eq. 17: base logits plus what the adapters add, (samples, n_outputs).
+
+        Raises:
+            DataError: another width, NaN, no samples.
+        """
+        n_features = self.backbone.tap_widths[0] if self.backbone.first_tap_is_input else None
+        samples, _ = check_samples(x, n_features=n_features)
+        return self.adapters.logits(self.backbone, samples)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the adapters as a folder, whole or not at all.
+
+        It holds ``adapter_model.safetensors`` and ``adapter_config.json``. Equal training gives
+        equal bytes. An earlier adapter folder of that name is replaced.
+
+        Raises:
+            FileError: the system refused, or the path is something else than an adapter folder.
+        """
+        write_folder(path, self._write, marker=CONFIG_FILE)
+
+    def _write(self, folder: Path) -> None:
+        tensors = self.adapters.tensors()
+        identity = {
+            "kind": KIND,
+            "version": 1,
+            "method": self.method,
+            "rank": self.adapters.rank,
+            "base_fingerprint": self.backbone.fingerprint,
+        }
+        write_tensors(folder / TENSORS_FILE, tensors, identity)
+        config = {
+            "peft_type": _PEFT_TYPE,
+            "base_model_name_or_path": None,
+            "revision": self.backbone.fingerprint,
+            "method": self.method,
+            "r": self.adapters.rank,
+            "target_modules": sorted({name.rpartition(".")[0] for name in tensors}),
+            "tap_widths": list(self.backbone.tap_widths),
+            "n_outputs": self.n_outputs,
+        }
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:
+        """Read an adapter folder that was made for ``model``.
+
+        Raises:
+            FileError: no such folder.
+            ModelError: damaged, or made for another model.
+        """
+        described = describe(path)
+        if described["base_fingerprint"] != model.fingerprint:
+            raise ModelError(
+                f"{path} was made for the model {described['base_fingerprint'][:19]}, "
+                f"got the model {model.fingerprint[:19]}: load that model, or adapt again"
+            )
+        file = Path(path) / TENSORS_FILE
+        tensors, _ = read_tensors(file, kind=KIND)
+        kind = SkipAdapters if adapter_method(described["method"]).skip else LayerAdapters
+        adapters = kind.from_tensors(file, tensors, model, described["rank"])
+        if tensors:
+            raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
+        return cls(model, adapters, described["method"])
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an adapter folder says of itself: method, rank, base_fingerprint, parameters.
+
+    Raises:
+        FileError: no such folder.
+        ModelError: damaged, or not an adapter.
+    """
+    folder = Path(path)
+    if not (folder / TENSORS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
+        raise FileError(
+            f"{folder} is not an adapter folder, expected {TENSORS_FILE} and {CONFIG_FILE} in it: "
+            "make one with `skip2lora adapt`"
+        )
+    tensors, found = read_tensors(folder / TENSORS_FILE, kind=KIND)
+    config = _read_config(folder / CONFIG_FILE)
+    try:
+        described = {
+            "method": adapter_method(str(found["method"])).name,
+            "rank": int(found["rank"]),
+            "base_fingerprint": str(found["base_fingerprint"]),
+            "trainable_parameters": sum(a.size for n, a in tensors.items() if "lora" in n),
+            "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
+        }
+        told = (config["method"], config["r"], config["revision"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: its description is damaged ({error}): adapt again") from error
+    if told != (described["method"], described["rank"], described["base_fingerprint"]):
+        raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
+    return described
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
+    if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
+        raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")
+    return config
+
+
+def adapt(
+    model: Backbone,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    method: str = "skip2-lora",
+    rank: int = 4,
+    epochs: int = 300,
+    batch_size: int | None = None,
+    learning_rate: float = 0.01,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> AdaptedModel:
+    """Fit adapters to field data; ``model`` stays as it is (sections 4.1-4.3).
+
+    ``X`` is (samples, features), ``y`` (samples,) with labels the model knows. ``method`` is
+    ``skip2-lora``, or for comparison ``skip-lora`` (no cache), ``lora-last`` or ``lora-all``.
+    ``batch_size`` is by default 20, or the number of samples if that is smaller. ``callback`` gets
+    an :class:`~skip2lora.training.EpochReport` after each epoch.
+
+    Raises:
+        DataError: samples or labels that do not fit the model.
+        ParameterError: an option out of range, or a method the model cannot run.
+        DivergedError: the loss became infinite or NaN.
+    """
+    chosen = adapter_method(method)
+    samples, labels = checked(model, X, y)
+    options = check_options(
+        len(samples), chosen,
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+    )  # fmt: skip
+    trained = train_adapters(
+        model, samples, labels, method=chosen, rank=rank, options=options, callback=callback
+    )
+    return AdaptedModel(
+        model, trained.adapters, chosen.name, trained.history, trained.timing,
+        trained.cache_bytes, trained.cache_overhead_bytes,
+    )  # fmt: skip

@@ -1,0 +1,283 @@
+"""The paper's network: fully connected layers, batch norm and ReLU after each but the last."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora import _core
+from skip2lora.backbones import Taps
+from skip2lora.classifier import Classifier
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.samples import check_samples
+from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
+
+KIND = "mlp"
+_MAX_LAYERS = 64  # S2_MAX_LAYERS
+_MAX_WIDTH = 1 << 24  # S2_MAX_WIDTH
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One fully connected layer and what follows it; the arrays are read-only.
+
+    ``weight`` is (n_in, n_out), the others are (n_out,); ``gamma``, ``beta``, ``mean`` and ``var``
+    are all None where no batch norm follows. ``lora_a``, (n_in, rank), and ``lora_b``,
+    (rank, n_out), are None without an adapter of the layer's own (LoRA-All).
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    gamma: NDArray[np.float32] | None = None
+    beta: NDArray[np.float32] | None = None
+    mean: NDArray[np.float32] | None = None
+    var: NDArray[np.float32] | None = None
+    lora_a: NDArray[np.float32] | None = None
+    lora_b: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for array in self.arrays():
+            if array is not None:
+                array.flags.writeable = False
+
+    def arrays(self) -> tuple[Any, ...]:
+        """All tensors in the order of the fields, None where there is none."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def copy(self) -> tuple[Any, ...]:
+        """Writable copies of :meth:`arrays`, for training."""
+        return tuple(None if array is None else array.copy() for array in self.arrays())
+
+
+@dataclass(frozen=True, eq=False)
+class MLP(Classifier):
+    """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
+
+    ``class_names[label]`` is None when the classes have no names.
+    """
+
+    layers: tuple[Layer, ...]
+    bn_eps: float = 1e-5
+    bn_momentum: float = 0.1
+    class_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        widths: Sequence[int],
+        *,
+        seed: int = 0,
+        batch_norm: bool = True,
+        class_names: Sequence[str] | None = None,
+    ) -> MLP:
+        """A network with random weights, such as ``MLP.create([256, 96, 96, 3])``.
+
+        ``widths`` are the features, the hidden widths and the outputs. Weights are drawn from
+        N(0, 1/n_in), biases are 0.
+
+        Raises:
+            ParameterError: fewer than two widths, a width below 1, or names that do not fit.
+        """
+        sizes = _check_widths(widths)
+        names = None if class_names is None else tuple(str(name) for name in class_names)
+        if names is not None and len(names) != sizes[-1]:
+            raise ParameterError(
+                f"got {len(names)} class names for {sizes[-1]} outputs: pass one name an output"
+            )
+        try:
+            random = np.random.Generator(np.random.PCG64(operator.index(seed)))
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"seed is {seed!r}, expected a whole number from 0") from error
+        layers: list[Layer] = []
+        for n_in, n_out in pairwise(sizes):
+            weight = random.standard_normal((n_in, n_out), dtype=np.float32)
+            weight *= np.float32(1.0 / np.sqrt(n_in))
+            bias = np.zeros(n_out, np.float32)
+            last = len(layers) + 2 == len(sizes)
+            norm = _fresh_norm(n_out) if batch_norm and not last else {}
+            layers.append(Layer(weight, bias, **norm))
+        return cls(tuple(layers), class_names=names)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features, hidden widths, outputs."""
+        return (self.n_features, *(layer.weight.shape[1] for layer in self.layers))
+
+    @property
+    def n_features(self) -> int:
+        """Width of a sample."""
+        return int(self.layers[0].weight.shape[0])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of classes."""
+        return int(self.layers[-1].weight.shape[1])
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Input width of each layer."""
+        return self.widths[:-1]
+
+    @property
+    def first_tap_is_input(self) -> bool:
+        """Always: x^1 is the sample."""
+        return True
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether batch norm follows the hidden layers."""
+        return any(layer.gamma is not None for layer in self.layers)
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights, biases, gamma and beta (not the running statistics)."""
+        return sum(
+            array.size
+            for layer in self.layers
+            for array in (layer.weight, layer.bias, layer.gamma, layer.beta)
+            if array is not None
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that changes an output; class names do not."""
+        return digest(self.tensors(), self._numbers())
+
+    @cached_property
+    def network(self) -> _core.Network:
+        """This network in the C core, over the same arrays."""
+        arrays = [layer.arrays() for layer in self.layers]
+        return _core.Network(arrays, self.bn_eps, self.bn_momentum)
+
+    def forward(self, x: NDArray[np.float32]) -> Taps:
+        """Taps and base logits of ``x``, (samples, features); ``taps[0]`` is ``x`` itself.
+
+        Raises:
+            DataError: another width, NaN, no samples.
+        """
+        samples, _ = check_samples(x, n_features=self.n_features)
+        layout = _core.RowLayout(self.tap_widths, self.n_outputs, True)
+        rows = np.empty((len(samples), layout.row_stride), np.float32)
+        self.network.forward(samples, layout, 0, rows)
+        places = zip(layout.tap_offsets, self.tap_widths, strict=True)
+        taps = tuple(samples if at < 0 else rows[:, at : at + width] for at, width in places)
+        at = layout.logits_offset
+        return Taps(taps, rows[:, at : at + self.n_outputs])
+
+    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+        """Outputs before softmax, (samples, n_outputs); raises as :meth:`forward`."""
+        samples, _ = check_samples(x, n_features=self.n_features)
+        return np.concatenate(
+            [
+                self.forward(samples[at : at + 1024]).base_logits
+                for at in range(0, len(samples), 1024)
+            ]
+        )
+
+    def tensors(self) -> Tensors:
+        """Every tensor by its name, such as ``layers.0.weight``."""
+        return {
+            f"layers.{number}.{field.name}": array
+            for number, layer in enumerate(self.layers)
+            for field, array in zip(fields(layer), layer.arrays(), strict=True)
+            if array is not None
+        }
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"bn_eps": self.bn_eps, "bn_momentum": self.bn_momentum}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as ``.safetensors``, whole or not at all.
+
+        Equal networks give equal bytes.
+
+        Raises:
+            FileError: the system refused.
+        """
+        description = {
+            "kind": KIND,
+            "version": 1,
+            "widths": self.widths,
+            "batch_norm": self.batch_norm,
+            "class_names": self.class_names,
+            "fingerprint": self.fingerprint,
+            **self._numbers(),
+        }
+        write_tensors(path, self.tensors(), description)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FileError: no such file.
+            ModelError: truncated, foreign, or not a network.
+        """
+        tensors, description = read_tensors(path, kind=KIND)
+        try:
+            sizes = _check_widths(description["widths"])
+            batch_norm = bool(description["batch_norm"])
+            numbers = {name: float(description[name]) for name in ("bn_eps", "bn_momentum")}
+            names = description["class_names"]
+            expected = str(description["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{path}: its description is damaged ({error}): save it again"
+            ) from error
+        layers = []
+        for number, (n_in, n_out) in enumerate(pairwise(sizes)):
+            norm = batch_norm and number + 2 < len(sizes)
+            shapes = {"weight": (n_in, n_out), "bias": (n_out,)}
+            shapes |= dict.fromkeys(("gamma", "beta", "mean", "var"), (n_out,)) if norm else {}
+            layers.append(
+                Layer(
+                    **{
+                        name: take(path, tensors, f"layers.{number}.{name}", shape)
+                        for name, shape in shapes.items()
+                    }
+                )
+            )
+        model = cls(tuple(layers), class_names=tuple(names) if names else None, **numbers)
+        if tensors or model.fingerprint != expected:
+            raise ModelError(f"{path}: its content does not match its fingerprint: copy it again")
+        return model
+
+    def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
+        """The same network with other tensors, in the order of :meth:`Layer.arrays`."""
+        return replace(self, layers=tuple(Layer(*of_layer) for of_layer in arrays))
+
+
+def _fresh_norm(width: int) -> dict[str, NDArray[np.float32]]:
+    return {
+        "gamma": np.ones(width, np.float32),
+        "beta": np.zeros(width, np.float32),
+        "mean": np.zeros(width, np.float32),
+        "var": np.ones(width, np.float32),
+    }
+
+
+def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(operator.index(width) for width in widths)
+    except TypeError as error:
+        raise ParameterError(f"widths are {widths!r}, expected whole numbers") from error
+    if not 2 <= len(sizes) <= _MAX_LAYERS + 1:
+        raise ParameterError(
+            f"got {len(sizes)} widths, expected 2 to {_MAX_LAYERS + 1}: "
+            "features, hidden widths, outputs"
+        )
+    for place, size in enumerate(sizes):
+        low = 2 if place + 1 == len(sizes) else 1
+        if not low <= size <= _MAX_WIDTH:
+            raise ParameterError(
+                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}"
+            )
+    return sizes

@@ -1,0 +1,35 @@
+"""Every exception the package raises on purpose.
+
+Each message says what was got, what was expected and what to do, on one line. The command line
+prints that line and exits with 2.
+"""
+
+from __future__ import annotations
+
+
+class Skip2LoraError(Exception):
+    """Base of all errors of this package."""
+
+
+class DataError(Skip2LoraError, ValueError):
+    """Samples or labels that cannot be used: shape, type, NaN, unknown label, malformed file."""
+
+
+class ParameterError(Skip2LoraError, ValueError):
+    """An argument out of its range, such as a rank of 0."""
+
+
+class ModelError(Skip2LoraError, ValueError):
+    """A model or adapter file that cannot be read, or one that does not fit the other."""
+
+
+class FileError(Skip2LoraError, OSError):
+    """A path that cannot be read or written: missing, exists already, no permission, disk full."""
+
+
+class DivergedError(Skip2LoraError, ArithmeticError):
+    """Training left the finite numbers."""
+
+
+class MissingExtraError(Skip2LoraError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""

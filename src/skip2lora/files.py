@@ -1,0 +1,133 @@
+"""Write files and folders whole or not at all.
+
+A result is written beside its target under a temporary name, synced to disk and renamed, so that a
+full disk, a crash or Ctrl-C never leaves half a file and never loses the one that was there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from skip2lora.errors import FileError
+
+
+def check_output(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
+
+    Called before any long work starts, so that nothing is computed in vain.
+
+    Raises:
+        FileError: the path exists, or its parent is missing, not a folder or not writable.
+    """
+    target = Path(path)
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise FileError(f"cannot write {target}: {parent} is not a folder: create it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise FileError(
+            f"cannot write {target}: no permission to write in {parent}: choose another"
+        )
+    if (target.exists() or target.is_symlink()) and not force:
+        raise FileError(f"{target} exists already: pass --force to replace it, or another name")
+    return target
+
+
+def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary)``, then move the result over ``path``.
+
+    Raises:
+        FileError: the system refused (no space, no permission, ...); ``path`` is as it was.
+    """
+    target = Path(path)
+    with _temporary_beside(target) as temporary:
+        write(temporary)
+        _sync(temporary)
+        if target.is_dir():
+            raise FileError(f"cannot write {target}: it is a folder, expected a file name")
+        temporary.replace(target)
+        _sync(target.absolute().parent)
+
+
+def write_folder(
+    path: str | os.PathLike[str], write: Callable[[Path], None], *, marker: str
+) -> None:
+    """Call ``write(temporary_folder)``, then put that folder in the place of ``path``.
+
+    A folder that is already there is replaced only when it is empty or holds ``marker``, that is,
+    when it is an earlier result of the same kind.
+
+    Raises:
+        FileError: the system refused, or ``path`` is something else; ``path`` is as it was.
+    """
+    target = Path(path)
+    with _temporary_beside(target) as temporary:
+        temporary.mkdir()
+        write(temporary)
+        for file in sorted(temporary.iterdir()):
+            _sync(file)
+        _sync(temporary)
+        if target.is_symlink() or (target.exists() and not _replaceable(target, marker)):
+            raise FileError(
+                f"{target} exists and holds no {marker}: choose another name, "
+                "it is not replaced because it was not written by skip2lora"
+            )
+        _swap(temporary, target)
+        _sync(target.absolute().parent)
+
+
+def _replaceable(target: Path, marker: str) -> bool:
+    return target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Rename ``temporary`` to ``target``; an old ``target`` is removed only after that worked."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    old = temporary.with_name(temporary.name + ".old")
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+@contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    """Yield a free name beside ``target``; whatever is left there at the end is removed."""
+    parent = target.absolute().parent
+    try:
+        room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+    except OSError as error:
+        raise _refused(target, error) from error
+    try:
+        yield room / target.name
+    except FileError:
+        raise
+    except OSError as error:
+        raise _refused(target, error) from error
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _refused(target: Path, error: OSError) -> FileError:
+    reason = error.strerror or str(error)
+    return FileError(
+        f"cannot write {target}: {reason}: nothing was changed, free space or choose another place"
+    )
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

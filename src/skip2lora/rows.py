@@ -1,0 +1,93 @@
+"""Rows: what the frozen layers computed for one sample, laid out for the fused step.
+
+A row holds the taps side by side, each padded, then the base logits. The sample itself, x^1, is
+not copied into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.backbones import Backbone
+from skip2lora.errors import ModelError
+
+_ALIGN_BYTES = 64  # S2_ALIGN
+
+
+@dataclass(frozen=True, eq=False)
+class RowFormat:
+    """How rows of a backbone are laid out when its taps ``first_tap``, ... last have an adapter."""
+
+    tap_widths: tuple[int, ...]
+    n_outputs: int
+    first_tap: int
+    first_tap_is_input: bool
+    layout: _core.RowLayout
+
+    @classmethod
+    def of(cls, backbone: Backbone, first_tap: int = 0) -> RowFormat:
+        """The format for the taps of ``backbone`` from ``first_tap`` on."""
+        widths = tuple(backbone.tap_widths[first_tap:])
+        is_input = backbone.first_tap_is_input and first_tap == 0
+        layout = _core.RowLayout(widths, backbone.n_outputs, is_input)
+        return cls(widths, backbone.n_outputs, first_tap, is_input, layout)
+
+    @property
+    def payload_floats(self) -> int:
+        """Floats of a row that mean something: copied taps and base logits."""
+        copied = self.tap_widths[1:] if self.first_tap_is_input else self.tap_widths
+        return sum(copied) + self.n_outputs
+
+    def empty(self, n_rows: int) -> NDArray[np.float32]:
+        """Zeroed rows, (n_rows, row_stride), aligned for the kernels."""
+        size = n_rows * self.layout.row_stride
+        spare = _ALIGN_BYTES // 4
+        floats = np.zeros(size + spare, np.float32)
+        start = -floats.ctypes.data % _ALIGN_BYTES // 4
+        return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
+
+    def compute(
+        self, backbone: Backbone, x: NDArray[np.float32], rows: NDArray[np.float32]
+    ) -> None:
+        """Run ``backbone`` on ``x``, (samples, features), into ``rows``, (samples, row_stride).
+
+        Raises:
+            ModelError: the backbone gave other shapes than it announced.
+        """
+        network = native(backbone)
+        if network is not None:
+            network.forward(x, self.layout, self.first_tap, rows)
+            return
+        made = backbone.forward(x)
+        taps = made.taps[self.first_tap :]
+        if len(taps) != len(self.tap_widths):
+            raise ModelError(
+                f"the model gave {len(made.taps)} taps, it announced {len(backbone.tap_widths)}"
+            )
+        for number, (tap, width, at) in enumerate(
+            zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
+        ):
+            _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
+            if at >= 0:
+                rows[:, at : at + width] = tap
+        _check_shape("base_logits", made.base_logits, (len(x), self.n_outputs))
+        at = self.layout.logits_offset
+        rows[:, at : at + self.n_outputs] = made.base_logits
+
+
+def native(backbone: Backbone) -> _core.Network | None:
+    """The backbone in the C core, if that is where it runs."""
+    network = getattr(backbone, "network", None)
+    return network if isinstance(network, _core.Network) else None
+
+
+def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int]) -> None:
+    if array.shape != expected:
+        raise ModelError(
+            f"{name} has shape {array.shape}, expected {expected}: "
+            "was the model changed? adapt again"
+        )

@@ -1,0 +1,130 @@
+"""Reads and writes named float32 tensors with a description, as ``.safetensors``.
+
+The description is one JSON object under the metadata key ``skip2lora``: a single key, because the
+format keeps several in no fixed order, and equal content must give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.errors import FileError, ModelError
+from skip2lora.files import write_file
+
+Tensors = dict[str, NDArray[np.float32]]
+_KEY = "skip2lora"
+
+
+def canonical(description: Mapping[str, Any]) -> str:
+    """The one spelling of a description as JSON."""
+    return json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, Any]) -> str:
+    """SHA-256 of names, shapes, values and description, as ``sha256:<hex>``."""
+    state = hashlib.sha256(canonical(description).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        state.update(f"\0{name}\0{array.shape}\0".encode())
+        state.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return f"sha256:{state.hexdigest()}"
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[np.float32]],
+    description: Mapping[str, Any],
+) -> None:
+    """Write a ``.safetensors`` file whole or not at all.
+
+    Raises:
+        FileError: the system refused.
+    """
+    from safetensors.numpy import save
+
+    data = save(
+        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+        metadata={_KEY: canonical(description)},
+    )
+    write_file(path, lambda temporary: _write_bytes(temporary, data))
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:
+    """Read a file that :func:`write_tensors` wrote, with ``description["kind"] == kind``.
+
+    Raises:
+        FileError: missing or unreadable file.
+        ModelError: truncated, written by another program, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path)
+    if not file.is_file():
+        raise FileError(f"{file} is not a file, expected a {kind} written by skip2lora")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{file} is not a readable .safetensors file ({_first_line(error)}): "
+            f"expected a {kind} written by skip2lora, copy it again"
+        ) from error
+    except OSError as error:
+        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    description = _description(file, metadata.get(_KEY), kind)
+    for name, array in tensors.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ModelError(
+                f"{file}: tensor {name} is {array.dtype} or holds NaN, expected finite float32"
+            )
+    return tensors, description
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text is not None else None
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} was not written by skip2lora, expected a {kind} of it")
+    if found.get("kind") != kind:
+        raise ModelError(f"{file} is a {found.get('kind')}, expected a {kind}")
+    if found.get("version") != 1:
+        raise ModelError(
+            f"{file} has format version {found.get('version')}, this program reads version 1: "
+            "update skip2lora"
+        )
+    return found
+
+
+def take(
+    file: str | os.PathLike[str], tensors: Tensors, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The tensor of that name, taken out of ``tensors``, with its shape checked.
+
+    Raises:
+        ModelError: it is missing or has another shape.
+    """
+    if name not in tensors:
+        raise ModelError(f"{file}: tensor {name} is missing, expected shape {shape}")
+    array = tensors.pop(name)
+    if array.shape != shape:
+        raise ModelError(f"{file}: tensor {name} has shape {array.shape}, expected {shape}")
+    return array

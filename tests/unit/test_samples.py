@@ -1,0 +1,235 @@
+"""check_samples: the edge where a user's arrays are validated."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from skip2lora.errors import DataError
+from skip2lora.samples import check_samples, first_not_finite, number_labels
+
+
+def table(n_samples: int = 6, n_features: int = 4) -> np.ndarray:
+    return np.arange(n_samples * n_features, dtype=np.float32).reshape(n_samples, n_features)
+
+
+def refusal(*args: object, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        check_samples(*args, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    assert ": " in message
+    return message
+
+
+def test_float32_is_not_copied() -> None:
+    x = table()
+    values, labels = check_samples(x)
+    assert values is x
+    assert labels is None
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        table().astype(np.float64),
+        table().astype(">f4"),
+        table().astype(np.int64),
+        np.asfortranarray(table()),
+        table(12)[::2],
+        table().tolist(),
+        table() > 3,
+        np.frombuffer(b"\0" + table().tobytes(), np.uint8)[1:].view(np.float32).reshape(6, 4),
+    ],
+    ids=["f64", "big-endian", "int", "fortran", "strided", "list", "bool", "unaligned"],
+)
+def test_anything_else_becomes_float32_rows(x: object) -> None:
+    values, _ = check_samples(x)  # type: ignore[arg-type]
+    assert values.dtype == np.float32
+    assert values.dtype.isnative
+    assert values.flags.c_contiguous
+    assert values.flags.aligned
+    np.testing.assert_array_equal(values, np.asarray(x, np.float32))
+
+
+def test_read_only_input_stays_in_place() -> None:
+    x = table()
+    x.setflags(write=False)
+    assert check_samples(x)[0] is x
+
+
+def test_one_dimension_says_reshape() -> None:
+    assert "X.reshape(1, -1)" in refusal(np.zeros(5))
+    assert "3 dimensions (2, 2, 2)" in refusal(np.zeros((2, 2, 2)))
+    assert "0 dimensions" in refusal(3.0)
+
+
+def test_width_is_compared_with_the_model() -> None:
+    message = refusal(table(3, 255), n_features=256)
+    assert "X has 255 columns, the model expects 256" in message
+    check_samples(table(3, 256), n_features=256)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_nothing_to_learn_from(shape: tuple[int, int]) -> None:
+    assert f"{shape[0]} samples and {shape[1]} features" in refusal(np.zeros(shape))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite_counts_and_gives_the_first_place(bad: float) -> None:
+    x = table()
+    x[2, 3] = bad
+    x[4, 0] = bad
+    assert "2 NaN, infinite or too large values, the first at row 2, column 3" in refusal(x)
+
+
+def test_overflow_of_float32_counts_as_infinite() -> None:
+    x = table().astype(np.float64)
+    x[5, 1] = 1e300
+    assert "1 NaN, infinite or too large values, the first at row 5, column 1" in refusal(x)
+
+
+def test_not_finite_is_found_beyond_the_first_chunk() -> None:
+    x = np.zeros((300, 1000), np.float32)
+    assert first_not_finite(x) is None
+    x[299, 999] = np.nan
+    assert first_not_finite(x) == (1, 299, 999)
+    x[0, 0] = np.inf
+    assert first_not_finite(x) == (2, 0, 0)
+
+
+def test_checking_a_big_array_takes_little_memory() -> None:
+    x = np.zeros((4000, 2000), np.float32)  # 32 MB
+    tracemalloc.start()
+    try:
+        check_samples(x, np.zeros(len(x), np.int32), n_classes=1)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([["a", "b"]]),
+        np.array([[object()]]),
+        np.array([[1j]]),
+        np.array([["2020-01-01"]], "M8[D]"),
+    ],
+    ids=["text", "object", "complex", "date"],
+)
+def test_only_real_numbers(x: np.ndarray) -> None:
+    assert f"X has dtype {x.dtype}, expected real numbers" in refusal(x)
+
+
+def test_ragged_and_masked() -> None:
+    assert "expected rows of equal length" in refusal([[1.0, 2.0], [3.0]])
+    assert "masked" in refusal(np.ma.masked_equal(table(), 3))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0, 1, 2, 0, 1, 2],
+        np.array([0, 1, 2, 0, 1, 2], np.uint8),
+        np.array([0, 1, 2, 0, 1, 2], np.float64),
+        np.arange(12)[::2] % 3,
+    ],
+    ids=["list", "uint8", "whole floats", "strided"],
+)
+def test_labels_become_int32(y: object) -> None:
+    _, labels = check_samples(table(), y, n_classes=3)  # type: ignore[arg-type]
+    assert labels is not None
+    assert labels.dtype == np.int32
+    assert labels.flags.c_contiguous
+    np.testing.assert_array_equal(labels, np.asarray(y, np.int32))
+
+
+def test_bool_labels_are_two_classes() -> None:
+    _, labels = check_samples(table(), np.array([True, False] * 3), n_classes=2)
+    assert labels is not None
+    assert labels.tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_label_beyond_the_outputs() -> None:
+    y = [0, 1, 2, 0, 5, 9]
+    message = refusal(table(), y, n_classes=3)
+    assert "the model has 3 outputs (0..2), got label 5 at row 4" in message
+    check_samples(table(), y, n_classes=10)
+    check_samples(table(), y)
+
+
+@pytest.mark.parametrize("n_classes", [None, 3])
+def test_negative_label(n_classes: int | None) -> None:
+    assert "got label -1 at row 1" in refusal(table(2), [0, -1], n_classes=n_classes)
+
+
+def test_label_beyond_int32() -> None:
+    assert "at row 1" in refusal(table(2), np.array([0, 2**31]))
+    assert "at row 0" in refusal(table(2), np.array([2**63, 0], np.uint64))
+
+
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
+def test_fractional_label(bad: float) -> None:
+    assert "row 1" in refusal(table(2), [0.0, bad])
+
+
+def test_shape_and_type_of_labels() -> None:
+    assert "y has 2 dimensions (6, 1)" in refusal(table(), np.zeros((6, 1)))
+    assert "y has 5 labels, expected 6" in refusal(table(), np.zeros(5))
+    assert "number the classes with np.unique" in refusal(table(2), ["stop", "normal"])
+
+
+def label(row: int) -> str:
+    return f"row {row}"
+
+
+def numbered(labels: object, **names: tuple[str, ...]) -> tuple[list[int], object]:
+    y, found = number_labels(
+        np.array(labels), own=names.get("own"), known=names.get("known"), place=label
+    )
+    assert y is not None
+    assert y.dtype == np.int64
+    return y.tolist(), found
+
+
+def test_text_is_numbered_in_sorted_order_or_as_known() -> None:
+    assert numbered(["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
+    assert numbered(["b", "a", "b"], known=("c", "b", "a")) == ([1, 2, 1], ("c", "b", "a"))
+
+
+def test_text_that_is_all_numbers() -> None:
+    assert numbered(["0", "2.0", "1"]) == ([0, 2, 1], None)
+    assert numbered(["0", "1"], known=("off", "on")) == ([0, 1], ("off", "on"))
+    # known names win over numbers
+    assert numbered(["3", "7"], known=("7", "3")) == ([1, 0], ("7", "3"))
+
+
+def test_classes_are_renumbered_by_name() -> None:
+    own, known = ("stop", "go"), ("go", "wait", "stop")
+    assert numbered([0, 1, 1], own=own, known=known) == ([2, 0, 0], known)
+    assert numbered(["stop", "go"], own=own, known=known) == ([2, 0], known)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        (["a", "x"], {"known": ("a", "b")}, 'row 1 has label "x", expected one of a, b'),
+        (["a", "1", "x"], {"known": ("a", "b")}, 'row 2 has label "x"'),
+        (["a", "1"], {"known": ("a", "b")}, 'row 1 has label "1"'),
+        (["0", "1", "2x"], {}, 'row 2 has label "2x", expected a number'),
+        (["0", "0.5"], {}, "row 1 has label 0.5, expected a whole number"),
+        ([0, 2], {"known": ("a", "b")}, "row 1 has label 2, expected a whole number 0, 1, ..., 1"),
+        ([0, -1], {}, "row 1 has label -1"),
+        ([0, np.nan], {}, "row 1 has label nan"),
+        ([0], {"own": ("a", "z"), "known": ("a", "b")}, 'class "z", expected only a, b'),
+        ([1j], {}, "dtype complex128"),
+    ],
+)
+def test_labels_that_are_refused(labels: object, names: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        numbered(labels, **names)  # type: ignore[arg-type]
+    assert said in str(caught.value)
