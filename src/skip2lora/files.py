@@ -16,10 +16,11 @@ from pathlib import Path
 from skip2lora.errors import FileError
 
 
-def check_output(path: str | os.PathLike[str], *, force: bool) -> Path:
+def check_output(path: str | os.PathLike[str], *, force: bool, marker: str | None = None) -> Path:
     """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
 
-    Called before any long work starts, so that nothing is computed in vain.
+    Called before any long work starts, so that nothing is computed in vain. ``marker`` is that of
+    :func:`write_folder`, None for a file.
 
     Raises:
         FileError: the path exists, or its parent is missing, not a folder or not writable.
@@ -34,6 +35,7 @@ def check_output(path: str | os.PathLike[str], *, force: bool) -> Path:
         )
     if (target.exists() or target.is_symlink()) and not force:
         raise FileError(f"{target} exists already: pass --force to replace it, or another name")
+    _check_replaceable(target, marker)
     return target
 
 
@@ -47,8 +49,7 @@ def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> N
     with _temporary_beside(target) as temporary:
         write(temporary)
         _sync(temporary)
-        if target.is_dir():
-            raise FileError(f"cannot write {target}: it is a folder, expected a file name")
+        _check_replaceable(target, None)
         temporary.replace(target)
         _sync(target.absolute().parent)
 
@@ -71,30 +72,39 @@ def write_folder(
         for file in sorted(temporary.iterdir()):
             _sync(file)
         _sync(temporary)
-        if target.is_symlink() or (target.exists() and not _replaceable(target, marker)):
-            raise FileError(
-                f"{target} exists and holds no {marker}: choose another name, "
-                "it is not replaced because it was not written by skip2lora"
-            )
+        _check_replaceable(target, marker)
         _swap(temporary, target)
         _sync(target.absolute().parent)
 
 
-def _replaceable(target: Path, marker: str) -> bool:
-    return target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
+def _check_replaceable(target: Path, marker: str | None) -> None:
+    """Raise FileError if ``target`` is a folder where a file is to be, or a folder of others."""
+    if marker is None:
+        if target.is_dir():
+            raise FileError(f"cannot write {target}: it is a folder, expected a file name")
+        return
+    if not target.exists() and not target.is_symlink():
+        return
+    ours = target.is_dir() and ((target / marker).is_file() or not any(target.iterdir()))
+    if target.is_symlink() or not ours:
+        raise FileError(
+            f"{target} exists and holds no {marker}: choose another name, "
+            "it is not replaced because it was not written by skip2lora"
+        )
 
 
 def _swap(temporary: Path, target: Path) -> None:
     """Rename ``temporary`` to ``target``; an old ``target`` is removed only after that worked."""
-    if not target.exists():
-        temporary.rename(target)
+    place = target.absolute()
+    if not place.exists():
+        temporary.rename(place)
         return
     old = temporary.with_name(temporary.name + ".old")
-    target.rename(old)
+    place.rename(old)
     try:
-        temporary.rename(target)
+        temporary.rename(place)
     except BaseException:
-        old.rename(target)
+        old.rename(place)
         raise
     shutil.rmtree(old)
 
@@ -108,7 +118,7 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _refused(target, error) from error
     try:
-        yield room / target.name
+        yield room / (target.absolute().name or "result")  # the suffix may matter
     except FileError:
         raise
     except OSError as error:

@@ -33,6 +33,17 @@ class Samples:
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """``y`` where it is needed.
+
+        Raises:
+            DataError: the samples have none.
+        """
+        if self.y is None:
+            raise DataError("the samples have no labels, expected one each: add y")
+        return self.y
+
 
 def check_samples(
     x: ArrayLike,
@@ -81,7 +92,7 @@ def check_samples(
         )
     if y is None:
         return values, None
-    return values, _check_labels(y, n_samples, n_classes)
+    return values, check_labels(y, n_samples, n_classes)
 
 
 def first_not_finite(x: NDArray[np.float32]) -> tuple[int, int, int] | None:
@@ -133,7 +144,8 @@ def _real_array(values: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def _check_labels(y: ArrayLike, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
+def check_labels(y: ArrayLike, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
+    """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
     labels = _real_array(y, "y")
     if labels.ndim != 1:
         raise DataError(

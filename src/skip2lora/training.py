@@ -253,9 +253,10 @@ def _run(
         total += time.perf_counter() - start
         fill += forward_seconds
         if status != _core.OK:
+            rate = options.learning_rate
             raise DivergedError(
-                f"the loss is not finite in epoch {number} at learning_rate {options.learning_rate:g}, "
-                f"expected a finite loss: try {options.learning_rate / 10:g}"
+                f"the loss is not finite in epoch {number} at learning_rate {rate:g}, "
+                f"expected a finite loss: try {rate / 10:g}"
             )
         losses.append(loss)
         accuracies.append(correct / seen)

@@ -17,7 +17,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,7 @@ _BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runti
 
 
 def load_task(
-    name: Literal["damage1", "damage2"],
+    name: str,
     source: str | os.PathLike[str] | None = None,
     *,
     progress: Callable[[str], None] | None = None,

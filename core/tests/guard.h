@@ -1,0 +1,113 @@
+/*
+ * guard.h - memory that shows misuse, and random numbers to fill it with.
+ *
+ * A guarded buffer ends where an inaccessible page starts, so that one element too many ends the
+ * program even where the sanitizers do not look (masked vector instructions). Its bytes are 0xff
+ * until written: floats read NaN, and so show that they were never computed.
+ */
+#ifndef S2_GUARD_H
+#define S2_GUARD_H
+
+#include "check.h"
+
+#include "skip2.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+enum { GUARDED_AT_ONCE = 1024, BYTES_BEFORE = 64 };
+
+static struct {
+    unsigned char *map, *data;
+    size_t map_bytes;
+} guarded_list[GUARDED_AT_ONCE];
+static size_t n_guarded;
+
+static inline void *guarded(size_t bytes) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t front = (bytes + BYTES_BEFORE + page - 1) / page * page;
+    unsigned char *map =
+        mmap(NULL, front + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || n_guarded == GUARDED_AT_ONCE ||
+        mprotect(map + front, page, PROT_NONE) != 0) {
+        fprintf(stderr, "guard.h: no guarded buffer of %zu bytes\n", bytes);
+        abort();
+    }
+    memset(map, 0xff, front);
+    guarded_list[n_guarded].map = map;
+    guarded_list[n_guarded].data = map + front - bytes;
+    guarded_list[n_guarded].map_bytes = front + page;
+    return guarded_list[n_guarded++].data;
+}
+
+static inline float *guarded_floats(size_t count) {
+    return guarded(count * sizeof(float));
+}
+
+/* Returns all guarded buffers, after a look at the bytes before them. */
+static inline void release_guarded(void) {
+    while (n_guarded > 0) {
+        n_guarded--;
+        const unsigned char *data = guarded_list[n_guarded].data;
+        unsigned before = 0xff;
+        for (size_t i = 1; i <= BYTES_BEFORE; i++) {
+            before &= data[-(ptrdiff_t)i];
+        }
+        CHECK_EQUAL(before, 0xff);
+        (void)munmap(guarded_list[n_guarded].map, guarded_list[n_guarded].map_bytes);
+    }
+}
+
+/* Aligned as the core asks, and watched by the address sanitizer to the byte; free() it. */
+static inline float *aligned_floats(size_t count) {
+    void *data = NULL;
+    if (posix_memalign(&data, S2_ALIGN, count * sizeof(float)) != 0) {
+        abort();
+    }
+    memset(data, 0xff, count * sizeof(float));
+    return data;
+}
+
+static inline float random_unit(s2_rng *rng) { /* -1..1 */
+    return 2.0f * s2_rng_unit(rng) - 1.0f;
+}
+
+static inline void fill_random(s2_rng *rng, float *values, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        values[i] = random_unit(rng);
+    }
+}
+
+static inline float *random_floats(s2_rng *rng, size_t count) {
+    float *values = guarded_floats(count);
+    fill_random(rng, values, count);
+    return values;
+}
+
+static inline int32_t *random_labels(s2_rng *rng, uint32_t count, uint32_t n_outputs) {
+    int32_t *label = guarded(count * sizeof *label);
+    for (uint32_t s = 0; s < count; s++) {
+        label[s] = (int32_t)s2_rng_below(rng, n_outputs);
+    }
+    return label;
+}
+
+/* Calls `test` once for every kernel table this processor runs. */
+static inline void with_each_table(void (*test)(const s2_kernels *kernels)) {
+    for (const char *const *name = s2_kernels_names(); *name != NULL; name++) {
+        const s2_kernels *kernels = s2_kernels_choose(*name);
+        if (kernels != NULL) {
+            check_where("%s", *name);
+            test(kernels);
+            release_guarded();
+        }
+    }
+    check_where("%s", "");
+}
+
+#endif

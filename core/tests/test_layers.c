@@ -1,0 +1,268 @@
+/*
+ * test_layers.c - every layer on numbers small enough for a hand, all of them exact in float, and
+ * on sizes around the tiles, between guard pages, against a plain double loop.
+ */
+#include "guard.h"
+
+#include "kernels.h"
+
+#define SAME(got, ...)                                                                             \
+    CHECK_SAME((got), ((const float[]){__VA_ARGS__}), sizeof((const float[]){__VA_ARGS__}))
+
+/* The floats given, ending at a guard page. */
+#define FLOATS(...)                                                                                \
+    guarded_copy((const float[]){__VA_ARGS__}, sizeof((const float[]){__VA_ARGS__}))
+
+static float *guarded_copy(const float *values, size_t bytes) {
+    return memcpy(guarded(bytes), values, bytes);
+}
+
+static int all_untouched(const float *values, size_t count) {
+    size_t untouched = 0;
+    for (const unsigned char *byte = (const unsigned char *)values;
+         untouched < count * sizeof(float) && byte[untouched] == 0xff; untouched++) {
+    }
+    return untouched == count * sizeof(float);
+}
+
+/* Table 1: each set of types writes the gradients it names and no other. */
+static void test_fc(const s2_kernels *kernels) {
+    static const unsigned types[] = {S2_Y,
+                                     S2_Y | S2_W | S2_B | S2_X,
+                                     S2_Y | S2_W | S2_B,
+                                     S2_Y | S2_B | S2_X,
+                                     S2_Y | S2_B,
+                                     S2_Y | S2_X};
+    const float *x = FLOATS(1, 2, 3, 4, 5, 6), *weight = FLOATS(1, -1, 2, 0, -3, 4);
+    const float *gy = FLOATS(1, 2, -1, 3), *bias = FLOATS(10, 20);
+    float *y = guarded_floats(4);
+    s2_fc_forward(kernels, 2, 3, 2, x, weight, bias, y);
+    SAME(y, 6, 31, 6, 40);
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        check_where("%s, types %u", s2_kernels_name(kernels), types[t]);
+        float *gw = guarded_floats(6), *gb = guarded_floats(2), *gx = guarded_floats(6);
+        float *scratch = guarded_floats(s2_fc_scratch_floats(3, 2));
+        s2_fc_backward(kernels, types[t], 2, 3, 2, x, gy, weight, gw, gb, gx, scratch);
+        if (types[t] & S2_W) {
+            SAME(gw, -3, 14, -3, 19, -3, 24);
+        }
+        if (types[t] & S2_B) {
+            SAME(gb, 0, 5);
+        }
+        if (types[t] & S2_X) {
+            SAME(gx, -1, 2, 5, -4, -2, 15);
+        }
+        CHECK((types[t] & S2_W) || all_untouched(gw, 6));
+        CHECK((types[t] & S2_B) || all_untouched(gb, 2));
+        CHECK((types[t] & S2_X) || all_untouched(gx, 6));
+    }
+}
+
+static void test_lora(const s2_kernels *kernels) {
+    static const unsigned types[] = {S2_Y | S2_W, S2_Y | S2_W | S2_X, S2_Y | S2_X, S2_Y};
+    const float *x = FLOATS(1, 2, 3, 4, 5, 6), *gy = FLOATS(1, 2, -1, 3);
+    const float *wa = FLOATS(1, 0, 0, 1, 1, -1), *wb = FLOATS(1, 2, 3, -1);
+    float *hidden = guarded_floats(4), *y = FLOATS(100, 200, 300, 400);
+    s2_lora_forward(kernels, 2, 3, 2, 2, x, wa, wb, hidden, y);
+    SAME(hidden, 4, -1, 10, -1);
+    SAME(y, 101, 209, 307, 421); /* Eq. 9 adds */
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        check_where("%s, types %u", s2_kernels_name(kernels), types[t]);
+        float *gh = guarded_floats(4), *gwa = guarded_floats(6), *gwb = guarded_floats(4);
+        float *gx = FLOATS(1, 1, 1, 1, 1, 1);
+        float *scratch = guarded_floats(s2_lora_scratch_floats(3, 2, 2));
+        s2_lora_backward(kernels, types[t], 2, 3, 2, 2, x, hidden, gy, wa, wb, gh, gwa, gwb, gx,
+                         scratch);
+        SAME(gh, 5, 1, 5, -6);
+        if (types[t] & S2_W) {
+            SAME(gwb, -6, 38, 0, -5);
+            SAME(gwa, 25, -23, 35, -28, 45, -33);
+        }
+        CHECK((types[t] & S2_W) || (all_untouched(gwa, 6) && all_untouched(gwb, 4)));
+        if (types[t] & S2_X) {
+            SAME(gx, 6, 2, 5, 6, -5, 12); /* Eq. 14 adds */
+        } else {
+            SAME(gx, 1, 1, 1, 1, 1, 1);
+        }
+    }
+}
+
+/* Columns 1, 3 and 0, 4: variances 1 and 4, with eps 0 inverse deviations 1 and 1/2. */
+static void test_bn_batch(const s2_kernels *kernels) {
+    const float *z = FLOATS(1, 0, 3, 4), *gamma = FLOATS(2, 3), *beta = FLOATS(10, 20);
+    const float *gy = FLOATS(1, 2, 3, 8);
+    float *running_mean = FLOATS(4, 4), *running_var = FLOATS(6, 16);
+    float *mean = guarded_floats(2), *inv_std = guarded_floats(2), *y = guarded_floats(4);
+    s2_bn_forward_batch(kernels, 2, 2, 0.0f, 0.5f, z, gamma, beta, running_mean, running_var, mean,
+                        inv_std, y);
+    SAME(mean, 2, 2);
+    SAME(inv_std, 1, 0.5f);
+    SAME(y, 8, 17, 12, 23);
+    SAME(running_mean, 3, 3);
+    SAME(running_var, 4, 12); /* half way to the unbiased 2 and 8 */
+
+    float *ggamma = guarded_floats(2), *gbeta = guarded_floats(2), *gz = guarded_floats(4);
+    s2_bn_backward(kernels, S2_W | S2_STATS, 2, 2, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
+    SAME(ggamma, 2, 6);
+    SAME(gbeta, 4, 10);
+    SAME(gz, 0, 0, 0, 0); /* two rows are always normalised to -1 and 1 */
+
+    /* Three rows -1, 0, 1 with mean 0 and 1 / deviation 1: centred gy minus a multiple of z. */
+    const float *z3 = FLOATS(-1, 0, 1), *gy3 = FLOATS(3, 0, 0), *one = FLOATS(1), *none = FLOATS(0);
+    const float *gamma3 = FLOATS(2);
+    float *gz3 = guarded_floats(3), *sum_gy_z = guarded_floats(1), *sum_gy = guarded_floats(1);
+    s2_bn_backward(kernels, S2_STATS, 3, 1, z3, gy3, gamma3, none, one, sum_gy_z, sum_gy, gz3);
+    const float third = 1.0f / 3.0f; /* gz = 2 (gy - 3/3 + 3/3 z), 1/3 being rounded */
+    CHECK_NEAR(gz3[0], 2.0f * (3.0f - 3.0f * third - 1.0f), 1e-6);
+    CHECK_NEAR(gz3[1], -2.0, 1e-6);
+    CHECK_NEAR(gz3[2], 0.0, 1e-6);
+}
+
+static void test_bn_frozen(const s2_kernels *kernels) {
+    const float *z = FLOATS(1, 0, 3, 4), *gamma = FLOATS(2, 3), *beta = FLOATS(10, 20);
+    const float *gy = FLOATS(1, 2, 3, 8), *running_mean = FLOATS(2, 2);
+    const float *running_var = FLOATS(3, 15); /* eps 1: inverse deviations 1/2 and 1/4 */
+    float *mean = guarded_floats(2), *inv_std = guarded_floats(2), *y = guarded_floats(4);
+    s2_bn_forward_frozen(kernels, 2, 2, 1.0f, z, gamma, beta, running_mean, running_var, mean,
+                         inv_std, y);
+    SAME(mean, 2, 2);
+    SAME(inv_std, 0.5f, 0.25f);
+    SAME(y, 9, 18.5f, 11, 21.5f);
+    float *same = FLOATS(1, 0, 3, 4); /* in place, as inference does */
+    s2_bn_forward_frozen(kernels, 2, 2, 1.0f, same, gamma, beta, running_mean, running_var, mean,
+                         inv_std, same);
+    CHECK_SAME(same, y, 4 * sizeof *y);
+
+    float *ggamma = guarded_floats(2), *gbeta = guarded_floats(2), *gz = guarded_floats(4);
+    s2_bn_backward(kernels, S2_Y, 2, 2, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
+    SAME(gz, 1, 1.5f, 3, 6); /* gamma times inverse deviation: 1 and 3/4 */
+    float *in_place = FLOATS(1, 2, 3, 8);
+    s2_bn_backward(kernels, S2_W, 2, 2, z, in_place, gamma, mean, inv_std, ggamma, gbeta, in_place);
+    CHECK_SAME(in_place, gz, 4 * sizeof *gz);
+    SAME(ggamma, 1, 3); /* normalised z: -1/2, -1/2 and 1/2, 1/2 */
+    SAME(gbeta, 4, 10);
+}
+
+static void test_relu(const s2_kernels *kernels) {
+    for (size_t size = 5; size <= 37; size++) {
+        float *y = guarded_floats(size), *gy = guarded_floats(size);
+        for (size_t i = 0; i < size; i++) {
+            y[i] = (float)((int)(i % 5) - 2); /* -2 -1 0 1 2 ... */
+            gy[i] = 7.0f;
+        }
+        y[0] = (float)NAN;
+        y[1] = -(float)INFINITY;
+        y[4] = (float)INFINITY;
+        s2_relu_forward(kernels, size, y);
+        s2_relu_backward(kernels, size, y, gy);
+        CHECK(isnan(y[0]));
+        for (size_t i = 1; i < size; i++) {
+            CHECK(y[i] == (i == 4 ? (float)INFINITY : i % 5 < 3 ? 0.0f : (float)(i % 5 - 2)));
+            CHECK(gy[i] == (i % 5 < 3 ? 0.0f : 7.0f));
+        }
+    }
+}
+
+static void test_loss(const s2_kernels *kernels) {
+    const float *logits = FLOATS(0, 0, 0, 0, /**/ 5, 5, 5, 5, /**/ 1e4f, 0, 0, -1e4f);
+    const int32_t labels[] = {2, 0, 0};
+    int32_t *label = guarded(sizeof labels);
+    memcpy(label, labels, sizeof labels);
+    float *grad = guarded_floats(12), *scratch = guarded_floats(s2_loss_scratch_floats(3, 4));
+    s2_batch_stats stats;
+    s2_loss_cross_entropy(kernels, 3, 4, logits, label, grad, &stats, scratch);
+    CHECK_NEAR(stats.loss, 2.0 * log(4.0) / 3.0, 1e-6);
+    CHECK_EQUAL(stats.correct, 2); /* of equals the first is the prediction */
+    static const double expected[] = {1 / 12., 1 / 12., -1 / 4., 1 / 12., -1 / 4., 1 / 12.,
+                                      1 / 12., 1 / 12., 0,       0,       0,       0};
+    for (size_t i = 0; i < 12; i++) {
+        CHECK_NEAR(grad[i], expected[i], 1e-7);
+    }
+    float *in_place = guarded_copy(logits, 12 * sizeof *logits);
+    s2_loss_cross_entropy(kernels, 3, 4, in_place, label, in_place, &stats, scratch);
+    CHECK_SAME(in_place, grad, 12 * sizeof *grad);
+}
+
+/* (rows, depth) . (depth, cols), in double; element (r, k) of a at a[r * a_row + k * a_depth]. */
+static void check_product(const float *got, const float *a, size_t a_row, size_t a_depth,
+                          const float *b, size_t b_depth, size_t b_col, const size_t size[3]) {
+    for (size_t r = 0; r < size[0]; r++) {
+        for (size_t c = 0; c < size[1]; c++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < size[2]; k++) {
+                sum += (double)a[r * a_row + k * a_depth] * (double)b[k * b_depth + c * b_col];
+            }
+            CHECK_NEAR(got[r * size[1] + c], sum, 1e-5 * (double)size[2]);
+        }
+    }
+}
+
+static const uint32_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 24, 25, 33};
+enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+
+/* Buffers of the exact size between guard pages: nothing beyond them is read or written. */
+static void test_fc_sizes(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 1, 3);
+    for (uint32_t i = 0; i < N_SIZES * N_SIZES; i++) {
+        const uint32_t n_in = sizes[i / N_SIZES], n_out = sizes[i % N_SIZES], count = 1 + i % 9;
+        check_where("%s, (%u, %u) . (%u, %u)", s2_kernels_name(kernels), count, n_in, n_in, n_out);
+        const float *x = random_floats(&rng, count * n_in), *gy = random_floats(&rng, count * n_out);
+        const float *weight = random_floats(&rng, n_in * n_out);
+        float *bias = guarded_floats(n_out), *y = guarded_floats(count * n_out);
+        float *gw = guarded_floats(n_in * n_out), *gb = guarded_floats(n_out);
+        float *gx = guarded_floats(count * n_in);
+        float *scratch = guarded_floats(s2_fc_scratch_floats(n_in, n_out));
+        memset(bias, 0, n_out * sizeof *bias);
+        s2_fc_forward(kernels, count, n_in, n_out, x, weight, bias, y);
+        check_product(y, x, n_in, 1, weight, n_out, 1, (size_t[]){count, n_out, n_in});
+        s2_fc_backward(kernels, S2_W | S2_B | S2_X, count, n_in, n_out, x, gy, weight, gw, gb, gx,
+                       scratch);
+        check_product(gw, x, 1, n_in, gy, n_out, 1, (size_t[]){n_in, n_out, count});
+        check_product(gx, gy, n_out, 1, weight, 1, n_out, (size_t[]){count, n_in, n_out});
+        const float one = 1.0f;
+        check_product(gb, &one, 0, 0, gy, n_out, 1, (size_t[]){1, n_out, count});
+        release_guarded();
+    }
+}
+
+static void test_lora_sizes(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 2, 3);
+    for (uint32_t i = 0; i < N_SIZES * 9; i++) {
+        const uint32_t n_in = sizes[i / 9], rank = 1 + i % 9, n_out = sizes[(i * 7) % N_SIZES];
+        const uint32_t count = 1 + (i * 5) % 9;
+        check_where("%s, count %u, (%u, %u, %u)", s2_kernels_name(kernels), count, n_in, rank,
+                    n_out);
+        const float *x = random_floats(&rng, count * n_in), *gy = random_floats(&rng, count * n_out);
+        const float *wa = random_floats(&rng, n_in * rank), *wb = random_floats(&rng, rank * n_out);
+        float *hidden = guarded_floats(count * rank), *y = guarded_floats(count * n_out);
+        float *gh = guarded_floats(count * rank), *gwa = guarded_floats(n_in * rank);
+        float *gwb = guarded_floats(rank * n_out), *gx = guarded_floats(count * n_in);
+        float *scratch = guarded_floats(s2_lora_scratch_floats(n_in, n_out, rank));
+        memset(y, 0, count * n_out * sizeof *y);
+        memset(gx, 0, count * n_in * sizeof *gx);
+        s2_lora_forward(kernels, count, n_in, n_out, rank, x, wa, wb, hidden, y);
+        check_product(hidden, x, n_in, 1, wa, rank, 1, (size_t[]){count, rank, n_in});
+        check_product(y, hidden, rank, 1, wb, n_out, 1, (size_t[]){count, n_out, rank});
+        s2_lora_backward(kernels, S2_W | S2_X, count, n_in, n_out, rank, x, hidden, gy, wa, wb, gh,
+                         gwa, gwb, gx, scratch);
+        check_product(gwb, hidden, 1, rank, gy, n_out, 1, (size_t[]){rank, n_out, count});
+        check_product(gh, gy, n_out, 1, wb, 1, n_out, (size_t[]){count, rank, n_out});
+        check_product(gwa, x, 1, n_in, gh, rank, 1, (size_t[]){n_in, rank, count});
+        check_product(gx, gh, rank, 1, wa, 1, rank, (size_t[]){count, n_in, rank});
+        release_guarded();
+    }
+}
+
+int main(void) {
+    with_each_table(test_fc);
+    with_each_table(test_lora);
+    with_each_table(test_bn_batch);
+    with_each_table(test_bn_frozen);
+    with_each_table(test_relu);
+    with_each_table(test_loss);
+    with_each_table(test_fc_sizes);
+    with_each_table(test_lora_sizes);
+    return check_report("test_layers");
+}

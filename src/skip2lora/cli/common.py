@@ -1,0 +1,91 @@
+"""What several commands share: options, progress bar, output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from skip2lora.training import Callback, EpochReport
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+label = click.option("--label", metavar="COLUMN", help="Label column (default: label, or y).")
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+data_argument = click.argument("data", type=click.Path(path_type=Path))
+adapter = click.option(
+    "--adapter", type=click.Path(path_type=Path), help="Folder written by skip2lora adapt."
+)
+
+
+def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
+    """The required option ``-o``."""
+    return click.option(
+        "-o", "--output", "target", required=True, metavar=metavar,
+        type=click.Path(path_type=Path), help=help_text,
+    )  # fmt: skip
+
+
+def training_options(*, epochs: int) -> Callable[[_Function], _Function]:
+    """Options spelled as the arguments of ``pretrain`` and ``adapt``."""
+
+    def decorate(function: _Function) -> _Function:
+        for option in (
+            click.option(
+                "--seed", default=0, show_default=True, help="Seed of all that is random."
+            ),
+            click.option("--learning-rate", default=0.01, show_default=True, help="SGD step size."),
+            click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer."),
+            click.option(
+                "--epochs", default=epochs, show_default=True, help="Passes over the data."
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@contextmanager
+def progress_bar(what: str, epochs: int) -> Iterator[Callback | None]:
+    """Yield a callback that drives a bar on standard error; None where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed}/{task.total}  loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=epochs, loss=float("nan"))
+
+        def follow(report: EpochReport) -> None:
+            progress.update(task, completed=report.epoch, loss=report.loss)
+
+        yield follow
+
+
+def show(facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
+    """Print the facts as one JSON object, or the lines for a person."""
+    click.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 for a person."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(milliseconds: float) -> str:
+    """Milliseconds for a person."""
+    return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"

@@ -1,0 +1,61 @@
+"""``skip2lora dataset``: a task's data as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skip2lora.cli import common
+from skip2lora.data import write_samples
+from skip2lora.datasets import fan, simulated
+from skip2lora.errors import ParameterError
+from skip2lora.files import check_output, write_folder
+from skip2lora.samples import Samples
+
+_FILES = ("pretrain.npz", "finetune.npz", "test.npz")
+
+
+@click.command(short_help="Write the data of a task as .npz files.")
+@click.argument("name", type=click.Choice(["damage1", "damage2", "simulated"]))
+@click.option(
+    "--source", type=click.Path(path_type=Path),
+    help="Folder with the original recordings; without it they are fetched once (extra [data]).",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of the simulated task.")
+@common.output("Folder for pretrain.npz, finetune.npz and test.npz.", metavar="FOLDER")
+@common.force
+@common.as_json
+def command(
+    name: str, source: Path | None, seed: int, target: Path, force: bool, as_json: bool
+) -> None:
+    """Write pretrain.npz, finetune.npz and test.npz of a task.
+
+    damage1 and damage2 are recordings of real cooling fans (Sunaga, Kondo, Matsutani, 2023), quiet
+    for pre-training and beside a ventilation fan for the rest. simulated needs no download.
+    """
+    check_output(target, force=force, marker=_FILES[0])
+    if name == "simulated":
+        if source is not None:
+            raise ParameterError("simulated takes no --source, its data is computed: leave it out")
+        splits = simulated.make_task(seed=seed)
+    else:
+        splits = fan.load_task(name, source, progress=lambda what: click.echo(what, err=True))
+
+    def write(folder: Path) -> None:
+        for file, samples in zip(_FILES, splits, strict=True):
+            write_samples(folder / file, samples)
+
+    write_folder(target, write, marker=_FILES[0])
+    facts = {"output": str(target), "files": {}}
+    lines = []
+    for file, samples in zip(_FILES, splits, strict=True):
+        facts["files"][file] = {"n_samples": len(samples.x), "n_features": samples.x.shape[1]}  # type: ignore[index]
+        lines.append(f"{target / file}: {_line(samples)}")
+    common.show(facts, lines, as_json=as_json)
+
+
+def _line(samples: Samples) -> str:
+    n_samples, n_features = samples.x.shape
+    names = ", ".join(samples.class_names or ())
+    return f"{n_samples:,} samples of {n_features} features, classes {names}"

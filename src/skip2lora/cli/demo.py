@@ -1,0 +1,88 @@
+"""``skip2lora demo``: the whole story in a few seconds, on simulated data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from skip2lora.cli import common
+from skip2lora.demo import ADAPT_EPOCHS, METHODS, PRETRAIN_EPOCHS, DemoResult, draw_curve, run_demo
+from skip2lora.errors import MissingExtraError
+
+_CURVE = Path("demo") / "curve.png"
+
+
+def _facts(result: DemoResult, curve: str | None) -> dict[str, Any]:
+    methods = {
+        method: {
+            "accuracy": result.accuracy[method],
+            "trainable_parameters": adapted.trainable_parameters,
+            "timing": asdict(adapted.timing) if adapted.timing else None,
+        }
+        for method, adapted in result.adapted.items()
+    }
+    return {
+        "silent_accuracy": result.silent_accuracy,
+        "accuracy": result.noisy_accuracy,
+        "methods": methods,
+        "curve": curve,
+    }
+
+
+def _table(result: DemoResult) -> Table:
+    table = Table(title="In the noisy room", title_justify="left")
+    for column in ("adaptation", "accuracy", "trained", "cache fill", "training"):
+        table.add_column(column, justify="left" if column == "adaptation" else "right")
+    table.add_row("none", common.percent(result.noisy_accuracy), "0", "-", "-")
+    for method, adapted in result.adapted.items():
+        timing = adapted.timing
+        cached = adapted.cache_bytes > 0
+        fill = f"{timing.cache_fill_ms:.1f} ms" if timing else "-"
+        table.add_row(
+            METHODS[method],
+            common.percent(result.accuracy[method]),
+            f"{adapted.trainable_parameters:,}",
+            fill if cached else f"none: {fill}",
+            f"{timing.training_ms:.1f} ms" if timing else "-",
+        )
+    return table
+
+
+@click.command(short_help="Show the whole story on simulated data.")
+@click.option("--seed", default=0, show_default=True, help="Seed of data and training.")
+@common.as_json
+def command(seed: int, as_json: bool) -> None:
+    """Pre-train in a silent room, move to a noisy one, adapt.
+
+    The data is simulated: spectra of a fan that stands still, is sound or is damaged. Writes the
+    training curve to demo/curve.png.
+    """
+    with common.progress_bar("pretrain", PRETRAIN_EPOCHS) as callback:
+        result = run_demo(seed=seed, callback=callback)
+    note = ""
+    try:
+        draw_curve(result, _CURVE)
+    except MissingExtraError as error:
+        note = f"no curve: {error}"
+    if as_json:
+        common.show(_facts(result, None if note else str(_CURVE)), [], as_json=True)
+        return
+    split = result.split
+    console = Console()
+    widths = "-".join(map(str, result.model.widths))
+    console.print(
+        f"A fan monitor (simulated data): network {widths}, classes "
+        f"{', '.join(result.model.class_names or ())}.\n"
+        f"Pre-trained on {len(split.pretrain.x)} spectra of a silent room: "
+        f"{common.percent(result.silent_accuracy)} right there.\n"
+        f"Moved beside a ventilation fan: {common.percent(result.noisy_accuracy)} right. "
+        f"Adapted on {len(split.finetune.x)} spectra, {ADAPT_EPOCHS} epochs:",
+        highlight=False,
+    )
+    console.print(_table(result))
+    console.print(note or f"Training curve: {_CURVE}", highlight=False)

@@ -1,0 +1,44 @@
+"""``skip2lora predict``: samples to labels in a CSV file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from skip2lora.classifier import softmax
+from skip2lora.cli import common
+from skip2lora.cli.models import load_model, read_for
+from skip2lora.data import write_predictions
+from skip2lora.files import check_output
+
+
+@click.command(short_help="Predict labels into a CSV file.")
+@common.model_argument
+@common.data_argument
+@common.adapter
+@common.output("Predictions, such as predictions.csv.", metavar="FILE")
+@common.force
+@common.label
+@common.as_json
+def command(
+    model: Path, data: Path, adapter: Path | None, target: Path, force: bool, label: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Predict the samples in DATA with MODEL, with or without an adapter.
+
+    A label column in DATA is left out of the features and not used.
+    """
+    check_output(target, force=force)
+    backbone, classifier = load_model(model, adapter)
+    samples = read_for(backbone, data, label=label, labels_required=False)
+    probabilities = softmax(classifier.logits(samples.x))
+    predictions = probabilities.argmax(axis=1)
+    write_predictions(target, predictions, probabilities, backbone.class_names)
+    counts = np.bincount(predictions, minlength=classifier.n_outputs)
+    names = backbone.class_names or tuple(map(str, range(classifier.n_outputs)))
+    by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
+    facts = {"output": str(target), "n_samples": len(samples.x), "predicted": by_class}
+    told = ", ".join(f"{name} {count:,}" for name, count in by_class.items() if count)
+    common.show(facts, [f"{target}: {len(samples.x):,} samples: {told}"], as_json=as_json)

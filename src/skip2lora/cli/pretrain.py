@@ -1,0 +1,86 @@
+"""``skip2lora pretrain``: data to a model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from skip2lora.backbones.mlp import MLP
+from skip2lora.cli import common
+from skip2lora.data import read_samples
+from skip2lora.errors import ParameterError
+from skip2lora.files import check_output
+from skip2lora.training import pretrain
+
+
+def _widths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+    del context, parameter
+    try:
+        return [int(width) for width in text.split(",") if width.strip()]
+    except ValueError:
+        raise ParameterError(
+            f"--hidden is {text!r}, expected widths such as 96,96: correct it"
+        ) from None
+
+
+@click.command(short_help="Train a small network on data from the lab.")
+@common.data_argument
+@click.option(
+    "--hidden",
+    default="96,96",
+    show_default=True,
+    callback=_widths,
+    help="Widths of hidden layers.",
+)
+@click.option("--batch-norm/--no-batch-norm", default=True, show_default=True)
+@common.training_options(epochs=100)
+@common.output("The model, such as model.safetensors.", metavar="FILE")
+@common.force
+@common.label
+@common.as_json
+def command(
+    data: Path, hidden: list[int], batch_norm: bool, epochs: int, batch_size: int | None,
+    learning_rate: float, seed: int, target: Path, force: bool, label: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
+
+    The network has one input a feature of DATA and one output a class.
+    """
+    check_output(target, force=force)
+    if target.suffix != ".safetensors":
+        raise ParameterError(f"output {target} ends in no .safetensors: name it so")
+    samples = read_samples(data, label=label)
+    n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
+    if n_classes < 2:
+        raise ParameterError(
+            f"{data} has one class only, expected two or more: add samples of another"
+        )
+    widths = [samples.x.shape[1], *hidden, n_classes]
+    fresh = MLP.create(widths, seed=seed, batch_norm=batch_norm, class_names=samples.class_names)
+    start = time.perf_counter()
+    with common.progress_bar("pretrain", epochs) as callback:
+        model = pretrain(
+            fresh, samples.x, samples.labels, epochs=epochs, batch_size=batch_size,
+            learning_rate=learning_rate, seed=seed, callback=callback,
+        )  # fmt: skip
+    took_ms = 1e3 * (time.perf_counter() - start)
+    model.save(target)
+    accuracy = model.score(samples.x, samples.labels)
+    facts = {
+        "output": str(target),
+        "widths": model.widths,
+        "n_parameters": model.n_parameters,
+        "n_samples": len(samples.x),
+        "epochs": epochs,
+        "training_ms": took_ms,
+        "accuracy": accuracy,
+        "fingerprint": model.fingerprint,
+    }
+    lines = [
+        f"{target}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
+        f"{len(samples.x):,} samples, {epochs} epochs in {common.duration(took_ms)}, "
+        f"accuracy on them {common.percent(accuracy)}",
+    ]
+    common.show(facts, lines, as_json=as_json)

@@ -1,0 +1,89 @@
+"""What several test files share: samples, networks, refusals, and where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from skip2lora.backbones.mlp import Layer
+
+# The same examples on every run and machine, and nothing written to disk.
+hypothesis.settings.register_profile(
+    "suite", derandomize=True, deadline=None, database=None, max_examples=25
+)
+hypothesis.settings.load_profile("suite")
+
+Samples = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def make_samples() -> Callable[..., Samples]:
+    """make_samples(n_samples, n_features, n_classes, seed): X and y that can be learned."""
+
+    def make(n_samples: int, n_features: int = 8, n_classes: int = 3, seed: int = 0) -> Samples:
+        random = np.random.default_rng([n_samples, n_features, seed])
+        y = random.integers(0, n_classes, n_samples)
+        centres = np.random.default_rng(seed).normal(size=(n_classes, n_features))
+        x = centres[y] + random.normal(size=(n_samples, n_features))
+        return x.astype(np.float32), y
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., s2.MLP]:
+    """make_model(widths, batch_norm=True, seed=0): a network whose every tensor is random."""
+
+    def make(widths: Sequence[int], *, batch_norm: bool = True, seed: int = 0) -> s2.MLP:
+        random = np.random.default_rng([seed, *widths])
+
+        def normal(*shape: int) -> np.ndarray:
+            return random.normal(size=shape).astype(np.float32)
+
+        layers = []
+        for n_in, n_out in pairwise(widths):
+            tensors = {
+                "weight": normal(n_in, n_out) / np.float32(np.sqrt(n_in)),
+                "bias": normal(n_out) / 2,
+            }
+            if batch_norm and len(layers) + 2 < len(widths):
+                tensors |= {"gamma": 1 + normal(n_out) / 4, "beta": normal(n_out) / 2}
+                tensors |= {"mean": normal(n_out) / 2, "var": 1 + normal(n_out) ** 2 / 4}
+            layers.append(Layer(**tensors))
+        return s2.MLP(tuple(layers))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., str]:
+    """refused(error, call, *args, **options): the message of the error that the call must raise."""
+
+    def refuse(error: type[Exception], call: Callable[..., Any], /, *args: Any, **kw: Any) -> str:
+        with pytest.raises(s2.Skip2LoraError) as caught:
+            call(*args, **kw)
+        assert type(caught.value) is error
+        message = str(caught.value)
+        assert message
+        assert "\n" not in message
+        return message
+
+    return refuse
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data beside the repository, or where SKIP2LORA_DATA says."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("SKIP2LORA_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("the real data is not there: set SKIP2LORA_DATA to its folder")
+    return folder
