@@ -21,6 +21,7 @@ from skip2lora.samples import check_samples
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
 KIND = "mlp"
+_CHUNK = 256  # samples whose rows are in memory at a time
 _MAX_LAYERS = 64  # S2_MAX_LAYERS
 _MAX_WIDTH = 1 << 24  # S2_MAX_WIDTH
 
@@ -175,12 +176,16 @@ class MLP(Classifier):
     def logits(self, x: ArrayLike) -> NDArray[np.float32]:
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`forward`."""
         samples, _ = check_samples(x, n_features=self.n_features)
-        return np.concatenate(
-            [
-                self.forward(samples[at : at + 1024]).base_logits
-                for at in range(0, len(samples), 1024)
-            ]
-        )
+        last = len(self.layers) - 1
+        layout = _core.RowLayout(self.tap_widths[last:], self.n_outputs, False)
+        rows = np.empty((min(_CHUNK, len(samples)), layout.row_stride), np.float32)
+        logits = np.empty((len(samples), self.n_outputs), np.float32)
+        for at in range(0, len(samples), _CHUNK):
+            chunk = samples[at : at + _CHUNK]
+            self.network.forward(chunk, layout, last, rows[: len(chunk)])
+            outputs = rows[: len(chunk), layout.logits_offset :][:, : self.n_outputs]
+            logits[at : at + _CHUNK] = outputs
+        return logits
 
     def tensors(self) -> Tensors:
         """Every tensor by its name, such as ``layers.0.weight``."""
