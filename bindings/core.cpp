@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "skip2.h"
@@ -40,7 +41,8 @@ void require(bool holds, const char *what) {
 
 void require_ok(s2_status status) {
     if (status != S2_OK) {
-        throw std::runtime_error("the core refused its arguments, status " + std::to_string(status));
+        throw std::runtime_error("the core refused its arguments, status " +
+                                 std::to_string(status));
     }
 }
 
@@ -52,7 +54,9 @@ uint32_t count_of(size_t value) {
 // Room for the core, aligned as it asks; grows, never shrinks.
 class Buffer {
   public:
-    ~Buffer() { ::operator delete(data_, std::align_val_t{S2_ALIGN}); }
+    ~Buffer() {
+        ::operator delete(data_, std::align_val_t{S2_ALIGN});
+    }
     Buffer() = default;
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
@@ -67,8 +71,12 @@ class Buffer {
         }
         return data_;
     }
-    void *data() const { return data_; }
-    size_t size() const { return size_; }
+    void *data() const {
+        return data_;
+    }
+    size_t size() const {
+        return size_;
+    }
 
   private:
     void *data_ = nullptr;
@@ -117,9 +125,9 @@ class RowLayout {
     std::vector<uint32_t> widths_, offsets_;
 };
 
-using LayerArrays = std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>,
-                               std::optional<Vector>, std::optional<Vector>, std::optional<Matrix>,
-                               std::optional<Matrix>>;
+using LayerArrays =
+    std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
+               std::optional<Vector>, std::optional<Matrix>, std::optional<Matrix>>;
 
 // Refers to the caller's arrays. Only a Trainer writes them, and only those its row trains, so that
 // arrays which serve inference alone may be read-only.
@@ -136,8 +144,12 @@ class Network {
     }
     Network(const Network &) = delete;
 
-    uint32_t n_features() const { return layers_.front().n_in; }
-    uint32_t n_outputs() const { return layers_.back().n_out; }
+    uint32_t n_features() const {
+        return layers_.front().n_in;
+    }
+    uint32_t n_outputs() const {
+        return layers_.back().n_out;
+    }
 
     void require_fits(const RowLayout &rows, uint32_t first_tap) const {
         require(first_tap + rows.layout.n_taps == layers_.size(), "taps are not the last layers");
@@ -163,8 +175,8 @@ class Network {
             for (size_t s = 0; s < count; s++) {
                 sample[s] = x.data() + (at + s) * x.shape(1);
             }
-            require_ok(run(count, sample, layout, first_tap,
-                           rows.data() + at * rows.shape(1), room));
+            require_ok(
+                run(count, sample, layout, first_tap, rows.data() + at * rows.shape(1), room));
         }
     }
 
@@ -212,7 +224,7 @@ class Network {
 class SkipAdapter {
   public:
     SkipAdapter(const RowLayout &layout, uint32_t rank) : layout(layout) {
-        adapter = {choose_kernels(), &layout.layout, rank, nullptr};
+        adapter = {choose_kernels(), &layout.layout, rank, nullptr, {nullptr, nullptr}};
         require_ok(s2_adapter_check(&layout.layout, rank));
         adapter.packed = static_cast<float *>(
             packed_.reserve(s2_adapter_floats(&layout.layout, rank) * sizeof(float)));
@@ -220,7 +232,9 @@ class SkipAdapter {
     }
     SkipAdapter(const SkipAdapter &) = delete;
 
-    void init(uint64_t seed) { s2_adapter_init(&adapter, seed); }
+    void init(uint64_t seed) {
+        s2_adapter_init(&adapter, seed);
+    }
 
     void set(uint32_t tap, const Matrix &lora_a, const Matrix &lora_b) {
         require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
@@ -269,188 +283,265 @@ class SkipAdapter {
 
 // ---- training: one epoch a call ------------------------------------------------------------------
 
-// status, loss, correct, samples seen, batches, forwards, seconds in forward
-using Epoch = std::tuple<int, double, uint32_t, uint32_t, uint32_t, uint32_t, double>;
-
-// How the rows of samples that the cache lacks are computed: by a network here, or by Python.
-struct Forward {
-    const Network *network;
-    nb::handle callable;
-    const RowLayout &layout;
-    const float *x;
-    size_t n_features;
-    Buffer room;
-    std::vector<const float *> sample;
-    std::exception_ptr error;
-    double seconds = 0;
-
-    s2_status run(const uint32_t *samples, uint32_t count, float *rows) {
-        if (!network) {
-            nb::gil_scoped_acquire held;
-            try {
-                callable(nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>>(samples, {count},
-                                                                             nb::handle()),
-                         nb::ndarray<nb::numpy, float, nb::ndim<2>>(
-                             rows, {count, layout.layout.row_stride}, nb::handle()));
-                return S2_OK;
-            } catch (...) {
-                error = std::current_exception();
-                return S2_FORWARD_FAILED;
-            }
+// Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
+// Refers to the caller's arrays and keeps them alive.
+class RowSource {
+  public:
+    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward)
+        : layout(layout), rows_(rows), filled_(filled), callable_(forward) {
+        require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
+                "the cache has another shape than the layout asks for");
+        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride};
+        network_ = nb::isinstance<Network>(forward) ? nb::cast<const Network *>(forward) : nullptr;
+        if (network_) {
+            require(layout.layout.n_taps <= network_->net.n_layers, "more taps than layers");
+            network_->require_fits(layout, first_tap());
         }
-        sample.resize(count);
-        for (uint32_t s = 0; s < count; s++) {
-            sample[s] = x + samples[s] * n_features;
+    }
+    RowSource(const RowSource &) = delete;
+
+    // Makes `job` take its rows from here; x is that of the job.
+    void attach(s2_job &job, const Matrix &x) {
+        layout.require_fits(x);
+        require(!network_ || x.shape(1) == network_->n_features(),
+                "x has another width than the network");
+        x_ = x.data();
+        n_features_ = x.shape(1);
+        seconds = 0;
+        error_ = nullptr;
+        job.forward = call;
+        job.forward_context = this;
+        job.cache = &cache;
+    }
+    void rethrow() {
+        if (error_) {
+            std::rethrow_exception(std::exchange(error_, nullptr));
         }
-        const uint32_t first_tap = network->net.n_layers - layout.layout.n_taps;
-        return network->run(count, sample.data(), layout, first_tap, rows, room);
     }
 
+    const RowLayout &layout;
+    s2_cache cache;
+    double seconds = 0; // in forward, during the last epoch
+
+  private:
+    uint32_t first_tap() const {
+        return network_->net.n_layers - layout.layout.n_taps;
+    }
+
+    s2_status run(const uint32_t *samples, uint32_t count, float *rows) {
+        if (network_) {
+            sample_.resize(count);
+            for (uint32_t s = 0; s < count; s++) {
+                sample_[s] = x_ + samples[s] * n_features_;
+            }
+            return network_->run(count, sample_.data(), layout, first_tap(), rows, room_);
+        }
+        nb::gil_scoped_acquire held;
+        try {
+            callable_(
+                nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>>(samples, {count}, nb::handle()),
+                nb::ndarray<nb::numpy, float, nb::ndim<2>>(rows, {count, layout.layout.row_stride},
+                                                           nb::handle()));
+            return S2_OK;
+        } catch (...) {
+            error_ = std::current_exception();
+            return S2_FORWARD_FAILED;
+        }
+    }
     static s2_status call(void *context, const uint32_t *samples, uint32_t count, float *rows) {
-        Forward &self = *static_cast<Forward *>(context);
+        RowSource &self = *static_cast<RowSource *>(context);
         const auto start = std::chrono::steady_clock::now();
         const s2_status status = self.run(samples, count, rows);
         self.seconds +=
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         return status;
     }
+
+    Rows rows_;
+    Flags filled_;
+    nb::object callable_;
+    const Network *network_ = nullptr;
+    const float *x_ = nullptr;
+    size_t n_features_ = 0;
+    std::vector<const float *> sample_;
+    Buffer room_;
+    std::exception_ptr error_;
 };
 
-void require_samples(const Matrix &x, const Labels &labels, uint32_t n_outputs,
-                     uint32_t batch_size) {
-    require(x.shape(0) == labels.shape(0), "x and labels have different lengths");
-    require(batch_size >= 1 && batch_size <= x.shape(0), "batch size outside 1..samples");
-    for (size_t i = 0; i < labels.shape(0); i++) {
-        require(labels.data()[i] >= 0 && static_cast<uint32_t>(labels.data()[i]) < n_outputs,
-                "a label is outside 0..n_outputs-1");
-    }
-    (void)count_of(x.shape(0));
-    (void)count_of(x.shape(1));
-}
+// status, loss, correct, samples seen, batches, forwards, seconds in forward
+using Epoch = std::tuple<int, double, uint32_t, uint32_t, uint32_t, uint32_t, double>;
+// rule, beta1, beta2, eps, weight decay, whether it is decoupled
+using OptimizerTuple = std::tuple<int, double, double, double, double, bool>;
 
-s2_job job_of(const Matrix &x, const Labels &labels, uint32_t batch_size) {
-    s2_job job = {};
-    job.n_samples = static_cast<uint32_t>(x.shape(0));
-    job.n_features = static_cast<uint32_t>(x.shape(1));
-    job.x = x.data();
-    job.label = labels.data();
-    job.batch_size = batch_size;
-    job.smallest_batch = 1;
-    return job;
-}
-
-Epoch run_epoch(const s2_job &job, s2_rng &rng, Buffer &room) {
-    s2_epoch_stats stats = {};
-    room.reserve(s2_train_workspace_bytes(&job));
-    const s2_status status = s2_train_epoch(&job, &rng, &stats, room.data(), room.size());
-    if (status != S2_OK && status != S2_NOT_FINITE && status != S2_FORWARD_FAILED) {
-        require_ok(status);
-    }
-    return {status,          stats.loss,      stats.correct, stats.n_seen,
-            stats.n_batches, stats.n_forward, 0.0};
-}
-
-// Skip-LoRA and Skip2-LoRA (Algorithm 1): they differ only in the cache they are given.
-class SkipTrainer {
-  public:
-    SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, float learning_rate, uint64_t seed)
-        : adapter_(adapter), batch_size_(batch_size), learning_rate_(learning_rate) {
+// What the trainers share: samples, order, optimiser, the loop of one epoch.
+class Trainer {
+  protected:
+    Trainer(uint32_t batch_size, const OptimizerTuple &optimizer, uint64_t seed)
+        : batch_size_(batch_size) {
+        const auto &[rule, beta1, beta2, eps, decay, decoupled] = optimizer;
+        optimizer_ = {static_cast<s2_rule>(rule), beta1, beta2, eps, decay, decoupled, 1.0, 1.0};
+        require_ok(s2_optimizer_check(&optimizer_));
         s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
-        step_room_.reserve(s2_adapter_workspace_bytes(&adapter.layout.layout, adapter.adapter.rank,
-                                                      batch_size));
     }
 
-    Epoch epoch(const Matrix &x, const Labels &labels, const Rows &rows, const Flags &filled,
-                nb::object forward) {
-        const RowLayout &layout = adapter_.layout;
-        layout.require_fits(x);
-        require_samples(x, labels, layout.layout.n_outputs, batch_size_);
-        require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
-                "the cache has another shape than the layout asks for");
-        const Network *network =
-            nb::isinstance<Network>(forward) ? nb::cast<const Network *>(forward) : nullptr;
-        if (network) {
-            require(layout.layout.n_taps <= network->net.n_layers, "more taps than layers");
-            network->require_fits(layout, network->net.n_layers - layout.layout.n_taps);
-            require(x.shape(1) == network->n_features(), "x has another width than the network");
+    // A job without rows and step.
+    s2_job job_of(const Matrix &x, const Labels &labels, uint32_t n_outputs) const {
+        require(x.shape(0) == labels.shape(0), "x and labels have different lengths");
+        require(batch_size_ >= 1 && batch_size_ <= x.shape(0), "batch size outside 1..samples");
+        for (size_t i = 0; i < labels.shape(0); i++) {
+            require(labels.data()[i] >= 0 && static_cast<uint32_t>(labels.data()[i]) < n_outputs,
+                    "a label is outside 0..n_outputs-1");
         }
-        Forward missing{network, forward, layout, x.data(), x.shape(1), {}, {}, {}};
-        s2_cache cache = {rows.data(), filled.data(), count_of(rows.shape(0)),
-                          layout.layout.row_stride};
-        s2_job job = job_of(x, labels, batch_size_);
-        job.forward = Forward::call;
-        job.forward_context = &missing;
-        job.cache = &cache;
-        job.step = step;
-        job.step_context = this;
-        Epoch done;
+        s2_job job = {};
+        job.n_samples = count_of(x.shape(0));
+        job.n_features = count_of(x.shape(1));
+        job.x = x.data();
+        job.label = labels.data();
+        job.batch_size = batch_size_;
+        job.smallest_batch = 1;
+        return job;
+    }
+
+    Epoch run_epoch(const s2_job &job, RowSource *source, double learning_rate) {
+        s2_epoch_stats stats = {};
+        s2_status status;
+        learning_rate_ = learning_rate;
         {
             nb::gil_scoped_release released;
-            done = run_epoch(job, rng_, room_);
+            room_.reserve(s2_train_workspace_bytes(&job));
+            status = s2_train_epoch(&job, &rng_, &stats, room_.data(), room_.size());
         }
-        if (missing.error) {
-            std::rethrow_exception(missing.error);
+        if (source) {
+            source->rethrow();
         }
-        std::get<6>(done) = missing.seconds;
-        return done;
+        if (status != S2_NOT_FINITE) {
+            require_ok(status);
+        }
+        return {status,
+                stats.loss,
+                stats.correct,
+                stats.n_seen,
+                stats.n_batches,
+                stats.n_forward,
+                source ? source->seconds : 0.0};
+    }
+
+    s2_update next_update() {
+        return s2_optimizer_step(&optimizer_, learning_rate_);
+    }
+    // One zeroed array of `bytes` for the optimiser's state, NULL for none.
+    static float *zeroed(Buffer &buffer, size_t bytes) {
+        return bytes ? static_cast<float *>(std::memset(buffer.reserve(bytes), 0, bytes)) : nullptr;
+    }
+
+    uint32_t batch_size_;
+    s2_optimizer optimizer_;
+    Buffer step_room_;
+
+  private:
+    s2_rng rng_;
+    double learning_rate_ = 0;
+    Buffer room_;
+};
+
+// Skip-LoRA and Skip2-LoRA (Algorithm 1): they differ only in the cache of their rows.
+class SkipTrainer : public Trainer {
+  public:
+    SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, const OptimizerTuple &optimizer,
+                uint64_t seed)
+        : Trainer(batch_size, optimizer, seed), adapter_(adapter) {
+        const s2_row_layout &layout = adapter.layout.layout;
+        const uint32_t rank = adapter.adapter.rank;
+        step_room_.reserve(s2_adapter_workspace_bytes(&layout, rank, batch_size));
+        for (uint32_t m = 0; m < s2_optimizer_moments(&optimizer_); m++) {
+            moments_[m] = zeroed(state_[m], s2_adapter_floats(&layout, rank) * sizeof(float));
+        }
+    }
+
+    Epoch epoch(const Matrix &x, const Labels &labels, RowSource &source, double learning_rate) {
+        require(&source.layout == &adapter_.layout, "the rows are of another layout");
+        s2_job job = job_of(x, labels, adapter_.layout.layout.n_outputs);
+        source.attach(job, x);
+        job.step = step;
+        job.step_context = this;
+        return run_epoch(job, &source, learning_rate);
     }
 
   private:
     static s2_status step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
         SkipTrainer &self = *static_cast<SkipTrainer *>(context);
-        return s2_adapter_step(&self.adapter_.adapter, batch, self.learning_rate_, stats,
-                               self.step_room_.data(), self.step_room_.size());
+        s2_adapter adapter = self.adapter_.adapter;
+        adapter.moments[0] = self.moments_[0];
+        adapter.moments[1] = self.moments_[1];
+        const s2_update update = self.next_update();
+        return s2_adapter_step(&adapter, batch, &update, stats, self.step_room_.data(),
+                               self.step_room_.size());
     }
 
     SkipAdapter &adapter_;
-    uint32_t batch_size_;
-    float learning_rate_;
-    s2_rng rng_;
-    Buffer room_, step_room_;
+    Buffer state_[2];
+    float *moments_[2] = {nullptr, nullptr};
 };
 
 using TypesRow = std::tuple<unsigned, unsigned, unsigned>; // fc, lora, batch norm
 
-// The methods that run through the network, by one row of compute types a layer.
-class NetworkTrainer {
+// The methods that run through the network, by one row of compute types a layer. With a source of
+// rows the network is what follows the frozen layers, and its samples are the rows' only tap.
+class NetworkTrainer : public Trainer {
   public:
     NetworkTrainer(Network &network, const std::vector<TypesRow> &rows, uint32_t batch_size,
-                   float learning_rate, uint64_t seed)
-        : network_(network), batch_size_(batch_size), learning_rate_(learning_rate) {
+                   const OptimizerTuple &optimizer, uint64_t seed)
+        : Trainer(batch_size, optimizer, seed), network_(network), tap_(batch_size) {
         require(rows.size() == network.net.n_layers, "expected one row of compute types a layer");
         for (const auto &[fc, lora, bn] : rows) {
-            types_.push_back({static_cast<uint8_t>(fc), static_cast<uint8_t>(lora),
-                              static_cast<uint8_t>(bn)});
+            types_.push_back(
+                {static_cast<uint8_t>(fc), static_cast<uint8_t>(lora), static_cast<uint8_t>(bn)});
             smallest_batch_ = bn & S2_STATS ? 2 : smallest_batch_;
         }
-        s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
         step_room_.reserve(s2_net_step_workspace_bytes(&network.net, types_.data(), batch_size));
+        moments_ = zeroed(state_, s2_net_state_bytes(&network.net, types_.data(), optimizer_.rule));
     }
 
-    Epoch epoch(const Matrix &x, const Labels &labels) {
-        require_samples(x, labels, network_.n_outputs(), batch_size_);
-        require(x.shape(1) == network_.n_features(), "x has another width than the network");
-        s2_job job = job_of(x, labels, batch_size_);
+    Epoch epoch(const Matrix &x, const Labels &labels, RowSource *source, double learning_rate) {
+        s2_job job = job_of(x, labels, network_.n_outputs());
         job.smallest_batch = smallest_batch_;
-        job.step = step;
+        job.step = source ? step_on_rows : step;
         job.step_context = this;
-        nb::gil_scoped_release released;
-        return run_epoch(job, rng_, room_);
+        if (source) {
+            const s2_row_layout &layout = source->layout.layout;
+            require(layout.n_taps == 1 && layout.tap_offset[0] != S2_TAP_IS_X &&
+                        layout.tap_width[0] == network_.n_features(),
+                    "the rows' tap is not the network's input");
+            tap_offset_ = layout.tap_offset[0];
+            source->attach(job, x);
+        } else {
+            require(x.shape(1) == network_.n_features(), "x has another width than the network");
+        }
+        return run_epoch(job, source, learning_rate);
     }
 
   private:
     static s2_status step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
         NetworkTrainer &self = *static_cast<NetworkTrainer *>(context);
-        return s2_net_step(&self.network_.net, self.types_.data(), batch, self.learning_rate_,
+        const s2_update update = self.next_update();
+        return s2_net_step(&self.network_.net, self.types_.data(), batch, &update, self.moments_,
                            stats, self.step_room_.data(), self.step_room_.size());
+    }
+    static s2_status step_on_rows(void *context, const s2_batch *batch, s2_batch_stats *stats) {
+        NetworkTrainer &self = *static_cast<NetworkTrainer *>(context);
+        for (uint32_t s = 0; s < batch->count; s++) {
+            self.tap_[s] = batch->row[s] + self.tap_offset_;
+        }
+        const s2_batch taps = {batch->count, self.tap_.data(), nullptr, batch->label};
+        return step(context, &taps, stats);
     }
 
     Network &network_;
     std::vector<s2_compute_types> types_;
-    uint32_t batch_size_, smallest_batch_ = 1;
-    float learning_rate_;
-    s2_rng rng_;
-    Buffer room_, step_room_;
+    std::vector<const float *> tap_;
+    uint32_t smallest_batch_ = 1, tap_offset_ = 0;
+    Buffer state_;
+    float *moments_ = nullptr;
 };
 
 std::vector<std::string> kernel_tables() {
@@ -473,6 +564,9 @@ NB_MODULE(_core, module) {
     module.attr("B") = static_cast<int>(S2_B);
     module.attr("X") = static_cast<int>(S2_X);
     module.attr("STATS") = static_cast<int>(S2_STATS);
+    module.attr("SGD") = static_cast<int>(S2_SGD);
+    module.attr("MOMENTUM") = static_cast<int>(S2_MOMENTUM);
+    module.attr("ADAM") = static_cast<int>(S2_ADAM);
     module.def("kernel_tables", kernel_tables);
     module.def("kernels", [] { return std::string(s2_kernels_name(choose_kernels())); });
 
@@ -483,26 +577,29 @@ NB_MODULE(_core, module) {
         .def_prop_ro("logits_offset", [](const RowLayout &r) { return r.layout.logits_offset; })
         .def_prop_ro("row_stride", [](const RowLayout &r) { return r.layout.row_stride; });
     nb::class_<Network>(module, "Network")
-        .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(),
-             "bn_eps"_a, "bn_momentum"_a)
+        .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,
+             "bn_momentum"_a)
         .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
              "rows"_a.noconvert());
     nb::class_<SkipAdapter>(module, "SkipAdapter")
-        .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a,
-             nb::keep_alive<1, 2>())
+        .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a, nb::keep_alive<1, 2>())
         .def("init", &SkipAdapter::init, "seed"_a)
         .def("set", &SkipAdapter::set, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("get", &SkipAdapter::get, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("forward", &SkipAdapter::forward, "x"_a.noconvert(), "rows"_a.noconvert(),
              "logits"_a.noconvert());
+    nb::class_<RowSource>(module, "RowSource")
+        .def(nb::init<const RowLayout &, Rows, Flags, nb::object>(), "layout"_a,
+             "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a, nb::keep_alive<1, 2>());
     nb::class_<SkipTrainer>(module, "SkipTrainer")
-        .def(nb::init<SkipAdapter &, uint32_t, float, uint64_t>(), "adapter"_a, "batch_size"_a,
-             "learning_rate"_a, "seed"_a, nb::keep_alive<1, 2>())
-        .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(),
-             "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a);
+        .def(nb::init<SkipAdapter &, uint32_t, const OptimizerTuple &, uint64_t>(), "adapter"_a,
+             "batch_size"_a, "optimizer"_a, "seed"_a, nb::keep_alive<1, 2>())
+        .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(), "source"_a,
+             "learning_rate"_a);
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")
-        .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, float, uint64_t>(),
-             "network"_a, "rows"_a, "batch_size"_a, "learning_rate"_a, "seed"_a,
-             nb::keep_alive<1, 2>())
-        .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert());
+        .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const OptimizerTuple &,
+                      uint64_t>(),
+             "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a, nb::keep_alive<1, 2>())
+        .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(),
+             "source"_a.none(), "learning_rate"_a);
 }

@@ -142,6 +142,41 @@ void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n
                            float *grad,          /* (count, n_outputs), may be logits itself */
                            s2_batch_stats *stats, float *scratch);
 
+/* ---- optimisers (optimizer.c) ------------------------------------------------------------------- */
+
+typedef enum {
+    S2_SGD = 0,      /* Eqs. 5, 6, 15, 16 */
+    S2_MOMENTUM = 1, /* heavy ball, as PyTorch's SGD with momentum */
+    S2_ADAM = 2      /* Kingma and Ba 2015; AdamW (Loshchilov and Hutter 2019) with `decoupled` */
+} s2_rule;
+
+/* An optimiser and the steps it has made. Each trained number has s2_optimizer_moments() floats of
+ * state, all zero at the start. */
+typedef struct {
+    s2_rule rule;
+    double beta1, beta2; /* beta1 is the momentum */
+    double eps, weight_decay;
+    int decoupled; /* the decay shrinks the weights and stays out of the moments */
+    double beta1_power, beta2_power; /* 1 at the start */
+} s2_optimizer;
+
+/* What one step needs of them, the same for every number. */
+typedef struct {
+    s2_rule rule;
+    float rate; /* w = keep * w - rate * direction */
+    float keep;
+    float decay;           /* g + decay * w goes into the moments */
+    float beta1, blend1;   /* m = beta1 * m + blend1 * g */
+    float beta2, blend2;   /* v = beta2 * v + blend2 * g * g */
+    float root_scale, eps; /* direction = m / (sqrt(v) * root_scale + eps) */
+} s2_update;
+
+/* S2_BAD_VALUE unless every number is in its range. */
+s2_status s2_optimizer_check(const s2_optimizer *optimizer);
+uint32_t s2_optimizer_moments(const s2_optimizer *optimizer); /* 0, 1 or 2 */
+/* Counts one step and says how to make it. */
+s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate);
+
 /* ---- rows: what the frozen layers computed for one sample -------------------------------------- */
 
 #define S2_TAP_IS_X UINT32_MAX /* this tap is the sample itself and is not copied into the row */
@@ -190,7 +225,8 @@ typedef struct {
     const s2_kernels *kernels;
     const s2_row_layout *layout;
     uint32_t rank;
-    float *packed; /* s2_adapter_floats, aligned */
+    float *packed;     /* s2_adapter_floats, aligned */
+    float *moments[2]; /* the optimiser's, each like packed; NULL where it has none */
 } s2_adapter;
 
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
@@ -207,7 +243,7 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
                              float *logits, /* (count, n_outputs) */
                              void *workspace, size_t workspace_bytes);
 /* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. */
-s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, float learning_rate,
+s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes);
 
 /* ---- network (net.c) ---------------------------------------------------------------------------- */
@@ -248,9 +284,11 @@ s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *
 
 size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *types,
                                    uint32_t count);
+/* Room for the optimiser's state of every trained tensor; zero it before the first step. */
+size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule);
 /* Forward, loss, backward and update of one batch by one row of compute types a layer. */
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
-                      float learning_rate, s2_batch_stats *stats, void *workspace,
+                      const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes);
 
 /* ---- training (train.c; Algorithm 1) ------------------------------------------------------------ */

@@ -60,6 +60,11 @@ static float *packed_b(const s2_adapter *adapter) {
     return adapter->packed + packed_offset(adapter->layout, adapter->rank, adapter->layout->n_taps);
 }
 
+/* The moments that belong to a part of `packed`, or NULL. */
+static float *moments_of(const s2_adapter *adapter, int which, const float *part) {
+    return adapter->moments[which] ? adapter->moments[which] + (part - adapter->packed) : NULL;
+}
+
 void s2_adapter_init(s2_adapter *adapter, uint64_t seed) {
     const s2_row_layout *layout = adapter->layout;
     s2_rng rng;
@@ -134,12 +139,15 @@ static s2_tap_pass tap_pass(const s2_adapter *adapter, const s2_batch *batch, ui
                             float *hidden, size_t lanes) {
     const s2_row_layout *layout = adapter->layout;
     const int is_x = layout->tap_offset[tap] == S2_TAP_IS_X;
+    float *a = adapter->packed + packed_offset(layout, adapter->rank, tap);
     return (s2_tap_pass){.count = batch->count,
                          .width = layout->tap_width[tap],
                          .rank = adapter->rank,
                          .row = is_x ? batch->x : batch->row,
                          .offset = is_x ? 0 : layout->tap_offset[tap],
-                         .a = adapter->packed + packed_offset(layout, adapter->rank, tap),
+                         .a = a,
+                         .m = moments_of(adapter, 0, a),
+                         .v = moments_of(adapter, 1, a),
                          .a_row = s2_padded(layout->tap_width[tap]),
                          .hidden = hidden + (size_t)tap * adapter->rank * lanes,
                          .lanes = lanes};
@@ -168,6 +176,8 @@ static s2_head_pass forward(const s2_adapter *adapter, const s2_batch *batch,
                                .n_outputs = layout->n_outputs,
                                .lanes = room->lanes,
                                .wb = packed_b(adapter),
+                               .m = moments_of(adapter, 0, packed_b(adapter)),
+                               .v = moments_of(adapter, 1, packed_b(adapter)),
                                .hidden = room->hidden,
                                .grad_hidden = room->grad_hidden,
                                .logits = room->logits};
@@ -192,7 +202,7 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
     return S2_OK;
 }
 
-s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, float learning_rate,
+s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     const adapter_room room = lay_out(adapter->layout, adapter->rank, batch->count, &arena);
@@ -206,10 +216,10 @@ s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, float lear
                                .logits = room.logits,
                                .label = batch->label};
     adapter->kernels->cross_entropy(&loss, stats);
-    adapter->kernels->head_update(&head, learning_rate);
+    adapter->kernels->head_update(&head, update);
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) {
         const s2_tap_pass pass = tap_pass(adapter, batch, k, room.grad_hidden, room.lanes);
-        adapter->kernels->tap_update(&pass, learning_rate);
+        adapter->kernels->tap_update(&pass, update);
     }
     return S2_OK;
 }

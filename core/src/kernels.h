@@ -40,6 +40,7 @@ typedef struct {
     size_t offset;
     float *a; /* (rank, a_row): lora_a transposed; zero beyond width */
     size_t a_row;
+    float *m, *v;  /* (rank, a_row): moments of lora_a, or NULL */
     float *hidden; /* (rank, lanes): hidden, or its gradient, of the batch */
     size_t lanes;
 } s2_tap_pass;
@@ -49,6 +50,7 @@ typedef struct {
     uint32_t n_hidden, n_outputs; /* n_hidden = taps * rank */
     size_t lanes;
     float *wb;          /* (n_hidden, n_outputs) */
+    float *m, *v;       /* (n_hidden, n_outputs): moments of wb, or NULL */
     float *hidden;      /* (n_hidden, lanes) */
     float *grad_hidden; /* (n_hidden, lanes), written by head_update */
     float *logits;      /* (n_outputs, lanes); the loss replaces it by its gradient */
@@ -66,10 +68,10 @@ struct s2_kernels {
     void (*gemm)(const s2_gemm *pass);
     /* hidden = tap . lora_a */
     void (*tap_forward)(const s2_tap_pass *pass);
-    /* Eq. 12 and 15 in one: lora_a -= rate * tap^T . hidden gradient */
-    void (*tap_update)(const s2_tap_pass *pass, float rate);
+    /* Eqs. 12 and 15 in one: lora_a moves against tap^T . hidden gradient */
+    void (*tap_update)(const s2_tap_pass *pass, const s2_update *update);
     void (*head_forward)(const s2_head_pass *pass);
-    void (*head_update)(const s2_head_pass *pass, float rate);
+    void (*head_update)(const s2_head_pass *pass, const s2_update *update);
     void (*cross_entropy)(const s2_loss_pass *pass, s2_batch_stats *stats);
     void (*transpose)(uint32_t rows, uint32_t cols, const float *a, float *out);
     void (*column_sums)(uint32_t count, uint32_t width, const float *a, float *sum);
@@ -85,8 +87,9 @@ struct s2_kernels {
                           const float *inv_std, float *gz);
     void (*relu_forward)(size_t size, float *y);
     void (*relu_backward)(size_t size, const float *y, float *gy);
-    /* w -= rate * g (Eqs. 5, 6, 15, 16) */
-    void (*descend)(size_t size, float rate, const float *g, float *w);
+    /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
+    void (*descend)(size_t size, const s2_update *update, const float *g, float *m, float *v,
+                    float *w);
 };
 
 extern const s2_kernels s2_kernels_scalar;

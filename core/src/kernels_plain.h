@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 #define LANES S2_SAMPLE_LANES
@@ -86,9 +87,25 @@ static inline float sum_of_lanes(const float *sum) {
     return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
+/* Moves one weight against its gradient; the vector tables have the same in vectors. */
+static inline void moved(const s2_update *update, float g, float *m, float *v, float *w) {
+    const float kept = update->keep * *w;
+    float direction = g;
+    if (update->rule != S2_SGD) {
+        g += update->decay * *w;
+        *m = update->beta1 * *m + update->blend1 * g;
+        direction = *m;
+    }
+    if (update->rule == S2_ADAM) {
+        *v = update->beta2 * *v + update->blend2 * (g * g);
+        direction = *m / (sqrtf(*v) * update->root_scale + update->eps);
+    }
+    *w = kept - update->rate * direction;
+}
+
 /* Of each hidden unit: Eq. 11 (gh = gy . wb^T, before wb moves), then Eqs. 10 and 16
- * (wb -= rate * hidden^T . gy). Lanes without a sample hold gy = 0. */
-static void plain_head_update(const s2_head_pass *pass, float rate) {
+ * (wb moves against hidden^T . gy). Lanes without a sample hold gy = 0. */
+static void plain_head_update(const s2_head_pass *pass, const s2_update *update) {
     const size_t lanes = pass->lanes;
     for (size_t j = 0; j < pass->n_hidden; j++) {
         const float *restrict hidden = pass->hidden + j * lanes;
@@ -112,7 +129,9 @@ static void plain_head_update(const s2_head_pass *pass, float rate) {
                     sum[l] += hidden[s + l] * gy[s + l];
                 }
             }
-            wb[o] -= rate * sum_of_lanes(sum);
+            const size_t at = j * pass->n_outputs + o;
+            moved(update, sum_of_lanes(sum), pass->m ? pass->m + at : NULL,
+                  pass->v ? pass->v + at : NULL, wb + o);
         }
     }
 }
@@ -293,9 +312,21 @@ static void plain_relu_backward(size_t size, const float *restrict y, float *res
     }
 }
 
-static void plain_descend(size_t size, float rate, const float *restrict g, float *restrict w) {
-    for (size_t i = 0; i < size; i++) {
-        w[i] -= rate * g[i];
+static void plain_descend(size_t size, const s2_update *update, const float *restrict g,
+                          float *restrict m, float *restrict v, float *restrict w) {
+    const s2_update constants = *update; /* no store can change them */
+    if (update->rule == S2_SGD) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], NULL, NULL, w + i);
+        }
+    } else if (update->rule == S2_MOMENTUM) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, NULL, w + i);
+        }
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, v + i, w + i);
+        }
     }
 }
 

@@ -36,7 +36,7 @@ static void scalar_tap_forward(const s2_tap_pass *pass) {
     }
 }
 
-static void scalar_tap_update(const s2_tap_pass *pass, float rate) {
+static void scalar_tap_update(const s2_tap_pass *pass, const s2_update *update) {
     for (size_t r = 0; r < pass->rank; r++) {
         float *a = pass->a + r * pass->a_row;
         for (size_t i = 0; i < pass->width; i++) {
@@ -44,7 +44,8 @@ static void scalar_tap_update(const s2_tap_pass *pass, float rate) {
             for (size_t s = 0; s < pass->count; s++) {
                 sum += pass->row[s][pass->offset + i] * pass->hidden[r * pass->lanes + s];
             }
-            a[i] -= rate * sum;
+            const size_t at = r * pass->a_row + i;
+            moved(update, sum, pass->m ? pass->m + at : NULL, pass->v ? pass->v + at : NULL, a + i);
         }
     }
 }

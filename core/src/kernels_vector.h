@@ -7,6 +7,7 @@
  *   V_LOAD(p), V_STORE(p, v)   unaligned
  *   V_LOAD_PART(p, n), V_STORE_PART(p, n, v)   the first n lanes; the rest reads 0, is not touched
  *   V_FMA(a, b, c)             a * b + c, rounded once
+ *   V_MUL(a, b), V_DIV(a, b), V_SQRT(a)
  *   V_SUM4(out, a, b, c, d)    out[0..3] = sums of the lanes of a, b, c, d, each in the same order
  *
  * Tiles have fixed sizes, so their accumulators stay in registers; each tile function is inlined
@@ -160,7 +161,28 @@ static void vector_tap_forward(const s2_tap_pass *pass) {
 
 /* ---- tap update: `vectors` x `ranks` sums along the batch, then one move of lora_a ----------------- */
 
-INLINE void update_tile(const s2_tap_pass *pass, float rate, size_t i, size_t rank,
+/* `moved` of kernels_plain.h for one vector of lora_a at `at`. */
+INLINE void move_vector(const s2_tap_pass *pass, const s2_update *update, V g, size_t at) {
+    const V w = V_LOAD(pass->a + at);
+    const V kept = V_MUL(V_SET(update->keep), w);
+    V direction = g;
+    if (update->rule != S2_SGD) {
+        g = V_FMA(V_SET(update->decay), w, g);
+        direction =
+            V_FMA(V_SET(update->beta1), V_LOAD(pass->m + at), V_MUL(V_SET(update->blend1), g));
+        V_STORE(pass->m + at, direction);
+    }
+    if (update->rule == S2_ADAM) {
+        const V squared = V_MUL(V_SET(update->blend2), V_MUL(g, g));
+        const V v = V_FMA(V_SET(update->beta2), V_LOAD(pass->v + at), squared);
+        V_STORE(pass->v + at, v);
+        const V root = V_FMA(V_SQRT(v), V_SET(update->root_scale), V_SET(update->eps));
+        direction = V_DIV(direction, root);
+    }
+    V_STORE(pass->a + at, V_FMA(V_SET(-update->rate), direction, kept));
+}
+
+INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t i, size_t rank,
                         const size_t vectors, const size_t ranks, const size_t part) {
     V sum[VECTORS][RANKS];
     UNROLL for (size_t v = 0; v < vectors; v++) {
@@ -182,42 +204,41 @@ INLINE void update_tile(const s2_tap_pass *pass, float rate, size_t i, size_t ra
             }
         }
     }
-    const V down = V_SET(-rate);
     UNROLL for (size_t r = 0; r < ranks; r++) {
-        float *a = pass->a + (rank + r) * pass->a_row + i;
         UNROLL for (size_t v = 0; v < vectors; v++) {
-            V_STORE(a + v * V_WIDTH, V_FMA(down, sum[v][r], V_LOAD(a + v * V_WIDTH)));
+            move_vector(pass, update, sum[v][r], (rank + r) * pass->a_row + i + v * V_WIDTH);
         }
     }
 }
 
-INLINE void update_ranks(const s2_tap_pass *pass, float rate, size_t rank, const size_t ranks) {
+INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
+                         const size_t ranks) {
     size_t i = 0;
     for (; i + VECTORS * V_WIDTH <= pass->width; i += VECTORS * V_WIDTH) {
-        update_tile(pass, rate, i, rank, VECTORS, ranks, V_WIDTH);
+        update_tile(pass, update, i, rank, VECTORS, ranks, V_WIDTH);
     }
     for (; i + V_WIDTH <= pass->width; i += V_WIDTH) {
-        update_tile(pass, rate, i, rank, 1, ranks, V_WIDTH);
+        update_tile(pass, update, i, rank, 1, ranks, V_WIDTH);
     }
     if (i < pass->width) {
-        update_tile(pass, rate, i, rank, 1, ranks, pass->width - i);
+        update_tile(pass, update, i, rank, 1, ranks, pass->width - i);
     }
 }
 
-static void vector_tap_update(const s2_tap_pass *pass, float rate) {
+static void vector_tap_update(const s2_tap_pass *pass, const s2_update *update) {
     size_t rank = 0;
     for (; rank + RANKS <= pass->rank; rank += RANKS) {
-        update_ranks(pass, rate, rank, RANKS);
+        update_ranks(pass, update, rank, RANKS);
     }
     switch (pass->rank - rank) {
     case 3:
-        update_ranks(pass, rate, rank, 3);
+        update_ranks(pass, update, rank, 3);
         break;
     case 2:
-        update_ranks(pass, rate, rank, 2);
+        update_ranks(pass, update, rank, 2);
         break;
     case 1:
-        update_ranks(pass, rate, rank, 1);
+        update_ranks(pass, update, rank, 1);
         break;
     default:
         break;

@@ -15,6 +15,9 @@
 #define V_LOAD_PART(p, n)       _mm256_maskload_ps((p), first_lanes(n))
 #define V_STORE_PART(p, n, v)   _mm256_maskstore_ps((p), first_lanes(n), (v))
 #define V_FMA(a, b, c)          _mm256_fmadd_ps((a), (b), (c))
+#define V_MUL(a, b)             _mm256_mul_ps((a), (b))
+#define V_DIV(a, b)             _mm256_div_ps((a), (b))
+#define V_SQRT(a)               _mm256_sqrt_ps(a)
 #define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
 
 static inline __m256i first_lanes(unsigned long n) {

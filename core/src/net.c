@@ -278,28 +278,69 @@ static void backward(const s2_net *net, const s2_compute_types *types, uint32_t 
     }
 }
 
-/* Eqs. 5, 6, 15, 16. */
-static void layer_update(const s2_kernels *kernels, const s2_layer *layer,
-                         const s2_compute_types *types, const layer_step *step, float rate) {
+/* The trained tensors of one layer, in the order of their state. */
+typedef struct {
+    size_t size;
+    float *w;
+    const float *g;
+} trained;
+
+enum { MOST_TRAINED = 6 };
+
+static size_t list_trained(const s2_layer *layer, const s2_compute_types *types,
+                           const layer_step *step, trained *list) {
     const size_t n_in = layer->n_in, n_out = layer->n_out, rank = layer->rank;
+    size_t n = 0;
     if (types->fc & S2_W) {
-        kernels->descend(n_in * n_out, rate, step->gw, layer->weight);
+        list[n++] = (trained){n_in * n_out, layer->weight, step->gw};
     }
     if (types->fc & S2_B) {
-        kernels->descend(n_out, rate, step->gb, layer->bias);
+        list[n++] = (trained){n_out, layer->bias, step->gb};
     }
     if (layer->gamma != NULL && (types->bn & S2_W)) {
-        kernels->descend(n_out, rate, step->ggamma, layer->gamma);
-        kernels->descend(n_out, rate, step->gbeta, layer->beta);
+        list[n++] = (trained){n_out, layer->gamma, step->ggamma};
+        list[n++] = (trained){n_out, layer->beta, step->gbeta};
     }
     if (types->lora & S2_W) {
-        kernels->descend(n_in * rank, rate, step->gwa, layer->lora_a);
-        kernels->descend(rank * n_out, rate, step->gwb, layer->lora_b);
+        list[n++] = (trained){n_in * rank, layer->lora_a, step->gwa};
+        list[n++] = (trained){rank * n_out, layer->lora_b, step->gwb};
+    }
+    return n;
+}
+
+size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule) {
+    s2_arena arena = {0};
+    const s2_optimizer optimizer = {.rule = rule};
+    const layer_step no_step = {0};
+    trained list[MOST_TRAINED];
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        const size_t n = list_trained(&net->layers[k], &types[k], &no_step, list);
+        for (size_t i = 0; i < n; i++) {
+            for (uint32_t m = 0; m < s2_optimizer_moments(&optimizer); m++) {
+                (void)s2_take_floats(&arena, list[i].size);
+            }
+        }
+    }
+    return arena.used;
+}
+
+/* Eqs. 5, 6, 15, 16, or another rule with its state. */
+static void update_all(const s2_net *net, const s2_compute_types *types, const step_room *room,
+                       const s2_update *update, void *state) {
+    s2_arena arena = {.base = state};
+    trained list[MOST_TRAINED];
+    for (uint32_t k = 0; k < net->n_layers; k++) {
+        const size_t n = list_trained(&net->layers[k], &types[k], &room->layer[k], list);
+        for (size_t i = 0; i < n; i++) {
+            float *m = update->rule != S2_SGD ? s2_take_floats(&arena, list[i].size) : NULL;
+            float *v = update->rule == S2_ADAM ? s2_take_floats(&arena, list[i].size) : NULL;
+            net->kernels->descend(list[i].size, update, list[i].g, m, v, list[i].w);
+        }
     }
 }
 
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
-                      float learning_rate, s2_batch_stats *stats, void *workspace,
+                      const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     step_room room;
@@ -316,8 +357,6 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
     s2_loss_cross_entropy(net->kernels, batch->count, net->layers[last].n_out,
                           room.layer[last].room.out, batch->label, room.g, stats, room.scratch);
     backward(net, types, batch->count, &room);
-    for (uint32_t k = 0; k < net->n_layers; k++) {
-        layer_update(net->kernels, &net->layers[k], &types[k], &room.layer[k], learning_rate);
-    }
+    update_all(net, types, &room, update, state);
     return S2_OK;
 }

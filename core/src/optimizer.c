@@ -1,0 +1,44 @@
+/*
+ * optimizer.c - SGD, momentum, Adam and AdamW. The numbers that change from step to step are computed
+ * here once, in double; the kernels apply them (`moved` in kernels_plain.h, and the vector form).
+ */
+#include "skip2.h"
+
+#include <math.h>
+
+s2_status s2_optimizer_check(const s2_optimizer *optimizer) {
+    const int known =
+        optimizer->rule == S2_SGD || optimizer->rule == S2_MOMENTUM || optimizer->rule == S2_ADAM;
+    const int betas = optimizer->beta1 >= 0.0 && optimizer->beta1 < 1.0 &&
+                      optimizer->beta2 >= 0.0 && optimizer->beta2 < 1.0;
+    const int rest = optimizer->eps > 0.0 && isfinite(optimizer->eps) &&
+                     optimizer->weight_decay >= 0.0 && isfinite(optimizer->weight_decay);
+    return known && betas && rest ? S2_OK : S2_BAD_VALUE;
+}
+
+uint32_t s2_optimizer_moments(const s2_optimizer *optimizer) {
+    return optimizer->rule == S2_ADAM ? 2 : optimizer->rule == S2_MOMENTUM ? 1 : 0;
+}
+
+s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate) {
+    const int adam = optimizer->rule == S2_ADAM;
+    optimizer->beta1_power *= optimizer->beta1;
+    optimizer->beta2_power *= optimizer->beta2;
+    /* Plain SGD has no moments that a coupled decay could enter: shrinking the weights is the same. */
+    const int shrinks = optimizer->decoupled || optimizer->rule == S2_SGD;
+    const double decay = optimizer->weight_decay;
+    const double rate = adam ? learning_rate / (1.0 - optimizer->beta1_power) : learning_rate;
+    const s2_update update = {
+        .rule = optimizer->rule,
+        .rate = (float)rate,
+        .keep = (float)(shrinks ? 1.0 - learning_rate * decay : 1.0),
+        .decay = (float)(shrinks ? 0.0 : decay),
+        .beta1 = (float)optimizer->beta1,
+        .blend1 = (float)(adam ? 1.0 - optimizer->beta1 : 1.0),
+        .beta2 = (float)optimizer->beta2,
+        .blend2 = (float)(1.0 - optimizer->beta2),
+        .root_scale = (float)(1.0 / sqrt(1.0 - optimizer->beta2_power)),
+        .eps = (float)optimizer->eps,
+    };
+    return update;
+}
