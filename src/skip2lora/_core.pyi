@@ -12,6 +12,9 @@ W: int
 B: int
 X: int
 STATS: int
+SGD: int
+MOMENTUM: int
+ADAM: int
 
 _Float = NDArray[np.float32]
 _Layer = tuple[
@@ -24,6 +27,7 @@ _Layer = tuple[
     _Float | None,
     _Float | None,
 ]
+_Optimizer = tuple[int, float, float, float, float, bool]
 _Epoch = tuple[int, float, int, int, int, int, float]
 
 def kernel_tables() -> list[str]: ...
@@ -51,17 +55,21 @@ class SkipAdapter:
     def get(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
     def forward(self, x: _Float, rows: _Float, logits: _Float) -> None: ...
 
-class SkipTrainer:
+class RowSource:
     def __init__(
-        self, adapter: SkipAdapter, batch_size: int, learning_rate: float, seed: int
-    ) -> None: ...
-    def epoch(
         self,
-        x: _Float,
-        labels: NDArray[np.int32],
+        layout: RowLayout,
         rows: _Float,
         filled: NDArray[np.uint8],
         forward: Network | Callable[[NDArray[np.uint32], _Float], None],
+    ) -> None: ...
+
+class SkipTrainer:
+    def __init__(
+        self, adapter: SkipAdapter, batch_size: int, optimizer: _Optimizer, seed: int
+    ) -> None: ...
+    def epoch(
+        self, x: _Float, labels: NDArray[np.int32], source: RowSource, learning_rate: float
     ) -> _Epoch: ...
 
 class NetworkTrainer:
@@ -70,7 +78,13 @@ class NetworkTrainer:
         network: Network,
         rows: Sequence[tuple[int, int, int]],
         batch_size: int,
-        learning_rate: float,
+        optimizer: _Optimizer,
         seed: int,
     ) -> None: ...
-    def epoch(self, x: _Float, labels: NDArray[np.int32]) -> _Epoch: ...
+    def epoch(
+        self,
+        x: _Float,
+        labels: NDArray[np.int32],
+        source: RowSource | None,
+        learning_rate: float,
+    ) -> _Epoch: ...

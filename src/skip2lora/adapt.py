@@ -11,38 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.adapters import Adapters, LayerAdapters, SkipAdapters
+from skip2lora.adapters import LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.backbones import Backbone
 from skip2lora.classifier import Classifier
 from skip2lora.errors import FileError, ModelError
 from skip2lora.files import write_folder
-from skip2lora.methods import adapter_method
+from skip2lora.methods import check_cache, find_method
+from skip2lora.options import check_options
 from skip2lora.samples import check_samples
 from skip2lora.tensors import read_tensors, write_tensors
-from skip2lora.training import (
-    Callback,
-    History,
-    Timing,
-    check_options,
-    checked,
-    train_adapters,
-)
+from skip2lora.training import Callback, History, Timing, checked, train
 
 TENSORS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
+MODEL_FILE = "model.safetensors"
 KIND = "adapter"
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptedModel(Classifier):
-    """A frozen model with trained adapters.
+    """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
-    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
+    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded. ``adapters`` is a
+    :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
     """
 
     backbone: Backbone
-    adapters: Adapters
+    adapters: Result
     method: str
     history: History | None = None
     timing: Timing | None = None
@@ -70,17 +66,21 @@ class AdaptedModel(Classifier):
         return self.adapters.logits(self.backbone, samples)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the adapters as a folder, whole or not at all.
+        """Write the result as a folder, whole or not at all.
 
-        It holds ``adapter_model.safetensors`` and ``adapter_config.json``. Equal training gives
-        equal bytes. An earlier adapter folder of that name is replaced.
+        It holds ``adapter_model.safetensors`` and ``adapter_config.json``, or ``model.safetensors``
+        of a method that changes the network. Equal training gives equal bytes. An earlier result
+        of that name is replaced.
 
         Raises:
-            FileError: the system refused, or the path is something else than an adapter folder.
+            FileError: the system refused, or the path is something else than such a folder.
         """
-        write_folder(path, self._write, marker=CONFIG_FILE)
+        write_folder(path, self._write, markers=(CONFIG_FILE, MODEL_FILE))
 
     def _write(self, folder: Path) -> None:
+        if isinstance(self.adapters, TunedNetwork):
+            self.adapters.model.save(folder / MODEL_FILE)
+            return
         tensors = self.adapters.tensors()
         identity = {
             "kind": KIND,
@@ -119,7 +119,7 @@ class AdaptedModel(Classifier):
             )
         file = Path(path) / TENSORS_FILE
         tensors, _ = read_tensors(file, kind=KIND)
-        kind = SkipAdapters if adapter_method(described["method"]).skip else LayerAdapters
+        kind = SkipAdapters if find_method(described["method"]).skip else LayerAdapters
         adapters = kind.from_tensors(file, tensors, model, described["rank"])
         if tensors:
             raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
@@ -143,7 +143,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     config = _read_config(folder / CONFIG_FILE)
     try:
         described = {
-            "method": adapter_method(str(found["method"])).name,
+            "method": find_method(str(found["method"])).name,
             "rank": int(found["rank"]),
             "base_fingerprint": str(found["base_fingerprint"]),
             "trainable_parameters": sum(a.size for n, a in tensors.items() if "lora" in n),
@@ -180,30 +180,42 @@ def adapt(
     batch_size: int | None = None,
     learning_rate: float = 0.01,
     seed: int = 0,
+    optimizer: str = "sgd",
+    weight_decay: float | None = None,
+    schedule: str = "constant",
+    validation: float = 0.0,
+    patience: int | None = None,
+    cache: bool | None = None,
     callback: Callback | None = None,
 ) -> AdaptedModel:
-    """Fit adapters to field data; ``model`` stays as it is (sections 4.1-4.3).
+    """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
-    ``X`` is (samples, features), ``y`` (samples,) with labels the model knows. ``method`` is
-    ``skip2-lora``, or for comparison ``skip-lora`` (no cache), ``lora-last`` or ``lora-all``.
-    ``batch_size`` is by default 20, or the number of samples if that is smaller. ``callback`` gets
-    an :class:`~skip2lora.training.EpochReport` after each epoch.
+    ``X`` is (samples, features), ``y`` (samples,) with labels the model knows. ``method`` is by
+    default ``skip2-lora`` (section 4); the others are in :data:`skip2lora.methods.METHODS`. Those
+    that train through the network need an ``MLP``. ``batch_size`` is by default 20, or the number
+    of samples if that is smaller. ``optimizer`` is sgd (the paper's), momentum, adam or adamw;
+    ``schedule`` constant or cosine. ``validation`` holds out that share of the samples and keeps
+    the epoch that did best on them; training stops after ``patience`` epochs without a better one.
+    ``cache`` turns the Skip-Cache on or off where the method allows it. ``callback`` gets an
+    :class:`~skip2lora.training.EpochReport` after each epoch.
 
     Raises:
         DataError: samples or labels that do not fit the model.
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
-    chosen = adapter_method(method)
+    chosen = find_method(method)
+    keep = check_cache(chosen, cache)
     samples, labels = checked(model, X, y)
     options = check_options(
         len(samples), chosen,
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+        optimizer=optimizer, weight_decay=weight_decay, schedule=schedule,
+        validation=validation, patience=patience,
     )  # fmt: skip
-    trained = train_adapters(
-        model, samples, labels, method=chosen, rank=rank, options=options, callback=callback
-    )
-    return AdaptedModel(
-        model, trained.adapters, chosen.name, trained.history, trained.timing,
-        trained.cache_bytes, trained.cache_overhead_bytes,
+    done = train(
+        model, samples, labels,
+        method=chosen, rank=rank, options=options, cache=keep, callback=callback,
     )  # fmt: skip
+    sizes = (done.cache_bytes, done.cache_overhead_bytes)
+    return AdaptedModel(model, done.result, chosen.name, done.history, done.timing, *sizes)

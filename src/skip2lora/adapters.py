@@ -1,4 +1,4 @@
-"""Trained adapters: the skip adapters of Eq. 17, and those beside each layer (LoRA-All)."""
+"""Results of training: skip adapters (Eq. 17), adapters beside each layer, a changed network."""
 
 from __future__ import annotations
 
@@ -157,5 +157,24 @@ class LayerAdapters:
         return cls(backbone.with_layers(arrays))
 
 
-#: Either kind: it has ``rank``, ``n_parameters``, ``logits``, ``tensors`` and ``from_tensors``.
+@dataclass(frozen=True, eq=False)
+class TunedNetwork:
+    """What the methods that change the network give: another network, LoRA merged into it."""
+
+    model: MLP
+    n_parameters: int
+
+    @property
+    def rank(self) -> int:
+        """There is no adapter left."""
+        return 0
+
+    def logits(self, backbone: Backbone, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs for checked samples ``x``, (samples, features); ``backbone`` is the old one."""
+        del backbone
+        return self.model.logits(x)
+
+
+#: What adapts without a change of the network, and with it.
 Adapters = SkipAdapters | LayerAdapters
+Result = Adapters | TunedNetwork

@@ -38,45 +38,82 @@ class Method:
         """Whether batch norm uses the statistics of the batch."""
         return "s" in self.bn
 
+    @property
+    def tunes_network(self) -> bool:
+        """Whether weights or biases of the network are trained, so that the result is a model."""
+        return any(letter in self.fc_last + self.fc_inner for letter in "wb")
+
+    @property
+    def freezes_below(self) -> bool:
+        """Whether nothing below the last layer changes: what Skip-Cache needs (section 4.2)."""
+        return self.fc_inner == "y" and self.bn == "y" and (self.skip or not self.lora_inner)
+
     def rows(self, n_layers: int) -> tuple[tuple[int, int, int], ...]:
         """(fc, lora, batch norm) flags of each layer, first to last, for the C loop."""
+        return tuple(
+            (_flags(fc), _flags(lora), _flags(bn)) for fc, lora, bn in self.letters(n_layers)
+        )
+
+    def letters(self, n_layers: int) -> tuple[tuple[str, str, str], ...]:
+        """Compute types of FC, LoRA and batch norm of each layer, first to last (Table 1)."""
         rows = []
         for layer in range(n_layers):
             last = layer == n_layers - 1
             fc = self.fc_last if last else self.fc_inner
             lora = self.lora_last if last else self.lora_inner
-            bn = "" if last else self.bn
-            rows.append(tuple(_flags(types, first=layer == 0) for types in (fc, lora, bn)))
-        return tuple(rows)  # type: ignore[arg-type]
+            if layer == 0:
+                fc, lora = fc.replace("x", ""), lora.replace("x", "")
+            rows.append((fc, lora, "" if last else self.bn))
+        return tuple(rows)
 
     def adapted_layers(self, n_layers: int) -> range:
-        """Layers that have an adapter: all of them, or the last."""
+        """Layers that have an adapter: all of them, the last, or none."""
         return range(0 if self.lora_inner else n_layers - 1, n_layers if self.lora_last else 0)
 
 
-def _flags(types: str, *, first: bool) -> int:
-    kept = types.replace("x", "") if first else types
-    return sum(_FLAGS[letter] for letter in kept)
+def _flags(types: str) -> int:
+    return sum(_FLAGS[letter] for letter in types)
 
 
-FT_ALL = Method("ft-all", "ywbx", "ywbx", bn="ysw")
-LORA_ALL = Method("lora-all", "yx", "yx", "ywx", "ywx", bn="ys")
-LORA_LAST = Method("lora-last", "y", "y", "", "yw", skip=True)
-SKIP_LORA = Method("skip-lora", "y", "y", "yw", "yw", skip=True)
-SKIP2_LORA = Method("skip2-lora", "y", "y", "yw", "yw", skip=True, cache=True)
+#: The methods of sections 3 and 4, in the order of the paper's Table 4. FT-All-LoRA is FT-All and
+#: LoRA-All at once (section 3.1). LoRA-Last is Skip-LoRA with the last layer's tap alone.
+METHODS = {
+    method.name: method
+    for method in (
+        Method("ft-all", "ywbx", "ywbx", bn="ysw"),
+        Method("ft-last", "y", "ywb"),
+        Method("ft-bias", "ybx", "ybx", bn="ys"),
+        Method("ft-all-lora", "ywbx", "ywbx", "ywx", "ywx", bn="ysw"),
+        Method("lora-all", "yx", "yx", "ywx", "ywx", bn="ys"),
+        Method("lora-last", "y", "y", "", "yw", skip=True),
+        Method("skip-lora", "y", "y", "yw", "yw", skip=True),
+        Method("skip2-lora", "y", "y", "yw", "yw", skip=True, cache=True),
+    )
+}
+FT_ALL = METHODS["ft-all"]
 
-#: Methods whose result is an adapter. LoRA-Last is Skip-LoRA with the last layer's tap alone.
-ADAPTER_METHODS = {method.name: method for method in (SKIP2_LORA, SKIP_LORA, LORA_LAST, LORA_ALL)}
 
-
-def adapter_method(name: str) -> Method:
+def find_method(name: str) -> Method:
     """The method of that name.
 
     Raises:
         ParameterError: there is none.
     """
-    if name not in ADAPTER_METHODS:
+    if name not in METHODS:
+        raise ParameterError(f"method {name!r} is unknown, expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def check_cache(method: Method, cache: bool | None) -> bool:
+    """Whether to keep what the frozen layers computed; None is the method's own choice.
+
+    Raises:
+        ParameterError: the method changes what would be kept.
+    """
+    if cache and not method.freezes_below:
+        changed = "adapters" if not method.tunes_network else "weights or biases"
         raise ParameterError(
-            f"method {name!r} is unknown, expected one of {', '.join(ADAPTER_METHODS)}"
+            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
+            "which makes cached results obsolete (section 4.2): leave cache out"
         )
-    return ADAPTER_METHODS[name]
+    return method.cache if cache is None else cache

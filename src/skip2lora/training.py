@@ -6,52 +6,39 @@ is here, so that Ctrl-C stops within an epoch and a callback can follow.
 
 from __future__ import annotations
 
-import math
-import operator
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
-from skip2lora.adapters import Adapters, LayerAdapters, SkipAdapters
+from skip2lora.adapters import Result
 from skip2lora.backbones import Backbone
 from skip2lora.backbones.mlp import MLP
-from skip2lora.cache import SkipCache
 from skip2lora.errors import DataError, DivergedError, ParameterError
+from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import FT_ALL, Method
-from skip2lora.rows import native
+from skip2lora.options import Options, check_options, n_validation, whole
 from skip2lora.samples import check_samples
-
-DEFAULT_BATCH_SIZE = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to train; checked by :func:`check_options`."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
 class EpochReport:
     """What a callback is told after each epoch.
 
-    ``loss`` and ``accuracy`` (0 to 1) are means over the samples as they were seen in training.
-    ``result()`` makes a copy of what is being trained as it is now.
+    ``loss`` and ``accuracy`` (0 to 1) are means over the samples as they were seen in training;
+    ``validation_loss`` is None without a validation part. ``result()`` makes a copy of what is
+    being trained as it is now.
     """
 
     epoch: int
     epochs: int
     loss: float
     accuracy: float
+    validation_loss: float | None
     result: Callable[[], Any]
 
 
@@ -62,12 +49,15 @@ Callback = Callable[[EpochReport], None]
 class History:
     """One value an epoch, as in :class:`EpochReport`, and what was done in all.
 
-    ``n_forwards`` counts the samples whose frozen layers were computed: each sample once with a
-    full Skip-Cache, once an epoch without; 0 for methods that run through the whole network.
+    ``best_epoch``, from 1, is the one whose result was kept: the last, or the one with the smallest
+    validation loss. ``n_forwards`` counts the samples whose frozen layers were computed: each
+    sample once with a full Skip-Cache, once an epoch without; 0 where the whole network is run.
     """
 
     loss: tuple[float, ...]
     accuracy: tuple[float, ...]
+    validation_loss: tuple[float, ...]
+    best_epoch: int
     n_batches: int
     n_forwards: int
 
@@ -78,7 +68,7 @@ class Timing:
 
     ``cache_fill_ms`` is the forward pass of the frozen layers for rows that the cache lacked,
     ``training_ms`` everything else in the loop over batches, ``total_ms`` all from checked samples
-    to adapters, callbacks included.
+    to adapters, validation and callbacks included.
     """
 
     cache_fill_ms: float
@@ -88,9 +78,9 @@ class Timing:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Adapters and how they came about."""
+    """A result and how it came about."""
 
-    adapters: Adapters
+    result: Result
     history: History
     timing: Timing
     cache_bytes: int = 0
@@ -123,21 +113,23 @@ def pretrain(
         len(samples), FT_ALL,
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
-    arrays = [layer.copy() for layer in model.layers]
-    _train_network(
-        model,
-        arrays,
-        FT_ALL,
-        samples,
-        labels,
-        options,
-        callback,
-        lambda: model.with_layers(_copies(arrays)),
-    )
-    return model.with_layers(arrays)
+    job = NetworkJob(model, Part(samples, labels), FT_ALL, 1, options, capacity=0)
+    follow = None if callback is None else _model_reports(callback)
+    run = _run(job, options, None, follow)
+    return run.result.model  # type: ignore[union-attr]
 
 
-def train_adapters(
+def _model_reports(callback: Callback) -> Callback:
+    """The callback of :func:`pretrain` is given networks."""
+
+    def follow(report: EpochReport) -> None:
+        fields = vars(report) | {"result": lambda: report.result().model}
+        callback(EpochReport(**fields))
+
+    return follow
+
+
+def train(
     backbone: Backbone,
     samples: NDArray[np.float32],
     labels: NDArray[np.int32],
@@ -145,134 +137,123 @@ def train_adapters(
     method: Method,
     rank: int,
     options: Options,
+    cache: bool | None = None,
     capacity: int | None = None,
     callback: Callback | None = None,
 ) -> Trained:
-    """Train the adapters of ``method`` on checked samples.
+    """Run ``method`` on checked samples.
 
-    ``capacity`` bounds the number of cached samples; by default it is all of them for a method
-    with a cache and none for one without. It changes the time and not a bit of the result.
+    ``capacity`` bounds the number of cached samples where there is a cache (``cache``, by default
+    the method's own choice). It changes the time and not a bit of the result.
 
     Raises:
         ParameterError: ``rank`` is out of range, or the method needs another backbone.
         DivergedError: the loss became infinite or NaN.
     """
     check_rank(rank, backbone, method)
-    if method.skip:
-        return _train_skip(backbone, samples, labels, method, rank, options, capacity, callback)
-    return _train_layers(backbone, samples, labels, method, rank, options, callback)
-
-
-def _train_skip(
-    backbone: Backbone, samples: NDArray[np.float32], labels: NDArray[np.int32], method: Method,
-    rank: int, options: Options, capacity: int | None, callback: Callback | None,
-) -> Trained:  # fmt: skip
     start = time.perf_counter()
-    if capacity is None:
-        capacity = len(samples) if method.cache else 0
-    first_tap = method.adapted_layers(len(backbone.tap_widths)).start
-    cache = SkipCache.create(backbone, len(samples), first_tap=first_tap, capacity=capacity)
-    packed = _core.SkipAdapter(cache.format.layout, rank)
-    packed.init(options.seed)
-    trainer = _core.SkipTrainer(packed, options.batch_size, options.learning_rate, options.seed)
-
-    def compute(indices: NDArray[np.uint32], rows: NDArray[np.float32]) -> None:
-        cache.format.compute(backbone, samples[indices], rows)
-
-    forward = native(backbone) or compute
-    epoch = partial(trainer.epoch, samples, labels, cache.rows, cache.filled, forward)
-    result = partial(SkipAdapters.unpack, packed, cache.format, rank)
-    history, fill, train = _run(epoch, options, callback, result)
-    timing = _timing(start, fill, train)
-    return Trained(result(), history, timing, cache.payload_bytes, cache.overhead_bytes)
-
-
-def _train_layers(
-    backbone: Backbone, samples: NDArray[np.float32], labels: NDArray[np.int32], method: Method,
-    rank: int, options: Options, callback: Callback | None,
-) -> Trained:  # fmt: skip
-    if not isinstance(backbone, MLP):
+    kept, held = _split(samples, labels, options)
+    keep = method.cache if cache is None else cache
+    n_rows = 0 if not keep else len(kept.x) if capacity is None else capacity
+    job: Job
+    if method.skip:
+        job = SkipJob(backbone, kept, method, rank, options, n_rows)
+    elif isinstance(backbone, MLP):
+        job = NetworkJob(backbone, kept, method, rank, options, n_rows)
+    else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    start = time.perf_counter()
-    arrays = _with_fresh_lora(backbone, rank, options.seed)
-
-    def result() -> LayerAdapters:
-        return LayerAdapters(backbone.with_layers(_copies(arrays)))
-
-    run = _train_network(backbone, arrays, method, samples, labels, options, callback, result)
-    return Trained(result(), run[0], _timing(start, *run[1:]))
+    validate = None if held is None else _validator(job, backbone, held)
+    done = _run(job, options, validate, callback)
+    timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - start))
+    sizes = (job.cache.payload_bytes, job.cache.overhead_bytes) if job.cache else (0, 0)
+    return Trained(done.result, done.history, timing, *sizes)
 
 
-def _with_fresh_lora(model: MLP, rank: int, seed: int) -> list[tuple[Any, ...]]:
-    """Writable tensors of ``model`` with a new adapter beside each layer.
+def _split(
+    samples: NDArray[np.float32], labels: NDArray[np.int32], options: Options
+) -> tuple[Part, Part | None]:
+    """The part to train on, and the part held out: the same share of each class, by chance."""
+    if not options.validation:
+        return Part(samples, labels), None
+    random = np.random.Generator(np.random.PCG64([options.seed, len(samples)]))
+    shuffled = random.permutation(len(samples))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    # Every k-th of the samples sorted by class, at evenly spaced places.
+    n_held = n_validation(len(samples), options.validation)
+    places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
+    held = np.zeros(len(samples), bool)
+    held[by_class[places]] = True
+    return Part(samples[~held], labels[~held]), Part(samples[held], labels[held])
 
-    They start as the skip adapters do: lora_a uniform in +-1/sqrt(n_in), lora_b zero.
-    """
-    layout = _core.RowLayout(model.tap_widths, model.n_outputs, True)
-    packed = _core.SkipAdapter(layout, rank)
-    packed.init(seed)
-    arrays = []
-    for number, layer in enumerate(model.layers):
-        n_in, n_out = layer.weight.shape
-        lora_a = np.empty((n_in, rank), np.float32)
-        packed.get(number, lora_a, np.empty((rank, model.n_outputs), np.float32))
-        arrays.append((*layer.copy()[:-2], lora_a, np.zeros((rank, n_out), np.float32)))
-    return arrays
+
+def _validator(job: Job, backbone: Backbone, held: Part) -> Callable[[], float]:
+    """Mean cross entropy of the part held out."""
+
+    def loss() -> float:
+        logits = job.result().logits(backbone, held.x).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        own = logits[np.arange(len(held.y)), held.y]
+        return float((np.log(np.exp(logits).sum(axis=1)) - own).mean())
+
+    return loss
 
 
-def _train_network(
-    model: MLP, arrays: list[tuple[Any, ...]], method: Method, samples: NDArray[np.float32],
-    labels: NDArray[np.int32], options: Options, callback: Callback | None,
-    result: Callable[[], Any],
-) -> tuple[History, float, float]:  # fmt: skip
-    """Train ``arrays``, the tensors of the layers, in place by the rows of ``method``."""
-    network = _core.Network(arrays, model.bn_eps, model.bn_momentum)
-    rows = method.rows(len(model.layers))
-    trainer = _core.NetworkTrainer(
-        network, rows, options.batch_size, options.learning_rate, options.seed
-    )
-    return _run(partial(trainer.epoch, samples, labels), options, callback, result)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    result: Any
+    history: History
+    fill: float  # seconds of frozen forward
+    rest: float  # seconds of everything else in the epochs
 
 
 def _run(
-    epoch: Callable[[], tuple[int, float, int, int, int, int, float]],
-    options: Options,
-    callback: Callback | None,
-    result: Callable[[], Any],
-) -> tuple[History, float, float]:
-    """All epochs; the history, seconds of frozen forward, seconds of the rest."""
-    losses, accuracies = [], []
-    n_batches = n_forwards = 0
+    job: Job, options: Options, validate: Callable[[], float] | None, callback: Callback | None
+) -> _Run:
+    """All epochs, or as many as bring something better."""
+    losses: list[float] = []
+    accuracies: list[float] = []
+    validation: list[float] = []
+    n_batches = n_forwards = best = 0
     fill = total = 0.0
-    for number in range(1, options.epochs + 1):
+    kept: Result | None = None
+    for number in range(options.epochs):
         start = time.perf_counter()
-        status, loss, correct, seen, batches, forwards, forward_seconds = epoch()
+        status, loss, correct, seen, batches, forwards, fill_seconds = job.epoch(
+            options.rate(number)
+        )
         total += time.perf_counter() - start
-        fill += forward_seconds
+        fill += fill_seconds
         if status != _core.OK:
-            rate = options.learning_rate
-            raise DivergedError(
-                f"the loss is not finite in epoch {number} at learning_rate {rate:g}, "
-                f"expected a finite loss: try {rate / 10:g}"
-            )
+            raise _diverged(number + 1, options.learning_rate)
         losses.append(loss)
         accuracies.append(correct / seen)
         n_batches += batches
         n_forwards += forwards
+        if validate is not None:
+            validation.append(validate())
+            if validation[-1] < validation[best] or number == 0:
+                best, kept = number, job.result()
         if callback is not None:
-            callback(EpochReport(number, options.epochs, loss, accuracies[-1], result))
-    return History(tuple(losses), tuple(accuracies), n_batches, n_forwards), fill, total - fill
+            last = validation[-1] if validation else None
+            report = (number + 1, options.epochs, loss, accuracies[-1], last, job.result)
+            callback(EpochReport(*report))
+        if options.patience is not None and number - best >= options.patience:
+            break
+    history = History(
+        tuple(losses), tuple(accuracies), tuple(validation),
+        best + 1 if validation else len(losses), n_batches, n_forwards,
+    )  # fmt: skip
+    return _Run(kept or job.result(), history, fill, total - fill)
 
 
-def _timing(start: float, fill: float, train: float) -> Timing:
-    return Timing(1e3 * fill, 1e3 * train, 1e3 * (time.perf_counter() - start))
-
-
-def _copies(arrays: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return [tuple(None if a is None else a.copy() for a in of_layer) for of_layer in arrays]
+def _diverged(epoch: int, rate: float) -> DivergedError:
+    return DivergedError(
+        f"the loss is not finite in epoch {epoch} at learning_rate {rate:g}, "
+        f"expected a finite loss: try {rate / 10:g}"
+    )
 
 
 def checked(
@@ -290,61 +271,9 @@ def checked(
     return samples, labels
 
 
-def check_options(
-    n_samples: int,
-    method: Method,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    learning_rate: float,
-    seed: int,
-) -> Options:
-    """Options in range for ``n_samples`` samples.
-
-    Raises:
-        ParameterError: one is not.
-        DataError: one sample, where the method takes statistics of a batch.
-    """
-    if method.batch_statistics and n_samples < 2:
-        raise DataError(
-            f"got 1 sample, {method.name} needs at least 2 for the statistics of a batch: "
-            "collect more, or adapt with skip2-lora"
-        )
-    size = min(DEFAULT_BATCH_SIZE, n_samples) if batch_size is None else batch_size
-    low = 2 if method.batch_statistics else 1
-    if size is not None and batch_size is not None and _whole("batch_size", size, low) > n_samples:
-        raise ParameterError(
-            f"batch_size is {size}, expected {low} to {n_samples}, the number of samples: "
-            "make it smaller or leave it out"
-        )
-    try:
-        rate = float(learning_rate)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if not (math.isfinite(rate) and 0 < rate <= 3e38):
-        raise ParameterError(f"learning_rate is {learning_rate}, expected a number above 0")
-    return Options(
-        epochs=_whole("epochs", epochs, 1),
-        batch_size=_whole("batch_size", size, low),
-        learning_rate=rate,
-        seed=_whole("seed", seed, 0, (1 << 64) - 1),
-    )
-
-
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
     """Raise ParameterError unless ``rank`` is 1 to the smallest width that gets an adapter."""
     layers = method.adapted_layers(len(backbone.tap_widths))
     widths = [backbone.tap_widths[layer] for layer in layers]
-    _whole("rank", rank, 1, min(widths), "the smallest width of a tap")
-
-
-def _whole(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ParameterError(f"{name} is {value!r}, expected a whole number") from None
-    if number < low or (high is not None and number > high):
-        limit = f"from {low}" if high is None else f"from {low} to {high}"
-        reason = f", {why}" if why else ""
-        raise ParameterError(f"{name} is {number}, expected a whole number {limit}{reason}")
-    return number
+    if widths:
+        whole("rank", rank, 1, min(widths), "the smallest width of a tap")

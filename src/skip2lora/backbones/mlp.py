@@ -260,6 +260,17 @@ class MLP(Classifier):
         return replace(self, layers=tuple(Layer(*of_layer) for of_layer in arrays))
 
 
+    def merged(self) -> MLP:
+        """The same function without adapters in its layers: W + W_A W_B for W."""
+        layers = []
+        for layer in self.layers:
+            weight, bias, gamma, beta, mean, var, lora_a, lora_b = layer.arrays()
+            if lora_a is not None:
+                weight = weight + lora_a @ lora_b
+            layers.append((weight, bias, gamma, beta, mean, var, None, None))
+        return self.with_layers(layers)
+
+
 def _fresh_norm(width: int) -> dict[str, NDArray[np.float32]]:
     return {
         "gamma": np.ones(width, np.float32),

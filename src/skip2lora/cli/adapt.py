@@ -8,19 +8,19 @@ from pathlib import Path
 import click
 
 from skip2lora import _core
-from skip2lora.adapt import CONFIG_FILE, adapt
+from skip2lora.adapt import CONFIG_FILE, MODEL_FILE, adapt
 from skip2lora.backbones import load
 from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.files import check_output
-from skip2lora.methods import ADAPTER_METHODS
+from skip2lora.methods import METHODS
 
 
 @click.command(short_help="Fit adapters to field data.")
 @common.model_argument
 @common.data_argument
 @click.option(
-    "--method", default="skip2-lora", show_default=True, type=click.Choice(list(ADAPTER_METHODS))
+    "--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS))
 )
 @click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
 @common.training_options(epochs=300)
@@ -36,7 +36,7 @@ def command(
 
     MODEL stays as it is.
     """
-    check_output(target, force=force, marker=CONFIG_FILE)
+    check_output(target, force=force, markers=(CONFIG_FILE, MODEL_FILE))
     backbone = load(model)
     samples = read_samples(data, label=label, class_names=backbone.class_names)
     with common.progress_bar("adapt", epochs) as callback:
