@@ -40,7 +40,8 @@ void require(bool holds, const char *what) {
 
 void require_ok(s2_status status) {
     if (status != S2_OK) {
-        throw std::runtime_error("the core refused its arguments, status " + std::to_string(status));
+        throw std::runtime_error("the core refused its arguments, status " +
+                                 std::to_string(status));
     }
 }
 
@@ -52,7 +53,9 @@ uint32_t count_of(size_t value) {
 // Room for the core, aligned as it asks; grows, never shrinks.
 class Buffer {
   public:
-    ~Buffer() { ::operator delete(data_, std::align_val_t{S2_ALIGN}); }
+    ~Buffer() {
+        ::operator delete(data_, std::align_val_t{S2_ALIGN});
+    }
     Buffer() = default;
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
@@ -67,8 +70,12 @@ class Buffer {
         }
         return data_;
     }
-    void *data() const { return data_; }
-    size_t size() const { return size_; }
+    void *data() const {
+        return data_;
+    }
+    size_t size() const {
+        return size_;
+    }
 
   private:
     void *data_ = nullptr;
@@ -117,9 +124,9 @@ class RowLayout {
     std::vector<uint32_t> widths_, offsets_;
 };
 
-using LayerArrays = std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>,
-                               std::optional<Vector>, std::optional<Vector>, std::optional<Matrix>,
-                               std::optional<Matrix>>;
+using LayerArrays =
+    std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
+               std::optional<Vector>, std::optional<Matrix>, std::optional<Matrix>>;
 
 // Refers to the caller's arrays. Only a Trainer writes them, and only those its row trains, so that
 // arrays which serve inference alone may be read-only.
@@ -136,8 +143,12 @@ class Network {
     }
     Network(const Network &) = delete;
 
-    uint32_t n_features() const { return layers_.front().n_in; }
-    uint32_t n_outputs() const { return layers_.back().n_out; }
+    uint32_t n_features() const {
+        return layers_.front().n_in;
+    }
+    uint32_t n_outputs() const {
+        return layers_.back().n_out;
+    }
 
     void require_fits(const RowLayout &rows, uint32_t first_tap) const {
         require(first_tap + rows.layout.n_taps == layers_.size(), "taps are not the last layers");
@@ -163,8 +174,8 @@ class Network {
             for (size_t s = 0; s < count; s++) {
                 sample[s] = x.data() + (at + s) * x.shape(1);
             }
-            require_ok(run(count, sample, layout, first_tap,
-                           rows.data() + at * rows.shape(1), room));
+            require_ok(
+                run(count, sample, layout, first_tap, rows.data() + at * rows.shape(1), room));
         }
     }
 
@@ -220,7 +231,9 @@ class SkipAdapter {
     }
     SkipAdapter(const SkipAdapter &) = delete;
 
-    void init(uint64_t seed) { s2_adapter_init(&adapter, seed); }
+    void init(uint64_t seed) {
+        s2_adapter_init(&adapter, seed);
+    }
 
     void set(uint32_t tap, const Matrix &lora_a, const Matrix &lora_b) {
         require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
@@ -288,10 +301,12 @@ struct Forward {
         if (!network) {
             nb::gil_scoped_acquire held;
             try {
-                callable(nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>>(samples, {count},
-                                                                             nb::handle()),
-                         nb::ndarray<nb::numpy, float, nb::ndim<2>>(
-                             rows, {count, layout.layout.row_stride}, nb::handle()));
+                // By reference: an array without an owner would be copied, and what is written lost.
+                const nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>> indices(samples, {count});
+                const nb::ndarray<nb::numpy, float, nb::ndim<2>> out(
+                    rows, {count, layout.layout.row_stride});
+                callable(nb::cast(indices, nb::rv_policy::reference),
+                         nb::cast(out, nb::rv_policy::reference));
                 return S2_OK;
             } catch (...) {
                 error = std::current_exception();
@@ -346,8 +361,7 @@ Epoch run_epoch(const s2_job &job, s2_rng &rng, Buffer &room) {
     if (status != S2_OK && status != S2_NOT_FINITE && status != S2_FORWARD_FAILED) {
         require_ok(status);
     }
-    return {status,          stats.loss,      stats.correct, stats.n_seen,
-            stats.n_batches, stats.n_forward, 0.0};
+    return {status, stats.loss, stats.correct, stats.n_seen, stats.n_batches, stats.n_forward, 0.0};
 }
 
 // Skip-LoRA and Skip2-LoRA (Algorithm 1): they differ only in the cache they are given.
@@ -356,8 +370,8 @@ class SkipTrainer {
     SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, float learning_rate, uint64_t seed)
         : adapter_(adapter), batch_size_(batch_size), learning_rate_(learning_rate) {
         s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
-        step_room_.reserve(s2_adapter_workspace_bytes(&adapter.layout.layout, adapter.adapter.rank,
-                                                      batch_size));
+        step_room_.reserve(
+            s2_adapter_workspace_bytes(&adapter.layout.layout, adapter.adapter.rank, batch_size));
     }
 
     Epoch epoch(const Matrix &x, const Labels &labels, const Rows &rows, const Flags &filled,
@@ -419,8 +433,8 @@ class NetworkTrainer {
         : network_(network), batch_size_(batch_size), learning_rate_(learning_rate) {
         require(rows.size() == network.net.n_layers, "expected one row of compute types a layer");
         for (const auto &[fc, lora, bn] : rows) {
-            types_.push_back({static_cast<uint8_t>(fc), static_cast<uint8_t>(lora),
-                              static_cast<uint8_t>(bn)});
+            types_.push_back(
+                {static_cast<uint8_t>(fc), static_cast<uint8_t>(lora), static_cast<uint8_t>(bn)});
             smallest_batch_ = bn & S2_STATS ? 2 : smallest_batch_;
         }
         s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
@@ -466,6 +480,8 @@ std::vector<std::string> kernel_tables() {
 } // namespace
 
 NB_MODULE(_core, module) {
+    // Objects that a caught exception keeps alive until the interpreter ends are no leak.
+    nb::set_leak_warnings(false);
     module.attr("OK") = static_cast<int>(S2_OK);
     module.attr("NOT_FINITE") = static_cast<int>(S2_NOT_FINITE);
     module.attr("Y") = static_cast<int>(S2_Y);
@@ -483,13 +499,12 @@ NB_MODULE(_core, module) {
         .def_prop_ro("logits_offset", [](const RowLayout &r) { return r.layout.logits_offset; })
         .def_prop_ro("row_stride", [](const RowLayout &r) { return r.layout.row_stride; });
     nb::class_<Network>(module, "Network")
-        .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(),
-             "bn_eps"_a, "bn_momentum"_a)
+        .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,
+             "bn_momentum"_a)
         .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
              "rows"_a.noconvert());
     nb::class_<SkipAdapter>(module, "SkipAdapter")
-        .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a,
-             nb::keep_alive<1, 2>())
+        .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a, nb::keep_alive<1, 2>())
         .def("init", &SkipAdapter::init, "seed"_a)
         .def("set", &SkipAdapter::set, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("get", &SkipAdapter::get, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())

@@ -119,8 +119,14 @@ class AdaptedModel(Classifier):
             )
         file = Path(path) / TENSORS_FILE
         tensors, _ = read_tensors(file, kind=KIND)
-        kind = SkipAdapters if adapter_method(described["method"]).skip else LayerAdapters
-        adapters = kind.from_tensors(file, tensors, model, described["rank"])
+        method = adapter_method(described["method"])
+        rank = described["rank"]
+        adapters: Adapters
+        if method.skip:
+            first_tap = method.adapted_layers(len(model.tap_widths)).start
+            adapters = SkipAdapters.from_tensors(file, tensors, model, rank, first_tap)
+        else:
+            adapters = LayerAdapters.from_tensors(file, tensors, model, rank)
         if tensors:
             raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
         return cls(model, adapters, described["method"])
@@ -150,7 +156,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
         }
         told = (config["method"], config["r"], config["revision"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder}: its description is damaged ({error}): adapt again") from error
     if told != (described["method"], described["rank"], described["base_fingerprint"]):
         raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
@@ -162,7 +168,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
     if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
         raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")

@@ -6,7 +6,7 @@ is here, so that Ctrl-C stops within an epoch and a callback can follow.
 
 from __future__ import annotations
 
-import math
+import numbers
 import operator
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from skip2lora.cache import SkipCache
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import FT_ALL, Method
 from skip2lora.rows import native
-from skip2lora.samples import check_samples
+from skip2lora.samples import check_labels, check_samples
 
 DEFAULT_BATCH_SIZE = 20
 
@@ -253,18 +253,24 @@ def _run(
         total += time.perf_counter() - start
         fill += forward_seconds
         if status != _core.OK:
-            rate = options.learning_rate
-            raise DivergedError(
-                f"the loss is not finite in epoch {number} at learning_rate {rate:g}, "
-                f"expected a finite loss: try {rate / 10:g}"
-            )
+            raise _diverged("loss", number, options)
         losses.append(loss)
         accuracies.append(correct / seen)
         n_batches += batches
         n_forwards += forwards
         if callback is not None:
             callback(EpochReport(number, options.epochs, loss, accuracies[-1], result))
+    if not all(np.isfinite(array).all() for array in result().tensors().values()):
+        raise _diverged("result", options.epochs, options)  # the last step may overflow
     return History(tuple(losses), tuple(accuracies), n_batches, n_forwards), fill, total - fill
+
+
+def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
+    rate = options.learning_rate
+    return DivergedError(
+        f"the {what} is not finite in epoch {epoch} at learning_rate {rate:g}, "
+        f"expected a finite {what}: try {rate / 10:g}"
+    )
 
 
 def _timing(start: float, fill: float, train: float) -> Timing:
@@ -284,10 +290,8 @@ def checked(
         DataError: they do not fit it.
     """
     n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
-    samples, labels = check_samples(X, y, n_features=n_features, n_classes=backbone.n_outputs)
-    if labels is None:
-        raise DataError("y is None, expected one label a sample: pass the labels")
-    return samples, labels
+    samples, _ = check_samples(X, n_features=n_features)
+    return samples, check_labels(y, len(samples), backbone.n_outputs)
 
 
 def check_options(
@@ -317,16 +321,14 @@ def check_options(
             f"batch_size is {size}, expected {low} to {n_samples}, the number of samples: "
             "make it smaller or leave it out"
         )
-    try:
-        rate = float(learning_rate)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if not (math.isfinite(rate) and 0 < rate <= 3e38):
-        raise ParameterError(f"learning_rate is {learning_rate}, expected a number above 0")
+    if not _is_number(learning_rate) or not 1e-30 <= learning_rate <= 3e38:
+        raise ParameterError(
+            f"learning_rate is {learning_rate!r}, expected a number above 0 (1e-30 to 3e38)"
+        )
     return Options(
         epochs=_whole("epochs", epochs, 1),
         batch_size=_whole("batch_size", size, low),
-        learning_rate=rate,
+        learning_rate=float(learning_rate),
         seed=_whole("seed", seed, 0, (1 << 64) - 1),
     )
 
@@ -336,6 +338,10 @@ def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
     layers = method.adapted_layers(len(backbone.tap_widths))
     widths = [backbone.tap_widths[layer] for layer in layers]
     _whole("rank", rank, 1, min(widths), "the smallest width of a tap")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real)
 
 
 def _whole(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:
