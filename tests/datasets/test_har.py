@@ -433,12 +433,34 @@ def test_damaged_npz(refused: Refused, tmp_path: Path) -> None:
     for content in (whole[:-100], whole[: len(whole) // 2], b"", b"hello", bytes(changed)):
         path.write_bytes(content)
         assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
-    with zipfile.ZipFile(path, "w") as archive:  # a header that is no Python literal
-        archive.writestr("X.npy", b"\x93NUMPY\1\0\x0a\0{'descr':(\n")
-    assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
     with path.open("wb") as stream:
         np.save(stream, np.zeros(3))
     assert "has no array X" in refused(DataError, har.load_task, path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': (",
+        "{'descr': 'f4,(f4', 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1152921504606846976,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+        "{[]: 1}",
+    ],
+)
+def test_damaged_array_in_an_npz(refused: Refused, tmp_path: Path, header: str) -> None:
+    content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode()
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", content)
+    assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
+
+
+def test_npz_with_a_file_that_is_no_array(refused: Refused, tmp_path: Path) -> None:
+    path = write_npz(tmp_path, X=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("X", "1 2 3")
+    assert "X is |S5 of shape (), expected numbers" in refused(DataError, har.load_task, path)
 
 
 def test_npz_with_objects_is_never_unpickled(refused: Refused, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ whole training part and, of the test part, subject 9: 7,640 windows.
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tokenize
 import zipfile
@@ -46,8 +47,15 @@ FILES = (
 
 _ARRAYS = ("X", "y", "subject", "feature_names", "activity_names")
 # What zipfile and NumPy raise for files that are cut, changed or of another kind.
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
-_BAD_NPZ = (*_BAD_ZIP, KeyError, SyntaxError, tokenize.TokenError, MemoryError)
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+_BAD_HEADER = (SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,8 +349,8 @@ def _read_npz(path: Path) -> _Table:
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             found = () if isinstance(loaded, np.ndarray) else loaded.files
-            arrays = {name: loaded[name] for name in _ARRAYS if name in found}
-    except _BAD_NPZ as error:
+            arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in found}
+    except (*_BAD_ZIP, *_BAD_HEADER) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
             f"it is damaged or no .npz ({reason}), expected plain arrays {', '.join(_ARRAYS)}: "
