@@ -38,12 +38,12 @@ def test_exp_and_log_over_their_range(table):
         _, _, grad = table.loss(logits, np.zeros(len(apart), int))
         share = 1 / len(apart)
         exact = 1 / (1 + np.exp(-apart.astype(np.float64)))
-        assert_close(grad[:, 1], exact * share, exact * share, "probability", 1e-6)
+        assert_close(grad[:, 1], exact * share, exact * share, "probability", 4e-7)
         for label in (0, 1):
             some = np.ascontiguousarray(logits[::50])
             check(table, some, np.full(len(some), label))
     for apart in np.linspace(-80, 80, 321):  # one sample alone: no mean hides an error
-        check(table, np.array([[0, apart]], np.float32), [0], tolerance=5e-7)
+        check(table, np.array([[0, apart]], np.float32), [0], tolerance=1.5e-7)
 
 
 def test_log_of_many_classes(table):
@@ -51,7 +51,7 @@ def test_log_of_many_classes(table):
     for n_outputs in (*range(1, 40), 1000, 4096):
         logits = np.full((3, n_outputs), 2.5, np.float32)
         loss, _ = check(table, logits, np.zeros(3, int))
-        assert_close(loss, np.log(n_outputs), max(1, np.log(n_outputs)), "log", 3e-7)
+        assert_close(loss, np.log(n_outputs), max(1, np.log(n_outputs)), "log", 2e-7)
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,7 @@ def test_extreme_logits_stay_finite_and_close(table, logits):
         assert np.isfinite(grad).all()
 
 
-HIDDEN = pytest.mark.xfail(strict=True, reason="log of a NaN sum is finite: the loss hides it")
-
-
-@pytest.mark.parametrize("value", [np.inf, -np.inf, pytest.param(np.nan, marks=HIDDEN)])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_logits_that_are_not_finite_are_not_hidden(table, value, label):
     """Algorithm 1 stops at a loss that is not finite: it must show what spoils the gradient."""
