@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -294,14 +295,17 @@ s2.adapt(
         [sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    guard = threading.Timer(60, job.kill)  # so that a failure is a failure and no endless wait
+    guard.start()
     try:
         assert job.stdout is not None
         assert job.stdout.readline() == "running\n"
         job.send_signal(signal.SIGINT)
-        _, said = job.communicate(timeout=30)
+        _, said = job.communicate()
     finally:
         job.kill()
         job.communicate()
+        guard.cancel()
     assert job.returncode == -signal.SIGINT
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert list(tmp_path.iterdir()) == []
