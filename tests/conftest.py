@@ -15,7 +15,7 @@ import pytest
 import skip2lora as s2
 from skip2lora.backbones.mlp import Layer
 
-# The same examples on every run and machine, and nothing written to disk.
+# The same examples on every run and machine; no database of failures is kept.
 hypothesis.settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, max_examples=25
 )

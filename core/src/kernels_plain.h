@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -61,7 +62,8 @@ static inline float log_poly(float x) {
     p = p * m + 2.0000714765e-1f;
     p = p * m + -2.4999993993e-1f;
     p = p * m + 3.3333331174e-1f;
-    return m + (p * m * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
+    const float log = m + (p * m * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
+    return x <= FLT_MAX ? log : x; /* NaN and infinity stay themselves */
 }
 
 /* Eq. 17 without the taps: logits += hidden . wb, samples in lanes. */

@@ -61,12 +61,13 @@ static inline void check_same(const void *got, const void *expected, size_t byte
     check_that(at == bytes, file, line, "%s: byte %zu of %zu differs", what, at, bytes);
 }
 
-#define CHECK(holds)              check_that((holds) != 0, __FILE__, __LINE__, "not so: %s", #holds)
+#define CHECK(holds) check_that((holds) != 0, __FILE__, __LINE__, "not so: %s", #holds)
 #define CHECK_EQUAL(got, wanted)                                                                   \
     check_equal((long long)(got), (long long)(wanted), #got, __FILE__, __LINE__)
 #define CHECK_NEAR(got, wanted, tolerance)                                                         \
     check_near((double)(got), (double)(wanted), (tolerance), #got, __FILE__, __LINE__)
-#define CHECK_SAME(got, wanted, bytes) check_same((got), (wanted), (bytes), #got, __FILE__, __LINE__)
+#define CHECK_SAME(got, wanted, bytes)                                                             \
+    check_same((got), (wanted), (bytes), #got, __FILE__, __LINE__)
 
 static inline int check_report(const char *program) {
     printf("%s: %u checks", program, check_count);

@@ -10,8 +10,7 @@
     CHECK_SAME((got), ((const float[]){__VA_ARGS__}), sizeof((const float[]){__VA_ARGS__}))
 
 /* The floats given, ending at a guard page. */
-#define FLOATS(...)                                                                                \
-    guarded_copy((const float[]){__VA_ARGS__}, sizeof((const float[]){__VA_ARGS__}))
+#define FLOATS(...) guarded_copy((const float[]){__VA_ARGS__}, sizeof((const float[]){__VA_ARGS__}))
 
 static float *guarded_copy(const float *values, size_t bytes) {
     return memcpy(guarded(bytes), values, bytes);
@@ -27,12 +26,9 @@ static int all_untouched(const float *values, size_t count) {
 
 /* Table 1: each set of types writes the gradients it names and no other. */
 static void test_fc(const s2_kernels *kernels) {
-    static const unsigned types[] = {S2_Y,
-                                     S2_Y | S2_W | S2_B | S2_X,
-                                     S2_Y | S2_W | S2_B,
-                                     S2_Y | S2_B | S2_X,
-                                     S2_Y | S2_B,
-                                     S2_Y | S2_X};
+    static const unsigned types[] = {
+        S2_Y,       S2_Y | S2_W | S2_B | S2_X, S2_Y | S2_W | S2_B, S2_Y | S2_B | S2_X, S2_Y | S2_B,
+        S2_Y | S2_X};
     const float *x = FLOATS(1, 2, 3, 4, 5, 6), *weight = FLOATS(1, -1, 2, 0, -3, 4);
     const float *gy = FLOATS(1, 2, -1, 3), *bias = FLOATS(10, 20);
     float *y = guarded_floats(4);
@@ -93,13 +89,13 @@ static void test_bn_batch(const s2_kernels *kernels) {
     const float *gy = FLOATS(1, 2, 3, 8);
     float *running_mean = FLOATS(4, 4), *running_var = FLOATS(6, 16);
     float *mean = guarded_floats(2), *inv_std = guarded_floats(2), *y = guarded_floats(4);
-    s2_bn_forward_batch(kernels, 2, 2, 0.0f, 0.5f, z, gamma, beta, running_mean, running_var, mean,
+    s2_bn_forward_batch(kernels, 2, 2, 0.0f, 0.25f, z, gamma, beta, running_mean, running_var, mean,
                         inv_std, y);
     SAME(mean, 2, 2);
     SAME(inv_std, 1, 0.5f);
     SAME(y, 8, 17, 12, 23);
-    SAME(running_mean, 3, 3);
-    SAME(running_var, 4, 12); /* half way to the unbiased 2 and 8 */
+    SAME(running_mean, 3.5f, 3.5f);
+    SAME(running_var, 5, 14); /* a quarter of the way to the unbiased 2 and 8 */
 
     float *ggamma = guarded_floats(2), *gbeta = guarded_floats(2), *gz = guarded_floats(4);
     s2_bn_backward(kernels, S2_W | S2_STATS, 2, 2, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
@@ -186,15 +182,18 @@ static void test_loss(const s2_kernels *kernels) {
 /* (rows, depth) . (depth, cols), in double; element (r, k) of a at a[r * a_row + k * a_depth]. */
 static void check_product(const float *got, const float *a, size_t a_row, size_t a_depth,
                           const float *b, size_t b_depth, size_t b_col, const size_t size[3]) {
+    size_t wrong = 0;
     for (size_t r = 0; r < size[0]; r++) {
         for (size_t c = 0; c < size[1]; c++) {
             double sum = 0.0;
             for (size_t k = 0; k < size[2]; k++) {
                 sum += (double)a[r * a_row + k * a_depth] * (double)b[k * b_depth + c * b_col];
             }
-            CHECK_NEAR(got[r * size[1] + c], sum, 1e-5 * (double)size[2]);
+            const double off = fabs((double)got[r * size[1] + c] - sum);
+            wrong += !(off <= 1e-5 * (double)size[2]); /* a NaN is wrong, too */
         }
     }
+    CHECK_EQUAL(wrong, 0);
 }
 
 static const uint32_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 24, 25, 33};
@@ -207,7 +206,8 @@ static void test_fc_sizes(const s2_kernels *kernels) {
     for (uint32_t i = 0; i < N_SIZES * N_SIZES; i++) {
         const uint32_t n_in = sizes[i / N_SIZES], n_out = sizes[i % N_SIZES], count = 1 + i % 9;
         check_where("%s, (%u, %u) . (%u, %u)", s2_kernels_name(kernels), count, n_in, n_in, n_out);
-        const float *x = random_floats(&rng, count * n_in), *gy = random_floats(&rng, count * n_out);
+        const float *x = random_floats(&rng, count * n_in),
+                    *gy = random_floats(&rng, count * n_out);
         const float *weight = random_floats(&rng, n_in * n_out);
         float *bias = guarded_floats(n_out), *y = guarded_floats(count * n_out);
         float *gw = guarded_floats(n_in * n_out), *gb = guarded_floats(n_out);
@@ -234,7 +234,8 @@ static void test_lora_sizes(const s2_kernels *kernels) {
         const uint32_t count = 1 + (i * 5) % 9;
         check_where("%s, count %u, (%u, %u, %u)", s2_kernels_name(kernels), count, n_in, rank,
                     n_out);
-        const float *x = random_floats(&rng, count * n_in), *gy = random_floats(&rng, count * n_out);
+        const float *x = random_floats(&rng, count * n_in),
+                    *gy = random_floats(&rng, count * n_out);
         const float *wa = random_floats(&rng, n_in * rank), *wb = random_floats(&rng, rank * n_out);
         float *hidden = guarded_floats(count * rank), *y = guarded_floats(count * n_out);
         float *gh = guarded_floats(count * rank), *gwa = guarded_floats(n_in * rank);
@@ -255,6 +256,46 @@ static void test_lora_sizes(const s2_kernels *kernels) {
     }
 }
 
+/* The gradient of each sample sums to zero; each column comes out with mean beta. */
+static void test_loss_and_bn_sizes(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 3, 3);
+    for (uint32_t i = 0; i < N_SIZES * 16; i++) {
+        const uint32_t width = sizes[i / 16], count = 2 + i % 16;
+        check_where("%s, (%u, %u)", s2_kernels_name(kernels), count, width);
+        const float *z = random_floats(&rng, count * width);
+        const int32_t *label = random_labels(&rng, count, width);
+        float *grad = guarded_floats(count * width), *y = guarded_floats(count * width);
+        float *scratch = guarded_floats(s2_loss_scratch_floats(count, width));
+        s2_batch_stats stats;
+        s2_loss_cross_entropy(kernels, count, width, z, label, grad, &stats, scratch);
+        CHECK(isfinite(stats.loss) && stats.correct <= count);
+        float *stat[8];
+        for (size_t k = 0; k < 8; k++) {
+            stat[k] = random_floats(&rng, width);
+        }
+        s2_bn_forward_batch(kernels, count, width, 1e-5f, 0.1f, z, stat[0], stat[1], stat[2],
+                            stat[3], stat[4], stat[5], y);
+        for (size_t s = 0; s < count; s++) {
+            const float ones[] = {1.0f};
+            check_product((const float[]){0.0f}, grad + s * width, 0, 1, ones, 0, 0,
+                          (size_t[]){1, 1, width});
+        }
+        for (size_t c = 0; c < width; c++) {
+            double sum = 0.0;
+            for (size_t s = 0; s < count; s++) {
+                sum += (double)y[s * width + c];
+            }
+            CHECK_NEAR(sum / count, stat[1][c], 1e-4);
+        }
+        s2_bn_backward(kernels, S2_W | S2_STATS, count, width, z, grad, stat[0], stat[4], stat[5],
+                       stat[6], stat[7], y);
+        s2_bn_backward(kernels, S2_Y, count, width, z, grad, stat[0], stat[4], stat[5], stat[6],
+                       stat[7], y);
+        release_guarded();
+    }
+}
+
 int main(void) {
     with_each_table(test_fc);
     with_each_table(test_lora);
@@ -264,5 +305,6 @@ int main(void) {
     with_each_table(test_loss);
     with_each_table(test_fc_sizes);
     with_each_table(test_lora_sizes);
+    with_each_table(test_loss_and_bn_sizes);
     return check_report("test_layers");
 }

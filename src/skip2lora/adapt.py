@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.adapters import LayerAdapters, Result, SkipAdapters, TunedNetwork
+from skip2lora.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.backbones import Backbone
 from skip2lora.classifier import Classifier
 from skip2lora.errors import FileError, ModelError
@@ -33,8 +33,8 @@ _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder inste
 class AdaptedModel(Classifier):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
-    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded. ``adapters`` is a
-    :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
+    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
+    ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
     """
 
     backbone: Backbone
@@ -119,8 +119,13 @@ class AdaptedModel(Classifier):
             )
         file = Path(path) / TENSORS_FILE
         tensors, _ = read_tensors(file, kind=KIND)
-        kind = SkipAdapters if find_method(described["method"]).skip else LayerAdapters
-        adapters = kind.from_tensors(file, tensors, model, described["rank"])
+        method, rank = find_method(described["method"]), described["rank"]
+        adapters: Adapters
+        if method.skip:
+            first_tap = method.adapted_layers(len(model.tap_widths)).start
+            adapters = SkipAdapters.from_tensors(file, tensors, model, rank, first_tap)
+        else:
+            adapters = LayerAdapters.from_tensors(file, tensors, model, rank)
         if tensors:
             raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
         return cls(model, adapters, described["method"])
@@ -150,7 +155,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
         }
         told = (config["method"], config["r"], config["revision"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder}: its description is damaged ({error}): adapt again") from error
     if told != (described["method"], described["rank"], described["base_fingerprint"]):
         raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
@@ -162,7 +167,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
     if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
         raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")

@@ -80,7 +80,12 @@ class SkipAdapters:
 
     @classmethod
     def from_tensors(
-        cls, file: str | os.PathLike[str], tensors: Tensors, backbone: Backbone, rank: int
+        cls,
+        file: str | os.PathLike[str],
+        tensors: Tensors,
+        backbone: Backbone,
+        rank: int,
+        first_tap: int = 0,
     ) -> SkipAdapters:
         """Take the adapters out of ``tensors``.
 
@@ -88,7 +93,6 @@ class SkipAdapters:
             ModelError: one is missing or has another shape than ``backbone`` asks for.
         """
         widths = backbone.tap_widths
-        first_tap = next((k for k in range(len(widths)) if f"taps.{k}.lora_a" in tensors), 0)
         lora_a, lora_b = [], []
         for tap in range(first_tap, len(widths)):
             lora_a.append(take(file, tensors, f"taps.{tap}.lora_a", (widths[tap], rank)))
@@ -133,7 +137,11 @@ class LayerAdapters:
 
     @classmethod
     def from_tensors(
-        cls, file: str | os.PathLike[str], tensors: Tensors, backbone: Backbone, rank: int
+        cls,
+        file: str | os.PathLike[str],
+        tensors: Tensors,
+        backbone: Backbone,
+        rank: int,
     ) -> LayerAdapters:
         """Take adapters and statistics out of ``tensors`` and put them into ``backbone``.
 
@@ -173,6 +181,10 @@ class TunedNetwork:
         """Outputs for checked samples ``x``, (samples, features); ``backbone`` is the old one."""
         del backbone
         return self.model.logits(x)
+
+    def tensors(self) -> Tensors:
+        """Every tensor of the network by its name."""
+        return self.model.tensors()
 
 
 #: What adapts without a change of the network, and with it.

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.samples import check_samples
+from skip2lora.samples import check_labels
 
 
 class Classifier(ABC):
@@ -36,8 +36,8 @@ class Classifier(ABC):
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
         """Share of samples predicted right, 0 to 1; ``y`` is (samples,)."""
-        samples, labels = check_samples(x, y, n_classes=self.n_outputs)
-        return float((self.predict(samples) == labels).mean())
+        predictions = self.predict(x)
+        return float((predictions == check_labels(y, len(predictions), self.n_outputs)).mean())
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

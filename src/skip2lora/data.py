@@ -11,7 +11,9 @@ Rows of a table count from 1 in messages, as in a spreadsheet; those of an array
 from __future__ import annotations
 
 import csv
+import lzma
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +50,10 @@ _BAD_NPZ = (
     SyntaxError,
     RuntimeError,
     MemoryError,
+    TypeError,
+    OverflowError,
+    lzma.LZMAError,
+    tokenize.TokenError,
 )
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from skip2lora.errors import FileError
 
 
-def check_output(path: str | os.PathLike[str], *, force: bool, markers: tuple[str, ...] | None = None) -> Path:
+def check_output(
+    path: str | os.PathLike[str], *, force: bool, markers: tuple[str, ...] | None = None
+) -> Path:
     """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
 
     Called before any long work starts, so that nothing is computed in vain. ``markers`` are those of

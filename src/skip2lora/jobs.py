@@ -49,9 +49,7 @@ class SkipJob:
         capacity: int,
     ) -> None:  # fmt: skip
         first_tap = method.adapted_layers(len(backbone.tap_widths)).start
-        self.cache = SkipCache.create(
-            backbone, len(part.x), first_tap=first_tap, capacity=capacity
-        )
+        self.cache = SkipCache.create(backbone, len(part.x), first_tap=first_tap, capacity=capacity)
         self._rank, self._part = rank, part
         self._packed = _core.SkipAdapter(self.cache.format.layout, rank)
         self._packed.init(options.seed)
@@ -92,12 +90,12 @@ class NetworkJob:
         self._arrays = [
             (*layer.copy()[:-2], *lora)
             for layer, lora in zip(
-                model.layers, _fresh_lora(model, rank if with_lora else 0, options.seed), strict=True
+                model.layers,
+                _fresh_lora(model, rank if with_lora else 0, options.seed),
+                strict=True,
             )
         ]
-        self._network = _core.Network(
-            self._arrays[self._start :], model.bn_eps, model.bn_momentum
-        )
+        self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
         self._trainer = _core.NetworkTrainer(
             self._network, method.rows(n_layers)[self._start :], options.batch_size,
             options.core_optimizer(), options.seed,
@@ -115,9 +113,7 @@ class NetworkJob:
         return LayerAdapters(model)
 
 
-def row_source(
-    cache: SkipCache, backbone: Backbone, x: NDArray[np.float32]
-) -> _core.RowSource:
+def row_source(cache: SkipCache, backbone: Backbone, x: NDArray[np.float32]) -> _core.RowSource:
     """Rows of ``x`` out of ``cache``, or computed by ``backbone`` where it lacks them."""
 
     def compute(indices: NDArray[np.uint32], rows: NDArray[np.float32]) -> None:
@@ -159,5 +155,3 @@ def n_trained(model: MLP, method: Method) -> int:
         arrays = (getattr(layer, name) for name in trained)
         total += sum(array.size for array in arrays if array is not None)
     return total
-
-

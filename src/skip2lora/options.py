@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ def check_options(
         ParameterError: one is not.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    share = real("validation", validation, low=0.0, high=0.9)
+    share = real("validation", validation, 0.0, 0.9, "from 0 to 0.9")
     n_trained = n_samples - n_validation(n_samples, share)
     least = 2 if method.batch_statistics else 1
     if n_trained < least or (share > 0 and n_trained == n_samples):
@@ -102,12 +103,12 @@ def check_options(
     return Options(
         epochs=whole("epochs", epochs, 1),
         batch_size=_batch_size(batch_size, least, n_trained),
-        learning_rate=real("learning_rate", learning_rate, above=0.0),
+        learning_rate=real("learning_rate", learning_rate, 1e-30, 3e38, "above 0 (1e-30 to 3e38)"),
         seed=whole("seed", seed, 0, (1 << 64) - 1),
         optimizer=optimizer,
         weight_decay=chosen.weight_decay
         if weight_decay is None
-        else real("weight_decay", weight_decay, low=0.0),
+        else real("weight_decay", weight_decay, 0.0, 3e38, "from 0"),
         schedule=choice("schedule", schedule, SCHEDULES),
         validation=share,
         patience=None if patience is None else whole("patience", patience, 1),
@@ -144,19 +145,11 @@ def whole(name: str, value: int, low: int, high: int | None = None, why: str = "
     return number
 
 
-def real(
-    name: str, value: float, *, low: float = -math.inf, high: float = 3e38, above: float = -math.inf
-) -> float:
-    """``value`` if it is a number in range, else ParameterError."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (low <= number <= high and number > above):
-        limit = f"above {above:g}" if above > -math.inf else f"from {low:g}"
-        top = f" to {high:g}" if high < 3e38 else ""
-        raise ParameterError(f"{name} is {value}, expected a number {limit}{top}")
-    return number
+def real(name: str, value: float, low: float, high: float, limits: str) -> float:
+    """``value`` if it is a number in range, else ParameterError that says ``limits``."""
+    if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+        raise ParameterError(f"{name} is {value!r}, expected a number {limits}")
+    return float(value)
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:

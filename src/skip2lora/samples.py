@@ -144,8 +144,10 @@ def _real_array(values: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def check_labels(y: ArrayLike, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
+def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
     """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
+    if y is None:
+        raise DataError("y is None, expected one label a sample: pass the labels")
     labels = _real_array(y, "y")
     if labels.ndim != 1:
         raise DataError(

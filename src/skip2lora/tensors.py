@@ -21,6 +21,7 @@ from skip2lora.files import write_file
 
 Tensors = dict[str, NDArray[np.float32]]
 _KEY = "skip2lora"
+_DIGEST = "sha256"  # of the tensors and the rest of the description
 
 
 def canonical(description: Mapping[str, Any]) -> str:
@@ -43,7 +44,7 @@ def write_tensors(
     tensors: Mapping[str, NDArray[np.float32]],
     description: Mapping[str, Any],
 ) -> None:
-    """Write a ``.safetensors`` file whole or not at all.
+    """Write a ``.safetensors`` file whole or not at all, with the digest of its content.
 
     Raises:
         FileError: the system refused.
@@ -52,7 +53,7 @@ def write_tensors(
 
     data = save(
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
-        metadata={_KEY: canonical(description)},
+        metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
     )
     write_file(path, lambda temporary: _write_bytes(temporary, data))
 
@@ -77,7 +78,7 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{file} is not a readable .safetensors file ({_first_line(error)}): "
             f"expected a {kind} written by skip2lora, copy it again"
@@ -90,6 +91,8 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
             raise ModelError(
                 f"{file}: tensor {name} is {array.dtype} or holds NaN, expected finite float32"
             )
+    if description.pop(_DIGEST, None) != digest(tensors, description):
+        raise ModelError(f"{file}: its content does not match its digest: copy it again")
     return tensors, description
 
 
@@ -100,7 +103,7 @@ def _first_line(error: Exception) -> str:
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:
     try:
         found = json.loads(text) if text is not None else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ModelError(f"{file} was not written by skip2lora, expected a {kind} of it")

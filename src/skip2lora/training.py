@@ -18,11 +18,11 @@ from skip2lora import _core
 from skip2lora.adapters import Result
 from skip2lora.backbones import Backbone
 from skip2lora.backbones.mlp import MLP
-from skip2lora.errors import DataError, DivergedError, ParameterError
+from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import FT_ALL, Method
 from skip2lora.options import Options, check_options, n_validation, whole
-from skip2lora.samples import check_samples
+from skip2lora.samples import check_labels, check_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +227,7 @@ def _run(
         total += time.perf_counter() - start
         fill += fill_seconds
         if status != _core.OK:
-            raise _diverged(number + 1, options.learning_rate)
+            raise _diverged("loss", number + 1, options)
         losses.append(loss)
         accuracies.append(correct / seen)
         n_batches += batches
@@ -246,13 +246,17 @@ def _run(
         tuple(losses), tuple(accuracies), tuple(validation),
         best + 1 if validation else len(losses), n_batches, n_forwards,
     )  # fmt: skip
-    return _Run(kept or job.result(), history, fill, total - fill)
+    result = kept or job.result()
+    if not all(np.isfinite(array).all() for array in result.tensors().values()):
+        raise _diverged("result", len(losses), options)  # the last step may overflow
+    return _Run(result, history, fill, total - fill)
 
 
-def _diverged(epoch: int, rate: float) -> DivergedError:
+def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
+    rate = options.learning_rate
     return DivergedError(
-        f"the loss is not finite in epoch {epoch} at learning_rate {rate:g}, "
-        f"expected a finite loss: try {rate / 10:g}"
+        f"the {what} is not finite in epoch {epoch} at learning_rate {rate:g}, "
+        f"expected a finite {what}: try {rate / 10:g}"
     )
 
 
@@ -265,10 +269,8 @@ def checked(
         DataError: they do not fit it.
     """
     n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
-    samples, labels = check_samples(X, y, n_features=n_features, n_classes=backbone.n_outputs)
-    if labels is None:
-        raise DataError("y is None, expected one label a sample: pass the labels")
-    return samples, labels
+    samples, _ = check_samples(X, n_features=n_features)
+    return samples, check_labels(y, len(samples), backbone.n_outputs)
 
 
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:

@@ -42,7 +42,15 @@ def test_the_curve_is_a_picture(story):
 def test_table_for_a_person(type_in):
     answer = type_in("demo")
     assert answer.code == 0
-    for part in ("none", "last layer only", "Skip2-LoRA", "cache fill", "training", "curve.png"):
+    for part in (
+        "none",
+        "last layer only",
+        "Skip2-LoRA",
+        "trainable",
+        "cache fill",
+        "training",
+        "curve.png",
+    ):
         assert part in answer.out
     assert type_in("demo").code == 0  # again, over the old curve
 

@@ -131,7 +131,7 @@ def test_saved_tensors_hold_no_date_path_or_duration(desk):
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
     description = json.loads(header["__metadata__"]["skip2lora"])
-    assert set(description) == {"kind", "version", "method", "rank", "base_fingerprint"}
+    assert set(description) == {"kind", "version", "method", "rank", "base_fingerprint", "sha256"}
 
 
 def test_help_names_every_command_and_python_m_works(type_in):

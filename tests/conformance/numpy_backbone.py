@@ -18,9 +18,7 @@ class NumpyBackbone:
     this backbone, one feature dropped: neither its values nor its width are those of the sample.
     """
 
-    def __init__(
-        self, widths: Sequence[int], *, first_tap_is_input: bool, seed: int = 0
-    ) -> None:
+    def __init__(self, widths: Sequence[int], *, first_tap_is_input: bool, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
         self.first_tap_is_input = first_tap_is_input
         self.n_features = widths[0]

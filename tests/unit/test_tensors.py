@@ -69,7 +69,8 @@ def test_one_metadata_key(file: Path) -> None:
     data = file.read_bytes()
     header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
     assert list(header["__metadata__"]) == ["skip2lora"]
-    assert header["__metadata__"]["skip2lora"] == canonical(DESCRIPTION)
+    said = {**DESCRIPTION, "sha256": digest(TENSORS, DESCRIPTION)}
+    assert header["__metadata__"]["skip2lora"] == canonical(said)
 
 
 # --- digest ---------------------------------------------------------------------------------

@@ -19,9 +19,7 @@ from skip2lora.methods import METHODS
 @click.command(short_help="Fit adapters to field data.")
 @common.model_argument
 @common.data_argument
-@click.option(
-    "--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS))
-)
+@click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
 @click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
 @common.training_options(epochs=300)
 @common.output("The adapter, a folder.", metavar="FOLDER")

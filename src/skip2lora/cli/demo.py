@@ -36,18 +36,17 @@ def _facts(result: DemoResult, curve: str | None) -> dict[str, Any]:
 
 def _table(result: DemoResult) -> Table:
     table = Table(title="In the noisy room", title_justify="left")
-    for column in ("adaptation", "accuracy", "trained", "cache fill", "training"):
+    for column in ("adaptation", "accuracy", "trainable", "cache fill", "training"):
         table.add_column(column, justify="left" if column == "adaptation" else "right")
     table.add_row("none", common.percent(result.noisy_accuracy), "0", "-", "-")
     for method, adapted in result.adapted.items():
         timing = adapted.timing
-        cached = adapted.cache_bytes > 0
-        fill = f"{timing.cache_fill_ms:.1f} ms" if timing else "-"
+        mark = "" if adapted.cache_bytes else "no cache: "
         table.add_row(
             METHODS[method],
             common.percent(result.accuracy[method]),
             f"{adapted.trainable_parameters:,}",
-            fill if cached else f"none: {fill}",
+            f"{mark}{timing.cache_fill_ms:.1f} ms" if timing else "-",
             f"{timing.training_ms:.1f} ms" if timing else "-",
         )
     return table
@@ -75,14 +74,15 @@ def command(seed: int, as_json: bool) -> None:
     split = result.split
     console = Console()
     widths = "-".join(map(str, result.model.widths))
-    console.print(
-        f"A fan monitor (simulated data): network {widths}, classes "
-        f"{', '.join(result.model.class_names or ())}.\n"
+    story = (
+        f"A fan monitor on simulated data: {', '.join(result.model.class_names or ())}; "
+        f"network {widths}.",
         f"Pre-trained on {len(split.pretrain.x)} spectra of a silent room: "
-        f"{common.percent(result.silent_accuracy)} right there.\n"
-        f"Moved beside a ventilation fan: {common.percent(result.noisy_accuracy)} right. "
-        f"Adapted on {len(split.finetune.x)} spectra, {ADAPT_EPOCHS} epochs:",
-        highlight=False,
+        f"{common.percent(result.silent_accuracy)} right.",
+        f"Moved beside a ventilation fan: {common.percent(result.noisy_accuracy)} right.",
+        f"Adapted there on {len(split.finetune.x)} spectra, {ADAPT_EPOCHS} epochs:",
     )
+    console.print("\n".join(story), highlight=False)
     console.print(_table(result))
-    console.print(note or f"Training curve: {_CURVE}", highlight=False)
+    console.print("cache fill: forward pass of the frozen layers; without a cache, every epoch.")
+    console.print(note or f"Training curve: {_CURVE}", highlight=False, markup=False)

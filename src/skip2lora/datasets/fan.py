@@ -12,6 +12,7 @@ high, middle and low speed and then stops, which the total amplitude shows.
 from __future__ import annotations
 
 import logging
+import lzma
 import os
 import zipfile
 import zlib
@@ -52,7 +53,14 @@ SHA256 = {
 # The parts of a task by place and take: split by recording, since rows of one recording that land
 # on both sides of a random split give the answer away.
 _PARTS = ("silentA_1", "noisy_2", "noisy_1")
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def load_task(

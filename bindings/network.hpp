@@ -1,0 +1,164 @@
+// network.hpp - a network and skip adapters over the caller's arrays: forward passes.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "arrays.hpp"
+
+using LayerArrays =
+    std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
+               std::optional<Vector>, std::optional<Matrix>, std::optional<Matrix>>;
+
+// Refers to the caller's arrays. Only a Trainer writes them, and only those its row trains, so that
+// arrays which serve inference alone may be read-only.
+class Network {
+  public:
+    Network(std::vector<LayerArrays> arrays, float bn_eps, float bn_momentum)
+        : arrays_(std::move(arrays)) {
+        for (const LayerArrays &of_layer : arrays_) {
+            layers_.push_back(layer(of_layer, layers_.size() + 1 < arrays_.size()));
+        }
+        net = {choose_kernels(), static_cast<uint32_t>(layers_.size()), layers_.data(), bn_eps,
+               bn_momentum};
+        require_ok(s2_net_check(&net));
+    }
+    Network(const Network &) = delete;
+
+    uint32_t n_features() const {
+        return layers_.front().n_in;
+    }
+    uint32_t n_outputs() const {
+        return layers_.back().n_out;
+    }
+
+    void require_fits(const RowLayout &rows, uint32_t first_tap) const {
+        require(first_tap + rows.layout.n_taps == layers_.size(), "taps are not the last layers");
+        require(rows.layout.n_outputs == n_outputs(), "the rows have another number of outputs");
+        for (uint32_t k = 0; k < rows.layout.n_taps; k++) {
+            require(rows.layout.tap_width[k] == layers_[first_tap + k].n_in, "tap width differs");
+        }
+    }
+
+    // Taps and base logits of each sample into its row.
+    void forward(const Matrix &x, const RowLayout &layout, uint32_t first_tap,
+                 const Rows &rows) const {
+        require_fits(layout, first_tap);
+        require(x.shape(1) == n_features(), "x has another width than the network");
+        require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
+                "rows have another shape than x and the layout ask for");
+        nb::gil_scoped_release released;
+        constexpr size_t chunk = 64;
+        Buffer room;
+        const float *sample[chunk];
+        for (size_t at = 0; at < x.shape(0); at += chunk) {
+            const uint32_t count = static_cast<uint32_t>(std::min(chunk, x.shape(0) - at));
+            for (size_t s = 0; s < count; s++) {
+                sample[s] = x.data() + (at + s) * x.shape(1);
+            }
+            require_ok(
+                run(count, sample, layout, first_tap, rows.data() + at * rows.shape(1), room));
+        }
+    }
+
+    s2_status run(uint32_t count, const float *const *x, const RowLayout &layout,
+                  uint32_t first_tap, float *rows, Buffer &room) const {
+        room.reserve(s2_net_forward_workspace_bytes(&net, count));
+        return s2_net_forward(&net, count, x, &layout.layout, first_tap, rows, room.data(),
+                              room.size());
+    }
+
+    s2_net net;
+
+  private:
+    static s2_layer layer(const LayerArrays &arrays, bool hidden) {
+        const auto &[weight, bias, gamma, beta, mean, var, lora_a, lora_b] = arrays;
+        s2_layer made = {};
+        made.n_in = count_of(weight.shape(0));
+        made.n_out = count_of(weight.shape(1));
+        made.weight = const_cast<float *>(weight.data());
+        made.bias = vector_of(bias, made.n_out);
+        made.gamma = gamma ? vector_of(*gamma, made.n_out) : nullptr;
+        made.beta = beta ? vector_of(*beta, made.n_out) : nullptr;
+        made.mean = mean ? vector_of(*mean, made.n_out) : nullptr;
+        made.var = var ? vector_of(*var, made.n_out) : nullptr;
+        if (lora_a && lora_b) {
+            made.rank = count_of(lora_a->shape(1));
+            require(lora_a->shape(0) == made.n_in && lora_b->shape(0) == made.rank &&
+                        lora_b->shape(1) == made.n_out,
+                    "an adapter does not fit its layer");
+            made.lora_a = const_cast<float *>(lora_a->data());
+            made.lora_b = const_cast<float *>(lora_b->data());
+        }
+        made.relu = hidden;
+        return made;
+    }
+    static float *vector_of(const Vector &array, uint32_t width) {
+        require(array.shape(0) == width, "a vector does not have the width of its layer");
+        return const_cast<float *>(array.data());
+    }
+
+    std::vector<LayerArrays> arrays_; // keeps them alive
+    std::vector<s2_layer> layers_;
+};
+
+class SkipAdapter {
+  public:
+    SkipAdapter(const RowLayout &layout, uint32_t rank) : layout(layout) {
+        adapter = {choose_kernels(), &layout.layout, rank, nullptr, {nullptr, nullptr}};
+        require_ok(s2_adapter_check(&layout.layout, rank));
+        adapter.packed = static_cast<float *>(
+            packed_.reserve(s2_adapter_floats(&layout.layout, rank) * sizeof(float)));
+        s2_adapter_init(&adapter, 0);
+    }
+    SkipAdapter(const SkipAdapter &) = delete;
+
+    void init(uint64_t seed) {
+        s2_adapter_init(&adapter, seed);
+    }
+
+    void set(uint32_t tap, const Matrix &lora_a, const Matrix &lora_b) {
+        require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
+        s2_adapter_pack(&adapter, tap, lora_a.data(), lora_b.data());
+    }
+    void get(uint32_t tap, const Rows &lora_a, const Rows &lora_b) const {
+        require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
+        s2_adapter_unpack(&adapter, tap, lora_a.data(), lora_b.data());
+    }
+
+    // Eq. 17 for rows computed before.
+    void forward(const Matrix &x, const Rows &rows, const Rows &logits) const {
+        layout.require_fits(x);
+        require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
+                "rows have another shape than x and the layout ask for");
+        require(logits.shape(0) == x.shape(0) && logits.shape(1) == layout.layout.n_outputs,
+                "logits have another shape than (samples, outputs)");
+        nb::gil_scoped_release released;
+        constexpr size_t chunk = 64;
+        Buffer room;
+        room.reserve(s2_adapter_workspace_bytes(&layout.layout, adapter.rank, chunk));
+        const float *sample[chunk], *row[chunk];
+        for (size_t at = 0; at < x.shape(0); at += chunk) {
+            const uint32_t count = static_cast<uint32_t>(std::min(chunk, x.shape(0) - at));
+            for (size_t s = 0; s < count; s++) {
+                sample[s] = x.data() + (at + s) * x.shape(1);
+                row[s] = rows.data() + (at + s) * rows.shape(1);
+            }
+            const s2_batch batch = {count, sample, row, nullptr};
+            require_ok(s2_adapter_forward(&adapter, &batch, logits.data() + at * logits.shape(1),
+                                          room.data(), room.size()));
+        }
+    }
+
+    const RowLayout &layout;
+    s2_adapter adapter;
+
+  private:
+    void require_tap(uint32_t tap, size_t width, size_t rank, size_t rank_b, size_t outputs) const {
+        require(tap < layout.layout.n_taps && width == layout.layout.tap_width[tap] &&
+                    rank == adapter.rank && rank_b == rank && outputs == layout.layout.n_outputs,
+                "lora_a or lora_b has another shape than its tap");
+    }
+    Buffer packed_;
+};

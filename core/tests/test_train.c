@@ -1,0 +1,252 @@
+/* test_train.c - Algorithm 1: the order of samples, what is computed and what comes from the cache. */
+#include "guard.h"
+
+enum { N_SAMPLES = 23, N_FEATURES = 3, BATCH = 5, STRIDE = 16, MOST_BATCHES = 64 };
+
+/* Stands for backbone and adapter: notes what it is given. */
+typedef struct {
+    unsigned seen[N_SAMPLES], computed[N_SAMPLES]; /* times */
+    uint32_t order[MOST_BATCHES * BATCH], count[MOST_BATCHES];
+    uint32_t n_seen, n_batches, n_calls;
+    unsigned wrong;      /* x, row or label of another sample */
+    uint32_t failing;    /* call of forward that fails, from 1; 0: none */
+    uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
+    s2_status step_says; /* from the second batch on */
+} recorder;
+
+static s2_status note_forward(void *context, const uint32_t *sample, uint32_t count, float *rows) {
+    recorder *notes = context;
+    if (++notes->n_calls == notes->failing) {
+        return S2_FORWARD_FAILED;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        notes->computed[sample[i]]++;
+        rows[i * STRIDE] = (float)sample[i];
+    }
+    return S2_OK;
+}
+
+static s2_status note_step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
+    recorder *notes = context;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const uint32_t sample = (uint32_t)batch->x[i][0];
+        notes->wrong += batch->label[i] != (int32_t)(sample % 4);
+        notes->wrong += batch->row != NULL && batch->row[i][0] != (float)sample;
+        notes->order[notes->n_seen++] = sample;
+        notes->seen[sample]++;
+    }
+    notes->count[notes->n_batches++] = batch->count;
+    stats->loss = notes->n_batches == notes->nan_batch ? (float)NAN : (float)batch->count;
+    stats->correct = 1;
+    return notes->n_batches > 1 ? notes->step_says : S2_OK;
+}
+
+typedef struct {
+    recorder notes;
+    s2_cache cache;
+    s2_job job;
+    s2_rng rng;
+} training;
+
+static void new_training(training *made, uint32_t n_samples, uint32_t batch, uint32_t capacity) {
+    memset(made, 0, sizeof *made);
+    float *x = guarded_floats((size_t)n_samples * N_FEATURES);
+    int32_t *label = guarded(n_samples * sizeof *label);
+    for (uint32_t i = 0; i < n_samples; i++) {
+        x[i * N_FEATURES] = (float)i;
+        label[i] = (int32_t)(i % 4);
+    }
+    made->cache = (s2_cache){.rows = guarded_floats((size_t)capacity * STRIDE),
+                             .filled = guarded(capacity),
+                             .capacity = capacity,
+                             .row_stride = STRIDE};
+    memset(made->cache.filled, 0, capacity);
+    made->job = (s2_job){.n_samples = n_samples,
+                         .n_features = N_FEATURES,
+                         .x = x,
+                         .label = label,
+                         .batch_size = batch,
+                         .smallest_batch = 1,
+                         .forward = note_forward,
+                         .forward_context = &made->notes,
+                         .cache = &made->cache,
+                         .step = note_step,
+                         .step_context = &made->notes};
+    s2_rng_seed(&made->rng, 4, S2_STREAM_ORDER);
+}
+
+static s2_status epoch(training *of, s2_epoch_stats *stats) {
+    const size_t room = s2_train_workspace_bytes(&of->job);
+    CHECK_EQUAL(room % S2_ALIGN, 0);
+    return s2_train_epoch(&of->job, &of->rng, stats, guarded(room), room);
+}
+
+/* Every sample once an epoch with its own row and label; the last batch is short. */
+static void test_every_sample_once(void) {
+    for (uint32_t n_samples = 1; n_samples <= N_SAMPLES; n_samples++) {
+        for (uint32_t batch = 1; batch <= n_samples; batch = batch * 2 + 1) {
+            check_where("%u samples, batch size %u", n_samples, batch);
+            training of;
+            new_training(&of, n_samples, batch, n_samples);
+            s2_epoch_stats stats;
+            CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+            unsigned not_once = 0, wrong_size = 0;
+            double loss = 0.0;
+            for (uint32_t i = 0; i < n_samples; i++) {
+                not_once += of.notes.seen[i] != 1 || of.notes.computed[i] != 1;
+            }
+            const uint32_t n_batches = (n_samples + batch - 1) / batch;
+            for (uint32_t i = 0; i < n_batches; i++) {
+                const uint32_t left = n_samples - i * batch, size = left < batch ? left : batch;
+                wrong_size += of.notes.count[i] != size;
+                loss += (double)size * size / n_samples; /* the recorder's loss is the size */
+            }
+            CHECK_EQUAL(not_once, 0);
+            CHECK_EQUAL(wrong_size, 0);
+            CHECK_EQUAL(of.notes.wrong, 0);
+            CHECK_EQUAL(of.notes.n_batches, n_batches);
+            CHECK_EQUAL(stats.n_batches, n_batches);
+            CHECK_EQUAL(stats.n_seen, n_samples);
+            CHECK_EQUAL(stats.n_forward, n_samples);
+            CHECK_EQUAL(stats.correct, n_batches);
+            CHECK_NEAR(stats.loss, loss, 1e-12);
+            release_guarded();
+        }
+    }
+    check_where("%s", "");
+}
+
+/* The order of an epoch is s2_rng_shuffle of 0, 1, 2, ...; the next epoch has another. */
+static void test_order(void) {
+    training of;
+    new_training(&of, N_SAMPLES, BATCH, 0);
+    s2_rng rng = of.rng;
+    for (uint32_t e = 0; e < 3; e++) {
+        uint32_t order[N_SAMPLES];
+        for (uint32_t i = 0; i < N_SAMPLES; i++) {
+            order[i] = i;
+        }
+        s2_rng_shuffle(&rng, order, N_SAMPLES);
+        s2_epoch_stats stats;
+        CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+        CHECK_SAME(of.notes.order + e * N_SAMPLES, order, sizeof order);
+    }
+    CHECK(memcmp(of.notes.order, of.notes.order + N_SAMPLES, N_SAMPLES * sizeof(uint32_t)) != 0);
+    release_guarded();
+}
+
+static void test_smallest_batch(void) {
+    training of;
+    s2_epoch_stats stats;
+    new_training(&of, 21, BATCH, 21); /* 5 5 5 5 1 */
+    of.job.smallest_batch = 2;
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    CHECK_EQUAL(stats.n_seen, 20);
+    CHECK_EQUAL(stats.n_batches, 4);
+    CHECK_EQUAL(stats.n_forward, 20); /* none for the sample that is left out */
+    CHECK_NEAR(stats.loss, 5.0, 1e-12);
+    new_training(&of, 22, BATCH, 22); /* 5 5 5 5 2 */
+    of.job.smallest_batch = 2;
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    CHECK_EQUAL(stats.n_seen, 22);
+    release_guarded();
+}
+
+/* How many rows each of three epochs computes: all at first, then those the cache cannot keep. */
+static void test_forwards_are_counted(void) {
+    static const uint32_t capacities[] = {0, 1, 7, N_SAMPLES - 1, N_SAMPLES, N_SAMPLES + 5};
+    for (size_t c = 0; c < sizeof capacities / sizeof capacities[0]; c++) {
+        const uint32_t capacity = capacities[c];
+        check_where("capacity %u", capacity);
+        training of;
+        new_training(&of, N_SAMPLES, BATCH, capacity);
+        const uint32_t kept = capacity < N_SAMPLES ? capacity : N_SAMPLES;
+        for (uint32_t e = 0; e < 3; e++) {
+            s2_epoch_stats stats;
+            CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+            CHECK_EQUAL(stats.n_forward, e == 0 ? N_SAMPLES : N_SAMPLES - kept);
+        }
+        CHECK_EQUAL(of.notes.wrong, 0);
+        for (uint32_t i = 0; i < N_SAMPLES; i++) {
+            CHECK_EQUAL(of.notes.computed[i], i < kept ? 1 : 3);
+            CHECK_EQUAL(of.notes.seen[i], 3);
+            CHECK_EQUAL(s2_cache_find(&of.cache, i) != NULL, i < kept);
+        }
+        release_guarded();
+    }
+    check_where("%s", "");
+}
+
+/* What forward could not compute is not in the cache, what it computed before is. */
+static void test_forward_fails(void) {
+    training of;
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    of.notes.failing = 2;
+    s2_epoch_stats stats;
+    CHECK_EQUAL(epoch(&of, &stats), S2_FORWARD_FAILED);
+    CHECK_EQUAL(of.notes.n_batches, 1);
+    CHECK_EQUAL(stats.n_seen, BATCH);
+    unsigned filled = 0;
+    for (uint32_t i = 0; i < N_SAMPLES; i++) {
+        CHECK_EQUAL(of.cache.filled[i], of.notes.seen[i]);
+        filled += of.cache.filled[i];
+    }
+    CHECK_EQUAL(filled, BATCH);
+    of.notes.failing = 0; /* and the next epoch goes on from there */
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    CHECK_EQUAL(stats.n_forward, N_SAMPLES - BATCH);
+    CHECK_EQUAL(of.notes.wrong, 0);
+    release_guarded();
+}
+
+static void test_loss_not_finite(void) {
+    training of;
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    of.notes.nan_batch = 3;
+    s2_epoch_stats stats;
+    CHECK_EQUAL(epoch(&of, &stats), S2_NOT_FINITE);
+    CHECK_EQUAL(of.notes.n_batches, 3);
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    of.notes.step_says = S2_BAD_VALUE; /* whatever the step says comes back */
+    CHECK_EQUAL(epoch(&of, &stats), S2_BAD_VALUE);
+    CHECK_EQUAL(of.notes.n_batches, 2);
+    CHECK_EQUAL(stats.n_batches, 1);
+    release_guarded();
+}
+
+static void test_refuses(void) {
+    training of;
+    s2_epoch_stats stats;
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    const size_t room = s2_train_workspace_bytes(&of.job);
+    void *workspace = guarded(room);
+    CHECK_EQUAL(s2_train_epoch(&of.job, &of.rng, &stats, workspace, room - 1), S2_NO_ROOM);
+    of.job.batch_size = N_SAMPLES + 1;
+    CHECK_EQUAL(s2_train_epoch(&of.job, &of.rng, &stats, workspace, room), S2_BAD_SHAPE);
+    of.job.batch_size = 0;
+    CHECK_EQUAL(s2_train_epoch(&of.job, &of.rng, &stats, workspace, room), S2_BAD_SHAPE);
+    of.job.batch_size = BATCH;
+    of.job.n_samples = 0;
+    CHECK_EQUAL(s2_train_epoch(&of.job, &of.rng, &stats, workspace, room), S2_BAD_SHAPE);
+    of.job.n_samples = N_SAMPLES;
+    of.job.cache = NULL;
+    CHECK_EQUAL(s2_train_epoch(&of.job, &of.rng, &stats, workspace, room), S2_BAD_SHAPE);
+    CHECK_EQUAL(of.notes.n_batches + of.notes.n_calls, 0);
+    of.job.forward = NULL; /* a step that needs no rows needs no cache either */
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    CHECK_EQUAL(stats.n_forward, 0);
+    CHECK_EQUAL(stats.n_seen, N_SAMPLES);
+    CHECK_EQUAL(of.notes.n_calls, 0);
+    release_guarded();
+}
+
+int main(void) {
+    test_every_sample_once();
+    test_order();
+    test_smallest_batch();
+    test_forwards_are_counted();
+    test_forward_fails();
+    test_loss_not_finite();
+    test_refuses();
+    return check_report("test_train");
+}

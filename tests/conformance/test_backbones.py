@@ -1,0 +1,294 @@
+"""One suite for every backbone: what the rest of the program may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.errors import DataError, ModelError, ParameterError
+from skip2lora.methods import SKIP2_LORA
+from skip2lora.training import check_options, train_adapters
+
+WIDTHS = [9, 16, 5, 3]
+SKIP_METHODS = ("skip2-lora", "skip-lora", "lora-last")
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "MLP": lambda make, **seed: make(WIDTHS, **seed),
+    "MLP without batch norm": lambda make, **seed: make(WIDTHS, batch_norm=False, **seed),
+    "NumPy": lambda _, **seed: NumpyBackbone(WIDTHS, first_tap_is_input=True, **seed),
+    "NumPy, all taps its own": lambda _, **seed: NumpyBackbone(
+        WIDTHS, first_tap_is_input=False, **seed
+    ),
+}
+Samples = tuple[np.ndarray, np.ndarray]
+Refused = Callable[..., str]
+
+
+@pytest.fixture(params=BACKBONES)
+def make_backbone(request: pytest.FixtureRequest, make_model: Any) -> Callable[..., Any]:
+    return lambda **seed: BACKBONES[request.param](make_model, **seed)
+
+
+@pytest.fixture
+def backbone(make_backbone: Callable[..., Any]) -> Any:
+    return make_backbone()
+
+
+@pytest.fixture
+def samples(make_samples: Any) -> Samples:
+    return make_samples(60, 9)
+
+
+def tensor_bytes(adapted: s2.AdaptedModel) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in adapted.adapters.tensors().items()}
+
+
+# --- the protocol ---------------------------------------------------------------------------
+
+
+def test_protocol(backbone: Any) -> None:
+    assert isinstance(backbone, s2.Backbone)
+    assert not isinstance(object(), s2.Backbone)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 64, 65])
+def test_shapes_are_as_announced(backbone: Any, n_samples: int, make_samples: Any) -> None:
+    x, _ = make_samples(n_samples, 9)
+    made = backbone.forward(x)
+    assert isinstance(made, s2.Taps)
+    assert [tap.shape for tap in made.taps] == [(n_samples, w) for w in backbone.tap_widths]
+    assert made.base_logits.shape == (n_samples, backbone.n_outputs)
+    assert {array.dtype for array in (*made.taps, made.base_logits)} == {np.dtype(np.float32)}
+
+
+def test_first_tap(backbone: Any, samples: Samples) -> None:
+    x, _ = samples
+    assert np.array_equal(backbone.forward(x).taps[0], x) == backbone.first_tap_is_input
+
+
+def test_forward_is_pure(backbone: Any, samples: Samples) -> None:
+    x, _ = samples
+    kept, fingerprint = x.copy(), backbone.fingerprint
+    one, again = backbone.forward(x), backbone.forward(x)
+    assert x.tobytes() == kept.tobytes()
+    for first, second in zip(
+        (*one.taps, one.base_logits), (*again.taps, again.base_logits), strict=True
+    ):
+        assert first.tobytes() == second.tobytes()
+    assert backbone.fingerprint == fingerprint
+
+
+def test_a_row_does_not_depend_on_its_batch(backbone: Any, samples: Samples) -> None:
+    x, _ = samples
+    whole = backbone.forward(x)
+    for at in (0, 17, 59):
+        alone = backbone.forward(x[at : at + 1])
+        for one, all_rows in zip(
+            (*alone.taps, alone.base_logits), (*whole.taps, whole.base_logits), strict=True
+        ):
+            assert one.tobytes() == all_rows[at].tobytes()
+
+
+def test_fingerprint(make_backbone: Callable[..., Any]) -> None:
+    assert make_backbone().fingerprint == make_backbone().fingerprint
+    assert make_backbone().fingerprint != make_backbone(seed=1).fingerprint
+
+
+# --- adapt ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", SKIP_METHODS)
+def test_adapting_helps(backbone: Any, method: str, samples: Samples) -> None:
+    x, y = samples
+    before = (backbone.forward(x).base_logits.argmax(axis=1) == y).mean()
+    adapted = s2.adapt(backbone, x, y, method=method, epochs=200, learning_rate=0.05)
+    assert before < 0.6
+    assert adapted.score(x, y) > (before + 0.1 if method == "lora-last" else 0.85)
+    assert adapted.history is not None
+    assert adapted.history.loss[-1] < 0.9 * adapted.history.loss[0]
+    assert adapted.history.accuracy[-1] == pytest.approx(adapted.score(x, y), abs=0.1)
+
+
+def test_predictions_agree_with_the_logits(backbone: Any, samples: Samples) -> None:
+    x, y = samples
+    adapted = s2.adapt(backbone, x, y, epochs=5)
+    logits = adapted.logits(x)
+    assert logits.shape == (60, 3)
+    assert adapted.n_outputs == 3
+    assert adapted.predict(x).tolist() == logits.argmax(axis=1).tolist()
+    odds = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(
+        adapted.predict_proba(x), odds / odds.sum(axis=1, keepdims=True), rtol=1e-5
+    )
+    assert adapted.score(x, y) == (adapted.predict(x) == y).mean()
+
+
+@pytest.mark.parametrize("method", SKIP_METHODS)
+def test_save_and_load(
+    make_backbone: Callable[..., Any], method: str, samples: Samples, tmp_path: Path,
+    refused: Refused,
+) -> None:  # fmt: skip
+    x, y = samples
+    adapted = s2.adapt(make_backbone(), x, y, method=method, epochs=3)
+    adapted.save(tmp_path / "a")
+    back = s2.AdaptedModel.load(make_backbone(), tmp_path / "a")
+    assert tensor_bytes(back) == tensor_bytes(adapted)
+    assert back.logits(x).tobytes() == adapted.logits(x).tobytes()
+    other = make_backbone(seed=1)
+    message = refused(ModelError, s2.AdaptedModel.load, other, tmp_path / "a")
+    assert "was made for the model sha256:" in message
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 20, 60])
+def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Samples) -> None:
+    x, y = samples
+    options = check_options(60, SKIP2_LORA, epochs=3, batch_size=7, learning_rate=0.1, seed=1)
+    trained = [
+        train_adapters(
+            backbone, x, y.astype(np.int32),
+            method=SKIP2_LORA, rank=2, options=options, capacity=size,
+        )
+        for size in (capacity, None)
+    ]  # fmt: skip
+    one, other = (
+        {name: array.tobytes() for name, array in each.adapters.tensors().items()}
+        for each in trained
+    )
+    assert one == other
+    assert trained[0].history.loss == trained[1].history.loss
+    assert trained[0].history.n_forwards == capacity + 3 * (60 - capacity)
+
+
+# --- a backbone of another runtime ----------------------------------------------------------
+
+
+@pytest.fixture(params=[True, False], ids=["input is a tap", "input is none"])
+def other(request: pytest.FixtureRequest) -> NumpyBackbone:
+    return NumpyBackbone(WIDTHS, first_tap_is_input=request.param)
+
+
+def test_each_sample_is_computed_once(other: NumpyBackbone, samples: Samples) -> None:
+    x, y = samples
+    adapted = s2.adapt(other, x, y, epochs=50, batch_size=7)
+    assert other.n_forwards == 60
+    assert max(other.batches) <= 7
+    assert adapted.history is not None
+    assert adapted.history.n_forwards == 60
+    s2.adapt(other, x, y, method="skip-lora", epochs=50, batch_size=7)
+    assert other.n_forwards == 60 + 50 * 60
+
+
+def test_training_reads_what_the_backbone_gave(make_model: Any, samples: Samples) -> None:
+    """The same network as a backbone in the core and as one in Python: the same adapters."""
+    x, y = samples
+    model = make_model(WIDTHS)
+
+    class Wrapped:
+        tap_widths, n_outputs = model.tap_widths, model.n_outputs
+        first_tap_is_input, fingerprint = model.first_tap_is_input, model.fingerprint
+        forward = staticmethod(model.forward)
+
+    for method in SKIP_METHODS:
+        options = {"method": method, "epochs": 3, "batch_size": 7}
+        one, other = (s2.adapt(each, x, y, **options) for each in (model, Wrapped()))
+        assert tensor_bytes(one) == tensor_bytes(other)
+        assert one.history == other.history
+        assert one.logits(x).tobytes() == other.logits(x).tobytes()
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("runtime failed"), KeyboardInterrupt(), SystemExit(3)],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("after", [0, 3])
+def test_errors_of_forward_pass_through(
+    other: NumpyBackbone, error: BaseException, after: int, samples: Samples
+) -> None:
+    forward = other.forward
+
+    def fails(x: np.ndarray) -> s2.Taps:
+        if len(other.batches) == after:
+            raise error
+        return forward(x)
+
+    other.forward = fails  # type: ignore[method-assign]
+    with pytest.raises(type(error)) as caught:
+        s2.adapt(other, *samples, batch_size=7)
+    assert caught.value is error
+    other.forward = forward  # type: ignore[method-assign]
+    assert s2.adapt(other, *samples, epochs=1).history is not None
+
+
+def broken(made: s2.Taps, how: str) -> s2.Taps:
+    taps, logits = list(made.taps), made.base_logits
+    if how == "one tap less":
+        taps.pop()
+    elif how == "one tap more":
+        taps.append(taps[-1])
+    elif how == "narrow tap":
+        taps[1] = taps[1][:, :-1]
+    elif how == "wide first tap":
+        taps[0] = np.pad(taps[0], ((0, 0), (0, 1)))
+    elif how == "rows missing":
+        taps = [tap[1:] for tap in taps]
+    elif how == "narrow logits":
+        logits = logits[:, :1]
+    elif how == "logits of one sample":
+        logits = logits[:1]
+    elif how == "flat logits":
+        logits = logits.ravel()
+    return s2.Taps(tuple(taps), logits)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("one tap less", "the model gave 2 taps, it announced 3"),
+        ("one tap more", "the model gave 4 taps, it announced 3"),
+        ("narrow tap", "tap 1 has shape (7, 15), expected (7, 16)"),
+        ("wide first tap", "tap 0 has shape (7, "),
+        ("rows missing", "tap 0 has shape (6, "),
+        ("narrow logits", "base_logits has shape (7, 1), expected (7, 3)"),
+        ("logits of one sample", "base_logits has shape (1, 3), expected (7, 3)"),
+        ("flat logits", "base_logits has shape (21,), expected (7, 3)"),
+    ],
+)
+def test_wrong_shapes(
+    other: NumpyBackbone, how: str, said: str, samples: Samples, refused: Refused
+) -> None:
+    x, y = samples
+    adapted = s2.adapt(other, x, y, epochs=1)
+    forward = other.forward
+    other.forward = lambda x: broken(forward(x), how)  # type: ignore[method-assign]
+    assert said in refused(ModelError, s2.adapt, other, x, y, batch_size=7)
+    assert said in refused(ModelError, adapted.predict, x[:7])
+
+
+def test_methods_that_need_a_backward_pass(
+    other: NumpyBackbone, samples: Samples, refused: Refused
+) -> None:
+    message = refused(ParameterError, s2.adapt, other, *samples, method="lora-all")
+    assert "lora-all needs a backward pass through the network" in message
+    assert "NumpyBackbone does not have: use skip2-lora" in message
+    assert other.n_forwards == 0
+
+
+def test_width_of_a_sample(backbone: Any, samples: Samples, refused: Refused) -> None:
+    """Where the first tap is the sample the width is known; else it is the backbone's to check."""
+    x, y = samples
+    narrow = x[:, :-1]
+    if not backbone.first_tap_is_input:
+        with pytest.raises(AssertionError):  # the backbone's own error, unchanged
+            s2.adapt(backbone, narrow, y)
+        return
+    adapted = s2.adapt(backbone, x, y, epochs=1)
+    said = "X has 8 columns, the model expects 9: pass the features the model was trained on"
+    assert said in refused(DataError, s2.adapt, backbone, narrow, y)
+    for call in (adapted.predict, adapted.predict_proba, adapted.logits):
+        assert said in refused(DataError, call, narrow)
+    assert said in refused(DataError, adapted.score, narrow, y)

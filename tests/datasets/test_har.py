@@ -1,0 +1,526 @@
+"""The HAR task: folder, zip and npz of the same rows, the split, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.datasets import Split, har
+from skip2lora.errors import DataError, FileError
+
+Refused = Callable[..., str]
+Arrays = dict[str, np.ndarray]
+
+ACTIVITIES = ("WALKING", "UPSTAIRS", "DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
+FEATURES = tuple("bands()-1,8" if n in (302, 316, 330) else f"f()-{n}" for n in range(561))
+FIVE = (9, 14, 16, 19, 25)
+
+
+def rows(subjects: tuple[int, ...], seed: int) -> Arrays:
+    """Windows of ``subjects`` one after the other, each with its activities in two takes."""
+    random = np.random.default_rng(seed)
+    y, subject = [], []
+    for person in subjects:
+        takes = [np.repeat(np.arange(6), random.integers(1, 4, 6)) for _ in range(2)]
+        y.append(np.concatenate(takes))
+        subject.append(np.full(y[-1].size, person))
+    labels = np.concatenate(y)
+    x = random.uniform(-1, 1, (labels.size, 561)).astype(np.float32)
+    return {"X": x, "y": labels, "subject": np.concatenate(subject)}
+
+
+TRAIN = rows((1, 3, 14, 16, 17, 19, 25), seed=1)
+TEST = rows((2, 9, 4), seed=2)
+
+
+def write_original(folder: Path) -> Path:
+    """Write TRAIN and TEST as the original has them: padded columns, exponents of three digits."""
+    root = folder / "UCI HAR Dataset"
+    for part, data in (("train", TRAIN), ("test", TEST)):
+        (root / part).mkdir(parents=True)
+        text = "\n".join("".join(f"{value:16.8e}" for value in row) for row in data["X"]) + "\n"
+        text = text.replace("e-", "e-0").replace("e+", "e+0")
+        (root / part / f"X_{part}.txt").write_text(text)
+        np.savetxt(root / part / f"y_{part}.txt", data["y"] + 1, "%d")
+        np.savetxt(root / part / f"subject_{part}.txt", data["subject"], "%d")
+    for name, names in (("features", FEATURES), ("activity_labels", ACTIVITIES)):
+        lines = "".join(f"{number} {text}\n" for number, text in enumerate(names, 1))
+        (root / f"{name}.txt").write_text(lines)
+    (root / "README.txt").write_text("not read")
+    return root
+
+
+def zipped(root: Path) -> bytes:
+    """The original as a zip, with the hidden files that a Mac adds, as in the real one."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(root.rglob("*.txt")):
+            name = f"{root.name}/{file.relative_to(root)}"
+            archive.write(file, name)
+            archive.writestr(f"__MACOSX/{Path(name).parent}/._{file.name}", b"\0\5\x16\7")
+    return stream.getvalue()
+
+
+def write_nested(path: Path, inner: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("UCI HAR Dataset.names", "not read")
+        archive.writestr("UCI HAR Dataset.zip", inner)
+    return path
+
+
+def arrays() -> Arrays:
+    nine = TEST["subject"] == 9
+    joined = {name: np.concatenate([TRAIN[name], TEST[name][nine]]) for name in TRAIN}
+    names = {"feature_names": np.array(FEATURES), "activity_names": np.array(ACTIVITIES)}
+    return joined | names
+
+
+def write_npz(folder: Path, **changed: Any) -> Path:
+    content = {name: value for name, value in (arrays() | changed).items() if value is not None}
+    path = folder / "har.npz"
+    np.savez(path, **content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_original(tmp_path_factory.mktemp("har"))
+
+
+@pytest.fixture
+def copy(original: Path, tmp_path: Path) -> Path:
+    """The original, for a test to damage."""
+    return Path(shutil.copytree(original, tmp_path / original.name))
+
+
+def same(one: Split, other: Split) -> None:
+    for part, twin in zip(one, other, strict=True):
+        np.testing.assert_array_equal(part.x, twin.x)
+        np.testing.assert_array_equal(part.y, twin.y)
+        assert part.class_names == twin.class_names
+        assert part.feature_names == twin.feature_names
+
+
+def edit(file: Path, change: Callable[[list[str]], object]) -> None:
+    lines = file.read_text().splitlines()
+    change(lines)
+    file.write_text("".join(f"{line}\n" for line in lines))
+
+
+# --- reading and splitting ------------------------------------------------------------------
+
+
+def test_npz(tmp_path: Path) -> None:
+    task = har.load_task(write_npz(tmp_path))
+    expected = arrays()
+    others = ~np.isin(expected["subject"], FIVE)
+    np.testing.assert_array_equal(task.pretrain.x, expected["X"][others])
+    np.testing.assert_array_equal(task.pretrain.y, expected["y"][others])
+    assert len(task.pretrain.x) + len(task.finetune.x) + len(task.test.x) == others.size
+    for part in task:
+        assert part.x.dtype == np.float32
+        assert part.x.flags.c_contiguous
+        assert part.labels.dtype == np.int64
+        assert part.class_names == ACTIVITIES
+    same(task, har.load_task(str(tmp_path)))  # the folder that holds har.npz
+
+
+def test_first_60_percent_of_each_activity_of_each_subject(tmp_path: Path) -> None:
+    data = arrays()
+    data["X"][:, 0] = np.arange(len(data["X"]))  # names the row
+    task = har.load_task(write_npz(tmp_path, X=data["X"]))
+    first, rest = (part.x[:, 0].astype(int) for part in (task.finetune, task.test))
+    assert (np.diff(first) > 0).all()  # the order of the rows is kept
+    assert (np.diff(rest) > 0).all()
+    for person in FIVE:
+        mine = data["subject"] == person
+        taken = 0
+        for activity in range(6):
+            cell = np.flatnonzero(mine & (data["y"] == activity))
+            head = np.intersect1d(first, cell)
+            np.testing.assert_array_equal(head, cell[: head.size])
+            np.testing.assert_array_equal(np.intersect1d(rest, cell), cell[head.size :])
+            assert abs(head.size - 0.6 * cell.size) < 1
+            taken += head.size
+        assert taken == round(0.6 * np.count_nonzero(mine))
+    for part, indices in ((task.finetune, first), (task.test, rest)):
+        np.testing.assert_array_equal(part.y, data["y"][indices])
+
+
+def test_60_percent_rounded_over_the_activities_of_a_subject(tmp_path: Path) -> None:
+    counts = (52, 49, 42, 50, 45, 50)  # those of the real subject 9: 31.2, 29.4, 25.2, 30, 27, 30
+    y = np.repeat(np.arange(6), counts)
+    subject = np.repeat([*FIVE, 1], len(y))
+    x = np.zeros((subject.size, 561), np.float32)
+    task = har.load_task(write_npz(tmp_path, X=x, y=np.tile(y, 6), subject=subject))
+    got = np.bincount(task.finetune.labels).tolist()
+    assert got == [5 * n for n in (31, 30, 25, 30, 27, 30)]  # not 29: 0.4 is carried to 60.6
+
+
+def test_names_of_features_are_distinct(tmp_path: Path) -> None:
+    names = har.load_task(write_npz(tmp_path)).test.feature_names
+    assert names is not None
+    assert len(set(names)) == 561
+    assert (names[0], names[302], names[330]) == ("f()-0", "303 bands()-1,8", "331 bands()-1,8")
+
+
+def test_folder_zip_and_nested_zip_equal_the_npz(original: Path, tmp_path: Path) -> None:
+    expected = har.load_task(write_npz(tmp_path))
+    inside = tmp_path / "download"
+    inside.mkdir()
+    plain = inside / "UCI HAR Dataset.zip"
+    plain.write_bytes(zipped(original))
+    nested = write_nested(tmp_path / "human+activity.ZIP", plain.read_bytes())
+    bare = tmp_path / "bare.zip"  # without the folder
+    shutil.make_archive(str(bare.with_suffix("")), "zip", original)
+    for source in (original, original.parent, plain, inside, nested, bare):
+        same(har.load_task(source), expected)
+
+
+def test_line_ends_of_windows(copy: Path, tmp_path: Path) -> None:
+    for file in copy.rglob("*.txt"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    same(har.load_task(copy), har.load_task(write_npz(tmp_path)))
+
+
+def test_test_windows_of_other_subjects_are_not_used(copy: Path, tmp_path: Path) -> None:
+    def spoil(lines: list[str]) -> None:
+        lines[0] = "not of subject 9"
+
+    edit(copy / "test" / "X_test.txt", spoil)
+    same(har.load_task(copy), har.load_task(write_npz(tmp_path)))
+
+
+# --- the original, damaged --------------------------------------------------------------------
+
+NINE = int(np.flatnonzero(TEST["subject"] == 9)[0])
+
+
+def in_line(number: int, old: str | None, new: str) -> Callable[[list[str]], None]:
+    """Replace ``old``, or the whole of line ``number`` (from 0), by ``new``."""
+
+    def change(lines: list[str]) -> None:
+        lines[number] = new if old is None else lines[number].replace(old, new, 1)
+
+    return change
+
+
+def column(number: int, place: int, new: str) -> Callable[[list[str]], None]:
+    def change(lines: list[str]) -> None:
+        words = lines[number].split()
+        words[place] = new
+        lines[number] = " ".join(words)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("train/X_train.txt", column(7, 2, "1.0 2.0"), "line 8 has 562 columns, expected 561"),
+        ("train/X_train.txt", column(7, 2, ""), "line 8 has 560 columns"),
+        ("train/X_train.txt", in_line(7, None, ""), "line 8 has 0 columns"),
+        ("train/X_train.txt", column(7, 2, "abc"), "line 8 column 3 is 'abc', expected a number"),
+        ("train/X_train.txt", column(7, 2, "x" * 99), f"column 3 is '{'x' * 40}', expected"),
+        ("train/X_train.txt", column(7, 2, "0,5"), "line 8 column 3 is '0,5'"),
+        ("train/X_train.txt", column(7, 2, "\0"), "line 8 column 3 is '\\x00'"),
+        ("train/X_train.txt", column(7, 2, "NaN"), "line 8 column 3 is NaN, infinite or too"),
+        ("train/X_train.txt", column(7, 560, "-inf"), "line 8 column 561 is NaN, infinite"),
+        ("train/X_train.txt", column(7, 2, "1e39"), "line 8 column 3 is NaN, infinite or too"),
+        ("test/X_test.txt", column(NINE + 1, 4, "nan"), f"line {NINE + 2} column 5 is NaN"),
+        ("test/X_test.txt", column(NINE, 4, "?"), f"line {NINE + 1} column 5 is '?'"),
+        ("train/y_train.txt", in_line(4, None, "7"), "line 5 is '7', expected an activity code"),
+        ("train/y_train.txt", in_line(4, None, "0"), "line 5 is '0'"),
+        ("train/y_train.txt", in_line(4, None, "-1"), "line 5 is '-1'"),
+        ("train/y_train.txt", in_line(4, None, "1.5"), "line 5 is '1.5'"),
+        ("train/y_train.txt", in_line(4, None, "1 2"), "line 5 is '1 2'"),
+        ("train/y_train.txt", in_line(4, None, ""), "line 5 is ''"),
+        ("train/y_train.txt", in_line(4, None, "²"), "line 5 is '²'"),
+        ("test/y_test.txt", in_line(0, None, "9" * 5000), f"line 1 is '{'9' * 40}'"),
+        ("train/subject_train.txt", in_line(4, None, "31"), "line 5 is '31', expected a subject"),
+        ("test/subject_test.txt", in_line(4, None, "you"), "line 5 is 'you'"),
+        ("features.txt", in_line(9, None, "11 name"), "line 10 is '11 name', expected '10 NAME'"),
+        ("features.txt", in_line(9, None, "10"), "line 10 is '10'"),
+        ("features.txt", lambda lines: lines.pop(), "has 560 lines, expected 561"),
+        ("features.txt", lambda lines: lines.append("562 more"), "has 562 lines"),
+        ("activity_labels.txt", lambda lines: lines.pop(), "has 5 lines, expected 6"),
+        ("activity_labels.txt", in_line(2, "3", "4"), "line 3 is '4 DOWNSTAIRS'"),
+    ],
+)
+def test_damaged_line(
+    refused: Refused, copy: Path, name: str, change: Callable[[list[str]], None], said: str
+) -> None:
+    edit(copy / name, change)
+    message = refused(DataError, har.load_task, copy)
+    assert message.startswith(f"{copy}: {name} ")
+    assert said in message
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_row_counts_that_disagree(refused: Refused, copy: Path, part: str) -> None:
+    n_lines = len((TRAIN if part == "train" else TEST)["y"])
+    x, subject = copy / part / f"X_{part}.txt", copy / part / f"subject_{part}.txt"
+    whole = x.read_bytes()
+    edit(x, lambda lines: lines.append(lines[0]))
+    message = refused(DataError, har.load_task, copy)
+    assert f"{part}/X_{part}.txt has {n_lines + 1} lines, expected {n_lines}" in message
+    x.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    message = refused(DataError, har.load_task, copy)
+    assert f"{part}/X_{part}.txt has {n_lines - 1} lines, expected {n_lines}" in message
+    x.write_bytes(whole)
+    edit(subject, lambda lines: lines.pop())
+    message = refused(DataError, har.load_task, copy)
+    assert f"{part}/y_{part}.txt has {n_lines} lines and {part}/subject_{part}.txt " in message
+    assert f"{n_lines - 1}, expected" in message
+
+
+@pytest.mark.parametrize("name", har.FILES)
+def test_missing_file_is_the_one_named(refused: Refused, copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    for source in (copy, copy.parent):
+        message = refused(FileError, har.load_task, source)
+        assert message.startswith(f"{source}: {name} is missing")
+    path = copy.parent / "a.zip"
+    path.write_bytes(zipped(copy))
+    assert f"{path}: {name} is missing" in refused(FileError, har.load_task, path)
+
+
+def test_file_that_cannot_be_read(
+    refused: Refused, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = Path.open
+
+    def deny(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == "X_train.txt":  # chmod would not stop root
+            raise PermissionError(13, "Permission denied", str(path))
+        return normal(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", deny)
+    message = refused(FileError, har.load_task, copy)
+    assert f"cannot read {copy / 'train' / 'X_train.txt'}: Permission denied" in message
+
+
+def test_empty_file(refused: Refused, copy: Path) -> None:
+    for name in ("train/X_train.txt", "train/y_train.txt", "features.txt"):
+        (copy / name).write_bytes(b"")
+        message = refused(DataError, har.load_task, copy)
+        assert f"{name} has 0 lines" in message
+
+
+def test_activity_names_that_repeat(refused: Refused, copy: Path, tmp_path: Path) -> None:
+    edit(copy / "activity_labels.txt", in_line(5, "LAYING", "WALKING"))
+    said = "WALKING, UPSTAIRS, DOWNSTAIRS, SITTING, STANDING, WALKING, expected 6 distinct"
+    assert said in refused(DataError, har.load_task, copy)
+    path = write_npz(tmp_path, activity_names=np.array([*ACTIVITIES[:5], "WALKING"]))
+    assert said in refused(DataError, har.load_task, path)
+
+
+@pytest.mark.parametrize("person", FIVE)
+def test_subject_that_is_absent(refused: Refused, copy: Path, person: int) -> None:
+    for file in copy.rglob("subject_*.txt"):
+        lines = file.read_text().split()
+        file.write_text("".join("3\n" if line == str(person) else f"{line}\n" for line in lines))
+    message = refused(DataError, har.load_task, copy)
+    assert f"{copy}: subject {person} has no rows, expected the subjects 9, 14, 16" in message
+
+
+def test_part_without_rows(refused: Refused, tmp_path: Path) -> None:
+    subject = np.array(FIVE)[np.arange(len(arrays()["y"])) % 5]
+    message = refused(DataError, har.load_task, write_npz(tmp_path, subject=subject))
+    assert "no rows are left for pretrain" in message
+    six = {"X": np.zeros((6, 561)), "y": np.zeros(6, int), "subject": np.array([*FIVE, 1])}
+    assert "left for test" in refused(DataError, har.load_task, write_npz(tmp_path, **six))
+
+
+# --- zip, npz and other sources ---------------------------------------------------------------
+
+
+def test_damaged_zip(refused: Refused, original: Path, tmp_path: Path) -> None:
+    whole = zipped(original)
+    name = b"UCI HAR Dataset/activity_labels.txt"
+    data = whole.index(name) + len(name)
+    entry = whole.rindex(name) - 46  # in the table of contents
+
+    def changed(place: int, by: bytes) -> bytes:
+        return whole[:place] + by + whole[place + len(by) :]
+
+    spoiled = (
+        *(whole[:-100], whole[: len(whole) // 2], b"", b"hello"),
+        *(changed(data, b"\xff"), changed(entry + 16, b"crc?")),
+        *(changed(entry + 8, b"\1"), changed(entry + 10, b"\x63")),  # encrypted, unknown method
+    )
+    path = tmp_path / "a.zip"
+    for content in spoiled:
+        path.write_bytes(content)
+        assert f"{path}: the zip is damaged (" in refused(DataError, har.load_task, path)
+        write_nested(path, content)
+        assert f"{path}: the zip is damaged (" in refused(DataError, har.load_task, path)
+
+
+def test_zip_of_something_else(refused: Refused, tmp_path: Path) -> None:
+    path, inner = tmp_path / "a.zip", io.BytesIO()
+    for target in (inner, path):
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("fan/train.txt", "0")
+    said = f"{path}: the zip has no folder UCI HAR Dataset and no zip of that name"
+    assert said in refused(DataError, har.load_task, path)
+    write_nested(path, inner.getvalue())
+    assert said in refused(DataError, har.load_task, path)
+    write_nested(path, write_nested(tmp_path / "b.zip", inner.getvalue()).read_bytes())
+    assert said in refused(DataError, har.load_task, path)  # zips in zips are not followed on
+
+
+def test_damaged_line_in_a_zip(refused: Refused, copy: Path, tmp_path: Path) -> None:
+    edit(copy / "train" / "X_train.txt", column(7, 2, "abc"))
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(copy))
+    said = f"{path}: train/X_train.txt line 8 column 3 is 'abc'"
+    assert said in refused(DataError, har.load_task, path)
+    write_nested(path, path.read_bytes())
+    assert said in refused(DataError, har.load_task, path)
+
+
+def with_value(name: str, at: Any, value: float) -> np.ndarray:
+    array = arrays()[name].copy()
+    array[at] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"X": None}, "has no array X, expected X, y, subject, feature_names, activity_names"),
+        ({"subject": None}, "has no array subject"),
+        ({"activity_names": None}, "has no array activity_names"),
+        ({"X": np.zeros((len(TRAIN["X"]), 560))}, f"shape ({len(TRAIN['X'])}, 560), expected num"),
+        ({"X": np.zeros(561)}, "shape (561,), expected numbers of shape (561, 561)"),
+        ({"X": np.float32(1)}, "shape (), expected numbers of shape (0, 561)"),
+        ({"X": np.full((9, 561), "1")}, "X is <U1 of shape (9, 561), expected numbers"),
+        ({"y": TRAIN["y"][:5]}, "y is int64 of shape (5,), expected whole numbers of shape"),
+        ({"y": arrays()["y"] / 1.0}, "y is float64 of shape"),
+        ({"subject": TRAIN["subject"][:5]}, "subject is int64 of shape (5,), expected whole"),
+        ({"feature_names": np.array(FEATURES[:9])}, "feature_names is <U"),
+        ({"activity_names": np.arange(6)}, "activity_names is int64 of shape (6,), expected text"),
+        ({"X": with_value("X", (3, 7), np.nan)}, "X has nan at row 3, column 7 (from 0)"),
+        ({"X": np.full(arrays()["X"].shape, -1e39)}, "X has -inf at row 0, column 0"),
+        ({"y": with_value("y", 4, 6)}, "y has 6 at row 4 (from 0), expected 0..5"),
+        ({"y": with_value("y", 4, -1)}, "y has -1 at row 4"),
+        ({"subject": with_value("subject", 4, 0)}, "subject has 0 at row 4 (from 0), expected 1"),
+        ({"subject": with_value("subject", 4, 31)}, "subject has 31 at row 4"),
+    ],
+)
+def test_npz_refused(
+    refused: Refused, tmp_path: Path, changed: dict[str, np.ndarray], said: str
+) -> None:
+    path = write_npz(tmp_path, **changed)
+    message = refused(DataError, har.load_task, path)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+
+
+def test_damaged_npz(refused: Refused, tmp_path: Path) -> None:
+    path = write_npz(tmp_path)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[5000] ^= 1
+    for content in (whole[:-100], whole[: len(whole) // 2], b"", b"hello", bytes(changed)):
+        path.write_bytes(content)
+        assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    assert "has no array X" in refused(DataError, har.load_task, path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': (",
+        "{'descr': 'f4,(f4', 'fortran_order': False, 'shape': (3,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1152921504606846976,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+        "{[]: 1}",
+    ],
+)
+def test_damaged_array_in_an_npz(refused: Refused, tmp_path: Path, header: str) -> None:
+    content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode()
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", content)
+    assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
+
+
+def test_npz_with_a_file_that_is_no_array(refused: Refused, tmp_path: Path) -> None:
+    path = write_npz(tmp_path, X=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("X", "1 2 3")
+    assert "X is |S5 of shape (), expected numbers" in refused(DataError, har.load_task, path)
+
+
+def test_npz_with_objects_is_never_unpickled(refused: Refused, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = write_npz(tmp_path, y=np.array([Trap()], object))
+    assert "it is damaged or no .npz (Object arrays" in refused(DataError, har.load_task, path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_sources_that_are_no_source(refused: Refused, tmp_path: Path) -> None:
+    message = refused(FileError, har.load_task, tmp_path)
+    assert f"{tmp_path}: the folder has no har.npz and no UCI HAR Dataset" in message
+    for name in ("none", "none.zip", "none.npz"):
+        message = refused(FileError, har.load_task, tmp_path / name)
+        assert f"cannot read {tmp_path / name}: No such file" in message
+    (tmp_path / "X_train.txt").write_text("1 2 3")
+    message = refused(DataError, har.load_task, tmp_path / "X_train.txt")
+    assert 'got a file with suffix ".txt", expected the folder UCI HAR Dataset' in message
+
+
+# --- the real data ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(data_folder: Path) -> Path:
+    path = data_folder / "har" / "har.npz"
+    if not path.is_file():
+        pytest.skip(f"the HAR data is not there: put har.npz into {path.parent}")
+    return path
+
+
+def test_real_task(real: Path) -> None:
+    task = har.load_task(real)
+    assert [part.x.shape for part in task] == [(5894, 561), (1048, 561), (698, 561)]
+    for part in task:
+        assert part.labels.shape == (len(part.x),)
+        assert part.class_names is not None
+        assert (part.class_names[0], part.class_names[5]) == ("WALKING", "LAYING")
+        assert part.feature_names is not None
+        assert len(set(part.feature_names)) == 561
+        assert np.abs(part.x).max() <= 1
+        assert set(part.labels.tolist()) == set(range(6))
+    share = np.bincount(task.finetune.labels) / np.bincount(
+        np.concatenate([task.finetune.labels, task.test.labels])
+    )
+    np.testing.assert_allclose(share, 0.6, atol=0.01)
+
+
+def test_real_subjects_are_disjoint(real: Path) -> None:
+    with np.load(real, allow_pickle=False) as data:
+        person = {
+            row.tobytes(): int(who) for row, who in zip(data["X"], data["subject"], strict=True)
+        }
+    assert len(person) == 7640  # no window is there twice, so its bytes name the subject
+    task = har.load_task(real)
+    who = [{person[row.tobytes()] for row in part.x} for part in task]
+    assert who[1] == who[2] == set(FIVE)
+    assert who[0] == set(person.values()) - set(FIVE)
+    windows = [{row.tobytes() for row in part.x} for part in task]
+    assert not windows[1] & windows[2]

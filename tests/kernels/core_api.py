@@ -1,0 +1,143 @@
+"""skip2.h for ctypes: the declarations, and the library built and loaded."""
+
+import ctypes
+import functools
+import subprocess
+from ctypes import POINTER, c_char_p, c_float, c_int, c_size_t, c_uint32, c_void_p
+from pathlib import Path
+
+import numpy as np
+from numpy.ctypeslib import ndpointer
+
+CORE = Path(__file__).parents[2] / "core"
+OK, BAD_SHAPE, BAD_VALUE, NO_ROOM, NOT_FINITE, FORWARD_FAILED = range(6)
+FLAGS = {"y": 1, "w": 2, "b": 4, "x": 8, "s": 16}  # Table 1; s: statistics of the batch
+TAP_IS_X = 2**32 - 1
+ALIGN = 64  # bytes
+
+FLOATS = ndpointer(np.float32, flags="C_CONTIGUOUS")
+LABELS = ndpointer(np.int32, flags="C_CONTIGUOUS")
+POINTERS = ndpointer(np.uintp, flags="C_CONTIGUOUS")
+
+
+class BatchStats(ctypes.Structure):
+    _fields_ = (("loss", c_float), ("correct", c_uint32))
+
+
+class RowLayout(ctypes.Structure):
+    _fields_ = (
+        ("n_taps", c_uint32),
+        ("n_outputs", c_uint32),
+        ("tap_width", POINTER(c_uint32)),
+        ("tap_offset", POINTER(c_uint32)),
+        ("logits_offset", c_uint32),
+        ("row_stride", c_uint32),
+    )
+
+
+class Batch(ctypes.Structure):
+    _fields_ = (("count", c_uint32), ("x", c_void_p), ("row", c_void_p), ("label", c_void_p))
+
+
+class Adapter(ctypes.Structure):
+    _fields_ = (
+        ("kernels", c_void_p),
+        ("layout", POINTER(RowLayout)),
+        ("rank", c_uint32),
+        ("packed", c_void_p),
+    )
+
+
+LAYER_TENSORS = ("weight", "bias", "gamma", "beta", "mean", "var", "lora_a", "lora_b")
+
+
+class Layer(ctypes.Structure):
+    _fields_ = (
+        ("n_in", c_uint32),
+        ("n_out", c_uint32),
+        ("rank", c_uint32),
+        *((name, c_void_p) for name in LAYER_TENSORS),
+        ("relu", c_int),
+    )
+
+
+class ComputeTypes(ctypes.Structure):
+    _fields_ = (("fc", ctypes.c_uint8), ("lora", ctypes.c_uint8), ("bn", ctypes.c_uint8))
+
+
+class Net(ctypes.Structure):
+    _fields_ = (
+        ("kernels", c_void_p),
+        ("n_layers", c_uint32),
+        ("layers", POINTER(Layer)),
+        ("bn_eps", c_float),
+        ("bn_momentum", c_float),
+    )
+
+
+U32 = c_uint32
+LAYOUT, STATS, NET, ADAPTER, BATCH, TYPES = map(
+    POINTER, (RowLayout, BatchStats, Net, Adapter, Batch, ComputeTypes)
+)
+ROOM = (c_void_p, c_size_t)  # a workspace and its bytes
+SIGNATURES = {  # function: (result, arguments); all but the first five begin with a kernel table
+    "s2_kernels_names": (POINTER(c_char_p), ()),
+    "s2_kernels_choose": (c_void_p, (c_char_p,)),
+    "s2_fc_scratch_floats": (c_size_t, (U32, U32)),
+    "s2_lora_scratch_floats": (c_size_t, (U32, U32, U32)),
+    "s2_loss_scratch_floats": (c_size_t, (U32, U32)),
+    "s2_fc_forward": (None, (c_void_p, U32, U32, U32, *[FLOATS] * 4)),
+    "s2_fc_backward": (None, (c_void_p, c_int, U32, U32, U32, *[FLOATS] * 7)),
+    "s2_lora_forward": (None, (c_void_p, U32, U32, U32, U32, *[FLOATS] * 5)),
+    "s2_lora_backward": (None, (c_void_p, c_int, U32, U32, U32, U32, *[FLOATS] * 10)),
+    "s2_bn_forward_batch": (None, (c_void_p, U32, U32, c_float, c_float, *[FLOATS] * 8)),
+    "s2_bn_forward_frozen": (None, (c_void_p, U32, U32, c_float, *[FLOATS] * 8)),
+    "s2_bn_backward": (None, (c_void_p, c_int, U32, U32, *[FLOATS] * 8)),
+    "s2_relu_forward": (None, (c_void_p, c_size_t, FLOATS)),
+    "s2_relu_backward": (None, (c_void_p, c_size_t, FLOATS, FLOATS)),
+    "s2_loss_cross_entropy": (
+        None,
+        (c_void_p, U32, U32, FLOATS, LABELS, FLOATS, STATS, FLOATS),
+    ),
+    "s2_row_layout_init": (c_int, (LAYOUT, U32, c_void_p, U32, c_int, c_void_p)),
+    "s2_adapter_check": (c_int, (LAYOUT, U32)),
+    "s2_adapter_floats": (c_size_t, (LAYOUT, U32)),
+    "s2_adapter_pack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
+    "s2_adapter_unpack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
+    "s2_adapter_workspace_bytes": (c_size_t, (LAYOUT, U32, U32)),
+    "s2_adapter_forward": (c_int, (ADAPTER, BATCH, FLOATS, *ROOM)),
+    "s2_adapter_step": (c_int, (ADAPTER, BATCH, c_float, STATS, *ROOM)),
+    "s2_net_check": (c_int, (NET,)),
+    "s2_net_forward_workspace_bytes": (c_size_t, (NET, U32)),
+    "s2_net_forward": (c_int, (NET, U32, POINTERS, LAYOUT, U32, FLOATS, *ROOM)),
+    "s2_net_step_workspace_bytes": (c_size_t, (NET, TYPES, U32)),
+    "s2_net_step": (c_int, (NET, TYPES, BATCH, c_float, STATS, *ROOM)),
+}
+
+
+@functools.cache
+def load():
+    """The library, built from the sources as they are."""
+    made = subprocess.run(
+        ["make", "-C", CORE, "shared"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    library = ctypes.CDLL(CORE / "build" / "libskip2.so")
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def table_names():
+    """Kernel tables that this processor runs."""
+    names = []
+    for name in load().s2_kernels_names():
+        if name is None:
+            return names
+        names += [name.decode()] if load().s2_kernels_choose(name) else []
+    return names
+
+
+def flags(types):
+    return sum(FLAGS[letter] for letter in types)

@@ -1,0 +1,375 @@
+"""AdaptedModel: its folder, what is damaged in it, and jobs that end before their time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+import skip2lora as s2
+from skip2lora.adapt import CONFIG_FILE, TENSORS_FILE, describe
+from skip2lora.errors import DivergedError, FileError, ModelError
+
+METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., s2.MLP]) -> s2.MLP:
+    return make_model([8, 6, 5, 3])
+
+
+@pytest.fixture(scope="module")
+def adapted(model: s2.MLP, make_samples: Any) -> dict[str, s2.AdaptedModel]:
+    x, y = make_samples(40)
+    return {name: s2.adapt(model, x, y, method=name, epochs=2, rank=2) for name in METHODS}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+# --- the folder -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_round_trip(
+    method: str, model: s2.MLP, adapted: dict[str, s2.AdaptedModel], make_samples: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    x, y = make_samples(30, seed=1)
+    one = adapted[method]
+    one.save(tmp_path / "a")
+    back = s2.AdaptedModel.load(model, str(tmp_path / "a"))
+    assert back.method == one.method == method
+    assert back.trainable_parameters == one.trainable_parameters
+    assert (back.history, back.timing, back.cache_bytes) == (None, None, 0)
+    assert back.logits(x).tobytes() == one.logits(x).tobytes()
+    assert back.score(x, y) == one.score(x, y)
+    assert np.abs(one.logits(x) - model.logits(x)).max() > 1e-3
+    back.save(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_folder_says(
+    method: str, model: s2.MLP, adapted: dict[str, s2.AdaptedModel], tmp_path: Path
+) -> None:
+    adapted[method].save(tmp_path / "a")
+    assert set(contents(tmp_path / "a")) == {TENSORS_FILE, CONFIG_FILE}
+    config = json.loads((tmp_path / "a" / CONFIG_FILE).read_text())
+    assert (config["method"], config["r"]) == (method, 2)
+    assert config["revision"] == model.fingerprint
+    assert config["peft_type"] == "SKIP2LORA"
+    assert (config["tap_widths"], config["n_outputs"]) == ([8, 6, 5], 3)
+    described = describe(tmp_path / "a")
+    assert (described["method"], described["rank"]) == (method, 2)
+    assert described["base_fingerprint"] == model.fingerprint
+    assert described["trainable_parameters"] == adapted[method].trainable_parameters
+    assert described["tensors"] == {
+        name: list(array.shape) for name, array in adapted[method].adapters.tensors().items()
+    }
+
+
+def test_saved_over_an_earlier_one(
+    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, refused: Refused
+) -> None:
+    adapted["skip2-lora"].save(tmp_path / "a")
+    first = contents(tmp_path / "a")
+    adapted["lora-all"].save(tmp_path / "a")
+    assert contents(tmp_path / "a") != first
+    adapted["skip2-lora"].save(tmp_path / "a")
+    assert contents(tmp_path / "a") == first
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat").touch()
+    message = refused(FileError, adapted["skip2-lora"].save, tmp_path / "photos")
+    assert f"{tmp_path / 'photos'} exists and holds no {CONFIG_FILE}" in message
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "photos"]
+
+
+def test_adapter_of_another_model(
+    adapted: dict[str, s2.AdaptedModel], make_model: Any, tmp_path: Path, refused: Refused
+) -> None:
+    other = make_model([8, 6, 5, 3], seed=1)
+    for method in METHODS:
+        adapted[method].save(tmp_path / "a")
+        message = refused(ModelError, s2.AdaptedModel.load, other, tmp_path / "a")
+        assert f"{tmp_path / 'a'} was made for the model sha256:" in message
+        assert f"got the model {other.fingerprint[:19]}" in message
+        assert "load that model, or adapt again" in message
+
+
+def test_what_is_no_adapter_folder(
+    model: s2.MLP, adapted: dict[str, s2.AdaptedModel], tmp_path: Path, refused: Refused
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    folders = [tmp_path / name for name in ("none", "file", "empty")]
+    for missing in (TENSORS_FILE, CONFIG_FILE):
+        folders.append(tmp_path / missing)
+        adapted["skip2-lora"].save(folders[-1])
+        (folders[-1] / missing).unlink()
+    for folder in folders:
+        message = refused(FileError, s2.AdaptedModel.load, model, folder)
+        assert f"{folder} is not an adapter folder" in message
+        assert f"expected {TENSORS_FILE} and {CONFIG_FILE} in it" in message
+
+
+def test_kinds_are_not_confused(
+    model: s2.MLP, adapted: dict[str, s2.AdaptedModel], tmp_path: Path, refused: Refused
+) -> None:
+    folder = tmp_path / "a"
+    adapted["skip2-lora"].save(folder)
+    message = refused(ModelError, s2.load, folder / TENSORS_FILE)
+    assert f"{folder / TENSORS_FILE} is a" in message
+    assert "adapter, expected" in message
+    model.save(folder / TENSORS_FILE)
+    message = refused(ModelError, s2.AdaptedModel.load, model, folder)
+    assert f"{folder / TENSORS_FILE} is a" in message
+    assert "mlp, expected" in message
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+def edit(folder: Path, tensors: Any = None, said: Any = None, config: Any = None) -> None:
+    """Change the files of an adapter; a tensor that is None is taken away."""
+    file = folder / TENSORS_FILE
+    data = file.read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    description = json.loads(header["__metadata__"]["skip2lora"]) | (said or {})
+    kept = {k: v for k, v in (load_tensors(data) | (tensors or {})).items() if v is not None}
+    file.write_bytes(save_tensors(kept, metadata={"skip2lora": json.dumps(description)}))
+    text = (folder / CONFIG_FILE).read_text()
+    (folder / CONFIG_FILE).write_text(json.dumps(json.loads(text) | (config or {})))
+
+
+TAP_0 = {"taps.0.lora_a": None, "taps.0.lora_b": None}
+ZEROS = np.zeros((8, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said", "config", "message"),
+    [
+        ({"taps.1.lora_b": None}, {}, {}, "tensor taps.1.lora_b is missing, expected shape (2, 3)"),
+        (TAP_0, {}, {}, "tensor taps.0.lora_a is missing, expected shape (8, 2)"),
+        ({"taps.0.lora_a": None}, {}, {}, "tensor taps.0.lora_"),
+        ({"extra": ZEROS}, {}, {}, "tensor extra is unknown, expected adapters alone"),
+        ({"taps.0.lora_a": ZEROS.T}, {}, {}, "has shape (2, 8), expected (8, 2)"),
+        ({"taps.0.lora_a": ZEROS * np.nan}, {}, {}, "expected finite float32"),
+        ({"taps.0.lora_a": ZEROS.astype("f8")}, {}, {}, "is float64"),
+        ({"taps.0.lora_a": ZEROS}, {}, {}, "copy it again"),
+        ({}, {"rank": 3}, {"r": 3}, "has shape (8, 2), expected (8, 3)"),
+        ({}, {"rank": 3}, {}, f"{CONFIG_FILE} and {TENSORS_FILE} disagree"),
+        ({}, {"rank": None}, {}, "its description is damaged"),
+        ({}, {"rank": float("inf")}, {}, "its description is damaged"),
+        ({}, {"method": "skip-lora"}, {}, "disagree"),
+        ({}, {"method": "none"}, {"method": "none"}, "method 'none' is unknown"),
+        ({}, {"method": "lora-all"}, {"method": "lora-all"}, "is missing"),
+        ({}, {"method": "lora-last"}, {"method": "lora-last"}, "taps.0.lora_a is unknown"),
+        ({}, {"version": 2}, {}, "format version 2"),
+        ({}, {}, {"r": 3}, "disagree: copy both again"),
+        ({}, {}, {"method": "lora-last"}, "disagree"),
+        ({}, {}, {"revision": "sha256:0"}, "disagree"),
+        ({}, {}, {"peft_type": "LORA"}, "is no adapter of skip2lora, expected peft_type"),
+    ],
+)
+def test_edited_folder(
+    tensors: Any, said: Any, config: Any, message: str, model: s2.MLP,
+    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, refused: Refused,
+) -> None:  # fmt: skip
+    folder = tmp_path / "a"
+    adapted["skip2-lora"].save(folder)
+    edit(folder)
+    s2.AdaptedModel.load(model, folder)  # what is refused below is not the rewriting itself
+    edit(folder, tensors, said, config)
+    found = refused(ModelError, s2.AdaptedModel.load, model, folder)
+    assert str(folder) in found
+    assert message in found or "does not match its digest: copy it again" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"[" * 100_000, b'{"r": ' + b"1" * 5000 + b"}"],
+    ids=["empty", "open", "list", "null", "not utf-8", "deep", "long number"],
+)
+def test_damaged_config(
+    text: bytes, model: s2.MLP, adapted: dict[str, s2.AdaptedModel], tmp_path: Path,
+    refused: Refused,
+) -> None:  # fmt: skip
+    adapted["skip2-lora"].save(tmp_path / "a")
+    (tmp_path / "a" / CONFIG_FILE).write_bytes(text)
+    message = refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
+    assert f"{tmp_path / 'a' / CONFIG_FILE} is " in message
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -1])
+def test_truncated_tensors(
+    size: int, model: s2.MLP, adapted: dict[str, s2.AdaptedModel], tmp_path: Path,
+    refused: Refused,
+) -> None:  # fmt: skip
+    adapted["skip2-lora"].save(tmp_path / "a")
+    file = tmp_path / "a" / TENSORS_FILE
+    file.write_bytes(file.read_bytes()[:size])
+    message = refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
+    assert f"{file} is not a readable .safetensors file" in message
+
+
+def test_layer_adapters_as_a_model(
+    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, make_samples: Any
+) -> None:
+    """A network with adapters in its layers is saved with them merged into its weights."""
+    x, _ = make_samples(10)
+    inner = adapted["lora-all"].adapters.model
+    inner.save(tmp_path / "a.safetensors")
+    saved = s2.load(tmp_path / "a.safetensors")
+    assert "layers.0.lora_a" not in saved.tensors()
+    np.testing.assert_allclose(saved.logits(x), inner.logits(x), rtol=1e-4, atol=1e-5)
+
+
+# --- jobs that end before their time --------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_callback_stops_training(
+    method: str, error: type[BaseException], model: s2.MLP, make_samples: Any
+) -> None:
+    x, y = make_samples(40)
+    seen: list[int] = []
+
+    def stop(report: s2.EpochReport) -> None:
+        seen.append(report.epoch)
+        if report.epoch == 2:
+            raise error
+
+    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
+    with pytest.raises(error):
+        call(model, x, y, callback=stop)
+    assert seen == [1, 2]
+
+
+def test_interrupted_save(
+    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted["skip2-lora"].save(tmp_path / "a")
+    before = contents(tmp_path / "a")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            adapted["lora-all"].save(tmp_path / name)
+    assert contents(tmp_path / "a") == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_signal_stops_a_long_job(tmp_path: Path) -> None:
+    code = """
+import signal, sys
+import numpy as np
+import skip2lora as s2
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+x, y = np.zeros((40, 8), np.float32), np.zeros(40, int)
+s2.adapt(
+    s2.MLP.create([8, 6, 3]), x, y, epochs=2_000_000,  # ends by itself should this test be killed
+    callback=lambda report: report.epoch == 1 and print("running", flush=True),
+).save(sys.argv[1])
+"""
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    guard = threading.Timer(60, job.kill)  # so that a failure is a failure and no endless wait
+    guard.start()
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "running\n"
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate()
+    finally:
+        job.kill()
+        job.communicate()
+        guard.cancel()
+    assert job.returncode == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk(adapted: dict[str, s2.AdaptedModel], tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    adapted["skip2-lora"].save(folder)
+    before = contents(folder)
+    code = """
+import resource, signal, sys
+import numpy as np
+import skip2lora as s2
+x, y = np.zeros((4, 64), np.float32), np.zeros(4, int)
+adapted = s2.adapt(s2.MLP.create([64, 64, 3]), x, y, rank=32, epochs=1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    adapted.save(sys.argv[1])
+except s2.FileError as error:
+    sys.exit(f"refused: {error}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("refused: cannot write")
+    assert "File too large" in done.stderr
+    assert contents(folder) == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+# --- divergence -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_divergence_is_an_error(
+    method: str, model: s2.MLP, make_samples: Any, refused: Refused
+) -> None:
+    x, y = make_samples(40)
+    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
+    message = refused(DivergedError, call, model, 100 * x, y, learning_rate=1e30)
+    assert "the loss is not finite in epoch" in message
+    assert "at learning_rate 1e+30, expected a finite loss: try 1e+29" in message
+
+
+@pytest.mark.parametrize(
+    ("scale", "epochs", "learning_rate"), [(1e4, 1, 3e38), (1, 3, 1e19), (1, 3, 100.0)]
+)
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_no_result_holds_infinity(
+    method: str, scale: float, epochs: int, learning_rate: float, model: s2.MLP, make_samples: Any
+) -> None:
+    """The last step may overflow, and batch statistics hide infinite numbers from the loss."""
+    x, y = make_samples(40)
+    x *= np.float32(scale)
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": 40 // epochs}
+    options["learning_rate"] = learning_rate
+    try:
+        if method == "pretrain":
+            tensors = s2.pretrain(model, x, y, **options).tensors()
+        else:
+            made = s2.adapt(model, x, y, method=method, **options)
+            tensors = made.adapters.tensors()
+    except DivergedError:
+        return
+    assert [name for name, array in tensors.items() if not np.isfinite(array).all()] == []

@@ -1,0 +1,77 @@
+"""Importing the package is light, and names everything it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import skip2lora as s2
+
+HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "scipy", "pandas", "matplotlib", "pyarrow")
+LATER = ("rich", "click", "pooch")  # of the commands and of fetching data
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that are loaded after ``code`` in a fresh interpreter."""
+    code += "\nimport sys\nprint(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import skip2lora",
+        "from skip2lora import *",
+        "import skip2lora as s2; s2.adapt(s2.MLP.create([3, 2]), [[1, 2, 3]], [0], rank=1).score",
+    ],
+    ids=["import", "all names", "adapt"],
+)
+def test_importing_is_light(code: str) -> None:
+    loaded = loaded_by(code)
+    assert {"skip2lora", "numpy"} <= loaded
+    assert not loaded & {*HEAVY, *LATER}
+
+
+def test_what_is_light_is_seen() -> None:
+    assert "click" in loaded_by("import click")
+
+
+def test_all_is_complete() -> None:
+    assert s2.__all__ == sorted(s2.__all__, key=lambda name: (not name.isupper(), name))
+    assert len(set(s2.__all__)) == len(s2.__all__)
+    public = {
+        name
+        for name, value in vars(s2).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public == set(s2.__all__)
+
+
+def test_names_of_the_design() -> None:
+    front = {"MLP", "AdaptedModel", "adapt", "load", "pretrain", "Backbone", "Taps", "SkipCache"}
+    errors = {"DataError", "DivergedError", "FileError", "MissingExtraError", "ModelError"}
+    assert front | errors | {"ParameterError", "Skip2LoraError"} <= set(s2.__all__)
+    for name in s2.__all__:
+        if name.endswith("Error"):
+            assert issubclass(getattr(s2, name), s2.Skip2LoraError)
+        assert getattr(s2, name).__doc__
+
+
+def test_errors_are_of_the_built_in_kinds() -> None:
+    kinds = {
+        s2.DataError: ValueError, s2.ParameterError: ValueError, s2.ModelError: ValueError,
+        s2.FileError: OSError, s2.DivergedError: ArithmeticError, s2.MissingExtraError: ImportError,
+    }  # fmt: skip
+    for error, kind in kinds.items():
+        assert issubclass(error, kind)
+
+
+def test_version() -> None:
+    from importlib.metadata import version
+
+    assert s2.__version__ == version("skip2lora")

@@ -1,0 +1,113 @@
+"""Rows: taps side by side, padded, then the base logits; the sample itself is not in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora import _core
+from skip2lora.rows import RowFormat, native
+
+MARK = np.float32(-12345)  # no tap or logit has this value
+
+
+def filled(row_format: RowFormat, backbone: Any, x: np.ndarray) -> np.ndarray:
+    rows = row_format.empty(len(x))
+    rows[...] = MARK
+    row_format.compute(backbone, x, rows)
+    return rows
+
+
+@pytest.fixture
+def backbones(make_model: Callable[..., s2.MLP]) -> list[Any]:
+    widths = [17, 16, 33, 5, 3]
+    return [
+        make_model(widths),
+        make_model(widths, batch_norm=False),
+        NumpyBackbone(widths, first_tap_is_input=True),
+        NumpyBackbone(widths, first_tap_is_input=False),
+    ]
+
+
+@pytest.mark.parametrize("first_tap", [0, 1, 3])
+def test_layout_has_no_overlap(backbones: list[Any], first_tap: int) -> None:
+    for backbone in backbones:
+        row_format = RowFormat.of(backbone, first_tap)
+        layout = row_format.layout
+        widths = backbone.tap_widths[first_tap:]
+        assert row_format.tap_widths == widths
+        assert row_format.first_tap_is_input == (first_tap == 0 and backbone.first_tap_is_input)
+        places = list(zip(layout.tap_offsets, widths, strict=True))
+        if row_format.first_tap_is_input:
+            assert places.pop(0)[0] == -1  # x^1 is the sample, which is not copied
+        places.append((layout.logits_offset, 3))
+        assert places[0][0] == 0
+        for (at, width), (following, _) in pairwise([*places, (layout.row_stride, 0)]):
+            assert at % 16 == 0
+            assert at + width <= following < at + width + 16  # at most the padding is between
+        assert row_format.payload_floats == sum(width for _, width in places)
+
+
+def test_sizes_of_the_paper(make_model: Callable[..., s2.MLP]) -> None:
+    row_format = RowFormat.of(make_model([256, 96, 96, 3]))
+    assert row_format.payload_floats == 96 + 96 + 3
+    assert row_format.layout.row_stride == 96 + 96 + 16
+    assert RowFormat.of(make_model([256, 96, 96, 3]), 2).payload_floats == 96 + 3
+    assert RowFormat.of(make_model([256, 96, 96, 3]), 1).payload_floats == 96 + 96 + 3
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 70])
+def test_empty_rows_are_zero_and_aligned(backbones: list[Any], n_rows: int) -> None:
+    for backbone in backbones:
+        rows = RowFormat.of(backbone).empty(n_rows)
+        assert rows.shape == (n_rows, RowFormat.of(backbone).layout.row_stride)
+        assert rows.dtype == np.float32
+        assert rows.flags.c_contiguous
+        assert rows.ctypes.data % 64 == 0
+        assert not rows.any()
+
+
+@pytest.mark.parametrize("first_tap", [0, 1, 3])
+@pytest.mark.parametrize("n_samples", [1, 7, 70])
+def test_rows_hold_taps_and_logits(
+    backbones: list[Any], first_tap: int, n_samples: int, make_samples: Any
+) -> None:
+    x, _ = make_samples(n_samples, 17)
+    for backbone in backbones:
+        row_format = RowFormat.of(backbone, first_tap)
+        rows = filled(row_format, backbone, x)
+        made = backbone.forward(x)
+        written = np.zeros(rows.shape, bool)
+        offsets = row_format.layout.tap_offsets
+        for tap, at in zip(made.taps[first_tap:], offsets, strict=True):
+            if at >= 0:
+                np.testing.assert_array_equal(rows[:, at : at + tap.shape[1]], tap)
+                written[:, at : at + tap.shape[1]] = True
+        at = row_format.layout.logits_offset
+        np.testing.assert_array_equal(rows[:, at : at + 3], made.base_logits)
+        written[:, at : at + 3] = True
+        assert (rows[~written] == MARK).all()  # nothing else is touched
+        assert (rows[written] != MARK).all()
+
+
+def test_the_sample_is_not_in_its_row(make_model: Callable[..., s2.MLP]) -> None:
+    model = make_model([17, 16, 5, 3])
+    x = (np.arange(3 * 17).reshape(3, 17) + 1000).astype(np.float32)
+    assert not np.isin(filled(RowFormat.of(model), model, x), x).any()
+
+
+def test_which_backbones_run_in_the_core(backbones: list[Any]) -> None:
+    assert [isinstance(native(backbone), _core.Network) for backbone in backbones] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    backbones[2].network = "a session of another runtime"
+    assert native(backbones[2]) is None

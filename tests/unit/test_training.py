@@ -1,0 +1,351 @@
+"""Training against the oracle, which replays the same batches in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import oracle
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora import _core
+from skip2lora.backbones.mlp import MLP, Layer
+from skip2lora.methods import SKIP2_LORA, SKIP_LORA
+from skip2lora.training import EpochReport, check_options, train_adapters
+
+ORDER, ADAPTER = 1, 2  # streams of one seed
+FIELDS = [field.name for field in dataclasses.fields(Layer)]
+MakeModel = Callable[..., MLP]
+
+
+class Pcg32:
+    """PCG-XSH-RR 64/32 (O'Neill 2014), written from the paper's description."""
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self.state, self.increment = 0, (2 * stream + 1) % 2**64
+        self.next()
+        self.state = (self.state + seed) % 2**64
+        self.next()
+
+    def next(self) -> int:
+        old = self.state
+        self.state = (old * 6364136223846793005 + self.increment) % 2**64
+        word, turn = (((old >> 18) ^ old) >> 27) % 2**32, old >> 59
+        return (word >> turn | word << (32 - turn)) % 2**32
+
+    def below(self, bound: int) -> int:
+        """Lemire 2019: the high word of a product; low words below 2^32 mod bound are redrawn."""
+        while True:
+            product = self.next() * bound
+            if product % 2**32 >= 2**32 % bound:
+                return product >> 32
+
+    def permutation(self, count: int) -> list[int]:
+        """Fisher and Yates, from the end, of 0, 1, ..."""
+        order = list(range(count))
+        for i in range(count - 1, 0, -1):
+            j = self.below(i + 1)
+            order[i], order[j] = order[j], order[i]
+        return order
+
+
+def batches(
+    n_samples: int, batch_size: int, epochs: int, seed: int, smallest: int = 1
+) -> Iterator[list[list[int]]]:
+    """The batches of each epoch."""
+    random = Pcg32(seed, ORDER)
+    for _ in range(epochs):
+        order = random.permutation(n_samples)
+        cut = [order[at : at + batch_size] for at in range(0, n_samples, batch_size)]
+        yield [batch for batch in cut if len(batch) >= smallest]
+
+
+def first_adapters(widths: tuple[int, ...], rank: int, seed: int) -> list[np.ndarray]:
+    """lora_a of each width, (width, rank): uniform in +-1/sqrt(width), float32."""
+    random, made = Pcg32(seed, ADAPTER), []
+    for width in widths:
+        bound = np.float32(1) / np.sqrt(np.float32(width))
+        units = [(random.next() >> 8) * 2**-24 for _ in range(rank * width)]
+        made.append((np.float32(2) * np.array(units, np.float32) - np.float32(1)) * bound)
+    return [a.reshape(rank, -1).T for a in made]
+
+
+# --- the generator --------------------------------------------------------------------------
+
+
+def test_generator_gives_the_published_numbers() -> None:
+    random = Pcg32(42, 54)  # of the reference implementation's demonstration
+    expected = [0xA15C02B7, 0x7B47F409, 0xBA1D3330, 0x83D2F293, 0xBFA4784B, 0xCBED606E]
+    assert [random.next() for _ in range(6)] == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+def test_first_adapters_are_drawn_from_the_seed(seed: int) -> None:
+    layout = _core.RowLayout((17, 1, 6), 3, True)
+    packed = _core.SkipAdapter(layout, 1)
+    packed.init(seed)
+    for tap, expected in enumerate(first_adapters((17, 1, 6), 1, seed)):
+        lora_a, lora_b = np.empty_like(expected, order="C"), np.full((1, 3), 9, np.float32)
+        packed.get(tap, lora_a, lora_b)
+        assert lora_a.tobytes() == expected.tobytes()
+        assert not lora_b.any()
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+@pytest.mark.parametrize(("n_samples", "batch_size"), [(20, 5), (21, 5), (23, 5), (5, 5), (1, 1)])
+def test_order_of_the_samples(n_samples: int, batch_size: int, seed: int) -> None:
+    x = np.arange(n_samples, dtype=np.float32)[:, None] * np.ones(2, np.float32)
+    seen: list[list[int]] = []
+
+    class Recorder(NumpyBackbone):
+        def forward(self, x: np.ndarray) -> s2.Taps:
+            seen.append(x[:, 0].astype(int).tolist())
+            return super().forward(x)
+
+    s2.adapt(
+        Recorder([2, 2], first_tap_is_input=True), x / 1, np.zeros(n_samples, int),
+        method="skip-lora", rank=1, epochs=3, batch_size=batch_size, learning_rate=1e-9, seed=seed,
+    )  # fmt: skip
+    expected = list(batches(n_samples, batch_size, 3, seed))
+    assert seen == [batch for epoch in expected for batch in epoch]
+    for epoch in expected:
+        assert sorted(sample for batch in epoch for sample in batch) == list(range(n_samples))
+
+
+# --- every method against the oracle --------------------------------------------------------
+
+# Compute types of the first, an inner and the last layer, from sections 3 and 4.1.
+TYPES = {
+    "ft-all": {"fc": ("ywb", "ywbx", "ywbx"), "lora": ("", "", ""), "bn": ("sw", "sw", "")},
+    "lora-all": {"fc": ("y", "yx", "yx"), "lora": ("yw", "ywx", "ywx"), "bn": ("s", "s", "")},
+    "lora-last": {"fc": ("y", "y", "y"), "lora": ("", "", "yw"), "bn": ("", "", "")},
+    "skip-lora": {"fc": ("y", "y", "y"), "lora": ("yw", "yw", "yw"), "bn": ("", "", "")},
+    "skip2-lora": {"fc": ("y", "y", "y"), "lora": ("yw", "yw", "yw"), "bn": ("", "", "")},
+}
+TRAINED = {"ft-all": "weight bias gamma beta mean var", "lora-all": "mean var"}
+RUN = {"epochs": 4, "batch_size": 10, "learning_rate": 0.2, "seed": 5}
+RANK = 3
+
+
+def oracle_run(
+    name: str, model: MLP, x: np.ndarray, y: np.ndarray
+) -> tuple[list[dict[str, Any]], list[float], int]:
+    """Tensors of each layer, loss of each epoch and number of batches."""
+    depth = len(model.layers)
+    places = [0, *[1] * (depth - 2), 2]
+    rows = [{kind: TYPES[name][kind][place] for kind in ("fc", "lora", "bn")} for place in places]
+    params = [dict(zip(FIELDS, layer.arrays(), strict=True)) for layer in model.layers]
+    to_last = name.startswith("skip")
+    adapted = [at for at, row in enumerate(rows) if row["lora"]]
+    widths = tuple(model.tap_widths[at] for at in adapted)
+    for at, lora_a in zip(adapted, first_adapters(widths, RANK, RUN["seed"]), strict=True):
+        width = model.n_outputs if to_last else model.widths[at + 1]
+        params[at] |= {"lora_a": lora_a, "lora_b": np.zeros((RANK, width))}
+    smallest = 2 if "s" in rows[0]["bn"] else 1
+    losses, n_batches = [], 0
+    for epoch in batches(len(x), RUN["batch_size"], RUN["epochs"], RUN["seed"], smallest):
+        total = 0.0
+        for batch in epoch:
+            params, loss, _ = oracle.net_step(
+                params, rows, x[batch], y[batch], RUN["learning_rate"], lora_to_last=to_last
+            )
+            total += loss * len(batch)
+        losses.append(total / sum(map(len, epoch)))
+        n_batches += len(epoch)
+    return params, losses, n_batches
+
+
+def core_run(
+    name: str, model: MLP, x: np.ndarray, y: np.ndarray
+) -> tuple[list[dict[str, Any]], list[float], int | None]:
+    """The same of the program."""
+    before = [dict(zip(FIELDS, layer.arrays(), strict=True)) for layer in model.layers]
+    if name == "ft-all":
+        reports: list[EpochReport] = []
+        after = s2.pretrain(model, x, y, callback=reports.append, **RUN)
+        tensors, losses, n_batches = after.tensors(), [report.loss for report in reports], None
+    else:
+        adapted = s2.adapt(model, x, y, method=name, rank=RANK, **RUN)
+        tensors = {
+            key.replace("taps.", "layers."): array
+            for key, array in adapted.adapters.tensors().items()
+        }
+        assert adapted.history is not None
+        losses, n_batches = list(adapted.history.loss), adapted.history.n_batches
+    for key, array in tensors.items():
+        _, layer, tensor = key.split(".")
+        before[int(layer)][tensor] = array
+    return before, losses, n_batches
+
+
+@pytest.mark.parametrize("n_samples", [40, 47, 41], ids=["even", "tail of 7", "tail of 1"])
+@pytest.mark.parametrize("widths", [[8, 6, 3], [8, 6, 5, 3], [8, 17, 6, 5, 4]], ids=str)
+@pytest.mark.parametrize("name", TYPES)
+def test_training_is_the_oracle(
+    name: str, widths: list[int], n_samples: int, make_model: MakeModel, make_samples: Any
+) -> None:
+    model, (x, y) = make_model(widths), make_samples(n_samples, 8, widths[-1])
+    compare(name, model, x, y)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_training_without_batch_norm(name: str, make_model: MakeModel, make_samples: Any) -> None:
+    compare(name, make_model([8, 6, 5, 3], batch_norm=False), *make_samples(47))
+
+
+def compare(name: str, model: MLP, x: np.ndarray, y: np.ndarray) -> None:
+    found, losses, n_batches = core_run(name, model, x, y)
+    expected, expected_losses, expected_batches = oracle_run(name, model, x, y)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    assert losses[-1] < losses[0]
+    assert n_batches in (expected_batches, None)
+    trained = TRAINED.get(name, "").split()
+    for at, layer in enumerate(model.layers):
+        for tensor, start in zip(FIELDS, layer.arrays(), strict=True):
+            one, other = found[at][tensor], expected[at][tensor]
+            if other is None:
+                assert one is None
+                continue
+            label = f"layer {at} {tensor}"
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-4, err_msg=label)
+            if tensor == "lora_b" or tensor in trained:
+                # A hidden bias moves nothing under batch statistics: its gradient is zero.
+                least = 0 if tensor == "bias" else 1e-2
+                assert np.abs(other - (0 if start is None else start)).max() >= least, label
+            elif tensor != "lora_a":
+                assert one.tobytes() == start.tobytes(), label
+
+
+# --- history --------------------------------------------------------------------------------
+
+
+def test_history(make_model: MakeModel, make_samples: Any) -> None:
+    model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
+    reports: list[EpochReport] = []
+    adapted = s2.adapt(model, x, y, epochs=5, batch_size=10, callback=reports.append)
+    history = adapted.history
+    assert history is not None
+    assert [(report.epoch, report.epochs) for report in reports] == [(n, 5) for n in range(1, 6)]
+    assert history.loss == tuple(report.loss for report in reports)
+    assert history.accuracy == tuple(report.accuracy for report in reports)
+    assert history.n_batches == 25
+
+
+def test_accuracy_and_loss_are_of_the_samples_as_they_were_seen(
+    make_model: MakeModel, make_samples: Any
+) -> None:
+    model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
+    adapted = s2.adapt(model, x, y, epochs=1, batch_size=47, learning_rate=1e-20)
+    assert adapted.history is not None
+    assert adapted.history.accuracy == (model.score(x, y),)
+    own = model.predict_proba(x)[np.arange(47), y].astype(np.float64)
+    assert adapted.history.loss[0] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("method", "n_forwards"), [
+    ("skip2-lora", 47), ("skip-lora", 4 * 47), ("lora-last", 4 * 47), ("lora-all", 0),
+])  # fmt: skip
+def test_forwards_of_the_frozen_layers(
+    method: str, n_forwards: int, make_model: MakeModel, make_samples: Any
+) -> None:
+    model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
+    adapted = s2.adapt(model, x, y, method=method, epochs=4)
+    assert adapted.history is not None
+    assert adapted.history.n_forwards == n_forwards
+    if method == "skip2-lora":
+        assert adapted.cache_bytes == 47 * (6 + 5 + 3) * 4
+        assert adapted.cache_overhead_bytes == 47 * (3 * 16 * 4 + 1) - adapted.cache_bytes
+    else:
+        assert (adapted.cache_bytes, adapted.cache_overhead_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 30, 47, 1000])
+def test_forwards_with_a_bounded_cache(
+    capacity: int, make_model: MakeModel, make_samples: Any
+) -> None:
+    model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
+    options = check_options(47, SKIP2_LORA, epochs=4, batch_size=None, learning_rate=0.01, seed=0)
+    for method in (SKIP_LORA, SKIP2_LORA):
+        trained = train_adapters(
+            model, x, y.astype(np.int32),
+            method=method, rank=2, options=options, capacity=capacity,
+        )  # fmt: skip
+        kept = min(capacity, 47)
+        assert trained.history.n_forwards == kept + 4 * (47 - kept)
+        assert trained.cache_bytes == kept * (6 + 5 + 3) * 4
+
+
+def test_result_of_a_report_is_a_copy_of_that_epoch(
+    make_model: MakeModel, make_samples: Any
+) -> None:
+    model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
+    for method in ("skip2-lora", "lora-all"):
+        kept: list[Any] = []
+
+        def keep(report: EpochReport, kept: list[Any] = kept) -> None:
+            kept.append(report.result())
+
+        last = s2.adapt(model, x, y, method=method, epochs=3, callback=keep).adapters
+        once = s2.adapt(model, x, y, method=method, epochs=1).adapters
+        assert_same(kept[0].tensors(), once.tensors())
+        assert_same(kept[2].tensors(), last.tensors())
+    kept = []
+    trained = s2.pretrain(model, x, y, epochs=3, callback=lambda r: kept.append(r.result()))
+    assert kept[0].fingerprint == s2.pretrain(model, x, y, epochs=1).fingerprint
+    assert kept[2].fingerprint == trained.fingerprint
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in expected.items()
+    }
+
+
+# --- the interpreter lock -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["skip adapters", "network", "inference"])
+def test_other_threads_run_during_an_epoch(what: str) -> None:
+    """With this switch interval a thread gets the lock only if the core lets go of it."""
+    model, x = MLP.create([256, 256, 256, 3]), np.zeros((20_000, 256), np.float32)
+    y = np.zeros(len(x), np.int32)
+    layout = _core.RowLayout(model.tap_widths, 3, True)
+    packed = _core.SkipAdapter(layout, 4)
+    nothing = np.zeros((0, layout.row_stride), np.float32), np.zeros(0, np.uint8)
+    network = _core.Network([layer.copy() for layer in model.layers], 1e-5, 0.1)
+    rows = np.empty((len(x), layout.row_stride), np.float32)
+    trainer = _core.SkipTrainer(packed, 20, 0.01, 0)
+    whole = _core.NetworkTrainer(network, s2.methods.FT_ALL.rows(3), 20, 0.01, 0)
+    call = {
+        "skip adapters": lambda: trainer.epoch(x, y, *nothing, network),
+        "network": lambda: whole.epoch(x, y),
+        "inference": lambda: network.forward(x, layout, 0, rows),
+    }[what]
+    turns, stop = 0, False
+
+    def count() -> None:
+        nonlocal turns
+        while not stop:
+            turns += 1
+            time.sleep(0.0005)
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        sys.setswitchinterval(1000)
+        before = turns
+        call()
+        after = turns
+    finally:
+        stop = True
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert after - before >= 5
