@@ -21,8 +21,8 @@ def check_output(
 ) -> Path:
     """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
 
-    Called before any long work starts, so that nothing is computed in vain. ``markers`` are those of
-    :func:`write_folder`, None for a file.
+    Called before any long work starts, so that nothing is computed in vain. ``markers`` are those
+    of :func:`write_folder`, None for a file.
 
     Raises:
         FileError: the path exists, or its parent is missing, not a folder or not writable.
@@ -61,8 +61,8 @@ def write_folder(
 ) -> None:
     """Call ``write(temporary_folder)``, then put that folder in the place of ``path``.
 
-    A folder that is already there is replaced only when it is empty or holds one of ``markers``, that is,
-    when it is an earlier result of the same kind.
+    A folder that is already there is replaced only when it is empty or holds one of ``markers``,
+    that is, when it is an earlier result of the same kind.
 
     Raises:
         FileError: the system refused, or ``path`` is something else; ``path`` is as it was.

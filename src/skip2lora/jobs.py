@@ -44,26 +44,31 @@ class Job(Protocol):
 class SkipJob:
     """Skip adapters on rows (Algorithm 1): Skip-LoRA, Skip2-LoRA, LoRA-Last."""
 
+    cache: SkipCache | None
+
     def __init__(
         self, backbone: Backbone, part: Part, method: Method, rank: int, options: Options,
         capacity: int,
     ) -> None:  # fmt: skip
         first_tap = method.adapted_layers(len(backbone.tap_widths)).start
-        self.cache = SkipCache.create(backbone, len(part.x), first_tap=first_tap, capacity=capacity)
+        cache = SkipCache.create(backbone, len(part.x), first_tap=first_tap, capacity=capacity)
+        self.cache, self._format = cache, cache.format
         self._rank, self._part = rank, part
-        self._packed = _core.SkipAdapter(self.cache.format.layout, rank)
+        self._packed = _core.SkipAdapter(self._format.layout, rank)
         self._packed.init(options.seed)
-        self._source = row_source(self.cache, backbone, part.x)
+        self._source = row_source(cache, backbone, part.x)
         self._trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed
         )
 
     def epoch(self, learning_rate: float) -> Epoch:
+        """Train one epoch; what the core says of it."""
         part = self._part
         return self._trainer.epoch(part.x, part.y, self._source, learning_rate)
 
     def result(self) -> SkipAdapters:
-        return SkipAdapters.unpack(self._packed, self.cache.format, self._rank)
+        """A copy of the adapters."""
+        return SkipAdapters.unpack(self._packed, self._format, self._rank)
 
 
 class NetworkJob:
@@ -102,10 +107,12 @@ class NetworkJob:
         )  # fmt: skip
 
     def epoch(self, learning_rate: float) -> Epoch:
+        """Train one epoch; what the core says of it."""
         part = self._part
         return self._trainer.epoch(part.x, part.y, self._source, learning_rate)
 
     def result(self) -> TunedNetwork | LayerAdapters:
+        """A copy of the network, or of the adapters beside its layers."""
         copies = [tuple(None if a is None else a.copy() for a in of) for of in self._arrays]
         model = self._model.with_layers(copies)
         if self._method.tunes_network:
@@ -144,14 +151,20 @@ def _fresh_lora(
     return pairs
 
 
+_TENSORS = {
+    "w": ("weight",),
+    "b": ("bias",),
+    "lora w": ("lora_a", "lora_b"),
+    "bn w": ("gamma", "beta"),
+}
+
+
 def n_trained(model: MLP, method: Method) -> int:
     """Numbers of ``model`` that ``method`` trains."""
-    names = {"fc": {"w": ("weight",), "b": ("bias",)}, "lora": {"w": ("lora_a", "lora_b")}}
     total = 0
     for layer, (fc, lora, bn) in zip(model.layers, method.letters(len(model.layers)), strict=True):
-        trained = [name for letter in fc for name in names["fc"].get(letter, ())]
-        trained += [name for letter in lora for name in names["lora"].get(letter, ())]
-        trained += ["gamma", "beta"] if "w" in bn else []
-        arrays = (getattr(layer, name) for name in trained)
+        keys = [*fc, *(f"lora {letter}" for letter in lora), *(f"bn {letter}" for letter in bn)]
+        names = [name for key in keys for name in _TENSORS.get(key, ())]
+        arrays = [getattr(layer, name) for name in names]
         total += sum(array.size for array in arrays if array is not None)
     return total

@@ -147,9 +147,13 @@ def whole(name: str, value: int, low: int, high: int | None = None, why: str = "
 
 def real(name: str, value: float, low: float, high: float, limits: str) -> float:
     """``value`` if it is a number in range, else ParameterError that says ``limits``."""
-    if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+    if not _is_number(value) or not low <= value <= high:
         raise ParameterError(f"{name} is {value!r}, expected a number {limits}")
     return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real)
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:

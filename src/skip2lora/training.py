@@ -115,8 +115,8 @@ def pretrain(
     )  # fmt: skip
     job = NetworkJob(model, Part(samples, labels), FT_ALL, 1, options, capacity=0)
     follow = None if callback is None else _model_reports(callback)
-    run = _run(job, options, None, follow)
-    return run.result.model  # type: ignore[union-attr]
+    trained: MLP = _run(job, options, None, follow).result.model
+    return trained
 
 
 def _model_reports(callback: Callback) -> Callback:
