@@ -223,4 +223,4 @@ def adapt(
         method=chosen, rank=rank, options=options, cache=keep, callback=callback,
     )  # fmt: skip
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    return AdaptedModel(model, done.result, chosen.name, done.history, done.timing, *sizes)
+    return AdaptedModel(model, done.adapters, chosen.name, done.history, done.timing, *sizes)

@@ -80,7 +80,7 @@ class Timing:
 class Trained:
     """A result and how it came about."""
 
-    result: Result
+    adapters: Result
     history: History
     timing: Timing
     cache_bytes: int = 0
@@ -143,8 +143,8 @@ def train(
 ) -> Trained:
     """Run ``method`` on checked samples.
 
-    ``capacity`` bounds the number of cached samples where there is a cache (``cache``, by default
-    the method's own choice). It changes the time and not a bit of the result.
+    ``cache`` keeps what the frozen layers computed, by default where the method is named for it;
+    ``capacity`` keeps it for so many samples only. Neither changes a bit of the result.
 
     Raises:
         ParameterError: ``rank`` is out of range, or the method needs another backbone.
@@ -153,13 +153,14 @@ def train(
     check_rank(rank, backbone, method)
     start = time.perf_counter()
     kept, held = _split(samples, labels, options)
-    keep = method.cache if cache is None else cache
-    n_rows = 0 if not keep else len(kept.x) if capacity is None else capacity
+    if capacity is None:
+        keep = method.cache if cache is None else cache
+        capacity = len(kept.x) if keep else 0
     job: Job
     if method.skip:
-        job = SkipJob(backbone, kept, method, rank, options, n_rows)
+        job = SkipJob(backbone, kept, method, rank, options, capacity)
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, kept, method, rank, options, n_rows)
+        job = NetworkJob(backbone, kept, method, rank, options, capacity)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "

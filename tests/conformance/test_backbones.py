@@ -12,8 +12,9 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.errors import DataError, ModelError, ParameterError
-from skip2lora.methods import SKIP2_LORA
-from skip2lora.training import check_options, train_adapters
+from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.options import check_options
+from skip2lora.training import train
 
 WIDTHS = [9, 16, 5, 3]
 SKIP_METHODS = ("skip2-lora", "skip-lora", "lora-last")
@@ -147,11 +148,11 @@ def test_save_and_load(
 @pytest.mark.parametrize("capacity", [0, 1, 20, 60])
 def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Samples) -> None:
     x, y = samples
-    options = check_options(60, SKIP2_LORA, epochs=3, batch_size=7, learning_rate=0.1, seed=1)
+    options = check_options(60, ALL_METHODS["skip2-lora"], epochs=3, batch_size=7, learning_rate=0.1, seed=1)
     trained = [
-        train_adapters(
+        train(
             backbone, x, y.astype(np.int32),
-            method=SKIP2_LORA, rank=2, options=options, capacity=size,
+            method=ALL_METHODS["skip2-lora"], rank=2, options=options, capacity=size,
         )
         for size in (capacity, None)
     ]  # fmt: skip

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters import LayerAdapters, SkipAdapters
-from skip2lora.methods import ADAPTER_METHODS, LORA_LAST, SKIP2_LORA, SKIP_LORA
-from skip2lora.training import check_options, train_adapters
+from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.options import check_options
+from skip2lora.training import train
 
-METHODS = tuple(ADAPTER_METHODS)
+METHODS = tuple(name for name, of in ALL_METHODS.items() if not of.tunes_network)
 MakeModel = Callable[..., s2.MLP]
 Job = dict[str, Any]
 
@@ -64,10 +65,10 @@ def test_cached_training_is_uncached_training(
     job: Job, capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, x, y = build(job, make_model, make_samples)
-    options = check_options(len(x), SKIP2_LORA, **job["options"])
-    for method in (SKIP2_LORA, LORA_LAST):
+    options = check_options(len(x), ALL_METHODS["skip2-lora"], **job["options"])
+    for method in (ALL_METHODS["skip2-lora"], ALL_METHODS["lora-last"]):
         without, some, whole = (
-            train_adapters(
+            train(
                 model, x, y.astype(np.int32),
                 method=method, rank=job["rank"], options=options, capacity=size,
             )
@@ -83,7 +84,7 @@ def test_cached_training_is_uncached_training(
 @given(job=jobs())
 def test_skip2_lora_is_skip_lora(job: Job, make_model: MakeModel, make_samples: Any) -> None:
     model, x, y = build(job, make_model, make_samples)
-    cached, plain = (run(job, method.name, model, x, y) for method in (SKIP2_LORA, SKIP_LORA))
+    cached, plain = (run(job, method.name, model, x, y) for method in (ALL_METHODS["skip2-lora"], ALL_METHODS["skip-lora"]))
     assert bytes_of(cached.adapters) == bytes_of(plain.adapters)
     assert cached.logits(x).tobytes() == plain.logits(x).tobytes()
     one, other = cached.history, plain.history

@@ -11,17 +11,14 @@ from skip2lora.errors import ParameterError
 from skip2lora.methods import Method
 
 LETTERS = {"y": _core.Y, "w": _core.W, "b": _core.B, "x": _core.X, "s": _core.STATS}
-METHODS = {
-    "ft-all": methods.FT_ALL,
-    "lora-all": methods.LORA_ALL,
-    "lora-last": methods.LORA_LAST,
-    "skip-lora": methods.SKIP_LORA,
-    "skip2-lora": methods.SKIP2_LORA,
-}
+METHODS = methods.METHODS
 # Of the first, an inner and the last layer. Batch norm: y alone is frozen; s, statistics of the
 # batch; w, gamma and beta train. None follows the last layer.
-FC = {
+FC = {  # in the order of Table 4
     "ft-all": ("ywb", "ywbx", "ywbx"),
+    "ft-last": ("y", "y", "ywb"),
+    "ft-bias": ("yb", "ybx", "ybx"),
+    "ft-all-lora": ("ywb", "ywbx", "ywbx"),
     "lora-all": ("y", "yx", "yx"),
     "lora-last": ("y", "y", "y"),
     "skip-lora": ("y", "y", "y"),
@@ -29,6 +26,9 @@ FC = {
 }
 LORA = {
     "ft-all": ("", "", ""),
+    "ft-last": ("", "", ""),
+    "ft-bias": ("", "", ""),
+    "ft-all-lora": ("yw", "ywx", "ywx"),
     "lora-all": ("yw", "ywx", "ywx"),
     "lora-last": ("", "", "yw"),
     "skip-lora": ("yw", "yw", "yw"),
@@ -36,6 +36,9 @@ LORA = {
 }
 NORM = {
     "ft-all": ("ysw", "ysw", ""),
+    "ft-last": ("y", "y", ""),
+    "ft-bias": ("ys", "ys", ""),
+    "ft-all-lora": ("ysw", "ysw", ""),
     "lora-all": ("ys", "ys", ""),
     "lora-last": ("y", "y", ""),
     "skip-lora": ("y", "y", ""),
@@ -75,27 +78,44 @@ def test_adapted_layers_have_a_lora_type(depth: int) -> None:
     for method in METHODS.values():
         having = [layer for layer, row in enumerate(method.rows(depth)) if row[1]]
         assert list(method.adapted_layers(depth)) == having
-    assert list(methods.FT_ALL.adapted_layers(depth)) == []
-    assert list(methods.LORA_LAST.adapted_layers(depth)) == [depth - 1]
-    assert list(methods.SKIP2_LORA.adapted_layers(depth)) == list(range(depth))
+    assert list(METHODS["ft-all"].adapted_layers(depth)) == []
+    assert list(METHODS["lora-last"].adapted_layers(depth)) == [depth - 1]
+    assert list(METHODS["skip2-lora"].adapted_layers(depth)) == list(range(depth))
 
 
 def test_what_only_some_methods_do() -> None:
     def names(holds: Callable[[Method], bool]) -> set[str]:
         return {method.name for method in METHODS.values() if holds(method)}
 
-    assert names(lambda method: method.batch_statistics) == {"ft-all", "lora-all"}
+    whole = {"ft-all", "ft-bias", "ft-all-lora"}
+    assert names(lambda method: method.batch_statistics) == {*whole, "lora-all"}
+    assert names(lambda method: method.tunes_network) == {*whole, "ft-last"}
     assert names(lambda method: method.cache) == {"skip2-lora"}
     assert names(lambda method: method.skip) == {"lora-last", "skip-lora", "skip2-lora"}
+    # Section 4.2 names those that Skip-Cache works for.
+    assert names(lambda method: method.freezes_below) == {
+        "ft-last", "lora-last", "skip-lora", "skip2-lora",
+    }  # fmt: skip
     assert {name for name, method in METHODS.items() if method.name == name} == set(METHODS)
 
 
 def test_method_by_name(refused: Callable[..., str]) -> None:
-    assert set(methods.ADAPTER_METHODS) == set(METHODS) - {"ft-all"}
-    for name, method in methods.ADAPTER_METHODS.items():
-        assert methods.adapter_method(name) is method
-        assert METHODS[name] is method
-    for name in ("skip3-lora", "ft-all", "Skip2-LoRA", "", None):
-        message = refused(ParameterError, methods.adapter_method, name)
+    assert set(METHODS) == set(FC)
+    for name, method in METHODS.items():
+        assert methods.find_method(name) is method
+    for name in ("skip3-lora", "Skip2-LoRA", "", None):
+        message = refused(ParameterError, methods.find_method, name)
         assert f"method {name!r} is unknown" in message
-        assert "expected one of skip2-lora, skip-lora, lora-last, lora-all" in message
+        assert f"expected one of {', '.join(FC)}" in message
+
+
+def test_cache_where_it_is_valid(refused: Callable[..., str]) -> None:
+    for name, method in METHODS.items():
+        assert methods.check_cache(method, None) is (name == "skip2-lora")
+        assert methods.check_cache(method, False) is False
+        if method.freezes_below:
+            assert methods.check_cache(method, True) is True
+        else:
+            message = refused(ParameterError, methods.check_cache, method, True)
+            assert f"{name} updates" in message
+            assert "obsolete (section 4.2)" in message

@@ -17,8 +17,9 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.backbones.mlp import MLP, Layer
-from skip2lora.methods import SKIP2_LORA, SKIP_LORA
-from skip2lora.training import EpochReport, check_options, train_adapters
+from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.options import check_options
+from skip2lora.training import EpochReport, train
 
 ORDER, ADAPTER = 1, 2  # streams of one seed
 FIELDS = [field.name for field in dataclasses.fields(Layer)]
@@ -271,9 +272,9 @@ def test_forwards_with_a_bounded_cache(
     capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
-    options = check_options(47, SKIP2_LORA, epochs=4, batch_size=None, learning_rate=0.01, seed=0)
-    for method in (SKIP_LORA, SKIP2_LORA):
-        trained = train_adapters(
+    options = check_options(47, ALL_METHODS["skip2-lora"], epochs=4, batch_size=None, learning_rate=0.01, seed=0)
+    for method in (ALL_METHODS["skip-lora"], ALL_METHODS["skip2-lora"]):
+        trained = train(
             model, x, y.astype(np.int32),
             method=method, rank=2, options=options, capacity=capacity,
         )  # fmt: skip
@@ -321,11 +322,13 @@ def test_other_threads_run_during_an_epoch(what: str) -> None:
     nothing = np.zeros((0, layout.row_stride), np.float32), np.zeros(0, np.uint8)
     network = _core.Network([layer.copy() for layer in model.layers], 1e-5, 0.1)
     rows = np.empty((len(x), layout.row_stride), np.float32)
-    trainer = _core.SkipTrainer(packed, 20, 0.01, 0)
-    whole = _core.NetworkTrainer(network, s2.methods.FT_ALL.rows(3), 20, 0.01, 0)
+    source = _core.RowSource(layout, *nothing, network)
+    sgd = (_core.SGD, 0.0, 0.0, 1e-8, 0.0, False)
+    trainer = _core.SkipTrainer(packed, 20, sgd, 0)
+    whole = _core.NetworkTrainer(network, ALL_METHODS["ft-all"].rows(3), 20, sgd, 0)
     call = {
-        "skip adapters": lambda: trainer.epoch(x, y, *nothing, network),
-        "network": lambda: whole.epoch(x, y),
+        "skip adapters": lambda: trainer.epoch(x, y, source, 0.01),
+        "network": lambda: whole.epoch(x, y, None, 0.01),
         "inference": lambda: network.forward(x, layout, 0, rows),
     }[what]
     turns, stop = 0, False
