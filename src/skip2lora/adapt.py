@@ -78,7 +78,7 @@ class AdaptedModel(Classifier):
         Raises:
             FileError: the system refused, or the path is something else than an adapter folder.
         """
-        write_folder(path, self._write, marker=CONFIG_FILE)
+        write_folder(path, self._write, names=(CONFIG_FILE, TENSORS_FILE))
 
     def _write(self, folder: Path) -> None:
         tensors = self.adapters.tensors()

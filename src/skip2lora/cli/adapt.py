@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from skip2lora import _core
-from skip2lora.adapt import CONFIG_FILE, adapt
+from skip2lora.adapt import CONFIG_FILE, TENSORS_FILE, adapt
 from skip2lora.backbones import load
 from skip2lora.cli import common
 from skip2lora.data import read_samples
@@ -36,7 +36,7 @@ def command(
 
     MODEL stays as it is.
     """
-    check_output(target, force=force, marker=CONFIG_FILE)
+    check_output(target, force=force, names=(CONFIG_FILE, TENSORS_FILE))
     backbone = load(model)
     samples = read_samples(data, label=label, class_names=backbone.class_names)
     with common.progress_bar("adapt", epochs) as callback:
