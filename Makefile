@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# With `torch` as well, tests that compare with PyTorch run instead of being skipped.
+TEST_GROUPS ?= test
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/include/*)
@@ -60,7 +62,7 @@ $(VENV)/.installed: $(VENV)/.created $(NATIVE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) install --group test
+	$(PIP) install $(TEST_GROUPS:%=--group %)
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.created pyproject.toml
@@ -68,5 +70,5 @@ $(VENV)/.check: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
-	$(PIP) install --group bench
+	$(PIP) install --group torch
 	@touch $@

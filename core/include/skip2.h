@@ -27,6 +27,7 @@ extern "C" {
 #define S2_ALIGN      64u /* bytes every buffer is aligned to */
 #define S2_MAX_WIDTH  (1u << 24)
 #define S2_MAX_LAYERS 64u
+#define S2_MAX_BATCH  (1u << 24) /* samples a batch */
 
 typedef enum {
     S2_OK = 0,
@@ -120,10 +121,10 @@ void s2_bn_forward_frozen(const s2_kernels *kernels, uint32_t count, uint32_t wi
                           const float *z, const float *gamma, const float *beta,
                           const float *running_mean, const float *running_var, float *mean,
                           float *inv_std, float *y);
-/* gz of either; ggamma and gbeta with S2_W; through the statistics with S2_STATS. */
+/* gz of either, through the statistics with S2_STATS; ggamma and gbeta with either flag. */
 void s2_bn_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t width,
                     const float *z, const float *gy, const float *gamma, const float *mean,
-                    const float *inv_std, float *ggamma, float *gbeta, /* (width), always written */
+                    const float *inv_std, float *ggamma, float *gbeta, /* (width) */
                     float *gz);                                        /* (count, width) */
 
 void s2_relu_forward(const s2_kernels *kernels, size_t size, float *y);
@@ -165,7 +166,7 @@ typedef struct {
     s2_rule rule;
     float rate; /* w = keep * w - rate * direction */
     float keep;
-    float decay;           /* g + decay * w goes into the moments */
+    float decay;           /* g + decay * w is what is followed */
     float beta1, blend1;   /* m = beta1 * m + blend1 * g */
     float beta2, blend2;   /* v = beta2 * v + blend2 * g * g */
     float root_scale, eps; /* direction = m / (sqrt(v) * root_scale + eps) */
@@ -242,7 +243,10 @@ size_t s2_adapter_workspace_bytes(const s2_row_layout *layout, uint32_t rank, ui
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
                              float *logits, /* (count, n_outputs) */
                              void *workspace, size_t workspace_bytes);
-/* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. */
+/* S2_OK for a batch with samples, labels in 0..n_outputs-1 and a finite update. */
+s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
+/* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. With S2_NOT_FINITE
+ * nothing was updated. */
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes);
 
@@ -286,7 +290,9 @@ size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *ty
                                    uint32_t count);
 /* Room for the optimiser's state of every trained tensor; zero it before the first step. */
 size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule);
-/* Forward, loss, backward and update of one batch by one row of compute types a layer. */
+/* Forward, loss, backward and update of one batch by one row of compute types a layer. A layer's own
+ * adapter is part of its forward pass whatever its row says. With S2_NOT_FINITE nothing was updated
+ * but running statistics. */
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
                       const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes);

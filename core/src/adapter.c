@@ -189,7 +189,7 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
                              void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     const adapter_room room = lay_out(adapter->layout, adapter->rank, batch->count, &arena);
-    if (arena.used > workspace_bytes) {
+    if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
     (void)forward(adapter, batch, &room);
@@ -202,12 +202,28 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
     return S2_OK;
 }
 
+s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update) {
+    if (batch->count == 0 || batch->count > S2_MAX_BATCH) {
+        return S2_BAD_SHAPE;
+    }
+    for (uint32_t s = 0; s < batch->count; s++) {
+        if (batch->label[s] < 0 || (uint32_t)batch->label[s] >= n_outputs) {
+            return S2_BAD_VALUE;
+        }
+    }
+    return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_BAD_VALUE;
+}
+
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     const adapter_room room = lay_out(adapter->layout, adapter->rank, batch->count, &arena);
-    if (arena.used > workspace_bytes) {
+    if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
+    }
+    const s2_status status = s2_batch_check(batch, adapter->layout->n_outputs, update);
+    if (status != S2_OK) {
+        return status;
     }
     const s2_head_pass head = forward(adapter, batch, &room);
     const s2_loss_pass loss = {.count = batch->count,
@@ -216,6 +232,9 @@ s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_u
                                .logits = room.logits,
                                .label = batch->label};
     adapter->kernels->cross_entropy(&loss, stats);
+    if (!isfinite(stats->loss)) {
+        return S2_NOT_FINITE;
+    }
     adapter->kernels->head_update(&head, update);
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) {
         const s2_tap_pass pass = tap_pass(adapter, batch, k, room.grad_hidden, room.lanes);

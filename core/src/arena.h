@@ -12,6 +12,11 @@ typedef struct {
     size_t used;
 } s2_arena;
 
+/* Whether the caller's buffer holds what was taken from it. */
+static inline int s2_fits(const s2_arena *arena, size_t bytes) {
+    return arena->base != NULL && arena->used <= bytes;
+}
+
 static inline void *s2_take(s2_arena *arena, size_t count, size_t size) {
     const size_t at = arena->used;
     arena->used += (count * size + (S2_ALIGN - 1u)) / S2_ALIGN * S2_ALIGN;

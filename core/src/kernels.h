@@ -97,4 +97,41 @@ extern const s2_kernels s2_kernels_scalar;
 extern const s2_kernels s2_kernels_x86_64_v3;
 #endif
 
+/* c = a . b of row-major operands: a (rows, depth), b (depth, cols). Each row starts from `start`
+ * (cols), or from zero for NULL; with `add` from c itself. */
+static inline void s2_multiply(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
+                               uint32_t depth, const float *a, const float *b, const float *start,
+                               int add, float *c) {
+    const s2_gemm pass = {.rows = rows,
+                          .cols = cols,
+                          .depth = depth,
+                          .a = a,
+                          .a_row = depth,
+                          .a_depth = 1,
+                          .b = b,
+                          .b_row = cols,
+                          .c = c,
+                          .c_row = cols,
+                          .start = start,
+                          .add = add};
+    kernels->gemm(&pass);
+}
+
+/* c = a^T . b, a sum over the batch: a (count, rows), b (count, cols). */
+static inline void s2_multiply_transposed(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
+                                          uint32_t count, const float *a, const float *b,
+                                          float *c) {
+    const s2_gemm pass = {.rows = rows,
+                          .cols = cols,
+                          .depth = count,
+                          .a = a,
+                          .a_row = 1,
+                          .a_depth = rows,
+                          .b = b,
+                          .b_row = cols,
+                          .c = c,
+                          .c_row = cols};
+    kernels->gemm(&pass);
+}
+
 #endif

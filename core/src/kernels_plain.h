@@ -92,9 +92,9 @@ static inline float sum_of_lanes(const float *sum) {
 /* Moves one weight against its gradient; the vector tables have the same in vectors. */
 static inline void moved(const s2_update *update, float g, float *m, float *v, float *w) {
     const float kept = update->keep * *w;
+    g += update->decay * *w;
     float direction = g;
     if (update->rule != S2_SGD) {
-        g += update->decay * *w;
         *m = update->beta1 * *m + update->blend1 * g;
         direction = *m;
     }

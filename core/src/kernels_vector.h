@@ -165,9 +165,9 @@ static void vector_tap_forward(const s2_tap_pass *pass) {
 INLINE void move_vector(const s2_tap_pass *pass, const s2_update *update, V g, size_t at) {
     const V w = V_LOAD(pass->a + at);
     const V kept = V_MUL(V_SET(update->keep), w);
+    g = V_FMA(V_SET(update->decay), w, g);
     V direction = g;
     if (update->rule != S2_SGD) {
-        g = V_FMA(V_SET(update->decay), w, g);
         direction =
             V_FMA(V_SET(update->beta1), V_LOAD(pass->m + at), V_MUL(V_SET(update->blend1), g));
         V_STORE(pass->m + at, direction);

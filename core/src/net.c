@@ -4,6 +4,7 @@
  */
 #include "arena.h"
 
+#include <math.h>
 #include <string.h>
 
 static int layer_is_sound(const s2_layer *layer, const s2_layer *next) {
@@ -116,15 +117,30 @@ static void scatter(uint32_t count, uint32_t width, const float *x, uint32_t off
     }
 }
 
+static int layout_fits(const s2_net *net, const s2_row_layout *layout, uint32_t first_tap) {
+    if (first_tap >= net->n_layers || layout->n_taps != net->n_layers - first_tap ||
+        layout->n_outputs != net->layers[net->n_layers - 1].n_out) {
+        return 0;
+    }
+    for (uint32_t k = 0; k < layout->n_taps; k++) {
+        const int is_x = layout->tap_offset[k] == S2_TAP_IS_X;
+        if (layout->tap_width[k] != net->layers[first_tap + k].n_in ||
+            (is_x && first_tap + k > 0)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *x,
                          const s2_row_layout *layout, uint32_t first_tap, float *rows,
                          void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     forward_room room = lay_out_forward(net, count, &arena);
-    if (arena.used > workspace_bytes) {
+    if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
-    if (first_tap + layout->n_taps != net->n_layers) {
+    if (!layout_fits(net, layout, first_tap)) {
         return S2_BAD_SHAPE;
     }
     gather(count, net->layers[0].n_in, x, room.x);
@@ -155,27 +171,28 @@ typedef struct {
     float *g, *next; /* (count, widest): gradient at hand and of the layer below */
     float *gh;       /* (count, largest rank) */
     float *scratch;
-    layer_step layer[S2_MAX_LAYERS];
+    layer_step *layer; /* (n_layers) */
 } step_room;
 
-static void lay_out_layer(const s2_layer *layer, const s2_compute_types *types, uint32_t count,
-                          s2_arena *arena, layer_step *step) {
+static layer_step lay_out_layer(const s2_layer *layer, const s2_compute_types *types,
+                                uint32_t count, s2_arena *arena) {
     const size_t n_in = layer->n_in, n_out = layer->n_out, rank = layer->rank;
-    memset(step, 0, sizeof *step);
-    step->room.z = s2_take_floats(arena, count * n_out);
-    step->room.out = step->room.z;
+    layer_step step = {0};
+    step.room.z = s2_take_floats(arena, count * n_out);
+    step.room.out = step.room.z;
     if (layer->gamma != NULL) {
-        step->room.out = s2_take_floats(arena, count * n_out);
-        step->room.mean = s2_take_floats(arena, n_out);
-        step->room.inv_std = s2_take_floats(arena, n_out);
-        step->ggamma = s2_take_floats(arena, n_out);
-        step->gbeta = s2_take_floats(arena, n_out);
+        step.room.out = s2_take_floats(arena, count * n_out);
+        step.room.mean = s2_take_floats(arena, n_out);
+        step.room.inv_std = s2_take_floats(arena, n_out);
+        step.ggamma = s2_take_floats(arena, n_out);
+        step.gbeta = s2_take_floats(arena, n_out);
     }
-    step->gw = types->fc & S2_W ? s2_take_floats(arena, n_in * n_out) : NULL;
-    step->gb = types->fc & S2_B ? s2_take_floats(arena, n_out) : NULL;
-    step->room.hidden = s2_take_floats(arena, count * rank);
-    step->gwa = types->lora & S2_W ? s2_take_floats(arena, n_in * rank) : NULL;
-    step->gwb = types->lora & S2_W ? s2_take_floats(arena, rank * n_out) : NULL;
+    step.gw = types->fc & S2_W ? s2_take_floats(arena, n_in * n_out) : NULL;
+    step.gb = types->fc & S2_B ? s2_take_floats(arena, n_out) : NULL;
+    step.room.hidden = s2_take_floats(arena, count * rank);
+    step.gwa = types->lora & S2_W ? s2_take_floats(arena, n_in * rank) : NULL;
+    step.gwb = types->lora & S2_W ? s2_take_floats(arena, rank * n_out) : NULL;
+    return step;
 }
 
 static size_t scratch_floats(const s2_net *net, uint32_t count) {
@@ -198,8 +215,12 @@ static void lay_out_step(const s2_net *net, const s2_compute_types *types, uint3
     room->next = s2_take_floats(arena, (size_t)count * widest(net));
     room->gh = s2_take_floats(arena, (size_t)count * largest_rank(net));
     room->scratch = s2_take_floats(arena, scratch_floats(net, count));
+    room->layer = s2_take(arena, net->n_layers, sizeof *room->layer);
     for (uint32_t k = 0; k < net->n_layers; k++) {
-        lay_out_layer(&net->layers[k], &types[k], count, arena, &room->layer[k]);
+        const layer_step step = lay_out_layer(&net->layers[k], &types[k], count, arena);
+        if (room->layer != NULL) { /* NULL: only counting */
+            room->layer[k] = step;
+        }
     }
 }
 
@@ -218,7 +239,11 @@ static s2_status check_types(const s2_net *net, const s2_compute_types *types, u
         const int trains = ((types[k].fc | types[k].bn | types[k].lora) & (S2_W | S2_B)) != 0;
         const int needs_lora = (types[k].lora & (S2_W | S2_X)) != 0;
         const int lora_x = (types[k].lora & S2_X) != 0, fc_x = (types[k].fc & S2_X) != 0;
-        if ((trains && !reached) || (lora_x && !fc_x) || (needs_lora && net->layers[k].rank == 0)) {
+        const int has_lora = net->layers[k].rank > 0;
+        const int needs_norm = (types[k].bn & (S2_W | S2_STATS)) != 0;
+        /* With an adapter in the layer, gx is the sum of both terms (Eq. 14) or nothing. */
+        if ((trains && !reached) || (has_lora ? lora_x != fc_x : needs_lora) ||
+            (needs_norm && net->layers[k].gamma == NULL)) {
             return S2_BAD_VALUE;
         }
         if ((types[k].bn & S2_STATS) && count < 2) {
@@ -344,18 +369,22 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
                       size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
     step_room room;
-    const s2_status status = check_types(net, types, batch->count);
+    const uint32_t last = net->n_layers - 1;
+    s2_status status = s2_batch_check(batch, net->layers[last].n_out, update);
+    status = status == S2_OK ? check_types(net, types, batch->count) : status;
     if (status != S2_OK) {
         return status;
     }
     lay_out_step(net, types, batch->count, &arena, &room);
-    if (arena.used > workspace_bytes) {
+    if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
     forward(net, types, batch, &room);
-    const uint32_t last = net->n_layers - 1;
     s2_loss_cross_entropy(net->kernels, batch->count, net->layers[last].n_out,
                           room.layer[last].room.out, batch->label, room.g, stats, room.scratch);
+    if (!isfinite(stats->loss)) {
+        return S2_NOT_FINITE;
+    }
     backward(net, types, batch->count, &room);
     update_all(net, types, &room, update, state);
     return S2_OK;

@@ -24,15 +24,13 @@ s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate) {
     const int adam = optimizer->rule == S2_ADAM;
     optimizer->beta1_power *= optimizer->beta1;
     optimizer->beta2_power *= optimizer->beta2;
-    /* Plain SGD has no moments that a coupled decay could enter: shrinking the weights is the same. */
-    const int shrinks = optimizer->decoupled || optimizer->rule == S2_SGD;
     const double decay = optimizer->weight_decay;
     const double rate = adam ? learning_rate / (1.0 - optimizer->beta1_power) : learning_rate;
     const s2_update update = {
         .rule = optimizer->rule,
         .rate = (float)rate,
-        .keep = (float)(shrinks ? 1.0 - learning_rate * decay : 1.0),
-        .decay = (float)(shrinks ? 0.0 : decay),
+        .keep = (float)(optimizer->decoupled ? 1.0 - learning_rate * decay : 1.0),
+        .decay = (float)(optimizer->decoupled ? 0.0 : decay),
         .beta1 = (float)optimizer->beta1,
         .blend1 = (float)(adam ? 1.0 - optimizer->beta1 : 1.0),
         .beta2 = (float)optimizer->beta2,

@@ -18,7 +18,7 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
     room.order = s2_take(arena, job->n_samples, sizeof *room.order);
     room.x = s2_take(arena, job->batch_size, sizeof *room.x);
     room.label = s2_take(arena, job->batch_size, sizeof *room.label);
-    if (job->forward != NULL) {
+    if (job->forward != NULL && job->cache != NULL) {
         room.row = s2_take(arena, job->batch_size, sizeof *room.row);
         room.missing = s2_take(arena, job->batch_size, sizeof *room.missing);
         room.missing_row = s2_take_floats(arena, (size_t)job->batch_size * job->cache->row_stride);
@@ -50,11 +50,14 @@ static s2_status find_rows(const s2_job *job, const train_room *room, const uint
     }
     const s2_status status =
         job->forward(job->forward_context, room->missing, n_missing, room->missing_row);
-    for (uint32_t j = 0; status == S2_OK && j < n_missing; j++) {
+    if (status != S2_OK) {
+        return status;
+    }
+    for (uint32_t j = 0; j < n_missing; j++) {
         s2_cache_add(job->cache, room->missing[j], room->missing_row + (size_t)j * stride);
     }
     stats->n_forward += n_missing;
-    return status;
+    return S2_OK;
 }
 
 static s2_status train_batch(const s2_job *job, const train_room *room, const uint32_t *sample,
@@ -75,22 +78,24 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
     if (status != S2_OK) {
         return status;
     }
-    stats->loss += (double)of_batch.loss * count;
-    stats->correct += of_batch.correct;
+    /* A running mean, so that it is one wherever training stops. */
     stats->n_seen += count;
+    stats->loss += ((double)of_batch.loss - stats->loss) * count / stats->n_seen;
+    stats->correct += of_batch.correct;
     stats->n_batches += 1;
     return isfinite(of_batch.loss) ? S2_OK : S2_NOT_FINITE;
 }
 
 s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, void *workspace,
                          size_t workspace_bytes) {
-    if (job->n_samples == 0 || job->batch_size == 0 || job->batch_size > job->n_samples ||
-        (job->forward != NULL && job->cache == NULL)) {
+    if (job->n_samples == 0 || job->n_samples > INT32_MAX || job->batch_size == 0 ||
+        job->batch_size > job->n_samples || job->batch_size > S2_MAX_BATCH ||
+        job->smallest_batch > job->batch_size || (job->forward != NULL && job->cache == NULL)) {
         return S2_BAD_SHAPE;
     }
     s2_arena arena = {.base = workspace};
     const train_room room = lay_out(job, &arena);
-    if (arena.used > workspace_bytes) {
+    if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
     if (job->forward != NULL) { /* the padding of new rows */
@@ -112,9 +117,6 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         if (status != S2_OK) {
             return status;
         }
-    }
-    if (stats->n_seen > 0) {
-        stats->loss /= stats->n_seen;
     }
     return S2_OK;
 }

@@ -208,7 +208,9 @@ static void test_step_by_hand(const s2_kernels *kernels) {
                                 .row = (const float *[]){row, row},
                                 .label = (int32_t[]){0, 0}};
         s2_batch_stats stats;
-        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, 0.5f, &stats, workspace, room), S2_OK);
+        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &(s2_update){.rate = 0.5f, .keep = 1}, &stats,
+                                    workspace, room),
+                    S2_OK);
         CHECK_NEAR(stats.loss, 0.69314718, 1e-7);
         CHECK_EQUAL(stats.correct, count);
         float a[2], b[2]; /* gy is -1/2, 1/2; gh by the old wb is -1 and -1/4 */
@@ -261,7 +263,9 @@ static void check_step(const s2_adapter *adapter, const float *before, const s2_
     size_t room;
     void *workspace = new_workspace(&scalar, batch->count, &room);
     s2_batch_stats stats;
-    CHECK_EQUAL(s2_adapter_step(&scalar, batch, 1, &stats, workspace, room), S2_OK);
+    CHECK_EQUAL(s2_adapter_step(&scalar, batch, &(s2_update){.rate = 1, .keep = 1}, &stats,
+                                workspace, room),
+                S2_OK);
     size_t wrong = 0;
     for (size_t i = 0; i < count; i++) {
         wrong += !(fabsf(adapter->packed[i] - scalar.packed[i]) <= 1e-5f);
@@ -288,7 +292,9 @@ static void test_workspace(const s2_kernels *kernels) {
         s2_batch batch = batch_of(&small, 0, count);
         s2_batch_stats stats;
         CHECK_EQUAL(s2_adapter_forward(&adapter, &batch, logits, workspace, room - 1), S2_NO_ROOM);
-        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, 1, &stats, workspace, room - 1), S2_NO_ROOM);
+        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &(s2_update){.rate = 1, .keep = 1}, &stats,
+                                    workspace, room - 1),
+                    S2_NO_ROOM);
         CHECK(isnan(logits[0]));
         CHECK_SAME(adapter.packed, before, bytes);
         batch.label = NULL; /* forward needs none */
@@ -296,7 +302,9 @@ static void test_workspace(const s2_kernels *kernels) {
         check_logits(&adapter, &batch, logits);
         CHECK_SAME(adapter.packed, before, bytes);
         batch.label = small.label;
-        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, 1, &stats, workspace, room), S2_OK);
+        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &(s2_update){.rate = 1, .keep = 1}, &stats,
+                                    workspace, room),
+                    S2_OK);
         CHECK(memcmp(adapter.packed, before, bytes) != 0);
         check_step(&adapter, before, &batch);
         free(adapter.packed);

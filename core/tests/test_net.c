@@ -24,10 +24,11 @@ static s2_status step(const network *of, const s2_compute_types *types, const s2
                       s2_batch_stats *stats, size_t too_small) {
     const size_t room = s2_net_step_workspace_bytes(&of->net, types, batch->count);
     CHECK_EQUAL(room % S2_ALIGN, 0);
-    return s2_net_step(&of->net, types, batch, 0.5f, stats, guarded(room), room - too_small);
+    return s2_net_step(&of->net, types, batch, &(s2_update){.rate = 0.5f, .keep = 1}, NULL, stats,
+                       guarded(room), room - too_small);
 }
 
-/* ---- what the check refuses ------------------------------------------------------------------- */
+/* ---- what the check refuses ------------------------------------------------------------------ */
 
 static void test_check_refuses(void) {
     s2_rng rng;
@@ -104,7 +105,7 @@ static void test_step_refuses(const s2_kernels *kernels) {
     check_step(&net, (s2_compute_types[]){{Y, 0, Y}, {Y, 0, Y}, {Y | W, Y, 0}}, &one, S2_OK);
 }
 
-/* ---- what a step leaves alone ------------------------------------------------------------------ */
+/* ---- what a step leaves alone ---------------------------------------------------------------- */
 
 typedef struct {
     const char *name;
@@ -224,7 +225,9 @@ static void test_step_by_hand(const s2_kernels *kernels) {
     const s2_compute_types types[] = {{Y | W | B, 0, 0}};
     const size_t room = s2_net_step_workspace_bytes(&net, types, 2);
     s2_batch_stats stats;
-    CHECK_EQUAL(s2_net_step(&net, types, &batch, 2.0f, &stats, guarded(room), room), S2_OK);
+    CHECK_EQUAL(s2_net_step(&net, types, &batch, &(s2_update){.rate = 2.0f, .keep = 1}, NULL,
+                            &stats, guarded(room), room),
+                S2_OK);
     CHECK_NEAR(stats.loss, 0.69314718, 1e-7);
     CHECK_EQUAL(stats.correct, 1);
     /* gy is -1/4, 1/4 and 1/4, -1/4 */

@@ -42,7 +42,8 @@ static s2_status run_forward(void *context, const uint32_t *sample, uint32_t cou
 
 static s2_status run_step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
     problem *of = context;
-    return s2_adapter_step(&of->adapter, batch, 0.1f, stats, of->step_room, of->step_bytes);
+    return s2_adapter_step(&of->adapter, batch, &(s2_update){.rate = 0.1f, .keep = 1}, stats,
+                           of->step_room, of->step_bytes);
 }
 
 /* From the same start; returns the trained adapter, and the loss of each epoch. */

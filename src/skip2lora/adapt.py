@@ -25,6 +25,7 @@ from skip2lora.training import Callback, History, Timing, checked, train
 TENSORS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MODEL_FILE = "model.safetensors"
+RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 KIND = "adapter"
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 
@@ -75,7 +76,7 @@ class AdaptedModel(Classifier):
         Raises:
             FileError: the system refused, or the path is something else than such a folder.
         """
-        write_folder(path, self._write, markers=(CONFIG_FILE, MODEL_FILE))
+        write_folder(path, self._write, names=RESULT_FILES)
 
     def _write(self, folder: Path) -> None:
         if isinstance(self.adapters, TunedNetwork):

@@ -17,12 +17,12 @@ from skip2lora.errors import FileError
 
 
 def check_output(
-    path: str | os.PathLike[str], *, force: bool, markers: tuple[str, ...] | None = None
+    path: str | os.PathLike[str], *, force: bool, names: tuple[str, ...] | None = None
 ) -> Path:
     """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
 
-    Called before any long work starts, so that nothing is computed in vain. ``markers`` are those
-    of :func:`write_folder`, None for a file.
+    Called before any long work starts, so that nothing is computed in vain. ``names`` are those of
+    :func:`write_folder`, None for a file.
 
     Raises:
         FileError: the path exists, or its parent is missing, not a folder or not writable.
@@ -37,7 +37,7 @@ def check_output(
         )
     if (target.exists() or target.is_symlink()) and not force:
         raise FileError(f"{target} exists already: pass --force to replace it, or another name")
-    _check_replaceable(target, markers)
+    _check_replaceable(target, names)
     return target
 
 
@@ -57,12 +57,12 @@ def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> N
 
 
 def write_folder(
-    path: str | os.PathLike[str], write: Callable[[Path], None], *, markers: tuple[str, ...]
+    path: str | os.PathLike[str], write: Callable[[Path], None], *, names: tuple[str, ...]
 ) -> None:
     """Call ``write(temporary_folder)``, then put that folder in the place of ``path``.
 
-    A folder that is already there is replaced only when it is empty or holds one of ``markers``,
-    that is, when it is an earlier result of the same kind.
+    A folder that is already there is replaced only when it holds files of these ``names`` and
+    nothing else, that is, when it is an earlier result of the same kind.
 
     Raises:
         FileError: the system refused, or ``path`` is something else; ``path`` is as it was.
@@ -74,27 +74,27 @@ def write_folder(
         for file in sorted(temporary.iterdir()):
             _sync(file)
         _sync(temporary)
-        _check_replaceable(target, markers)
+        _check_replaceable(target, names)
         _swap(temporary, target)
         _sync(target.absolute().parent)
 
 
-def _check_replaceable(target: Path, markers: tuple[str, ...] | None) -> None:
+def _check_replaceable(target: Path, names: tuple[str, ...] | None) -> None:
     """Raise FileError if ``target`` is a folder where a file is to be, or a folder of others."""
-    if markers is None:
+    if names is None:
         if target.is_dir():
             raise FileError(f"cannot write {target}: it is a folder, expected a file name")
         return
     if not target.exists() and not target.is_symlink():
         return
-    ours = target.is_dir() and (
-        any((target / marker).is_file() for marker in markers) or not any(target.iterdir())
-    )
-    if target.is_symlink() or not ours:
-        raise FileError(
-            f"{target} exists and holds no {' or '.join(markers)}: choose another name, "
-            "it is not replaced because it was not written by skip2lora"
-        )
+    if target.is_symlink() or not target.is_dir():
+        raise FileError(f"{target} exists and is no folder: choose another name")
+    for path in sorted(target.iterdir()):
+        if path.name not in names or not path.is_file():
+            raise FileError(
+                f"{target} exists and holds {path.name}, expected {' or '.join(names)} alone in "
+                "what is replaced: choose another name"
+            )
 
 
 def _swap(temporary: Path, target: Path) -> None:

@@ -102,7 +102,7 @@ class NetworkJob:
         ]
         self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
         self._trainer = _core.NetworkTrainer(
-            self._network, method.rows(n_layers)[self._start :], options.batch_size,
+            self._network, _rows(model, method)[self._start :], options.batch_size,
             options.core_optimizer(), options.seed,
         )  # fmt: skip
 
@@ -118,6 +118,12 @@ class NetworkJob:
         if self._method.tunes_network:
             return TunedNetwork(model.merged(), n_trained(model, self._method))
         return LayerAdapters(model)
+
+
+def _rows(model: MLP, method: Method) -> list[tuple[int, int, int]]:
+    """The rows of ``method``, with nothing to do where no batch norm follows a layer."""
+    rows = zip(model.layers, method.rows(len(model.layers)), strict=True)
+    return [(fc, lora, 0 if layer.gamma is None else bn) for layer, (fc, lora, bn) in rows]
 
 
 def row_source(cache: SkipCache, backbone: Backbone, x: NDArray[np.float32]) -> _core.RowSource:

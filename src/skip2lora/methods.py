@@ -99,7 +99,7 @@ def find_method(name: str) -> Method:
     Raises:
         ParameterError: there is none.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ParameterError(f"method {name!r} is unknown, expected one of {', '.join(METHODS)}")
     return METHODS[name]
 

@@ -91,11 +91,15 @@ def check_options(
     share = real("validation", validation, 0.0, 0.9, "from 0 to 0.9")
     n_trained = n_samples - n_validation(n_samples, share)
     least = 2 if method.batch_statistics else 1
-    if n_trained < least or (share > 0 and n_trained == n_samples):
-        held = f", of which {n_samples - n_trained} are held out" if share else ""
+    if share > 0 and not 0 < n_trained < n_samples:
         raise DataError(
-            f"got {n_samples} sample{'s' * (n_samples != 1)}{held}, {method.name} needs at least "
-            f"{least} to train{' and 1 to validate' if share else ''}: collect more"
+            f"got {n_samples} samples, validation {share:g} holds out {n_samples - n_trained} of "
+            "them, expected at least 1 to train and 1 to validate: collect more"
+        )
+    if n_trained < least:
+        raise DataError(
+            f"got {n_trained} sample{'s' * (n_trained != 1)}, {method.name} needs at least {least} "
+            "for the statistics of a batch: collect more, or adapt with skip2-lora"
         )
     if patience is not None and not share:
         raise ParameterError(f"patience is {patience} without validation: set validation to 0.2")
@@ -135,7 +139,7 @@ def _batch_size(batch_size: int | None, low: int, n_samples: int) -> int:
 def whole(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:
     """``value`` if it is a whole number in range, else ParameterError."""
     try:
-        number = operator.index(value)
+        number = operator.index(value if not isinstance(value, bool) else None)  # type: ignore[arg-type]
     except TypeError:
         raise ParameterError(f"{name} is {value!r}, expected a whole number") from None
     if number < low or (high is not None and number > high):
@@ -153,7 +157,7 @@ def real(name: str, value: float, low: float, high: float, limits: str) -> float
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:

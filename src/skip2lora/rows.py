@@ -77,6 +77,11 @@ class RowFormat:
         _check_shape("base_logits", made.base_logits, (len(x), self.n_outputs))
         at = self.layout.logits_offset
         rows[:, at : at + self.n_outputs] = made.base_logits
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                "the model gave NaN or infinity for finite samples, expected finite taps and "
+                "logits: check the model"
+            )
 
 
 def native(backbone: Backbone) -> _core.Network | None:

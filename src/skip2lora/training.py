@@ -268,7 +268,16 @@ def checked(
 
     Raises:
         DataError: they do not fit it.
+        ParameterError: ``backbone`` is no model, or one with adapters in its layers.
     """
+    if not all(hasattr(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
+        raise ParameterError(
+            f"model is {type(backbone).__name__}, expected a model: load it with skip2lora.load"
+        )
+    if isinstance(backbone, MLP) and any(layer.lora_a is not None for layer in backbone.layers):
+        raise ParameterError(
+            "the model has adapters in its layers, expected none: pass model.merged()"
+        )
     n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
     samples, _ = check_samples(X, n_features=n_features)
     return samples, check_labels(y, len(samples), backbone.n_outputs)

@@ -108,6 +108,12 @@ def test_label_name_the_model_does_not_know(desk, type_in):
     refused(type_in(*(w.format(data="bad.csv") for w in EVALUATE)), "broken", *NAMES)
 
 
+def test_kernels_that_are_not_there(desk, type_in, monkeypatch):
+    monkeypatch.setenv("SKIP2_KERNELS", "sse9")
+    words = (w.format(data="field.npz") for w in EVALUATE)
+    refused(type_in(*words), "SKIP2_KERNELS", "sse9", "scalar")
+
+
 def test_one_sample_where_statistics_of_a_batch_are_needed(desk, type_in):
     data = np.load("field.npz")
     np.savez("one.npz", X=data["X"][:1], y=data["y"][:1], class_names=data["class_names"])

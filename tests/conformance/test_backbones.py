@@ -148,7 +148,9 @@ def test_save_and_load(
 @pytest.mark.parametrize("capacity", [0, 1, 20, 60])
 def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Samples) -> None:
     x, y = samples
-    options = check_options(60, ALL_METHODS["skip2-lora"], epochs=3, batch_size=7, learning_rate=0.1, seed=1)
+    options = check_options(
+        60, ALL_METHODS["skip2-lora"], epochs=3, batch_size=7, learning_rate=0.1, seed=1
+    )
     trained = [
         train(
             backbone, x, y.astype(np.int32),

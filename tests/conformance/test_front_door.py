@@ -199,6 +199,27 @@ def test_extreme_options_that_are_in_range(train: Callable[..., Any]) -> None:
 
 
 def test_unknown_method(backbone: Any, refused: Refused) -> None:
-    for method in ("skip3-lora", "ft-all", "", None):
+    for method in ("skip3-lora", "Skip2-LoRA", "", None):
         message = refused(ParameterError, s2.adapt, backbone, X, Y, method=method)
-        assert f"method {method!r} is unknown, expected one of skip2-lora, skip-lora" in message
+        assert f"method {method!r} is unknown, expected one of ft-all, ft-last, ft-bias" in message
+
+
+def test_what_is_no_model(refused: Refused) -> None:
+    for model in ("model.safetensors", None, np.zeros(3)):
+        for call in (s2.adapt, s2.pretrain):
+            message = refused(ParameterError, call, model, X, Y)
+            assert message.endswith("expected a model: load it with skip2lora.load")
+
+
+def test_a_network_with_adapters_in_its_layers(refused: Refused) -> None:
+    model = s2.MLP.create([9, 6, 5, 3])
+    inner = s2.adapt(model, X, Y, method="lora-all", epochs=1).adapters.model
+    for call in (s2.adapt, s2.pretrain):
+        assert "pass model.merged()" in refused(ParameterError, call, inner, X, Y)
+    s2.pretrain(inner.merged(), X, Y, epochs=1)
+
+
+def test_true_is_no_number(refused: Refused) -> None:
+    model = s2.MLP.create([9, 6, 5, 3])
+    for name in ("epochs", "learning_rate", "batch_size", "rank"):
+        assert f"{name} is True" in refused(ParameterError, s2.adapt, model, X, Y, **{name: True})

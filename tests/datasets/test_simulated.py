@@ -50,30 +50,32 @@ def test_the_two_noisy_recordings_differ(split):
     assert np.abs(means[0] - means[1]).max() > 0.01
 
 
-def test_damage_raises_the_rotation_line_in_the_silent_room(split):
-    for rpm in (2500, 2000, 1500):
-        hertz = round(rpm / 60)
-        part = split.pretrain
-        assert level(part, DAMAGED, hertz) > 1.15 * level(part, NORMAL, hertz)
-    assert level(split.pretrain, STOP, 42) < 0.3 * level(split.pretrain, NORMAL, 42)
+def test_damage_raises_the_side_lines_of_the_blades(split):
+    side = round(6 * 2000 / 60)  # order 6 at 2,000 rpm
+    for part in split:
+        assert level(part, DAMAGED, side) > 1.3 * level(part, NORMAL, side)
 
 
-def test_the_soft_stand_swallows_what_the_bracket_passes(split):
-    side = round(6 * 2000 / 60)  # beside the blade line at 2,000 rpm
-    silent = level(split.pretrain, DAMAGED, side) / level(split.pretrain, DAMAGED, 42)
-    noisy = level(split.test, DAMAGED, side) / level(split.test, DAMAGED, 42)
-    assert noisy > 2 * silent
-    assert level(split.test, DAMAGED, side) > 1.2 * level(split.test, NORMAL, side)
+def test_the_torn_edge_stirs_the_air(split):
+    for part in split:
+        air = [part.x[part.y == label][:, 235:].mean() for label in (STOP, NORMAL, DAMAGED)]
+        assert air[0] < air[1] < air[2]
 
 
-def test_the_ventilation_fan_is_heard_when_the_fan_stands_still(split):
-    spectrum = split.test.x[split.test.y == STOP].mean(axis=0)
-    assert 22 <= np.argmax(spectrum) <= 26
-    assert split.pretrain.x[split.pretrain.y == STOP].max() < 0.1
+def test_the_silent_room_is_silent_when_the_fan_stands_still(split):
+    assert split.pretrain.x[split.pretrain.y == STOP].max() < 0.15
+    assert split.pretrain.x[split.pretrain.y == NORMAL].max() == 1
+
+
+def test_the_ventilation_shakes_the_wall_at_low_frequencies(split):
+    for part in (split.finetune, split.test):
+        still = part.x[part.y == STOP]
+        assert still[:, 10:150].mean() > 3 * still[:, 220:].mean()
 
 
 def test_other_sizes_and_bad_arguments():
     assert [len(part.x) for part in simulated.make_task(n_per_split=41)] == [41] * 3
-    for options in ({"n_per_split": 7}, {"seed": -1}):
-        with pytest.raises(ParameterError, match="expected at least 8 and 0"):
-            simulated.make_task(**options)
+    with pytest.raises(ParameterError, match="got n_per_split 7, expected 8 or more"):
+        simulated.make_task(n_per_split=7)
+    with pytest.raises(ParameterError, match="got seed -1, expected 0 or more"):
+        simulated.make_task(seed=-1)

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 import subprocess
-from ctypes import POINTER, c_char_p, c_float, c_int, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,38 @@ class Adapter(ctypes.Structure):
         ("layout", POINTER(RowLayout)),
         ("rank", c_uint32),
         ("packed", c_void_p),
+        ("moments", c_void_p * 2),
     )
+
+
+class Update(ctypes.Structure):
+    _fields_ = (
+        ("rule", c_int),
+        *(
+            (name, c_float)
+            for name in (
+                "rate", "keep", "decay", "beta1", "blend1", "beta2", "blend2", "root_scale", "eps",
+            )
+        ),
+    )  # fmt: skip
+
+
+class Optimizer(ctypes.Structure):
+    _fields_ = (
+        ("rule", c_int),
+        ("beta1", c_double),
+        ("beta2", c_double),
+        ("eps", c_double),
+        ("weight_decay", c_double),
+        ("decoupled", c_int),
+        ("beta1_power", c_double),
+        ("beta2_power", c_double),
+    )
+
+
+def sgd(rate):
+    """One step of plain gradient descent."""
+    return Update(rule=0, rate=rate, keep=1.0)
 
 
 LAYER_TENSORS = ("weight", "bias", "gamma", "beta", "mean", "var", "lora_a", "lora_b")
@@ -76,8 +107,8 @@ class Net(ctypes.Structure):
 
 
 U32 = c_uint32
-LAYOUT, STATS, NET, ADAPTER, BATCH, TYPES = map(
-    POINTER, (RowLayout, BatchStats, Net, Adapter, Batch, ComputeTypes)
+LAYOUT, STATS, NET, ADAPTER, BATCH, TYPES, UPDATE, OPTIMIZER = map(
+    POINTER, (RowLayout, BatchStats, Net, Adapter, Batch, ComputeTypes, Update, Optimizer)
 )
 ROOM = (c_void_p, c_size_t)  # a workspace and its bytes
 SIGNATURES = {  # function: (result, arguments); all but the first five begin with a kernel table
@@ -106,12 +137,15 @@ SIGNATURES = {  # function: (result, arguments); all but the first five begin wi
     "s2_adapter_unpack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
     "s2_adapter_workspace_bytes": (c_size_t, (LAYOUT, U32, U32)),
     "s2_adapter_forward": (c_int, (ADAPTER, BATCH, FLOATS, *ROOM)),
-    "s2_adapter_step": (c_int, (ADAPTER, BATCH, c_float, STATS, *ROOM)),
+    "s2_adapter_step": (c_int, (ADAPTER, BATCH, UPDATE, STATS, *ROOM)),
+    "s2_optimizer_check": (c_int, (OPTIMIZER,)),
+    "s2_optimizer_moments": (U32, (OPTIMIZER,)),
+    "s2_optimizer_step": (Update, (OPTIMIZER, c_double)),
     "s2_net_check": (c_int, (NET,)),
     "s2_net_forward_workspace_bytes": (c_size_t, (NET, U32)),
     "s2_net_forward": (c_int, (NET, U32, POINTERS, LAYOUT, U32, FLOATS, *ROOM)),
     "s2_net_step_workspace_bytes": (c_size_t, (NET, TYPES, U32)),
-    "s2_net_step": (c_int, (NET, TYPES, BATCH, c_float, STATS, *ROOM)),
+    "s2_net_step": (c_int, (NET, TYPES, BATCH, UPDATE, c_void_p, STATS, *ROOM)),
 }
 
 

@@ -76,7 +76,13 @@ class Network:
         net = ctypes.byref(self.net)
         room = Workspace(self.core.s2_net_step_workspace_bytes(net, types, len(x)))
         status = self.core.s2_net_step(
-            net, types, samples.pointer, learning_rate, ctypes.byref(stats), *room.arguments
+            net,
+            types,
+            samples.pointer,
+            ctypes.byref(core_api.sgd(learning_rate)),
+            None,
+            ctypes.byref(stats),
+            *room.arguments,
         )
         assert status == OK
         room.check()
@@ -164,7 +170,11 @@ class SkipAdapter:
         samples, stats = Samples(x, rows, labels), core_api.BatchStats(np.nan, 0)
         room = self._room(len(x))
         status = self.core.s2_adapter_step(
-            self.pointer, samples.pointer, learning_rate, ctypes.byref(stats), *room.arguments
+            self.pointer,
+            samples.pointer,
+            ctypes.byref(core_api.sgd(learning_rate)),
+            ctypes.byref(stats),
+            *room.arguments,
         )
         assert status == OK
         check_guards(self.packed)

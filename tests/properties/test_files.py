@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import skip2lora as s2
 from skip2lora.methods import METHODS as ALL_METHODS
 
+METHODS = [name for name, of in ALL_METHODS.items() if not of.tunes_network]
 WIDTHS = st.lists(st.integers(2, 20), min_size=2, max_size=5)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 MakeModel = Callable[..., s2.MLP]
@@ -56,7 +57,7 @@ def test_models(
 
 
 @given(
-    method=st.sampled_from([name for name, of in ALL_METHODS.items() if not of.tunes_network]), widths=WIDTHS, batch_norm=st.booleans(),
+    method=st.sampled_from(METHODS), widths=WIDTHS, batch_norm=st.booleans(),
     rank=st.integers(1, 2), seed=st.integers(0, 2**64 - 1),
 )  # fmt: skip
 def test_adapters(

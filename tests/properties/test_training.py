@@ -84,7 +84,10 @@ def test_cached_training_is_uncached_training(
 @given(job=jobs())
 def test_skip2_lora_is_skip_lora(job: Job, make_model: MakeModel, make_samples: Any) -> None:
     model, x, y = build(job, make_model, make_samples)
-    cached, plain = (run(job, method.name, model, x, y) for method in (ALL_METHODS["skip2-lora"], ALL_METHODS["skip-lora"]))
+    cached, plain = (
+        run(job, method.name, model, x, y)
+        for method in (ALL_METHODS["skip2-lora"], ALL_METHODS["skip-lora"])
+    )
     assert bytes_of(cached.adapters) == bytes_of(plain.adapters)
     assert cached.logits(x).tobytes() == plain.logits(x).tobytes()
     one, other = cached.history, plain.history
@@ -119,7 +122,7 @@ def test_one_row_tails_are_left_out_under_batch_statistics(
     size, epochs = job["options"]["batch_size"], job["options"]["epochs"]
     history = run(job, "lora-all", model, x, y).history
     assert history is not None
-    smallest = 2 if len(job["widths"]) > 2 else 1  # one layer alone has no batch norm
+    smallest = 2 if model.batch_norm else 1
     n_batches = len(x) // size + (len(x) % size >= smallest)
     assert history.n_batches == epochs * n_batches
     assert all(0 <= accuracy <= 1 for accuracy in history.accuracy)

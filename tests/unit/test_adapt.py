@@ -96,7 +96,7 @@ def test_saved_over_an_earlier_one(
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat").touch()
     message = refused(FileError, adapted["skip2-lora"].save, tmp_path / "photos")
-    assert f"{tmp_path / 'photos'} exists and holds no {CONFIG_FILE}" in message
+    assert f"{tmp_path / 'photos'} exists and holds cat, expected {CONFIG_FILE}" in message
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "photos"]
 
 

@@ -16,8 +16,9 @@ from skip2lora.cache import SkipCache
 
 def one_epoch(cache: SkipCache, x: np.ndarray, y: np.ndarray, forward: Any) -> tuple[Any, ...]:
     packed = _core.SkipAdapter(cache.format.layout, 2)
-    trainer = _core.SkipTrainer(packed, 4, 0.01, 0)
-    return trainer.epoch(x, y.astype(np.int32), cache.rows, cache.filled, forward)
+    trainer = _core.SkipTrainer(packed, 4, (_core.SGD, 0.0, 0.0, 1e-8, 0.0, False), 0)
+    source = _core.RowSource(cache.format.layout, cache.rows, cache.filled, forward)
+    return trainer.epoch(x, y.astype(np.int32), source, 0.01)
 
 
 def test_size_of_the_paper(make_model: Callable[..., s2.MLP]) -> None:

@@ -15,6 +15,7 @@ from skip2lora.errors import FileError
 from skip2lora.files import check_output, write_file, write_folder
 
 MARKER = "adapter_config.json"
+NAMES = (MARKER, "weights")
 
 
 def text(content: str) -> Callable[[Path], None]:
@@ -182,10 +183,10 @@ except FileError as error:
 
 def test_folder_is_written_and_replaced(tmp_path: Path) -> None:
     target = tmp_path / "adapter"
-    write_folder(target, adapter("one"), markers=(MARKER,))
+    write_folder(target, adapter("one"), names=NAMES)
     assert names(target) == [MARKER, "weights"]
-    (target / "stray").touch()
-    write_folder(target, adapter("two"), markers=(MARKER,))
+    (target / "weights").write_text("changed")
+    write_folder(target, adapter("two"), names=NAMES)
     assert names(target) == [MARKER, "weights"]  # the old folder is gone whole
     assert (target / "weights").read_text() == "two"
     assert names(tmp_path) == ["adapter"]
@@ -194,7 +195,7 @@ def test_folder_is_written_and_replaced(tmp_path: Path) -> None:
 def test_folder_replaces_an_empty_one(tmp_path: Path) -> None:
     target = tmp_path / "adapter"
     target.mkdir()
-    write_folder(target, adapter("one"), markers=(MARKER,))
+    write_folder(target, adapter("one"), names=NAMES)
     assert names(target) == [MARKER, "weights"]
 
 
@@ -202,20 +203,25 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "cat").write_text("meow")
-    (photos / MARKER).mkdir()  # a folder of that name is no marker
+    mixed = tmp_path / "mixed"  # a result, but something else lies beside it
+    write_folder(mixed, adapter("one"), names=NAMES)
+    (mixed / "notes").write_text("keep me")
+    nested = tmp_path / "nested"
+    (nested / MARKER).mkdir(parents=True)
     plain = tmp_path / "plain"
     plain.write_text("text")
     earlier = tmp_path / "earlier"
-    write_folder(earlier, adapter("one"), markers=(MARKER,))
+    write_folder(earlier, adapter("one"), names=NAMES)
     link = tmp_path / "link"
     link.symlink_to(earlier)
     before = names(tmp_path)
-    for target in (photos, plain, link):
-        with pytest.raises(FileError, match="it is not replaced"):
-            write_folder(target, adapter("two"), markers=(MARKER,))
+    for target in (photos, mixed, nested, plain, link):
+        with pytest.raises(FileError, match="choose another name"):
+            write_folder(target, adapter("two"), names=NAMES)
     assert names(tmp_path) == before
     assert (photos / "cat").read_text() == "meow"
     assert plain.read_text() == "text"
+    assert (mixed / "notes").read_text() == "keep me"
     assert (earlier / "weights").read_text() == "one"
 
 
@@ -223,9 +229,9 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_folder_is_as_it_was_after_a_failure(tmp_path: Path, exists: bool) -> None:
     target = tmp_path / "adapter"
     if exists:
-        write_folder(target, adapter("one"), markers=(MARKER,))
+        write_folder(target, adapter("one"), names=NAMES)
     with pytest.raises(FileError, match="No space left"):
-        write_folder(target, disk_full, markers=(MARKER,))
+        write_folder(target, disk_full, names=NAMES)
     assert names(tmp_path) == (["adapter"] if exists else [])
     if exists:
         assert (target / "weights").read_text() == "one"
@@ -235,7 +241,7 @@ def test_old_folder_comes_back_when_the_rename_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "adapter"
-    write_folder(target, adapter("one"), markers=(MARKER,))
+    write_folder(target, adapter("one"), names=NAMES)
     rename = Path.rename
 
     def second_fails(self: Path, to: Path) -> Path:
@@ -245,7 +251,7 @@ def test_old_folder_comes_back_when_the_rename_fails(
 
     monkeypatch.setattr(Path, "rename", second_fails)
     with pytest.raises(FileError, match="cannot write"):
-        write_folder(target, adapter("two"), markers=(MARKER,))
+        write_folder(target, adapter("two"), names=NAMES)
     assert names(tmp_path) == ["adapter"]
     assert (target / "weights").read_text() == "one"
 
@@ -256,7 +262,7 @@ def test_errors_of_the_writer_pass_through(tmp_path: Path) -> None:
 
     for refuse in (
         lambda: write_file(tmp_path / "a", write),
-        lambda: write_folder(tmp_path / "b", write, markers=(MARKER,)),
+        lambda: write_folder(tmp_path / "b", write, names=NAMES),
     ):
         with pytest.raises(ZeroDivisionError):
             refuse()

@@ -272,7 +272,9 @@ def test_forwards_with_a_bounded_cache(
     capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
-    options = check_options(47, ALL_METHODS["skip2-lora"], epochs=4, batch_size=None, learning_rate=0.01, seed=0)
+    options = check_options(
+        47, ALL_METHODS["skip2-lora"], epochs=4, batch_size=None, learning_rate=0.01, seed=0
+    )
     for method in (ALL_METHODS["skip-lora"], ALL_METHODS["skip2-lora"]):
         trained = train(
             model, x, y.astype(np.int32),

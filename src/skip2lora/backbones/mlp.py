@@ -276,6 +276,8 @@ def _fresh_norm(width: int) -> dict[str, NDArray[np.float32]]:
 def _check_names(class_names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
     if class_names is None:
         return None
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise ParameterError(f"class_names is {class_names!r}, expected a list of names")
     names = tuple(str(name) for name in class_names)
     if len(names) != n_outputs:
         raise ParameterError(

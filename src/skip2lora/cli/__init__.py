@@ -13,6 +13,7 @@ from importlib import import_module
 
 import click
 
+from skip2lora import _core
 from skip2lora.errors import Skip2LoraError
 
 COMMANDS = ("demo", "dataset", "pretrain", "adapt", "evaluate", "predict", "inspect")
@@ -49,6 +50,10 @@ def group(ctx: click.Context) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    try:
+        _core.kernels()
+    except ValueError as error:  # the name in SKIP2_KERNELS
+        return _complain(str(error), 2)
     try:
         code = group.main(args=arguments, prog_name="skip2lora", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):

@@ -8,39 +8,58 @@ from pathlib import Path
 import click
 
 from skip2lora import _core
-from skip2lora.adapt import CONFIG_FILE, MODEL_FILE, adapt
+from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.backbones import load
 from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
+from skip2lora.options import OPTIMIZERS, SCHEDULES
 
 
-@click.command(short_help="Fit adapters to field data.")
+@click.command(short_help="Fit to field data.")
 @common.model_argument
 @common.data_argument
 @click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
-@click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
+@click.option("--rank", default=4, show_default=True, help="Rank of each adapter, if any.")
 @common.training_options(epochs=300)
+@click.option("--optimizer", default="sgd", show_default=True, type=click.Choice(list(OPTIMIZERS)))
+@click.option("--weight-decay", type=float, help="Default: 0.01 for adamw, else 0.")
+@click.option("--schedule", default="constant", show_default=True, type=click.Choice(SCHEDULES))
+@click.option(
+    "--validation",
+    default=0.0,
+    show_default=True,
+    help="Share of DATA held out to choose the epoch.",
+)
+@click.option("--patience", type=int, help="Stop after so many epochs without a better one.")
+@click.option(
+    "--cache/--no-cache", default=None, help="Skip-Cache; default: on for skip2-lora alone."
+)
 @common.output("The adapter, a folder.", metavar="FOLDER")
 @common.force
 @common.label
 @common.as_json
 def command(
     model: Path, data: Path, method: str, rank: int, epochs: int, batch_size: int | None,
-    learning_rate: float, seed: int, target: Path, force: bool, label: str | None, as_json: bool,
+    learning_rate: float, seed: int, optimizer: str, weight_decay: float | None, schedule: str,
+    validation: float, patience: int | None, cache: bool | None, target: Path, force: bool,
+    label: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Fit adapters for MODEL to the labelled samples in DATA and write them.
+    """Fit MODEL to the labelled samples in DATA and write the result.
 
-    MODEL stays as it is.
+    MODEL stays as it is. The folder holds an adapter, or model.safetensors for a method that changes
+    the network (ft-...).
     """
-    check_output(target, force=force, markers=(CONFIG_FILE, MODEL_FILE))
+    check_output(target, force=force, names=RESULT_FILES)
     backbone = load(model)
     samples = read_samples(data, label=label, class_names=backbone.class_names)
     with common.progress_bar("adapt", epochs) as callback:
         adapted = adapt(
             backbone, samples.x, samples.labels, method=method, rank=rank, epochs=epochs,
-            batch_size=batch_size, learning_rate=learning_rate, seed=seed, callback=callback,
+            batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
+            weight_decay=weight_decay, schedule=schedule, validation=validation,
+            patience=patience, cache=cache, callback=callback,
         )  # fmt: skip
     adapted.save(target)
     accuracy = adapted.score(samples.x, samples.labels)
@@ -54,13 +73,14 @@ def command(
         "n_samples": len(samples.x),
         "timing": asdict(timing),
         "n_batches": history.n_batches,
+        "best_epoch": history.best_epoch,
         "trainable_parameters": adapted.trainable_parameters,
         "cache_bytes": adapted.cache_bytes,
         "cache_overhead_bytes": adapted.cache_overhead_bytes,
         "kernels": _core.kernels(),
     }
     lines = [
-        f"{target}: {method}, rank {rank}, {adapted.trainable_parameters:,} trainable parameters",
+        f"{target}: {method}, {adapted.trainable_parameters:,} trainable parameters",
         f"{len(samples.x):,} samples, {history.n_batches:,} batches in "
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",

@@ -34,7 +34,7 @@ def command(
     damage1 and damage2 are recordings of real cooling fans (Sunaga, Kondo, Matsutani, 2023), quiet
     for pre-training and beside a ventilation fan for the rest. simulated needs no download.
     """
-    check_output(target, force=force, markers=_FILES[:1])
+    check_output(target, force=force, names=_FILES)
     if name == "simulated":
         if source is not None:
             raise ParameterError("simulated takes no --source, its data is computed: leave it out")
@@ -46,7 +46,7 @@ def command(
         for file, samples in zip(_FILES, splits, strict=True):
             write_samples(folder / file, samples)
 
-    write_folder(target, write, markers=_FILES[:1])
+    write_folder(target, write, names=_FILES)
     facts = {"output": str(target), "files": {}}
     lines = []
     for file, samples in zip(_FILES, splits, strict=True):

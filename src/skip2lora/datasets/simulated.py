@@ -5,8 +5,8 @@ second: 0..255 Hz in steps of 1 Hz, scaled so that the sensor's range ends at 1.
 still, is normal or is damaged, and runs at 2500, 2000 and 1500 rpm before it stops.
 
 A running fan gives lines at the multiples (orders) of its rotation, 7 of them being the blades'
-passage, and a broad noise of the air. Damage is a chipped blade: the lost mass puts the rotor out of
-balance (order 1 grows), the blades no longer pass alike (orders 6 and 8, to both sides of the
+passage, and a broad noise of the air. Damage is a chipped blade: the lost mass puts the rotor out
+of balance (order 1 grows), the blades no longer pass alike (orders 6 and 8, to both sides of the
 blades' passage, grow), and the torn edge stirs the air (more noise above 130 Hz).
 
 Pre-training data come from a silent room. Fine-tuning and test data are two recordings of the same
@@ -84,7 +84,7 @@ def make_task(seed: int = 0, n_per_split: int = 470) -> Split:
         )
     if n_per_split < 8:
         raise ParameterError(
-            f"got n_per_split {n_per_split}, expected 8 or more: each part has two fans at four speeds"
+            f"got n_per_split {n_per_split}, expected 8 or more: two fans at four speeds a part"
         )
     rng = np.random.Generator(np.random.PCG64(seed))
     # No two fans are alike, not even undamaged ones.
