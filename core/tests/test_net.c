@@ -27,7 +27,7 @@ static s2_status step(const network *of, const s2_compute_types *types, const s2
     return s2_net_step(&of->net, types, batch, 0.5f, stats, guarded(room), room - too_small);
 }
 
-/* ---- what the check refuses ------------------------------------------------------------------- */
+/* ---- what the check refuses ------------------------------------------------------------------ */
 
 static void test_check_refuses(void) {
     s2_rng rng;
@@ -104,7 +104,7 @@ static void test_step_refuses(const s2_kernels *kernels) {
     check_step(&net, (s2_compute_types[]){{Y, 0, Y}, {Y, 0, Y}, {Y | W, Y, 0}}, &one, S2_OK);
 }
 
-/* ---- what a step leaves alone ------------------------------------------------------------------ */
+/* ---- what a step leaves alone ---------------------------------------------------------------- */
 
 typedef struct {
     const char *name;

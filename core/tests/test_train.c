@@ -1,4 +1,4 @@
-/* test_train.c - Algorithm 1: the order of samples, what is computed and what comes from the cache. */
+/* test_train.c - Algorithm 1: the order of samples, what is computed, what the cache gives. */
 #include "guard.h"
 
 enum { N_SAMPLES = 23, N_FEATURES = 3, BATCH = 5, STRIDE = 16, MOST_BATCHES = 64 };
