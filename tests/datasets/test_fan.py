@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import http.server
+import logging
 import os
 import socket
 import threading
@@ -356,11 +357,20 @@ def test_cache_that_cannot_be_written(server: Server, cache: Path) -> None:
     assert "--source DIR" in message
 
 
-def test_pooch_stays_as_loud_as_it_was(server: Server, cache: Path) -> None:
-    pooch = pytest.importorskip("pooch")
-    level = pooch.get_logger().level
-    fan.load_task("damage1", base_url=server.url)
-    assert pooch.get_logger().level == level
+def test_pooch_is_quiet_meanwhile_and_as_loud_as_before_afterwards(
+    server: Server, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = pytest.importorskip("pooch").get_logger()  # none of those that logging knows by name
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(caplog.handler)
+    try:
+        fan.load_task("damage1", base_url=server.url)
+        assert caplog.records == []
+        assert logger.level == logging.INFO
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(before)
 
 
 def test_without_pooch(monkeypatch: pytest.MonkeyPatch) -> None:

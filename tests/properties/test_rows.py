@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import skip2lora as s2
 
 POOL = 1100  # more than every chunk the program cuts samples into
-WIDTHS = ([9, 16, 5, 3], [33, 7, 2], [4, 17, 31, 1, 20], [5, 3])
+WIDTHS = ([9, 16, 5, 3], [33, 7, 2], [4, 17, 31, 1, 20], [70, 200, 9], [5, 3])
 
 
 @pytest.fixture(scope="module", params=[*range(len(WIDTHS)), "adapted", "lora-all"])

@@ -143,6 +143,14 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> Non
     assert target.read_text() == "new"
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with target.open() as reading:
+        write_file(target, text("new"))
+        assert reading.read() == "old"
+
+
 def test_file_over_a_folder_or_in_none(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(FileError, match="it is a folder"):

@@ -12,14 +12,18 @@ blades' passage, grow), and the torn edge stirs the air (more noise above 130 Hz
 Pre-training data come from a silent room. Fine-tuning and test data are two recordings of the same
 two fans beside a ventilation fan, where
 
-* its air shakes the wall, which drowns what lies below 180 Hz in noise that comes in gusts,
+* its air shakes the wall, which drowns what lies below 200 Hz in noise that comes in gusts,
 * its own lines appear, and wander as its speed does,
-* the sensor sits on another mount: a third of the gain, and resonances at other frequencies.
+* the sensor sits on another mount: half the gain, and resonances at other frequencies.
 
 So the silent room's model goes wrong on what was there (the mount) and on what was not (the
-ventilation), and the upper quarter of the spectrum, which it had little need of, now tells most.
+ventilation), and the upper fifth of the spectrum, which it had little need of, now tells most.
 The two recordings differ in gain, resonances, both speeds and noise by as much as a sensor put back
 the next day would, so that a test on one after fine-tuning on the other is honest.
+
+The levels are chosen so that a small network does well at home, badly after the move, and can learn
+again: an accuracy reached here says nothing about a true fan. All is louder, against the sensor's
+range, than in the recordings of the ``fan`` module: strong lines and gusts reach its end.
 """
 
 from __future__ import annotations
@@ -41,14 +45,14 @@ SPEEDS_RPM = (2500, 2000, 1500, 0)
 _HERTZ = np.arange(N_FEATURES, dtype=np.float64)
 _ORDERS = np.arange(1, 11)
 # Amplitude of each order in the silent room at 2500 rpm, and by how much damage multiplies it.
-_LINES = 6.0 * np.array([0.6, 0.5, 0.25, 0.45, 0.15, 0.12, 0.7, 0.35, 0.12, 0.12])
+_LINES = 5.4 * np.array([0.6, 0.5, 0.25, 0.45, 0.15, 0.12, 0.7, 0.35, 0.12, 0.12])
 _DAMAGE = np.array([3.0, 1.3, 1.1, 1.0, 1.2, 4.0, 0.9, 4.0, 1.5, 1.0])
-_AIR_NOISE = 0.12
-_TORN_EDGE = 3.5
-_SENSOR_NOISE = 0.016
-_WALL_NOISE = 0.36
-_WALL_LIMIT_HZ = 180.0
-_VENTILATION_LINES = 0.5 * np.array([1.0, 0.55, 0.35, 0.3, 0.2, 0.6, 0.15, 0.15])
+_AIR_NOISE = 0.15
+_TORN_EDGE = 4.0
+_SENSOR_NOISE = 0.017
+_WALL_NOISE = 0.37
+_WALL_LIMIT_HZ = 200.0
+_VENTILATION_LINES = 1.2 * np.array([1.0, 0.55, 0.35, 0.3, 0.2, 0.6, 0.15, 0.15])
 _VENTILATION_HZ = 24.2  # 1450 rpm, a common motor at 50 Hz mains
 
 
@@ -64,7 +68,7 @@ class _Room:
 
 
 _SILENT = _Room(gain=1.0, resonances_hz=(40.0, 90.0))
-_VENTILATED_GAIN = 0.34
+_VENTILATED_GAIN = 0.5
 _VENTILATED_RESONANCES_HZ = (35.0, 185.0, 230.0)
 
 
