@@ -30,7 +30,7 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES
     "--validation",
     default=0.0,
     show_default=True,
-    help="Share of DATA held out to choose the epoch.",
+    help="Share held out to choose the epoch.",
 )
 @click.option("--patience", type=int, help="Stop after so many epochs without a better one.")
 @click.option(
@@ -48,8 +48,8 @@ def command(
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
-    MODEL stays as it is. The folder holds an adapter, or model.safetensors for a method that changes
-    the network (ft-...).
+    MODEL stays as it is. The folder holds an adapter, or model.safetensors for a method that
+    changes the network (ft-...).
     """
     check_output(target, force=force, names=RESULT_FILES)
     backbone = load(model)
