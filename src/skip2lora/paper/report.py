@@ -1,0 +1,194 @@
+"""``report.json`` and one self-contained ``report.html``: numbers, figures, machine, versions."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skip2lora import _core
+from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.files import write_file
+from skip2lora.paper.printed import TASK_NAMES
+from skip2lora.paper.tables import Curve, Table
+
+VERSION = 1
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+th,td{border:1px solid #ccc;padding:.35rem .6rem;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
+.paper{color:#666;font-size:.85em}
+img{max-width:100%}
+"""
+
+
+def machine() -> dict[str, str]:
+    """Processor, system and versions that the numbers depend on."""
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "skip2lora": version("skip2lora"),
+        "kernels": _core.kernels(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def facts_of(tables: list[Table], curves: dict[str, Curve], *, n_trials: int) -> dict[str, Any]:
+    """Everything in the report, for a machine."""
+    return {
+        "version": VERSION,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trials": n_trials,
+        "seeds": f"0 to {n_trials - 1}",
+        "machine": machine(),
+        "tables": [table.facts() for table in tables],
+        "figure3": {task: asdict(curve) for task, curve in curves.items()},
+    }
+
+
+def check_report(out: Path) -> None:
+    """Raise ModelError if ``out`` holds a report of another version."""
+    file = out / "report.json"
+    if not file.exists():
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("version")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{file} cannot be read ({error}): choose another --out") from error
+    if found != VERSION:
+        raise ModelError(
+            f"{file} is of version {found}, expected {VERSION}: it is not mixed with new trials, "
+            "choose another --out"
+        )
+
+
+def draw_figure3(curves: dict[str, Curve]) -> bytes:
+    """Training curves with the required epochs marked, as PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "the figures need matplotlib: pip install 'skip2lora[plot]'"
+        ) from error
+    figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
+    for axes, (task, curve) in zip(
+        figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+    ):
+        epochs = range(1, len(curve.accuracy) + 1)
+        axes.plot(epochs, curve.accuracy, color="#1f5fa8")
+        axes.axvline(
+            curve.required_epochs,
+            color="#1f5fa8",
+            linestyle="--",
+            linewidth=1,
+            label=f"required here: {curve.required_epochs}",
+        )
+        axes.axvline(
+            curve.paper_epochs,
+            color="#b0722a",
+            linestyle=":",
+            linewidth=1.5,
+            label=f"required in the paper: {curve.paper_epochs}",
+        )
+        axes.set(title=TASK_NAMES[task], xlabel="epochs", ylabel="test accuracy (%)")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize="small")
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format="png")
+    return image.getvalue()
+
+
+def write_report(
+    out: Path, facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]
+) -> None:
+    """Write ``report.json`` and ``report.html`` into ``out``.
+
+    Raises:
+        FileError: the system refused.
+        MissingExtraError: a figure needs matplotlib, which is not installed.
+    """
+    page = _page(facts, tables, curves)
+    text = json.dumps(facts, indent=1) + "\n"
+    write_file(out / "report.json", lambda path: _write(path, text))
+    write_file(out / "report.html", lambda path: _write(path, page))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _page(facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]) -> str:
+    parts = [
+        f"<p>{facts['trials']} trials, seeds {facts['seeds']}, {facts['date']}. In each cell: "
+        "measured here, mean and sample standard deviation; below it the paper's number and the "
+        "difference.</p>"
+    ]
+    parts += [_table(table) for table in tables]
+    if curves:
+        image = base64.b64encode(draw_figure3(curves)).decode("ascii")
+        parts.append("<h2>Figure 3: training curves of Skip2-LoRA</h2>")
+        parts.append(f'<img alt="Test accuracy by epoch" src="data:image/png;base64,{image}">')
+        parts.append(_required(curves))
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+        for name, value in {**facts["machine"], "command": " ".join(sys.argv[1:])}.items()
+    )
+    parts.append(f"<h2>Machine and versions</h2><table>{rows}</table>")
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Skip2-LoRA re-measured</title><style>{_STYLE}</style></head>\n"
+        f"<body><h1>Skip2-LoRA re-measured</h1>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+    rows = []
+    for task, cells in table.cells.items():
+        texts = (cells[column].text().split("\n") for column in table.columns)
+        tds = "".join(
+            f'<td>{ours}<br><span class="paper">{paper}</span></td>' for ours, paper in texts
+        )
+        rows.append(f"<tr><td>{TASK_NAMES[task]}</td>{tds}</tr>")
+    return (
+        f"<h2>{html.escape(table.title)}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+    )
+
+
+def _required(curves: dict[str, Curve]) -> str:
+    rows = "".join(
+        f"<tr><td>{TASK_NAMES[task]}</td><td>{curve.required_epochs}</td><td>{curve.paper_epochs}</td>"
+        f"<td>{curve.required_ms:.2f} ms</td><td>{curve.paper_seconds:.2f} s</td></tr>"
+        for task, curve in curves.items()
+    )
+    return (
+        "<table><tr><th></th><th>required epochs</th><th>in the paper</th><th>time to them here</th>"
+        "<th>in the paper, Raspberry Pi Zero 2 W</th></tr>" + rows + "</table>"
+    )

@@ -1,0 +1,130 @@
+"""Tables of trials beside the paper's numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skip2lora.methods import METHODS
+from skip2lora.paper import printed
+from skip2lora.paper.printed import Printed
+from skip2lora.paper.trials import TUNED, Job, read_trial, trial_file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured number: mean and sample deviation over the trials, and the paper's.
+
+    Percent; ``std`` is None for a single trial, ``paper`` where the paper has no such number.
+    """
+
+    mean: float
+    std: float | None
+    trials: int
+    paper: Printed | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.paper is None else self.mean - self.paper.mean
+
+    def text(self) -> str:
+        """For a person: ours, and below it the paper's and the difference."""
+        ours = f"{self.mean:.2f}" + (f"±{self.std:.2f}" if self.std is not None else "")
+        if self.paper is None or self.difference is None:
+            return f"{ours}\n-"
+        return f"{ours}\n{self.paper.mean:.2f}±{self.paper.std:.2f} ({self.difference:+.2f})"
+
+    def facts(self) -> dict[str, Any]:
+        """For a machine."""
+        paper = None if self.paper is None else self.paper._asdict()
+        return {**asdict(self), "paper": paper, "difference": self.difference}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells by task; ``cells[task][column]``."""
+
+    title: str
+    columns: tuple[str, ...]
+    cells: dict[str, dict[str, Cell]]
+
+    def facts(self) -> dict[str, Any]:
+        """For a machine."""
+        rows = {
+            task: {column: cell.facts() for column, cell in row.items()}
+            for task, row in self.cells.items()
+        }
+        return {"title": self.title, "rows": rows}
+
+
+def jobs_of(parts: Sequence[str], tasks: Sequence[str], n_trials: int) -> list[Job]:
+    """Every part of every trial; parts of one trial stand together, as they share a network."""
+    return [(part, task, seed) for task in tasks for seed in range(n_trials) for part in parts]
+
+
+def table3(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
+    """Before and after the change of surroundings."""
+    cells = {
+        task: {
+            column: _cell(out, "before-after", task, n_trials, column, printed.TABLE3[task][column])
+            for column in ("before", "after")
+        }
+        for task in tasks
+    }
+    return Table("Table 3: accuracy before and after the drift (%)", ("before", "after"), cells)
+
+
+def table4(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
+    """The eight methods, and Skip2-LoRA with a recipe chosen on validation samples."""
+    cells = {}
+    for task in tasks:
+        row = {
+            name: _cell(out, "methods", task, n_trials, name, printed.TABLE4[task][name])
+            for name in METHODS
+        }
+        row[TUNED] = _cell(out, "tuned", task, n_trials, TUNED, None)
+        cells[task] = row
+    return Table("Table 4: accuracy of the methods (%)", (*METHODS, TUNED), cells)
+
+
+def _cell(out: Path, part: str, task: str, n_trials: int, name: str, paper: Printed | None) -> Cell:
+    values = [100 * read_trial(trial_file(out, part, task, seed))[name] for seed in range(n_trials)]
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Cell(statistics.fmean(values), std, n_trials, paper)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Figure 3 for one task: mean test accuracy (%) after each epoch.
+
+    ``required_epochs`` is the first epoch within one point of the last; ``required_ms`` the cache
+    fill and that many epochs on this machine.
+    """
+
+    accuracy: tuple[float, ...]
+    required_epochs: int
+    required_ms: float
+    paper_epochs: int
+    paper_seconds: float
+
+
+def figure3(out: Path, tasks: Sequence[str], n_trials: int) -> dict[str, Curve]:
+    """Training curves of Skip2-LoRA."""
+    curves = {}
+    for task in tasks:
+        kept = [read_trial(trial_file(out, "curve", task, seed)) for seed in range(n_trials)]
+        mean = [
+            100 * statistics.fmean(of) for of in zip(*(k["accuracy"] for k in kept), strict=True)
+        ]
+        required = next(n for n, value in enumerate(mean, 1) if value >= mean[-1] - 1)
+        fill = statistics.median(k["cache_fill_ms"] for k in kept)
+        epoch = statistics.median(k["training_ms_an_epoch"] for k in kept)
+        curves[task] = Curve(
+            tuple(mean), required, fill + required * epoch,
+            printed.REQUIRED_EPOCHS[task], printed.REQUIRED_SECONDS[task],
+        )  # fmt: skip
+    return curves

@@ -1,0 +1,205 @@
+"""Trials: one seed of one task, in parts that are kept on disk, so that a stopped run goes on.
+
+Each part is a function of task, data and seed that returns plain numbers. Its result is a small JSON
+file under ``OUT/trials``; a file of another version is refused, never mixed in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.backbones.mlp import MLP
+from skip2lora.datasets import Split
+from skip2lora.errors import FileError, ModelError
+from skip2lora.files import write_file
+from skip2lora.methods import METHODS
+from skip2lora.paper.protocol import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    RANK,
+    RECIPES,
+    TASKS,
+    load_split,
+    new_network,
+    pretrained,
+)
+from skip2lora.training import EpochReport, pretrain
+
+VERSION = 1
+TUNED = "skip2-lora (tuned)"
+_VALIDATION = 0.2
+
+Numbers = dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def _split(task: str, data: Path) -> Split:
+    return load_split(task, data)
+
+
+@lru_cache(maxsize=1)
+def _pretrained(task: str, data: Path, seed: int) -> MLP:
+    """Several parts of one trial start from the same network."""
+    return pretrained(_split(task, data), TASKS[task], seed)
+
+
+def before_after(task: str, data: Path, seed: int) -> Numbers:
+    """Table 3: the pre-trained network, and one trained on the fine-tune samples alone."""
+    split = _split(task, data)
+    scratch = pretrain(
+        new_network(split, seed), split.finetune.x, split.finetune.labels,
+        epochs=TASKS[task].scratch_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE,
+        seed=seed,
+    )  # fmt: skip
+    test = (split.test.x, split.test.labels)
+    return {"before": _pretrained(task, data, seed).score(*test), "after": scratch.score(*test)}
+
+
+def methods(task: str, data: Path, seed: int) -> Numbers:
+    """Table 4: the eight methods by SGD."""
+    return {name: _score(task, data, seed, method=name) for name in METHODS}
+
+
+def tuned(task: str, data: Path, seed: int) -> Numbers:
+    """Table 4's extra row: the recipe with the smallest loss on held-out fine-tune samples.
+
+    The recipe and its best epoch are chosen without a look at the test samples; then all fine-tune
+    samples train with it, for that many epochs.
+    """
+    best: tuple[float, int, Numbers] | None = None
+    for recipe in RECIPES:
+        tried = _fit(task, data, seed, validation=_VALIDATION, **recipe)
+        history = tried.history
+        if history is None:
+            raise RuntimeError("adapt gave no history")
+        loss = min(history.validation_loss)
+        if best is None or loss < best[0]:
+            best = (loss, history.best_epoch, recipe)
+    if best is None:
+        raise RuntimeError("there is no recipe")
+    _, epoch, recipe = best
+    accuracy = _score(task, data, seed, **recipe)
+    return {TUNED: accuracy, "recipe": recipe, "best_epoch": epoch}
+
+
+def curve(task: str, data: Path, seed: int) -> Numbers:
+    """Figure 3: test accuracy of Skip2-LoRA after each epoch."""
+    split, model = _split(task, data), _pretrained(task, data, seed)
+    accuracy: list[float] = []
+
+    def follow(report: EpochReport) -> None:
+        now = AdaptedModel(model, report.result(), "skip2-lora")
+        accuracy.append(now.score(split.test.x, split.test.labels))
+
+    done = _fit(task, data, seed, callback=follow)
+    timing = done.timing
+    if timing is None:
+        raise RuntimeError("adapt gave no timing")
+    per_epoch = timing.training_ms / TASKS[task].epochs
+    return {
+        "accuracy": accuracy,
+        "cache_fill_ms": timing.cache_fill_ms,
+        "training_ms_an_epoch": per_epoch,
+    }
+
+
+def _fit(task: str, data: Path, seed: int, **options: Any) -> AdaptedModel:
+    split = _split(task, data)
+    defaults = {"rank": RANK, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
+    return adapt(
+        _pretrained(task, data, seed), split.finetune.x, split.finetune.labels,
+        seed=seed, **{"epochs": TASKS[task].epochs, **defaults, **options},
+    )  # fmt: skip
+
+
+def _score(task: str, data: Path, seed: int, **options: Any) -> float:
+    test = _split(task, data).test
+    return _fit(task, data, seed, **options).score(test.x, test.labels)
+
+
+PARTS: dict[str, Callable[[str, Path, int], Numbers]] = {
+    "before-after": before_after,
+    "methods": methods,
+    "tuned": tuned,
+    "curve": curve,
+}
+
+
+def trial_file(out: Path, part: str, task: str, seed: int) -> Path:
+    """Where the numbers of a part are kept."""
+    return out / "trials" / f"{task}-{part}-{seed}.json"
+
+
+def read_trial(file: Path) -> Numbers:
+    """What was kept.
+
+    Raises:
+        ModelError: the file is damaged or of another version.
+    """
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read ({error}): remove it to run it again") from error
+    if not isinstance(kept, dict) or kept.get("version") != VERSION:
+        raise ModelError(
+            f"{file} is of another version, expected {VERSION}: it is not mixed with new trials, "
+            "choose another --out or remove its folder"
+        )
+    numbers: Numbers = kept["numbers"]
+    return numbers
+
+
+def _run_one(out: Path, part: str, task: str, data: Path, seed: int) -> None:
+    numbers = PARTS[part](task, data, seed)
+    text = json.dumps({"version": VERSION, "numbers": numbers}, indent=1)
+    write_file(trial_file(out, part, task, seed), lambda path: _write(path, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+Job = tuple[str, str, int]  # part, task, seed
+
+
+def run_trials(
+    out: Path, data: Path, jobs: Iterable[Job], *, workers: int | None = None
+) -> Iterator[Job]:
+    """Run what is not there yet, side by side on all cores; yields each job when it is done.
+
+    Raises:
+        FileError, DataError: the data cannot be read.
+        ModelError: a kept trial is damaged or of another version.
+    """
+    try:
+        (out / "trials").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make {out}: {error.strerror or error}") from error
+    missing = []
+    for job in jobs:
+        if trial_file(out, *job).exists():
+            read_trial(trial_file(out, *job))
+            yield job
+        else:
+            missing.append(job)
+    if not missing:
+        return
+    count = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    with ProcessPoolExecutor(count) as pool:
+        running = {
+            pool.submit(_run_one, out, part, task, data, seed): (part, task, seed)
+            for part, task, seed in missing
+        }
+        try:
+            for done in as_completed(running):
+                done.result()
+                yield running[done]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
