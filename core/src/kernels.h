@@ -13,6 +13,15 @@
 /* Samples of the fused step lie in lanes, (values, lanes): rows of this many floats or a multiple. */
 #define S2_SAMPLE_LANES 8u
 
+/* A build with S2_COUNT_OPERATIONS counts the floating-point operations of the scalar table, where
+ * they are done; the caller defines the counter. */
+#ifdef S2_COUNT_OPERATIONS
+extern uint64_t s2_operations;
+#define S2_OPERATIONS(n) (s2_operations += (n))
+#else
+#define S2_OPERATIONS(n) ((void)0)
+#endif
+
 static inline uint32_t s2_round_up(uint32_t value, uint32_t multiple) {
     return (value + multiple - 1u) / multiple * multiple;
 }

@@ -223,6 +223,7 @@ static void plain_column_sums(uint32_t count, uint32_t width, const float *restr
     for (size_t i = 0; i < count; i++) {
         for (size_t c = 0; c < width; c++) {
             sum[c] += a[i * width + c];
+            S2_OPERATIONS(1);
         }
     }
 }

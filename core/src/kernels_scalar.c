@@ -17,6 +17,7 @@ static void scalar_gemm(const s2_gemm *pass) {
             const float *restrict b = pass->b + k * pass->b_row;
             for (size_t m = 0; m < pass->cols; m++) {
                 c[m] += a * b[m];
+                S2_OPERATIONS(2);
             }
         }
     }
@@ -30,6 +31,7 @@ static void scalar_tap_forward(const s2_tap_pass *pass) {
             float sum = 0.0f;
             for (size_t i = 0; i < pass->width; i++) {
                 sum += tap[i] * a[i];
+                S2_OPERATIONS(2);
             }
             pass->hidden[r * pass->lanes + s] = sum;
         }
@@ -43,6 +45,7 @@ static void scalar_tap_update(const s2_tap_pass *pass, const s2_update *update) 
             float sum = 0.0f;
             for (size_t s = 0; s < pass->count; s++) {
                 sum += pass->row[s][pass->offset + i] * pass->hidden[r * pass->lanes + s];
+                S2_OPERATIONS(2);
             }
             const size_t at = r * pass->a_row + i;
             moved(update, sum, pass->m ? pass->m + at : NULL, pass->v ? pass->v + at : NULL, a + i);

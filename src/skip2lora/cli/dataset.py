@@ -8,7 +8,7 @@ import click
 
 from skip2lora.cli import common
 from skip2lora.data import write_samples
-from skip2lora.datasets import fan, simulated
+from skip2lora.datasets import fan, har, simulated
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, write_folder
 from skip2lora.samples import Samples
@@ -17,10 +17,10 @@ _FILES = ("pretrain.npz", "finetune.npz", "test.npz")
 
 
 @click.command(short_help="Write the data of a task as .npz files.")
-@click.argument("name", type=click.Choice(["damage1", "damage2", "simulated"]))
+@click.argument("name", type=click.Choice(["damage1", "damage2", "har", "simulated"]))
 @click.option(
     "--source", type=click.Path(path_type=Path),
-    help="Folder with the original recordings; without it they are fetched once (extra [data]).",
+    help="Folder (or zip) with the original data; fan recordings are fetched without it.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the simulated task.")
 @common.output("Folder for pretrain.npz, finetune.npz and test.npz.", metavar="FOLDER")
@@ -32,13 +32,21 @@ def command(
     """Write pretrain.npz, finetune.npz and test.npz of a task.
 
     damage1 and damage2 are recordings of real cooling fans (Sunaga, Kondo, Matsutani, 2023), quiet
-    for pre-training and beside a ventilation fan for the rest. simulated needs no download.
+    for pre-training and beside a ventilation fan for the rest. har is Human Activity Recognition
+    Using Smartphones (Anguita et al., 2013), its original folder or zip: five people are new.
+    simulated needs no download.
     """
     check_output(target, force=force, names=_FILES)
     if name == "simulated":
         if source is not None:
             raise ParameterError("simulated takes no --source, its data is computed: leave it out")
         splits = simulated.make_task(seed=seed)
+    elif name == "har":
+        if source is None:
+            raise ParameterError(
+                "har needs --source: the folder or zip of `UCI HAR Dataset`, which is not fetched"
+            )
+        splits = har.load_task(source)
     else:
         splits = fan.load_task(name, source, progress=lambda what: click.echo(what, err=True))
 

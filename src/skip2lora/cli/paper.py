@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from skip2lora.cli import common
-from skip2lora.files import write_file
 from skip2lora.options import whole
 from skip2lora.paper import report
 from skip2lora.paper.printed import TASK_NAMES
@@ -115,7 +114,7 @@ def _show(
         report.write_report(out, facts, tables, curves)
     if what == "fig3":
         image = report.draw_figure3(curves)
-        write_file(out / "fig3.png", lambda path: path.write_bytes(image) and None)
+        report.write_bytes(out / "fig3.png", image)
     if as_json:
         common.show(facts, [], as_json=True)
         return

@@ -1,4 +1,4 @@
-"""Numbers as printed in the paper (Matsutani et al., ASP-DAC 2025); None where our copy has none."""
+"""Numbers as printed in the paper (Matsutani et al., ASP-DAC 2025)."""
 
 from __future__ import annotations
 

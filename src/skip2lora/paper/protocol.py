@@ -18,7 +18,7 @@ _HAR_PLACES = ("har", "har/har.npz", "har.npz", "UCI HAR Dataset", "UCI HAR Data
 
 @dataclass(frozen=True)
 class Task:
-    """Epochs of section 5.2: of pre-training, of training from scratch ("After"), of fine-tuning."""
+    """Epochs of section 5.2: pre-training, training from scratch ("After"), fine-tuning."""
 
     name: str
     pretrain_epochs: int

@@ -25,7 +25,7 @@ from skip2lora.paper.tables import Curve, Table
 
 VERSION = 1
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c}
+body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
 th,td{border:1px solid #ccc;padding:.35rem .6rem;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
@@ -133,13 +133,21 @@ def write_report(
         MissingExtraError: a figure needs matplotlib, which is not installed.
     """
     page = _page(facts, tables, curves)
-    text = json.dumps(facts, indent=1) + "\n"
-    write_file(out / "report.json", lambda path: _write(path, text))
-    write_file(out / "report.html", lambda path: _write(path, page))
+    write_bytes(out / "report.json", (json.dumps(facts, indent=1) + "\n").encode())
+    write_bytes(out / "report.html", page.encode())
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        FileError: the system refused.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_file(path, write)
 
 
 def _page(facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]) -> str:
@@ -183,12 +191,16 @@ def _table(table: Table) -> str:
 
 
 def _required(curves: dict[str, Curve]) -> str:
-    rows = "".join(
-        f"<tr><td>{TASK_NAMES[task]}</td><td>{curve.required_epochs}</td><td>{curve.paper_epochs}</td>"
-        f"<td>{curve.required_ms:.2f} ms</td><td>{curve.paper_seconds:.2f} s</td></tr>"
+    head = (
+        "required epochs", "in the paper", "time to them here",
+        "in the paper, Raspberry Pi Zero 2 W",
+    )  # fmt: skip
+    rows = [
+        (
+            TASK_NAMES[task], curve.required_epochs, curve.paper_epochs,
+            f"{curve.required_ms:.2f} ms", f"{curve.paper_seconds:.2f} s",
+        )
         for task, curve in curves.items()
-    )
-    return (
-        "<table><tr><th></th><th>required epochs</th><th>in the paper</th><th>time to them here</th>"
-        "<th>in the paper, Raspberry Pi Zero 2 W</th></tr>" + rows + "</table>"
-    )
+    ]  # fmt: skip
+    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr><th></th>{''.join(f'<th>{h}</th>' for h in head)}</tr>{lines}</table>"

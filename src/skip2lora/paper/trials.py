@@ -1,7 +1,7 @@
 """Trials: one seed of one task, in parts that are kept on disk, so that a stopped run goes on.
 
-Each part is a function of task, data and seed that returns plain numbers. Its result is a small JSON
-file under ``OUT/trials``; a file of another version is refused, never mixed in.
+Each part is a function of task, data and seed that returns plain numbers. Its result is a small
+JSON file under ``OUT/trials``; a file of another version is refused, never mixed in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ def run_trials(
     if not missing:
         return
     count = min(workers or len(os.sched_getaffinity(0)), len(missing))
-    with ProcessPoolExecutor(count) as pool:
+    # spawn: a fork of a process with a progress bar copies the locks of its threads
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         running = {
             pool.submit(_run_one, out, part, task, data, seed): (part, task, seed)
             for part, task, seed in missing
