@@ -170,6 +170,8 @@ def test_report_holds_everything(kept: Path) -> None:
         (["table9"], ["table9", "table3"]),
         (["table3", "--trials", "0"], ["trials is 0", "from 1"]),
         (["table3"], ["12cm_hmlo_normal_silentA_1"]),
+        (["table1", "--net", "256"], ["--net is '256'", "256-96-96-3"]),
+        (["table1", "--net", "256-0-3"], ["--net is '256-0-3'"]),
         (["table3", "--task", "har"], ["HAR"]),
     ],
     ids=lambda value: " ".join(value),
@@ -205,3 +207,14 @@ def test_the_command_runs_resumes_and_agrees(
     assert 35 < cells["before"]["mean"] < 75
     assert cells["after"]["mean"] > 98
     assert np.isclose(cells["after"]["difference"], cells["after"]["mean"] - 98.99)
+
+
+def test_table1_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["paper", "table1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["types"]["FC_ywbx"]["forward"] == 2 * 20 * 256 * 96
+    assert list(facts["methods"]) == list(METHODS)
+    assert run(["paper", "table1", "--net", "561-96-96-6"]) == 0
+    assert "561-96-96-6" in capsys.readouterr().out
+    assert run(["paper", "table3"]) == 2
+    assert "needs --data" in capsys.readouterr().err

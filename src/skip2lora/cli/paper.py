@@ -13,14 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from skip2lora.cli import common
+from skip2lora.errors import ParameterError
 from skip2lora.options import whole
 from skip2lora.paper import report
+from skip2lora.paper.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 from skip2lora.paper.printed import TASK_NAMES
-from skip2lora.paper.protocol import TASKS
+from skip2lora.paper.protocol import BATCH_SIZE, RANK, TASKS
 from skip2lora.paper.tables import Curve, Table, figure3, jobs_of, table3, table4
 from skip2lora.paper.trials import Job, run_trials
 
 _PARTS = {
+    "table1": (),
     "table3": ("before-after",),
     "table4": ("methods", "tuned"),
     "fig3": ("curve",),
@@ -65,10 +68,46 @@ def _print_curves(curves: dict[str, Curve]) -> None:
     Console().print(shown)
 
 
+def _widths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+    del context, parameter
+    words = text.split("-")
+    if len(words) < 3 or not all(word.isdigit() and int(word) > 0 for word in words):
+        raise ParameterError(f"--net is {text!r}, expected widths such as 256-96-96-3")
+    return [int(word) for word in words]
+
+
+def _show_costs(net: list[int], *, as_json: bool) -> None:
+    """Table 1, and what the paper omits for space."""
+    n_in, n_out = net[0], net[1]
+    types = {f"FC_{of}": fc_cost(of, BATCH_SIZE, n_in, n_out) for of in FC_TYPES}
+    types |= {f"LoRA_{of}": lora_cost(of, BATCH_SIZE, n_in, n_out, RANK) for of in LORA_TYPES}
+    epochs = TASKS["damage1"].epochs
+    costs = method_costs(net, batch=BATCH_SIZE, rank=RANK, epochs=epochs)
+    if as_json:
+        facts = {"types": types, "methods": costs}
+        common.show(
+            {kind: {name: asdict(cost) for name, cost in of.items()} for kind, of in facts.items()},
+            [], as_json=True,
+        )  # fmt: skip
+        return
+    titles = {
+        f"Table 1: compute types of a layer {n_in}-{n_out}, batch {BATCH_SIZE}, rank {RANK}": types,
+        f"Methods on {'-'.join(map(str, net))}, a batch in the mean over {epochs} epochs": costs,
+    }
+    for title, rows in titles.items():
+        shown = RichTable(title=title, title_justify="left")
+        for column in ("", "forward kFLOP", "backward kFLOP", "KiB touched"):
+            shown.add_column(column, justify="right" if column else "left")
+        for name, cost in rows.items():
+            kilo = [f"{number / 1000:,.1f}" for number in (cost.forward, cost.backward)]
+            shown.add_row(name, *kilo, f"{cost.n_bytes / 1024:,.1f}")
+        Console().print(shown)
+
+
 @click.command(short_help="Re-measure the paper's tables and figures.")
 @click.argument("what", type=click.Choice(list(_PARTS)))
 @click.option(
-    "--data", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    "--data", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
     help="Folder with the fan recordings (or cooling-fan/) and the HAR data (har/).",
 )  # fmt: skip
 @click.option(
@@ -79,16 +118,25 @@ def _print_curves(curves: dict[str, Curve]) -> None:
     "--out", default="report", show_default=True, metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False), help="Kept trials, report.html, report.json.",
 )  # fmt: skip
+@click.option(
+    "--net", default="256-96-96-3", show_default=True, callback=_widths, help="Of table1."
+)
 @common.as_json
 def command(
-    what: str, data: Path, tasks: tuple[str, ...], trials: int, out: Path, as_json: bool
-) -> None:
+    what: str, data: Path | None, tasks: tuple[str, ...], trials: int, out: Path, net: list[int],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Re-measure a table or figure of the paper, or all of them with a report.
 
     Trials run side by side on all cores. What is done is kept in DIR/trials: a stopped run goes on
     where it stopped.
     """
     whole("trials", trials, 1)
+    if what == "table1":
+        _show_costs(net, as_json=as_json)
+        return
+    if data is None:
+        raise ParameterError(f"{what} needs --data: the folder of the recordings and of HAR")
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     _run(out, data, jobs_of(_PARTS[what], chosen, trials))
