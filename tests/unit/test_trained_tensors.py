@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def _merged(method: str, model: s2.MLP) -> int:
     """Adapter parameters that were trained and then merged into the weights."""
     if method != "ft-all-lora":
         return 0
-    return sum(2 * (n_in + n_out) for n_in, n_out in zip(WIDTHS, WIDTHS[1:], strict=False))
+    return sum(2 * (n_in + n_out) for n_in, n_out in pairwise(WIDTHS))
 
 
 @pytest.mark.parametrize("method", ["ft-last", "lora-last", "skip-lora", "skip2-lora"])

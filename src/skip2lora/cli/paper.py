@@ -19,13 +19,14 @@ from skip2lora.paper import report
 from skip2lora.paper.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.protocol import BATCH_SIZE, RANK, TASKS
-from skip2lora.paper.tables import Curve, Table, figure3, jobs_of, table3, table4
+from skip2lora.paper.tables import Curve, Table, figure3, jobs_of, table3, table4, table5
 from skip2lora.paper.trials import Job, run_trials
 
 _PARTS = {
     "table1": (),
     "table3": ("before-after",),
     "table4": ("methods", "tuned"),
+    "table5": ("tinytl",),
     "fig3": ("curve",),
     "all": ("before-after", "methods", "tuned", "curve"),
 }
@@ -121,10 +122,11 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
 @click.option(
     "--net", default="256-96-96-3", show_default=True, callback=_widths, help="Of table1."
 )
+@click.option("--tinytl", is_flag=True, help="Table 5 in `all` too (PyTorch; hours for 20 trials).")
 @common.as_json
 def command(
     what: str, data: Path | None, tasks: tuple[str, ...], trials: int, out: Path, net: list[int],
-    as_json: bool,
+    tinytl: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Re-measure a table or figure of the paper, or all of them with a report.
 
@@ -139,12 +141,13 @@ def command(
         raise ParameterError(f"{what} needs --data: the folder of the recordings and of HAR")
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
-    _run(out, data, jobs_of(_PARTS[what], chosen, trials))
-    tables = []
-    if what in ("table3", "all"):
-        tables.append(table3(out, chosen, trials))
-    if what in ("table4", "all"):
-        tables.append(table4(out, chosen, trials))
+    parts = (*_PARTS[what], "tinytl") if what == "all" and tinytl else _PARTS[what]
+    _run(out, data, jobs_of(parts, chosen, trials))
+    tables = [
+        make(out, chosen, trials)
+        for name, make in {"table3": table3, "table4": table4, "table5": table5}.items()
+        if what == name or (what == "all" and (name != "table5" or tinytl))
+    ]
     curves = figure3(out, chosen, trials) if what in ("fig3", "all") else {}
     _show(what, out, tables, curves, trials, as_json=as_json)
 

@@ -91,6 +91,18 @@ def table4(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
     return Table("Table 4: accuracy of the methods (%)", (*METHODS, TUNED), cells)
 
 
+def table5(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
+    """TinyTL on ProxylessNAS, with group norm and with batch norm."""
+    cells = {
+        task: {
+            norm: _cell(out, "tinytl", task, n_trials, norm, printed.TABLE5[task][norm])
+            for norm in ("gn", "bn")
+        }
+        for task in tasks
+    }
+    return Table("Table 5: accuracy of TinyTL on ProxylessNAS (%)", ("gn", "bn"), cells)
+
+
 def _cell(out: Path, part: str, task: str, n_trials: int, name: str, paper: Printed | None) -> Cell:
     values = [100 * read_trial(trial_file(out, part, task, seed))[name] for seed in range(n_trials)]
     std = statistics.stdev(values) if len(values) > 1 else None

@@ -18,7 +18,7 @@ from typing import Any
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import FileError, MissingExtraError, ModelError
 from skip2lora.files import write_file
 from skip2lora.methods import METHODS
 from skip2lora.paper.protocol import (
@@ -111,6 +111,28 @@ def curve(task: str, data: Path, seed: int) -> Numbers:
     }
 
 
+def tinytl(task: str, data: Path, seed: int) -> Numbers:
+    """Table 5: TinyTL with group norm and with batch norm."""
+    try:
+        import torch
+
+        from skip2lora.paper.tinytl import EPOCHS, run_trial
+    except ImportError as error:
+        raise MissingExtraError(
+            "TinyTL needs PyTorch: pip install 'skip2lora[paper]', or leave table 5 out"
+        ) from error
+    torch.set_num_threads(1)  # trials run side by side
+    numbers: Numbers = {}
+    for norm in ("gn", "bn"):
+        done = run_trial(
+            _split(task, data), norm=norm, seed=seed,
+            pretrain_epochs=EPOCHS[task][0], finetune_epochs=EPOCHS[task][1],
+        )  # fmt: skip
+        numbers[norm] = done.accuracy
+        numbers[f"{norm} parameters"] = {"all": done.n_parameters, "trained": done.n_trainable}
+    return numbers
+
+
 def _fit(task: str, data: Path, seed: int, **options: Any) -> AdaptedModel:
     split = _split(task, data)
     defaults = {"rank": RANK, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
@@ -130,6 +152,7 @@ PARTS: dict[str, Callable[[str, Path, int], Numbers]] = {
     "methods": methods,
     "tuned": tuned,
     "curve": curve,
+    "tinytl": tinytl,
 }
 
 
