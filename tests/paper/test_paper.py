@@ -229,7 +229,10 @@ def test_table5_without_pytorch_names_the_extra(
 
 
 def test_table5_beside_the_paper(tmp_path: Path) -> None:
-    keep(tmp_path, "tinytl", "har", 0, {"gn": 0.88, "bn": 0.9})
-    row = table5(tmp_path, ["har"], 1).cells["har"]
+    counts = {f"{norm} parameters": {"all": 2_000_000, "trained": 30_000} for norm in ("gn", "bn")}
+    keep(tmp_path, "tinytl", "har", 0, {"gn": 0.88, "bn": 0.9, **counts})
+    table = table5(tmp_path, ["har"], 1)
+    assert table.notes[0] == "HAR, gn: 2,000,000 parameters, 30,000 trained"
+    row = table.cells["har"]
     assert row["gn"].text() == "88.00\n88.76±0.91 (-0.76)"
     assert row["bn"].paper == (89.27, 1.13)

@@ -82,6 +82,10 @@ def command(path: Path, as_json: bool) -> None:
     """Describe a model, an adapter folder or a data file."""
     facts = _facts(path)
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+    if "tensors" in shown:
+        shown["tensors"] = [
+            f"{name} {' x '.join(map(str, of))}" for name, of in facts["tensors"].items()
+        ]
     width = max(map(len, shown))
     common.show(
         facts,

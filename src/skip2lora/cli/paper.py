@@ -54,6 +54,8 @@ def _print_table(table: Table) -> None:
         shown.add_row(column, *(row[column].text() for row in table.cells.values()))
     console = Console()
     console.print(shown)
+    for note in table.notes:
+        console.print(note, highlight=False)
     console.print("Above: measured here. Below: the paper's number (ours less the paper's).")
 
 

@@ -46,11 +46,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells by task; ``cells[task][column]``."""
+    """Rows of cells by task; ``cells[task][column]``. ``notes`` belong below."""
 
     title: str
     columns: tuple[str, ...]
     cells: dict[str, dict[str, Cell]]
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """For a machine."""
@@ -58,7 +59,7 @@ class Table:
             task: {column: cell.facts() for column, cell in row.items()}
             for task, row in self.cells.items()
         }
-        return {"title": self.title, "rows": rows}
+        return {"title": self.title, "rows": rows, "notes": list(self.notes)}
 
 
 def jobs_of(parts: Sequence[str], tasks: Sequence[str], n_trials: int) -> list[Job]:
@@ -100,7 +101,17 @@ def table5(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
         }
         for task in tasks
     }
-    return Table("Table 5: accuracy of TinyTL on ProxylessNAS (%)", ("gn", "bn"), cells)
+    notes = []
+    for task in tasks:
+        kept = read_trial(trial_file(out, "tinytl", task, 0))
+        for norm in ("gn", "bn"):
+            counts = kept[f"{norm} parameters"]
+            notes.append(
+                f"{printed.TASK_NAMES[task]}, {norm}: {counts['all']:,} parameters, "
+                f"{counts['trained']:,} trained"
+            )
+    title = f"Table 5: accuracy of TinyTL on ProxylessNAS, {n_trials} trials (%)"
+    return Table(title, ("gn", "bn"), cells, tuple(notes))
 
 
 def _cell(out: Path, part: str, task: str, n_trials: int, name: str, paper: Printed | None) -> Cell:
