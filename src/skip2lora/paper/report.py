@@ -185,9 +185,9 @@ def _table(table: Table) -> str:
             f'<td>{ours}<br><span class="paper">{paper}</span></td>' for ours, paper in texts
         )
         rows.append(f"<tr><td>{TASK_NAMES[task]}</td>{tds}</tr>")
-    return (
-        f"<h2>{html.escape(table.title)}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
-    )
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    title = html.escape(table.title)
+    return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
 
 
 def _required(curves: dict[str, Curve]) -> str:
