@@ -196,21 +196,22 @@ def test_only_biases_lite_residuals_and_classifier_train(norm, monkeypatch):
     assert trainable == result.n_trainable < result.n_parameters
 
 
-@pytest.mark.parametrize("norm", ["gn", "bn"])
-def test_learns_a_small_task(norm):
+# The running statistics of batch norm take some 50 batches to follow the new surroundings.
+@pytest.mark.parametrize(("norm", "finetune_epochs"), [("gn", 5), ("bn", 12)])
+def test_learns_a_small_task(norm, finetune_epochs):
     calls = []
     result = trial(
-        small_task(n_rows=90),
+        small_task(),
         norm=norm,
         pretrain_epochs=4,
-        finetune_epochs=6,
+        finetune_epochs=finetune_epochs,
         batch_size=10,
         callback=lambda *call: calls.append(call),
     )
     assert result.accuracy > 0.9
     assert [call[:2] for call in calls] == [
         *(("pretrain", epoch) for epoch in range(1, 5)),
-        *(("finetune", epoch) for epoch in range(1, 7)),
+        *(("finetune", epoch) for epoch in range(1, finetune_epochs + 1)),
     ]
     assert calls[-1][2] < calls[4][2]
 
