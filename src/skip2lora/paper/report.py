@@ -177,14 +177,15 @@ def _page(facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]) 
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
+    """Tasks as columns, as nine methods beside each other fit no page."""
+    head = "".join(f"<th>{TASK_NAMES[task]}</th>" for task in table.cells)
     rows = []
-    for task, cells in table.cells.items():
-        texts = (cells[column].text().split("\n") for column in table.columns)
+    for column in table.columns:
+        texts = (row[column].text().split("\n") for row in table.cells.values())
         tds = "".join(
             f'<td>{ours}<br><span class="paper">{paper}</span></td>' for ours, paper in texts
         )
-        rows.append(f"<tr><td>{TASK_NAMES[task]}</td>{tds}</tr>")
+        rows.append(f"<tr><td>{html.escape(column)}</td>{tds}</tr>")
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     title = html.escape(table.title)
     return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
