@@ -11,11 +11,8 @@ Rows of a table count from 1 in messages, as in a spreadsheet; those of an array
 from __future__ import annotations
 
 import csv
-import lzma
 import os
 import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
-from skip2lora.files import write_file
+from skip2lora.files import BAD_ZIP, write_file
 from skip2lora.samples import (
     Samples,
     as_float32,
@@ -42,17 +39,13 @@ __all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"
 _LABEL_NAMES = ("label", "y")
 # What NumPy and zipfile raise for files that are cut, changed or of another kind.
 _BAD_NPZ = (
-    zipfile.BadZipFile,
-    zlib.error,
+    *BAD_ZIP,
     ValueError,
-    EOFError,
     KeyError,
     SyntaxError,
-    RuntimeError,
     MemoryError,
     TypeError,
     OverflowError,
-    lzma.LZMAError,
     tokenize.TokenError,
 )
 

@@ -6,14 +6,27 @@ full disk, a crash or Ctrl-C never leaves half a file and never loses the one th
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from skip2lora.errors import FileError
+
+#: What reading a damaged zip raises, whatever its compression.
+BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def check_output(

@@ -12,10 +12,8 @@ high, middle and low speed and then stops, which the total amplitude shows.
 from __future__ import annotations
 
 import logging
-import lzma
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
+from skip2lora.files import BAD_ZIP
 from skip2lora.samples import Samples
 
 CLASS_NAMES = ("stop", "normal", "damaged")
@@ -53,14 +52,6 @@ SHA256 = {
 # The parts of a task by place and take: split by recording, since rows of one recording that land
 # on both sides of a random split give the answer away.
 _PARTS = ("silentA_1", "noisy_2", "noisy_1")
-_BAD_ZIP = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 def load_task(
@@ -215,7 +206,7 @@ def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield name, archive.read(name)
     except OSError as error:
         raise _unreadable(path, error) from error
-    except _BAD_ZIP as error:
+    except BAD_ZIP as error:
         raise DataError(
             f"{path} is damaged ({error}), expected a zip of CSV files: fetch or copy it again"
         ) from error

@@ -12,11 +12,9 @@ whole training part and, of the test part, subject 9: 7,640 windows.
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, Skip2LoraError
+from skip2lora.files import BAD_ZIP
 from skip2lora.samples import Samples, first_not_finite, number_or_none
 
 N_FEATURES = 561
@@ -47,14 +46,7 @@ FILES = (
 
 _ARRAYS = ("X", "y", "subject", "feature_names", "activity_names")
 # What zipfile and NumPy raise for files that are cut, changed or of another kind.
-_BAD_ZIP = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-)
+_BAD_ZIP = (*BAD_ZIP, ValueError)
 _BAD_HEADER = (SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError)
 
 
