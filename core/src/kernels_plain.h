@@ -78,6 +78,7 @@ static void plain_head_forward(const s2_head_pass *pass) {
                 const float w = pass->wb[j * pass->n_outputs + o];
                 for (size_t l = 0; l < LANES; l++) {
                     sum[l] += hidden[l] * w;
+                    S2_OPERATIONS(2);
                 }
             }
             memcpy(logits, sum, sizeof sum);
@@ -119,6 +120,7 @@ static void plain_head_update(const s2_head_pass *pass, const s2_update *update)
                 const float *restrict gy = pass->logits + o * lanes + s;
                 for (size_t l = 0; l < LANES; l++) {
                     sum[l] += gy[l] * wb[o];
+                    S2_OPERATIONS(2);
                 }
             }
             memcpy(grad_hidden + s, sum, sizeof sum);
@@ -129,6 +131,7 @@ static void plain_head_update(const s2_head_pass *pass, const s2_update *update)
             for (size_t s = 0; s < lanes; s += LANES) {
                 for (size_t l = 0; l < LANES; l++) {
                     sum[l] += hidden[s + l] * gy[s + l];
+                    S2_OPERATIONS(2);
                 }
             }
             const size_t at = j * pass->n_outputs + o;

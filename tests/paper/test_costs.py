@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from ctypes import c_int, c_uint32, c_void_p
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.ctypeslib import ndpointer
 
+from kernels.calls import Table
+from kernels.core_api import SIGNATURES
+from kernels.methods import METHODS as ROWS
+from kernels.methods import SKIP_LORA, make_params
+from kernels.networks import Layout, Network, SkipAdapter
 from skip2lora.paper.costs import FC_TYPES, LORA_TYPES, Cost, fc_cost, lora_cost, method_costs
 
 CORE = Path(__file__).parents[2] / "core"
 FLAGS = {"y": 1, "w": 2, "b": 4, "x": 8}
-FLOATS = ndpointer(np.float32, flags="C_CONTIGUOUS")
 SIZES = [(20, 256, 96), (1, 7, 3), (5, 96, 3)]
 
 
@@ -33,12 +36,9 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         check=True,
     )  # fmt: skip
     core = ctypes.CDLL(str(library))
-    core.s2_kernels_choose.restype = c_void_p
-    u32 = c_uint32
-    core.s2_fc_forward.argtypes = (c_void_p, u32, u32, u32, *[FLOATS] * 4)
-    core.s2_fc_backward.argtypes = (c_void_p, c_int, u32, u32, u32, *[FLOATS] * 7)
-    core.s2_lora_forward.argtypes = (c_void_p, u32, u32, u32, u32, *[FLOATS] * 5)
-    core.s2_lora_backward.argtypes = (c_void_p, c_int, u32, u32, u32, u32, *[FLOATS] * 10)
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(core, name)
+        function.restype, function.argtypes = result, arguments
     return core
 
 
@@ -81,6 +81,102 @@ def test_lora(counting: ctypes.CDLL, types: str, rank: int, sizes: tuple[int, in
     )
     cost = lora_cost(types, *sizes, rank)
     assert (cost.forward, cost.backward) == (forward, backward)
+
+
+def touched_bytes(call: Callable[[list[np.ndarray]], None], arrays: list[np.ndarray]) -> int:
+    """Bytes of the arrays that the call writes, or reads: a NaN in one comes out in another."""
+
+    def run(poisoned: int | None) -> list[np.ndarray]:
+        mine = [array.copy() for array in arrays]
+        if poisoned is not None:
+            mine[poisoned][...] = np.nan
+        call(mine)
+        return mine
+
+    clean = run(None)
+    total = 0
+    for number, array in enumerate(arrays):
+        written = not np.array_equal(clean[number], array)
+        after = run(number)
+        others = [a for at, a in enumerate(after) if at != number]
+        if written or any(np.isnan(other).any() for other in others):
+            total += array.nbytes
+    return total
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("types", FC_TYPES)
+def test_bytes_of_fc(counting: ctypes.CDLL, types: str) -> None:
+    batch, n_in, n_out = sizes = (5, 7, 3)
+    scratch, kernels = zeros(n_in, n_out), counting.s2_kernels_choose(b"scalar")
+    flags = sum(FLAGS[letter] for letter in types)
+
+    def call(of: list[np.ndarray]) -> None:
+        x, weight, bias, y, gy, gw, gb, gx = of
+        counting.s2_fc_forward(kernels, *sizes, x, weight, bias, y)
+        counting.s2_fc_backward(kernels, flags, *sizes, x, gy, weight, gw, gb, gx, scratch)
+
+    shapes = [(batch, n_in), (n_in, n_out), (n_out,), (batch, n_out), (batch, n_out)]
+    arrays = [random(*shape) for shape in (*shapes, (n_in, n_out), (n_out,), (batch, n_in))]
+    assert touched_bytes(call, arrays) == fc_cost(types, *sizes).n_bytes
+
+
+@pytest.mark.parametrize("types", LORA_TYPES)
+def test_bytes_of_lora(counting: ctypes.CDLL, types: str) -> None:
+    batch, n_in, n_out = sizes = (5, 7, 3)
+    rank, scratch, kernels = 2, zeros(100), counting.s2_kernels_choose(b"scalar")
+    flags = sum(FLAGS[letter] for letter in types)
+
+    def call(of: list[np.ndarray]) -> None:
+        x, wa, wb, hidden, y, gy, gh, gwa, gwb, gx = of
+        counting.s2_lora_forward(kernels, *sizes, rank, x, wa, wb, hidden, y)
+        rest = (x, hidden, gy, wa, wb, gh, gwa, gwb, gx, scratch)
+        counting.s2_lora_backward(kernels, flags, *sizes, rank, *rest)
+
+    shapes = [(batch, n_in), (n_in, rank), (rank, n_out), (batch, rank), (batch, n_out)]
+    shapes += [(batch, n_out), (batch, rank), (n_in, rank), (rank, n_out), (batch, n_in)]
+    arrays = [random(*shape) for shape in shapes]
+    assert touched_bytes(call, arrays) == lora_cost(types, *sizes, rank).n_bytes
+
+
+WIDTHS, BATCH, RANK = (33, 16, 9, 5), 24, 3  # a batch that fills its lanes
+
+
+def total(cost: Cost) -> int:
+    return cost.forward + cost.backward
+
+
+@pytest.mark.parametrize(
+    "name", ["ft-all", "ft-last", "ft-bias", "ft-all-lora", "lora-all", "lora-last"]
+)
+def test_methods_through_the_network(counting: ctypes.CDLL, name: str) -> None:
+    """One step counted, without batch norm, which Table 1 leaves out."""
+    rows = [row | {"bn": ""} for row in ROWS[name].rows(len(WIDTHS) - 1)]
+    network = Network(Table(counting, "scalar"), make_params(WIDTHS, rows, RANK, batch_norm=False))
+    counter = ctypes.c_uint64.in_dll(counting, "s2_operations")
+    counter.value = 0
+    network.step(rows, random(BATCH, WIDTHS[0]), np.arange(BATCH) % WIDTHS[-1], 0.01)
+    costs = method_costs(WIDTHS, batch=BATCH, rank=RANK, epochs=1)
+    assert counter.value == total(costs[name])
+
+
+def test_skip_methods(counting: ctypes.CDLL) -> None:
+    rows = SKIP_LORA.rows(len(WIDTHS) - 1)
+    table = Table(counting, "scalar")
+    params = make_params(WIDTHS, rows, RANK, batch_norm=False, lora_to_last=True)
+    bare = [layer | {"lora_a": None, "lora_b": None} for layer in params]
+    x, layout = random(BATCH, WIDTHS[0]), Layout(counting, WIDTHS[:-1], WIDTHS[-1])
+    counter = ctypes.c_uint64.in_dll(counting, "s2_operations")
+    counter.value = 0
+    computed = np.array(Network(table, bare).forward(x, layout))
+    forward, counter.value = counter.value, 0
+    SkipAdapter(table, layout, params).step(x, computed, np.arange(BATCH) % WIDTHS[-1], 0.01)
+    costs = method_costs(WIDTHS, batch=BATCH, rank=RANK, epochs=10**12)
+    assert forward + counter.value == total(costs["skip-lora"])
+    assert counter.value == total(costs["skip2-lora"])  # all but the first epoch
 
 
 def test_bytes_are_those_of_the_arrays() -> None:
