@@ -71,8 +71,9 @@ def methods(task: str, data: Path, seed: int) -> Numbers:
 def tuned(task: str, data: Path, seed: int) -> Numbers:
     """Table 4's extra row: the recipe with the smallest loss on held-out fine-tune samples.
 
-    The recipe and its best epoch are chosen without a look at the test samples; then all fine-tune
-    samples train with it, for that many epochs.
+    In each trial the recipe is chosen without a look at the test samples; then all fine-tune
+    samples train with it for the task's epochs. ``best_epoch`` is that of the held-out loss, told
+    and not used.
     """
     best: tuple[float, int, Numbers] | None = None
     for recipe in RECIPES:
