@@ -17,6 +17,8 @@
 namespace nb = nanobind;
 
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+// Columns in order: lora_a of a layer, which the core takes transposed.
+using ColumnMatrix = nb::ndarray<const float, nb::ndim<2>, nb::f_contig, nb::device::cpu>;
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Labels = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;

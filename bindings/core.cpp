@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "layers.hpp"
 #include "training.hpp"
 
 using nb::literals::operator""_a;
@@ -39,6 +40,12 @@ NB_MODULE(_core, module) {
     module.attr("MOMENTUM") = static_cast<int>(S2_MOMENTUM);
     module.attr("ADAM") = static_cast<int>(S2_ADAM);
     module.def("kernel_tables", kernel_tables);
+    module.def("peak_gflops", peak_gflops, "seconds"_a);
+    module.def("fc_forward", fc_forward, "x"_a.noconvert(), "weight"_a.noconvert(),
+               "bias"_a.noconvert(), "y"_a.noconvert());
+    module.def("fc_backward", fc_backward, "x"_a.noconvert(), "gy"_a.noconvert(),
+               "weight"_a.noconvert(), "gw"_a.noconvert().none(), "gb"_a.noconvert().none(),
+               "gx"_a.noconvert().none());
     module.def("kernels", [] { return std::string(s2_kernels_name(choose_kernels())); });
 
     nb::class_<RowLayout>(module, "RowLayout")

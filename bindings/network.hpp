@@ -9,7 +9,7 @@
 
 using LayerArrays =
     std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
-               std::optional<Vector>, std::optional<Matrix>, std::optional<Matrix>>;
+               std::optional<Vector>, std::optional<ColumnMatrix>, std::optional<Matrix>>;
 
 // Refers to the caller's arrays. Only a Trainer writes them, and only those its row trains, so that
 // arrays which serve inference alone may be read-only.
@@ -137,7 +137,7 @@ class SkipAdapter {
         nb::gil_scoped_release released;
         constexpr size_t chunk = 64;
         Buffer room;
-        room.reserve(s2_adapter_workspace_bytes(&layout.layout, adapter.rank, chunk));
+        room.reserve(s2_adapter_workspace_bytes(&adapter, chunk));
         const float *sample[chunk], *row[chunk];
         for (size_t at = 0; at < x.shape(0); at += chunk) {
             const uint32_t count = static_cast<uint32_t>(std::min(chunk, x.shape(0) - at));
@@ -145,7 +145,10 @@ class SkipAdapter {
                 sample[s] = x.data() + (at + s) * x.shape(1);
                 row[s] = rows.data() + (at + s) * rows.shape(1);
             }
-            const s2_batch batch = {count, sample, row, nullptr};
+            s2_batch batch = {};
+            batch.count = count;
+            batch.x = sample;
+            batch.row = row;
             require_ok(s2_adapter_forward(&adapter, &batch, logits.data() + at * logits.shape(1),
                                           room.data(), room.size()));
         }

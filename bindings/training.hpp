@@ -178,7 +178,7 @@ class SkipTrainer : public Trainer {
         : Trainer(batch_size, optimizer, seed), adapter_(adapter) {
         const s2_row_layout &layout = adapter.layout.layout;
         const uint32_t rank = adapter.adapter.rank;
-        step_room_.reserve(s2_adapter_workspace_bytes(&layout, rank, batch_size));
+        step_room_.reserve(s2_adapter_workspace_bytes(&adapter.adapter, batch_size));
         for (uint32_t m = 0; m < s2_optimizer_moments(&optimizer_); m++) {
             moments_[m] = zeroed(state_[m], s2_adapter_floats(&layout, rank) * sizeof(float));
         }
@@ -258,7 +258,10 @@ class NetworkTrainer : public Trainer {
         for (uint32_t s = 0; s < batch->count; s++) {
             self.tap_[s] = batch->row[s] + self.tap_offset_;
         }
-        const s2_batch taps = {batch->count, self.tap_.data(), nullptr, batch->label};
+        s2_batch taps = {};
+        taps.count = batch->count;
+        taps.x = self.tap_.data();
+        taps.label = batch->label;
         return step(context, &taps, stats);
     }
 

@@ -47,6 +47,9 @@ const char *const *s2_kernels_names(void);
 /* The table of that name, or the best one for NULL; NULL if unknown or this processor lacks it. */
 const s2_kernels *s2_kernels_choose(const char *name);
 const char *s2_kernels_name(const s2_kernels *kernels);
+/* Does independent multiply-adds and returns how many operations that were: their time gives the
+ * peak of one core. *result, between 0 and 1, is where they start and becomes a sum of them. */
+double s2_kernels_multiply_adds(const s2_kernels *kernels, size_t rounds, float *result);
 
 /* ---- random numbers (rng.c) ------------------------------------------------------------------- */
 
@@ -81,32 +84,29 @@ void s2_fc_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uin
                    const float *bias,   /* (n_out) */
                    float *y);           /* (count, n_out) */
 
-size_t s2_fc_scratch_floats(uint32_t n_in, uint32_t n_out);
 /* Eqs. 2-4, those that `types` asks for. */
 void s2_fc_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
                     uint32_t n_out, const float *x, const float *gy, /* (count, n_out) */
                     const float *weight, float *gw,                  /* (n_in, n_out) */
                     float *gb,                                       /* (n_out) */
-                    float *gx,                                       /* (count, n_in) */
-                    float *scratch);
+                    float *gx);                                      /* (count, n_in) */
 
-/* Eqs. 7-9: hidden = x . wa; y += hidden . wb. */
+/* Eqs. 7-9: hidden = x . wa; y += hidden . wb. wa and its gradient lie transposed, so that every pass
+ * reads and writes them in order. */
 void s2_lora_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uint32_t n_out,
-                     uint32_t rank, const float *x, const float *wa, /* (n_in, rank) */
+                     uint32_t rank, const float *x, const float *wa, /* (rank, n_in) */
                      const float *wb,                                /* (rank, n_out) */
                      float *hidden,                                  /* (count, rank) */
                      float *y);                                      /* (count, n_out), added to */
 
-size_t s2_lora_scratch_floats(uint32_t n_in, uint32_t n_out, uint32_t rank);
 /* Eqs. 10-12 with S2_W, Eqs. 13-14 with S2_X (gx is added to). */
 void s2_lora_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
                       uint32_t n_out, uint32_t rank, const float *x, const float *hidden,
                       const float *gy, const float *wa, const float *wb,
                       float *gh,  /* (count, rank) */
-                      float *gwa, /* (n_in, rank) */
+                      float *gwa, /* (rank, n_in) */
                       float *gwb, /* (rank, n_out) */
-                      float *gx,  /* (count, n_in) */
-                      float *scratch);
+                      float *gx); /* (count, n_in) */
 
 /* Batch norm with the batch's own statistics; count >= 2. Running statistics move by `momentum`
  * (the variance by its unbiased estimate). */
@@ -135,7 +135,7 @@ typedef struct {
     uint32_t correct; /* samples whose largest logit is their label's */
 } s2_batch_stats;
 
-size_t s2_loss_scratch_floats(uint32_t count, uint32_t n_outputs);
+size_t s2_loss_scratch_floats(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs);
 /* Softmax and cross entropy; grad is that of the mean over the batch. */
 void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs,
                            const float *logits,  /* (count, n_outputs) */
@@ -202,6 +202,9 @@ typedef struct {
     const float *const *x;   /* (count) -> (n_features) */
     const float *const *row; /* (count) -> (row_stride); NULL where the step needs no rows */
     const int32_t *label;    /* (count) */
+    /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing. */
+    const float *const *next_x, *const *next_row; /* (n_next) */
+    uint32_t n_next;
 } s2_batch;
 
 /* ---- Skip-Cache (cache.c; section 4.2) --------------------------------------------------------- */
@@ -238,7 +241,7 @@ void s2_adapter_init(s2_adapter *adapter, uint64_t seed);
 void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const float *wb);
 void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float *wb);
 
-size_t s2_adapter_workspace_bytes(const s2_row_layout *layout, uint32_t rank, uint32_t count);
+size_t s2_adapter_workspace_bytes(const s2_adapter *adapter, uint32_t count);
 /* Eq. 17: logits = base logits + sum over taps of tap . wa . wb. */
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
                              float *logits, /* (count, n_outputs) */
@@ -259,7 +262,7 @@ typedef struct {
     float *weight;                    /* (n_in, n_out) */
     float *bias;                      /* (n_out) */
     float *gamma, *beta, *mean, *var; /* (n_out) each, or all NULL: no batch norm */
-    float *lora_a, *lora_b;           /* (n_in, rank), (rank, n_out), or NULL */
+    float *lora_a, *lora_b;           /* (rank, n_in), (rank, n_out), or NULL */
     int relu;
 } s2_layer;
 

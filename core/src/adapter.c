@@ -42,11 +42,16 @@ s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank) {
     return S2_OK;
 }
 
+/* Floats of lora_a of one tap; they follow each other, then come the lora_b. */
+static size_t packed_floats(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
+    return (size_t)rank * s2_padded(layout->tap_width[tap]);
+}
+
 /* Where lora_a of this tap starts; with tap = n_taps, where the lora_b start. */
 static size_t packed_offset(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
     size_t offset = 0;
     for (uint32_t k = 0; k < tap; k++) {
-        offset += (size_t)rank * s2_padded(layout->tap_width[k]);
+        offset += packed_floats(layout, rank, k);
     }
     return offset;
 }
@@ -111,92 +116,129 @@ void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float
            rank * layout->n_outputs * sizeof *wb);
 }
 
+/* What one batch computes. Few outputs: samples in lanes, (unit, lanes). Many outputs: (sample, unit)
+ * of (count, n_outputs) and (count, n_taps * rank). */
 typedef struct {
-    size_t lanes;
-    float *logits;      /* (n_outputs, lanes) */
-    float *hidden;      /* (n_taps * rank, lanes) */
-    float *grad_hidden; /* (n_taps * rank, lanes) */
+    int few;
+    uint32_t n_hidden; /* n_taps * rank */
+    size_t lanes;      /* samples, padded where they lie in lanes */
+    float *logits, *hidden, *grad_hidden;
+    float *grad_wb; /* (n_hidden, n_outputs) */
 } adapter_room;
 
-static adapter_room lay_out(const s2_row_layout *layout, uint32_t rank, uint32_t count,
-                            s2_arena *arena) {
-    adapter_room room = {.lanes = s2_round_up(count, S2_SAMPLE_LANES)};
-    const size_t n_hidden = (size_t)layout->n_taps * rank;
+static adapter_room lay_out(const s2_adapter *adapter, uint32_t count, s2_arena *arena) {
+    const s2_row_layout *layout = adapter->layout;
+    adapter_room room = {.few = layout->n_outputs <= S2_FEW_OUTPUTS,
+                         .n_hidden = layout->n_taps * adapter->rank};
+    room.lanes = room.few ? s2_round_up(count, adapter->kernels->lanes) : count;
     room.logits = s2_take_floats(arena, layout->n_outputs * room.lanes);
-    room.hidden = s2_take_floats(arena, n_hidden * room.lanes);
-    room.grad_hidden = s2_take_floats(arena, n_hidden * room.lanes);
+    room.hidden = s2_take_floats(arena, room.n_hidden * room.lanes);
+    room.grad_hidden = s2_take_floats(arena, room.n_hidden * room.lanes);
+    room.grad_wb = s2_take_floats(arena, (size_t)room.n_hidden * layout->n_outputs);
     return room;
 }
 
-size_t s2_adapter_workspace_bytes(const s2_row_layout *layout, uint32_t rank, uint32_t count) {
+size_t s2_adapter_workspace_bytes(const s2_adapter *adapter, uint32_t count) {
     s2_arena arena = {0};
-    (void)lay_out(layout, rank, count, &arena);
+    (void)lay_out(adapter, count, &arena);
     return arena.used;
 }
 
-/* The pass over tap k: the sample itself or a part of its row. */
-static s2_tap_pass tap_pass(const s2_adapter *adapter, const s2_batch *batch, uint32_t tap,
-                            float *hidden, size_t lanes) {
-    const s2_row_layout *layout = adapter->layout;
-    const int is_x = layout->tap_offset[tap] == S2_TAP_IS_X;
-    float *a = adapter->packed + packed_offset(layout, adapter->rank, tap);
+/* The pass over the first tap. */
+static s2_tap_pass first_pass(const s2_adapter *adapter, const s2_batch *batch,
+                              const adapter_room *room, float *hidden) {
     return (s2_tap_pass){.count = batch->count,
-                         .width = layout->tap_width[tap],
                          .rank = adapter->rank,
-                         .row = is_x ? batch->x : batch->row,
-                         .offset = is_x ? 0 : layout->tap_offset[tap],
-                         .a = a,
-                         .m = moments_of(adapter, 0, a),
-                         .v = moments_of(adapter, 1, a),
-                         .a_row = s2_padded(layout->tap_width[tap]),
-                         .hidden = hidden + (size_t)tap * adapter->rank * lanes,
-                         .lanes = lanes};
+                         .a = adapter->packed,
+                         .m = adapter->moments[0],
+                         .v = adapter->moments[1],
+                         .hidden = hidden,
+                         .h_rank = room->few ? room->lanes : 1,
+                         .h_sample = room->few ? 1 : room->n_hidden};
 }
 
-/* Eq. 17 with samples in lanes; lanes without a sample hold zeros. */
-static s2_head_pass forward(const s2_adapter *adapter, const s2_batch *batch,
-                            const adapter_room *room) {
+/* Points the pass at tap k: the sample itself or a part of its row. */
+static void enter_tap(const s2_adapter *adapter, const s2_batch *batch, uint32_t k,
+                      s2_tap_pass *pass) {
     const s2_row_layout *layout = adapter->layout;
-    const size_t n_hidden = (size_t)layout->n_taps * adapter->rank;
-    if (room->lanes != batch->count) {
+    const int is_x = layout->tap_offset[k] == S2_TAP_IS_X;
+    pass->width = layout->tap_width[k];
+    pass->a_row = s2_padded(pass->width);
+    pass->row = is_x ? batch->x : batch->row;
+    pass->ahead = is_x ? batch->next_x : batch->next_row;
+    pass->n_ahead = batch->n_next;
+    pass->offset = is_x ? 0 : layout->tap_offset[k];
+}
+
+/* Moves on to what the next tap reads and writes. */
+static void leave_tap(const s2_adapter *adapter, uint32_t k, s2_tap_pass *pass) {
+    const size_t size = packed_floats(adapter->layout, adapter->rank, k);
+    pass->a += size;
+    pass->m = pass->m ? pass->m + size : NULL;
+    pass->v = pass->v ? pass->v + size : NULL;
+    pass->hidden += adapter->rank * pass->h_rank;
+}
+
+static s2_head_pass head_pass(const s2_adapter *adapter, const adapter_room *room) {
+    return (s2_head_pass){.n_hidden = room->n_hidden,
+                          .n_outputs = adapter->layout->n_outputs,
+                          .lanes = room->lanes,
+                          .wb = packed_b(adapter),
+                          .hidden = room->hidden,
+                          .grad_hidden = room->grad_hidden,
+                          .grad_wb = room->grad_wb,
+                          .logits = room->logits};
+}
+
+/* The base logits, where the adapters' part will be added. */
+static void start_logits(const s2_row_layout *layout, const s2_batch *batch,
+                         const adapter_room *room) {
+    const size_t of_output = room->few ? room->lanes : 1;
+    const size_t of_sample = room->few ? 1 : layout->n_outputs;
+    if (room->lanes != batch->count) { /* lanes without a sample hold zeros */
         memset(room->logits, 0, layout->n_outputs * room->lanes * sizeof(float));
-        memset(room->hidden, 0, n_hidden * room->lanes * sizeof(float));
+        memset(room->hidden, 0, room->n_hidden * room->lanes * sizeof(float));
     }
     for (size_t s = 0; s < batch->count; s++) {
         const float *base_logits = batch->row[s] + layout->logits_offset;
         for (size_t o = 0; o < layout->n_outputs; o++) {
-            room->logits[o * room->lanes + s] = base_logits[o];
+            room->logits[o * of_output + s * of_sample] = base_logits[o];
         }
     }
-    for (uint32_t k = 0; k < layout->n_taps; k++) { /* Eq. 7 for each tap */
-        const s2_tap_pass pass = tap_pass(adapter, batch, k, room->hidden, room->lanes);
-        adapter->kernels->tap_forward(&pass);
+}
+
+/* Eq. 17. */
+static void forward(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room) {
+    const uint32_t n_outputs = adapter->layout->n_outputs;
+    s2_tap_pass tap = first_pass(adapter, batch, room, room->hidden);
+    start_logits(adapter->layout, batch, room);
+    for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eq. 7 for each tap */
+        enter_tap(adapter, batch, k, &tap);
+        adapter->kernels->tap_forward(&tap);
+        leave_tap(adapter, k, &tap);
     }
-    const s2_head_pass head = {.n_hidden = (uint32_t)n_hidden,
-                               .n_outputs = layout->n_outputs,
-                               .lanes = room->lanes,
-                               .wb = packed_b(adapter),
-                               .m = moments_of(adapter, 0, packed_b(adapter)),
-                               .v = moments_of(adapter, 1, packed_b(adapter)),
-                               .hidden = room->hidden,
-                               .grad_hidden = room->grad_hidden,
-                               .logits = room->logits};
-    adapter->kernels->head_forward(&head); /* Eqs. 8, 9 for all taps */
-    return head;
+    if (room->few) { /* Eqs. 8, 9 for all taps */
+        const s2_head_pass head = head_pass(adapter, room);
+        adapter->kernels->head_forward(&head);
+    } else {
+        s2_multiply(adapter->kernels, batch->count, n_outputs, room->n_hidden, room->hidden,
+                    packed_b(adapter), NULL, 1, room->logits);
+    }
 }
 
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, float *logits,
                              void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
-    const adapter_room room = lay_out(adapter->layout, adapter->rank, batch->count, &arena);
+    const adapter_room room = lay_out(adapter, batch->count, &arena);
     if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
-    (void)forward(adapter, batch, &room);
+    forward(adapter, batch, &room);
     const size_t n_outputs = adapter->layout->n_outputs;
+    const size_t of_output = room.few ? room.lanes : 1, of_sample = room.few ? 1 : n_outputs;
     for (size_t s = 0; s < batch->count; s++) {
         for (size_t o = 0; o < n_outputs; o++) {
-            logits[s * n_outputs + o] = room.logits[o * room.lanes + s];
+            logits[s * n_outputs + o] = room.logits[o * of_output + s * of_sample];
         }
     }
     return S2_OK;
@@ -214,10 +256,50 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
     return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_BAD_VALUE;
 }
 
+/* Softmax and its gradient, which replaces the logits. */
+static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
+                 s2_batch_stats *stats) {
+    const s2_loss_pass pass = {.count = batch->count,
+                               .n_outputs = adapter->layout->n_outputs,
+                               .lanes = room->lanes,
+                               .logits = room->logits,
+                               .label = batch->label};
+    if (room->few) {
+        adapter->kernels->loss_lanes(&pass, stats);
+    } else {
+        adapter->kernels->loss_rows(&pass, stats);
+    }
+}
+
+/* Eqs. 10 to 12 of every tap, each followed by its update (Eqs. 15, 16). */
+static void backward(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
+                     const s2_update *update) {
+    const s2_kernels *kernels = adapter->kernels;
+    const uint32_t n_outputs = adapter->layout->n_outputs;
+    float *wb = packed_b(adapter);
+    if (room->few) {
+        const s2_head_pass head = head_pass(adapter, room);
+        kernels->head_backward(&head);
+    } else {
+        s2_multiply_second_transposed(kernels, batch->count, room->n_hidden, n_outputs,
+                                      room->logits, wb, room->grad_hidden); /* Eq. 11 */
+        s2_multiply_first_transposed(kernels, room->n_hidden, n_outputs, batch->count, room->hidden,
+                                     room->logits, room->grad_wb); /* Eq. 10 */
+    }
+    kernels->descend((size_t)room->n_hidden * n_outputs, update, room->grad_wb,
+                     moments_of(adapter, 0, wb), moments_of(adapter, 1, wb), wb);
+    s2_tap_pass tap = first_pass(adapter, batch, room, room->grad_hidden);
+    for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eqs. 12 and 15 in one */
+        enter_tap(adapter, batch, k, &tap);
+        kernels->tap_update(&tap, update);
+        leave_tap(adapter, k, &tap);
+    }
+}
+
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes) {
     s2_arena arena = {.base = workspace};
-    const adapter_room room = lay_out(adapter->layout, adapter->rank, batch->count, &arena);
+    const adapter_room room = lay_out(adapter, batch->count, &arena);
     if (!s2_fits(&arena, workspace_bytes)) {
         return S2_NO_ROOM;
     }
@@ -225,20 +307,11 @@ s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_u
     if (status != S2_OK) {
         return status;
     }
-    const s2_head_pass head = forward(adapter, batch, &room);
-    const s2_loss_pass loss = {.count = batch->count,
-                               .n_outputs = head.n_outputs,
-                               .lanes = room.lanes,
-                               .logits = room.logits,
-                               .label = batch->label};
-    adapter->kernels->cross_entropy(&loss, stats);
+    forward(adapter, batch, &room);
+    loss(adapter, batch, &room, stats);
     if (!isfinite(stats->loss)) {
         return S2_NOT_FINITE;
     }
-    adapter->kernels->head_update(&head, update);
-    for (uint32_t k = 0; k < adapter->layout->n_taps; k++) {
-        const s2_tap_pass pass = tap_pass(adapter, batch, k, room.grad_hidden, room.lanes);
-        adapter->kernels->tap_update(&pass, update);
-    }
+    backward(adapter, batch, &room, update);
     return S2_OK;
 }

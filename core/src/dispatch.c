@@ -4,6 +4,12 @@
 #include <string.h>
 
 static int runs_here(const s2_kernels *kernels) {
+#ifdef S2_HAVE_X86_64_V4
+    if (kernels == &s2_kernels_x86_64_v4) {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    }
+#endif
 #ifdef S2_HAVE_X86_64_V3
     if (kernels == &s2_kernels_x86_64_v3) {
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -13,6 +19,9 @@ static int runs_here(const s2_kernels *kernels) {
 }
 
 static const s2_kernels *const tables[] = {
+#ifdef S2_HAVE_X86_64_V4
+    &s2_kernels_x86_64_v4,
+#endif
 #ifdef S2_HAVE_X86_64_V3
     &s2_kernels_x86_64_v3,
 #endif
@@ -21,6 +30,9 @@ static const s2_kernels *const tables[] = {
 
 const char *const *s2_kernels_names(void) {
     static const char *const names[] = {
+#ifdef S2_HAVE_X86_64_V4
+        "x86-64-v4",
+#endif
 #ifdef S2_HAVE_X86_64_V3
         "x86-64-v3",
 #endif
@@ -39,4 +51,8 @@ const s2_kernels *s2_kernels_choose(const char *name) {
 
 const char *s2_kernels_name(const s2_kernels *kernels) {
     return kernels->name;
+}
+
+double s2_kernels_multiply_adds(const s2_kernels *kernels, size_t rounds, float *result) {
+    return kernels->multiply_adds(rounds, result);
 }

@@ -10,8 +10,9 @@
 
 #include "skip2.h"
 
-/* Samples of the fused step lie in lanes, (values, lanes): rows of this many floats or a multiple. */
-#define S2_SAMPLE_LANES 8u
+/* With more outputs than this the logits lie in rows, (count, n_outputs), else with samples in lanes,
+ * (n_outputs, lanes): a few outputs would leave most lanes of a vector of classes empty. */
+#define S2_FEW_OUTPUTS 16u
 
 /* A build with S2_COUNT_OPERATIONS counts the floating-point operations of the scalar table, where
  * they are done; the caller defines the counter. */
@@ -29,14 +30,14 @@ static inline uint32_t s2_padded(uint32_t width) {
     return s2_round_up(width, S2_LANES);
 }
 
-/* c = start + a . b. The strides of `a` make its transpose as cheap to name as itself. */
+/* c = start + a . b. Strides make the transpose of `a` or `b` as cheap to name as itself. */
 typedef struct {
     uint32_t rows, cols, depth;
     const float *a; /* (rows, depth): element (r, k) at a[r * a_row + k * a_depth] */
     size_t a_row, a_depth;
-    const float *b; /* (depth, cols), row stride b_row */
-    size_t b_row;
-    float *c; /* (rows, cols), row stride c_row */
+    const float *b;        /* (depth, cols): element (k, m) at b[k * b_depth + m * b_col] */
+    size_t b_depth, b_col; /* one of them is 1; with b_depth = 1, so is a_depth */
+    float *c;              /* (rows, cols), row stride c_row */
     size_t c_row;
     const float *start; /* (cols) that each row starts from; NULL: zero */
     int add;            /* start from c itself instead */
@@ -50,39 +51,45 @@ typedef struct {
     float *a; /* (rank, a_row): lora_a transposed; zero beyond width */
     size_t a_row;
     float *m, *v;  /* (rank, a_row): moments of lora_a, or NULL */
-    float *hidden; /* (rank, lanes): hidden, or its gradient, of the batch */
-    size_t lanes;
+    float *hidden; /* hidden, or its gradient: (r, s) at hidden[r * h_rank + s * h_sample] */
+    size_t h_rank, h_sample;
+    const float *const *ahead; /* (n_ahead) rows to prefetch meanwhile, like `row` */
+    uint32_t n_ahead;
 } s2_tap_pass;
 
-/* The part of the fused step that sees no tap: hidden values to logits and back. */
+/* The part of the fused step that sees no tap, for few outputs: hidden values to logits and back.
+ * Lanes without a sample hold zeros. */
 typedef struct {
     uint32_t n_hidden, n_outputs; /* n_hidden = taps * rank */
     size_t lanes;
-    float *wb;          /* (n_hidden, n_outputs) */
-    float *m, *v;       /* (n_hidden, n_outputs): moments of wb, or NULL */
-    float *hidden;      /* (n_hidden, lanes) */
-    float *grad_hidden; /* (n_hidden, lanes), written by head_update */
-    float *logits;      /* (n_outputs, lanes); the loss replaces it by its gradient */
+    const float *wb;     /* (n_hidden, n_outputs) */
+    const float *hidden; /* (n_hidden, lanes) */
+    float *grad_hidden;  /* (n_hidden, lanes), written by head_backward */
+    float *grad_wb;      /* (n_hidden, n_outputs), written by head_backward */
+    float *logits;       /* (n_outputs, lanes); the loss replaces it by its gradient */
 } s2_head_pass;
 
 typedef struct {
     uint32_t count, n_outputs;
-    size_t lanes;
-    float *logits;        /* (n_outputs, lanes), becomes the gradient of the mean loss */
+    size_t lanes;         /* of a row of lanes; for loss_rows unused */
+    float *logits;        /* (n_outputs, lanes) or (count, n_outputs), becomes the gradient of the
+                             mean loss */
     const int32_t *label; /* (count) */
 } s2_loss_pass;
 
 struct s2_kernels {
     const char *name;
+    uint32_t lanes; /* samples in lanes come in multiples of this */
     void (*gemm)(const s2_gemm *pass);
     /* hidden = tap . lora_a */
     void (*tap_forward)(const s2_tap_pass *pass);
     /* Eqs. 12 and 15 in one: lora_a moves against tap^T . hidden gradient */
     void (*tap_update)(const s2_tap_pass *pass, const s2_update *update);
     void (*head_forward)(const s2_head_pass *pass);
-    void (*head_update)(const s2_head_pass *pass, const s2_update *update);
-    void (*cross_entropy)(const s2_loss_pass *pass, s2_batch_stats *stats);
-    void (*transpose)(uint32_t rows, uint32_t cols, const float *a, float *out);
+    /* Eqs. 10 and 11 of all taps */
+    void (*head_backward)(const s2_head_pass *pass);
+    void (*loss_lanes)(const s2_loss_pass *pass, s2_batch_stats *stats);
+    void (*loss_rows)(const s2_loss_pass *pass, s2_batch_stats *stats);
     void (*column_sums)(uint32_t count, uint32_t width, const float *a, float *sum);
     void (*moments)(uint32_t count, uint32_t width, const float *z, float *mean, float *var);
     void (*normalize)(uint32_t count, uint32_t width, const float *z, const float *mean,
@@ -99,11 +106,16 @@ struct s2_kernels {
     /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
     void (*descend)(size_t size, const s2_update *update, const float *g, float *m, float *v,
                     float *w);
+    /* Independent multiply-adds, as fast as this table can; returns the operations done. */
+    double (*multiply_adds)(size_t rounds, float *result);
 };
 
 extern const s2_kernels s2_kernels_scalar;
 #ifdef S2_HAVE_X86_64_V3
 extern const s2_kernels s2_kernels_x86_64_v3;
+#endif
+#ifdef S2_HAVE_X86_64_V4
+extern const s2_kernels s2_kernels_x86_64_v4;
 #endif
 
 /* c = a . b of row-major operands: a (rows, depth), b (depth, cols). Each row starts from `start`
@@ -118,7 +130,8 @@ static inline void s2_multiply(const s2_kernels *kernels, uint32_t rows, uint32_
                           .a_row = depth,
                           .a_depth = 1,
                           .b = b,
-                          .b_row = cols,
+                          .b_depth = cols,
+                          .b_col = 1,
                           .c = c,
                           .c_row = cols,
                           .start = start,
@@ -127,9 +140,9 @@ static inline void s2_multiply(const s2_kernels *kernels, uint32_t rows, uint32_
 }
 
 /* c = a^T . b, a sum over the batch: a (count, rows), b (count, cols). */
-static inline void s2_multiply_transposed(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
-                                          uint32_t count, const float *a, const float *b,
-                                          float *c) {
+static inline void s2_multiply_first_transposed(const s2_kernels *kernels, uint32_t rows,
+                                                uint32_t cols, uint32_t count, const float *a,
+                                                const float *b, float *c) {
     const s2_gemm pass = {.rows = rows,
                           .cols = cols,
                           .depth = count,
@@ -137,7 +150,26 @@ static inline void s2_multiply_transposed(const s2_kernels *kernels, uint32_t ro
                           .a_row = 1,
                           .a_depth = rows,
                           .b = b,
-                          .b_row = cols,
+                          .b_depth = cols,
+                          .b_col = 1,
+                          .c = c,
+                          .c_row = cols};
+    kernels->gemm(&pass);
+}
+
+/* c = a . b^T: a (rows, depth), b (cols, depth). */
+static inline void s2_multiply_second_transposed(const s2_kernels *kernels, uint32_t rows,
+                                                 uint32_t cols, uint32_t depth, const float *a,
+                                                 const float *b, float *c) {
+    const s2_gemm pass = {.rows = rows,
+                          .cols = cols,
+                          .depth = depth,
+                          .a = a,
+                          .a_row = depth,
+                          .a_depth = 1,
+                          .b = b,
+                          .b_depth = 1,
+                          .b_col = depth,
                           .c = c,
                           .c_row = cols};
     kernels->gemm(&pass);

@@ -2,7 +2,26 @@
  * kernels_scalar.c - the naive kernels: oracle of the fast tables and fallback where none fits.
  * Same bits on every machine (no contraction, no fused multiply-add).
  */
-#include "kernels_plain.h"
+#include "kernels.h"
+#include "polynomials.h"
+
+#include <math.h>
+
+/* Moves one weight against its gradient; move_vector is the same in vectors. */
+static inline void moved(const s2_update *update, float g, float *m, float *v, float *w) {
+    const float kept = update->keep * *w;
+    g += update->decay * *w;
+    float direction = g;
+    if (update->rule != S2_SGD) {
+        *m = update->beta1 * *m + update->blend1 * g;
+        direction = *m;
+    }
+    if (update->rule == S2_ADAM) {
+        *v = update->beta2 * *v + update->blend2 * (g * g);
+        direction = *m / (sqrtf(*v) * update->root_scale + update->eps);
+    }
+    *w = kept - update->rate * direction;
+}
 
 static void scalar_gemm(const s2_gemm *pass) {
     for (size_t r = 0; r < pass->rows; r++) {
@@ -14,9 +33,9 @@ static void scalar_gemm(const s2_gemm *pass) {
         }
         for (size_t k = 0; k < pass->depth; k++) {
             const float a = pass->a[r * pass->a_row + k * pass->a_depth];
-            const float *restrict b = pass->b + k * pass->b_row;
+            const float *restrict b = pass->b + k * pass->b_depth;
             for (size_t m = 0; m < pass->cols; m++) {
-                c[m] += a * b[m];
+                c[m] += a * b[m * pass->b_col];
                 S2_OPERATIONS(2);
             }
         }
@@ -33,30 +52,256 @@ static void scalar_tap_forward(const s2_tap_pass *pass) {
                 sum += tap[i] * a[i];
                 S2_OPERATIONS(2);
             }
-            pass->hidden[r * pass->lanes + s] = sum;
+            pass->hidden[r * pass->h_rank + s * pass->h_sample] = sum;
         }
     }
 }
 
 static void scalar_tap_update(const s2_tap_pass *pass, const s2_update *update) {
     for (size_t r = 0; r < pass->rank; r++) {
-        float *a = pass->a + r * pass->a_row;
+        const float *grad = pass->hidden + r * pass->h_rank;
         for (size_t i = 0; i < pass->width; i++) {
+            const size_t at = r * pass->a_row + i;
             float sum = 0.0f;
             for (size_t s = 0; s < pass->count; s++) {
-                sum += pass->row[s][pass->offset + i] * pass->hidden[r * pass->lanes + s];
+                sum += pass->row[s][pass->offset + i] * grad[s * pass->h_sample];
                 S2_OPERATIONS(2);
             }
-            const size_t at = r * pass->a_row + i;
-            moved(update, sum, pass->m ? pass->m + at : NULL, pass->v ? pass->v + at : NULL, a + i);
+            moved(update, sum, pass->m ? pass->m + at : NULL, pass->v ? pass->v + at : NULL,
+                  pass->a + at);
         }
     }
 }
 
+/* Eq. 17 without the taps: logits += hidden . wb, samples in lanes. */
+static void scalar_head_forward(const s2_head_pass *pass) {
+    for (size_t o = 0; o < pass->n_outputs; o++) {
+        float *restrict logits = pass->logits + o * pass->lanes;
+        for (size_t j = 0; j < pass->n_hidden; j++) {
+            const float *restrict hidden = pass->hidden + j * pass->lanes;
+            const float w = pass->wb[j * pass->n_outputs + o];
+            for (size_t s = 0; s < pass->lanes; s++) {
+                logits[s] += hidden[s] * w;
+                S2_OPERATIONS(2);
+            }
+        }
+    }
+}
+
+/* Of each hidden unit: Eq. 11 (gh = gy . wb^T) and Eq. 10 (gwb = hidden^T . gy). */
+static void scalar_head_backward(const s2_head_pass *pass) {
+    const size_t lanes = pass->lanes;
+    for (size_t j = 0; j < pass->n_hidden; j++) {
+        const float *restrict hidden = pass->hidden + j * lanes;
+        float *restrict grad_hidden = pass->grad_hidden + j * lanes;
+        memset(grad_hidden, 0, lanes * sizeof *grad_hidden);
+        for (size_t o = 0; o < pass->n_outputs; o++) {
+            const float *restrict gy = pass->logits + o * lanes;
+            const float w = pass->wb[j * pass->n_outputs + o];
+            float sum = 0.0f;
+            for (size_t s = 0; s < lanes; s++) {
+                grad_hidden[s] += gy[s] * w;
+                sum += hidden[s] * gy[s];
+                S2_OPERATIONS(4);
+            }
+            pass->grad_wb[j * pass->n_outputs + o] = sum;
+        }
+    }
+}
+
+/* Softmax and cross entropy of one sample, whose logits lie `stride` apart: its loss, and the
+ * gradient of the mean in their place. Of equal logits the first counts. */
+static float loss_of_sample(size_t n_outputs, size_t stride, float *logits, size_t label,
+                            float share, uint32_t *correct) {
+    const float own = logits[label * stride];
+    float best = logits[0], sum = 0.0f;
+    size_t best_class = 0;
+    for (size_t o = 1; o < n_outputs; o++) {
+        best_class = logits[o * stride] > best ? o : best_class;
+        best = logits[o * stride] > best ? logits[o * stride] : best;
+    }
+    for (size_t o = 0; o < n_outputs; o++) {
+        logits[o * stride] = exp_poly(logits[o * stride] - best);
+        sum += logits[o * stride];
+    }
+    for (size_t o = 0; o < n_outputs; o++) {
+        logits[o * stride] *= share / sum;
+    }
+    logits[label * stride] -= share;
+    *correct += best_class == label;
+    return log_poly(sum) + (best - own);
+}
+
+static void scalar_loss(const s2_loss_pass *pass, size_t next, size_t stride,
+                        s2_batch_stats *stats) {
+    const float share = 1.0f / (float)pass->count;
+    float loss = 0.0f;
+    stats->correct = 0;
+    for (size_t s = 0; s < pass->count; s++) {
+        loss += loss_of_sample(pass->n_outputs, stride, pass->logits + s * next,
+                               (size_t)pass->label[s], share, &stats->correct);
+    }
+    stats->loss = loss * share;
+}
+
+static void scalar_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
+    scalar_loss(pass, 1, pass->lanes, stats);
+}
+
+static void scalar_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
+    scalar_loss(pass, pass->n_outputs, 1, stats);
+}
+
+static void scalar_column_sums(uint32_t count, uint32_t width, const float *restrict a,
+                               float *restrict sum) {
+    memset(sum, 0, width * sizeof *sum);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            sum[c] += a[i * width + c];
+            S2_OPERATIONS(1);
+        }
+    }
+}
+
+/* Mean and biased variance of each column. */
+static void scalar_moments(uint32_t count, uint32_t width, const float *restrict z,
+                           float *restrict mean, float *restrict var) {
+    const float share = 1.0f / (float)count;
+    scalar_column_sums(count, width, z, mean);
+    for (size_t c = 0; c < width; c++) {
+        mean[c] *= share;
+        var[c] = 0.0f;
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            const float d = z[i * width + c] - mean[c];
+            var[c] += d * d;
+        }
+    }
+    for (size_t c = 0; c < width; c++) {
+        var[c] *= share;
+    }
+}
+
+static void scalar_normalize(uint32_t count, uint32_t width, const float *z,
+                             const float *restrict mean, const float *restrict inv_std,
+                             const float *restrict gamma, const float *restrict beta, float *y) {
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            const size_t at = i * width + c;
+            y[at] = (z[at] - mean[c]) * inv_std[c] * gamma[c] + beta[c];
+        }
+    }
+}
+
+/* ggamma = sum of gy * normalised z; gbeta = sum of gy. */
+static void scalar_norm_sums(uint32_t count, uint32_t width, const float *restrict z,
+                             const float *restrict gy, const float *restrict mean,
+                             const float *restrict inv_std, float *restrict ggamma,
+                             float *restrict gbeta) {
+    memset(ggamma, 0, width * sizeof *ggamma);
+    memset(gbeta, 0, width * sizeof *gbeta);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            const size_t at = i * width + c;
+            ggamma[c] += gy[at] * ((z[at] - mean[c]) * inv_std[c]);
+            gbeta[c] += gy[at];
+        }
+    }
+}
+
+/* gz through the batch's mean and variance; gz may be gy. */
+static void scalar_norm_backward(uint32_t count, uint32_t width, const float *restrict z,
+                                 const float *gy, const float *restrict gamma,
+                                 const float *restrict mean, const float *restrict inv_std,
+                                 const float *restrict ggamma, const float *restrict gbeta,
+                                 float *gz) {
+    const float share = 1.0f / (float)count;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            const size_t at = i * width + c;
+            const float normal = (z[at] - mean[c]) * inv_std[c];
+            const float centred = gy[at] - share * gbeta[c] - share * ggamma[c] * normal;
+            gz[at] = gamma[c] * inv_std[c] * centred;
+        }
+    }
+}
+
+/* gz where the statistics are constants; gz may be gy. */
+static void scalar_scale_columns(uint32_t count, uint32_t width, const float *gy,
+                                 const float *restrict gamma, const float *restrict inv_std,
+                                 float *gz) {
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < width; c++) {
+            gz[i * width + c] = gy[i * width + c] * (gamma[c] * inv_std[c]);
+        }
+    }
+}
+
+static void scalar_relu_forward(size_t size, float *y) {
+    for (size_t i = 0; i < size; i++) {
+        y[i] = y[i] < 0.0f ? 0.0f : y[i]; /* NaN stays NaN */
+    }
+}
+
+static void scalar_relu_backward(size_t size, const float *restrict y, float *restrict gy) {
+    for (size_t i = 0; i < size; i++) {
+        gy[i] = y[i] > 0.0f ? gy[i] : 0.0f;
+    }
+}
+
+static void scalar_descend(size_t size, const s2_update *update, const float *restrict g,
+                           float *restrict m, float *restrict v, float *restrict w) {
+    const s2_update constants = *update; /* no store can change them */
+    if (update->rule == S2_SGD) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], NULL, NULL, w + i);
+        }
+    } else if (update->rule == S2_MOMENTUM) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, NULL, w + i);
+        }
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, v + i, w + i);
+        }
+    }
+}
+
+static double scalar_multiply_adds(size_t rounds, float *result) {
+    enum { CHAINS = 16 };
+    float sum[CHAINS] = {0};
+    const float x = *result, y = 1.0f - *result;
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < CHAINS; i++) {
+            sum[i] = sum[i] * x + y;
+        }
+    }
+    for (size_t i = 1; i < CHAINS; i++) {
+        sum[0] += sum[i];
+    }
+    *result = sum[0];
+    return 2.0 * CHAINS * (double)rounds;
+}
+
 const s2_kernels s2_kernels_scalar = {
     .name = "scalar",
+    .lanes = 1,
     .gemm = scalar_gemm,
     .tap_forward = scalar_tap_forward,
     .tap_update = scalar_tap_update,
-    S2_PLAIN_KERNELS,
+    .head_forward = scalar_head_forward,
+    .head_backward = scalar_head_backward,
+    .loss_lanes = scalar_loss_lanes,
+    .loss_rows = scalar_loss_rows,
+    .column_sums = scalar_column_sums,
+    .moments = scalar_moments,
+    .normalize = scalar_normalize,
+    .norm_sums = scalar_norm_sums,
+    .norm_backward = scalar_norm_backward,
+    .scale_columns = scalar_scale_columns,
+    .relu_forward = scalar_relu_forward,
+    .relu_backward = scalar_relu_backward,
+    .descend = scalar_descend,
+    .multiply_adds = scalar_multiply_adds,
 };

@@ -195,26 +195,14 @@ static layer_step lay_out_layer(const s2_layer *layer, const s2_compute_types *t
     return step;
 }
 
-static size_t scratch_floats(const s2_net *net, uint32_t count) {
-    const uint32_t n_outputs = net->layers[net->n_layers - 1].n_out;
-    size_t most = s2_loss_scratch_floats(count, n_outputs);
-    for (uint32_t k = 0; k < net->n_layers; k++) {
-        const s2_layer *layer = &net->layers[k];
-        const size_t fc = s2_fc_scratch_floats(layer->n_in, layer->n_out);
-        const size_t lora = s2_lora_scratch_floats(layer->n_in, layer->n_out, layer->rank);
-        most = fc > most ? fc : most;
-        most = lora > most ? lora : most;
-    }
-    return most;
-}
-
 static void lay_out_step(const s2_net *net, const s2_compute_types *types, uint32_t count,
                          s2_arena *arena, step_room *room) {
     room->x = s2_take_floats(arena, (size_t)count * net->layers[0].n_in);
     room->g = s2_take_floats(arena, (size_t)count * widest(net));
     room->next = s2_take_floats(arena, (size_t)count * widest(net));
     room->gh = s2_take_floats(arena, (size_t)count * largest_rank(net));
-    room->scratch = s2_take_floats(arena, scratch_floats(net, count));
+    room->scratch = s2_take_floats(
+        arena, s2_loss_scratch_floats(net->kernels, count, net->layers[net->n_layers - 1].n_out));
     room->layer = s2_take(arena, net->n_layers, sizeof *room->layer);
     for (uint32_t k = 0; k < net->n_layers; k++) {
         const layer_step step = lay_out_layer(&net->layers[k], &types[k], count, arena);
@@ -282,11 +270,11 @@ static void layer_backward(const s2_net *net, const s2_compute_types *types, uin
                        room->g);
     }
     s2_fc_backward(net->kernels, types->fc, count, layer->n_in, layer->n_out, x, room->g,
-                   layer->weight, step->gw, step->gb, room->next, room->scratch);
+                   layer->weight, step->gw, step->gb, room->next);
     if (types->lora & (S2_W | S2_X)) {
         s2_lora_backward(net->kernels, types->lora, count, layer->n_in, layer->n_out, layer->rank,
                          x, step->room.hidden, room->g, layer->lora_a, layer->lora_b, room->gh,
-                         step->gwa, step->gwb, room->next, room->scratch);
+                         step->gwa, step->gwb, room->next);
     }
 }
 

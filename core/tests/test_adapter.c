@@ -52,7 +52,7 @@ static s2_adapter new_adapter(const s2_kernels *kernels, const problem *of, uint
 }
 
 static void *new_workspace(const s2_adapter *adapter, uint32_t count, size_t *bytes) {
-    *bytes = s2_adapter_workspace_bytes(adapter->layout, adapter->rank, count);
+    *bytes = s2_adapter_workspace_bytes(adapter, count);
     CHECK_EQUAL(*bytes % S2_ALIGN, 0);
     return guarded(*bytes);
 }

@@ -32,9 +32,10 @@ static void test_tables_are_complete(void) {
         const s2_kernels *k = s2_kernels_choose(*name);
         if (k != NULL) {
             CHECK(k->gemm && k->tap_forward && k->tap_update && k->head_forward);
-            CHECK(k->head_update && k->cross_entropy && k->transpose && k->column_sums);
+            CHECK(k->head_backward && k->loss_lanes && k->loss_rows && k->column_sums);
             CHECK(k->moments && k->normalize && k->norm_sums && k->norm_backward);
             CHECK(k->scale_columns && k->relu_forward && k->relu_backward && k->descend);
+            CHECK(k->multiply_adds && k->lanes > 0);
         }
     }
 }

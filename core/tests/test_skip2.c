@@ -25,7 +25,7 @@ static void new_problem(problem *made, const s2_kernels *kernels) {
     made->adapter = (s2_adapter){.kernels = kernels, .layout = layout, .rank = ADAPTER_RANK};
     made->adapter.packed = aligned_floats(s2_adapter_floats(layout, ADAPTER_RANK));
     made->forward_bytes = s2_net_forward_workspace_bytes(&made->net.net, BATCH);
-    made->step_bytes = s2_adapter_workspace_bytes(layout, ADAPTER_RANK, BATCH);
+    made->step_bytes = s2_adapter_workspace_bytes(&made->adapter, BATCH);
     made->forward_room = guarded(made->forward_bytes);
     made->step_room = guarded(made->step_bytes);
 }

@@ -32,6 +32,16 @@ _Epoch = tuple[int, float, int, int, int, int, float]
 
 def kernel_tables() -> list[str]: ...
 def kernels() -> str: ...
+def peak_gflops(seconds: float) -> float: ...
+def fc_forward(x: _Float, weight: _Float, bias: _Float, y: _Float) -> None: ...
+def fc_backward(
+    x: _Float,
+    gy: _Float,
+    weight: _Float,
+    gw: _Float | None,
+    gb: _Float | None,
+    gx: _Float | None,
+) -> None: ...
 
 class RowLayout:
     def __init__(

@@ -113,7 +113,9 @@ class NetworkJob:
 
     def result(self) -> TunedNetwork | LayerAdapters:
         """A copy of the network, or of the adapters beside its layers."""
-        copies = [tuple(None if a is None else a.copy() for a in of) for of in self._arrays]
+        copies = [
+            tuple(None if a is None else a.copy(order="K") for a in of) for of in self._arrays
+        ]
         model = self._model.with_layers(copies)
         if self._method.tunes_network:
             return TunedNetwork(model.merged(), n_trained(model, self._method))
@@ -153,7 +155,7 @@ def _fresh_lora(
         n_in, n_out = layer.weight.shape
         lora_a = np.empty((n_in, rank), np.float32)
         packed.get(number, lora_a, np.empty((rank, model.n_outputs), np.float32))
-        pairs.append((lora_a, np.zeros((rank, n_out), np.float32)))
+        pairs.append((np.asfortranarray(lora_a), np.zeros((rank, n_out), np.float32)))
     return pairs
 
 

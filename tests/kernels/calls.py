@@ -32,6 +32,11 @@ def copy_of(array):
     return output
 
 
+def transposed(array):
+    """As the core takes lora_a of a layer: (rank, n_in)."""
+    return np.ascontiguousarray(array.T)
+
+
 def check_guards(*outputs):
     for output in outputs:
         room = output.base
@@ -74,12 +79,9 @@ class Table:
     def fc_backward(self, types, x, gy, weight):
         """The gradients asked for, by letter; the others were not touched."""
         grads = {"w": nans(*weight.shape), "b": nans(weight.shape[1]), "x": nans(*x.shape)}
-        scratch = nans(self.core.s2_fc_scratch_floats(*weight.shape))
         sizes = (len(x), *weight.shape)
-        self.core.s2_fc_backward(
-            self.kernels, flags(types), *sizes, x, gy, weight, *grads.values(), scratch
-        )
-        check_guards(*grads.values(), scratch)
+        self.core.s2_fc_backward(self.kernels, flags(types), *sizes, x, gy, weight, *grads.values())
+        check_guards(*grads.values())
         assert untouched(*(grad for name, grad in grads.items() if name not in types))
         return {name: grad for name, grad in grads.items() if name in types}
 
@@ -87,20 +89,19 @@ class Table:
         """Hidden, and y with the adapter's output added."""
         hidden, y = nans(len(x), wa.shape[1]), copy_of(y)
         sizes = (len(x), len(wa), wb.shape[1], len(wb))
-        self.core.s2_lora_forward(self.kernels, *sizes, x, wa, wb, hidden, y)
+        self.core.s2_lora_forward(self.kernels, *sizes, x, transposed(wa), wb, hidden, y)
         check_guards(hidden, y)
         return hidden, y
 
     def lora_backward(self, types, x, hidden, gy, wa, wb, gx):
         """Gradients as the oracle names them; "x" is gx with the adapter's part added."""
-        grads = {"gh": nans(*hidden.shape), "a": nans(*wa.shape), "b": nans(*wb.shape)}
+        grads = {"gh": nans(*hidden.shape), "a": nans(*wa.T.shape), "b": nans(*wb.shape)}
         grads["x"] = copy_of(gx)
         sizes = (len(x), len(wa), wb.shape[1], len(wb))
-        scratch = nans(self.core.s2_lora_scratch_floats(*sizes[1:]))
-        self.core.s2_lora_backward(
-            self.kernels, flags(types), *sizes, x, hidden, gy, wa, wb, *grads.values(), scratch
-        )
-        check_guards(*grads.values(), scratch)
+        given = (x, hidden, gy, transposed(wa), wb)
+        self.core.s2_lora_backward(self.kernels, flags(types), *sizes, *given, *grads.values())
+        check_guards(*grads.values())
+        grads["a"] = grads["a"].T
         if "w" not in types:
             assert untouched(grads.pop("a"), grads.pop("b"))
         if "x" not in types:
@@ -146,7 +147,7 @@ class Table:
     def loss(self, logits, labels):
         """Mean loss, how many are right, and the gradient."""
         grad, stats = nans(*logits.shape), core_api.BatchStats(np.nan, 2**32 - 1)
-        scratch = nans(self.core.s2_loss_scratch_floats(*logits.shape))
+        scratch = nans(self.core.s2_loss_scratch_floats(self.kernels, *logits.shape))
         rest = (logits, np.int32(labels), grad, ctypes.byref(stats), scratch)
         self.core.s2_loss_cross_entropy(self.kernels, *logits.shape, *rest)
         check_guards(grad, scratch)

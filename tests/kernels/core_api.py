@@ -36,7 +36,11 @@ class RowLayout(ctypes.Structure):
 
 
 class Batch(ctypes.Structure):
-    _fields_ = (("count", c_uint32), ("x", c_void_p), ("row", c_void_p), ("label", c_void_p))
+    _fields_ = (
+        ("count", c_uint32),
+        *((name, c_void_p) for name in ("x", "row", "label", "next_x", "next_row")),
+        ("n_next", c_uint32),
+    )
 
 
 class Adapter(ctypes.Structure):
@@ -111,16 +115,15 @@ LAYOUT, STATS, NET, ADAPTER, BATCH, TYPES, UPDATE, OPTIMIZER = map(
     POINTER, (RowLayout, BatchStats, Net, Adapter, Batch, ComputeTypes, Update, Optimizer)
 )
 ROOM = (c_void_p, c_size_t)  # a workspace and its bytes
-SIGNATURES = {  # function: (result, arguments); all but the first five begin with a kernel table
+SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
     "s2_kernels_names": (POINTER(c_char_p), ()),
     "s2_kernels_choose": (c_void_p, (c_char_p,)),
-    "s2_fc_scratch_floats": (c_size_t, (U32, U32)),
-    "s2_lora_scratch_floats": (c_size_t, (U32, U32, U32)),
-    "s2_loss_scratch_floats": (c_size_t, (U32, U32)),
+    "s2_kernels_multiply_adds": (c_double, (c_void_p, c_size_t, POINTER(c_float))),
+    "s2_loss_scratch_floats": (c_size_t, (c_void_p, U32, U32)),
     "s2_fc_forward": (None, (c_void_p, U32, U32, U32, *[FLOATS] * 4)),
-    "s2_fc_backward": (None, (c_void_p, c_int, U32, U32, U32, *[FLOATS] * 7)),
+    "s2_fc_backward": (None, (c_void_p, c_int, U32, U32, U32, *[FLOATS] * 6)),
     "s2_lora_forward": (None, (c_void_p, U32, U32, U32, U32, *[FLOATS] * 5)),
-    "s2_lora_backward": (None, (c_void_p, c_int, U32, U32, U32, U32, *[FLOATS] * 10)),
+    "s2_lora_backward": (None, (c_void_p, c_int, U32, U32, U32, U32, *[FLOATS] * 9)),
     "s2_bn_forward_batch": (None, (c_void_p, U32, U32, c_float, c_float, *[FLOATS] * 8)),
     "s2_bn_forward_frozen": (None, (c_void_p, U32, U32, c_float, *[FLOATS] * 8)),
     "s2_bn_backward": (None, (c_void_p, c_int, U32, U32, *[FLOATS] * 8)),
@@ -135,7 +138,7 @@ SIGNATURES = {  # function: (result, arguments); all but the first five begin wi
     "s2_adapter_floats": (c_size_t, (LAYOUT, U32)),
     "s2_adapter_pack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
     "s2_adapter_unpack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
-    "s2_adapter_workspace_bytes": (c_size_t, (LAYOUT, U32, U32)),
+    "s2_adapter_workspace_bytes": (c_size_t, (ADAPTER, U32)),
     "s2_adapter_forward": (c_int, (ADAPTER, BATCH, FLOATS, *ROOM)),
     "s2_adapter_step": (c_int, (ADAPTER, BATCH, UPDATE, STATS, *ROOM)),
     "s2_optimizer_check": (c_int, (OPTIMIZER,)),

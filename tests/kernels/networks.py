@@ -8,7 +8,7 @@ import ctypes
 import numpy as np
 
 from kernels import core_api
-from kernels.calls import Workspace, check_guards, copy_of, nans
+from kernels.calls import Workspace, check_guards, copy_of, nans, transposed
 from kernels.core_api import LAYER_TENSORS, OK, flags
 
 EPS, MOMENTUM = 1e-5, 0.1  # of oracle.net_step
@@ -35,14 +35,20 @@ class Samples:
         return ctypes.byref(self.batch)
 
 
+def _copy(name, tensor):
+    """Guarded; lora_a lies transposed in memory."""
+    if tensor is None:
+        return None
+    return copy_of(transposed(tensor)).T if name == "lora_a" else copy_of(tensor)
+
+
 class Network:
     """s2_net of one kernel table over guarded copies of the parameters."""
 
     def __init__(self, table, params):
         self.table, self.core = table, table.core
         self.params = [
-            {name: None if layer[name] is None else copy_of(layer[name]) for name in LAYER_TENSORS}
-            for layer in params
+            {name: _copy(name, layer[name]) for name in LAYER_TENSORS} for layer in params
         ]
         self.layers = (core_api.Layer * len(params))()
         for number, (layer, tensors) in enumerate(zip(self.layers, self.params, strict=True)):
@@ -151,8 +157,7 @@ class SkipAdapter:
         return pairs
 
     def _room(self, count):
-        rank = self.adapter.rank
-        return Workspace(self.core.s2_adapter_workspace_bytes(self.layout.pointer, rank, count))
+        return Workspace(self.core.s2_adapter_workspace_bytes(self.pointer, count))
 
     def forward(self, x, rows):
         samples, logits = Samples(x, rows, []), nans(len(x), self.layout.layout.n_outputs)

@@ -1,7 +1,5 @@
 """Batch norm and ReLU of every kernel table against the oracle."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -111,22 +109,3 @@ def test_relu_keeps_nan(table):
         z = normal(0, size).copy()
         z[size // 2] = np.nan
         np.testing.assert_array_equal(np.isnan(table.relu_forward(z)), np.isnan(z))
-
-
-@pytest.mark.parametrize(("count", "width"), [*product((2, 7, 20), (1, 9, 33, 561))])
-def test_plain_kernels_have_the_same_bits_in_every_table(table, core, count, width):
-    """As kernels_plain.h says: compiled for another processor, without contraction."""
-    scalar = type(table)(core, "scalar")
-    z, gy, gamma, beta = spread(count, width), normal(1, count, width), *normal(2, 2, width)
-    running = normal(4, width), np.abs(normal(5, width))
-
-    def everything(of):
-        forward = of.bn_forward_batch(z, gamma, beta, *running, EPS, MOMENTUM)
-        loss, _, grad = of.loss(z, np.arange(count) % width)
-        backward = of.bn_backward("yws", z, gy, gamma, *forward[1:3])
-        frozen = of.bn_forward_frozen(z, gamma, beta, *running, EPS)
-        rest = of.bn_backward("yw", z, gy, gamma, *frozen[1:3])
-        return *forward, *backward, *frozen, *rest, np.float32(loss), grad
-
-    for found, same in zip(everything(table), everything(scalar), strict=True):
-        assert found.tobytes() == same.tobytes()

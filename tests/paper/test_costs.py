@@ -60,7 +60,7 @@ def test_fc(counting: ctypes.CDLL, types: str, sizes: tuple[int, int, int]) -> N
     x, weight, bias, y = zeros(batch, n_in), zeros(n_in, n_out), zeros(n_out), zeros(batch, n_out)
     forward = count(counting, counting.s2_fc_forward, *sizes, x, weight, bias, y)
     flags = sum(FLAGS[letter] for letter in types)
-    grads = (zeros(n_in, n_out), zeros(n_out), zeros(batch, n_in), zeros(n_in, n_out))
+    grads = (zeros(n_in, n_out), zeros(n_out), zeros(batch, n_in))
     backward = count(counting, counting.s2_fc_backward, flags, *sizes, x, y, weight, *grads)
     cost = fc_cost(types, *sizes)
     assert (cost.forward, cost.backward) == (forward, backward)
@@ -72,10 +72,10 @@ def test_fc(counting: ctypes.CDLL, types: str, sizes: tuple[int, int, int]) -> N
 def test_lora(counting: ctypes.CDLL, types: str, rank: int, sizes: tuple[int, int, int]) -> None:
     batch, n_in, n_out = sizes
     x, y, gx = zeros(batch, n_in), zeros(batch, n_out), zeros(batch, n_in)
-    wa, wb, hidden = zeros(n_in, rank), zeros(rank, n_out), zeros(batch, rank)
+    wa, wb, hidden = zeros(rank, n_in), zeros(rank, n_out), zeros(batch, rank)
     forward = count(counting, counting.s2_lora_forward, *sizes, rank, x, wa, wb, hidden, y)
     flags = sum(FLAGS[letter] for letter in types)
-    grads = (zeros(batch, rank), zeros(n_in, rank), zeros(rank, n_out), gx, zeros(rank * 300))
+    grads = (zeros(batch, rank), zeros(rank, n_in), zeros(rank, n_out), gx)
     backward = count(
         counting, counting.s2_lora_backward, flags, *sizes, rank, x, hidden, y, wa, wb, *grads
     )
@@ -111,13 +111,13 @@ def random(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("types", FC_TYPES)
 def test_bytes_of_fc(counting: ctypes.CDLL, types: str) -> None:
     batch, n_in, n_out = sizes = (5, 7, 3)
-    scratch, kernels = zeros(n_in, n_out), counting.s2_kernels_choose(b"scalar")
+    kernels = counting.s2_kernels_choose(b"scalar")
     flags = sum(FLAGS[letter] for letter in types)
 
     def call(of: list[np.ndarray]) -> None:
         x, weight, bias, y, gy, gw, gb, gx = of
         counting.s2_fc_forward(kernels, *sizes, x, weight, bias, y)
-        counting.s2_fc_backward(kernels, flags, *sizes, x, gy, weight, gw, gb, gx, scratch)
+        counting.s2_fc_backward(kernels, flags, *sizes, x, gy, weight, gw, gb, gx)
 
     shapes = [(batch, n_in), (n_in, n_out), (n_out,), (batch, n_out), (batch, n_out)]
     arrays = [random(*shape) for shape in (*shapes, (n_in, n_out), (n_out,), (batch, n_in))]
@@ -127,17 +127,17 @@ def test_bytes_of_fc(counting: ctypes.CDLL, types: str) -> None:
 @pytest.mark.parametrize("types", LORA_TYPES)
 def test_bytes_of_lora(counting: ctypes.CDLL, types: str) -> None:
     batch, n_in, n_out = sizes = (5, 7, 3)
-    rank, scratch, kernels = 2, zeros(100), counting.s2_kernels_choose(b"scalar")
+    rank, kernels = 2, counting.s2_kernels_choose(b"scalar")
     flags = sum(FLAGS[letter] for letter in types)
 
     def call(of: list[np.ndarray]) -> None:
         x, wa, wb, hidden, y, gy, gh, gwa, gwb, gx = of
         counting.s2_lora_forward(kernels, *sizes, rank, x, wa, wb, hidden, y)
-        rest = (x, hidden, gy, wa, wb, gh, gwa, gwb, gx, scratch)
+        rest = (x, hidden, gy, wa, wb, gh, gwa, gwb, gx)
         counting.s2_lora_backward(kernels, flags, *sizes, rank, *rest)
 
-    shapes = [(batch, n_in), (n_in, rank), (rank, n_out), (batch, rank), (batch, n_out)]
-    shapes += [(batch, n_out), (batch, rank), (n_in, rank), (rank, n_out), (batch, n_in)]
+    shapes = [(batch, n_in), (rank, n_in), (rank, n_out), (batch, rank), (batch, n_out)]
+    shapes += [(batch, n_out), (batch, rank), (rank, n_in), (rank, n_out), (batch, n_in)]
     arrays = [random(*shape) for shape in shapes]
     assert touched_bytes(call, arrays) == lora_cost(types, *sizes, rank).n_bytes
 

@@ -32,7 +32,8 @@ class Layer:
 
     ``weight`` is (n_in, n_out), the others are (n_out,); ``gamma``, ``beta``, ``mean`` and ``var``
     are all None where no batch norm follows. ``lora_a``, (n_in, rank), and ``lora_b``,
-    (rank, n_out), are None without an adapter of the layer's own (LoRA-All).
+    (rank, n_out), are None without an adapter of the layer's own (LoRA-All); ``lora_a`` lies in
+    Fortran order, as the core reads it.
     """
 
     weight: NDArray[np.float32]
@@ -45,6 +46,8 @@ class Layer:
     lora_b: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        if self.lora_a is not None:
+            object.__setattr__(self, "lora_a", np.asfortranarray(self.lora_a))
         for array in self.arrays():
             if array is not None:
                 array.flags.writeable = False
@@ -55,7 +58,7 @@ class Layer:
 
     def copy(self) -> tuple[Any, ...]:
         """Writable copies of :meth:`arrays`, for training."""
-        return tuple(None if array is None else array.copy() for array in self.arrays())
+        return tuple(None if array is None else array.copy(order="K") for array in self.arrays())
 
 
 @dataclass(frozen=True, eq=False)

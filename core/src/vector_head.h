@@ -1,0 +1,213 @@
+/* vector_head.h - logits, loss and their gradients; included by kernels_vector.h. */
+
+/* exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 6 (as in Cephes); relative
+ * error about 1e-7 for -87 <= x <= 88, clamped beyond. NaN stays NaN. */
+INLINE V exp_vector(V x) {
+    x = choose(x < V_SET(-87.0f), V_SET(-87.0f), x);
+    x = choose(x > V_SET(88.0f), V_SET(88.0f), x);
+    const V magic = V_SET(ROUND_MAGIC);
+    const V rounded = V_FMA(x, V_SET(1.44269504f), magic);
+    const V n = rounded - magic;
+    V r = V_FMA(n, V_SET(-0.693359375f), x);
+    r = V_FMA(n, V_SET(2.12194440e-4f), r);
+    V p = V_FMA(V_SET(1.9875691500e-4f), r, V_SET(1.3981999507e-3f));
+    p = V_FMA(p, r, V_SET(8.3334519073e-3f));
+    p = V_FMA(p, r, V_SET(4.1665795894e-2f));
+    p = V_FMA(p, r, V_SET(1.6666665459e-1f));
+    p = V_FMA(p, r, V_SET(5.0000001201e-1f));
+    p = V_FMA(p, r * r, r) + V_SET(1.0f);
+    return p * (V)(((VI)rounded + 127) << 23);
+}
+
+/* ---- few outputs: samples in lanes ------------------------------------------------------------------ */
+
+INLINE void head_forward_tile(const s2_head_pass *pass, size_t s, size_t output,
+                              const size_t outputs) {
+    float *logits = pass->logits + output * pass->lanes + s;
+    V sum[4];
+    UNROLL for (size_t o = 0; o < outputs; o++) {
+        sum[o] = V_LOAD(logits + o * pass->lanes);
+    }
+    for (size_t j = 0; j < pass->n_hidden; j++) {
+        const V hidden = V_LOAD(pass->hidden + j * pass->lanes + s);
+        const float *wb = pass->wb + j * pass->n_outputs + output;
+        UNROLL for (size_t o = 0; o < outputs; o++) {
+            sum[o] = V_FMA(hidden, V_SET(wb[o]), sum[o]);
+        }
+    }
+    UNROLL for (size_t o = 0; o < outputs; o++) {
+        V_STORE(logits + o * pass->lanes, sum[o]);
+    }
+}
+
+/* Eq. 17 without the taps: logits += hidden . wb. */
+static void vector_head_forward(const s2_head_pass *pass) {
+    for (size_t s = 0; s < pass->lanes; s += V_WIDTH) {
+#define OUTPUTS(n) head_forward_tile(pass, s, first, n)
+        IN_FOURS(pass->n_outputs, OUTPUTS);
+#undef OUTPUTS
+    }
+}
+
+/* Of `count` hidden units from j: Eq. 11 (gh = gy . wb^T) and Eq. 10 (gwb = hidden^T . gy). */
+INLINE void head_backward_tile(const s2_head_pass *pass, size_t j, const size_t count) {
+    const size_t lanes = pass->lanes, n_outputs = pass->n_outputs;
+    const float *wb = pass->wb + j * n_outputs;
+    for (size_t s = 0; s < lanes; s += V_WIDTH) {
+        V sum[4] = {V_ZERO(), V_ZERO(), V_ZERO(), V_ZERO()};
+        for (size_t o = 0; o < n_outputs; o++) {
+            const V gy = V_LOAD(pass->logits + o * lanes + s);
+            UNROLL for (size_t i = 0; i < count; i++) {
+                sum[i] = V_FMA(gy, V_SET(wb[i * n_outputs + o]), sum[i]);
+            }
+        }
+        UNROLL for (size_t i = 0; i < count; i++) {
+            V_STORE(pass->grad_hidden + (j + i) * lanes + s, sum[i]);
+        }
+    }
+    for (size_t o = 0; o < n_outputs; o++) {
+        V sum[4] = {V_ZERO(), V_ZERO(), V_ZERO(), V_ZERO()};
+        for (size_t s = 0; s < lanes; s += V_WIDTH) {
+            const V gy = V_LOAD(pass->logits + o * lanes + s);
+            UNROLL for (size_t i = 0; i < count; i++) {
+                sum[i] = V_FMA(V_LOAD(pass->hidden + (j + i) * lanes + s), gy, sum[i]);
+            }
+        }
+        float total[4];
+        V_SUM4(total, sum[0], sum[1], sum[2], sum[3]);
+        UNROLL for (size_t i = 0; i < count; i++) {
+            pass->grad_wb[(j + i) * n_outputs + o] = total[i];
+        }
+    }
+}
+
+static void vector_head_backward(const s2_head_pass *pass) {
+#define UNITS(n) head_backward_tile(pass, first, n)
+    IN_FOURS(pass->n_hidden, UNITS);
+#undef UNITS
+}
+
+/* What one vector of samples needs of its labels. */
+typedef struct {
+    float own[V_WIDTH]; /* the label's logit */
+    float best[V_WIDTH], best_class[V_WIDTH], sum[V_WIDTH];
+} lane_values;
+
+/* Logits become exp(logits - largest) times `share` over their sum: softmax, averaged. */
+INLINE void softmax_lanes(const s2_loss_pass *pass, size_t s, float share, lane_values *values) {
+    float *logits = pass->logits + s;
+    V best = V_LOAD(logits), best_class = V_ZERO(), sum = V_ZERO();
+    for (size_t o = 1; o < pass->n_outputs; o++) {
+        const V logit = V_LOAD(logits + o * pass->lanes);
+        const VI larger = logit > best;
+        best_class = choose(larger, V_SET((float)o), best_class);
+        best = choose(larger, logit, best);
+    }
+    for (size_t o = 0; o < pass->n_outputs; o++) {
+        const V power = exp_vector(V_LOAD(logits + o * pass->lanes) - best);
+        V_STORE(logits + o * pass->lanes, power);
+        sum += power;
+    }
+    const V factor = V_DIV(V_SET(share), sum);
+    for (size_t o = 0; o < pass->n_outputs; o++) {
+        V_STORE(logits + o * pass->lanes, V_LOAD(logits + o * pass->lanes) * factor);
+    }
+    V_STORE(values->best, best);
+    V_STORE(values->best_class, best_class);
+    V_STORE(values->sum, sum);
+}
+
+/* Mean cross entropy of softmax(logits). The label's own logit is read before it is overwritten;
+ * lanes without a sample end as gradient 0. */
+static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
+    const float share = 1.0f / (float)pass->count;
+    float loss = 0.0f;
+    uint32_t correct = 0;
+    for (size_t s = 0; s < pass->lanes; s += V_WIDTH) {
+        const size_t left = pass->count > s ? pass->count - s : 0;
+        const size_t used = left < V_WIDTH ? left : V_WIDTH;
+        const int32_t *label = pass->label + s;
+        float *logits = pass->logits + s;
+        lane_values values;
+        for (size_t l = 0; l < used; l++) {
+            values.own[l] = logits[(size_t)label[l] * pass->lanes + l];
+        }
+        softmax_lanes(pass, s, share, &values);
+        for (size_t l = 0; l < used; l++) {
+            loss += log_poly(values.sum[l]) + (values.best[l] - values.own[l]);
+            correct += values.best_class[l] == (float)label[l];
+            logits[(size_t)label[l] * pass->lanes + l] -= share;
+        }
+        for (size_t o = 0; used < V_WIDTH && o < pass->n_outputs; o++) {
+            V_STORE(logits + o * pass->lanes, load_part(logits + o * pass->lanes, used));
+        }
+    }
+    stats->loss = loss * share;
+    stats->correct = correct;
+}
+
+/* ---- many outputs: classes in lanes ------------------------------------------------------------------ */
+
+INLINE void largest_tile(size_t o, size_t part, const float *logits, V *best) {
+    const V first = V_SET(logits[0]); /* for lanes without a class */
+    V logit = first;
+    if (part < V_WIDTH) {
+        float padded[V_WIDTH];
+        V_STORE(padded, first);
+        memcpy(padded, logits + o, part * sizeof *padded);
+        logit = V_LOAD(padded);
+    } else {
+        logit = V_LOAD(logits + o);
+    }
+    *best = choose(logit > *best, logit, *best);
+}
+
+INLINE float largest(size_t n_outputs, const float *logits) {
+    V best = V_SET(logits[0]);
+    float lane[V_WIDTH];
+    FOR_VECTORS(n_outputs, largest_tile, logits, &best);
+    V_STORE(lane, best);
+    for (size_t l = 1; l < V_WIDTH; l++) {
+        lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
+    }
+    return lane[0];
+}
+
+INLINE void exponentials_tile(size_t o, size_t part, V best, float *logits, V *sum) {
+    const V power = exp_vector(load_part(logits + o, part) - best);
+    store_part(logits + o, part, power);
+    *sum += part < V_WIDTH ? load_part(logits + o, part) : power;
+}
+
+INLINE void scale_tile(size_t o, size_t part, V factor, float *logits) {
+    store_part(logits + o, part, load_part(logits + o, part) * factor);
+}
+
+/* Whether an earlier class has the same logit: the first of equals is the answer. */
+INLINE int is_first(const float *logits, size_t label) {
+    int found = 0;
+    for (size_t o = 0; o < label; o++) {
+        found |= logits[o] == logits[label];
+    }
+    return !found;
+}
+
+static void vector_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
+    const float share = 1.0f / (float)pass->count;
+    float loss = 0.0f;
+    uint32_t correct = 0;
+    for (size_t s = 0; s < pass->count; s++) {
+        float *logits = pass->logits + s * pass->n_outputs;
+        const size_t label = (size_t)pass->label[s];
+        const float best = largest(pass->n_outputs, logits), own = logits[label];
+        V sum = V_ZERO();
+        correct += own == best && is_first(logits, label);
+        FOR_VECTORS(pass->n_outputs, exponentials_tile, V_SET(best), logits, &sum);
+        const float total = sum_of_lanes(sum);
+        FOR_VECTORS(pass->n_outputs, scale_tile, V_SET(share / total), logits);
+        logits[label] -= share;
+        loss += log_poly(total) + (best - own);
+    }
+    stats->loss = loss * share;
+    stats->correct = correct;
+}

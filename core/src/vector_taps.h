@@ -1,0 +1,108 @@
+/* vector_taps.h - the passes over cached rows; included by kernels_vector.h. */
+
+/* ---- forward: sums along the tap ------------------------------------------------------------------ */
+
+INLINE void forward_tile(const s2_tap_pass *pass, size_t sample, size_t rank, const size_t samples,
+                         const size_t ranks) {
+    const float *tap[TAP_SAMPLES];
+    float totals[TAP_RANKS][TAP_SAMPLES];
+    UNROLL for (size_t s = 0; s < samples; s++) {
+        tap[s] = pass->row[sample + s] + pass->offset;
+    }
+    dot_tile(tap, pass->a + rank * pass->a_row, pass->a_row, pass->width, samples, ranks, totals);
+    UNROLL for (size_t r = 0; r < ranks; r++) {
+        float *hidden = pass->hidden + (rank + r) * pass->h_rank + sample * pass->h_sample;
+        UNROLL for (size_t s = 0; s < samples; s++) {
+            hidden[s * pass->h_sample] = totals[r][s];
+        }
+    }
+}
+
+INLINE void forward_ranks(const s2_tap_pass *pass, size_t rank, const size_t ranks) {
+    size_t sample = 0;
+    for (; sample + TAP_SAMPLES <= pass->count; sample += TAP_SAMPLES) {
+        forward_tile(pass, sample, rank, TAP_SAMPLES, ranks);
+    }
+    for (; sample < pass->count; sample++) {
+        forward_tile(pass, sample, rank, 1, ranks);
+    }
+}
+
+static void vector_tap_forward(const s2_tap_pass *pass) {
+#define RANKS(n) forward_ranks(pass, first, n)
+    IN_FOURS(pass->rank, RANKS);
+#undef RANKS
+}
+
+/* ---- update: sums along the batch, then one move of lora_a ------------------------------------------ */
+
+/* `vectors` x `ranks` at column i; meanwhile the same columns of rows to come are asked for. */
+INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t i, size_t rank,
+                        const size_t vectors, const size_t ranks, const size_t part,
+                        const int prefetch) {
+    V sum[TAP_VECTORS][TAP_RANKS];
+#define PART_OF(v) ((v) + 1 == vectors ? part : V_WIDTH)
+    UNROLL for (size_t v = 0; v < vectors; v++) {
+        UNROLL for (size_t r = 0; r < ranks; r++) {
+            sum[v][r] = V_ZERO();
+        }
+    }
+    const float *grad = pass->hidden + rank * pass->h_rank;
+    for (size_t s = 0; s < pass->count; s++) {
+        const float *tap = pass->row[s] + pass->offset + i;
+        if (prefetch && s < pass->n_ahead) {
+            const char *ahead = (const char *)(pass->ahead[s] + pass->offset + i);
+            UNROLL for (size_t line = 0; line < vectors * V_WIDTH * sizeof(float);
+                        line += S2_ALIGN) {
+                __builtin_prefetch(ahead + line);
+            }
+        }
+        V x[TAP_VECTORS];
+        UNROLL for (size_t v = 0; v < vectors; v++) {
+            x[v] = load_part(tap + v * V_WIDTH, PART_OF(v));
+        }
+        UNROLL for (size_t r = 0; r < ranks; r++) {
+            const V factor = V_SET(grad[r * pass->h_rank + s * pass->h_sample]);
+            UNROLL for (size_t v = 0; v < vectors; v++) {
+                sum[v][r] = V_FMA(factor, x[v], sum[v][r]);
+            }
+        }
+    }
+    UNROLL for (size_t r = 0; r < ranks; r++) {
+        UNROLL for (size_t v = 0; v < vectors; v++) { /* lora_a is padded: whole vectors */
+            const size_t at = (rank + r) * pass->a_row + i + v * V_WIDTH;
+            move_vector(update, V_WIDTH, sum[v][r], pass->m ? pass->m + at : NULL,
+                        pass->v ? pass->v + at : NULL, pass->a + at);
+        }
+    }
+#undef PART_OF
+}
+
+INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
+                         const size_t ranks, const int prefetch) {
+    size_t i = 0;
+    for (; i + TAP_VECTORS * V_WIDTH <= pass->width; i += TAP_VECTORS * V_WIDTH) {
+        update_tile(pass, update, i, rank, TAP_VECTORS, ranks, V_WIDTH, prefetch);
+    }
+    for (; i + 2 * V_WIDTH <= pass->width; i += 2 * V_WIDTH) {
+        update_tile(pass, update, i, rank, 2, ranks, V_WIDTH, prefetch);
+    }
+    for (; i + V_WIDTH <= pass->width; i += V_WIDTH) {
+        update_tile(pass, update, i, rank, 1, ranks, V_WIDTH, prefetch);
+    }
+    if (i < pass->width) {
+        update_tile(pass, update, i, rank, 1, ranks, pass->width - i, prefetch);
+    }
+}
+
+static void vector_tap_update(const s2_tap_pass *pass, const s2_update *update) {
+    const s2_update constants = *update; /* no store can change them */
+#define RANKS(n)                                                                                   \
+    if (first == 0 && pass->n_ahead > 0) {                                                         \
+        update_ranks(pass, &constants, first, n, 1);                                               \
+    } else {                                                                                       \
+        update_ranks(pass, &constants, first, n, 0);                                               \
+    }
+    IN_FOURS(pass->rank, RANKS);
+#undef RANKS
+}
