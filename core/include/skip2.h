@@ -218,7 +218,12 @@ typedef struct {
     uint32_t row_stride;
 } s2_cache;
 
-const float *s2_cache_find(const s2_cache *cache, uint32_t sample); /* NULL if not there */
+/* The sample's row; NULL if not there. */
+static inline const float *s2_cache_find(const s2_cache *cache, uint32_t sample) {
+    return sample < cache->capacity && cache->filled[sample]
+               ? cache->rows + (size_t)sample * cache->row_stride
+               : NULL;
+}
 void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row);
 
 /* ---- skip adapters (adapter.c; Eq. 17) ---------------------------------------------------------- */

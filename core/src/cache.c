@@ -3,13 +3,6 @@
 
 #include <string.h>
 
-const float *s2_cache_find(const s2_cache *cache, uint32_t sample) {
-    if (sample >= cache->capacity || !cache->filled[sample]) {
-        return NULL;
-    }
-    return cache->rows + (size_t)sample * cache->row_stride;
-}
-
 void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row) {
     if (sample < cache->capacity) {
         memcpy(cache->rows + (size_t)sample * cache->row_stride, row,

@@ -12,7 +12,7 @@
 
 /* With more outputs than this the logits lie in rows, (count, n_outputs), else with samples in lanes,
  * (n_outputs, lanes): a few outputs would leave most lanes of a vector of classes empty. */
-#define S2_FEW_OUTPUTS 16u
+#define S2_FEW_OUTPUTS 32u
 
 /* A build with S2_COUNT_OPERATIONS counts the floating-point operations of the scalar table, where
  * they are done; the caller defines the counter. */
@@ -21,6 +21,13 @@ extern uint64_t s2_operations;
 #define S2_OPERATIONS(n) (s2_operations += (n))
 #else
 #define S2_OPERATIONS(n) ((void)0)
+#endif
+
+/* Asks for the cache line at p, to be read soon; p need not be readable. */
+#if defined(__GNUC__)
+#define S2_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define S2_PREFETCH(p) ((void)(p))
 #endif
 
 static inline uint32_t s2_round_up(uint32_t value, uint32_t multiple) {

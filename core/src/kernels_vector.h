@@ -65,35 +65,48 @@ INLINE float sum_of_lanes(V v) {
         }                                                                                          \
     } while (0)
 
+/* Gradient descent without a decay: one multiply-add a weight. */
+INLINE int is_plain(const s2_update *update) {
+    return update->rule == S2_SGD && update->keep == 1.0f && update->decay == 0.0f;
+}
+
 /* `moved` of kernels_scalar.c for a vector of weights; m and v are not read where the rule has none. */
-INLINE void move_vector(const s2_update *update, size_t part, V g, float *m, float *v, float *w) {
+INLINE void move_vector(const s2_update *update, const int plain, size_t part, V g, float *m,
+                        float *v, float *w) {
     const V old = load_part(w, part);
-    const V kept = V_SET(update->keep) * old;
-    g = V_FMA(V_SET(update->decay), old, g);
-    V direction = g;
-    if (update->rule != S2_SGD) {
-        direction = V_FMA(V_SET(update->beta1), load_part(m, part), V_SET(update->blend1) * g);
-        store_part(m, part, direction);
-    }
-    if (update->rule == S2_ADAM) {
-        const V squared = V_SET(update->blend2) * (g * g);
-        const V second = V_FMA(V_SET(update->beta2), load_part(v, part), squared);
-        store_part(v, part, second);
-        direction =
-            V_DIV(direction, V_FMA(V_SQRT(second), V_SET(update->root_scale), V_SET(update->eps)));
+    V kept = old, direction = g;
+    if (!plain) {
+        kept = V_SET(update->keep) * old;
+        direction = g = V_FMA(V_SET(update->decay), old, g);
+        if (update->rule != S2_SGD) {
+            direction = V_FMA(V_SET(update->beta1), load_part(m, part), V_SET(update->blend1) * g);
+            store_part(m, part, direction);
+        }
+        if (update->rule == S2_ADAM) {
+            const V squared = V_SET(update->blend2) * (g * g);
+            const V second = V_FMA(V_SET(update->beta2), load_part(v, part), squared);
+            store_part(v, part, second);
+            direction = V_DIV(direction,
+                              V_FMA(V_SQRT(second), V_SET(update->root_scale), V_SET(update->eps)));
+        }
     }
     store_part(w, part, V_FMA(V_SET(-update->rate), direction, kept));
 }
 
-INLINE void descend_tile(size_t i, size_t part, const s2_update *update, const float *g, float *m,
-                         float *v, float *w) {
-    move_vector(update, part, load_part(g + i, part), m ? m + i : NULL, v ? v + i : NULL, w + i);
+INLINE void descend_tile(size_t i, size_t part, const s2_update *update, const int plain,
+                         const float *g, float *m, float *v, float *w) {
+    move_vector(update, plain, part, load_part(g + i, part), m ? m + i : NULL, v ? v + i : NULL,
+                w + i);
 }
 
 static void vector_descend(size_t size, const s2_update *update, const float *g, float *m, float *v,
                            float *w) {
     const s2_update constants = *update; /* no store can change them */
-    FOR_VECTORS(size, descend_tile, &constants, g, m, v, w);
+    if (is_plain(update)) {
+        FOR_VECTORS(size, descend_tile, &constants, 1, g, m, v, w);
+    } else {
+        FOR_VECTORS(size, descend_tile, &constants, 0, g, m, v, w);
+    }
 }
 
 /* As many chains as keep every multiply-add unit busy, whatever its latency. */

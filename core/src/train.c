@@ -4,20 +4,43 @@
 #include <math.h>
 #include <string.h>
 
+/* Samples and rows that together take more than this are beyond the caches: those of the next batch
+ * are fetched while this one is trained. Within them asking early only costs. */
+#ifndef S2_PREFETCH_BYTES
+#if defined(__x86_64__)
+#define S2_PREFETCH_BYTES (16u << 20)
+#else
+#define S2_PREFETCH_BYTES (512u << 10)
+#endif
+#endif
+
 typedef struct {
-    uint32_t *order;    /* (n_samples) */
-    const float **x;    /* (batch_size) */
-    const float **row;  /* (batch_size) */
-    int32_t *label;     /* (batch_size) */
-    uint32_t *missing;  /* (batch_size) samples the cache lacks */
-    float *missing_row; /* (batch_size, row_stride) */
+    uint32_t *order;                  /* (n_samples) */
+    const float **x;                  /* (batch_size) */
+    const float **row;                /* (batch_size) */
+    const float **next_x, **next_row; /* (batch_size), or NULL: nothing is fetched early */
+    int32_t *label;                   /* (batch_size) */
+    uint32_t *missing;                /* (batch_size) samples the cache lacks */
+    float *missing_row;               /* (batch_size, row_stride) */
 } train_room;
+
+static int prefetches(const s2_job *job) {
+    if (job->forward == NULL || job->cache == NULL || job->cache->capacity < job->n_samples) {
+        return 0;
+    }
+    const size_t floats = (size_t)job->n_features + job->cache->row_stride;
+    return job->n_samples * floats * sizeof(float) > S2_PREFETCH_BYTES;
+}
 
 static train_room lay_out(const s2_job *job, s2_arena *arena) {
     train_room room = {0};
     room.order = s2_take(arena, job->n_samples, sizeof *room.order);
     room.x = s2_take(arena, job->batch_size, sizeof *room.x);
     room.label = s2_take(arena, job->batch_size, sizeof *room.label);
+    if (prefetches(job)) {
+        room.next_x = s2_take(arena, job->batch_size, sizeof *room.next_x);
+        room.next_row = s2_take(arena, job->batch_size, sizeof *room.next_row);
+    }
     if (job->forward != NULL && job->cache != NULL) {
         room.row = s2_take(arena, job->batch_size, sizeof *room.row);
         room.missing = s2_take(arena, job->batch_size, sizeof *room.missing);
@@ -60,8 +83,24 @@ static s2_status find_rows(const s2_job *job, const train_room *room, const uint
     return S2_OK;
 }
 
+/* Where the samples to come lie, and what else of them will be read. */
+static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint32_t *sample,
+                           uint32_t count) {
+    if (room->next_x == NULL) {
+        return 0;
+    }
+    for (uint32_t s = 0; s < count; s++) {
+        room->next_x[s] = job->x + (size_t)sample[s] * job->n_features;
+        room->next_row[s] = job->cache->rows + (size_t)sample[s] * job->cache->row_stride;
+        S2_PREFETCH(job->label + sample[s]);
+        S2_PREFETCH(job->cache->filled + sample[s]);
+    }
+    return count;
+}
+
+/* `ahead` samples follow those of this batch. */
 static s2_status train_batch(const s2_job *job, const train_room *room, const uint32_t *sample,
-                             uint32_t count, s2_epoch_stats *stats) {
+                             uint32_t count, uint32_t ahead, s2_epoch_stats *stats) {
     for (uint32_t s = 0; s < count; s++) {
         room->x[s] = job->x + (size_t)sample[s] * job->n_features;
         room->label[s] = job->label[sample[s]];
@@ -72,7 +111,13 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
             return status;
         }
     }
-    const s2_batch batch = {.count = count, .x = room->x, .row = room->row, .label = room->label};
+    const s2_batch batch = {.count = count,
+                            .x = room->x,
+                            .row = room->row,
+                            .label = room->label,
+                            .next_x = room->next_x,
+                            .next_row = room->next_row,
+                            .n_next = look_ahead(job, room, sample + count, ahead)};
     s2_batch_stats of_batch;
     const s2_status status = job->step(job->step_context, &batch, &of_batch);
     if (status != S2_OK) {
@@ -113,7 +158,9 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         if (count < job->smallest_batch) {
             break;
         }
-        const s2_status status = train_batch(job, &room, room.order + at, count, stats);
+        const uint32_t after = left - count;
+        const uint32_t ahead = after < job->batch_size ? after : job->batch_size;
+        const s2_status status = train_batch(job, &room, room.order + at, count, ahead, stats);
         if (status != S2_OK) {
             return status;
         }

@@ -48,6 +48,9 @@ INLINE void gemm_columns(const s2_gemm *pass, size_t col, const size_t vectors, 
     for (; row + 4 <= pass->rows; row += 4) {
         gemm_tile(pass, row, col, 4, vectors, part);
     }
+    for (; row + 2 <= pass->rows; row += 2) {
+        gemm_tile(pass, row, col, 2, vectors, part);
+    }
     for (; row < pass->rows; row++) {
         gemm_tile(pass, row, col, 1, vectors, part);
     }
@@ -173,6 +176,9 @@ INLINE void gemm_dot_columns(const s2_gemm *pass, size_t col, const size_t cols)
     size_t row = 0;
     for (; row + TAP_SAMPLES <= pass->rows; row += TAP_SAMPLES) {
         gemm_dot_tile(pass, row, col, TAP_SAMPLES, cols);
+    }
+    for (; row + 2 <= pass->rows; row += 2) {
+        gemm_dot_tile(pass, row, col, 2, cols);
     }
     for (; row < pass->rows; row++) {
         gemm_dot_tile(pass, row, col, 1, cols);

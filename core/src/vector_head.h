@@ -19,6 +19,25 @@ INLINE V exp_vector(V x) {
     return p * (V)(((VI)rounded + 127) << 23);
 }
 
+/* log of positive normal numbers by x = 2^e m, sqrt(1/2) <= m < sqrt(2); error about 1e-7. NaN and
+ * infinity stay themselves. */
+INLINE V log_vector(V x) {
+    const VI shifted = (VI)x - 0x3f3504f3; /* bits of sqrt(1/2) */
+    const V e = __builtin_convertvector(shifted >> 23, V);
+    const V m = (V)((shifted & 0x007fffff) + 0x3f3504f3) - V_SET(1.0f);
+    const V z = m * m;
+    V p = V_FMA(V_SET(7.0376836292e-2f), m, V_SET(-1.1514610310e-1f));
+    p = V_FMA(p, m, V_SET(1.1676998740e-1f));
+    p = V_FMA(p, m, V_SET(-1.2420140846e-1f));
+    p = V_FMA(p, m, V_SET(1.4249322787e-1f));
+    p = V_FMA(p, m, V_SET(-1.6668057665e-1f));
+    p = V_FMA(p, m, V_SET(2.0000714765e-1f));
+    p = V_FMA(p, m, V_SET(-2.4999993993e-1f));
+    p = V_FMA(p, m, V_SET(3.3333331174e-1f));
+    p = V_FMA(p * m, z, V_FMA(e, V_SET(-2.12194440e-4f), V_SET(-0.5f) * z)) + m;
+    return choose(x <= V_SET(FLT_MAX), V_FMA(e, V_SET(0.693359375f), p), x);
+}
+
 /* ---- few outputs: samples in lanes ------------------------------------------------------------------ */
 
 INLINE void head_forward_tile(const s2_head_pass *pass, size_t s, size_t output,
@@ -87,20 +106,16 @@ static void vector_head_backward(const s2_head_pass *pass) {
 #undef UNITS
 }
 
-/* What one vector of samples needs of its labels. */
-typedef struct {
-    float own[V_WIDTH]; /* the label's logit */
-    float best[V_WIDTH], best_class[V_WIDTH], sum[V_WIDTH];
-} lane_values;
-
-/* Logits become exp(logits - largest) times `share` over their sum: softmax, averaged. */
-INLINE void softmax_lanes(const s2_loss_pass *pass, size_t s, float share, lane_values *values) {
+/* Logits become exp(logits - largest) times `share` over their sum: softmax, averaged. Returns the
+ * cross entropy, given the labels' own logits; best_class is the first of equals. */
+INLINE V softmax_lanes(const s2_loss_pass *pass, size_t s, float share, V own, V *best_class) {
     float *logits = pass->logits + s;
-    V best = V_LOAD(logits), best_class = V_ZERO(), sum = V_ZERO();
+    V best = V_LOAD(logits), sum = V_ZERO();
+    *best_class = V_ZERO();
     for (size_t o = 1; o < pass->n_outputs; o++) {
         const V logit = V_LOAD(logits + o * pass->lanes);
         const VI larger = logit > best;
-        best_class = choose(larger, V_SET((float)o), best_class);
+        *best_class = choose(larger, V_SET((float)o), *best_class);
         best = choose(larger, logit, best);
     }
     for (size_t o = 0; o < pass->n_outputs; o++) {
@@ -112,38 +127,37 @@ INLINE void softmax_lanes(const s2_loss_pass *pass, size_t s, float share, lane_
     for (size_t o = 0; o < pass->n_outputs; o++) {
         V_STORE(logits + o * pass->lanes, V_LOAD(logits + o * pass->lanes) * factor);
     }
-    V_STORE(values->best, best);
-    V_STORE(values->best_class, best_class);
-    V_STORE(values->sum, sum);
+    return log_vector(sum) + (best - own);
 }
 
 /* Mean cross entropy of softmax(logits). The label's own logit is read before it is overwritten;
  * lanes without a sample end as gradient 0. */
 static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
     const float share = 1.0f / (float)pass->count;
-    float loss = 0.0f;
-    uint32_t correct = 0;
+    V loss = V_ZERO();
+    stats->correct = 0;
     for (size_t s = 0; s < pass->lanes; s += V_WIDTH) {
         const size_t left = pass->count > s ? pass->count - s : 0;
         const size_t used = left < V_WIDTH ? left : V_WIDTH;
         const int32_t *label = pass->label + s;
         float *logits = pass->logits + s;
-        lane_values values;
+        float own[V_WIDTH] = {0}, of_lane[V_WIDTH], found[V_WIDTH];
+        V best_class;
         for (size_t l = 0; l < used; l++) {
-            values.own[l] = logits[(size_t)label[l] * pass->lanes + l];
+            own[l] = logits[(size_t)label[l] * pass->lanes + l];
         }
-        softmax_lanes(pass, s, share, &values);
+        V_STORE(of_lane, softmax_lanes(pass, s, share, V_LOAD(own), &best_class));
+        V_STORE(found, best_class);
         for (size_t l = 0; l < used; l++) {
-            loss += log_poly(values.sum[l]) + (values.best[l] - values.own[l]);
-            correct += values.best_class[l] == (float)label[l];
+            stats->correct += found[l] == (float)label[l];
             logits[(size_t)label[l] * pass->lanes + l] -= share;
         }
+        loss += load_part(of_lane, used);
         for (size_t o = 0; used < V_WIDTH && o < pass->n_outputs; o++) {
             V_STORE(logits + o * pass->lanes, load_part(logits + o * pass->lanes, used));
         }
     }
-    stats->loss = loss * share;
-    stats->correct = correct;
+    stats->loss = sum_of_lanes(loss) * share;
 }
 
 /* ---- many outputs: classes in lanes ------------------------------------------------------------------ */

@@ -12,6 +12,10 @@ INLINE void forward_tile(const s2_tap_pass *pass, size_t sample, size_t rank, co
     dot_tile(tap, pass->a + rank * pass->a_row, pass->a_row, pass->width, samples, ranks, totals);
     UNROLL for (size_t r = 0; r < ranks; r++) {
         float *hidden = pass->hidden + (rank + r) * pass->h_rank + sample * pass->h_sample;
+        if (pass->h_sample == 1) {
+            memcpy(hidden, totals[r], samples * sizeof *hidden);
+            continue;
+        }
         UNROLL for (size_t s = 0; s < samples; s++) {
             hidden[s * pass->h_sample] = totals[r][s];
         }
@@ -22,6 +26,9 @@ INLINE void forward_ranks(const s2_tap_pass *pass, size_t rank, const size_t ran
     size_t sample = 0;
     for (; sample + TAP_SAMPLES <= pass->count; sample += TAP_SAMPLES) {
         forward_tile(pass, sample, rank, TAP_SAMPLES, ranks);
+    }
+    for (; sample + 2 <= pass->count; sample += 2) {
+        forward_tile(pass, sample, rank, 2, ranks);
     }
     for (; sample < pass->count; sample++) {
         forward_tile(pass, sample, rank, 1, ranks);
@@ -36,10 +43,16 @@ static void vector_tap_forward(const s2_tap_pass *pass) {
 
 /* ---- update: sums along the batch, then one move of lora_a ------------------------------------------ */
 
-/* `vectors` x `ranks` at column i; meanwhile the same columns of rows to come are asked for. */
+/* Asks for the columns of a row to come that stand where those of a tile do. */
+INLINE void prefetch_columns(const float *row, const size_t vectors) {
+    UNROLL for (size_t line = 0; line < vectors * V_WIDTH * sizeof *row; line += S2_ALIGN) {
+        S2_PREFETCH((const char *)row + line);
+    }
+}
+
+/* `vectors` x `ranks` at column i. */
 INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t i, size_t rank,
-                        const size_t vectors, const size_t ranks, const size_t part,
-                        const int prefetch) {
+                        const size_t vectors, const size_t ranks, const size_t part) {
     V sum[TAP_VECTORS][TAP_RANKS];
 #define PART_OF(v) ((v) + 1 == vectors ? part : V_WIDTH)
     UNROLL for (size_t v = 0; v < vectors; v++) {
@@ -48,14 +61,11 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t
         }
     }
     const float *grad = pass->hidden + rank * pass->h_rank;
+    const size_t n_ahead = rank == 0 ? pass->n_ahead : 0; /* once is enough */
     for (size_t s = 0; s < pass->count; s++) {
         const float *tap = pass->row[s] + pass->offset + i;
-        if (prefetch && s < pass->n_ahead) {
-            const char *ahead = (const char *)(pass->ahead[s] + pass->offset + i);
-            UNROLL for (size_t line = 0; line < vectors * V_WIDTH * sizeof(float);
-                        line += S2_ALIGN) {
-                __builtin_prefetch(ahead + line);
-            }
+        if (s < n_ahead) {
+            prefetch_columns(pass->ahead[s] + pass->offset + i, vectors);
         }
         V x[TAP_VECTORS];
         UNROLL for (size_t v = 0; v < vectors; v++) {
@@ -68,41 +78,41 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t
             }
         }
     }
+    const int plain = is_plain(update);
     UNROLL for (size_t r = 0; r < ranks; r++) {
         UNROLL for (size_t v = 0; v < vectors; v++) { /* lora_a is padded: whole vectors */
             const size_t at = (rank + r) * pass->a_row + i + v * V_WIDTH;
-            move_vector(update, V_WIDTH, sum[v][r], pass->m ? pass->m + at : NULL,
-                        pass->v ? pass->v + at : NULL, pass->a + at);
+            if (plain) {
+                move_vector(update, 1, V_WIDTH, sum[v][r], NULL, NULL, pass->a + at);
+            } else {
+                move_vector(update, 0, V_WIDTH, sum[v][r], pass->m ? pass->m + at : NULL,
+                            pass->v ? pass->v + at : NULL, pass->a + at);
+            }
         }
     }
 #undef PART_OF
 }
 
 INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
-                         const size_t ranks, const int prefetch) {
+                         const size_t ranks) {
     size_t i = 0;
     for (; i + TAP_VECTORS * V_WIDTH <= pass->width; i += TAP_VECTORS * V_WIDTH) {
-        update_tile(pass, update, i, rank, TAP_VECTORS, ranks, V_WIDTH, prefetch);
+        update_tile(pass, update, i, rank, TAP_VECTORS, ranks, V_WIDTH);
     }
     for (; i + 2 * V_WIDTH <= pass->width; i += 2 * V_WIDTH) {
-        update_tile(pass, update, i, rank, 2, ranks, V_WIDTH, prefetch);
+        update_tile(pass, update, i, rank, 2, ranks, V_WIDTH);
     }
     for (; i + V_WIDTH <= pass->width; i += V_WIDTH) {
-        update_tile(pass, update, i, rank, 1, ranks, V_WIDTH, prefetch);
+        update_tile(pass, update, i, rank, 1, ranks, V_WIDTH);
     }
     if (i < pass->width) {
-        update_tile(pass, update, i, rank, 1, ranks, pass->width - i, prefetch);
+        update_tile(pass, update, i, rank, 1, ranks, pass->width - i);
     }
 }
 
 static void vector_tap_update(const s2_tap_pass *pass, const s2_update *update) {
     const s2_update constants = *update; /* no store can change them */
-#define RANKS(n)                                                                                   \
-    if (first == 0 && pass->n_ahead > 0) {                                                         \
-        update_ranks(pass, &constants, first, n, 1);                                               \
-    } else {                                                                                       \
-        update_ranks(pass, &constants, first, n, 0);                                               \
-    }
+#define RANKS(n) update_ranks(pass, &constants, first, n)
     IN_FOURS(pass->rank, RANKS);
 #undef RANKS
 }
