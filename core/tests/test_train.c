@@ -8,7 +8,9 @@ typedef struct {
     unsigned seen[N_SAMPLES], computed[N_SAMPLES]; /* times */
     uint32_t order[MOST_BATCHES * BATCH], count[MOST_BATCHES];
     uint32_t n_seen, n_batches, n_calls;
-    unsigned wrong;      /* x, row or label of another sample */
+    unsigned wrong;                 /* x, row, label or announced x of another sample */
+    const float *next_x[BATCH * 4]; /* announced by the batch before */
+    uint32_t n_next, n_announced;
     uint32_t failing;    /* call of forward that fails, from 1; 0: none */
     uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
     s2_status step_says; /* from the second batch on */
@@ -34,6 +36,13 @@ static s2_status note_step(void *context, const s2_batch *batch, s2_batch_stats 
         notes->wrong += batch->row != NULL && batch->row[i][0] != (float)sample;
         notes->order[notes->n_seen++] = sample;
         notes->seen[sample]++;
+        notes->wrong += i < notes->n_next && notes->next_x[i] != batch->x[i];
+    }
+    notes->wrong += notes->n_next > 0 && notes->n_next != batch->count;
+    notes->n_next = batch->n_next;
+    notes->n_announced += batch->n_next;
+    for (uint32_t i = 0; i < batch->n_next; i++) {
+        notes->next_x[i] = batch->next_x[i];
     }
     notes->count[notes->n_batches++] = batch->count;
     stats->loss = notes->n_batches == notes->nan_batch ? (float)NAN : (float)batch->count;
@@ -104,6 +113,8 @@ static void test_every_sample_once(void) {
             CHECK_EQUAL(not_once, 0);
             CHECK_EQUAL(wrong_size, 0);
             CHECK_EQUAL(of.notes.wrong, 0);
+            /* All but the first batch, where the build fetches early whatever the size. */
+            CHECK_EQUAL(of.notes.n_announced, n_samples - of.notes.count[0]);
             CHECK_EQUAL(of.notes.n_batches, n_batches);
             CHECK_EQUAL(stats.n_batches, n_batches);
             CHECK_EQUAL(stats.n_seen, n_samples);
@@ -192,7 +203,8 @@ static void test_forward_fails(void) {
         filled += of.cache.filled[i];
     }
     CHECK_EQUAL(filled, BATCH);
-    of.notes.failing = 0; /* and the next epoch goes on from there */
+    of.notes.failing = 0; /* and the next epoch goes on from there, in another order */
+    of.notes.n_next = 0;
     CHECK_EQUAL(epoch(&of, &stats), S2_OK);
     CHECK_EQUAL(stats.n_forward, N_SAMPLES - BATCH);
     CHECK_EQUAL(of.notes.wrong, 0);
