@@ -23,9 +23,10 @@ extern uint64_t s2_operations;
 #define S2_OPERATIONS(n) ((void)0)
 #endif
 
-/* Asks for the cache line at p, to be read soon; p need not be readable. */
+/* Asks for the cache line at p, to be read in the next batch; p need not be readable. Into the second
+ * cache: the first one is full of this batch. */
 #if defined(__GNUC__)
-#define S2_PREFETCH(p) __builtin_prefetch(p)
+#define S2_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #else
 #define S2_PREFETCH(p) ((void)(p))
 #endif
