@@ -58,7 +58,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(NATIVE)
-	$(INSTALL) '.[plot,data,parquet]'
+	$(INSTALL) '.[plot,data,parquet,power]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

@@ -21,6 +21,7 @@ from skip2lora.errors import (
     MissingExtraError,
     ModelError,
     ParameterError,
+    SensorError,
     Skip2LoraError,
 )
 from skip2lora.training import EpochReport, History, Timing, pretrain
@@ -39,6 +40,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ParameterError",
+    "SensorError",
     "Skip2LoraError",
     "SkipAdapters",
     "SkipCache",

@@ -33,3 +33,7 @@ class DivergedError(Skip2LoraError, ArithmeticError):
 
 class MissingExtraError(Skip2LoraError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+class SensorError(Skip2LoraError, OSError):
+    """A sensor of power, temperature or clock that cannot be used or read."""

@@ -10,7 +10,7 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.backbones import load
-from skip2lora.cli import common
+from skip2lora.cli import common, power
 from skip2lora.data import read_samples
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
@@ -36,6 +36,8 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES
 @click.option(
     "--cache/--no-cache", default=None, help="Skip-Cache; default: on for skip2-lora alone."
 )
+@click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
+@power.sensor_options
 @common.output("The adapter, a folder.", metavar="FOLDER")
 @common.force
 @common.label
@@ -43,8 +45,9 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES
 def command(
     model: Path, data: Path, method: str, rank: int, epochs: int, batch_size: int | None,
     learning_rate: float, seed: int, optimizer: str, weight_decay: float | None, schedule: str,
-    validation: float, patience: int | None, cache: bool | None, target: Path, force: bool,
-    label: str | None, as_json: bool,
+    validation: float, patience: int | None, cache: bool | None, with_power: bool,
+    i2c: str | None, shunt_ohms: float | None, target: Path, force: bool, label: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
@@ -54,7 +57,8 @@ def command(
     check_output(target, force=force, names=RESULT_FILES)
     backbone = load(model)
     samples = read_samples(data, label=label, class_names=backbone.class_names)
-    with common.progress_bar("adapt", epochs) as callback:
+    watch = power.watch(with_power, i2c, shunt_ohms)
+    with common.progress_bar("adapt", epochs) as callback, power.watched(watch):
         adapted = adapt(
             backbone, samples.x, samples.labels, method=method, rank=rank, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
@@ -78,6 +82,7 @@ def command(
         "cache_bytes": adapted.cache_bytes,
         "cache_overhead_bytes": adapted.cache_overhead_bytes,
         "kernels": _core.kernels(),
+        **watch.facts(),
     }
     lines = [
         f"{target}: {method}, {adapted.trainable_parameters:,} trainable parameters",
@@ -86,5 +91,6 @@ def command(
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB, accuracy on these samples "
         f"{common.percent(accuracy)}",
+        *watch.lines(),
     ]
     common.show(facts, lines, as_json=as_json)

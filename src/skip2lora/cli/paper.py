@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from skip2lora.cli import common
+from skip2lora.cli import common, figure4, power
 from skip2lora.errors import ParameterError
 from skip2lora.options import whole
 from skip2lora.paper import report
 from skip2lora.paper.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
+from skip2lora.paper.figure4 import Figure4
+from skip2lora.paper.figure4 import draw as draw_figure4
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.protocol import BATCH_SIZE, RANK, TASKS
 from skip2lora.paper.tables import Curve, Table, figure3, jobs_of, table3, table4, table5
@@ -28,6 +30,7 @@ _PARTS = {
     "table4": ("methods", "tuned"),
     "table5": ("tinytl",),
     "fig3": ("curve",),
+    "fig4": (),
     "all": ("before-after", "methods", "tuned", "curve"),
 }
 
@@ -125,10 +128,12 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
     "--net", default="256-96-96-3", show_default=True, callback=_widths, help="Of table1."
 )
 @click.option("--tinytl", is_flag=True, help="Table 5 in `all` too (PyTorch; hours for 20 trials).")
+@figure4.idle_option
+@power.sensor_options
 @common.as_json
 def command(
     what: str, data: Path | None, tasks: tuple[str, ...], trials: int, out: Path, net: list[int],
-    tinytl: bool, as_json: bool,
+    tinytl: bool, idle_s: float, i2c: str | None, shunt_ohms: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Re-measure a table or figure of the paper, or all of them with a report.
 
@@ -151,23 +156,29 @@ def command(
         if what == name or (what == "all" and (name != "table5" or tinytl))
     ]
     curves = figure3(out, chosen, trials) if what in ("fig3", "all") else {}
-    _show(what, out, tables, curves, trials, as_json=as_json)
+    powered = None
+    if what == "fig4" or (what == "all" and "har" in chosen):
+        powered = figure4.run_figure4(out, data, idle_s, i2c, shunt_ohms)
+    _show(what, out, tables, curves, powered, trials, as_json=as_json)
 
 
 def _show(
-    what: str, out: Path, tables: list[Table], curves: dict[str, Curve], trials: int, *,
-    as_json: bool,
+    what: str, out: Path, tables: list[Table], curves: dict[str, Curve], powered: Figure4 | None,
+    trials: int, *, as_json: bool,
 ) -> None:  # fmt: skip
     facts: dict[str, Any] = {
         "tables": [table.facts() for table in tables],
         "figure3": {task: asdict(curve) for task, curve in curves.items()},
+        "figure4": powered.facts() if powered else None,
     }
     if what == "all":
-        facts = report.facts_of(tables, curves, n_trials=trials)
-        report.write_report(out, facts, tables, curves)
+        facts = report.facts_of(tables, curves, powered, n_trials=trials)
+        report.write_report(out, facts, tables, curves, powered)
     if what == "fig3":
         image = report.draw_figure3(curves)
         report.write_bytes(out / "fig3.png", image)
+    if powered:
+        report.write_bytes(out / "fig4.png", draw_figure4(powered))
     if as_json:
         common.show(facts, [], as_json=True)
         return
@@ -175,5 +186,7 @@ def _show(
         _print_table(table)
     if curves:
         _print_curves(curves)
-    if what in ("all", "fig3"):
-        click.echo(f"written: {out / ('report.html' if what == 'all' else 'fig3.png')}")
+    if powered:
+        figure4.print_figure4(powered)
+    if what in ("all", "fig3", "fig4"):
+        click.echo(f"written: {out / ('report.html' if what == 'all' else f'{what}.png')}")

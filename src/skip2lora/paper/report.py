@@ -20,6 +20,7 @@ import numpy as np
 from skip2lora import _core
 from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import write_file
+from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.tables import Curve, Table
 
@@ -54,7 +55,9 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def facts_of(tables: list[Table], curves: dict[str, Curve], *, n_trials: int) -> dict[str, Any]:
+def facts_of(
+    tables: list[Table], curves: dict[str, Curve], figure4: Figure4 | None = None, *, n_trials: int
+) -> dict[str, Any]:
     """Everything in the report, for a machine."""
     return {
         "version": VERSION,
@@ -64,6 +67,7 @@ def facts_of(tables: list[Table], curves: dict[str, Curve], *, n_trials: int) ->
         "machine": machine(),
         "tables": [table.facts() for table in tables],
         "figure3": {task: asdict(curve) for task, curve in curves.items()},
+        "figure4": figure4.facts() if figure4 else None,
     }
 
 
@@ -124,15 +128,16 @@ def draw_figure3(curves: dict[str, Curve]) -> bytes:
 
 
 def write_report(
-    out: Path, facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]
-) -> None:
+    out: Path, facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve],
+    figure4: Figure4 | None = None,
+) -> None:  # fmt: skip
     """Write ``report.json`` and ``report.html`` into ``out``.
 
     Raises:
         FileError: the system refused.
         MissingExtraError: a figure needs matplotlib, which is not installed.
     """
-    page = _page(facts, tables, curves)
+    page = _page(facts, tables, curves, figure4)
     write_bytes(out / "report.json", (json.dumps(facts, indent=1) + "\n").encode())
     write_bytes(out / "report.html", page.encode())
 
@@ -150,7 +155,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_file(path, write)
 
 
-def _page(facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]) -> str:
+def _page(
+    facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve], figure4: Figure4 | None
+) -> str:
     parts = [
         f"<p>{facts['trials']} trials, seeds {facts['seeds']}, {facts['date']}. In each cell: "
         "measured here, mean and sample standard deviation; below it the paper's number and the "
@@ -162,6 +169,8 @@ def _page(facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve]) 
         parts.append("<h2>Figure 3: training curves of Skip2-LoRA</h2>")
         parts.append(f'<img alt="Test accuracy by epoch" src="data:image/png;base64,{image}">')
         parts.append(_required(curves))
+    if figure4:
+        parts += _power(figure4)
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
         for name, value in {**facts["machine"], "command": " ".join(sys.argv[1:])}.items()
@@ -189,6 +198,21 @@ def _table(table: Table) -> str:
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     title = html.escape(table.title)
     return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
+
+
+def _power(figure4: Figure4) -> list[str]:
+    image = base64.b64encode(draw(figure4)).decode("ascii")
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows(figure4)
+    )
+    return [
+        "<h2>Figure 4: power while Skip2-LoRA adapts to HAR</h2>",
+        f'<img alt="Power, temperature and clock by time" src="data:image/png;base64,{image}">',
+        "<table><tr><th></th><th>here</th><th>in the paper, Raspberry Pi Zero 2 W</th></tr>"
+        f"{lines}</table>",
+        *(f"<p>{html.escape(line)}</p>" for line in missing_lines(figure4)),
+    ]
 
 
 def _required(curves: dict[str, Curve]) -> str:

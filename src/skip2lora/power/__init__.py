@@ -1,0 +1,17 @@
+"""Power, temperature and clock while something runs (section 5.4)."""
+
+from skip2lora.power.energy import energy_of, summarise
+from skip2lora.power.find import find_sensors
+from skip2lora.power.recording import Phase, Recording, record
+from skip2lora.power.sensors import Found, Sensor
+
+__all__ = [
+    "Found",
+    "Phase",
+    "Recording",
+    "Sensor",
+    "energy_of",
+    "find_sensors",
+    "record",
+    "summarise",
+]
