@@ -10,12 +10,14 @@ from rich.table import Table as RichTable
 
 from skip2lora.cli import power
 from skip2lora.errors import FileError
+from skip2lora.options import real
 from skip2lora.paper import figure4
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.printed import FIGURE4
 
 idle_option = click.option(
     "--idle", "idle_s", default=FIGURE4["start_s"], show_default=True,
+    callback=power.checked(lambda value: real("--idle", value, 0, 600, "0 to 600 seconds")),
     help="Of fig4: seconds recorded before.",
 )  # fmt: skip
 
@@ -27,7 +29,9 @@ def run_figure4(
 
     Raises:
         FileError: ``out`` cannot be made, or the data are missing.
+        MissingExtraError: matplotlib is not installed.
     """
+    figure4.figure_class()  # a missing matplotlib is told before the run, not after it
     found = power.sensors_for(i2c, shunt_ohms)
     try:
         out.mkdir(parents=True, exist_ok=True)

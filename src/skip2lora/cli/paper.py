@@ -149,7 +149,8 @@ def command(
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     parts = (*_PARTS[what], "tinytl") if what == "all" and tinytl else _PARTS[what]
-    _run(out, data, jobs_of(parts, chosen, trials))
+    if parts:
+        _run(out, data, jobs_of(parts, chosen, trials))
     tables = [
         make(out, chosen, trials)
         for name, make in {"table3": table3, "table4": table4, "table5": table5}.items()

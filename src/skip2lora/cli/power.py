@@ -14,21 +14,34 @@ from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 from skip2lora.power import Found, Recording, find_sensors, record, summarise
 from skip2lora.power.energy import source_of
-from skip2lora.power.find import DEFAULT_SHUNT_OHMS
+from skip2lora.power.find import DEFAULT_SHUNT_OHMS, check_shunt, parse_i2c
 
 #: How long the device is watched at rest before it adapts, where its power can be measured.
 IDLE_S = 1.0
+
+
+def checked(check: Callable[[Any], object]) -> Callable[..., Any]:
+    """Callback of an option: bad words are refused before anything else is done."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        del context, parameter
+        if value is not None:
+            check(value)
+        return value
+
+    return callback
 
 
 def sensor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--i2c`` and ``--shunt-ohms``."""
     for option in (
         click.option(
-            "--shunt-ohms", type=float,
+            "--shunt-ohms", type=float, callback=checked(check_shunt),
             help=f"Resistor of the INA219. Default: {DEFAULT_SHUNT_OHMS}.",
         ),
         click.option(
-            "--i2c", metavar="BUS:ADDRESS", help="Where the INA219 is. Default: 1:0x40."
+            "--i2c", metavar="BUS:ADDRESS", callback=checked(parse_i2c),
+            help="Where the INA219 is. Default: 1:0x40.",
         ),
     ):  # fmt: skip
         function = option(function)

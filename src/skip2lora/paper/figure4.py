@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from skip2lora.training import Callback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 AFTER_S = 3.0
 #: The whole that the paper's figure shows, and its two parts.
@@ -91,7 +93,7 @@ def measure(
     found: Found,
     *,
     idle_s: float = FIGURE4["start_s"],
-    after_s: float = AFTER_S,
+    after_s: float | None = None,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Figure4:
@@ -103,6 +105,7 @@ def measure(
         FileError, DataError: the data cannot be read.
         ParameterError: a rest that is not from 0 to 600 s.
     """
+    after_s = AFTER_S if after_s is None else after_s
     for name, value in (("idle_s", idle_s), ("after_s", after_s)):
         if not 0 <= value <= 600:
             raise ParameterError(f"{name} is {value:g}, expected 0 to 600 seconds")
@@ -171,12 +174,12 @@ def rows(figure: Figure4) -> list[tuple[str, str, str]]:
         ("compute", f"{figure.compute_ms / 1000:.3f} s", f"{FIGURE4['compute_s']} s"),
         ("reading and fine-tuning", f"{whole['duration_ms'] / 1000:.3f} s", "-"),
         ("highest power", f"{power[1]:,.0f} mW" if power else unknown,
-         f"{FIGURE4['max_mw']:,.0f} mW"),
+         f"at most {FIGURE4['max_mw']:,.0f} mW"),
         ("power before", _number(whole["idle_mw"], "mW", 0), "-"),
         ("energy of reading and fine-tuning", _number(energy, "J", 3), "-"),
         ("of that above the power before", _number(above, "J", 3), "-"),
         ("highest temperature", f"{heat[1]:.1f} degC" if heat else unknown,
-         f"{FIGURE4['max_degc']} degC"),
+         f"at most {FIGURE4['max_degc']} degC"),
         ("clock", f"{clock[0]:,.0f} to {clock[1]:,.0f} MHz" if clock else unknown,
          f"{FIGURE4['idle_mhz']:,.0f} to {FIGURE4['run_mhz']:,.0f} MHz"),
     ]  # fmt: skip
@@ -196,8 +199,8 @@ def missing_lines(figure: Figure4) -> list[str]:
     return lines + [f"note: {problem}" for problem in figure.problems]
 
 
-def draw(figure: Figure4) -> bytes:
-    """The curves below each other as PNG, those that there are, with the paper's numbers as lines.
+def figure_class() -> type[Figure]:
+    """Matplotlib's ``Figure``.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -208,13 +211,25 @@ def draw(figure: Figure4) -> bytes:
         raise MissingExtraError(
             "the figures need matplotlib: pip install 'skip2lora[plot]'"
         ) from error
+    return Figure
+
+
+def draw(figure: Figure4) -> bytes:
+    """The curves below each other as PNG, those that there are, with the paper's numbers as lines.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     shown = [quantity for quantity in ("power", "temperature", "clock") if figure.of(quantity)]
     if "power" not in shown:  # what every system tells; it stands in for nothing, and says so
         shown.append("cpu_time")
     missing = missing_lines(figure)
-    drawn = Figure(figsize=(9, 1.4 + 2.1 * len(shown) + 0.2 * len(missing)), layout="constrained")
+    drawn = figure_class()(
+        figsize=(9, 1.4 + 2.1 * len(shown) + 0.2 * len(missing)), layout="constrained"
+    )
     title = "Skip2-LoRA adapts to HAR (200 epochs)"
-    drawn.suptitle("\n".join([title, *missing]), fontsize="medium", wrap=True)
+    lines = [title, *(part for line in missing for part in textwrap.wrap(line, 110))]
+    drawn.suptitle("\n".join(lines), fontsize="medium")
     grid = drawn.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, quantity in zip(grid, shown, strict=True):
         _draw_axes(axes, figure, quantity)
@@ -245,6 +260,9 @@ def _draw_axes(axes: Axes, figure: Figure4, quantity: str) -> None:
     highest = max([*finite, *(value for _, value, _ in paper.get(quantity, []))], default=1.0)
     if quantity != "temperature" and min(finite, default=0.0) >= 0:
         axes.set_ylim(0, 1.12 * float(np.maximum(highest, 1e-9)))
+    if quantity == "cpu_time":
+        axes.set_title("no power: processor time of this process, which every system tells",
+                       fontsize="small")  # fmt: skip
     axes.set_ylabel(_LABELS[quantity])
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="x-small", frameon=False)

@@ -93,8 +93,9 @@ def in_phase(series: Series, phase: Phase, interval_s: float) -> Array:
         inside = (times > phase.start_s) & (times <= phase.end_s + interval_s)
     else:
         inside = (times >= phase.start_s) & (times <= phase.end_s)
-        edges = np.searchsorted(times, [phase.start_s, phase.end_s])
-        inside[np.clip(edges - (1, 0), 0, len(times) - 1)] = True
+        last_before = np.searchsorted(times, phase.start_s, side="right") - 1
+        first_after = np.searchsorted(times, phase.end_s)
+        inside[np.clip([last_before, first_after], 0, len(times) - 1)] = True
     chosen: Array = values[inside & np.isfinite(values)]
     return chosen
 
@@ -143,16 +144,18 @@ def source_of(recording: Recording) -> Series | None:
 
 def _described(recording: Recording, series: Series, phase: Phase) -> dict[str, Any]:
     values = in_phase(series, phase, recording.interval_s)
+    mean = float(values.mean()) if len(values) else None
+    if series.sensor.is_counter and (whole := energy_of(series, phase)) is not None:
+        mean = _RATES[series.sensor.quantity][1] * whole.joules / whole.covered_s  # exact
+        values = np.append(values, mean)
     told: dict[str, Any] = {
         "name": series.sensor.name,
         "quantity": series.sensor.quantity,
         "unit": shown_unit(series),
     }
-    if not len(values):
+    if mean is None:
         return told | {"min": None, "mean": None, "max": None}
-    return told | {
-        "min": float(values.min()), "mean": float(values.mean()), "max": float(values.max()),
-    }  # fmt: skip
+    return told | {"min": float(values.min()), "mean": mean, "max": float(values.max())}
 
 
 def _arrays(series: Series) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from skip2lora.errors import MissingExtraError, ParameterError
@@ -32,6 +31,20 @@ def parse_i2c(text: str) -> tuple[int, int]:
     return place
 
 
+def check_shunt(shunt_ohms: float) -> float:
+    """``shunt_ohms`` if a shunt can have it.
+
+    Raises:
+        ParameterError: it cannot.
+    """
+    if not 0.0001 <= shunt_ohms <= 100:
+        raise ParameterError(
+            f"shunt_ohms is {shunt_ohms:g}, expected 0.0001 to 100: it is printed on the resistor "
+            "(R100 is 0.1)"
+        )
+    return shunt_ohms
+
+
 def find_sensors(
     *,
     i2c: str | None = None,
@@ -48,11 +61,7 @@ def find_sensors(
         ParameterError: ``i2c`` or ``shunt_ohms`` is no such thing.
     """
     place = DEFAULT_I2C if i2c is None else parse_i2c(i2c)
-    if not (math.isfinite(shunt_ohms) and 0.0001 <= shunt_ohms <= 100):
-        raise ParameterError(
-            f"shunt_ohms is {shunt_ohms:g}, expected 0.0001 to 100: it is printed on the resistor "
-            "(R100 is 0.1)"
-        )
+    check_shunt(shunt_ohms)
     root = host.SYS_ROOT if sys_root is None else sys_root
     found = _find_ina219(place, shunt_ohms, named=i2c is not None)
     found.add(sysfs.find_hwmon_power(root))
