@@ -188,6 +188,17 @@ def test_bad_rests(idle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not out.exists()
 
 
+def test_missing_data_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["paper", "fig4", "--data", str(tmp_path), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "holds no HAR data" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+    assert run(["paper", "fig4", "--out", str(out)]) == 2
+    assert "fig4 needs --data" in capsys.readouterr().err
+
+
 def test_bad_rests_in_python(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="after_s is -1"):
         figure4.measure(tmp_path, find_sensors(sys_root=tmp_path), after_s=-1)

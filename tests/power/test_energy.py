@@ -62,12 +62,6 @@ def test_a_gap_is_not_covered() -> None:
     assert energy_of(series("power", [], []), Phase("a", 0, 1)) is None
 
 
-def test_samples_of_thread_and_phase_may_come_out_of_order() -> None:
-    used = energy_of(series("power", [0, 2, 1], [0, 2000, 1000]), Phase("a", 0, 2))
-    assert used is not None
-    assert used.joules == pytest.approx(2.0)
-
-
 def test_a_counter_is_exact_whatever_lies_between() -> None:
     of = series("energy", [0, 1, 1.2, 2, 3], [10, 11, NAN, 17, 18])
     used = energy_of(of, Phase("a", 1, 2))

@@ -119,11 +119,16 @@ def test_a_file_without_a_number(tmp_path: Path) -> None:
 
 
 def test_what_measures_power_best_comes_first(tmp_path: Path) -> None:
-    found = find_sensors(sys_root=fill(tmp_path, RAPL | HWMON | BOARD))
-    assert [of.quantity for of in found.sensors] == [
-        "power", "energy", "temperature", "clock", "cpu_time",
-    ]  # fmt: skip
-    assert found.sensors[0].name == "hwmon ina219 power1"
+    card = {"class/hwmon/hwmon1/name": "amdgpu", "class/hwmon/hwmon1/power1_average": 9_000_000}
+    found = find_sensors(sys_root=fill(tmp_path, RAPL | HWMON | BOARD | card))
+    assert [(of.name, of.quantity) for of in found.sensors] == [
+        ("hwmon ina219 power1", "power"),
+        ("rapl package", "energy"),
+        ("hwmon amdgpu power1", "power"),  # of the graphics card
+        ("cpu-thermal thermal_zone0", "temperature"),
+        ("cpufreq", "clock"),
+        ("cpu of this process", "cpu_time"),
+    ]
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -33,15 +33,17 @@ def run_figure4(
     """
     figure4.figure_class()  # a missing matplotlib is told before the run, not after it
     found = power.sensors_for(i2c, shunt_ohms)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(f"figure 4: pre-training, then {idle_s:g} s of rest and the run"):
+            figure = figure4.measure(data, found, idle_s=idle_s)
+    else:
+        figure = figure4.measure(data, found, idle_s=idle_s)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make {out}: {error.strerror or error}") from error
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return figure4.measure(data, found, idle_s=idle_s)
-    with console.status(f"figure 4: pre-training, then {idle_s:g} s of rest and the run"):
-        return figure4.measure(data, found, idle_s=idle_s)
+    return figure
 
 
 def print_figure4(figure: Figure4) -> None:

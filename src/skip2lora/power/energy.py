@@ -159,8 +159,6 @@ def _described(recording: Recording, series: Series, phase: Phase) -> dict[str, 
 
 
 def _arrays(series: Series) -> tuple[Array, Array]:
-    """In order of time: the thread and a phase may have read side by side."""
+    """Times and values read so far: a recording that still runs may be in between the two."""
     n_read = min(len(series.times_s), len(series.values))
-    times = np.array(series.times_s[:n_read])
-    order = np.argsort(times, kind="stable")
-    return times[order], np.array(series.values[:n_read])[order]
+    return np.array(series.times_s[:n_read]), np.array(series.values[:n_read])

@@ -53,8 +53,9 @@ def find_sensors(
 ) -> Found:
     """Everything that can be read here; what measures power best comes first.
 
-    That is an INA219 (the whole board, as in the paper's section 5.4), then drivers of the kernel,
-    then RAPL (the processor alone). ``i2c`` names the INA219 as ``BUS:ADDRESS``; by default
+    That is an INA219 (the whole board, as in the paper's section 5.4), then a chip of that family
+    with a driver of the kernel, then RAPL (the processor alone), then what else the kernel offers,
+    which may be a graphics card. ``i2c`` names the INA219 as ``BUS:ADDRESS``; by default
     ``1:0x40`` is asked. Nothing that is missing raises: ``absent`` and ``problems`` say it.
 
     Raises:
@@ -68,7 +69,13 @@ def find_sensors(
     found.add(sysfs.find_rapl(root))
     found.add(host.find_host(root))
     found.sensors.append(host.cpu_time())
+    found.sensors.sort(key=lambda sensor: _rank(sensor.name))
     return found
+
+
+def _rank(name: str) -> int:
+    prefixes = ("ina219 ", "hwmon ina", "rapl ", "hwmon ")
+    return next((at for at, start in enumerate(prefixes) if name.startswith(start)), len(prefixes))
 
 
 def _find_ina219(place: tuple[int, int], shunt_ohms: float, *, named: bool) -> Found:
