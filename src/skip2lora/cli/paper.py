@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from skip2lora.cli import common, figure4, power
+from skip2lora.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 from skip2lora.errors import ParameterError
 from skip2lora.options import whole
 from skip2lora.paper import report
-from skip2lora.paper.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.figure4 import draw as draw_figure4
 from skip2lora.paper.printed import TASK_NAMES

@@ -25,6 +25,11 @@ class Cost:
     backward: int = 0
     n_bytes: int = 0
 
+    @property
+    def operations(self) -> int:
+        """Forward and backward."""
+        return self.forward + self.backward
+
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.forward + other.forward,
@@ -57,23 +62,29 @@ def lora_cost(types: str, batch: int, n_in: int, n_out: int, rank: int) -> Cost:
     return Cost(with_a + with_b, backward, 4 * arrays)
 
 
-def method_cost(method: Method, widths: Sequence[int], batch: int, rank: int, epochs: int) -> Cost:
+def method_cost(
+    method: Method, widths: Sequence[int], batch: int, rank: int, epochs: int | None
+) -> Cost:
     """One batch in the mean over ``epochs``: a cache leaves the FC layers to the first of them.
 
-    With the skip adapters n_out of every adapter is the network's output (Eq. 17).
+    ``epochs`` None is a batch on rows that are all in the cache. With the skip adapters n_out of
+    every adapter is the network's output (Eq. 17).
     """
     total = Cost()
     for number, (fc, lora, _) in enumerate(method.letters(len(widths) - 1)):
         n_in, n_out = widths[number], widths[number + 1]
         of_fc = fc_cost(fc, batch, n_in, n_out)
         if method.cache:
-            of_fc = Cost(round(of_fc.forward / epochs), 0, round(of_fc.n_bytes / epochs))
+            share = 0.0 if epochs is None else 1 / epochs
+            of_fc = Cost(round(of_fc.forward * share), 0, round(of_fc.n_bytes * share))
         to = widths[-1] if method.skip else n_out
         total = total + of_fc + lora_cost(lora, batch, n_in, to, rank)
     return total
 
 
-def method_costs(widths: Sequence[int], *, batch: int, rank: int, epochs: int) -> dict[str, Cost]:
+def method_costs(
+    widths: Sequence[int], *, batch: int, rank: int, epochs: int | None
+) -> dict[str, Cost]:
     """:func:`method_cost` of all eight methods."""
     return {
         name: method_cost(method, widths, batch, rank, epochs) for name, method in METHODS.items()
