@@ -16,7 +16,17 @@ import click
 from skip2lora import _core
 from skip2lora.errors import Skip2LoraError
 
-COMMANDS = ("demo", "dataset", "pretrain", "adapt", "evaluate", "predict", "inspect", "paper")
+COMMANDS = (
+    "demo",
+    "dataset",
+    "pretrain",
+    "adapt",
+    "evaluate",
+    "predict",
+    "inspect",
+    "bench",
+    "paper",
+)
 
 
 class _LazyGroup(click.Group):

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from skip2lora.training import Callback, EpochReport
 
@@ -74,6 +80,17 @@ def progress_bar(what: str, epochs: int) -> Iterator[Callback | None]:
             progress.update(task, completed=report.epoch, loss=report.loss)
 
         yield follow
+
+
+@contextmanager
+def rounds_bar(what: str, rounds: int) -> Iterator[Callable[[], None]]:
+    """Yield a function that moves a bar on standard error on by one, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(what, total=rounds)
+        yield lambda: progress.advance(task)
 
 
 def show(facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:

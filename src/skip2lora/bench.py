@@ -1,0 +1,259 @@
+"""Timings of this package on this machine, one thread: every method, cache fill, prediction.
+
+Samples and labels are random, as the time of a batch does not depend on them. Every number is the
+median of several rounds with the smallest and the largest; within a round everything is measured
+once, in turn, so that a machine that changes its pace changes it for all.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.backbones.mlp import MLP
+from skip2lora.costs import method_cost
+from skip2lora.errors import DivergedError
+from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
+from skip2lora.methods import METHODS, Method
+from skip2lora.options import check_options, whole
+from skip2lora.training import check_rank
+
+FAN_WIDTHS = (256, 96, 96, 3)
+# So small that no network leaves the finite numbers, however long it is timed on random labels.
+_LEARNING_RATE = 1e-5
+_MOST_SAMPLES = 1_000_000
+_SINGLE = 200  # samples predicted one by one in a round
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest of the rounds."""
+
+    median: float
+    smallest: float
+    largest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of one value a round."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class MethodTime:
+    """One batch of a method.
+
+    ``operations`` are the floating-point operations of Table 1's compute types (skip2lora.costs),
+    ``gflops`` those over the median time, ``share_of_peak`` (0 to 1) that over the measured peak.
+    """
+
+    us_a_batch: Spread
+    operations: int
+    gflops: float
+    share_of_peak: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What :func:`run_bench` measured.
+
+    ``peak_gflops`` is the rate of fused multiply-adds that one core reaches with the kernel table
+    in use, two operations each. ``cache_fill_ms`` is the forward pass of the frozen layers for all
+    samples; ``predict_us`` and ``predict_batched_us`` are ``predict`` of the adapted model as
+    called from Python, a sample, alone and in one call for all. ``cache_bytes`` is the payload.
+    """
+
+    cpu: str
+    kernels: str
+    n_threads: int
+    widths: tuple[int, ...]
+    n_samples: int
+    batch_size: int
+    rank: int
+    rounds: int
+    peak_gflops: Spread
+    methods: dict[str, MethodTime]
+    cache_fill_ms: Spread
+    predict_us: Spread
+    predict_batched_us: Spread
+    cache_bytes: int
+    cache_overhead_bytes: int
+
+    @property
+    def cache_fill_us_a_sample(self) -> float:
+        """The median of the cache fill, a sample."""
+        return 1e3 * self.cache_fill_ms.median / self.n_samples
+
+
+def cpu_name() -> str:
+    """The processor by its own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = dict(line.replace("\t", "").split(": ", 1) for line in lines if ": " in line)
+    for name in ("model name", "Model", "Hardware"):  # x86; the boards of ARM
+        if told.get(name):
+            return told[name].strip()
+    return platform.processor() or platform.machine()
+
+
+def run_bench(
+    model: MLP | None = None,
+    *,
+    n_samples: int = 470,
+    batch_size: int = 20,
+    rank: int = 4,
+    rounds: int = 5,
+    seed: int = 0,
+    seconds: float = 0.05,
+    callback: Callable[[], None] | None = None,
+) -> BenchResult:
+    """Measure ``model``, by default a fresh 256-96-96-3, on ``n_samples`` random samples.
+
+    One measurement lasts at least ``seconds``. ``callback`` is called after each round. ``model``
+    is not changed.
+
+    Raises:
+        ParameterError: an option out of range.
+        DivergedError: the model gives no finite loss on random samples.
+    """
+    whole("rounds", rounds, 1)
+    whole("samples", n_samples, 2, _MOST_SAMPLES)
+    whole("seed", seed, 0, (1 << 64) - 1)
+    model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else model
+    random = np.random.Generator(np.random.PCG64(seed))
+    x = random.standard_normal((n_samples, model.n_features), dtype=np.float32)
+    part = Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
+    works = {
+        name: _start(model, part, method, rank=rank, batch_size=batch_size, seed=seed)
+        for name, method in METHODS.items()
+    }
+
+    def fill() -> AdaptedModel:
+        return adapt(model, x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
+
+    measured = [_round(works, fill, x, seconds)]  # this one warms up and is not counted
+    for _ in range(rounds):
+        measured.append(_round(works, fill, x, seconds))
+        if callback is not None:
+            callback()
+    del measured[0]
+    peak = Spread.of([of.peak_gflops for of in measured])
+    methods = {
+        name: method_time(
+            Spread.of([of.us_a_batch[name] for of in measured]),
+            work.operations_a_batch(model.widths, METHODS[name], rank),
+            peak.median,
+        )
+        for name, work in works.items()
+    }
+    filled = fill()
+    return BenchResult(
+        cpu_name(), _core.kernels(), 1, model.widths, n_samples, batch_size, rank, rounds, peak,
+        methods,
+        Spread.of([of.cache_fill_ms for of in measured]),
+        Spread.of([of.predict_us for of in measured]),
+        Spread.of([of.predict_batched_us for of in measured]),
+        filled.cache_bytes, filled.cache_overhead_bytes,
+    )  # fmt: skip
+
+
+def method_time(us_a_batch: Spread, operations: int, peak_gflops: float) -> MethodTime:
+    """The rate that a time and a number of operations come to."""
+    gflops = operations / (1e3 * us_a_batch.median)
+    return MethodTime(us_a_batch, operations, gflops, gflops / peak_gflops)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A method at work, and what an epoch of it is."""
+
+    job: Job
+    n_batches: int
+    n_seen: int
+
+    def operations_a_batch(self, widths: Sequence[int], method: Method, rank: int) -> int:
+        """In the mean over an epoch, whose last batch may be short: all are linear in it."""
+        cost = method_cost(method, widths, self.n_seen, rank, epochs=None)
+        return round(cost.operations / self.n_batches)
+
+
+def _start(
+    model: MLP, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
+) -> _Work:
+    """Make the job and run one epoch, which fills the cache if there is one."""
+    check_rank(rank, model, method)
+    options = check_options(
+        len(part.x), method,
+        epochs=1, batch_size=batch_size, learning_rate=_LEARNING_RATE, seed=seed,
+    )  # fmt: skip
+    capacity = len(part.x) if method.cache else 0
+    make = SkipJob if method.skip else NetworkJob
+    job: Job = make(model, part, method, rank, options, capacity)
+    _, _, _, n_seen, n_batches, _, _ = job.epoch(_LEARNING_RATE)
+    return _Work(job, n_batches, n_seen)
+
+
+@dataclass(frozen=True)
+class _Round:
+    peak_gflops: float
+    us_a_batch: dict[str, float]
+    cache_fill_ms: float
+    predict_us: float
+    predict_batched_us: float
+
+
+def _round(
+    works: dict[str, _Work],
+    fill: Callable[[], AdaptedModel],
+    x: NDArray[np.float32],
+    seconds: float,
+) -> _Round:
+    """Everything once. ``fill`` adapts for one epoch from an empty cache."""
+    peak = _core.peak_gflops(seconds)
+    us = {name: 1e6 * _seconds_a_batch(work, seconds) for name, work in works.items()}
+    adapted = fill()
+    one, many = _predict_seconds(adapted, x, seconds)
+    fill_ms = adapted.timing.cache_fill_ms if adapted.timing else 0.0
+    return _Round(peak, us, fill_ms, 1e6 * one, 1e6 * many)
+
+
+def _seconds_a_batch(work: _Work, seconds: float) -> float:
+    """Of as many epochs as fit into a measurement, the loop over them included."""
+    epochs = 0
+    start = time.perf_counter()
+    while (took := time.perf_counter() - start) < seconds:
+        status, loss, *_ = work.job.epoch(_LEARNING_RATE)
+        if status != _core.OK:
+            raise DivergedError(
+                f"the loss is {loss} on random samples, expected a finite loss: check the model"
+            )
+        epochs += 1
+    return took / (epochs * work.n_batches)
+
+
+def _predict_seconds(
+    adapted: AdaptedModel, x: NDArray[np.float32], seconds: float
+) -> tuple[float, float]:
+    """``predict`` of samples one by one, and of all in one call: seconds a sample."""
+    n_single = min(len(x), _SINGLE)
+    start = time.perf_counter()
+    for at in range(n_single):
+        adapted.predict(x[at : at + 1])
+    one = (time.perf_counter() - start) / n_single
+    calls = 0
+    start = time.perf_counter()
+    while (took := time.perf_counter() - start) < seconds:
+        adapted.predict(x)
+        calls += 1
+    return one, took / (calls * len(x))
