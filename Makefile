@@ -2,7 +2,8 @@
 #   make demo    the main job on the embedded default
 #   make test    all tests, Python and C
 #   make check   formatters, linters, types, layers, C warnings
-#   make bench   timings (installs PyTorch to compare with)
+#   make bench   timings beside PyTorch and others (large download), docs/performance.md;
+#                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' 
 .PHONY: help demo test check bench format core-test clean
 
 help:
-	@sed -n '2,5s/^#   //p' Makefile
+	@sed -n '2,6s/^#   //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/skip2lora demo
@@ -38,8 +39,7 @@ check: $(VENV)/.check $(VENV)/.installed
 	$(MAKE) --no-print-directory -C core warnings
 
 bench: $(VENV)/.bench
-	$(BIN)/python bench/step.py
-	$(BIN)/python bench/footprint.py
+	$(BIN)/python bench/run.py $(BENCH)
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix-only .
@@ -70,5 +70,5 @@ $(VENV)/.check: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
-	$(PIP) install --group torch
+	$(PIP) install --group bench
 	@touch $@

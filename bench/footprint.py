@@ -1,6 +1,6 @@
 """What the package costs to import, and what `adapt` adds to the peak memory of the process.
 
-    python bench/footprint.py [--rounds 5] [--json]
+    python bench/footprint.py [--rounds 5] [--quick] [--json]
 
 Each number comes from fresh processes. The peak is the kernel's own count (ru_maxrss) after `adapt`
 on 470 samples of 256 features, less the peak of the same process before it.
@@ -8,11 +8,12 @@ on 470 samples of 256 features, less the peak of the same process before it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
+import harness  # first: one thread
+
+# isort: split
 import subprocess
 import sys
+from typing import Any
 
 IMPORT = """
 import time
@@ -43,33 +44,25 @@ def run(code: str) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+def measure(arguments: Any) -> dict[str, Any]:
     run(IMPORT)  # warms the file cache
-    imports = sorted(run(IMPORT)[0] for _ in range(arguments.rounds))
+    imports = [run(IMPORT)[0] for _ in range(arguments.rounds)]
     peaks = [run(ADAPT) for _ in range(arguments.rounds)]
-    beyond = sorted(peak - cache for peak, cache in peaks)
-    results = {
-        "import_s": imports,
-        "peak_beyond_cache_bytes": beyond,
+    return {
+        "import_s": harness.spread(imports),
+        "peak_beyond_cache_bytes": harness.spread([peak - cache for peak, cache in peaks]),
         "cache_bytes": peaks[0][1],
     }
-    if arguments.json:
-        print(json.dumps(results))
-        return
-    print(
-        f"import skip2lora: {statistics.median(imports):.3f} s "
-        f"({imports[0]:.3f} to {imports[-1]:.3f})"
-    )
-    print(
-        f"adapt, 470 samples: peak memory beyond interpreter, data and the cache of "
-        f"{peaks[0][1] / 1024:.0f} KiB: {statistics.median(beyond) / 1024:.0f} KiB "
-        f"({beyond[0] / 1024:.0f} to {beyond[-1] / 1024:.0f})"
-    )
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    beyond = {name: value / 1024 for name, value in result["peak_beyond_cache_bytes"].items()}
+    return [
+        f"import skip2lora: {harness.shown(result['import_s'], 's')}",
+        "adapt, 470 samples: peak memory beyond interpreter, data and the cache of "
+        f"{result['cache_bytes'] / 1024:.0f} KiB: {harness.shown(beyond, 'KiB')}",
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    harness.run(__doc__, measure, lines)

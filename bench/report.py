@@ -1,0 +1,431 @@
+"""Makes docs/performance.md and its figure from results.json; measures nothing.
+
+python bench/report.py [RESULTS] [--docs DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, FIGURE = "performance.md", "performance-growth.svg"
+
+Results = Mapping[str, Any]
+
+
+# ---- text --------------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands grouped."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def spread(of: Mapping[str, float], scale: float = 1.0) -> str:
+    median, *ends = (number(scale * of[name]) for name in ("median", "smallest", "largest"))
+    return f"{median} ({ends[0]} to {ends[1]})"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Markdown, with an empty line after it."""
+    made = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    made += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return [*made, ""]
+
+
+# ---- sections ----------------------------------------------------------------------------------
+
+
+def machine(results: Results) -> list[str]:
+    """The environment of the first part, and those that were measured elsewhere or later."""
+    parts = {name: of["environment"] for name, of in results.items() if "environment" in of}
+    if not parts:
+        return []
+    first = next(iter(parts.values()))
+    made = table(
+        ("", ""),
+        [
+            ("processor", f"{first['cpu']} ({' '.join(first['cpu_flags'])})"),
+            ("kernel table", first["kernels"]),
+            ("compiler", first["compiler"]),
+            *((f"`{source}`", f"`{flags}`") for source, flags in first["flags"].items()),
+            ("transparent huge pages", f"`{first['huge_pages']}`"),
+            ("commit", first["commit"]),
+            ("libraries", ", ".join(f"{k} {v}" for k, v in _versions(results).items())),
+            ("load before each part", ", ".join(f"{n} {of['load']}" for n, of in parts.items())),
+        ],
+    )
+    same = ("cpu", "kernels", "compiler", "flags", "commit")
+    for name, of in parts.items():
+        differs = [key for key in same if of[key] != first[key]]
+        if differs:
+            told = ", ".join(f"{key} {of[key]}" for key in differs)
+            made += [f"**{name} was measured with another {told}.**", ""]
+    if any(of.get("quick") for of in results.values()):
+        made += ["**A quick run: these numbers are noise.**", ""]
+    return made
+
+
+def _versions(results: Results) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for of in results.values():
+        found |= of.get("versions", {})
+    return found
+
+
+def targets(results: Results) -> list[str]:
+    rows = [
+        (
+            of["what"],
+            number(of["measured"]),
+            f"{'at least' if of['at_least'] else 'at most'} {of['limit']:g}",
+            "yes" if of["met"] else "**no**",
+        )
+        for part in results.values()
+        for of in part.get("targets", ())
+    ]
+    return ["## Targets", "", *table(("", "measured (median)", "target", "met"), rows)]
+
+
+def peers(of: Results) -> list[str]:
+    made = ["## A batch beside peers", "", "Microseconds a batch of 20, rank 4.", ""]
+    nets = of["nets"]
+    sides = list(next(iter(nets.values()))["us_a_batch"])
+    rows = [[side, *(spread(net["us_a_batch"][side]) for net in nets.values())] for side in sides]
+    made += table(("side", *nets), rows)
+    made += ["How many times longer the one side takes than the other, round by round:", ""]
+    pairs = list(next(iter(nets.values()))["ratios"])
+    rows = [[pair, *(spread(net["ratios"][pair]) for net in nets.values())] for pair in pairs]
+    made += table(("", *nets), rows)
+    made += [f"Threads: {threads(of['threads'])}.", ""]
+    task = of["accuracy"]
+    made += [
+        f"Test accuracy on the {task['task']} after {task['epochs']} epochs at learning rate 0.01, "
+        f"median of {task['seeds']} seeds (smallest to largest):",
+        "",
+        *table(("", "%"), ((name, spread(s, 100)) for name, s in task["accuracy"].items())),
+    ]
+    return made
+
+
+def threads(of: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{side} {n['threads']} ({n['name']})" if isinstance(n, Mapping) else f"{side} {n}"
+        for side, n in of.items()
+    )
+
+
+def methods(of: Results) -> list[str]:
+    made = [
+        "## Every method",
+        "",
+        "`skip2lora bench`: random samples, batch of 20, rank 4. Operations are those of Table 1's "
+        "compute types, so that batch norm, ReLU, loss and update count as time alone.",
+        "",
+    ]
+    for name, net in of["nets"].items():
+        rows = [
+            (
+                f"`{method}`",
+                spread(t["us_a_batch"]),
+                number(t["operations"] / 1000),
+                number(t["gflops"]),
+                percent(t["share_of_peak"]),
+            )
+            for method, t in net["methods"].items()
+        ]
+        columns = ("", "us a batch", "kFLOP a batch", "GFLOP/s", "of peak")
+        fill = net["cache_fill_ms"]
+        made += [
+            f"{name}, {net['n_samples']:,} samples; multiply-add peak of one core "
+            f"{spread(net['peak_gflops'])} GFLOP/s:",
+            "",
+            *table(columns, rows),
+            f"Cache fill {spread(fill)} ms, {number(1e3 * fill['median'] / net['n_samples'])} us a "
+            f"sample, for {net['cache_bytes'] / 1024:,.0f} KiB. `predict` of the adapted model: "
+            f"one sample a call {spread(net['predict_us'])} us, all in one call "
+            f"{spread(net['predict_batched_us'])} us a sample.",
+            "",
+        ]
+    return made
+
+
+def finetuning(of: Results) -> list[str]:
+    rows = []
+    for name, net in of["nets"].items():
+        sides = (("lora-all", "LoRA-All"), ("skip2-lora", "Skip2-LoRA"))
+        for side, title in sides:
+            rows.append(
+                (name, net["n_samples"], net["epochs"], title, spread(net["ms"][side]),
+                 number(net["gflops"][side]))
+            )  # fmt: skip
+    made = [
+        "## Whole fine-tunings",
+        "",
+        *table(("network", "samples", "epochs", "", "ms", "GFLOP/s"), rows),
+    ]
+    for name, net in of["nets"].items():
+        of_ = net["reduction"]
+        made.append(
+            f"- {name}: {percent(of_['median'])} less time ({percent(of_['smallest'])} to "
+            f"{percent(of_['largest'])}); operations alone allow "
+            f"{percent(net['reduction_by_operations'])} at equal GFLOP/s."
+        )
+    door = of["front_door"]
+    made += [
+        "",
+        f"`adapt` on the {door['task']}, {door['n_samples']} samples, {door['epochs']} epochs, one "
+        f"network a seed ({door['seeds']}): {spread(door['adapt_ms'])} ms. Test accuracy "
+        f"{percent(door['accuracy_before']['median'])} before and "
+        f"{percent(door['accuracy_after']['median'])} after. Within a point of that after "
+        f"{spread(door['within_a_point_epochs'])} epochs, {spread(door['within_a_point_ms'])} ms.",
+        "",
+    ]
+    return made
+
+
+def fc(of: Results) -> list[str]:
+    rows = [
+        (
+            row["layer"], row["batch"], row["product"], spread(row["us"]["ours"]),
+            spread(row["us"]["openblas"]), number(row["gflops"]["ours"]),
+            number(row["gflops"]["openblas"]), spread(row["ratio"]),
+        )
+        for row in of["rows"]
+    ]  # fmt: skip
+    columns = (
+        "layer", "batch", "product", "us", "us, NumPy", "GFLOP/s", "GFLOP/s, NumPy",
+        "rate over NumPy's",
+    )  # fmt: skip
+    return [
+        "## FC kernels beside OpenBLAS",
+        "",
+        f"NumPy's BLAS: {of['threads']['numpy']['name']}, {of['threads']['numpy']['threads']} "
+        f"thread. Multiply-add peak of one core {spread(of['peak_gflops'])} GFLOP/s.",
+        "",
+        *table(columns, rows),
+    ]
+
+
+def memory(of: Results) -> list[str]:
+    return [
+        "## Rows beyond the cache of the processor",
+        "",
+        f"{of['n_rows']:,} rows of {of['row_floats']} floats, {of['bytes'] / 1e9:.2f} GB, "
+        f"{percent(of['huge_page_share'])} of it on huge pages.",
+        "",
+        *table(("", "ns a row"), ((name, spread(ns)) for name, ns in of["ns_a_row"].items())),
+        f"The step takes {spread(of['ratio'])} times the plain sum's time in the same order.",
+        "",
+    ]
+
+
+def growth(of: Results) -> list[str]:
+    curves = of["curves"]
+    rows = []
+    for curve in curves.values():
+        f, first, last = curve["fit"], curve["points"][0], curve["points"][-1]
+        rows.append(
+            (curve["title"], f"{first['x']:,} to {last['x']:,}",
+             f"{number(first['us']['median'])} to {number(last['us']['median'])}",
+             f"us a {curve['unit']}".replace("a epoch", "an epoch"),
+             f"{f['a']:.3g} + {f['b']:.3g} x", f"{f['r2']:.4f}", percent(f["worst"]))
+        )  # fmt: skip
+    columns = ("", "x", "time", "", "fit", "R2", "largest deviation")
+    made = [
+        "## Growth",
+        "",
+        f"![time against each variable, with the fitted line]({FIGURE})",
+        "",
+        "One variable at a time around 256-96-96-3 (470 samples, rank 4, batch 20), cached rows.",
+        "",
+        *table(columns, rows),
+        "The line has the smallest relative deviations. A point above it at many samples or a wide "
+        "tap is where the rows leave a cache of the processor.",
+        "",
+        "Time an operation over that at rank 4 and 3 outputs (the softmax is time, but no counted "
+        "operation):",
+        "",
+    ]
+    for name, ratios in of["time_an_operation"].items():
+        made += table((name, *ratios), [("", *(number(ratio) for ratio in ratios.values()))])
+    return made
+
+
+def footprint(of: Results) -> list[str]:
+    return [
+        "## Footprint",
+        "",
+        f"`import skip2lora` takes {spread(of['import_s'])} s. `adapt` on 470 samples adds "
+        f"{spread(of['peak_beyond_cache_bytes'], 1 / 1024)} KiB to the peak memory beyond "
+        f"interpreter, data and the cache of {of['cache_bytes'] / 1024:,.0f} KiB.",
+        "",
+    ]
+
+
+def arm(of: Results) -> list[str]:
+    rows = [
+        (
+            row["machine"], row["kernels"], row["net"], f"`{row['method']}`",
+            f"{row['instructions']:,}",
+            f"{row['estimated_cortex_a53_cycles']:,}"
+            if "estimated_cortex_a53_cycles" in row else "-",
+        )
+        for row in of["rows"]
+    ]  # fmt: skip
+    columns = ("", "kernels", "network", "method", "instructions", "Cortex-A53 cycles, estimated")
+    return [
+        "## ARM",
+        "",
+        f"A batch of {of['batch_size']}, rank {of['rank']}, commit {of['commit']}. Instructions "
+        f"are counted under {of['qemu']}; they are exact and are not time. Cycles are an estimate "
+        "of llvm-mca, with every load in the first cache: nothing here was measured on a device.",
+        "",
+        *table(columns, rows),
+    ]
+
+
+SECTIONS = {
+    "methods": methods,
+    "peers": peers,
+    "finetuning": finetuning,
+    "fc": fc,
+    "memory": memory,
+    "growth": growth,
+    "footprint": footprint,
+    "arm": arm,
+}
+
+HEAD = """# Performance
+
+Made by `make bench` from `bench/results.json`; not written by hand.
+
+Every number is the median of {rounds} rounds with the smallest and the largest in brackets. What
+is compared is measured in one process, in turn (A B A B), after a warm-up, with one thread each. A
+time a batch is that of whole epochs over their batches: drawing the order, gathering the samples,
+forward, loss, backward and update, on both sides. Skip2-LoRA's batch is one on rows in the cache;
+the fill is shown by itself, and whole fine-tunings include it. Ratios are formed round by round.
+
+## Machine
+"""
+
+
+def page(results: Results) -> str:
+    """The whole page; parts that were not measured are left out."""
+    rounds = sorted({of["rounds"] for of in results.values() if "rounds" in of})
+    made = [HEAD.format(rounds=" or ".join(map(str, rounds))), *machine(results)]
+    made += targets(results)
+    for name, section in SECTIONS.items():
+        if name in results:
+            made += section(results[name])
+    return "\n".join(made).rstrip() + "\n"
+
+
+def summary(results: Results) -> list[str]:
+    """The targets for a terminal."""
+    return [
+        f"{'met   ' if of['met'] else 'MISSED'} {of['what']}: {number(of['measured'])}, target "
+        f"{'at least' if of['at_least'] else 'at most'} {of['limit']:g}"
+        for part in results.values()
+        for of in part.get("targets", ())
+    ]
+
+
+# ---- figure ------------------------------------------------------------------------------------
+
+
+def draw(of: Results, path: Path) -> None:
+    """One log-log panel a variable, small enough to be read as text by a version control."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    curves = of["curves"]
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 9}):
+        figure = Figure(figsize=(10, 5.8), layout="constrained")
+        panels = figure.subplots(2, 3).flat
+        for axes, curve in zip(panels, curves.values(), strict=False):
+            _panel(axes, curve)
+        for axes in list(figure.axes)[len(curves) :]:
+            axes.set_axis_off()
+            handles, labels = figure.axes[0].get_legend_handles_labels()
+            axes.legend(handles, labels, loc="center", frameon=False, fontsize=10)
+        kind = path.suffix[1:]
+        figure.savefig(path, format=kind, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _panel(axes: Any, curve: Mapping[str, Any]) -> None:
+    points, fitted = curve["points"], curve["fit"]
+    x = [point["x"] for point in points]
+    median, low, high = (
+        [point["us"][name] for point in points] for name in ("median", "smallest", "largest")
+    )
+    scale, unit = (1e-3, "ms") if max(median) >= 1e4 else (1.0, "us")
+    scaled = [scale * value for value in median]
+    off = [
+        [scale * (m - a) for m, a in zip(median, low, strict=True)],
+        [scale * (b - m) for m, b in zip(median, high, strict=True)],
+    ]
+    first, last = x[0], x[-1]
+    steps = [first * (last / first) ** (k / 40) for k in range(41)]
+    line = [scale * (fitted["a"] + fitted["b"] * step) for step in steps]
+    axes.plot(steps, line, color="#b0722a", linewidth=1.3, label="fit a + b x")
+    axes.errorbar(
+        x, scaled, yerr=off, fmt="o", markersize=4, color="#1f5fa8", elinewidth=1,
+        label="median (smallest to largest)",
+    )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel=curve["title"], ylabel=f"{unit} a {curve['unit']}")
+    axes.set_ylabel(axes.get_ylabel().replace("a epoch", "an epoch"))
+    axes.set_title(f"R² {fitted['r2']:.3f}, deviation ≤ {100 * fitted['worst']:.0f} %", fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: number(value))
+    axes.grid(alpha=0.3)
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def compact(results: Results) -> str:
+    """Small, and a line a part and item, so that differences can be read."""
+    parts = []
+    for name, of in results.items():
+        inner = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in of.items())
+        parts.append(f"{json.dumps(name)}: {{\n{inner}\n}}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write(results: Results, docs: Path) -> None:
+    """The page, and the figure where there are curves."""
+    if "growth" in results:
+        draw(results["growth"], docs / FIGURE)
+    write_text(docs / PAGE, page(results))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=ROOT / "bench" / "results.json")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    arguments = parser.parse_args()
+    try:
+        results = json.loads(arguments.results.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot read {arguments.results} ({error}): make it with `make bench`")
+    write(results, arguments.docs)
+
+
+if __name__ == "__main__":
+    main()
