@@ -123,18 +123,21 @@ def fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     """a + b x with the smallest squares of (a + b x - y) / y.
 
     ``worst`` is the largest of these deviations, without its sign; ``r2`` is that of the plain
-    deviations: 1 is a line.
+    deviations: 1 is a line. ``exponent`` is the slope of log y over log x in the last decade: 1 is
+    linear, 2 would be a square, less than 1 a fixed part that still counts.
     """
     at, value = np.asarray(x, np.float64), np.asarray(y, np.float64)
     system = np.stack([1 / value, at / value], axis=1)
     (a, b), *_ = np.linalg.lstsq(system, np.ones(len(at)), rcond=None)
     off = a + b * at - value
     spread = ((value - value.mean()) ** 2).sum()
+    late = at >= at.max() / 10
     return {
         "a": float(a),
         "b": float(b),
         "r2": float(1 - (off**2).sum() / spread),
         "worst": float(np.abs(off / value).max()),
+        "exponent": float(np.polyfit(np.log(at[late]), np.log(value[late]), 1)[0]),
     }
 
 
@@ -163,16 +166,16 @@ def measure_curve(curve: Curve, *, rounds: int, quick: bool) -> dict[str, Any]:
 
 
 def cliffs(curves: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Time an operation of each rank and number of outputs, over that of rank 4 and 3 outputs."""
+    """Time an operation of each rank and number of outputs, over that at rank 4 and 3 outputs.
 
-    def cost(point: dict[str, Any]) -> float:
-        return float(point["us"]["median"] / point["operations"])
-
-    base = next(cost(point) for point in curves["rank"]["points"] if point["x"] == RANK)
-    return {
-        name: {str(point["x"]): round(cost(point) / base, 3) for point in curves[name]["points"]}
-        for name in ("rank", "outputs")
-    }
+    Each curve is compared with its own measurement of that point, which was taken in turn with it.
+    """
+    ratios = {}
+    for name, at in (("rank", Shape.rank), ("outputs", Shape.n_outputs)):
+        points = curves[name]["points"]
+        cost = {point["x"]: point["us"]["median"] / point["operations"] for point in points}
+        ratios[name] = {str(x): round(of / cost[at], 3) for x, of in cost.items()}
+    return ratios
 
 
 def measure(arguments: Any) -> dict[str, Any]:
@@ -205,7 +208,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         made.append(
             f"{curve['title']}: us {'an' if curve['unit'] == 'epoch' else 'a'} {curve['unit']} = "
             f"{of['a']:.3g} + {of['b']:.3g} x, R2 {of['r2']:.4f}, worst deviation "
-            f"{100 * of['worst']:.0f} %"
+            f"{100 * of['worst']:.0f} %, x to the power of {of['exponent']:.2f} in the last decade"
         )
         made += [
             f"  {point['x']:>9,}  {harness.shown(point['us'], 'us')}" for point in curve["points"]

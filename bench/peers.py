@@ -107,16 +107,20 @@ class SkipNet(torch.nn.Module):
         return base
 
 
-def torch_sides(model: s2.MLP, x: np.ndarray, y: np.ndarray) -> dict[str, Side]:
+def peft_network(model: s2.MLP) -> Any:
+    """The same network with PEFT's adapter beside each FC layer."""
     from peft import LoraConfig, get_peft_model
 
+    plain = torch_network(model, lambda linear: linear)
+    names = [name for name, of in plain.named_modules() if isinstance(of, torch.nn.Linear)]
+    return get_peft_model(plain, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names))
+
+
+def torch_sides(model: s2.MLP, x: np.ndarray, y: np.ndarray) -> dict[str, Side]:
     torch.manual_seed(0)
     samples, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
     lora_all = torch_network(model, LoRALinear).train()
-    plain = torch_network(model, lambda linear: linear)
-    names = [name for name, of in plain.named_modules() if isinstance(of, torch.nn.Linear)]
-    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names)
-    peft = get_peft_model(plain, config).train()
+    peft = peft_network(model).train()
     skip, cached = SkipNet(model), SkipNet(model)
     taps, base = cached.taps(samples)
     return {

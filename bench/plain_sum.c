@@ -3,8 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-float plain_sum(const float *rows,     /* (rows, row_stride) */
-                const uint32_t *order, /* (count), indices of rows */
+float plain_sum(const float *rows,                             /* (rows, row_stride) */
+                const uint32_t *order,                         /* (count), indices of rows */
                 size_t count, size_t row_stride, size_t width) /* width: a multiple of 16 */
 {
     float sums[16] = {0};

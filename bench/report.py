@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import figure
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURE = "performance.md", "performance-growth.svg"
 
@@ -237,9 +239,10 @@ def growth(of: Results) -> list[str]:
             (curve["title"], f"{first['x']:,} to {last['x']:,}",
              f"{number(first['us']['median'])} to {number(last['us']['median'])}",
              f"us a {curve['unit']}".replace("a epoch", "an epoch"),
-             f"{f['a']:.3g} + {f['b']:.3g} x", f"{f['r2']:.4f}", percent(f["worst"]))
+             f"{f['a']:.3g} + {f['b']:.3g} x", f"{f['r2']:.4f}", percent(f["worst"]),
+             f"{f['exponent']:.2f}")
         )  # fmt: skip
-    columns = ("", "x", "time", "", "fit", "R2", "largest deviation")
+    columns = ("", "x", "time", "", "fit", "R2", "largest deviation", "exponent")
     made = [
         "## Growth",
         "",
@@ -248,8 +251,10 @@ def growth(of: Results) -> list[str]:
         "One variable at a time around 256-96-96-3 (470 samples, rank 4, batch 20), cached rows.",
         "",
         *table(columns, rows),
-        "The line has the smallest relative deviations. A point above it at many samples or a wide "
-        "tap is where the rows leave a cache of the processor.",
+        "The line has the smallest relative deviations. Many samples or a wide tap leave one cache "
+        "of the processor after the other, which bends the points upwards. The exponent is the "
+        "slope of log time over log x in the last decade: 1 is linear, less a fixed part that "
+        "still counts.",
         "",
         "Time an operation over that at rank 4 and 3 outputs (the softmax is time, but no counted "
         "operation):",
@@ -339,56 +344,6 @@ def summary(results: Results) -> list[str]:
     ]
 
 
-# ---- figure ------------------------------------------------------------------------------------
-
-
-def draw(of: Results, path: Path) -> None:
-    """One log-log panel a variable, small enough to be read as text by a version control."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    curves = of["curves"]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 9}):
-        figure = Figure(figsize=(10, 5.8), layout="constrained")
-        panels = figure.subplots(2, 3).flat
-        for axes, curve in zip(panels, curves.values(), strict=False):
-            _panel(axes, curve)
-        for axes in list(figure.axes)[len(curves) :]:
-            axes.set_axis_off()
-            handles, labels = figure.axes[0].get_legend_handles_labels()
-            axes.legend(handles, labels, loc="center", frameon=False, fontsize=10)
-        kind = path.suffix[1:]
-        figure.savefig(path, format=kind, metadata={"Date": None} if kind == "svg" else None)
-
-
-def _panel(axes: Any, curve: Mapping[str, Any]) -> None:
-    points, fitted = curve["points"], curve["fit"]
-    x = [point["x"] for point in points]
-    median, low, high = (
-        [point["us"][name] for point in points] for name in ("median", "smallest", "largest")
-    )
-    scale, unit = (1e-3, "ms") if max(median) >= 1e4 else (1.0, "us")
-    scaled = [scale * value for value in median]
-    off = [
-        [scale * (m - a) for m, a in zip(median, low, strict=True)],
-        [scale * (b - m) for m, b in zip(median, high, strict=True)],
-    ]
-    first, last = x[0], x[-1]
-    steps = [first * (last / first) ** (k / 40) for k in range(41)]
-    line = [scale * (fitted["a"] + fitted["b"] * step) for step in steps]
-    axes.plot(steps, line, color="#b0722a", linewidth=1.3, label="fit a + b x")
-    axes.errorbar(
-        x, scaled, yerr=off, fmt="o", markersize=4, color="#1f5fa8", elinewidth=1,
-        label="median (smallest to largest)",
-    )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel=curve["title"], ylabel=f"{unit} a {curve['unit']}")
-    axes.set_ylabel(axes.get_ylabel().replace("a epoch", "an epoch"))
-    axes.set_title(f"R² {fitted['r2']:.3f}, deviation ≤ {100 * fitted['worst']:.0f} %", fontsize=9)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: number(value))
-    axes.grid(alpha=0.3)
-
-
 # ---- files -------------------------------------------------------------------------------------
 
 
@@ -411,7 +366,7 @@ def write_text(path: Path, text: str) -> None:
 def write(results: Results, docs: Path) -> None:
     """The page, and the figure where there are curves."""
     if "growth" in results:
-        draw(results["growth"], docs / FIGURE)
+        figure.draw(results["growth"], docs / FIGURE)
     write_text(docs / PAGE, page(results))
 
 

@@ -101,6 +101,7 @@ def test_fit_of_a_line():
     assert of["b"] == pytest.approx(2)
     assert of["r2"] == pytest.approx(1)
     assert of["worst"] == pytest.approx(0, abs=1e-9)
+    assert of["exponent"] == pytest.approx(1, abs=0.01)  # 3 beside 200 and more
 
 
 def test_fit_counts_deviations_as_shares_of_the_time():
@@ -118,6 +119,7 @@ def test_a_curve_that_is_no_line_says_so():
     of = growth.fit(x, [value**2 for value in x])
     assert of["worst"] > 0.5
     assert of["r2"] < 0.9
+    assert of["exponent"] == pytest.approx(2)
 
 
 def test_operations_of_a_shape():
@@ -128,14 +130,14 @@ def test_operations_of_a_shape():
     assert shape.n_batches == 3
 
 
-def test_cliffs_compare_time_an_operation_with_rank_4():
+def test_cliffs_compare_time_an_operation_with_the_same_point_of_the_curve():
     def points(*of):
         return {"points": [{"x": x, "us": {"median": us}, "operations": n} for x, us, n in of]}
 
     found = growth.cliffs(
-        {"rank": points((1, 1.0, 10), (4, 2.0, 40)), "outputs": points((3, 2.0, 40), (9, 9.0, 60))}
+        {"rank": points((1, 1.0, 10), (4, 2.0, 40)), "outputs": points((3, 4.0, 40), (9, 9.0, 60))}
     )
-    assert found == {"rank": {"1": 2.0, "4": 1.0}, "outputs": {"3": 1.0, "9": 3.0}}
+    assert found == {"rank": {"1": 2.0, "4": 1.0}, "outputs": {"3": 1.0, "9": 1.5}}
 
 
 def test_curves_train_on_cached_rows_alone():

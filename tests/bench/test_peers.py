@@ -54,7 +54,17 @@ def test_skip_adapters_on_taps(model):
     np.testing.assert_allclose(added, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_an_epoch_of_each_torch_side_lowers_the_loss(model):
+def test_peft_trains_one_adapter_a_layer_and_nothing_else(model):
+    pytest.importorskip("peft", reason="PEFT is not installed: make bench")
+    x, _ = harness.random_data(NET)
+    network = peers.peft_network(model).eval()
+    trained = [p.numel() for p in network.parameters() if p.requires_grad]
+    assert sum(trained) == harness.RANK * (12 + 8 + 8 + 6 + 6 + 3)
+    outputs = network(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(outputs, model.logits(x), rtol=1e-4, atol=1e-5)
+
+
+def test_torch_sides_have_as_many_batches(model):
     pytest.importorskip("peft", reason="PEFT is not installed: make bench")
     x, y = harness.random_data(NET)
     sides = peers.torch_sides(model, x, y)
