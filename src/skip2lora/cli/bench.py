@@ -60,15 +60,13 @@ def _print(result: BenchResult) -> None:
     cache = f"{result.cache_bytes / 1024:,.0f} KiB"
     more = f"{result.cache_overhead_bytes / 1024:,.0f} KiB"
     fill = _spread(result.cache_fill_ms, "ms", 3)
-    lines = (
+    above = (
         f"{result.cpu}, {result.kernels} kernels, {result.n_threads} thread",
         f"multiply-add peak of one core: {_spread(result.peak_gflops, 'GFLOP/s', 1)}",
         f"network {'-'.join(map(str, result.widths))}, {result.n_samples:,} random samples, "
         f"median of {result.rounds} (smallest to largest)",
     )
-    console.print("\n".join(lines), highlight=False, markup=False)
-    console.print(_table(result))
-    lines = (
+    below = (
         f"cache fill: {fill}, {result.cache_fill_us_a_sample:.2f} us a sample, "
         f"{cache} and {more} of padding and flags",
         f"predict, one sample a call: {_spread(result.predict_us, 'us', 2)}",
@@ -76,7 +74,9 @@ def _print(result: BenchResult) -> None:
         f"{_spread(result.predict_batched_us, 'us', 2)} a sample",
         "skip2-lora: on rows that are in the cache. skip-lora: the same without a cache.",
     )
-    console.print("\n".join(lines), highlight=False, markup=False)
+    console.print("\n".join(above), highlight=False, markup=False)
+    console.print(_table(result))
+    console.print("\n".join(below), highlight=False, markup=False)
 
 
 @click.command(short_help="Time every method on this machine.")
