@@ -142,12 +142,12 @@ def run_bench(
     def fill() -> AdaptedModel:
         return adapt(model, x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
 
-    measured = [_round(works, fill, x, seconds)]  # this one warms up and is not counted
+    _round(works, fill, x, seconds)  # warms up and is not counted
+    measured = []
     for _ in range(rounds):
         measured.append(_round(works, fill, x, seconds))
         if callback is not None:
             callback()
-    del measured[0]
     peak = Spread.of([of.peak_gflops for of in measured])
     methods = {
         name: method_time(

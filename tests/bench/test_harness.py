@@ -153,7 +153,7 @@ def test_the_plain_sum_reads_the_rows_in_the_order_of_the_step(tmp_path):
     few = memory.Cached(90)
     order = few.order()
     assert sorted(order) == list(range(90))
-    assert list(order) != sorted(order)
+    assert list(order[:20]) != sorted(order[:20])  # one batch
     assert list(order) == list(few.order())
     memory.check(memory.compile_sum(tmp_path), few, order)
     assert few.step(epochs=2).units == 180

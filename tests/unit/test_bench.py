@@ -78,6 +78,13 @@ def test_what_was_measured_is_told(result):
     assert result.n_threads == 1
 
 
+def test_the_warm_up_is_not_counted():
+    of = run_bench(s2.MLP.create(WIDTHS), n_samples=20, rank=2, rounds=1, seconds=0.001)
+    spreads = [of.peak_gflops, of.cache_fill_ms, of.predict_us, of.predict_batched_us]
+    for spread in (*spreads, *(method.us_a_batch for method in of.methods.values())):
+        assert spread.smallest == spread.median == spread.largest
+
+
 def test_without_a_model_it_is_the_fan_network():
     assert run_bench(n_samples=20, rounds=1, seconds=0.001).widths == FAN_WIDTHS
 
