@@ -58,26 +58,33 @@ NB_MODULE(_core, module) {
         .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,
              "bn_momentum"_a)
         .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
-             "rows"_a.noconvert());
+             "rows"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
     nb::class_<SkipAdapter>(module, "SkipAdapter")
         .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a, nb::keep_alive<1, 2>())
         .def("init", &SkipAdapter::init, "seed"_a)
         .def("set", &SkipAdapter::set, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("get", &SkipAdapter::get, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("forward", &SkipAdapter::forward, "x"_a.noconvert(), "rows"_a.noconvert(),
-             "logits"_a.noconvert());
+             "logits"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
     nb::class_<RowSource>(module, "RowSource")
         .def(nb::init<const RowLayout &, Rows, Flags, nb::object>(), "layout"_a,
              "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a, nb::keep_alive<1, 2>());
+    nb::class_<Profile>(module, "Profile")
+        .def(nb::init<bool, uint32_t>(), "phases"_a = true, "n_layers"_a = 0)
+        .def_prop_ro("total_ns", &Profile::total_ns)
+        .def_prop_ro("phases_ns", &Profile::phases_ns)
+        .def_prop_ro("parts_ns", &Profile::parts_ns);
     nb::class_<SkipTrainer>(module, "SkipTrainer")
-        .def(nb::init<SkipAdapter &, uint32_t, const OptimizerTuple &, uint64_t>(), "adapter"_a,
-             "batch_size"_a, "optimizer"_a, "seed"_a, nb::keep_alive<1, 2>())
+        .def(nb::init<SkipAdapter &, uint32_t, const OptimizerTuple &, uint64_t, Profile *>(),
+             "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 6>())
         .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(), "source"_a,
              "learning_rate"_a);
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")
         .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const OptimizerTuple &,
-                      uint64_t>(),
-             "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a, nb::keep_alive<1, 2>())
+                      uint64_t, Profile *>(),
+             "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a,
+             "profile"_a = nb::none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
         .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(),
              "source"_a.none(), "learning_rate"_a);
 }

@@ -11,6 +11,13 @@ using LayerArrays =
     std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
                std::optional<Vector>, std::optional<ColumnMatrix>, std::optional<Matrix>>;
 
+// Samples of one pass forward, whatever the length of the arrays.
+constexpr size_t SAMPLES_AT_A_TIME = 64;
+
+inline void require_at_a_time(size_t at_a_time) {
+    require(at_a_time >= 1 && at_a_time <= SAMPLES_AT_A_TIME, "expected 1 to 64 samples at a time");
+}
+
 // Refers to the caller's arrays. Only a Trainer writes them, and only those its row trains, so that
 // arrays which serve inference alone may be read-only.
 class Network {
@@ -20,8 +27,9 @@ class Network {
         for (const LayerArrays &of_layer : arrays_) {
             layers_.push_back(layer(of_layer, layers_.size() + 1 < arrays_.size()));
         }
-        net = {choose_kernels(), static_cast<uint32_t>(layers_.size()), layers_.data(), bn_eps,
-               bn_momentum};
+        net = {choose_kernels(), static_cast<uint32_t>(layers_.size()),
+               layers_.data(),   bn_eps,
+               bn_momentum,      nullptr};
         require_ok(s2_net_check(&net));
     }
     Network(const Network &) = delete;
@@ -42,18 +50,18 @@ class Network {
     }
 
     // Taps and base logits of each sample into its row.
-    void forward(const Matrix &x, const RowLayout &layout, uint32_t first_tap,
-                 const Rows &rows) const {
+    void forward(const Matrix &x, const RowLayout &layout, uint32_t first_tap, const Rows &rows,
+                 size_t at_a_time) const {
+        require_at_a_time(at_a_time);
         require_fits(layout, first_tap);
         require(x.shape(1) == n_features(), "x has another width than the network");
         require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
                 "rows have another shape than x and the layout ask for");
         nb::gil_scoped_release released;
-        constexpr size_t chunk = 64;
         Buffer room;
-        const float *sample[chunk];
-        for (size_t at = 0; at < x.shape(0); at += chunk) {
-            const uint32_t count = static_cast<uint32_t>(std::min(chunk, x.shape(0) - at));
+        const float *sample[SAMPLES_AT_A_TIME];
+        for (size_t at = 0; at < x.shape(0); at += at_a_time) {
+            const uint32_t count = static_cast<uint32_t>(std::min(at_a_time, x.shape(0) - at));
             for (size_t s = 0; s < count; s++) {
                 sample[s] = x.data() + (at + s) * x.shape(1);
             }
@@ -106,7 +114,7 @@ class Network {
 class SkipAdapter {
   public:
     SkipAdapter(const RowLayout &layout, uint32_t rank) : layout(layout) {
-        adapter = {choose_kernels(), &layout.layout, rank, nullptr, {nullptr, nullptr}};
+        adapter = {choose_kernels(), &layout.layout, rank, nullptr, {nullptr, nullptr}, nullptr};
         require_ok(s2_adapter_check(&layout.layout, rank));
         adapter.packed = static_cast<float *>(
             packed_.reserve(s2_adapter_floats(&layout.layout, rank) * sizeof(float)));
@@ -128,19 +136,19 @@ class SkipAdapter {
     }
 
     // Eq. 17 for rows computed before.
-    void forward(const Matrix &x, const Rows &rows, const Rows &logits) const {
+    void forward(const Matrix &x, const Rows &rows, const Rows &logits, size_t at_a_time) const {
+        require_at_a_time(at_a_time);
         layout.require_fits(x);
         require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
                 "rows have another shape than x and the layout ask for");
         require(logits.shape(0) == x.shape(0) && logits.shape(1) == layout.layout.n_outputs,
                 "logits have another shape than (samples, outputs)");
         nb::gil_scoped_release released;
-        constexpr size_t chunk = 64;
         Buffer room;
-        room.reserve(s2_adapter_workspace_bytes(&adapter, chunk));
-        const float *sample[chunk], *row[chunk];
-        for (size_t at = 0; at < x.shape(0); at += chunk) {
-            const uint32_t count = static_cast<uint32_t>(std::min(chunk, x.shape(0) - at));
+        room.reserve(s2_adapter_workspace_bytes(&adapter, static_cast<uint32_t>(at_a_time)));
+        const float *sample[SAMPLES_AT_A_TIME], *row[SAMPLES_AT_A_TIME];
+        for (size_t at = 0; at < x.shape(0); at += at_a_time) {
+            const uint32_t count = static_cast<uint32_t>(std::min(at_a_time, x.shape(0) - at));
             for (size_t s = 0; s < count; s++) {
                 sample[s] = x.data() + (at + s) * x.shape(1);
                 row[s] = rows.data() + (at + s) * rows.shape(1);

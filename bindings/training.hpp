@@ -5,7 +5,7 @@
 #include <cstring>
 #include <exception>
 
-#include "network.hpp"
+#include "profile.hpp"
 
 // Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
 // Refers to the caller's arrays and keeps them alive.
@@ -102,8 +102,8 @@ using OptimizerTuple = std::tuple<int, double, double, double, double, bool>;
 // What the trainers share: samples, order, optimiser, the loop of one epoch.
 class Trainer {
   protected:
-    Trainer(uint32_t batch_size, const OptimizerTuple &optimizer, uint64_t seed)
-        : batch_size_(batch_size) {
+    Trainer(uint32_t batch_size, const OptimizerTuple &optimizer, uint64_t seed, Profile *profile)
+        : batch_size_(batch_size), profile_(profile) {
         const auto &[rule, beta1, beta2, eps, decay, decoupled] = optimizer;
         optimizer_ = {static_cast<s2_rule>(rule), beta1, beta2, eps, decay, decoupled, 1.0, 1.0};
         require_ok(s2_optimizer_check(&optimizer_));
@@ -125,6 +125,7 @@ class Trainer {
         job.label = labels.data();
         job.batch_size = batch_size_;
         job.smallest_batch = 1;
+        job.profile = marks();
         return job;
     }
 
@@ -135,6 +136,7 @@ class Trainer {
         {
             nb::gil_scoped_release released;
             room_.reserve(s2_train_workspace_bytes(&job));
+            const Profile::Epoch timed(profile_);
             status = s2_train_epoch(&job, &rng_, &stats, room_.data(), room_.size());
         }
         if (source) {
@@ -160,11 +162,17 @@ class Trainer {
         return bytes ? static_cast<float *>(std::memset(buffer.reserve(bytes), 0, bytes)) : nullptr;
     }
 
+    // What the core marks its phases in, or NULL.
+    s2_profile *marks() const {
+        return profile_ ? profile_->marks() : nullptr;
+    }
+
     uint32_t batch_size_;
     s2_optimizer optimizer_;
     Buffer step_room_;
 
   private:
+    Profile *profile_;
     s2_rng rng_;
     double learning_rate_ = 0;
     Buffer room_;
@@ -174,8 +182,8 @@ class Trainer {
 class SkipTrainer : public Trainer {
   public:
     SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, const OptimizerTuple &optimizer,
-                uint64_t seed)
-        : Trainer(batch_size, optimizer, seed), adapter_(adapter) {
+                uint64_t seed, Profile *profile)
+        : Trainer(batch_size, optimizer, seed, profile), adapter_(adapter) {
         const s2_row_layout &layout = adapter.layout.layout;
         const uint32_t rank = adapter.adapter.rank;
         step_room_.reserve(s2_adapter_workspace_bytes(&adapter.adapter, batch_size));
@@ -199,6 +207,7 @@ class SkipTrainer : public Trainer {
         s2_adapter adapter = self.adapter_.adapter;
         adapter.moments[0] = self.moments_[0];
         adapter.moments[1] = self.moments_[1];
+        adapter.profile = self.marks();
         const s2_update update = self.next_update();
         return s2_adapter_step(&adapter, batch, &update, stats, self.step_room_.data(),
                                self.step_room_.size());
@@ -216,9 +225,13 @@ using TypesRow = std::tuple<unsigned, unsigned, unsigned>; // fc, lora, batch no
 class NetworkTrainer : public Trainer {
   public:
     NetworkTrainer(Network &network, const std::vector<TypesRow> &rows, uint32_t batch_size,
-                   const OptimizerTuple &optimizer, uint64_t seed)
-        : Trainer(batch_size, optimizer, seed), network_(network), tap_(batch_size) {
+                   const OptimizerTuple &optimizer, uint64_t seed, Profile *profile)
+        : Trainer(batch_size, optimizer, seed, profile), network_(network), net_(network.net),
+          tap_(batch_size) {
         require(rows.size() == network.net.n_layers, "expected one row of compute types a layer");
+        require(!profile || profile->fits(network.net.n_layers),
+                "the profile's parts are of another number of layers");
+        net_.profile = marks();
         for (const auto &[fc, lora, bn] : rows) {
             types_.push_back(
                 {static_cast<uint8_t>(fc), static_cast<uint8_t>(lora), static_cast<uint8_t>(bn)});
@@ -250,8 +263,8 @@ class NetworkTrainer : public Trainer {
     static s2_status step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
         NetworkTrainer &self = *static_cast<NetworkTrainer *>(context);
         const s2_update update = self.next_update();
-        return s2_net_step(&self.network_.net, self.types_.data(), batch, &update, self.moments_,
-                           stats, self.step_room_.data(), self.step_room_.size());
+        return s2_net_step(&self.net_, self.types_.data(), batch, &update, self.moments_, stats,
+                           self.step_room_.data(), self.step_room_.size());
     }
     static s2_status step_on_rows(void *context, const s2_batch *batch, s2_batch_stats *stats) {
         NetworkTrainer &self = *static_cast<NetworkTrainer *>(context);
@@ -266,6 +279,7 @@ class NetworkTrainer : public Trainer {
     }
 
     Network &network_;
+    s2_net net_; // with the profile
     std::vector<s2_compute_types> types_;
     std::vector<const float *> tap_;
     uint32_t smallest_batch_ = 1, tap_offset_ = 0;

@@ -66,6 +66,32 @@ uint32_t s2_rng_below(s2_rng *rng, uint32_t bound); /* 0..bound-1, without bias;
 float s2_rng_unit(s2_rng *rng);                     /* [0, 1), 24 bits */
 void s2_rng_shuffle(s2_rng *rng, uint32_t *order, uint32_t count);
 
+/* ---- profile ------------------------------------------------------------------------------------ */
+
+/* What the time of training goes to (Tables 6 and 7). */
+typedef enum {
+    S2_PHASE_ROWS,     /* cache look-up, frozen forward of the samples it lacks */
+    S2_PHASE_FORWARD,  /* of what is trained, loss included */
+    S2_PHASE_BACKWARD, /* of skip adapters with the update, which is one pass with it */
+    S2_PHASE_UPDATE,
+    S2_PHASE_REST, /* order of the samples, gathering of a batch, statistics */
+    S2_N_PHASES
+} s2_phase;
+
+/* What a layer's time goes to (Table 2). */
+typedef enum { S2_PART_FC, S2_PART_LORA, S2_PART_BN, S2_PART_ACT, S2_N_PARTS } s2_part;
+
+/* Phase timers of whoever owns it; a NULL profile costs one branch a phase. The core reads no clock
+ * but the caller's: any unit that grows. Every count since `last` goes to the phase that ends, and
+ * to the layer's part if it is one: nothing is left out. s2_train_epoch starts the timer; before a
+ * step alone set `last` to now(). */
+typedef struct {
+    uint64_t (*now)(void);
+    uint64_t last;
+    uint64_t phase[S2_N_PHASES];
+    uint64_t (*part)[2][S2_N_PARTS]; /* (n_layers) of forward, backward; NULL: phases alone */
+} s2_profile;
+
 /* ---- layers (fc.c, bn.c, lora.c, loss.c) ------------------------------------------------------- */
 
 /* Compute types of Table 1 as a set of letters: what of a layer is computed. */
@@ -234,8 +260,9 @@ typedef struct {
     const s2_kernels *kernels;
     const s2_row_layout *layout;
     uint32_t rank;
-    float *packed;     /* s2_adapter_floats, aligned */
-    float *moments[2]; /* the optimiser's, each like packed; NULL where it has none */
+    float *packed;       /* s2_adapter_floats, aligned */
+    float *moments[2];   /* the optimiser's, each like packed; NULL where it has none */
+    s2_profile *profile; /* of s2_adapter_step, or NULL */
 } s2_adapter;
 
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
@@ -281,6 +308,7 @@ typedef struct {
     uint32_t n_layers;
     const s2_layer *layers; /* (n_layers) */
     float bn_eps, bn_momentum;
+    s2_profile *profile; /* of s2_net_step, or NULL */
 } s2_net;
 
 s2_status s2_net_check(const s2_net *net);
@@ -325,6 +353,7 @@ typedef struct {
     s2_cache *cache; /* required with forward; its capacity may be 0 */
     s2_step_fn step;
     void *step_context;
+    s2_profile *profile; /* that of the step too, or NULL */
 } s2_job;
 
 typedef struct {

@@ -3,6 +3,7 @@
  * lines 8-10 of Algorithm 1 as one fused step on cached rows.
  */
 #include "arena.h"
+#include "profile.h"
 
 #include <math.h>
 #include <string.h>
@@ -309,9 +310,11 @@ s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_u
     }
     forward(adapter, batch, &room);
     loss(adapter, batch, &room, stats);
+    s2_mark(adapter->profile, S2_PHASE_FORWARD);
     if (!isfinite(stats->loss)) {
         return S2_NOT_FINITE;
     }
     backward(adapter, batch, &room, update);
+    s2_mark(adapter->profile, S2_PHASE_BACKWARD);
     return S2_OK;
 }

@@ -3,6 +3,7 @@
  * fine-tuning method is data. Layer k: FC, own LoRA adapter, batch norm, ReLU.
  */
 #include "arena.h"
+#include "profile.h"
 
 #include <math.h>
 #include <string.h>
@@ -40,14 +41,17 @@ typedef struct {
 } layer_room;
 
 /* x -> z -> out of one layer. */
-static void layer_forward(const s2_net *net, const s2_layer *layer, unsigned bn, uint32_t count,
-                          const float *x, const layer_room *room) {
+static void layer_forward(const s2_net *net, uint32_t k, unsigned bn, uint32_t count,
+                          const float *x, const layer_room *room, s2_profile *profile) {
     const s2_kernels *kernels = net->kernels;
+    const s2_layer *layer = &net->layers[k];
     const uint32_t n_in = layer->n_in, n_out = layer->n_out;
     s2_fc_forward(kernels, count, n_in, n_out, x, layer->weight, layer->bias, room->z);
+    s2_mark_part(profile, S2_PHASE_FORWARD, k, S2_PART_FC);
     if (layer->rank > 0) {
         s2_lora_forward(kernels, count, n_in, n_out, layer->rank, x, layer->lora_a, layer->lora_b,
                         room->hidden, room->z);
+        s2_mark_part(profile, S2_PHASE_FORWARD, k, S2_PART_LORA);
     }
     if (layer->gamma != NULL && (bn & S2_STATS)) {
         s2_bn_forward_batch(kernels, count, n_out, net->bn_eps, net->bn_momentum, room->z,
@@ -57,8 +61,12 @@ static void layer_forward(const s2_net *net, const s2_layer *layer, unsigned bn,
         s2_bn_forward_frozen(kernels, count, n_out, net->bn_eps, room->z, layer->gamma, layer->beta,
                              layer->mean, layer->var, room->mean, room->inv_std, room->out);
     }
+    if (layer->gamma != NULL) {
+        s2_mark_part(profile, S2_PHASE_FORWARD, k, S2_PART_BN);
+    }
     if (layer->relu) {
         s2_relu_forward(kernels, (size_t)count * n_out, room->out);
+        s2_mark_part(profile, S2_PHASE_FORWARD, k, S2_PART_ACT);
     }
 }
 
@@ -150,7 +158,7 @@ s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *
             scatter(count, layer->n_in, room.x, layout->tap_offset[k - first_tap],
                     layout->row_stride, rows);
         }
-        layer_forward(net, layer, S2_Y, count, room.x, &room.room);
+        layer_forward(net, k, S2_Y, count, room.x, &room.room, NULL);
         float *const input = room.x; /* the output is the next layer's input */
         room.x = room.room.z;
         room.room.z = room.room.out = input;
@@ -249,9 +257,10 @@ static const float *input_of(const step_room *room, uint32_t k) {
 static void forward(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
                     const step_room *room) {
     gather(batch->count, net->layers[0].n_in, batch->x, room->x);
+    s2_mark_parts_start(net->profile, S2_PHASE_FORWARD);
     for (uint32_t k = 0; k < net->n_layers; k++) {
-        layer_forward(net, &net->layers[k], types[k].bn, batch->count, input_of(room, k),
-                      &room->layer[k].room);
+        layer_forward(net, k, types[k].bn, batch->count, input_of(room, k), &room->layer[k].room,
+                      net->profile);
     }
 }
 
@@ -263,18 +272,22 @@ static void layer_backward(const s2_net *net, const s2_compute_types *types, uin
     const float *x = input_of(room, k);
     if (layer->relu) {
         s2_relu_backward(net->kernels, (size_t)count * layer->n_out, step->room.out, room->g);
+        s2_mark_part(net->profile, S2_PHASE_BACKWARD, k, S2_PART_ACT);
     }
     if (layer->gamma != NULL) {
         s2_bn_backward(net->kernels, types->bn, count, layer->n_out, step->room.z, room->g,
                        layer->gamma, step->room.mean, step->room.inv_std, step->ggamma, step->gbeta,
                        room->g);
+        s2_mark_part(net->profile, S2_PHASE_BACKWARD, k, S2_PART_BN);
     }
     s2_fc_backward(net->kernels, types->fc, count, layer->n_in, layer->n_out, x, room->g,
                    layer->weight, step->gw, step->gb, room->next);
+    s2_mark_part(net->profile, S2_PHASE_BACKWARD, k, S2_PART_FC);
     if (types->lora & (S2_W | S2_X)) {
         s2_lora_backward(net->kernels, types->lora, count, layer->n_in, layer->n_out, layer->rank,
                          x, step->room.hidden, room->g, layer->lora_a, layer->lora_b, room->gh,
                          step->gwa, step->gwb, room->next);
+        s2_mark_part(net->profile, S2_PHASE_BACKWARD, k, S2_PART_LORA);
     }
 }
 
@@ -370,10 +383,13 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
     forward(net, types, batch, &room);
     s2_loss_cross_entropy(net->kernels, batch->count, net->layers[last].n_out,
                           room.layer[last].room.out, batch->label, room.g, stats, room.scratch);
+    s2_mark(net->profile, S2_PHASE_FORWARD);
     if (!isfinite(stats->loss)) {
         return S2_NOT_FINITE;
     }
     backward(net, types, batch->count, &room);
+    s2_mark(net->profile, S2_PHASE_BACKWARD);
     update_all(net, types, &room, update, state);
+    s2_mark(net->profile, S2_PHASE_UPDATE);
     return S2_OK;
 }

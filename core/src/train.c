@@ -1,5 +1,6 @@
 /* train.c - Algorithm 1: the one loop over epochs' batches, for adapters and networks alike. */
 #include "arena.h"
+#include "profile.h"
 
 #include <math.h>
 #include <string.h>
@@ -105,8 +106,10 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
         room->x[s] = job->x + (size_t)sample[s] * job->n_features;
         room->label[s] = job->label[sample[s]];
     }
+    s2_mark(job->profile, S2_PHASE_REST);
     if (job->forward != NULL) {
         const s2_status status = find_rows(job, room, sample, count, stats);
+        s2_mark(job->profile, S2_PHASE_ROWS);
         if (status != S2_OK) {
             return status;
         }
@@ -138,6 +141,7 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         job->smallest_batch > job->batch_size || (job->forward != NULL && job->cache == NULL)) {
         return S2_BAD_SHAPE;
     }
+    s2_mark_start(job->profile);
     s2_arena arena = {.base = workspace};
     const train_room room = lay_out(job, &arena);
     if (!s2_fits(&arena, workspace_bytes)) {
@@ -165,5 +169,6 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
             return status;
         }
     }
+    s2_mark(job->profile, S2_PHASE_REST);
     return S2_OK;
 }

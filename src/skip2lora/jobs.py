@@ -48,7 +48,7 @@ class SkipJob:
 
     def __init__(
         self, backbone: Backbone, part: Part, method: Method, rank: int, options: Options,
-        capacity: int,
+        capacity: int, profile: _core.Profile | None = None,
     ) -> None:  # fmt: skip
         first_tap = method.adapted_layers(len(backbone.tap_widths)).start
         cache = SkipCache.create(backbone, len(part.x), first_tap=first_tap, capacity=capacity)
@@ -58,7 +58,7 @@ class SkipJob:
         self._packed.init(options.seed)
         self._source = row_source(cache, backbone, part.x)
         self._trainer = _core.SkipTrainer(
-            self._packed, options.batch_size, options.core_optimizer(), options.seed
+            self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
 
     def epoch(self, learning_rate: float) -> Epoch:
@@ -79,8 +79,9 @@ class NetworkJob:
     """
 
     def __init__(
-        self, model: MLP, part: Part, method: Method, rank: int, options: Options, capacity: int
-    ) -> None:
+        self, model: MLP, part: Part, method: Method, rank: int, options: Options, capacity: int,
+        profile: _core.Profile | None = None,
+    ) -> None:  # fmt: skip
         n_layers = len(model.layers)
         self.cache: SkipCache | None = None
         self._source = None
@@ -103,7 +104,7 @@ class NetworkJob:
         self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
         self._trainer = _core.NetworkTrainer(
             self._network, _rows(model, method)[self._start :], options.batch_size,
-            options.core_optimizer(), options.seed,
+            options.core_optimizer(), options.seed, profile,
         )  # fmt: skip
 
     def epoch(self, learning_rate: float) -> Epoch:

@@ -140,11 +140,13 @@ def train(
     cache: bool | None = None,
     capacity: int | None = None,
     callback: Callback | None = None,
+    profile: _core.Profile | None = None,
 ) -> Trained:
     """Run ``method`` on checked samples.
 
     ``cache`` keeps what the frozen layers computed, by default where the method is named for it;
-    ``capacity`` keeps it for so many samples only. Neither changes a bit of the result.
+    ``capacity`` keeps it for so many samples only. ``profile`` counts where the time goes. None of
+    them changes a bit of the result.
 
     Raises:
         ParameterError: ``rank`` is out of range, or the method needs another backbone.
@@ -158,9 +160,9 @@ def train(
         capacity = len(kept.x) if keep else 0
     job: Job
     if method.skip:
-        job = SkipJob(backbone, kept, method, rank, options, capacity)
+        job = SkipJob(backbone, kept, method, rank, options, capacity, profile)
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, kept, method, rank, options, capacity)
+        job = NetworkJob(backbone, kept, method, rank, options, capacity, profile)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
