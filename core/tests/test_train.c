@@ -90,6 +90,37 @@ static s2_status epoch(training *of, s2_epoch_stats *stats) {
     return s2_train_epoch(&of->job, &of->rng, stats, guarded(room), room);
 }
 
+/* A clock that counts its looks. */
+static uint64_t looks;
+static uint64_t look(void) {
+    return ++looks;
+}
+
+/* Order and gathering are the rest, then look-up; what follows the last batch is the rest again. */
+static void test_phases(void) {
+    for (uint32_t with_rows = 0; with_rows < 2; with_rows++) {
+        check_where("%s rows", with_rows ? "with" : "without");
+        training of;
+        new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+        of.job.forward = with_rows ? of.job.forward : NULL;
+        s2_profile profile = {.now = look};
+        of.job.profile = &profile;
+        looks = 100; /* time before the epoch is nobody's */
+        s2_epoch_stats stats;
+        const uint32_t n_batches = (N_SAMPLES + BATCH - 1) / BATCH;
+        for (uint32_t e = 1; e <= 2; e++) {
+            CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+            CHECK_EQUAL(profile.phase[S2_PHASE_REST], e * (n_batches + 1));
+            CHECK_EQUAL(profile.phase[S2_PHASE_ROWS], with_rows * e * n_batches);
+            CHECK_EQUAL(looks, 100 + e * (1 + n_batches * (1 + with_rows) + 1));
+        }
+        CHECK_EQUAL(profile.phase[S2_PHASE_FORWARD], 0); /* the step's to mark */
+        CHECK_EQUAL(profile.phase[S2_PHASE_BACKWARD] + profile.phase[S2_PHASE_UPDATE], 0);
+        release_guarded();
+    }
+    check_where("%s", "");
+}
+
 /* Every sample once an epoch with its own row and label; the last batch is short. */
 static void test_every_sample_once(void) {
     for (uint32_t n_samples = 1; n_samples <= N_SAMPLES; n_samples++) {
@@ -255,6 +286,7 @@ static void test_refuses(void) {
 int main(void) {
     test_every_sample_once();
     test_order();
+    test_phases();
     test_smallest_batch();
     test_forwards_are_counted();
     test_forward_fails();

@@ -43,6 +43,20 @@ class Batch(ctypes.Structure):
     )
 
 
+PHASES = ("rows", "forward", "backward", "update", "rest")
+PARTS = ("fc", "lora", "bn", "act")
+CLOCK = ctypes.CFUNCTYPE(ctypes.c_uint64)
+
+
+class Profile(ctypes.Structure):
+    _fields_ = (
+        ("now", CLOCK),
+        ("last", ctypes.c_uint64),
+        ("phase", ctypes.c_uint64 * len(PHASES)),
+        ("part", POINTER(ctypes.c_uint64 * len(PARTS) * 2)),
+    )
+
+
 class Adapter(ctypes.Structure):
     _fields_ = (
         ("kernels", c_void_p),
@@ -50,6 +64,7 @@ class Adapter(ctypes.Structure):
         ("rank", c_uint32),
         ("packed", c_void_p),
         ("moments", c_void_p * 2),
+        ("profile", POINTER(Profile)),
     )
 
 
@@ -107,6 +122,7 @@ class Net(ctypes.Structure):
         ("layers", POINTER(Layer)),
         ("bn_eps", c_float),
         ("bn_momentum", c_float),
+        ("profile", POINTER(Profile)),
     )
 
 
