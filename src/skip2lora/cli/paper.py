@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,52 +16,98 @@ from rich.table import Table as RichTable
 
 from skip2lora.cli import common, figure4, power
 from skip2lora.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
-from skip2lora.errors import ParameterError
+from skip2lora.errors import FileError, ParameterError
+from skip2lora.methods import METHODS
 from skip2lora.options import whole
 from skip2lora.paper import report
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.figure4 import draw as draw_figure4
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.protocol import BATCH_SIZE, RANK, TASKS
-from skip2lora.paper.tables import Curve, Table, figure3, jobs_of, table3, table4, table5
+from skip2lora.paper.tables import Curve, Grid, Measured, figure3, jobs_of, table3, table4, table5
+from skip2lora.paper.timing_tables import LayerTable, TimeTable
+from skip2lora.paper.timings import time_layers, time_methods
 from skip2lora.paper.trials import Job, run_trials
 
 _PARTS = {
     "table1": (),
+    "table2": (),
     "table3": ("before-after",),
     "table4": ("methods", "tuned"),
     "table5": ("tinytl",),
+    "table6": (),
+    "table7": (),
     "fig3": ("curve",),
     "fig4": (),
     "all": ("before-after", "methods", "tuned", "curve"),
 }
+#: The data sets that a table of times is of, and the tasks whose data are such.
+_TIMED = {"table2": ("fan", "har"), "table6": ("fan",), "table7": ("har",)}
+_TASKS_OF = {"fan": ("damage1", "damage2"), "har": ("har",)}
+_TRIALS, _TIMED_RUNS = 20, 5
 
 
-def _run(out: Path, data: Path, jobs: Sequence[Job]) -> None:
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Yield what moves a bar on standard error by one; it shows on a terminal alone."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        bar = progress.add_task("trials", total=len(jobs))
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)
+
+
+def _run(out: Path, data: Path, jobs: Sequence[Job]) -> None:
+    with _progress("trials", len(jobs)) as advance:
         for _ in run_trials(out, data, jobs):
-            progress.advance(bar)
+            advance()
 
 
-def _print_table(table: Table) -> None:
-    # Tasks as columns: eight methods beside each other fit no terminal.
-    shown = RichTable(title=table.title, title_justify="left", show_lines=True)
-    shown.add_column("")
-    for task in table.cells:
-        shown.add_column(TASK_NAMES[task], justify="right")
-    for column in table.columns:
-        shown.add_row(column, *(row[column].text() for row in table.cells.values()))
+def _timed_tasks(what: str, tasks: Sequence[str]) -> dict[str, str]:
+    """The task that stands for each data set of a table: the two of the fan take the same time."""
+    known = {dataset: _TASKS_OF[dataset] for dataset in _TIMED[what]}
+    chosen = {
+        dataset: next(task for task in of if task in tasks)
+        for dataset, of in known.items()
+        if any(task in tasks for task in of)
+    }
+    if not chosen:
+        expected = ", ".join(task for of in known.values() for task in of)
+        raise ParameterError(
+            f"{what} is of {expected}, got --task {', '.join(tasks)}: leave --task out"
+        )
+    return chosen
+
+
+def _measure(what: str, data: Path, tasks: Sequence[str], n_runs: int) -> Measured:
+    """A table of times."""
+    chosen, machine = _timed_tasks(what, tasks), report.machine()
+    a_run = 1 if what == "table2" else len(METHODS)
+    with _progress(f"{what}, runs", len(chosen) * n_runs * a_run) as advance:
+        if what == "table2":
+            layers = [
+                time_layers(dataset, task, data, n_runs=n_runs, follow=advance)
+                for dataset, task in chosen.items()
+            ]
+            return LayerTable(tuple(layers), machine)
+        ((dataset, task),) = chosen.items()
+        times = time_methods(dataset, task, data, n_runs=n_runs, follow=advance)
+        return TimeTable(times, machine)
+
+
+def _print_grid(grid: Grid) -> None:
+    shown = RichTable(title=grid.title, title_justify="left", show_lines=True)
+    for place, name in enumerate(grid.head):
+        shown.add_column(name, justify="right" if place else "left")
+    for row in grid.rows:
+        shown.add_row(*row)
     console = Console()
     console.print(shown)
-    for note in table.notes:
+    for note in grid.notes:
         console.print(note, highlight=False)
-    console.print("Above: measured here. Below: the paper's number (ours less the paper's).")
 
 
 def _print_curves(curves: dict[str, Curve]) -> None:
@@ -119,7 +167,11 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
 @click.option(
     "--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), help="Default: all."
 )
-@click.option("--trials", default=20, show_default=True, help="Seeds 0, 1, ... of each task.")
+@click.option(
+    "--trials", type=int, metavar="N",
+    help=f"Seeds 0, 1, ... of each task (default: {_TRIALS}); of table2, 6 and 7, runs to take the "
+    f"median of (default: {_TIMED_RUNS}).",
+)  # fmt: skip
 @click.option(
     "--out", default="report", show_default=True, metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False), help="Kept trials, report.html, report.json.",
@@ -132,15 +184,18 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
 @power.sensor_options
 @common.as_json
 def command(
-    what: str, data: Path | None, tasks: tuple[str, ...], trials: int, out: Path, net: list[int],
-    tinytl: bool, idle_s: float, i2c: str | None, shunt_ohms: float | None, as_json: bool,
+    what: str, data: Path | None, tasks: tuple[str, ...], trials: int | None, out: Path,
+    net: list[int], tinytl: bool, idle_s: float, i2c: str | None, shunt_ohms: float | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Re-measure a table or figure of the paper, or all of them with a report.
 
     Trials run side by side on all cores. What is done is kept in DIR/trials: a stopped run goes on
-    where it stopped.
+    where it stopped. Times (table2, table6, table7) are measured anew, alone on one core, and
+    written to DIR with the machine they are of.
     """
-    whole("trials", trials, 1)
+    default = _TIMED_RUNS if what in _TIMED else _TRIALS
+    trials = whole("trials", default if trials is None else trials, 1)
     if what == "table1":
         _show_costs(net, as_json=as_json)
         return
@@ -148,14 +203,19 @@ def command(
         raise ParameterError(f"{what} needs --data: the folder of the recordings and of HAR")
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
+    timed = _timed_tables(what, chosen)
     parts = (*_PARTS[what], "tinytl") if what == "all" and tinytl else _PARTS[what]
     if parts:
         _run(out, data, jobs_of(parts, chosen, trials))
-    tables = [
+    tables: list[Measured] = [
         make(out, chosen, trials)
         for name, make in {"table3": table3, "table4": table4, "table5": table5}.items()
         if what == name or (what == "all" and (name != "table5" or tinytl))
     ]
+    for name in timed:  # last, when no trial runs beside them
+        runs = trials if name == what else min(trials, _TIMED_RUNS)
+        tables.append(_measure(name, data, chosen, runs))
+        _keep(out, name, tables[-1])
     curves = figure3(out, chosen, trials) if what in ("fig3", "all") else {}
     powered = None
     if what == "fig4" or (what == "all" and "har" in chosen):
@@ -163,9 +223,28 @@ def command(
     _show(what, out, tables, curves, powered, trials, as_json=as_json)
 
 
+def _timed_tables(what: str, tasks: Sequence[str]) -> list[str]:
+    """The tables of times that are asked for and that these tasks have."""
+    if what != "all":
+        return [what] if what in _TIMED and _timed_tasks(what, tasks) else []
+    return [
+        name
+        for name, datasets in _TIMED.items()
+        if any(task in tasks for dataset in datasets for task in _TASKS_OF[dataset])
+    ]
+
+
+def _keep(out: Path, name: str, table: Measured) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make {out}: {error.strerror or error}") from error
+    report.write_bytes(out / f"{name}.json", (json.dumps(table.facts(), indent=1) + "\n").encode())
+
+
 def _show(
-    what: str, out: Path, tables: list[Table], curves: dict[str, Curve], powered: Figure4 | None,
-    trials: int, *, as_json: bool,
+    what: str, out: Path, tables: list[Measured], curves: dict[str, Curve],
+    powered: Figure4 | None, trials: int, *, as_json: bool,
 ) -> None:  # fmt: skip
     facts: dict[str, Any] = {
         "tables": [table.facts() for table in tables],
@@ -184,10 +263,13 @@ def _show(
         common.show(facts, [], as_json=True)
         return
     for table in tables:
-        _print_table(table)
+        for grid in table.grids():
+            _print_grid(grid)
     if curves:
         _print_curves(curves)
     if powered:
         figure4.print_figure4(powered)
-    if what in ("all", "fig3", "fig4"):
-        click.echo(f"written: {out / ('report.html' if what == 'all' else f'{what}.png')}")
+    written = {"all": "report.html", "fig3": "fig3.png", "fig4": "fig4.png"}
+    written |= {name: f"{name}.json" for name in _TIMED}
+    if what in written:
+        click.echo(f"written: {out / written[what]}")

@@ -69,3 +69,57 @@ FIGURE4 = {
 #: that takes on a Raspberry Pi Zero 2 W.
 REQUIRED_EPOCHS = {"damage1": 100, "damage2": 60, "har": 200}
 REQUIRED_SECONDS = {"damage1": 1.06, "damage2": 0.64, "har": 2.79}
+
+DATASET_NAMES = {"fan": "Fan", "har": "HAR"}
+_FORWARD = (
+    "FC1", "LoRA1", "BN1", "Act1", "FC2", "LoRA2", "BN2", "Act2", "FC3", "LoRA3",
+)  # fmt: skip
+_BACKWARD = (
+    "FC3", "LoRA3", "Act2", "BN2", "FC2", "LoRA2", "Act1", "BN1", "FC1", "LoRA1",
+)  # fmt: skip
+
+
+def _breakdown(forward: tuple[float, ...], backward: tuple[float, ...]) -> dict[str, float]:
+    shares = {f"forward {part}": of for part, of in zip(_FORWARD, forward, strict=True)}
+    return shares | {f"backward {part}": of for part, of in zip(_BACKWARD, backward, strict=True)}
+
+
+#: Table 2, by data set: percent of the forward and of the backward pass of FT-All-LoRA, loss left
+#: out.
+TABLE2 = {
+    "fan": _breakdown(
+        (71.80, 2.75, 2.22, 0.30, 17.52, 1.69, 2.23, 0.30, 0.50, 0.68),
+        (1.28, 1.93, 0.29, 2.81, 34.03, 3.30, 0.29, 2.84, 49.47, 3.76),
+    ),
+    "har": _breakdown(
+        (88.58, 1.72, 0.81, 0.11, 6.63, 0.61, 0.81, 0.11, 0.36, 0.25),
+        (1.22, 1.05, 0.16, 1.55, 18.29, 1.78, 0.15, 1.53, 70.46, 3.80),
+    ),
+}
+
+#: Columns of Tables 6 and 7.
+TIMES = ("train@batch", "forward", "backward", "weight update", "predict@sample")
+_TABLE6 = {
+    "train@batch": (5.864, 2.633, 3.721, 6.053, 4.113, 2.642, 2.952, 0.450),
+    "forward": (2.812, 2.601, 2.832, 2.868, 2.942, 2.613, 2.807, 0.309),
+    "backward": (2.866, 0.030, 0.885, 2.993, 1.157, 0.026, 0.136, 0.131),
+    "weight update": (0.186, 0.002, 0.003, 0.192, 0.014, 0.002, 0.010, 0.010),
+    "predict@sample": (0.142, 0.144, 0.148, 0.150, 0.155, 0.143, 0.151, 0.154),
+}
+_TIMES_MS: dict[str, dict[str, dict[str, float]]] = {
+    "fan": {
+        method: {column: _TABLE6[column][at] for column in TIMES}
+        for at, method in enumerate(_METHODS)
+    },
+    "har": {"skip2-lora": {"train@batch": 0.595}},  # what the text quotes of Table 7 (section 5.3)
+}
+
+
+def time_ms(dataset: str, method: str, column: str) -> float | None:
+    """Table 6 (fan) or 7 (har): milliseconds on a Raspberry Pi Zero 2 W, None where unknown."""
+    return _TIMES_MS[dataset].get(method, {}).get(column)
+
+
+#: Section 5.3: percent saved in backward by Skip-LoRA against LoRA-All, in forward by Skip2-LoRA
+#: against Skip-LoRA, in all by Skip2-LoRA against LoRA-All; smallest and largest of the data sets.
+REDUCTIONS = {"backward": (82.5, 88.3), "forward": (89.0, 93.5), "total": (89.0, 92.0)}

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import write_file
 from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
-from skip2lora.paper.tables import Curve, Table
+from skip2lora.paper.tables import Curve, Grid, Measured
 
 VERSION = 1
 _STYLE = """
@@ -56,8 +57,9 @@ def _processor() -> str:
 
 
 def facts_of(
-    tables: list[Table], curves: dict[str, Curve], figure4: Figure4 | None = None, *, n_trials: int
-) -> dict[str, Any]:
+    tables: Sequence[Measured], curves: dict[str, Curve], figure4: Figure4 | None = None, *,
+    n_trials: int,
+) -> dict[str, Any]:  # fmt: skip
     """Everything in the report, for a machine."""
     return {
         "version": VERSION,
@@ -128,7 +130,7 @@ def draw_figure3(curves: dict[str, Curve]) -> bytes:
 
 
 def write_report(
-    out: Path, facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve],
+    out: Path, facts: dict[str, Any], tables: Sequence[Measured], curves: dict[str, Curve],
     figure4: Figure4 | None = None,
 ) -> None:  # fmt: skip
     """Write ``report.json`` and ``report.html`` into ``out``.
@@ -156,14 +158,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _page(
-    facts: dict[str, Any], tables: list[Table], curves: dict[str, Curve], figure4: Figure4 | None
-) -> str:
+    facts: dict[str, Any], tables: Sequence[Measured], curves: dict[str, Curve],
+    figure4: Figure4 | None,
+) -> str:  # fmt: skip
     parts = [
         f"<p>{facts['trials']} trials, seeds {facts['seeds']}, {facts['date']}. In each cell: "
-        "measured here, mean and sample standard deviation; below it the paper's number and the "
-        "difference.</p>"
+        "measured here, of accuracies mean and sample standard deviation; below it the paper's "
+        "number and the difference.</p>"
     ]
-    parts += [_table(table) for table in tables]
+    parts += [_table(grid) for table in tables for grid in table.grids()]
     if curves:
         image = base64.b64encode(draw_figure3(curves)).decode("ascii")
         parts.append("<h2>Figure 3: training curves of Skip2-LoRA</h2>")
@@ -185,19 +188,17 @@ def _page(
     )
 
 
-def _table(table: Table) -> str:
-    """Tasks as columns, as nine methods beside each other fit no page."""
-    head = "".join(f"<th>{TASK_NAMES[task]}</th>" for task in table.cells)
-    rows = []
-    for column in table.columns:
-        texts = (row[column].text().split("\n") for row in table.cells.values())
-        tds = "".join(
-            f'<td>{ours}<br><span class="paper">{paper}</span></td>' for ours, paper in texts
-        )
-        rows.append(f"<tr><td>{html.escape(column)}</td>{tds}</tr>")
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    title = html.escape(table.title)
-    return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>{notes}"
+def _table(grid: Grid) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.head)
+    rows = "".join(f"<tr>{''.join(map(_td, row))}</tr>" for row in grid.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
+    return f"<h2>{html.escape(grid.title)}</h2><table><tr>{head}</tr>{rows}</table>{notes}"
+
+
+def _td(text: str) -> str:
+    ours, *beside = map(html.escape, text.split("\n"))
+    below = f'<br><span class="paper">{"<br>".join(beside)}</span>' if beside else ""
+    return f"<td>{ours}{below}</td>"
 
 
 def _power(figure4: Figure4) -> list[str]:

@@ -6,12 +6,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from skip2lora.methods import METHODS
 from skip2lora.paper import printed
 from skip2lora.paper.printed import Printed
 from skip2lora.paper.trials import TUNED, Job, read_trial, trial_file
+
+BELOW = "Above: measured here. Below: the paper's number (ours less the paper's)."
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table for a person: one text a cell. ``notes`` belong below.
+
+    The first line of a cell was measured here, what follows is set beside it.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+class Measured(Protocol):
+    """What a report shows."""
+
+    def grids(self) -> tuple[Grid, ...]:
+        """For a person."""
+
+    def facts(self) -> dict[str, Any]:
+        """For a machine."""
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells by task; ``cells[task][column]``. ``notes`` belong below."""
 
@@ -52,6 +77,15 @@ class Table:
     columns: tuple[str, ...]
     cells: dict[str, dict[str, Cell]]
     notes: tuple[str, ...] = ()
+
+    def grids(self) -> tuple[Grid, ...]:
+        """For a person: tasks as columns, as nine methods beside each other fit no terminal."""
+        head = ("", *(printed.TASK_NAMES[task] for task in self.cells))
+        rows = tuple(
+            (column, *(row[column].text() for row in self.cells.values()))
+            for column in self.columns
+        )
+        return (Grid(self.title, head, rows, (*self.notes, BELOW)),)
 
     def facts(self) -> dict[str, Any]:
         """For a machine."""
