@@ -101,7 +101,7 @@ def _measure(what: str, data: Path, tasks: Sequence[str], n_runs: int) -> Measur
 def _print_grid(grid: Grid) -> None:
     shown = RichTable(title=grid.title, title_justify="left", show_lines=True)
     for place, name in enumerate(grid.head):
-        shown.add_column(name, justify="right" if place else "left")
+        shown.add_column(name, justify="right" if place else "left", overflow="fold")
     for row in grid.rows:
         shown.add_row(*row)
     console = Console()

@@ -183,8 +183,8 @@ class TimeTable:
             )
         head = ("", "no mark inside", "rows", "rest", "sum of phases", "sum less")
         notes = (
-            "Microseconds a batch. No mark inside: the whole run without phase timers, median "
-            "and below it smallest to largest. Rows is part of forward; rest is order, gathering and "
+            "Microseconds a batch. No mark inside: the whole run without phase timers, median and "
+            "below it smallest to largest. Rows is part of forward; rest is order, gathering and "
             "statistics. Last: the sum of the phases less the run without marks.",
         )
         return Grid(f"Table {self.number}: phases and whole run", head, tuple(rows), notes)
