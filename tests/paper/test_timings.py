@@ -170,19 +170,28 @@ def test_methods_are_measured_as_they_are(small: None) -> None:
             assert of.sum_us == pytest.approx(sum(of.phases_us.values()))
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no thread")
-def test_one_core_while_it_is_measured(small: None) -> None:
-    before = os.sched_getaffinity(0)
-    seen: list[int] = []
-    timings.time_layers(
-        "fan", "damage1", Path(), n_runs=1,
-        follow=lambda: seen.append(len(os.sched_getaffinity(0))),
-    )  # fmt: skip
-    assert seen == [1]
-    assert os.sched_getaffinity(0) == before
+def test_one_core_while_it_is_measured(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of those allowed, from the first run to the last, and all of them again after."""
+    now = [{0, 2, 3}]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: now[-1], raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, to: now.append(to), raising=False)
+    seen: list[set[int]] = []
+    for measure in (timings.time_layers, timings.time_methods):
+        measure("fan", "damage1", Path(), n_runs=1, follow=lambda: seen.append(now[-1]))
+        assert now == [{0, 2, 3}, {3}, {0, 2, 3}]
+        del now[1:]
+    assert seen == [{3}] * (1 + len(METHODS))
     with pytest.raises(KeyError), timings.one_core():
         raise KeyError
-    assert os.sched_getaffinity(0) == before
+    assert now == [{0, 2, 3}, {3}, {0, 2, 3}]
+
+
+def test_a_system_that_pins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    inside = False
+    with timings.one_core():
+        inside = True
+    assert inside
 
 
 @pytest.mark.parametrize("what", ["table2", "table6", "table7"])
