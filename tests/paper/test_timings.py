@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def table() -> TimeTable:
         name: tuple(made_up_run(base * factor) for factor in (1.0, 0.5, 3.0))
         for name, base in bases.items()
     }
-    return TimeTable(MethodTimes("fan", WIDTHS, 300, 470, runs), MACHINE)
+    return TimeTable(MethodTimes("fan", WIDTHS, 300, 470, 1.0, runs), MACHINE)
 
 
 def test_spread() -> None:
@@ -52,6 +53,7 @@ def test_times_beside_the_paper(table: TimeTable) -> None:
     assert here == pytest.approx(10)
     assert there == pytest.approx(100 * 0.450 / 4.113)
     assert table.shares("skip2-lora", "weight update") == (None, pytest.approx(100 * 10 / 14))
+    assert not any("idle" in note for note in table.grids()[0].notes)
     cells = {row[0]: row[1:] for row in table.grids()[0].rows}
     assert list(cells) == list(METHODS)
     assert cells["skip2-lora"][1] == "3.00 µs\n0.309 ms\n10/11 %"
@@ -82,7 +84,7 @@ def test_saved_in_repetitions_of_their_own() -> None:
     """Each repetition is compared with itself, not median with median."""
     runs = {name: tuple(made_up_run(base) for base in (1.0, 2.0, 4.0)) for name in METHODS}
     runs["skip2-lora"] = tuple(made_up_run(base) for base in (0.1, 1.0, 0.4))
-    table = TimeTable(MethodTimes("fan", WIDTHS, 300, 470, runs), MACHINE)
+    table = TimeTable(MethodTimes("fan", WIDTHS, 300, 470, 1.0, runs), MACHINE)
     assert table.reductions()["total"] == pytest.approx((90, 50, 90))
 
 
@@ -99,13 +101,14 @@ def test_operations_of_the_whole(table: TimeTable) -> None:
 
 def test_table_7_has_dashes_where_our_copy_has_nothing(table: TimeTable) -> None:
     of = table.measured
-    har = TimeTable(MethodTimes("har", (561, 96, 96, 6), 600, 1048, of.runs), MACHINE)
+    har = TimeTable(MethodTimes("har", (561, 96, 96, 6), 600, 1048, 0.5, of.runs), MACHINE)
     assert har.title.startswith("Table 7")
     for name, *cells in har.grids()[0].rows:
         for column, text in zip(printed.TIMES, cells, strict=True):
             known = (name, column) == ("skip2-lora", "train@batch")
             assert text.split("\n")[-2] == ("0.595 ms" if known else "-")
             assert text.endswith("/- %")
+    assert any("the core for 50.0 %" in note and "idle" in note for note in har.grids()[0].notes)
     facts = har.facts()
     assert facts["rows"]["skip2-lora"]["train@batch"]["paper_ms"] == 0.595
     assert facts["rows"]["lora-all"]["train@batch"]["paper_ms"] is None
@@ -135,7 +138,7 @@ def test_layers_are_percent_of_their_direction() -> None:
     second[0, 0, 0], second[2, 0, 1] = 1.0, 1.0
     for of in (first, second):
         of[1, 1, 3] = 2.0  # backward Act2
-    table = LayerTable((LayerTimes("har", 600, (first, second)),), MACHINE)
+    table = LayerTable((LayerTimes("har", 600, 0.99, (first, second)),), MACHINE)
     assert table.spread(table.measured[0], "forward FC1", percent=True) == (62.5, 50, 75)
     assert table.spread(table.measured[0], "forward LoRA3", percent=False) == (1, 1, 1)
     (grid,) = table.grids()
@@ -159,6 +162,7 @@ def test_methods_are_measured_as_they_are(small: None) -> None:
     times = timings.time_methods("fan", "damage1", Path(), n_runs=2, follow=lambda: calls.append(1))
     assert len(calls) == 2 * len(METHODS)
     assert (times.epochs, times.n_samples) == (3, 60)
+    assert 0 < times.core_share < 1.01
     for name, runs in times.runs.items():
         assert len(runs) == 2
         for of in runs:
@@ -188,10 +192,12 @@ def test_one_core_while_it_is_measured(small: None, monkeypatch: pytest.MonkeyPa
 
 def test_a_system_that_pins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    inside = False
-    with timings.one_core():
-        inside = True
-    assert inside
+    with timings.one_core() as share:
+        time.sleep(0.05)
+        first = share()
+        while share() <= first:
+            pass  # it runs again
+    assert 0 <= first < 1
 
 
 @pytest.mark.parametrize("what", ["table2", "table6", "table7"])

@@ -17,6 +17,7 @@ from skip2lora.paper.timings import LayerTimes, MethodTimes, Run
 
 _PARTS = ("FC", "LoRA", "BN", "Act")
 _DIRECTIONS = ("forward", "backward")
+_IDLE = 0.98  # share of the time that a program alone on its core gets
 _BASE, _SKIP, _SKIP2 = "lora-all", "skip-lora", "skip2-lora"
 
 
@@ -142,7 +143,7 @@ class TimeTable:
             "moves the weights in the pass that makes their gradients.",
             "predict@sample: one sample after the other in the C core, features to logits; "
             "ft-all-lora predicts with its adapters merged, as it is kept.",
-            f"{_who(self.machine)}; {self._protocol()}.",
+            f"{_who(self.machine)}; {self._protocol()}. {_ran(self.measured)}",
         )
         return Grid(f"{self.title} (median of {self._n_runs()})", head, rows, notes)
 
@@ -232,6 +233,7 @@ class TimeTable:
             "epochs": self.measured.epochs,
             "n_samples": self.measured.n_samples,
             "machine": self.machine,
+            "core_share": self.measured.core_share,
             "rows": {name: {c: self._cell_facts(name, c) for c in TIMES} for name in METHODS},
             "sum_less_untimed_percent": {name: self.difference(name) for name in METHODS},
             "saved_percent": {name: of._asdict() for name, of in self.reductions().items()},
@@ -307,7 +309,7 @@ class LayerTable:
         n_runs = len(self.measured[0].repetitions)
         notes = (
             f"Median of {n_runs} run{'s' * (n_runs != 1)} of all epochs, loss left out. {BELOW}",
-            f"{_who(self.machine)}.",
+            f"{_who(self.machine)}. {_ran(*self.measured)}",
         )
         return (Grid(self.title, head, rows, notes),)
 
@@ -328,11 +330,20 @@ class LayerTable:
             }
             for times in self.measured
         }
-        return {"title": self.title, "rows": rows, "machine": self.machine}
+        shares = {times.dataset: times.core_share for times in self.measured}
+        return {
+            "title": self.title, "machine": self.machine, "core_share": shares, "rows": rows,
+        }  # fmt: skip
 
 
 def _who(machine: dict[str, str]) -> str:
     return f"{machine['processor']}, one core, {machine['kernels']} kernels"
+
+
+def _ran(*measured: MethodTimes | LayerTimes) -> str:
+    share = min(times.core_share for times in measured)
+    busy = ": something else ran on it, measure again when it is idle" if share < _IDLE else ""
+    return f"This program had the core for {100 * share:.1f} % of the time{busy}."
 
 
 def _percent(share: float | None) -> str:

@@ -59,12 +59,17 @@ class Run:
 
 @dataclass(frozen=True)
 class MethodTimes:
-    """Repetitions of every method on one data set."""
+    """Repetitions of every method on one data set.
+
+    ``core_share`` is the share of the time, 0 to 1, in which this thread ran: less than about 0.99
+    says that something else ran on its core.
+    """
 
     dataset: str
     widths: tuple[int, ...]
     epochs: int
     n_samples: int
+    core_share: float
     runs: dict[str, tuple[Run, ...]]
 
 
@@ -77,19 +82,28 @@ class LayerTimes:
 
     dataset: str
     epochs: int
+    core_share: float
     repetitions: tuple[NDArray[np.float64], ...]
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Keep this thread on one of its processors, the last, where the system can."""
+def one_core() -> Iterator[Callable[[], float]]:
+    """Keep this thread on one of its processors, the last, where the system can.
+
+    Yields what says the share of the time since then, 0 to 1, in which the thread ran.
+    """
+    start, ran = time.perf_counter(), time.thread_time()
+
+    def share() -> float:
+        return (time.thread_time() - ran) / (time.perf_counter() - start)
+
     if not hasattr(os, "sched_setaffinity"):
-        yield
+        yield share
         return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
-        yield
+        yield share
     finally:
         os.sched_setaffinity(0, before)
 
@@ -112,15 +126,16 @@ def time_methods(
     split, model = _load(task, data)
     epochs = protocol.TASKS[task].epochs
     runs: dict[str, list[Run]] = {name: [] for name in METHODS}
-    with one_core():
+    with one_core() as share:
         for method in METHODS.values():
             _fit(model, split, method, 1, 0, None)  # warm caches and clock
         for seed in range(n_runs):
             for name, method in METHODS.items():
                 runs[name].append(_run(model, split, method, epochs, seed))
                 follow()
+        core_share = share()
     kept = {name: tuple(of) for name, of in runs.items()}
-    return MethodTimes(dataset, model.widths, epochs, len(split.finetune.x), kept)
+    return MethodTimes(dataset, model.widths, epochs, len(split.finetune.x), core_share, kept)
 
 
 def time_layers(
@@ -136,14 +151,15 @@ def time_layers(
     split, model = _load(task, data)
     epochs = protocol.TASKS[task].epochs
     method, made = METHODS["ft-all-lora"], []
-    with one_core():
+    with one_core() as share:
         _fit(model, split, method, 1, 0, None)
         for seed in range(n_runs):
             profile = _core.Profile(n_layers=len(model.layers))
             done = _fit(model, split, method, epochs, seed, profile)
             made.append(np.array(profile.parts_ns) / (1e3 * done.history.n_batches))
             follow()
-    return LayerTimes(dataset, epochs, tuple(made))
+        core_share = share()
+    return LayerTimes(dataset, epochs, core_share, tuple(made))
 
 
 def _fit(
