@@ -153,7 +153,7 @@ class TimeTable:
         here, there = (_percent(share) for share in self.shares(method, column))
         return "\n".join(
             (
-                "in\nbackward" if ours is None else f"{ours.median:.2f} µs",
+                "in backward" if ours is None else f"{ours.median:.2f} µs",
                 "-" if paper is None else f"{paper:.3f} ms",
                 f"{here}/{there} %",
             )
