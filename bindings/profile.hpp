@@ -26,6 +26,7 @@ class Profile {
     s2_profile *marks() {
         return phases_ ? &profile_ : nullptr;
     }
+    // n_layers: that are told apart in what is trained, 0 for none.
     bool fits(uint32_t n_layers) const {
         return parts_.empty() || parts_.size() == n_layers;
     }

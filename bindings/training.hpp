@@ -184,6 +184,7 @@ class SkipTrainer : public Trainer {
     SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, const OptimizerTuple &optimizer,
                 uint64_t seed, Profile *profile)
         : Trainer(batch_size, optimizer, seed, profile), adapter_(adapter) {
+        require(!profile || profile->fits(0), "the fused step has no parts of layers to time");
         const s2_row_layout &layout = adapter.layout.layout;
         const uint32_t rank = adapter.adapter.rank;
         step_room_.reserve(s2_adapter_workspace_bytes(&adapter.adapter, batch_size));
