@@ -9,9 +9,9 @@
 #include <x86intrin.h>
 #endif
 
-// Where the time of training goes, of whoever passes it to a trainer. A clock read takes 24 ns and
-// the fused step 2 us, so that phases are counted in ticks of the processor's own counter where it
-// has a quick one, and scaled by what steady_clock says of the whole epoch.
+// Where the time of training goes, of whoever passes it to a trainer. Four looks at steady_clock show
+// in a fused step of two microseconds, so that phases are counted in ticks of the processor's own
+// counter where it has a quick one, and scaled by what steady_clock says of whole epochs.
 class Profile {
   public:
     // phases false: whole epochs alone, without a mark inside. n_layers > 0: parts of layers too.
