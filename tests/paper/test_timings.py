@@ -214,7 +214,9 @@ def test_the_command(
         assert list(facts["rows"]) == ["fan", "har"]
         fan = facts["rows"]["fan"]
         assert fan["forward FC1"]["paper"] == 71.80
-        assert fan["forward FC1"]["us"]["smallest"] > 0
+        made = np.array(facts["repetitions_us"]["fan"])
+        assert made.shape == (2, 3, 2, 4)
+        assert fan["forward FC1"]["us"]["smallest"] == made[:, 0, 0, 0].min() > 0
         for direction in ("forward", "backward"):
             of = [cell["percent"]["median"] for p, cell in fan.items() if p.startswith(direction)]
             assert all(share > 0 for share in of)

@@ -332,8 +332,14 @@ class LayerTable:
         }
         shares = {times.dataset: times.core_share for times in self.measured}
         return {
-            "title": self.title, "machine": self.machine, "core_share": shares, "rows": rows,
-        }  # fmt: skip
+            "title": self.title,
+            "machine": self.machine,
+            "core_share": shares,
+            "rows": rows,
+            "repetitions_us": {
+                times.dataset: [of.tolist() for of in times.repetitions] for times in self.measured
+            },
+        }
 
 
 def _who(machine: dict[str, str]) -> str:
