@@ -3,6 +3,8 @@
 #   make test    all tests, Python and C
 #   make check   formatters, linters, types, layers, C warnings
 #   make bench   timings (installs PyTorch to compare with)
+#   make test-arm, make bench-arm
+#                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,10 +17,10 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format core-test clean
+.PHONY: help demo test check bench format core-test test-arm bench-arm clean
 
 help:
-	@sed -n '2,5s/^#   //p' Makefile
+	@sed -n '2,/^$$/s/^#   //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/skip2lora demo
@@ -28,6 +30,13 @@ test: $(VENV)/.test core-test
 
 core-test:
 	$(MAKE) --no-print-directory -C core test
+
+test-arm:
+	$(MAKE) --no-print-directory -C core test-arm
+
+bench-arm:
+	@sh tools/check-arm.sh llvm
+	$(PYTHON) bench/arm/count.py
 
 check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,0 +1,110 @@
+/*
+ * kernels_neon.c - NEON with fused multiply-add: every aarch64, and ARMv7 with VFPv4 (Cortex-A7, A15,
+ * A53 in 32 bits; not A8 and A9). Built where the build defines S2_HAVE_NEON, on ARMv7 with
+ * -mfpu=neon-vfpv4 for this file alone; chosen at run time (dispatch.c).
+ *
+ * ARMv7's NEON flushes subnormal numbers to zero and has no division or square root; those two go
+ * lane by lane through the scalar unit, so they are rounded correctly.
+ */
+#ifdef S2_HAVE_NEON
+
+#include <arm_neon.h>
+#include <math.h>
+#include <stddef.h>
+
+#define V                       float32x4_t
+#define V_WIDTH                 4u
+#define V_ZERO()                vdupq_n_f32(0.0f)
+#define V_SET(x)                vdupq_n_f32(x)
+#define V_LOAD(p)               vld1q_f32(p)
+#define V_STORE(p, v)           vst1q_f32((p), (v))
+#define V_LOAD_PART(p, n)       load_lanes((p), (n))
+#define V_STORE_PART(p, n, v)   store_lanes((p), (n), (v))
+#define V_FMA(a, b, c)          vfmaq_f32((c), (a), (b))
+#define V_MUL(a, b)             vmulq_f32((a), (b))
+#define V_DIV(a, b)             divide((a), (b))
+#define V_SQRT(a)               square_root(a)
+#define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
+
+static inline float32x4_t load_lanes(const float *p, size_t n) {
+    float32x4_t v = vdupq_n_f32(0.0f);
+    v = n > 0 ? vld1q_lane_f32(p, v, 0) : v;
+    v = n > 1 ? vld1q_lane_f32(p + 1, v, 1) : v;
+    v = n > 2 ? vld1q_lane_f32(p + 2, v, 2) : v;
+    return n > 3 ? vld1q_lane_f32(p + 3, v, 3) : v;
+}
+
+static inline void store_lanes(float *p, size_t n, float32x4_t v) {
+    if (n > 0) {
+        vst1q_lane_f32(p, v, 0);
+    }
+    if (n > 1) {
+        vst1q_lane_f32(p + 1, v, 1);
+    }
+    if (n > 2) {
+        vst1q_lane_f32(p + 2, v, 2);
+    }
+    if (n > 3) {
+        vst1q_lane_f32(p + 3, v, 3);
+    }
+}
+
+/* sum_lanes: (0+1) + (2+3) of each of the four. */
+#ifdef __aarch64__
+
+static inline float32x4_t divide(float32x4_t a, float32x4_t b) {
+    return vdivq_f32(a, b);
+}
+
+static inline float32x4_t square_root(float32x4_t a) {
+    return vsqrtq_f32(a);
+}
+
+static inline void sum_lanes(float *out, float32x4_t a, float32x4_t b, float32x4_t c,
+                             float32x4_t d) {
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+}
+
+#else
+
+static inline float32x4_t divide(float32x4_t a, float32x4_t b) {
+    float32x4_t v = a;
+    v = vsetq_lane_f32(vgetq_lane_f32(a, 0) / vgetq_lane_f32(b, 0), v, 0);
+    v = vsetq_lane_f32(vgetq_lane_f32(a, 1) / vgetq_lane_f32(b, 1), v, 1);
+    v = vsetq_lane_f32(vgetq_lane_f32(a, 2) / vgetq_lane_f32(b, 2), v, 2);
+    return vsetq_lane_f32(vgetq_lane_f32(a, 3) / vgetq_lane_f32(b, 3), v, 3);
+}
+
+static inline float32x4_t square_root(float32x4_t a) {
+    float32x4_t v = a;
+    v = vsetq_lane_f32(sqrtf(vgetq_lane_f32(a, 0)), v, 0);
+    v = vsetq_lane_f32(sqrtf(vgetq_lane_f32(a, 1)), v, 1);
+    v = vsetq_lane_f32(sqrtf(vgetq_lane_f32(a, 2)), v, 2);
+    return vsetq_lane_f32(sqrtf(vgetq_lane_f32(a, 3)), v, 3);
+}
+
+static inline float32x2_t pair_sums(float32x4_t a) {
+    return vpadd_f32(vget_low_f32(a), vget_high_f32(a));
+}
+
+static inline void sum_lanes(float *out, float32x4_t a, float32x4_t b, float32x4_t c,
+                             float32x4_t d) {
+    vst1q_f32(out, vcombine_f32(vpadd_f32(pair_sums(a), pair_sums(b)),
+                                vpadd_f32(pair_sums(c), pair_sums(d))));
+}
+
+#endif
+
+#include "kernels_vector.h"
+
+const s2_kernels s2_kernels_neon = {
+    .name = "neon",
+    .gemm = vector_gemm,
+    .tap_forward = vector_tap_forward,
+    .tap_update = vector_tap_update,
+    S2_PLAIN_KERNELS,
+};
+
+#else
+typedef int s2_kernels_neon_is_not_built; /* C wants a declaration in every file */
+#endif
