@@ -72,7 +72,7 @@ def build_plugin() -> Path:
     return plugin
 
 
-# ---- counts ----------------------------------------------------------------------------------------
+# ---- counts --------------------------------------------------------------------------------------
 
 Block = tuple[int, int]  # address, instructions
 
@@ -110,7 +110,7 @@ def by_function(machine: Machine, program: Path, blocks: dict[Block, float]) -> 
     return {name: round(total) for name, total in sorted(totals.items(), key=lambda of: -of[1])}
 
 
-# ---- estimated cycles ------------------------------------------------------------------------------
+# ---- estimated cycles ----------------------------------------------------------------------------
 
 LISTED = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 
@@ -152,7 +152,7 @@ def estimate(program: Path, blocks: dict[Block, float]) -> int:
     return round(sum(cycles[block] * times for block, times in blocks.items()))
 
 
-# ---- the report ------------------------------------------------------------------------------------
+# ---- the report ----------------------------------------------------------------------------------
 
 
 def measure(name: str, kernels: str, net: str, method: str, plugin: Path) -> dict[str, object]:
