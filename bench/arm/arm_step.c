@@ -68,7 +68,7 @@ static s2_status run_skip2_lora(const s2_kernels *kernels, const uint32_t *width
     s2_adapter adapter = {.kernels = kernels, .layout = &layout, .rank = RANK};
     adapter.packed = aligned(s2_adapter_floats(&layout, RANK) * sizeof(float));
     s2_adapter_init(&adapter, 1);
-    const size_t room = s2_adapter_workspace_bytes(&layout, RANK, BATCH);
+    const size_t room = s2_adapter_workspace_bytes(&adapter, BATCH);
     void *workspace = aligned(room);
     for (unsigned long step = 0; status == S2_OK && step < steps; step++) {
         const s2_batch batch = batch_of(data, step);

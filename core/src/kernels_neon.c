@@ -12,19 +12,32 @@
 #include <math.h>
 #include <stddef.h>
 
-#define V                       float32x4_t
-#define V_WIDTH                 4u
-#define V_ZERO()                vdupq_n_f32(0.0f)
-#define V_SET(x)                vdupq_n_f32(x)
-#define V_LOAD(p)               vld1q_f32(p)
-#define V_STORE(p, v)           vst1q_f32((p), (v))
-#define V_LOAD_PART(p, n)       load_lanes((p), (n))
-#define V_STORE_PART(p, n, v)   store_lanes((p), (n), (v))
-#define V_FMA(a, b, c)          vfmaq_f32((c), (a), (b))
-#define V_MUL(a, b)             vmulq_f32((a), (b))
-#define V_DIV(a, b)             divide((a), (b))
-#define V_SQRT(a)               square_root(a)
-#define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
+#define V                                   float32x4_t
+#define V_WIDTH                             4u
+#define V_ZERO()                            vdupq_n_f32(0.0f)
+#define V_SET(x)                            vdupq_n_f32(x)
+#define V_LOAD(p)                           (*(const unaligned *)(p))
+#define V_STORE(p, v)                       ((void)(*(unaligned *)(p) = (v)))
+#define V_LOAD_PART(p, n)                   load_lanes((p), (n))
+#define V_STORE_PART(p, n, v)               store_lanes((p), (n), (v))
+#define V_FMA(a, b, c)                      vfmaq_f32((c), (a), (b))
+#define V_DIV(a, b)                         divide((a), (b))
+#define V_SQRT(a)                           square_root(a)
+#define V_SUM4(out, a, b, c, d)             vst1q_f32((out), sum_lanes((a), (b), (c), (d)))
+#define V_SUM_TILE(out, sum)                sum_tile((out), (sum))
+#define V_BLOCK                             4
+#define V_TRANSPOSE(a, a_row, out, out_row) transpose_block((a), (a_row), (out), (out_row))
+
+#ifdef __aarch64__ /* 32 registers */
+enum { GEMM_ROWS = 4, GEMM_VECTORS = 6, GEMM_WIDE = 8 };
+enum { TAP_RANKS = 4, TAP_SAMPLES = 4, TAP_VECTORS = 4 };
+#else /* 16 registers */
+enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
+enum { TAP_RANKS = 4, TAP_SAMPLES = 2, TAP_VECTORS = 2 };
+#endif
+
+/* gcc takes a store by vst1q_f32 to change any memory, by this type only floats. */
+typedef float32x4_t unaligned __attribute__((aligned(4)));
 
 static inline float32x4_t load_lanes(const float *p, size_t n) {
     float32x4_t v = vdupq_n_f32(0.0f);
@@ -49,7 +62,7 @@ static inline void store_lanes(float *p, size_t n, float32x4_t v) {
     }
 }
 
-/* sum_lanes: (0+1) + (2+3) of each of the four. */
+/* sum_lanes: (0+1) + (2+3) of each of the four; the same in both, so 32 and 64 bits agree. */
 #ifdef __aarch64__
 
 static inline float32x4_t divide(float32x4_t a, float32x4_t b) {
@@ -60,9 +73,8 @@ static inline float32x4_t square_root(float32x4_t a) {
     return vsqrtq_f32(a);
 }
 
-static inline void sum_lanes(float *out, float32x4_t a, float32x4_t b, float32x4_t c,
-                             float32x4_t d) {
-    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+static inline float32x4_t sum_lanes(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d) {
+    return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
 }
 
 #else
@@ -87,23 +99,41 @@ static inline float32x2_t pair_sums(float32x4_t a) {
     return vpadd_f32(vget_low_f32(a), vget_high_f32(a));
 }
 
-static inline void sum_lanes(float *out, float32x4_t a, float32x4_t b, float32x4_t c,
-                             float32x4_t d) {
-    vst1q_f32(out, vcombine_f32(vpadd_f32(pair_sums(a), pair_sums(b)),
-                                vpadd_f32(pair_sums(c), pair_sums(d))));
+static inline float32x4_t sum_lanes(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d) {
+    return vcombine_f32(vpadd_f32(pair_sums(a), pair_sums(b)),
+                        vpadd_f32(pair_sums(c), pair_sums(d)));
 }
 
 #endif
 
+/* out[r][s] = sum of the lanes of sum[r][s]. */
+static inline __attribute__((always_inline)) void sum_tile(float (*out)[TAP_SAMPLES],
+                                                           float32x4_t (*sum)[TAP_SAMPLES]) {
+#if defined(__aarch64__)
+    for (int r = 0; r < TAP_RANKS; r++) {
+        vst1q_f32(out[r], sum_lanes(sum[r][0], sum[r][1], sum[r][2], sum[r][3]));
+    }
+#else
+    for (int r = 0; r < TAP_RANKS; r += 2) {
+        vst1q_f32(out[r], sum_lanes(sum[r][0], sum[r][1], sum[r + 1][0], sum[r + 1][1]));
+    }
+#endif
+}
+
+static inline void transpose_block(const float *a, size_t a_row, float *out, size_t out_row) {
+    const float32x4x2_t top = vtrnq_f32(vld1q_f32(a), vld1q_f32(a + a_row));
+    const float32x4x2_t low = vtrnq_f32(vld1q_f32(a + 2 * a_row), vld1q_f32(a + 3 * a_row));
+    for (size_t i = 0; i < 2; i++) { /* top: a0 b0 a2 b2, a1 b1 a3 b3; low: the same of c and d */
+        vst1q_f32(out + i * out_row,
+                  vcombine_f32(vget_low_f32(top.val[i]), vget_low_f32(low.val[i])));
+        vst1q_f32(out + (i + 2) * out_row,
+                  vcombine_f32(vget_high_f32(top.val[i]), vget_high_f32(low.val[i])));
+    }
+}
+
 #include "kernels_vector.h"
 
-const s2_kernels s2_kernels_neon = {
-    .name = "neon",
-    .gemm = vector_gemm,
-    .tap_forward = vector_tap_forward,
-    .tap_update = vector_tap_update,
-    S2_PLAIN_KERNELS,
-};
+const s2_kernels s2_kernels_neon = S2_VECTOR_KERNELS("neon");
 
 #else
 typedef int s2_kernels_neon_is_not_built; /* C wants a declaration in every file */

@@ -81,8 +81,7 @@ static void train(const s2_kernels *kernels, const problem *on, const shape *of,
         adapter.moments[i] = aligned_floats(got->n_values);
         memset(adapter.moments[i], 0, got->n_values * sizeof(float));
     }
-    const size_t room =
-        s2_adapter_workspace_bytes(&on->layout, of->rank, on->n_samples); /* the largest count */
+    const size_t room = s2_adapter_workspace_bytes(&adapter, on->n_samples); /* the largest count */
     void *workspace = guarded(room);
     s2_optimizer optimizer = optimizer_of(rule);
     for (uint32_t step = 0, first = 0; step < STEPS; step++) {
