@@ -29,6 +29,7 @@ NETS = {"fan": "256-96-96-3", "har": "561-96-96-6"}
 METHODS = ("skip2-lora", "lora-all")
 STEPS = (10, 30)  # multiples of the five batches arm_step goes round
 ITERATIONS = 100  # of a block in llvm-mca
+PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def by_function(machine: Machine, program: Path, blocks: dict[Block, float]) -> 
 # ---- estimated cycles ----------------------------------------------------------------------------
 
 LISTED = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
+BRANCH = re.compile(r"(b|b\.\w+|br|cbn?z|tbn?z)(?=\s)")
 
 
 def disassembly(program: Path) -> dict[int, str]:
@@ -129,9 +131,21 @@ def disassembly(program: Path) -> dict[int, str]:
     return listing
 
 
-def block_cycles(program: Path, blocks: dict[Block, float]) -> dict[Block, float]:
+def join_at_pages(listing: dict[int, str], blocks: dict[Block, float]) -> dict[Block, float]:
+    """QEMU cuts a block at a page's end; joined again, a loop across it is one loop."""
+    joined = dict(blocks)
+    for (address, instructions), times in blocks.items():
+        end = address + 4 * instructions
+        rest = next((block for block in blocks if block[0] == end), None)
+        if rest and end % PAGE_BYTES == 0 and not BRANCH.match(listing[end - 4]):
+            del joined[address, instructions]
+            joined[address, instructions + rest[1]] = times
+            joined[rest] -= times
+    return {block: times for block, times in joined.items() if times > 0}
+
+
+def block_cycles(listing: dict[int, str], blocks: dict[Block, float]) -> dict[Block, float]:
     """Cycles a round of each block, repeated, on a Cortex-A53."""
-    listing = disassembly(program)
     source = []
     for number, (address, instructions) in enumerate(blocks):
         code = [listing[address + 4 * i] for i in range(instructions)]
@@ -148,8 +162,10 @@ def block_cycles(program: Path, blocks: dict[Block, float]) -> dict[Block, float
 
 
 def estimate(program: Path, blocks: dict[Block, float]) -> int:
-    cycles = block_cycles(program, blocks)
-    return round(sum(cycles[block] * times for block, times in blocks.items()))
+    listing = disassembly(program)
+    joined = join_at_pages(listing, blocks)
+    cycles = block_cycles(listing, joined)
+    return round(sum(cycles[block] * times for block, times in joined.items()))
 
 
 # ---- the report ----------------------------------------------------------------------------------

@@ -24,16 +24,22 @@
 #define V_DIV(a, b)                         divide((a), (b))
 #define V_SQRT(a)                           square_root(a)
 #define V_SUM4(out, a, b, c, d)             vst1q_f32((out), sum_lanes((a), (b), (c), (d)))
+#define V_LANE(v, i)                        lane_of((v), (i))
 #define V_SUM_TILE(out, sum)                sum_tile((out), (sum))
 #define V_BLOCK                             4
 #define V_TRANSPOSE(a, a_row, out, out_row) transpose_block((a), (a_row), (out), (out_row))
 
 #ifdef __aarch64__ /* 32 registers */
-enum { GEMM_ROWS = 4, GEMM_VECTORS = 6, GEMM_WIDE = 8 };
+enum { GEMM_ROWS = 5, GEMM_VECTORS = 4, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 4, TAP_VECTORS = 4 };
 #else /* 16 registers */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 2, TAP_VECTORS = 2 };
+
+#define V_ADD(a, b)  vaddq_f32((a), (b))
+#define V_SUB(a, b)  vsubq_f32((a), (b))
+#define V_MUL(a, b)  vmulq_f32((a), (b))
+#define V_LESS(a, b) ((VI)vcltq_f32((a), (b)))
 #endif
 
 /* gcc takes a store by vst1q_f32 to change any memory, by this type only floats. */
@@ -105,6 +111,14 @@ static inline float32x4_t sum_lanes(float32x4_t a, float32x4_t b, float32x4_t c,
 }
 
 #endif
+
+/* A constant lane after unrolling: one operand of the multiply-add in 64 bits, a vdup in 32. */
+static inline __attribute__((always_inline)) float32x4_t lane_of(float32x4_t v, size_t lane) {
+    return lane == 0   ? vdupq_lane_f32(vget_low_f32(v), 0)
+           : lane == 1 ? vdupq_lane_f32(vget_low_f32(v), 1)
+           : lane == 2 ? vdupq_lane_f32(vget_high_f32(v), 0)
+                       : vdupq_lane_f32(vget_high_f32(v), 1);
+}
 
 /* out[r][s] = sum of the lanes of sum[r][s]. */
 static inline __attribute__((always_inline)) void sum_tile(float (*out)[TAP_SAMPLES],
