@@ -76,6 +76,7 @@ def build_plugin() -> Path:
 # ---- counts --------------------------------------------------------------------------------------
 
 Block = tuple[int, int]  # address, instructions
+SYMBOL = re.compile(r"([0-9a-f]+) [tTwW] ([^$\s]\S*)$")  # of code
 
 
 def executions(qemu: str, plugin: Path, program: Path, *words: object) -> dict[Block, int]:
@@ -100,9 +101,8 @@ def batch_blocks(qemu: str, plugin: Path, program: Path, *words: str) -> dict[Bl
 def by_function(machine: Machine, program: Path, blocks: dict[Block, float]) -> dict[str, int]:
     symbols = []
     for line in run(f"{machine.prefix}-nm", "--defined-only", program).splitlines():
-        address, kind, name = line.split()
-        if kind in "tTwW" and not name.startswith("$"):
-            symbols.append((int(address, 16) & ~1, name))  # bit 0: Thumb
+        if found := SYMBOL.match(line):
+            symbols.append((int(found[1], 16) & ~1, found[2]))  # bit 0: Thumb
     symbols.sort()
     addresses = [address for address, _ in symbols]
     totals: dict[str, float] = defaultdict(float)
@@ -243,7 +243,7 @@ def main() -> None:
     results = {
         "commit": commit(),
         "qemu": first_line("qemu-aarch64", "--version"),
-        "llvm_mca": " ".join(run("llvm-mca-14", "--version").split()),
+        "llvm_mca": run("llvm-mca-14", "--version").splitlines()[1].strip(),
         "compilers": [first_line(machine.gcc, "--version") for machine in MACHINES.values()],
         "batch_size": 20,
         "rank": 4,
