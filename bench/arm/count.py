@@ -243,7 +243,7 @@ def main() -> None:
     results = {
         "commit": commit(),
         "qemu": first_line("qemu-aarch64", "--version"),
-        "llvm_mca": run("llvm-mca-14", "--version").splitlines()[1].strip(),
+        "llvm_mca": first_line("llvm-mca-14", "--version"),
         "compilers": [first_line(machine.gcc, "--version") for machine in MACHINES.values()],
         "batch_size": 20,
         "rank": 4,

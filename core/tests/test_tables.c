@@ -5,7 +5,7 @@
  */
 #include "network.h"
 
-enum { N_TAPS = 3, MOST_FLOATS = 8192, MOST_SAMPLES = 128, STEPS = 24 };
+enum { N_TAPS = 3, MOST_FLOATS = 8192, MOST_SAMPLES = 256, STEPS = 24 };
 
 typedef struct {
     uint32_t width[N_TAPS], rank, n_outputs, batch_size;
@@ -16,7 +16,7 @@ static const shape shapes[] = {
     {{17, 16, 4}, 4, 3, 20},    {{31, 33, 6}, 5, 5, 7},    {{13, 47, 24}, 6, 6, 9},
     {{63, 11, 8}, 7, 7, 16},    {{64, 32, 15}, 8, 8, 17},  {{65, 19, 12}, 9, 9, 31},
     {{100, 13, 11}, 10, 15, 8}, {{97, 21, 23}, 4, 16, 33}, {{129, 18, 14}, 13, 17, 5},
-    {{29, 35, 37}, 4, 40, 20},
+    {{29, 35, 37}, 4, 40, 20},  {{33, 20, 6}, 5, 3, 70},
 };
 
 static const char *const rule_names[] = {"sgd", "momentum", "adam"};
