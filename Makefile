@@ -4,6 +4,8 @@
 #   make check   formatters, linters, types, layers, C warnings
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
+#   make test-arm, make bench-arm
+#                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,10 +18,10 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format core-test clean
+.PHONY: help demo test check bench format core-test test-arm bench-arm clean
 
 help:
-	@sed -n '2,6s/^#   //p' Makefile
+	@sed -n '2,/^$$/s/^#   //p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/skip2lora demo
@@ -29,6 +31,13 @@ test: $(VENV)/.test core-test
 
 core-test:
 	$(MAKE) --no-print-directory -C core test
+
+test-arm:
+	$(MAKE) --no-print-directory -C core test-arm
+
+bench-arm:
+	@sh tools/check-arm.sh llvm
+	$(PYTHON) bench/arm/count.py
 
 check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -3,6 +3,27 @@
 
 #include <string.h>
 
+#ifdef S2_HAVE_NEON
+extern const s2_kernels s2_kernels_neon;
+
+/* Where the whole build is for NEON there is nothing to ask: aarch64, and ARMv7 with
+ * -mfpu=neon-vfpv4 for every file, as without an operating system. */
+#if defined(__aarch64__) || (defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA))
+static int has_neon(void) {
+    return 1;
+}
+#elif defined(__linux__)
+#include <sys/auxv.h>
+static int has_neon(void) {
+    const unsigned long neon = 1ul << 12, vfp_v4 = 1ul << 16; /* Linux's bits for 32-bit ARM */
+    const unsigned long both = neon | vfp_v4;
+    return (getauxval(AT_HWCAP) & both) == both;
+}
+#else
+#error "S2_HAVE_NEON without Linux: compile every file with -mfpu=neon-vfpv4, or do without it"
+#endif
+#endif
+
 static int runs_here(const s2_kernels *kernels) {
 #ifdef S2_HAVE_X86_64_V4
     if (kernels == &s2_kernels_x86_64_v4) {
@@ -15,6 +36,11 @@ static int runs_here(const s2_kernels *kernels) {
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     }
 #endif
+#ifdef S2_HAVE_NEON
+    if (kernels == &s2_kernels_neon) {
+        return has_neon();
+    }
+#endif
     return kernels == &s2_kernels_scalar;
 }
 
@@ -24,6 +50,9 @@ static const s2_kernels *const tables[] = {
 #endif
 #ifdef S2_HAVE_X86_64_V3
     &s2_kernels_x86_64_v3,
+#endif
+#ifdef S2_HAVE_NEON
+    &s2_kernels_neon,
 #endif
     &s2_kernels_scalar,
 };
@@ -35,6 +64,9 @@ const char *const *s2_kernels_names(void) {
 #endif
 #ifdef S2_HAVE_X86_64_V3
         "x86-64-v3",
+#endif
+#ifdef S2_HAVE_NEON
+        "neon",
 #endif
         "scalar", NULL};
     return names;

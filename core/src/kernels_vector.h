@@ -2,13 +2,17 @@
  * kernels_vector.h - the kernels, written once over a vector type. A table's file defines what
  * follows for its processor, includes this file and fills its table by S2_VECTOR_KERNELS.
  *
- *   V, V_WIDTH                 the type (GCC's vector extensions work on it) and its floats
+ *   V, V_WIDTH                 the type (a GCC vector) and its floats
  *   V_ZERO(), V_SET(x)         all lanes 0, all lanes x
  *   V_LOAD(p), V_STORE(p, v)   unaligned
  *   V_LOAD_PART(p, n), V_STORE_PART(p, n, v)   the first n lanes; the rest reads 0, is not touched
  *   V_FMA(a, b, c)             a * b + c, rounded once
  *   V_DIV(a, b), V_SQRT(a)     rounded correctly
  *   V_SUM4(out, a, b, c, d)    out[0..3] = sums of the lanes of a, b, c, d, each in the same order
+ *   V_LANE(v, i)               all lanes i of v, for a constant i: only where multiplying by a lane is
+ *                              cheaper than loading a float into all lanes
+ *   V_ADD(a, b), V_SUB, V_MUL, V_LESS   GCC's operators, unless defined: those of 32-bit ARM work lane
+ *                              by lane without -ffast-math
  *   V_TRANSPOSE(a, a_row, out, out_row)   of a block of V_BLOCK x V_BLOCK
  *   GEMM_ROWS, GEMM_VECTORS    tile of a product: their product plus a few fills the registers
  *   GEMM_WIDE                  vectors of the tile for a single row
@@ -24,10 +28,19 @@
 #include "kernels.h"
 #include "polynomials.h"
 
+#include <math.h>
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 typedef int32_t VI __attribute__((vector_size(V_WIDTH * sizeof(int32_t))));
+
+#ifndef V_ADD
+#define V_ADD(a, b)  ((a) + (b))
+#define V_SUB(a, b)  ((a) - (b))
+#define V_MUL(a, b)  ((a) * (b))
+#define V_LESS(a, b) ((VI)((a) < (b)))
+#endif
 
 /* The first `part` lanes where that is fewer than all; `part` is a constant where it is V_WIDTH. */
 INLINE V load_part(const float *p, size_t part) {
@@ -76,14 +89,15 @@ INLINE void move_vector(const s2_update *update, const int plain, size_t part, V
     const V old = load_part(w, part);
     V kept = old, direction = g;
     if (!plain) {
-        kept = V_SET(update->keep) * old;
+        kept = V_MUL(V_SET(update->keep), old);
         direction = g = V_FMA(V_SET(update->decay), old, g);
         if (update->rule != S2_SGD) {
-            direction = V_FMA(V_SET(update->beta1), load_part(m, part), V_SET(update->blend1) * g);
+            direction =
+                V_FMA(V_SET(update->beta1), load_part(m, part), V_MUL(V_SET(update->blend1), g));
             store_part(m, part, direction);
         }
         if (update->rule == S2_ADAM) {
-            const V squared = V_SET(update->blend2) * (g * g);
+            const V squared = V_MUL(V_SET(update->blend2), V_MUL(g, g));
             const V second = V_FMA(V_SET(update->beta2), load_part(v, part), squared);
             store_part(v, part, second);
             direction = V_DIV(direction,
@@ -123,7 +137,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         }
     }
     UNROLL for (size_t i = 1; i < CHAINS; i++) {
-        sum[0] += sum[i];
+        sum[0] = V_ADD(sum[0], sum[i]);
     }
     *result = sum_of_lanes(sum[0]);
     return 2.0 * CHAINS * V_WIDTH * (double)rounds;

@@ -3,11 +3,11 @@
 /* exp by x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial of degree 6 (as in Cephes); relative
  * error about 1e-7 for -87 <= x <= 88, clamped beyond. NaN stays NaN. */
 INLINE V exp_vector(V x) {
-    x = choose(x < V_SET(-87.0f), V_SET(-87.0f), x);
-    x = choose(x > V_SET(88.0f), V_SET(88.0f), x);
+    x = choose(V_LESS(x, V_SET(-87.0f)), V_SET(-87.0f), x);
+    x = choose(V_LESS(V_SET(88.0f), x), V_SET(88.0f), x);
     const V magic = V_SET(ROUND_MAGIC);
     const V rounded = V_FMA(x, V_SET(1.44269504f), magic);
-    const V n = rounded - magic;
+    const V n = V_SUB(rounded, magic);
     V r = V_FMA(n, V_SET(-0.693359375f), x);
     r = V_FMA(n, V_SET(2.12194440e-4f), r);
     V p = V_FMA(V_SET(1.9875691500e-4f), r, V_SET(1.3981999507e-3f));
@@ -15,8 +15,8 @@ INLINE V exp_vector(V x) {
     p = V_FMA(p, r, V_SET(4.1665795894e-2f));
     p = V_FMA(p, r, V_SET(1.6666665459e-1f));
     p = V_FMA(p, r, V_SET(5.0000001201e-1f));
-    p = V_FMA(p, r * r, r) + V_SET(1.0f);
-    return p * (V)(((VI)rounded + 127) << 23);
+    p = V_ADD(V_FMA(p, V_MUL(r, r), r), V_SET(1.0f));
+    return V_MUL(p, (V)(((VI)rounded + 127) << 23));
 }
 
 /* log of positive normal numbers by x = 2^e m, sqrt(1/2) <= m < sqrt(2); error about 1e-7. NaN and
@@ -24,8 +24,8 @@ INLINE V exp_vector(V x) {
 INLINE V log_vector(V x) {
     const VI shifted = (VI)x - 0x3f3504f3; /* bits of sqrt(1/2) */
     const V e = __builtin_convertvector(shifted >> 23, V);
-    const V m = (V)((shifted & 0x007fffff) + 0x3f3504f3) - V_SET(1.0f);
-    const V z = m * m;
+    const V m = V_SUB((V)((shifted & 0x007fffff) + 0x3f3504f3), V_SET(1.0f));
+    const V z = V_MUL(m, m);
     V p = V_FMA(V_SET(7.0376836292e-2f), m, V_SET(-1.1514610310e-1f));
     p = V_FMA(p, m, V_SET(1.1676998740e-1f));
     p = V_FMA(p, m, V_SET(-1.2420140846e-1f));
@@ -34,8 +34,9 @@ INLINE V log_vector(V x) {
     p = V_FMA(p, m, V_SET(2.0000714765e-1f));
     p = V_FMA(p, m, V_SET(-2.4999993993e-1f));
     p = V_FMA(p, m, V_SET(3.3333331174e-1f));
-    p = V_FMA(p * m, z, V_FMA(e, V_SET(-2.12194440e-4f), V_SET(-0.5f) * z)) + m;
-    return choose(x <= V_SET(FLT_MAX), V_FMA(e, V_SET(0.693359375f), p), x);
+    p = V_FMA(V_MUL(p, m), z, V_FMA(e, V_SET(-2.12194440e-4f), V_MUL(V_SET(-0.5f), z)));
+    p = V_ADD(p, m);
+    return choose(V_LESS(x, V_SET(INFINITY)), V_FMA(e, V_SET(0.693359375f), p), x);
 }
 
 /* ---- few outputs: samples in lanes ------------------------------------------------------------------ */
@@ -114,20 +115,20 @@ INLINE V softmax_lanes(const s2_loss_pass *pass, size_t s, float share, V own, V
     *best_class = V_ZERO();
     for (size_t o = 1; o < pass->n_outputs; o++) {
         const V logit = V_LOAD(logits + o * pass->lanes);
-        const VI larger = logit > best;
+        const VI larger = V_LESS(best, logit);
         *best_class = choose(larger, V_SET((float)o), *best_class);
         best = choose(larger, logit, best);
     }
     for (size_t o = 0; o < pass->n_outputs; o++) {
-        const V power = exp_vector(V_LOAD(logits + o * pass->lanes) - best);
+        const V power = exp_vector(V_SUB(V_LOAD(logits + o * pass->lanes), best));
         V_STORE(logits + o * pass->lanes, power);
-        sum += power;
+        sum = V_ADD(sum, power);
     }
     const V factor = V_DIV(V_SET(share), sum);
     for (size_t o = 0; o < pass->n_outputs; o++) {
-        V_STORE(logits + o * pass->lanes, V_LOAD(logits + o * pass->lanes) * factor);
+        V_STORE(logits + o * pass->lanes, V_MUL(V_LOAD(logits + o * pass->lanes), factor));
     }
-    return log_vector(sum) + (best - own);
+    return V_ADD(log_vector(sum), V_SUB(best, own));
 }
 
 /* Mean cross entropy of softmax(logits). The label's own logit is read before it is overwritten;
@@ -152,7 +153,7 @@ static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
             stats->correct += found[l] == (float)label[l];
             logits[(size_t)label[l] * pass->lanes + l] -= share;
         }
-        loss += load_part(of_lane, used);
+        loss = V_ADD(loss, load_part(of_lane, used));
         for (size_t o = 0; used < V_WIDTH && o < pass->n_outputs; o++) {
             V_STORE(logits + o * pass->lanes, load_part(logits + o * pass->lanes, used));
         }
@@ -173,7 +174,7 @@ INLINE void largest_tile(size_t o, size_t part, const float *logits, V *best) {
     } else {
         logit = V_LOAD(logits + o);
     }
-    *best = choose(logit > *best, logit, *best);
+    *best = choose(V_LESS(*best, logit), logit, *best);
 }
 
 INLINE float largest(size_t n_outputs, const float *logits) {
@@ -188,13 +189,13 @@ INLINE float largest(size_t n_outputs, const float *logits) {
 }
 
 INLINE void exponentials_tile(size_t o, size_t part, V best, float *logits, V *sum) {
-    const V power = exp_vector(load_part(logits + o, part) - best);
+    const V power = exp_vector(V_SUB(load_part(logits + o, part), best));
     store_part(logits + o, part, power);
-    *sum += part < V_WIDTH ? load_part(logits + o, part) : power;
+    *sum = V_ADD(*sum, part < V_WIDTH ? load_part(logits + o, part) : power);
 }
 
 INLINE void scale_tile(size_t o, size_t part, V factor, float *logits) {
-    store_part(logits + o, part, load_part(logits + o, part) * factor);
+    store_part(logits + o, part, V_MUL(load_part(logits + o, part), factor));
 }
 
 /* Whether an earlier class has the same logit: the first of equals is the answer. */

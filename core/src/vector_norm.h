@@ -5,7 +5,7 @@ INLINE void column_sums_tile(size_t c, size_t part, size_t count, size_t width, 
                              float *sum) {
     V total = V_ZERO();
     for (size_t i = 0; i < count; i++) {
-        total += load_part(a + i * width + c, part);
+        total = V_ADD(total, load_part(a + i * width + c, part));
     }
     store_part(sum + c, part, total);
 }
@@ -19,15 +19,15 @@ INLINE void moments_tile(size_t c, size_t part, size_t count, size_t width, cons
     const V share = V_SET(1.0f / (float)count);
     V total = V_ZERO(), squares = V_ZERO();
     for (size_t i = 0; i < count; i++) {
-        total += load_part(z + i * width + c, part);
+        total = V_ADD(total, load_part(z + i * width + c, part));
     }
-    total *= share;
+    total = V_MUL(total, share);
     for (size_t i = 0; i < count; i++) {
-        const V d = load_part(z + i * width + c, part) - total;
+        const V d = V_SUB(load_part(z + i * width + c, part), total);
         squares = V_FMA(d, d, squares);
     }
     store_part(mean + c, part, total);
-    store_part(var + c, part, squares * share);
+    store_part(var + c, part, V_MUL(squares, share));
 }
 
 /* Mean and biased variance of each column. */
@@ -40,10 +40,10 @@ INLINE void normalize_tile(size_t c, size_t part, size_t count, size_t width, co
                            const float *mean, const float *inv_std, const float *gamma,
                            const float *beta, float *y) {
     const V centre = load_part(mean + c, part), shift = load_part(beta + c, part);
-    const V scale = load_part(inv_std + c, part) * load_part(gamma + c, part);
+    const V scale = V_MUL(load_part(inv_std + c, part), load_part(gamma + c, part));
     for (size_t i = 0; i < count; i++) {
         const size_t at = i * width + c;
-        store_part(y + at, part, V_FMA(load_part(z + at, part) - centre, scale, shift));
+        store_part(y + at, part, V_FMA(V_SUB(load_part(z + at, part), centre), scale, shift));
     }
 }
 
@@ -60,10 +60,10 @@ INLINE void norm_sums_tile(size_t c, size_t part, size_t count, size_t width, co
     V products = V_ZERO(), total = V_ZERO();
     for (size_t i = 0; i < count; i++) {
         const V g = load_part(gy + i * width + c, part);
-        products = V_FMA(g, load_part(z + i * width + c, part) - centre, products);
-        total += g;
+        products = V_FMA(g, V_SUB(load_part(z + i * width + c, part), centre), products);
+        total = V_ADD(total, g);
     }
-    store_part(ggamma + c, part, products * load_part(inv_std + c, part));
+    store_part(ggamma + c, part, V_MUL(products, load_part(inv_std + c, part)));
     store_part(gbeta + c, part, total);
 }
 
@@ -78,13 +78,15 @@ INLINE void norm_backward_tile(size_t c, size_t part, size_t count, size_t width
                                const float *inv_std, const float *ggamma, const float *gbeta,
                                float *gz) {
     const V share = V_SET(1.0f / (float)count), deviation = load_part(inv_std + c, part);
-    const V centre = load_part(mean + c, part), scale = load_part(gamma + c, part) * deviation;
-    const V offset = share * load_part(gbeta + c, part);
-    const V slope = share * load_part(ggamma + c, part) * deviation;
+    const V centre = load_part(mean + c, part),
+            scale = V_MUL(load_part(gamma + c, part), deviation);
+    const V offset = V_MUL(share, load_part(gbeta + c, part));
+    const V slope = V_MUL(V_MUL(share, load_part(ggamma + c, part)), deviation);
     for (size_t i = 0; i < count; i++) {
         const size_t at = i * width + c;
-        const V centred = load_part(gy + at, part) - offset;
-        store_part(gz + at, part, scale * V_FMA(-slope, load_part(z + at, part) - centre, centred));
+        const V centred = V_SUB(load_part(gy + at, part), offset);
+        store_part(gz + at, part,
+                   V_MUL(scale, V_FMA(slope, V_SUB(centre, load_part(z + at, part)), centred)));
     }
 }
 
@@ -98,9 +100,9 @@ static void vector_norm_backward(uint32_t count, uint32_t width, const float *z,
 
 INLINE void scale_columns_tile(size_t c, size_t part, size_t count, size_t width, const float *gy,
                                const float *gamma, const float *inv_std, float *gz) {
-    const V scale = load_part(gamma + c, part) * load_part(inv_std + c, part);
+    const V scale = V_MUL(load_part(gamma + c, part), load_part(inv_std + c, part));
     for (size_t i = 0; i < count; i++) {
-        store_part(gz + i * width + c, part, load_part(gy + i * width + c, part) * scale);
+        store_part(gz + i * width + c, part, V_MUL(load_part(gy + i * width + c, part), scale));
     }
 }
 
@@ -112,7 +114,7 @@ static void vector_scale_columns(uint32_t count, uint32_t width, const float *gy
 
 INLINE void relu_forward_tile(size_t i, size_t part, float *y) {
     const V value = load_part(y + i, part);
-    store_part(y + i, part, choose(value < V_ZERO(), V_ZERO(), value)); /* NaN stays NaN */
+    store_part(y + i, part, choose(V_LESS(value, V_ZERO()), V_ZERO(), value)); /* NaN stays NaN */
 }
 
 static void vector_relu_forward(size_t size, float *y) {
@@ -120,7 +122,7 @@ static void vector_relu_forward(size_t size, float *y) {
 }
 
 INLINE void relu_backward_tile(size_t i, size_t part, const float *y, float *gy) {
-    const VI on = load_part(y + i, part) > V_ZERO();
+    const VI on = V_LESS(V_ZERO(), load_part(y + i, part));
     store_part(gy + i, part, choose(on, load_part(gy + i, part), V_ZERO()));
 }
 

@@ -50,9 +50,16 @@ INLINE void prefetch_columns(const float *row, const size_t vectors) {
     }
 }
 
+/* Gradients of the first samples, those of TAP_RANKS ranks side by side, where V_LANE takes them. */
+typedef struct {
+    const float *at; /* (count, row) */
+    size_t count, row;
+} rank_fours;
+
 /* `vectors` x `ranks` at column i. */
-INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t i, size_t rank,
-                        const size_t vectors, const size_t ranks, const size_t part) {
+INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, const rank_fours *fours,
+                        size_t i, size_t rank, const size_t vectors, const size_t ranks,
+                        const size_t part) {
     V sum[TAP_VECTORS][TAP_RANKS];
 #define PART_OF(v) ((v) + 1 == vectors ? part : V_WIDTH)
     UNROLL for (size_t v = 0; v < vectors; v++) {
@@ -62,22 +69,40 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t
     }
     const float *grad = pass->hidden + rank * pass->h_rank;
     const size_t n_ahead = rank == 0 ? pass->n_ahead : 0; /* once is enough */
-    for (size_t s = 0; s < pass->count; s++) {
-        const float *tap = pass->row[s] + pass->offset + i;
-        if (s < n_ahead) {
-            prefetch_columns(pass->ahead[s] + pass->offset + i, vectors);
-        }
-        V x[TAP_VECTORS];
-        UNROLL for (size_t v = 0; v < vectors; v++) {
-            x[v] = load_part(tap + v * V_WIDTH, PART_OF(v));
-        }
-        UNROLL for (size_t r = 0; r < ranks; r++) {
-            const V factor = V_SET(grad[r * pass->h_rank + s * pass->h_sample]);
-            UNROLL for (size_t v = 0; v < vectors; v++) {
-                sum[v][r] = V_FMA(factor, x[v], sum[v][r]);
-            }
-        }
+    size_t s = 0;
+#define ADD_SAMPLE(factor_of)                                                                      \
+    do {                                                                                           \
+        const float *tap = pass->row[s] + pass->offset + i;                                        \
+        if (s < n_ahead) {                                                                         \
+            prefetch_columns(pass->ahead[s] + pass->offset + i, vectors);                          \
+        }                                                                                          \
+        V x[TAP_VECTORS];                                                                          \
+        UNROLL for (size_t v = 0; v < vectors; v++) {                                              \
+            x[v] = load_part(tap + v * V_WIDTH, PART_OF(v));                                       \
+        }                                                                                          \
+        UNROLL for (size_t r = 0; r < ranks; r++) {                                                \
+            const V factor = factor_of(r);                                                         \
+            UNROLL for (size_t v = 0; v < vectors; v++) {                                          \
+                sum[v][r] = V_FMA(factor, x[v], sum[v][r]);                                        \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+#ifdef V_LANE
+#define LANE(r) V_LANE(factors, r)
+    for (const float *at = fours->at; s < fours->count; s++, at += fours->row) {
+        const V factors = V_LOAD(at);
+        ADD_SAMPLE(LANE);
     }
+#undef LANE
+#else
+    (void)fours;
+#endif
+#define STRIDED(r) V_SET(grad[(r) * pass->h_rank + s * pass->h_sample])
+    for (; s < pass->count; s++) {
+        ADD_SAMPLE(STRIDED);
+    }
+#undef STRIDED
+#undef ADD_SAMPLE
     const int plain = is_plain(update);
     UNROLL for (size_t r = 0; r < ranks; r++) {
         UNROLL for (size_t v = 0; v < vectors; v++) { /* lora_a is padded: whole vectors */
@@ -95,24 +120,37 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, size_t
 
 INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
                          const size_t ranks) {
+    rank_fours fours = {0};
+#ifdef V_LANE
+    enum { MOST = 64 }; /* samples that are turned; more are read as they lie */
+    float turned[MOST * TAP_RANKS];
+    if (ranks == TAP_RANKS && pass->h_rank == 1) {
+        fours = (rank_fours){pass->hidden + rank, pass->count, pass->h_sample};
+    } else if (ranks == TAP_RANKS) {
+        fours = (rank_fours){turned, pass->count < MOST ? pass->count : MOST, TAP_RANKS};
+        transpose(TAP_RANKS, fours.count, pass->hidden + rank * pass->h_rank, pass->h_rank, turned,
+                  TAP_RANKS);
+    }
+#endif
     size_t i = 0;
     for (; i + TAP_VECTORS * V_WIDTH <= pass->width; i += TAP_VECTORS * V_WIDTH) {
-        update_tile(pass, update, i, rank, TAP_VECTORS, ranks, V_WIDTH);
+        update_tile(pass, update, &fours, i, rank, TAP_VECTORS, ranks, V_WIDTH);
     }
     for (; i + 2 * V_WIDTH <= pass->width; i += 2 * V_WIDTH) {
-        update_tile(pass, update, i, rank, 2, ranks, V_WIDTH);
+        update_tile(pass, update, &fours, i, rank, 2, ranks, V_WIDTH);
     }
     for (; i + V_WIDTH <= pass->width; i += V_WIDTH) {
-        update_tile(pass, update, i, rank, 1, ranks, V_WIDTH);
+        update_tile(pass, update, &fours, i, rank, 1, ranks, V_WIDTH);
     }
     if (i < pass->width) {
-        update_tile(pass, update, i, rank, 1, ranks, pass->width - i);
+        update_tile(pass, update, &fours, i, rank, 1, ranks, pass->width - i);
     }
 }
 
 static void vector_tap_update(const s2_tap_pass *pass, const s2_update *update) {
     const s2_update constants = *update; /* no store can change them */
-#define RANKS(n) update_ranks(pass, &constants, first, n)
+    const s2_tap_pass local = *pass;
+#define RANKS(n) update_ranks(&local, &constants, first, n)
     IN_FOURS(pass->rank, RANKS);
 #undef RANKS
 }

@@ -1,4 +1,4 @@
-/* test_dispatch.c - the choice of a kernel table. */
+/* test_dispatch.c - the choice of a kernel table; `test_dispatch neon` expects that one by default. */
 #include "check.h"
 
 #include "kernels.h"
@@ -40,9 +40,12 @@ static void test_tables_are_complete(void) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     test_names();
     test_unknown();
     test_tables_are_complete();
+    if (argc > 1) {
+        CHECK(strcmp(s2_kernels_name(s2_kernels_choose(NULL)), argv[1]) == 0);
+    }
     return check_report("test_dispatch");
 }
