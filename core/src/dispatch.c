@@ -4,8 +4,6 @@
 #include <string.h>
 
 #ifdef S2_HAVE_NEON
-extern const s2_kernels s2_kernels_neon;
-
 /* Where the whole build is for NEON there is nothing to ask: aarch64, and ARMv7 with
  * -mfpu=neon-vfpv4 for every file, as without an operating system. */
 #if defined(__aarch64__) || (defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA))

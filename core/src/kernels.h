@@ -125,6 +125,9 @@ extern const s2_kernels s2_kernels_x86_64_v3;
 #ifdef S2_HAVE_X86_64_V4
 extern const s2_kernels s2_kernels_x86_64_v4;
 #endif
+#ifdef S2_HAVE_NEON
+extern const s2_kernels s2_kernels_neon;
+#endif
 
 /* c = a . b of row-major operands: a (rows, depth), b (depth, cols). Each row starts from `start`
  * (cols), or from zero for NULL; with `add` from c itself. */
