@@ -7,7 +7,7 @@ import numpy as np
 COUNTS = (*range(1, 10), 20, 33)
 WIDTHS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 33, 96, 561)
 OUTPUTS = (2, 3, 6, 17, 32, 33)  # up to 32 go through samples in lanes
-RANKS = (*range(1, 10), 16, 33)
+RANKS = (*range(1, 10), 16, 64)
 FC_TYPES = ("y", "ywbx", "ywb", "ybx", "yb", "yx")  # Table 1, upper half
 LORA_TYPES = ("ywx", "yw")  # Table 1, lower half
 
