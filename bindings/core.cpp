@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include "layers.hpp"
@@ -36,6 +37,9 @@ NB_MODULE(_core, module) {
     module.attr("B") = static_cast<int>(S2_B);
     module.attr("X") = static_cast<int>(S2_X);
     module.attr("STATS") = static_cast<int>(S2_STATS);
+    module.attr("SOFTMAX") = static_cast<int>(S2_SOFTMAX);
+    module.attr("SIGMOID") = static_cast<int>(S2_SIGMOID);
+    module.attr("SQUARED") = static_cast<int>(S2_SQUARED);
     module.attr("SGD") = static_cast<int>(S2_SGD);
     module.attr("MOMENTUM") = static_cast<int>(S2_MOMENTUM);
     module.attr("ADAM") = static_cast<int>(S2_ADAM);
@@ -60,9 +64,12 @@ NB_MODULE(_core, module) {
         .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
              "rows"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
     nb::class_<SkipAdapter>(module, "SkipAdapter")
-        .def(nb::init<const RowLayout &, uint32_t>(), "layout"_a, "rank"_a, nb::keep_alive<1, 2>())
+        .def(nb::init<const RowLayout &, uint32_t, int, bool>(), "layout"_a, "rank"_a,
+             "loss"_a = static_cast<int>(S2_SOFTMAX), "bias"_a = false, nb::keep_alive<1, 2>())
         .def("init", &SkipAdapter::init, "seed"_a)
         .def("set", &SkipAdapter::set, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
+        .def("set_bias", &SkipAdapter::set_bias, "bias"_a.noconvert())
+        .def("get_bias", &SkipAdapter::get_bias, "bias"_a.noconvert())
         .def("get", &SkipAdapter::get, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("forward", &SkipAdapter::forward, "x"_a.noconvert(), "rows"_a.noconvert(),
              "logits"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
@@ -78,7 +85,7 @@ NB_MODULE(_core, module) {
         .def(nb::init<SkipAdapter &, uint32_t, const OptimizerTuple &, uint64_t, Profile *>(),
              "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 6>())
-        .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(), "source"_a,
+        .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(), "source"_a,
              "learning_rate"_a);
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")
         .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const OptimizerTuple &,

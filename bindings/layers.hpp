@@ -36,8 +36,6 @@ inline void fc_forward(const Matrix &x, const Matrix &weight, const Vector &bias
                   x.data(), weight.data(), bias.data(), y.data());
 }
 
-using OutVector = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
 // Those of gw, gb and gx that are given.
 inline void fc_backward(const Matrix &x, const Matrix &gy, const Matrix &weight,
                         const std::optional<Rows> &gw, const std::optional<OutVector> &gb,

@@ -43,7 +43,8 @@ class Network {
 
     void require_fits(const RowLayout &rows, uint32_t first_tap) const {
         require(first_tap + rows.layout.n_taps == layers_.size(), "taps are not the last layers");
-        require(rows.layout.n_outputs == n_outputs(), "the rows have another number of outputs");
+        require(rows.layout.n_outputs >= n_outputs(),
+                "the rows have fewer outputs than the network");
         for (uint32_t k = 0; k < rows.layout.n_taps; k++) {
             require(rows.layout.tap_width[k] == layers_[first_tap + k].n_in, "tap width differs");
         }
@@ -113,11 +114,16 @@ class Network {
 
 class SkipAdapter {
   public:
-    SkipAdapter(const RowLayout &layout, uint32_t rank) : layout(layout) {
-        adapter = {choose_kernels(), &layout.layout, rank, nullptr, {nullptr, nullptr}, nullptr};
+    SkipAdapter(const RowLayout &layout, uint32_t rank, int loss, bool bias) : layout(layout) {
+        require(loss >= S2_SOFTMAX && loss <= S2_SQUARED, "the loss is unknown");
+        adapter = {};
+        adapter.kernels = choose_kernels();
+        adapter.layout = &layout.layout;
+        adapter.rank = rank;
+        adapter.has_bias = bias;
+        adapter.loss = static_cast<s2_loss>(loss);
         require_ok(s2_adapter_check(&layout.layout, rank));
-        adapter.packed = static_cast<float *>(
-            packed_.reserve(s2_adapter_floats(&layout.layout, rank) * sizeof(float)));
+        adapter.packed = static_cast<float *>(packed_.reserve(n_floats() * sizeof(float)));
         s2_adapter_init(&adapter, 0);
     }
     SkipAdapter(const SkipAdapter &) = delete;
@@ -133,6 +139,18 @@ class SkipAdapter {
     void get(uint32_t tap, const Rows &lora_a, const Rows &lora_b) const {
         require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
         s2_adapter_unpack(&adapter, tap, lora_a.data(), lora_b.data());
+    }
+
+    void set_bias(const Vector &bias) {
+        require_bias(bias.shape(0));
+        std::copy_n(bias.data(), bias.shape(0), s2_adapter_bias(&adapter));
+    }
+    void get_bias(const OutVector &bias) const {
+        require_bias(bias.shape(0));
+        std::copy_n(s2_adapter_bias(&adapter), bias.shape(0), bias.data());
+    }
+    size_t n_floats() const {
+        return s2_adapter_floats(&layout.layout, adapter.rank, adapter.has_bias);
     }
 
     // Eq. 17 for rows computed before.
@@ -170,6 +188,10 @@ class SkipAdapter {
         require(tap < layout.layout.n_taps && width == layout.layout.tap_width[tap] &&
                     rank == adapter.rank && rank_b == rank && outputs == layout.layout.n_outputs,
                 "lora_a or lora_b has another shape than its tap");
+    }
+    void require_bias(size_t outputs) const {
+        require(adapter.has_bias && outputs == layout.layout.n_outputs,
+                "there is no bias, or it has another shape than the outputs");
     }
     Buffer packed_;
 };

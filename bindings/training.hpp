@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <variant>
 
 #include "profile.hpp"
 
@@ -110,23 +111,32 @@ class Trainer {
         s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
     }
 
-    // A job without rows and step.
-    s2_job job_of(const Matrix &x, const Labels &labels, uint32_t n_outputs) const {
-        require(x.shape(0) == labels.shape(0), "x and labels have different lengths");
+    // A job without rows, labels and step.
+    s2_job job_of(const Matrix &x) const {
         require(batch_size_ >= 1 && batch_size_ <= x.shape(0), "batch size outside 1..samples");
-        for (size_t i = 0; i < labels.shape(0); i++) {
-            require(labels.data()[i] >= 0 && static_cast<uint32_t>(labels.data()[i]) < n_outputs,
-                    "a label is outside 0..n_outputs-1");
-        }
         s2_job job = {};
         job.n_samples = count_of(x.shape(0));
         job.n_features = count_of(x.shape(1));
         job.x = x.data();
-        job.label = labels.data();
         job.batch_size = batch_size_;
         job.smallest_batch = 1;
         job.profile = marks();
         return job;
+    }
+
+    static void set_labels(s2_job &job, const Labels &labels, uint32_t n_outputs) {
+        require(job.n_samples == labels.shape(0), "x and labels have different lengths");
+        for (size_t i = 0; i < labels.shape(0); i++) {
+            require(labels.data()[i] >= 0 && static_cast<uint32_t>(labels.data()[i]) < n_outputs,
+                    "a label is outside 0..n_outputs-1");
+        }
+        job.label = labels.data();
+    }
+    static void set_targets(s2_job &job, const Matrix &targets, uint32_t n_outputs) {
+        require(job.n_samples == targets.shape(0) && targets.shape(1) == n_outputs,
+                "targets have another shape than (samples, outputs)");
+        job.target = targets.data();
+        job.n_outputs = n_outputs;
     }
 
     Epoch run_epoch(const s2_job &job, RowSource *source, double learning_rate) {
@@ -185,17 +195,25 @@ class SkipTrainer : public Trainer {
                 uint64_t seed, Profile *profile)
         : Trainer(batch_size, optimizer, seed, profile), adapter_(adapter) {
         require(!profile || profile->fits(0), "the fused step has no parts of layers to time");
-        const s2_row_layout &layout = adapter.layout.layout;
-        const uint32_t rank = adapter.adapter.rank;
         step_room_.reserve(s2_adapter_workspace_bytes(&adapter.adapter, batch_size));
         for (uint32_t m = 0; m < s2_optimizer_moments(&optimizer_); m++) {
-            moments_[m] = zeroed(state_[m], s2_adapter_floats(&layout, rank) * sizeof(float));
+            moments_[m] = zeroed(state_[m], adapter.n_floats() * sizeof(float));
         }
     }
 
-    Epoch epoch(const Matrix &x, const Labels &labels, RowSource &source, double learning_rate) {
+    // `y` are labels for softmax, targets for the other losses.
+    Epoch epoch(const Matrix &x, const std::variant<Labels, Matrix> &y, RowSource &source,
+                double learning_rate) {
         require(&source.layout == &adapter_.layout, "the rows are of another layout");
-        s2_job job = job_of(x, labels, adapter_.layout.layout.n_outputs);
+        const uint32_t n_outputs = adapter_.layout.layout.n_outputs;
+        s2_job job = job_of(x);
+        require((adapter_.adapter.loss == S2_SOFTMAX) == std::holds_alternative<Labels>(y),
+                "softmax needs labels, the other losses targets");
+        if (const Labels *labels = std::get_if<Labels>(&y)) {
+            set_labels(job, *labels, n_outputs);
+        } else {
+            set_targets(job, std::get<Matrix>(y), n_outputs);
+        }
         source.attach(job, x);
         job.step = step;
         job.step_context = this;
@@ -243,7 +261,8 @@ class NetworkTrainer : public Trainer {
     }
 
     Epoch epoch(const Matrix &x, const Labels &labels, RowSource *source, double learning_rate) {
-        s2_job job = job_of(x, labels, network_.n_outputs());
+        s2_job job = job_of(x);
+        set_labels(job, labels, network_.n_outputs());
         job.smallest_batch = smallest_batch_;
         job.step = source ? step_on_rows : step;
         job.step_context = this;

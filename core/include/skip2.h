@@ -222,12 +222,13 @@ typedef struct {
 s2_status s2_row_layout_init(s2_row_layout *layout, uint32_t n_taps, const uint32_t *tap_width,
                              uint32_t n_outputs, int first_tap_is_x, uint32_t *tap_offset);
 
-/* One mini-batch: pointers to the samples, to their rows, and their labels. */
+/* One mini-batch: pointers to the samples, to their rows, and their labels or targets. */
 typedef struct {
     uint32_t count;
-    const float *const *x;   /* (count) -> (n_features) */
-    const float *const *row; /* (count) -> (row_stride); NULL where the step needs no rows */
-    const int32_t *label;    /* (count) */
+    const float *const *x;      /* (count) -> (n_features) */
+    const float *const *row;    /* (count) -> (row_stride); NULL where the step needs no rows */
+    const int32_t *label;       /* (count); NULL where the loss takes targets */
+    const float *const *target; /* (count) -> (n_outputs); NULL where it takes labels */
     /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing. */
     const float *const *next_x, *const *next_row; /* (n_next) */
     uint32_t n_next;
@@ -254,31 +255,44 @@ void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row);
 
 /* ---- skip adapters (adapter.c; Eq. 17) ---------------------------------------------------------- */
 
+/* What is learned. */
+typedef enum {
+    S2_SOFTMAX = 0, /* one of the classes: cross entropy of softmax, labels */
+    S2_SIGMOID = 1, /* each class or not: binary cross entropy of sigmoid, targets 0 to 1 */
+    S2_SQUARED = 2  /* numbers: half the squared error, targets */
+} s2_loss;
+
 /* lora_a of every tap transposed and padded, (rank, padded tap_width) each, side by side, then
- * lora_b of every tap, (rank, n_outputs) each: one stream for the fused step. */
+ * lora_b of every tap, (rank, n_outputs) each, then the bias (n_outputs), if there is one: one
+ * stream for the fused step. */
 typedef struct {
     const s2_kernels *kernels;
     const s2_row_layout *layout;
     uint32_t rank;
+    int has_bias; /* added to the logits and trained like lora_b of a tap that is always 1 */
+    s2_loss loss;
     float *packed;       /* s2_adapter_floats, aligned */
     float *moments[2];   /* the optimiser's, each like packed; NULL where it has none */
     s2_profile *profile; /* of s2_adapter_step, or NULL */
 } s2_adapter;
 
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
-size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank);
-/* lora_a uniform in +-1/sqrt(tap_width), lora_b zero. */
+size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias);
+/* lora_a uniform in +-1/sqrt(tap_width), lora_b and bias zero. */
 void s2_adapter_init(s2_adapter *adapter, uint64_t seed);
 /* To and from the plain shapes of one tap: wa (tap_width, rank), wb (rank, n_outputs). */
 void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const float *wb);
 void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float *wb);
 
+/* The bias (n_outputs), or NULL where there is none. */
+float *s2_adapter_bias(const s2_adapter *adapter);
+
 size_t s2_adapter_workspace_bytes(const s2_adapter *adapter, uint32_t count);
-/* Eq. 17: logits = base logits + sum over taps of tap . wa . wb. */
+/* Eq. 17, and the bias: logits = base logits + sum over taps of tap . wa . wb. */
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
                              float *logits, /* (count, n_outputs) */
                              void *workspace, size_t workspace_bytes);
-/* S2_OK for a batch with samples, labels in 0..n_outputs-1 and a finite update. */
+/* S2_OK for a batch with samples, labels in 0..n_outputs-1 where it has labels, and a finite update. */
 s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
 /* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. With S2_NOT_FINITE
  * nothing was updated. */
@@ -315,7 +329,7 @@ s2_status s2_net_check(const s2_net *net);
 
 size_t s2_net_forward_workspace_bytes(const s2_net *net, uint32_t count);
 /* Frozen forward of `count` samples: taps and base logits into rows laid out by `layout`, whose
- * taps are the inputs of layers `first_tap`, `first_tap` + 1, ... A row has the same bits for any
+ * outputs beyond the network's become 0 and whose taps are the inputs of layers `first_tap`, `first_tap` + 1, ... A row has the same bits for any
  * count and place. */
 s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *x,
                          const s2_row_layout *layout, uint32_t first_tap,
@@ -344,7 +358,9 @@ typedef s2_status (*s2_step_fn)(void *context, const s2_batch *batch, s2_batch_s
 typedef struct {
     uint32_t n_samples, n_features;
     const float *x;       /* (n_samples, n_features) */
-    const int32_t *label; /* (n_samples) */
+    const int32_t *label; /* (n_samples), or NULL */
+    const float *target;  /* (n_samples, n_outputs), or NULL */
+    uint32_t n_outputs;   /* of target */
     uint32_t batch_size;
     uint32_t
         smallest_batch;    /* a shorter last batch is left out: 2 where statistics need two rows */

@@ -57,13 +57,20 @@ static size_t packed_offset(const s2_row_layout *layout, uint32_t rank, uint32_t
     return offset;
 }
 
-size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank) {
-    return packed_offset(layout, rank, layout->n_taps) +
-           (size_t)layout->n_taps * rank * layout->n_outputs;
+size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias) {
+    const size_t units = (size_t)layout->n_taps * rank + (has_bias != 0);
+    return packed_offset(layout, rank, layout->n_taps) + units * layout->n_outputs;
 }
 
 static float *packed_b(const s2_adapter *adapter) {
     return adapter->packed + packed_offset(adapter->layout, adapter->rank, adapter->layout->n_taps);
+}
+
+float *s2_adapter_bias(const s2_adapter *adapter) {
+    const s2_row_layout *layout = adapter->layout;
+    return adapter->has_bias
+               ? packed_b(adapter) + (size_t)layout->n_taps * adapter->rank * layout->n_outputs
+               : NULL;
 }
 
 /* The moments that belong to a part of `packed`, or NULL. */
@@ -75,8 +82,9 @@ void s2_adapter_init(s2_adapter *adapter, uint64_t seed) {
     const s2_row_layout *layout = adapter->layout;
     s2_rng rng;
     s2_rng_seed(&rng, seed, S2_STREAM_ADAPTER);
-    /* lora_b starts at zero, so the first output equals the backbone's. */
-    memset(adapter->packed, 0, s2_adapter_floats(layout, adapter->rank) * sizeof(float));
+    /* lora_b and bias start at zero, so the first output equals the backbone's. */
+    memset(adapter->packed, 0,
+           s2_adapter_floats(layout, adapter->rank, adapter->has_bias) * sizeof(float));
     for (uint32_t k = 0; k < layout->n_taps; k++) {
         const size_t width = layout->tap_width[k];
         const float bound = 1.0f / sqrtf((float)width);
@@ -118,10 +126,10 @@ void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float
 }
 
 /* What one batch computes. Few outputs: samples in lanes, (unit, lanes). Many outputs: (sample, unit)
- * of (count, n_outputs) and (count, n_taps * rank). */
+ * of (count, n_outputs) and (count, n_hidden). */
 typedef struct {
     int few;
-    uint32_t n_hidden; /* n_taps * rank */
+    uint32_t n_hidden; /* n_taps * rank, and one that is always 1 for the bias */
     size_t lanes;      /* samples, padded where they lie in lanes */
     float *logits, *hidden, *grad_hidden;
     float *grad_wb; /* (n_hidden, n_outputs) */
@@ -129,8 +137,8 @@ typedef struct {
 
 static adapter_room lay_out(const s2_adapter *adapter, uint32_t count, s2_arena *arena) {
     const s2_row_layout *layout = adapter->layout;
-    adapter_room room = {.few = layout->n_outputs <= S2_FEW_OUTPUTS,
-                         .n_hidden = layout->n_taps * adapter->rank};
+    adapter_room room = {.few = adapter->loss == S2_SOFTMAX && layout->n_outputs <= S2_FEW_OUTPUTS,
+                         .n_hidden = layout->n_taps * adapter->rank + (adapter->has_bias != 0)};
     room.lanes = room.few ? s2_round_up(count, adapter->kernels->lanes) : count;
     room.logits = s2_take_floats(arena, layout->n_outputs * room.lanes);
     room.hidden = s2_take_floats(arena, room.n_hidden * room.lanes);
@@ -208,11 +216,22 @@ static void start_logits(const s2_row_layout *layout, const s2_batch *batch,
     }
 }
 
+/* The hidden value behind the bias: the last one, 1 for every sample. */
+static void start_bias(const s2_batch *batch, const adapter_room *room) {
+    const size_t last = room->n_hidden - 1;
+    for (size_t s = 0; s < batch->count; s++) {
+        room->hidden[room->few ? last * room->lanes + s : s * room->n_hidden + last] = 1.0f;
+    }
+}
+
 /* Eq. 17. */
 static void forward(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room) {
     const uint32_t n_outputs = adapter->layout->n_outputs;
     s2_tap_pass tap = first_pass(adapter, batch, room, room->hidden);
     start_logits(adapter->layout, batch, room);
+    if (adapter->has_bias) {
+        start_bias(batch, room);
+    }
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eq. 7 for each tap */
         enter_tap(adapter, batch, k, &tap);
         adapter->kernels->tap_forward(&tap);
@@ -249,7 +268,7 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
     if (batch->count == 0 || batch->count > S2_MAX_BATCH) {
         return S2_BAD_SHAPE;
     }
-    for (uint32_t s = 0; s < batch->count; s++) {
+    for (uint32_t s = 0; batch->label != NULL && s < batch->count; s++) {
         if (batch->label[s] < 0 || (uint32_t)batch->label[s] >= n_outputs) {
             return S2_BAD_VALUE;
         }
@@ -257,7 +276,31 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
     return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_BAD_VALUE;
 }
 
-/* Softmax and its gradient, which replaces the logits. */
+/* Losses of numbers against targets, in rows; a sample is right if each class is on its side. */
+static void target_loss(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
+                        s2_batch_stats *stats) {
+    const size_t n_outputs = adapter->layout->n_outputs;
+    const float share = 1.0f / (float)batch->count;
+    double total = 0.0;
+    stats->correct = 0;
+    for (size_t s = 0; s < batch->count; s++) {
+        float *logits = room->logits + s * n_outputs;
+        if (adapter->loss == S2_SQUARED) {
+            total +=
+                (double)adapter->kernels->loss_squared(n_outputs, batch->target[s], share, logits);
+            continue;
+        }
+        int right = 1;
+        for (size_t o = 0; o < n_outputs; o++) {
+            right &= (logits[o] > 0.0f) == (batch->target[s][o] > 0.5f);
+        }
+        stats->correct += (uint32_t)right;
+        total += (double)adapter->kernels->loss_sigmoid(n_outputs, batch->target[s], share, logits);
+    }
+    stats->loss = (float)(total / batch->count);
+}
+
+/* The loss; its gradient replaces the logits. */
 static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
                  s2_batch_stats *stats) {
     const s2_loss_pass pass = {.count = batch->count,
@@ -265,7 +308,9 @@ static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter
                                .lanes = room->lanes,
                                .logits = room->logits,
                                .label = batch->label};
-    if (room->few) {
+    if (adapter->loss != S2_SOFTMAX) {
+        target_loss(adapter, batch, room, stats);
+    } else if (room->few) {
         adapter->kernels->loss_lanes(&pass, stats);
     } else {
         adapter->kernels->loss_rows(&pass, stats);
@@ -307,6 +352,9 @@ s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_u
     const s2_status status = s2_batch_check(batch, adapter->layout->n_outputs, update);
     if (status != S2_OK) {
         return status;
+    }
+    if ((adapter->loss == S2_SOFTMAX ? (const void *)batch->label : batch->target) == NULL) {
+        return S2_BAD_VALUE;
     }
     forward(adapter, batch, &room);
     loss(adapter, batch, &room, stats);

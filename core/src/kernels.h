@@ -98,6 +98,9 @@ struct s2_kernels {
     void (*head_backward)(const s2_head_pass *pass);
     void (*loss_lanes)(const s2_loss_pass *pass, s2_batch_stats *stats);
     void (*loss_rows)(const s2_loss_pass *pass, s2_batch_stats *stats);
+    /* Of one sample: the loss; its gradient times `share` replaces the outputs. */
+    float (*loss_sigmoid)(size_t n_outputs, const float *target, float share, float *logits);
+    float (*loss_squared)(size_t n_outputs, const float *target, float share, float *outputs);
     void (*column_sums)(uint32_t count, uint32_t width, const float *a, float *sum);
     void (*moments)(uint32_t count, uint32_t width, const float *z, float *mean, float *var);
     void (*normalize)(uint32_t count, uint32_t width, const float *z, const float *mean,

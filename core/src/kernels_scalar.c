@@ -268,6 +268,30 @@ static void scalar_descend(size_t size, const s2_update *update, const float *re
     }
 }
 
+/* max(z, 0) - z t + log(1 + exp(-|z|)): no exponential that overflows. */
+static float scalar_loss_sigmoid(size_t n_outputs, const float *target, float share,
+                                 float *logits) {
+    float loss = 0.0f;
+    for (size_t o = 0; o < n_outputs; o++) {
+        const float z = logits[o], power = exp_poly(z > 0.0f ? -z : z), sum = 1.0f + power;
+        const float probability = (z > 0.0f ? 1.0f : power) / sum;
+        loss += (z > 0.0f ? z : 0.0f) - z * target[o] + log_poly(sum);
+        logits[o] = (probability - target[o]) * share;
+    }
+    return loss;
+}
+
+static float scalar_loss_squared(size_t n_outputs, const float *target, float share,
+                                 float *outputs) {
+    float loss = 0.0f;
+    for (size_t o = 0; o < n_outputs; o++) {
+        const float off = outputs[o] - target[o];
+        loss += 0.5f * off * off;
+        outputs[o] = off * share;
+    }
+    return loss;
+}
+
 static double scalar_multiply_adds(size_t rounds, float *result) {
     enum { CHAINS = 16 };
     float sum[CHAINS] = {0};
@@ -294,6 +318,8 @@ const s2_kernels s2_kernels_scalar = {
     .head_backward = scalar_head_backward,
     .loss_lanes = scalar_loss_lanes,
     .loss_rows = scalar_loss_rows,
+    .loss_sigmoid = scalar_loss_sigmoid,
+    .loss_squared = scalar_loss_squared,
     .column_sums = scalar_column_sums,
     .moments = scalar_moments,
     .normalize = scalar_normalize,

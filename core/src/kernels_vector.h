@@ -159,6 +159,8 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .head_backward = vector_head_backward,                                                     \
         .loss_lanes = vector_loss_lanes,                                                           \
         .loss_rows = vector_loss_rows,                                                             \
+        .loss_sigmoid = vector_loss_sigmoid,                                                       \
+        .loss_squared = vector_loss_squared,                                                       \
         .column_sums = vector_column_sums,                                                         \
         .moments = vector_moments,                                                                 \
         .normalize = vector_normalize,                                                             \

@@ -127,7 +127,7 @@ static void scatter(uint32_t count, uint32_t width, const float *x, uint32_t off
 
 static int layout_fits(const s2_net *net, const s2_row_layout *layout, uint32_t first_tap) {
     if (first_tap >= net->n_layers || layout->n_taps != net->n_layers - first_tap ||
-        layout->n_outputs != net->layers[net->n_layers - 1].n_out) {
+        layout->n_outputs < net->layers[net->n_layers - 1].n_out) {
         return 0;
     }
     for (uint32_t k = 0; k < layout->n_taps; k++) {
@@ -163,7 +163,12 @@ s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *
         room.x = room.room.z;
         room.room.z = room.room.out = input;
     }
-    scatter(count, layout->n_outputs, room.x, layout->logits_offset, layout->row_stride, rows);
+    const uint32_t n_out = net->layers[net->n_layers - 1].n_out;
+    scatter(count, n_out, room.x, layout->logits_offset, layout->row_stride, rows);
+    for (size_t s = 0; s < count; s++) { /* outputs the network does not have start at zero */
+        memset(rows + s * layout->row_stride + layout->logits_offset + n_out, 0,
+               (layout->n_outputs - n_out) * sizeof *rows);
+    }
     return S2_OK;
 }
 

@@ -20,7 +20,8 @@ typedef struct {
     const float **x;                  /* (batch_size) */
     const float **row;                /* (batch_size) */
     const float **next_x, **next_row; /* (batch_size), or NULL: nothing is fetched early */
-    int32_t *label;                   /* (batch_size) */
+    int32_t *label;                   /* (batch_size), or NULL */
+    const float **target;             /* (batch_size), or NULL */
     uint32_t *missing;                /* (batch_size) samples the cache lacks */
     float *missing_row;               /* (batch_size, row_stride) */
 } train_room;
@@ -37,7 +38,12 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
     train_room room = {0};
     room.order = s2_take(arena, job->n_samples, sizeof *room.order);
     room.x = s2_take(arena, job->batch_size, sizeof *room.x);
-    room.label = s2_take(arena, job->batch_size, sizeof *room.label);
+    if (job->label != NULL) {
+        room.label = s2_take(arena, job->batch_size, sizeof *room.label);
+    }
+    if (job->target != NULL) {
+        room.target = s2_take(arena, job->batch_size, sizeof *room.target);
+    }
     if (prefetches(job)) {
         room.next_x = s2_take(arena, job->batch_size, sizeof *room.next_x);
         room.next_row = s2_take(arena, job->batch_size, sizeof *room.next_row);
@@ -93,7 +99,9 @@ static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint
     for (uint32_t s = 0; s < count; s++) {
         room->next_x[s] = job->x + (size_t)sample[s] * job->n_features;
         room->next_row[s] = job->cache->rows + (size_t)sample[s] * job->cache->row_stride;
-        S2_PREFETCH(job->label + sample[s]);
+        if (job->label != NULL) {
+            S2_PREFETCH(job->label + sample[s]);
+        }
         S2_PREFETCH(job->cache->filled + sample[s]);
     }
     return count;
@@ -104,7 +112,12 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
                              uint32_t count, uint32_t ahead, s2_epoch_stats *stats) {
     for (uint32_t s = 0; s < count; s++) {
         room->x[s] = job->x + (size_t)sample[s] * job->n_features;
+    }
+    for (uint32_t s = 0; job->label != NULL && s < count; s++) {
         room->label[s] = job->label[sample[s]];
+    }
+    for (uint32_t s = 0; job->target != NULL && s < count; s++) {
+        room->target[s] = job->target + (size_t)sample[s] * job->n_outputs;
     }
     s2_mark(job->profile, S2_PHASE_REST);
     if (job->forward != NULL) {
@@ -118,6 +131,7 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
                             .x = room->x,
                             .row = room->row,
                             .label = room->label,
+                            .target = room->target,
                             .next_x = room->next_x,
                             .next_row = room->next_row,
                             .n_next = look_ahead(job, room, sample + count, ahead)};

@@ -226,3 +226,39 @@ static void vector_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
     stats->loss = loss * share;
     stats->correct = correct;
 }
+
+/* ---- targets: of one sample, outputs in lanes ---------------------------------------------------------- */
+
+/* max(z, 0) - z t + log(1 + exp(-|z|)): no exponential that overflows. */
+INLINE void sigmoid_tile(size_t o, size_t part, const float *target, V share, float *logits,
+                         float *losses, V *loss) {
+    const V z = load_part(logits + o, part), t = load_part(target + o, part);
+    const VI positive = z > V_ZERO();
+    const V power = exp_vector(choose(positive, -z, z)), sum = power + V_SET(1.0f);
+    const V probability = V_DIV(choose(positive, V_SET(1.0f), power), sum);
+    V_STORE(losses, choose(positive, z, V_ZERO()) - z * t + log_vector(sum));
+    *loss += load_part(losses, part);
+    store_part(logits + o, part, (probability - t) * share);
+}
+
+static float vector_loss_sigmoid(size_t n_outputs, const float *target, float share,
+                                 float *logits) {
+    V loss = V_ZERO();
+    float losses[V_WIDTH];
+    FOR_VECTORS(n_outputs, sigmoid_tile, target, V_SET(share), logits, losses, &loss);
+    return sum_of_lanes(loss);
+}
+
+INLINE void squared_tile(size_t o, size_t part, const float *target, V share, float *outputs,
+                         V *loss) {
+    const V off = load_part(outputs + o, part) - load_part(target + o, part);
+    *loss = V_FMA(off * V_SET(0.5f), off, *loss);
+    store_part(outputs + o, part, off * share);
+}
+
+static float vector_loss_squared(size_t n_outputs, const float *target, float share,
+                                 float *outputs) {
+    V loss = V_ZERO();
+    FOR_VECTORS(n_outputs, squared_tile, target, V_SET(share), outputs, &loss);
+    return sum_of_lanes(loss);
+}

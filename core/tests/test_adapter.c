@@ -44,7 +44,7 @@ static s2_batch batch_of(const problem *from, uint32_t first, uint32_t count) {
 static s2_adapter new_adapter(const s2_kernels *kernels, const problem *of, uint32_t rank,
                               s2_rng *rng) {
     s2_adapter adapter = {.kernels = kernels, .layout = &of->layout, .rank = rank};
-    adapter.packed = aligned_floats(s2_adapter_floats(&of->layout, rank));
+    adapter.packed = aligned_floats(s2_adapter_floats(&of->layout, rank, 0));
     for (uint32_t k = 0; k < of->layout.n_taps; k++) {
         const float *wa = random_floats(rng, of->tap_width[k] * rank);
         const float *wb = random_floats(rng, rank * of->layout.n_outputs);
@@ -107,7 +107,7 @@ static void test_rank(void) {
     CHECK_EQUAL(s2_adapter_check(&small.layout, 8), S2_OK); /* the narrowest tap */
     CHECK_EQUAL(s2_adapter_check(&small.layout, 9), S2_BAD_SHAPE);
     CHECK_EQUAL(s2_adapter_check(&small.layout, UINT32_MAX), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_adapter_floats(&small.layout, 4), 4 * (48 + 32 + 16) + 3 * 4 * n_outputs);
+    CHECK_EQUAL(s2_adapter_floats(&small.layout, 4, 0), 4 * (48 + 32 + 16) + 3 * 4 * n_outputs);
     release_guarded();
 }
 
@@ -124,7 +124,7 @@ static void test_pack_round_trip(void) {
             s2_row_layout layout;
             CHECK_EQUAL(s2_row_layout_init(&layout, 3, tap_width, outputs, 1, offset), S2_OK);
             s2_adapter adapter = {.layout = &layout, .rank = rank};
-            adapter.packed = aligned_floats(s2_adapter_floats(&layout, rank));
+            adapter.packed = aligned_floats(s2_adapter_floats(&layout, rank, 0));
             const float *wa[3], *wb[3];
             for (uint32_t k = 0; k < 3; k++) {
                 wa[k] = random_floats(&rng, tap_width[k] * rank);
@@ -150,7 +150,7 @@ static void test_init(const s2_kernels *kernels) {
     new_problem(&small, tap_widths, 9, &rng);
     s2_adapter one = new_adapter(kernels, &small, 5, &rng);
     s2_adapter other = new_adapter(kernels, &small, 5, &rng);
-    const size_t bytes = s2_adapter_floats(&small.layout, 5) * sizeof(float);
+    const size_t bytes = s2_adapter_floats(&small.layout, 5, 0) * sizeof(float);
     s2_adapter_init(&one, 11);
     s2_adapter_init(&other, 12);
     CHECK(memcmp(one.packed, other.packed, bytes) != 0);
@@ -199,7 +199,7 @@ static void test_step_by_hand(const s2_kernels *kernels) {
     row[layout.logits_offset + 1] = 1;
     s2_adapter adapter = {.kernels = kernels, .layout = &layout, .rank = 1};
     for (uint32_t count = 1; count <= 2; count++) { /* twice the sample: the mean is the same */
-        adapter.packed = aligned_floats(s2_adapter_floats(&layout, 1));
+        adapter.packed = aligned_floats(s2_adapter_floats(&layout, 1, 0));
         s2_adapter_pack(&adapter, 0, a0, b0);
         s2_adapter_pack(&adapter, 1, a1, b1);
         size_t room;
@@ -256,7 +256,7 @@ static void check_logits(const s2_adapter *adapter, const s2_batch *batch, const
 
 /* The step of the scalar table from the same start gives the same within rounding. */
 static void check_step(const s2_adapter *adapter, const float *before, const s2_batch *batch) {
-    const size_t count = s2_adapter_floats(adapter->layout, adapter->rank);
+    const size_t count = s2_adapter_floats(adapter->layout, adapter->rank, 0);
     s2_adapter scalar = *adapter;
     scalar.kernels = s2_kernels_choose("scalar");
     scalar.packed = aligned_floats(count);
@@ -285,7 +285,7 @@ static void test_workspace(const s2_kernels *kernels) {
         problem small;
         new_problem(&small, widths, count, &rng);
         s2_adapter adapter = new_adapter(kernels, &small, 1 + count % 8, &rng);
-        const size_t bytes = s2_adapter_floats(&small.layout, adapter.rank) * sizeof(float);
+        const size_t bytes = s2_adapter_floats(&small.layout, adapter.rank, 0) * sizeof(float);
         float *before = memcpy(guarded(bytes), adapter.packed, bytes);
         float *logits = guarded_floats(count * n_outputs);
         size_t room;

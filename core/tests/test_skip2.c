@@ -23,7 +23,7 @@ static void new_problem(problem *made, const s2_kernels *kernels) {
     made->label = random_labels(&rng, N_SAMPLES, widths[DEPTH]);
     const s2_row_layout *layout = &made->rows.layout;
     made->adapter = (s2_adapter){.kernels = kernels, .layout = layout, .rank = ADAPTER_RANK};
-    made->adapter.packed = aligned_floats(s2_adapter_floats(layout, ADAPTER_RANK));
+    made->adapter.packed = aligned_floats(s2_adapter_floats(layout, ADAPTER_RANK, 0));
     made->forward_bytes = s2_net_forward_workspace_bytes(&made->net.net, BATCH);
     made->step_bytes = s2_adapter_workspace_bytes(&made->adapter, BATCH);
     made->forward_room = guarded(made->forward_bytes);
@@ -76,7 +76,7 @@ static const float *train(problem *of, uint32_t capacity, double loss[EPOCHS]) {
         CHECK_EQUAL(stats.n_forward, e == 0 ? N_SAMPLES : N_SAMPLES - capacity);
         loss[e] = stats.loss;
     }
-    const size_t bytes = s2_adapter_floats(&of->rows.layout, ADAPTER_RANK) * sizeof(float);
+    const size_t bytes = s2_adapter_floats(&of->rows.layout, ADAPTER_RANK, 0) * sizeof(float);
     return memcpy(guarded(bytes), of->adapter.packed, bytes);
 }
 
@@ -84,7 +84,7 @@ static void test_any_cache_gives_the_same_adapter(const s2_kernels *kernels) {
     problem of;
     new_problem(&of, kernels);
     double loss[EPOCHS], same_loss[EPOCHS];
-    const size_t bytes = s2_adapter_floats(&of.rows.layout, ADAPTER_RANK) * sizeof(float);
+    const size_t bytes = s2_adapter_floats(&of.rows.layout, ADAPTER_RANK, 0) * sizeof(float);
     const float *skip_lora = train(&of, 0, loss);
     CHECK(loss[EPOCHS - 1] < 0.9 * loss[0]);
     for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity++) {

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.ctypeslib import ndpointer
 
 CORE = Path(__file__).parents[2] / "core"
+SOFTMAX, SIGMOID, SQUARED = range(3)
 OK, BAD_SHAPE, BAD_VALUE, NO_ROOM, NOT_FINITE, FORWARD_FAILED = range(6)
 FLAGS = {"y": 1, "w": 2, "b": 4, "x": 8, "s": 16}  # Table 1; s: statistics of the batch
 TAP_IS_X = 2**32 - 1
@@ -38,7 +39,7 @@ class RowLayout(ctypes.Structure):
 class Batch(ctypes.Structure):
     _fields_ = (
         ("count", c_uint32),
-        *((name, c_void_p) for name in ("x", "row", "label", "next_x", "next_row")),
+        *((name, c_void_p) for name in ("x", "row", "label", "target", "next_x", "next_row")),
         ("n_next", c_uint32),
     )
 
@@ -62,6 +63,8 @@ class Adapter(ctypes.Structure):
         ("kernels", c_void_p),
         ("layout", POINTER(RowLayout)),
         ("rank", c_uint32),
+        ("has_bias", c_int),
+        ("loss", c_int),
         ("packed", c_void_p),
         ("moments", c_void_p * 2),
         ("profile", POINTER(Profile)),
@@ -151,7 +154,8 @@ SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
     ),
     "s2_row_layout_init": (c_int, (LAYOUT, U32, c_void_p, U32, c_int, c_void_p)),
     "s2_adapter_check": (c_int, (LAYOUT, U32)),
-    "s2_adapter_floats": (c_size_t, (LAYOUT, U32)),
+    "s2_adapter_floats": (c_size_t, (LAYOUT, U32, c_int)),
+    "s2_adapter_bias": (c_void_p, (ADAPTER,)),
     "s2_adapter_pack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
     "s2_adapter_unpack": (None, (ADAPTER, U32, FLOATS, FLOATS)),
     "s2_adapter_workspace_bytes": (c_size_t, (ADAPTER, U32)),

@@ -22,13 +22,14 @@ def addresses(rows):
 class Samples:
     """A batch for the core; the rows are copies, each in memory of its own."""
 
-    def __init__(self, x, rows, labels):
+    def __init__(self, x, rows, labels, targets=()):
         self.x = [row.copy() for row in x]
         self.rows = [row.copy() for row in rows]
-        self.labels = np.int32(labels)
-        self.pointers = addresses(self.x), addresses(self.rows)
-        x_at, rows_at = (array.ctypes.data if len(array) else None for array in self.pointers)
-        self.batch = core_api.Batch(len(x), x_at, rows_at, self.labels.ctypes.data)
+        self.labels, self.targets = np.int32(labels), [row.copy() for row in targets]
+        self.pointers = addresses(self.x), addresses(self.rows), addresses(self.targets)
+        at = [array.ctypes.data if len(array) else None for array in self.pointers]
+        labels_at = self.labels.ctypes.data if len(self.labels) else None
+        self.batch = core_api.Batch(len(x), at[0], at[1], labels_at, at[2])
 
     @property
     def pointer(self):
@@ -131,18 +132,34 @@ class Layout:
 class SkipAdapter:
     """s2_adapter of one kernel table with the lora_a and lora_b of these parameters."""
 
-    def __init__(self, table, layout, params):
+    def __init__(self, table, layout, params, loss=core_api.SOFTMAX, bias=None):
         self.core, self.layout = table.core, layout
         self.shapes = [(layer["lora_a"].shape, layer["lora_b"].shape) for layer in params]
         rank = params[0]["lora_a"].shape[1]
-        self.packed = nans(self.core.s2_adapter_floats(layout.pointer, rank))
+        self.packed = nans(self.core.s2_adapter_floats(layout.pointer, rank, bias is not None))
         self.adapter = core_api.Adapter(
-            table.kernels, ctypes.pointer(layout.layout), rank, self.packed.ctypes.data
+            table.kernels,
+            ctypes.pointer(layout.layout),
+            rank,
+            bias is not None,
+            loss,
+            self.packed.ctypes.data,
         )
         assert self.core.s2_adapter_check(layout.pointer, rank) == OK
         for tap, layer in enumerate(params):
             self.core.s2_adapter_pack(self.pointer, tap, layer["lora_a"], layer["lora_b"])
+        if bias is not None:
+            self.bias[...] = bias
         check_guards(self.packed)
+
+    @property
+    def bias(self):
+        """The bias (n_outputs) itself; None where there is none."""
+        at = self.core.s2_adapter_bias(self.pointer)
+        if at is None:
+            return None
+        start = (at - self.packed.ctypes.data) // 4
+        return self.packed[start : start + self.layout.layout.n_outputs]
 
     @property
     def pointer(self):
@@ -170,18 +187,24 @@ class SkipAdapter:
         room.check()
         return logits
 
-    def step(self, x, rows, labels, learning_rate):
+    def step(self, x, rows, labels, learning_rate, targets=()):
         """One batch; the loss before it."""
-        samples, stats = Samples(x, rows, labels), core_api.BatchStats(np.nan, 0)
-        room = self._room(len(x))
-        status = self.core.s2_adapter_step(
-            self.pointer,
-            samples.pointer,
-            ctypes.byref(core_api.sgd(learning_rate)),
-            ctypes.byref(stats),
-            *room.arguments,
-        )
+        status, stats = self.run(Samples(x, rows, labels, targets), learning_rate)
         assert status == OK
+        return stats.loss
+
+    def correct(self, x, rows, targets):
+        """How many samples are right."""
+        status, stats = self.run(Samples(x, rows, [], targets), 0.0)
+        assert status == OK
+        return stats.correct
+
+    def run(self, samples, learning_rate):
+        """Status and statistics of one step."""
+        stats, room = core_api.BatchStats(np.nan, 0), self._room(samples.batch.count)
+        update = ctypes.byref(core_api.sgd(learning_rate))
+        given = (self.pointer, samples.pointer, update, ctypes.byref(stats))
+        status = self.core.s2_adapter_step(*given, *room.arguments)
         check_guards(self.packed)
         room.check()
-        return stats.loss
+        return status, stats

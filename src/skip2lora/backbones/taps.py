@@ -1,0 +1,177 @@
+"""Taps of any network: which layers' inputs to take, and how each becomes one row of numbers.
+
+A feature map is averaged over a grid of places, a sequence becomes the mean of its tokens and its
+first token, a vector stays itself. Averages are products with constant matrices, so that NumPy, a
+graph of another runtime and an exported model compute the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.errors import ModelError, ParameterError
+
+MOST_TAPS = 16
+GRID = 4
+MOST_WIDTH = 4096
+
+#: vector (samples, width); map: channels and one or two axes of places; sequence (samples, tokens,
+#: width).
+Kind = Literal["vector", "map", "sequence"]
+#: Which layers to tap: None for the default, a number of them, numbers, names or patterns.
+Selection = int | str | Sequence[int | str] | None
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The input of one layer, and the row it becomes.
+
+    ``shape`` is that of one sample as the runtime gives it, with None for an axis that changes from
+    sample to sample. ``channels_last`` says where the channels of a map are. ``grid`` are the
+    places of a map that are kept, one number an axis; () for the other kinds.
+    """
+
+    layer: str
+    tensor: str
+    kind: Kind
+    shape: tuple[int | None, ...]
+    channels_last: bool = False
+    grid: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Floats of the row."""
+        if self.kind == "vector":
+            return _known(self.shape[-1], self)
+        if self.kind == "sequence":
+            return 2 * _known(self.shape[-1], self)
+        return _known(self.shape[-1 if self.channels_last else 0], self) * int(np.prod(self.grid))
+
+
+def _known(size: int | None, tap: Tap) -> int:
+    if size is None:
+        raise ModelError(
+            f"the input of layer {tap.layer} has shape {tap.shape} with an unknown width, expected "
+            "a fixed one: leave the layer out with taps=, or fix the shape of the model"
+        )
+    return size
+
+
+def grid_of(
+    channels: int, places: Sequence[int | None], *, grid: int = GRID, most: int = MOST_WIDTH
+) -> tuple[int, ...]:
+    """The grid a map is averaged over: ``grid`` places an axis, or as many as there are.
+
+    It shrinks until ``channels`` times its places is at most ``most``, down to one place.
+    """
+    size = grid
+    while size > 1:
+        kept = tuple(min(size, size if n is None else n) for n in places)
+        if channels * int(np.prod(kept)) <= most:
+            return kept
+        size -= 1
+    return (1,) * len(places)
+
+
+def averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:
+    """The matrix (n_kept, n_places) that averages neighbouring places, as adaptive pooling does."""
+    matrix = np.zeros((n_kept, n_places), np.float32)
+    for row in range(n_kept):
+        start, stop = row * n_places // n_kept, -(-(row + 1) * n_places // n_kept)
+        matrix[row, start:stop] = 1.0 / (stop - start)
+    return matrix
+
+
+def rows_of(
+    tap: Tap, values: NDArray[np.float32], mask: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """What ``values``, (samples, \\*shape), become: (samples, width).
+
+    ``mask``, (samples, tokens), is 1 for the tokens of a sequence that count. Channels of a map
+    come first in a row, then its places.
+    """
+    if tap.kind == "vector":
+        return values.reshape(len(values), -1)
+    if tap.kind == "sequence":
+        return _sequence_rows(values.reshape(len(values), -1, values.shape[-1]), mask)
+    if tap.channels_last:
+        values = np.moveaxis(values, -1, 1)
+    for axis, kept in enumerate(tap.grid, start=2):
+        if values.shape[axis] != kept:
+            matrix = averaging(values.shape[axis], kept)
+            values = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
+    return np.ascontiguousarray(values.reshape(len(values), -1), np.float32)
+
+
+def _sequence_rows(
+    values: NDArray[np.float32], mask: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    if mask is None:
+        mean = values.mean(axis=1)
+    else:
+        weights = mask.astype(np.float32)[:, :, None]
+        mean = (values * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
+    return np.concatenate([mean, values[:, 0]], axis=1, dtype=np.float32)
+
+
+def thinned(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` numbers, evenly spread; the first and the last stay."""
+    if count <= most:
+        return list(range(count))
+    if most == 1:
+        return [count - 1]
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def chosen(layers: Sequence[str], taps: Selection) -> list[int]:
+    """Places of the layers that ``taps`` selects, in the network's order.
+
+    None takes all, thinned evenly to 16; one whole number that many, evenly spread; otherwise
+    numbers (from 0, negative from the end), names and patterns such as ``block*``.
+
+    Raises:
+        ParameterError: a name, pattern or number that fits no layer.
+    """
+    if taps is None:
+        return thinned(len(layers), MOST_TAPS)
+    if isinstance(taps, int) and not isinstance(taps, bool):
+        if not 1 <= taps <= len(layers):
+            raise ParameterError(
+                f"taps is {taps}, expected a number of layers from 1 to {len(layers)}: "
+                "see `skip2lora inspect`"
+            )
+        return thinned(len(layers), taps)
+    words = [taps] if isinstance(taps, str) else list(taps)
+    if not words:
+        raise ParameterError("taps is empty, expected at least one layer: leave it out for all")
+    return sorted({place for word in words for place in _places(layers, word)})
+
+
+def _places(layers: Sequence[str], word: int | str) -> list[int]:
+    if isinstance(word, int) and not isinstance(word, bool):
+        if not -len(layers) <= word < len(layers):
+            raise ParameterError(
+                f"taps has layer {word}, expected a number from 0 to {len(layers) - 1}: "
+                "see `skip2lora inspect`"
+            )
+        return [word % len(layers)]
+    if isinstance(word, str):
+        found = [at for at, name in enumerate(layers) if name == word]
+        found = found or [
+            at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)
+        ]
+        if found:
+            return found
+        near = difflib.get_close_matches(word, layers, 3, 0.3) or list(layers[:3])
+        raise ParameterError(
+            f'taps has "{word}", which fits no layer, expected names or patterns such as '
+            f"{', '.join(near)}: see `skip2lora inspect`"
+        )
+    raise ParameterError(f"taps has {word!r}, expected names, patterns or numbers of layers")
