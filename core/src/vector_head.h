@@ -233,12 +233,14 @@ static void vector_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
 INLINE void sigmoid_tile(size_t o, size_t part, const float *target, V share, float *logits,
                          float *losses, V *loss) {
     const V z = load_part(logits + o, part), t = load_part(target + o, part);
-    const VI positive = z > V_ZERO();
-    const V power = exp_vector(choose(positive, -z, z)), sum = power + V_SET(1.0f);
+    const VI positive = V_LESS(V_ZERO(), z);
+    const V power = exp_vector(choose(positive, V_SUB(V_ZERO(), z), z));
+    const V sum = V_ADD(power, V_SET(1.0f));
     const V probability = V_DIV(choose(positive, V_SET(1.0f), power), sum);
-    V_STORE(losses, choose(positive, z, V_ZERO()) - z * t + log_vector(sum));
-    *loss += load_part(losses, part);
-    store_part(logits + o, part, (probability - t) * share);
+    const V linear = V_SUB(choose(positive, z, V_ZERO()), V_MUL(z, t));
+    V_STORE(losses, V_ADD(linear, log_vector(sum)));
+    *loss = V_ADD(*loss, load_part(losses, part));
+    store_part(logits + o, part, V_MUL(V_SUB(probability, t), share));
 }
 
 static float vector_loss_sigmoid(size_t n_outputs, const float *target, float share,
@@ -251,9 +253,9 @@ static float vector_loss_sigmoid(size_t n_outputs, const float *target, float sh
 
 INLINE void squared_tile(size_t o, size_t part, const float *target, V share, float *outputs,
                          V *loss) {
-    const V off = load_part(outputs + o, part) - load_part(target + o, part);
-    *loss = V_FMA(off * V_SET(0.5f), off, *loss);
-    store_part(outputs + o, part, off * share);
+    const V off = V_SUB(load_part(outputs + o, part), load_part(target + o, part));
+    *loss = V_FMA(V_MUL(off, V_SET(0.5f)), off, *loss);
+    store_part(outputs + o, part, V_MUL(off, share));
 }
 
 static float vector_loss_squared(size_t n_outputs, const float *target, float share,

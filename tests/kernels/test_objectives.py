@@ -78,7 +78,7 @@ def test_step(table, loss, n_outputs, bias):
 
 @pytest.mark.parametrize("n_outputs", [1, 5, 40])
 def test_correct_is_every_class_on_its_side(table, n_outputs):
-    adapter, rows, taps, base, params, _ = make(table, "sigmoid", n_outputs, 6, bias=False)
+    adapter, rows, taps, *_ = make(table, "sigmoid", n_outputs, 6, bias=False)
     logits = adapter.forward(taps[0], rows)
     targets = (logits > 0).astype(np.float32)
     targets[2, 0] = 1 - targets[2, 0]

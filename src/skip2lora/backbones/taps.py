@@ -92,7 +92,7 @@ def averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:
 def rows_of(
     tap: Tap, values: NDArray[np.float32], mask: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """What ``values``, (samples, \\*shape), become: (samples, width).
+    """What ``values``, (samples, ...) with the tap's shape, become: (samples, width).
 
     ``mask``, (samples, tokens), is 1 for the tokens of a sequence that count. Channels of a map
     come first in a row, then its places.
@@ -164,9 +164,7 @@ def _places(layers: Sequence[str], word: int | str) -> list[int]:
         return [word % len(layers)]
     if isinstance(word, str):
         found = [at for at, name in enumerate(layers) if name == word]
-        found = found or [
-            at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)
-        ]
+        found = found or [at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)]
         if found:
             return found
         near = difflib.get_close_matches(word, layers, 3, 0.3) or list(layers[:3])
