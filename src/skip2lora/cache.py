@@ -29,8 +29,12 @@ class SkipCache:
         cls, backbone: Backbone, n_samples: int, *, first_tap: int = 0, capacity: int | None = None
     ) -> SkipCache:
         """An empty cache for ``n_samples`` samples, or for the first ``capacity`` of them."""
+        return cls.of(RowFormat.of(backbone, first_tap), n_samples, capacity)
+
+    @classmethod
+    def of(cls, row_format: RowFormat, n_samples: int, capacity: int | None = None) -> SkipCache:
+        """As :meth:`create`, for rows of that format."""
         n_rows = n_samples if capacity is None else min(capacity, n_samples)
-        row_format = RowFormat.of(backbone, first_tap)
         return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8))
 
     @property

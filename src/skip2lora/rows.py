@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,12 +31,24 @@ class RowFormat:
     layout: _core.RowLayout
 
     @classmethod
-    def of(cls, backbone: Backbone, first_tap: int = 0) -> RowFormat:
-        """The format for the taps of ``backbone`` from ``first_tap`` on."""
+    def of(
+        cls,
+        backbone: Backbone,
+        first_tap: int = 0,
+        *,
+        n_outputs: int | None = None,
+        copy_input: bool = False,
+    ) -> RowFormat:
+        """The format for the taps of ``backbone`` from ``first_tap`` on.
+
+        ``n_outputs`` may be more than those of ``backbone``: the base logits of the others are 0.
+        With ``copy_input`` a first tap that is the sample itself is copied all the same.
+        """
         widths = tuple(backbone.tap_widths[first_tap:])
-        is_input = backbone.first_tap_is_input and first_tap == 0
-        layout = _core.RowLayout(widths, backbone.n_outputs, is_input)
-        return cls(widths, backbone.n_outputs, first_tap, is_input, layout)
+        outputs = backbone.n_outputs if n_outputs is None else n_outputs
+        is_input = backbone.first_tap_is_input and first_tap == 0 and not copy_input
+        layout = _core.RowLayout(widths, outputs, is_input)
+        return cls(widths, outputs, first_tap, is_input, layout)
 
     @property
     def payload_floats(self) -> int:
@@ -50,10 +64,12 @@ class RowFormat:
         start = -floats.ctypes.data % _ALIGN_BYTES // 4
         return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
 
-    def compute(
-        self, backbone: Backbone, x: NDArray[np.float32], rows: NDArray[np.float32]
-    ) -> None:
-        """Run ``backbone`` on ``x``, (samples, features), into ``rows``, (samples, row_stride).
+    def features(self, x: Any) -> NDArray[np.float32]:
+        """``x`` where the core reads the first tap in it, else something of the same length."""
+        return x if self.first_tap_is_input else np.zeros((len(x), 1), np.float32)
+
+    def compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
+        """Run ``backbone`` on checked samples ``x`` into ``rows``, (samples, row_stride).
 
         Raises:
             ModelError: the backbone gave other shapes than it announced.
@@ -74,9 +90,10 @@ class RowFormat:
             _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
             if at >= 0:
                 rows[:, at : at + width] = tap
-        _check_shape("base_logits", made.base_logits, (len(x), self.n_outputs))
+        _check_shape("base_logits", made.base_logits, (len(x), backbone.n_outputs))
         at = self.layout.logits_offset
-        rows[:, at : at + self.n_outputs] = made.base_logits
+        rows[:, at : at + backbone.n_outputs] = made.base_logits
+        rows[:, at + backbone.n_outputs : at + self.n_outputs] = 0
         if not np.isfinite(rows).all():
             raise ModelError(
                 "the model gave NaN or infinity for finite samples, expected finite taps and "

@@ -63,7 +63,7 @@ def check_samples(
         DataError: wrong shape, width, length or type, no samples, NaN, infinity or a value too big
             for float32, a label that is negative, fractional or unknown to the model.
     """
-    table = _real_array(x, "X")
+    table = real_array(x, "X")
     if table.ndim != 2:
         hint = "X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
         if table.ndim != 1:
@@ -125,8 +125,12 @@ def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
     return values
 
 
-def _real_array(values: ArrayLike, name: str) -> NDArray[Any]:
-    """Return ``values`` as an array of real numbers, without a copy where NumPy can."""
+def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return ``values`` as an array of real numbers, without a copy where NumPy can.
+
+    Raises:
+        DataError: masked, ragged or not numbers; ``name`` is what messages call it.
+    """
     if np.ma.is_masked(values):
         raise DataError(f"{name} has masked values, expected all present: fill or drop them")
     try:
@@ -148,7 +152,7 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
     """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
     if y is None:
         raise DataError("y is None, expected one label a sample: pass the labels")
-    labels = _real_array(y, "y")
+    labels = real_array(y, "y")
     if labels.ndim != 1:
         raise DataError(
             f"y has {labels.ndim} dimensions {labels.shape}, expected one label a sample "
