@@ -15,6 +15,9 @@ STATS: int
 SGD: int
 MOMENTUM: int
 ADAM: int
+SOFTMAX: int
+SIGMOID: int
+SQUARED: int
 
 _Float = NDArray[np.float32]
 _Layer = tuple[
@@ -61,7 +64,9 @@ class Network:
     ) -> None: ...
 
 class SkipAdapter:
-    def __init__(self, layout: RowLayout, rank: int) -> None: ...
+    def __init__(self, layout: RowLayout, rank: int, loss: int = ..., bias: bool = ...) -> None: ...
+    def set_bias(self, bias: _Float) -> None: ...
+    def get_bias(self, bias: _Float) -> None: ...
     def init(self, seed: int) -> None: ...
     def set(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
     def get(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
@@ -95,7 +100,11 @@ class SkipTrainer:
         profile: Profile | None = ...,
     ) -> None: ...
     def epoch(
-        self, x: _Float, labels: NDArray[np.int32], source: RowSource, learning_rate: float
+        self,
+        x: _Float,
+        y: NDArray[np.int32] | _Float,
+        source: RowSource,
+        learning_rate: float,
     ) -> _Epoch: ...
 
 class NetworkTrainer:

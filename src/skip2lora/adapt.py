@@ -12,13 +12,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.backbones import Backbone
+from skip2lora.backbones import Backbone, check_inputs
 from skip2lora.classifier import Classifier
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.methods import check_cache, find_method
-from skip2lora.options import check_options
-from skip2lora.samples import check_samples
+from skip2lora.options import check_options, recipe_of
+from skip2lora.samples import check_labels
+from skip2lora.tasks import (
+    CLASSIFICATION,
+    PLAIN,
+    TASKS,
+    Goal,
+    Task,
+    check_answers,
+    find_task,
+)
 from skip2lora.tensors import read_tensors, write_tensors
 from skip2lora.training import Callback, History, Timing, checked, train
 
@@ -36,6 +45,7 @@ class AdaptedModel(Classifier):
 
     ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
     ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
+    ``new_labels`` are those of the outputs that the base model does not have.
     """
 
     backbone: Backbone
@@ -45,26 +55,36 @@ class AdaptedModel(Classifier):
     timing: Timing | None = None
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
+    task: str = CLASSIFICATION.name
+    new_labels: tuple[int, ...] = ()
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes."""
-        return self.backbone.n_outputs
+        """Number of classes, or of numbers."""
+        return self.backbone.n_outputs + len(self.new_labels)
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return TASKS[self.task]
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The label of each output: those of the base model, then the new ones."""
+        return np.array([*range(self.backbone.n_outputs), *self.new_labels], np.int64)
 
     @property
     def trainable_parameters(self) -> int:
         """Numbers that were trained."""
         return self.adapters.n_parameters
 
-    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+    def logits(self, x: Any) -> NDArray[np.float32]:
         """Eq. 17: base logits plus what the adapters add, (samples, n_outputs).
 
         Raises:
-            DataError: another width, NaN, no samples.
+            DataError: samples the model cannot take.
         """
-        n_features = self.backbone.tap_widths[0] if self.backbone.first_tap_is_input else None
-        samples, _ = check_samples(x, n_features=n_features)
-        return self.adapters.logits(self.backbone, samples)
+        return self.adapters.logits(self.backbone, check_inputs(self.backbone, x))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as a folder, whole or not at all.
@@ -89,6 +109,7 @@ class AdaptedModel(Classifier):
             "method": self.method,
             "rank": self.adapters.rank,
             "base_fingerprint": self.backbone.fingerprint,
+            **self._beyond_the_paper(),
         }
         write_tensors(folder / TENSORS_FILE, tensors, identity)
         config = {
@@ -100,9 +121,20 @@ class AdaptedModel(Classifier):
             "target_modules": sorted({name.rpartition(".")[0] for name in tensors}),
             "tap_widths": list(self.backbone.tap_widths),
             "n_outputs": self.n_outputs,
-        }
+        } | self._beyond_the_paper()
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"
         (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+    def _beyond_the_paper(self) -> dict[str, Any]:
+        """What only some adapters have: another task, new classes, chosen taps."""
+        said: dict[str, Any] = {}
+        if self.task != CLASSIFICATION.name:
+            said["task"] = self.task
+        if self.new_labels:
+            said["new_labels"] = list(self.new_labels)
+        if hasattr(self.backbone, "taps"):
+            said["taps"] = [tap.layer for tap in self.backbone.taps]
+        return said
 
     @classmethod
     def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:
@@ -119,17 +151,30 @@ class AdaptedModel(Classifier):
                 f"got the model {model.fingerprint[:19]}: load that model, or adapt again"
             )
         file = Path(path) / TENSORS_FILE
-        tensors, _ = read_tensors(file, kind=KIND)
+        tensors, found = read_tensors(file, kind=KIND)
         method, rank = find_method(described["method"]), described["rank"]
+        task, new_labels = _task_and_labels(file, found)
+        if "taps" in found and hasattr(model, "with_taps"):
+            model = model.with_taps([str(layer) for layer in found["taps"]])
         adapters: Adapters
         if method.skip:
             first_tap = method.adapted_layers(len(model.tap_widths)).start
-            adapters = SkipAdapters.from_tensors(file, tensors, model, rank, first_tap)
+            n_outputs = model.n_outputs + len(new_labels)
+            adapters = SkipAdapters.from_tensors(file, tensors, model, rank, first_tap, n_outputs)
         else:
             adapters = LayerAdapters.from_tensors(file, tensors, model, rank)
         if tensors:
             raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
-        return cls(model, adapters, described["method"])
+        return cls(model, adapters, described["method"], task=task.name, new_labels=new_labels)
+
+
+def _task_and_labels(file: Path, found: dict[str, Any]) -> tuple[Task, tuple[int, ...]]:
+    try:
+        task = find_task(str(found.get("task", CLASSIFICATION.name)))
+        labels = tuple(int(label) for label in found.get("new_labels", ()))
+    except (ParameterError, TypeError, ValueError) as error:
+        raise ModelError(f"{file}: its description is damaged ({error}): adapt again") from error
+    return task, labels
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -152,7 +197,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             "method": find_method(str(found["method"])).name,
             "rank": int(found["rank"]),
             "base_fingerprint": str(found["base_fingerprint"]),
-            "trainable_parameters": sum(a.size for n, a in tensors.items() if "lora" in n),
+            "trainable_parameters": sum(
+                a.size for n, a in tensors.items() if "lora" in n or n == "bias"
+            ),
             "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
         }
         told = (config["method"], config["r"], config["revision"])
@@ -177,32 +224,42 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def adapt(
     model: Backbone,
-    X: ArrayLike,
+    X: Any,
     y: ArrayLike,
     *,
     method: str = "skip2-lora",
-    rank: int = 4,
-    epochs: int = 300,
+    rank: int | None = None,
+    epochs: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 0.01,
+    learning_rate: float | None = None,
     seed: int = 0,
-    optimizer: str = "sgd",
+    optimizer: str | None = None,
     weight_decay: float | None = None,
     schedule: str = "constant",
     validation: float = 0.0,
     patience: int | None = None,
     cache: bool | None = None,
+    task: str = "classification",
+    new_classes: bool = False,
+    standardize: bool | None = None,
     callback: Callback | None = None,
 ) -> AdaptedModel:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
-    ``X`` is (samples, features), ``y`` (samples,) with labels the model knows. ``method`` is by
+    ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
+    knows; with ``new_classes`` other labels become new outputs. ``task`` is classification,
+    multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers). ``method`` is by
     default ``skip2-lora`` (section 4); the others are in :data:`skip2lora.methods.METHODS`. Those
-    that train through the network need an ``MLP``. ``batch_size`` is by default 20, or the number
-    of samples if that is smaller. ``optimizer`` is sgd (the paper's), momentum, adam or adamw;
-    ``schedule`` constant or cosine. ``validation`` holds out that share of the samples and keeps
-    the epoch that did best on them; training stops after ``patience`` epochs without a better one.
-    ``cache`` turns the Skip-Cache on or off where the method allows it. ``callback`` gets an
+    that train through the network need an ``MLP``.
+
+    ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
+    of the paper for an ``MLP``: 4, 300, 0.01, sgd, off; for any other model 4, 50, 0.001, adam, on.
+    ``batch_size`` is by default 20, or the number of samples if that is smaller. ``optimizer`` is
+    sgd, momentum, adam or adamw; ``schedule`` constant or cosine. ``validation`` holds out that
+    share of the samples and keeps the epoch that did best on them; training stops after
+    ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where the
+    method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
+    samples; the result works on taps as they are. ``callback`` gets an
     :class:`~skip2lora.training.EpochReport` after each epoch.
 
     Raises:
@@ -210,18 +267,45 @@ def adapt(
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
-    chosen = find_method(method)
+    chosen, recipe, learned = find_method(method), recipe_of(model), find_task(task)
     keep = check_cache(chosen, cache)
-    samples, labels = checked(model, X, y)
+    samples = checked(model, X)
+    answers, new_labels = _answers(learned, model, y, len(samples), new_classes=new_classes)
     options = check_options(
         len(samples), chosen,
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-        optimizer=optimizer, weight_decay=weight_decay, schedule=schedule,
-        validation=validation, patience=patience,
+        epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
+        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
+        seed=seed, optimizer=recipe.optimizer if optimizer is None else optimizer,
+        weight_decay=weight_decay, schedule=schedule, validation=validation, patience=patience,
     )  # fmt: skip
+    scaled = chosen.skip and recipe.standardize if standardize is None else standardize
+    n_outputs = model.n_outputs + len(new_labels) if new_labels else None
+    goal = Goal(learned, n_outputs, scaled)
     done = train(
-        model, samples, labels,
-        method=chosen, rank=rank, options=options, cache=keep, callback=callback,
+        model, samples, answers,
+        method=chosen, rank=min(recipe.rank, *model.tap_widths) if rank is None else rank,
+        options=options, goal=PLAIN if goal == PLAIN else goal, cache=keep, callback=callback,
     )  # fmt: skip
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    return AdaptedModel(model, done.adapters, chosen.name, done.history, done.timing, *sizes)
+    return AdaptedModel(
+        model, done.adapters, chosen.name, done.history, done.timing, *sizes,
+        task=learned.name, new_labels=new_labels,
+    )  # fmt: skip
+
+
+def _answers(
+    task: Task, model: Backbone, y: ArrayLike, n_samples: int, *, new_classes: bool
+) -> tuple[NDArray[np.int32] | NDArray[np.float32], tuple[int, ...]]:
+    """Outputs that the samples should have, and the labels that become new outputs."""
+    if not new_classes:
+        return check_answers(task, y, n_samples, model.n_outputs), ()
+    if task.targets:
+        raise ParameterError(
+            f"new_classes is on with task {task.name}, expected classification: "
+            "leave one of them out"
+        )
+    labels = check_labels(y, n_samples, None)
+    new = np.unique(labels[labels >= model.n_outputs])
+    places = model.n_outputs + np.searchsorted(new, labels)
+    outputs = np.where(labels < model.n_outputs, labels, places).astype(np.int32)
+    return outputs, tuple(int(label) for label in new)

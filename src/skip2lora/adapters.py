@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,14 @@ class SkipAdapters:
     """Low-rank adapters from the inputs of layers ``first_tap``, ... last to the last output.
 
     ``lora_a[k]`` is (tap_width, rank) and ``lora_b[k]`` is (rank, n_outputs) for the k-th of those
-    taps: W_A^{k-1,n} and W_B^{k-1,n} of the paper.
+    taps: W_A^{k-1,n} and W_B^{k-1,n} of the paper. ``bias``, (n_outputs,), is None where there is
+    none. ``n_outputs`` may be more than the backbone's, whose base logits are 0 there.
     """
 
     lora_a: tuple[NDArray[np.float32], ...]
     lora_b: tuple[NDArray[np.float32], ...]
     first_tap: int = 0
+    bias: NDArray[np.float32] | None = None
 
     @property
     def rank(self) -> int:
@@ -39,44 +42,58 @@ class SkipAdapters:
     @property
     def n_parameters(self) -> int:
         """Trained numbers: 1,828 for 256-96-96-3 at rank 4 (Eq. 17)."""
-        return sum(array.size for array in (*self.lora_a, *self.lora_b))
+        return sum(array.size for array in self.tensors().values())
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of each ``lora_b``."""
+        return int(self.lora_b[0].shape[1])
 
     @classmethod
-    def unpack(cls, packed: _core.SkipAdapter, row_format: RowFormat, rank: int) -> SkipAdapters:
+    def unpack(
+        cls, packed: _core.SkipAdapter, row_format: RowFormat, rank: int, *, bias: bool = False
+    ) -> SkipAdapters:
         """Copy the adapters out of the form that the fused step trains."""
         lora_a = tuple(np.empty((width, rank), np.float32) for width in row_format.tap_widths)
         lora_b = tuple(np.empty((rank, row_format.n_outputs), np.float32) for _ in lora_a)
         for tap, (a, b) in enumerate(zip(lora_a, lora_b, strict=True)):
             packed.get(tap, a, b)
-        return cls(lora_a, lora_b, row_format.first_tap)
+        biases = np.empty(row_format.n_outputs, np.float32) if bias else None
+        if biases is not None:
+            packed.get_bias(biases)
+        return cls(lora_a, lora_b, row_format.first_tap, biases)
 
     def pack(self, row_format: RowFormat) -> _core.SkipAdapter:
         """Copy the adapters into the form that the fused step reads."""
-        packed = _core.SkipAdapter(row_format.layout, self.rank)
+        packed = _core.SkipAdapter(row_format.layout, self.rank, bias=self.bias is not None)
+        if self.bias is not None:
+            packed.set_bias(self.bias)
         for tap, (a, b) in enumerate(zip(self.lora_a, self.lora_b, strict=True)):
             packed.set(tap, a, b)
         return packed
 
-    def logits(self, backbone: Backbone, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Eq. 17 for checked samples ``x``, (samples, features): (samples, n_outputs)."""
-        row_format = RowFormat.of(backbone, self.first_tap)
+    def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
+        """Eq. 17 for checked samples ``x``: (samples, n_outputs)."""
+        row_format = RowFormat.of(backbone, self.first_tap, n_outputs=self.n_outputs)
         packed = self.pack(row_format)
-        logits = np.empty((len(x), backbone.n_outputs), np.float32)
+        logits = np.empty((len(x), self.n_outputs), np.float32)
         rows = row_format.empty(min(_CHUNK, len(x)))
         for at in range(0, len(x), _CHUNK):
             chunk = x[at : at + _CHUNK]
             row_format.compute(backbone, chunk, rows[: len(chunk)])
-            packed.forward(chunk, rows[: len(chunk)], logits[at : at + _CHUNK])
+            given = row_format.features(chunk)
+            packed.forward(given, rows[: len(chunk)], logits[at : at + _CHUNK])
         return logits
 
     def tensors(self) -> Tensors:
-        """Every tensor by its name, such as ``taps.0.lora_a``; the number is the tap's."""
+        """Every tensor by its name, ``bias`` or such as ``taps.0.lora_a`` by the tap's number."""
         pairs = enumerate(zip(self.lora_a, self.lora_b, strict=True), self.first_tap)
-        return {
+        tensors = {
             f"taps.{tap}.{name}": array
             for tap, pair in pairs
             for name, array in zip(("lora_a", "lora_b"), pair, strict=True)
         }
+        return tensors if self.bias is None else {**tensors, "bias": self.bias}
 
     @classmethod
     def from_tensors(
@@ -86,6 +103,7 @@ class SkipAdapters:
         backbone: Backbone,
         rank: int,
         first_tap: int = 0,
+        n_outputs: int | None = None,
     ) -> SkipAdapters:
         """Take the adapters out of ``tensors``.
 
@@ -93,11 +111,13 @@ class SkipAdapters:
             ModelError: one is missing or has another shape than ``backbone`` asks for.
         """
         widths = backbone.tap_widths
+        outputs = backbone.n_outputs if n_outputs is None else n_outputs
         lora_a, lora_b = [], []
         for tap in range(first_tap, len(widths)):
             lora_a.append(take(file, tensors, f"taps.{tap}.lora_a", (widths[tap], rank)))
-            lora_b.append(take(file, tensors, f"taps.{tap}.lora_b", (rank, backbone.n_outputs)))
-        return cls(tuple(lora_a), tuple(lora_b), first_tap)
+            lora_b.append(take(file, tensors, f"taps.{tap}.lora_b", (rank, outputs)))
+        bias = take(file, tensors, "bias", (outputs,)) if "bias" in tensors else None
+        return cls(tuple(lora_a), tuple(lora_b), first_tap, bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +141,7 @@ class LayerAdapters:
         """Trained numbers: 2,572 for 256-96-96-3 at rank 4."""
         return sum(array.size for name, array in self.tensors().items() if "lora" in name)
 
-    def logits(self, backbone: Backbone, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
         """Outputs for checked samples ``x``, (samples, features); the backbone is in ``model``."""
         del backbone
         return self.model.logits(x)
@@ -177,7 +197,7 @@ class TunedNetwork:
         """There is no adapter left."""
         return 0
 
-    def logits(self, backbone: Backbone, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
         """Outputs for checked samples ``x``, (samples, features); ``backbone`` is the old one."""
         del backbone
         return self.model.logits(x)

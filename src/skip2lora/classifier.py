@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skip2lora.errors import ParameterError
 from skip2lora.samples import check_labels
+from skip2lora.tasks import CLASSIFICATION, Task, check_answers
 
 
 class Classifier(ABC):
-    """Predictions from logits; ``x`` is (samples, features).
+    """Predictions from logits, or numbers; ``x`` is (samples, features) or what the model takes.
 
     Every method raises :class:`~skip2lora.errors.DataError` for samples the model cannot take.
     """
@@ -19,25 +22,61 @@ class Classifier(ABC):
     @property
     @abstractmethod
     def n_outputs(self) -> int:
-        """Number of classes."""
+        """Number of classes, or of numbers."""
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return CLASSIFICATION
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The label of each output, (n_outputs,)."""
+        return np.arange(self.n_outputs)
 
     @abstractmethod
     def logits(self, x: ArrayLike) -> NDArray[np.float32]:
-        """Outputs before softmax, (samples, n_outputs)."""
+        """Outputs before softmax or sigmoid, (samples, n_outputs)."""
 
-    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """Labels of the largest logits, (samples,)."""
-        labels: NDArray[np.int64] = self.logits(x).argmax(axis=1)
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Labels of the largest logits, (samples,); of several labels 0 or 1 for each; numbers."""
+        logits = self.logits(x)
+        if self.learned.name == "regression":
+            return logits
+        if self.learned.name == "multi-label":
+            return (logits > 0).astype(np.int64)
+        labels: NDArray[np.int64] = self.classes_[logits.argmax(axis=1)]
         return labels
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
-        """Softmax of the logits, (samples, n_outputs)."""
-        return softmax(self.logits(x))
+        """Softmax of the logits, or their sigmoid for several labels: (samples, n_outputs).
+
+        Raises:
+            ParameterError: the outputs are numbers.
+        """
+        logits = self.logits(x)
+        if self.learned.name == "regression":
+            raise ParameterError("the outputs are numbers, which have no probabilities: predict")
+        if self.learned.name == "multi-label":
+            sigmoid: NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * logits)
+            return sigmoid
+        return softmax(logits)
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
-        """Share of samples predicted right, 0 to 1; ``y`` is (samples,)."""
+        """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
+
+        ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers.
+        """
         predictions = self.predict(x)
-        return float((predictions == check_labels(y, len(predictions), self.n_outputs)).mean())
+        if not self.learned.targets:
+            labels = check_labels(y, len(predictions), int(self.classes_.max()) + 1)
+            return float((predictions == labels).mean())
+        answers = check_answers(self.learned, y, len(predictions), self.n_outputs)
+        if self.learned.name == "multi-label":
+            return float((predictions == answers).all(axis=1).mean())
+        left = ((answers - predictions) ** 2).sum(dtype=np.float64)
+        spread = ((answers - answers.mean(axis=0)) ** 2).sum(dtype=np.float64)
+        return float(1 - left / spread) if spread > 0 else float(left == 0)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

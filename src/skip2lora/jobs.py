@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +17,34 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.cache import SkipCache
 from skip2lora.methods import Method
 from skip2lora.options import Options
-from skip2lora.rows import native
+from skip2lora.rows import RowFormat, native
+from skip2lora.scaling import Scaling
+from skip2lora.tasks import PLAIN, Goal, Task
 
 # status, loss, correct, samples seen, batches, forwards, seconds in forward
 Epoch = tuple[int, float, int, int, int, int, float]
 
 
+_CHUNK = 256  # samples whose rows are computed at a time before training
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Checked samples, (n, features), and labels, (n,)."""
+    """Checked samples and labels, (n,), or targets, (n, n_outputs)."""
 
-    x: NDArray[np.float32]
-    y: NDArray[np.int32]
+    x: Any
+    y: NDArray[Any]
 
 
 class Job(Protocol):
-    """One method at work on one set of samples."""
+    """One method at work on one set of samples.
+
+    ``n_filled`` rows were computed before the first epoch, in ``fill_seconds``.
+    """
 
     cache: SkipCache | None
+    n_filled: int
+    fill_seconds: float
 
     def epoch(self, learning_rate: float) -> Epoch:
         """Train one epoch; what the core says of it."""
@@ -45,30 +57,67 @@ class SkipJob:
     """Skip adapters on rows (Algorithm 1): Skip-LoRA, Skip2-LoRA, LoRA-Last."""
 
     cache: SkipCache | None
+    n_filled = 0
+    fill_seconds = 0.0
 
     def __init__(
         self, backbone: Backbone, part: Part, method: Method, rank: int, options: Options,
-        capacity: int, profile: _core.Profile | None = None,
+        capacity: int, goal: Goal = PLAIN, profile: _core.Profile | None = None,
     ) -> None:  # fmt: skip
         first_tap = method.adapted_layers(len(backbone.tap_widths)).start
-        cache = SkipCache.create(backbone, len(part.x), first_tap=first_tap, capacity=capacity)
-        self.cache, self._format = cache, cache.format
-        self._rank, self._part = rank, part
-        self._packed = _core.SkipAdapter(self._format.layout, rank)
+        rows = RowFormat.of(
+            backbone, first_tap, n_outputs=goal.n_outputs, copy_input=goal.standardize
+        )
+        cache = SkipCache.of(rows, len(part.x), capacity)
+        self.cache, self._format, self._rank, self._goal = cache, rows, rank, goal
+        self._scaling: Scaling | None = None
+        self._y = part.y
+        if goal.standardize:
+            start = time.perf_counter()
+            scaling = self._scaling = _standardize(cache, backbone, part, goal.task)
+            self._y = scaling.targets(part.y) if goal.task.targets else part.y
+            self.n_filled, self.fill_seconds = len(part.x), time.perf_counter() - start
+        self._x = rows.features(part.x)
+        self._packed = _core.SkipAdapter(rows.layout, rank, goal.task.loss, goal.bias)
         self._packed.init(options.seed)
-        self._source = row_source(cache, backbone, part.x)
+        if self._scaling is not None:
+            self._packed.set_bias(self._scaling.start)
+        self._source = row_source(cache, backbone, part.x, self._scaling)
         self._trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
 
     def epoch(self, learning_rate: float) -> Epoch:
         """Train one epoch; what the core says of it."""
-        part = self._part
-        return self._trainer.epoch(part.x, part.y, self._source, learning_rate)
+        return self._trainer.epoch(self._x, self._y, self._source, learning_rate)
 
     def result(self) -> SkipAdapters:
-        """A copy of the adapters."""
-        return SkipAdapters.unpack(self._packed, self._format, self._rank)
+        """A copy of the adapters, as they work on the taps as they are."""
+        bias = self._goal.bias
+        adapters = SkipAdapters.unpack(self._packed, self._format, self._rank, bias=bias)
+        return adapters if self._scaling is None else self._scaling.fold(adapters)
+
+
+def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -> Scaling:
+    """Compute every row once, for the statistics, and scale those that are kept."""
+    targets = part.y if task.name == "regression" else None
+    scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets)
+    scaling.apply(cache.rows)
+    cache.filled[:] = 1
+    return scaling
+
+
+def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
+    """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
+    kept = cache.rows
+    spare = cache.format.empty(min(_CHUNK, len(x))) if len(kept) < len(x) else kept
+    for at in range(0, len(x), _CHUNK):
+        stop = min(at + _CHUNK, len(x))
+        rows = kept[at:stop] if stop <= len(kept) else spare[: stop - at]
+        cache.format.compute(backbone, x[at:stop], rows)
+        if stop > len(kept) > at:
+            kept[at:] = rows[: len(kept) - at]
+        yield rows
 
 
 class NetworkJob:
@@ -77,6 +126,9 @@ class NetworkJob:
     Where nothing below the last layer changes (FT-Last), that layer alone is the network and its
     input is the tap of a row, cached or not.
     """
+
+    n_filled = 0
+    fill_seconds = 0.0
 
     def __init__(
         self, model: MLP, part: Part, method: Method, rank: int, options: Options, capacity: int,
@@ -129,13 +181,17 @@ def _rows(model: MLP, method: Method) -> list[tuple[int, int, int]]:
     return [(fc, lora, 0 if layer.gamma is None else bn) for layer, (fc, lora, bn) in rows]
 
 
-def row_source(cache: SkipCache, backbone: Backbone, x: NDArray[np.float32]) -> _core.RowSource:
+def row_source(
+    cache: SkipCache, backbone: Backbone, x: Any, scaling: Scaling | None = None
+) -> _core.RowSource:
     """Rows of ``x`` out of ``cache``, or computed by ``backbone`` where it lacks them."""
 
     def compute(indices: NDArray[np.uint32], rows: NDArray[np.float32]) -> None:
         cache.format.compute(backbone, x[indices], rows)
+        if scaling is not None:
+            scaling.apply(rows)
 
-    forward = native(backbone) or compute
+    forward = (native(backbone) if scaling is None else None) or compute
     return _core.RowSource(cache.format.layout, cache.rows, cache.filled, forward)
 
 

@@ -7,7 +7,6 @@ not copied into it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np
@@ -65,8 +64,10 @@ class RowFormat:
         return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
 
     def features(self, x: Any) -> NDArray[np.float32]:
-        """``x`` where the core reads the first tap in it, else something of the same length."""
-        return x if self.first_tap_is_input else np.zeros((len(x), 1), np.float32)
+        """``x`` where it is a table, which the core may read, else a column of its length."""
+        if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == np.float32:
+            return np.ascontiguousarray(x)
+        return np.zeros((len(x), 1), np.float32)
 
     def compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
         """Run ``backbone`` on checked samples ``x`` into ``rows``, (samples, row_stride).

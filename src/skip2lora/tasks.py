@@ -21,6 +21,24 @@ class Task:
     targets: bool
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What skip adapters are to learn, and how.
+
+    ``n_outputs`` is None for those of the model; more make room for new classes. With
+    ``standardize`` the taps are scaled to mean 0 and deviation 1 while training.
+    """
+
+    task: Task
+    n_outputs: int | None = None
+    standardize: bool = False
+
+    @property
+    def bias(self) -> bool:
+        """Whether there is a bias: the paper has none, scaled taps and new classes need one."""
+        return self.standardize or self.n_outputs is not None or self.task.targets
+
+
 TASKS = {
     task.name: task
     for task in (
@@ -30,6 +48,10 @@ TASKS = {
     )
 }
 CLASSIFICATION = TASKS["classification"]
+
+
+#: The paper's: labels the model knows, taps as they are.
+PLAIN = Goal(CLASSIFICATION)
 
 
 def find_task(name: str) -> Task:
@@ -78,3 +100,17 @@ def check_answers(
             f"expected {wanted}: correct it"
         )
     return values
+
+
+def mean_loss(
+    task: Task, outputs: NDArray[np.float32], answers: NDArray[np.int32] | NDArray[np.float32]
+) -> float:
+    """The loss that training makes small, over checked answers, in double precision."""
+    values = outputs.astype(np.float64)
+    if not task.targets:
+        values -= values.max(axis=1, keepdims=True)
+        own = values[np.arange(len(answers)), answers]
+        return float((np.log(np.exp(values).sum(axis=1)) - own).mean())
+    if task.name == "regression":
+        return float(0.5 * ((values - answers) ** 2).sum(axis=1).mean())
+    return float((np.logaddexp(0, values) - values * answers).sum(axis=1).mean())

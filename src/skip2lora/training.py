@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
 from skip2lora.adapters import Result
-from skip2lora.backbones import Backbone
+from skip2lora.backbones import Backbone, check_inputs
 from skip2lora.backbones.mlp import MLP
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import FT_ALL, Method
 from skip2lora.options import Options, check_options, n_validation, whole
-from skip2lora.samples import check_labels, check_samples
+from skip2lora.samples import check_labels
+from skip2lora.tasks import PLAIN, Goal, Task, mean_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,8 @@ def pretrain(
         ParameterError: an option out of range.
         DivergedError: the loss became infinite or NaN.
     """
-    samples, labels = checked(model, X, y)
+    samples = checked(model, X)
+    labels = check_labels(y, len(samples), model.n_outputs)
     options = check_options(
         len(samples), FT_ALL,
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
@@ -131,12 +133,13 @@ def _model_reports(callback: Callback) -> Callback:
 
 def train(
     backbone: Backbone,
-    samples: NDArray[np.float32],
-    labels: NDArray[np.int32],
+    samples: Any,
+    labels: NDArray[np.int32] | NDArray[np.float32],
     *,
     method: Method,
     rank: int,
     options: Options,
+    goal: Goal = PLAIN,
     cache: bool | None = None,
     capacity: int | None = None,
     callback: Callback | None = None,
@@ -149,7 +152,7 @@ def train(
     them changes a bit of the result.
 
     Raises:
-        ParameterError: ``rank`` is out of range, or the method needs another backbone.
+        ParameterError: ``rank`` is out of range, or the method needs another backbone or goal.
         DivergedError: the loss became infinite or NaN.
     """
     check_rank(rank, backbone, method)
@@ -160,7 +163,12 @@ def train(
         capacity = len(kept.x) if keep else 0
     job: Job
     if method.skip:
-        job = SkipJob(backbone, kept, method, rank, options, capacity, profile)
+        job = SkipJob(backbone, kept, method, rank, options, capacity, goal, profile)
+    elif goal is not PLAIN:
+        raise ParameterError(
+            f"{method.name} learns labels the model knows, without new_classes, another task or "
+            "standardize: use skip2-lora"
+        )
     elif isinstance(backbone, MLP):
         job = NetworkJob(backbone, kept, method, rank, options, capacity, profile)
     else:
@@ -168,22 +176,21 @@ def train(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    validate = None if held is None else _validator(job, backbone, held)
+    validate = None if held is None else _validator(job, backbone, held, goal.task)
     done = _run(job, options, validate, callback)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - start))
     sizes = (job.cache.payload_bytes, job.cache.overhead_bytes) if job.cache else (0, 0)
     return Trained(done.result, done.history, timing, *sizes)
 
 
-def _split(
-    samples: NDArray[np.float32], labels: NDArray[np.int32], options: Options
-) -> tuple[Part, Part | None]:
+def _split(samples: Any, labels: NDArray[Any], options: Options) -> tuple[Part, Part | None]:
     """The part to train on, and the part held out: the same share of each class, by chance."""
     if not options.validation:
         return Part(samples, labels), None
     random = np.random.Generator(np.random.PCG64([options.seed, len(samples)]))
     shuffled = random.permutation(len(samples))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = labels[shuffled] if labels.ndim == 1 else labels[shuffled][:, 0]
+    by_class = shuffled[np.argsort(order, kind="stable")]
     # Every k-th of the samples sorted by class, at evenly spaced places.
     n_held = n_validation(len(samples), options.validation)
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
@@ -192,16 +199,9 @@ def _split(
     return Part(samples[~held], labels[~held]), Part(samples[held], labels[held])
 
 
-def _validator(job: Job, backbone: Backbone, held: Part) -> Callable[[], float]:
-    """Mean cross entropy of the part held out."""
-
-    def loss() -> float:
-        logits = job.result().logits(backbone, held.x).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        own = logits[np.arange(len(held.y)), held.y]
-        return float((np.log(np.exp(logits).sum(axis=1)) - own).mean())
-
-    return loss
+def _validator(job: Job, backbone: Backbone, held: Part, task: Task) -> Callable[[], float]:
+    """Mean loss of the part held out."""
+    return lambda: mean_loss(task, job.result().logits(backbone, held.x), held.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,8 +219,9 @@ def _run(
     losses: list[float] = []
     accuracies: list[float] = []
     validation: list[float] = []
-    n_batches = n_forwards = best = 0
-    fill = total = 0.0
+    n_batches = best = 0
+    n_forwards, fill = job.n_filled, job.fill_seconds
+    total = fill
     kept: Result | None = None
     for number in range(options.epochs):
         start = time.perf_counter()
@@ -263,10 +264,8 @@ def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
     )
 
 
-def checked(
-    backbone: Backbone, X: ArrayLike, y: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Samples and labels that ``backbone`` can be trained on.
+def checked(backbone: Backbone, X: Any) -> Any:
+    """Samples that ``backbone`` can be trained on.
 
     Raises:
         DataError: they do not fit it.
@@ -280,9 +279,7 @@ def checked(
         raise ParameterError(
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
-    n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
-    samples, _ = check_samples(X, n_features=n_features)
-    return samples, check_labels(y, len(samples), backbone.n_outputs)
+    return check_inputs(backbone, X)
 
 
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:

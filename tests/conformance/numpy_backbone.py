@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from skip2lora.backbones import Taps
+from skip2lora.options import PAPER
 
 
 class NumpyBackbone:
@@ -17,6 +18,8 @@ class NumpyBackbone:
     With ``first_tap_is_input`` the first tap is the sample. Without, it is the sample scaled by
     this backbone, one feature dropped: neither its values nor its width are those of the sample.
     """
+
+    recipe = PAPER
 
     def __init__(self, widths: Sequence[int], *, first_tap_is_input: bool, seed: int = 0) -> None:
         random = np.random.default_rng(seed)

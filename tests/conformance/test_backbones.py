@@ -192,7 +192,7 @@ def test_training_reads_what_the_backbone_gave(make_model: Any, samples: Samples
     model = make_model(WIDTHS)
 
     class Wrapped:
-        tap_widths, n_outputs = model.tap_widths, model.n_outputs
+        recipe, tap_widths, n_outputs = model.recipe, model.tap_widths, model.n_outputs
         first_tap_is_input, fingerprint = model.first_tap_is_input, model.fingerprint
         forward = staticmethod(model.forward)
 

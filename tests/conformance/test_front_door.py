@@ -135,7 +135,6 @@ BAD_OPTIONS = [
     ({"epochs": -3}, "epochs is -3, expected a whole number from 1"),
     ({"epochs": 2.5}, "epochs is 2.5, expected a whole number"),
     ({"epochs": "3"}, "epochs is '3', expected a whole number"),
-    ({"epochs": None}, "epochs is None, expected a whole number"),
     ({"batch_size": 0}, "batch_size is 0, expected a whole number from "),
     ({"batch_size": -5}, "batch_size is -5, expected a whole number from "),
     ({"batch_size": 13}, " to 12, the number of samples: make it smaller or leave it out"),
@@ -148,7 +147,6 @@ BAD_OPTIONS = [
     ({"learning_rate": 1e39}, "learning_rate is 1e+39"),
     ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
     ({"learning_rate": "0.01"}, "learning_rate is "),
-    ({"learning_rate": None}, "learning_rate is None"),
     ({"learning_rate": 10**400}, "learning_rate is "),
     ({"learning_rate": 1e-50}, "learning_rate is 1e-50"),  # zero as float32: nothing would train
     ({"seed": -1}, "seed is -1, expected a whole number from 0 to 18446744073709551615"),
@@ -180,7 +178,6 @@ def test_smallest_batch(train: Callable[..., Any], refused: Refused) -> None:
         (-1, "rank is -1, expected a whole number from 1 to 5"),
         (6, "rank is 6, expected a whole number from 1 to 5"),
         (2.0, "rank is 2.0, expected a whole number"),
-        (None, "rank is None, expected a whole number"),
     ],
 )
 def test_bad_rank(backbone: Any, rank: Any, said: str, refused: Refused) -> None:

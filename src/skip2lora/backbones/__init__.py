@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError
+from skip2lora.samples import check_samples
 
 if TYPE_CHECKING:
     from skip2lora.backbones.mlp import MLP
@@ -30,7 +31,11 @@ class Taps:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen network. Data of any runtime becomes taps in ``forward`` and nowhere else."""
+    """A frozen network. Data of any runtime becomes taps in ``forward`` and nowhere else.
+
+    What takes something else than (samples, features) has a method ``check`` as well, which turns
+    what a user passes into what ``forward`` takes, or raises DataError.
+    """
 
     @property
     def tap_widths(self) -> tuple[int, ...]:
@@ -48,8 +53,21 @@ class Backbone(Protocol):
     def fingerprint(self) -> str:
         """Changes when the weights or the preprocessing change."""
 
-    def forward(self, x: NDArray[np.float32]) -> Taps:
-        """Taps and base logits of ``x``, (samples, features)."""
+    def forward(self, x: Any) -> Taps:
+        """Taps and base logits of checked samples ``x``."""
+
+
+def check_inputs(backbone: Backbone, X: Any) -> Any:
+    """``X`` as ``backbone.forward`` takes it: by its own ``check``, or as a table of features.
+
+    Raises:
+        DataError: samples the backbone cannot take.
+    """
+    check = getattr(backbone, "check", None)
+    if check is not None:
+        return check(X)
+    n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
+    return check_samples(X, n_features=n_features)[0]
 
 
 def load(path: str | os.PathLike[str]) -> MLP:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from skip2lora import _core
 from skip2lora.backbones import Taps
 from skip2lora.classifier import Classifier
 from skip2lora.errors import ModelError, ParameterError
+from skip2lora.options import PAPER, Recipe
 from skip2lora.samples import check_samples
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
@@ -67,6 +68,8 @@ class MLP(Classifier):
 
     ``class_names[label]`` is None when the classes have no names.
     """
+
+    recipe: ClassVar[Recipe] = PAPER
 
     layers: tuple[Layer, ...]
     bn_eps: float = 1e-5

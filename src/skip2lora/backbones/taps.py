@@ -141,7 +141,7 @@ def chosen(layers: Sequence[str], taps: Selection) -> list[int]:
     """
     if taps is None:
         return thinned(len(layers), MOST_TAPS)
-    if isinstance(taps, int) and not isinstance(taps, bool):
+    if isinstance(taps, int):
         if not 1 <= taps <= len(layers):
             raise ParameterError(
                 f"taps is {taps}, expected a number of layers from 1 to {len(layers)}: "

@@ -26,6 +26,7 @@ from skip2lora.options import check_options
 from skip2lora.paper import protocol
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK
 from skip2lora.rows import RowFormat
+from skip2lora.samples import check_labels
 from skip2lora.training import Trained, checked, train
 
 PHASES = ("rows", "forward", "backward", "update", "rest")
@@ -165,7 +166,8 @@ def time_layers(
 def _fit(
     model: MLP, split: Split, method: Method, epochs: int, seed: int, profile: _core.Profile | None
 ) -> Trained:
-    samples, labels = checked(model, split.finetune.x, split.finetune.labels)
+    samples = checked(model, split.finetune.x)
+    labels = check_labels(split.finetune.labels, len(samples), model.n_outputs)
     options = check_options(
         len(samples), method,
         epochs=epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
