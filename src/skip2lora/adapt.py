@@ -16,9 +16,9 @@ from skip2lora.backbones import Backbone, check_inputs
 from skip2lora.classifier import Classifier
 from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.files import write_folder
+from skip2lora.labels import New, labels_of, number
 from skip2lora.methods import check_cache, find_method
 from skip2lora.options import check_options, recipe_of
-from skip2lora.samples import check_labels
 from skip2lora.tasks import (
     CLASSIFICATION,
     PLAIN,
@@ -56,7 +56,7 @@ class AdaptedModel(Classifier):
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
     task: str = CLASSIFICATION.name
-    new_labels: tuple[int, ...] = ()
+    new_labels: New = ()
 
     @property
     def n_outputs(self) -> int:
@@ -69,9 +69,19 @@ class AdaptedModel(Classifier):
         return TASKS[self.task]
 
     @property
-    def classes_(self) -> NDArray[np.int64]:
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each output, None where they have none."""
+        names = getattr(self.backbone, "class_names", None)
+        if names is None and not (self.new_labels and isinstance(self.new_labels[0], str)):
+            return None
+        known = names or map(str, range(self.backbone.n_outputs))
+        return (*known, *map(str, self.new_labels))
+
+    @property
+    def classes_(self) -> NDArray[Any]:
         """The label of each output: those of the base model, then the new ones."""
-        return np.array([*range(self.backbone.n_outputs), *self.new_labels], np.int64)
+        names = getattr(self.backbone, "class_names", None)
+        return labels_of(self.backbone.n_outputs, names, self.new_labels)
 
     @property
     def trainable_parameters(self) -> int:
@@ -168,13 +178,16 @@ class AdaptedModel(Classifier):
         return cls(model, adapters, described["method"], task=task.name, new_labels=new_labels)
 
 
-def _task_and_labels(file: Path, found: dict[str, Any]) -> tuple[Task, tuple[int, ...]]:
+def _task_and_labels(file: Path, found: dict[str, Any]) -> tuple[Task, New]:
+    """What :meth:`AdaptedModel._beyond_the_paper` wrote."""
+    listed = found.get("new_labels", [])
+    kinds = {type(label) for label in listed} if isinstance(listed, list) else {None}
+    if kinds - {int} and kinds - {str}:
+        raise ModelError(f"{file}: its description is damaged (new_labels): adapt again")
     try:
-        task = find_task(str(found.get("task", CLASSIFICATION.name)))
-        labels = tuple(int(label) for label in found.get("new_labels", ()))
-    except (ParameterError, TypeError, ValueError) as error:
+        return find_task(str(found.get("task", CLASSIFICATION.name))), tuple(listed)
+    except ParameterError as error:
         raise ModelError(f"{file}: its description is damaged ({error}): adapt again") from error
-    return task, labels
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -247,10 +260,10 @@ def adapt(
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
-    knows; with ``new_classes`` other labels become new outputs. ``task`` is classification,
-    multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers). ``method`` is by
-    default ``skip2-lora`` (section 4); the others are in :data:`skip2lora.methods.METHODS`. Those
-    that train through the network need an ``MLP``.
+    knows, numbers or names; with ``new_classes`` other labels become new outputs. ``task`` is
+    classification, multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers).
+    ``method`` is by default ``skip2-lora`` (section 4); the others are in
+    :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
     of the paper for an ``MLP``: 4, 300, 0.01, sgd, off; for any other model 4, 50, 0.001, adam, on.
@@ -295,17 +308,14 @@ def adapt(
 
 def _answers(
     task: Task, model: Backbone, y: ArrayLike, n_samples: int, *, new_classes: bool
-) -> tuple[NDArray[np.int32] | NDArray[np.float32], tuple[int, ...]]:
+) -> tuple[NDArray[np.int32] | NDArray[np.float32], New]:
     """Outputs that the samples should have, and the labels that become new outputs."""
-    if not new_classes:
-        return check_answers(task, y, n_samples, model.n_outputs), ()
-    if task.targets:
+    if not task.targets:
+        names = getattr(model, "class_names", None)
+        return number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
+    if new_classes:
         raise ParameterError(
             f"new_classes is on with task {task.name}, expected classification: "
             "leave one of them out"
         )
-    labels = check_labels(y, n_samples, None)
-    new = np.unique(labels[labels >= model.n_outputs])
-    places = model.n_outputs + np.searchsorted(new, labels)
-    outputs = np.where(labels < model.n_outputs, labels, places).astype(np.int32)
-    return outputs, tuple(int(label) for label in new)
+    return check_answers(task, y, n_samples, model.n_outputs), ()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.errors import ParameterError
+from skip2lora.labels import is_named, number
 from skip2lora.samples import check_labels
 from skip2lora.tasks import CLASSIFICATION, Task, check_answers
 
@@ -30,7 +31,7 @@ class Classifier(ABC):
         return CLASSIFICATION
 
     @property
-    def classes_(self) -> NDArray[np.int64]:
+    def classes_(self) -> NDArray[Any]:
         """The label of each output, (n_outputs,)."""
         return np.arange(self.n_outputs)
 
@@ -45,7 +46,7 @@ class Classifier(ABC):
             return logits
         if self.learned.name == "multi-label":
             return (logits > 0).astype(np.int64)
-        labels: NDArray[np.int64] = self.classes_[logits.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[logits.argmax(axis=1)]
         return labels
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -62,6 +63,18 @@ class Classifier(ABC):
             return sigmoid
         return softmax(logits)
 
+    def _labels(self, y: ArrayLike, n_samples: int) -> NDArray[Any]:
+        """Labels to compare predictions with, checked: names where the classes have names."""
+        classes = self.classes_
+        if classes.dtype.kind == "U":
+            outputs, _ = number(y, n_samples, len(classes), classes.tolist(), new_classes=False)
+            return classes[outputs]
+        if is_named(y):
+            names = getattr(self, "class_names", None)
+            outputs, _ = number(y, n_samples, len(classes), names, new_classes=False)
+            return classes[outputs]
+        return check_labels(y, n_samples, int(classes.max()) + 1)
+
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
         """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
 
@@ -69,8 +82,7 @@ class Classifier(ABC):
         """
         predictions = self.predict(x)
         if not self.learned.targets:
-            labels = check_labels(y, len(predictions), int(self.classes_.max()) + 1)
-            return float((predictions == labels).mean())
+            return float((predictions == self._labels(y, len(predictions))).mean())
         answers = check_answers(self.learned, y, len(predictions), self.n_outputs)
         if self.learned.name == "multi-label":
             return float((predictions == answers).all(axis=1).mean())

@@ -281,3 +281,36 @@ def test_defaults_of_a_model(make_model: Any, samples: Any) -> None:
     same = s2.adapt(backbone, x, y, epochs=50, learning_rate=0.001, optimizer="adam",
                     standardize=True)  # fmt: skip
     assert same.logits(x).tobytes() == any_model.logits(x).tobytes()
+
+
+# --- labels as names ----------------------------------------------------------------------------------------
+
+
+def test_names(make_model: Any, samples: Any, tmp_path: Path) -> None:
+    x, y = samples
+    names = np.array(["ok", "worn", "broken"])
+    model = make_model(WIDTHS, class_names=tuple(names))
+    by_name, by_number = (s2.adapt(model, x, given, epochs=3) for given in (names[y], y))
+    assert by_name.logits(x).tobytes() == by_number.logits(x).tobytes()
+    assert by_name.score(x, names[y]) == by_name.score(x, y)
+    with pytest.raises(DataError, match='got label "cracked" at row 2 .*expected one of ok, worn'):
+        s2.adapt(model, x, np.where(np.arange(60) == 2, "cracked", names[y]))
+    mixed = np.where(x[:, 0] > np.median(x[:, 0]), "cracked", names[y])
+    adapted = s2.adapt(model, x, mixed, new_classes=True, **QUICK)
+    assert adapted.classes_.tolist() == ["ok", "worn", "broken", "cracked"]
+    assert adapted.class_names == ("ok", "worn", "broken", "cracked")
+    assert (adapted.predict(x) == mixed).mean() == adapted.score(x, mixed) > 0.5
+    adapted.save(tmp_path / "adapter")
+    loaded = s2.AdaptedModel.load(model, tmp_path / "adapter")
+    np.testing.assert_array_equal(loaded.predict(x), adapted.predict(x))
+
+
+def test_names_for_a_model_without(backbone: Any, samples: Any) -> None:
+    """All of them are new: a name says nothing of an output that has only a number."""
+    x, y = samples
+    named = np.array(["left", "right", "up"])[y]
+    with pytest.raises(DataError, match='got label "left".*expected one of 0, 1, 2'):
+        s2.adapt(backbone, x, named)
+    adapted = s2.adapt(backbone, x, named, new_classes=True, standardize=True, **QUICK)
+    assert adapted.classes_.tolist() == ["0", "1", "2", "left", "right", "up"]
+    assert adapted.score(x, named) > 0.5

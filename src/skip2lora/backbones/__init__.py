@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.errors import FileError, ModelError
+from skip2lora.backbones.taps import Selection
+from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.samples import check_samples
-
-if TYPE_CHECKING:
-    from skip2lora.backbones.mlp import MLP
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,23 +68,40 @@ def check_inputs(backbone: Backbone, X: Any) -> Any:
     return check_samples(X, n_features=n_features)[0]
 
 
-def load(path: str | os.PathLike[str]) -> MLP:
+def load(path: str | os.PathLike[str], *, taps: Selection = None) -> Any:
     """Load a model by its file, or by the folder that holds ``model.safetensors``.
+
+    ``.safetensors`` is a network of this package, ``.onnx`` and ``.tflite`` run in their runtimes.
+    ``taps`` chooses which layers of those are tapped; see :func:`skip2lora.backbones.taps.chosen`.
 
     Raises:
         FileError: there is no such file.
         ModelError: the file is of an unknown kind, truncated, or not a model.
+        ParameterError: ``taps`` fits no layer, or the model has no choice of them.
+        MissingExtraError: the runtime is not installed.
     """
-    from skip2lora.backbones.mlp import MLP
-
     file = Path(path)
     if file.is_dir():
         file = file / "model.safetensors"
     if not file.exists():
         raise FileError(f"{file} does not exist, expected a model: check the path")
+    if file.suffix == ".onnx":
+        from skip2lora.backbones.onnx import OnnxBackbone
+
+        return OnnxBackbone.load(file, taps=taps)
+    if file.suffix == ".tflite":
+        from skip2lora.backbones.litert import LiteRTBackbone
+
+        return LiteRTBackbone.load(file, taps=taps)
     if file.suffix != ".safetensors":
         raise ModelError(
-            f"{file} ends in {file.suffix or 'nothing'}, expected a model as .safetensors: "
-            "make one with `skip2lora pretrain`"
+            f"{file} ends in {file.suffix or 'nothing'}, expected a model as .safetensors, .onnx "
+            "or .tflite: make one with `skip2lora pretrain`"
         )
+    if taps is not None:
+        raise ParameterError(
+            f"taps is {taps!r} for {file}, whose adapters start at every layer: leave taps out"
+        )
+    from skip2lora.backbones.mlp import MLP
+
     return MLP.load(file)

@@ -10,20 +10,29 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.backbones import load
+from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, power
-from skip2lora.data import read_samples
+from skip2lora.cli.models import answers_of, read_for
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
-from skip2lora.options import OPTIMIZERS, SCHEDULES
+from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
 
 
 @click.command(short_help="Fit to field data.")
 @common.model_argument
 @common.data_argument
 @click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
-@click.option("--rank", default=4, show_default=True, help="Rank of each adapter, if any.")
-@common.training_options(epochs=300)
-@click.option("--optimizer", default="sgd", show_default=True, type=click.Choice(list(OPTIMIZERS)))
+@click.option("--rank", type=int, help="Rank of each adapter, if any. Default: 4.")
+@common.training_options(
+    epochs=None,
+    learning_rate=None,
+    others=" Default: 300 (.safetensors) or 50.; Default: 0.01 (.safetensors) or 0.001.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    help="Default: sgd (.safetensors) or adam.",
+)
 @click.option("--weight-decay", type=float, help="Default: 0.01 for adamw, else 0.")
 @click.option("--schedule", default="constant", show_default=True, type=click.Choice(SCHEDULES))
 @click.option(
@@ -36,6 +45,13 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES
 @click.option(
     "--cache/--no-cache", default=None, help="Skip-Cache; default: on for skip2-lora alone."
 )
+@click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
+@click.option(
+    "--standardize/--no-standardize",
+    default=None,
+    help="Train on scaled taps; default: on, but off for .safetensors.",
+)
+@common.taps
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @common.output("The adapter, a folder.", metavar="FOLDER")
@@ -43,11 +59,12 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES
 @common.label
 @common.as_json
 def command(
-    model: Path, data: Path, method: str, rank: int, epochs: int, batch_size: int | None,
-    learning_rate: float, seed: int, optimizer: str, weight_decay: float | None, schedule: str,
-    validation: float, patience: int | None, cache: bool | None, with_power: bool,
-    i2c: str | None, shunt_ohms: float | None, target: Path, force: bool, label: str | None,
-    as_json: bool,
+    model: Path, data: Path, method: str, rank: int | None, epochs: int | None,
+    batch_size: int | None, learning_rate: float | None, seed: int, optimizer: str | None,
+    weight_decay: float | None, schedule: str, validation: float, patience: int | None,
+    cache: bool | None, new_classes: bool, standardize: bool | None,
+    taps: Selection, with_power: bool, i2c: str | None, shunt_ohms: float | None, target: Path,
+    force: bool, label: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
@@ -55,18 +72,21 @@ def command(
     changes the network (ft-...).
     """
     check_output(target, force=force, names=RESULT_FILES)
-    backbone = load(model)
-    samples = read_samples(data, label=label, class_names=backbone.class_names)
+    backbone = load(model, taps=taps)
+    samples = read_for(backbone, data, label=label, new_classes=new_classes)
+    y = answers_of(samples, new_classes=new_classes)
     watch = power.watch(with_power, i2c, shunt_ohms)
-    with common.progress_bar("adapt", epochs) as callback, power.watched(watch):
+    shown = recipe_of(backbone).epochs if epochs is None else epochs
+    with common.progress_bar("adapt", shown) as callback, power.watched(watch):
         adapted = adapt(
-            backbone, samples.x, samples.labels, method=method, rank=rank, epochs=epochs,
+            backbone, samples.x, y, method=method, rank=rank, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, validation=validation,
-            patience=patience, cache=cache, callback=callback,
+            patience=patience, cache=cache, new_classes=new_classes,
+            standardize=standardize, callback=callback,
         )  # fmt: skip
     adapted.save(target)
-    accuracy = adapted.score(samples.x, samples.labels)
+    accuracy = adapted.score(samples.x, y)
     timing, history = adapted.timing, adapted.history
     if timing is None or history is None:  # adapt() always sets them
         raise RuntimeError("adapt gave no history")

@@ -33,7 +33,12 @@ def _model(path: Path | None, widths: list[int], seed: int) -> MLP:
         raise ParameterError(
             f"got the model {path} and --widths, expected one of them: leave --widths out"
         )
-    return load(path)
+    model = load(path)
+    if not isinstance(model, MLP):
+        raise ParameterError(
+            f"{path} runs in another runtime, expected a .safetensors: its methods need the core"
+        )
+    return model
 
 
 def _spread(of: Spread, unit: str, digits: int) -> str:

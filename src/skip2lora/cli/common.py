@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from skip2lora.backbones.taps import Selection
 from skip2lora.training import Callback, EpochReport
 
+_NUMBER = re.compile(r"-?[0-9]+")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -32,6 +35,21 @@ adapter = click.option(
 )
 
 
+def _taps(_: click.Context, __: click.Parameter, text: str | None) -> Selection:
+    """One number, or numbers, names and patterns with commas."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    read: list[int | str] = [int(word) if _NUMBER.fullmatch(word) else word for word in words]
+    return read[0] if len(read) == 1 and "," not in text else read
+
+
+taps = click.option(
+    "--taps", callback=_taps, metavar="TAPS",
+    help="How many layers to tap, or which: names, patterns, numbers with commas.",
+)  # fmt: skip
+
+
 def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
     """The required option ``-o``."""
     return click.option(
@@ -40,18 +58,35 @@ def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _F
     )  # fmt: skip
 
 
-def training_options(*, epochs: int) -> Callable[[_Function], _Function]:
-    """Options spelled as the arguments of ``pretrain`` and ``adapt``."""
+def training_options(
+    *, epochs: int | None, learning_rate: float | None = 0.01, others: str = ""
+) -> Callable[[_Function], _Function]:
+    """Options spelled as the arguments of ``pretrain`` and ``adapt``.
+
+    Where the default depends on the model it is None, and ``others`` tells both.
+    """
+    shown = epochs is not None
+    of_epochs, of_rate = others.split(";") if others else ("", "")
 
     def decorate(function: _Function) -> _Function:
         for option in (
             click.option(
                 "--seed", default=0, show_default=True, help="Seed of all that is random."
             ),
-            click.option("--learning-rate", default=0.01, show_default=True, help="SGD step size."),
+            click.option(
+                "--learning-rate",
+                type=float,
+                default=learning_rate,
+                show_default=shown,
+                help=f"Step size.{of_rate}",
+            ),
             click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer."),
             click.option(
-                "--epochs", default=epochs, show_default=True, help="Passes over the data."
+                "--epochs",
+                type=int,
+                default=epochs,
+                show_default=shown,
+                help=f"Passes over the data.{of_epochs}",
             ),
         ):
             function = option(function)

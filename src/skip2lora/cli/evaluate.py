@@ -22,10 +22,14 @@ def command(
     model: Path, data: Path, adapter: Path | None, label: str | None, as_json: bool
 ) -> None:
     """Measure the accuracy of MODEL, with or without an adapter, on DATA."""
-    backbone, classifier = load_model(model, adapter)
-    samples = read_for(backbone, data, label=label, labels_required=True)
-    y = check_labels(samples.labels, len(samples.x), classifier.n_outputs)
-    right = classifier.predict(samples.x) == y
+    _, classifier = load_model(model, adapter)
+    samples = read_for(classifier, data, label=label, labels_required=True)
+    classes_ = classifier.classes_
+    known = len(classes_) if samples.class_names else int(classes_.max()) + 1
+    y = check_labels(samples.labels, len(samples.x), known)
+    # Names in the data are numbered as the outputs are; numbers are labels themselves.
+    outputs = classifier.logits(samples.x).argmax(axis=1)
+    right = (outputs if samples.class_names else classes_[outputs]) == y
     accuracy = float(right.mean())
     classes = []
     for number in np.unique(y):

@@ -31,13 +31,16 @@ def command(
     A label column in DATA is left out of the features and not used.
     """
     check_output(target, force=force)
-    backbone, classifier = load_model(model, adapter)
-    samples = read_for(backbone, data, label=label, labels_required=False)
+    _, classifier = load_model(model, adapter)
+    samples = read_for(classifier, data, label=label, labels_required=False)
     probabilities = softmax(classifier.logits(samples.x))
-    predictions = probabilities.argmax(axis=1)
-    write_predictions(target, predictions, probabilities, backbone.class_names)
-    counts = np.bincount(predictions, minlength=classifier.n_outputs)
-    names = backbone.class_names or tuple(map(str, range(classifier.n_outputs)))
+    outputs = probabilities.argmax(axis=1)
+    names = tuple(map(str, classifier.classes_))
+    numbered = names == tuple(map(str, range(len(names))))
+    named: tuple[str, ...] | None = getattr(classifier, "class_names", None)
+    write_predictions(target, outputs, probabilities, named or (None if numbered else names))
+    names = named or names
+    counts = np.bincount(outputs, minlength=classifier.n_outputs)
     by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
     facts = {"output": str(target), "n_samples": len(samples.x), "predicted": by_class}
     told = ", ".join(f"{name} {count:,}" for name, count in by_class.items() if count)
