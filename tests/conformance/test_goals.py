@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,17 +284,17 @@ def test_defaults_of_a_model(make_model: Any, samples: Any) -> None:
     assert same.logits(x).tobytes() == any_model.logits(x).tobytes()
 
 
-# --- labels as names ----------------------------------------------------------------------------------------
+# --- labels as names ----------------------------------------------------------------------------
 
 
 def test_names(make_model: Any, samples: Any, tmp_path: Path) -> None:
     x, y = samples
     names = np.array(["ok", "worn", "broken"])
-    model = make_model(WIDTHS, class_names=tuple(names))
+    model = replace(make_model(WIDTHS), class_names=tuple(names))
     by_name, by_number = (s2.adapt(model, x, given, epochs=3) for given in (names[y], y))
     assert by_name.logits(x).tobytes() == by_number.logits(x).tobytes()
     assert by_name.score(x, names[y]) == by_name.score(x, y)
-    with pytest.raises(DataError, match='got label "cracked" at row 2 .*expected one of ok, worn'):
+    with pytest.raises(DataError, match=r'got label "cracked" at row 2 .*expected one of ok, worn'):
         s2.adapt(model, x, np.where(np.arange(60) == 2, "cracked", names[y]))
     mixed = np.where(x[:, 0] > np.median(x[:, 0]), "cracked", names[y])
     adapted = s2.adapt(model, x, mixed, new_classes=True, **QUICK)
@@ -309,7 +310,7 @@ def test_names_for_a_model_without(backbone: Any, samples: Any) -> None:
     """All of them are new: a name says nothing of an output that has only a number."""
     x, y = samples
     named = np.array(["left", "right", "up"])[y]
-    with pytest.raises(DataError, match='got label "left".*expected one of 0, 1, 2'):
+    with pytest.raises(DataError, match=r'got label "left".*expected one of 0, 1, 2'):
         s2.adapt(backbone, x, named)
     adapted = s2.adapt(backbone, x, named, new_classes=True, standardize=True, **QUICK)
     assert adapted.classes_.tolist() == ["0", "1", "2", "left", "right", "up"]
