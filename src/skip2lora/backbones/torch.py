@@ -101,7 +101,7 @@ class TorchBackbone(Classifier):
                 f"{self._name} has no module that holds weights, expected layers such as "
                 "nn.Linear or nn.Conv2d: pass the nn.Module itself, not a traced or exported one"
             )
-        self.grid, self.batch_size, self.selection = grid, batch_size, taps
+        self.grid, self.batch_size, self._selection = grid, batch_size, taps
         self.class_names = None if class_names is None else tuple(class_names)
         self._network: Network | None = None
         self._places: tuple[Place, ...] = ()
@@ -165,7 +165,7 @@ class TorchBackbone(Classifier):
             ParameterError: a name, pattern or number that fits no layer.
         """
         other = copy.copy(self)
-        other.selection, other._taken = taps, dict(self._taken)
+        other._selection, other._taken = taps, dict(self._taken)
         if other._network is not None:
             other._places = _select(other._network.places, taps)
         return other
@@ -238,10 +238,16 @@ class TorchBackbone(Classifier):
                 continue
             self._accept(network, shapes)
             return numbers
+        # Floats were tried last; a module that looks numbers up tells more about whole ones.
+        reason = reasons[0 if self._looks_up() else -1]
         raise DataError(
             f"X has samples as {told(shapes)}, which {self._name} cannot take "
-            f"({first_line(reasons[0])}), expected {self._expected()}"
-        ) from reasons[0]
+            f"({first_line(reason)}), expected {self._expected()}"
+        ) from reason
+
+    def _looks_up(self) -> bool:
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        return any(isinstance(part, tables) for part in self.module.modules())
 
     def _find(self, x: Samples) -> Network:
         def run(n_samples: int) -> Any:
@@ -253,9 +259,14 @@ class TorchBackbone(Classifier):
 
     def _accept(self, network: Network, shapes: Shapes) -> None:
         if self._network is None:
-            self._places = _select(network.places, self.selection)
+            self._places = _select(network.places, self._selection)
             self._network = network
             return
+        if network.n_outputs != self._network.n_outputs:
+            raise DataError(
+                f"X has samples as {told(shapes)}, which make {network.n_outputs} outputs, not "
+                f"{self._network.n_outputs}, expected {self._expected()}"
+            )
         widths = {place.key: place.tap.width for place in network.places}
         for place in self._places:
             if widths.get(place.key) != place.tap.width:
@@ -325,7 +336,7 @@ class TorchBackbone(Classifier):
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         state = [*self.module.parameters(), *self.module.buffers()]
         floats = next((each.dtype for each in state if each.is_floating_point()), torch.float32)
-        tensor = torch.from_numpy(np.ascontiguousarray(array).copy())  # a module may write on it
+        tensor = torch.tensor(array)  # a copy: the module may write on it
         device = state[0].device if state else torch.device("cpu")
         return tensor.to(device, floats if tensor.is_floating_point() else None)
 
