@@ -9,6 +9,9 @@ Pre-train or load a model, then fit low-rank adapters to field data in milliseco
     adapted.predict(X)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.adapters import SkipAdapters
 from skip2lora.backbones import Backbone, Taps, load
@@ -25,6 +28,9 @@ from skip2lora.errors import (
     Skip2LoraError,
 )
 from skip2lora.training import EpochReport, History, Timing, pretrain
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.torch import TorchBackbone as TorchBackbone
 
 __version__ = "0.1.0"
 
@@ -50,3 +56,16 @@ __all__ = [
     "load",
     "pretrain",
 ]
+
+#: Names whose modules need an extra: imported on first use, so that importing the package is light.
+_ON_REQUEST = {"TorchBackbone": "skip2lora.backbones.torch"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_REQUEST:
+        return getattr(import_module(_ON_REQUEST[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_REQUEST})

@@ -11,6 +11,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from conformance.torch_networks import backbone_of_mlp
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS as ALL_METHODS
 from skip2lora.options import check_options
@@ -25,6 +26,7 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "NumPy, all taps its own": lambda _, **seed: NumpyBackbone(
         WIDTHS, first_tap_is_input=False, **seed
     ),
+    "PyTorch": lambda make, **seed: backbone_of_mlp(make(WIDTHS, **seed)),
 }
 Samples = tuple[np.ndarray, np.ndarray]
 Refused = Callable[..., str]
@@ -47,6 +49,14 @@ def samples(make_samples: Any) -> Samples:
 
 def tensor_bytes(adapted: s2.AdaptedModel) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in adapted.adapters.tensors().items()}
+
+
+def assert_same(backbone: Any, one: np.ndarray, other: np.ndarray) -> None:
+    """The same bits; nearly so in a runtime whose matrix product depends on the batch's size."""
+    if isinstance(backbone, s2.MLP | NumpyBackbone):
+        assert one.tobytes() == other.tobytes()
+    else:
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 # --- the protocol ---------------------------------------------------------------------------
@@ -92,7 +102,7 @@ def test_a_row_does_not_depend_on_its_batch(backbone: Any, samples: Samples) -> 
         for one, all_rows in zip(
             (*alone.taps, alone.base_logits), (*whole.taps, whole.base_logits), strict=True
         ):
-            assert one.tobytes() == all_rows[at].tobytes()
+            assert_same(backbone, one[0], all_rows[at])
 
 
 def test_fingerprint(make_backbone: Callable[..., Any]) -> None:
@@ -158,12 +168,11 @@ def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Sa
         )
         for size in (capacity, None)
     ]  # fmt: skip
-    one, other = (
-        {name: array.tobytes() for name, array in each.adapters.tensors().items()}
-        for each in trained
-    )
-    assert one == other
-    assert trained[0].history.loss == trained[1].history.loss
+    one, other = (each.adapters.tensors() for each in trained)
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert_same(backbone, array, other[name])
+    assert_same(backbone, *(np.array(each.history.loss) for each in trained))
     assert trained[0].history.n_forwards == capacity + 3 * (60 - capacity)
 
 
@@ -286,7 +295,7 @@ def test_width_of_a_sample(backbone: Any, samples: Samples, refused: Refused) ->
     x, y = samples
     narrow = x[:, :-1]
     if not backbone.first_tap_is_input:
-        with pytest.raises(AssertionError):  # the backbone's own error, unchanged
+        with pytest.raises((AssertionError, DataError)):  # the backbone's own error, unchanged
             s2.adapt(backbone, narrow, y)
         return
     adapted = s2.adapt(backbone, x, y, epochs=1)
