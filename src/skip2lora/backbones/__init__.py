@@ -66,6 +66,10 @@ def load(path: str | os.PathLike[str]) -> MLP:
         file = file / "model.safetensors"
     if not file.exists():
         raise FileError(f"{file} does not exist, expected a model: check the path")
+    if file.suffix == ".onnx":
+        from skip2lora.backbones.onnx import OnnxBackbone
+
+        return OnnxBackbone.load(file)
     if file.suffix != ".safetensors":
         raise ModelError(
             f"{file} ends in {file.suffix or 'nothing'}, expected a model as .safetensors: "
