@@ -72,6 +72,17 @@ class Graph:
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
 
+    def element_type(self, name: str) -> int:
+        """The type of a tensor's elements, as TensorProto numbers it; float32 where unknown."""
+        onnx = need_onnx("a type")
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        model = onnx.shape_inference.infer_shapes(model)
+        for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
+            if value.name == name and value.type.tensor_type.elem_type:
+                return int(value.type.tensor_type.elem_type)
+        return int(onnx.TensorProto.FLOAT)
+
     def title(self, node: Any) -> str:
         """How a node is named to a person: its name, or that of its first output."""
         return str(node.name or node.output[0])

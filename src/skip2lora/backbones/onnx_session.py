@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora.backbones.signature import InputSpec
 from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.files import write_file
 
 try:
     import onnxruntime
@@ -60,6 +63,25 @@ def run_options() -> Any:
     options.only_execute_path_to_fetches = True
     options.log_severity_level = _QUIET + 1  # what fails is raised, with its reason
     return options
+
+
+def export_adapter(
+    tensors: Mapping[str, NDArray[np.float32]], out: str | os.PathLike[str]
+) -> None:
+    """Write tensors in the AdapterFormat of onnxruntime, whole or not at all.
+
+    Raises:
+        FileError: the system refused.
+    """
+    adapter = onnxruntime.AdapterFormat()
+    adapter.set_adapter_version(1)
+    adapter.set_model_version(1)
+    values = {
+        name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        for name, array in tensors.items()
+    }
+    adapter.set_parameters(values)
+    write_file(out, lambda temporary: adapter.export_adapter(os.fspath(temporary)))
 
 
 def first_line(error: Exception) -> str:

@@ -39,12 +39,14 @@ class Source:
 class Anatomy:
     """What was found in a graph: all taps there could be, in order, and where the logits are.
 
-    ``head`` is None for a model whose output is no row of logits, such as a text encoder.
+    ``head`` is None for a model whose output is no row of logits, such as a text encoder;
+    ``logits_shape`` is that of one sample's logits in the graph, such as (1000, 1, 1).
     """
 
     sources: tuple[Source, ...]
     head: Head | None
     n_outputs: int
+    logits_shape: tuple[int, ...] = ()
 
 
 def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
@@ -72,7 +74,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     open_ones = [name for name in wanted if _is_open(shapes.get(name), batch)]
     if open_ones:
         shapes = {**shapes, **probe(graph, path.parent, open_ones, shapes)}
-    head, n_outputs = _choose_head(heads, shapes, batch)
+    head, logits_shape = _choose_head(heads, shapes, batch)
     mask = _mask(names, shapes)
     if head is None:
         output = heads[0].output
@@ -84,7 +86,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
             "export the model with fixed shapes (only the samples and tokens may vary)"
         )
-    return Anatomy(sources, head, n_outputs)
+    return Anatomy(sources, head, int(np.prod(logits_shape)) if head else 0, logits_shape)
 
 
 def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
@@ -95,7 +97,7 @@ def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
 
 def _choose_head(
     heads: Sequence[Head], shapes: dict[str, tuple[Size, ...]], batch: Size
-) -> tuple[Head | None, int]:
+) -> tuple[Head | None, tuple[int, ...]]:
     """The first output that has one row of logits for each sample; one with an activation wins."""
     for head in sorted(heads, key=lambda head: not head.activations):
         shape = shapes.get(head.logits)
@@ -103,8 +105,8 @@ def _choose_head(
             continue
         sizes = [size for size in shape[1:] if isinstance(size, int)]
         if len(sizes) == len(shape) - 1 and max(sizes) == int(np.prod(sizes)) < _MOST_OUTPUTS:
-            return head, max(sizes)
-    return None, 0
+            return head, tuple(sizes)
+    return None, ()
 
 
 def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[str, Size] | None:
@@ -172,17 +174,18 @@ def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:
 
 
 class Builder:
-    """Appends nodes to a graph under names of its own."""
+    """Appends nodes to a graph under names of its own, which begin with ``prefix``."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, prefix: str = PREFIX) -> None:
         self.graph = graph
+        self.prefix = prefix
         self._onnx = need_onnx("rewriting a model")
         self._made: dict[Any, str] = {}
         raise_ir_version(graph.model)
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         """An initializer of that name; asking again gives the same."""
-        full = PREFIX + name
+        full = self.prefix + name
         if full not in self._made:
             tensor = self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), full)
             self.graph.model.graph.initializer.append(tensor)
@@ -191,7 +194,7 @@ class Builder:
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """A node that makes ``output``, whose full name is returned."""
-        full = PREFIX + output
+        full = self.prefix + output
         self.graph.model.graph.node.append(
             self._onnx.helper.make_node(operator, list(inputs), [full], name=full, **attributes)
         )
