@@ -1,0 +1,144 @@
+"""Which layers of an ONNX graph hold weights, what they read, and where the logits are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from skip2lora.backbones.onnx_graph import Graph
+
+
+class Operands(NamedTuple):
+    """Places of a layer's data, weights, and the scale and zero point of quantised data."""
+
+    data: int
+    weight: int
+    scale: int | None = None
+    zero: int | None = None
+
+
+_PLAIN = Operands(0, 1)
+#: Operators with weights. Those on integers carry the scale of their data beside it.
+OPERATORS: dict[str, Operands] = {
+    "Gemm": _PLAIN,
+    "MatMul": _PLAIN,
+    "Conv": _PLAIN,
+    "ConvTranspose": _PLAIN,
+    "FusedMatMul": _PLAIN,
+    "FusedGemm": _PLAIN,
+    "GemmFastGelu": _PLAIN,
+    "FusedConv": _PLAIN,
+    "MatMulNBits": _PLAIN,
+    "Attention": _PLAIN,
+    "DynamicQuantizeMatMul": _PLAIN,
+    "ConvInteger": _PLAIN,
+    "MatMulInteger": _PLAIN,
+    "MatMulIntegerToFloat": Operands(0, 1, 2, 4),
+    "QLinearConv": Operands(0, 3, 1, 2),
+    "QLinearMatMul": Operands(0, 3, 1, 2),
+    "QGemm": Operands(0, 3, 1, 2),
+    "QAttention": Operands(0, 1, 3, 6),
+}
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
+_BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
+_HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
+# What may stand between the last activation and the output, or between two of them.
+_PASSED = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
+    "QuantizeLinear", "DequantizeLinear", "ZipMap", "ArrayFeatureExtractor",
+)  # fmt: skip
+_INTEGERS = ("TENSOR(UINT8)", "TENSOR(INT8)")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one layer reads: ``tensor``, and the names of its scale and zero point, if any.
+
+    ``places_first`` is set where the layer multiplies from the left, over the last axis but one.
+    """
+
+    layer: str
+    operator: str
+    tensor: str
+    scale: str | None = None
+    zero: str | None = None
+    places_first: bool = False
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the data is a map with its channels first."""
+        return self.operator in _CONVOLUTIONS
+
+
+def weight_layers(graph: Graph) -> list[Read]:
+    """The data inputs of all layers with weights, in order; each tensor once.
+
+    A layer is called by its node's name, or by its first output where that is empty or not unique.
+    """
+    nodes = [node for node in graph.model.graph.node if node.op_type in OPERATORS]
+    names = [str(node.name) for node in nodes]
+    found: dict[str, Read] = {}
+    for node, name in zip(nodes, names, strict=True):
+        read = _read(graph, node, name if name and names.count(name) == 1 else str(node.output[0]))
+        if read is not None:
+            found.setdefault(read.tensor, read)
+    return list(found.values())
+
+
+def _read(graph: Graph, node: Any, layer: str) -> Read | None:
+    places = OPERATORS[node.op_type]
+    if node.op_type == "Attention" and node.domain != "com.microsoft":
+        return None  # the standard's Attention has no weights
+    if len(node.input) <= places.weight:
+        return None
+    data, weight = node.input[places.data], node.input[places.weight]
+    first = False
+    if weight not in graph.constants:
+        if node.op_type not in _BOTH_SIDES or data not in graph.constants:
+            return None
+        data, first = weight, True
+    if data in graph.constants:
+        return None
+    scale = _optional(node, places.scale)
+    zero = _optional(node, places.zero)
+    maker = graph.producer.get(data)
+    if maker is not None and maker.op_type == "DynamicQuantizeLinear":
+        data, scale, zero = str(maker.input[0]), None, None
+    return Read(layer, str(node.op_type), str(data), scale, zero, first)
+
+
+def _optional(node: Any, place: int | None) -> str | None:
+    return str(node.input[place]) if place is not None and len(node.input) > place else None
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
+
+    ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
+    kinds of those that are more than a change of shape.
+    """
+
+    output: str
+    logits: str
+    trailing: tuple[Any, ...] = ()
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Such as ("Softmax", "ArgMax")."""
+        return tuple(str(node.op_type) for node in self.trailing if node.op_type in _HEADS)
+
+
+def head_of(graph: Graph, output: str) -> Head:
+    """What stands between ``output`` and its logits; the output itself where there is nothing."""
+    tensor, walked, kept, logits = output, [], 0, output
+    while True:
+        node = graph.producer.get(tensor)
+        if node is None or node.op_type not in (*_HEADS, *_PASSED):
+            break
+        walked.append(node)
+        at = 1 if node.op_type == "ArrayFeatureExtractor" else 0  # the index of a class name
+        tensor = node.input[at]
+        if node.op_type in _HEADS:
+            logits, kept = str(tensor), len(walked)
+    return Head(output, logits, tuple(reversed(walked[:kept])))

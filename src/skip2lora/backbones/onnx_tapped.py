@@ -1,0 +1,158 @@
+"""A tapped copy of an ONNX model, and the description it carries in its metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
+from skip2lora.backbones.onnx_graph import Graph, refuse_state
+from skip2lora.backbones.onnx_taps import PREFIX, Anatomy, Builder, anatomy
+from skip2lora.backbones.taps import Selection, Tap, chosen
+from skip2lora.errors import ModelError
+
+KEY = "skip2lora"
+_VERSION = 1
+LOGITS = PREFIX + "logits"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a tapped model says of itself.
+
+    ``outputs[k]`` is the name of the output with the rows of ``layers[places[k]]``. ``logits`` is
+    the name of the output with the base logits, None for a model without any.
+    """
+
+    fingerprint: str
+    layers: tuple[Tap, ...]
+    places: tuple[int, ...]
+    outputs: tuple[str, ...]
+    logits: str | None
+    n_outputs: int
+    task: str
+    grid: int
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The layers that were chosen, in order."""
+        return tuple(self.layers[place] for place in self.places)
+
+    def to_json(self) -> str:
+        """The text that stands in the metadata."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Description:
+        """What :meth:`to_json` wrote.
+
+        Raises:
+            ModelError: it is damaged, or of another version.
+        """
+        try:
+            found = json.loads(text)
+            if found.pop("version") != _VERSION:
+                raise ModelError(
+                    f"{path} was prepared by another version of skip2lora: prepare it again"
+                )
+            layers = tuple(_tap(layer) for layer in found.pop("layers"))
+            places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
+            return cls(layers=layers, places=places, outputs=outputs, **found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"{damaged(path)} (its taps are described wrongly)") from error
+
+
+def _tap(found: dict[str, Any]) -> Tap:
+    shape, grid = tuple(found.pop("shape")), tuple(found.pop("grid"))
+    return Tap(shape=shape, grid=grid, **found)
+
+
+def metadata_of(model: Any) -> str | None:
+    """The description in a ModelProto, None in one that was not tapped."""
+    found = {entry.key: str(entry.value) for entry in model.metadata_props}
+    return found.get(KEY)
+
+
+def strip(model: Any) -> None:
+    """Remove what was added to a base model: nodes, constants, outputs and the description."""
+    graph = model.graph
+    for parts in (graph.node, graph.initializer, graph.output):
+        kept = [part for part in parts if not part.name.startswith(PREFIX)]
+        if len(kept) < len(parts):
+            del parts[:]
+            parts.extend(kept)
+    entries = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(entries)
+
+
+def tap_model(
+    model: Any, path: Path, *, taps: Selection, grid: int, keep_outputs: bool
+) -> Description:
+    """Turn ``model`` into its tapped copy; the rows of taps and the base logits become outputs.
+
+    Raises:
+        ModelError: no layers with weights, control flow, state.
+        ParameterError: ``taps`` or ``grid`` fits no layer.
+    """
+    found, graph, print_of_base = understand(model, path, grid=grid)
+    places = select(found, taps)
+    builder = Builder(graph)
+    outputs = tuple(
+        builder.rows(found.sources[place], f"tap.{number}") for number, place in enumerate(places)
+    )
+    names = list(outputs)
+    logits = None
+    if found.head is not None:
+        logits = builder.logits(found.head, LOGITS.removeprefix(PREFIX))
+        names.append(logits)
+    _add_outputs(model, names, found, places, keep_outputs=keep_outputs)
+    description = Description(
+        fingerprint=print_of_base,
+        layers=tuple(source.tap for source in found.sources),
+        places=tuple(places),
+        outputs=outputs,
+        logits=logits,
+        n_outputs=found.n_outputs,
+        task=task_of(found),
+        grid=grid,
+    )
+    model.metadata_props.add(key=KEY, value=description.to_json())
+    return description
+
+
+def understand(model: Any, path: Path, *, grid: int) -> tuple[Anatomy, Graph, str]:
+    """What is in a model, which is stripped first, and its fingerprint."""
+    strip(model)
+    graph = Graph(model)
+    refuse_state(graph, path)
+    return anatomy(graph, path, grid=grid), graph, fingerprint(model, path.parent)
+
+
+def select(found: Anatomy, taps: Selection) -> list[int]:
+    """Places of the sources that ``taps`` selects."""
+    return chosen([source.tap.layer for source in found.sources], taps)
+
+
+def task_of(found: Anatomy) -> str:
+    """What the end of the graph tells of the task."""
+    activations = found.head.activations if found.head is not None else ()
+    return "multi-label" if "Sigmoid" in activations else "classification"
+
+
+def _add_outputs(
+    model: Any, names: Sequence[str], found: Anatomy, places: Sequence[int], *, keep_outputs: bool
+) -> None:
+    onnx = need_onnx("adding outputs")
+    if not keep_outputs:
+        del model.graph.output[:]
+    widths = [found.sources[place].tap.width for place in places]
+    widths += [found.n_outputs] * (len(names) - len(widths))
+    for name, width in zip(names, widths, strict=True):
+        kind = onnx.TensorProto.FLOAT
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, width]))

@@ -1,0 +1,1 @@
+"""Adapted models as files that others can run."""

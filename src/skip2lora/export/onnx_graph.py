@@ -1,0 +1,225 @@
+"""An adapted model as one ONNX file: base, taps, pooling and adapters inside.
+
+The adapters' sum is added to the base logits, before the last activation; inputs and outputs are
+those of the base. The hidden values of all taps stand side by side, so that one product with all
+``lora_b`` ends it (Eq. 17).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters import SkipAdapters
+from skip2lora.backbones.onnx import OnnxBackbone
+from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
+from skip2lora.backbones.onnx_graph import Graph
+from skip2lora.backbones.onnx_session import export_adapter, open_session
+from skip2lora.backbones.onnx_tapped import select, understand
+from skip2lora.backbones.onnx_taps import Anatomy, Builder, Source
+from skip2lora.errors import ModelError
+from skip2lora.export.onnx_head import fold_last, plug_logits
+
+#: The output of a model that has no logits of its own.
+NEW_OUTPUT = "logits"
+ADAPTER_SUFFIX = ".onnx_adapter"
+_PREFIX = "skip2lora_adapter."  # not that of taps: what is exported is a model like any other
+_METADATA = "skip2lora."
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Adapters as a graph holds them: ``a[k]`` (width, rank), ``b`` (taps x rank, n_outputs)."""
+
+    a: tuple[NDArray[np.float32], ...]
+    b: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, adapters: SkipAdapters) -> _Parts:
+        lora_b = np.concatenate(adapters.lora_b, axis=0)
+        bias = getattr(adapters, "bias", None)
+        if bias is None:
+            bias = np.zeros(lora_b.shape[1], np.float32)
+        return cls(tuple(map(np.ascontiguousarray, adapters.lora_a)), lora_b, bias)
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """Every tensor by its name in the graph, without the prefix."""
+        tensors = {f"lora_a.{number}": array for number, array in enumerate(self.a)}
+        return {**tensors, "lora_b": self.b, "bias": self.bias}
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    model: Any
+    graph: Graph
+    found: Anatomy
+    sources: tuple[Source, ...]
+
+
+def export_onnx(
+    backbone: OnnxBackbone,
+    adapters: SkipAdapters,
+    out: str | os.PathLike[str],
+    *,
+    description: Mapping[str, str] | None = None,
+) -> None:
+    """Write base and adapters as one self-contained file for the stock onnxruntime.
+
+    The adapter of the last layer is folded into that layer's weights where it reads a vector and
+    they are plain numbers used once. Outputs of new classes follow those of the base.
+    ``description`` joins fingerprint, rank and layers in the metadata.
+
+    Raises:
+        ModelError: the base changed, the adapters do not fit it, new classes do not fit through
+            the end of its graph, or the file would pass 2 GB.
+        FileError: the system refused.
+    """
+    base = _read_base(backbone, adapters)
+    embed(base.model, backbone.path.parent)
+    parts, sources, head = _Parts.of(adapters), base.sources, base.found.head
+    if head is not None and len(parts.bias) == base.found.n_outputs:
+        own = parts.b[-adapters.rank :]
+        change = parts.a[-1].astype(np.float64) @ own.astype(np.float64)
+        if fold_last(base.graph, head, sources[-1], change):
+            sources = sources[:-1]
+            parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
+    builder = Builder(base.graph, _PREFIX)
+    names = [builder.constant(f"lora_a.{number}", array) for number, array in enumerate(parts.a)]
+    _join(builder, base.found, sources, names, parts)
+    _describe(base.model, backbone, adapters, description)
+    _write(base.model, out)
+
+
+def export_onnx_adapter(
+    backbone: OnnxBackbone,
+    adapters: SkipAdapters,
+    out: str | os.PathLike[str],
+    *,
+    description: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the base with adapters as optional inputs, and an ``.onnx_adapter`` file beside it.
+
+    Without an adapter the session computes the base; with one (``onnxruntime.LoraAdapter`` and
+    ``RunOptions.add_active_adapter``) the adapted model. Adapters of any rank for the same taps and
+    number of outputs, written by :func:`write_onnx_adapter`, can be swapped over one session.
+    Returns the path of the adapter file. Raises as :func:`export_onnx`.
+    """
+    base = _read_base(backbone, adapters)
+    embed(base.model, backbone.path.parent)
+    parts = _Parts.of(adapters)
+    builder = Builder(base.graph, _PREFIX)
+    onnx = need_onnx("export")
+    n_outputs = len(parts.bias)
+    shapes: dict[str, list[int | str]] = {
+        f"lora_a.{number}": [len(array), "rank"] for number, array in enumerate(parts.a)
+    }
+    shapes |= {"lora_b": ["hidden", n_outputs], "bias": [n_outputs]}
+    for name, array in parts.named().items():
+        full = builder.constant(name, np.zeros_like(array))
+        base.model.graph.input.append(
+            onnx.helper.make_tensor_value_info(full, onnx.TensorProto.FLOAT, shapes[name])
+        )
+    names = [f"{_PREFIX}lora_a.{number}" for number in range(len(parts.a))]
+    _join(builder, base.found, base.sources, names, parts)
+    _describe(base.model, backbone, adapters, description)
+    beside = Path(out).with_suffix(ADAPTER_SUFFIX)
+    write_onnx_adapter(adapters, beside)
+    _write(base.model, out)
+    return beside
+
+
+def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> None:
+    """Write adapters alone in onnxruntime's AdapterFormat, for a model exported with inputs.
+
+    Raises:
+        FileError: the system refused.
+    """
+    named = {_PREFIX + name: array for name, array in _Parts.of(adapters).named().items()}
+    export_adapter(named, out)
+
+
+def _read_base(backbone: OnnxBackbone, adapters: SkipAdapters) -> _Base:
+    model = read_model(backbone.path)
+    found, graph, fingerprint = understand(model, backbone.path, grid=backbone.grid)
+    if fingerprint != backbone.fingerprint:
+        raise ModelError(
+            f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
+            f"{backbone.fingerprint[:19]}): load it and adapt again"
+        )
+    places = select(found, [tap.layer for tap in backbone.taps])[adapters.first_tap :]
+    sources = tuple(found.sources[place] for place in places)
+    widths = [source.tap.width for source in sources]
+    got = [len(array) for array in adapters.lora_a]
+    if widths != got or adapters.lora_b[0].shape[1] < found.n_outputs:
+        raise ModelError(
+            f"the adapters are for taps of {got} with {adapters.lora_b[0].shape[1]} outputs, the "
+            f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
+        )
+    return _Base(model, graph, found, sources)
+
+
+def _join(
+    builder: Builder, found: Anatomy, sources: Sequence[Source], names: Sequence[str], parts: _Parts
+) -> None:
+    """Append the nodes from the taps to the logits."""
+    hidden = [
+        builder.node("MatMul", [builder.rows(source, f"tap.{number}"), name], f"hidden.{number}")
+        for number, (source, name) in enumerate(zip(sources, names, strict=True))
+    ]
+    bias = builder.constant("bias", parts.bias)
+    added: str | None = bias
+    if hidden:
+        joined = hidden[0]
+        if len(hidden) > 1:
+            joined = builder.node("Concat", hidden, "hidden", axis=1)
+        added = builder.node("Gemm", [joined, builder.constant("lora_b", parts.b), bias], "added")
+    elif not parts.bias.any():
+        added = None
+    if found.head is not None:
+        plug_logits(builder, found, added, len(parts.bias))
+        return
+    onnx = need_onnx("export")
+    output = builder.node("Identity", [str(added)], "output")
+    builder.graph.model.graph.node[-1].output[0] = NEW_OUTPUT
+    del output
+    kind = onnx.TensorProto.FLOAT
+    builder.graph.model.graph.output.append(
+        onnx.helper.make_tensor_value_info(NEW_OUTPUT, kind, [None, len(parts.bias)])
+    )
+
+
+def _describe(
+    model: Any,
+    backbone: OnnxBackbone,
+    adapters: SkipAdapters,
+    description: Mapping[str, str] | None,
+) -> None:
+    from importlib.metadata import version
+
+    layers = [tap.layer for tap in backbone.taps[adapters.first_tap :]]
+    facts = {
+        "base_fingerprint": backbone.fingerprint,
+        "rank": str(adapters.rank),
+        "taps": json.dumps(layers),
+        "version": version("skip2lora"),
+        **(description or {}),
+    }
+    taken = {_METADATA + name for name in facts}
+    kept = [entry for entry in model.metadata_props if entry.key not in taken]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for name, text in facts.items():
+        model.metadata_props.add(key=_METADATA + name, value=text)
+
+
+def _write(model: Any, out: str | os.PathLike[str]) -> None:
+    open_session(model.SerializeToString())  # a file that does not run is not written
+    write_model(out, model)

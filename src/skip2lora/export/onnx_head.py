@@ -1,0 +1,151 @@
+"""Where adapters meet the end of a base graph: its logits, its last weights, its activations."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones.onnx_file import need_onnx
+from skip2lora.backbones.onnx_graph import Graph
+from skip2lora.backbones.onnx_layers import Head
+from skip2lora.backbones.onnx_taps import Anatomy, Builder, Source
+from skip2lora.errors import ModelError
+
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
+_NAMED_CLASSES = ("ZipMap", "ArrayFeatureExtractor")
+
+
+def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float64]) -> bool:
+    """Add ``change``, (width, n_outputs), to the weights that read ``source`` and make the logits.
+
+    False, and nothing done, where the graph does not allow it: the tap is no vector, or the weights
+    are quantised, computed, or used elsewhere.
+    """
+    node = graph.producer.get(head.logits)
+    if node is not None and node.op_type == "Add":
+        data = [name for name in node.input if name not in graph.constants]
+        node = graph.producer.get(data[0]) if len(data) == 1 else None
+        if node is not None and len(graph.readers.get(node.output[0], ())) != 1:
+            return False
+    if node is None or node.op_type not in ("Gemm", "MatMul"):
+        return False
+    if source.tap.kind != "vector" or node.input[0] != source.read.tensor:
+        return False
+    weight = graph.initializers.get(node.input[1])
+    options = {a.name: a.f if a.type == 1 else a.i for a in node.attribute}
+    plain = options.get("alpha", 1.0) == 1.0 and not options.get("transA", 0)
+    if weight is None or not plain or len(graph.readers[weight.name]) != 1:
+        return False
+    if any(value.name == weight.name for value in graph.model.graph.input):
+        return False
+    onnx = need_onnx("export")
+    turned = change.T if options.get("transB", 0) else change
+    values = onnx.numpy_helper.to_array(weight)
+    if values.shape != turned.shape or values.dtype != np.float32:
+        return False
+    new = onnx.numpy_helper.from_array((values + turned).astype(np.float32), weight.name)
+    weight.CopyFrom(new)
+    return True
+
+
+def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: int) -> None:
+    """Make the logits of the graph base logits plus ``added``, (samples, n_outputs).
+
+    Raises:
+        ModelError: there are new classes, and the end of the graph holds the number of old ones.
+    """
+    graph, head = builder.graph, found.head
+    assert head is not None
+    if added is None:
+        return
+    _bypass_quantising(graph, head)
+    extra = n_outputs - found.n_outputs
+    if extra:
+        _widen(graph, head, found.n_outputs, n_outputs)
+    base = f"{builder.prefix}base_logits"
+    maker = graph.producer[head.logits]
+    maker.output[list(maker.output).index(head.logits)] = base
+    shape = list(found.logits_shape)
+    at = shape.index(found.n_outputs)
+    if extra:
+        ends = [0] * (2 * len(shape) + 2)
+        ends[len(shape) + 2 + at] = extra
+        base = _pad(builder, base, ends)
+        shape[at] = n_outputs
+    if len(shape) > 1:
+        target = builder.constant("logits.shape", np.array([-1, *shape], np.int64))
+        added = builder.node("Reshape", [added, target], "added.shaped")
+    kind = graph.element_type(head.logits)
+    if kind != need_onnx("export").TensorProto.FLOAT:
+        added = builder.node("Cast", [added], "added.cast", to=kind)
+    add = builder.node("Add", [base, added], "sum")
+    node = graph.model.graph.node[-1]
+    assert node.output[0] == add
+    node.output[0] = head.logits
+    sort_nodes(graph.model)
+
+
+def _pad(builder: Builder, tensor: str, ends: list[int]) -> str:
+    """Zeros after the logits; opset 11 made the amounts an input."""
+    if builder.graph.opset < 11:
+        return builder.node("Pad", [tensor], "padded", pads=ends)
+    amounts = builder.constant("pads", np.array(ends, np.int64))
+    return builder.node("Pad", [tensor, amounts], "padded")
+
+
+def _bypass_quantising(graph: Graph, head: Head) -> None:
+    """Take quantisation out from behind the logits, so that adapted outputs are not rounded."""
+    for node in head.trailing:
+        if node.op_type in _QUANTISING:
+            node.op_type = "Identity"
+            node.domain = ""
+            del node.input[1:]
+            del node.attribute[:]
+    changed = {node.output[0] for node in head.trailing}
+    kept = [value for value in graph.model.graph.value_info if value.name not in changed]
+    del graph.model.graph.value_info[:]
+    graph.model.graph.value_info.extend(kept)
+
+
+def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
+    """Let the end of the graph, and what it says of its shapes, take ``n_new`` outputs."""
+    for node in head.trailing:
+        told = graph.array(node.input[1]) if node.op_type == "Reshape" else None
+        fixed = told is not None and n_old in np.asarray(told).tolist()
+        if fixed or node.op_type in _NAMED_CLASSES:
+            raise ModelError(
+                f"node {graph.title(node)} ({node.op_type}) after the logits holds the {n_old} "
+                f"classes of the model, the adapter has {n_new}: export the model to end in its "
+                "logits or Softmax, then adapt that"
+            )
+    del graph.model.graph.value_info[:]
+    for value in graph.model.graph.output:
+        if head.logits in graph.ancestors(value.name):
+            for dim in list(value.type.tensor_type.shape.dim)[1:]:
+                if dim.dim_value == n_old:
+                    dim.dim_value = n_new
+
+
+def sort_nodes(model: Any) -> None:
+    """Put nodes after those they read, otherwise in the order they have."""
+    nodes = list(model.graph.node)
+    maker = {name: at for at, node in enumerate(nodes) for name in node.output if name}
+    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    followers: dict[int, list[int]] = {}
+    for at, before in enumerate(waits):
+        for one in before:
+            followers.setdefault(one, []).append(at)
+    ready = deque(at for at, before in enumerate(waits) if not before)
+    order = []
+    while ready:
+        at = ready.popleft()
+        order.append(at)
+        for follower in followers.get(at, ()):
+            waits[follower].discard(at)
+            if not waits[follower]:
+                ready.append(follower)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[at] for at in order)
