@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
 
-#: Have matrices for weights but multiply nothing with them.
-_NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag)
+#: Have matrices for weights but multiply nothing with them, or call no hook.
+_NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
 _TABLES = (nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # read vectors, whatever their weights
 _ENDINGS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 _MOST_PLACES = 3  # axes that PyTorch's pooling takes
@@ -149,6 +149,8 @@ def weight_axes(module: nn.Module) -> int:
     """Axes of the weights a module multiplies its input with: 2 for Linear, 4 for Conv2d; or 0."""
     if isinstance(module, _NO_LAYERS):
         return 0
+    if type(module).forward is nn.Module.forward:
+        return 0  # a husk as exported graphs have: nothing calls it
     if isinstance(module, _TABLES):
         return 2
     weight = getattr(module, "weight", None)
