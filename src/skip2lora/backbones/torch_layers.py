@@ -160,12 +160,22 @@ def weight_axes(module: nn.Module) -> int:
 
 
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
-    """The submodules that hold weights, by name; the module itself goes by its class."""
-    return {
+    """The submodules that hold weights, by name; the module itself goes by its class.
+
+    Raises:
+        ModelError: there is none.
+    """
+    layers = {
         name or type(part).__name__: part
         for name, part in module.named_modules()
         if weight_axes(part)
     }
+    if not layers:
+        raise ModelError(
+            f"{type(module).__name__} has no module that holds weights, expected layers such as "
+            "nn.Linear or nn.Conv2d: pass the nn.Module itself, not a traced or exported one"
+        )
+    return layers
 
 
 def read_tensors(
@@ -239,11 +249,6 @@ def find_network(
         ModelError: no layer with weights is called, or the output is no logits.
     """
     layers, name = layers_of(module), type(module).__name__
-    if not layers:
-        raise ModelError(
-            f"{name} has no module that holds weights, expected layers such as nn.Linear or "
-            "nn.Conv2d: pass the network as an nn.Module, not a traced or exported one"
-        )
     counts = (1, 1) if one_by_one else (2, 3)
     one, other = (_observe(module, run, n_samples) for n_samples in counts)
     if one.n_outputs != other.n_outputs:
