@@ -9,8 +9,8 @@ Pre-train or load a model, then fit low-rank adapters to field data in milliseco
     adapted.predict(X)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib
+import typing
 
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.adapters import SkipAdapters
@@ -29,7 +29,7 @@ from skip2lora.errors import (
 )
 from skip2lora.training import EpochReport, History, Timing, pretrain
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from skip2lora.backbones.torch import TorchBackbone as TorchBackbone
 
 __version__ = "0.1.0"
@@ -61,9 +61,9 @@ __all__ = [
 _ON_REQUEST = {"TorchBackbone": "skip2lora.backbones.torch"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name in _ON_REQUEST:
-        return getattr(import_module(_ON_REQUEST[name]), name)
+        return getattr(importlib.import_module(_ON_REQUEST[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -41,6 +41,26 @@ def test_what_is_light_is_seen() -> None:
     assert "click" in loaded_by("import click")
 
 
+def test_names_on_request() -> None:
+    pytest.importorskip(
+        "torch", reason="PyTorch is not installed: make test TEST_GROUPS='test torch'"
+    )
+    assert "TorchBackbone" in dir(s2)
+    assert "torch" in loaded_by("import skip2lora; skip2lora.TorchBackbone")
+    with pytest.raises(AttributeError, match="has no attribute 'TorchBackbon'"):
+        _ = s2.TorchBackbon
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import skip2lora as s2\n"
+        "try: s2.TorchBackbone\n"
+        "except s2.MissingExtraError as error: print(str(error).replace(' ', '_'))"
+    )
+    assert "TorchBackbone_needs_PyTorch:_pip_install_'skip2lora[torch]'" in loaded_by(code)
+
+
 def test_all_is_complete() -> None:
     assert s2.__all__ == sorted(s2.__all__, key=lambda name: (not name.isupper(), name))
     assert len(set(s2.__all__)) == len(s2.__all__)

@@ -96,11 +96,7 @@ class TorchBackbone(Classifier):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
-        if not torch_layers.layers_of(self.module) or isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{self._name} has no module that holds weights, expected layers such as "
-                "nn.Linear or nn.Conv2d: pass the nn.Module itself, not a traced or exported one"
-            )
+        torch_layers.layers_of(self.module)  # refuses one without
         self.grid, self.batch_size, self._selection = grid, batch_size, taps
         self.class_names = None if class_names is None else tuple(class_names)
         self._network: Network | None = None

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
 
-#: Have matrices for weights but multiply nothing with them.
-_NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag)
+#: Have matrices for weights but multiply nothing with them, or call no hook.
+_NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
 _TABLES = (nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # read vectors, whatever their weights
 _ENDINGS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 _MOST_PLACES = 3  # axes that PyTorch's pooling takes
@@ -149,6 +149,8 @@ def weight_axes(module: nn.Module) -> int:
     """Axes of the weights a module multiplies its input with: 2 for Linear, 4 for Conv2d; or 0."""
     if isinstance(module, _NO_LAYERS):
         return 0
+    if type(module).forward is nn.Module.forward:
+        return 0  # a husk as exported graphs have: nothing calls it
     if isinstance(module, _TABLES):
         return 2
     weight = getattr(module, "weight", None)
@@ -158,12 +160,22 @@ def weight_axes(module: nn.Module) -> int:
 
 
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
-    """The submodules that hold weights, by name; the module itself goes by its class."""
-    return {
+    """The submodules that hold weights, by name; the module itself goes by its class.
+
+    Raises:
+        ModelError: there is none.
+    """
+    layers = {
         name or type(part).__name__: part
         for name, part in module.named_modules()
         if weight_axes(part)
     }
+    if not layers:
+        raise ModelError(
+            f"{type(module).__name__} has no module that holds weights, expected layers such as "
+            "nn.Linear or nn.Conv2d: pass the nn.Module itself, not a traced or exported one"
+        )
+    return layers
 
 
 def read_tensors(
@@ -237,11 +249,6 @@ def find_network(
         ModelError: no layer with weights is called, or the output is no logits.
     """
     layers, name = layers_of(module), type(module).__name__
-    if not layers:
-        raise ModelError(
-            f"{name} has no module that holds weights, expected layers such as nn.Linear or "
-            "nn.Conv2d: pass the network as an nn.Module, not a traced or exported one"
-        )
     counts = (1, 1) if one_by_one else (2, 3)
     one, other = (_observe(module, run, n_samples) for n_samples in counts)
     if one.n_outputs != other.n_outputs:
