@@ -100,9 +100,7 @@ class OnnxBackbone(Classifier):
         return cls(file, description, specs_of(session), threads, session)
 
     @classmethod
-    def _load_prepared(
-        cls, file: Path, taps: Selection, grid: int, threads: int
-    ) -> OnnxBackbone:
+    def _load_prepared(cls, file: Path, taps: Selection, grid: int, threads: int) -> OnnxBackbone:
         session = open_session(file, threads=threads)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:

@@ -14,7 +14,6 @@ from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.errors import ModelError
 
 
-
 class Folded(NamedTuple):
     """An axis of samples times ``inner``, as where tokens of all samples lie one after another."""
 

@@ -65,9 +65,7 @@ def run_options() -> Any:
     return options
 
 
-def export_adapter(
-    tensors: Mapping[str, NDArray[np.float32]], out: str | os.PathLike[str]
-) -> None:
+def export_adapter(tensors: Mapping[str, NDArray[np.float32]], out: str | os.PathLike[str]) -> None:
     """Write tensors in the AdapterFormat of onnxruntime, whole or not at all.
 
     Raises:

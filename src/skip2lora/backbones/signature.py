@@ -55,9 +55,7 @@ def _by_name(x: Any, inputs: Sequence[InputSpec]) -> dict[str, Any]:
     if isinstance(x, Mapping):
         missing = [name for name in names if name not in x]
         if missing:
-            raise DataError(
-                f"X has no input {missing[0]}, expected {told}: pass an array for each"
-            )
+            raise DataError(f"X has no input {missing[0]}, expected {told}: pass an array for each")
         strangers = [str(name) for name in x if name not in names]
         if strangers:
             raise DataError(f"X has input {strangers[0]}, the model takes {told}: leave it out")

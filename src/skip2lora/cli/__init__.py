@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "inspect",
+    "export",
     "bench",
     "paper",
 )

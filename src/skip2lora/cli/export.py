@@ -1,0 +1,71 @@
+"""``skip2lora export``: model and adapter as one file for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skip2lora.adapt import AdaptedModel
+from skip2lora.adapters import SkipAdapters
+from skip2lora.backbones import load
+from skip2lora.cli import common
+from skip2lora.errors import ParameterError
+from skip2lora.files import check_output
+
+FORMATS = ("onnx", "onnx-adapter")
+
+
+@click.command(short_help="Write model and adapter for another runtime.")
+@common.model_argument
+@click.option(
+    "--adapter", required=True, type=click.Path(path_type=Path),
+    help="Folder written by skip2lora adapt.",
+)  # fmt: skip
+@click.option(
+    "--to", "kind", required=True, type=click.Choice(FORMATS),
+    help="One file with all inside, or adapters to swap over one session.",
+)  # fmt: skip
+@common.output("The exported model, such as adapted.onnx.", metavar="FILE")
+@common.force
+@common.as_json
+def command(
+    model: Path, adapter: Path, kind: str, target: Path, force: bool, as_json: bool
+) -> None:
+    """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
+
+    `onnx` is one self-contained file. `onnx-adapter` leaves the adapters as optional inputs and
+    writes them beside it, to be swapped at run time.
+    """
+    for file in (model, target):
+        if file.suffix != ".onnx":
+            raise ParameterError(
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
+                "are exported to it"
+            )
+    beside = target.with_suffix(".onnx_adapter")
+    for file in (target, beside)[: 2 if kind == "onnx-adapter" else 1]:
+        check_output(file, force=force)
+    adapted = AdaptedModel.load(load(model), adapter)
+    if not isinstance(adapted.adapters, SkipAdapters):
+        raise ParameterError(
+            f"{adapter} is of {adapted.method}, expected skip adapters: adapt again"
+        )
+    from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter
+
+    said = {"method": adapted.method, "task": adapted.task}
+    files = [target]
+    if kind == "onnx":
+        export_onnx(adapted.backbone, adapted.adapters, target, description=said)
+    else:
+        files.append(
+            export_onnx_adapter(adapted.backbone, adapted.adapters, target, description=said)
+        )
+    facts = {
+        "output": [str(file) for file in files],
+        "bytes": [file.stat().st_size for file in files],
+        "n_outputs": adapted.n_outputs,
+        "rank": adapted.adapters.rank,
+    }
+    lines = [f"{file}: {file.stat().st_size / 1024:,.0f} KiB" for file in files]
+    common.show(facts, lines, as_json=as_json)
