@@ -179,6 +179,7 @@ class _Runner:
         self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
         content = graph.with_outputs(sorted(wanted - given))
         self.interpreter = _interpreter(content, model.threads, "the model")
+        _check_shapes(self.interpreter, wanted - given, graph)
         # Views of the runtime's memory, to be gone before the next sample.
         self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
         self.inputs = graph.inputs
@@ -276,6 +277,18 @@ def _interpreter(content: bytes, threads: int, path: Any) -> Any:
     return interpreter
 
 
+def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
+    """Raise ModelError where the runtime gives another shape than the file announces."""
+    for made in interpreter.get_output_details():
+        tensor, shape = graph.tensors[made["index"]], tuple(map(int, made["shape"]))
+        fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
+        if tensor.index in wanted and fixed and tensor.shape != shape:
+            raise ModelError(
+                f"the model says that tensor {tensor.name} has shape {tensor.shape}, LiteRT makes "
+                f"it {shape}, expected the same: the file is damaged, copy or convert it again"
+            )
+
+
 def _line(error: BaseException) -> str:
     return str(error).split("\n")[0].rstrip(".")
 
@@ -364,7 +377,7 @@ def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ..
 
 
 def _tap(layer: Any, grid: int) -> Tap:
-    shape = layer.input.sample_shape
+    shape = layer.input.sample_shape or (1,)
     name, tensor = layer.name, layer.input.name
     *places, channels = shape
     if math.prod(places) == 1:

@@ -275,6 +275,10 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
         raise IndexError("an input or output is a tensor that does not exist")
     if not all(0 <= tensor.buffer < len(model.buffers) for tensor in main.tensors):
         raise IndexError("a tensor has a buffer that does not exist")
+    for each in operators:
+        read = max((max(places) for places in _WEIGHTED.get(each.name, ())), default=-1)
+        if len(each.inputs) <= read or not each.outputs:
+            raise IndexError(f"{each.name} has too few tensors")
     if any(size < 0 for tensor in main.tensors for size in _indices(tensor.shape)):
         raise IndexError("a tensor has a negative size")
 
@@ -337,4 +341,4 @@ def _indices(values: Any) -> tuple[int, ...]:
 
 
 def _text(name: bytes | str | None) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name or ""
+    return name.decode() if isinstance(name, bytes) else name or ""
