@@ -32,9 +32,7 @@ def load(tmp_path: Path) -> Load:
     def load_(content: bytes, **options: Any) -> LiteRTBackbone:
         path = tmp_path / "model.tflite"
         path.write_bytes(content)
-        model = s2.load(path, **options)
-        assert isinstance(model, LiteRTBackbone)
-        return model
+        return LiteRTBackbone.load(path, **options)
 
     return load_
 
@@ -229,6 +227,14 @@ def test_choosing_taps(load: Load, refused: Refused) -> None:
     assert load(network.content(), grid=2).tap_widths == (8, 24, 24)
 
 
+def test_loading_by_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(cnn().content())
+    model = s2.load(path, taps="layer1")
+    assert isinstance(model, LiteRTBackbone)
+    assert [tap.layer for tap in model.taps] == ["layer1"]
+
+
 def test_pickle_and_fingerprint(load: Load) -> None:
     network = cnn()
     model, x = load(network.content(), taps=2), samples_of(network, 4)
@@ -333,15 +339,27 @@ def test_several_inputs(load: Load) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"left": [[1, 2]]}, "X has the inputs left, expected left:0, ids: pass a mapping"),
-        ({"left": [[1, 2]], "left:0": [[1, 2]]}, "X has the inputs left, left:0, expected"),
-        ([[1, 2, 3]], "X is 1 arrays, the model has 2 inputs (left:0, ids)"),
-        (np.zeros((2, 3)), "X is ndarray, the model has 2 inputs (left:0, ids)"),
+        ({"left": [[1, 2]]}, "X has no input ids, expected left:0, ids: pass an array for each"),
+        (
+            {"left": [[1, 2]], "left:0": [[1, 2]]},
+            "X has the inputs left, left:0, some of them twice, expected left:0, ids",
+        ),
+        (
+            [[1, 2, 3]],
+            "X is list, the model takes 2 inputs: pass a dict of arrays named left:0, ids",
+        ),
+        (np.zeros((2, 3)), "X is ndarray, the model takes 2 inputs"),
         ({"left": [[1, 2]], "ids": [[1], [2]]}, "numbers of samples (left:0 1, ids 2)"),
-        ({"left": [[1, 2]], "ids": [[1.5]]}, 'input "ids" has 1.5 at row 0 (from 0), the model'),
-        ({"left": [[1, 2]], "ids": [[2**31]]}, "expects int32, whole numbers from -2147483648"),
-        ({"left": [[1, np.nan]], "ids": [[1]]}, 'input "left:0" has 1 NaN, infinite or too large'),
-        ({"left": [[1, 2, 3]], "ids": [[1]]}, "has shape (1, 3), expected (samples, 2)"),
+        ({"left": [[1, 2]], "ids": [[1.5]]}, "ids has fractions, expected whole numbers (int32)"),
+        ({"left": [[1, 2]], "ids": [[2**31]]}, "expected int32, -2147483648 to 2147483647"),
+        (
+            {"left": [[1, np.nan]], "ids": [[1]]},
+            "left:0 has NaN or infinite values, the first in sample 0",
+        ),
+        (
+            {"left": [[1, 2, 3]], "ids": [[1]]},
+            "left:0 has shape (1, 3), the model expects (samples, 2)",
+        ),
     ],
 )
 def test_bad_inputs(given: Any, said: str, load: Load, refused: Refused) -> None:
@@ -351,14 +369,17 @@ def test_bad_inputs(given: Any, said: str, load: Load, refused: Refused) -> None
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (np.zeros((8, 8, 2)), "X[None] makes one sample of it"),
-        (np.zeros((4, 2, 8, 8)), "X.transpose(0, 2, 3, 1) moves them"),
-        (np.zeros((4, 128)), "X.reshape(-1, 8, 8, 2) lays the samples out so"),
-        (np.zeros((4, 9, 9, 2)), "expected (samples, 8, 8, 2): prepare the samples as in training"),
-        (np.zeros((0, 8, 8, 2)), "X has 0 samples, expected at least one"),
-        (np.zeros((1, 8, 8, 2), complex), "X has dtype complex128, expected real numbers"),
-        (np.full((2, 8, 8, 2), np.inf), "the first at row 0 (from 0), expected finite float32"),
-        ([[1], [1, 2]], "X cannot become an array"),
+        (np.zeros((8, 8, 2)), "an axis is missing, X[None] for one sample"),
+        (np.zeros((4, 2, 8, 8)), "channels come last, np.moveaxis(X, 1, -1)"),
+        (np.zeros((4, 127)), "pass each sample with all its axes"),
+        (np.zeros((4, 9, 9, 2)), "X has shape (4, 9, 9, 2), the model expects (samples, 8, 8, 2)"),
+        (np.zeros((0, 8, 8, 2)), "X has no samples, expected at least one"),
+        (
+            np.zeros((1, 8, 8, 2), complex),
+            "X has dtype complex128, expected float32 (samples, 8, 8, 2)",
+        ),
+        (np.full((2, 8, 8, 2), np.inf), "X has NaN or infinite values, the first in sample 0"),
+        ([[1], [1, 2]], "X has samples of different sizes"),
     ],
 )
 @pytest.mark.parametrize("integers", [None, "int8"])

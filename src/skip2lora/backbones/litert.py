@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones import Taps
-from skip2lora.backbones.specs import Given, InputSpec, check_arrays
+from skip2lora.backbones.litert_inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of, rows_of
 from skip2lora.classifier import Classifier
 from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
@@ -123,7 +123,7 @@ class LiteRTBackbone(Classifier):
         return TASKS[self.task]
 
     @cached_property
-    def inputs(self) -> tuple[InputSpec, ...]:
+    def inputs(self) -> tuple[LiteRTInput, ...]:
         """What the model reads, in its order."""
         return tuple(_spec(self.graph, tensor) for tensor in self.graph.inputs)
 
@@ -134,13 +134,13 @@ class LiteRTBackbone(Classifier):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_runner"}
 
-    def check(self, X: Given) -> NDArray[Any] | Inputs:
+    def check(self, X: Any) -> NDArray[Any] | Inputs:
         """Samples as the model reads them, from what a user passes.
 
         Raises:
-            DataError: see :func:`~skip2lora.backbones.specs.check_arrays`.
+            DataError: see :func:`~skip2lora.backbones.litert_inputs.check_samples_of`.
         """
-        return check_arrays(self.inputs, X)
+        return check_samples_of(self.inputs, X)
 
     def forward(self, x: NDArray[Any] | Inputs) -> Taps:
         """Taps and base logits of samples that :meth:`check` gave.
@@ -152,7 +152,7 @@ class LiteRTBackbone(Classifier):
         logits = self._runner.run(self._arrays(x), rows)
         return Taps(tuple(rows), logits)
 
-    def logits(self, x: Given) -> NDArray[np.float32]:
+    def logits(self, x: Any) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs).
 
         Raises:
@@ -163,7 +163,7 @@ class LiteRTBackbone(Classifier):
 
     def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
         given = [x.arrays[spec.name] for spec in self.inputs] if isinstance(x, Inputs) else [x]
-        return [spec.quantised(array) for spec, array in zip(self.inputs, given, strict=True)]
+        return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
 
 
 class _Runner:
@@ -311,11 +311,11 @@ def _check_arrays_of(graph: Graph, path: Any) -> None:
             )
 
 
-def _spec(graph: Graph, tensor: Tensor) -> InputSpec:
-    return InputSpec(
+def _spec(graph: Graph, tensor: Tensor) -> LiteRTInput:
+    return LiteRTInput(
         tensor.name,
         tensor.sample_shape,
-        np.dtype(tensor.dtype),
+        tensor.dtype,
         tensor.scale if np.dtype(tensor.dtype).kind in "iu" else 0.0,
         tensor.zero_point,
         graph.signature.get(tensor.index, ""),
