@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -74,7 +76,7 @@ def grid_of(
     size = grid
     while size > 1:
         kept = tuple(min(size, size if n is None else n) for n in places)
-        if channels * int(np.prod(kept)) <= most:
+        if channels * math.prod(kept) <= most:
             return kept
         size -= 1
     return (1,) * len(places)
@@ -89,6 +91,11 @@ def averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:
     return matrix
 
 
+@functools.cache
+def _averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:
+    return averaging(n_places, n_kept)
+
+
 def rows_of(
     tap: Tap, values: NDArray[np.float32], mask: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
@@ -101,13 +108,29 @@ def rows_of(
         return values.reshape(len(values), -1)
     if tap.kind == "sequence":
         return _sequence_rows(values.reshape(len(values), -1, values.shape[-1]), mask)
+    places = range(1, 1 + len(tap.grid)) if tap.channels_last else range(1 + len(tap.grid), 1, -1)
+    for axis, kept in zip(places, tap.grid if tap.channels_last else tap.grid[::-1], strict=True):
+        values = _averaged(values, axis, kept)
     if tap.channels_last:
-        values = np.moveaxis(values, -1, 1)
-    for axis, kept in enumerate(tap.grid, start=2):
-        if values.shape[axis] != kept:
-            matrix = averaging(values.shape[axis], kept)
-            values = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
-    return np.ascontiguousarray(values.reshape(len(values), -1), np.float32)
+        values = values.transpose(0, -1, *places)
+    return np.ascontiguousarray(values.reshape(len(values), tap.width), np.float32)
+
+
+def _averaged(values: NDArray[np.float32], axis: int, kept: int) -> NDArray[np.float32]:
+    """``values`` with that axis averaged to ``kept`` places.
+
+    Sample by sample with the same products, so a row's bits do not depend on its batch, and along
+    memory, which takes a quarter of the time that moving the axis does.
+    """
+    lead, (n_places, *trail) = values.shape[:axis], values.shape[axis:]
+    if n_places == kept:
+        return values
+    matrix = _averaging(n_places, kept)
+    if not trail:
+        return values @ matrix.T
+    # The width is given, as -1 is not known of no samples.
+    flat = values.reshape(*lead, n_places, math.prod(trail))
+    return (matrix @ flat).reshape(*lead, kept, *trail)
 
 
 def _sequence_rows(

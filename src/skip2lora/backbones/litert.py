@@ -1,0 +1,398 @@
+"""A .tflite model as a backbone, run by LiteRT, float or quantised to integers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones import Taps
+from skip2lora.backbones.litert_inputs import LiteRTInput, check_samples_of
+from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of, rows_of
+from skip2lora.classifier import Classifier
+from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
+from skip2lora.inputs import Inputs
+from skip2lora.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.tflite import Graph, Output, Tensor
+
+_CHUNK = 32  # samples whose small taps are pooled at once
+_LARGE_BYTES = 1 << 15  # a tap of this size is pooled sample by sample, while it is in cache
+
+
+@dataclass(frozen=True, eq=False)
+class LiteRTBackbone(Classifier):
+    """A frozen .tflite model; a :class:`~skip2lora.backbones.Backbone`.
+
+    Samples run one by one, so that a row's bits do not depend on its batch; the call costs some
+    10 us a sample. Taps and logits of a quantised model are real numbers, by the scale and zero
+    point of each tensor. ``layers`` are the taps there could be, ``taps`` those that are taken, the
+    input of each layer with weights. ``fingerprint`` is the SHA-256 of the file's bytes, so another
+    conversion of the same network is another model. Not safe to call from two threads at once.
+    """
+
+    graph: Graph
+    layers: tuple[Tap, ...]
+    taps: tuple[Tap, ...]
+    output: Output
+    fingerprint: str
+    grid: int = GRID
+    threads: int = 1
+    class_names: tuple[str, ...] | None = None
+
+    first_tap_is_input = False
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        taps: Selection = None,
+        grid: int = GRID,
+        threads: int = 1,
+        output: str | int | None = None,
+    ) -> LiteRTBackbone:
+        """Read a .tflite file.
+
+        ``taps`` selects layers (:func:`~skip2lora.backbones.taps.chosen`), feature maps are
+        averaged to ``grid`` x ``grid`` places, LiteRT runs on ``threads`` threads. ``output`` is
+        the name or number of the output with the classes, by default the first that is one row of
+        numbers a sample. A softmax, sigmoid or argmax it ends in is left out of the logits.
+
+        Raises:
+            FileError: the file cannot be read.
+            ModelError: damaged, stateful, with control flow, without layers that hold weights,
+                with operators or shapes that cannot be run.
+            ParameterError: a layer, grid, number of threads or output that does not exist.
+            MissingExtraError: LiteRT is not installed.
+        """
+        for name, value in (("grid", grid), ("threads", threads)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
+        parse = _parser(path)
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        graph = parse(content, str(path))
+        _check_arrays_of(graph, path)
+        fingerprint = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        graph = _with_shapes(graph, path, threads)
+        picked = _pick_output(graph, output, path)
+        layers = _layers(graph, picked, grid, path)
+        model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
+        model._runner  # noqa: B018  - what the runtime refuses is said here
+        return model
+
+    def with_taps(self, selection: Selection) -> LiteRTBackbone:
+        """The same model with the taps of other layers.
+
+        Raises:
+            ParameterError: no such layer.
+        """
+        places = chosen([tap.layer for tap in self.layers], selection)
+        return replace(self, taps=tuple(self.layers[at] for at in places))
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Width of each tap."""
+        return tuple(tap.width for tap in self.taps)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits."""
+        return math.prod(self.output.logits.sample_shape)
+
+    @property
+    def task(self) -> str:
+        """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
+        return "multi-label" if self.output.sigmoid else "classification"
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return TASKS[self.task]
+
+    @cached_property
+    def inputs(self) -> tuple[LiteRTInput, ...]:
+        """What the model reads, in its order."""
+        return tuple(_spec(self.graph, tensor) for tensor in self.graph.inputs)
+
+    @cached_property
+    def _runner(self) -> _Runner:
+        return _Runner(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_runner"}
+
+    def check(self, X: Any) -> NDArray[Any] | Inputs:
+        """Samples as the model reads them, from what a user passes.
+
+        Raises:
+            DataError: see :func:`~skip2lora.backbones.litert_inputs.check_samples_of`.
+        """
+        return check_samples_of(self.inputs, X)
+
+    def forward(self, x: NDArray[Any] | Inputs) -> Taps:
+        """Taps and base logits of samples that :meth:`check` gave.
+
+        Raises:
+            ModelError: the runtime failed on a sample.
+        """
+        rows = [np.empty((len(x), width), np.float32) for width in self.tap_widths]
+        logits = self._runner.run(self._arrays(x), rows)
+        return Taps(tuple(rows), logits)
+
+    def logits(self, x: Any) -> NDArray[np.float32]:
+        """Outputs before softmax or sigmoid, (samples, n_outputs).
+
+        Raises:
+            DataError: samples the model cannot take.
+            ModelError: the runtime failed on a sample.
+        """
+        return self._runner.run(self._arrays(self.check(x)), [])
+
+    def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
+        given = [x.arrays[spec.name] for spec in self.inputs] if isinstance(x, Inputs) else [x]
+        return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
+
+
+class _Runner:
+    """The interpreter with the taps among its outputs, and what is read from it."""
+
+    def __init__(self, model: LiteRTBackbone) -> None:
+        graph, self.output = model.graph, model.output
+        by_name = {layer.name: layer.input for layer in graph.layers(model.output)}
+        self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
+        given = {tensor.index for tensor in graph.inputs}
+        wanted = {tensor.index for _, tensor in self.taps} | {model.output.logits.index}
+        # The memory of an input may be reused: what is tapped there is the sample itself.
+        self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
+        content = graph.with_outputs(sorted(wanted - given))
+        self.interpreter = _interpreter(content, model.threads, "the model")
+        _check_shapes(self.interpreter, wanted - given, graph)
+        # Views of the runtime's memory, to be gone before the next sample.
+        self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
+        self.inputs = graph.inputs
+        self.mask = _mask_input(graph)
+
+    def run(
+        self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Fill ``rows``, one array a tap or none at all; return the logits."""
+        n_samples = len(arrays[0])
+        logits = np.empty((n_samples, math.prod(self.output.logits.sample_shape)), np.float32)
+        taps = list(zip(self.taps, rows, strict=True)) if rows else []
+        for start in range(0, n_samples, _CHUNK):
+            stop = min(start + _CHUNK, n_samples)
+            self._run_chunk([array[start:stop] for array in arrays], taps, logits, start)
+        tensor = self.output.logits
+        if tensor.scale:
+            logits -= tensor.zero_point
+            logits *= np.float32(tensor.scale)
+        if self.output.beta != 1:
+            logits *= np.float32(self.output.beta)
+        return logits
+
+    def _run_chunk(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        taps: Sequence[tuple[tuple[Tap, Tensor], NDArray[np.float32]]],
+        logits: NDArray[np.float32],
+        start: int,
+    ) -> None:
+        kept: dict[int, list[NDArray[Any]]] = {}
+        masks = None if self.mask is None else arrays[self.mask]
+        for number in range(len(arrays[0])):
+            self._invoke([array[number : number + 1] for array in arrays], start + number)
+            logits[start + number] = self.views[self.output.logits.index]().reshape(-1)
+            mask = None if masks is None else masks[number : number + 1]
+            for place, ((tap, tensor), made) in enumerate(taps):
+                at = self.given.get(tensor.index)
+                source = self.views[tensor.index] if at is None else arrays[at][number].view
+                if tensor.n_bytes < _LARGE_BYTES:
+                    kept.setdefault(place, []).append(source().copy())
+                else:
+                    made[start + number] = _pooled(tap, tensor, source()[None], mask)[0]
+        for place, each in kept.items():
+            (tap, tensor), made = taps[place]
+            made[start : start + len(each)] = _pooled(tap, tensor, np.stack(each), masks)
+
+    def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
+        for tensor, array in zip(self.inputs, sample, strict=True):
+            self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
+        try:
+            self.interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelError(
+                f"LiteRT failed on sample {number} (from 0): {_line(error)}: check its values"
+            ) from error
+
+
+def _pooled(
+    tap: Tap, tensor: Tensor, values: NDArray[Any], mask: NDArray[Any] | None
+) -> NDArray[np.float32]:
+    values = values.reshape(len(values), *(size or -1 for size in tap.shape))
+    if tap.kind != "sequence" or mask is None or mask.shape != values.shape[:2]:
+        mask = None
+    rows = rows_of(tap, values.astype(np.float32, copy=False), mask)
+    if tensor.scale:
+        # Averages weigh to one, so the few averages are scaled rather than the whole map.
+        rows = (rows - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return rows
+
+
+def _parser(path: str | os.PathLike[str]) -> Any:
+    try:
+        from skip2lora.backbones.tflite import parse
+    except ImportError as error:
+        if not (error.name or "").startswith("ai_edge_litert"):
+            raise
+        raise MissingExtraError(
+            f"reading {path} needs ai-edge-litert: pip install 'skip2lora[litert]'"
+        ) from error
+    return parse
+
+
+def _interpreter(content: bytes, threads: int, path: Any) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"LiteRT cannot run {path}: {_line(error)}: expected operators of the LiteRT runtime "
+            "and a whole file"
+        ) from error
+    return interpreter
+
+
+def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
+    """Raise ModelError where the runtime gives another shape than the file announces."""
+    for made in interpreter.get_output_details():
+        tensor, shape = graph.tensors[made["index"]], tuple(map(int, made["shape"]))
+        fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
+        if tensor.index in wanted and fixed and tensor.shape != shape:
+            raise ModelError(
+                f"the model says that tensor {tensor.name} has shape {tensor.shape}, LiteRT makes "
+                f"it {shape}, expected the same: the file is damaged, copy or convert it again"
+            )
+
+
+def _line(error: BaseException) -> str:
+    return str(error).split("\n")[0].rstrip(".")
+
+
+def _check_arrays_of(graph: Graph, path: Any) -> None:
+    for tensor in graph.inputs:
+        if tensor.shape is None:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has sizes that may change, '
+                "expected a batch of 1 and fixed sizes: convert the model with a fixed input shape"
+            )
+        try:
+            known = np.dtype(tensor.dtype).kind in "fiub"
+        except TypeError:
+            known = False
+        if not known:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has type {tensor.dtype}, expected numbers: '
+                "convert the model without its text processing"
+            )
+
+
+def _spec(graph: Graph, tensor: Tensor) -> LiteRTInput:
+    return LiteRTInput(
+        tensor.name,
+        tensor.sample_shape,
+        tensor.dtype,
+        tensor.scale if np.dtype(tensor.dtype).kind in "iu" else 0.0,
+        tensor.zero_point,
+        graph.signature.get(tensor.index, ""),
+    )
+
+
+def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
+    """The graph with the shapes that are not in the file, found by running it once."""
+    unknown = graph.without_shape()
+    if not unknown:
+        return graph
+    interpreter = _interpreter(graph.with_outputs(unknown), threads, path)
+    try:
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise ModelError(f"LiteRT cannot run {path} on zeros: {_line(error)}") from error
+    return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
+
+
+def _pick_output(graph: Graph, selected: str | int | None, path: Any) -> Output:
+    outputs = graph.outputs
+    shapes = [each.logits.sample_shape for each in outputs]
+    rows = [math.prod(shape) == max(shape, default=1) > 0 for shape in shapes]
+    names = ", ".join(
+        f"{each.name} {shape}" for each, shape in zip(outputs, shapes, strict=True)
+    )  # fmt: skip
+    if selected is None:
+        if not any(rows):
+            raise ModelError(
+                f"{path} has the outputs {names}, expected one with a row of numbers a sample: "
+                "skip2lora adapts classifiers and regressors"
+            )
+        return outputs[rows.index(True)]
+    for at, each in enumerate(outputs):
+        if selected in (at, each.name) and not isinstance(selected, bool):
+            if not rows[at]:
+                raise ParameterError(
+                    f"output {selected!r} has shape {shapes[at]}, expected a row of numbers a "
+                    "sample: choose another"
+                )
+            return each
+    raise ParameterError(
+        f"output is {selected!r}, expected a name or number from 0 of {names}: choose one of them"
+    )
+
+
+def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ...]:
+    layers = graph.layers(output)
+    if not layers:
+        raise ModelError(
+            f"{path} has no layer with weights on the way to {output.name}, expected "
+            "FULLY_CONNECTED, convolutions or BATCH_MATMUL with constant weights: "
+            "there is nothing to adapt"
+        )
+    # Layers that share a tensor are one tap, in the place of the last of them.
+    names = {layer.input.index: layer for layer in reversed(layers)}
+    last = {layer.input.index: at for at, layer in enumerate(layers)}
+    return tuple(_tap(names[index], grid) for index in sorted(last, key=last.__getitem__))
+
+
+def _tap(layer: Any, grid: int) -> Tap:
+    shape = layer.input.sample_shape or (1,)
+    name, tensor = layer.name, layer.input.name
+    *places, channels = shape
+    if math.prod(places) == 1:
+        return Tap(name, tensor, "vector", (channels,), channels_last=True)
+    if len(places) == 1:
+        return Tap(name, tensor, "sequence", shape, channels_last=True)
+    # Places before the last two (blocks of a dilated convolution) are averaged.
+    kept = (1,) * (len(places) - 2) + grid_of(channels, places[-2:], grid=grid)
+    return Tap(name, tensor, "map", shape, channels_last=True, grid=kept)
+
+
+def _mask_input(graph: Graph) -> int | None:
+    """The input that says which tokens count, by its name."""
+    for at, tensor in enumerate(graph.inputs):
+        name = f"{tensor.name} {graph.signature.get(tensor.index, '')}".lower()
+        if len(graph.inputs) > 1 and "mask" in name and len(tensor.sample_shape) == 1:
+            return at
+    return None
