@@ -182,11 +182,17 @@ def test_fingerprint_is_of_weights_and_structure() -> None:
 
 def test_fingerprint_has_no_addresses() -> None:
     class Told(nn.Linear):
-        def extra_repr(self) -> str:
-            return f"{object()}"
+        def __init__(self) -> None:
+            super().__init__(5, 3)
+            self.thing = object()
 
-    module = Told(5, 3)
-    assert s2.TorchBackbone(module).fingerprint == s2.TorchBackbone(module).fingerprint
+        def extra_repr(self) -> str:
+            return repr(self.thing)
+
+    one, other = Told(), Told()
+    other.load_state_dict(one.state_dict())
+    assert repr(one) != repr(other)
+    assert s2.TorchBackbone(one).fingerprint == s2.TorchBackbone(other).fingerprint
 
 
 def test_save_and_load_for_the_same_weights(make_samples: Any, tmp_path: Any) -> None:

@@ -249,11 +249,23 @@ def test_tensors_changed_in_place_are_read_before() -> None:
         def forward(self, x: Any) -> Any:
             h = self.a(x)
             x += 100
-            return self.b(h)
+            return self.b(x) + self.b(h)
 
     given = vectors()
-    made = s2.TorchBackbone(InPlace(), example=given).forward(given)
+    backbone = s2.TorchBackbone(InPlace(), example=given)
+    assert names(backbone) == ["a", "b", "b@2"]  # one address, but other numbers
+    made = backbone.forward(given)
     assert made.taps[0].tobytes() == vectors().tobytes() == given.tobytes()
+    assert made.taps[1].tobytes() == (vectors() + np.float32(100)).tobytes()
+
+
+def test_averages_of_half_precision_are_made_in_full() -> None:
+    module = Convolutions().to(torch.bfloat16).eval()
+    backbone = s2.TorchBackbone(module, example=IMAGES[:1])
+    given = torch.from_numpy(IMAGES).to(torch.bfloat16)
+    own = inputs_of(module, given, layers=["first"])[0]
+    made = backbone.forward(IMAGES).taps[0]
+    np.testing.assert_allclose(made, rows_of(backbone.taps[0], own), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
