@@ -283,8 +283,14 @@ def checked(backbone: Backbone, X: Any) -> Any:
 
 
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
-    """Raise ParameterError unless ``rank`` is 1 to the smallest width that gets an adapter."""
+    """Raise ParameterError unless ``rank`` fits the taps or layers that get an adapter.
+
+    Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
+    """
     layers = method.adapted_layers(len(backbone.tap_widths))
     widths = [backbone.tap_widths[layer] for layer in layers]
     if widths:
-        whole("rank", rank, 1, min(widths), "the smallest width of a tap")
+        if method.skip:
+            whole("rank", rank, 1, max(widths), "the largest width of a tap")
+        else:
+            whole("rank", rank, 1, min(widths), "the smallest width of a layer")
