@@ -284,8 +284,8 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
         fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
         if tensor.index in wanted and fixed and tensor.shape != shape:
             raise ModelError(
-                f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT makes "
-                f"it {shape}, expected the same: the file is damaged, copy or convert it again"
+                f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
+                f"makes it {shape}, expected the same: the file is damaged, copy or convert it again"
             )
 
 
