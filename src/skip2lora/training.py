@@ -271,7 +271,7 @@ def checked(backbone: Backbone, X: Any) -> Any:
         DataError: they do not fit it.
         ParameterError: ``backbone`` is no model, or one with adapters in its layers.
     """
-    if not all(hasattr(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
+    if not all(_has(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
         raise ParameterError(
             f"model is {type(backbone).__name__}, expected a model: load it with skip2lora.load"
         )
@@ -280,6 +280,11 @@ def checked(backbone: Backbone, X: Any) -> Any:
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
     return check_inputs(backbone, X)
+
+
+def _has(backbone: object, name: str) -> bool:
+    """Whether the attribute is there; a property of some is of use only after samples."""
+    return hasattr(type(backbone), name) or hasattr(backbone, name)
 
 
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
