@@ -45,6 +45,8 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
         self.opset = opset_of(model)
+        #: Types of elements, as TensorProto numbers them, where :func:`infer` found them.
+        self.types: dict[str, int] = {}
 
     def _constants(self) -> set[str]:
         """Names that no input reaches: initializers, constants, and what is computed of them."""
@@ -70,17 +72,6 @@ class Graph:
             if attribute.name == "value":
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
-
-    def element_type(self, name: str) -> int:
-        """The type of a tensor's elements, as TensorProto numbers it; float32 where unknown."""
-        onnx = need_onnx("a type")
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        model = onnx.shape_inference.infer_shapes(model)
-        for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
-            if value.name == name and value.type.tensor_type.elem_type:
-                return int(value.type.tensor_type.elem_type)
-        return int(onnx.TensorProto.FLOAT)
 
     def title(self, node: Any) -> str:
         """How a node is named to a person: its name, or that of its first output."""
@@ -172,6 +163,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
         first = (str(error).splitlines() or ["unknown"])[0]
         raise ModelError(f"the shapes of the model do not fit together: {first}") from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
     shapes = {value.name: sizes_of(value) for value in values}
     return {name: shape for name, shape in shapes.items() if shape is not None}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import BATCH, Folded, Graph, Size, input_sizes, matched
-from skip2lora.backbones.onnx_session import RUNTIME_ERRORS, dtype_of, open_session
+from skip2lora.backbones.onnx_session import RUNTIME_ERRORS, dtype_of, open_session, run_options
 
 _SAMPLES = (2, 3)
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
@@ -44,7 +44,7 @@ def probe(
                 )
                 for value in session.get_inputs()
             }
-            runs.append([np.shape(array) for array in session.run(wanted, feed)])
+            runs.append([np.shape(array) for array in session.run(wanted, feed, run_options())])
     except (*RUNTIME_ERRORS, KeyError, TypeError):
         return {}
     batch = tuple(size.get(BATCH, _fixed(shapes, names)) for size in sizes)

@@ -78,8 +78,9 @@ def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: 
     if len(shape) > 1:
         target = builder.constant("logits.shape", np.array([-1, *shape], np.int64))
         added = builder.node("Reshape", [added, target], "added.shaped")
-    kind = graph.element_type(head.logits)
-    if kind != need_onnx("export").TensorProto.FLOAT:
+    float32 = need_onnx("export").TensorProto.FLOAT
+    kind = graph.types.get(head.logits) or float32
+    if kind != float32:
         added = builder.node("Cast", [added], "added.cast", to=kind)
     add = builder.node("Add", [base, added], "sum")
     node = graph.model.graph.node[-1]
