@@ -1,7 +1,8 @@
 """What taps and an exported adapter cost: milliseconds a prediction beside the plain model.
 
 Usage: python bench/onnx_taps.py MODEL.onnx [--batch 1] [--rounds 50] [--taps N] [--json]
-The runs alternate, so that a change in the machine's speed meets all of them; the fastest tenth is printed, as others may run beside.
+The runs alternate, so that a change in the machine's speed meets all of them. Printed is the
+fastest tenth, as other programs may run beside.
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ def mlp(
     for number, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
         weight = net.weight(f"w{number}", n_in, n_out)
         last = number + 2 == len(widths)
-        tensor = net.node(
-            "Gemm", [tensor, weight, net.vector(f"b{number}", n_out)], f"fc{number}"
-        )
+        tensor = net.node("Gemm", [tensor, weight, net.vector(f"b{number}", n_out)], f"fc{number}")
         if not last:
             tensor = net.node("Relu", [tensor], f"relu{number}")
     if end is not None:
@@ -98,7 +96,9 @@ def cnn(
     tensor = net.node("Flatten", [tensor], "flat")
     tensor = net.node("Gemm", [tensor, net.weight("w", 4, 12), net.vector("b", 4)], "fc", transB=1)
     if end:
-        tensor = net.node(end, [tensor], "probabilities", **({} if end == "Sigmoid" else {"axis": 1}))
+        tensor = net.node(
+            end, [tensor], "probabilities", **({} if end == "Sigmoid" else {"axis": 1})
+        )
     return net.model([value("x", [batch, 3, size, size])], [value(tensor, [batch, 4])])
 
 

@@ -20,7 +20,8 @@ class Folded(NamedTuple):
     inner: int | str | None
 
 
-Size = int | str | None | Folded
+Plain = int | str | None
+Size = Plain | Folded
 BATCH = "skip2lora.batch"
 _LOOPS = {"Loop": "a loop", "Scan": "a loop", "If": "a branch"}
 _RECURRENT = ("LSTM", "GRU", "RNN")
@@ -108,8 +109,8 @@ def refuse_state(graph: Graph, path: object) -> None:
         title = graph.title(node)
         if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
             raise ModelError(
-                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a graph "
-                "that runs straight through, as layers inside it may run any number of times: "
+                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a "
+                "graph that runs straight through, as layers inside may run any number of times: "
                 "export the model without control flow, or simplify it with onnxsim"
             )
         if node.op_type in _RECURRENT:
@@ -118,8 +119,8 @@ def refuse_state(graph: Graph, path: object) -> None:
                 if carried:
                     raise ModelError(
                         f"{path}: node {title} ({node.op_type}) takes its state from input "
-                        f"{carried[0]}, expected a model without state between samples, as a cached "
-                        "sample must always give the same: export it with a state of zeros"
+                        f"{carried[0]}, expected a model without state between samples, as a "
+                        "cached sample must always give the same: export it with a state of zeros"
                     )
 
 
@@ -176,14 +177,14 @@ def input_sizes(shapes: dict[str, tuple[Size, ...]], names: Iterable[str]) -> li
 
 def matched(
     one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[dict[str, int], dict[str, int]]
-) -> tuple[Size, ...]:
+) -> tuple[Plain, ...]:
     """The shape of a tensor that was ``one`` and ``other`` with inputs of two ``sizes``.
 
     A size that follows one of the inputs' takes its name; another that changed is None.
     """
     first, second = sizes
 
-    def name_of(a: int, b: int) -> Size:
+    def name_of(a: int, b: int) -> Plain:
         for name in first:
             if first[name] != second[name] and (a, b) == (first[name], second[name]):
                 return name

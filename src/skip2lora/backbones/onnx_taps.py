@@ -194,13 +194,22 @@ class Builder:
             self._made[full] = full
         return full
 
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """A node that makes ``output``, whose full name is returned."""
-        full = self.prefix + output
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        renamed: str | None = None,
+        **attributes: Any,
+    ) -> str:
+        """A node of that name; it makes a tensor of the same name, or the one it is renamed to."""
+        name = self.prefix + output
+        made = renamed or name
         self.graph.model.graph.node.append(
-            self._onnx.helper.make_node(operator, list(inputs), [full], name=full, **attributes)
+            self._onnx.helper.make_node(operator, list(inputs), [made], name=name, **attributes)
         )
-        return full
+        return made
 
     def mean(self, tensor: str, axes: Sequence[int], output: str) -> str:
         """The mean over axes, which vanish; opset 18 made them an input."""
@@ -258,9 +267,7 @@ class Builder:
         matrix = self._matrix(sizes, tap.grid, last=True)
         return self.node("MatMul", [flat, matrix], f"{output}.pooled")
 
-    def _pool(
-        self, sizes: Sequence[int], grid: Sequence[int], tensor: str, output: str
-    ) -> str:
+    def _pool(self, sizes: Sequence[int], grid: Sequence[int], tensor: str, output: str) -> str:
         """The matrices' averages as pooling, which leaves the runtime its layout of the map."""
         step = [size // kept for size, kept in zip(sizes, grid, strict=True)]
         if len(sizes) == 2 and np.prod(sizes) >= _LARGE_MAP and min(step) > 1:
@@ -297,7 +304,7 @@ class Builder:
 
     def _sequence(self, source: Source, tensor: str, output: str) -> str:
         """Mean of the tokens that count, then the first token: (samples, 2 x width)."""
-        width = source.tap.shape[-1]
+        tokens, width = source.tap.shape
         if source.steps == "swap":
             tensor = self.node("Transpose", [tensor], f"{output}.swapped", perm=[1, 0, 2])
         elif source.steps == "fold":
@@ -307,10 +314,12 @@ class Builder:
             tensor = self.node("Reshape", [tensor, shape], f"{output}.folded")
         zero = self.constant("zero", np.array(0, np.int64))
         first = self.node("Gather", [tensor, zero], f"{output}.first", axis=1)
-        if source.mask is None:
+        if source.mask is None and tokens is None:
             mean = self.mean(tensor, [1], f"{output}.mean")
-        else:
-            weighted = self.node("MatMul", [self._weights(source.mask), tensor], f"{output}.sum")
+        else:  # a product is faster than a mean over an axis in the middle
+            fixed = source.mask is None
+            row = self._matrix([tokens or 1], [1], last=False) if fixed else self._weights(source)
+            weighted = self.node("MatMul", [row, tensor], f"{output}.sum")
             mean = self.node("Flatten", [weighted], f"{output}.mean", axis=1)
         return self.node("Concat", [mean, first], output, axis=1)
 
@@ -322,10 +331,10 @@ class Builder:
             self._made["samples"] = self.node("Gather", [shape, zero], "samples", axis=0)
         return self._made["samples"]
 
-    def _weights(self, mask: str) -> str:
+    def _weights(self, source: Source) -> str:
         """What each token counts, (samples, 1, tokens): rows add up to one, or are zero."""
         if "weights" not in self._made:
-            counted = self.as_float(mask, "mask")
+            counted = self.as_float(str(source.mask), "mask")
             shape = self.constant("shape.row", np.array([0, 1, -1], np.int64))
             row = self.node("Reshape", [counted, shape], "mask.row")
             turned = self.constant("shape.column", np.array([0, -1, 1], np.int64))

@@ -45,9 +45,9 @@ class _Parts:
     @classmethod
     def of(cls, adapters: SkipAdapters) -> _Parts:
         lora_b = np.concatenate(adapters.lora_b, axis=0)
-        bias = getattr(adapters, "bias", None)
+        bias = adapters.bias
         if bias is None:
-            bias = np.zeros(lora_b.shape[1], np.float32)
+            bias = np.zeros(adapters.n_outputs, np.float32)
         return cls(tuple(map(np.ascontiguousarray, adapters.lora_a)), lora_b, bias)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
@@ -158,9 +158,9 @@ def _read_base(backbone: OnnxBackbone, adapters: SkipAdapters) -> _Base:
     sources = tuple(found.sources[place] for place in places)
     widths = [source.tap.width for source in sources]
     got = [len(array) for array in adapters.lora_a]
-    if widths != got or adapters.lora_b[0].shape[1] < found.n_outputs:
+    if widths != got or adapters.n_outputs < found.n_outputs:
         raise ModelError(
-            f"the adapters are for taps of {got} with {adapters.lora_b[0].shape[1]} outputs, the "
+            f"the adapters are for taps of {got} with {adapters.n_outputs} outputs, the "
             f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
         )
     return _Base(model, graph, found, sources)
@@ -187,9 +187,7 @@ def _join(
         plug_logits(builder, found, added, len(parts.bias))
         return
     onnx = need_onnx("export")
-    output = builder.node("Identity", [str(added)], "output")
-    builder.graph.model.graph.node[-1].output[0] = NEW_OUTPUT
-    del output
+    builder.node("Identity", [str(added)], "output", renamed=NEW_OUTPUT)
     kind = onnx.TensorProto.FLOAT
     builder.graph.model.graph.output.append(
         onnx.helper.make_tensor_value_info(NEW_OUTPUT, kind, [None, len(parts.bias)])
