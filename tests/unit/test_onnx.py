@@ -17,9 +17,9 @@ pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
 import onnx
-import onnx_models as nets
 from onnx import TensorProto, helper
 
+import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx_file import MOST_BYTES
