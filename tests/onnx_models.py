@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ def value(name: str, shape: Sequence[Any] | None, kind: int = FLOAT) -> Any:
 
 def mlp(
     widths: Sequence[int] = (9, 16, 5, 3), *, seed: int = 0, opset: int = 17, batch: Any = "n",
-    end: str | None = None,
+    end: str | None = None, shift: float = 0.0,
 ) -> Any:  # fmt: skip
-    """Gemm and Relu; ``end`` is the activation after the logits."""
+    """Gemm and Relu; ``end`` is the activation after the logits, ``shift`` is added first."""
     net = Net(seed=seed, opset=opset)
     tensor = "x"
-    for number, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    if shift:
+        tensor = net.node("Add", ["x", net.constant("shift", np.float32(shift))], "shifted")
+    for number, (n_in, n_out) in enumerate(pairwise(widths)):
         weight = net.weight(f"w{number}", n_in, n_out)
         last = number + 2 == len(widths)
         tensor = net.node("Gemm", [tensor, weight, net.vector(f"b{number}", n_out)], f"fc{number}")

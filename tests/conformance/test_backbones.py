@@ -12,6 +12,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from conformance.onnx_networks import onnx_backbone
 from conformance.torch_networks import backbone_of_mlp
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS as ALL_METHODS
@@ -30,6 +31,9 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "PyTorch": lambda make, **seed: backbone_of_mlp(make(WIDTHS, **seed)),
     "LiteRT": lambda _, **seed: litert_backbone(**seed),
     "LiteRT, 8 bits": lambda _, **seed: litert_backbone(integers="int8", **seed),
+    "ONNX": lambda _, **seed: onnx_backbone(WIDTHS, **seed),
+    "ONNX, prepared": lambda _, **seed: onnx_backbone(WIDTHS, prepared=True, **seed),
+    "ONNX, batch of 1": lambda _, **seed: onnx_backbone(WIDTHS, batch=1, **seed),
 }
 Samples = tuple[np.ndarray, np.ndarray]
 Refused = Callable[..., str]

@@ -29,8 +29,9 @@ def need_onnx(what: str) -> Any:
         import onnx.external_data_helper
     except ImportError as error:
         raise MissingExtraError(
-            f"{what} needs the package onnx, which is not installed: pip install 'skip2lora[onnx]', "
-            "or run `skip2lora prepare` where it is and use the file that it writes"
+            f"{what} needs the package onnx, which is not installed: "
+            "pip install 'skip2lora[onnx]', or run `skip2lora prepare` where it is and use the "
+            "file that it writes"
         ) from error
     return onnx
 
@@ -206,4 +207,8 @@ def write_model(path: str | os.PathLike[str], model: Any) -> None:
         FileError: the system refused.
     """
     data = model.SerializeToString(deterministic=True)
-    write_file(path, lambda temporary: temporary.write_bytes(data) and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_file(path, write)

@@ -20,7 +20,8 @@ class Folded(NamedTuple):
     inner: int | str | None
 
 
-Size = int | str | None | Folded
+Plain = int | str | None
+Size = Plain | Folded
 BATCH = "skip2lora.batch"
 _LOOPS = {"Loop": "a loop", "Scan": "a loop", "If": "a branch"}
 _RECURRENT = ("LSTM", "GRU", "RNN")
@@ -45,6 +46,8 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
         self.opset = opset_of(model)
+        #: Types of elements, as TensorProto numbers them, where :func:`infer` found them.
+        self.types: dict[str, int] = {}
 
     def _constants(self) -> set[str]:
         """Names that no input reaches: initializers, constants, and what is computed of them."""
@@ -70,17 +73,6 @@ class Graph:
             if attribute.name == "value":
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
-
-    def element_type(self, name: str) -> int:
-        """The type of a tensor's elements, as TensorProto numbers it; float32 where unknown."""
-        onnx = need_onnx("a type")
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        model = onnx.shape_inference.infer_shapes(model)
-        for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
-            if value.name == name and value.type.tensor_type.elem_type:
-                return int(value.type.tensor_type.elem_type)
-        return int(onnx.TensorProto.FLOAT)
 
     def title(self, node: Any) -> str:
         """How a node is named to a person: its name, or that of its first output."""
@@ -117,8 +109,8 @@ def refuse_state(graph: Graph, path: object) -> None:
         title = graph.title(node)
         if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
             raise ModelError(
-                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a graph "
-                "that runs straight through, as layers inside it may run any number of times: "
+                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a "
+                "graph that runs straight through, as layers inside may run any number of times: "
                 "export the model without control flow, or simplify it with onnxsim"
             )
         if node.op_type in _RECURRENT:
@@ -127,8 +119,8 @@ def refuse_state(graph: Graph, path: object) -> None:
                 if carried:
                     raise ModelError(
                         f"{path}: node {title} ({node.op_type}) takes its state from input "
-                        f"{carried[0]}, expected a model without state between samples, as a cached "
-                        "sample must always give the same: export it with a state of zeros"
+                        f"{carried[0]}, expected a model without state between samples, as a "
+                        "cached sample must always give the same: export it with a state of zeros"
                     )
 
 
@@ -172,6 +164,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
         first = (str(error).splitlines() or ["unknown"])[0]
         raise ModelError(f"the shapes of the model do not fit together: {first}") from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
     shapes = {value.name: sizes_of(value) for value in values}
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
@@ -184,14 +177,14 @@ def input_sizes(shapes: dict[str, tuple[Size, ...]], names: Iterable[str]) -> li
 
 def matched(
     one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[dict[str, int], dict[str, int]]
-) -> tuple[Size, ...]:
+) -> tuple[Plain, ...]:
     """The shape of a tensor that was ``one`` and ``other`` with inputs of two ``sizes``.
 
     A size that follows one of the inputs' takes its name; another that changed is None.
     """
     first, second = sizes
 
-    def name_of(a: int, b: int) -> Size:
+    def name_of(a: int, b: int) -> Plain:
         for name in first:
             if first[name] != second[name] and (a, b) == (first[name], second[name]):
                 return name

@@ -103,7 +103,11 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
     zero = _optional(node, places.zero)
     maker = graph.producer.get(data)
     if maker is not None and maker.op_type == "DynamicQuantizeLinear":
-        data, scale, zero = str(maker.input[0]), None, None
+        data, scale, zero = maker.input[0], None, None
+    while node.op_type in _CONVOLUTIONS and (maker := graph.producer.get(data)) is not None:
+        if maker.op_type != "Pad":
+            break
+        data = maker.input[0]  # padding belongs to the convolution, and its zeros say nothing
     return Read(layer, str(node.op_type), str(data), scale, zero, first)
 
 

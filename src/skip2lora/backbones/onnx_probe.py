@@ -9,11 +9,13 @@ import numpy as np
 
 from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import BATCH, Folded, Graph, Size, input_sizes, matched
-from skip2lora.backbones.onnx_session import RUNTIME_ERRORS, dtype_of, open_session
+from skip2lora.backbones.onnx_session import RUNTIME_ERRORS, dtype_of, open_session, run_options
 
 _SAMPLES = (2, 3)
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
 _TOKENS = (12, 20)
+# Sizes that do not fit together, or a type that NumPy does not know.
+_REFUSED: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, KeyError, TypeError)
 
 Seen = dict[str, tuple[Size, ...]]
 
@@ -39,13 +41,13 @@ def probe(
         for size in sizes:
             feed = {
                 value.name: np.ones(
-                    [size.get(s, s) if isinstance(s, str) else s or 1 for s in shapes[value.name]],
+                    [_length(each, size) for each in shapes[value.name]],
                     dtype_of(value),
                 )
                 for value in session.get_inputs()
             }
-            runs.append([np.shape(array) for array in session.run(wanted, feed)])
-    except (*RUNTIME_ERRORS, KeyError, TypeError):
+            runs.append([np.shape(array) for array in session.run(wanted, feed, run_options())])
+    except _REFUSED:
         return {}
     batch = tuple(size.get(BATCH, _fixed(shapes, names)) for size in sizes)
     return {
@@ -53,6 +55,10 @@ def probe(
         for name, one, other in zip(wanted, *runs, strict=True)
         if one and len(one) == len(other)
     }
+
+
+def _length(size: Size, sizes: dict[str, int]) -> int:
+    return sizes[size] if isinstance(size, str) else size if isinstance(size, int) else 1
 
 
 def _sizes(
@@ -89,5 +95,4 @@ def _shape(
     if shape[0] == (batch[0] if fixed else BATCH) or one[0] % batch[0] or other[0] % batch[1]:
         return shape
     inner = matched((one[0] // batch[0],), (other[0] // batch[1],), sizes)[0]
-    assert not isinstance(inner, Folded)
     return (Folded(inner), *shape[1:])

@@ -52,8 +52,8 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
     except RUNTIME_ERRORS as error:
         named = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(
-            f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: {first_line(error)}: "
-            "is the file whole, and its opset supported?"
+            f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "
+            f"{first_line(error)}: is the file whole, and its opset supported?"
         ) from error
 
 

@@ -104,7 +104,8 @@ def tap_model(
     places = select(found, taps)
     builder = Builder(graph)
     outputs = tuple(
-        builder.rows(found.sources[place], f"tap.{number}") for number, place in enumerate(places)
+        _own(builder, builder.rows(found.sources[place], f"tap.{number}"), f"tap.{number}")
+        for number, place in enumerate(places)
     )
     names = list(outputs)
     logits = None
@@ -124,6 +125,13 @@ def tap_model(
     )
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
+
+
+def _own(builder: Builder, tensor: str, output: str) -> str:
+    """A name of ours for ``tensor``, so that stripping finds it."""
+    if tensor.startswith(PREFIX):
+        return tensor
+    return builder.node("Identity", [tensor], output)
 
 
 def understand(model: Any, path: Path, *, grid: int) -> tuple[Anatomy, Graph, str]:

@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "inspect",
+    "prepare",
     "export",
     "bench",
     "paper",

@@ -11,13 +11,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.adapters import SkipAdapters
+from skip2lora.adapters import Result, SkipAdapters
+from skip2lora.backbones import Backbone
 from skip2lora.backbones.onnx import OnnxBackbone
 from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
 from skip2lora.backbones.onnx_graph import Graph
@@ -45,9 +47,9 @@ class _Parts:
     @classmethod
     def of(cls, adapters: SkipAdapters) -> _Parts:
         lora_b = np.concatenate(adapters.lora_b, axis=0)
-        bias = getattr(adapters, "bias", None)
+        bias = adapters.bias
         if bias is None:
-            bias = np.zeros(lora_b.shape[1], np.float32)
+            bias = np.zeros(adapters.n_outputs, np.float32)
         return cls(tuple(map(np.ascontiguousarray, adapters.lora_a)), lora_b, bias)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
@@ -58,6 +60,10 @@ class _Parts:
 
 @dataclass(frozen=True, eq=False)
 class _Base:
+    """A base model in memory, whole, with the adapters that go with its ``sources``."""
+
+    backbone: OnnxBackbone
+    adapters: SkipAdapters
     model: Any
     graph: Graph
     found: Anatomy
@@ -65,8 +71,8 @@ class _Base:
 
 
 def export_onnx(
-    backbone: OnnxBackbone,
-    adapters: SkipAdapters,
+    backbone: Backbone,
+    adapters: Result,
     out: str | os.PathLike[str],
     *,
     description: Mapping[str, str] | None = None,
@@ -83,7 +89,7 @@ def export_onnx(
         FileError: the system refused.
     """
     base = _read_base(backbone, adapters)
-    embed(base.model, backbone.path.parent)
+    adapters = base.adapters
     parts, sources, head = _Parts.of(adapters), base.sources, base.found.head
     if head is not None and len(parts.bias) == base.found.n_outputs:
         own = parts.b[-adapters.rank :]
@@ -94,13 +100,13 @@ def export_onnx(
     builder = Builder(base.graph, _PREFIX)
     names = [builder.constant(f"lora_a.{number}", array) for number, array in enumerate(parts.a)]
     _join(builder, base.found, sources, names, parts)
-    _describe(base.model, backbone, adapters, description)
+    _describe(base, description)
     _write(base.model, out)
 
 
 def export_onnx_adapter(
-    backbone: OnnxBackbone,
-    adapters: SkipAdapters,
+    backbone: Backbone,
+    adapters: Result,
     out: str | os.PathLike[str],
     *,
     description: Mapping[str, str] | None = None,
@@ -113,7 +119,7 @@ def export_onnx_adapter(
     Returns the path of the adapter file. Raises as :func:`export_onnx`.
     """
     base = _read_base(backbone, adapters)
-    embed(base.model, backbone.path.parent)
+    adapters = base.adapters
     parts = _Parts.of(adapters)
     builder = Builder(base.graph, _PREFIX)
     onnx = need_onnx("export")
@@ -129,7 +135,7 @@ def export_onnx_adapter(
         )
     names = [f"{_PREFIX}lora_a.{number}" for number in range(len(parts.a))]
     _join(builder, base.found, base.sources, names, parts)
-    _describe(base.model, backbone, adapters, description)
+    _describe(base, description)
     beside = Path(out).with_suffix(ADAPTER_SUFFIX)
     write_onnx_adapter(adapters, beside)
     _write(base.model, out)
@@ -146,7 +152,12 @@ def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> N
     export_adapter(named, out)
 
 
-def _read_base(backbone: OnnxBackbone, adapters: SkipAdapters) -> _Base:
+def _read_base(backbone: Backbone, adapters: Result) -> _Base:
+    if not isinstance(backbone, OnnxBackbone) or not isinstance(adapters, SkipAdapters):
+        raise ModelError(
+            f"got {type(adapters).__name__} for {type(backbone).__name__}, expected adapters from "
+            "the taps of a model as .onnx: adapt such a model with skip2-lora"
+        )
     model = read_model(backbone.path)
     found, graph, fingerprint = understand(model, backbone.path, grid=backbone.grid)
     if fingerprint != backbone.fingerprint:
@@ -158,12 +169,13 @@ def _read_base(backbone: OnnxBackbone, adapters: SkipAdapters) -> _Base:
     sources = tuple(found.sources[place] for place in places)
     widths = [source.tap.width for source in sources]
     got = [len(array) for array in adapters.lora_a]
-    if widths != got or adapters.lora_b[0].shape[1] < found.n_outputs:
+    if widths != got or adapters.n_outputs < found.n_outputs:
         raise ModelError(
-            f"the adapters are for taps of {got} with {adapters.lora_b[0].shape[1]} outputs, the "
+            f"the adapters are for taps of {got} with {adapters.n_outputs} outputs, the "
             f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
         )
-    return _Base(model, graph, found, sources)
+    embed(model, backbone.path.parent)
+    return _Base(backbone, adapters, model, graph, found, sources)
 
 
 def _join(
@@ -187,27 +199,19 @@ def _join(
         plug_logits(builder, found, added, len(parts.bias))
         return
     onnx = need_onnx("export")
-    output = builder.node("Identity", [str(added)], "output")
-    builder.graph.model.graph.node[-1].output[0] = NEW_OUTPUT
-    del output
+    builder.node("Identity", [str(added)], "output", renamed=NEW_OUTPUT)
     kind = onnx.TensorProto.FLOAT
     builder.graph.model.graph.output.append(
         onnx.helper.make_tensor_value_info(NEW_OUTPUT, kind, [None, len(parts.bias)])
     )
 
 
-def _describe(
-    model: Any,
-    backbone: OnnxBackbone,
-    adapters: SkipAdapters,
-    description: Mapping[str, str] | None,
-) -> None:
-    from importlib.metadata import version
-
-    layers = [tap.layer for tap in backbone.taps[adapters.first_tap :]]
+def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
+    model = base.model
+    layers = [source.tap.layer for source in base.sources]
     facts = {
-        "base_fingerprint": backbone.fingerprint,
-        "rank": str(adapters.rank),
+        "base_fingerprint": base.backbone.fingerprint,
+        "rank": str(base.adapters.rank),
         "taps": json.dumps(layers),
         "version": version("skip2lora"),
         **(description or {}),

@@ -58,8 +58,7 @@ def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: 
         ModelError: there are new classes, and the end of the graph holds the number of old ones.
     """
     graph, head = builder.graph, found.head
-    assert head is not None
-    if added is None:
+    if added is None or head is None:
         return
     _bypass_quantising(graph, head)
     extra = n_outputs - found.n_outputs
@@ -78,13 +77,11 @@ def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: 
     if len(shape) > 1:
         target = builder.constant("logits.shape", np.array([-1, *shape], np.int64))
         added = builder.node("Reshape", [added, target], "added.shaped")
-    kind = graph.element_type(head.logits)
-    if kind != need_onnx("export").TensorProto.FLOAT:
+    float32 = need_onnx("export").TensorProto.FLOAT
+    kind = graph.types.get(head.logits) or float32
+    if kind != float32:
         added = builder.node("Cast", [added], "added.cast", to=kind)
-    add = builder.node("Add", [base, added], "sum")
-    node = graph.model.graph.node[-1]
-    assert node.output[0] == add
-    node.output[0] = head.logits
+    builder.node("Add", [base, added], "sum", renamed=head.logits)
     sort_nodes(graph.model)
 
 

@@ -1,0 +1,50 @@
+"""``skip2lora prepare``: an ONNX model with its taps as outputs, for a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skip2lora.backbones.taps import GRID, Selection
+from skip2lora.cli import common
+from skip2lora.errors import ParameterError
+from skip2lora.files import check_output
+
+
+@click.command(short_help="Add taps to an ONNX model, for a device.")
+@common.model_argument
+@common.output("The tapped model, such as tapped.onnx.", metavar="FILE")
+@common.taps
+@click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
+@common.force
+@common.as_json
+def command(
+    model: Path, target: Path, taps: Selection, grid: int, force: bool, as_json: bool
+) -> None:
+    """Add taps to MODEL (.onnx) once, on a workstation.
+
+    The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
+    """
+    for file in (model, target):
+        if file.suffix != ".onnx":
+            raise ParameterError(
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
+                "are prepared"
+            )
+    check_output(target, force=force)
+    from skip2lora.backbones.onnx import prepare
+
+    made = prepare(model, target, taps=taps, grid=grid)
+    floats = sum(tap.width for tap in made.taps) + made.n_outputs
+    facts = {
+        "output": str(target),
+        "fingerprint": made.fingerprint,
+        "n_outputs": made.n_outputs,
+        "bytes_a_sample": 4 * floats,
+        "taps": [{"layer": tap.layer, "kind": tap.kind, "width": tap.width} for tap in made.taps],
+    }
+    lines = [f"{target}: {len(made.taps)} of {len(made.layers)} layers tapped"]
+    lines += [f"  {tap.layer}  {tap.kind}, {tap.width:,} wide" for tap in made.taps]
+    lines.append(f"  {made.n_outputs:,} outputs, {4 * floats:,} bytes a sample in the cache")
+    common.show(facts, lines, as_json=as_json)

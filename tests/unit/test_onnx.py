@@ -1,0 +1,459 @@
+"""Models as ``.onnx``: taps, logits, inputs, prepared files and what is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+from onnx import TensorProto, helper
+
+import onnx_models as nets
+import skip2lora as s2
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.backbones.onnx_file import MOST_BYTES
+from skip2lora.backbones.taps import rows_of
+from skip2lora.errors import DataError, FileError, MissingExtraError, ModelError, ParameterError
+from skip2lora.inputs import Inputs
+
+Refused = Callable[..., str]
+Feed = dict[str, np.ndarray]
+TABLE = {"x": np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)}
+NETS: dict[str, tuple[Callable[[], Any], Feed]] = {
+    "mlp, opset 7": (lambda: nets.mlp(opset=7), TABLE),
+    "mlp, sigmoid": (lambda: nets.mlp(end="Sigmoid"), TABLE),
+    "mlp, batch of 1": (lambda: nets.mlp(batch=1), TABLE),
+    "mlp, batch of 4": (lambda: nets.mlp(batch=4), TABLE),
+    "cnn, opset 9": (lambda: nets.cnn(opset=9), {"x": nets.images(5)}),
+    "cnn, opset 11": (lambda: nets.cnn(opset=11), {"x": nets.images(5)}),
+    "cnn, opset 21": (lambda: nets.cnn(opset=21), {"x": nets.images(5)}),
+    "cnn, large": (lambda: nets.cnn(size=40), {"x": nets.images(2, 40)}),
+    "cnn, batch of 1": (lambda: nets.cnn(batch=1), {"x": nets.images(3)}),
+    "cnn, any size": (lambda: nets.cnn(size="s"), {"x": nets.images(3, 18)}),
+    "transformer": (lambda: nets.transformer(), nets.texts(6, 7)),
+    "transformer, opset 18": (lambda: nets.transformer(opset=18), nets.texts(6, 7)),
+    "transformer, folded": (lambda: nets.transformer(folded=True), nets.texts(6, 7)),
+    "transformer, folded, fixed": (
+        lambda: nets.transformer(folded=True, batch=1, tokens=7), nets.texts(6, 7),
+    ),
+    "encoder": (lambda: nets.transformer(encoder=True), nets.texts(6, 7)),
+}  # fmt: skip
+
+
+def as_passed(feed: Feed) -> Any:
+    return feed if len(feed) > 1 else next(iter(feed.values()))
+
+
+def expected_rows(path: Path, backbone: OnnxBackbone, feed: Feed) -> list[np.ndarray]:
+    """By plain onnxruntime on the model as it was, and NumPy; one sample after another."""
+    count = len(next(iter(feed.values())))
+    fixed = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    rows: list[list[np.ndarray]] = [[] for _ in backbone.taps]
+    for sample in range(count):
+        alone = {name: np.repeat(v[sample : sample + 1], fixed, 0) for name, v in feed.items()}
+        values = nets.raw(path, [tap.tensor for tap in backbone.taps], alone)
+        for kept, tap, value in zip(rows, backbone.taps, values, strict=True):
+            if tap.kind == "sequence":
+                value = value.reshape(fixed, -1, value.shape[-1])
+            kept.append(rows_of(tap, value, alone.get("attention_mask"))[:1])
+    return [np.concatenate(each) for each in rows]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_taps_are_the_rows_of_the_layers_inputs(name: str, tmp_path: Path) -> None:
+    make, feed = NETS[name]
+    path = nets.save(make(), tmp_path / "m.onnx")
+    backbone = s2.load(path)
+    made = backbone.forward(backbone.check(as_passed(feed)))
+    assert [tap.shape[1] for tap in made.taps] == list(backbone.tap_widths)
+    for rows, expected in zip(made.taps, expected_rows(path, backbone, feed), strict=True):
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
+
+
+LAYERS = {
+    "mlp": (nets.mlp, [("/fc0", "vector", 9), ("/fc1", "vector", 16), ("/fc2", "vector", 5)]),
+    "cnn": (
+        nets.cnn,
+        [
+            ("/conv0", "map", 48), ("/depthwise", "map", 128), ("/conv1", "map", 128),
+            ("/fc", "vector", 12),
+        ],
+    ),
+    "transformer": (  # query, key and value read one tensor
+        nets.transformer,
+        [
+            ("/query", "sequence", 32), ("/output", "sequence", 32), ("/up", "sequence", 32),
+            ("/down", "sequence", 64), ("/head", "vector", 16),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name: str, tmp_path: Path) -> None:
+    make, expected = LAYERS[name]
+    backbone = OnnxBackbone.load(nets.save(make(), tmp_path / "m.onnx"))
+    assert [(tap.layer, tap.kind, tap.width) for tap in backbone.layers] == expected
+    assert backbone.taps == backbone.layers
+
+
+@pytest.mark.parametrize("end", ["Softmax", "LogSoftmax", "Sigmoid", "ArgMax", None])
+def test_logits_come_before_the_last_activation(end: str | None, tmp_path: Path) -> None:
+    path = nets.save(nets.mlp(end=end), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    [expected] = nets.raw(path, ["fc2"], TABLE)
+    assert backbone.n_outputs == 3
+    np.testing.assert_allclose(backbone.logits(TABLE["x"]), expected, atol=1e-6)
+    np.testing.assert_allclose(backbone.forward(TABLE["x"]).base_logits, expected, atol=1e-6)
+    assert backbone.task == ("multi-label" if end == "Sigmoid" else "classification")
+
+
+def test_logits_with_axes_of_one(tmp_path: Path) -> None:
+    """A classifier whose last layer is a convolution, then Softmax, Flatten and ArgMax."""
+    net = nets.Net()
+    tensor = net.node("Conv", ["x", net.weight("w", 5, 3, 4, 4)], "conv")
+    tensor = net.node("Softmax", [tensor], "soft", axis=1)
+    tensor = net.node("Flatten", [tensor], "flat")
+    tensor = net.node("ArgMax", [tensor], "label", axis=1, keepdims=0)
+    model = net.model(
+        [nets.value("x", ["n", 3, 4, 4])], [nets.value(tensor, ["n"], TensorProto.INT64)]
+    )
+    path = nets.save(model, tmp_path / "m.onnx")
+    x = nets.images(6, 4)
+    backbone = OnnxBackbone.load(path)
+    [expected] = nets.raw(path, ["conv"], {"x": x})
+    assert backbone.n_outputs == 5
+    np.testing.assert_allclose(backbone.logits(x), expected.reshape(6, 5), atol=1e-6)
+
+
+def test_an_encoder_has_taps_alone(tmp_path: Path, refused: Refused) -> None:
+    path = nets.save(nets.transformer(encoder=True), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    x = backbone.check(nets.texts(6, 7))
+    assert backbone.n_outputs == 0
+    assert backbone.forward(x).base_logits.shape == (6, 0)
+    assert backbone.layers[-1].layer == "block"
+    assert "gives no row of logits" in refused(ModelError, backbone.logits, x)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("operators", [False, True], ids=["QDQ", "QOperator"])
+def test_int8(operators: bool, per_channel: bool, tmp_path: Path) -> None:
+    """Taps are what the quantised layers see, times their scales."""
+    from onnxruntime.quantization import QuantFormat
+
+    path = nets.save(nets.cnn(end=None), tmp_path / "m.onnx")
+    x = nets.images(30)
+    path = nets.quantized(
+        path, [{"x": x[:20]}], per_channel=per_channel,
+        quant_format=QuantFormat.QOperator if operators else QuantFormat.QDQ,
+    )  # fmt: skip
+    plain = OnnxBackbone.load(tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    assert backbone.tap_widths == plain.tap_widths
+    assert backbone.n_outputs == 4
+    made, floats = backbone.forward(x), plain.forward(x)
+    for rows, near in zip(made.taps, floats.taps, strict=True):
+        assert rows.dtype == np.float32
+        assert 0 < np.abs(rows - near).max() < 0.1 * np.abs(near).max()
+    if not operators:
+        for rows, exact in zip(made.taps, expected_rows(path, backbone, {"x": x}), strict=True):
+            np.testing.assert_allclose(rows, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_dynamic_quantisation(tmp_path: Path) -> None:
+    """MatMulInteger: the tap is the float tensor before it is quantised."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    path = nets.save(nets.transformer(), tmp_path / "m.onnx")
+    quantize_dynamic(path, tmp_path / "q.onnx")
+    plain, backbone = OnnxBackbone.load(path), OnnxBackbone.load(tmp_path / "q.onnx")
+    feed = nets.texts(6, 7)
+    assert backbone.tap_widths == plain.tap_widths
+    assert backbone.taps[0].tensor == "embedded"
+    values = nets.raw(tmp_path / "q.onnx", ["embedded"], feed)[0]
+    np.testing.assert_allclose(
+        backbone.forward(backbone.check(feed)).taps[0],
+        rows_of(backbone.taps[0], values, feed["attention_mask"]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_external_data(tmp_path: Path, refused: Refused) -> None:
+    inside = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "a.onnx"))
+    path = nets.save(nets.cnn(), tmp_path / "b.onnx", external=True)
+    outside = OnnxBackbone.load(path)
+    x = nets.images(3)
+    assert outside.fingerprint == inside.fingerprint
+    assert outside.logits(x).tobytes() == inside.logits(x).tobytes()
+    prepare(path, tmp_path / "elsewhere.onnx")
+    data = tmp_path / "b.data"
+    data.write_bytes(data.read_bytes()[:-40])
+    assert "b.data is truncated" in refused(ModelError, OnnxBackbone.load, path)
+    data.unlink()
+    assert "b.data, which is not beside it" in refused(FileError, OnnxBackbone.load, path)
+    assert OnnxBackbone.load(tmp_path / "elsewhere.onnx").fingerprint == inside.fingerprint
+
+
+def test_external_data_outside_its_folder(tmp_path: Path, refused: Refused) -> None:
+    path = nets.save(nets.mlp(), tmp_path / "m.onnx", external=True)
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../m.data"
+    path.write_bytes(model.SerializeToString())
+    assert "lies outside its folder" in refused(ModelError, OnnxBackbone.load, path)
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    model = nets.mlp()
+    made = OnnxBackbone.load(nets.save(model, tmp_path / "a.onnx"))
+    model.producer_name, model.doc_string, model.graph.node[0].doc_string = "x", "y", "z"
+    model.metadata_props.add(key="date", value="today")
+    assert OnnxBackbone.load(nets.save(model, tmp_path / "b.onnx")).fingerprint == made.fingerprint
+    assert made.with_taps([0]).fingerprint == made.fingerprint
+    other = nets.mlp(seed=1)
+    assert OnnxBackbone.load(nets.save(other, tmp_path / "c.onnx")).fingerprint != made.fingerprint
+    model.graph.node[1].op_type = "Sigmoid"
+    assert OnnxBackbone.load(nets.save(model, tmp_path / "d.onnx")).fingerprint != made.fingerprint
+
+
+def test_choosing_taps(tmp_path: Path, refused: Refused) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path, taps=["/conv*", -1], grid=2)
+    assert [tap.layer for tap in backbone.taps] == ["/conv0", "/conv1", "/fc"]
+    assert backbone.tap_widths == (12, 32, 12)
+    fewer = backbone.with_taps(["/fc"])
+    x = nets.images(3)
+    assert fewer.forward(x).taps[0].tobytes() == backbone.forward(x).taps[-1].tobytes()
+    assert [tap.layer for tap in fewer.with_taps(["/depthwise"]).taps] == ["/depthwise"]
+    assert len(fewer.with_taps(None).taps) == 4
+    message = refused(ParameterError, OnnxBackbone.load, path, taps=["/conv2"])
+    assert '"/conv2"' in message
+    assert "/conv1" in message
+    assert "grid is 0" in refused(ParameterError, OnnxBackbone.load, path, grid=0)
+    assert "threads is 0.5" in refused(ParameterError, OnnxBackbone.load, path, threads=0.5)
+
+
+def test_pickle(tmp_path: Path) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "m.onnx"), taps=2)
+    back = pickle.loads(pickle.dumps(backbone))  # noqa: S301
+    assert back.taps == backbone.taps
+    assert back.logits(nets.images(2)).tobytes() == backbone.logits(nets.images(2)).tobytes()
+
+
+# --- prepared files -------------------------------------------------------------------------
+
+
+def test_prepared(tmp_path: Path) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    prepare(path, tmp_path / "t.onnx", taps=["/conv1", "/fc"])
+    base, backbone = OnnxBackbone.load(path), s2.load(tmp_path / "t.onnx")
+    x = nets.images(40)
+    assert backbone.fingerprint == base.fingerprint
+    assert [tap.layer for tap in backbone.taps] == ["/conv1", "/fc"]
+    assert backbone.layers == base.layers
+    for one, other in zip(backbone.forward(x).taps, base.forward(x).taps[2:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert [tap.layer for tap in backbone.with_taps(["/fc"]).taps] == ["/fc"]
+    assert backbone.with_taps(["/conv0"]).tap_widths == (48,)
+    onnx.checker.check_model(str(tmp_path / "t.onnx"))
+    outputs = [value.name for value in onnx.load(tmp_path / "t.onnx").graph.output]
+    assert outputs[0] == "probabilities"
+    prepare(tmp_path / "t.onnx", tmp_path / "again.onnx")
+    assert OnnxBackbone.load(tmp_path / "again.onnx").fingerprint == base.fingerprint
+
+
+def test_an_adapter_fits_both_files(tmp_path: Path) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    prepare(path, tmp_path / "t.onnx")
+    base, tapped = s2.load(path), s2.load(tmp_path / "t.onnx")
+    x, y = nets.images(40), np.arange(40) % 4
+    adapted = s2.adapt(base, x, y, epochs=3)
+    adapted.save(tmp_path / "a")
+    back = s2.AdaptedModel.load(tapped, tmp_path / "a")
+    np.testing.assert_allclose(back.logits(x), adapted.logits(x), rtol=1e-4, atol=1e-5)
+
+
+WITHOUT_ONNX = """
+import sys
+sys.modules["onnx"] = None  # as if it were not installed
+import numpy as np
+import skip2lora as s2
+backbone = s2.load(sys.argv[1])
+x = np.load(sys.argv[3])
+adapted = s2.adapt(backbone, x, np.arange(len(x)) % 4, epochs=2)
+adapted.save(sys.argv[4])
+s2.AdaptedModel.load(s2.load(sys.argv[1]), sys.argv[4]).predict(x)
+np.save(sys.argv[3], backbone.forward(backbone.check(x)).taps[1])
+for path, call in ((sys.argv[2], s2.load), (sys.argv[1], lambda p: s2.load(p, taps=["/conv0"]))):
+    try:
+        call(path)
+    except s2.MissingExtraError as error:
+        print(error)
+"""
+
+
+def test_a_prepared_file_needs_no_onnx(tmp_path: Path) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    prepare(path, tmp_path / "t.onnx", taps=["/conv1", "/fc"])
+    x = nets.images(12)
+    np.save(tmp_path / "x.npy", x)
+    words = [tmp_path / name for name in ("t.onnx", "m.onnx", "x.npy", "a")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ONNX, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(
+        np.load(tmp_path / "x.npy"), OnnxBackbone.load(path).forward(x).taps[-1], atol=1e-6
+    )
+    plain, other = done.stdout.splitlines()
+    assert "pip install 'skip2lora[onnx]'" in plain
+    assert "skip2lora prepare" in plain
+    assert "other taps than t.onnx was prepared with" in other
+
+
+def test_without_onnxruntime(tmp_path: Path) -> None:
+    path = nets.save(nets.mlp(), tmp_path / "m.onnx")
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; import skip2lora as s2\n"
+        f"try: s2.load({os.fspath(path)!r})\nexcept s2.MissingExtraError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "onnxruntime" in done.stdout
+    assert "pip install 'skip2lora[onnx]'" in done.stdout
+    assert MissingExtraError("x").args == ("x",)
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+def test_files_that_are_no_models(tmp_path: Path, refused: Refused) -> None:
+    path = nets.save(nets.mlp(), tmp_path / "m.onnx")
+    whole = path.read_bytes()
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-1], b"\x00" * 100):
+        path.write_bytes(content)
+        assert str(path) in refused(ModelError, OnnxBackbone.load, path)
+    missing = tmp_path / "none.onnx"
+    assert "does not exist" in refused(FileError, s2.load, missing)
+    assert "cannot read" in refused(FileError, OnnxBackbone.load, missing)
+
+
+def test_over_two_gigabytes(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "m.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(MOST_BYTES + 1)  # sparse
+    message = refused(ModelError, OnnxBackbone.load, path)
+    assert "2.15 GB" in message
+    assert "external data" in message
+
+
+def test_no_layers_with_weights(tmp_path: Path, refused: Refused) -> None:
+    net = nets.Net()
+    net.node("Relu", ["x"], "y")
+    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 3])])
+    path = nets.save(model, tmp_path / "m.onnx")
+    assert "has no layer with weights" in refused(ModelError, OnnxBackbone.load, path)
+
+
+def test_control_flow(tmp_path: Path, refused: Refused) -> None:
+    net = nets.Net()
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["out"])], "b", [], [nets.value("out", None)]
+    )
+    net.constant("yes", np.array(True))
+    net.node("If", ["yes"], "chosen", then_branch=branch, else_branch=branch)
+    net.node("MatMul", ["chosen", net.weight("w", 3, 2)], "y")
+    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 2])])
+    path = nets.save(model, tmp_path / "m.onnx")
+    message = refused(ModelError, OnnxBackbone.load, path)
+    assert "node /chosen (If) is a branch" in message
+
+
+def test_state(tmp_path: Path, refused: Refused) -> None:
+    def recurrent(start: str) -> Any:
+        net = nets.Net()
+        net.constant("zeros", np.zeros((1, 1, 4), np.float32))
+        weights = [net.weight("W", 1, 12, 3), net.weight("R", 1, 12, 4)]
+        net.nodes.append(
+            helper.make_node(
+                "GRU", ["x", *weights, "", "", start], ["", "h"], name="/gru", hidden_size=4
+            )
+        )
+        net.node("Reshape", ["h", net.constant("s", np.array([1, 4], np.int64))], "row")
+        net.node("MatMul", ["row", net.weight("w", 4, 2)], "y")
+        inputs = [nets.value("x", [1, 1, 3])]
+        if start == "state":
+            inputs.append(nets.value("state", [1, 1, 4]))
+        return net.model(inputs, [nets.value("y", [1, 2])])
+
+    path = nets.save(recurrent("state"), tmp_path / "m.onnx")
+    message = refused(ModelError, OnnxBackbone.load, path)
+    assert "node /gru (GRU) takes its state from input state" in message
+    fixed = OnnxBackbone.load(nets.save(recurrent("zeros"), tmp_path / "f.onnx"))
+    assert fixed.tap_widths == (4,)
+
+
+def test_inputs(tmp_path: Path, refused: Refused) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "m.onnx"))
+    x = nets.images(4)
+    assert backbone.check(x) is not None
+    assert backbone.check(x.astype(np.float64)).tobytes() == x.tobytes()
+    assert backbone.check(x.reshape(4, -1)).tobytes() == x.tobytes()
+    for bad, said in (
+        (np.moveaxis(x, 1, -1), "channels come first"),
+        (x[0], "an axis is missing, X[None]"),
+        (x[:, :, :10], "X has shape (4, 3, 10, 14), the model expects (samples, 3, 14, 14)"),
+        (x[:0], "no samples"),
+        (np.where(x > 2, np.nan, x), "NaN"),
+        (x.astype(str), "dtype <U"),
+        ([x[0], x[0, :2]], "samples of different sizes"),
+        ({"y": x}, "X has no input x"),
+        ({"x": x, "z": x}, "X has input z"),
+    ):
+        assert said in refused(DataError, backbone.check, bad)
+
+
+def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.transformer(), tmp_path / "m.onnx"))
+    feed = nets.texts(5, 7)
+    made = backbone.check({name: array.astype(np.float64) for name, array in feed.items()})
+    assert isinstance(made, Inputs)
+    assert {array.dtype for array in made.arrays.values()} == {np.dtype(np.int64)}
+    listed = backbone.check(list(feed.values()))
+    assert backbone.logits(listed).tobytes() == backbone.logits(feed).tobytes()
+    longer = nets.texts(5, 11)  # the number of tokens may change from call to call
+    assert backbone.logits(longer).shape == (5, 3)
+    ids = feed["input_ids"]
+    for bad, said in (
+        (ids, "pass a dict of arrays named input_ids, attention_mask, token_type_ids"),
+        ({"input_ids": ids}, "X has no input attention_mask"),
+        (feed | {"input_ids": ids[:3]}, "different numbers of samples (input_ids 3,"),
+        (feed | {"input_ids": ids + 0.5}, "has fractions"),
+    ):
+        assert said in refused(DataError, backbone.check, bad)
+    beyond = backbone.check(feed | {"input_ids": ids + 1000})
+    assert "the model refused the samples" in refused(DataError, backbone.forward, beyond)
+
+
+def test_masked_tokens_do_not_count(tmp_path: Path) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.transformer(), tmp_path / "m.onnx"))
+    feed = nets.texts(5, 7)
+    padded = {name: np.pad(array, ((0, 0), (0, 4))) for name, array in feed.items()}
+    one, other = (backbone.forward(backbone.check(each)) for each in (feed, padded))
+    for rows, same in zip(one.taps, other.taps, strict=True):
+        np.testing.assert_allclose(rows, same, rtol=1e-4, atol=1e-5)

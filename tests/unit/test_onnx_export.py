@@ -1,0 +1,277 @@
+"""Exported ONNX files: run by the stock onnxruntime, they give what the adapted model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+import onnxruntime
+from onnx import TensorProto
+
+import onnx_models as nets
+import skip2lora as s2
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.classifier import softmax
+from skip2lora.errors import ModelError
+from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter, write_onnx_adapter
+
+Refused = Callable[..., str]
+Feed = dict[str, np.ndarray]
+TABLE = {"x": np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)}
+IMAGES = {"x": nets.images(6)}
+TEXTS = nets.texts(6, 7)
+CASES: dict[str, tuple[Callable[[], Any], Feed]] = {
+    "mlp": (nets.mlp, TABLE),
+    "mlp, opset 7": (lambda: nets.mlp(opset=7), TABLE),
+    "mlp, opset 9, sigmoid": (lambda: nets.mlp(opset=9, end="Sigmoid"), TABLE),
+    "cnn": (nets.cnn, IMAGES),
+    "cnn, opset 11": (lambda: nets.cnn(opset=11), IMAGES),
+    "cnn, opset 21": (lambda: nets.cnn(opset=21), IMAGES),
+    "cnn, any size": (lambda: nets.cnn(size="s"), IMAGES),
+    "transformer": (nets.transformer, TEXTS),
+    "transformer, folded": (lambda: nets.transformer(folded=True), TEXTS),
+}
+
+
+def random_adapters(
+    backbone: OnnxBackbone, *, new: int = 0, rank: int = 3, seed: int = 0, first_tap: int = 0
+) -> s2.SkipAdapters:
+    random = np.random.default_rng(seed)
+    widths, n_outputs = backbone.tap_widths[first_tap:], backbone.n_outputs + new
+
+    def normal(*shape: int) -> np.ndarray:
+        return (random.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    return s2.SkipAdapters(
+        tuple(normal(width, rank) for width in widths),
+        tuple(normal(rank, n_outputs) for _ in widths),
+        first_tap,
+        random.normal(size=n_outputs).astype(np.float32),
+    )
+
+
+def expected(backbone: OnnxBackbone, adapters: s2.SkipAdapters, feed: Feed) -> np.ndarray:
+    """Eq. 17 in float64, without the code under test."""
+    made = backbone.forward(backbone.check(feed))
+    logits = np.zeros((len(made.base_logits), adapters.n_outputs))
+    logits[:, : backbone.n_outputs] = made.base_logits
+    if adapters.bias is not None:
+        logits += adapters.bias
+    taps = made.taps[adapters.first_tap :]
+    for rows, a, b in zip(taps, adapters.lora_a, adapters.lora_b, strict=True):
+        logits += rows.astype(np.float64) @ a @ b
+    return logits
+
+
+def activated(model: Any, logits: np.ndarray) -> np.ndarray:
+    last = model.graph.node[-1].op_type
+    if last == "Sigmoid":
+        return 1 / (1 + np.exp(-logits))
+    return softmax(logits) if last == "Softmax" else logits
+
+
+def session_of(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options)
+
+
+def signature(session: Any) -> list[tuple[str, str]]:
+    return [(v.name, v.type) for v in (*session.get_inputs(), *session.get_outputs())]
+
+
+def initializers(path: Path) -> list[str]:
+    return [tensor.name for tensor in onnx.load(path).graph.initializer]
+
+
+@pytest.mark.parametrize("first_tap", [0, -1], ids=["all taps", "last tap"])
+@pytest.mark.parametrize("name", CASES)
+def test_one_file(name: str, first_tap: int, tmp_path: Path) -> None:
+    make, feed = CASES[name]
+    model = make()
+    path = nets.save(model, tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone, first_tap=first_tap % len(backbone.taps))
+    export_onnx(backbone, adapters, tmp_path / "e.onnx", description={"method": "skip2-lora"})
+    onnx.checker.check_model(str(tmp_path / "e.onnx"))
+    base, session = session_of(path), session_of(tmp_path / "e.onnx")
+    assert signature(session) == signature(base)
+    [made] = session.run(None, feed)
+    np.testing.assert_allclose(
+        made, activated(model, expected(backbone, adapters, feed)), rtol=1e-5, atol=1e-5
+    )
+    kept = [each for each in initializers(tmp_path / "e.onnx") if ".lora_a." in each]
+    assert len(kept) == len(adapters.lora_a) - 1  # the last one is in the weights
+    said = session.get_modelmeta().custom_metadata_map
+    assert said["skip2lora.base_fingerprint"] == backbone.fingerprint
+    assert said["skip2lora.rank"] == "3"
+    assert said["skip2lora.method"] == "skip2-lora"
+    assert backbone.taps[-1].layer in said["skip2lora.taps"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_new_classes(name: str, tmp_path: Path) -> None:
+    make, feed = CASES[name]
+    model = make()
+    path = nets.save(model, tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone, new=2)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    session = session_of(tmp_path / "e.onnx")
+    assert signature(session) == signature(session_of(path))
+    assert session.get_outputs()[0].shape[-1] == backbone.n_outputs + 2
+    [made] = session.run(None, feed)
+    np.testing.assert_allclose(
+        made, activated(model, expected(backbone, adapters, feed)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_new_classes_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
+    net = nets.Net()
+    tensor = net.node("Gemm", ["x", net.weight("w", 4, 3)], "fc")
+    tensor = net.node("Softmax", [tensor], "soft", axis=1)
+    tensor = net.node("Reshape", [tensor, net.constant("s", np.array([-1, 3]))], "shaped")
+    tensor = net.node("ArgMax", [tensor], "label", axis=1, keepdims=0)
+    model = net.model([nets.value("x", ["n", 4])], [nets.value(tensor, ["n"], TensorProto.INT64)])
+    backbone = OnnxBackbone.load(nets.save(model, tmp_path / "m.onnx"))
+    feed = {"x": np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)}
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    [made] = session_of(tmp_path / "e.onnx").run(None, feed)
+    assert made.tolist() == expected(backbone, adapters, feed).argmax(axis=1).tolist()
+    more = random_adapters(backbone, new=1)
+    message = refused(ModelError, export_onnx, backbone, more, tmp_path / "no.onnx")
+    assert "node /shaped (Reshape) after the logits holds the 3 classes" in message
+    assert not (tmp_path / "no.onnx").exists()
+
+
+@pytest.mark.parametrize("new", [0, 2])
+def test_int8(new: int, tmp_path: Path) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    path = nets.quantized(path, [{"x": nets.images(20)}])
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone, new=new)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    [made] = session_of(tmp_path / "e.onnx").run(None, IMAGES)
+    np.testing.assert_allclose(
+        made, softmax(expected(backbone, adapters, IMAGES)), rtol=1e-5, atol=1e-5
+    )
+    types = [tensor.data_type for tensor in onnx.load(tmp_path / "e.onnx").graph.initializer]
+    assert TensorProto.INT8 in types  # the base stays quantised
+
+
+def test_weights_used_twice_are_not_changed(tmp_path: Path) -> None:
+    net = nets.Net()
+    weight = net.weight("w", 4, 4)
+    tensor = net.node("MatMul", ["x", weight], "first")
+    tensor = net.node("MatMul", [tensor, weight], "second")
+    model = net.model([nets.value("x", ["n", 4])], [nets.value(tensor, ["n", 4])])
+    backbone = OnnxBackbone.load(nets.save(model, tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    feed = {"x": np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)}
+    [made] = session_of(tmp_path / "e.onnx").run(None, feed)
+    np.testing.assert_allclose(made, expected(backbone, adapters, feed), rtol=1e-5, atol=1e-5)
+    assert sum(".lora_a." in name for name in initializers(tmp_path / "e.onnx")) == 2
+
+
+def test_encoder(tmp_path: Path) -> None:
+    """A base without logits keeps its outputs; the adapters' become another."""
+    path = nets.save(nets.transformer(encoder=True), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone, new=4)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    hidden, logits = session_of(tmp_path / "e.onnx").run(None, TEXTS)
+    [same] = session_of(path).run(None, TEXTS)
+    np.testing.assert_allclose(hidden, same, atol=1e-6)
+    np.testing.assert_allclose(logits, expected(backbone, adapters, TEXTS), rtol=1e-5, atol=1e-5)
+
+
+def test_from_external_data_and_prepared_files(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    path = nets.save(nets.cnn(), tmp_path / "base" / "m.onnx", external=True)
+    prepare(path, tmp_path / "t.onnx")
+    backbone, tapped = OnnxBackbone.load(path), OnnxBackbone.load(tmp_path / "t.onnx")
+    adapters = random_adapters(backbone)
+    made = []
+    for number, base in enumerate((backbone, tapped)):
+        out = tmp_path / f"{number}.onnx"
+        export_onnx(base, adapters, out)
+        made.append(session_of(out).run(None, IMAGES))
+        assert len(session_of(out).get_outputs()) == 1
+    assert made[0][0].tobytes() == made[1][0].tobytes()
+
+
+def test_what_is_exported_can_be_adapted_again(tmp_path: Path) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    again = OnnxBackbone.load(tmp_path / "e.onnx")
+    assert again.fingerprint != backbone.fingerprint
+    np.testing.assert_allclose(
+        again.logits(IMAGES["x"]), expected(backbone, adapters, IMAGES), rtol=1e-5, atol=1e-5
+    )
+    prepare(tmp_path / "e.onnx", tmp_path / "t.onnx")
+    assert OnnxBackbone.load(tmp_path / "t.onnx").fingerprint == again.fingerprint
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "transformer"])
+def test_adapters_are_swapped_over_one_session(name: str, tmp_path: Path) -> None:
+    make, feed = CASES[name]
+    model = make()
+    path = nets.save(model, tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    first = random_adapters(backbone)
+    others = [random_adapters(backbone, rank=rank, seed=rank) for rank in (1, 3, 5)]
+    files = [export_onnx_adapter(backbone, first, tmp_path / "e.onnx")]
+    assert files == [tmp_path / "e.onnx_adapter"]
+    for number, adapters in enumerate(others):
+        files.append(tmp_path / f"{number}.onnx_adapter")
+        write_onnx_adapter(replace(adapters, bias=None) if number else adapters, files[-1])
+    others[1:] = [replace(adapters, bias=None) for adapters in others[1:]]
+    session, base = session_of(tmp_path / "e.onnx"), session_of(path)
+    assert signature(session) == signature(base)
+    for _ in range(2):
+        np.testing.assert_allclose(session.run(None, feed)[0], base.run(None, feed)[0], atol=1e-6)
+        for adapters, file in zip((first, *others), files, strict=True):
+            loaded = onnxruntime.LoraAdapter()
+            loaded.Load(str(file))
+            options = onnxruntime.RunOptions()
+            options.add_active_adapter(loaded)
+            [made] = session.run(None, feed, options)
+            logits = expected(backbone, adapters, feed)
+            np.testing.assert_allclose(made, activated(model, logits), rtol=1e-5, atol=1e-5)
+
+
+def test_equal_exports_are_equal_bytes(tmp_path: Path) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "m.onnx"))
+    for name in ("a", "b"):
+        export_onnx(backbone, random_adapters(backbone), tmp_path / f"{name}.onnx")
+        export_onnx_adapter(backbone, random_adapters(backbone), tmp_path / f"{name}2.onnx")
+    for one, other in (("a.onnx", "b.onnx"), ("a2.onnx", "b2.onnx")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
+
+
+def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone)
+    mlp = s2.MLP.create([4, 3, 2])
+    message = refused(ModelError, export_onnx, mlp, adapters, tmp_path / "e.onnx")
+    assert "got SkipAdapters for MLP, expected adapters from the taps" in message
+    fewer = backbone.with_taps([-1])
+    message = refused(ModelError, export_onnx, fewer, adapters, tmp_path / "e.onnx")
+    assert "the adapters are for taps of [48, 128, 128, 12]" in message
+    nets.save(nets.cnn(seed=1), path)
+    message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
+    assert "changed since it was loaded" in message
+    assert not (tmp_path / "e.onnx").exists()
