@@ -285,7 +285,7 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
         if tensor.index in wanted and fixed and tensor.shape != shape:
             raise ModelError(
                 f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
-                f"makes it {shape}, expected the same: the file is damaged, copy or convert it again"
+                f"makes it {shape}, expected the same: the file is damaged, copy it again"
             )
 
 
