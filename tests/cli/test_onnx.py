@@ -68,10 +68,16 @@ def test_prepare_adapt_export(base: Path, type_in: Type) -> None:
         ("prepare base.onnx -o base.onnx", "base.onnx exists already"),
         ("prepare base.onnx -o t.onnx --taps fc9", 'taps has "fc9", which fits no layer'),
         ("prepare base.onnx -o t.onnx --grid 0", "grid is 0, expected a whole number"),
-        ("export base.onnx --adapter nowhere --to onnx -o t.onnx", "nowhere is not an adapter folder"),
+        (
+            "export base.onnx --adapter nowhere --to onnx -o t.onnx",
+            "nowhere is not an adapter folder",
+        ),
         ("export base.onnx --to onnx -o t.onnx", "Missing option '--adapter'"),
         ("export base.onnx --adapter adapter --to c -o t.onnx", "'c' is not one of"),
-        ("export other.onnx --adapter adapter --to onnx -o t.onnx", "adapter was made for the model sha256:"),
+        (
+            "export other.onnx --adapter adapter --to onnx -o t.onnx",
+            "adapter was made for the model sha256:",
+        ),
     ],
 )
 def test_bad_input(words: str, said: str, base: Path, type_in: Type) -> None:
