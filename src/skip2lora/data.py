@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
 from skip2lora.files import write_file
-from skip2lora.images import ANY_LAYOUT, Images, Layout, Progress, read_images
+from skip2lora.images import Images, Progress, read_images
 from skip2lora.inputs import Inputs
+from skip2lora.layouts import ANY_LAYOUT, Layout
 from skip2lora.npz import read_npz
 from skip2lora.samples import (
     Samples,

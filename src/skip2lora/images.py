@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
+from skip2lora.layouts import CHANNELS, Layout
 from skip2lora.samples import Table
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_CHANNELS = (1, 3)
 _MOST_PIXELS = 1 << 14  # an axis
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files
@@ -91,71 +91,12 @@ def _numbers(name: str, text: str, imagenet: tuple[float, ...]) -> tuple[float, 
         numbers = tuple(float(Fraction(part.strip())) for part in text.split(","))
     except (ValueError, ZeroDivisionError, OverflowError):
         numbers = ()
-    if len(numbers) not in _CHANNELS:
+    if len(numbers) not in CHANNELS:
         raise ParameterError(
             f'--{name} is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
             "correct it"
         )
     return numbers
-
-
-@dataclass(frozen=True)
-class Layout:
-    """In which shape a model takes an image.
-
-    ``axes`` is chw, hwc, hw, or flat for a row of height x width x channels. ``height``, ``width``
-    and ``channels`` are None where the model leaves them open; ``n_features`` is the width of a
-    row, None where that is open. ``whole`` models read pixels from 0 to 255.
-    """
-
-    axes: Literal["chw", "hwc", "hw", "flat"]
-    height: int | None = None
-    width: int | None = None
-    channels: int | None = None
-    n_features: int | None = None
-    whole: bool = False
-
-
-#: Rows of pixels, for a network that is yet to be made.
-ANY_LAYOUT = Layout("flat")
-
-
-def layout_of(model: object) -> Layout:
-    """In which shape ``model`` takes an image, from its ``inputs`` or its number of features.
-
-    Raises:
-        DataError: it takes something else than one image.
-    """
-    inputs = getattr(model, "inputs", None)
-    if inputs is None:
-        n_features = getattr(model, "n_features", None)
-        return Layout("flat", n_features=n_features)
-    if len(inputs) != 1:
-        names = ", ".join(each.name for each in inputs)
-        raise DataError(
-            f"the model takes {len(inputs)} inputs ({names}), a folder of images gives one: "
-            "pass a .npz with an array for each"
-        )
-    spec = inputs[0]
-    shape = tuple(spec.shape)
-    whole = np.dtype(spec.dtype).kind in "iu" and not getattr(spec, "scale", 0)
-    if len(shape) == 1:
-        return Layout("flat", n_features=shape[0], whole=whole)
-    if len(shape) == 2:
-        return Layout("hw", *shape, channels=1, whole=whole)
-    first, last = (len(shape) == 3 and shape[at] in _CHANNELS for at in (0, -1))
-    if first == last:
-        raise DataError(
-            f"the model takes samples of shape {_told(shape)}, expected one image with 1 or 3 "
-            "channels, first or last: pass a .npz with X in that shape"
-        )
-    if first:
-        return Layout("chw", shape[1], shape[2], shape[0], whole=whole)
-    return Layout("hwc", shape[0], shape[1], shape[2], whole=whole)
-
-
-def _told(shape: Sequence[int | None]) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 
 def read_images(
@@ -179,17 +120,7 @@ def read_images(
     files = image_files(folder, labels_required=labels_required)
     height, width = _find_size(images, layout)
     channels = _find_channels(layout, height * width, files)
-    for name, numbers in (("mean", images.mean), ("std", images.std)):
-        if len(numbers) not in (1, channels):
-            raise ParameterError(
-                f"--{name} has {len(numbers)} numbers, expected 1 or {channels}, one a channel: "
-                "correct it"
-            )
-    if layout.whole and images.scaled:
-        raise ParameterError(
-            "--mean or --std is given, but the model takes whole pixels from 0 to 255: "
-            "leave them out"
-        )
+    _check_scaling(images, layout, channels)
     kind: Any = np.uint8 if layout.whole else np.float32
     pixels = np.empty((len(files), height, width, channels), kind)
     for at, file in enumerate(files):
@@ -206,6 +137,20 @@ def read_images(
         feature_names=None,
         place=lambda row: str(files[row].relative_to(folder)),
     )
+
+
+def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
+    for name, numbers in (("mean", images.mean), ("std", images.std)):
+        if len(numbers) not in (1, channels):
+            expected = "1" if channels == 1 else f"1 or {channels}, one a channel"
+            raise ParameterError(
+                f"--{name} has {len(numbers)} numbers, expected {expected}: correct it"
+            )
+    if layout.whole and images.scaled:
+        raise ParameterError(
+            "--mean or --std is given, but the model takes whole pixels from 0 to 255: "
+            "leave them out"
+        )
 
 
 def image_files(folder: Path, *, labels_required: bool) -> list[Path]:
@@ -317,7 +262,7 @@ def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
         return layout.channels
     if layout.n_features is None:
         return 1 if all(map(_is_grey, files)) else 3
-    for channels in _CHANNELS:
+    for channels in CHANNELS:
         if channels * n_pixels == layout.n_features:
             return channels
     raise ParameterError(

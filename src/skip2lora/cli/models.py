@@ -14,7 +14,8 @@ from skip2lora.classifier import Classifier
 from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.errors import DataError
-from skip2lora.images import ANY_LAYOUT, Images, layout_of
+from skip2lora.images import Images
+from skip2lora.layouts import ANY_LAYOUT, layout_of
 from skip2lora.samples import Samples, listing
 
 
