@@ -23,7 +23,6 @@ from typing import Any
 import any_model_page
 import models
 import report
-
 import skip2lora as s2
 from skip2lora.backbones import Backbone, check_inputs
 
@@ -51,9 +50,7 @@ def run_seed(job: models.Job, model: Backbone, last: Backbone, seed: int) -> dic
     model.forward(samples[:2])  # warm
     adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=seed)
     lora_last = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed)
-    plain = s2.adapt(
-        last, job.x, job.y, new_classes=job.new_classes, seed=seed, standardize=False
-    )
+    plain = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed, standardize=False)
     if adapted.timing is None:
         raise SystemExit("a trained model has its timing")
     return {

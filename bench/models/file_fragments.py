@@ -35,7 +35,12 @@ def tokens(data: bytes) -> list[int]:
 def files() -> dict[str, list[Path]]:
     """Files by type, of the installed Python, its packages and this machine's documentation."""
     paths = sysconfig.get_paths()
-    roots = {Path(paths["purelib"]), Path(paths["stdlib"]), Path("/usr/share"), Path("/usr/include")}
+    roots = {
+        Path(paths["purelib"]),
+        Path(paths["stdlib"]),
+        Path("/usr/share"),
+        Path("/usr/include"),
+    }
     found: dict[str, list[Path]] = {label: [] for label in SUFFIXES.values()}
     for root in sorted(roots | {PACKAGES}):
         for file in sorted(root.rglob("*.*")):

@@ -36,7 +36,12 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     kinds: dict[str, list[Path]] = {}
     for file in sorted((package("supersonic-scsynth-samples")).rglob("*.flac")):
         kinds.setdefault(file.name.partition("_")[0], []).append(file)
-    kept = [(kind, file) for kind, files in sorted(kinds.items()) if len(files) >= FEWEST for file in files]
+    kept = [
+        (kind, file)
+        for kind, files in sorted(kinds.items())
+        if len(files) >= FEWEST
+        for file in files
+    ]
     return np.stack([sound(file) for _, file in kept]), np.array([kind for kind, _ in kept])
 
 

@@ -190,7 +190,7 @@ def test_refused() -> None:
     x = np.zeros((5, 13), np.float32)
     for options, said in (
         ({"n_samples": 0}, "samples is 0"),
-        ({"rank": 10}, "rank is 10"),
+        ({"rank": 1000}, "rank is 1000"),
         ({"epochs": 0}, "epochs is 0"),
         ({"n_samples": 4, "batch_size": 5}, "batch_size is 5"),
         ({"optimizer": "lion"}, "optimizer is 'lion'"),
