@@ -66,6 +66,7 @@ NB_MODULE(_core, module) {
     nb::class_<SkipAdapter>(module, "SkipAdapter")
         .def(nb::init<const RowLayout &, uint32_t, int, bool>(), "layout"_a, "rank"_a,
              "loss"_a = static_cast<int>(S2_SOFTMAX), "bias"_a = false, nb::keep_alive<1, 2>())
+        .def_prop_ro("n_bytes", [](const SkipAdapter &a) { return a.n_floats() * sizeof(float); })
         .def("init", &SkipAdapter::init, "seed"_a)
         .def("set", &SkipAdapter::set, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
         .def("set_bias", &SkipAdapter::set_bias, "bias"_a.noconvert())
@@ -85,6 +86,9 @@ NB_MODULE(_core, module) {
         .def(nb::init<SkipAdapter &, uint32_t, const OptimizerTuple &, uint64_t, Profile *>(),
              "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 6>())
+        .def_prop_ro("state_bytes", &SkipTrainer::state_bytes)
+        .def("workspace_bytes", &SkipTrainer::workspace_bytes, "n_samples"_a, "n_features"_a)
+        .def_prop_ro("reserved_bytes", &SkipTrainer::reserved_bytes)
         .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(), "source"_a,
              "learning_rate"_a);
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")

@@ -172,6 +172,10 @@ class Trainer {
         return bytes ? static_cast<float *>(std::memset(buffer.reserve(bytes), 0, bytes)) : nullptr;
     }
 
+    size_t epoch_room() const {
+        return room_.size();
+    }
+
     // What the core marks its phases in, or NULL.
     s2_profile *marks() const {
         return profile_ ? profile_->marks() : nullptr;
@@ -218,6 +222,32 @@ class SkipTrainer : public Trainer {
         job.step = step;
         job.step_context = this;
         return run_epoch(job, &source, learning_rate);
+    }
+
+    size_t state_bytes() const {
+        return state_[0].size() + state_[1].size();
+    }
+    // Of the step, and of an epoch over so many samples that all are in a cache.
+    size_t workspace_bytes(uint32_t n_samples, uint32_t n_features) const {
+        s2_cache cache = {nullptr, nullptr, n_samples, adapter_.layout.layout.row_stride};
+        s2_job job = {};
+        job.n_samples = n_samples;
+        job.n_features = n_features;
+        job.batch_size = batch_size_;
+        job.cache = &cache;
+        job.forward = [](void *, const uint32_t *, uint32_t, float *) { return S2_FORWARD_FAILED; };
+        static const int32_t label = 0; // the sizes ask only whether there are any
+        static const float target = 0;
+        if (adapter_.adapter.loss == S2_SOFTMAX) {
+            job.label = &label;
+        } else {
+            job.target = &target;
+        }
+        return step_room_.size() + s2_train_workspace_bytes(&job);
+    }
+    // What is reserved by now: optimiser state, step, epoch.
+    size_t reserved_bytes() const {
+        return state_bytes() + step_room_.size() + epoch_room();
     }
 
   private:

@@ -66,7 +66,7 @@ static s2_status run_skip2_lora(const s2_kernels *kernels, const uint32_t *width
         data->row[s] = random_floats(rng, layout.row_stride, 1.0f);
     }
     s2_adapter adapter = {.kernels = kernels, .layout = &layout, .rank = RANK};
-    adapter.packed = aligned(s2_adapter_floats(&layout, RANK) * sizeof(float));
+    adapter.packed = aligned(s2_adapter_floats(&layout, RANK, 0) * sizeof(float));
     s2_adapter_init(&adapter, 1);
     const size_t room = s2_adapter_workspace_bytes(&adapter, BATCH);
     void *workspace = aligned(room);

@@ -276,6 +276,7 @@ typedef struct {
     s2_profile *profile; /* of s2_adapter_step, or NULL */
 } s2_adapter;
 
+/* S2_OK for a rank from 1 to the width of the widest tap; for narrower ones it is more than needed. */
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
 size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias);
 /* lora_a uniform in +-1/sqrt(tap_width), lora_b and bias zero. */

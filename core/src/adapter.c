@@ -35,12 +35,11 @@ s2_status s2_row_layout_init(s2_row_layout *layout, uint32_t n_taps, const uint3
 }
 
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank) {
+    uint32_t widest = 0;
     for (uint32_t k = 0; k < layout->n_taps; k++) {
-        if (rank == 0 || rank > layout->tap_width[k]) {
-            return S2_BAD_SHAPE;
-        }
+        widest = layout->tap_width[k] > widest ? layout->tap_width[k] : widest;
     }
-    return S2_OK;
+    return rank > 0 && rank <= widest ? S2_OK : S2_BAD_SHAPE;
 }
 
 /* Floats of lora_a of one tap; they follow each other, then come the lora_b. */

@@ -104,8 +104,8 @@ static void test_rank(void) {
     new_problem(&small, tap_widths, 1, &rng);
     CHECK_EQUAL(s2_adapter_check(&small.layout, 0), S2_BAD_SHAPE);
     CHECK_EQUAL(s2_adapter_check(&small.layout, 1), S2_OK);
-    CHECK_EQUAL(s2_adapter_check(&small.layout, 8), S2_OK); /* the narrowest tap */
-    CHECK_EQUAL(s2_adapter_check(&small.layout, 9), S2_BAD_SHAPE);
+    CHECK_EQUAL(s2_adapter_check(&small.layout, 33), S2_OK); /* the widest tap */
+    CHECK_EQUAL(s2_adapter_check(&small.layout, 34), S2_BAD_SHAPE);
     CHECK_EQUAL(s2_adapter_check(&small.layout, UINT32_MAX), S2_BAD_SHAPE);
     CHECK_EQUAL(s2_adapter_floats(&small.layout, 4, 0), 4 * (48 + 32 + 16) + 3 * 4 * n_outputs);
     release_guarded();

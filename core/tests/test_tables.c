@@ -68,7 +68,7 @@ static s2_optimizer optimizer_of(s2_rule rule) {
 static void train(const s2_kernels *kernels, const problem *on, const shape *of, s2_rule rule,
                   outcome *got) {
     s2_adapter adapter = {.kernels = kernels, .layout = &on->layout, .rank = of->rank};
-    got->n_values = s2_adapter_floats(&on->layout, of->rank);
+    got->n_values = s2_adapter_floats(&on->layout, of->rank, 0);
     got->n_logits = on->n_samples * of->n_outputs;
     CHECK(got->n_values <= MOST_FLOATS && got->n_logits <= MOST_FLOATS);
     adapter.packed = aligned_floats(got->n_values);

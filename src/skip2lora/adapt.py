@@ -296,7 +296,7 @@ def adapt(
     goal = Goal(learned, n_outputs, scaled)
     done = train(
         model, samples, answers,
-        method=chosen, rank=min(recipe.rank, *model.tap_widths) if rank is None else rank,
+        method=chosen, rank=min(recipe.rank, max(model.tap_widths)) if rank is None else rank,
         options=options, goal=PLAIN if goal == PLAIN else goal, cache=keep, callback=callback,
     )  # fmt: skip
     sizes = (done.cache_bytes, done.cache_overhead_bytes)

@@ -66,11 +66,15 @@ class SkipAdapters:
     def pack(self, row_format: RowFormat) -> _core.SkipAdapter:
         """Copy the adapters into the form that the fused step reads."""
         packed = _core.SkipAdapter(row_format.layout, self.rank, bias=self.bias is not None)
+        self.pack_into(packed)
+        return packed
+
+    def pack_into(self, packed: _core.SkipAdapter) -> None:
+        """Overwrite what ``packed``, of the same shapes, holds."""
         if self.bias is not None:
             packed.set_bias(self.bias)
         for tap, (a, b) in enumerate(zip(self.lora_a, self.lora_b, strict=True)):
             packed.set(tap, a, b)
-        return packed
 
     def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
         """Eq. 17 for checked samples ``x``: (samples, n_outputs)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,10 @@ class Classifier(ABC):
 
     Every method raises :class:`~skip2lora.errors.DataError` for samples the model cannot take.
     """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: nothing here changes, and scikit-learn copies models for every candidate."""
+        return self
 
     @property
     @abstractmethod

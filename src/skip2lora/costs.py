@@ -89,3 +89,11 @@ def method_costs(
     return {
         name: method_cost(method, widths, batch, rank, epochs) for name, method in METHODS.items()
     }
+
+
+def skip_cost(tap_widths: Sequence[int], n_outputs: int, batch: int, rank: int) -> Cost:
+    """One batch of Skip2-LoRA on cached rows of any network: each tap to the output (Eq. 17)."""
+    total = Cost()
+    for width in tap_widths:
+        total = total + lora_cost("yw", batch, width, n_outputs, rank)
+    return total

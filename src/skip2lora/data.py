@@ -1,9 +1,11 @@
-"""Read DATA files (.npz, .csv, .parquet), checked; write samples and predictions.
+"""Read DATA (.npz, .csv, .parquet, a folder of images), checked; write samples and predictions.
 
 A ``.npz`` holds arrays X (samples, features) and y (samples,), and may hold class_names (or names)
-and feature_names. A ``.csv`` or ``.parquet`` table has one row a sample; its label column is called
-"label" or "y" unless told otherwise, and every other column is a number. Labels are 0, 1, ... or
-the names of classes.
+and feature_names. X may have more axes, and without X several arrays are a model's several inputs,
+under their names; whether they fit is for the model to check. A ``.csv`` or ``.parquet`` table has
+one row a sample; its label column is called "label" or "y" unless told otherwise, and every other
+column is a number. Labels are 0, 1, ... or the names of classes. A folder holds images, one
+sub-folder a class (:mod:`skip2lora.images`).
 
 Rows of a table count from 1 in messages, as in a spreadsheet; those of an array count from 0.
 """
@@ -12,10 +14,8 @@ from __future__ import annotations
 
 import csv
 import os
-import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
-from skip2lora.files import BAD_ZIP, write_file
+from skip2lora.files import write_file
+from skip2lora.images import Images, Progress, read_images
+from skip2lora.inputs import Inputs
+from skip2lora.layouts import ANY_LAYOUT, Layout
+from skip2lora.npz import read_npz
 from skip2lora.samples import (
     Samples,
+    Table,
     as_float32,
     check_samples,
     first_not_finite,
@@ -37,28 +42,6 @@ from skip2lora.samples import (
 __all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"]
 
 _LABEL_NAMES = ("label", "y")
-# What NumPy and zipfile raise for files that are cut, changed or of another kind.
-_BAD_NPZ = (
-    *BAD_ZIP,
-    ValueError,
-    KeyError,
-    SyntaxError,
-    MemoryError,
-    TypeError,
-    OverflowError,
-    tokenize.TokenError,
-)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What a file says, before labels are numbered."""
-
-    x: NDArray[np.float32]  # (samples, features)
-    labels: NDArray[Any] | None  # (samples,): numbers or text
-    class_names: tuple[str, ...] | None
-    feature_names: tuple[str, ...] | None
-    place: Callable[[int], str]  # names a row, given its index from 0
 
 
 def read_samples(
@@ -67,35 +50,50 @@ def read_samples(
     label: str | None = None,
     class_names: Sequence[str] | None = None,
     labels_required: bool = True,
+    images: Images | None = None,
+    layout: Layout = ANY_LAYOUT,
+    progress: Progress | None = None,
 ) -> Samples:
-    """Read a ``.npz``, ``.csv`` or ``.parquet`` file.
+    """Read a ``.npz``, ``.csv`` or ``.parquet`` file, or a folder of images.
 
     ``label`` names the label column or array. Text labels become numbers by their place in
     ``class_names``, or in the sorted names of the file when that is None; the labels of a file
     with class names of its own are renumbered to those of ``class_names``. ``y`` is None when the
     file has no labels, ``label`` is None and ``labels_required`` is False.
 
+    ``images`` says how images become numbers, ``layout`` in which shape a model takes them;
+    ``progress`` is called with the images read so far and their number.
+
     Raises:
         FileError: the file is missing or cannot be read.
         DataError: its content is not usable; the message gives the place.
         ParameterError: ``class_names`` has a name twice.
-        MissingExtraError: ``.parquet`` without pyarrow.
+        MissingExtraError: ``.parquet`` without pyarrow, images without Pillow.
     """
     source = Path(path)
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names has a name twice, expected distinct names: {known}")
     reader = _READERS.get(source.suffix.lower())
-    if reader is None:
+    required = labels_required or label is not None
+    if reader is None and not source.is_dir():
         raise DataError(
-            f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv or .parquet: '
-            "convert the file"
+            f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .parquet or '
+            "a folder of images: convert the file"
+        )
+    if reader is not None and images is not None and images.asked:
+        raise ParameterError(
+            f"size, mean or std are given for {source}, expected a folder of images for them: "
+            "leave them out"
         )
     with _naming(source):
-        if source.stat().st_size == 0:
-            raise DataError("the file is empty (0 bytes), expected samples: write it again")
-        table = reader(source, label, labels_required or label is not None)
-        _check_table(table)
+        if reader is None:
+            table = read_images(source, images or Images(), layout, required, progress)
+        else:
+            if source.stat().st_size == 0:
+                raise DataError("the file is empty (0 bytes), expected samples: write it again")
+            table = reader(source, label, required)
+            _check_table(table)
         y, names = number_labels(
             table.labels, own=table.class_names, known=known, place=table.place
         )
@@ -122,25 +120,35 @@ def _naming(source: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_table(table: _Table) -> None:
-    n_samples, n_features = table.x.shape
-    if n_samples == 0 or n_features == 0:
+def _check_table(table: Table) -> None:
+    if table.labels is not None and table.labels.shape != (len(table.x),):
         raise DataError(
-            f"it has {n_samples} samples and {n_features} features, expected at least one of each: "
-            "was it written whole?"
-        )
-    if table.labels is not None and table.labels.shape != (n_samples,):
-        raise DataError(
-            f"the labels have shape {table.labels.shape}, X has {n_samples} samples, "
+            f"the labels have shape {table.labels.shape}, X has {len(table.x)} samples, "
             "expected one label a sample: was it written whole?"
         )
-    bad = first_not_finite(table.x)
+    if isinstance(table.x, Inputs):
+        for name, array in table.x.arrays.items():
+            _check_array(array, f"{name}: ", table)
+    else:
+        _check_array(table.x, "", table)
+
+
+def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
+    """Something in it, all of it finite; whether the shape fits is for the model to say."""
+    if x.size == 0:
+        shape = f"shape {x.shape}"
+        got = f"{x.shape[0]} samples and {x.shape[1]} features" if x.ndim == 2 else shape
+        raise DataError(f"{name}it has {got}, expected at least one of each: was it written whole?")
+    if x.dtype != np.float32:
+        return  # whole numbers
+    bad = first_not_finite(x.reshape(len(x), -1))
     if bad is not None:
         count, row, column = bad
-        name = column if table.feature_names is None else f'"{table.feature_names[column]}"'
+        of = column if table.feature_names is None else f'"{table.feature_names[column]}"'
         raise DataError(
-            f"{count} values are NaN, infinite or too large, the first in {table.place(row)}, "
-            f"column {name}, expected finite float32 numbers: remove or replace them"
+            f"{name}{count} values are NaN, infinite or too large, the first in "
+            f"{table.place(row)}, column {of}, expected finite float32 numbers: remove or replace "
+            "them"
         )
 
 
@@ -168,55 +176,7 @@ def _label_column(columns: Sequence[str], label: str | None, required: bool) -> 
     )
 
 
-def _read_npz(source: Path, label: str | None, required: bool) -> _Table:
-    try:
-        with source.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            arrays = {} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-    except _BAD_NPZ as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise DataError(
-            f"it is damaged or no .npz ({reason}), expected plain arrays X and y: write it again "
-            "with np.savez, X as numbers and y as numbers or text"
-        ) from error
-    found = listing(list(arrays)) or "no name"
-    x = arrays.get("X")
-    if x is None:
-        raise DataError(f"it has arrays of {found}, expected the samples as X: rename them")
-    if x.ndim != 2 or x.dtype.kind not in "fiub":
-        raise DataError(
-            f"X is {x.dtype} of shape {x.shape}, expected numbers (samples, features): "
-            "write one row a sample"
-        )
-    y_name = label if label is not None else next((n for n in ("y", "label") if n in arrays), "y")
-    if required and y_name not in arrays:
-        raise DataError(f"it has arrays {found}, expected the labels as {y_name}: add them")
-    return _Table(
-        x=as_float32(x),
-        labels=arrays.get(y_name),
-        class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
-        feature_names=_names(arrays, "feature_names", x.shape[1]),
-        place=lambda row: f"row {row} (from 0)",
-    )
-
-
-def _names(
-    arrays: dict[str, NDArray[Any]], key: str, count: int | None = None
-) -> tuple[str, ...] | None:
-    if key not in arrays:
-        return None
-    names = tuple(str(name) for name in arrays[key].ravel())
-    whole = arrays[key].ndim == 1 and arrays[key].dtype.kind == "U" and len(names) > 0
-    if not whole or len(set(names)) != len(names) or (count is not None and count != len(names)):
-        expected = "distinct names" if count is None else f"{count} distinct names"
-        raise DataError(
-            f"{key} is {arrays[key].dtype} of shape {arrays[key].shape}, "
-            f"expected {expected} as text, one a {key.split('_')[0]}: write them again"
-        )
-    return names
-
-
-def _read_csv(source: Path, label: str | None, required: bool) -> _Table:
+def _read_csv(source: Path, label: str | None, required: bool) -> Table:
     rows: list[NDArray[np.float32]] = []
     labels: list[str] = []
     lines: list[int] = []
@@ -243,7 +203,7 @@ def _read_csv(source: Path, label: str | None, required: bool) -> _Table:
         raise DataError(
             f"it is damaged or no .csv ({error}), expected comma-separated text: export it again"
         ) from error
-    return _Table(
+    return Table(
         x=np.array(rows, np.float32).reshape(len(rows), len(features)),
         labels=None if at is None else np.array(labels, np.str_),
         class_names=None,
@@ -281,7 +241,7 @@ def _filled(cell: str, place: str, column: str) -> str:
     return cell
 
 
-def _read_parquet(source: Path, label: str | None, required: bool) -> _Table:
+def _read_parquet(source: Path, label: str | None, required: bool) -> Table:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -317,7 +277,7 @@ def _read_parquet(source: Path, label: str | None, required: bool) -> _Table:
                 "or name the label column with --label"
             )
         x[:, number] = as_float32(values)
-    return _Table(
+    return Table(
         x=x,
         labels=None if at is None else np.array(table[columns[at]].to_pylist()),
         class_names=None,
@@ -326,7 +286,7 @@ def _read_parquet(source: Path, label: str | None, required: bool) -> _Table:
     )
 
 
-_READERS = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+_READERS = {".npz": read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
 
 
 def write_samples(path: str | os.PathLike[str], samples: Samples) -> None:

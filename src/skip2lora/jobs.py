@@ -63,6 +63,7 @@ class SkipJob:
     def __init__(
         self, backbone: Backbone, part: Part, method: Method, rank: int, options: Options,
         capacity: int, goal: Goal = PLAIN, profile: _core.Profile | None = None,
+        start: SkipAdapters | None = None,
     ) -> None:  # fmt: skip
         first_tap = method.adapted_layers(len(backbone.tap_widths)).start
         rows = RowFormat.of(
@@ -73,15 +74,18 @@ class SkipJob:
         self._scaling: Scaling | None = None
         self._y = part.y
         if goal.standardize:
-            start = time.perf_counter()
+            began = time.perf_counter()
             scaling = self._scaling = _standardize(cache, backbone, part, goal.task)
             self._y = scaling.targets(part.y) if goal.task.targets else part.y
-            self.n_filled, self.fill_seconds = len(part.x), time.perf_counter() - start
+            self.n_filled, self.fill_seconds = len(part.x), time.perf_counter() - began
         self._x = rows.features(part.x)
         self._packed = _core.SkipAdapter(rows.layout, rank, goal.task.loss, goal.bias)
         self._packed.init(options.seed)
         if self._scaling is not None:
             self._packed.set_bias(self._scaling.start)
+        if start is not None:
+            scaled = start if self._scaling is None else self._scaling.unfold(start)
+            scaled.pack_into(self._packed)
         self._source = row_source(cache, backbone, part.x, self._scaling)
         self._trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile

@@ -46,8 +46,13 @@ class RowFormat:
         widths = tuple(backbone.tap_widths[first_tap:])
         outputs = backbone.n_outputs if n_outputs is None else n_outputs
         is_input = backbone.first_tap_is_input and first_tap == 0 and not copy_input
-        layout = _core.RowLayout(widths, outputs, is_input)
-        return cls(widths, outputs, first_tap, is_input, layout)
+        return _row_format(widths, outputs, first_tap, is_input)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: the core's layout is made again."""
+        return _row_format, (
+            self.tap_widths, self.n_outputs, self.first_tap, self.first_tap_is_input
+        )  # fmt: skip
 
     @property
     def payload_floats(self) -> int:
@@ -100,6 +105,13 @@ class RowFormat:
                 "the model gave NaN or infinity for finite samples, expected finite taps and "
                 "logits: check the model"
             )
+
+
+def _row_format(
+    tap_widths: tuple[int, ...], n_outputs: int, first_tap: int, first_tap_is_input: bool
+) -> RowFormat:
+    layout = _core.RowLayout(tap_widths, n_outputs, first_tap_is_input)
+    return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout)
 
 
 def native(backbone: Backbone) -> _core.Network | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.errors import DataError
+from skip2lora.inputs import Inputs
 
 # Finiteness is tested this many values at a time, so the mask stays at 64 KiB however big X is.
 _CHUNK = 1 << 16
@@ -23,12 +24,13 @@ _MAX_LABEL = np.iinfo(np.int32).max
 class Samples:
     """A table of samples, as a file or a dataset gives it.
 
-    ``x`` is (samples, features) float32. ``y`` is (samples,) int64 with labels 0, 1, ..., or None
-    when the samples have no labels. ``class_names[label]`` and ``feature_names[column]`` are None
-    when unknown.
+    ``x`` is (samples, features) float32; images and the like have more axes, and what a model with
+    several inputs takes is :class:`~skip2lora.inputs.Inputs`. ``y`` is (samples,) int64 with labels
+    0, 1, ..., or None when the samples have no labels. ``class_names[label]`` and
+    ``feature_names[column]`` are None when unknown.
     """
 
-    x: NDArray[np.float32]
+    x: Any
     y: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
@@ -45,8 +47,23 @@ class Samples:
         return self.y
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a file says, before labels are numbered.
+
+    ``x`` is as in :class:`Samples`; ``labels``, (samples,), are numbers or text; ``place`` names a
+    row, given its index from 0.
+    """
+
+    x: NDArray[Any] | Inputs
+    labels: NDArray[Any] | None
+    class_names: tuple[str, ...] | None
+    feature_names: tuple[str, ...] | None
+    place: Callable[[int], str]
+
+
 def check_samples(
-    x: ArrayLike,
+    x: ArrayLike | Inputs,
     y: ArrayLike | None = None,
     *,
     n_features: int | None = None,
@@ -63,6 +80,11 @@ def check_samples(
         DataError: wrong shape, width, length or type, no samples, NaN, infinity or a value too big
             for float32, a label that is negative, fractional or unknown to the model.
     """
+    if isinstance(x, Inputs):
+        raise DataError(
+            f"got several arrays ({listing(list(x.arrays))}), the model takes one table of samples "
+            "(samples, features): call it X"
+        )
     table = real_array(x, "X")
     if table.ndim != 2:
         hint = "X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"

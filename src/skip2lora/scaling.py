@@ -115,6 +115,23 @@ class Scaling:
             bias=(bias / self.output_scale).astype(np.float32),
         )
 
+    def unfold(self, adapters: SkipAdapters) -> SkipAdapters:
+        """The reverse of :meth:`fold`: the same outputs, from scaled taps."""
+        bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
+        bias = bias.astype(np.float64)
+        lora_a, lora_b = [], []
+        places = _places(self.format)
+        for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
+            bias += self.mean[at : at + width].astype(np.float64) @ a @ b
+            lora_a.append((a / self.scale[at : at + width, None]).astype(np.float32))
+            lora_b.append((b * self.output_scale).astype(np.float32))
+        return replace(
+            adapters,
+            lora_a=tuple(lora_a),
+            lora_b=tuple(lora_b),
+            bias=(bias * self.output_scale).astype(np.float32),
+        )
+
 
 def _places(row_format: RowFormat) -> list[tuple[int, int]]:
     """Where each tap starts in a row, and its width."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
-from skip2lora.adapters import Result
+from skip2lora.adapters import Result, SkipAdapters
 from skip2lora.backbones import Backbone, check_inputs
 from skip2lora.backbones.mlp import MLP
 from skip2lora.errors import DivergedError, ParameterError
@@ -144,26 +144,28 @@ def train(
     capacity: int | None = None,
     callback: Callback | None = None,
     profile: _core.Profile | None = None,
+    start: SkipAdapters | None = None,
 ) -> Trained:
     """Run ``method`` on checked samples.
 
     ``cache`` keeps what the frozen layers computed, by default where the method is named for it;
     ``capacity`` keeps it for so many samples only. ``profile`` counts where the time goes. None of
-    them changes a bit of the result.
+    them changes a bit of the result. ``start`` are skip adapters to go on from, of the same rank
+    and outputs; the optimiser starts anew.
 
     Raises:
         ParameterError: ``rank`` is out of range, or the method needs another backbone or goal.
         DivergedError: the loss became infinite or NaN.
     """
     check_rank(rank, backbone, method)
-    start = time.perf_counter()
+    began = time.perf_counter()
     kept, held = _split(samples, labels, options)
     if capacity is None:
         keep = method.cache if cache is None else cache
         capacity = len(kept.x) if keep else 0
     job: Job
     if method.skip:
-        job = SkipJob(backbone, kept, method, rank, options, capacity, goal, profile)
+        job = SkipJob(backbone, kept, method, rank, options, capacity, goal, profile, start)
     elif goal is not PLAIN:
         raise ParameterError(
             f"{method.name} learns labels the model knows, without new_classes, another task or "
@@ -178,7 +180,7 @@ def train(
         )
     validate = None if held is None else _validator(job, backbone, held, goal.task)
     done = _run(job, options, validate, callback)
-    timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - start))
+    timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
     sizes = (job.cache.payload_bytes, job.cache.overhead_bytes) if job.cache else (0, 0)
     return Trained(done.result, done.history, timing, *sizes)
 
@@ -271,7 +273,7 @@ def checked(backbone: Backbone, X: Any) -> Any:
         DataError: they do not fit it.
         ParameterError: ``backbone`` is no model, or one with adapters in its layers.
     """
-    if not all(hasattr(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
+    if not all(_has(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
         raise ParameterError(
             f"model is {type(backbone).__name__}, expected a model: load it with skip2lora.load"
         )
@@ -282,9 +284,20 @@ def checked(backbone: Backbone, X: Any) -> Any:
     return check_inputs(backbone, X)
 
 
+def _has(backbone: object, name: str) -> bool:
+    """Whether the attribute is there; a property of some is of use only after samples."""
+    return hasattr(type(backbone), name) or hasattr(backbone, name)
+
+
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
-    """Raise ParameterError unless ``rank`` is 1 to the smallest width that gets an adapter."""
+    """Raise ParameterError unless ``rank`` fits the taps or layers that get an adapter.
+
+    Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
+    """
     layers = method.adapted_layers(len(backbone.tap_widths))
     widths = [backbone.tap_widths[layer] for layer in layers]
     if widths:
-        whole("rank", rank, 1, min(widths), "the smallest width of a tap")
+        if method.skip:
+            whole("rank", rank, 1, max(widths), "the largest width of a tap")
+        else:
+            whole("rank", rank, 1, min(widths), "the smallest width of a layer")

@@ -126,8 +126,8 @@ def test_one_sample_where_statistics_of_a_batch_are_needed(desk, type_in):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--rank", "0"], ["rank", "0", "1 to 12"]),
-        (["--rank", "13"], ["rank", "13", "1 to 12"]),
+        (["--rank", "0"], ["rank", "0", "1 to 16"]),
+        (["--rank", "17"], ["rank", "17", "1 to 16"]),
         (["--rank", "four"], ["--rank", "four"]),
         (["--batch-size", "61"], ["batch_size", "61", "60"]),
         (["--batch-size", "0"], ["batch_size", "0"]),

@@ -173,9 +173,9 @@ def test_smallest_batch(train: Callable[..., Any], refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("rank", "said"),
     [
-        (0, "rank is 0, expected a whole number from 1 to 5, the smallest width of a tap"),
-        (-1, "rank is -1, expected a whole number from 1 to 5"),
-        (6, "rank is 6, expected a whole number from 1 to 5"),
+        (0, "rank is 0, expected a whole number from 1 to "),
+        (-1, "rank is -1, expected a whole number from 1 to "),
+        (17, "rank is 17, expected a whole number from 1 to "),
         (2.0, "rank is 2.0, expected a whole number"),
     ],
 )

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.data import read_samples, write_predictions, write_samples
+from skip2lora.data import check_samples, read_samples, write_predictions, write_samples
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError, Skip2LoraError
+from skip2lora.inputs import Inputs
 from skip2lora.samples import Samples
 
 X = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.5]], np.float32)
@@ -196,6 +197,54 @@ def test_class_names_must_differ(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_npz_refused(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
     assert said in refusal(write_npz(tmp_path / "a.npz", **arrays))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_npz_with_more_axes_keeps_its_whole_numbers(tmp_path: Path, kind: Any) -> None:
+    images = np.arange(3 * 2 * 4 * 5).reshape(3, 2, 4, 5).astype(kind)
+    samples = read_samples(write_npz(tmp_path / "a.npz", X=images, y=Y, feature_names=Y))
+    assert samples.x.dtype == kind
+    np.testing.assert_array_equal(samples.x, images)
+    assert samples.feature_names is None
+    doubles = read_samples(write_npz(tmp_path / "b.npz", X=images.astype(np.float64), y=Y))
+    assert doubles.x.dtype == np.float32
+
+
+def test_npz_of_several_inputs(tmp_path: Path) -> None:
+    ids, mask = np.arange(12).reshape(3, 4), np.ones((3, 4))
+    path = write_npz(tmp_path / "a.npz", ids=ids, mask=mask, label=Y, class_names=np.array(NAMES))
+    samples = read_samples(path)
+    assert isinstance(samples.x, Inputs)
+    assert list(samples.x.arrays) == ["ids", "mask"]
+    np.testing.assert_array_equal(samples.x.arrays["ids"], ids)
+    assert samples.x.arrays["ids"].dtype == np.int64
+    assert samples.x.arrays["mask"].dtype == np.float32
+    assert (samples.labels.tolist(), samples.class_names) == (Y.tolist(), NAMES)
+    with pytest.raises(DataError, match=r"several arrays \(ids, mask\), the model takes one table"):
+        check_samples(samples.x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"a": X, "b": X[:2]}, "different numbers of samples (a 3, b 2)"),
+        ({"a": X, "b": X.astype(str)}, "b is <U"),
+        ({"a": X, "b": np.float32(1)}, "b is float32 of shape ()"),
+        ({"a": X, "b": X * np.nan}, "b: 6 values are NaN"),
+        ({"a": X, "b": X[:, :0]}, "b: it has 3 samples and 0 features"),
+        ({"a": X[:2], "b": X[:2]}, "labels have shape (3,), X has 2 samples"),
+    ],
+)
+def test_npz_of_several_inputs_refused(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    assert said in refusal(write_npz(tmp_path / "a.npz", **arrays, y=Y))
+
+
+def test_npz_with_more_axes_refused(tmp_path: Path) -> None:
+    x = np.zeros((3, 2, 4), np.float32)
+    x[1, 1, 3] = np.nan
+    said = refusal(write_npz(tmp_path / "a.npz", X=x, y=Y))
+    assert "1 values are NaN, infinite or too large, the first in row 1 (from 0), column 7" in said
+    assert "shape (3, 0, 4)" in refusal(write_npz(tmp_path / "b.npz", X=x[:, :0], y=Y))
 
 
 class Boom:

@@ -130,6 +130,28 @@ def test_softmax_with_beta(load: Load) -> None:
     assert model.logits([[1, 2, 3]]).tolist() == [[2, 4, 6]]
 
 
+def test_only_the_last_activation_is_left_out(load: Load) -> None:
+    file = File()
+    x, y, z, p = (file.tensor(name, (1, 2)) for name in "xyzp")
+    weight = file.constant("w", np.eye(2, dtype=np.float32))
+    bias = file.constant("b", np.zeros(2, np.float32))
+    file.operator("FULLY_CONNECTED", [x, weight, bias], [y])
+    file.operator("LOGISTIC", [y], [z])
+    file.operator("SOFTMAX", [z], [p], beta=1.0)
+    model = load(file.pack([x], [p]))
+    assert model.task == "classification"
+    np.testing.assert_allclose(model.logits([[0, 50]]), [[0.5, 1]], rtol=1e-6)
+
+
+def test_maps_are_averaged_over_a_grid(load: Load) -> None:
+    """Channels first in a row, then the places: the sample itself is the first tap."""
+    network = cnn()
+    model, x = load(network.content(), grid=2), samples_of(network)
+    cells = x.astype(np.float64).reshape(40, 2, 4, 2, 4, 2).mean(axis=(2, 4))
+    want = cells.transpose(0, 3, 1, 2).reshape(40, 8)
+    np.testing.assert_allclose(model.forward(x).taps[0], want, rtol=0, atol=1e-6)
+
+
 def test_constant_behind_an_operator(load: Load) -> None:
     """Weights stored as float16 reach the layer through DEQUANTIZE."""
     file = File()
@@ -196,6 +218,21 @@ def shared(path_names: tuple[str, ...] = ("q", "k", "v")) -> bytes:
 def test_each_tensor_once(load: Load) -> None:
     model = load(shared())
     assert [(tap.layer, tap.tensor) for tap in model.taps] == [("q", "x"), ("y", "sum1")]
+
+
+def test_the_last_layer_is_among_the_taps(load: Load) -> None:
+    """Even where it reads a tensor that an earlier layer reads as well."""
+    file = File()
+    x, q, r, s, y = (file.tensor(name, (1, 2)) for name in "xqrsy")
+    bias = file.constant("b", np.zeros(2, np.float32))
+    weight = file.constant("w", np.eye(2, dtype=np.float32))
+    file.operator("FULLY_CONNECTED", [x, weight, bias], [q])
+    file.operator("FULLY_CONNECTED", [q, weight, bias], [r])
+    file.operator("FULLY_CONNECTED", [x, weight, bias], [s])
+    file.operator("ADD", [r, s], [y])
+    content = file.pack([x], [y])
+    assert [tap.tensor for tap in load(content).taps] == ["q", "x"]
+    assert [tap.tensor for tap in load(content, taps=1).taps] == ["x"]
 
 
 def test_which_output(load: Load, refused: Refused) -> None:
@@ -265,7 +302,8 @@ def test_with_outputs_keeps_every_byte() -> None:
     graph = tflite.parse(content, "it")
     made = graph.with_outputs([1, 2])
     differing = [at for at, byte in enumerate(content) if made[at] != byte]
-    assert len(differing) <= 4
+    assert 0 < len(differing) <= 4
+    assert (len(made) - 4 * 4) % 4 == 0  # a length and three numbers, where they may be read
     root = schema.Model.GetRootAs(made).Subgraphs(0)
     assert root.OutputsAsNumpy().tolist() == [graph.operators[-1].outputs[0], 1, 2]
 
@@ -488,7 +526,7 @@ def test_operator_the_runtime_lacks(load: Load, refused: Refused) -> None:
     file.operator("CUSTOM", [y], [z])
     file.model.operatorCodes[-1].customCode = "MyOperator"
     message = refused(ModelError, load, file.pack([x], [z]))
-    assert "Encountered unresolved custom op: MyOperator" in message
+    assert "model.tflite: Encountered unresolved custom op: MyOperator" in message
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,18 @@ def test_predictions_without_an_adapter() -> None:
     assert backbone.score(vectors(), logits.argmax(axis=1)) == 1
 
 
+def test_adapting_finds_the_taps(make_samples: Any) -> None:
+    """Without an example; the samples are what ``check`` takes, not only tables."""
+    _, y = make_samples(9, 5)
+    backbone = s2.TorchBackbone(Convolutions())
+    adapted = s2.adapt(backbone, IMAGES, y, epochs=100, learning_rate=0.01)
+    assert backbone.tap_widths == (48, 96, 6)
+    assert adapted.score(IMAGES, y) > backbone.score(IMAGES, y)
+    given = {"ids": TOKENS, "attention_mask": PADDED}
+    adapted = s2.adapt(s2.TorchBackbone(Encoder()), given, y[:6], epochs=2)
+    assert adapted.logits(given).shape == (6, 3)
+
+
 # --- fingerprint ----------------------------------------------------------------------------
 
 

@@ -178,7 +178,7 @@ class _Runner:
         # The memory of an input may be reused: what is tapped there is the sample itself.
         self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
         content = graph.with_outputs(sorted(wanted - given))
-        self.interpreter = _interpreter(content, model.threads, "the model")
+        self.interpreter = _interpreter(content, model.threads, graph.path)
         _check_shapes(self.interpreter, wanted - given, graph)
         # Views of the runtime's memory, to be gone before the next sample.
         self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
@@ -284,8 +284,8 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
         fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
         if tensor.index in wanted and fixed and tensor.shape != shape:
             raise ModelError(
-                f"the model says that tensor {tensor.name} has shape {tensor.shape}, LiteRT makes "
-                f"it {shape}, expected the same: the file is damaged, copy or convert it again"
+                f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
+                f"makes it {shape}, expected the same: the file is damaged, copy it again"
             )
 
 

@@ -53,6 +53,10 @@ class Layer:
             if array is not None:
                 array.flags.writeable = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: made again, so that the arrays are read-only there too."""
+        return Layer, self.arrays()
+
     def arrays(self) -> tuple[Any, ...]:
         """All tensors in the order of the fields, None where there is none."""
         return tuple(getattr(self, field.name) for field in fields(self))
@@ -159,6 +163,10 @@ class MLP(Classifier):
         """This network in the C core, over the same arrays."""
         arrays = [layer.arrays() for layer in self.layers]
         return _core.Network(arrays, self.bn_eps, self.bn_momentum)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes: the arrays alone, without the network in the C core."""
+        return MLP, (self.layers, self.bn_eps, self.bn_momentum, self.class_names)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:
         """Taps and base logits of ``x``, (samples, features); ``taps[0]`` is ``x`` itself.

@@ -23,6 +23,8 @@ from skip2lora.errors import ModelError, ParameterError
 MOST_TAPS = 16
 GRID = 4
 MOST_WIDTH = 4096
+# Beyond this a matrix product with few rows takes ten times as long as adding slices.
+_LARGE_FLOATS = 1 << 18
 
 #: vector (samples, width); map: channels and one or two axes of places; sequence (samples, tokens,
 #: width).
@@ -85,10 +87,14 @@ def grid_of(
 def averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:
     """The matrix (n_kept, n_places) that averages neighbouring places, as adaptive pooling does."""
     matrix = np.zeros((n_kept, n_places), np.float32)
-    for row in range(n_kept):
-        start, stop = row * n_places // n_kept, -(-(row + 1) * n_places // n_kept)
+    for row, (start, stop) in enumerate(_cells(n_places, n_kept)):
         matrix[row, start:stop] = 1.0 / (stop - start)
     return matrix
+
+
+def _cells(n_places: int, n_kept: int) -> list[tuple[int, int]]:
+    """Where the neighbours that are averaged start and stop."""
+    return [(row * n_places // n_kept, -(-(row + 1) * n_places // n_kept)) for row in range(n_kept)]
 
 
 @functools.cache
@@ -130,6 +136,9 @@ def _averaged(values: NDArray[np.float32], axis: int, kept: int) -> NDArray[np.f
         return values @ matrix.T
     # The width is given, as -1 is not known of no samples.
     flat = values.reshape(*lead, n_places, math.prod(trail))
+    if n_places * math.prod(trail) > _LARGE_FLOATS:
+        cells = [flat[..., start:stop, :].mean(axis=-2) for start, stop in _cells(n_places, kept)]
+        return np.stack(cells, axis=-2).reshape(*lead, kept, *trail)
     return (matrix @ flat).reshape(*lead, kept, *trail)
 
 

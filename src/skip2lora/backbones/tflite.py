@@ -108,8 +108,9 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What a .tflite file says; ``content`` are its bytes."""
+    """What a .tflite file says; ``content`` are its bytes, ``path`` is for messages."""
 
+    path: str
     content: bytes
     inputs: tuple[Tensor, ...]
     outputs: tuple[Output, ...]
@@ -168,7 +169,7 @@ class Graph:
         end = -(-len(content) // 4) * 4
         vector = struct.pack("<I", len(outputs)) + outputs.astype("<i4").tobytes()
         if end + len(vector) >= _MOST_BYTES:
-            raise ModelError("the model has over 2 GB, expected less: split or quantise it")
+            raise ModelError(f"{self.path} has over 2 GB, expected less: split or quantise it")
         body = memoryview(content)
         padding = bytes(end - len(content))
         offset = struct.pack("<I", end - field)  # from the field on, to the appended vector
@@ -226,6 +227,7 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         for each in signature.inputs or ()
     }
     return Graph(
+        path,
         content,
         tuple(tensors[index] for index in given),
         tuple(_output(index, tensors, makers) for index in made),

@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "inspect",
+    "plan",
     "prepare",
     "export",
     "bench",
@@ -54,7 +55,8 @@ class _LazyGroup(click.Group):
 def group(ctx: click.Context) -> None:
     """Adapt a deployed neural network on the device with Skip2-LoRA.
 
-    DATA is a .npz (arrays X and y), a .csv (a label column) or a .parquet file.
+    DATA is a .npz (arrays X and y), a .csv (a label column), a .parquet file, or a folder of images
+    with one sub-folder a class.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

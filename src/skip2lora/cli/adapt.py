@@ -14,6 +14,7 @@ from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, power
 from skip2lora.cli.models import answers_of, read_for
 from skip2lora.files import check_output
+from skip2lora.images import Images
 from skip2lora.methods import METHODS
 from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
 
@@ -56,6 +57,7 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
 @power.sensor_options
 @common.output("The adapter, a folder.", metavar="FOLDER")
 @common.force
+@common.image_options
 @common.label
 @common.as_json
 def command(
@@ -64,7 +66,7 @@ def command(
     weight_decay: float | None, schedule: str, validation: float, patience: int | None,
     cache: bool | None, new_classes: bool, standardize: bool | None,
     taps: Selection, with_power: bool, i2c: str | None, shunt_ohms: float | None, target: Path,
-    force: bool, label: str | None, as_json: bool,
+    force: bool, images: Images, label: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
@@ -73,7 +75,7 @@ def command(
     """
     check_output(target, force=force, names=RESULT_FILES)
     backbone = load(model, taps=taps)
-    samples = read_for(backbone, data, label=label, new_classes=new_classes)
+    samples = read_for(backbone, data, label=label, new_classes=new_classes, images=images)
     y = answers_of(samples, new_classes=new_classes)
     watch = power.watch(with_power, i2c, shunt_ohms)
     shown = recipe_of(backbone).epochs if epochs is None else epochs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from rich.progress import (
 )
 
 from skip2lora.backbones.taps import Selection
+from skip2lora.images import Images
+from skip2lora.images import Progress as Follow
+from skip2lora.plan import TapPlan
 from skip2lora.training import Callback, EpochReport
 
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -48,6 +52,42 @@ taps = click.option(
     "--taps", callback=_taps, metavar="TAPS",
     help="How many layers to tap, or which: names, patterns, numbers with commas.",
 )  # fmt: skip
+
+
+def image_options(function: _Function) -> _Function:
+    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
+
+    @wraps(function)
+    def with_images(
+        *args: Any, size: str | None, mean: str | None, std: str | None, **others: Any
+    ) -> Any:
+        return function(*args, images=Images.parse(size, mean, std), **others)
+
+    for option in (
+        click.option(
+            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
+        ),
+        click.option(
+            "--mean", metavar="NUMBERS",
+            help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
+        ),
+        click.option(
+            "--size", metavar="HxW", help="Pixels of images in a folder. Default: the model's."
+        ),
+    ):  # fmt: skip
+        with_images = option(with_images)
+    return with_images  # type: ignore[return-value]
+
+
+@contextmanager
+def reading_bar() -> Iterator[Follow]:
+    """Yield a function that moves a bar on standard error while images are read."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("read images", total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
 def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
@@ -138,6 +178,37 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def duration(milliseconds: float) -> str:
+def size(n_bytes: int) -> str:
+    """Bytes for a person."""
+    for unit, of in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if n_bytes >= of:
+            return f"{n_bytes / of:.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def duration(milliseconds: float, *, digits: int = 1) -> str:
     """Milliseconds for a person."""
-    return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"
+    if milliseconds < 1000:
+        return f"{milliseconds:.{digits}f} ms"
+    return f"{milliseconds / 1000:.2f} s"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Such as 3x224x224, with ? for a size that changes."""
+    return "x".join("?" if n is None else str(n) for n in shape)
+
+
+def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
+    """A table of taps, a line each, with its head."""
+    rows = [("tap", "layer", "kind", "shape", "width", "bytes a sample")]
+    for number, tap in enumerate(taps):
+        n_bytes = f"{tap.bytes_a_sample:,}" if tap.bytes_a_sample else "the sample"
+        rows.append(
+            (str(number), tap.layer, tap.kind, shape_text(tap.shape), f"{tap.width:,}", n_bytes)
+        )
+    wide = [max(len(row[column]) for row in rows) for column in range(6)]
+    return [
+        f"  {row[0]:>{wide[0]}}  {row[1]:<{wide[1]}}  {row[2]:<{wide[2]}}  {row[3]:>{wide[3]}}  "
+        f"{row[4]:>{wide[4]}}  {row[5]:>{wide[5]}}"
+        for row in rows
+    ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from skip2lora.cli import common
 from skip2lora.cli.models import load_model, read_for
+from skip2lora.images import Images
 from skip2lora.samples import check_labels
 
 
@@ -16,14 +17,16 @@ from skip2lora.samples import check_labels
 @common.model_argument
 @common.data_argument
 @common.adapter
+@common.image_options
 @common.label
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, label: str | None, as_json: bool
-) -> None:
+    model: Path, data: Path, adapter: Path | None, images: Images, label: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Measure the accuracy of MODEL, with or without an adapter, on DATA."""
     _, classifier = load_model(model, adapter)
-    samples = read_for(classifier, data, label=label, labels_required=True)
+    samples = read_for(classifier, data, label=label, labels_required=True, images=images)
     classes_ = classifier.classes_
     known = len(classes_) if samples.class_names else int(classes_.max()) + 1
     y = check_labels(samples.labels, len(samples.x), known)

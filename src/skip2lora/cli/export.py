@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -12,6 +13,9 @@ from skip2lora.backbones import load
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.onnx import OnnxBackbone
 
 FORMATS = ("onnx", "onnx-adapter")
 
@@ -56,10 +60,14 @@ def command(
     said = {"method": adapted.method, "task": adapted.task}
     files = [target]
     if kind == "onnx":
-        export_onnx(adapted.backbone, adapted.adapters, target, description=said)
+        export_onnx(
+            cast("OnnxBackbone", adapted.backbone), adapted.adapters, target, description=said
+        )
     else:
         files.append(
-            export_onnx_adapter(adapted.backbone, adapted.adapters, target, description=said)
+            export_onnx_adapter(
+                cast("OnnxBackbone", adapted.backbone), adapted.adapters, target, description=said
+            )
         )
     facts = {
         "output": [str(file) for file in files],

@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from skip2lora.adapt import CONFIG_FILE, describe
+from skip2lora.adapt import CONFIG_FILE, MODEL_FILE, describe
 from skip2lora.backbones import load
+from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.data import read_samples
-from skip2lora.errors import FileError
-from skip2lora.rows import RowFormat
+from skip2lora.errors import DataError, FileError
+from skip2lora.images import describe_images
+from skip2lora.inputs import Inputs
+from skip2lora.plan import TapPlan, described
+from skip2lora.tasks import CLASSIFICATION
 
 _DATA = (".npz", ".csv", ".parquet")
 
 
 def _model(path: Path) -> dict[str, Any]:
-    model = load(path)
-    return {
-        "kind": "model",
-        "widths": list(model.widths),
-        "batch_norm": model.batch_norm,
-        "n_parameters": model.n_parameters,
+    model: Any = load(path)
+    taps = getattr(model, "taps", None)
+    copied = not model.first_tap_is_input
+    layers = described(taps, model.tap_widths, copied=copied)
+    if taps is not None:
+        layers = described(model.layers, [tap.width for tap in model.layers], copied=copied)
+    facts: dict[str, Any] = {"kind": "model"}
+    if isinstance(model, MLP):
+        facts |= {
+            "widths": list(model.widths),
+            "batch_norm": model.batch_norm,
+            "n_parameters": model.n_parameters,
+        }
+    else:
+        facts |= {
+            "inputs": [
+                {"name": of.name, "shape": list(of.shape), "dtype": str(np.dtype(of.dtype))}
+                for of in getattr(model, "inputs", ())
+            ],
+            "n_outputs": model.n_outputs,
+            "task": str(getattr(model, "task", CLASSIFICATION.name)),
+        }
+    chosen = {tap.layer for tap in taps or ()}
+    return facts | {
         "class_names": model.class_names,
         "taps": list(model.tap_widths),
-        "cache_bytes_a_sample": 4 * RowFormat.of(model).payload_floats,
+        "layers": [
+            asdict(layer) | {"tapped": taps is None or layer.layer in chosen} for layer in layers
+        ],
+        "cache_bytes_a_sample": 4 * sum(model.tap_widths[model.first_tap_is_input :])
+        + 4 * model.n_outputs,
         "fingerprint": model.fingerprint,
     }
+
+
+def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
+    """A table of layers; those that would be tapped are marked."""
+    plans = [TapPlan(**{k: v for k, v in of.items() if k != "tapped"}) for of in layers]
+    head, *lines = common.tap_lines(plans)
+    marks = ["*" if of["tapped"] else " " for of in layers]
+    n_tapped = marks.count("*")
+    return [
+        f"{len(layers)} layers that can be tapped, {n_tapped} by default (*)",
+        f" {head}",
+        *(f"{mark}{line}" for mark, line in zip(marks, lines, strict=True)),
+    ]
 
 
 def _data(path: Path) -> dict[str, Any]:
@@ -39,10 +79,19 @@ def _data(path: Path) -> dict[str, Any]:
         numbers, n = np.unique(samples.y, return_counts=True)
         names = samples.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
         counts = {names[number]: int(of) for number, of in zip(numbers, n, strict=True)}
+    if isinstance(samples.x, Inputs):
+        shapes = {name: list(array.shape[1:]) for name, array in samples.x.arrays.items()}
+        return {
+            "kind": "data",
+            "n_samples": len(samples.x),
+            "inputs": shapes,
+            "samples_a_class": counts,
+        }
+    table = samples.x.ndim == 2
     return {
         "kind": "data",
-        "n_samples": samples.x.shape[0],
-        "n_features": samples.x.shape[1],
+        "n_samples": len(samples.x),
+        "n_features" if table else "shape": samples.x.shape[1] if table else samples.x.shape[1:],
         "smallest": float(samples.x.min()),
         "largest": float(samples.x.max()),
         "samples_a_class": counts,
@@ -56,18 +105,28 @@ def _facts(path: Path) -> dict[str, Any]:
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
         return _data(path)
+    if path.is_dir() and not (path / MODEL_FILE).exists():
+        return _images(path)
     return _model(path)
+
+
+def _images(path: Path) -> dict[str, Any]:
+    """A folder of images, or one that is none of ours."""
+    try:
+        return describe_images(path)
+    except DataError as error:
+        raise DataError(
+            f"{path} holds no adapter ({CONFIG_FILE}) and no model ({MODEL_FILE}), nor images by "
+            f"class: {error}"
+        ) from error
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return (
-            "-".join(map(str, value))
-            if all(isinstance(v, int) for v in value)
-            else ", ".join(value)
-        )
+        whole = all(isinstance(v, int) for v in value)
+        return "-".join(map(str, value)) if whole else ", ".join(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -81,7 +140,13 @@ def _text(value: Any) -> str:
 def command(path: Path, as_json: bool) -> None:
     """Describe a model, an adapter folder or a data file."""
     facts = _facts(path)
+    layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+    shown.pop("layers", None)
+    if "inputs" in shown and facts["kind"] == "model":
+        shown["inputs"] = [
+            f"{of['name']} {of['dtype']} {common.shape_text(of['shape'])}" for of in facts["inputs"]
+        ]
     if "tensors" in shown:
         shown["tensors"] = [
             f"{name} {' x '.join(map(str, of))}" for name, of in facts["tensors"].items()
@@ -89,6 +154,7 @@ def command(path: Path, as_json: bool) -> None:
     width = max(map(len, shown))
     common.show(
         facts,
-        [f"{name:<{width}}  {_text(value)}" for name, value in shown.items()],
+        [f"{name:<{width}}  {_text(value)}" for name, value in shown.items()]
+        + (_layer_lines(layers) if layers else []),
         as_json=as_json,
     )

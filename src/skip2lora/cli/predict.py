@@ -12,6 +12,7 @@ from skip2lora.cli import common
 from skip2lora.cli.models import load_model, read_for
 from skip2lora.data import write_predictions
 from skip2lora.files import check_output
+from skip2lora.images import Images
 
 
 @click.command(short_help="Predict labels into a CSV file.")
@@ -20,11 +21,12 @@ from skip2lora.files import check_output
 @common.adapter
 @common.output("Predictions, such as predictions.csv.", metavar="FILE")
 @common.force
+@common.image_options
 @common.label
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, target: Path, force: bool, label: str | None,
-    as_json: bool,
+    model: Path, data: Path, adapter: Path | None, target: Path, force: bool, images: Images,
+    label: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
@@ -32,7 +34,7 @@ def command(
     """
     check_output(target, force=force)
     _, classifier = load_model(model, adapter)
-    samples = read_for(classifier, data, label=label, labels_required=False)
+    samples = read_for(classifier, data, label=label, labels_required=False, images=images)
     probabilities = softmax(classifier.logits(samples.x))
     outputs = probabilities.argmax(axis=1)
     names = tuple(map(str, classifier.classes_))

@@ -12,6 +12,8 @@ from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
+from skip2lora.images import Images
+from skip2lora.samples import check_samples
 from skip2lora.training import pretrain
 
 
@@ -38,11 +40,13 @@ def _widths(context: click.Context, parameter: click.Parameter, text: str) -> li
 @common.training_options(epochs=100)
 @common.output("The model, such as model.safetensors.", metavar="FILE")
 @common.force
+@common.image_options
 @common.label
 @common.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, epochs: int, batch_size: int | None,
-    learning_rate: float, seed: int, target: Path, force: bool, label: str | None, as_json: bool,
+    learning_rate: float, seed: int, target: Path, force: bool, images: Images,
+    label: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
 
@@ -51,7 +55,9 @@ def command(
     check_output(target, force=force)
     if target.suffix != ".safetensors":
         raise ParameterError(f"output {target} ends in no .safetensors: name it so")
-    samples = read_samples(data, label=label)
+    with common.reading_bar() as progress:
+        samples = read_samples(data, label=label, images=images, progress=progress)
+    check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
     if n_classes < 2:
         raise ParameterError(

@@ -9,14 +9,14 @@ pytest.importorskip("torch", reason="PyTorch is not installed: make test TEST_GR
 
 import torch
 
-import any_model
+import any_module
 import skip2lora as s2
 
 
-@pytest.fixture(params=any_model.NETWORKS)
+@pytest.fixture(params=any_module.NETWORKS)
 def case(request):
     with torch.random.fork_rng(devices=[]):
-        yield any_model.made(request.param, 8)
+        yield any_module.made(request.param, 8)
 
 
 def test_sixteen_taps_of_at_most_1024(case):
@@ -32,12 +32,12 @@ def test_peft_starts_without_an_effect_and_trains_adapters_alone(case):
     logits = s2.TorchBackbone(module).logits(x)
     kept = {id(value): value.clone() for value in (*module.parameters(), *module.buffers())}
     frozen = [*module.parameters(), *module.buffers()]
-    network = any_model.peft_network(module).eval()
+    network = any_module.peft_network(module).eval()
     np.testing.assert_allclose(
         network(torch.from_numpy(x)).detach().numpy(), logits, rtol=1e-4, atol=1e-5
     )
     trained = {name for name, each in network.named_parameters() if each.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
-    any_model.peft_side(network.unload(), x, y).run()
+    any_module.peft_side(network.unload(), x, y).run()
     assert all(torch.equal(value, kept[id(value)]) for value in frozen)

@@ -1,0 +1,110 @@
+"""``skip2lora plan``: memory and time of adapting, before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from skip2lora.backbones import load
+from skip2lora.backbones.taps import Selection
+from skip2lora.cli import common
+from skip2lora.cli.models import read_for
+from skip2lora.errors import ParameterError
+from skip2lora.images import Images
+from skip2lora.options import OPTIMIZERS
+from skip2lora.plan import Memory, Plan, plan
+
+
+@click.command(short_help="Memory and time of adapting, before it runs.")
+@common.model_argument
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
+@click.option("--rank", type=int, help="Rank of each adapter.")
+@common.taps
+@click.option("--epochs", type=int, help="Passes over the data.")
+@click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer.")
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)))
+@click.option("--classes", type=int, help="Outputs with new classes. Default: the model's.")
+@click.option("--standardize/--no-standardize", default=None, help="Train on scaled taps.")
+@common.image_options
+@common.label
+@common.as_json
+def command(
+    model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
+    epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
+    standardize: bool | None, images: Images, label: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Say what adapting MODEL to DATA, or to a number of samples, will take.
+
+    Memory is counted. Times are those of this machine: a few milliseconds of training on random
+    rows of the same shape, and MODEL on a few samples. Options left out are as in adapt.
+    """
+    if data is not None and samples is not None:
+        raise ParameterError(f"got DATA {data} and --samples {samples}, expected one of them")
+    if data is None and images.asked:
+        raise ParameterError("--size, --mean or --std without DATA: name a folder of images")
+    backbone = load(model, taps=taps)
+    X = None
+    if data is not None:
+        X = read_for(backbone, data, label=label, labels_required=False, new_classes=True,
+                     images=images).x  # fmt: skip
+    found = plan(
+        backbone, X, n_samples=samples, rank=rank, epochs=epochs, batch_size=batch_size,
+        optimizer=optimizer, n_outputs=classes, standardize=standardize,
+    )  # fmt: skip
+    facts = asdict(found)
+    facts["memory"] |= {
+        "adapting_bytes": found.memory.adapting_bytes,
+        "peak_bytes": found.memory.peak_bytes,
+    }
+    common.show({"model": str(model), **facts}, _lines(model, found), as_json=as_json)
+
+
+def _lines(model: Path, found: Plan) -> list[str]:
+    scaled = ", scaled taps" if found.standardize else ""
+    return [
+        f"{model}: {len(found.taps)} taps, {sum(tap.width for tap in found.taps):,} wide in all",
+        *common.tap_lines(found.taps),
+        f"{found.n_samples:,} samples, {found.n_outputs:,} outputs, rank {found.rank}, "
+        f"{found.optimizer}, batches of {found.batch_size}, {found.epochs} epochs{scaled}",
+        *_memory_lines(found.memory, found.n_parameters),
+        *_time_lines(found),
+    ]
+
+
+def _memory_lines(memory: Memory, n_parameters: int) -> list[str]:
+    size = common.size
+    samples = size(memory.samples_bytes) if memory.samples_bytes else "not known (pass DATA)"
+    return [
+        "memory",
+        f"  samples          {samples}",
+        f"  cache            {size(memory.cache_bytes)}, padding "
+        f"{size(memory.cache_overhead_bytes)}",
+        f"  adapters         {size(memory.adapter_bytes)}, {n_parameters:,} parameters, "
+        f"{size(memory.saved_bytes)} saved",
+        f"  optimiser        {size(memory.optimizer_bytes)}",
+        f"  workspace        {size(memory.workspace_bytes)}, filling the cache about "
+        f"{size(memory.fill_bytes)}",
+        f"  peak             about {size(memory.peak_bytes)}, of it {size(memory.process_bytes)} "
+        "for this process with the model",
+    ]
+
+
+def _time_lines(found: Plan) -> list[str]:
+    fill = "not measured: the model leaves the size of a sample open, pass DATA"
+    if found.cache_fill_ms is not None and found.fill_us_a_sample is not None:
+        fill = (
+            f"{common.duration(found.cache_fill_ms)}: "
+            f"{common.duration(found.fill_us_a_sample / 1e3, digits=3)} a sample, "
+            f"measured on {found.n_measured}"
+        )
+    return [
+        "time on this machine",
+        f"  cache fill       {fill}",
+        f"  training         {common.duration(found.training_ms)}: {found.n_batches:,} batches of "
+        f"{found.us_a_batch:.1f} us, measured on random rows",
+        f"                   {found.operations_a_batch:,} operations a batch, "
+        f"{found.gflops:.1f} GFLOP/s",
+    ]

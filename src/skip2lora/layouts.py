@@ -1,0 +1,72 @@
+"""In which shape a model takes an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from skip2lora.errors import DataError
+
+CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """In which shape a model takes an image.
+
+    ``axes`` is chw, hwc, hw, or flat for a row of height x width x channels. ``height``, ``width``
+    and ``channels`` are None where the model leaves them open; ``n_features`` is the width of a
+    row, None where that is open. ``whole`` models read pixels from 0 to 255.
+    """
+
+    axes: Literal["chw", "hwc", "hw", "flat"]
+    height: int | None = None
+    width: int | None = None
+    channels: int | None = None
+    n_features: int | None = None
+    whole: bool = False
+
+
+#: Rows of pixels, for a network that is yet to be made.
+ANY_LAYOUT = Layout("flat")
+
+
+def layout_of(model: object) -> Layout:
+    """In which shape ``model`` takes an image, from its ``inputs`` or its number of features.
+
+    Raises:
+        DataError: it takes something else than one image.
+    """
+    inputs = getattr(model, "inputs", None)
+    if inputs is None:
+        n_features = getattr(model, "n_features", None)
+        return Layout("flat", n_features=n_features)
+    if len(inputs) != 1:
+        names = ", ".join(each.name for each in inputs)
+        raise DataError(
+            f"the model takes {len(inputs)} inputs ({names}), a folder of images gives one: "
+            "pass a .npz with an array for each"
+        )
+    spec = inputs[0]
+    shape = tuple(spec.shape)
+    whole = np.dtype(spec.dtype).kind in "iu" and not getattr(spec, "scale", 0)
+    if len(shape) == 1:
+        return Layout("flat", n_features=shape[0], whole=whole)
+    if len(shape) == 2:
+        return Layout("hw", *shape, channels=1, whole=whole)
+    first, last = (len(shape) == 3 and shape[at] in CHANNELS for at in (0, -1))
+    if first == last:
+        raise DataError(
+            f"the model takes samples of shape {_told(shape)}, expected one image with 1 or 3 "
+            "channels, first or last: pass a .npz with X in that shape"
+        )
+    if first:
+        return Layout("chw", shape[1], shape[2], shape[0], whole=whole)
+    return Layout("hwc", shape[0], shape[1], shape[2], whole=whole)
+
+
+def _told(shape: Sequence[int | None]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

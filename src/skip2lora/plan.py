@@ -1,0 +1,355 @@
+"""What adapting a model will take, before it runs: memory counted, time from short measurements."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.backbones import Backbone, Taps, check_inputs
+from skip2lora.costs import skip_cost
+from skip2lora.errors import DataError, DivergedError, ParameterError
+from skip2lora.inputs import Inputs
+from skip2lora.jobs import Part, SkipJob
+from skip2lora.methods import METHODS
+from skip2lora.options import Options, check_options, recipe_of, whole
+from skip2lora.rows import RowFormat, native
+from skip2lora.tasks import CLASSIFICATION, Goal
+from skip2lora.training import check_rank
+
+METHOD = METHODS["skip2-lora"]
+DEFAULT_SAMPLES = 500
+_MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
+_LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
+_MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
+_FILL_SAMPLES = 64  # computed for the measurement, at most
+_CHUNK = 256  # samples that a fill computes at a time
+
+
+@dataclass(frozen=True)
+class TapPlan:
+    """One tap: ``bytes_a_sample`` in the cache, 0 where it is the sample itself."""
+
+    layer: str
+    kind: str
+    shape: tuple[int | None, ...]
+    width: int
+    bytes_a_sample: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. All are exact but ``fill_bytes``, ``process_bytes`` and so ``peak_bytes``.
+
+    ``samples_bytes`` are those of X, 0 where the size of a sample is not known. ``cache_bytes`` is
+    the payload, ``cache_overhead_bytes`` its padding and flags. ``saved_bytes`` are the trained
+    numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them;
+    ``optimizer_bytes`` is the optimiser's state, ``workspace_bytes`` the room of a step and an
+    epoch. ``fill_bytes`` estimates the room of a chunk of samples on its way into the cache.
+    ``process_bytes`` is the peak of this process with the model loaded, runtime and interpreter
+    included; ``peak_bytes`` adds what adapting allocates beyond it.
+    """
+
+    samples_bytes: int
+    cache_bytes: int
+    cache_overhead_bytes: int
+    saved_bytes: int
+    adapter_bytes: int
+    optimizer_bytes: int
+    workspace_bytes: int
+    fill_bytes: int
+    process_bytes: int
+
+    @property
+    def adapting_bytes(self) -> int:
+        """Beyond the model: samples and cache, and the larger of filling and training."""
+        training = self.adapter_bytes + self.optimizer_bytes + self.workspace_bytes
+        cache = self.cache_bytes + self.cache_overhead_bytes
+        return self.samples_bytes + cache + max(self.fill_bytes, training)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Estimate of the whole process."""
+        return self.process_bytes + self.adapting_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`plan` found.
+
+    ``us_a_batch`` is the median of training on random rows of this shape, ``gflops`` the rate it
+    comes to, ``training_ms`` that time for all batches. ``fill_us_a_sample`` is measured on
+    ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample is not
+    known. ``operations_a_batch`` are those of :mod:`skip2lora.costs`, of a full batch.
+    """
+
+    taps: tuple[TapPlan, ...]
+    n_samples: int
+    n_outputs: int
+    rank: int
+    epochs: int
+    batch_size: int
+    optimizer: str
+    standardize: bool
+    n_parameters: int
+    n_batches: int
+    operations_a_batch: int
+    memory: Memory
+    us_a_batch: float
+    gflops: float
+    training_ms: float
+    fill_us_a_sample: float | None
+    cache_fill_ms: float | None
+    n_measured: int
+
+
+def plan(
+    model: Backbone,
+    X: Any = None,
+    *,
+    n_samples: int | None = None,
+    rank: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
+    n_outputs: int | None = None,
+    standardize: bool | None = None,
+    seconds: float = 0.02,
+) -> Plan:
+    """Plan Skip2-LoRA on ``X``, or on ``n_samples`` samples, 500 by default.
+
+    ``n_outputs`` are those of the adapted model, more than the model's for new classes. The other
+    options are those of :func:`~skip2lora.adapt`, with its defaults. The measurements train on
+    random rows for about ``seconds`` and run the model on a few samples of ``X``, or random ones.
+    ``model`` is not changed.
+
+    Raises:
+        DataError: ``X`` does not fit the model.
+        ParameterError: an option out of range, or both ``X`` and ``n_samples``.
+    """
+    if X is not None and n_samples is not None:
+        raise ParameterError(f"n_samples is {n_samples} beside data, expected one of the two")
+    samples = None if X is None else check_inputs(model, X)
+    count = DEFAULT_SAMPLES if n_samples is None else n_samples
+    count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
+    recipe = recipe_of(model)
+    options = check_options(
+        count, METHOD,
+        epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
+        learning_rate=_LEARNING_RATE, seed=0,
+        optimizer=recipe.optimizer if optimizer is None else optimizer,
+    )  # fmt: skip
+    scaled = recipe.standardize if standardize is None else standardize
+    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs), scaled)
+    width = min(recipe.rank, *model.tap_widths) if rank is None else rank
+    check_rank(width, model, METHOD)
+    fill = _measure_fill(model, samples, count, width, options, goal)
+    return _Planner(model, count, width, options, goal).finish(seconds, fill)
+
+
+def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
+    """Outputs where they are others than the model's, else None."""
+    if n_outputs is None and model.n_outputs == 0:
+        raise ParameterError(
+            "the model has no outputs of its own, expected the number of classes to learn: "
+            "say it with classes"
+        )
+    if n_outputs is None or n_outputs == model.n_outputs:
+        return None
+    if n_outputs < model.n_outputs:
+        raise ParameterError(
+            f"classes is {n_outputs}, expected {model.n_outputs} or more, those of the model "
+            "and the new ones: correct it"
+        )
+    return whole("classes", n_outputs, 2)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    model: Backbone
+    n_samples: int
+    rank: int
+    options: Options
+    goal: Goal
+
+    def rows(self) -> RowFormat:
+        return RowFormat.of(
+            self.model, n_outputs=self.goal.n_outputs, copy_input=self.goal.standardize
+        )
+
+    def finish(self, seconds: float, fill: _Fill) -> Plan:
+        """Count, and measure a step."""
+        rows, size = self.rows(), self.options.batch_size
+        adapter = _core.SkipAdapter(rows.layout, self.rank, self.goal.task.loss, self.goal.bias)
+        trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
+        n_parameters = (sum(rows.tap_widths) + len(rows.tap_widths) * rows.n_outputs) * self.rank
+        n_parameters += rows.n_outputs * self.goal.bias
+        payload = 4 * rows.payload_floats
+        samples_bytes = self.n_samples * fill.sample_bytes
+        memory = Memory(
+            samples_bytes=samples_bytes,
+            cache_bytes=self.n_samples * payload,
+            cache_overhead_bytes=self.n_samples * (4 * rows.layout.row_stride - payload + 1),
+            saved_bytes=4 * n_parameters,
+            adapter_bytes=adapter.n_bytes,
+            optimizer_bytes=trainer.state_bytes,
+            workspace_bytes=trainer.workspace_bytes(self.n_samples, fill.n_features),
+            fill_bytes=self._fill_bytes(rows),
+            process_bytes=_process_bytes() - samples_bytes * fill.loaded,
+        )
+        us = 1e6 * self._seconds_a_batch(seconds)
+        operations = skip_cost(rows.tap_widths, rows.n_outputs, size, self.rank).operations
+        n_batches = -(-self.n_samples // size) * self.options.epochs
+        return Plan(
+            _taps(self.model, rows), self.n_samples, rows.n_outputs, self.rank,
+            self.options.epochs, size, self.options.optimizer, self.goal.standardize,
+            n_parameters, n_batches, operations, memory, us, operations / (1e3 * us),
+            us * n_batches / 1e3,
+            None if fill.seconds is None else 1e6 * fill.seconds,
+            None if fill.seconds is None else 1e3 * fill.seconds * self.n_samples,
+            fill.n_samples,
+        )  # fmt: skip
+
+    def _fill_bytes(self, rows: RowFormat) -> int:
+        """Taps as the runtime gives them, and statistics in double precision."""
+        chunk = min(_CHUNK, self.n_samples) if self.goal.standardize else self.options.batch_size
+        given = 0 if native(self.model) else 4 * (sum(rows.tap_widths) + rows.n_outputs)
+        return chunk * (given + 2 * 8 * rows.layout.row_stride * self.goal.standardize)
+
+    def _seconds_a_batch(self, seconds: float) -> float:
+        """The median epoch on random rows, as many as there will be up to 64 MiB."""
+        model, size = self.model, self.options.batch_size
+        row_bytes = 4 * self.rows().layout.row_stride
+        n_rows = min(self.n_samples, max(size, _MOST_ROW_BYTES // row_bytes))
+        stand_in = _RandomRows(model.tap_widths, model.n_outputs)
+        x = np.zeros((n_rows, 1), np.float32)
+        goal = Goal(self.goal.task, self.goal.n_outputs, standardize=False)
+        y = np.arange(n_rows, dtype=np.int32) % self.rows().n_outputs
+        job = SkipJob(stand_in, Part(x, y), METHOD, self.rank, self.options, n_rows, goal)
+        job.epoch(_LEARNING_RATE)  # fills the cache, and is not counted
+        took: list[float] = []
+        while sum(took) < seconds or not took:
+            start = time.perf_counter()
+            status, loss, *_, n_batches, _, _ = job.epoch(_LEARNING_RATE)
+            took.append(time.perf_counter() - start)
+            if status != _core.OK:
+                raise DivergedError(f"the loss is {loss} on random rows, expected a finite loss")
+        return statistics.median(took) / n_batches
+
+
+@dataclass(frozen=True, eq=False)
+class _RandomRows:
+    """A backbone that computes nothing, for the time of a step."""
+
+    tap_widths: tuple[int, ...]
+    n_outputs: int
+    first_tap_is_input: bool = False
+    fingerprint: str = ""
+
+    def forward(self, x: NDArray[np.float32]) -> Taps:
+        random = np.random.Generator(np.random.PCG64(0))
+        sizes = [*self.tap_widths, self.n_outputs]
+        taps = [random.random((len(x), width), dtype=np.float32) for width in sizes]
+        return Taps(tuple(taps[:-1]), taps[-1])
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """Seconds a sample, None where no sample could be made, and on how many it was measured.
+
+    ``n_features`` are those of x as the core sees it, ``loaded`` says that all samples were there.
+    """
+
+    seconds: float | None = None
+    n_samples: int = 0
+    sample_bytes: int = 0
+    n_features: int = 1
+    loaded: bool = False
+
+
+def _measure_fill(
+    model: Backbone, samples: Any, count: int, rank: int, options: Options, goal: Goal
+) -> _Fill:
+    few = min(count, _FILL_SAMPLES)
+    some = _random_samples(model, few) if samples is None else samples[:few]
+    if some is None:
+        return _Fill()
+
+    def seconds(n_some: int) -> float:
+        part = Part(some[:n_some], np.zeros(n_some, np.int32))
+        size = min(options.batch_size, n_some)
+        smaller = replace(options, epochs=1, batch_size=size)
+        job = SkipJob(model, part, METHOD, rank, smaller, n_some, goal)
+        return (job.fill_seconds + job.epoch(_LEARNING_RATE)[-1]) / n_some
+
+    seconds(1)  # the first run of a runtime plans its memory
+    n_features = RowFormat.of(model).features(some[:1]).shape[1]
+    return _Fill(seconds(few), few, _bytes_of(some) // few, n_features, loaded=samples is not None)
+
+
+def _bytes_of(samples: Any) -> int:
+    arrays = samples.arrays.values() if isinstance(samples, Inputs) else [samples]
+    return sum(int(array.nbytes) for array in arrays)
+
+
+def _random_samples(model: Backbone, count: int) -> Any:
+    """Checked samples: random numbers, or ones where whole numbers are read; None if unknown."""
+    inputs = getattr(model, "inputs", None)
+    random = np.random.Generator(np.random.PCG64(0))
+    if inputs is None:
+        width = model.tap_widths[0] if model.first_tap_is_input else None
+        width = getattr(model, "n_features", width)
+        if width is None:
+            return None
+        return check_inputs(model, random.random((count, width), dtype=np.float32))
+    arrays = {}
+    for spec in inputs:
+        if None in spec.shape:
+            return None
+        shape = (count, *spec.shape)
+        reals = np.dtype(spec.dtype).kind == "f" or getattr(spec, "scale", 0)
+        # Token 1 and a mask of ones are valid wherever whole numbers are read.
+        arrays[spec.name] = random.random(shape, np.float32) if reals else np.ones(shape, np.int32)
+    given = arrays if len(arrays) > 1 else next(iter(arrays.values()))
+    try:
+        return check_inputs(model, given)
+    except DataError:
+        return None
+
+
+def _process_bytes() -> int:
+    """The most memory this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _taps(model: Backbone, rows: RowFormat) -> tuple[TapPlan, ...]:
+    return described(
+        getattr(model, "taps", None), rows.tap_widths, copied=not rows.first_tap_is_input
+    )
+
+
+def described(taps: Any, widths: Sequence[int], *, copied: bool) -> tuple[TapPlan, ...]:
+    """Taps of a graph, or those of a network of fully connected layers, by their number.
+
+    Without ``copied`` the first tap is the sample itself, which the cache does not hold.
+    """
+    known = taps or [None] * len(widths)
+    return tuple(
+        TapPlan(
+            f"layers.{number}" if tap is None else tap.layer,
+            "vector" if tap is None else tap.kind,
+            (width,) if tap is None else tuple(tap.shape),
+            width,
+            0 if number == 0 and not copied else 4 * width,
+        )
+        for number, (tap, width) in enumerate(zip(known, widths, strict=True))
+    )

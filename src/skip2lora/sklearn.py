@@ -1,0 +1,400 @@
+"""scikit-learn estimators (extra ``[sklearn]``): Skip2-LoRA in pipelines and searches.
+
+``partial_fit`` learns as labelled samples arrive: each runs through the frozen network once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.adapt import AdaptedModel
+from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.backbones.headless import Headless
+from skip2lora.backbones.mlp import MLP
+from skip2lora.errors import DataError, MissingExtraError, ParameterError
+from skip2lora.methods import find_method
+from skip2lora.options import ANY_MODEL, Options, check_options, choice, n_validation, real, whole
+from skip2lora.samples import check_samples
+from skip2lora.stream import Stream, learn
+from skip2lora.tasks import CLASSIFICATION, TASKS, Goal
+from skip2lora.training import Trained, checked, pretrain
+
+try:
+    from scipy.special import softmax
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets, unique_labels
+    from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtraError(
+        "the estimators need scikit-learn: pip install 'skip2lora[sklearn]'"
+    ) from error
+
+_METHODS = ("skip2-lora", "lora-last")
+# Hidden layers of a network for numbers learn to tell these apart; see docs/sklearn.md.
+_BINS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What the next ``partial_fit`` goes on from."""
+
+    stream: Stream
+    goal: Goal
+    method: str
+    random: Any
+    new_labels: tuple[int, ...]
+
+
+class _Skip2LoRA(BaseEstimator):
+    """What both estimators share: parameters, checks, training."""
+
+    def __init__(
+        self,
+        model: Backbone | None = None,
+        *,
+        keep_outputs: bool = True,
+        hidden: Sequence[int] = (64, 64),
+        pretrain_epochs: int = 100,
+        method: str = "skip2-lora",
+        rank: int | None = None,
+        epochs: int = 50,
+        batch_size: int | None = None,
+        learning_rate: float = 0.001,
+        optimizer: str = "adam",
+        standardize: bool = True,
+        validation: float = 0.0,
+        patience: int | None = None,
+        capacity: int | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.model = model
+        self.keep_outputs = keep_outputs
+        self.hidden = hidden
+        self.pretrain_epochs = pretrain_epochs
+        self.method = method
+        self.rank = rank
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.standardize = standardize
+        self.validation = validation
+        self.patience = patience
+        self.capacity = capacity
+        self.random_state = random_state
+
+    def _samples(self, X: Any, y: Any, *, first: bool, **options: Any) -> tuple[Any, Any]:
+        """``X`` as the model takes it, and ``y`` as an array.
+
+        A model that says itself what it takes (images, several inputs) checks ``X`` alone;
+        anything else is a table, which scikit-learn checks.
+        """
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        if self.model is not None and hasattr(self.model, "check"):
+            x = check_inputs(self.model, X)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+            if len(y) != len(x):
+                raise DataError(f"y has {len(y)} samples, expected {len(x)}, as many as X")
+            return x, y
+        least = 2 if first and self.model is None else 1  # batch norm needs two
+        x, y = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
+        return (check_samples(x)[0] if self.model is None else checked(self.model, x)), y
+
+    def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
+        method = find_method(choice("method", self.method, _METHODS))
+        first_tap = method.adapted_layers(len(model.tap_widths)).start
+        stream = Stream.start(model, first_tap=first_tap)
+        random = check_random_state(self.random_state)
+        return _State(stream, goal, method.name, random, new_labels)
+
+    def _learn(self, state: _State, x: Any, answers: NDArray[Any]) -> None:
+        """Train on what is kept and ``x``; then, all being well, go over to the new state."""
+        if self.capacity is not None:
+            whole("capacity", self.capacity, 1)
+        n_samples = len(state.stream) + len(x)
+        widths = state.stream.cache.format.tap_widths
+        stream, done = learn(
+            state.stream, x, answers,
+            rank=min(ANY_MODEL.rank, *widths) if self.rank is None else self.rank,
+            options=self._options(n_samples, _draw(state.random)),
+            goal=state.goal, capacity=self.capacity,
+        )  # fmt: skip
+        self._state = replace(state, stream=stream)
+        self.model_ = stream.backbone
+        self.adapted_ = self._adapted(done)
+
+    def _options(self, n_samples: int, seed: int) -> Options:
+        size = self.batch_size
+        if size is not None:  # parts of the samples may be smaller than a batch
+            share = real("validation", self.validation, 0.0, 0.9, "from 0 to 0.9")
+            n_trained = n_samples - n_validation(n_samples, share)
+            size = min(whole("batch_size", size, 1), max(1, n_trained))
+        return check_options(
+            n_samples, find_method("skip2-lora"),
+            epochs=self.epochs, batch_size=size, learning_rate=self.learning_rate, seed=seed,
+            optimizer=self.optimizer, validation=self.validation, patience=self.patience,
+        )  # fmt: skip
+
+    def _adapted(self, done: Trained) -> AdaptedModel:
+        state = self._state
+        sizes = (done.cache_bytes, done.cache_overhead_bytes)
+        return AdaptedModel(
+            state.stream.backbone, done.adapters, state.method, done.history, done.timing, *sizes,
+            task=state.goal.task.name, new_labels=state.new_labels,
+        )  # fmt: skip
+
+    def _pretrained(
+        self, x: NDArray[np.float32], labels: NDArray[Any], n_outputs: int, names: Any = None
+    ) -> MLP:
+        """A network that learned ``labels`` from scaled features and takes them as they are."""
+        mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+        std[std == 0] = 1
+        seed = _draw(check_random_state(self.random_state))
+        fresh = MLP.create([x.shape[1], *self.hidden, n_outputs], seed=seed, class_names=names)
+        scaled = ((x - mean) / std).astype(np.float32)
+        made = pretrain(fresh, scaled, labels, epochs=self.pretrain_epochs, seed=seed)
+        (weight, bias, *norm), *others = (layer.arrays() for layer in made.layers)
+        weight = weight / std[:, None]
+        bias = bias - mean @ weight
+        first = (weight.astype(np.float32), bias.astype(np.float32), *norm)
+        return made.with_layers([first, *others])
+
+    def _logits(self, X: Any) -> NDArray[np.float32]:
+        check_is_fitted(self, "adapted_")
+        if not hasattr(self.model, "check"):
+            X = validate_data(self, X, reset=False)
+        return self.adapted_.logits(X)
+
+
+class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
+    """Skip adapters on a frozen network, for labels of any type.
+
+    Parameters are those of :func:`skip2lora.adapt`, and:
+
+    ``model``: any backbone; None pre-trains an ``MLP`` with ``hidden`` widths for
+    ``pretrain_epochs`` epochs on the samples of the first ``fit`` or ``partial_fit``. Labels that
+    are not the model's own (its ``class_names``, or 0, 1, ...) become new classes.
+    ``keep_outputs=False`` leaves the model's own classes out. ``rank`` is by default 4, or the
+    smallest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
+    the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, to a
+    fair choice of all that were seen. ``random_state`` is scikit-learn's.
+
+    After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
+    :class:`~skip2lora.adapt.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
+    and ``feature_names_in_``.
+    """
+
+    classes_: NDArray[Any]
+
+    def fit(self, X: Any, y: ArrayLike) -> Skip2LoRAClassifier:
+        """Learn from the samples alone, whatever came before.
+
+        Raises:
+            DataError: samples the model cannot take, or one class only; and ValueError of
+                scikit-learn for tables and labels it refuses.
+            ParameterError: an option out of range.
+            DivergedError: the loss became infinite or NaN.
+        """
+        x, labels = self._labelled(X, y, first=True)
+        self._fit_first(x, labels, np.unique(labels))
+        return self
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None
+    ) -> Skip2LoRAClassifier:
+        """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
+
+        Earlier samples are not computed again. ``classes`` are all labels that will ever come; the
+        first call needs them unless a ``model`` knows them all.
+
+        Raises:
+            ValueError: a class that was not announced; and as :meth:`fit`.
+        """
+        first = not hasattr(self, "_state")
+        x, labels = self._labelled(X, y, first=first)
+        if first:
+            if classes is None and (self.model is None or not self.keep_outputs):
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            announced = np.unique(labels)[:0] if classes is None else unique_labels(classes)
+            self._fit_first(x, labels, announced)
+            return self
+        if classes is not None and not np.isin(unique_labels(classes), self.classes_).all():
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{self.classes_!r}"
+            )
+        outputs = self._outputs[_places(labels, self.classes_)]
+        self._learn(self._state, x, outputs.astype(np.int32))
+        return self
+
+    def _labelled(self, X: Any, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
+        x, labels = self._samples(X, y, first=first)
+        labels = column_or_1d(labels, warn=True)
+        check_classification_targets(labels)
+        return x, labels
+
+    def _fit_first(self, x: Any, labels: NDArray[Any], announced: NDArray[Any]) -> None:
+        own = self._own_labels(announced if len(announced) else labels)
+        new = announced[~np.isin(announced, own)]
+        known = np.concatenate([own, new]) if len(own) else new
+        classes, outputs = np.unique(known, return_index=True)
+        if len(classes) < 2:
+            raise DataError(
+                f"got 1 class ({classes[0]}), expected at least 2: pass samples of another class"
+                if len(classes)
+                else "got no classes, expected at least 2: pass classes"
+            )
+        places = _places(labels, classes)
+        n_more: int | None = len(known)
+        numbered: tuple[int, ...] = ()
+        if self.model is None:
+            names = [str(name) for name in classes] if _is_text(classes) else None
+            model: Backbone = self._pretrained(x, places, len(classes), names)
+            n_more = None
+        elif not self.keep_outputs:
+            model = Headless(self.model, len(classes))
+        else:
+            model = self.model
+            n_more = len(known) if len(new) else None
+            whole_numbers = new.dtype.kind in "iu" and not _is_text(own)
+            after = range(len(own), len(known))
+            numbered = tuple(int(label) for label in (new if whole_numbers else after))
+        goal = Goal(CLASSIFICATION, n_more, bool(self.standardize))
+        state = self._begin(model, goal, new_labels=numbered)
+        self._learn(state, x, outputs[places].astype(np.int32))
+        self.classes_, self._outputs = classes, outputs
+
+    def _own_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels of the model's own outputs, of the type of ``labels``."""
+        if self.model is None or not self.keep_outputs:
+            return labels[:0]
+        names = getattr(self.model, "class_names", None)
+        own = np.arange(self.model.n_outputs) if names is None else np.array(names)
+        if _is_text(own) != _is_text(labels):
+            raise DataError(
+                f"y has labels such as {labels[:1].tolist()[0]!r}, expected such as "
+                f"{own[:1].tolist()[0]!r}, which are those "
+                "of the model: pass them so, or keep_outputs=False to learn the labels of y alone"
+            )
+        return own.astype(object) if labels.dtype == object else own
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The label of each sample, (samples,)."""
+        logits = self._logits(X)[:, self._outputs]
+        labels: NDArray[Any] = self.classes_[logits.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities in the order of ``classes_``, (samples, n_classes)."""
+        logits = self._logits(X)[:, self._outputs].astype(np.float64)
+        probabilities: NDArray[np.float64] = softmax(logits, axis=1)
+        return probabilities
+
+
+class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
+    """Skip adapters on a frozen network, for one number a sample or several.
+
+    Parameters and attributes are those of :class:`Skip2LoRAClassifier`. A ``model`` of as many
+    outputs as ``y`` has columns is the start that adapters correct; with ``keep_outputs=False`` its
+    outputs are left out and any model will do. ``model=None`` trains the hidden layers of an
+    ``MLP`` to tell five ranges of ``y`` apart and leaves its outputs out.
+    """
+
+    _shape: tuple[int, ...]  # of one answer: () or (n_outputs,)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: ArrayLike) -> Skip2LoRARegressor:
+        """Learn from the samples alone, whatever came before; ``y`` is (samples,) or 2-d.
+
+        Raises:
+            DataError: samples or numbers the model cannot take; and ValueError of scikit-learn.
+            ParameterError: an option out of range.
+            DivergedError: the loss became infinite or NaN.
+        """
+        return self._fit(X, y, first=True)
+
+    def partial_fit(self, X: Any, y: ArrayLike) -> Skip2LoRARegressor:
+        """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
+
+        Earlier samples are not computed again.
+
+        Raises:
+            DataError: ``y`` has another number of columns than before; and as :meth:`fit`.
+        """
+        return self._fit(X, y, first=not hasattr(self, "_state"))
+
+    def _fit(self, X: Any, y: ArrayLike, *, first: bool) -> Skip2LoRARegressor:
+        x, numbers = self._samples(X, y, first=first, multi_output=True, y_numeric=True)
+        shape = numbers.shape[1:]
+        targets = np.asarray(numbers, np.float32).reshape(len(numbers), -1)
+        if not np.isfinite(targets).all():
+            raise DataError("y has values too large for float32, expected such as fit: scale it")
+        if first:
+            state = self._begin(*self._start(x, targets))
+        else:
+            state = self._state
+            if shape != self._shape:
+                raise DataError(
+                    f"y has shape {numbers.shape}, expected {(len(numbers), *self._shape)} as on "
+                    "the first call: pass the same columns"
+                )
+        self._learn(state, x, targets)
+        self._shape = shape
+        return self
+
+    def _start(self, x: Any, targets: NDArray[np.float32]) -> tuple[Backbone, Goal]:
+        width = targets.shape[1]
+        goal = Goal(TASKS["regression"], None, bool(self.standardize))
+        if self.model is None:
+            return Headless(self._pretrained(x, _ranges(targets), _BINS), width), goal
+        if not self.keep_outputs:
+            return Headless(self.model, width), goal
+        if self.model.n_outputs != width:
+            raise ParameterError(
+                f"y has {width} numbers a sample, the model {self.model.n_outputs} outputs: "
+                "pass keep_outputs=False to learn new ones from its layers"
+            )
+        return self.model, goal
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""
+        numbers = self._logits(X)
+        return numbers.reshape(len(numbers), *self._shape).astype(np.float64)
+
+
+def _ranges(targets: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which fifth of the samples each belongs to, by its number, or by the numbers' main axis."""
+    values = targets.astype(np.float64) - targets.mean(axis=0, dtype=np.float64)
+    values /= np.maximum(values.std(axis=0), np.finfo(np.float32).tiny)
+    line = values[:, 0] if values.shape[1] == 1 else values @ np.linalg.svd(values)[2][0]
+    edges = np.quantile(line, np.arange(1, _BINS) / _BINS)
+    return np.searchsorted(edges, line)
+
+
+def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each label is in sorted ``classes``."""
+    if not np.isin(labels, classes).all():
+        raise ValueError(
+            "`y` has classes not in `self.classes_`. `self.classes_` has "
+            f"{classes}. 'y' has {np.unique(labels)}."
+        )
+    return np.searchsorted(classes, labels)
+
+
+def _is_text(labels: NDArray[Any]) -> bool:
+    return bool(len(labels)) and isinstance(labels[0], str)
+
+
+def _draw(random: Any) -> int:
+    return int(random.randint(np.iinfo(np.int32).max))

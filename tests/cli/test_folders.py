@@ -1,0 +1,127 @@
+"""Images by class, samples with more axes and several inputs, as a user types them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.test_bad_input import refused
+from skip2lora import MLP
+
+CLASSES = ("bright", "dark")
+
+
+@pytest.fixture
+def photos(type_in, tmp_path: Path) -> Path:
+    """Two classes of 8 x 6 colour images, told apart by brightness."""
+    random = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for at in range(12):
+            pixels = random.integers(0, 90, (8, 6, 3), np.uint8) + np.uint8(150 * (1 - number))
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{at}.png")
+    return tmp_path / "photos"
+
+
+SIZE = ("--size", "4x3")
+
+
+@pytest.fixture
+def model(type_in, photos: Path) -> str:
+    made = type_in("pretrain", "photos", *SIZE, "--hidden", "8", "-o", "m.safetensors")
+    assert made.code == 0, made.err
+    return "m.safetensors"
+
+
+def test_every_command_takes_a_folder(type_in, model: str) -> None:
+    network = MLP.load(model)
+    assert network.widths == (4 * 3 * 3, 8, 2)
+    assert network.class_names == CLASSES
+    made = type_in("adapt", model, "photos", *SIZE, "-o", "adapter", "--epochs", 40, "--json")
+    assert made.code == 0, made.err
+    assert made.json["n_samples"] == 24
+    assert made.json["accuracy"] > 0.9
+    told = type_in("evaluate", model, "photos", *SIZE, "--adapter", "adapter", "--json").json
+    assert [each["class"] for each in told["classes"]] == list(CLASSES)
+    assert told["accuracy"] > 0.9
+    told = type_in("predict", model, "photos/dark", *SIZE, "-o", "p.csv", "--json").json
+    assert told["predicted"]["dark"] >= 10
+    told = type_in("plan", model, "photos", *SIZE, "--json").json
+    assert (told["n_samples"], told["memory"]["samples_bytes"]) == (24, 24 * 36 * 4)
+    told = type_in("inspect", "photos", "--json").json
+    assert told["samples_a_class"] == {"bright": 12, "dark": 12}
+    assert "8x6" in type_in("inspect", "photos").out
+
+
+def test_numbers_of_pixels_are_what_the_model_gets(type_in, model: str) -> None:
+    plain = type_in("evaluate", model, "photos", *SIZE, "--json").json
+    as_bytes = type_in("evaluate", model, "photos", *SIZE, "--std", "1/255", "--json").json
+    twice = type_in("evaluate", model, "photos", *SIZE, "--mean", "0", "--std", "1", "--json").json
+    assert plain == twice
+    assert plain["accuracy"] > 0.9
+    shifted = type_in("evaluate", model, "photos", *SIZE, "--mean", "0.6", "--json").json
+    assert shifted["accuracy"] < 0.6  # all look dark
+    assert as_bytes["n_samples"] == 24
+
+
+BAD = {
+    "no size": ((), ["--size is missing", "36"]),
+    "another size": (("--size", "5x5"), ["--size", "25", "36"]),
+    "no size at all": (("--size", "big"), ['"big"']),
+    "mean of two": ((*SIZE, "--mean", "1,2"), ["--mean", "1,2"]),
+    "std of zero": ((*SIZE, "--std", "0"), ["--std"]),
+}
+
+
+@pytest.mark.parametrize(("options", "parts"), BAD.values(), ids=BAD)
+def test_bad_options(type_in, model: str, options, parts) -> None:
+    refused(type_in("evaluate", model, "photos", *options), *parts)
+
+
+def test_bad_folders(type_in, model: str, photos: Path) -> None:
+    Path("empty").mkdir()
+    refused(type_in("evaluate", model, "empty", *SIZE), "empty", "sub-folder")
+    refused(type_in("evaluate", model, "photos/dark", *SIZE), "photos/dark", "no sub-folder")
+    refused(type_in("inspect", "empty"), "empty", "no adapter", "nothing in it")
+    (photos / "odd").mkdir()
+    (photos / "odd" / "1.png").write_text("text")
+    refused(type_in("evaluate", model, "photos", *SIZE), "odd/1.png", "image")
+    Image.new("RGB", (6, 8)).save(photos / "odd" / "1.png")
+    refused(type_in("evaluate", model, "photos", *SIZE), 'label "odd"', "bright, dark")
+    Path("one").mkdir()
+    (photos / "odd").rename("one/odd")
+    refused(type_in("pretrain", "one", *SIZE, "-o", "new.safetensors"), "one class")
+    refused(type_in("evaluate", model, "field.csv", *SIZE), "field.csv")
+
+
+def test_names_without_those_of_the_model(type_in, photos: Path) -> None:
+    MLP.create([36, 4, 3]).save("m.safetensors")
+    said = ("2 classes (bright, dark)", "3 outputs", "new classes")
+    refused(type_in("evaluate", "m.safetensors", "photos", *SIZE), *said)
+    adapt = ("adapt", "m.safetensors", "photos", *SIZE, "-o", "adapter", "--epochs", 2)
+    refused(type_in(*adapt), *said)
+    made = type_in(*adapt, "--new-classes")
+    assert made.code == 0, made.err
+    (photos / "bright").rename(photos / "2")
+    (photos / "dark").rename(photos / "0")
+    told = type_in("evaluate", "m.safetensors", "photos", *SIZE, "--json").json
+    assert [each["class"] for each in told["classes"]] == ["0", "2"]
+
+
+def test_arrays_with_more_axes(type_in, tmp_path: Path) -> None:
+    MLP.create([36, 4, 3]).save("m.safetensors")
+    np.savez("cube.npz", X=np.zeros((4, 6, 6), np.uint8), y=[0, 1, 2, 0])
+    np.savez("two.npz", ids=np.zeros((4, 6)), mask=np.ones((4, 6)), y=[0, 1, 2, 0])
+    for name, said in (("cube", "(4, 6, 6)"), ("two", "ids, mask")):
+        refused(type_in("evaluate", "m.safetensors", f"{name}.npz"), said)
+        refused(type_in("pretrain", f"{name}.npz", "-o", "new.safetensors"), said)
+        assert type_in("inspect", f"{name}.npz").code == 0
+    assert type_in("inspect", "cube.npz", "--json").json["shape"] == [6, 6]
+    assert type_in("inspect", "two.npz", "--json").json["inputs"] == {"ids": [6], "mask": [6]}
+
+
+def test_size_is_for_folders(type_in, desk: Path) -> None:
+    refused(type_in("evaluate", "model.safetensors", "test.npz", *SIZE), "test.npz", "folder")

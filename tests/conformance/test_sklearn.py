@@ -1,0 +1,391 @@
+"""The estimators do what scikit-learn asks of any, and compute each sample once."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install --group sklearn")
+
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_friedman1
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.errors import DataError, DivergedError, ParameterError
+from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
+
+WIDTHS = [9, 16, 5, 3]
+QUICK = {"epochs": 30, "learning_rate": 0.01}
+BARE = {"keep_outputs": False, **QUICK}
+
+
+@parametrize_with_checks(
+    [
+        Skip2LoRAClassifier(),
+        Skip2LoRAClassifier(method="lora-last", hidden=(16,), capacity=60),
+        Skip2LoRARegressor(),
+        Skip2LoRARegressor(method="lora-last", optimizer="adamw", capacity=60),
+    ]
+)
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return train_test_split(*load_digits(return_X_y=True), test_size=0.4, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def cancer() -> Any:
+    return train_test_split(*load_breast_cancer(return_X_y=True), test_size=0.4, random_state=0)
+
+
+@pytest.fixture
+def samples(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
+    return make_samples(60, 9)
+
+
+def counting(**options: Any) -> NumpyBackbone:
+    return NumpyBackbone(WIDTHS, first_tap_is_input=False, **options)
+
+
+class Pictures(NumpyBackbone):
+    """Takes (samples, 3, 3) and says so."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTHS, first_tap_is_input=False)
+
+    def check(self, X: Any) -> np.ndarray:
+        pictures = np.asarray(X, np.float32)
+        if pictures.shape[1:] != (3, 3):
+            raise DataError(f"got {pictures.shape[1:]}, expected (3, 3): pass pictures")
+        return pictures
+
+    def forward(self, x: np.ndarray) -> Any:
+        return super().forward(x.reshape(len(x), -1))
+
+
+# --- among other parts of scikit-learn ---------------------------------------------------------
+
+
+def test_in_a_pipeline_and_a_search(cancer: Any) -> None:
+    x, x_test, y, y_test = cancer
+    pipeline = make_pipeline(StandardScaler(), Skip2LoRAClassifier(pretrain_epochs=20, **QUICK))
+    search = GridSearchCV(pipeline, {"skip2loraclassifier__rank": [1, 2, 4]}, cv=3)
+    assert search.fit(x, y).score(x_test, y_test) > 0.92
+    best = search.best_estimator_[-1]
+    assert best.adapted_.adapters.rank == best.rank
+    assert cross_val_score(pipeline, x, y, cv=3, scoring="roc_auc").min() > 0.95
+
+
+def test_a_search_in_other_processes(make_model: Any, samples: Any) -> None:
+    model = make_model(WIDTHS)
+    model.predict(samples[0])  # by now it has its network in the core, which is no file
+    estimator = Skip2LoRAClassifier(model, **QUICK)
+    grids = [
+        GridSearchCV(estimator, {"rank": [1, 3]}, cv=2, n_jobs=n).fit(*samples) for n in (1, 2)
+    ]
+    scores = [grid.cv_results_["mean_test_score"].tolist() for grid in grids]
+    assert scores[0] == scores[1]
+    assert grids[0].best_estimator_.model is model  # clones share what is frozen
+
+
+def test_clones_share_the_model(make_model: Any) -> None:
+    model = make_model(WIDTHS)
+    twin = clone(Skip2LoRAClassifier(model, rank=2))
+    assert twin.model is model
+    assert twin.get_params() == Skip2LoRAClassifier(model, rank=2).get_params()
+
+
+def test_pictures(samples: Any) -> None:
+    """What is no table goes to the model's own check, also from a cross validation."""
+    x, y = samples
+    pictures = x.reshape(-1, 3, 3)
+    estimator = Skip2LoRAClassifier(Pictures(), **BARE)
+    assert cross_val_score(estimator, pictures, y, cv=3).mean() > 0.6
+    fitted = estimator.fit(pictures, y)
+    assert not hasattr(fitted, "n_features_in_")
+    with pytest.raises(DataError, match="pass pictures"):
+        fitted.predict(x)
+    with pytest.raises(DataError, match="y has 59 samples, expected 60"):
+        estimator.fit(pictures, y[:-1])
+    numbers = Skip2LoRARegressor(Pictures(), **BARE).fit(pictures, x[:, 0])
+    assert numbers.score(pictures, x[:, 0]) > 0.9
+
+
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+@pytest.mark.parametrize("given", [True, False])
+def test_pickles(kind: Any, given: bool, make_model: Any, samples: Any) -> None:
+    x, y = samples
+    model = make_model(WIDTHS) if given else None
+    fitted = kind(model, keep_outputs=kind is Skip2LoRAClassifier, **QUICK).fit(x[:40], y[:40])
+    again = pickle.loads(pickle.dumps(fitted))  # noqa: S301
+    assert again.predict(x).tobytes() == fitted.predict(x).tobytes()
+    assert again.model_.fingerprint == fitted.model_.fingerprint
+    for one in (fitted, again):
+        one.partial_fit(x[40:], y[40:])
+    assert again.adapted_.logits(x).tobytes() == fitted.adapted_.logits(x).tobytes()
+
+
+# --- labels ------------------------------------------------------------------------------------
+
+
+def test_labels_of_any_type(samples: Any) -> None:
+    x, y = samples
+    plain = Skip2LoRAClassifier(pretrain_epochs=20, **QUICK).fit(x, y)
+    for names in (np.array(["cat", "dog", "ox"]), np.array([-5, 3, 1000]), np.array([0.5, 1, 2])):
+        if names.dtype.kind == "f":
+            names = names * 2  # scikit-learn takes whole numbers for classes
+        fitted = Skip2LoRAClassifier(pretrain_epochs=20, **QUICK).fit(x, names[y])
+        assert fitted.classes_.tolist() == names.tolist()
+        assert (fitted.predict(x) == names[plain.predict(x)]).all()
+    assert plain.score(x, y) > 0.8
+
+
+def test_labels_that_are_not_the_models_own(samples: Any) -> None:
+    x, y = samples
+    labels = np.where(y == 2, -7, y)
+    fitted = Skip2LoRAClassifier(counting(), **QUICK).fit(x, labels)
+    assert fitted.classes_.tolist() == [-7, 0, 1, 2]
+    assert fitted.adapted_.new_labels == (-7,)
+    assert fitted.score(x, labels) > 0.8
+    proba = fitted.predict_proba(x)
+    assert (fitted.classes_[proba.argmax(axis=1)] == fitted.predict(x)).all()
+    assert (fitted.predict(x) == fitted.adapted_.predict(x)).all()
+
+
+def test_names_of_the_model(make_model: Any, samples: Any) -> None:
+    from dataclasses import replace
+
+    x, y = samples
+    model = replace(make_model(WIDTHS), class_names=("wolf", "cat", "ox"))
+    names = np.array(["cat", "ape", "wolf"], object)[y]
+    fitted = Skip2LoRAClassifier(model, **QUICK).fit(x, names)
+    assert fitted.classes_.tolist() == ["ape", "cat", "ox", "wolf"]
+    assert fitted.score(x, names) > 0.8
+    base = Skip2LoRAClassifier(model, epochs=1, learning_rate=1e-12).fit(x, names)
+    logits = base.adapted_.logits(x)
+    assert np.abs(logits[:, :3] - model.logits(x)).max() < 1e-4  # the order of the model
+    with pytest.raises(DataError, match="labels such as 0, expected such as 'wolf'"):
+        Skip2LoRAClassifier(model).fit(x, np.zeros(60, int))
+    alone = Skip2LoRAClassifier(model, **BARE).fit(x, y)
+    assert alone.classes_.tolist() == [0, 1, 2]
+    assert alone.score(x, y) > 0.8
+
+
+# --- samples that arrive part after part -------------------------------------------------------
+
+
+def test_each_sample_is_computed_once(samples: Any) -> None:
+    x, y = samples
+    backbone = counting()
+    fitted = Skip2LoRAClassifier(backbone, **QUICK)
+    for at, stop in ((0, 20), (20, 21), (21, 60)):
+        fitted.partial_fit(x[at:stop], y[at:stop])
+        assert backbone.n_forwards == stop
+        assert fitted.adapted_.history.n_forwards == stop - at
+    assert fitted.adapted_.history.n_batches == 30 * 3  # all 60 in every epoch
+
+
+@pytest.mark.parametrize("data", ["digits", "cancer"])
+def test_parts_reach_what_all_at_once_does(data: str, request: pytest.FixtureRequest) -> None:
+    x, x_test, y, y_test = request.getfixturevalue(data)
+    whole = Skip2LoRAClassifier().fit(x, y).score(x_test, y_test)
+    parts, scores = Skip2LoRAClassifier(), []
+    for at in range(0, len(x), 60):
+        parts.partial_fit(x[at : at + 60], y[at : at + 60], classes=np.unique(y))
+        scores.append(parts.score(x_test, y_test))
+    assert whole > 0.93
+    assert scores[-1] > whole - 0.05
+    assert scores[-1] > scores[0]
+
+
+def test_earlier_classes_are_not_forgotten(digits: Any) -> None:
+    """Parts of one class each: what is kept of earlier ones keeps them known."""
+    x, x_test, y, y_test = digits
+    first = Skip2LoRAClassifier().fit(x[:100], y[:100])
+
+    def in_order(**options: Any) -> float:
+        estimator = Skip2LoRAClassifier(first.model_, **options)
+        for label in range(10):
+            estimator.partial_fit(x[y == label], y[y == label])
+        return estimator.score(x_test, y_test)
+
+    assert in_order() > 0.9
+    assert in_order(capacity=300) > 0.8
+    assert in_order(capacity=1) < 0.6
+
+
+@pytest.mark.parametrize("capacity", [1, 25, 60, 100])
+def test_capacity_limits_what_is_kept(samples: Any, capacity: int) -> None:
+    x, y = samples
+    estimator = Skip2LoRAClassifier(counting(), capacity=capacity, **QUICK)
+    for at in range(0, 60, 20):
+        estimator.partial_fit(x[at : at + 20], y[at : at + 20])
+        n_kept = min(capacity, at + 20)
+        assert estimator.adapted_.cache_bytes == n_kept * (8 + 16 + 5 + 3) * 4
+
+
+def test_fit_begins_anew(samples: Any) -> None:
+    x, y = samples
+    once = Skip2LoRAClassifier(counting(), **QUICK).fit(x, y)
+    twice = Skip2LoRAClassifier(counting(), **QUICK).partial_fit(x[:20], y[:20]).fit(x, y)
+    assert once.adapted_.logits(x).tobytes() == twice.adapted_.logits(x).tobytes()
+    alone = s2.adapt(counting(), x, y, optimizer="adam", standardize=True,
+                     seed=np.random.RandomState(0).randint(2**31 - 1), **QUICK)  # fmt: skip
+    assert once.adapted_.logits(x).tobytes() == alone.logits(x).tobytes()
+
+
+def test_a_part_that_fails_changes_nothing(samples: Any) -> None:
+    x, y = samples
+    fitted = Skip2LoRAClassifier(counting(), **QUICK).partial_fit(x[:30], y[:30])
+    before = fitted.adapted_.logits(x).tobytes()
+    fitted.set_params(learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(DivergedError):
+        fitted.partial_fit(x[30:], y[30:])
+    assert fitted.adapted_.logits(x).tobytes() == before
+    fitted.set_params(**QUICK, optimizer="adam").partial_fit(x[30:], y[30:])
+    assert fitted.adapted_.cache_bytes == 60 * (8 + 16 + 5 + 3) * 4
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def test_numbers() -> None:
+    x, x_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
+    assert Skip2LoRARegressor().fit(x, y).score(x_test, y_test) > 0.2
+    x, y = make_friedman1(600, noise=1, random_state=0)
+    whole = Skip2LoRARegressor().fit(x[:400], y[:400]).score(x[400:], y[400:])
+    random = Skip2LoRARegressor(pretrain_epochs=1).fit(x[:400], y[:400])
+    assert whole > 0.75
+    assert whole > random.score(x[400:], y[400:]) + 0.02  # the ranges taught the hidden layers
+    parts = Skip2LoRARegressor()
+    for at in range(0, 400, 100):
+        parts.partial_fit(x[at : at + 100], y[at : at + 100])
+    assert parts.score(x[400:], y[400:]) > whole - 0.15
+
+
+def test_several_numbers(samples: Any) -> None:
+    x, _ = samples
+    y = np.stack([x[:, 0] * 1e4 + 1e6, x[:, 1] - x[:, 2]], axis=1)
+    for model in (None, counting()):
+        fitted = Skip2LoRARegressor(model, **BARE, random_state=1).fit(x, y)
+        assert fitted.predict(x).shape == (60, 2)
+        assert fitted.score(x, y) > 0.9
+
+
+def test_the_models_numbers_are_the_start(samples: Any) -> None:
+    x, _ = samples
+    backbone = counting()
+    base = backbone.forward(x).base_logits
+    y = base + x[:, :1]
+    few = {"epochs": 1, "learning_rate": 1e-12}
+    kept = Skip2LoRARegressor(backbone, **few).fit(x, y)
+    left = Skip2LoRARegressor(backbone, keep_outputs=False, **few).fit(x, y)
+    np.testing.assert_allclose(kept.predict(x), base + (y - base).mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(left.predict(x), np.tile(y.mean(axis=0), (60, 1)), atol=1e-4)
+
+
+# --- bad input ---------------------------------------------------------------------------------
+
+
+def test_refused_labels(samples: Any) -> None:
+    x, y = samples
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        Skip2LoRAClassifier().partial_fit(x, y)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        Skip2LoRAClassifier(counting(), keep_outputs=False).partial_fit(x, y)
+    with pytest.raises(DataError, match=r"got 1 class \(1\), expected at least 2"):
+        Skip2LoRAClassifier().fit(x, np.ones(60, int))
+    fitted = Skip2LoRAClassifier(**QUICK).partial_fit(x[:9], y[:9] % 2, classes=[0, 1, 2])
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`"):
+        fitted.partial_fit(x, y + 1)
+    with pytest.raises(ValueError, match="is not the same as on last call to partial_fit"):
+        fitted.partial_fit(x, y, classes=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`"):
+        Skip2LoRAClassifier(counting()).partial_fit(x, y + 1)
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        Skip2LoRAClassifier(counting()).fit(x, x[:, 0])
+    with pytest.raises(NotFittedError):
+        Skip2LoRAClassifier(counting()).predict(x)
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        Skip2LoRAClassifier().partial_fit(x[:1], y[:1], classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "ft-all"}, "method is 'ft-all', expected one of skip2-lora, lora-last"),
+        ({"capacity": 0}, "capacity is 0, expected a whole number from 1"),
+        ({"rank": 0}, "rank is 0, expected a whole number from 1 to "),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 20, "validation": "much"}, "validation is 'much'"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'"),
+    ],
+)
+def test_refused_parameters(samples: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        Skip2LoRAClassifier(counting(), **options).fit(*samples)
+
+
+def test_refused_changes(samples: Any) -> None:
+    x, y = samples
+    fitted = Skip2LoRAClassifier(counting(), rank=2, **QUICK).fit(x, y)
+    with pytest.raises(ParameterError, match="rank is 3, the adapters so far have rank 2"):
+        fitted.set_params(rank=3).partial_fit(x, y)
+    with pytest.raises(ParameterError, match="y has 1 numbers a sample, the model 3 outputs"):
+        Skip2LoRARegressor(counting()).fit(x, x[:, 0])
+    numbers = Skip2LoRARegressor(**QUICK).fit(x, x[:, 0])
+    with pytest.raises(DataError, match=r"y has shape \(60, 2\), expected \(60,\)"):
+        numbers.partial_fit(x, x[:, :2])
+
+
+def test_batches_may_be_larger_than_the_samples(samples: Any) -> None:
+    x, y = samples
+    options = {"batch_size": 50, "validation": 0.25, **QUICK}
+    fitted = Skip2LoRAClassifier(counting(), **options).partial_fit(x[:20], y[:20])
+    assert fitted.adapted_.history.n_batches == 30
+    assert fitted.partial_fit(x[20:], y[20:]).adapted_.history.n_batches == 30
+
+
+def test_what_was_learned_can_be_saved(samples: Any, tmp_path: Path) -> None:
+    x, y = samples
+    fitted = Skip2LoRAClassifier(counting(), **BARE).fit(x, y)
+    fitted.adapted_.save(tmp_path / "adapter")
+    loaded = s2.AdaptedModel.load(fitted.model_, tmp_path / "adapter")
+    assert (loaded.predict(x) == fitted.predict(x)).all()
+    with pytest.raises(s2.ModelError, match="was made for the model"):
+        s2.AdaptedModel.load(counting(), tmp_path / "adapter")
+
+
+def test_without_scikit_learn() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import skip2lora.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'skip2lora[sklearn]'" in done.stderr
+
+
+def test_better_than_a_linear_model_where_that_is_not_enough() -> None:
+    """Rings: the network that is made on the first fit is no ornament."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(600, 2))
+    y = (np.hypot(*x.T) > 1.2).astype(int)
+    ours = cross_val_score(Skip2LoRAClassifier(), x, y, cv=3).mean()
+    assert ours > 0.93
+    assert ours > cross_val_score(LogisticRegression(), x, y, cv=3).mean() + 0.2

@@ -1,0 +1,340 @@
+"""Folders of images: what becomes of a pixel, which files are read, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skip2lora.data import read_samples
+from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError
+from skip2lora.images import Images, describe_images
+from skip2lora.layouts import Layout, layout_of
+
+CHW = Layout("chw", 4, 6, 3)
+RANDOM = np.random.default_rng(0)
+COLOUR = RANDOM.integers(0, 256, (4, 6, 3), np.uint8)
+GREY = RANDOM.integers(0, 256, (4, 6), np.uint8)
+
+
+@dataclass(frozen=True)
+class Spec:
+    shape: tuple[int | None, ...]
+    dtype: Any = "float32"
+    scale: float = 0.0
+    name: str = "x"
+
+
+class Model:
+    def __init__(self, *inputs: Spec) -> None:
+        self.inputs = inputs
+
+
+def save(path: Path, pixels: Any, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **options)
+    return path
+
+
+def folder(root: Path, *classes: str, pixels: Any = COLOUR) -> Path:
+    for name in classes:
+        save(root / name / "1.png", pixels)
+    return root
+
+
+def read(root: Path, layout: Layout = CHW, images: Images | None = None, **options: Any) -> Any:
+    return read_samples(root, layout=layout, images=images, **options)
+
+
+def refusal(root: Path, kind: type[Skip2LoraError] = DataError, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        read(root, **options)
+    assert "\n" not in str(caught.value)
+    assert "expected" in str(caught.value) or "such as" in str(caught.value), caught.value
+    return str(caught.value)
+
+
+# --- what is read ---------------------------------------------------------------------------
+
+
+def test_classes_and_files_are_sorted(tmp_path: Path) -> None:
+    for number, name in enumerate(("b/2.png", "a/9.png", "b/1.png", "a/10.png")):
+        save(tmp_path / name, np.full((4, 6, 3), number, np.uint8))
+    samples = read(tmp_path)
+    assert samples.class_names == ("a", "b")
+    assert samples.y.tolist() == [0, 0, 1, 1]
+    assert (samples.x[:, 0, 0, 0] * 255).round().tolist() == [3, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (Layout("chw", 4, 6, 3), COLOUR.transpose(2, 0, 1)),
+        (Layout("hwc", 4, 6, 3), COLOUR),
+        (Layout("flat", n_features=72), COLOUR.reshape(-1)),
+    ],
+    ids=["chw", "hwc", "flat"],
+)
+def test_layouts(tmp_path: Path, layout: Layout, expected: Any) -> None:
+    images = Images(size=(4, 6)) if layout.axes == "flat" else None
+    samples = read(folder(tmp_path, "a", "b"), layout, images)
+    assert samples.x.dtype == np.float32
+    np.testing.assert_array_equal(samples.x[1], expected.astype(np.float32) / np.float32(255))
+    whole = read(tmp_path, Layout(**{**vars(layout), "whole": True}), images)
+    assert whole.x.dtype == np.uint8
+    np.testing.assert_array_equal(whole.x[0], expected)
+
+
+def test_grey_layouts(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b", pixels=GREY)
+    for layout, shape in ((Layout("hw", 4, 6, 1), (4, 6)), (Layout("chw", 4, 6, 1), (1, 4, 6))):
+        samples = read(tmp_path, Layout(**{**vars(layout), "whole": True}))
+        np.testing.assert_array_equal(samples.x[0], GREY.reshape(shape))
+    rows = read(tmp_path, Layout("flat"), Images(size=(4, 6)))  # as many channels as the files have
+    assert rows.x.shape == (2, 24)
+    assert read(folder(tmp_path, "c"), Layout("flat"), Images(size=(4, 6))).x.shape == (3, 72)
+
+
+def test_mean_and_std_are_of_pixels_from_0_to_1(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    images = Images(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    expected = (COLOUR / 255 - np.array(images.mean)) / np.array(images.std)
+    for layout in (CHW, Layout("hwc", 4, 6, 3)):
+        made = read(tmp_path, layout, images).x[0]
+        made = made.transpose(1, 2, 0) if layout is CHW else made
+        np.testing.assert_allclose(made, expected, atol=1e-6)
+    to_255 = read(tmp_path, CHW, Images.parse(None, None, "1/255")).x[0]
+    np.testing.assert_allclose(to_255, COLOUR.transpose(2, 0, 1), rtol=1e-6)
+
+
+def test_parse() -> None:
+    assert Images.parse(None, None, None) == Images()
+    assert not Images.parse(None, None, None).asked
+    imagenet = Images.parse("224", "imagenet", None)
+    assert imagenet.size == (224, 224)
+    assert imagenet.mean == (0.485, 0.456, 0.406)
+    assert imagenet.std == (0.229, 0.224, 0.225)
+    assert Images.parse("8x9", "imagenet", "1").std == (1.0,)
+    assert Images.parse("8x9", "0.5", "1/255, 1,2").std == (1 / 255, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("0",), ("12x",), ("-4",), ("big",), ("4x4x4",), ("99999",), ("4.5",), (None, "a"),
+     (None, "1,2"), (None, None, "0"), (None, None, "1/0"), (None, "nan"), (None, None, "-1")],
+    ids=str,
+)  # fmt: skip
+def test_parse_refuses(words: tuple[str | None, ...]) -> None:
+    size, mean, std = (*words, None, None)[:3]
+    with pytest.raises(ParameterError, match="expected"):
+        Images.parse(size, mean, std)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    for name in ("a", "b"):
+        save(tmp_path / name / "1.png", np.rot90(COLOUR).copy(), exif=exif)
+    samples = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True))
+    np.testing.assert_array_equal(samples.x[0], COLOUR)
+
+
+def test_grey_alpha_palette_and_16_bits_are_converted(tmp_path: Path) -> None:
+    see_through = np.dstack([COLOUR, np.zeros((4, 6), np.uint8)])
+    palette = Image.fromarray(COLOUR).quantize(24)  # as many colours as pixels: exact
+    save(tmp_path / "a" / "1grey.png", GREY)
+    save(tmp_path / "a" / "2alpha.png", see_through)
+    save(tmp_path / "a" / "3palette.png", palette, transparency=0)
+    save(tmp_path / "b" / "4deep.png", GREY.astype(np.uint16) * 257)
+    x = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True)).x
+    np.testing.assert_array_equal(x[0], np.dstack([GREY] * 3))
+    np.testing.assert_array_equal(x[1], COLOUR)
+    np.testing.assert_array_equal(x[2], np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(x[3], np.dstack([GREY] * 3))
+    grey = read(tmp_path, Layout("hw", 4, 6, 1, whole=True)).x
+    np.testing.assert_array_equal(grey[1], np.asarray(Image.fromarray(COLOUR).convert("L")))
+
+
+def test_other_sizes_are_resized_whole_and_bilinearly(tmp_path: Path) -> None:
+    wide = RANDOM.integers(0, 256, (9, 30, 3), np.uint8)
+    folder(tmp_path, "a", "b", pixels=wide)
+    x = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True)).x
+    expected = Image.fromarray(wide).resize((6, 4), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(x[0], np.asarray(expected))
+    assert read(tmp_path, Layout("chw", None, None, 3), Images(size=(5, 7))).x.shape == (2, 3, 5, 7)
+
+
+def test_a_folder_without_sub_folders_has_no_labels(tmp_path: Path) -> None:
+    save(tmp_path / "b.png", COLOUR)
+    save(tmp_path / "a.png", COLOUR)
+    samples = read(tmp_path, labels_required=False)
+    assert samples.x.shape == (2, 3, 4, 6)
+    assert samples.y is None
+
+
+def test_numbers_as_names_are_numbers_of_classes(tmp_path: Path) -> None:
+    samples = read(folder(tmp_path, "10", "2"))
+    assert (samples.y.tolist(), samples.class_names) == ([10, 2], None)
+
+
+def test_names_are_numbered_as_the_model_does(tmp_path: Path) -> None:
+    folder(tmp_path, "ant", "bee")
+    assert read(tmp_path, class_names=("cat", "bee", "ant")).y.tolist() == [2, 1]
+    message = refusal(tmp_path, class_names=("cat", "bee"))
+    assert 'label "ant", expected one of cat, bee' in message
+    assert "ant/1.png" in message
+
+
+def test_dot_files_and_notes_beside_the_classes_are_left_out(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    for name in ("README.txt", ".DS_Store", "a/.hidden", "a/Thumbs.db"):
+        (tmp_path / name).write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    assert len(read(tmp_path).x) == 2
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    read(folder(tmp_path, "a", "b"), progress=lambda *at: seen.append(at))
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (Spec((3, 8, 9)), Layout("chw", 8, 9, 3)),
+        (Spec((1, None, None)), Layout("chw", None, None, 1)),
+        (Spec((8, 9, 3)), Layout("hwc", 8, 9, 3)),
+        (Spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, whole=True)),
+        (Spec((8, 9, 1), np.dtype("int8"), 0.5), Layout("hwc", 8, 9, 1)),
+        (Spec((8, 9)), Layout("hw", 8, 9, 1)),
+        (Spec((72,)), Layout("flat", n_features=72)),
+    ],
+    ids=str,
+)
+def test_layout_of(spec: Spec, expected: Layout) -> None:
+    assert layout_of(Model(spec)) == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (3, 8, 3), (), (3, 8, 8, 8)], ids=str)
+def test_layout_of_what_is_no_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="expected one image"):
+        layout_of(Model(Spec(shape)))
+
+
+def test_layout_of_several_inputs() -> None:
+    with pytest.raises(DataError, match=r"2 inputs \(ids, mask\)"):
+        layout_of(Model(Spec((8,), name="ids"), Spec((8,), name="mask")))
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    assert "nothing in it" in refusal(tmp_path)
+    assert "nothing in it" in refusal(tmp_path, labels_required=False)
+    save(tmp_path / "1.png", COLOUR)
+    assert "1 files and no sub-folder" in refusal(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert "1.png lies beside the sub-folders" in refusal(tmp_path)
+    (tmp_path / "1.png").unlink()
+    assert "a has no images" in refusal(tmp_path)
+    (tmp_path / "a" / "deeper").mkdir()
+    assert "a/deeper is a folder" in refusal(tmp_path)
+
+
+def test_files_that_are_no_image(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    bad = tmp_path / "b" / "2.png"
+    whole = (tmp_path / "a" / "1.png").read_bytes()
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 255
+    for content in (b"just text", b"", whole[: len(whole) // 2], whole[:40], bytes(broken)):
+        bad.write_bytes(content)
+        message = refusal(tmp_path)
+        assert message.startswith(f"{tmp_path}: b/2.png cannot be read as an image")
+        assert message.count(str(tmp_path)) == 1
+
+
+def test_animated(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (0, 200)]
+    folder(tmp_path, "a", "b")
+    save(tmp_path / "b" / "2.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert "b/2.gif has 2 pictures" in refusal(tmp_path)
+
+
+def test_pixels_beyond_16_bits(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    save(tmp_path / "b" / "2.tif", np.full((4, 6), 1 << 20, np.int32))
+    assert "b/2.tif has pixels from 1048576" in refusal(tmp_path)
+    save(tmp_path / "b" / "2.tif", np.full((4, 6), 0.5, np.float32))
+    assert "b/2.tif has pixels of floating point" in refusal(tmp_path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert "cannot be read as an image" in refusal(folder(tmp_path, "a", "b"))
+
+
+def test_size(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    fixed = Images(size=(4, 7))
+    assert "--size is 4x7, the model takes 4x6" in _parameter(tmp_path, CHW, fixed)
+    open_size = Layout("chw", None, None, 3)
+    assert "--size is missing, the model takes images of any size" in _parameter(
+        tmp_path, open_size, None
+    )
+    rows = Layout("flat", n_features=30)
+    assert "--size is missing, the model takes rows of 30 numbers" in _parameter(
+        tmp_path, rows, None
+    )
+    assert "--size gives 28 pixels, the model takes rows of 30" in _parameter(tmp_path, rows, fixed)
+
+
+def _parameter(root: Path, layout: Layout, images: Images | None) -> str:
+    with pytest.raises(ParameterError) as caught:
+        read(root, layout, images)
+    return str(caught.value)
+
+
+def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    grey = Layout("hw", 4, 6, 1)
+    three = Images(mean=(0.1, 0.2, 0.3))
+    assert "--mean has 3 numbers, expected 1:" in _parameter(tmp_path, grey, three)
+    whole = Layout("chw", 4, 6, 3, whole=True)
+    assert "whole pixels from 0 to 255" in _parameter(tmp_path, whole, three)
+    table = tmp_path / "a.npz"
+    np.savez(table, X=np.zeros((2, 2)), y=[0, 1])
+    with pytest.raises(ParameterError, match="expected a folder of images"):
+        read(table, images=three)
+
+
+def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'skip2lora\[image\]'"):
+        read(folder_without_pillow(tmp_path))
+
+
+def folder_without_pillow(root: Path) -> Path:
+    (root / "a").mkdir()
+    (root / "a" / "1.png").write_bytes(b"")
+    return root
+
+
+def test_describe(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    save(tmp_path / "b" / "2.png", np.zeros((9, 2), np.uint8))
+    facts = describe_images(tmp_path)
+    assert facts["samples_a_class"] == {"a": 1, "b": 2}
+    assert (facts["n_samples"], facts["smallest"], facts["largest"]) == (3, "9x2", "4x6")
+    (tmp_path / "b" / "2.png").write_text("text")
+    with pytest.raises(DataError, match=r"b/2\.png"):
+        describe_images(tmp_path)

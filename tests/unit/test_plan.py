@@ -1,0 +1,208 @@
+"""Plans against what adapting really allocates and does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora import MLP, adapt
+from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.costs import method_cost, skip_cost
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.inputs import Inputs
+from skip2lora.jobs import Part, SkipJob
+from skip2lora.methods import METHODS
+from skip2lora.options import check_options
+from skip2lora.plan import DEFAULT_SAMPLES, METHOD, Plan, plan
+from skip2lora.tasks import CLASSIFICATION, Goal
+
+WIDTHS = (13, 9, 30, 3)
+
+
+def network(kind: str) -> Any:
+    if kind == "mlp":
+        return MLP.create(WIDTHS, seed=0)
+    return NumpyBackbone(WIDTHS, first_tap_is_input=kind == "input first")
+
+
+def quick(model: Backbone, X: Any = None, **options: Any) -> Plan:
+    return plan(model, X, seconds=1e-4, **options)
+
+
+CASES = [
+    (kind, optimizer, standardize, n_outputs)
+    for kind in ("mlp", "input first", "other first")
+    for optimizer, standardize, n_outputs in (
+        ("sgd", False, None), ("adam", True, None), ("momentum", False, 5), ("adamw", True, 20),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "optimizer", "standardize", "n_outputs"), CASES)
+@pytest.mark.parametrize("n_samples", [1, 47])
+def test_memory_is_what_adapting_allocates(
+    kind: str, optimizer: str, standardize: bool, n_outputs: int | None, n_samples: int
+) -> None:
+    model = network(kind)
+    x = np.random.default_rng(0).normal(size=(n_samples, 13)).astype(np.float32)
+    goal = Goal(CLASSIFICATION, n_outputs, standardize)
+    options = check_options(
+        n_samples, METHOD, epochs=2, batch_size=None, learning_rate=0.01, seed=0,
+        optimizer=optimizer,
+    )  # fmt: skip
+    y = np.zeros(n_samples, np.int32)
+    job = SkipJob(model, Part(x, y), METHOD, 2, options, n_samples, goal)
+    job.epoch(0.01)
+    assert job.cache is not None
+    found = quick(
+        model, n_samples=n_samples, rank=2, epochs=2, optimizer=optimizer,
+        standardize=standardize, n_outputs=n_outputs,
+    )  # fmt: skip
+    memory = found.memory
+    assert memory.samples_bytes == x.nbytes
+    assert memory.cache_bytes == job.cache.payload_bytes
+    assert memory.cache_overhead_bytes == job.cache.overhead_bytes
+    assert memory.adapter_bytes == job._packed.n_bytes
+    assert memory.optimizer_bytes == job._trainer.state_bytes
+    assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
+    assert found.n_parameters == job.result().n_parameters
+    assert memory.saved_bytes == sum(a.nbytes for a in job.result().tensors().values())
+
+
+def test_prefetching_is_in_the_workspace() -> None:
+    """Beyond the cache of the processor the core keeps pointers to the next batch."""
+    model = MLP.create((4, 6000, 2), batch_norm=False)
+    x = np.zeros((1500, 4), np.float32)
+    options = check_options(1500, METHOD, epochs=1, batch_size=7, learning_rate=0.01, seed=0)
+    job = SkipJob(model, Part(x, np.zeros(1500, np.int32)), METHOD, 1, options, 1500)
+    job.epoch(0.01)
+    memory = quick(model, n_samples=1500, rank=1, batch_size=7).memory
+    assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
+
+
+@pytest.mark.parametrize("kind", ["mlp", "input first", "other first"])
+def test_defaults_are_those_of_adapt(kind: str) -> None:
+    model = network(kind)
+    x = np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32)
+    adapted = adapt(model, x, np.arange(50) % 3)
+    assert adapted.history is not None
+    found = quick(model, x)
+    assert (found.memory.cache_bytes, found.memory.cache_overhead_bytes) == (
+        adapted.cache_bytes, adapted.cache_overhead_bytes,
+    )  # fmt: skip
+    assert found.n_parameters == adapted.trainable_parameters
+    assert found.n_batches == adapted.history.n_batches
+    assert found.rank == adapted.adapters.rank
+    assert quick(model).n_samples == DEFAULT_SAMPLES
+
+
+def test_new_classes_are_counted_as_adapt_counts_them() -> None:
+    model = network("mlp")
+    x = np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32)
+    adapted = adapt(model, x, np.arange(50) % 5, new_classes=True, epochs=1)
+    found = quick(model, x, n_outputs=5)
+    assert found.n_outputs == adapted.n_outputs == 5
+    assert found.n_parameters == adapted.trainable_parameters
+    assert found.memory.cache_bytes == adapted.cache_bytes
+
+
+def test_taps_add_up_to_the_cache() -> None:
+    for kind in ("mlp", "other first"):
+        found = quick(network(kind), n_samples=10)
+        of_taps = sum(tap.bytes_a_sample for tap in found.taps)
+        assert found.memory.cache_bytes == 10 * (of_taps + 4 * found.n_outputs)
+    first, second, _ = quick(network("mlp")).taps
+    assert (first.width, first.bytes_a_sample, first.layer) == (13, 0, "layers.0")
+    assert (second.width, second.bytes_a_sample) == (9, 36)
+
+
+def test_operations_are_those_of_the_method() -> None:
+    model = network("mlp")
+    found = quick(model, batch_size=7, rank=2)
+    expected = method_cost(METHODS["skip2-lora"], WIDTHS, 7, 2, epochs=None)
+    assert skip_cost(WIDTHS[:-1], 3, 7, 2) == expected
+    assert found.operations_a_batch == expected.operations
+    assert found.gflops == pytest.approx(expected.operations / (1e3 * found.us_a_batch))
+
+
+def test_times_are_of_all_batches_and_samples() -> None:
+    found = quick(network("mlp"), n_samples=45, batch_size=20, epochs=7)
+    assert found.n_batches == 3 * 7
+    assert found.training_ms == pytest.approx(found.us_a_batch * 21 / 1e3)
+    assert found.training_ms > 0
+    assert found.n_measured == 45
+    assert found.cache_fill_ms == pytest.approx(found.fill_us_a_sample * 45 / 1e3)
+
+
+def test_the_model_runs_on_few_samples_only() -> None:
+    model = network("other first")
+    quick(model, np.zeros((1000, 13), np.float32))
+    assert 64 <= model.n_forwards <= 66
+
+
+def test_a_large_plan_takes_little_memory() -> None:
+    memory = quick(network("mlp"), n_samples=10**8).memory
+    assert memory.cache_bytes == 10**8 * 4 * (9 + 30 + 3)
+    assert memory.peak_bytes == memory.process_bytes + memory.adapting_bytes
+    assert memory.process_bytes < memory.cache_bytes < memory.adapting_bytes
+
+
+class Texts(NumpyBackbone):
+    """Takes two inputs, whose width may be open; gives no logits of its own."""
+
+    def __init__(self, width: int | None) -> None:
+        super().__init__((4, 5, 3), first_tap_is_input=False)
+        self.inputs = tuple(Spec(name, (width,)) for name in ("ids", "mask"))
+
+    def check(self, x: Any) -> Inputs:
+        arrays = {name: np.asarray(x[name]) for name in ("ids", "mask")}
+        assert all((array == 1).all() for array in arrays.values())
+        return Inputs(arrays)
+
+    def forward(self, x: Inputs) -> Any:
+        return super().forward(x.arrays["ids"][:, :4].astype(np.float32))
+
+
+class Spec:
+    dtype = "int64"
+
+    def __init__(self, name: str, shape: tuple[int | None, ...]) -> None:
+        self.name, self.shape = name, shape
+
+
+def test_several_inputs_of_known_and_unknown_size() -> None:
+    known = quick(Texts(4))
+    assert known.n_measured == 64
+    assert known.memory.samples_bytes == DEFAULT_SAMPLES * 2 * 4 * 4
+    unknown = quick(Texts(None))
+    assert (unknown.cache_fill_ms, unknown.n_measured, unknown.memory.samples_bytes) == (None, 0, 0)
+    assert unknown.training_ms > 0
+    given = quick(Texts(None), {"ids": np.ones((9, 6)), "mask": np.ones((9, 6))})
+    assert given.n_measured == 9
+    assert given.memory.samples_bytes == 9 * 2 * 6 * 8
+
+
+def test_refused() -> None:
+    model = network("mlp")
+    x = np.zeros((5, 13), np.float32)
+    for options, said in (
+        ({"n_samples": 0}, "samples is 0"),
+        ({"rank": 10}, "rank is 10"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"n_samples": 4, "batch_size": 5}, "batch_size is 5"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'"),
+        ({"n_outputs": 2}, "classes is 2, expected 3 or more"),
+        ({"X": x, "n_samples": 5}, "n_samples is 5 beside data"),
+    ):
+        with pytest.raises(ParameterError, match=said):
+            quick(model, **options)
+    with pytest.raises(DataError, match="columns"):
+        quick(model, x[:, :5])
+    nothing = network("other first")
+    nothing.n_outputs = 0
+    with pytest.raises(ParameterError, match="no outputs of its own"):
+        quick(nothing)
+    assert check_inputs(model, x) is x  # plan() left it alone

@@ -1,0 +1,173 @@
+"""Parts of samples: rows kept, adapters that go on, statistics that follow."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapters import SkipAdapters
+from skip2lora.backbones.headless import Headless
+from skip2lora.errors import ModelError
+from skip2lora.methods import find_method
+from skip2lora.options import check_options
+from skip2lora.rows import RowFormat
+from skip2lora.scaling import Scaling
+from skip2lora.stream import Stream, learn
+from skip2lora.tasks import CLASSIFICATION, TASKS, Goal
+from skip2lora.training import train
+
+WIDTHS = [9, 16, 5, 3]
+SCALED = Goal(CLASSIFICATION, standardize=True)
+SKIP2 = find_method("skip2-lora")
+
+
+def options(n_samples: int, **given: Any) -> Any:
+    settings = {"epochs": 20, "batch_size": None, "learning_rate": 0.01, "optimizer": "adam"}
+    return check_options(n_samples, SKIP2, seed=0, **{**settings, **given})
+
+
+@pytest.fixture(params=["MLP", "NumPy"])
+def backbone(request: pytest.FixtureRequest, make_model: Any) -> Any:
+    if request.param == "MLP":
+        return make_model(WIDTHS)
+    return NumpyBackbone(WIDTHS, first_tap_is_input=False)
+
+
+@pytest.fixture
+def samples(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = make_samples(60, 9)
+    return x * np.float32(5) + np.arange(9, dtype=np.float32) * 3, y.astype(np.int32)
+
+
+@pytest.mark.parametrize("method", ["skip2-lora", "lora-last"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_one_part_is_plain_training(
+    backbone: Any, samples: Any, method: str, standardize: bool
+) -> None:
+    x, y = samples
+    chosen = find_method(method)
+    goal = Goal(CLASSIFICATION, 4, standardize)
+    first_tap = chosen.adapted_layers(3).start
+    stream = Stream.start(backbone, first_tap=first_tap)
+    kept, done = learn(stream, x, y, rank=2, options=options(60), goal=goal)
+    whole = train(backbone, x, y, method=chosen, rank=2, options=options(60), goal=goal)
+    want = whole.adapters.tensors()
+    assert done.adapters.tensors().keys() == want.keys()
+    for name, array in done.adapters.tensors().items():
+        np.testing.assert_allclose(array, want[name], rtol=0, atol=1e-6, err_msg=name)
+    assert done.history.n_forwards == 60
+    assert len(kept) == 60
+    assert len(stream) == 0  # the one before is as it was
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_adapters_go_on_from_where_they_were(
+    backbone: Any, samples: Any, task: str, standardize: bool
+) -> None:
+    """Statistics move with the samples; outputs do not, until training moves them."""
+    x, y = samples
+    goal = Goal(TASKS[task], standardize=standardize)
+    answers = x[:, :3] * 100 + 7 if task == "regression" else y
+    rate = 0.01 if standardize else 1e-4
+    stream, _ = learn(
+        Stream.start(backbone), x[:30], answers[:30], rank=2, goal=goal,
+        options=options(30, learning_rate=rate),
+    )  # fmt: skip
+    before = stream.adapters.logits(backbone, x)
+    assert np.abs(before - backbone.forward(x).base_logits).max() > 0.01
+    still = options(60, learning_rate=1e-12, epochs=1)
+    more, _ = learn(stream, x[30:] * 3, answers[30:], rank=2, options=still, goal=goal)
+    after = more.adapters.logits(backbone, x)
+    np.testing.assert_allclose(after, before, rtol=0, atol=2e-5 * np.abs(before).max())
+
+
+def test_unfold_is_the_reverse_of_fold(backbone: Any, samples: Any) -> None:
+    x, _ = samples
+    rows = RowFormat.of(backbone, copy_input=True)
+    made = rows.empty(60)
+    rows.compute(backbone, x, made)
+    scaling = Scaling.of(rows, [made], x[:, :3] * 50)
+    random = np.random.default_rng(0)
+    a = tuple(random.normal(size=(w, 2)).astype(np.float32) for w in rows.tap_widths)
+    b = tuple(random.normal(size=(2, 3)).astype(np.float32) for _ in a)
+    adapters = SkipAdapters(a, b, 0, np.float32([1, 2, 3]))
+    again = scaling.unfold(scaling.fold(adapters)).tensors()
+    for name, array in adapters.tensors().items():
+        np.testing.assert_allclose(again[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
+    """Early and late samples stay equally often."""
+    backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    x, _ = samples
+    kept = np.zeros(6)
+    for seed in range(40):
+        stream = Stream.start(backbone)
+        for part in range(6):
+            given = np.full(10, part % 3, np.int32)
+            n_samples = len(stream) + 10
+            of = options(n_samples, epochs=1)
+            of = type(of)(**{**vars(of), "seed": 100 * seed + part})
+            marked = x[part * 10 :][:10]
+            stream, _ = learn(stream, marked, given, rank=1, options=of, goal=SCALED, capacity=12)
+            assert len(stream) == min(n_samples, 12)
+            assert len(stream.cache.rows) == len(stream.keys) == len(stream)
+        taps = stream.cache.rows[:, :8]
+        everything = backbone.forward(x).taps[0]
+        places = [int(np.argmin(np.abs(everything - row).sum(axis=1))) for row in taps]
+        assert (stream.answers == np.array(places) // 10 % 3).all()  # rows with their answers
+        kept += np.bincount(np.array(places) // 10, minlength=6)
+    assert kept.sum() == 480
+    assert kept.min() > 50  # 80 each, were it exact
+    assert kept.max() < 115
+
+
+def test_lora_last_keeps_the_last_tap_alone(backbone: Any, samples: Any) -> None:
+    x, y = samples
+    stream = Stream.start(backbone, first_tap=2)
+    kept, done = learn(stream, x, y, rank=2, options=options(60), goal=SCALED)
+    assert done.adapters.first_tap == kept.adapters.first_tap == 2
+    assert done.cache_bytes == 60 * (5 + 3) * 4
+
+
+def test_headless_has_the_taps_and_no_outputs(backbone: Any, samples: Any) -> None:
+    x, _ = samples
+    headless = Headless(backbone, 2)
+    made, whole = headless.forward(headless.check(x)), backbone.forward(x)
+    for tap, want in zip(made.taps, whole.taps, strict=True):
+        assert tap.tobytes() == want.tobytes()
+    assert made.base_logits.shape == (60, 2)
+    assert not made.base_logits.any()
+    assert headless.tap_widths == backbone.tap_widths
+    assert headless.fingerprint not in (backbone.fingerprint, Headless(backbone, 3).fingerprint)
+
+
+def test_rows_refuse_what_the_backbone_did_not_announce(samples: Any) -> None:
+    backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    stream = Stream.start(backbone)
+    backbone.tap_widths = (8, 16, 4)
+    with pytest.raises(ModelError, match="tap 2 has shape"):
+        learn(Stream.start(backbone), *samples, rank=1, options=options(60), goal=SCALED)
+    assert len(stream) == 0
+
+
+def test_models_and_rows_go_to_other_processes(make_model: Any, samples: Any) -> None:
+    x, y = samples
+    model = make_model(WIDTHS)
+    model.predict(x)
+    assert copy.deepcopy(model) is model
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert again.logits(x).tobytes() == model.logits(x).tobytes()
+    assert again.fingerprint == model.fingerprint
+    assert not again.layers[0].weight.flags.writeable
+    stream, _ = learn(Stream.start(model), x, y, rank=2, options=options(60), goal=SCALED)
+    copied = pickle.loads(pickle.dumps(stream))  # noqa: S301
+    assert copied.cache.rows.tobytes() == stream.cache.rows.tobytes()
+    assert copied.cache.format.layout.tap_offsets == stream.cache.format.layout.tap_offsets
+    assert copied.adapters.logits(again, x).tobytes() == stream.adapters.logits(model, x).tobytes()
