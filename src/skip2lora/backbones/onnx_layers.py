@@ -54,6 +54,7 @@ _INTEGERS = ("TENSOR(UINT8)", "TENSOR(INT8)")
 class Read:
     """What one layer reads: ``tensor``, and the names of its scale and zero point, if any.
 
+    ``quantised`` are the integers that ``tensor`` is made of, where that is a DequantizeLinear's.
     ``places_first`` is set where the layer multiplies from the left, over the last axis but one.
     """
 
@@ -63,6 +64,7 @@ class Read:
     scale: str | None = None
     zero: str | None = None
     places_first: bool = False
+    quantised: str | None = None
 
     @property
     def convolves(self) -> bool:
@@ -81,7 +83,7 @@ def weight_layers(graph: Graph) -> list[Read]:
     for node, name in zip(nodes, names, strict=True):
         read = _read(graph, node, name if name and names.count(name) == 1 else str(node.output[0]))
         if read is not None:
-            found.setdefault(read.tensor, read)
+            found.setdefault(read.quantised or read.tensor, read)
     return list(found.values())
 
 
@@ -108,6 +110,10 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
         if maker.op_type != "Pad":
             break
         data = maker.input[0]  # padding belongs to the convolution, and its zeros say nothing
+    maker = graph.producer.get(data)
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        integers, scale, zero = str(maker.input[0]), str(maker.input[1]), _optional(maker, 2)
+        return Read(layer, str(node.op_type), str(data), scale, zero, first, integers)
     return Read(layer, str(node.op_type), str(data), scale, zero, first)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import BATCH, Folded, Graph, Size, infer
+from skip2lora.backbones.onnx_integers import make_unsigned
 from skip2lora.backbones.onnx_layers import Head, Read, head_of, weight_layers
 from skip2lora.backbones.onnx_probe import probe
 from skip2lora.backbones.taps import Tap, averaging, grid_of
@@ -233,9 +234,12 @@ class Builder:
     def rows(self, source: Source, output: str) -> str:
         """The rows of a tap, (samples, width) float32."""
         read, tap = source.read, source.tap
-        tensor = read.tensor
+        tensor = read.quantised or read.tensor
         if read.scale is not None:
-            quantised = [tensor, read.scale, *([read.zero] if read.zero else [])]
+            # Not the layer's own: with another reader onnxruntime would run the layer in floats.
+            zero = read.quantised and make_unsigned(self.graph, read.quantised)
+            zero = zero or self._zero_of(read)
+            quantised = [tensor, read.scale, *([zero] if zero else [])]
             tensor = self.node("DequantizeLinear", quantised, f"{output}.dequantised")
             self.graph.types[tensor] = self._onnx.TensorProto.FLOAT
         tensor = self.as_float(tensor, f"{output}.float")
@@ -245,6 +249,13 @@ class Builder:
             tensor = (self._last if tap.channels_last else self._first)(tap, tensor, output)
             tensor = self.node("Flatten", [tensor], output, axis=1)
         return tensor
+
+    def _zero_of(self, read: Read) -> str | None:
+        """The zero point that goes with what is read, which another tap may have made unsigned."""
+        maker = self.graph.producer.get(read.quantised or "")
+        if maker is not None and maker.op_type == "QuantizeLinear" and len(maker.input) > 2:
+            return str(maker.input[2])
+        return read.zero
 
     def _first(self, tap: Tap, tensor: str, output: str) -> str:
         """A map with its channels first: (samples, channels, ...) with the places that are kept."""
