@@ -72,10 +72,11 @@ def test_memory_is_what_adapting_allocates(
     assert memory.saved_bytes == sum(a.nbytes for a in job.result().tensors().values())
 
 
-def test_prefetching_is_in_the_workspace() -> None:
+@pytest.mark.parametrize("widths", [(4, 6000, 2), (6000, 4, 2)], ids=str)
+def test_prefetching_is_in_the_workspace(widths: tuple[int, ...]) -> None:
     """Beyond the cache of the processor the core keeps pointers to the next batch."""
-    model = MLP.create((4, 6000, 2), batch_norm=False)
-    x = np.zeros((1500, 4), np.float32)
+    model = MLP.create(widths, batch_norm=False)
+    x = np.zeros((1500, widths[0]), np.float32)
     options = check_options(1500, METHOD, epochs=1, batch_size=7, learning_rate=0.01, seed=0)
     job = SkipJob(model, Part(x, np.zeros(1500, np.int32)), METHOD, 1, options, 1500)
     job.epoch(0.01)
