@@ -31,6 +31,7 @@ _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
+_FILL_SECONDS = 0.5  # about that long: fewer samples of a slow model
 _CHUNK = 256  # samples that a fill computes at a time
 
 
@@ -88,7 +89,8 @@ class Plan:
     ``us_a_batch`` is the median of training on random rows of this shape, ``gflops`` the rate it
     comes to, ``training_ms`` that time for all batches. ``fill_us_a_sample`` is measured on
     ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample is not
-    known. ``operations_a_batch`` are those of :mod:`skip2lora.costs`, of a full batch.
+    known. Other load on the machine comes on top. ``operations_a_batch`` are those of
+    :mod:`skip2lora.costs`, of a full batch.
     """
 
     taps: tuple[TapPlan, ...]

@@ -149,8 +149,8 @@ def test_grey_alpha_palette_and_16_bits_are_converted(tmp_path: Path) -> None:
     palette = Image.fromarray(COLOUR).quantize(24)  # as many colours as pixels: exact
     save(tmp_path / "a" / "1grey.png", GREY)
     save(tmp_path / "a" / "2alpha.png", see_through)
-    save(tmp_path / "a" / "3palette.png", palette, transparency=0)
-    save(tmp_path / "b" / "4deep.png", GREY.astype(np.uint16) * 257)
+    save(tmp_path / "a" / "3palette.png", palette, transparency=bytes(range(24)))
+    save(tmp_path / "b" / "4deep.png", GREY.astype(np.uint16) * 256 + 255)
     x = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True)).x
     np.testing.assert_array_equal(x[0], np.dstack([GREY] * 3))
     np.testing.assert_array_equal(x[1], COLOUR)
