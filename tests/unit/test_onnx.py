@@ -118,6 +118,11 @@ def test_logits_come_before_the_last_activation(end: str | None, tmp_path: Path)
     np.testing.assert_allclose(backbone.logits(TABLE["x"]), expected, atol=1e-6)
     np.testing.assert_allclose(backbone.forward(TABLE["x"]).base_logits, expected, atol=1e-6)
     assert backbone.task == ("multi-label" if end == "Sigmoid" else "classification")
+    predicted = backbone.predict(TABLE["x"])
+    if end == "Sigmoid":
+        assert predicted.tolist() == (expected > 0).astype(int).tolist()
+    else:
+        assert predicted.tolist() == expected.argmax(axis=1).tolist()
 
 
 def test_logits_with_axes_of_one(tmp_path: Path) -> None:
@@ -146,6 +151,12 @@ def test_an_encoder_has_taps_alone(tmp_path: Path, refused: Refused) -> None:
     assert backbone.forward(x).base_logits.shape == (6, 0)
     assert backbone.layers[-1].layer == "block"
     assert "gives no row of logits" in refused(ModelError, backbone.logits, x)
+    y = np.array([7, 8, 7, 8, 7, 8])
+    adapted = s2.adapt(backbone, x, y, new_classes=True, epochs=200)
+    assert adapted.predict(x).tolist() == y.tolist()
+    adapted.save(tmp_path / "a")
+    again = s2.AdaptedModel.load(s2.load(path), tmp_path / "a")
+    assert again.predict(x).tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

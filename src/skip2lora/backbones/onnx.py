@@ -39,6 +39,7 @@ from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
 from skip2lora.classifier import Classifier
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
 from skip2lora.inputs import Inputs
+from skip2lora.tasks import TASKS, Task
 
 _MOST_SAMPLES = 64  # in one run
 _MOST_FLOATS = 1 << 21  # of the largest tap, in one run
@@ -145,6 +146,11 @@ class OnnxBackbone(Classifier):
     def task(self) -> str:
         """What the end of the graph tells: "multi-label" after Sigmoid, else "classification"."""
         return self.description.task
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return TASKS[self.task]
 
     @property
     def fingerprint(self) -> str:
