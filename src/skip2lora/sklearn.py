@@ -122,7 +122,7 @@ class _Skip2LoRA(BaseEstimator):
         widths = state.stream.cache.format.tap_widths
         stream, done = learn(
             state.stream, x, answers,
-            rank=min(ANY_MODEL.rank, *widths) if self.rank is None else self.rank,
+            rank=min(ANY_MODEL.rank, max(widths)) if self.rank is None else self.rank,
             options=self._options(n_samples, _draw(state.random)),
             goal=state.goal, capacity=self.capacity,
         )  # fmt: skip
@@ -182,7 +182,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
     ``pretrain_epochs`` epochs on the samples of the first ``fit`` or ``partial_fit``. Labels that
     are not the model's own (its ``class_names``, or 0, 1, ...) become new classes.
     ``keep_outputs=False`` leaves the model's own classes out. ``rank`` is by default 4, or the
-    smallest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
+    largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
     the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, to a
     fair choice of all that were seen. ``random_state`` is scikit-learn's.
 
