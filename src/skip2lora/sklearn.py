@@ -236,9 +236,8 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
 
     def _labelled(self, X: Any, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
         x, labels = self._samples(X, y, first=first)
-        labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
-        return x, labels
+        return x, column_or_1d(labels, warn=True)
 
     def _fit_first(self, x: Any, labels: NDArray[Any], announced: NDArray[Any]) -> None:
         own = self._own_labels(announced if len(announced) else labels)
@@ -393,7 +392,7 @@ def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _is_text(labels: NDArray[Any]) -> bool:
-    return bool(len(labels)) and isinstance(labels[0], str)
+    return len(labels) > 0 and isinstance(labels[0], str)
 
 
 def _draw(random: Any) -> int:
