@@ -118,12 +118,11 @@ class _Skip2LoRA(BaseEstimator):
         """Train on what is kept and ``x``; then, all being well, go over to the new state."""
         if self.capacity is not None:
             whole("capacity", self.capacity, 1)
-        n_samples = len(state.stream) + len(x)
         widths = state.stream.cache.format.tap_widths
         stream, done = learn(
             state.stream, x, answers,
             rank=min(ANY_MODEL.rank, max(widths)) if self.rank is None else self.rank,
-            options=self._options(n_samples, _draw(state.random)),
+            options=self._options(len(state.stream) + len(x), _draw(state.random)),
             goal=state.goal, capacity=self.capacity,
         )  # fmt: skip
         self._state = replace(state, stream=stream)
@@ -157,14 +156,15 @@ class _Skip2LoRA(BaseEstimator):
         mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
         std[std == 0] = 1
         seed = _draw(check_random_state(self.random_state))
-        fresh = MLP.create([x.shape[1], *self.hidden, n_outputs], seed=seed, class_names=names)
+        widths = [x.shape[1], *np.ravel(self.hidden).tolist(), n_outputs]
+        fresh = MLP.create(widths, seed=seed, class_names=names)
+        epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
         scaled = ((x - mean) / std).astype(np.float32)
-        made = pretrain(fresh, scaled, labels, epochs=self.pretrain_epochs, seed=seed)
+        made = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
         (weight, bias, *norm), *others = (layer.arrays() for layer in made.layers)
         weight = weight / std[:, None]
         bias = bias - mean @ weight
-        first = (weight.astype(np.float32), bias.astype(np.float32), *norm)
-        return made.with_layers([first, *others])
+        return made.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
 
     def _logits(self, X: Any) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")
