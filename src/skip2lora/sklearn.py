@@ -118,12 +118,11 @@ class _Skip2LoRA(BaseEstimator):
         """Train on what is kept and ``x``; then, all being well, go over to the new state."""
         if self.capacity is not None:
             whole("capacity", self.capacity, 1)
-        n_samples = len(state.stream) + len(x)
         widths = state.stream.cache.format.tap_widths
         stream, done = learn(
             state.stream, x, answers,
-            rank=min(ANY_MODEL.rank, *widths) if self.rank is None else self.rank,
-            options=self._options(n_samples, _draw(state.random)),
+            rank=min(ANY_MODEL.rank, max(widths)) if self.rank is None else self.rank,
+            options=self._options(len(state.stream) + len(x), _draw(state.random)),
             goal=state.goal, capacity=self.capacity,
         )  # fmt: skip
         self._state = replace(state, stream=stream)
@@ -157,14 +156,15 @@ class _Skip2LoRA(BaseEstimator):
         mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
         std[std == 0] = 1
         seed = _draw(check_random_state(self.random_state))
-        fresh = MLP.create([x.shape[1], *self.hidden, n_outputs], seed=seed, class_names=names)
+        widths = [x.shape[1], *np.ravel(self.hidden).tolist(), n_outputs]
+        fresh = MLP.create(widths, seed=seed, class_names=names)
+        epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
         scaled = ((x - mean) / std).astype(np.float32)
-        made = pretrain(fresh, scaled, labels, epochs=self.pretrain_epochs, seed=seed)
+        made = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
         (weight, bias, *norm), *others = (layer.arrays() for layer in made.layers)
         weight = weight / std[:, None]
         bias = bias - mean @ weight
-        first = (weight.astype(np.float32), bias.astype(np.float32), *norm)
-        return made.with_layers([first, *others])
+        return made.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
 
     def _logits(self, X: Any) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")
@@ -182,7 +182,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
     ``pretrain_epochs`` epochs on the samples of the first ``fit`` or ``partial_fit``. Labels that
     are not the model's own (its ``class_names``, or 0, 1, ...) become new classes.
     ``keep_outputs=False`` leaves the model's own classes out. ``rank`` is by default 4, or the
-    smallest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
+    largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
     the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, to a
     fair choice of all that were seen. ``random_state`` is scikit-learn's.
 
@@ -236,9 +236,8 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
 
     def _labelled(self, X: Any, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
         x, labels = self._samples(X, y, first=first)
-        labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
-        return x, labels
+        return x, column_or_1d(labels, warn=True)
 
     def _fit_first(self, x: Any, labels: NDArray[Any], announced: NDArray[Any]) -> None:
         own = self._own_labels(announced if len(announced) else labels)
@@ -393,7 +392,7 @@ def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _is_text(labels: NDArray[Any]) -> bool:
-    return bool(len(labels)) and isinstance(labels[0], str)
+    return len(labels) > 0 and isinstance(labels[0], str)
 
 
 def _draw(random: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install --group sklearn")
 
-from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_friedman1
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -104,13 +104,6 @@ def test_a_search_in_other_processes(make_model: Any, samples: Any) -> None:
     assert grids[0].best_estimator_.model is model  # clones share what is frozen
 
 
-def test_clones_share_the_model(make_model: Any) -> None:
-    model = make_model(WIDTHS)
-    twin = clone(Skip2LoRAClassifier(model, rank=2))
-    assert twin.model is model
-    assert twin.get_params() == Skip2LoRAClassifier(model, rank=2).get_params()
-
-
 def test_pictures(samples: Any) -> None:
     """What is no table goes to the model's own check, also from a cross validation."""
     x, y = samples
@@ -169,8 +162,6 @@ def test_labels_that_are_not_the_models_own(samples: Any) -> None:
 
 
 def test_names_of_the_model(make_model: Any, samples: Any) -> None:
-    from dataclasses import replace
-
     x, y = samples
     model = replace(make_model(WIDTHS), class_names=("wolf", "cat", "ox"))
     names = np.array(["cat", "ape", "wolf"], object)[y]
@@ -341,6 +332,24 @@ def test_refused_labels(samples: Any) -> None:
 def test_refused_parameters(samples: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ParameterError, match=said):
         Skip2LoRAClassifier(counting(), **options).fit(*samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden": (8, 0)}, r"width 0 at place 2 of \[9, 8, 0, 3\]"),
+        ({"hidden": "wide"}, "expected whole numbers"),
+        ({"pretrain_epochs": 0}, "pretrain_epochs is 0"),
+        ({"model": "model.onnx"}, "model is str, expected a model"),
+    ],
+)
+def test_refused_models(samples: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        Skip2LoRAClassifier(**options).fit(*samples)
+
+
+def test_one_hidden_layer(samples: Any) -> None:
+    assert Skip2LoRAClassifier(hidden=8, **QUICK).fit(*samples).model_.widths == (9, 8, 3)
 
 
 def test_refused_changes(samples: Any) -> None:
