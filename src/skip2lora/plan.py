@@ -151,7 +151,7 @@ def plan(
     )  # fmt: skip
     scaled = recipe.standardize if standardize is None else standardize
     goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs), scaled)
-    width = min(recipe.rank, *model.tap_widths) if rank is None else rank
+    width = min(recipe.rank, max(model.tap_widths)) if rank is None else rank
     check_rank(width, model, METHOD)
     fill = _measure_fill(model, samples, count, width, options, goal)
     return _Planner(model, count, width, options, goal).finish(seconds, fill)
