@@ -132,61 +132,49 @@ extern const s2_kernels s2_kernels_x86_64_v4;
 extern const s2_kernels s2_kernels_neon;
 #endif
 
+/* c (rows, cols) = start + a . b, or added to c; see s2_gemm for the strides. */
+static inline void s2_product(const s2_kernels *kernels, const uint32_t shape[3], const float *a,
+                              size_t a_row, size_t a_depth, const float *b, size_t b_depth,
+                              size_t b_col, const float *start, int add, float *c) {
+    const s2_gemm pass = {.rows = shape[0],
+                          .cols = shape[1],
+                          .depth = shape[2],
+                          .a = a,
+                          .a_row = a_row,
+                          .a_depth = a_depth,
+                          .b = b,
+                          .b_depth = b_depth,
+                          .b_col = b_col,
+                          .c = c,
+                          .c_row = shape[1],
+                          .start = start,
+                          .add = add};
+    kernels->gemm(&pass);
+}
+
 /* c = a . b of row-major operands: a (rows, depth), b (depth, cols). Each row starts from `start`
  * (cols), or from zero for NULL; with `add` from c itself. */
 static inline void s2_multiply(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
                                uint32_t depth, const float *a, const float *b, const float *start,
                                int add, float *c) {
-    const s2_gemm pass = {.rows = rows,
-                          .cols = cols,
-                          .depth = depth,
-                          .a = a,
-                          .a_row = depth,
-                          .a_depth = 1,
-                          .b = b,
-                          .b_depth = cols,
-                          .b_col = 1,
-                          .c = c,
-                          .c_row = cols,
-                          .start = start,
-                          .add = add};
-    kernels->gemm(&pass);
+    const uint32_t shape[] = {rows, cols, depth};
+    s2_product(kernels, shape, a, depth, 1, b, cols, 1, start, add, c);
 }
 
 /* c = a^T . b, a sum over the batch: a (count, rows), b (count, cols). */
 static inline void s2_multiply_first_transposed(const s2_kernels *kernels, uint32_t rows,
                                                 uint32_t cols, uint32_t count, const float *a,
                                                 const float *b, float *c) {
-    const s2_gemm pass = {.rows = rows,
-                          .cols = cols,
-                          .depth = count,
-                          .a = a,
-                          .a_row = 1,
-                          .a_depth = rows,
-                          .b = b,
-                          .b_depth = cols,
-                          .b_col = 1,
-                          .c = c,
-                          .c_row = cols};
-    kernels->gemm(&pass);
+    const uint32_t shape[] = {rows, cols, count};
+    s2_product(kernels, shape, a, 1, rows, b, cols, 1, NULL, 0, c);
 }
 
 /* c = a . b^T: a (rows, depth), b (cols, depth). */
 static inline void s2_multiply_second_transposed(const s2_kernels *kernels, uint32_t rows,
                                                  uint32_t cols, uint32_t depth, const float *a,
                                                  const float *b, float *c) {
-    const s2_gemm pass = {.rows = rows,
-                          .cols = cols,
-                          .depth = depth,
-                          .a = a,
-                          .a_row = depth,
-                          .a_depth = 1,
-                          .b = b,
-                          .b_depth = 1,
-                          .b_col = depth,
-                          .c = c,
-                          .c_row = cols};
-    kernels->gemm(&pass);
+    const uint32_t shape[] = {rows, cols, depth};
+    s2_product(kernels, shape, a, depth, 1, b, 1, depth, NULL, 0, c);
 }
 
 #endif
