@@ -192,7 +192,11 @@ class OnnxBackbone(Classifier):
         logits = self.description.logits
         wanted = [*self.description.outputs, *([logits] if logits else [])]
         made = self._run(x, wanted)
-        rows = made[: len(self.taps)]
+        # A map keeps the axes of its grid in the graph.
+        rows = [
+            array.reshape(len(x), width)
+            for array, width in zip(made, self.tap_widths, strict=False)
+        ]
         base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 
