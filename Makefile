@@ -9,7 +9,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# With `torch` as well, tests that compare with PyTorch run instead of being skipped.
+# Tests that need more are skipped: `torch` has PyTorch, `runtimes` ONNX Runtime and LiteRT, and
+# `examples` (it holds both) pretrained weights, for everything that examples/ shows.
 TEST_GROUPS ?= test
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -18,7 +19,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench format core-test test-arm bench-arm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -70,7 +71,10 @@ $(VENV)/.installed: $(VENV)/.created $(NATIVE)
 	$(INSTALL) '.[plot,data,parquet,power]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.installed
+$(VENV)/.groups: force | $(VENV)/.created
+	@echo '$(TEST_GROUPS)' | cmp -s - $@ || echo '$(TEST_GROUPS)' > $@
+
+$(VENV)/.test: $(VENV)/.installed $(VENV)/.groups
 	$(PIP) install $(TEST_GROUPS:%=--group %)
 	@touch $@
 
