@@ -35,24 +35,76 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """How images become numbers; ``size`` is (height, width), None for the model's.
+    """How images become numbers; ``size`` is (height, width).
 
-    ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1.
+    ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1. ``axes`` is the
+    order of axes, as of :class:`~skip2lora.layouts.Layout`. What is None is as by default: size and
+    axes those of the model, mean 0, std 1.
     """
 
     size: tuple[int, int] | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    axes: str | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether anything is not as by default."""
+        """Whether anything is told."""
         return self != Images()
+
+    @property
+    def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std, with their defaults."""
+        return self.mean or (0.0,), self.std or (1.0,)
 
     @property
     def scaled(self) -> bool:
         """Whether pixels are scaled beyond 0 to 1."""
-        return (self.mean, self.std) != ((0.0,), (1.0,))
+        return self.scale != ((0.0,), (1.0,))
+
+    def following(self, kept: Images | None) -> Images:
+        """What was ``kept``; what is told here must be the same.
+
+        Raises:
+            ParameterError: it is not.
+        """
+        if kept is None:
+            return self
+        pairs = zip(("mean", "std"), self.scale, kept.scale, strict=True)
+        for name, told, of in (("size", self.size, kept.size), *pairs):
+            if getattr(self, name) is not None and not _same(told, of):
+                raise ParameterError(
+                    f"--{name} is {_told(name, told)}, the adapter was made with "
+                    f"{_told(name, of)}: leave it out, or adapt again"
+                )
+        return kept
+
+    def resolved(self, layout: Layout) -> Images:
+        """All of it, for a model of that layout, to be kept."""
+        mean, std = self.scale
+        return Images(size=_find_size(self, layout), mean=mean, std=std, axes=layout.axes)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is told, as JSON holds it."""
+        said = {"size": self.size, "mean": self.mean, "std": self.std}
+        lists = {name: list(value) for name, value in said.items() if value is not None}
+        return lists if self.axes is None else {**lists, "layout": self.axes}
+
+    @classmethod
+    def from_json(cls, found: Any) -> Images:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            TypeError, ValueError: it gave something else.
+        """
+        size, axes = found.get("size"), found.get("layout")
+        if size is not None:
+            height, width = map(int, size)
+            size = (height, width)
+        scale = {n: tuple(map(float, found[n])) for n in ("mean", "std") if n in found}
+        if not all(math.isfinite(value) for numbers in scale.values() for value in numbers):
+            raise ValueError("images")
+        return cls(size=size, axes=None if axes is None else str(axes), **scale)
 
     @classmethod
     def parse(cls, size: str | None, mean: str | None, std: str | None) -> Images:
@@ -65,11 +117,26 @@ class Images:
         """
         if mean == "imagenet" and std is None:
             std = "imagenet"
-        means = (0.0,) if mean is None else _numbers("mean", mean, IMAGENET_MEAN)
-        stds = (1.0,) if std is None else _numbers("std", std, IMAGENET_STD)
-        if min(stds) <= 0:
+        means = None if mean is None else _numbers("mean", mean, IMAGENET_MEAN)
+        stds = None if std is None else _numbers("std", std, IMAGENET_STD)
+        if stds is not None and min(stds) <= 0:
             raise ParameterError(f"--std is {std}, expected numbers above 0: correct it")
         return cls(size=None if size is None else _size(size), mean=means, std=stds)
+
+
+def _same(told: Any, kept: Any) -> bool:
+    """Whether both are the same, one number standing for all channels."""
+    if told is None or kept is None:
+        return told is kept
+    most = max(len(told), len(kept))
+    wide = [values * most if len(values) == 1 else values for values in (told, kept)]
+    return bool(wide[0] == wide[1])
+
+
+def _told(name: str, values: Any) -> str:
+    if values is None:
+        return "none"
+    return ("x" if name == "size" else ",").join(f"{value:g}" for value in values)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -140,7 +207,11 @@ def read_images(
 
 
 def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
-    for name, numbers in (("mean", images.mean), ("std", images.std)):
+    if images.axes not in (None, layout.axes):
+        raise ParameterError(
+            f"images were laid out as {images.axes}, the model takes {layout.axes}: adapt again"
+        )
+    for name, numbers in zip(("mean", "std"), images.scale, strict=True):
         if len(numbers) not in (1, channels):
             expected = "1" if channels == 1 else f"1 or {channels}, one a channel"
             raise ParameterError(
@@ -340,8 +411,9 @@ def _converted(image: Any, channels: int, file: Path) -> Any:
 def _normal(pixels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:
     values = pixels.astype(np.float32) / np.float32(255)
     if images.scaled:
-        values -= np.array(images.mean, np.float32)
-        values /= np.array(images.std, np.float32)
+        mean, std = images.scale
+        values -= np.array(mean, np.float32)
+        values /= np.array(std, np.float32)
     return values
 
 

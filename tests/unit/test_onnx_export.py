@@ -20,9 +20,9 @@ from onnx import TensorProto
 import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
-from skip2lora.classifier import softmax
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter, write_onnx_adapter
+from skip2lora.tasks import softmax
 
 Refused = Callable[..., str]
 Feed = dict[str, np.ndarray]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from skip2lora.backbones.onnx_session import (
     run_options,
     specs_of,
 )
+from skip2lora.backbones.onnx_sizes import check_size as checked_size
 from skip2lora.backbones.onnx_tapped import KEY, Description, metadata_of, tap_model
 from skip2lora.backbones.signature import InputSpec, check_inputs
 from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
@@ -68,47 +69,54 @@ class OnnxBackbone(Classifier):
         *,
         taps: Selection = None,
         grid: int = GRID,
+        size: tuple[int, int] | None = None,
         threads: int = 1,
     ) -> OnnxBackbone:
         """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps.
 
-        A file written by :func:`prepare` has its taps already: ``taps=None`` takes those.
+        ``size`` fixes height and width of images where the model leaves them open, so that their
+        maps keep a grid; without it they are averaged over all places, as sizes may change. A file
+        written by :func:`prepare` has its taps already: ``taps=None`` takes those.
 
         Raises:
             FileError: no such file.
             ModelError: truncated, too large, control flow or state, or no layers with weights.
             MissingExtraError: onnxruntime is missing, or onnx where the taps must be added.
-            ParameterError: ``taps``, ``grid`` or ``threads`` is out of range.
+            ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
         """
         file = Path(path)
         _check_number("grid", grid, _MOST_GRID)
         _check_number("threads", threads, 1024)
+        size = None if size is None else checked_size(size)
         check_size(file)
         try:
             model = read_model(file)
         except MissingExtraError:
-            return cls._load_prepared(file, taps, grid, threads)
+            return cls._load_prepared(file, taps, grid, size, threads)
         text = metadata_of(model)
         if text is not None:
             known = Description.from_json(text, file)
-            if _fits(known, taps, grid):
+            if _fits(known, taps, grid, size):
                 del model
-                return cls._load_prepared(file, taps, grid, threads)
-        description = tap_model(model, file, taps=taps, grid=grid, keep_outputs=False)
+                return cls._load_prepared(file, taps, grid, size, threads)
+            size = size or known.size  # its axes are fixed for good
+        description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=False)
         data = model.SerializeToString()
         del model
         session = open_session(data, folder=file.parent, threads=threads)
         return cls(file, description, specs_of(session), threads, session)
 
     @classmethod
-    def _load_prepared(cls, file: Path, taps: Selection, grid: int, threads: int) -> OnnxBackbone:
+    def _load_prepared(
+        cls, file: Path, taps: Selection, grid: int, size: tuple[int, int] | None, threads: int
+    ) -> OnnxBackbone:
         session = open_session(file, threads=threads)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise ModelError(damaged(file))
         description = Description.from_json(text, file)
-        if not _fits(description, taps, grid):
+        if not _fits(description, taps, grid, size):
             need_onnx(f"other taps than {file.name} was prepared with")
         return cls(file, _chosen(description, taps), specs_of(session), threads, session)
 
@@ -126,6 +134,11 @@ class OnnxBackbone(Classifier):
     def grid(self) -> int:
         """Places that an axis of a map keeps, at most."""
         return self.description.grid
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that open axes of its images were fixed to."""
+        return self.description.size
 
     @property
     def tap_widths(self) -> tuple[int, ...]:
@@ -157,23 +170,28 @@ class OnnxBackbone(Classifier):
         """SHA-256 of the model alone: weights, nodes, inputs and outputs."""
         return self.description.fingerprint
 
-    def with_taps(self, selection: Selection, *, grid: int | None = None) -> OnnxBackbone:
-        """The same model with other taps.
+    def with_taps(
+        self,
+        selection: Selection,
+        *,
+        grid: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> OnnxBackbone:
+        """The same model with other taps, or another grid or size of images.
 
         Raises:
             ParameterError: a selection that fits no layer.
             ModelError: the file changed since it was loaded.
         """
-        wanted = self.grid if grid is None else grid
-        if _fits(self.description, selection, wanted) and selection is not None:
-            description = _chosen(self.description, selection)
-            return OnnxBackbone(
-                self.path, description, self.inputs, self.threads, self.session, self.class_names
-            )
-        made = OnnxBackbone.load(self.path, taps=selection, grid=wanted, threads=self.threads)
+        wanted, fixed = self.grid if grid is None else grid, size or self.size
+        if _fits(self.description, selection, wanted, fixed) and selection is not None:
+            return replace(self, description=_chosen(self.description, selection))
+        made = OnnxBackbone.load(
+            self.path, taps=selection, grid=wanted, size=fixed, threads=self.threads
+        )
         if made.fingerprint != self.fingerprint:
             raise ModelError(f"{self.path} changed since it was loaded: load it again")
-        return made
+        return replace(made, class_names=self.class_names)
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
@@ -249,11 +267,16 @@ class OnnxBackbone(Classifier):
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]
-        return _reload, (self.path, names, self.grid, self.threads)
+        return _reload, (
+            self.path, names, self.grid, self.size, self.threads, self.class_names
+        )  # fmt: skip
 
 
-def _reload(path: Path, names: list[str], grid: int, threads: int) -> OnnxBackbone:
-    return OnnxBackbone.load(path, taps=names, grid=grid, threads=threads)
+def _reload(
+    path: Path, names: list[str], grid: int, size: Any, threads: int, class_names: Any
+) -> OnnxBackbone:
+    made = OnnxBackbone.load(path, taps=names, grid=grid, size=size, threads=threads)
+    return replace(made, class_names=class_names)
 
 
 def prepare(
@@ -262,6 +285,7 @@ def prepare(
     *,
     taps: Selection = None,
     grid: int = GRID,
+    size: tuple[int, int] | None = None,
 ) -> Description:
     """Write a copy of the model with its taps as outputs, which loads without the package onnx.
 
@@ -273,15 +297,18 @@ def prepare(
     file = Path(path)
     _check_number("grid", grid, _MOST_GRID)
     model = read_model(file)
-    description = tap_model(model, file, taps=taps, grid=grid, keep_outputs=True)
+    size = None if size is None else checked_size(size)
+    description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=True)
     embed(model, file.parent)
     open_session(model.SerializeToString())  # a file that does not run is not written
     write_model(out, model)
     return description
 
 
-def _fits(known: Description, taps: Selection, grid: int) -> bool:
+def _fits(known: Description, taps: Selection, grid: int, size: tuple[int, int] | None) -> bool:
     """Whether a prepared file has all that is asked for."""
+    if size not in (None, known.size):
+        return False
     if taps is None:
         return grid in (known.grid, GRID)
     names = [tap.layer for tap in known.layers]
@@ -293,10 +320,7 @@ def _chosen(known: Description, taps: Selection) -> Description:
         return known
     places = chosen([tap.layer for tap in known.layers], taps)
     outputs = tuple(known.outputs[known.places.index(place)] for place in places)
-    return Description(
-        fingerprint=known.fingerprint, layers=known.layers, places=tuple(places), outputs=outputs,
-        logits=known.logits, n_outputs=known.n_outputs, task=known.task, grid=known.grid,
-    )  # fmt: skip
+    return replace(known, places=tuple(places), outputs=outputs)
 
 
 def _check_number(name: str, value: int, most: int) -> None:

@@ -24,6 +24,7 @@ from skip2lora.backbones.taps import Selection
 from skip2lora.images import Images
 from skip2lora.images import Progress as Follow
 from skip2lora.plan import TapPlan
+from skip2lora.tasks import TASKS
 from skip2lora.training import Callback, EpochReport
 
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -31,7 +32,32 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
-label = click.option("--label", metavar="COLUMN", help="Label column (default: label, or y).")
+
+
+def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """Names with commas."""
+    return None if text is None else tuple(word.strip() for word in text.split(","))
+
+
+targets = click.option(
+    "--target", "--label", "targets", metavar="COLUMNS", callback=_names,
+    help="Columns of the answers, with commas. Default: label, y or target, or as ADAPTER has it.",
+)  # fmt: skip
+class_names = click.option(
+    "--class-names", metavar="NAMES", callback=_names,
+    help="What the outputs of MODEL are called, in their order, with commas.",
+)  # fmt: skip
+
+
+def task(default: str | None, help_text: str) -> Callable[[_Function], _Function]:
+    """``--task``: one class, several labels, or numbers."""
+    return click.option(
+        "--task", default=default, show_default=default is not None, type=click.Choice(list(TASKS)),
+        help=help_text,
+    )  # fmt: skip
+
+
+saved_task = task(None, "What is learned. Default: as the adapter, or else MODEL, tells.")
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 data_argument = click.argument("data", type=click.Path(path_type=Path))
 adapter = click.option(
@@ -54,6 +80,9 @@ taps = click.option(
 )  # fmt: skip
 
 
+grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
+
+
 def image_options(function: _Function) -> _Function:
     """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
 
@@ -72,7 +101,8 @@ def image_options(function: _Function) -> _Function:
             help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
         ),
         click.option(
-            "--size", metavar="HxW", help="Pixels of images in a folder. Default: the model's."
+            "--size", metavar="HxW",
+            help="Pixels of images. Default: the model's, or as the adapter was made.",
         ),
     ):  # fmt: skip
         with_images = option(with_images)
@@ -191,6 +221,53 @@ def duration(milliseconds: float, *, digits: int = 1) -> str:
     if milliseconds < 1000:
         return f"{milliseconds:.{digits}f} ms"
     return f"{milliseconds / 1000:.2f} s"
+
+
+#: Measures as a person knows them, and how each is printed.
+_MEASURES = {
+    "n_samples": ("samples", "{:,}"),
+    "accuracy": ("accuracy", "{:.1%}"),
+    "exact_match": ("exact match", "{:.1%}"),
+    "hamming_loss": ("Hamming loss", "{:.3f}"),
+    "f1_micro": ("F1 micro", "{:.3f}"),
+    "f1_macro": ("F1 macro", "{:.3f}"),
+    "f1": ("F1", "{:.3f}"),
+    "precision": ("precision", "{:.3f}"),
+    "recall": ("recall", "{:.3f}"),
+    "r2": ("R2", "{:.3f}"),
+    "mean_absolute_error": ("mean absolute error", "{:.4g}"),
+    "mean_squared_error": ("mean squared error", "{:.4g}"),
+    "root_mean_squared_error": ("root mean squared error", "{:.4g}"),
+}
+
+
+def measure_line(overall: dict[str, float]) -> str:
+    """Such as ``R2 0.981, mean absolute error 0.12``."""
+    told = {name: _MEASURES[name] for name in overall}
+    return ", ".join(
+        f"{title} {_shown(text, overall[name])}" for name, (title, text) in told.items()
+    )
+
+
+def _shown(text: str, value: float) -> str:
+    return text.format(value).replace("%", " %")
+
+
+def part_lines(parts: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of classes or targets, a line each, with its head."""
+    keys = [key for key in parts[0] if key != "name"]
+    rows = [["", *(_SHORT.get(key, _MEASURES[key][0]) for key in keys)]]
+    for of in parts:
+        rows.append([str(of["name"]), *(_shown(_MEASURES[key][1], of[key]) for key in keys)])
+    wide = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(["", f"{row[0]:<{wide[0]}}", *map(str.rjust, row[1:], wide[1:])]) for row in rows
+    ]
+
+
+_SHORT = {
+    "mean_absolute_error": "MAE", "mean_squared_error": "MSE", "root_mean_squared_error": "RMSE",
+}  # fmt: skip
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

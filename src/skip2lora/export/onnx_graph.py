@@ -159,7 +159,9 @@ def _read_base(backbone: Backbone, adapters: Result) -> _Base:
             "the taps of a model as .onnx: adapt such a model with skip2-lora"
         )
     model = read_model(backbone.path)
-    found, graph, fingerprint = understand(model, backbone.path, grid=backbone.grid)
+    found, graph, fingerprint = understand(
+        model, backbone.path, grid=backbone.grid, size=backbone.size
+    )
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
