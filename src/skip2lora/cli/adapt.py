@@ -10,7 +10,7 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.backbones.taps import Selection
-from skip2lora.cli import common, power
+from skip2lora.cli import common, measures, power
 from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
 from skip2lora.files import check_output
 from skip2lora.images import Images
@@ -123,8 +123,8 @@ def command(
         f"{len(samples.x):,} samples, {history.n_batches:,} batches in "
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",
-        f"cache {adapted.cache_bytes / 1024:,.0f} KiB, on these samples "
-        f"{common.measure_line(found.overall)}",
+        f"cache {adapted.cache_bytes / 1024:,.0f} KiB, {measures.whole(learned, found)} "
+        "on these samples",
         *watch.lines(),
     ]
     common.show(facts, lines, as_json=as_json)

@@ -223,53 +223,6 @@ def duration(milliseconds: float, *, digits: int = 1) -> str:
     return f"{milliseconds / 1000:.2f} s"
 
 
-#: Measures as a person knows them, and how each is printed.
-_MEASURES = {
-    "n_samples": ("samples", "{:,}"),
-    "accuracy": ("accuracy", "{:.1%}"),
-    "exact_match": ("exact match", "{:.1%}"),
-    "hamming_loss": ("Hamming loss", "{:.3f}"),
-    "f1_micro": ("F1 micro", "{:.3f}"),
-    "f1_macro": ("F1 macro", "{:.3f}"),
-    "f1": ("F1", "{:.3f}"),
-    "precision": ("precision", "{:.3f}"),
-    "recall": ("recall", "{:.3f}"),
-    "r2": ("R2", "{:.3f}"),
-    "mean_absolute_error": ("mean absolute error", "{:.4g}"),
-    "mean_squared_error": ("mean squared error", "{:.4g}"),
-    "root_mean_squared_error": ("root mean squared error", "{:.4g}"),
-}
-
-
-def measure_line(overall: dict[str, float]) -> str:
-    """Such as ``R2 0.981, mean absolute error 0.12``."""
-    told = {name: _MEASURES[name] for name in overall}
-    return ", ".join(
-        f"{title} {_shown(text, overall[name])}" for name, (title, text) in told.items()
-    )
-
-
-def _shown(text: str, value: float) -> str:
-    return text.format(value).replace("%", " %")
-
-
-def part_lines(parts: Sequence[dict[str, Any]]) -> list[str]:
-    """A table of classes or targets, a line each, with its head."""
-    keys = [key for key in parts[0] if key != "name"]
-    rows = [["", *(_SHORT.get(key, _MEASURES[key][0]) for key in keys)]]
-    for of in parts:
-        rows.append([str(of["name"]), *(_shown(_MEASURES[key][1], of[key]) for key in keys)])
-    wide = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return [
-        "  ".join(["", f"{row[0]:<{wide[0]}}", *map(str.rjust, row[1:], wide[1:])]) for row in rows
-    ]
-
-
-_SHORT = {
-    "mean_absolute_error": "MAE", "mean_squared_error": "MSE", "root_mean_squared_error": "RMSE",
-}  # fmt: skip
-
-
 def shape_text(shape: Sequence[int | None]) -> str:
     """Such as 3x224x224, with ? for a size that changes."""
     return "x".join("?" if n is None else str(n) for n in shape)

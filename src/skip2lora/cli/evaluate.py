@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from skip2lora.cli import common
+from skip2lora.cli import common, measures
 from skip2lora.cli.models import compared, load_model, read_for
 from skip2lora.images import Images
 
@@ -40,7 +40,4 @@ def command(
         "n_samples": len(samples.x),
         part: [{one if key == "name" else key: of[key] for key in of} for of in found.parts],
     }
-    lines = [f"{common.measure_line(found.overall)} of {len(samples.x):,} samples"]
-    if part == "classes" or len(found.parts) > 1:
-        lines += common.part_lines(found.parts)
-    common.show(facts, lines, as_json=as_json)
+    common.show(facts, measures.lines(loaded.task, found, len(samples.x)), as_json=as_json)

@@ -88,8 +88,8 @@ def _answers(samples: Samples) -> dict[str, Any]:
     if ((y == 0) | (y == 1)).all():
         totals = y.sum(axis=0).astype(int).tolist()
         return {"samples_a_label": dict(zip(names, totals, strict=True))}
-    ranges = zip(y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True)
-    return {"targets": {name: list(of) for name, of in zip(names, ranges, strict=True)}}
+    ranges = zip(names, y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True)
+    return {"targets": {name: {"smallest": low, "largest": high} for name, low, high in ranges}}
 
 
 def _data(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
@@ -137,11 +137,13 @@ def _images(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"smallest", "largest"}:
+        return f"{_text(value['smallest'])} to {_text(value['largest'])}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         whole = all(isinstance(v, int) for v in value)
-        return "-".join(map(str, value)) if whole else ", ".join(value)
+        return "-".join(map(str, value)) if whole else ", ".join(map(_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -106,7 +106,8 @@ def read_for(
         )  # fmt: skip
     if task is not None and task.targets:
         _check_count(samples, model.n_outputs, data)
-    if names is None and not new_classes and task is not None:
+    columns_told = task is not None and task.targets and targets is not None
+    if names is None and task is not None and not new_classes and not columns_told:
         _match_names(samples, model.n_outputs, data, task)
     return samples
 
@@ -151,8 +152,8 @@ def _match_names(samples: Samples, n_outputs: int, data: Path, task: Task) -> No
             f"know which is which: {todo}, such as {','.join(names[:8])}{more}"
         )
     click.echo(
-        f"skip2lora: the model has no names, its outputs are taken as {listing(names)}, in the "
-        f"order of {data}",
+        f"skip2lora: the model has no class names, its outputs are taken as {listing(names)}, in "
+        f"the order of {data}",
         err=True,
     )
 
