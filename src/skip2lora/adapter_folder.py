@@ -110,7 +110,7 @@ def write_adapter(folder: Path, about: About, tensors: Tensors, **shapes: Any) -
         "revision": about.base_fingerprint,
         "method": about.method,
         "r": about.rank,
-        "target_modules": sorted({name.rpartition(".")[0] for name in tensors}),
+        "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
         **shapes,
         **about.to_json(),
     }

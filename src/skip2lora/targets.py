@@ -105,7 +105,7 @@ def number_targets(
         row, column, wanted = flaw
         raise DataError(
             f"{told(row, column)} has {table[row, column]}, expected {wanted} for {task.name}: "
-            "correct it"
+            "correct it, or set another --task"
         )
     return values
 

@@ -68,15 +68,15 @@ class OnnxBackbone(Classifier):
         path: str | os.PathLike[str],
         *,
         taps: Selection = None,
-        grid: int = GRID,
+        grid: int | None = None,
         size: tuple[int, int] | None = None,
         threads: int = 1,
     ) -> OnnxBackbone:
-        """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps.
+        """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps (4).
 
         ``size`` fixes height and width of images where the model leaves them open, so that their
         maps keep a grid; without it they are averaged over all places, as sizes may change. A file
-        written by :func:`prepare` has its taps already: ``taps=None`` takes those.
+        written by :func:`prepare` has taps, grid and size already: what is None here is as there.
 
         Raises:
             FileError: no such file.
@@ -85,7 +85,7 @@ class OnnxBackbone(Classifier):
             ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
         """
         file = Path(path)
-        _check_number("grid", grid, _MOST_GRID)
+        _check_number("grid", GRID if grid is None else grid, _MOST_GRID)
         _check_number("threads", threads, 1024)
         size = None if size is None else checked_size(size)
         check_size(file)
@@ -99,8 +99,10 @@ class OnnxBackbone(Classifier):
             if _fits(known, taps, grid, size):
                 del model
                 return cls._load_prepared(file, taps, grid, size, threads)
-            size = size or known.size  # its axes are fixed for good
-        description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=False)
+            grid, size = grid or known.grid, size or known.size  # whose axes are fixed for good
+        description = tap_model(
+            model, file, taps=taps, grid=grid or GRID, size=size, keep_outputs=False
+        )
         data = model.SerializeToString()
         del model
         session = open_session(data, folder=file.parent, threads=threads)
@@ -108,7 +110,7 @@ class OnnxBackbone(Classifier):
 
     @classmethod
     def _load_prepared(
-        cls, file: Path, taps: Selection, grid: int, size: tuple[int, int] | None, threads: int
+        cls, file: Path, taps: Selection, grid: int | None, size: Any, threads: int
     ) -> OnnxBackbone:
         session = open_session(file, threads=threads)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
@@ -305,14 +307,12 @@ def prepare(
     return description
 
 
-def _fits(known: Description, taps: Selection, grid: int, size: tuple[int, int] | None) -> bool:
+def _fits(known: Description, taps: Selection, grid: int | None, size: Any) -> bool:
     """Whether a prepared file has all that is asked for."""
-    if size not in (None, known.size):
+    if grid not in (None, known.grid) or size not in (None, known.size):
         return False
-    if taps is None:
-        return grid in (known.grid, GRID)
     names = [tap.layer for tap in known.layers]
-    return grid == known.grid and set(chosen(names, taps)) <= set(known.places)
+    return taps is None or set(chosen(names, taps)) <= set(known.places)
 
 
 def _chosen(known: Description, taps: Selection) -> Description:

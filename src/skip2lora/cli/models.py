@@ -143,8 +143,8 @@ def _match_names(samples: Samples, n_outputs: int, data: Path, task: Task) -> No
     more = "" if task.targets else ", or learn new classes with skip2lora adapt --new-classes"
     if len(names) != n_outputs:
         raise DataError(
-            f"{classes}, the model has {n_outputs} outputs without names, expected one an output: "
-            f"{todo}{more}"
+            f"{classes}, the model has {n_outputs} output{'s' * (n_outputs != 1)} without names, "
+            f"expected one an output: {todo}{more}"
         )
     if samples.names_guessed:
         raise DataError(
@@ -161,7 +161,7 @@ def _match_names(samples: Samples, n_outputs: int, data: Path, task: Task) -> No
 def answers_of(samples: Samples, *, new_classes: bool) -> NDArray[Any]:
     """Labels as numbers, or as names where the file has names and some may be new."""
     labels: NDArray[Any] = samples.labels
-    if new_classes and samples.class_names is not None:
+    if new_classes and samples.class_names is not None and labels.ndim == 1:
         labels = np.array(samples.class_names, np.str_)[labels]
     return labels
 
