@@ -115,7 +115,8 @@ def _answered(table: Table, task: Task, known: tuple[str, ...] | None, *, asked:
         if table.labels is not None and table.labels.ndim > 1:
             raise DataError(
                 f"its answers have shape {table.labels.shape}, expected one label a sample: "
-                "learn several labels with --task multi-label, numbers with --task regression"
+                "several labels and numbers are learned with skip2lora adapt --task multi-label or "
+                "regression"
             )
         guess = table.class_names is None and known is None
         y, names = number_labels(

@@ -90,6 +90,11 @@ class Images:
         lists = {name: list(value) for name, value in said.items() if value is not None}
         return lists if self.axes is None else {**lists, "layout": self.axes}
 
+    def __str__(self) -> str:
+        """Such as ``size 224x224, mean 0, std 1, layout chw``."""
+        said = [f"{n} {_told(n, getattr(self, n))}" for n in ("size", "mean", "std")]
+        return ", ".join([*said, f"layout {self.axes}"])
+
     @classmethod
     def from_json(cls, found: Any) -> Images:
         """What :meth:`to_json` gave.

@@ -70,7 +70,7 @@ def test_images_are_read_as_the_adapter_was_made(photos: Path, type_in: Type) ->
     adapted = s2.AdaptedModel.load(s2.load("cnn.onnx"), "a")
     rows = [line.split(",")[3:] for line in Path("p.csv").read_text().splitlines()[1:]]
     np.testing.assert_allclose(np.array(rows, float), adapted.predict_proba(x), atol=1e-4)
-    assert "size 14-14" in type_in("inspect", "a").out
+    assert "size 14x14, mean 0.2,0.3,0.4, std 0.5, layout chw" in type_in("inspect", "a").out
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,7 @@ def test_a_size_opens_the_grid(photos: Path, type_in: Type) -> None:
     assert made.code == 0, made.err
     assert config()["input_size"] == config()["images"]["size"] == [16, 16]
     assert config()["tap_widths"][0] == 3 * 4 * 4
+    assert "input size            16x16" in type_in("inspect", "a").out
     told = type_in("evaluate", "open.onnx", "photos", "--adapter", "a", "--json")
     assert told.code == 0, told.err
     refused(type_in("evaluate", "open.onnx", "photos", "--adapter", "a", "--size", 20), "20x20")

@@ -214,7 +214,7 @@ BAD: dict[str, tuple[Any, str, tuple[str, ...], list[str]]] = {
         lambda: None, "one.csv", ("--target", "mass"), ["whole number", "--task regression"],
     ),
     "several columns for classes": (
-        lambda: None, "r.csv", ALL, ["(80, 3)", "--task multi-label", "--task regression"],
+        lambda: None, "r.csv", ALL, ["(80, 3)", "--task multi-label or regression"],
     ),
     "too few targets": (
         lambda: None, "r.csv", ("--task", "regression", "--target", "age"),

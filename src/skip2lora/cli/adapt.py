@@ -24,6 +24,8 @@ from skip2lora.tasks import find_task
 @common.model_argument
 @common.data_argument
 @common.task("classification", "What is learned: one class, several labels, or numbers.")
+@common.targets
+@common.class_names
 @click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
 @click.option("--rank", type=int, help="Rank of each adapter, if any. Default: 4.")
 @common.training_options(
@@ -61,8 +63,6 @@ from skip2lora.tasks import find_task
 @common.output("The adapter, a folder.", metavar="FOLDER")
 @common.force
 @common.image_options
-@common.targets
-@common.class_names
 @common.as_json
 def command(
     model: Path, data: Path, method: str, rank: int | None, epochs: int | None,

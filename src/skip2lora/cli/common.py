@@ -41,7 +41,7 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 
 targets = click.option(
     "--target", "--label", "targets", metavar="COLUMNS", callback=_names,
-    help="Columns of the answers, with commas. Default: label, y or target, or as ADAPTER has it.",
+    help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
 )  # fmt: skip
 class_names = click.option(
     "--class-names", metavar="NAMES", callback=_names,
@@ -102,7 +102,7 @@ def image_options(function: _Function) -> _Function:
         ),
         click.option(
             "--size", metavar="HxW",
-            help="Pixels of images. Default: the model's, or as the adapter was made.",
+            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
         ),
     ):  # fmt: skip
         with_images = option(with_images)

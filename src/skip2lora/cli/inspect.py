@@ -16,7 +16,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.errors import DataError, FileError
-from skip2lora.images import describe_images
+from skip2lora.images import Images, describe_images
 from skip2lora.inputs import Inputs
 from skip2lora.plan import TapPlan, described
 from skip2lora.samples import Samples
@@ -161,6 +161,10 @@ def command(path: Path, targets: tuple[str, ...] | None, as_json: bool) -> None:
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)
+    if facts["kind"] == "adapter" and "images" in shown:
+        shown["images"] = str(Images.from_json(shown["images"]))
+    if "input size" in shown:
+        shown["input size"] = common.shape_text(shown["input size"])
     if "inputs" in shown and facts["kind"] == "model":
         shown["inputs"] = [
             f"{of['name']} {of['dtype']} {common.shape_text(of['shape'])}" for of in facts["inputs"]
