@@ -91,7 +91,9 @@ def number_targets(
         )
 
     def told(row: int, column: int) -> str:
-        return f'{place(row)} column "{names[column]}"' if names else f"{place(row)} of y"
+        if names:
+            return f'{place(row)} column "{names[column]}"'
+        return place(row) if table.shape[1] == 1 else f"{place(row)} column {column} (from 0)"
 
     if table.dtype.kind == "U":
         table = _parsed(task, table, told)

@@ -202,6 +202,14 @@ def test_names_are_told(table: Path, type_in: Type) -> None:
     assert set(told.json["predicted"]) == set("abcd")
     assert Path("p.csv").read_text().startswith("row,prediction,name,p_a,p_b,p_c,p_d\n")
     assert type_in("evaluate", "cnn.onnx", "text.npz", "--adapter", "a").code == 0
+    other = ("--adapter", "a", "--class-names", "d,c,b,a")
+    refused(type_in("evaluate", "cnn.onnx", "text.npz", *other), "d, c, b, a", "for a, b, c, d")
+
+
+def test_answers_that_are_not_used(table: Path, type_in: Type) -> None:
+    """Predicting, what a class is called in the file does not matter."""
+    assert type_in("predict", "cnn.onnx", "text.npz", "-o", "p.csv").code == 0
+    assert type_in("predict", "cnn.onnx", "photos", "-o", "q.csv").code == 0
 
 
 def test_names_in_the_order_of_the_file(table: Path, type_in: Type) -> None:

@@ -70,6 +70,12 @@ def load_model(
         raise ParameterError(
             f"--task is {task}, {adapter} was made for {made.learned.name}: leave --task out"
         )
+    kept = getattr(made, "output_names", None)
+    if None not in (class_names, kept) and class_names != kept:
+        raise ParameterError(
+            f"--class-names is {listing(class_names or ())}, {adapter} was made for "
+            f"{listing(kept)}: leave --class-names out"
+        )
     return Loaded(made, made.learned if task is None else find_task(task))
 
 
@@ -104,10 +110,11 @@ def read_for(
             data, target=targets, task=task, class_names=names, labels_required=labels_required,
             images=images, layout=layout, progress=progress,
         )  # fmt: skip
-    if task is not None and task.targets:
+    if task is None or not labels_required:
+        return samples
+    if task.targets:
         _check_count(samples, model.n_outputs, data)
-    columns_told = task is not None and task.targets and targets is not None
-    if names is None and task is not None and not new_classes and not columns_told:
+    if names is None and not new_classes and not (task.targets and targets):
         _match_names(samples, model.n_outputs, data, task)
     return samples
 
