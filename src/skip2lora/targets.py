@@ -93,7 +93,7 @@ def number_targets(
     def told(row: int, column: int) -> str:
         if names:
             return f'{place(row)} column "{names[column]}"'
-        return place(row) if table.shape[1] == 1 else f"{place(row)} column {column} (from 0)"
+        return place(row) if table.shape[1] == 1 else f"{place(row)} column {column}"
 
     if table.dtype.kind == "U":
         table = _parsed(task, table, told)

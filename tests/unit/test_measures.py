@@ -20,9 +20,9 @@ def test_r2_of_equal_answers() -> None:
 
 
 def test_labels_never_given_or_never_right() -> None:
-    answers = np.array([[0, 1, 0], [0, 1, 1], [0, 0, 1]])
-    made = np.array([[0, 0, 1], [0, 0, 1], [1, 0, 0]])
-    found = measured(TASKS["multi-label"], made, answers, ("a", "b", "c"))
+    answers = np.array([[0, 1, 0, 1], [0, 1, 1, 0], [0, 0, 1, 0]])
+    made = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1]])
+    found = measured(TASKS["multi-label"], made, answers, ("a", "b", "c", "d"))
     expected = metrics.precision_recall_fscore_support(answers, made, zero_division=0)
     got = [[of[key] for of in found.parts] for key in ("precision", "recall", "f1", "n_samples")]
     np.testing.assert_allclose(got, np.array(expected))

@@ -42,7 +42,7 @@ def test_grid_of_onnx(onnx_nets: Any, tmp_path: Path) -> None:
     assert model.tap_widths == (12, 32, 32, 12)
     loaded = again(model, s2.load(path), x, y, tmp_path / "a")
     assert loaded.backbone.grid == 2
-    backwards = s2.load(path, grid=2, class_names=tuple("dcba"))
+    backwards = s2.load(path, class_names=tuple("dcba"))
     assert s2.AdaptedModel.load(backwards, tmp_path / "a").backbone.class_names == tuple("dcba")
 
 
@@ -61,6 +61,17 @@ def test_size_of_onnx(onnx_nets: Any, tmp_path: Path) -> None:
     with pytest.raises(s2.DataError, match="16"):
         model.check(onnx_nets.images(2, 20))
     assert s2.load(fixed, size=(16, 16)).tap_widths == model.tap_widths
+
+
+def test_size_of_axes_without_a_name(onnx_nets: Any, tmp_path: Path) -> None:
+    model = onnx_nets.cnn(size="s")
+    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.ClearField("dim_param")
+    path = onnx_nets.save(model, tmp_path / "m.onnx")
+    tall = s2.load(path, size=(16, 12))
+    assert tall.inputs[0].shape == (3, 16, 12)
+    assert tall.tap_widths == s2.load(path, size=(16, 16)).tap_widths
+    assert s2.load(path).tap_widths == (3, 8, 8, 12)
 
 
 @pytest.mark.parametrize(
