@@ -3,12 +3,14 @@
 // Shapes and types are checked here so that no Python call can make the core read or write outside
 // its arrays. Messages for people are made in Python, before these calls.
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include "layers.hpp"
+#include "pooling.hpp"
 #include "training.hpp"
 
 using nb::literals::operator""_a;
@@ -50,6 +52,8 @@ NB_MODULE(_core, module) {
     module.def("fc_backward", fc_backward, "x"_a.noconvert(), "gy"_a.noconvert(),
                "weight"_a.noconvert(), "gw"_a.noconvert().none(), "gb"_a.noconvert().none(),
                "gx"_a.noconvert().none());
+    module.def("pool", pool, "map"_a.noconvert(), "grid"_a, "scale"_a, "zero_point"_a,
+               "row"_a.noconvert());
     module.def("kernels", [] { return std::string(s2_kernels_name(choose_kernels())); });
 
     nb::class_<RowLayout>(module, "RowLayout")

@@ -109,14 +109,27 @@ def test_quantised_input_is_clipped(load: Load) -> None:
     assert whole[0, :3].tolist() == [127, -128, spec.zero_point]
 
 
-def test_large_and_small_taps_agree(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Maps pooled sample by sample, and together."""
-    network = cnn()
-    model, x = load(network.content(), grid=3), samples_of(network, 70)
-    together = model.forward(x)
-    monkeypatch.setattr("skip2lora.backbones.litert._LARGE_BYTES", 0)
-    for one, other in zip(model.forward(x).taps, together.taps, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_a_padded_layer_is_tapped_before_its_padding(load: Load) -> None:
+    """Taps of what the runtime pads inside of a convolution would take the two apart."""
+    file, random = File(), np.random.default_rng(0)
+    x, padded, y = (
+        file.tensor(n, (1, s, s, c)) for n, s, c in (("x", 4, 3), ("p", 6, 3), ("y", 4, 2))
+    )
+    z, out = file.tensor("z", (1, 32)), file.tensor("out", (1, 2))
+    around = file.constant("around", np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
+    kernel = file.constant("k", random.normal(size=(2, 3, 3, 3)).astype(np.float32))
+    weight = file.constant("w", random.normal(size=(2, 32)).astype(np.float32))
+    zeros = file.constant("b", np.zeros(2, np.float32))
+    file.operator("PAD", [x, around], [padded])
+    file.operator("CONV_2D", [padded, kernel, zeros], [y], padding=1, strideH=1, strideW=1)
+    shape = file.constant("shape", np.array([1, 32], np.int32))
+    file.operator("RESHAPE", [y, shape], [z])
+    file.operator("FULLY_CONNECTED", [z, weight, zeros], [out])
+    model = load(file.pack([x], [out]))
+    assert [tap.tensor for tap in model.taps] == ["x", "z"]
+    samples = random.normal(size=(3, 4, 4, 3)).astype(np.float32)
+    made = model.forward(samples)
+    np.testing.assert_array_equal(made.taps[0], samples.transpose(0, 3, 1, 2).reshape(3, -1))
 
 
 def test_softmax_with_beta(load: Load) -> None:

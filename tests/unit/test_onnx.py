@@ -184,6 +184,30 @@ def test_int8(operators: bool, per_channel: bool, tmp_path: Path) -> None:
             np.testing.assert_allclose(rows, exact, atol=0.02 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("grid", [1, 3, 4])
+@pytest.mark.parametrize("size", [7, 33, 48])
+def test_sums_of_bytes_are_averages(size: int, grid: int, tmp_path: Path) -> None:
+    """Small maps and large ones, few channels and many, cells of unequal size."""
+    from onnxruntime.quantization import QuantType
+
+    path = nets.save(nets.cnn(size=size), tmp_path / "m.onnx")
+    x = nets.images(9, size)
+    path = nets.quantized(path, [{"x": x}], activation_type=QuantType.QUInt8)
+    backbone = OnnxBackbone.load(path, grid=grid)
+    rows, exact = backbone.forward(x).taps, expected_rows(path, backbone, {"x": x})
+    np.testing.assert_allclose(rows[0], exact[0], rtol=1e-5, atol=1e-5)
+    for made, right in zip(rows, exact, strict=True):  # the runtime rounds inside of layers
+        np.testing.assert_allclose(made, right, atol=0.01 * np.abs(right).max())
+    operators = {node.op_type for node in tapped_nodes(path, grid, tmp_path)}
+    assert "MatMulInteger" in operators
+
+
+def tapped_nodes(path: Path, grid: int, folder: Path) -> list[Any]:
+    prepare(path, folder / "t.onnx", grid=grid)
+    nodes = onnx.load(folder / "t.onnx").graph.node
+    return [node for node in nodes if node.name.startswith("skip2lora.")]
+
+
 def float_layers(model: bytes, folder: Path) -> int:
     """Convolutions that onnxruntime runs in floats after its own rewriting."""
     import onnxruntime

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skip2lora._core import pool
 from skip2lora.backbones.taps import Tap, averaging, rows_of
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("places", [(9, 8), (7, 4), (130, 131), (1, 90000)])
 def test_maps_of_any_size(places: tuple[int, int], channels_last: bool) -> None:
-    """Small maps and large ones, which are averaged in another way; one by one and together."""
+    """One by one and together."""
     channels, grid = 17, (min(4, places[0]), min(3, places[1]))
     values = np.random.default_rng(0).normal(size=(2, channels, *places)).astype(np.float32)
     rows, columns = (averaging(n, kept) for n, kept in zip(places, grid, strict=True))
@@ -21,3 +22,31 @@ def test_maps_of_any_size(places: tuple[int, int], channels_last: bool) -> None:
     assert made.shape == (2, tap.width)
     np.testing.assert_allclose(made, want.reshape(2, -1), rtol=0, atol=2e-6)
     assert rows_of(tap, given[1:])[0].tobytes() == made[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8", "int16"])
+@pytest.mark.parametrize(
+    ("shape", "grid"),
+    [((9, 8, 17), (4, 4)), ((1, 1, 1), (1, 1)), ((5, 3, 2), (5, 3)), ((113, 30, 48), (4, 3))],
+)
+def test_pooling_in_the_core(shape: tuple[int, int, int], grid: tuple[int, int], kind: str) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=shape) if kind == "float32" else random.integers(-99, 99, shape)
+    values = values.astype(kind)
+    row = np.full(shape[2] * grid[0] * grid[1], np.nan, np.float32)
+    pool(values, grid, 0.5, 3, row)
+    rows, columns = (averaging(n, kept) for n, kept in zip(shape[:2], grid, strict=True))
+    exact = np.einsum("ijc,gi,hj->cgh", 0.5 * (values.astype(np.float64) - 3), rows, columns)
+    np.testing.assert_allclose(row, exact.ravel(), rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_refuses_what_does_not_fit() -> None:
+    values, row = np.zeros((4, 4, 2), np.float32), np.zeros(8, np.float32)
+    with pytest.raises(ValueError, match="a place for each cell"):
+        pool(values, (2, 1), 1.0, 0, row)
+    with pytest.raises(ValueError, match="int16"):
+        pool(values.astype(np.float64), (2, 2), 1.0, 0, row)
+    with pytest.raises(RuntimeError, match="status 1"):  # more cells than places
+        pool(values[:1], (2, 2), 1.0, 0, row)
+    with pytest.raises(TypeError):
+        pool(values[:, ::2], (2, 2), 1.0, 0, row)

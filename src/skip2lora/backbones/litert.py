@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from skip2lora.backbones import Taps
 from skip2lora.backbones.litert_inputs import LiteRTInput, check_samples_of
-from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of, rows_of
+from skip2lora.backbones.litert_runner import Runner, first_line, open_interpreter
+from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of
 from skip2lora.classifier import Classifier
 from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
 from skip2lora.inputs import Inputs
@@ -24,9 +24,6 @@ from skip2lora.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from skip2lora.backbones.tflite import Graph, Output, Tensor
-
-_CHUNK = 32  # samples whose small taps are pooled at once
-_LARGE_BYTES = 1 << 15  # a tap of this size is pooled sample by sample, while it is in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +124,8 @@ class LiteRTBackbone(Classifier):
         return tuple(_spec(self.graph, tensor) for tensor in self.graph.inputs)
 
     @cached_property
-    def _runner(self) -> _Runner:
-        return _Runner(self)
+    def _runner(self) -> Runner:
+        return Runner(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_runner"}
@@ -165,91 +162,6 @@ class LiteRTBackbone(Classifier):
         return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
 
 
-class _Runner:
-    """The interpreter with the taps among its outputs, and what is read from it."""
-
-    def __init__(self, model: LiteRTBackbone) -> None:
-        graph, self.output = model.graph, model.output
-        by_name = {layer.name: layer.input for layer in graph.layers(model.output)}
-        self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
-        given = {tensor.index for tensor in graph.inputs}
-        wanted = {tensor.index for _, tensor in self.taps} | {model.output.logits.index}
-        # The memory of an input may be reused: what is tapped there is the sample itself.
-        self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
-        content = graph.with_outputs(sorted(wanted - given))
-        self.interpreter = _interpreter(content, model.threads, graph.path)
-        _check_shapes(self.interpreter, wanted - given, graph)
-        # Views of the runtime's memory, to be gone before the next sample.
-        self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
-        self.inputs = graph.inputs
-        self.mask = _mask_input(graph)
-
-    def run(
-        self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Fill ``rows``, one array a tap or none at all; return the logits."""
-        n_samples = len(arrays[0])
-        logits = np.empty((n_samples, math.prod(self.output.logits.sample_shape)), np.float32)
-        taps = list(zip(self.taps, rows, strict=True)) if rows else []
-        for start in range(0, n_samples, _CHUNK):
-            stop = min(start + _CHUNK, n_samples)
-            self._run_chunk([array[start:stop] for array in arrays], taps, logits, start)
-        tensor = self.output.logits
-        if tensor.scale:
-            logits -= tensor.zero_point
-            logits *= np.float32(tensor.scale)
-        if self.output.beta != 1:
-            logits *= np.float32(self.output.beta)
-        return logits
-
-    def _run_chunk(
-        self,
-        arrays: Sequence[NDArray[Any]],
-        taps: Sequence[tuple[tuple[Tap, Tensor], NDArray[np.float32]]],
-        logits: NDArray[np.float32],
-        start: int,
-    ) -> None:
-        kept: dict[int, list[NDArray[Any]]] = {}
-        masks = None if self.mask is None else arrays[self.mask]
-        for number in range(len(arrays[0])):
-            self._invoke([array[number : number + 1] for array in arrays], start + number)
-            logits[start + number] = self.views[self.output.logits.index]().reshape(-1)
-            mask = None if masks is None else masks[number : number + 1]
-            for place, ((tap, tensor), made) in enumerate(taps):
-                at = self.given.get(tensor.index)
-                source = self.views[tensor.index] if at is None else arrays[at][number].view
-                if tensor.n_bytes < _LARGE_BYTES:
-                    kept.setdefault(place, []).append(source().copy())
-                else:
-                    made[start + number] = _pooled(tap, tensor, source()[None], mask)[0]
-        for place, each in kept.items():
-            (tap, tensor), made = taps[place]
-            made[start : start + len(each)] = _pooled(tap, tensor, np.stack(each), masks)
-
-    def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
-        for tensor, array in zip(self.inputs, sample, strict=True):
-            self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
-        try:
-            self.interpreter.invoke()
-        except RuntimeError as error:
-            raise ModelError(
-                f"LiteRT failed on sample {number} (from 0): {_line(error)}: check its values"
-            ) from error
-
-
-def _pooled(
-    tap: Tap, tensor: Tensor, values: NDArray[Any], mask: NDArray[Any] | None
-) -> NDArray[np.float32]:
-    values = values.reshape(len(values), *(size or -1 for size in tap.shape))
-    if tap.kind != "sequence" or mask is None or mask.shape != values.shape[:2]:
-        mask = None
-    rows = rows_of(tap, values.astype(np.float32, copy=False), mask)
-    if tensor.scale:
-        # Averages weigh to one, so the few averages are scaled rather than the whole map.
-        rows = (rows - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
-    return rows
-
-
 def _parser(path: str | os.PathLike[str]) -> Any:
     try:
         from skip2lora.backbones.tflite import parse
@@ -260,36 +172,6 @@ def _parser(path: str | os.PathLike[str]) -> Any:
             f"reading {path} needs ai-edge-litert: pip install 'skip2lora[litert]'"
         ) from error
     return parse
-
-
-def _interpreter(content: bytes, threads: int, path: Any) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"LiteRT cannot run {path}: {_line(error)}: expected operators of the LiteRT runtime "
-            "and a whole file"
-        ) from error
-    return interpreter
-
-
-def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
-    """Raise ModelError where the runtime gives another shape than the file announces."""
-    for made in interpreter.get_output_details():
-        tensor, shape = graph.tensors[made["index"]], tuple(map(int, made["shape"]))
-        fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
-        if tensor.index in wanted and fixed and tensor.shape != shape:
-            raise ModelError(
-                f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
-                f"makes it {shape}, expected the same: the file is damaged, copy it again"
-            )
-
-
-def _line(error: BaseException) -> str:
-    return str(error).split("\n")[0].rstrip(".")
 
 
 def _check_arrays_of(graph: Graph, path: Any) -> None:
@@ -326,11 +208,11 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
     unknown = graph.without_shape()
     if not unknown:
         return graph
-    interpreter = _interpreter(graph.with_outputs(unknown), threads, path)
+    interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
     try:
         interpreter.invoke()
     except RuntimeError as error:
-        raise ModelError(f"LiteRT cannot run {path} on zeros: {_line(error)}") from error
+        raise ModelError(f"LiteRT cannot run {path} on zeros: {first_line(error)}") from error
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 
 
@@ -386,12 +268,3 @@ def _tap(layer: Any, grid: int) -> Tap:
     # Places before the last two (blocks of a dilated convolution) are averaged.
     kept = (1,) * (len(places) - 2) + grid_of(channels, places[-2:], grid=grid)
     return Tap(name, tensor, "map", shape, channels_last=True, grid=kept)
-
-
-def _mask_input(graph: Graph) -> int | None:
-    """The input that says which tokens count, by its name."""
-    for at, tensor in enumerate(graph.inputs):
-        name = f"{tensor.name} {graph.signature.get(tensor.index, '')}".lower()
-        if len(graph.inputs) > 1 and "mask" in name and len(tensor.sample_shape) == 1:
-            return at
-    return None

@@ -6,10 +6,12 @@ it and needs ONNX Runtime and NumPy alone.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,11 @@ class OnnxBackbone(Classifier):
         logits = self.description.logits
         wanted = [*self.description.outputs, *([logits] if logits else [])]
         made = self._run(x, wanted)
-        rows = made[: len(self.taps)]
+        # A map keeps the axes of its grid in the graph.
+        rows = [
+            array.reshape(len(x), width)
+            for array, width in zip(made, self.tap_widths, strict=False)
+        ]
         base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 
@@ -249,7 +255,7 @@ class OnnxBackbone(Classifier):
     def _feeds(self, x: NDArray[Any] | Inputs) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
         """Runs over some of the samples; the last one of a fixed batch is filled up."""
         arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
-        fixed = fixed_batch(self.session)
+        fixed = self._fixed_batch
         size = fixed or self._batch_size(arrays)
         for at in range(0, len(x), size):
             feed = {name: array[at : at + size] for name, array in arrays.items()}
@@ -261,11 +267,21 @@ class OnnxBackbone(Classifier):
                 }
             yield feed, count
 
+    @cached_property
+    def _fixed_batch(self) -> int | None:
+        return fixed_batch(self.session)
+
+    @cached_property
+    def _largest_tap(self) -> int:
+        """Floats of one sample in the largest tensor that a layer reads."""
+        return max(
+            math.prod(_TOKENS if size is None else size for size in tap.shape)
+            for tap in self.layers
+        )
+
     def _batch_size(self, arrays: Any) -> int:
-        sizes = [int(np.prod(array.shape[1:])) for array in arrays.values()]
-        for tap in self.layers:
-            sizes.append(int(np.prod([_TOKENS if size is None else size for size in tap.shape])))
-        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(sizes)))
+        sizes: list[int] = [math.prod(array.shape[1:]) for array in arrays.values()]
+        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(*sizes, self._largest_tap)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]

@@ -74,6 +74,18 @@ class Graph:
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
 
+    def type_of(self, name: str) -> int | None:
+        """The type of its elements, as TensorProto numbers it, None where it is not known."""
+        if name in self.initializers:
+            return int(self.initializers[name].data_type)
+        return self.types.get(name)
+
+    def add_initializer(self, tensor: Any) -> None:
+        """A further constant."""
+        self.model.graph.initializer.append(tensor)
+        self.initializers[tensor.name] = tensor
+        self.constants.add(tensor.name)
+
     def title(self, node: Any) -> str:
         """How a node is named to a person: its name, or that of its first output."""
         return str(node.name or node.output[0])

@@ -38,7 +38,7 @@ def make_unsigned(graph: Graph, integers: str) -> str | None:
     onnx = need_onnx("rewriting a model")
     name = f"{integers}{_SUFFIX}"
     shifted = (zeros[0].astype(np.int16) + _SHIFT).astype(np.uint8)
-    graph.model.graph.initializer.append(onnx.numpy_helper.from_array(shifted, name))
+    graph.add_initializer(onnx.numpy_helper.from_array(shifted, name))
     for node in nodes:
         node.input[2] = name
     told = [value for value in graph.model.graph.value_info if value.name == integers]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.onnx_builder import PREFIX, Builder
 from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
 from skip2lora.backbones.onnx_graph import Graph, refuse_state
+from skip2lora.backbones.onnx_rows import add_logits, add_tap
 from skip2lora.backbones.onnx_sizes import fix_size
-from skip2lora.backbones.onnx_taps import PREFIX, Anatomy, Builder, anatomy
+from skip2lora.backbones.onnx_taps import Anatomy, anatomy
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
 
@@ -105,7 +107,7 @@ def tap_model(
     size: tuple[int, int] | None = None,
     keep_outputs: bool,
 ) -> Description:
-    """Turn ``model`` into its tapped copy; the rows of taps and the base logits become outputs.
+    """Turn ``model`` into its tapped copy; its taps and the base logits become outputs.
 
     Raises:
         ModelError: no layers with weights, control flow, state.
@@ -114,16 +116,16 @@ def tap_model(
     found, graph, print_of_base = understand(model, path, grid=grid, size=size)
     places = select(found, taps)
     builder = Builder(graph)
-    outputs = tuple(
-        _own(builder, builder.rows(found.sources[place], f"tap.{number}"), f"tap.{number}")
-        for number, place in enumerate(places)
-    )
-    names = list(outputs)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, place in enumerate(places):
+        tensor, shape = add_tap(builder, found.sources[place], f"tap.{number}")
+        shapes[_own(builder, tensor, f"tap.{number}")] = shape
+    outputs = tuple(shapes)
     logits = None
     if found.head is not None:
-        logits = builder.logits(found.head, LOGITS.removeprefix(PREFIX))
-        names.append(logits)
-    _add_outputs(model, names, found, places, keep_outputs=keep_outputs)
+        logits = add_logits(builder, found.head, LOGITS.removeprefix(PREFIX))
+        shapes[logits] = (found.n_outputs,)
+    _add_outputs(model, shapes, keep_outputs=keep_outputs)
     description = Description(
         fingerprint=print_of_base,
         layers=tuple(source.tap for source in found.sources),
@@ -173,14 +175,11 @@ def task_of(found: Anatomy) -> str:
     return "multi-label" if "Sigmoid" in activations else "classification"
 
 
-def _add_outputs(
-    model: Any, names: Sequence[str], found: Anatomy, places: Sequence[int], *, keep_outputs: bool
-) -> None:
+def _add_outputs(model: Any, shapes: Mapping[str, tuple[int, ...]], *, keep_outputs: bool) -> None:
+    """Make tensors outputs, by name and the shape of one sample."""
     onnx = need_onnx("adding outputs")
     if not keep_outputs:
         del model.graph.output[:]
-    widths = [found.sources[place].tap.width for place in places]
-    widths += [found.n_outputs] * (len(names) - len(widths))
-    for name, width in zip(names, widths, strict=True):
+    for name, shape in shapes.items():
         kind = onnx.TensorProto.FLOAT
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, width]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, *shape]))

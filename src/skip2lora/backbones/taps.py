@@ -23,8 +23,6 @@ from skip2lora.errors import ModelError, ParameterError
 MOST_TAPS = 16
 GRID = 4
 MOST_WIDTH = 4096
-# Beyond this a matrix product with few rows takes ten times as long as adding slices.
-_LARGE_FLOATS = 1 << 18
 
 #: vector (samples, width); map: channels and one or two axes of places; sequence (samples, tokens,
 #: width).
@@ -56,7 +54,7 @@ class Tap:
             return _known(self.shape[-1], self)
         if self.kind == "sequence":
             return 2 * _known(self.shape[-1], self)
-        return _known(self.shape[-1 if self.channels_last else 0], self) * int(np.prod(self.grid))
+        return _known(self.shape[-1 if self.channels_last else 0], self) * math.prod(self.grid)
 
 
 def _known(size: int | None, tap: Tap) -> int:
@@ -136,9 +134,6 @@ def _averaged(values: NDArray[np.float32], axis: int, kept: int) -> NDArray[np.f
         return values @ matrix.T
     # The width is given, as -1 is not known of no samples.
     flat = values.reshape(*lead, n_places, math.prod(trail))
-    if n_places * math.prod(trail) > _LARGE_FLOATS:
-        cells = [flat[..., start:stop, :].mean(axis=-2) for start, stop in _cells(n_places, kept)]
-        return np.stack(cells, axis=-2).reshape(*lead, kept, *trail)
     return (matrix @ flat).reshape(*lead, kept, *trail)
 
 

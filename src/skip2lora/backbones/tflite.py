@@ -35,6 +35,8 @@ _WEIGHTED = {
     "TRANSPOSE_CONV": ((2, 1),),
     "BATCH_MATMUL": ((0, 1), (1, 0)),
 }
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+_PADDING = ("PAD", "PADV2", "MIRROR_PAD")
 _CONTROL = frozenset({
     "WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
     "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "STABLEHLO_WHILE",
@@ -127,6 +129,7 @@ class Graph:
                 needed.update(operator.inputs)
         found: list[Weighted] = []
         names: set[str] = set()
+        makers = {index: each for each in self.operators for index in each.outputs}
         for operator in self.operators:
             data = self._data_input(operator)
             if data is None or not needed.intersection(operator.outputs):
@@ -136,6 +139,10 @@ class Graph:
             while name in names:
                 name += "_"
             names.add(name)
+            while operator.name in _CONVOLUTIONS and data in makers:
+                if makers[data].name not in _PADDING:
+                    break
+                data = makers[data].inputs[0]  # the runtime pads inside of the convolution
             found.append(Weighted(name, operator.name, self.tensors[data]))
         return tuple(found)
 

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -351,11 +352,18 @@ class TorchBackbone(Classifier):
         return self.module(self._tensor(x))
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
-        state = [*self.module.parameters(), *self.module.buffers()]
-        floats = next((each.dtype for each in state if each.is_floating_point()), torch.float32)
         tensor = torch.tensor(array)  # a copy: the module may write on it
-        device = state[0].device if state else torch.device("cpu")
+        device, floats = self._placed()
         return tensor.to(device, floats if tensor.is_floating_point() else None)
+
+    def _placed(self) -> tuple[torch.device, torch.dtype]:
+        """Where the module is, which may change between two calls, and its type of floats."""
+        device = None
+        for each in chain(self.module.parameters(), self.module.buffers()):
+            device = device or each.device
+            if each.is_floating_point():
+                return device, each.dtype
+        return device or torch.device("cpu"), torch.float32
 
 
 def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:

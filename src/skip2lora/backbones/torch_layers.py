@@ -72,29 +72,31 @@ def frozen(module: nn.Module) -> Iterator[Frozen]:
     Every submodule gets its own mode back, also after an error. The fused path of PyTorch's
     attention is off meanwhile: it would pass the submodules by.
     """
-    modes = [(part, part.training) for part in module.modules()]
+    parts = list(module.modules())
+    training = [part for part in parts if part.training]
     fused = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        stack.callback(_restore, modes)
+        stack.callback(_train, training)
         torch.backends.mha.set_fastpath_enabled(False)
-        module.eval()
+        if training:
+            module.eval()
         stack.enter_context(torch.no_grad())
-        yield Frozen(module, stack)
+        yield Frozen(module, parts, stack)
 
 
-def _restore(modes: Sequence[tuple[nn.Module, bool]]) -> None:
-    for part, training in modes:
-        part.training = training
+def _train(parts: Sequence[nn.Module]) -> None:
+    for part in parts:
+        part.training = True
 
 
 class Frozen:
     """A module while it is :func:`frozen`; remembers its last softmax or sigmoid."""
 
-    def __init__(self, module: nn.Module, stack: ExitStack) -> None:
+    def __init__(self, module: nn.Module, parts: Sequence[nn.Module], stack: ExitStack) -> None:
         self.stack, self._name = stack, type(module).__name__
         self._ending: tuple[nn.Module, Tensor, Tensor] | None = None
-        for part in module.modules():
+        for part in parts:
             if isinstance(part, _ENDINGS):
                 stack.callback(part.register_forward_hook(self._remember).remove)
 

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from skip2lora.adapters import Result, SkipAdapters
 from skip2lora.backbones import Backbone
 from skip2lora.backbones.onnx import OnnxBackbone
+from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
 from skip2lora.backbones.onnx_graph import Graph
+from skip2lora.backbones.onnx_rows import add_tap
 from skip2lora.backbones.onnx_session import export_adapter, open_session
 from skip2lora.backbones.onnx_tapped import select, understand
-from skip2lora.backbones.onnx_taps import Anatomy, Builder, Source
+from skip2lora.backbones.onnx_taps import Anatomy, Source
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_head import fold_last, plug_logits
 
@@ -38,7 +40,11 @@ _METADATA = "skip2lora."
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """Adapters as a graph holds them: ``a[k]`` (width, rank), ``b`` (taps x rank, n_outputs)."""
+    """Adapters as a graph holds them: ``a[k]`` (rank, width), ``b`` (taps x rank, n_outputs).
+
+    For one sample the runtime multiplies from the left, with its vectors along the width, several
+    times faster than by a matrix of few columns.
+    """
 
     a: tuple[NDArray[np.float32], ...]
     b: NDArray[np.float32]
@@ -50,7 +56,7 @@ class _Parts:
         bias = adapters.bias
         if bias is None:
             bias = np.zeros(adapters.n_outputs, np.float32)
-        return cls(tuple(map(np.ascontiguousarray, adapters.lora_a)), lora_b, bias)
+        return cls(tuple(np.ascontiguousarray(a.T) for a in adapters.lora_a), lora_b, bias)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
         """Every tensor by its name in the graph, without the prefix."""
@@ -93,7 +99,7 @@ def export_onnx(
     parts, sources, head = _Parts.of(adapters), base.sources, base.found.head
     if head is not None and len(parts.bias) == base.found.n_outputs:
         own = parts.b[-adapters.rank :]
-        change = parts.a[-1].astype(np.float64) @ own.astype(np.float64)
+        change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
         if fold_last(base.graph, head, sources[-1], change):
             sources = sources[:-1]
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
@@ -125,7 +131,7 @@ def export_onnx_adapter(
     onnx = need_onnx("export")
     n_outputs = len(parts.bias)
     shapes: dict[str, list[int | str]] = {
-        f"lora_a.{number}": [len(array), "rank"] for number, array in enumerate(parts.a)
+        f"lora_a.{number}": ["rank", array.shape[1]] for number, array in enumerate(parts.a)
     }
     shapes |= {"lora_b": ["hidden", n_outputs], "bias": [n_outputs]}
     for name, array in parts.named().items():
@@ -184,16 +190,18 @@ def _join(
     builder: Builder, found: Anatomy, sources: Sequence[Source], names: Sequence[str], parts: _Parts
 ) -> None:
     """Append the nodes from the taps to the logits."""
-    hidden = [
-        builder.node("MatMul", [builder.rows(source, f"tap.{number}"), name], f"hidden.{number}")
-        for number, (source, name) in enumerate(zip(sources, names, strict=True))
-    ]
+    hidden = []
+    for number, (source, name) in enumerate(zip(sources, names, strict=True)):
+        tensor, _ = add_tap(builder, source, f"tap.{number}")
+        column = builder.reshape(tensor, [0, source.tap.width, 1], f"tap.{number}.column")
+        hidden.append(builder.node("MatMul", [name, column], f"hidden.{number}"))
     bias = builder.constant("bias", parts.bias)
     added: str | None = bias
     if hidden:
         joined = hidden[0]
         if len(hidden) > 1:
             joined = builder.node("Concat", hidden, "hidden", axis=1)
+        joined = builder.node("Flatten", [joined], "hidden.row", axis=1)
         added = builder.node("Gemm", [joined, builder.constant("lora_b", parts.b), bias], "added")
     elif not parts.bias.any():
         added = None

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import Graph
 from skip2lora.backbones.onnx_layers import Head
-from skip2lora.backbones.onnx_taps import Anatomy, Builder, Source
+from skip2lora.backbones.onnx_taps import Anatomy, Source
 from skip2lora.errors import ModelError
 
 _QUANTISING = ("QuantizeLinear", "DequantizeLinear")

@@ -1,0 +1,245 @@
+"""The nodes that turn a tap of an ONNX graph into rows of numbers, and the logits.
+
+Pooling follows the layout in which the runtime holds a map, so that it reads each value once and
+moves none: blocks of channels for floats, channels last for integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones.onnx_builder import Builder
+from skip2lora.backbones.onnx_integers import make_unsigned
+from skip2lora.backbones.onnx_layers import Head, Read
+from skip2lora.backbones.onnx_taps import Source
+from skip2lora.backbones.taps import Tap, averaging
+
+Made = tuple[str, tuple[int, ...]]  # a tensor, and the shape of one sample
+_BLOCK = 8  # channels that the runtime keeps together
+# Places from which a map is averaged over one axis after the other.
+_LARGE_MAP, _LARGE_BYTE_MAP = 100, 400
+_BYTES = (np.int8, np.uint8)
+
+
+def add_logits(builder: Builder, head: Head, output: str) -> str:
+    """The base logits, (samples, n_outputs) float32."""
+    flat = builder.node("Flatten", [head.logits], f"{output}.flat", axis=1)
+    return builder.as_float(flat, output, like=head.logits)
+
+
+def add_tap(builder: Builder, source: Source, output: str) -> Made:
+    """What a tap's rows hold, in their order: a map still has axes of its grid."""
+    read, tap, tensor = source.read, source.tap, source.read.tensor
+    if read.scale is not None:
+        zero = _zero_of(builder, read)
+        if _pools_bytes(builder, read, tap, zero):
+            return _pooled_bytes(builder, read, tap, str(zero), output)
+        # Not the layer's own: with another reader onnxruntime would run the layer in floats.
+        quantised = [read.quantised or tensor, read.scale, *([zero] if zero else [])]
+        tensor = builder.node("DequantizeLinear", quantised, f"{output}.dequantised")
+    tensor = builder.as_float(tensor, f"{output}.float", like=read.scale)
+    if tap.kind == "map":
+        return (_last if tap.channels_last else _first)(builder, tap, tensor, output)
+    if tap.kind == "sequence":
+        tensor = _sequence(builder, source, tensor, output)
+    return tensor, (tap.width,)
+
+
+def _zero_of(builder: Builder, read: Read) -> str | None:
+    """The zero point that goes with what is read, which this or another tap makes unsigned."""
+    graph = builder.graph
+    unsigned = read.quantised and make_unsigned(graph, read.quantised)
+    if unsigned:
+        return unsigned
+    maker = graph.producer.get(read.quantised or "")
+    if maker is not None and maker.op_type == "QuantizeLinear" and len(maker.input) > 2:
+        return str(maker.input[2])
+    return read.zero
+
+
+def _pools_bytes(builder: Builder, read: Read, tap: Tap, zero: str | None) -> bool:
+    """Whether the integers themselves can be added up."""
+    if tap.kind != "map" or tap.channels_last or len(tap.shape) != 3 or None in tap.shape:
+        return False
+    scale, point = (builder.graph.array(name) if name else None for name in (read.scale, zero))
+    if scale is None or point is None:
+        return False
+    return bool(scale.size == point.size == 1 and point.dtype in _BYTES)
+
+
+def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str) -> Made:
+    """Sums of integers, which are exact, as a product with ones; then their average.
+
+    Behind a quantised convolution the map lies with its channels last, and the first transposition
+    here undoes one of the runtime's. A small map takes one product, a large one a product an axis.
+    """
+    channels, height, width = (int(size or 1) for size in tap.shape)
+    tensor, kept = read.quantised or read.tensor, tap.grid
+    scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
+    if channels < _BLOCK:
+        tensor = _means(builder, tensor, zero, _ones([height], kept[:1]), scale, f"{output}.rows")
+        right = _matrix(builder, [width], kept[1:], last=True)
+        return builder.node("MatMul", [tensor, right], output), (channels, *kept)
+    tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
+    if height * width <= _LARGE_BYTE_MAP:
+        tensor = builder.reshape(tensor, [0, height * width, channels], f"{output}.places")
+        ones = _ones([height, width], kept)
+        tensor = _means(builder, tensor, zero, ones, scale, f"{output}.averaged")
+        places: tuple[int, ...] = (math.prod(kept),)
+    else:
+        tensor = builder.reshape(tensor, [0, height, width * channels], f"{output}.places")
+        ones = _ones([height], kept[:1])
+        sums = _sums(builder, tensor, zero, ones, f"{output}.columns")
+        tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
+        each = scale / ones.sum(axis=1, dtype=np.float32)
+        left = averaging(width, kept[1])[None] * each[:, None, None]  # the scale costs no node
+        left = builder.constant(f"{output}.scale", left.astype(np.float32))
+        tensor = builder.node("MatMul", [left, tensor], f"{output}.averaged")
+        places = kept
+    if math.prod(kept) == 1:
+        return tensor, (*places, channels)  # one place: the order is the same
+    perm = [0, 1 + len(places), *range(1, 1 + len(places))]
+    return builder.node("Transpose", [tensor], output, perm=perm), (channels, *places)
+
+
+def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], output: str) -> str:
+    """Integers added up over the last axis but one, ``ones`` (kept, summed) from the left."""
+    left = builder.constant(f"{output}.ones", ones)
+    first = builder.constant("zero.byte", np.zeros((), np.uint8))
+    sums = builder.node("MatMulInteger", [left, tensor, first, zero], f"{output}.integers")
+    return builder.cast(sums, output)
+
+
+def _means(
+    builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], scale: NDArray[np.float32],
+    output: str,
+) -> str:  # fmt: skip
+    """What :func:`_sums` gives, divided by how many were added."""
+    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+    each = scale / ones.sum(axis=1, dtype=np.float32)[:, None]
+    return builder.node("Mul", [sums, builder.constant(f"{output}.scale", each)], output)
+
+
+def _ones(sizes: Sequence[int], kept: Sequence[int]) -> NDArray[np.uint8]:
+    return (_averages(sizes, kept) > 0).astype(np.uint8)
+
+
+def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Made:
+    """A map with its channels first: (samples, channels, ...) with the places that are kept."""
+    places, channels = tap.shape[1:], tap.shape[0] or 1
+    shape = (channels, *tap.grid)
+    if places == tap.grid:
+        return tensor, shape
+    if set(tap.grid) == {1}:
+        return builder.node("GlobalAveragePool", [tensor], output), shape
+    sizes = [size or 1 for size in places]
+    if len(sizes) == 2 and channels < _BLOCK:  # of no use to the runtime's blocked layout
+        left = _matrix(builder, sizes[:1], tap.grid[:1], last=False)
+        tensor = builder.node("MatMul", [left, tensor], f"{output}.rows")
+        right = _matrix(builder, sizes[1:], tap.grid[1:], last=True)
+        return builder.node("MatMul", [tensor, right], output), shape
+    if all(size % kept == 0 for size, kept in zip(sizes, tap.grid, strict=True)):
+        return _pool(builder, sizes, tap.grid, tensor, output), shape
+    flat = builder.reshape(tensor, [0, channels, math.prod(sizes)], f"{output}.places")
+    matrix = _matrix(builder, sizes, tap.grid, last=True)
+    return builder.node("MatMul", [flat, matrix], output), (channels, math.prod(tap.grid))
+
+
+def _pool(
+    builder: Builder, sizes: Sequence[int], grid: Sequence[int], tensor: str, output: str
+) -> str:
+    """The matrices' averages as pooling, which leaves the runtime its layout of the map."""
+    step = [size // kept for size, kept in zip(sizes, grid, strict=True)]
+    if len(sizes) == 2 and np.prod(sizes) >= _LARGE_MAP and min(step) > 1:
+        column = [step[0], 1]  # one axis after the other reads a large map twice as fast
+        tensor = builder.node(
+            "AveragePool", [tensor], f"{output}.columns", kernel_shape=column, strides=column
+        )
+        step = [1, step[1]]
+    return builder.node("AveragePool", [tensor], output, kernel_shape=step, strides=step)
+
+
+def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Made:
+    """A map with its channels last: (samples, channels, places)."""
+    channels = tap.shape[-1] or 1
+    if set(tap.grid) == {1}:
+        return builder.mean(tensor, range(1, len(tap.shape)), output), (channels,)
+    sizes = [size or 1 for size in tap.shape[:-1]]
+    flat = builder.reshape(tensor, [0, math.prod(sizes), channels], f"{output}.places")
+    matrix = _matrix(builder, sizes, tap.grid, last=False)
+    pooled = builder.node("MatMul", [matrix, flat], f"{output}.averaged")
+    turned = builder.node("Transpose", [pooled], output, perm=[0, 2, 1])
+    return turned, (channels, math.prod(tap.grid))
+
+
+def _averages(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.float32]:
+    """The matrix that averages all places at once, (kept places, places)."""
+    matrix = np.ones((1, 1), np.float32)
+    for size, kept in zip(sizes, grid, strict=True):
+        matrix = np.kron(matrix, averaging(size, kept)).astype(np.float32)
+    return matrix
+
+
+def _title(sizes: Sequence[int], grid: Sequence[int]) -> str:
+    return "x".join(map(str, sizes)) + "." + "x".join(map(str, grid))
+
+
+def _matrix(builder: Builder, sizes: Sequence[int], grid: Sequence[int], *, last: bool) -> str:
+    """What averages all places at once, from the right or from the left."""
+    matrix, title = _averages(sizes, grid), _title(sizes, grid)
+    if last:
+        return builder.constant(f"averaging.{title}", matrix.T)
+    return builder.constant(f"averaging.left.{title}", matrix)
+
+
+def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str:
+    """Mean of the tokens that count, then the first token: (samples, 2 x width)."""
+    tokens, width = source.tap.shape
+    if source.steps == "swap":
+        tensor = builder.node("Transpose", [tensor], f"{output}.swapped", perm=[1, 0, 2])
+    elif source.steps == "fold":
+        parts = [_samples(builder), builder.constant("rest", np.array([-1], np.int64))]
+        parts.append(builder.constant(f"width.{width}", np.array([width], np.int64)))
+        shape = builder.node("Concat", parts, f"{output}.shape", axis=0)
+        tensor = builder.node("Reshape", [tensor, shape], f"{output}.folded")
+    zero = builder.constant("zero", np.array(0, np.int64))
+    first = builder.node("Gather", [tensor, zero], f"{output}.first", axis=1)
+    if source.mask is None and tokens is None:
+        mean = builder.mean(tensor, [1], f"{output}.mean")
+    else:  # a product is faster than a mean over an axis in the middle
+        row = (
+            _matrix(builder, [tokens or 1], [1], last=False)
+            if source.mask is None
+            else _weights(builder, source.mask)
+        )
+        weighted = builder.node("MatMul", [row, tensor], f"{output}.sum")
+        mean = builder.node("Flatten", [weighted], f"{output}.mean", axis=1)
+    return builder.node("Concat", [mean, first], output, axis=1)
+
+
+def _samples(builder: Builder) -> str:
+    """The number of samples, (1,)."""
+    made = builder.made("samples")
+    if made is None:
+        shape = builder.node("Shape", [builder.graph.inputs[0].name], "samples.shape")
+        zero = builder.constant("zeros", np.zeros(1, np.int64))
+        made = builder.node("Gather", [shape, zero], "samples", axis=0)
+    return made
+
+
+def _weights(builder: Builder, mask: str) -> str:
+    """What each token counts, (samples, 1, tokens): rows add up to one, or are zero."""
+    made = builder.made("mask.weights")
+    if made is None:
+        counted = builder.as_float(mask, "mask")
+        row = builder.reshape(counted, [0, 1, -1], "mask.row")
+        column = builder.reshape(counted, [0, -1, 1], "mask.column")
+        total = builder.node("MatMul", [row, column], "mask.total")  # of ones: their number
+        one = builder.constant("one", np.ones(1, np.float32))
+        total = builder.node("Max", [total, one], "mask.at_least_one")
+        made = builder.node("Div", [row, total], "mask.weights")
+    return made
