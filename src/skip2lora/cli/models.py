@@ -70,10 +70,10 @@ def load_model(
         raise ParameterError(
             f"--task is {task}, {adapter} was made for {made.learned.name}: leave --task out"
         )
-    kept = getattr(made, "output_names", None)
-    if None not in (class_names, kept) and class_names != kept:
+    kept: tuple[str, ...] | None = getattr(made, "output_names", None)
+    if class_names is not None and kept is not None and class_names != kept:
         raise ParameterError(
-            f"--class-names is {listing(class_names or ())}, {adapter} was made for "
+            f"--class-names is {listing(class_names)}, {adapter} was made for "
             f"{listing(kept)}: leave --class-names out"
         )
     return Loaded(made, made.learned if task is None else find_task(task))
