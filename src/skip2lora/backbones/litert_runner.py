@@ -89,11 +89,11 @@ class Runner:
         return values
 
     def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
-        for tensor, array in zip(self.inputs, sample, strict=True):
-            self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
         try:
+            for tensor, array in zip(self.inputs, sample, strict=True):
+                self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
             self.interpreter.invoke()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(
                 f"LiteRT failed on sample {number} (from 0): {first_line(error)}: check its values"
             ) from error

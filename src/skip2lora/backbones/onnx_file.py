@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.onnx_sound import fault_of
 from skip2lora.errors import FileError, MissingExtraError, ModelError
 from skip2lora.files import write_file
 
@@ -76,6 +77,9 @@ def read_model(path: Path) -> Any:
         raise ModelError(damaged(path)) from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(damaged(path))
+    fault = fault_of(onnx, model)
+    if fault is not None:
+        raise ModelError(f"{damaged(path)} ({fault})")
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < _OLDEST_OPSET:
             raise ModelError(

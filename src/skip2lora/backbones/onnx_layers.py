@@ -1,4 +1,4 @@
-"""Which layers of an ONNX graph hold weights, what they read, and where the logits are."""
+"""Which layers of an ONNX graph hold weights, and what they read."""
 
 from __future__ import annotations
 
@@ -41,13 +41,6 @@ OPERATORS: dict[str, Operands] = {
 }
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
 _BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
-_HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
-# What may stand between the last activation and the output, or between two of them.
-_PASSED = (
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
-    "QuantizeLinear", "DequantizeLinear", "ZipMap", "ArrayFeatureExtractor",
-)  # fmt: skip
-_INTEGERS = ("TENSOR(UINT8)", "TENSOR(INT8)")
 
 
 @dataclass(frozen=True)
@@ -119,36 +112,3 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
 
 def _optional(node: Any, place: int | None) -> str | None:
     return str(node.input[place]) if place is not None and len(node.input) > place else None
-
-
-@dataclass(frozen=True)
-class Head:
-    """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
-
-    ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
-    kinds of those that are more than a change of shape.
-    """
-
-    output: str
-    logits: str
-    trailing: tuple[Any, ...] = ()
-
-    @property
-    def activations(self) -> tuple[str, ...]:
-        """Such as ("Softmax", "ArgMax")."""
-        return tuple(str(node.op_type) for node in self.trailing if node.op_type in _HEADS)
-
-
-def head_of(graph: Graph, output: str) -> Head:
-    """What stands between ``output`` and its logits; the output itself where there is nothing."""
-    tensor, walked, kept, logits = output, [], 0, output
-    while True:
-        node = graph.producer.get(tensor)
-        if node is None or node.op_type not in (*_HEADS, *_PASSED):
-            break
-        walked.append(node)
-        at = 1 if node.op_type == "ArrayFeatureExtractor" else 0  # the index of a class name
-        tensor = node.input[at]
-        if node.op_type in _HEADS:
-            logits, kept = str(tensor), len(walked)
-    return Head(output, logits, tuple(reversed(walked[:kept])))

@@ -49,7 +49,7 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
     source = os.fspath(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
-    except RUNTIME_ERRORS as error:
+    except (*RUNTIME_ERRORS, UnicodeDecodeError) as error:  # its reason may quote a broken name
         named = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "

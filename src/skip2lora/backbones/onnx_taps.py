@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from skip2lora.backbones.onnx_graph import BATCH, Folded, Graph, Size, infer
-from skip2lora.backbones.onnx_layers import Head, Read, head_of, weight_layers
+from skip2lora.backbones.onnx_heads import Head, head_of
+from skip2lora.backbones.onnx_layers import Read, weight_layers
 from skip2lora.backbones.onnx_probe import probe
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
