@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skip2lora.backbones.litert import LiteRTBackbone
     from skip2lora.backbones.tflite import Graph, Tensor
 
+_MOST_REASON = 300  # characters
 _CHUNK = 32  # samples whose small taps are made into rows at once
 _POOLED = ("float32", "int8", "uint8", "int16")  # what the core averages
 _Fill = Callable[[NDArray[Any], NDArray[np.float32]], None]
@@ -158,8 +159,8 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The reason of an error of the runtime."""
-    return str(error).split("\n")[0].rstrip(".")
+    """The reason of an error of the runtime, which joins several without a space."""
+    return str(error).split("\n")[0][:_MOST_REASON].rstrip(".")
 
 
 def _mask_input(graph: Graph) -> int | None:
