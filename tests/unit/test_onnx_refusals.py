@@ -86,4 +86,4 @@ def test_state(tmp_path: Path, refused: Refused) -> None:
     message = refused(ModelError, OnnxBackbone.load, path)
     assert "node /gru (GRU) takes its state from input state" in message
     fixed = OnnxBackbone.load(nets.save(recurrent("zeros"), tmp_path / "f.onnx"))
-    assert fixed.tap_widths == (4,)
+    assert fixed.tap_widths == (6, 4)  # its sequence of one token, and the last layer's

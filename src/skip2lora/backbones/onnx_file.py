@@ -28,6 +28,7 @@ def need_onnx(what: str) -> Any:
     try:
         import onnx
         import onnx.external_data_helper
+        import onnx.inliner
     except ImportError as error:
         raise MissingExtraError(
             f"{what} needs the package onnx, which is not installed: "
@@ -88,7 +89,20 @@ def read_model(path: Path) -> Any:
             )
     for tensor in external_tensors(model):
         _check_external(path, tensor)
-    return model
+    return _inlined(onnx, model, path)
+
+
+def _inlined(onnx: Any, model: Any, path: Path) -> Any:
+    """The model with its own functions as nodes, so that the layers in them are found."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise ModelError(
+            f"{path} has functions that cannot be written out ({reason}): export it without them"
+        ) from error
 
 
 def damaged(path: Path) -> str:

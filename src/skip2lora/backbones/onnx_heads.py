@@ -45,8 +45,8 @@ class _Step(NamedTuple):
 
 def head_of(graph: Graph, output: str) -> Head:
     """What stands between ``output`` and its logits; the output itself where there is nothing."""
-    tensor, walked, logits = output, [], output
-    kept = 0
+    walked: list[_Step] = []
+    tensor, logits, kept = output, output, 0
     while len(walked) < _MOST_STEPS:
         step = _step_before(graph, tensor)
         if step is None:

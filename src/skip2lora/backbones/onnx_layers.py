@@ -38,8 +38,14 @@ OPERATORS: dict[str, Operands] = {
     "QLinearMatMul": Operands(0, 3, 1, 2),
     "QGemm": Operands(0, 3, 1, 2),
     "QAttention": Operands(0, 1, 3, 6),
+    "LSTM": _PLAIN,
+    "GRU": _PLAIN,
+    "RNN": _PLAIN,
+    "DynamicQuantizeLSTM": _PLAIN,
+    "Einsum": _PLAIN,
 }
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 _BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
 
 
@@ -48,7 +54,8 @@ class Read:
     """What one layer reads: ``tensor``, and the names of its scale and zero point, if any.
 
     ``quantised`` are the integers that ``tensor`` is made of, where that is a DequantizeLinear's.
-    ``places_first`` is set where the layer multiplies from the left, over the last axis but one.
+    ``places_first`` is set where the layer multiplies from the left, over the last axis but one;
+    ``tokens_first`` where it takes (tokens, samples, width), as recurrent layers do.
     """
 
     layer: str
@@ -58,6 +65,7 @@ class Read:
     zero: str | None = None
     places_first: bool = False
     quantised: str | None = None
+    tokens_first: bool = False
 
     @property
     def convolves(self) -> bool:
@@ -88,6 +96,11 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
         return None
     data, weight = node.input[places.data], node.input[places.weight]
     first = False
+    if node.op_type == "Einsum":
+        if len(node.input) != 2:
+            return None
+        if data in graph.constants:
+            data, weight = weight, data
     if weight not in graph.constants:
         if node.op_type not in _BOTH_SIDES or data not in graph.constants:
             return None
@@ -107,7 +120,12 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
     if maker is not None and maker.op_type == "DequantizeLinear":
         integers, scale, zero = str(maker.input[0]), str(maker.input[1]), _optional(maker, 2)
         return Read(layer, str(node.op_type), str(data), scale, zero, first, integers)
-    return Read(layer, str(node.op_type), str(data), scale, zero, first)
+    tokens = node.op_type in RECURRENT and not _attribute(node, "layout")
+    return Read(layer, str(node.op_type), str(data), scale, zero, first, tokens_first=tokens)
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next((int(each.i) for each in node.attribute if each.name == name), 0)
 
 
 def _optional(node: Any, place: int | None) -> str | None:

@@ -23,11 +23,15 @@ except ImportError as error:
         "pip install 'skip2lora[onnx]'"
     ) from error
 
-#: What onnxruntime raises, whose classes have no base of their own.
-RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
-    found
-    for found in vars(_state).values()
-    if isinstance(found, type) and issubclass(found, Exception)
+#: What onnxruntime raises, whose classes have no base of their own; the last where its reason
+#: quotes a broken name.
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        found
+        for found in vars(_state).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    ),
+    UnicodeDecodeError,
 )
 _QUIET = 3  # errors alone: an optimised graph warns of what is none of the user's business
 _TYPES = {"float": "float32", "double": "float64"}
@@ -49,7 +53,7 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
     source = os.fspath(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
-    except (*RUNTIME_ERRORS, UnicodeDecodeError) as error:  # its reason may quote a broken name
+    except RUNTIME_ERRORS as error:
         named = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "

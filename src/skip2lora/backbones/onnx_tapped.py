@@ -10,9 +10,10 @@ from typing import Any
 
 from skip2lora.backbones.onnx_builder import PREFIX, Builder
 from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
-from skip2lora.backbones.onnx_graph import Graph, refuse_state
+from skip2lora.backbones.onnx_graph import Graph
 from skip2lora.backbones.onnx_heads import float_activations
 from skip2lora.backbones.onnx_rows import add_logits, add_tap
+from skip2lora.backbones.onnx_state import refuse_state
 from skip2lora.backbones.onnx_taps import Anatomy, anatomy
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
