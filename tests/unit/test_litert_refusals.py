@@ -15,6 +15,7 @@ from skip2lora.errors import DataError, FileError, MissingExtraError, ModelError
 from skip2lora.inputs import Inputs
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from skip2lora.backbones import tflite
@@ -163,6 +164,60 @@ def test_shapes_the_runtime_does_not_make(load: Load, refused: Refused) -> None:
     file.operator("FULLY_CONNECTED", [y, weight, bias], [z])
     message = refused(ModelError, load, file.pack([x], [z]))
     assert "tensor z has shape (1, 4), LiteRT makes it (1, 2), expected the same" in message
+
+
+def repacked(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """The file with its first graph changed."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    change(model.subgraphs[0])
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def of_operator(number: int, **options: int) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        for name, value in options.items():
+            setattr(graph.operators[number].builtinOptions, name, value)
+
+    return change
+
+
+def of_tensor(number: int, *shape: int) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        graph.tensors[number].shape = list(shape)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        # For this one the runtime fills memory for minutes.
+        (of_tensor(0, 1, 8, 8323080, 2), "operator 0, CONV_2D, makes (8, 8323080) places of"),
+        (of_tensor(0, 1, 8, 9, 2), "makes (8, 9) places of (8, 9), the file says (8, 8)"),
+        (of_operator(0, strideH=0), "operator 0, CONV_2D, has strides (0, 1) and dilations (1, 1)"),
+        (of_operator(0, dilationWFactor=-3), "has strides (1, 1) and dilations (1, -3)"),
+        (of_operator(0, padding=1), "makes (6, 6) places of (8, 8), the file says (8, 8)"),
+        (of_operator(1, strideW=3), "operator 1, DEPTHWISE_CONV_2D, makes (4, 3) places of (8, 8)"),
+        (of_operator(2, filterHeight=0), "operator 2, AVERAGE_POOL_2D, has a window of (0, 2)"),
+        (of_operator(2, strideH=1), "operator 2, AVERAGE_POOL_2D, makes (3, 2) places of (4, 4)"),
+        (of_tensor(8, 1, 23), "operator 4, FULLY_CONNECTED, makes [1, 3] of [1, 23] with weights"),
+        (of_tensor(10, 1, 4), "operator 4, FULLY_CONNECTED, makes [1, 4] of [1, 24] with weights"),
+    ],
+)
+def test_shapes_that_do_not_fit(
+    change: Callable[[Any], None], said: str, load: Load, refused: Refused
+) -> None:
+    message = refused(ModelError, load, repacked(cnn().content(), change))
+    assert "model.tflite is damaged or truncated, expected a whole .tflite file" in message
+    assert said in message
+    load(repacked(cnn().content(), lambda graph: None))
+
+
+def test_an_input_of_no_values(load: Load, refused: Refused) -> None:
+    content = repacked(one_operator("TANH"), of_tensor(0, 0, 3))
+    assert "(an input has no values)" in refused(ModelError, load, content)
 
 
 def one_operator(kind: str, *, variable: bool = False) -> bytes:

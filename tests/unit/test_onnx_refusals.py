@@ -16,7 +16,7 @@ from onnx import helper
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx import OnnxBackbone
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx_file import MOST_BYTES
 from skip2lora.errors import FileError, ModelError
 
@@ -87,3 +87,83 @@ def test_state(tmp_path: Path, refused: Refused) -> None:
     assert "node /gru (GRU) takes its state from input state" in message
     fixed = OnnxBackbone.load(nets.save(recurrent("zeros"), tmp_path / "f.onnx"))
     assert fixed.tap_widths == (6, 4)  # its sequence of one token, and the last layer's
+
+
+def changed(old: bytes, new: bytes) -> Callable[[Any], bytes]:
+    """The bytes of a model with some of them changed, as in a damaged file."""
+
+    def change(model: Any) -> bytes:
+        content = model.SerializeToString()
+        assert content.count(old) >= 1
+        return bytes(content.replace(old, new, 1))
+
+    return change
+
+
+def tensor_with(**fields: Any) -> Callable[[Any], bytes]:
+    def change(model: Any) -> bytes:
+        tensor = model.graph.initializer[0]
+        for name, field in fields.items():
+            if name == "dims":
+                tensor.dims[:] = field
+            else:
+                setattr(tensor, name, field)
+        return bytes(model.SerializeToString())
+
+    return change
+
+
+def with_floats(model: Any) -> bytes:
+    tensor = model.graph.initializer[0]
+    values = np.frombuffer(tensor.raw_data, np.float32)
+    tensor.ClearField("raw_data")
+    tensor.float_data.extend(values[:-1])
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed(b"/fc1", b"/\xff\xfec"), "NodeProto.name is no text"),
+        (changed(b"Relu", b"R\xfflu"), "NodeProto.op_type is no text"),
+        (changed(b"transB", b"tr\xffnsB"), "AttributeProto.name is no text"),
+        (tensor_with(name="w"), "cannot run the model"),
+        (tensor_with(dims=[9, 17]), "tensor w0 has 576 bytes, expected 612"),
+        (tensor_with(dims=[-9, -16]), "tensor w0 has shape [-9, -16]"),
+        (tensor_with(data_type=65), "tensor w0 has the unknown type 65"),
+        (tensor_with(data_type=0), "tensor w0 has the unknown type 0"),
+        (with_floats, "tensor w0 has values that do not fit its shape"),
+    ],
+)
+def test_damaged_inside(
+    change: Callable[[Any], bytes], said: str, tmp_path: Path, refused: Refused
+) -> None:
+    model = nets.mlp()
+    model.graph.node[0].attribute.append(helper.make_attribute("transB", 0))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(change(model))
+    message = refused(ModelError, OnnxBackbone.load, path)
+    assert said in message
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])
+def test_flipped_bits(prepared: bool, tmp_path: Path) -> None:
+    """A bit changed anywhere: refused by one line, or a model that runs."""
+    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
+    path = nets.quantized(path, [{"x": nets.images(9)}])
+    if prepared:
+        prepare(path, tmp_path / "t.onnx")
+        path = tmp_path / "t.onnx"
+    content, random = path.read_bytes(), np.random.default_rng(5)
+    said = []
+    for _ in range(60):
+        other = bytearray(content)
+        other[random.integers(len(other))] ^= 1 << random.integers(8)
+        path.write_bytes(other)
+        try:
+            backbone = OnnxBackbone.load(path)
+            backbone.forward(backbone.check(nets.images(2)))
+        except s2.Skip2LoraError as error:
+            said.append(str(error))
+    assert 0 < len(said) < 60
+    assert not any("\n" in each for each in said)

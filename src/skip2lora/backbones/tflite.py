@@ -284,6 +284,8 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
         raise IndexError("an operator has a tensor that does not exist")
     if not all(0 <= index < len(main.tensors) for index in graph):
         raise IndexError("an input or output is a tensor that does not exist")
+    if any(0 in _indices(main.tensors[index].shape) for index in _indices(main.inputs)):
+        raise IndexError("an input has no values")
     if not all(0 <= tensor.buffer < len(model.buffers) for tensor in main.tensors):
         raise IndexError("a tensor has a buffer that does not exist")
     for each in operators:
