@@ -113,18 +113,28 @@ def test_new_classes_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("new", [0, 2])
-def test_int8(new: int, tmp_path: Path) -> None:
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    path = nets.quantized(path, [{"x": nets.images(20)}])
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_int8(form: str, kind: str, batch: Any, new: int, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType
+
+    path = nets.save(nets.cnn(batch=batch), tmp_path / "m.onnx")
+    images = nets.images(20)
+    path = nets.quantized(
+        path, [{"x": image[None]} for image in images],
+        activation_type=getattr(QuantType, kind), quant_format=getattr(QuantFormat, form),
+    )  # fmt: skip
     backbone = OnnxBackbone.load(path)
     adapters = random_adapters(backbone, new=new)
     export_onnx(backbone, adapters, tmp_path / "e.onnx")
-    [made] = session_of(tmp_path / "e.onnx").run(None, IMAGES)
+    feed = {"x": images[:1] if batch == 1 else images[:6]}
+    [made] = session_of(tmp_path / "e.onnx").run(None, feed)
     np.testing.assert_allclose(
-        made, softmax(expected(backbone, adapters, IMAGES)), rtol=1e-5, atol=1e-5
+        made, softmax(expected(backbone, adapters, feed)), rtol=1e-5, atol=1e-5
     )
-    types = [tensor.data_type for tensor in onnx.load(tmp_path / "e.onnx").graph.initializer]
-    assert TensorProto.INT8 in types  # the base stays quantised
+    types = {tensor.data_type for tensor in onnx.load(tmp_path / "e.onnx").graph.initializer}
+    assert types & {TensorProto.INT8, TensorProto.UINT8}  # the base stays quantised
 
 
 def test_weights_used_twice_are_not_changed(tmp_path: Path) -> None:

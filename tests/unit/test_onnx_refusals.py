@@ -18,7 +18,7 @@ import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx_file import MOST_BYTES
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import DataError, FileError, ModelError
 
 Refused = Callable[..., str]
 
@@ -167,3 +167,10 @@ def test_flipped_bits(prepared: bool, tmp_path: Path) -> None:
             said.append(str(error))
     assert 0 < len(said) < 60
     assert not any("\n" in each for each in said)
+
+
+def test_features_of_another_table(tmp_path: Path, refused: Refused) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.mlp(), tmp_path / "m.onnx"))
+    message = refused(DataError, backbone.check, np.zeros((4, 10)))
+    assert "X has shape (4, 10), the model expects (samples, 9)" in message
+    assert "pass the features the model was trained on, in the same order" in message
