@@ -220,6 +220,39 @@ def test_an_input_of_no_values(load: Load, refused: Refused) -> None:
     assert "(an input has no values)" in refused(ModelError, load, content)
 
 
+def of_changing_size() -> bytes:
+    """The first of 4 tokens, and as many more as an input says; the mean of a layer over them."""
+    file = File()
+    x, more = file.tensor("x", (1, 4, 3)), file.tensor("more", (3,), "int32")
+    size = file.tensor("size", (3,), "int32")
+    kept = file.tensor("kept", (1, 1, 3), signature=(1, -1, 3))
+    made, y = file.tensor("made", (1, 2), signature=(-1, 2)), file.tensor("y", (1, 2))
+    least = file.constant("least", np.array([1, 1, 3], np.int32))
+    begin, axis = (
+        file.constant(name, np.zeros(length, np.int32)) for name, length in (("at", 3), ("axis", 1))
+    )
+    weight = file.constant("w", np.ones((2, 3), np.float32))
+    bias = file.constant("b", np.zeros(2, np.float32))
+    file.operator("ADD", [more, least], [size])
+    file.operator("SLICE", [x, begin, size], [kept])
+    file.operator("FULLY_CONNECTED", [kept, weight, bias], [made])
+    file.operator("MEAN", [made, axis], [y], keepDims=True)
+    return file.pack([x, more], [y])
+
+
+def test_sizes_that_change_with_the_sample(load: Load, refused: Refused) -> None:
+    model = load(of_changing_size())
+    assert model.tap_widths == (3,)  # as of a sample of zeros
+    x, more = np.arange(24).reshape(2, 4, 3), np.zeros((2, 3), int)
+    same = model.forward(model.check({"x": x, "more": more}))
+    assert same.taps[0].tolist() == x[:, 0].tolist()
+    more[1, 1] = 2
+    checked = model.check({"x": x, "more": more})
+    message = refused(ModelError, model.forward, checked)
+    assert "layer made reads kept as (1, 3, 3) of one sample, (1, 1, 3) of another" in message
+    assert "leave the layer out with taps=" in message
+
+
 def one_operator(kind: str, *, variable: bool = False) -> bytes:
     file = File()
     x, y, z = file.tensor("x", (1, 3)), file.tensor("y", (1, 3)), file.tensor("z", (1, 3))

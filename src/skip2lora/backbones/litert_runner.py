@@ -39,6 +39,7 @@ class Runner:
         _check_shapes(self.interpreter, wanted - given, graph)
         # Views of the runtime's memory, to be gone before the next sample.
         self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
+        self.sizes = [math.prod(tensor.shape or ()) for _, tensor in self.taps]
         self.fills = [_fill_of(tap, tensor) for tap, tensor in self.taps]
         self.inputs = graph.inputs
         self.mask = _mask_input(graph)
@@ -84,9 +85,14 @@ class Runner:
 
     def _values(self, place: int, arrays: Sequence[NDArray[Any]], number: int) -> NDArray[Any]:
         """A view of what a layer reads of this sample."""
-        index = self.taps[place][1].index
-        at = self.given.get(index)
-        values: NDArray[Any] = self.views[index]() if at is None else arrays[at][number]
+        tap, tensor = self.taps[place]
+        at = self.given.get(tensor.index)
+        values: NDArray[Any] = self.views[tensor.index]() if at is None else arrays[at][number]
+        if values.size != self.sizes[place]:
+            raise ModelError(
+                f"layer {tap.layer} reads {tensor.name} as {values.shape} of one sample, "
+                f"{tensor.shape} of another, expected one size: leave the layer out with taps="
+            )
         return values
 
     def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
