@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx_builder import Builder
+from skip2lora.backbones.onnx_heads import Head
 from skip2lora.backbones.onnx_integers import make_unsigned
-from skip2lora.backbones.onnx_layers import Head, Read
+from skip2lora.backbones.onnx_layers import Read
 from skip2lora.backbones.onnx_taps import Source
 from skip2lora.backbones.taps import Tap, averaging
 
