@@ -210,8 +210,11 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
         return graph
     interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
     try:
+        for tensor in graph.inputs:  # their memory holds anything
+            zeros = np.zeros(tensor.shape or (), tensor.dtype)
+            interpreter.set_tensor(tensor.index, zeros)
         interpreter.invoke()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"LiteRT cannot run {path} on zeros: {first_line(error)}") from error
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 

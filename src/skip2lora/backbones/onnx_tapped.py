@@ -10,9 +10,11 @@ from typing import Any
 
 from skip2lora.backbones.onnx_builder import PREFIX, Builder
 from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
-from skip2lora.backbones.onnx_graph import Graph, refuse_state
+from skip2lora.backbones.onnx_graph import Graph
+from skip2lora.backbones.onnx_heads import float_activations
 from skip2lora.backbones.onnx_rows import add_logits, add_tap
 from skip2lora.backbones.onnx_sizes import fix_size
+from skip2lora.backbones.onnx_state import refuse_state
 from skip2lora.backbones.onnx_taps import Anatomy, anatomy
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
@@ -161,7 +163,10 @@ def understand(
     refuse_state(graph, path)
     # Taps of integers leave an equal graph, but not the same: what it says of its base holds.
     known = base if text is None else Description.from_json(text, path).fingerprint
-    return anatomy(graph, path, grid=grid), graph, known or fingerprint(model, path.parent)
+    print_of_base = known or fingerprint(model, path.parent)
+    if float_activations(model):
+        graph = Graph(model)
+    return anatomy(graph, path, grid=grid), graph, print_of_base
 
 
 def select(found: Anatomy, taps: Selection) -> list[int]:
