@@ -10,7 +10,7 @@ import onnxruntime
 
 import skip2lora as s2
 from skip2lora.backbones.onnx import OnnxBackbone
-from skip2lora.classifier import softmax
+from skip2lora.tasks import softmax
 
 Feed = dict[str, np.ndarray]
 
