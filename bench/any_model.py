@@ -22,12 +22,14 @@ from typing import Any
 
 import any_model_page
 import models
-import report
 import skip2lora as s2
+import tapping
+import text
 from skip2lora.backbones import Backbone, check_inputs
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
+ROUNDS = 20  # of predictions
 LIBRARIES = ("numpy", "onnxruntime", "ai-edge-litert", "torch")
 
 
@@ -44,8 +46,10 @@ def _score(adapted: s2.AdaptedModel, job: models.Job) -> float:
     return float((adapted.predict(job.test_x) == job.test_y).mean())
 
 
-def run_seed(job: models.Job, model: Backbone, last: Backbone, seed: int) -> dict[str, float]:
-    """Accuracies on the test samples and what the defaults cost."""
+def run_seed(
+    job: models.Job, model: Backbone, last: Backbone, seed: int
+) -> tuple[dict[str, float], s2.AdaptedModel]:
+    """Accuracies on the test samples and what the defaults cost, and what they made."""
     samples = check_inputs(model, job.x)
     model.forward(samples[:2])  # warm
     adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=seed)
@@ -53,7 +57,7 @@ def run_seed(job: models.Job, model: Backbone, last: Backbone, seed: int) -> dic
     plain = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed, standardize=False)
     if adapted.timing is None:
         raise SystemExit("a trained model has its timing")
-    return {
+    made = {
         "none": 0.0 if job.new_classes else model.score(job.test_x, job.test_y),  # type: ignore[attr-defined]
         "last_layer": _score(lora_last, job),
         "last_layer_unscaled": _score(plain, job),
@@ -63,6 +67,7 @@ def run_seed(job: models.Job, model: Backbone, last: Backbone, seed: int) -> dic
         "cache_fill_ms": adapted.timing.cache_fill_ms,
         "training_ms": adapted.timing.training_ms,
     }
+    return made, adapted
 
 
 def run_model(name: str, n_seeds: int) -> dict[str, Any]:
@@ -73,12 +78,17 @@ def run_model(name: str, n_seeds: int) -> dict[str, Any]:
             model = opened(job)
             last = model.with_taps([-1])
         start = time.perf_counter()
-        runs.append(run_seed(job, model, last, seed))
+        made, adapted = run_seed(job, model, last, seed)
+        runs.append(made)
         took = time.perf_counter() - start
         print(f"{name}, seed {seed}: {runs[-1]} ({took:.0f} s)", file=sys.stderr, flush=True)
     if job is None or model is None:
         raise SystemExit("--seeds must be at least 1")
     said = models.about(name)
+    prediction = tapping.measure(
+        job.model, rounds=ROUNDS, sample=check_inputs(model, job.x)[:1], adapted=adapted
+    )
+    print(f"{name}: {prediction}", file=sys.stderr, flush=True)
     return {
         "title": said.title, "modality": said.modality, "model": said.model, "task": said.task,
         "own_labels": not job.new_classes, "n_samples": len(job.y), "n_test": len(job.test_y),
@@ -94,6 +104,7 @@ def run_model(name: str, n_seeds: int) -> dict[str, Any]:
             key: round(statistics.median(run[key] for run in runs), 1)
             for key in ("cache_fill_ms", "training_ms")
         },
+        "prediction": prediction,
         "environment": environment(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
@@ -114,7 +125,7 @@ def main() -> None:
     for name in arguments.models or models.NAMES:
         results[name] = run_model(name, arguments.seeds)
         ordered = {key: results[key] for key in models.NAMES if key in results}
-        report.write_text(RESULTS, report.compact(ordered))
+        text.write_text(RESULTS, text.compact(ordered))
         any_model_page.write(ordered)
     if arguments.json:
         print(json.dumps(results))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import number, percent, table, write_text
+from text import number, percent, table, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "bench" / "any_model.json", ROOT / "docs" / "any-model.md"
@@ -24,6 +24,11 @@ adapt to and those to test on, and starts the adapters.
 *Last layer* is the same training with one tap, the input of the last layer, so LoRA on the last
 layer alone; *unscaled* is the same without scaling. *None* is the model as it is: 0 where the
 classes are new to it.
+"""
+PREDICTION = """\
+One sample at a time, beside the plain model in the same runtime, in turn; by how much longer it
+takes in the median of the rounds (smallest to largest). *With taps* gives the rows to train on,
+from Python; *exported* is one ONNX file with adapters inside.
 """
 AGAIN = """\
 To measure again (weights and data of about 390 MB are fetched once):
@@ -68,6 +73,23 @@ def costs(results: Mapping[str, Any]) -> list[str]:
     )  # fmt: skip
 
 
+def predictions(results: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for of in results.values():
+        cost = of["prediction"]
+        sides = (more(cost["ratio"].get(side)) for side in ("tapped", "exported"))
+        rows.append([of["title"], f"{number(cost['ms']['plain']['median'])} ms", *sides])
+    return table(("model", "a prediction", "with taps", "exported with adapters"), rows)
+
+
+def more(ratio: Mapping[str, float] | None) -> str:
+    """By how much a side takes longer than the plain model, median and range."""
+    if ratio is None:
+        return ""
+    median, *ends = (100 * (ratio[name] - 1) for name in ("median", "smallest", "largest"))
+    return f"{median:+.1f} % ({ends[0]:+.0f} to {ends[1]:+.0f})"
+
+
 def machine(results: Mapping[str, Any]) -> list[str]:
     """One line for each way the models were measured."""
     told: dict[str, list[str]] = {}
@@ -97,7 +119,7 @@ def page(results: Mapping[str, Any]) -> str:
         "## Models and data", "",
         *(f"- **{of['title']}**: {of['model']}; {of['task']}." for of in results.values()), "",
         "## Cost", "", "Of all samples to adapt to; the median of the seeds.", "",
-        *costs(results), *machine(results), AGAIN,
+        *costs(results), PREDICTION, *predictions(results), *machine(results), AGAIN,
     ]  # fmt: skip
     return "\n".join(lines)
 

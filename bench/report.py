@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import figure
+from text import number, percent, spread, table, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURE = "performance.md", "performance-growth.svg"
 
 Results = Mapping[str, Any]
-
-
-# ---- text --------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    """Three significant digits, thousands grouped."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def spread(of: Mapping[str, float], scale: float = 1.0) -> str:
-    median, *ends = (number(scale * of[name]) for name in ("median", "smallest", "largest"))
-    return f"{median} ({ends[0]} to {ends[1]})"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Markdown, with an empty line after it."""
-    made = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    made += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return [*made, ""]
 
 
 # ---- sections ----------------------------------------------------------------------------------
@@ -298,9 +275,34 @@ def arm(of: Results) -> list[str]:
     ]
 
 
+def any_module(of: Results) -> list[str]:
+    nets = of["networks"]
+    taps = "; ".join(
+        f"{name}: {len(net['tap_widths'])} taps of width {min(net['tap_widths'])} to "
+        f"{max(net['tap_widths'])}"
+        for name, net in nets.items()
+    )
+    told = {
+        "cache fill": "cache_fill_s", "training": "training_s", "both": "total_s",
+        "PEFT LoRA on every layer": "peft_s",
+    }  # fmt: skip
+    ratios = {"PEFT / training": "ratio", "PEFT / both": "ratio_with_fill"}
+    return [
+        "## Any PyTorch module beside PEFT",
+        "",
+        f"Seconds to adapt to {of['samples']} samples in {of['epochs']} epochs, rank 4, Adam, "
+        "batches of 20. One epoch of PEFT is measured and counted "
+        f"{of['epochs']} times. {taps}. Threads: {threads(of['threads'])}.",
+        "",
+        *table(("", *nets), ((n, *(spread(net[key]) for net in nets.values()))
+                             for n, key in (told | ratios).items())),
+    ]  # fmt: skip
+
+
 SECTIONS = {
     "methods": methods,
     "peers": peers,
+    "any_module": any_module,
     "finetuning": finetuning,
     "fc": fc,
     "memory": memory,
@@ -345,22 +347,6 @@ def summary(results: Results) -> list[str]:
 
 
 # ---- files -------------------------------------------------------------------------------------
-
-
-def compact(results: Results) -> str:
-    """Small, and a line a part and item, so that differences can be read."""
-    parts = []
-    for name, of in results.items():
-        inner = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in of.items())
-        parts.append(f"{json.dumps(name)}: {{\n{inner}\n}}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def write(results: Results, docs: Path) -> None:

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import report
+import text
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
-PARTS = ("methods", "peers", "finetuning", "fc", "memory", "growth", "footprint")
+PARTS = (
+    "methods", "peers", "any_module", "finetuning", "fc", "memory", "growth", "footprint",
+)  # fmt: skip
 ARM = BENCH / "arm" / "count.py"
 ARM_TOOLS = ("aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "qemu-aarch64", "qemu-arm")
 
@@ -69,7 +72,7 @@ def main() -> None:
     for part in arguments.parts or (*PARTS, *(["arm"] if arm_runs_here() else [])):
         print(f"bench: {part}", file=sys.stderr, flush=True)
         results[part] = run_part(part, options)
-        report.write_text(out / "results.json", report.compact(results))
+        text.write_text(out / "results.json", text.compact(results))
     report.write(results, docs)
     print("\n".join(report.summary(results)))
     print(f"results: {out / 'results.json'}, page: {docs / report.PAGE}")

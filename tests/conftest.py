@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,16 @@ def refused() -> Callable[..., str]:
         return message
 
     return refuse
+
+
+@pytest.fixture
+def torch_generator() -> Iterator[None]:
+    """Weights of PyTorch from a seed, and its generator as it was afterwards."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture(scope="session")

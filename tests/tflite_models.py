@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -12,6 +13,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.lib.stride_tricks import sliding_window_view
 
+from skip2lora.backbones.litert import LiteRTBackbone
+
+Load = Callable[..., LiteRTBackbone]
 RELU = schema.ActivationFunctionType.RELU
 NONE = schema.ActivationFunctionType.NONE
 TYPES = {
@@ -24,6 +28,17 @@ TYPES = {
     "string": schema.TensorType.STRING,
     "bool": schema.TensorType.BOOL,
 }
+
+
+def loader(folder: Path) -> Load:
+    """load(content, **options): the backbone of a file with that content."""
+
+    def load(content: bytes, **options: Any) -> LiteRTBackbone:
+        path = folder / "model.tflite"
+        path.write_bytes(content)
+        return LiteRTBackbone.load(path, **options)
+
+    return load
 
 
 class File:

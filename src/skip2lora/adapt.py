@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skip2lora.adapter_folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
 from skip2lora.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.backbones.tapping import Tapping
 from skip2lora.classifier import Classifier
-from skip2lora.errors import FileError, ModelError, ParameterError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import write_folder
-from skip2lora.labels import New, labels_of, number
+from skip2lora.images import Images
+from skip2lora.labels import New, check_names, labels_of, number
 from skip2lora.methods import check_cache, find_method
 from skip2lora.options import check_options, recipe_of
-from skip2lora.tasks import (
-    CLASSIFICATION,
-    PLAIN,
-    TASKS,
-    Goal,
-    Task,
-    check_answers,
-    find_task,
-)
-from skip2lora.tensors import read_tensors, write_tensors
+from skip2lora.tasks import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
 from skip2lora.training import Callback, History, Timing, checked, train
 
-TENSORS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
-KIND = "adapter"
-_PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +35,9 @@ class AdaptedModel(Classifier):
 
     ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
     ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
-    ``new_labels`` are those of the outputs that the base model does not have.
+    ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
+    the outputs of a base model without names, or the numbers that are learned. ``images`` is how
+    images became the samples.
     """
 
     backbone: Backbone
@@ -57,6 +49,8 @@ class AdaptedModel(Classifier):
     cache_overhead_bytes: int = 0
     task: str = CLASSIFICATION.name
     new_labels: New = ()
+    output_names: tuple[str, ...] | None = None
+    images: Images | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -71,7 +65,7 @@ class AdaptedModel(Classifier):
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The name of each output, None where they have none."""
-        names = getattr(self.backbone, "class_names", None)
+        names = self._names
         if names is None and not (self.new_labels and isinstance(self.new_labels[0], str)):
             return None
         known = names or map(str, range(self.backbone.n_outputs))
@@ -80,8 +74,15 @@ class AdaptedModel(Classifier):
     @property
     def classes_(self) -> NDArray[Any]:
         """The label of each output: those of the base model, then the new ones."""
-        names = getattr(self.backbone, "class_names", None)
-        return labels_of(self.backbone.n_outputs, names, self.new_labels)
+        return labels_of(self.backbone.n_outputs, self._names, self.new_labels)
+
+    @property
+    def _names(self) -> tuple[str, ...] | None:
+        """Names of the base model's outputs; classes have none to do with numbers."""
+        if self.output_names is not None or self.learned is TASKS["regression"]:
+            return self.output_names
+        names: tuple[str, ...] | None = getattr(self.backbone, "class_names", None)
+        return names
 
     @property
     def trainable_parameters(self) -> int:
@@ -112,127 +113,50 @@ class AdaptedModel(Classifier):
         if isinstance(self.adapters, TunedNetwork):
             self.adapters.model.save(folder / MODEL_FILE)
             return
-        tensors = self.adapters.tensors()
-        identity = {
-            "kind": KIND,
-            "version": 1,
-            "method": self.method,
-            "rank": self.adapters.rank,
-            "base_fingerprint": self.backbone.fingerprint,
-            **self._beyond_the_paper(),
-        }
-        write_tensors(folder / TENSORS_FILE, tensors, identity)
-        config = {
-            "peft_type": _PEFT_TYPE,
-            "base_model_name_or_path": None,
-            "revision": self.backbone.fingerprint,
-            "method": self.method,
-            "r": self.adapters.rank,
-            "target_modules": sorted({name.rpartition(".")[0] for name in tensors}),
-            "tap_widths": list(self.backbone.tap_widths),
-            "n_outputs": self.n_outputs,
-        } | self._beyond_the_paper()
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-
-    def _beyond_the_paper(self) -> dict[str, Any]:
-        """What only some adapters have: another task, new classes, chosen taps."""
-        said: dict[str, Any] = {}
-        if self.task != CLASSIFICATION.name:
-            said["task"] = self.task
-        if self.new_labels:
-            said["new_labels"] = list(self.new_labels)
-        if hasattr(self.backbone, "taps"):
-            said["taps"] = [tap.layer for tap in self.backbone.taps]
-        return said
+        about = About(
+            self.method, self.adapters.rank, self.backbone.fingerprint, self.learned,
+            self.new_labels, self.output_names, self.images, Tapping.of(self.backbone),
+        )  # fmt: skip
+        shapes = {"tap_widths": list(self.backbone.tap_widths), "n_outputs": self.n_outputs}
+        write_adapter(folder, about, self.adapters.tensors(), **shapes)
 
     @classmethod
     def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:
-        """Read an adapter folder that was made for ``model``.
+        """Read an adapter folder that was made for ``model``, which is tapped as it says.
 
         Raises:
             FileError: no such folder.
             ModelError: damaged, or made for another model.
         """
-        described = describe(path)
-        if described["base_fingerprint"] != model.fingerprint:
+        about, tensors = read_adapter(path)
+        if about.base_fingerprint != model.fingerprint:
             raise ModelError(
-                f"{path} was made for the model {described['base_fingerprint'][:19]}, "
+                f"{path} was made for the model {about.base_fingerprint[:19]}, "
                 f"got the model {model.fingerprint[:19]}: load that model, or adapt again"
             )
         file = Path(path) / TENSORS_FILE
-        tensors, found = read_tensors(file, kind=KIND)
-        method, rank = find_method(described["method"]), described["rank"]
-        task, new_labels = _task_and_labels(file, found)
-        if "taps" in found and hasattr(model, "with_taps"):
-            model = model.with_taps([str(layer) for layer in found["taps"]])
+        model, method = about.tapping.apply(model), find_method(about.method)
         adapters: Adapters
         if method.skip:
             first_tap = method.adapted_layers(len(model.tap_widths)).start
-            n_outputs = model.n_outputs + len(new_labels)
-            adapters = SkipAdapters.from_tensors(file, tensors, model, rank, first_tap, n_outputs)
+            n_outputs = model.n_outputs + len(about.new_labels)
+            adapters = SkipAdapters.from_tensors(
+                file, tensors, model, about.rank, first_tap, n_outputs
+            )
         else:
-            adapters = LayerAdapters.from_tensors(file, tensors, model, rank)
+            adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
         if tensors:
             raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
-        return cls(model, adapters, described["method"], task=task.name, new_labels=new_labels)
-
-
-def _task_and_labels(file: Path, found: dict[str, Any]) -> tuple[Task, New]:
-    """What :meth:`AdaptedModel._beyond_the_paper` wrote."""
-    listed = found.get("new_labels", [])
-    kinds = {type(label) for label in listed} if isinstance(listed, list) else {None}
-    if kinds - {int} and kinds - {str}:
-        raise ModelError(f"{file}: its description is damaged (new_labels): adapt again")
-    try:
-        return find_task(str(found.get("task", CLASSIFICATION.name))), tuple(listed)
-    except ParameterError as error:
-        raise ModelError(f"{file}: its description is damaged ({error}): adapt again") from error
-
-
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What an adapter folder says of itself: method, rank, base_fingerprint, parameters.
-
-    Raises:
-        FileError: no such folder.
-        ModelError: damaged, or not an adapter.
-    """
-    folder = Path(path)
-    if not (folder / TENSORS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
-        raise FileError(
-            f"{folder} is not an adapter folder, expected {TENSORS_FILE} and {CONFIG_FILE} in it: "
-            "make one with `skip2lora adapt`"
-        )
-    tensors, found = read_tensors(folder / TENSORS_FILE, kind=KIND)
-    config = _read_config(folder / CONFIG_FILE)
-    try:
-        described = {
-            "method": find_method(str(found["method"])).name,
-            "rank": int(found["rank"]),
-            "base_fingerprint": str(found["base_fingerprint"]),
-            "trainable_parameters": sum(
-                a.size for n, a in tensors.items() if "lora" in n or n == "bias"
-            ),
-            "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
-        }
-        told = (config["method"], config["r"], config["revision"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{folder}: its description is damaged ({error}): adapt again") from error
-    if told != (described["method"], described["rank"], described["base_fingerprint"]):
-        raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
-    return described
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
-    if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
-        raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")
-    return config
+        names = about.output_names
+        if names is not None and len(names) != model.n_outputs:
+            raise ModelError(
+                f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
+                "of the model: adapt again"
+            )
+        return cls(
+            model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
+            output_names=names, images=about.images,
+        )  # fmt: skip
 
 
 def adapt(
@@ -254,6 +178,8 @@ def adapt(
     cache: bool | None = None,
     task: str = "classification",
     new_classes: bool = False,
+    output_names: Sequence[str] | None = None,
+    images: Images | None = None,
     standardize: bool | None = None,
     callback: Callback | None = None,
 ) -> AdaptedModel:
@@ -262,6 +188,8 @@ def adapt(
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
     knows, numbers or names; with ``new_classes`` other labels become new outputs. ``task`` is
     classification, multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers).
+    ``output_names`` name the model's outputs, and ``images`` says how images became ``X``: both are
+    kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
@@ -283,7 +211,9 @@ def adapt(
     chosen, recipe, learned = find_method(method), recipe_of(model), find_task(task)
     keep = check_cache(chosen, cache)
     samples = checked(model, X)
-    answers, new_labels = _answers(learned, model, y, len(samples), new_classes=new_classes)
+    named = check_names(output_names, model.n_outputs)
+    known = named or getattr(model, "class_names", None)
+    answers, new_labels = _answers(learned, model, y, len(samples), known, new_classes)
     options = check_options(
         len(samples), chosen,
         epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
@@ -302,16 +232,15 @@ def adapt(
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
     return AdaptedModel(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes,
-        task=learned.name, new_labels=new_labels,
+        task=learned.name, new_labels=new_labels, output_names=named, images=images,
     )  # fmt: skip
 
 
 def _answers(
-    task: Task, model: Backbone, y: ArrayLike, n_samples: int, *, new_classes: bool
+    task: Task, model: Backbone, y: ArrayLike, n_samples: int, names: Any, new_classes: bool
 ) -> tuple[NDArray[np.int32] | NDArray[np.float32], New]:
     """Outputs that the samples should have, and the labels that become new outputs."""
     if not task.targets:
-        names = getattr(model, "class_names", None)
         return number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
     if new_classes:
         raise ParameterError(

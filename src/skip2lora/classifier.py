@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.errors import ParameterError
 from skip2lora.labels import is_named, number
+from skip2lora.measures import r2
 from skip2lora.samples import check_labels
-from skip2lora.tasks import CLASSIFICATION, Task, check_answers
+from skip2lora.tasks import CLASSIFICATION, Task, chances, check_answers, decided
 
 
 class Classifier(ABC):
@@ -45,12 +46,10 @@ class Classifier(ABC):
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
         """Labels of the largest logits, (samples,); of several labels 0 or 1 for each; numbers."""
-        logits = self.logits(x)
-        if self.learned.name == "regression":
-            return logits
-        if self.learned.name == "multi-label":
-            return (logits > 0).astype(np.int64)
-        labels: NDArray[Any] = self.classes_[logits.argmax(axis=1)]
+        made = decided(self.learned, self.logits(x))
+        if self.learned.targets:
+            return made
+        labels: NDArray[Any] = self.classes_[made]
         return labels
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -59,13 +58,10 @@ class Classifier(ABC):
         Raises:
             ParameterError: the outputs are numbers.
         """
-        logits = self.logits(x)
-        if self.learned.name == "regression":
+        made = chances(self.learned, self.logits(x))
+        if made is None:
             raise ParameterError("the outputs are numbers, which have no probabilities: predict")
-        if self.learned.name == "multi-label":
-            sigmoid: NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * logits)
-            return sigmoid
-        return softmax(logits)
+        return made
 
     def _labels(self, y: ArrayLike, n_samples: int) -> NDArray[Any]:
         """Labels to compare predictions with, checked: names where the classes have names."""
@@ -82,7 +78,8 @@ class Classifier(ABC):
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
         """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
 
-        ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers.
+        ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers. Several labels
+        are right when all are; R2 is the mean of the outputs', as in scikit-learn.
         """
         predictions = self.predict(x)
         if not self.learned.targets:
@@ -90,13 +87,4 @@ class Classifier(ABC):
         answers = check_answers(self.learned, y, len(predictions), self.n_outputs)
         if self.learned.name == "multi-label":
             return float((predictions == answers).all(axis=1).mean())
-        left = ((answers - predictions) ** 2).sum(dtype=np.float64)
-        spread = ((answers - answers.mean(axis=0)) ** 2).sum(dtype=np.float64)
-        return float(1 - left / spread) if spread > 0 else float(left == 0)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows that add up to one, (samples, outputs)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
+        return float(r2(predictions, answers).mean())

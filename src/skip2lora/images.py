@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,82 +19,15 @@ from numpy.typing import NDArray
 
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.layouts import CHANNELS, Layout
+from skip2lora.preprocessing import Images as Images
+from skip2lora.preprocessing import find_size
 from skip2lora.samples import Table
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_MOST_PIXELS = 1 << 14  # an axis
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files
 
 #: Called with the images read so far and their number.
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """How images become numbers; ``size`` is (height, width), None for the model's.
-
-    ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1.
-    """
-
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    @property
-    def asked(self) -> bool:
-        """Whether anything is not as by default."""
-        return self != Images()
-
-    @property
-    def scaled(self) -> bool:
-        """Whether pixels are scaled beyond 0 to 1."""
-        return (self.mean, self.std) != ((0.0,), (1.0,))
-
-    @classmethod
-    def parse(cls, size: str | None, mean: str | None, std: str | None) -> Images:
-        """From text: ``224`` or ``HEIGHTxWIDTH``; numbers, fractions such as ``1/255``, imagenet.
-
-        ``mean`` imagenet brings its ``std`` along unless that is given too.
-
-        Raises:
-            ParameterError: one of them is something else.
-        """
-        if mean == "imagenet" and std is None:
-            std = "imagenet"
-        means = (0.0,) if mean is None else _numbers("mean", mean, IMAGENET_MEAN)
-        stds = (1.0,) if std is None else _numbers("std", std, IMAGENET_STD)
-        if min(stds) <= 0:
-            raise ParameterError(f"--std is {std}, expected numbers above 0: correct it")
-        return cls(size=None if size is None else _size(size), mean=means, std=stds)
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) <= 2 and all(side.isascii() and side.isdigit() for side in sides):
-        height, width = int(sides[0]), int(sides[-1])
-        if min(height, width) >= 1 and max(height, width) <= _MOST_PIXELS:
-            return height, width
-    raise ParameterError(
-        f'--size is "{text}", expected pixels from 1 to {_MOST_PIXELS}, such as 224 or 192x256 '
-        "(height x width): correct it"
-    )
-
-
-def _numbers(name: str, text: str, imagenet: tuple[float, ...]) -> tuple[float, ...]:
-    if text == "imagenet":
-        return imagenet
-    try:
-        numbers = tuple(float(Fraction(part.strip())) for part in text.split(","))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        numbers = ()
-    if len(numbers) not in CHANNELS:
-        raise ParameterError(
-            f'--{name} is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
-            "correct it"
-        )
-    return numbers
 
 
 def read_images(
@@ -118,7 +49,7 @@ def read_images(
     """
     _pillow(folder)
     files = image_files(folder, labels_required=labels_required)
-    height, width = _find_size(images, layout)
+    height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, files)
     _check_scaling(images, layout, channels)
     kind: Any = np.uint8 if layout.whole else np.float32
@@ -140,7 +71,11 @@ def read_images(
 
 
 def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
-    for name, numbers in (("mean", images.mean), ("std", images.std)):
+    if images.axes not in (None, layout.axes):
+        raise ParameterError(
+            f"images were laid out as {images.axes}, the model takes {layout.axes}: adapt again"
+        )
+    for name, numbers in zip(("mean", "std"), images.scale, strict=True):
         if len(numbers) not in (1, channels):
             expected = "1" if channels == 1 else f"1 or {channels}, one a channel"
             raise ParameterError(
@@ -234,29 +169,6 @@ def _pillow(folder: Path) -> Any:
     return Image
 
 
-def _find_size(images: Images, layout: Layout) -> tuple[int, int]:
-    wanted = images.size
-    if wanted is None:
-        if layout.height is None or layout.width is None:
-            takes = "images of any size" if layout.axes != "flat" else _rows(layout)
-            raise ParameterError(
-                f"--size is missing, the model takes {takes}: add --size HEIGHTxWIDTH, such as "
-                "--size 224"
-            )
-        return layout.height, layout.width
-    for side, fixed in zip(wanted, (layout.height, layout.width), strict=True):
-        if fixed not in (None, side):
-            raise ParameterError(
-                f"--size is {wanted[0]}x{wanted[1]}, the model takes {layout.height or 'any'}x"
-                f"{layout.width or 'any'}: leave --size out, images are resized to that"
-            )
-    return wanted
-
-
-def _rows(layout: Layout) -> str:
-    return "rows" if layout.n_features is None else f"rows of {layout.n_features} numbers"
-
-
 def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
     if layout.channels is not None:
         return layout.channels
@@ -340,8 +252,9 @@ def _converted(image: Any, channels: int, file: Path) -> Any:
 def _normal(pixels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:
     values = pixels.astype(np.float32) / np.float32(255)
     if images.scaled:
-        values -= np.array(images.mean, np.float32)
-        values /= np.array(images.std, np.float32)
+        mean, std = images.scale
+        values -= np.array(mean, np.float32)
+        values /= np.array(std, np.float32)
     return values
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.samples import check_labels, listing
 
 #: Labels of outputs that a model does not have: numbers, or names where labels are names.
@@ -18,6 +18,25 @@ New = tuple[int, ...] | tuple[str, ...]
 def is_named(y: Any) -> bool:
     """Whether labels are text."""
     return np.asarray(y).dtype.kind in "US" if y is not None else False
+
+
+def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
+    """Names of a model's outputs, None for none.
+
+    Raises:
+        ParameterError: not one distinct name an output.
+    """
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ParameterError(f"class_names is {names!r}, expected a list of names")
+    told = tuple(str(name) for name in names)
+    if len(told) != n_outputs or len(set(told)) != len(told):
+        raise ParameterError(
+            f"class_names is {listing(told)}, expected {n_outputs} distinct names, one an output "
+            "in the model's order: correct them"
+        )
+    return told
 
 
 def labels_of(n_known: int, names: Sequence[str] | None, new: New) -> NDArray[Any]:

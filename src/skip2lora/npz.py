@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from skip2lora.errors import DataError
 from skip2lora.files import BAD_ZIP
 from skip2lora.inputs import Inputs
 from skip2lora.samples import Table, as_float32, listing
+from skip2lora.targets import USUAL_NAMES, Wanted, find_answers
 
 # Arrays that are no samples.
-_NAMES = ("class_names", "names", "feature_names")
-_LABELS = ("y", "label")
+_NAMES = ("class_names", "names", "feature_names", "target_names")
 # What NumPy and zipfile raise for files that are cut, changed or of another kind.
 _BAD_NPZ = (
     *BAD_ZIP,
@@ -30,14 +31,15 @@ _BAD_NPZ = (
 )
 
 
-def read_npz(source: Path, label: str | None, required: bool) -> Table:
+def read_npz(source: Path, wanted: Wanted) -> Table:
     """What the file says.
 
     ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
     takes several, each under its name. Whole numbers of more than a table keep their type.
+    Answers are one array, or several of which each is a column.
 
     Raises:
-        DataError: damaged, pickled, no samples, no labels where they are ``required``.
+        DataError: damaged, pickled, no samples, no answers where they are required.
     """
     try:
         with source.open("rb") as stream:
@@ -50,21 +52,38 @@ def read_npz(source: Path, label: str | None, required: bool) -> Table:
             "with np.savez, X as numbers and y as numbers or text"
         ) from error
     found = listing(list(arrays)) or "no name"
-    y_name = label if label is not None else next((n for n in _LABELS if n in arrays), "y")
-    x = _samples(arrays, y_name, found)
-    if required and y_name not in arrays:
-        raise DataError(f"it has arrays {found}, expected the labels as {y_name}: add them")
+    given = [name for name in arrays if name != "X" and name not in _NAMES]
+    places = find_answers(given, replace(wanted, required=False), "arrays")
+    y_names = [given[place] for place in places or ()]
+    x = _samples(arrays, y_names, found)
+    if wanted.required and not y_names:
+        raise DataError(f"it has arrays {found}, expected the answers as y: add them, or name them")
     width = x.shape[1] if isinstance(x, np.ndarray) and x.ndim == 2 else None
     return Table(
         x=x,
-        labels=arrays.get(y_name),
+        labels=_answers(arrays, y_names) if y_names else None,
         class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
         feature_names=None if width is None else _names(arrays, "feature_names", width),
         place=lambda row: f"row {row} (from 0)",
+        target_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
     )
 
 
-def _samples(arrays: dict[str, NDArray[Any]], y_name: str, found: str) -> NDArray[Any] | Inputs:
+def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
+    if len(names) == 1:
+        return arrays[names[0]]
+    for name in names:
+        if arrays[name].ndim != 1 or len(arrays[name]) != len(arrays[names[0]]):
+            raise DataError(
+                f"{name} has shape {arrays[name].shape}, expected ({len(arrays[names[0]])},), one "
+                "answer a sample, as it is one of several columns: correct --target"
+            )
+    return np.stack([arrays[name] for name in names], axis=1)
+
+
+def _samples(
+    arrays: dict[str, NDArray[Any]], y_names: list[str], found: str
+) -> NDArray[Any] | Inputs:
     x = arrays.get("X")
     if x is not None:
         if x.ndim < 2 or x.dtype.kind not in "fiub":
@@ -73,7 +92,7 @@ def _samples(arrays: dict[str, NDArray[Any]], y_name: str, found: str) -> NDArra
                 "(samples, ...) as the model takes them: write one row a sample"
             )
         return as_float32(x) if x.ndim == 2 or x.dtype.kind == "f" else x
-    named = {name: a for name, a in arrays.items() if name not in {y_name, *_LABELS, *_NAMES}}
+    named = {name: a for name, a in arrays.items() if name not in {*y_names, *USUAL_NAMES, *_NAMES}}
     if len(named) < 2:
         raise DataError(f"it has arrays of {found}, expected the samples as X: rename them")
     for name, array in named.items():

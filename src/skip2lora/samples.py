@@ -26,17 +26,20 @@ class Samples:
 
     ``x`` is (samples, features) float32; images and the like have more axes, and what a model with
     several inputs takes is :class:`~skip2lora.inputs.Inputs`. ``y`` is (samples,) int64 with labels
-    0, 1, ..., or None when the samples have no labels. ``class_names[label]`` and
-    ``feature_names[column]`` are None when unknown.
+    0, 1, ..., or (samples, outputs) float32 with several labels or numbers, or None when the
+    samples have no labels. ``class_names[label]``, the names of the columns of such a ``y``, and
+    ``feature_names[column]`` are None when unknown. ``names_guessed`` says that the classes are in
+    the order of their sorted names, as the file tells no other.
     """
 
     x: Any
-    y: NDArray[np.int64] | None = None
+    y: NDArray[Any] | None = None
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
+    names_guessed: bool = False
 
     @property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> NDArray[Any]:
         """``y`` where it is needed.
 
         Raises:
@@ -51,8 +54,8 @@ class Samples:
 class Table:
     """What a file says, before labels are numbered.
 
-    ``x`` is as in :class:`Samples`; ``labels``, (samples,), are numbers or text; ``place`` names a
-    row, given its index from 0.
+    ``x`` is as in :class:`Samples`; ``labels``, (samples,) or (samples, outputs), are numbers or
+    text, ``target_names`` those of several columns; ``place`` names a row, given its index from 0.
     """
 
     x: NDArray[Any] | Inputs
@@ -60,6 +63,7 @@ class Table:
     class_names: tuple[str, ...] | None
     feature_names: tuple[str, ...] | None
     place: Callable[[int], str]
+    target_names: tuple[str, ...] | None = None
 
 
 def check_samples(
@@ -192,7 +196,7 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
             row = int(np.argmin(whole))
             raise DataError(
                 f"y has {labels[row]} at row {row} (from 0), expected whole numbers "
-                "0, 1, ...: skip2lora learns classes, number them"
+                "0, 1, ...: number the classes, or learn numbers with task='regression'"
             )
     limit = _MAX_LABEL + 1 if n_classes is None else n_classes
     known = (labels >= 0) & (labels < limit)
@@ -285,7 +289,7 @@ def _whole_labels(
         top = "..." if names is None else f"..., {limit - 1} ({listing(names)})"
         raise DataError(
             f"{place(row)} has label {labels[row]}, expected a whole number 0, 1, {top}: "
-            "correct the label"
+            "correct the label, or learn numbers with --task regression"
         )
     return labels.astype(np.int64)
 

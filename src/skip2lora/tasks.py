@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.samples import check_labels, real_array
+from skip2lora.samples import as_float32, check_labels, real_array
 
 
 @dataclass(frozen=True)
@@ -86,20 +87,56 @@ def check_answers(
     if targets.shape != (n_samples, n_outputs):
         raise DataError(
             f"y has shape {targets.shape}, expected ({n_samples}, {n_outputs}) for {task.name}: "
-            "one row a sample, one column an output"
+            "pass one row a sample, one column an output"
         )
-    values = np.ascontiguousarray(targets, np.float32)
-    good = np.isfinite(values)
-    if task is TASKS["multi-label"]:
-        good = (values == 0) | (values == 1)
-    if not good.all():
-        row, column = (int(i) for i in np.argwhere(~good)[0])
-        wanted = "0 or 1" if task is TASKS["multi-label"] else "a finite number"
+    values = as_float32(targets)
+    flaw = first_flaw(task, values)
+    if flaw is not None:
+        row, column, wanted = flaw
         raise DataError(
             f"y has {targets[row, column]} at row {row}, column {column} (from 0), "
             f"expected {wanted}: correct it"
         )
     return values
+
+
+def first_flaw(task: Task, targets: NDArray[np.float32]) -> tuple[int, int, str] | None:
+    """Row and column of the first target that cannot be one, and what was expected; else None.
+
+    ``targets`` is (samples, n_outputs).
+    """
+    several = task is TASKS["multi-label"]
+    good = (targets == 0) | (targets == 1) if several else np.isfinite(targets)
+    if good.all():
+        return None
+    row, column = (int(at) for at in np.argwhere(~good)[0])
+    return row, column, "0 or 1" if several else "a finite number"
+
+
+def decided(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:
+    """Predictions of a task: the place of the largest output (samples,), 0 or 1, or numbers."""
+    if task is TASKS["regression"]:
+        return outputs
+    made = outputs > 0 if task.targets else outputs.argmax(axis=1)
+    labels: NDArray[np.int64] = made.astype(np.int64)
+    return labels
+
+
+def chances(task: Task, outputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Probabilities, (samples, n_outputs): softmax, or sigmoid of several labels; else None."""
+    if task is TASKS["regression"]:
+        return None
+    if task.targets:
+        sigmoid: NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * outputs)
+        return sigmoid
+    return softmax(outputs)
+
+
+def softmax(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows that add up to one, (samples, outputs)."""
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def mean_loss(

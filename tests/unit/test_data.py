@@ -19,6 +19,7 @@ from skip2lora.data import check_samples, read_samples, write_predictions, write
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError, Skip2LoraError
 from skip2lora.inputs import Inputs
 from skip2lora.samples import Samples
+from skip2lora.tasks import CLASSIFICATION, TASKS, softmax
 
 X = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.5]], np.float32)
 Y = np.array([0, 2, 1])
@@ -95,7 +96,7 @@ def test_csv_label_column_is_label_then_y_then_asked_for(tmp_path: Path) -> None
     assert read_samples(both).feature_names == ("y",)
     only = write_text(tmp_path / "b.csv", "y,z\n1,7\n0,8\n")
     assert read_samples(only).feature_names == ("z",)
-    assert read_samples(only, label="z").feature_names == ("y",)
+    assert read_samples(only, target="z").feature_names == ("y",)
 
 
 def test_csv_text_labels(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_csv_without_labels(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "f,g\n1,2\n")
     assert read_samples(path, labels_required=False).y is None
     # a name that was asked for is not optional: the true label column would become a feature
-    assert '"kind"' in refusal(path, labels_required=False, label="kind")
+    assert '"kind"' in refusal(path, labels_required=False, target="kind")
 
 
 def test_csv_as_spreadsheets_and_pandas_write_it(tmp_path: Path) -> None:
@@ -182,9 +183,9 @@ def test_class_names_must_differ(tmp_path: Path) -> None:
         ({"X": X[:, :0], "y": Y}, "3 samples and 0 features"),
         ({"X": X.astype(str), "y": Y}, "X is <U"),
         ({"X": X.astype(complex), "y": Y}, "X is complex128"),
-        ({"X": X}, "arrays X, expected the labels as y"),
+        ({"X": X}, "arrays X, expected the answers as y"),
         ({"X": X, "y": Y[:2]}, "labels have shape (2,), X has 3 samples"),
-        ({"X": X, "y": Y[:, None]}, "labels have shape (3, 1)"),
+        ({"X": X, "y": Y[:, None]}, "answers have shape (3, 1)"),
         ({"X": X, "y": Y + 0.5}, "row 0 (from 0) has label 0.5"),
         ({"X": X, "y": Y - 1}, "row 0 (from 0) has label -1"),
         ({"X": X, "y": Y, "class_names": np.array(["a", "b"])}, "row 1 (from 0) has label 2"),
@@ -303,7 +304,7 @@ def test_npz_that_claims_more_than_memory(tmp_path: Path) -> None:
         ("f,label\n1, \n", 'row 1 (line 2) column "label" is empty'),
         ("f,f,label\n1,2,0\n", 'column "f" is there twice'),
         (",f,label\n0,1,0\n", "column 1 has no name"),
-        ("f,g\n1,2\n", 'columns f, g, expected one called "label" or "y"'),
+        ("f,g\n1,2\n", 'columns f, g, expected one called "label", "y" or "target"'),
         ("0.5,1\n1,2\n", "line 1 holds only numbers"),
         ("\nf,label\n", "line 1 is blank"),
         ("f,label\n", "0 samples"),
@@ -419,26 +420,42 @@ def read_cells(path: Path) -> list[list[str]]:
 
 def test_predictions(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    chances = np.array([[0.1, 0.9], [1.0, 0.0]], np.float32)
-    write_predictions(path, np.array([1, 0]), chances, None)
+    logits = np.array([[0, np.log(3)], [200, 0]], np.float32)
+    write_predictions(path, CLASSIFICATION, logits)
     assert read_cells(path) == [
         ["row", "prediction", "p_0", "p_1"],
-        ["0", "1", "0.1", "0.9"],
+        ["0", "1", "0.25", "0.75"],
         ["1", "0", "1.0", "0.0"],
     ]
-    write_predictions(path, np.array([1, 0]), chances, ("stop, off", "on"))
+    write_predictions(path, CLASSIFICATION, logits, ("stop, off", "on"))
     cells = read_cells(path)
     assert cells[0] == ["row", "prediction", "name", "p_stop, off", "p_on"]
     assert cells[2] == ["1", "0", "stop, off", "1.0", "0.0"]
 
 
+def test_predictions_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    outputs = np.array([[200, 0.5], [-200, 0], [200, -300]], np.float32)
+    write_predictions(path, TASKS["multi-label"], outputs, ("wet", "hot"))
+    cells = read_cells(path)
+    assert cells[0] == ["row", "prediction", "p_wet", "p_hot"]
+    assert [row[1] for row in cells[1:]] == ["wet;hot", "", "wet"]
+    assert cells[2][2:] == ["0.0", "0.5"]
+    write_predictions(path, TASKS["regression"], outputs, ("mass", "price"))
+    assert read_cells(path)[:2] == [["row", "mass", "price"], ["0", "200.0", "0.5"]]
+    write_predictions(path, TASKS["regression"], outputs)
+    assert read_cells(path)[0] == ["row", "prediction_0", "prediction_1"]
+    write_predictions(path, TASKS["regression"], outputs[:, :1])
+    assert read_cells(path)[0] == ["row", "prediction"]
+
+
 def test_predictions_keep_every_bit(tmp_path: Path) -> None:
-    chances = np.random.default_rng(0).random((50, 3)).astype(np.float32)
-    write_predictions(tmp_path / "p.csv", chances.argmax(axis=1), chances, None)
+    logits = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    write_predictions(tmp_path / "p.csv", CLASSIFICATION, logits)
     cells = np.array(read_cells(tmp_path / "p.csv")[1:])[:, 2:].astype(np.float32)
-    np.testing.assert_array_equal(cells, chances)
+    np.testing.assert_array_equal(cells, softmax(logits))
 
 
 def test_predictions_need_a_name_for_each_class(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="2 class names for 3 classes"):
-        write_predictions(tmp_path / "p.csv", np.array([0]), np.ones((1, 3)), ("a", "b"))
+    with pytest.raises(ParameterError, match="2 class names for 3 outputs"):
+        write_predictions(tmp_path / "p.csv", CLASSIFICATION, np.ones((1, 3)), ("a", "b"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +14,13 @@ pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
-from skip2lora.backbones.onnx_file import MOST_BYTES
 from skip2lora.backbones.taps import rows_of
-from skip2lora.errors import DataError, FileError, MissingExtraError, ModelError, ParameterError
+from skip2lora.errors import DataError, FileError, ModelError, ParameterError
 from skip2lora.inputs import Inputs
 
 Refused = Callable[..., str]
@@ -327,158 +323,6 @@ def test_pickle(tmp_path: Path) -> None:
     back = pickle.loads(pickle.dumps(backbone))  # noqa: S301
     assert back.taps == backbone.taps
     assert back.logits(nets.images(2)).tobytes() == backbone.logits(nets.images(2)).tobytes()
-
-
-# --- prepared files -------------------------------------------------------------------------
-
-
-def test_prepared(tmp_path: Path) -> None:
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    prepare(path, tmp_path / "t.onnx", taps=["/conv1", "/fc"])
-    base, backbone = OnnxBackbone.load(path), s2.load(tmp_path / "t.onnx")
-    x = nets.images(40)
-    assert backbone.fingerprint == base.fingerprint
-    assert [tap.layer for tap in backbone.taps] == ["/conv1", "/fc"]
-    assert backbone.layers == base.layers
-    for one, other in zip(backbone.forward(x).taps, base.forward(x).taps[2:], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    assert [tap.layer for tap in backbone.with_taps(["/fc"]).taps] == ["/fc"]
-    assert backbone.with_taps(["/conv0"]).tap_widths == (48,)
-    onnx.checker.check_model(str(tmp_path / "t.onnx"))
-    outputs = [value.name for value in onnx.load(tmp_path / "t.onnx").graph.output]
-    assert outputs[0] == "probabilities"
-    prepare(tmp_path / "t.onnx", tmp_path / "again.onnx")
-    assert OnnxBackbone.load(tmp_path / "again.onnx").fingerprint == base.fingerprint
-
-
-def test_an_adapter_fits_both_files(tmp_path: Path) -> None:
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    prepare(path, tmp_path / "t.onnx")
-    base, tapped = s2.load(path), s2.load(tmp_path / "t.onnx")
-    x, y = nets.images(40), np.arange(40) % 4
-    adapted = s2.adapt(base, x, y, epochs=3)
-    adapted.save(tmp_path / "a")
-    back = s2.AdaptedModel.load(tapped, tmp_path / "a")
-    np.testing.assert_allclose(back.logits(x), adapted.logits(x), rtol=1e-4, atol=1e-5)
-
-
-WITHOUT_ONNX = """
-import sys
-sys.modules["onnx"] = None  # as if it were not installed
-import numpy as np
-import skip2lora as s2
-backbone = s2.load(sys.argv[1])
-x = np.load(sys.argv[3])
-adapted = s2.adapt(backbone, x, np.arange(len(x)) % 4, epochs=2)
-adapted.save(sys.argv[4])
-s2.AdaptedModel.load(s2.load(sys.argv[1]), sys.argv[4]).predict(x)
-np.save(sys.argv[3], backbone.forward(backbone.check(x)).taps[1])
-for path, call in ((sys.argv[2], s2.load), (sys.argv[1], lambda p: s2.load(p, taps=["/conv0"]))):
-    try:
-        call(path)
-    except s2.MissingExtraError as error:
-        print(error)
-"""
-
-
-def test_a_prepared_file_needs_no_onnx(tmp_path: Path) -> None:
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    prepare(path, tmp_path / "t.onnx", taps=["/conv1", "/fc"])
-    x = nets.images(12)
-    np.save(tmp_path / "x.npy", x)
-    words = [tmp_path / name for name in ("t.onnx", "m.onnx", "x.npy", "a")]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ONNX, *words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(
-        np.load(tmp_path / "x.npy"), OnnxBackbone.load(path).forward(x).taps[-1], atol=1e-6
-    )
-    plain, other = done.stdout.splitlines()
-    assert "pip install 'skip2lora[onnx]'" in plain
-    assert "skip2lora prepare" in plain
-    assert "other taps than t.onnx was prepared with" in other
-
-
-def test_without_onnxruntime(tmp_path: Path) -> None:
-    path = nets.save(nets.mlp(), tmp_path / "m.onnx")
-    code = (
-        "import sys; sys.modules['onnxruntime'] = None; import skip2lora as s2\n"
-        f"try: s2.load({os.fspath(path)!r})\nexcept s2.MissingExtraError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "onnxruntime" in done.stdout
-    assert "pip install 'skip2lora[onnx]'" in done.stdout
-    assert MissingExtraError("x").args == ("x",)
-
-
-# --- what is refused ------------------------------------------------------------------------
-
-
-def test_files_that_are_no_models(tmp_path: Path, refused: Refused) -> None:
-    path = nets.save(nets.mlp(), tmp_path / "m.onnx")
-    whole = path.read_bytes()
-    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-1], b"\x00" * 100):
-        path.write_bytes(content)
-        assert str(path) in refused(ModelError, OnnxBackbone.load, path)
-    missing = tmp_path / "none.onnx"
-    assert "does not exist" in refused(FileError, s2.load, missing)
-    assert "cannot read" in refused(FileError, OnnxBackbone.load, missing)
-
-
-def test_over_two_gigabytes(tmp_path: Path, refused: Refused) -> None:
-    path = tmp_path / "m.onnx"
-    with path.open("wb") as stream:
-        stream.truncate(MOST_BYTES + 1)  # sparse
-    message = refused(ModelError, OnnxBackbone.load, path)
-    assert "2.15 GB" in message
-    assert "external data" in message
-
-
-def test_no_layers_with_weights(tmp_path: Path, refused: Refused) -> None:
-    net = nets.Net()
-    net.node("Relu", ["x"], "y")
-    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 3])])
-    path = nets.save(model, tmp_path / "m.onnx")
-    assert "has no layer with weights" in refused(ModelError, OnnxBackbone.load, path)
-
-
-def test_control_flow(tmp_path: Path, refused: Refused) -> None:
-    net = nets.Net()
-    branch = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["out"])], "b", [], [nets.value("out", None)]
-    )
-    net.constant("yes", np.array(True))
-    net.node("If", ["yes"], "chosen", then_branch=branch, else_branch=branch)
-    net.node("MatMul", ["chosen", net.weight("w", 3, 2)], "y")
-    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 2])])
-    path = nets.save(model, tmp_path / "m.onnx")
-    message = refused(ModelError, OnnxBackbone.load, path)
-    assert "node /chosen (If) is a branch" in message
-
-
-def test_state(tmp_path: Path, refused: Refused) -> None:
-    def recurrent(start: str) -> Any:
-        net = nets.Net()
-        net.constant("zeros", np.zeros((1, 1, 4), np.float32))
-        weights = [net.weight("W", 1, 12, 3), net.weight("R", 1, 12, 4)]
-        net.nodes.append(
-            helper.make_node(
-                "GRU", ["x", *weights, "", "", start], ["", "h"], name="/gru", hidden_size=4
-            )
-        )
-        net.node("Reshape", ["h", net.constant("s", np.array([1, 4], np.int64))], "row")
-        net.node("MatMul", ["row", net.weight("w", 4, 2)], "y")
-        inputs = [nets.value("x", [1, 1, 3])]
-        if start == "state":
-            inputs.append(nets.value("state", [1, 1, 4]))
-        return net.model(inputs, [nets.value("y", [1, 2])])
-
-    path = nets.save(recurrent("state"), tmp_path / "m.onnx")
-    message = refused(ModelError, OnnxBackbone.load, path)
-    assert "node /gru (GRU) takes its state from input state" in message
-    fixed = OnnxBackbone.load(nets.save(recurrent("zeros"), tmp_path / "f.onnx"))
-    assert fixed.tap_widths == (4,)
 
 
 def test_inputs(tmp_path: Path, refused: Refused) -> None:

@@ -19,10 +19,11 @@ from onnx import TensorProto
 
 import onnx_models as nets
 import skip2lora as s2
+from onnx_exports import activated, expected, random_adapters, session_of
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
-from skip2lora.classifier import softmax
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter, write_onnx_adapter
+from skip2lora.tasks import softmax
 
 Refused = Callable[..., str]
 Feed = dict[str, np.ndarray]
@@ -40,49 +41,6 @@ CASES: dict[str, tuple[Callable[[], Any], Feed]] = {
     "transformer": (nets.transformer, TEXTS),
     "transformer, folded": (lambda: nets.transformer(folded=True), TEXTS),
 }
-
-
-def random_adapters(
-    backbone: OnnxBackbone, *, new: int = 0, rank: int = 3, seed: int = 0, first_tap: int = 0
-) -> s2.SkipAdapters:
-    random = np.random.default_rng(seed)
-    widths, n_outputs = backbone.tap_widths[first_tap:], backbone.n_outputs + new
-
-    def normal(*shape: int) -> np.ndarray:
-        return (random.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
-
-    return s2.SkipAdapters(
-        tuple(normal(width, rank) for width in widths),
-        tuple(normal(rank, n_outputs) for _ in widths),
-        first_tap,
-        random.normal(size=n_outputs).astype(np.float32),
-    )
-
-
-def expected(backbone: OnnxBackbone, adapters: s2.SkipAdapters, feed: Feed) -> np.ndarray:
-    """Eq. 17 in float64, without the code under test."""
-    made = backbone.forward(backbone.check(feed))
-    logits = np.zeros((len(made.base_logits), adapters.n_outputs))
-    logits[:, : backbone.n_outputs] = made.base_logits
-    if adapters.bias is not None:
-        logits += adapters.bias
-    taps = made.taps[adapters.first_tap :]
-    for rows, a, b in zip(taps, adapters.lora_a, adapters.lora_b, strict=True):
-        logits += rows.astype(np.float64) @ a @ b
-    return logits
-
-
-def activated(model: Any, logits: np.ndarray) -> np.ndarray:
-    last = model.graph.node[-1].op_type
-    if last == "Sigmoid":
-        return 1 / (1 + np.exp(-logits))
-    return softmax(logits) if last == "Softmax" else logits
-
-
-def session_of(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options)
 
 
 def signature(session: Any) -> list[tuple[str, str]]:
@@ -155,18 +113,28 @@ def test_new_classes_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("new", [0, 2])
-def test_int8(new: int, tmp_path: Path) -> None:
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    path = nets.quantized(path, [{"x": nets.images(20)}])
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_int8(form: str, kind: str, batch: Any, new: int, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType
+
+    path = nets.save(nets.cnn(batch=batch), tmp_path / "m.onnx")
+    images = nets.images(20)
+    path = nets.quantized(
+        path, [{"x": image[None]} for image in images],
+        activation_type=getattr(QuantType, kind), quant_format=getattr(QuantFormat, form),
+    )  # fmt: skip
     backbone = OnnxBackbone.load(path)
     adapters = random_adapters(backbone, new=new)
     export_onnx(backbone, adapters, tmp_path / "e.onnx")
-    [made] = session_of(tmp_path / "e.onnx").run(None, IMAGES)
+    feed = {"x": images[:1] if batch == 1 else images[:6]}
+    [made] = session_of(tmp_path / "e.onnx").run(None, feed)
     np.testing.assert_allclose(
-        made, softmax(expected(backbone, adapters, IMAGES)), rtol=1e-5, atol=1e-5
+        made, softmax(expected(backbone, adapters, feed)), rtol=1e-5, atol=1e-5
     )
-    types = [tensor.data_type for tensor in onnx.load(tmp_path / "e.onnx").graph.initializer]
-    assert TensorProto.INT8 in types  # the base stays quantised
+    types = {tensor.data_type for tensor in onnx.load(tmp_path / "e.onnx").graph.initializer}
+    assert types & {TensorProto.INT8, TensorProto.UINT8}  # the base stays quantised
 
 
 def test_weights_used_twice_are_not_changed(tmp_path: Path) -> None:

@@ -27,14 +27,7 @@ from torch_modules import (  # noqa: E402
 )
 
 Refused = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def own_generator() -> Any:
-    """Weights from a seed, and PyTorch's generator as it was afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
 # --- numbers --------------------------------------------------------------------------------

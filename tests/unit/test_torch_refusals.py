@@ -28,14 +28,7 @@ from torch_modules import (  # noqa: E402
 )
 
 Refused = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def own_generator() -> Any:
-    """Weights from a seed, and PyTorch's generator as it was afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
 # --- what is refused ------------------------------------------------------------------------
@@ -224,3 +217,26 @@ def test_ids_out_of_the_table(refused: Refused) -> None:
     assert "Encoder failed on samples 0 to 5 (index out of range in self)" in message
     message = refused(DataError, s2.TorchBackbone(Encoder()).check, TOKENS + 20)
     assert "which Encoder cannot take (index out of range in self)" in message
+
+
+class Counting(nn.Module):
+    """A layer that adds how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(5, 3), 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return self.layer(x) + self.calls
+
+
+@pytest.mark.parametrize(
+    "make", [Counting, lambda: Returns(lambda y: y + torch.randn_like(y))], ids=["state", "chance"]
+)
+def test_state_and_chance(make: Callable[[], Any], refused: Refused) -> None:
+    message = refused(ModelError, s2.TorchBackbone(make()).check, vectors())
+    assert (
+        "apart for the same sample, expected the same each time, as samples are cached" in message
+    )
+    assert "take out what is random or kept between calls" in message

@@ -90,14 +90,13 @@ class LiteRTBackbone(Classifier):
         model._runner  # noqa: B018  - what the runtime refuses is said here
         return model
 
-    def with_taps(self, selection: Selection) -> LiteRTBackbone:
-        """The same model with the taps of other layers.
-
-        Raises:
-            ParameterError: no such layer.
-        """
-        places = chosen([tap.layer for tap in self.layers], selection)
-        return replace(self, taps=tuple(self.layers[at] for at in places))
+    def with_taps(self, selection: Selection, *, grid: int | None = None) -> LiteRTBackbone:
+        """The same model with other taps or another grid; ParameterError for no such layer."""
+        layers, grid = self.layers, grid or self.grid
+        if grid != self.grid:
+            layers = _layers(self.graph, self.output, grid, self.graph.path)
+        places = chosen([tap.layer for tap in layers], selection)
+        return replace(self, layers=layers, taps=tuple(layers[at] for at in places), grid=grid)
 
     @property
     def tap_widths(self) -> tuple[int, ...]:
@@ -211,8 +210,11 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
         return graph
     interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
     try:
+        for tensor in graph.inputs:  # their memory holds anything
+            zeros = np.zeros(tensor.shape or (), tensor.dtype)
+            interpreter.set_tensor(tensor.index, zeros)
         interpreter.invoke()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"LiteRT cannot run {path} on zeros: {first_line(error)}") from error
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skip2lora.backbones.litert import LiteRTBackbone
     from skip2lora.backbones.tflite import Graph, Tensor
 
+_MOST_REASON = 300  # characters
 _CHUNK = 32  # samples whose small taps are made into rows at once
 _POOLED = ("float32", "int8", "uint8", "int16")  # what the core averages
 _Fill = Callable[[NDArray[Any], NDArray[np.float32]], None]
@@ -38,6 +39,7 @@ class Runner:
         _check_shapes(self.interpreter, wanted - given, graph)
         # Views of the runtime's memory, to be gone before the next sample.
         self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
+        self.sizes = [math.prod(tensor.shape or ()) for _, tensor in self.taps]
         self.fills = [_fill_of(tap, tensor) for tap, tensor in self.taps]
         self.inputs = graph.inputs
         self.mask = _mask_input(graph)
@@ -83,17 +85,22 @@ class Runner:
 
     def _values(self, place: int, arrays: Sequence[NDArray[Any]], number: int) -> NDArray[Any]:
         """A view of what a layer reads of this sample."""
-        index = self.taps[place][1].index
-        at = self.given.get(index)
-        values: NDArray[Any] = self.views[index]() if at is None else arrays[at][number]
+        tap, tensor = self.taps[place]
+        at = self.given.get(tensor.index)
+        values: NDArray[Any] = self.views[tensor.index]() if at is None else arrays[at][number]
+        if values.size != self.sizes[place]:
+            raise ModelError(
+                f"layer {tap.layer} reads {tensor.name} as {values.shape} of one sample, "
+                f"{tensor.shape} of another, expected one size: leave the layer out with taps="
+            )
         return values
 
     def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
-        for tensor, array in zip(self.inputs, sample, strict=True):
-            self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
         try:
+            for tensor, array in zip(self.inputs, sample, strict=True):
+                self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
             self.interpreter.invoke()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(
                 f"LiteRT failed on sample {number} (from 0): {first_line(error)}: check its values"
             ) from error
@@ -158,8 +165,8 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The reason of an error of the runtime."""
-    return str(error).split("\n")[0].rstrip(".")
+    """The reason of an error of the runtime, which joins several without a space."""
+    return str(error).split("\n")[0][:_MOST_REASON].rstrip(".")
 
 
 def _mask_input(graph: Graph) -> int | None:

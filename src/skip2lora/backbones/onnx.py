@@ -6,10 +6,12 @@ it and needs ONNX Runtime and NumPy alone.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from skip2lora.backbones.onnx_session import (
     run_options,
     specs_of,
 )
+from skip2lora.backbones.onnx_sizes import check_size as checked_size
 from skip2lora.backbones.onnx_tapped import KEY, Description, metadata_of, tap_model
 from skip2lora.backbones.signature import InputSpec, check_inputs
 from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
@@ -67,48 +70,57 @@ class OnnxBackbone(Classifier):
         path: str | os.PathLike[str],
         *,
         taps: Selection = None,
-        grid: int = GRID,
+        grid: int | None = None,
+        size: tuple[int, int] | None = None,
         threads: int = 1,
     ) -> OnnxBackbone:
-        """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps.
+        """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps (4).
 
-        A file written by :func:`prepare` has its taps already: ``taps=None`` takes those.
+        ``size`` fixes height and width of images where the model leaves them open, so that their
+        maps keep a grid; without it they are averaged over all places, as sizes may change. A file
+        written by :func:`prepare` has taps, grid and size already: what is None here is as there.
 
         Raises:
             FileError: no such file.
             ModelError: truncated, too large, control flow or state, or no layers with weights.
             MissingExtraError: onnxruntime is missing, or onnx where the taps must be added.
-            ParameterError: ``taps``, ``grid`` or ``threads`` is out of range.
+            ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
         """
         file = Path(path)
-        _check_number("grid", grid, _MOST_GRID)
+        _check_number("grid", GRID if grid is None else grid, _MOST_GRID)
         _check_number("threads", threads, 1024)
+        size = None if size is None else checked_size(size)
         check_size(file)
         try:
             model = read_model(file)
         except MissingExtraError:
-            return cls._load_prepared(file, taps, grid, threads)
+            return cls._load_prepared(file, taps, grid, size, threads)
         text = metadata_of(model)
         if text is not None:
             known = Description.from_json(text, file)
-            if _fits(known, taps, grid):
+            if _fits(known, taps, grid, size):
                 del model
-                return cls._load_prepared(file, taps, grid, threads)
-        description = tap_model(model, file, taps=taps, grid=grid, keep_outputs=False)
+                return cls._load_prepared(file, taps, grid, size, threads)
+            grid, size = grid or known.grid, size or known.size  # whose axes are fixed for good
+        description = tap_model(
+            model, file, taps=taps, grid=grid or GRID, size=size, keep_outputs=False
+        )
         data = model.SerializeToString()
         del model
         session = open_session(data, folder=file.parent, threads=threads)
         return cls(file, description, specs_of(session), threads, session)
 
     @classmethod
-    def _load_prepared(cls, file: Path, taps: Selection, grid: int, threads: int) -> OnnxBackbone:
+    def _load_prepared(
+        cls, file: Path, taps: Selection, grid: int | None, size: Any, threads: int
+    ) -> OnnxBackbone:
         session = open_session(file, threads=threads)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise ModelError(damaged(file))
         description = Description.from_json(text, file)
-        if not _fits(description, taps, grid):
+        if not _fits(description, taps, grid, size):
             need_onnx(f"other taps than {file.name} was prepared with")
         return cls(file, _chosen(description, taps), specs_of(session), threads, session)
 
@@ -126,6 +138,11 @@ class OnnxBackbone(Classifier):
     def grid(self) -> int:
         """Places that an axis of a map keeps, at most."""
         return self.description.grid
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that open axes of its images were fixed to."""
+        return self.description.size
 
     @property
     def tap_widths(self) -> tuple[int, ...]:
@@ -157,23 +174,28 @@ class OnnxBackbone(Classifier):
         """SHA-256 of the model alone: weights, nodes, inputs and outputs."""
         return self.description.fingerprint
 
-    def with_taps(self, selection: Selection, *, grid: int | None = None) -> OnnxBackbone:
-        """The same model with other taps.
+    def with_taps(
+        self,
+        selection: Selection,
+        *,
+        grid: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> OnnxBackbone:
+        """The same model with other taps, or another grid or size of images.
 
         Raises:
             ParameterError: a selection that fits no layer.
             ModelError: the file changed since it was loaded.
         """
-        wanted = self.grid if grid is None else grid
-        if _fits(self.description, selection, wanted) and selection is not None:
-            description = _chosen(self.description, selection)
-            return OnnxBackbone(
-                self.path, description, self.inputs, self.threads, self.session, self.class_names
-            )
-        made = OnnxBackbone.load(self.path, taps=selection, grid=wanted, threads=self.threads)
+        wanted, fixed = self.grid if grid is None else grid, size or self.size
+        if _fits(self.description, selection, wanted, fixed) and selection is not None:
+            return replace(self, description=_chosen(self.description, selection))
+        made = OnnxBackbone.load(
+            self.path, taps=selection, grid=wanted, size=fixed, threads=self.threads
+        )
         if made.fingerprint != self.fingerprint:
             raise ModelError(f"{self.path} changed since it was loaded: load it again")
-        return made
+        return replace(made, class_names=self.class_names)
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
@@ -233,7 +255,7 @@ class OnnxBackbone(Classifier):
     def _feeds(self, x: NDArray[Any] | Inputs) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
         """Runs over some of the samples; the last one of a fixed batch is filled up."""
         arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
-        fixed = fixed_batch(self.session)
+        fixed = self._fixed_batch
         size = fixed or self._batch_size(arrays)
         for at in range(0, len(x), size):
             feed = {name: array[at : at + size] for name, array in arrays.items()}
@@ -245,19 +267,34 @@ class OnnxBackbone(Classifier):
                 }
             yield feed, count
 
+    @cached_property
+    def _fixed_batch(self) -> int | None:
+        return fixed_batch(self.session)
+
+    @cached_property
+    def _largest_tap(self) -> int:
+        """Floats of one sample in the largest tensor that a layer reads."""
+        return max(
+            math.prod(_TOKENS if size is None else size for size in tap.shape)
+            for tap in self.layers
+        )
+
     def _batch_size(self, arrays: Any) -> int:
-        sizes = [int(np.prod(array.shape[1:])) for array in arrays.values()]
-        for tap in self.layers:
-            sizes.append(int(np.prod([_TOKENS if size is None else size for size in tap.shape])))
-        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(sizes)))
+        sizes: list[int] = [math.prod(array.shape[1:]) for array in arrays.values()]
+        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(*sizes, self._largest_tap)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]
-        return _reload, (self.path, names, self.grid, self.threads)
+        return _reload, (
+            self.path, names, self.grid, self.size, self.threads, self.class_names
+        )  # fmt: skip
 
 
-def _reload(path: Path, names: list[str], grid: int, threads: int) -> OnnxBackbone:
-    return OnnxBackbone.load(path, taps=names, grid=grid, threads=threads)
+def _reload(
+    path: Path, names: list[str], grid: int, size: Any, threads: int, class_names: Any
+) -> OnnxBackbone:
+    made = OnnxBackbone.load(path, taps=names, grid=grid, size=size, threads=threads)
+    return replace(made, class_names=class_names)
 
 
 def prepare(
@@ -266,6 +303,7 @@ def prepare(
     *,
     taps: Selection = None,
     grid: int = GRID,
+    size: tuple[int, int] | None = None,
 ) -> Description:
     """Write a copy of the model with its taps as outputs, which loads without the package onnx.
 
@@ -277,19 +315,20 @@ def prepare(
     file = Path(path)
     _check_number("grid", grid, _MOST_GRID)
     model = read_model(file)
-    description = tap_model(model, file, taps=taps, grid=grid, keep_outputs=True)
+    size = None if size is None else checked_size(size)
+    description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=True)
     embed(model, file.parent)
     open_session(model.SerializeToString())  # a file that does not run is not written
     write_model(out, model)
     return description
 
 
-def _fits(known: Description, taps: Selection, grid: int) -> bool:
+def _fits(known: Description, taps: Selection, grid: int | None, size: Any) -> bool:
     """Whether a prepared file has all that is asked for."""
-    if taps is None:
-        return grid in (known.grid, GRID)
+    if grid not in (None, known.grid) or size not in (None, known.size):
+        return False
     names = [tap.layer for tap in known.layers]
-    return grid == known.grid and set(chosen(names, taps)) <= set(known.places)
+    return taps is None or set(chosen(names, taps)) <= set(known.places)
 
 
 def _chosen(known: Description, taps: Selection) -> Description:
@@ -297,10 +336,7 @@ def _chosen(known: Description, taps: Selection) -> Description:
         return known
     places = chosen([tap.layer for tap in known.layers], taps)
     outputs = tuple(known.outputs[known.places.index(place)] for place in places)
-    return Description(
-        fingerprint=known.fingerprint, layers=known.layers, places=tuple(places), outputs=outputs,
-        logits=known.logits, n_outputs=known.n_outputs, task=known.task, grid=known.grid,
-    )  # fmt: skip
+    return replace(known, places=tuple(places), outputs=outputs)
 
 
 def _check_number(name: str, value: int, most: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.onnx_sound import fault_of
 from skip2lora.errors import FileError, MissingExtraError, ModelError
 from skip2lora.files import write_file
 
@@ -27,6 +28,7 @@ def need_onnx(what: str) -> Any:
     try:
         import onnx
         import onnx.external_data_helper
+        import onnx.inliner
     except ImportError as error:
         raise MissingExtraError(
             f"{what} needs the package onnx, which is not installed: "
@@ -76,6 +78,9 @@ def read_model(path: Path) -> Any:
         raise ModelError(damaged(path)) from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(damaged(path))
+    fault = fault_of(onnx, model)
+    if fault is not None:
+        raise ModelError(f"{damaged(path)} ({fault})")
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < _OLDEST_OPSET:
             raise ModelError(
@@ -84,7 +89,20 @@ def read_model(path: Path) -> Any:
             )
     for tensor in external_tensors(model):
         _check_external(path, tensor)
-    return model
+    return _inlined(onnx, model, path)
+
+
+def _inlined(onnx: Any, model: Any, path: Path) -> Any:
+    """The model with its own functions as nodes, so that the layers in them are found."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise ModelError(
+            f"{path} has functions that cannot be written out ({reason}): export it without them"
+        ) from error
 
 
 def damaged(path: Path) -> str:

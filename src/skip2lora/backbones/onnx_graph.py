@@ -23,8 +23,6 @@ class Folded(NamedTuple):
 Plain = int | str | None
 Size = Plain | Folded
 BATCH = "skip2lora.batch"
-_LOOPS = {"Loop": "a loop", "Scan": "a loop", "If": "a branch"}
-_RECURRENT = ("LSTM", "GRU", "RNN")
 # Their result depends on no value of their input.
 _SHAPE_ONLY = ("Shape", "Size")
 _LARGE_BYTES = 1 << 16
@@ -108,32 +106,6 @@ class Graph:
 def opset_of(model: Any) -> int:
     """The version of the standard operators."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
-def refuse_state(graph: Graph, path: object) -> None:
-    """Refuse a graph with loops, branches or a state that a caller carries along.
-
-    Raises:
-        ModelError: naming the first such node.
-    """
-    inputs = {value.name for value in graph.inputs}
-    for node in graph.model.graph.node:
-        title = graph.title(node)
-        if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
-            raise ModelError(
-                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a "
-                "graph that runs straight through, as layers inside may run any number of times: "
-                "export the model without control flow, or simplify it with onnxsim"
-            )
-        if node.op_type in _RECURRENT:
-            for name in node.input[5:7]:
-                carried = sorted(inputs & graph.ancestors(name)) if name else []
-                if carried:
-                    raise ModelError(
-                        f"{path}: node {title} ({node.op_type}) takes its state from input "
-                        f"{carried[0]}, expected a model without state between samples, as a "
-                        "cached sample must always give the same: export it with a state of zeros"
-                    )
 
 
 def sizes_of(value: Any) -> tuple[Size, ...] | None:

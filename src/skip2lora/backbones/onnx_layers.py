@@ -1,4 +1,4 @@
-"""Which layers of an ONNX graph hold weights, what they read, and where the logits are."""
+"""Which layers of an ONNX graph hold weights, and what they read."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ OPERATORS: dict[str, Operands] = {
     "QLinearMatMul": Operands(0, 3, 1, 2),
     "QGemm": Operands(0, 3, 1, 2),
     "QAttention": Operands(0, 1, 3, 6),
+    "LSTM": _PLAIN,
+    "GRU": _PLAIN,
+    "RNN": _PLAIN,
+    "DynamicQuantizeLSTM": _PLAIN,
+    "Einsum": _PLAIN,
 }
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 _BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
-_HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
-# What may stand between the last activation and the output, or between two of them.
-_PASSED = (
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
-    "QuantizeLinear", "DequantizeLinear", "ZipMap", "ArrayFeatureExtractor",
-)  # fmt: skip
-_INTEGERS = ("TENSOR(UINT8)", "TENSOR(INT8)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class Read:
     """What one layer reads: ``tensor``, and the names of its scale and zero point, if any.
 
     ``quantised`` are the integers that ``tensor`` is made of, where that is a DequantizeLinear's.
-    ``places_first`` is set where the layer multiplies from the left, over the last axis but one.
+    ``places_first`` is set where the layer multiplies from the left, over the last axis but one;
+    ``tokens_first`` where it takes (tokens, samples, width), as recurrent layers do.
     """
 
     layer: str
@@ -65,6 +65,7 @@ class Read:
     zero: str | None = None
     places_first: bool = False
     quantised: str | None = None
+    tokens_first: bool = False
 
     @property
     def convolves(self) -> bool:
@@ -95,6 +96,11 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
         return None
     data, weight = node.input[places.data], node.input[places.weight]
     first = False
+    if node.op_type == "Einsum":
+        if len(node.input) != 2:
+            return None
+        if data in graph.constants:
+            data, weight = weight, data
     if weight not in graph.constants:
         if node.op_type not in _BOTH_SIDES or data not in graph.constants:
             return None
@@ -114,41 +120,13 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
     if maker is not None and maker.op_type == "DequantizeLinear":
         integers, scale, zero = str(maker.input[0]), str(maker.input[1]), _optional(maker, 2)
         return Read(layer, str(node.op_type), str(data), scale, zero, first, integers)
-    return Read(layer, str(node.op_type), str(data), scale, zero, first)
+    tokens = node.op_type in RECURRENT and not _attribute(node, "layout")
+    return Read(layer, str(node.op_type), str(data), scale, zero, first, tokens_first=tokens)
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next((int(each.i) for each in node.attribute if each.name == name), 0)
 
 
 def _optional(node: Any, place: int | None) -> str | None:
     return str(node.input[place]) if place is not None and len(node.input) > place else None
-
-
-@dataclass(frozen=True)
-class Head:
-    """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
-
-    ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
-    kinds of those that are more than a change of shape.
-    """
-
-    output: str
-    logits: str
-    trailing: tuple[Any, ...] = ()
-
-    @property
-    def activations(self) -> tuple[str, ...]:
-        """Such as ("Softmax", "ArgMax")."""
-        return tuple(str(node.op_type) for node in self.trailing if node.op_type in _HEADS)
-
-
-def head_of(graph: Graph, output: str) -> Head:
-    """What stands between ``output`` and its logits; the output itself where there is nothing."""
-    tensor, walked, kept, logits = output, [], 0, output
-    while True:
-        node = graph.producer.get(tensor)
-        if node is None or node.op_type not in (*_HEADS, *_PASSED):
-            break
-        walked.append(node)
-        at = 1 if node.op_type == "ArrayFeatureExtractor" else 0  # the index of a class name
-        tensor = node.input[at]
-        if node.op_type in _HEADS:
-            logits, kept = str(tensor), len(walked)
-    return Head(output, logits, tuple(reversed(walked[:kept])))

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx_builder import Builder
+from skip2lora.backbones.onnx_heads import Head
 from skip2lora.backbones.onnx_integers import make_unsigned
-from skip2lora.backbones.onnx_layers import Head, Read
+from skip2lora.backbones.onnx_layers import Read
 from skip2lora.backbones.onnx_taps import Source
 from skip2lora.backbones.taps import Tap, averaging
 
-Made = tuple[str, tuple[int, ...]]  # a tensor, and the shape of one sample
 _BLOCK = 8  # channels that the runtime keeps together
 # Places from which a map is averaged over one axis after the other.
 _LARGE_MAP, _LARGE_BYTE_MAP = 100, 400
@@ -31,8 +32,50 @@ def add_logits(builder: Builder, head: Head, output: str) -> str:
     return builder.as_float(flat, output, like=head.logits)
 
 
-def add_tap(builder: Builder, source: Source, output: str) -> Made:
-    """What a tap's rows hold, in their order: a map still has axes of its grid."""
+class Pooled(NamedTuple):
+    """A tap that may lack its last steps, which its reader can take on.
+
+    ``shape`` is that of one sample of ``tensor``. With ``channels_last`` the places come before the
+    channels, which rows have the other way round; ``factor``, in that shape or broadcast to it, is
+    what the numbers are still to be multiplied by.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    channels_last: bool = False
+    factor: NDArray[np.float32] | None = None
+
+
+def add_tap(builder: Builder, source: Source, output: str) -> tuple[str, tuple[int, ...]]:
+    """What a tap's rows hold, in their order, and the shape of one sample.
+
+    A map still has axes of its grid.
+    """
+    pooled = add_pooled(builder, source, f"{output}.pooled")
+    tensor, shape = pooled.tensor, pooled.shape
+    if pooled.factor is not None:
+        factor = builder.constant(f"{output}.factor", pooled.factor)
+        tensor = builder.node("Mul", [tensor, factor], f"{output}.averaged")
+    if pooled.channels_last:
+        shape = (shape[-1], *shape[:-1])
+        perm = [0, len(shape), *range(1, len(shape))]
+        tensor = builder.node("Transpose", [tensor], output, perm=perm)
+    return tensor, shape
+
+
+def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
+    """``lora_a`` (rank, width) of a tap's rows, for what ``pooled`` gives instead."""
+    made = lora_a
+    if pooled.channels_last:
+        *places, channels = pooled.shape
+        made = np.moveaxis(made.reshape(-1, channels, *places), 1, -1)
+    if pooled.factor is not None:
+        made = made.reshape(-1, *pooled.shape) * pooled.factor
+    return np.ascontiguousarray(made.reshape(lora_a.shape), np.float32)
+
+
+def add_pooled(builder: Builder, source: Source, output: str) -> Pooled:
+    """What a tap's rows are made of, with as few steps as the runtime's layout allows."""
     read, tap, tensor = source.read, source.tap, source.read.tensor
     if read.scale is not None:
         zero = _zero_of(builder, read)
@@ -46,7 +89,7 @@ def add_tap(builder: Builder, source: Source, output: str) -> Made:
         return (_last if tap.channels_last else _first)(builder, tap, tensor, output)
     if tap.kind == "sequence":
         tensor = _sequence(builder, source, tensor, output)
-    return tensor, (tap.width,)
+    return Pooled(tensor, (tap.width,))
 
 
 def _zero_of(builder: Builder, read: Read) -> str | None:
@@ -71,7 +114,7 @@ def _pools_bytes(builder: Builder, read: Read, tap: Tap, zero: str | None) -> bo
     return bool(scale.size == point.size == 1 and point.dtype in _BYTES)
 
 
-def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str) -> Made:
+def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str) -> Pooled:
     """Sums of integers, which are exact, as a product with ones; then their average.
 
     Behind a quantised convolution the map lies with its channels last, and the first transposition
@@ -80,30 +123,26 @@ def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str
     channels, height, width = (int(size or 1) for size in tap.shape)
     tensor, kept = read.quantised or read.tensor, tap.grid
     scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
-    if channels < _BLOCK:
-        tensor = _means(builder, tensor, zero, _ones([height], kept[:1]), scale, f"{output}.rows")
+    few, large = channels < _BLOCK, height * width > _LARGE_BYTE_MAP
+    if not few:
+        tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
+        lines = [height, width * channels] if large else [height * width, channels]
+        tensor = builder.reshape(tensor, [0, *lines], f"{output}.places")
+    sizes, cells = ([height], kept[:1]) if few or large else ([height, width], kept)
+    ones = (_averages(sizes, cells) > 0).astype(np.uint8)
+    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+    factor = scale / ones.sum(axis=1, dtype=np.float32)
+    if few:
         right = _matrix(builder, [width], kept[1:], last=True)
-        return builder.node("MatMul", [tensor, right], output), (channels, *kept)
-    tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
-    if height * width <= _LARGE_BYTE_MAP:
-        tensor = builder.reshape(tensor, [0, height * width, channels], f"{output}.places")
-        ones = _ones([height, width], kept)
-        tensor = _means(builder, tensor, zero, ones, scale, f"{output}.averaged")
-        places: tuple[int, ...] = (math.prod(kept),)
-    else:
-        tensor = builder.reshape(tensor, [0, height, width * channels], f"{output}.places")
-        ones = _ones([height], kept[:1])
-        sums = _sums(builder, tensor, zero, ones, f"{output}.columns")
-        tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
-        each = scale / ones.sum(axis=1, dtype=np.float32)
-        left = averaging(width, kept[1])[None] * each[:, None, None]  # the scale costs no node
-        left = builder.constant(f"{output}.scale", left.astype(np.float32))
-        tensor = builder.node("MatMul", [left, tensor], f"{output}.averaged")
-        places = kept
-    if math.prod(kept) == 1:
-        return tensor, (*places, channels)  # one place: the order is the same
-    perm = [0, 1 + len(places), *range(1, 1 + len(places))]
-    return builder.node("Transpose", [tensor], output, perm=perm), (channels, *places)
+        averaged = builder.node("MatMul", [sums, right], output)
+        return Pooled(averaged, (channels, *kept), factor=factor[:, None])
+    if not large:
+        return Pooled(sums, (math.prod(kept), channels), math.prod(kept) > 1, factor[:, None])
+    tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
+    matrices = averaging(width, kept[1])[None] * factor[:, None, None]
+    left = builder.constant(f"{output}.scale", matrices.astype(np.float32))
+    averaged = builder.node("MatMul", [left, tensor], output)
+    return Pooled(averaged, (*kept, channels), math.prod(kept) > 1)
 
 
 def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], output: str) -> str:
@@ -114,39 +153,26 @@ def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], out
     return builder.cast(sums, output)
 
 
-def _means(
-    builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], scale: NDArray[np.float32],
-    output: str,
-) -> str:  # fmt: skip
-    """What :func:`_sums` gives, divided by how many were added."""
-    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
-    each = scale / ones.sum(axis=1, dtype=np.float32)[:, None]
-    return builder.node("Mul", [sums, builder.constant(f"{output}.scale", each)], output)
-
-
-def _ones(sizes: Sequence[int], kept: Sequence[int]) -> NDArray[np.uint8]:
-    return (_averages(sizes, kept) > 0).astype(np.uint8)
-
-
-def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Made:
+def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
     """A map with its channels first: (samples, channels, ...) with the places that are kept."""
     places, channels = tap.shape[1:], tap.shape[0] or 1
     shape = (channels, *tap.grid)
     if places == tap.grid:
-        return tensor, shape
+        return Pooled(tensor, shape)
     if set(tap.grid) == {1}:
-        return builder.node("GlobalAveragePool", [tensor], output), shape
+        return Pooled(builder.node("GlobalAveragePool", [tensor], output), shape)
     sizes = [size or 1 for size in places]
     if len(sizes) == 2 and channels < _BLOCK:  # of no use to the runtime's blocked layout
         left = _matrix(builder, sizes[:1], tap.grid[:1], last=False)
         tensor = builder.node("MatMul", [left, tensor], f"{output}.rows")
         right = _matrix(builder, sizes[1:], tap.grid[1:], last=True)
-        return builder.node("MatMul", [tensor, right], output), shape
+        return Pooled(builder.node("MatMul", [tensor, right], output), shape)
     if all(size % kept == 0 for size, kept in zip(sizes, tap.grid, strict=True)):
-        return _pool(builder, sizes, tap.grid, tensor, output), shape
+        return Pooled(_pool(builder, sizes, tap.grid, tensor, output), shape)
     flat = builder.reshape(tensor, [0, channels, math.prod(sizes)], f"{output}.places")
     matrix = _matrix(builder, sizes, tap.grid, last=True)
-    return builder.node("MatMul", [flat, matrix], output), (channels, math.prod(tap.grid))
+    averaged = builder.node("MatMul", [flat, matrix], output)
+    return Pooled(averaged, (channels, math.prod(tap.grid)))
 
 
 def _pool(
@@ -163,17 +189,16 @@ def _pool(
     return builder.node("AveragePool", [tensor], output, kernel_shape=step, strides=step)
 
 
-def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Made:
+def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
     """A map with its channels last: (samples, channels, places)."""
     channels = tap.shape[-1] or 1
     if set(tap.grid) == {1}:
-        return builder.mean(tensor, range(1, len(tap.shape)), output), (channels,)
+        return Pooled(builder.mean(tensor, range(1, len(tap.shape)), output), (channels,))
     sizes = [size or 1 for size in tap.shape[:-1]]
     flat = builder.reshape(tensor, [0, math.prod(sizes), channels], f"{output}.places")
     matrix = _matrix(builder, sizes, tap.grid, last=False)
-    pooled = builder.node("MatMul", [matrix, flat], f"{output}.averaged")
-    turned = builder.node("Transpose", [pooled], output, perm=[0, 2, 1])
-    return turned, (channels, math.prod(tap.grid))
+    averaged = builder.node("MatMul", [matrix, flat], output)
+    return Pooled(averaged, (math.prod(tap.grid), channels), channels_last=True)
 
 
 def _averages(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.float32]:

@@ -23,11 +23,15 @@ except ImportError as error:
         "pip install 'skip2lora[onnx]'"
     ) from error
 
-#: What onnxruntime raises, whose classes have no base of their own.
-RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
-    found
-    for found in vars(_state).values()
-    if isinstance(found, type) and issubclass(found, Exception)
+#: What onnxruntime raises, whose classes have no base of their own; the last where its reason
+#: quotes a broken name.
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        found
+        for found in vars(_state).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    ),
+    UnicodeDecodeError,
 )
 _QUIET = 3  # errors alone: an optimised graph warns of what is none of the user's business
 _TYPES = {"float": "float32", "double": "float64"}

@@ -10,8 +10,11 @@ from typing import Any
 
 from skip2lora.backbones.onnx_builder import PREFIX, Builder
 from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
-from skip2lora.backbones.onnx_graph import Graph, refuse_state
+from skip2lora.backbones.onnx_graph import Graph
+from skip2lora.backbones.onnx_heads import float_activations
 from skip2lora.backbones.onnx_rows import add_logits, add_tap
+from skip2lora.backbones.onnx_sizes import fix_size
+from skip2lora.backbones.onnx_state import refuse_state
 from skip2lora.backbones.onnx_taps import Anatomy, anatomy
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
@@ -26,7 +29,8 @@ class Description:
     """What a tapped model says of itself.
 
     ``outputs[k]`` is the name of the output with the rows of ``layers[places[k]]``. ``logits`` is
-    the name of the output with the base logits, None for a model without any.
+    the name of the output with the base logits, None for a model without any. ``size`` is the
+    height and width that open axes of its images were fixed to.
     """
 
     fingerprint: str
@@ -37,6 +41,7 @@ class Description:
     n_outputs: int
     task: str
     grid: int
+    size: tuple[int, int] | None = None
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -62,7 +67,9 @@ class Description:
                 )
             layers = tuple(_tap(layer) for layer in found.pop("layers"))
             places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
-            return cls(layers=layers, places=places, outputs=outputs, **found)
+            size = found.pop("size", None)
+            fixed = None if size is None else (int(size[0]), int(size[1]))
+            return cls(layers=layers, places=places, outputs=outputs, size=fixed, **found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
                 raise
@@ -94,15 +101,21 @@ def strip(model: Any) -> None:
 
 
 def tap_model(
-    model: Any, path: Path, *, taps: Selection, grid: int, keep_outputs: bool
+    model: Any,
+    path: Path,
+    *,
+    taps: Selection,
+    grid: int,
+    size: tuple[int, int] | None = None,
+    keep_outputs: bool,
 ) -> Description:
     """Turn ``model`` into its tapped copy; its taps and the base logits become outputs.
 
     Raises:
         ModelError: no layers with weights, control flow, state.
-        ParameterError: ``taps`` or ``grid`` fits no layer.
+        ParameterError: ``taps``, ``grid`` or ``size`` does not fit.
     """
-    found, graph, print_of_base = understand(model, path, grid=grid)
+    found, graph, print_of_base = understand(model, path, grid=grid, size=size)
     places = select(found, taps)
     builder = Builder(graph)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -124,6 +137,7 @@ def tap_model(
         n_outputs=found.n_outputs,
         task=task_of(found),
         grid=grid,
+        size=size,
     )
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
@@ -136,15 +150,23 @@ def _own(builder: Builder, tensor: str, output: str) -> str:
     return builder.node("Identity", [tensor], output)
 
 
-def understand(model: Any, path: Path, *, grid: int) -> tuple[Anatomy, Graph, str]:
-    """What is in a model, which is stripped first, and its fingerprint."""
+def understand(
+    model: Any, path: Path, *, grid: int, size: tuple[int, int] | None = None
+) -> tuple[Anatomy, Graph, str]:
+    """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text = metadata_of(model)
     strip(model)
+    base = None if size is None or text is not None else fingerprint(model, path.parent)
+    if size is not None:
+        fix_size(model, path, size)
     graph = Graph(model)
     refuse_state(graph, path)
     # Taps of integers leave an equal graph, but not the same: what it says of its base holds.
-    known = None if text is None else Description.from_json(text, path).fingerprint
-    return anatomy(graph, path, grid=grid), graph, known or fingerprint(model, path.parent)
+    known = base if text is None else Description.from_json(text, path).fingerprint
+    print_of_base = known or fingerprint(model, path.parent)
+    if float_activations(model):
+        graph = Graph(model)
+    return anatomy(graph, path, grid=grid), graph, print_of_base
 
 
 def select(found: Anatomy, taps: Selection) -> list[int]:

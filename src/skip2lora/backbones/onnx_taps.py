@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from skip2lora.backbones.onnx_graph import BATCH, Folded, Graph, Size, infer
-from skip2lora.backbones.onnx_layers import Head, Read, head_of, weight_layers
+from skip2lora.backbones.onnx_graph import Folded, Graph, Size, infer
+from skip2lora.backbones.onnx_heads import Head, head_of
+from skip2lora.backbones.onnx_layers import Read, weight_layers
 from skip2lora.backbones.onnx_probe import probe
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
@@ -132,7 +133,7 @@ def _source(
         return None
     if first == batch and len(shape) == 2:
         return Source(Tap(read.layer, read.tensor, "vector", inner), read)
-    steps, tokens = _tokens(shape, batch)
+    steps, tokens = ("swap", shape[0]) if read.tokens_first else _tokens(shape, batch)
     if steps is None:
         return None
     count = tokens if isinstance(tokens, int) else None
@@ -158,7 +159,7 @@ def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:
     first = shape[0]
     if first == batch and len(shape) == 3:
         return "", shape[1]
-    if len(shape) == 3 and shape[1] == batch and batch == BATCH:
+    if len(shape) == 3 and shape[1] == batch and batch != 1:
         return "swap", first
     if len(shape) == 2 and isinstance(first, Folded):
         return "fold", first.inner

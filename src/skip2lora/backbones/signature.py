@@ -114,6 +114,8 @@ def _advice(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
         return "channels come last, np.moveaxis(X, 1, -1)"
     if got[1:] == () and len(shape) > 1:
         return "pass each sample with all its axes, or one sample as X[None]"
+    if len(got) == len(shape) == 1:
+        return "pass the features the model was trained on, in the same order"
     if len(got) + 1 == len(shape):
         return "an axis is missing, X[None] for one sample, X[:, None] for one channel"
     return "resize or crop the samples to it"

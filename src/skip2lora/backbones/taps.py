@@ -54,7 +54,7 @@ class Tap:
             return _known(self.shape[-1], self)
         if self.kind == "sequence":
             return 2 * _known(self.shape[-1], self)
-        return _known(self.shape[-1 if self.channels_last else 0], self) * int(np.prod(self.grid))
+        return _known(self.shape[-1 if self.channels_last else 0], self) * math.prod(self.grid)
 
 
 def _known(size: int | None, tap: Tap) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from skip2lora.backbones.tflite_sound import fault_of
 from skip2lora.errors import ModelError
 
 _IDENTIFIER = b"TFL3"
@@ -227,6 +228,7 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
     tensors = tuple(
         _tensor(index, each, index in given) for index, each in enumerate(main.tensors)
     )  # fmt: skip
+    _check_shapes(main.operators, operators, tensors)
     makers = {index: operator for operator in operators for index in operator.outputs}
     names = {
         each.tensorIndex: _text(each.name)
@@ -282,6 +284,8 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
         raise IndexError("an operator has a tensor that does not exist")
     if not all(0 <= index < len(main.tensors) for index in graph):
         raise IndexError("an input or output is a tensor that does not exist")
+    if any(0 in _indices(main.tensors[index].shape) for index in _indices(main.inputs)):
+        raise IndexError("an input has no values")
     if not all(0 <= tensor.buffer < len(model.buffers) for tensor in main.tensors):
         raise IndexError("a tensor has a buffer that does not exist")
     for each in operators:
@@ -290,6 +294,20 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
             raise IndexError(f"{each.name} has too few tensors")
     if any(size < 0 for tensor in main.tensors for size in _indices(tensor.shape)):
         raise IndexError("a tensor has a negative size")
+
+
+def _check_shapes(
+    packed: Sequence[Any], operators: Sequence[Operator], tensors: Sequence[Tensor]
+) -> None:
+    """Raise ValueError for shapes that do not fit together."""
+    for number, (each, operator) in enumerate(zip(packed, operators, strict=True)):
+        read, made = (
+            [tensors[index].shape if index >= 0 else None for index in indices]
+            for indices in (operator.inputs, operator.outputs)
+        )
+        fault = fault_of(operator.name, each.builtinOptions, read, made)
+        if fault is not None:
+            raise ValueError(f"operator {number}, {operator.name}, {fault}")
 
 
 def _constants(model: Any, operators: Sequence[Operator]) -> frozenset[int]:

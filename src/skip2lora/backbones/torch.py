@@ -29,15 +29,16 @@ except ImportError as error:
 from torch import Tensor, nn
 
 from skip2lora.backbones import torch_layers
+from skip2lora.backbones.tapping import Shapes
 from skip2lora.backbones.torch_inputs import (
     Numbers,
     Samples,
-    Shapes,
     check_array,
     check_inputs,
     converted,
     counting_tokens,
     first_line,
+    made_up,
     readings,
     shapes_of,
     told,
@@ -155,16 +156,36 @@ class TorchBackbone(Classifier):
             _digest(state, value)
         return f"sha256:{state.hexdigest()}"
 
-    def with_taps(self, taps: Selection) -> TorchBackbone:
-        """The same module with other taps.
+    def with_taps(self, taps: Selection, *, grid: int | None = None) -> TorchBackbone:
+        """The same module with other taps, or another grid.
 
         Raises:
             ParameterError: a name, pattern or number that fits no layer.
         """
         other = copy.copy(self)
         other._selection, other._taken = taps, dict(self._taken)
+        if grid is not None and grid != self.grid:
+            other.grid, other._network, other._taken = grid, None, {}
+            return other if self.sample_shapes is None else other.with_shapes(self.sample_shapes)
         if other._network is not None:
             other._places = _select(other._network.places, taps)
+        return other
+
+    @property
+    def sample_shapes(self) -> Shapes | None:
+        """Inputs of the samples by which the layers were found, None where they are not yet."""
+        return next(iter(self._taken), None)
+
+    def with_shapes(self, shapes: Shapes) -> TorchBackbone:
+        """The same module, its layers found by running it on a made-up sample of these shapes.
+
+        Itself where they are known. Raises as :meth:`check`.
+        """
+        if self._network is not None:
+            return self
+        other = copy.copy(self)
+        other._taken = {}
+        other.check(made_up(shapes))
         return other
 
     # --- samples ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skip2lora.backbones.tapping import Shapes
 from skip2lora.errors import DataError
 from skip2lora.inputs import Inputs
 from skip2lora.samples import as_float32, first_not_finite
@@ -16,8 +17,6 @@ from skip2lora.samples import as_float32, first_not_finite
 Samples = NDArray[Any] | Inputs
 #: What an input is given as: floats of the module's type, whole numbers (int64), or truth values.
 Numbers = Literal["f", "i", "b"]
-#: Name, shape of one sample and kind of numbers of each input.
-Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
 
 #: Inputs that say which tokens count, and the value that says so.
 _MASKS = {
@@ -112,6 +111,15 @@ def converted(x: Samples, numbers: Mapping[str, Numbers]) -> Samples:
     if isinstance(x, Inputs):
         return Inputs({k: a.astype(types[numbers[k]], copy=False) for k, a in x.arrays.items()})
     return x.astype(types[numbers[""]], copy=False)
+
+
+def made_up(shapes: Shapes) -> Samples:
+    """One sample of these shapes: ones, which are valid tokens, and masks by which all count."""
+    types = {"f": np.float32, "i": np.int64, "b": np.bool_}
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.full((1, *shape), _MASKS.get(name, 1), types[kind]) for name, shape, kind in shapes
+    }
+    return arrays[""] if "" in arrays else Inputs(arrays)
 
 
 def counting_tokens(x: Samples) -> NDArray[np.float32] | None:

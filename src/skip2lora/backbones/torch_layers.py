@@ -21,6 +21,8 @@ from skip2lora.errors import ModelError
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
 _TABLES = (nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # read vectors, whatever their weights
+# Of the largest logit: more than kinds of numbers and sizes of batches change.
+_SAME = 0.02
 _ENDINGS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 _MOST_PLACES = 3  # axes that PyTorch's pooling takes
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
@@ -218,7 +220,7 @@ def call_hooks(
 class _Pass(NamedTuple):
     shapes: dict[Key, tuple[int, ...]]
     same: dict[Key, Key]  # the first reader of each tensor
-    n_outputs: int
+    logits: Tensor
     task: str
 
 
@@ -237,7 +239,18 @@ def _observe(module: nn.Module, run: Callable[[int], Any], n_samples: int) -> _P
         call_hooks(layers_of(module), running.stack, seen)
         logits, task = running.logits(run(n_samples), n_samples)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    return _Pass(shapes, same, int(logits.shape[1]), task)
+    return _Pass(shapes, same, logits, task)
+
+
+def _refuse_state(one: Tensor, other: Tensor, name: str) -> None:
+    """Raise ModelError for logits that differ, though all are of the same sample."""
+    rows = torch.cat([one, other]).detach().double()
+    apart, size = (rows - rows[0]).abs().max(), rows.abs().max()
+    if apart > _SAME * size:  # what is no number is refused with the user's samples
+        raise ModelError(
+            f"{name} gave logits {float(apart):.3g} apart for the same sample, expected the same "
+            "each time, as samples are cached: take out what is random or kept between calls"
+        )
 
 
 def find_network(
@@ -248,16 +261,19 @@ def find_network(
     Layers that read something else than the samples (such as a table of positions) are left out.
 
     Raises:
-        ModelError: no layer with weights is called, or the output is no logits.
+        ModelError: no layer with weights is called, the output is no logits, or not the same for
+            the same sample.
     """
     layers, name = layers_of(module), type(module).__name__
     counts = (1, 1) if one_by_one else (2, 3)
     one, other = (_observe(module, run, n_samples) for n_samples in counts)
-    if one.n_outputs != other.n_outputs:
+    n_outputs, also = int(one.logits.shape[1]), int(other.logits.shape[1])
+    if n_outputs != also:
         raise ModelError(
-            f"{name} gave {one.n_outputs} outputs for {counts[0]} samples and {other.n_outputs} "
-            f"for {counts[1]}, expected as many for any: is it a network?"
+            f"{name} gave {n_outputs} outputs for {counts[0]} samples and {also} for {counts[1]}, "
+            "expected as many for any: is it a network?"
         )
+    _refuse_state(one.logits, other.logits, name)
     places: dict[Key, Place] = {}
     for key, shape in one.shapes.items():
         axis = 0 if one_by_one else _samples_axis(shape, other.shapes.get(key, ()), *counts)
@@ -269,7 +285,7 @@ def find_network(
             f"{name} called none of its {len(layers)} layers on the samples, expected at least "
             "one: pass the nn.Module itself, not a traced, exported or replaced one"
         )
-    return Network(_merged(places, one.same), one.n_outputs, one.task)
+    return Network(_merged(places, one.same), n_outputs, one.task)
 
 
 def _samples_axis(

@@ -9,19 +9,23 @@ import click
 
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
-from skip2lora.backbones import load
 from skip2lora.backbones.taps import Selection
-from skip2lora.cli import common, power
-from skip2lora.cli.models import answers_of, read_for
+from skip2lora.cli import common, measures, power
+from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
 from skip2lora.files import check_output
 from skip2lora.images import Images
+from skip2lora.layouts import layout_of
 from skip2lora.methods import METHODS
 from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
+from skip2lora.tasks import find_task
 
 
 @click.command(short_help="Fit to field data.")
 @common.model_argument
 @common.data_argument
+@common.task("classification", "What is learned: one class, several labels, or numbers.")
+@common.targets
+@common.class_names
 @click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
 @click.option("--rank", type=int, help="Rank of each adapter, if any. Default: 4.")
 @common.training_options(
@@ -53,20 +57,21 @@ from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
     help="Train on scaled taps; default: on, but off for .safetensors.",
 )
 @common.taps
+@common.grid
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @common.output("The adapter, a folder.", metavar="FOLDER")
 @common.force
 @common.image_options
-@common.label
 @common.as_json
 def command(
     model: Path, data: Path, method: str, rank: int | None, epochs: int | None,
     batch_size: int | None, learning_rate: float | None, seed: int, optimizer: str | None,
     weight_decay: float | None, schedule: str, validation: float, patience: int | None,
     cache: bool | None, new_classes: bool, standardize: bool | None,
-    taps: Selection, with_power: bool, i2c: str | None, shunt_ohms: float | None, target: Path,
-    force: bool, images: Images, label: str | None, as_json: bool,
+    task: str, taps: Selection, grid: int | None, with_power: bool, i2c: str | None,
+    shunt_ohms: float | None, target: Path, force: bool, images: Images,
+    targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
@@ -74,9 +79,13 @@ def command(
     changes the network (ft-...).
     """
     check_output(target, force=force, names=RESULT_FILES)
-    backbone = load(model, taps=taps)
-    samples = read_for(backbone, data, label=label, new_classes=new_classes, images=images)
+    learned = find_task(task)
+    backbone = load_to_adapt(model, taps=taps, grid=grid, images=images, class_names=class_names)
+    samples = read_for(
+        backbone, data, targets=targets, task=learned, new_classes=new_classes, images=images
+    )
     y = answers_of(samples, new_classes=new_classes)
+    kept = names_to_keep(backbone, samples, class_names, learned, new_classes=new_classes)
     watch = power.watch(with_power, i2c, shunt_ohms)
     shown = recipe_of(backbone).epochs if epochs is None else epochs
     with common.progress_bar("adapt", shown) as callback, power.watched(watch):
@@ -84,18 +93,21 @@ def command(
             backbone, samples.x, y, method=method, rank=rank, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, validation=validation,
-            patience=patience, cache=cache, new_classes=new_classes,
+            patience=patience, cache=cache, task=task, new_classes=new_classes,
             standardize=standardize, callback=callback,
+            output_names=kept,
+            images=images.resolved(layout_of(backbone)) if data.is_dir() else None,
         )  # fmt: skip
     adapted.save(target)
-    accuracy = adapted.score(samples.x, y)
+    found = compared(adapted, learned, samples)
     timing, history = adapted.timing, adapted.history
     if timing is None or history is None:  # adapt() always sets them
         raise RuntimeError("adapt gave no history")
     facts = {
         "output": str(target),
         "method": method,
-        "accuracy": accuracy,
+        "task": task,
+        **found.overall,
         "n_samples": len(samples.x),
         "timing": asdict(timing),
         "n_batches": history.n_batches,
@@ -111,8 +123,8 @@ def command(
         f"{len(samples.x):,} samples, {history.n_batches:,} batches in "
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",
-        f"cache {adapted.cache_bytes / 1024:,.0f} KiB, accuracy on these samples "
-        f"{common.percent(accuracy)}",
+        f"cache {adapted.cache_bytes / 1024:,.0f} KiB, {measures.whole(learned, found)} "
+        "on these samples",
         *watch.lines(),
     ]
     common.show(facts, lines, as_json=as_json)

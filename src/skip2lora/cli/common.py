@@ -24,6 +24,7 @@ from skip2lora.backbones.taps import Selection
 from skip2lora.images import Images
 from skip2lora.images import Progress as Follow
 from skip2lora.plan import TapPlan
+from skip2lora.tasks import TASKS
 from skip2lora.training import Callback, EpochReport
 
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -31,7 +32,32 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
-label = click.option("--label", metavar="COLUMN", help="Label column (default: label, or y).")
+
+
+def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """Names with commas."""
+    return None if text is None else tuple(word.strip() for word in text.split(","))
+
+
+targets = click.option(
+    "--target", "--label", "targets", metavar="COLUMNS", callback=_names,
+    help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
+)  # fmt: skip
+class_names = click.option(
+    "--class-names", metavar="NAMES", callback=_names,
+    help="What the outputs of MODEL are called, in their order, with commas.",
+)  # fmt: skip
+
+
+def task(default: str | None, help_text: str) -> Callable[[_Function], _Function]:
+    """``--task``: one class, several labels, or numbers."""
+    return click.option(
+        "--task", default=default, show_default=default is not None, type=click.Choice(list(TASKS)),
+        help=help_text,
+    )  # fmt: skip
+
+
+saved_task = task(None, "What is learned. Default: as the adapter, or else MODEL, tells.")
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 data_argument = click.argument("data", type=click.Path(path_type=Path))
 adapter = click.option(
@@ -54,6 +80,9 @@ taps = click.option(
 )  # fmt: skip
 
 
+grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
+
+
 def image_options(function: _Function) -> _Function:
     """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
 
@@ -72,7 +101,8 @@ def image_options(function: _Function) -> _Function:
             help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
         ),
         click.option(
-            "--size", metavar="HxW", help="Pixels of images in a folder. Default: the model's."
+            "--size", metavar="HxW",
+            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
         ),
     ):  # fmt: skip
         with_images = option(with_images)

@@ -9,15 +9,17 @@ from typing import Any
 import click
 import numpy as np
 
-from skip2lora.adapt import CONFIG_FILE, MODEL_FILE, describe
+from skip2lora.adapt import MODEL_FILE
+from skip2lora.adapter_folder import CONFIG_FILE, describe
 from skip2lora.backbones import load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.data import read_samples
 from skip2lora.errors import DataError, FileError
-from skip2lora.images import describe_images
+from skip2lora.images import Images, describe_images
 from skip2lora.inputs import Inputs
 from skip2lora.plan import TapPlan, described
+from skip2lora.samples import Samples
 from skip2lora.tasks import CLASSIFICATION
 
 _DATA = (".npz", ".csv", ".parquet")
@@ -72,20 +74,33 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _data(path: Path) -> dict[str, Any]:
-    samples = read_samples(path, labels_required=False)
-    counts = None
-    if samples.y is not None:
-        numbers, n = np.unique(samples.y, return_counts=True)
-        names = samples.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
-        counts = {names[number]: int(of) for number, of in zip(numbers, n, strict=True)}
+def _answers(samples: Samples) -> dict[str, Any]:
+    """How many samples each class has, or from where to where each number goes."""
+    y = samples.y
+    if y is None:
+        return {"samples_a_class": None}
+    if y.ndim == 1:
+        found, counts = np.unique(y, return_counts=True)
+        names = samples.class_names or tuple(map(str, range(int(found.max()) + 1)))
+        of = {names[number]: int(n) for number, n in zip(found, counts, strict=True)}
+        return {"samples_a_class": of}
+    names = samples.class_names or tuple(map(str, range(y.shape[1])))
+    if ((y == 0) | (y == 1)).all():
+        totals = y.sum(axis=0).astype(int).tolist()
+        return {"samples_a_label": dict(zip(names, totals, strict=True))}
+    ranges = zip(names, y.min(axis=0).tolist(), y.max(axis=0).tolist(), strict=True)
+    return {"targets": {name: {"smallest": low, "largest": high} for name, low, high in ranges}}
+
+
+def _data(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
+    samples = read_samples(path, target=targets, task=None, labels_required=False)
     if isinstance(samples.x, Inputs):
         shapes = {name: list(array.shape[1:]) for name, array in samples.x.arrays.items()}
         return {
             "kind": "data",
             "n_samples": len(samples.x),
             "inputs": shapes,
-            "samples_a_class": counts,
+            **_answers(samples),
         }
     table = samples.x.ndim == 2
     return {
@@ -94,17 +109,17 @@ def _data(path: Path) -> dict[str, Any]:
         "n_features" if table else "shape": samples.x.shape[1] if table else samples.x.shape[1:],
         "smallest": float(samples.x.min()),
         "largest": float(samples.x.max()),
-        "samples_a_class": counts,
+        **_answers(samples),
     }
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
     if not path.exists():
         raise FileError(f"{path} does not exist, expected a model, an adapter folder or data")
     if path.is_dir() and (path / CONFIG_FILE).exists():
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
-        return _data(path)
+        return _data(path, targets)
     if path.is_dir() and not (path / MODEL_FILE).exists():
         return _images(path)
     return _model(path)
@@ -122,11 +137,13 @@ def _images(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"smallest", "largest"}:
+        return f"{_text(value['smallest'])} to {_text(value['largest'])}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         whole = all(isinstance(v, int) for v in value)
-        return "-".join(map(str, value)) if whole else ", ".join(value)
+        return "-".join(map(str, value)) if whole else ", ".join(map(_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -136,13 +153,18 @@ def _text(value: Any) -> str:
 
 @click.command(short_help="Describe a model, an adapter or a data file.")
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
+@common.targets
 @common.as_json
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, targets: tuple[str, ...] | None, as_json: bool) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path)
+    facts = _facts(path, targets)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)
+    if facts["kind"] == "adapter" and "images" in shown:
+        shown["images"] = str(Images.from_json(shown["images"]))
+    if "input size" in shown:
+        shown["input size"] = common.shape_text(shown["input size"])
     if "inputs" in shown and facts["kind"] == "model":
         shown["inputs"] = [
             f"{of['name']} {of['dtype']} {common.shape_text(of['shape'])}" for of in facts["inputs"]

@@ -2,67 +2,208 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapt import AdaptedModel
 from skip2lora.backbones import load
+from skip2lora.backbones.taps import Selection
 from skip2lora.classifier import Classifier
 from skip2lora.cli import common
 from skip2lora.data import read_samples
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.images import Images
 from skip2lora.layouts import ANY_LAYOUT, layout_of
-from skip2lora.samples import Samples, listing
+from skip2lora.measures import Measures, measured
+from skip2lora.samples import Samples, check_labels, listing
+from skip2lora.tasks import Task, check_answers, decided, find_task
 
 
-def load_model(model: Path, adapter: Path | None) -> tuple[Any, Classifier]:
-    """The backbone, and what predicts: the backbone itself or with its adapter."""
-    backbone = load(model)
-    return backbone, backbone if adapter is None else AdaptedModel.load(backbone, adapter)
+def load_to_adapt(
+    model: Path,
+    *,
+    taps: Selection,
+    grid: int | None = None,
+    images: Images,
+    class_names: tuple[str, ...] | None = None,
+) -> Any:
+    """The backbone; images of any size are fixed to that of ``images``, if told."""
+    backbone = load(model, taps=taps, grid=grid, class_names=class_names)
+    if images.size is not None and _takes_any_size(backbone):
+        return backbone.with_taps(taps, grid=grid, size=images.size)
+    return backbone
+
+
+def _takes_any_size(backbone: Any) -> bool:
+    specs: tuple[Any, ...] = getattr(backbone, "inputs", ())
+    return len(specs) == 1 and len(specs[0].shape) == 3 and layout_of(backbone).height is None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What predicts, a backbone with or without its adapter, and the task it is for."""
+
+    model: Any
+    task: Task
+
+
+def load_model(
+    model: Path,
+    adapter: Path | None,
+    *,
+    task: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> Loaded:
+    """The model with its adapter, or alone.
+
+    Raises:
+        ParameterError: ``task`` is not that of the adapter.
+    """
+    backbone: Any = load(model, class_names=class_names)
+    made: Classifier = backbone if adapter is None else AdaptedModel.load(backbone, adapter)
+    if adapter is not None and task not in (None, made.learned.name):
+        raise ParameterError(
+            f"--task is {task}, {adapter} was made for {made.learned.name}: leave --task out"
+        )
+    kept: tuple[str, ...] | None = getattr(made, "output_names", None)
+    if class_names is not None and kept is not None and class_names != kept:
+        raise ParameterError(
+            f"--class-names is {listing(class_names)}, {adapter} was made for "
+            f"{listing(kept)}: leave --class-names out"
+        )
+    return Loaded(made, made.learned if task is None else find_task(task))
 
 
 def read_for(
     model: Any,
     data: Path,
     *,
-    label: str | None,
+    targets: tuple[str, ...] | None,
+    task: Task | None,
     labels_required: bool = True,
     new_classes: bool = False,
     images: Images | None = None,
 ) -> Samples:
-    """Samples whose labels are numbered as the outputs of ``model``.
+    """Samples whose answers are numbered as the outputs of ``model``.
 
     With ``new_classes`` they keep the names of the file, for there may be more of them. A folder of
-    images is read in the layout of ``model``.
+    images is read in the layout of ``model``, and as the adapter was made.
 
     Raises:
         DataError: names of classes that cannot be matched with the outputs.
+        ParameterError: options for images that are not those of the adapter.
     """
-    names = None if new_classes else getattr(model, "class_names", None)
-    folder = data.is_dir()
-    layout = layout_of(getattr(model, "backbone", model)) if folder else ANY_LAYOUT
+    names = None if new_classes else _names_of(model, task)
+    layout, images = ANY_LAYOUT, images or Images()
+    if data.is_dir():
+        layout = layout_of(getattr(model, "backbone", model))
+        images = images.following(getattr(model, "images", None))
+    elif images.size is not None and getattr(model, "size", None) == images.size:
+        images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
     with common.reading_bar() as progress:
         samples = read_samples(
-            data, label=label, class_names=names, labels_required=labels_required,
+            data, target=targets, task=task, class_names=names, labels_required=labels_required,
             images=images, layout=layout, progress=progress,
         )  # fmt: skip
-    found = samples.class_names
-    if folder and found and names is None and not new_classes and len(found) != model.n_outputs:
-        raise DataError(
-            f"{data} has {len(found)} class{'es' * (len(found) != 1)} ({listing(found)}), the "
-            f"model has {model.n_outputs} outputs without names: call each sub-folder by the "
-            "number of its output, or learn new classes"
-        )
+    if task is None or not labels_required:
+        return samples
+    if task.targets:
+        _check_count(samples, model.n_outputs, data)
+    if names is None and not new_classes and not (task.targets and targets):
+        _match_names(samples, model.n_outputs, data, task)
     return samples
+
+
+def _check_count(samples: Samples, n_outputs: int, data: Path) -> None:
+    n_targets = n_outputs if samples.y is None else samples.y.shape[1]
+    if n_targets != n_outputs:
+        told = f" ({listing(samples.class_names)})" if samples.class_names else ""
+        raise DataError(
+            f"{data} has {n_targets} target{'s' * (n_targets != 1)}{told}, expected {n_outputs}, "
+            "one an output of the model: choose the columns with --target"
+        )
+
+
+def _names_of(model: Any, task: Task | None) -> tuple[str, ...] | None:
+    """Names of outputs; those of classes are none of numbers, but for those of the adapter."""
+    names: tuple[str, ...] | None = getattr(model, "class_names", None)
+    regression = task is not None and task.name == "regression"
+    return None if regression and not isinstance(model, AdaptedModel) else names
+
+
+def _match_names(samples: Samples, n_outputs: int, data: Path, task: Task) -> None:
+    """Names in the data of a model without: safe where the file gives each output its own.
+
+    Raises:
+        DataError: their order is a guess, or there are more or fewer.
+    """
+    names = samples.class_names
+    if names is None or samples.y is None or task.name == "regression":
+        return
+    classes = f"{data} has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
+    todo = "name the outputs with --class-names"
+    more = "" if task.targets else ", or learn new classes with skip2lora adapt --new-classes"
+    if len(names) != n_outputs:
+        raise DataError(
+            f"{classes}, the model has {n_outputs} output{'s' * (n_outputs != 1)} without names, "
+            f"expected one an output: {todo}{more}"
+        )
+    if samples.names_guessed:
+        raise DataError(
+            f"{classes} in no order, the model has {n_outputs} outputs without names, expected to "
+            f"know which is which: {todo}, such as {','.join(names[:8])}{more}"
+        )
+    click.echo(
+        f"skip2lora: the model has no class names, its outputs are taken as {listing(names)}, in "
+        f"the order of {data}",
+        err=True,
+    )
 
 
 def answers_of(samples: Samples, *, new_classes: bool) -> NDArray[Any]:
     """Labels as numbers, or as names where the file has names and some may be new."""
-    labels = samples.labels
-    if new_classes and samples.class_names is not None:
-        return np.array(samples.class_names, np.str_)[labels]
+    labels: NDArray[Any] = samples.labels
+    if new_classes and samples.class_names is not None and labels.ndim == 1:
+        labels = np.array(samples.class_names, np.str_)[labels]
     return labels
+
+
+def names_to_keep(
+    backbone: Any, samples: Samples, told: tuple[str, ...] | None, task: Task, *, new_classes: bool
+) -> tuple[str, ...] | None:
+    """Names of outputs that are kept with an adapter, as the model has none of its own for them."""
+    own = None if task.name == "regression" else backbone.class_names
+    if told is not None or new_classes or own is not None:
+        return told
+    return samples.class_names
+
+
+def compared(model: Any, task: Task, samples: Samples) -> Measures:
+    """How good the model is on the samples.
+
+    Raises:
+        DataError: answers that the model cannot give.
+    """
+    made = decided(task, model.logits(samples.x))
+    found = samples.class_names
+    if task.targets:
+        answers = check_answers(task, samples.y, len(made), model.n_outputs)
+        return measured(task, made, answers, found or numbers(model.n_outputs))
+    if found is None:
+        classes = model.classes_
+        y = check_labels(samples.labels, len(made), int(classes.max()) + 1)
+        return measured(task, classes[made], y, numbers(int(classes.max()) + 1))
+    names = model.class_names or found
+    place = [names.index(name) if name in names else -1 for name in found]
+    y = np.array(place)[check_labels(samples.labels, len(made), len(found))]
+    return measured(task, made, y, names)
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """Names where there are none."""
+    return tuple(map(str, range(count)))

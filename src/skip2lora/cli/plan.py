@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from skip2lora.backbones import load
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common
-from skip2lora.cli.models import read_for
+from skip2lora.cli.models import load_to_adapt, read_for
 from skip2lora.errors import ParameterError
 from skip2lora.images import Images
 from skip2lora.options import OPTIMIZERS
@@ -23,18 +22,20 @@ from skip2lora.plan import Memory, Plan, plan
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
 @click.option("--rank", type=int, help="Rank of each adapter.")
 @common.taps
+@common.grid
 @click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer.")
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)))
 @click.option("--classes", type=int, help="Outputs with new classes. Default: the model's.")
 @click.option("--standardize/--no-standardize", default=None, help="Train on scaled taps.")
 @common.image_options
-@common.label
+@common.targets
 @common.as_json
 def command(
     model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
     epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
-    standardize: bool | None, images: Images, label: str | None, as_json: bool,
+    standardize: bool | None, images: Images, targets: tuple[str, ...] | None,
+    grid: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
@@ -43,13 +44,14 @@ def command(
     """
     if data is not None and samples is not None:
         raise ParameterError(f"got DATA {data} and --samples {samples}, expected one of them")
-    if data is None and images.asked:
+    backbone = load_to_adapt(model, taps=taps, grid=grid, images=images)
+    fixed = getattr(backbone, "size", None)
+    if data is None and replace(images, size=None if fixed else images.size).asked:
         raise ParameterError("--size, --mean or --std without DATA: name a folder of images")
-    backbone = load(model, taps=taps)
     X = None
     if data is not None:
-        X = read_for(backbone, data, label=label, labels_required=False, new_classes=True,
-                     images=images).x  # fmt: skip
+        X = read_for(backbone, data, targets=targets, task=None, labels_required=False,
+                     new_classes=True, images=images).x  # fmt: skip
     found = plan(
         backbone, X, n_samples=samples, rank=rank, epochs=epochs, batch_size=batch_size,
         optimizer=optimizer, n_outputs=classes, standardize=standardize,

@@ -10,6 +10,7 @@ from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
+from skip2lora.images import Images
 
 
 @click.command(short_help="Add taps to an ONNX model, for a device.")
@@ -17,11 +18,13 @@ from skip2lora.files import check_output
 @common.output("The tapped model, such as tapped.onnx.", metavar="FILE")
 @common.taps
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
+@click.option("--size", metavar="HxW", help="Fixes images that may have any size.")
 @common.force
 @common.as_json
 def command(
-    model: Path, target: Path, taps: Selection, grid: int, force: bool, as_json: bool
-) -> None:
+    model: Path, target: Path, taps: Selection, grid: int, size: str | None, force: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Add taps to MODEL (.onnx) once, on a workstation.
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
@@ -35,7 +38,8 @@ def command(
     check_output(target, force=force)
     from skip2lora.backbones.onnx import prepare
 
-    made = prepare(model, target, taps=taps, grid=grid)
+    fixed = Images.parse(size, None, None).size
+    made = prepare(model, target, taps=taps, grid=grid, size=fixed)
     floats = sum(tap.width for tap in made.taps) + made.n_outputs
     facts = {
         "output": str(target),

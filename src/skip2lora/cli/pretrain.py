@@ -41,12 +41,12 @@ def _widths(context: click.Context, parameter: click.Parameter, text: str) -> li
 @common.output("The model, such as model.safetensors.", metavar="FILE")
 @common.force
 @common.image_options
-@common.label
+@common.targets
 @common.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, epochs: int, batch_size: int | None,
     learning_rate: float, seed: int, target: Path, force: bool, images: Images,
-    label: str | None, as_json: bool,
+    targets: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
 
@@ -56,7 +56,7 @@ def command(
     if target.suffix != ".safetensors":
         raise ParameterError(f"output {target} ends in no .safetensors: name it so")
     with common.reading_bar() as progress:
-        samples = read_samples(data, label=label, images=images, progress=progress)
+        samples = read_samples(data, target=targets, images=images, progress=progress)
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
     if n_classes < 2:

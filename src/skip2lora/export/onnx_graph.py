@@ -24,7 +24,7 @@ from skip2lora.backbones.onnx import OnnxBackbone
 from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
 from skip2lora.backbones.onnx_graph import Graph
-from skip2lora.backbones.onnx_rows import add_tap
+from skip2lora.backbones.onnx_rows import add_pooled, add_tap, rearranged
 from skip2lora.backbones.onnx_session import export_adapter, open_session
 from skip2lora.backbones.onnx_tapped import select, understand
 from skip2lora.backbones.onnx_taps import Anatomy, Source
@@ -104,8 +104,12 @@ def export_onnx(
             sources = sources[:-1]
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
     builder = Builder(base.graph, _PREFIX)
-    names = [builder.constant(f"lora_a.{number}", array) for number, array in enumerate(parts.a)]
-    _join(builder, base.found, sources, names, parts)
+    factors = []
+    for number, (source, array) in enumerate(zip(sources, parts.a, strict=True)):
+        pooled = add_pooled(builder, source, f"tap.{number}")
+        name = builder.constant(f"lora_a.{number}", rearranged(array, pooled))
+        factors.append((name, pooled.tensor))
+    _join(builder, base.found, factors, parts)
     _describe(base, description)
     _write(base.model, out)
 
@@ -139,8 +143,11 @@ def export_onnx_adapter(
         base.model.graph.input.append(
             onnx.helper.make_tensor_value_info(full, onnx.TensorProto.FLOAT, shapes[name])
         )
-    names = [f"{_PREFIX}lora_a.{number}" for number in range(len(parts.a))]
-    _join(builder, base.found, base.sources, names, parts)
+    factors = []
+    for number, source in enumerate(base.sources):
+        tensor, _ = add_tap(builder, source, f"tap.{number}")
+        factors.append((f"{_PREFIX}lora_a.{number}", tensor))
+    _join(builder, base.found, factors, parts)
     _describe(base, description)
     beside = Path(out).with_suffix(ADAPTER_SUFFIX)
     write_onnx_adapter(adapters, beside)
@@ -165,7 +172,9 @@ def _read_base(backbone: Backbone, adapters: Result) -> _Base:
             "the taps of a model as .onnx: adapt such a model with skip2-lora"
         )
     model = read_model(backbone.path)
-    found, graph, fingerprint = understand(model, backbone.path, grid=backbone.grid)
+    found, graph, fingerprint = understand(
+        model, backbone.path, grid=backbone.grid, size=backbone.size
+    )
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
@@ -185,13 +194,13 @@ def _read_base(backbone: Backbone, adapters: Result) -> _Base:
 
 
 def _join(
-    builder: Builder, found: Anatomy, sources: Sequence[Source], names: Sequence[str], parts: _Parts
+    builder: Builder, found: Anatomy, factors: Sequence[tuple[str, str]], parts: _Parts
 ) -> None:
-    """Append the nodes from the taps to the logits."""
+    """Append the nodes to the logits, from each ``lora_a`` and the tap it multiplies."""
     hidden = []
-    for number, (source, name) in enumerate(zip(sources, names, strict=True)):
-        tensor, _ = add_tap(builder, source, f"tap.{number}")
-        column = builder.reshape(tensor, [0, source.tap.width, 1], f"tap.{number}.column")
+    for number, (name, tensor) in enumerate(factors):
+        width = parts.a[number].shape[1]
+        column = builder.reshape(tensor, [0, width, 1], f"tap.{number}.column")
         hidden.append(builder.node("MatMul", [name, column], f"hidden.{number}"))
     bias = builder.constant("bias", parts.bias)
     added: str | None = bias

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import Graph
-from skip2lora.backbones.onnx_layers import Head
+from skip2lora.backbones.onnx_heads import Head
 from skip2lora.backbones.onnx_taps import Anatomy, Source
 from skip2lora.errors import ModelError
 
 _QUANTISING = ("QuantizeLinear", "DequantizeLinear")
+_SHAPED = ("Reshape", "Expand")
 _NAMED_CLASSES = ("ZipMap", "ArrayFeatureExtractor")
 
 
@@ -111,8 +112,7 @@ def _bypass_quantising(graph: Graph, head: Head) -> None:
 def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
     """Let the end of the graph, and what it says of its shapes, take ``n_new`` outputs."""
     for node in head.trailing:
-        told = graph.array(node.input[1]) if node.op_type == "Reshape" else None
-        fixed = told is not None and n_old in np.asarray(told).tolist()
+        fixed = node.op_type in _SHAPED and _says(graph, node.input[1], n_old)
         if fixed or node.op_type in _NAMED_CLASSES:
             raise ModelError(
                 f"node {graph.title(node)} ({node.op_type}) after the logits holds the {n_old} "
@@ -125,6 +125,15 @@ def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
             for dim in list(value.type.tensor_type.shape.dim)[1:]:
                 if dim.dim_value == n_old:
                     dim.dim_value = n_new
+
+
+def _says(graph: Graph, shape: str, n_old: int) -> bool:
+    """Whether a shape, or what it is computed of, has ``n_old`` as a constant."""
+    told = (graph.array(name) for name in graph.ancestors(shape) if name in graph.constants)
+    return any(
+        array is not None and array.dtype.kind in "iu" and n_old in np.asarray(array).ravel()
+        for array in told
+    )
 
 
 def sort_nodes(model: Any) -> None:

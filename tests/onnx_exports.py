@@ -1,0 +1,58 @@
+"""Random adapters for a model as ``.onnx``, and what an exported file must give with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+import skip2lora as s2
+from skip2lora.backbones.onnx import OnnxBackbone
+from skip2lora.tasks import softmax
+
+Feed = dict[str, np.ndarray]
+
+
+def random_adapters(
+    backbone: OnnxBackbone, *, new: int = 0, rank: int = 3, seed: int = 0, first_tap: int = 0
+) -> s2.SkipAdapters:
+    random = np.random.default_rng(seed)
+    widths, n_outputs = backbone.tap_widths[first_tap:], backbone.n_outputs + new
+
+    def normal(*shape: int) -> np.ndarray:
+        return (random.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    return s2.SkipAdapters(
+        tuple(normal(width, rank) for width in widths),
+        tuple(normal(rank, n_outputs) for _ in widths),
+        first_tap,
+        random.normal(size=n_outputs).astype(np.float32),
+    )
+
+
+def expected(backbone: OnnxBackbone, adapters: s2.SkipAdapters, feed: Feed) -> np.ndarray:
+    """Eq. 17 in float64, without the code under test."""
+    made = backbone.forward(backbone.check(feed))
+    logits = np.zeros((len(made.base_logits), adapters.n_outputs))
+    logits[:, : backbone.n_outputs] = made.base_logits
+    if adapters.bias is not None:
+        logits += adapters.bias
+    taps = made.taps[adapters.first_tap :]
+    for rows, a, b in zip(taps, adapters.lora_a, adapters.lora_b, strict=True):
+        logits += rows.astype(np.float64) @ a @ b
+    return logits
+
+
+def activated(model: Any, logits: np.ndarray) -> np.ndarray:
+    last = model.graph.node[-1].op_type
+    if last == "Sigmoid":
+        return 1 / (1 + np.exp(-logits))
+    return softmax(logits) if last == "Softmax" else logits
+
+
+def session_of(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options)

@@ -1,0 +1,147 @@
+"""Where the logits of a graph are: activations of one node, of many, and on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+import onnxruntime
+
+import onnx_models as nets
+from onnx_exports import expected, random_adapters
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.errors import ModelError
+from skip2lora.export.onnx_graph import export_onnx
+from skip2lora.tasks import softmax
+
+Refused = Callable[..., str]
+X = np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)
+
+
+def run(path: Path) -> np.ndarray:
+    [made] = onnxruntime.InferenceSession(path).run(None, {"x": X})
+    return made
+
+
+def written_out(
+    *, largest: bool = True, reciprocal: bool = False, spread: str = "", of: str = "power"
+) -> Any:
+    """Gemm, Relu, Gemm and the parts of a softmax over 3 classes, ``probabilities``.
+
+    ``spread`` is how a row's value comes to stand at each class: by broadcasting, as tf2onnx writes
+    it ("reshape"), or over a fixed number of classes ("fixed").
+    """
+    net = nets.Net(opset=15)
+    axis = net.constant("axis", np.array([1], np.int64))
+    keep = not spread
+
+    def spread_out(tensor: str) -> str:
+        if not spread:
+            return tensor
+        rows = net.node("Shape", [tensor], f"{tensor}.shape")
+        column = net.constant(f"{tensor}.one", np.array([3 if spread == "fixed" else 1], np.int64))
+        shape = net.node("Concat", [rows, column], f"{tensor}.rows", axis=0)
+        one = net.constant(f"{tensor}.column", np.array([-1, 1], np.int64))
+        tall = net.node("Reshape", [tensor, one], f"{tensor}.tall")
+        return net.node("Expand", [tall, shape], f"{tensor}.wide")
+
+    tensor = net.node("Gemm", ["x", net.weight("w0", 9, 5), net.vector("b0", 5)], "fc0")
+    tensor = net.node("Relu", [tensor], "relu0")
+    tensor = net.node("Gemm", [tensor, net.weight("w1", 5, 3), net.vector("b1", 3)], "fc1")
+    if largest:
+        most = net.node("ReduceMax", [tensor], "most", axes=[1], keepdims=int(keep))
+        low = net.constant("low", np.float32(-1e30))
+        most = net.node("Max", [low, most], "most.bounded")
+        tensor = net.node("Sub", [tensor, spread_out(most)], "shifted")
+    power = net.node("Exp", [tensor], "power")
+    total = net.node("ReduceSum", [of, axis], "total", keepdims=int(keep))
+    total = spread_out(total)
+    if reciprocal:
+        total = net.node("Reciprocal", [total], "share")
+        net.node("Mul", [total, power], "probabilities")
+    else:
+        net.node("Div", [power, total], "probabilities")
+    return net.model([nets.value("x", ["n", 9])], [nets.value("probabilities", ["n", 3])])
+
+
+PARTS = {
+    "bare": {"largest": False},
+    "with its largest value": {},
+    "with the reciprocal": {"reciprocal": True},
+    "as tf2onnx": {"spread": "reshape"},
+    "as tf2onnx, with the reciprocal": {"spread": "reshape", "reciprocal": True},
+    "of fixed classes": {"spread": "fixed"},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_softmax_written_out(name: str, tmp_path: Path) -> None:
+    path = nets.save(written_out(**PARTS[name]), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    [logits, made] = nets.raw(path, ["fc1", "probabilities"], {"x": X})
+    np.testing.assert_allclose(backbone.logits(X), logits, atol=1e-6)
+    np.testing.assert_allclose(backbone.predict_proba(X), made, atol=1e-6)
+    assert [tap.layer for tap in backbone.taps] == ["/fc0", "/fc1"]
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    np.testing.assert_allclose(
+        run(tmp_path / "e.onnx"), softmax(expected(backbone, adapters, {"x": X})), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_new_classes_of_a_softmax_written_out(
+    name: str, tmp_path: Path, refused: Refused
+) -> None:  # fmt: skip
+    backbone = OnnxBackbone.load(nets.save(written_out(**PARTS[name]), tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone, new=2)
+    if name == "of fixed classes":
+        message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
+        assert "(Expand) after the logits holds the 3 classes of the model" in message
+        return
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    made = run(tmp_path / "e.onnx")
+    assert made.shape == (7, 5)
+    np.testing.assert_allclose(made, softmax(expected(backbone, adapters, {"x": X})), atol=1e-5)
+
+
+def test_what_only_looks_like_a_softmax(tmp_path: Path) -> None:
+    """The sum is of another tensor: the output is what the model says it is."""
+    model = written_out(largest=False, of="fc1")
+    path = nets.save(model, tmp_path / "m.onnx")
+    [made] = nets.raw(path, ["probabilities"], {"x": X})
+    np.testing.assert_allclose(OnnxBackbone.load(path).logits(X), made, rtol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["Softmax", "Sigmoid"])
+def test_activations_on_integers(end: str, tmp_path: Path) -> None:
+    """QLinearSoftmax and QLinearSigmoid: the logits are real numbers before the rounding."""
+    from onnxruntime.quantization import QuantFormat
+
+    plain = nets.save(nets.mlp(end=end), tmp_path / "m.onnx")
+    path = nets.quantized(plain, [{"x": X}], quant_format=QuantFormat.QOperator)
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert f"QLinear{end}" in kinds
+    real, backbone = OnnxBackbone.load(plain), OnnxBackbone.load(path)
+    assert backbone.task == real.task
+    want = real.logits(X)
+    np.testing.assert_allclose(backbone.logits(X), want, atol=0.05 * np.abs(want).max())
+    assert np.abs(want).max() > 1  # no probabilities
+    prepare(path, tmp_path / "t.onnx")
+    tapped = OnnxBackbone.load(tmp_path / "t.onnx")
+    assert tapped.fingerprint == backbone.fingerprint
+    for one, other in zip(tapped.forward(X).taps, backbone.forward(X).taps, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits = expected(backbone, adapters, {"x": X})
+    active = softmax(logits) if end == "Softmax" else 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(run(tmp_path / "e.onnx"), active, atol=1e-5)
