@@ -30,7 +30,7 @@ from skip2lora.backbones import Backbone, check_inputs
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
 ROUNDS = 20  # of predictions
-LIBRARIES = ("numpy", "onnxruntime", "ai-edge-litert", "torch")
+LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "ai-edge-litert", "torch")
 
 
 def opened(job: models.Job) -> Any:
@@ -44,6 +44,19 @@ def opened(job: models.Job) -> Any:
 
 def _score(adapted: s2.AdaptedModel, job: models.Job) -> float:
     return float((adapted.predict(job.test_x) == job.test_y).mean())
+
+
+def logistic_regression(job: models.Job, last: Backbone) -> float:
+    """Accuracy of scikit-learn's on the scaled inputs of the last layer, run to its end."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    given, tests = (
+        last.forward(check_inputs(last, x)).taps[-1] for x in (job.x, job.test_x)
+    )  # fmt: skip
+    peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    return float(peer.fit(given, job.y).score(tests, job.test_y))
 
 
 def run_seed(
@@ -60,6 +73,7 @@ def run_seed(
     made = {
         "none": 0.0 if job.new_classes else model.score(job.test_x, job.test_y),  # type: ignore[attr-defined]
         "last_layer": _score(lora_last, job),
+        "logistic": logistic_regression(job, last),
         "last_layer_unscaled": _score(plain, job),
         "skip2_lora": _score(adapted, job),
         "cache_bytes_per_sample": adapted.cache_bytes / len(job.y),
@@ -96,7 +110,7 @@ def run_model(name: str, n_seeds: int) -> dict[str, Any]:
         "n_layers": len(model.layers),
         "accuracy": {
             key: [round(run[key], 4) for run in runs]
-            for key in ("none", "last_layer", "last_layer_unscaled", "skip2_lora")
+            for key in ("none", "last_layer", "last_layer_unscaled", "logistic", "skip2_lora")
         },
         "cache_bytes_per_sample": round(runs[0]["cache_bytes_per_sample"]),
         "parameters": runs[0]["parameters"],

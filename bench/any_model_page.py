@@ -22,8 +22,9 @@ same everywhere; nothing was tuned for a model. Each seed splits the samples ane
 adapt to and those to test on, and starts the adapters.
 
 *Last layer* is the same training with one tap, the input of the last layer, so LoRA on the last
-layer alone; *unscaled* is the same without scaling. *None* is the model as it is: 0 where the
-classes are new to it.
+layer alone; *unscaled* is the same without scaling. *Logistic regression* is scikit-learn's on that
+input, scaled, until it converges: it takes the place of the last layer. *None* is the model as it
+is: 0 where the classes are new to it.
 """
 PREDICTION = """\
 One sample at a time, beside the plain model in the same runtime, in turn; by how much longer it
@@ -51,12 +52,12 @@ def accuracies(results: Mapping[str, Any]) -> list[str]:
         rows.append([
             of["title"], of["modality"], "own" if of["own_labels"] else "new",
             f"{of['n_samples']} / {of['n_test']}", mean(got["none"]),
-            mean(got["last_layer_unscaled"]), mean(got["last_layer"]),
+            mean(got["last_layer_unscaled"]), mean(got["last_layer"]), mean(got["logistic"]),
             f"**{mean(ours)}** ({percent(min(ours))[:-2]} to {percent(max(ours))[:-2]})",
         ])  # fmt: skip
     return table(
         ("model", "data", "labels", "samples / tests", "none", "last layer, unscaled",
-         "last layer", "defaults (of the seeds)"), rows,
+         "last layer", "logistic regression", "defaults (of the seeds)"), rows,
     )  # fmt: skip
 
 
