@@ -14,15 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.adapter_folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
 from skip2lora.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.backbones.headless import Headless, whole
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.classifier import Classifier
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.images import Images
 from skip2lora.labels import New, check_names, labels_of, number
-from skip2lora.methods import check_cache, find_method
+from skip2lora.methods import METHODS, Method, check_cache, find_method
 from skip2lora.options import check_options, recipe_of
+from skip2lora.samples import real_array
 from skip2lora.tasks import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
+from skip2lora.tensors import Tensors
 from skip2lora.training import Callback, History, Timing, checked, train
 
 MODEL_FILE = "model.safetensors"
@@ -37,7 +40,8 @@ class AdaptedModel(Classifier):
     ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
-    images became the samples.
+    images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.headless.Headless`
+    where the base model's own outputs are left out.
     """
 
     backbone: Backbone
@@ -51,6 +55,12 @@ class AdaptedModel(Classifier):
     new_labels: New = ()
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
+
+    @property
+    def base(self) -> Backbone:
+        """The base model with its own outputs, kept or not."""
+        model: Backbone = whole(self.backbone)
+        return model
 
     @property
     def n_outputs(self) -> int:
@@ -114,8 +124,9 @@ class AdaptedModel(Classifier):
             self.adapters.model.save(folder / MODEL_FILE)
             return
         about = About(
-            self.method, self.adapters.rank, self.backbone.fingerprint, self.learned,
-            self.new_labels, self.output_names, self.images, Tapping.of(self.backbone),
+            self.method, self.adapters.rank, self.base.fingerprint, self.learned,
+            self.new_labels, self.output_names, self.images, Tapping.of(self.base),
+            keep_outputs=self.base is self.backbone,
         )  # fmt: skip
         shapes = {"tap_widths": list(self.backbone.tap_widths), "n_outputs": self.n_outputs}
         write_adapter(folder, about, self.adapters.tensors(), **shapes)
@@ -124,11 +135,15 @@ class AdaptedModel(Classifier):
     def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:
         """Read an adapter folder that was made for ``model``, which is tapped as it says.
 
+        Where the adapter leaves the outputs of ``model`` out, so does what is read.
+
         Raises:
             FileError: no such folder.
             ModelError: damaged, or made for another model.
         """
         about, tensors = read_adapter(path)
+        if not about.keep_outputs:
+            model = whole(model)
         if about.base_fingerprint != model.fingerprint:
             raise ModelError(
                 f"{path} was made for the model {about.base_fingerprint[:19]}, "
@@ -136,6 +151,8 @@ class AdaptedModel(Classifier):
             )
         file = Path(path) / TENSORS_FILE
         model, method = about.tapping.apply(model), find_method(about.method)
+        if not about.keep_outputs:
+            model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
         adapters: Adapters
         if method.skip:
             first_tap = method.adapted_layers(len(model.tap_widths)).start
@@ -178,6 +195,7 @@ def adapt(
     cache: bool | None = None,
     task: str = "classification",
     new_classes: bool = False,
+    keep_outputs: bool = True,
     output_names: Sequence[str] | None = None,
     images: Images | None = None,
     standardize: bool | None = None,
@@ -188,8 +206,11 @@ def adapt(
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
     knows, numbers or names; with ``new_classes`` other labels become new outputs. ``task`` is
     classification, multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers).
-    ``output_names`` name the model's outputs, and ``images`` says how images became ``X``: both are
-    kept with the adapter.
+    ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
+    taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
+    outputs needs it for several labels and numbers. The defaults are then those for any model.
+    ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
+    became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
@@ -208,9 +229,13 @@ def adapt(
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
-    chosen, recipe, learned = find_method(method), recipe_of(model), find_task(task)
+    chosen, learned = find_method(method), find_task(task)
     keep = check_cache(chosen, cache)
+    _check_outputs(chosen, learned, keep_outputs, new_classes, output_names)
     samples = checked(model, X)
+    if not keep_outputs:
+        model, new_classes = Headless(model, _n_columns(learned, y)), not learned.targets
+    recipe = recipe_of(model)
     named = check_names(output_names, model.n_outputs)
     known = named or getattr(model, "class_names", None)
     answers, new_labels = _answers(learned, model, y, len(samples), known, new_classes)
@@ -241,10 +266,71 @@ def _answers(
 ) -> tuple[NDArray[np.int32] | NDArray[np.float32], New]:
     """Outputs that the samples should have, and the labels that become new outputs."""
     if not task.targets:
-        return number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
-    if new_classes:
+        answers, new = number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
+        if isinstance(model, Headless) and len(new) < 2:
+            raise DataError(
+                f"y has the label {new[0]} alone, expected 2 or more without the model's outputs: "
+                "collect samples of another class"
+            )
+        return answers, new
+    if isinstance(model, Headless):
+        return check_answers(task, y, n_samples, model.n_outputs), ()
+    if model.n_outputs == 0:
+        raise ParameterError(
+            f"the model has no outputs of its own for {task.name}, expected one a column of y: "
+            "learn all anew with keep_outputs=False"
+        )
+    fix = "pass one row a sample, one column an output, or learn all anew with keep_outputs=False"
+    return check_answers(task, y, n_samples, model.n_outputs, fix=fix), ()
+
+
+def _check_outputs(
+    method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
+) -> None:
+    """Raise ParameterError for options that mean nothing with the task or the outputs kept."""
+    if new_classes and task.targets:
         raise ParameterError(
             f"new_classes is on with task {task.name}, expected classification: "
             "leave one of them out"
         )
-    return check_answers(task, y, n_samples, model.n_outputs), ()
+    if keep:
+        return
+    if not method.skip:
+        able = ", ".join(name for name, each in METHODS.items() if each.skip)
+        raise ParameterError(
+            f"keep_outputs is off with method {method.name}, which needs the network to its end, "
+            f"expected one of {able}: use skip2-lora"
+        )
+    if new_classes:
+        raise ParameterError(
+            "new_classes is on with keep_outputs off, which learns all labels anew: "
+            "leave new_classes out"
+        )
+    if names is not None and not task.targets:
+        raise ParameterError(
+            "output_names is set with keep_outputs off, where classes are called as in y: "
+            "leave output_names out, or pass names as y"
+        )
+
+
+def _n_columns(task: Task, y: ArrayLike) -> int:
+    """Outputs that ``y`` asks for: one a column; labels are counted as new ones.
+
+    Raises:
+        DataError: ``y`` has no column, or is no array.
+    """
+    if not task.targets:
+        return 0
+    shape = np.shape(y) if y is None else real_array(y, "y").shape
+    n_columns = shape[1] if len(shape) > 1 else 1
+    if n_columns == 0:
+        raise DataError(
+            f"y has shape {shape}, expected one column or more for {task.name}: pass the targets"
+        )
+    return n_columns
+
+
+def _n_without_label(tensors: Tensors, n_labels: int) -> int:
+    """Outputs of saved adapters beyond those with a label of their own, at least 0."""
+    shapes = [array.shape for name, array in tensors.items() if name.endswith(".lora_b")]
+    return max([0, *(int(shape[-1]) - n_labels for shape in shapes if shape)])

@@ -23,7 +23,8 @@ KIND = "adapter"
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 #: What only some adapters have, in both files.
 _OPTIONAL = (
-    "task", "new_labels", "output_names", "images", "taps", "grid", "input_size", "inputs",
+    "task", "keep_outputs", "new_labels", "output_names", "images", "taps", "grid", "input_size",
+    "inputs",
 )  # fmt: skip
 
 
@@ -32,7 +33,8 @@ class About:
     """What an adapter says of itself.
 
     ``output_names`` are those of the base model's outputs where the base model has none,
-    ``images`` is how images became its samples.
+    ``images`` is how images became its samples. Without ``keep_outputs`` the base model's outputs
+    are left out, and its fingerprint is that of the whole model all the same.
     """
 
     method: str
@@ -43,12 +45,15 @@ class About:
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
     tapping: Tapping = field(default_factory=Tapping)
+    keep_outputs: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """What stands in both files; what only some adapters have is left out of the others."""
         said: dict[str, Any] = {}
         if self.task is not CLASSIFICATION:
             said["task"] = self.task.name
+        if not self.keep_outputs:
+            said["keep_outputs"] = False
         if self.new_labels:
             said["new_labels"] = list(self.new_labels)
         if self.output_names is not None:
@@ -75,11 +80,18 @@ class About:
                 None if names is None else tuple(map(str, names)),
                 None if images is None else Images.from_json(images),
                 Tapping.from_json(found),
+                _truth(found.get("keep_outputs", True)),
             )
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{file}: its description is damaged ({error}): adapt again"
             ) from error
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("keep_outputs")
+    return value
 
 
 def _labels(listed: Any) -> New:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.backbones import Backbone, Taps, check_inputs
+from skip2lora.backbones import Backbone, Taps, check_inputs, headless
 from skip2lora.costs import skip_cost
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.inputs import Inputs
@@ -123,12 +123,14 @@ def plan(
     batch_size: int | None = None,
     optimizer: str | None = None,
     n_outputs: int | None = None,
+    keep_outputs: bool = True,
     standardize: bool | None = None,
     seconds: float = 0.02,
 ) -> Plan:
     """Plan Skip2-LoRA on ``X``, or on ``n_samples`` samples, 500 by default.
 
-    ``n_outputs`` are those of the adapted model, more than the model's for new classes. The other
+    ``n_outputs`` are those of the adapted model, more than the model's for new classes; without
+    ``keep_outputs``, those that are learned anew. The other
     options are those of :func:`~skip2lora.adapt`, with its defaults. The measurements train on
     random rows for about ``seconds`` and run the model on a few samples of ``X``, or random ones.
     ``model`` is not changed.
@@ -140,6 +142,8 @@ def plan(
     if X is not None and n_samples is not None:
         raise ParameterError(f"n_samples is {n_samples} beside data, expected one of the two")
     samples = None if X is None else check_inputs(model, X)
+    if not keep_outputs:
+        model = headless.Headless(model, 0)
     count = DEFAULT_SAMPLES if n_samples is None else n_samples
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
     recipe = recipe_of(model)
@@ -161,7 +165,8 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
     """Outputs where they are others than the model's, else None."""
     if n_outputs is None and model.n_outputs == 0:
         raise ParameterError(
-            "the model has no outputs of its own, expected the number of classes to learn: "
+            "the model has no outputs of its own, or they are left out, expected the number to "
+            "learn: "
             "say it with classes"
         )
     if n_outputs is None or n_outputs == model.n_outputs:
@@ -171,7 +176,7 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
             f"classes is {n_outputs}, expected {model.n_outputs} or more, those of the model "
             "and the new ones: correct it"
         )
-    return whole("classes", n_outputs, 2)
+    return whole("classes", n_outputs, 1 if model.n_outputs == 0 else 2)
 
 
 @dataclass(frozen=True)
@@ -304,11 +309,11 @@ def _bytes_of(samples: Any) -> int:
 
 def _random_samples(model: Backbone, count: int) -> Any:
     """Checked samples: random numbers, or ones where whole numbers are read; None if unknown."""
-    inputs = getattr(model, "inputs", None)
+    inputs = getattr(headless.whole(model), "inputs", None)
     random = np.random.Generator(np.random.PCG64(0))
     if inputs is None:
         width = model.tap_widths[0] if model.first_tap_is_input else None
-        width = getattr(model, "n_features", width)
+        width = getattr(headless.whole(model), "n_features", width)
         if width is None:
             return None
         return check_inputs(model, random.random((count, width), dtype=np.float32))
@@ -335,7 +340,9 @@ def _process_bytes() -> int:
 
 def _taps(model: Backbone, rows: RowFormat) -> tuple[TapPlan, ...]:
     return described(
-        getattr(model, "taps", None), rows.tap_widths, copied=not rows.first_tap_is_input
+        getattr(headless.whole(model), "taps", None),
+        rows.tap_widths,
+        copied=not rows.first_tap_is_input,
     )
 
 

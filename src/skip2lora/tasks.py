@@ -67,12 +67,17 @@ def find_task(name: str) -> Task:
 
 
 def check_answers(
-    task: Task, y: ArrayLike | None, n_samples: int, n_outputs: int
+    task: Task,
+    y: ArrayLike | None,
+    n_samples: int,
+    n_outputs: int,
+    *,
+    fix: str = "pass one row a sample, one column an output",
 ) -> NDArray[np.int32] | NDArray[np.float32]:
     """What the samples should give: labels (samples,), or targets (samples, n_outputs).
 
     Multi-label targets are 0 or 1, one column a class. Targets of a model with one output may be
-    (samples,).
+    (samples,). ``fix`` is what to do about another shape.
 
     Raises:
         DataError: another shape or length, NaN, a label or target out of range.
@@ -87,7 +92,7 @@ def check_answers(
     if targets.shape != (n_samples, n_outputs):
         raise DataError(
             f"y has shape {targets.shape}, expected ({n_samples}, {n_outputs}) for {task.name}: "
-            "pass one row a sample, one column an output"
+            f"{fix}"
         )
     values = as_float32(targets)
     flaw = first_flaw(task, values)

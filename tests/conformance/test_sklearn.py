@@ -376,10 +376,11 @@ def test_what_was_learned_can_be_saved(samples: Any, tmp_path: Path) -> None:
     x, y = samples
     fitted = Skip2LoRAClassifier(counting(), **BARE).fit(x, y)
     fitted.adapted_.save(tmp_path / "adapter")
-    loaded = s2.AdaptedModel.load(fitted.model_, tmp_path / "adapter")
-    assert (loaded.predict(x) == fitted.predict(x)).all()
+    for model in (counting(), fitted.model_):  # with its own outputs, and without
+        loaded = s2.AdaptedModel.load(model, tmp_path / "adapter")
+        assert (loaded.predict(x) == fitted.predict(x)).all()
     with pytest.raises(s2.ModelError, match="was made for the model"):
-        s2.AdaptedModel.load(counting(), tmp_path / "adapter")
+        s2.AdaptedModel.load(counting(seed=1), tmp_path / "adapter")
 
 
 def test_without_scikit_learn() -> None:

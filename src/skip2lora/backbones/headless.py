@@ -44,3 +44,8 @@ class Headless:
         """Taps of checked samples, and base logits of 0, (samples, n_outputs)."""
         made = self.backbone.forward(x)
         return replace(made, base_logits=np.zeros((len(x), self.n_outputs), np.float32))
+
+
+def whole(backbone: Any) -> Any:
+    """The network with its own outputs: what is inside a ``Headless``, or ``backbone`` itself."""
+    return backbone.backbone if isinstance(backbone, Headless) else backbone

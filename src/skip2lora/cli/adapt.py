@@ -12,11 +12,13 @@ from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, measures, power
 from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
+from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.images import Images
 from skip2lora.layouts import layout_of
 from skip2lora.methods import METHODS
-from skip2lora.options import OPTIMIZERS, SCHEDULES, recipe_of
+from skip2lora.options import ANY_MODEL, OPTIMIZERS, SCHEDULES, recipe_of
+from skip2lora.samples import listing
 from skip2lora.tasks import find_task
 
 
@@ -51,6 +53,7 @@ from skip2lora.tasks import find_task
     "--cache/--no-cache", default=None, help="Skip-Cache; default: on for skip2-lora alone."
 )
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
+@common.keep_outputs
 @click.option(
     "--standardize/--no-standardize",
     default=None,
@@ -68,7 +71,7 @@ def command(
     model: Path, data: Path, method: str, rank: int | None, epochs: int | None,
     batch_size: int | None, learning_rate: float | None, seed: int, optimizer: str | None,
     weight_decay: float | None, schedule: str, validation: float, patience: int | None,
-    cache: bool | None, new_classes: bool, standardize: bool | None,
+    cache: bool | None, new_classes: bool, keep_outputs: bool, standardize: bool | None,
     task: str, taps: Selection, grid: int | None, with_power: bool, i2c: str | None,
     shunt_ohms: float | None, target: Path, force: bool, images: Images,
     targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
@@ -80,21 +83,28 @@ def command(
     """
     check_output(target, force=force, names=RESULT_FILES)
     learned = find_task(task)
+    if class_names is not None and not keep_outputs:
+        raise ParameterError(
+            f"--class-names is {listing(class_names)} with --no-keep-outputs, which leaves the "
+            "outputs of MODEL out: leave one of them out"
+        )
     backbone = load_to_adapt(model, taps=taps, grid=grid, images=images, class_names=class_names)
+    open_end = new_classes or not keep_outputs
     samples = read_for(
-        backbone, data, targets=targets, task=learned, new_classes=new_classes, images=images
+        backbone, data, targets=targets, task=learned, new_outputs=open_end, images=images
     )
-    y = answers_of(samples, new_classes=new_classes)
-    kept = names_to_keep(backbone, samples, class_names, learned, new_classes=new_classes)
+    y = answers_of(samples, new_classes=open_end)
+    kept = names_to_keep(backbone, samples, class_names, learned, new_outputs=open_end)
     watch = power.watch(with_power, i2c, shunt_ohms)
-    shown = recipe_of(backbone).epochs if epochs is None else epochs
+    recipe = recipe_of(backbone) if keep_outputs else ANY_MODEL
+    shown = recipe.epochs if epochs is None else epochs
     with common.progress_bar("adapt", shown) as callback, power.watched(watch):
         adapted = adapt(
             backbone, samples.x, y, method=method, rank=rank, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, validation=validation,
             patience=patience, cache=cache, task=task, new_classes=new_classes,
-            standardize=standardize, callback=callback,
+            keep_outputs=keep_outputs, standardize=standardize, callback=callback,
             output_names=kept,
             images=images.resolved(layout_of(backbone)) if data.is_dir() else None,
         )  # fmt: skip
@@ -107,6 +117,7 @@ def command(
         "output": str(target),
         "method": method,
         "task": task,
+        "n_outputs": adapted.n_outputs,
         **found.overall,
         "n_samples": len(samples.x),
         "timing": asdict(timing),
@@ -119,7 +130,8 @@ def command(
         **watch.facts(),
     }
     lines = [
-        f"{target}: {method}, {adapted.trainable_parameters:,} trainable parameters",
+        f"{target}: {method}, {adapted.trainable_parameters:,} trainable parameters"
+        + ("" if keep_outputs else f", outputs learned anew: {adapted.n_outputs:,}"),
         f"{len(samples.x):,} samples, {history.n_batches:,} batches in "
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",

@@ -49,6 +49,12 @@ class_names = click.option(
 )  # fmt: skip
 
 
+keep_outputs = click.option(
+    "--keep-outputs/--no-keep-outputs", default=True,
+    help="Start from the outputs of MODEL, or learn all anew, any number; default: keep them.",
+)  # fmt: skip
+
+
 def task(default: str | None, help_text: str) -> Callable[[_Function], _Function]:
     """``--task``: one class, several labels, or numbers."""
     return click.option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,9 +12,6 @@ from skip2lora.backbones import load
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-
-if TYPE_CHECKING:
-    from skip2lora.backbones.onnx import OnnxBackbone
 
 FORMATS = ("onnx", "onnx-adapter")
 
@@ -39,7 +35,8 @@ def command(
     """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
 
     `onnx` is one self-contained file. `onnx-adapter` leaves the adapters as optional inputs and
-    writes them beside it, to be swapped at run time.
+    writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
+    the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
     """
     for file in (model, target):
         if file.suffix != ".onnx":
@@ -60,14 +57,10 @@ def command(
     said = {"method": adapted.method, "task": adapted.task}
     files = [target]
     if kind == "onnx":
-        export_onnx(
-            cast("OnnxBackbone", adapted.backbone), adapted.adapters, target, description=said
-        )
+        export_onnx(adapted.backbone, adapted.adapters, target, description=said)
     else:
         files.append(
-            export_onnx_adapter(
-                cast("OnnxBackbone", adapted.backbone), adapted.adapters, target, description=said
-            )
+            export_onnx_adapter(adapted.backbone, adapted.adapters, target, description=said)
         )
     facts = {
         "output": [str(file) for file in files],

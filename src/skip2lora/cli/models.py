@@ -71,6 +71,12 @@ def load_model(
             f"--task is {task}, {adapter} was made for {made.learned.name}: leave --task out"
         )
     kept: tuple[str, ...] | None = getattr(made, "output_names", None)
+    left_out = isinstance(made, AdaptedModel) and made.base is not made.backbone
+    if class_names is not None and left_out:
+        raise ParameterError(
+            f"--class-names is {listing(class_names)}, {adapter} leaves the outputs of {model} "
+            "out: leave --class-names out"
+        )
     if class_names is not None and kept is not None and class_names != kept:
         raise ParameterError(
             f"--class-names is {listing(class_names)}, {adapter} was made for "
@@ -86,22 +92,22 @@ def read_for(
     targets: tuple[str, ...] | None,
     task: Task | None,
     labels_required: bool = True,
-    new_classes: bool = False,
+    new_outputs: bool = False,
     images: Images | None = None,
 ) -> Samples:
     """Samples whose answers are numbered as the outputs of ``model``.
 
-    With ``new_classes`` they keep the names of the file, for there may be more of them. A folder of
+    With ``new_outputs`` they keep the names of the file, for there may be others. A folder of
     images is read in the layout of ``model``, and as the adapter was made.
 
     Raises:
         DataError: names of classes that cannot be matched with the outputs.
         ParameterError: options for images that are not those of the adapter.
     """
-    names = None if new_classes else _names_of(model, task)
+    names = None if new_outputs else _names_of(model, task)
     layout, images = ANY_LAYOUT, images or Images()
     if data.is_dir():
-        layout = layout_of(getattr(model, "backbone", model))
+        layout = layout_of(getattr(model, "base", model))
         images = images.following(getattr(model, "images", None))
     elif images.size is not None and getattr(model, "size", None) == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
@@ -110,11 +116,11 @@ def read_for(
             data, target=targets, task=task, class_names=names, labels_required=labels_required,
             images=images, layout=layout, progress=progress,
         )  # fmt: skip
-    if task is None or not labels_required:
+    if task is None or not labels_required or new_outputs:
         return samples
     if task.targets:
         _check_count(samples, model.n_outputs, data)
-    if names is None and not new_classes and not (task.targets and targets):
+    if names is None and not (task.targets and targets):
         _match_names(samples, model.n_outputs, data, task)
     return samples
 
@@ -125,7 +131,8 @@ def _check_count(samples: Samples, n_outputs: int, data: Path) -> None:
         told = f" ({listing(samples.class_names)})" if samples.class_names else ""
         raise DataError(
             f"{data} has {n_targets} target{'s' * (n_targets != 1)}{told}, expected {n_outputs}, "
-            "one an output of the model: choose the columns with --target"
+            "one an output of the model: choose the columns with --target, or learn new outputs "
+            "with skip2lora adapt --no-keep-outputs"
         )
 
 
@@ -174,13 +181,13 @@ def answers_of(samples: Samples, *, new_classes: bool) -> NDArray[Any]:
 
 
 def names_to_keep(
-    backbone: Any, samples: Samples, told: tuple[str, ...] | None, task: Task, *, new_classes: bool
+    backbone: Any, samples: Samples, told: tuple[str, ...] | None, task: Task, *, new_outputs: bool
 ) -> tuple[str, ...] | None:
     """Names of outputs that are kept with an adapter, as the model has none of its own for them."""
+    if new_outputs:  # new classes are called as in the samples anyway
+        return samples.class_names if task.targets else told
     own = None if task.name == "regression" else backbone.class_names
-    if told is not None or new_classes or own is not None:
-        return told
-    return samples.class_names
+    return samples.class_names if told is None and own is None else told
 
 
 def compared(model: Any, task: Task, samples: Samples) -> Measures:

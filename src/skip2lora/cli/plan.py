@@ -26,7 +26,8 @@ from skip2lora.plan import Memory, Plan, plan
 @click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer.")
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)))
-@click.option("--classes", type=int, help="Outputs with new classes. Default: the model's.")
+@click.option("--classes", type=int, help="Outputs in all, with new ones. Default: the model's.")
+@common.keep_outputs
 @click.option("--standardize/--no-standardize", default=None, help="Train on scaled taps.")
 @common.image_options
 @common.targets
@@ -34,7 +35,7 @@ from skip2lora.plan import Memory, Plan, plan
 def command(
     model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
     epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
-    standardize: bool | None, images: Images, targets: tuple[str, ...] | None,
+    keep_outputs: bool, standardize: bool | None, images: Images, targets: tuple[str, ...] | None,
     grid: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
@@ -51,10 +52,10 @@ def command(
     X = None
     if data is not None:
         X = read_for(backbone, data, targets=targets, task=None, labels_required=False,
-                     new_classes=True, images=images).x  # fmt: skip
+                     new_outputs=True, images=images).x  # fmt: skip
     found = plan(
         backbone, X, n_samples=samples, rank=rank, epochs=epochs, batch_size=batch_size,
-        optimizer=optimizer, n_outputs=classes, standardize=standardize,
+        optimizer=optimizer, n_outputs=classes, keep_outputs=keep_outputs, standardize=standardize,
     )  # fmt: skip
     facts = asdict(found)
     facts["memory"] |= {

@@ -1,8 +1,9 @@
 """An adapted model as one ONNX file: base, taps, pooling and adapters inside.
 
 The adapters' sum is added to the base logits, before the last activation; inputs and outputs are
-those of the base. The hidden values of all taps stand side by side, so that one product with all
-``lora_b`` ends it (Eq. 17).
+those of the base. Where the base has no logits, or they are left out (``Headless``), the sum is an
+output of its own behind those of the base. The hidden values of all taps stand side by side, so
+that one product with all ``lora_b`` ends it (Eq. 17).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters import Result, SkipAdapters
 from skip2lora.backbones import Backbone
+from skip2lora.backbones.headless import whole
 from skip2lora.backbones.onnx import OnnxBackbone
 from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
@@ -31,8 +33,9 @@ from skip2lora.backbones.onnx_taps import Anatomy, Source
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_head import fold_last, plug_logits
 
-#: The output of a model that has no logits of its own.
-NEW_OUTPUT = "logits"
+#: What the output of adapters is called where the base has no logits, or they are left out; the
+#: second where the base has a tensor of the first name.
+NEW_OUTPUTS = ("logits", "adapted_logits")
 ADAPTER_SUFFIX = ".onnx_adapter"
 _PREFIX = "skip2lora_adapter."  # not that of taps: what is exported is a model like any other
 _METADATA = "skip2lora."
@@ -165,7 +168,8 @@ def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> N
     export_adapter(named, out)
 
 
-def _read_base(backbone: Backbone, adapters: Result) -> _Base:
+def _read_base(given: Backbone, adapters: Result) -> _Base:
+    backbone = whole(given)
     if not isinstance(backbone, OnnxBackbone) or not isinstance(adapters, SkipAdapters):
         raise ModelError(
             f"got {type(adapters).__name__} for {type(backbone).__name__}, expected adapters from "
@@ -175,6 +179,8 @@ def _read_base(backbone: Backbone, adapters: Result) -> _Base:
     found, graph, fingerprint = understand(
         model, backbone.path, grid=backbone.grid, size=backbone.size
     )
+    if backbone is not given:
+        found = replace(found, head=None, n_outputs=0)
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
@@ -216,11 +222,25 @@ def _join(
         plug_logits(builder, found, added, len(parts.bias))
         return
     onnx = need_onnx("export")
-    builder.node("Identity", [str(added)], "output", renamed=NEW_OUTPUT)
+    name = _free_name(builder.graph)
+    builder.node("Identity", [str(added)], "output", renamed=name)
     kind = onnx.TensorProto.FLOAT
     builder.graph.model.graph.output.append(
-        onnx.helper.make_tensor_value_info(NEW_OUTPUT, kind, [None, len(parts.bias)])
+        onnx.helper.make_tensor_value_info(name, kind, [None, len(parts.bias)])
     )
+
+
+def _free_name(graph: Graph) -> str:
+    """The first of ``NEW_OUTPUTS`` that no tensor of the base has."""
+    values = (value.name for value in graph.model.graph.input)
+    taken = {*values, *graph.producer, *graph.constants, *graph.initializers}
+    name = next((name for name in NEW_OUTPUTS if name not in taken), None)
+    if name is None:
+        raise ModelError(
+            f"the model has tensors called {' and '.join(NEW_OUTPUTS)}, expected one of the names "
+            "free for the output of the adapters: rename one"
+        )
+    return name
 
 
 def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
