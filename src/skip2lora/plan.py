@@ -169,7 +169,7 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
             "learn: "
             "say it with classes"
         )
-    if n_outputs is None or n_outputs == model.n_outputs:
+    if n_outputs is None or 0 < n_outputs == model.n_outputs:
         return None
     if n_outputs < model.n_outputs:
         raise ParameterError(
@@ -298,7 +298,8 @@ def _measure_fill(
         return (job.fill_seconds + job.epoch(_LEARNING_RATE)[-1]) / n_some
 
     seconds(1)  # the first run of a runtime plans its memory
-    n_features = RowFormat.of(model).features(some[:1]).shape[1]
+    rows = RowFormat.of(model, n_outputs=goal.n_outputs)
+    n_features = rows.features(some[:1]).shape[1]
     return _Fill(seconds(few), few, _bytes_of(some) // few, n_features, loaded=samples is not None)
 
 

@@ -20,6 +20,7 @@ from onnx import TensorProto
 import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import activated, expected, random_adapters, session_of
+from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter, write_onnx_adapter
@@ -162,6 +163,47 @@ def test_encoder(tmp_path: Path) -> None:
     [same] = session_of(path).run(None, TEXTS)
     np.testing.assert_allclose(hidden, same, atol=1e-6)
     np.testing.assert_allclose(logits, expected(backbone, adapters, TEXTS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [False, True], ids=["one file", "adapter inputs"])
+@pytest.mark.parametrize("first_tap", [0, -1], ids=["all taps", "last tap"])
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_left_out(name: str, first_tap: int, inputs: bool, tmp_path: Path) -> None:
+    """Those of the base stay as they are; what was learned is another, whatever its width."""
+    make, feed = CASES[name]
+    path = nets.save(make(), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    for n_outputs in (1, backbone.n_outputs, 7):
+        headless = Headless(backbone, n_outputs)
+        adapters = random_adapters(headless, first_tap=first_tap % len(backbone.taps))
+        export = export_onnx_adapter if inputs else export_onnx
+        export(headless, adapters, tmp_path / "e.onnx", description={"task": "regression"})
+        onnx.checker.check_model(str(tmp_path / "e.onnx"))
+        base, session = session_of(path), session_of(tmp_path / "e.onnx")
+        added = "adapted_logits" if "transformer" in name else "logits"  # that has logits
+        assert signature(session)[: len(signature(base)) - 1] == signature(base)[:-1] or inputs
+        assert [v.name for v in session.get_outputs()] == [base.get_outputs()[0].name, added]
+        assert session.get_outputs()[1].shape[1] == n_outputs
+        options = onnxruntime.RunOptions()
+        if inputs:
+            adapter = onnxruntime.LoraAdapter()
+            adapter.Load(str(tmp_path / "e.onnx_adapter"))
+            options.add_active_adapter(adapter)
+        same, made = session.run(None, feed, options)
+        assert same.tobytes() == base.run(None, feed)[0].tobytes()
+        want = expected(headless, adapters, feed)
+        np.testing.assert_allclose(made, want, rtol=1e-5, atol=1e-5)
+
+
+def test_no_name_is_left_for_the_output(tmp_path: Path, refused: Refused) -> None:
+    net = nets.Net()
+    tensor = net.node("MatMul", ["logits", net.weight("w", 4, 4)], "adapted_logits")
+    model = net.model([nets.value("logits", ["n", 4])], [nets.value(tensor, ["n", 4])])
+    headless = Headless(OnnxBackbone.load(nets.save(model, tmp_path / "m.onnx")), 2)
+    adapters = random_adapters(headless)
+    message = refused(ModelError, export_onnx, headless, adapters, tmp_path / "e.onnx")
+    assert "logits and adapted_logits" in message
+    assert not (tmp_path / "e.onnx").exists()
 
 
 def test_from_external_data_and_prepared_files(tmp_path: Path) -> None:

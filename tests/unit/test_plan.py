@@ -192,6 +192,26 @@ def test_several_inputs_of_known_and_unknown_size() -> None:
     assert given.memory.samples_bytes == 9 * 2 * 6 * 8
 
 
+def test_outputs_left_out() -> None:
+    """Memory is that of the outputs that are learned, defaults are those for any model."""
+    x = np.random.default_rng(0).normal(size=(47, 13)).astype(np.float32)
+    for kind in ("mlp", "input first", "other first"):
+        model = network(kind)
+        for given in ({"X": x}, {"n_samples": 47}):
+            found = quick(model, n_outputs=1, keep_outputs=False, **given)
+            made = adapt(model, x, x[:, 0], task="regression", keep_outputs=False, epochs=1)
+            assert found.n_outputs == made.n_outputs == 1
+            assert found.n_parameters == made.trainable_parameters
+            assert found.memory.cache_bytes == made.cache_bytes
+            assert found.memory.cache_overhead_bytes == made.cache_overhead_bytes
+            assert (found.optimizer, found.epochs, found.standardize) == ("adam", 50, True)
+            assert found.cache_fill_ms is not None  # the size of a sample is known
+        with pytest.raises(ParameterError, match="left out, expected the number to learn"):
+            quick(model, keep_outputs=False)
+        with pytest.raises(ParameterError, match="classes is 0"):
+            quick(model, keep_outputs=False, n_outputs=0)
+
+
 def test_refused() -> None:
     model = network("mlp")
     x = np.zeros((5, 13), np.float32)
