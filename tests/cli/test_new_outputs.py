@@ -154,6 +154,33 @@ def test_images_are_read_as_by_adapt(desk: Path, type_in: Type) -> None:
     )
 
 
+def test_an_encoder(type_in: Type) -> None:
+    """Texts to one number, of a graph without logits."""
+    pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    import onnx_models as nets
+
+    texts = nets.texts(60, 7)
+    nets.save(nets.transformer(encoder=True), Path("m.onnx"))
+    np.savez("t.npz", y=texts["attention_mask"].sum(axis=1) * 100 + 0.5, **texts)
+    words = ("m.onnx", "t.npz", "--task", "regression")
+    refused(
+        type_in("adapt", *words, "-o", "a"), "1 target, expected 0", "model: learn new outputs",
+        "--no-keep-outputs",
+    )  # fmt: skip
+    made = type_in("adapt", *words, *ANEW, "--json")
+    assert made.code == 0, made.err
+    assert made.json["r2"] > 0.9
+    told = type_in("plan", "m.onnx", "t.npz", "--no-keep-outputs", "--classes", 1, "--json")
+    assert told.json["n_parameters"] == made.json["trainable_parameters"]
+    assert type_in("export", "m.onnx", "--adapter", "a", "--to", "onnx", "-o", "e.onnx").code == 0
+    from onnx_exports import session_of
+
+    outputs = session_of(Path("e.onnx")).run(None, texts)
+    want = s2.AdaptedModel.load(s2.load("m.onnx"), "a").predict(texts)
+    np.testing.assert_allclose(outputs[1], want, rtol=1e-5)
+
+
 def test_plan(desk: Path, type_in: Type) -> None:
     model = _onnx(4, "m")
     words = ("plan", model, "r.csv", "--target", ",".join(NUMBERS), "--no-keep-outputs", "--json")

@@ -51,7 +51,7 @@ class_names = click.option(
 
 keep_outputs = click.option(
     "--keep-outputs/--no-keep-outputs", default=True,
-    help="Start from the outputs of MODEL, or learn all anew, any number; default: keep them.",
+    help="Correct the outputs of MODEL, or leave them out and learn any anew; default: keep.",
 )  # fmt: skip
 
 

@@ -129,10 +129,11 @@ def _check_count(samples: Samples, n_outputs: int, data: Path) -> None:
     n_targets = n_outputs if samples.y is None else samples.y.shape[1]
     if n_targets != n_outputs:
         told = f" ({listing(samples.class_names)})" if samples.class_names else ""
+        columns = "choose the columns with --target, or " if n_outputs else ""
         raise DataError(
             f"{data} has {n_targets} target{'s' * (n_targets != 1)}{told}, expected {n_outputs}, "
-            "one an output of the model: choose the columns with --target, or learn new outputs "
-            "with skip2lora adapt --no-keep-outputs"
+            f"one an output of the model: {columns}learn new outputs with skip2lora adapt "
+            "--no-keep-outputs"
         )
 
 
