@@ -190,6 +190,10 @@ def test_plan(desk: Path, type_in: Type) -> None:
     assert told["n_parameters"] == made.json["trainable_parameters"]
     assert told["memory"]["cache_bytes"] == made.json["cache_bytes"]
     refused(type_in(*words), "the number to learn", "classes")
+    alone = ("plan", model, "--samples", 120, "--json")
+    kept, anew = (type_in(*alone, *more).json for more in ((), (*words[5:6], "--classes", 3)))
+    assert anew["taps"] == kept["taps"] == told["taps"]
+    assert anew["cache_fill_ms"] is not None  # a sample is made as the model says
 
 
 BAD: dict[str, tuple[tuple[Any, ...], list[str]]] = {
