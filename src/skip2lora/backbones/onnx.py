@@ -144,7 +144,7 @@ class OnnxBackbone(Classifier):
         """Height and width that open axes of its images were fixed to."""
         return self.description.size
 
-    @property
+    @cached_property
     def tap_widths(self) -> tuple[int, ...]:
         """Floats of each tap."""
         return tuple(tap.width for tap in self.taps)
@@ -249,7 +249,7 @@ class OnnxBackbone(Classifier):
                     "it was made for?"
                 ) from error
             for kept, array in zip(made, rows, strict=True):
-                kept.append(array[:count])
+                kept.append(array if len(array) == count else array[:count])
         return [each[0] if len(each) == 1 else np.concatenate(each) for each in made]
 
     def _feeds(self, x: NDArray[Any] | Inputs) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
