@@ -30,6 +30,7 @@ from skip2lora.backbones import Backbone, check_inputs
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
 ROUNDS = 20  # of predictions
+AT_ONCE = 64  # samples that a PyTorch module predicts, as many as when a cache is filled
 LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "ai-edge-litert", "torch")
 
 
@@ -99,9 +100,9 @@ def run_model(name: str, n_seeds: int) -> dict[str, Any]:
     if job is None or model is None:
         raise SystemExit("--seeds must be at least 1")
     said = models.about(name)
-    prediction = tapping.measure(
-        job.model, rounds=ROUNDS, sample=check_inputs(model, job.x)[:1], adapted=adapted
-    )
+    n_samples = 1 if isinstance(job.model, Path) else AT_ONCE
+    sample = check_inputs(model, job.x)[:n_samples]
+    prediction = tapping.measure(job.model, rounds=ROUNDS, sample=sample, adapted=adapted)
     print(f"{name}: {prediction}", file=sys.stderr, flush=True)
     return {
         "title": said.title, "modality": said.modality, "model": said.model, "task": said.task,

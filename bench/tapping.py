@@ -102,8 +102,8 @@ def measure(
 ) -> dict[str, Any]:
     """Spreads of milliseconds of each side, and of the ratios to the plain model.
 
-    ``model`` is a file or a PyTorch module with the one it was ``adapted`` to; ``sample`` is one
-    that the backbone checked, by default a random one.
+    ``model`` is a file or a PyTorch module with the one it was ``adapted`` to; ``sample`` is one or
+    several that the backbone checked, by default a random one. Times are of one sample.
     """
     backbone: Any = s2.load(model) if adapted is None else adapted.backbone
     x = random_sample(backbone) if sample is None else sample
@@ -116,7 +116,7 @@ def measure(
         calls["plain"] = plain_onnx(model, x)
         calls["exported"] = exported(backbone, adapted, x)
     calls["tapped"] = lambda: backbone.forward(x)
-    sides = {name: Side(call) for name, call in calls.items()}
+    sides = {name: Side(call, len(x)) for name, call in calls.items()}
     took = harness.in_turn(sides, rounds=rounds, seconds=SECONDS)
     return {
         "ms": {name: harness.spread(seconds, 1000) for name, seconds in took.items()},

@@ -128,8 +128,12 @@ class AdaptedModel(Classifier):
             self.new_labels, self.output_names, self.images, Tapping.of(self.base),
             keep_outputs=self.base is self.backbone,
         )  # fmt: skip
-        shapes = {"tap_widths": list(self.backbone.tap_widths), "n_outputs": self.n_outputs}
-        write_adapter(folder, about, self.adapters.tensors(), **shapes)
+        path = getattr(self.base, "path", None)
+        write_adapter(
+            folder, about, self.adapters.tensors(),
+            base_model_name_or_path=None if path is None else Path(path).name,
+            tap_widths=list(self.backbone.tap_widths), n_outputs=self.n_outputs,
+        )  # fmt: skip
 
     @classmethod
     def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:

@@ -101,8 +101,8 @@ def _labels(listed: Any) -> New:
     return tuple(listed)
 
 
-def write_adapter(folder: Path, about: About, tensors: Tensors, **shapes: Any) -> None:
-    """Write both files; ``shapes`` join the description for a reader without the model.
+def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> None:
+    """Write both files; what is ``told`` joins the description for a reader without the model.
 
     Raises:
         FileError: the system refused.
@@ -118,12 +118,11 @@ def write_adapter(folder: Path, about: About, tensors: Tensors, **shapes: Any) -
     write_tensors(folder / TENSORS_FILE, tensors, identity)
     config = {
         "peft_type": _PEFT_TYPE,
-        "base_model_name_or_path": None,
         "revision": about.base_fingerprint,
         "method": about.method,
         "r": about.rank,
         "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
-        **shapes,
+        **told,
         **about.to_json(),
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"

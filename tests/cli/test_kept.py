@@ -54,6 +54,7 @@ def test_images_are_read_as_the_adapter_was_made(photos: Path, type_in: Type) ->
     assert config()["images"] == {
         "size": [14, 14], "mean": [0.2, 0.3, 0.4], "std": [0.5], "layout": "chw",
     }  # fmt: skip
+    assert config()["base_model_name_or_path"] == "cnn.onnx"
     assert type_in("predict", "cnn.onnx", "photos", "--adapter", "a", "-o", "p.csv").code == 0
     told = type_in("predict", "cnn.onnx", "photos", "--adapter", "a", *scale, "-o", "q.csv")
     assert told.code == 0, told.err

@@ -74,6 +74,7 @@ def test_what_the_folder_says(
     assert (config["method"], config["r"]) == (method, 2)
     assert config["revision"] == model.fingerprint
     assert config["peft_type"] == "SKIP2LORA"
+    assert config["base_model_name_or_path"] is None  # it was made in memory
     assert (config["tap_widths"], config["n_outputs"]) == ([8, 6, 5], 3)
     described = describe(tmp_path / "a")
     assert (described["method"], described["rank"]) == (method, 2)

@@ -99,6 +99,11 @@ class LiteRTBackbone(Classifier):
         return replace(self, layers=layers, taps=tuple(layers[at] for at in places), grid=grid)
 
     @property
+    def path(self) -> str:
+        """The file it was read from."""
+        return self.graph.path
+
+    @property
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap."""
         return tuple(tap.width for tap in self.taps)
