@@ -105,19 +105,29 @@ def machine(results: Mapping[str, Any]) -> list[str]:
     return [*(f"- {', '.join(names)}: {line}" for line, names in told.items()), ""]
 
 
+def _beaten(results: Mapping[str, Any], peers: Sequence[str], told: str) -> str:
+    """On which models the defaults have a higher mean than all of ``peers``."""
+    lost = []
+    for of in results.values():
+        means = {name: statistics.mean(values) for name, values in of["accuracy"].items()}
+        if means["skip2_lora"] <= max(means[peer] for peer in peers):
+            lost.append(of["title"])
+    where = f"on all but: {', '.join(lost)}" if lost else "on all of them"
+    return f"Defaults beat {told} {where}."
+
+
 def page(results: Mapping[str, Any]) -> str:
-    lost = [
-        of["title"] for of in results.values()
-        if statistics.mean(of["accuracy"]["skip2_lora"])
-        <= max(statistics.mean(v) for k, v in of["accuracy"].items() if k != "skip2_lora")
-    ]  # fmt: skip
+    told = "the model as it is and LoRA on the last layer"
+    said = [
+        _beaten(results, ("none", "last_layer", "last_layer_unscaled"), told),
+        _beaten(results, ("logistic",), "logistic regression"),
+    ]
     seeds = max(len(of["accuracy"]["none"]) for of in results.values())
-    said = f"Defaults do not win on: {', '.join(lost)}." if lost else "Defaults win on all of them."
     lines = [
         "# Any model: accuracy and cost", "",
         "<!-- Made by bench/any_model_page.py from bench/any_model.json. -->", "",
         HOW, f"## Accuracy, mean of {seeds} seeds", "", *accuracies(results),
-        f"Every model that was tried is listed. {said}", "",
+        "Every model that was tried is listed.", *said, "",
         "## Models and data", "",
         *(f"- **{of['title']}**: {of['model']}; {of['task']}." for of in results.values()), "",
         "## Cost", "", "Of all samples to adapt to; the median of the seeds.", "",

@@ -214,11 +214,7 @@ class OnnxBackbone(Classifier):
         logits = self.description.logits
         wanted = [*self.description.outputs, *([logits] if logits else [])]
         made = self._run(x, wanted)
-        # A map keeps the axes of its grid in the graph.
-        rows = [
-            array.reshape(len(x), width)
-            for array, width in zip(made, self.tap_widths, strict=False)
-        ]
+        rows = made[: len(self.taps)]
         base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,21 @@ from skip2lora.backbones.onnx_layers import Read
 from skip2lora.backbones.onnx_taps import Source
 from skip2lora.backbones.taps import Tap, averaging
 
+T = TypeVar("T")
 _BLOCK = 8  # channels that the runtime keeps together
 # Places from which a map is averaged over one axis after the other.
 _LARGE_MAP, _LARGE_BYTE_MAP = 100, 400
 _BYTES = (np.int8, np.uint8)
+
+
+def last_first(items: Sequence[T]) -> list[tuple[int, T]]:
+    """Numbers and items in the order in which their nodes are to be appended.
+
+    The runtime goes back from the ends of a graph, from those that were appended last. So the first
+    tap is appended last: each map is averaged as soon as it is there, while it is in the
+    processor's caches, and its memory is free for the next.
+    """
+    return list(reversed(list(enumerate(items))))
 
 
 def add_logits(builder: Builder, head: Head, output: str) -> str:
@@ -46,21 +57,19 @@ class Pooled(NamedTuple):
     factor: NDArray[np.float32] | None = None
 
 
-def add_tap(builder: Builder, source: Source, output: str) -> tuple[str, tuple[int, ...]]:
-    """What a tap's rows hold, in their order, and the shape of one sample.
-
-    A map still has axes of its grid.
-    """
+def add_tap(builder: Builder, source: Source, output: str) -> str:
+    """The rows of a tap, (samples, width) float32."""
     pooled = add_pooled(builder, source, f"{output}.pooled")
-    tensor, shape = pooled.tensor, pooled.shape
+    tensor = pooled.tensor
     if pooled.factor is not None:
         factor = builder.constant(f"{output}.factor", pooled.factor)
         tensor = builder.node("Mul", [tensor, factor], f"{output}.averaged")
     if pooled.channels_last:
-        shape = (shape[-1], *shape[:-1])
-        perm = [0, len(shape), *range(1, len(shape))]
-        tensor = builder.node("Transpose", [tensor], output, perm=perm)
-    return tensor, shape
+        perm = [0, len(pooled.shape), *range(1, len(pooled.shape))]
+        tensor = builder.node("Transpose", [tensor], f"{output}.turned", perm=perm)
+    if len(pooled.shape) == 1:
+        return tensor
+    return builder.node("Flatten", [tensor], output, axis=1)
 
 
 def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:

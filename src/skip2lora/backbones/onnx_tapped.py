@@ -12,7 +12,7 @@ from skip2lora.backbones.onnx_builder import PREFIX, Builder
 from skip2lora.backbones.onnx_file import damaged, fingerprint, need_onnx
 from skip2lora.backbones.onnx_graph import Graph
 from skip2lora.backbones.onnx_heads import float_activations
-from skip2lora.backbones.onnx_rows import add_logits, add_tap
+from skip2lora.backbones.onnx_rows import add_logits, add_tap, last_first
 from skip2lora.backbones.onnx_sizes import fix_size
 from skip2lora.backbones.onnx_state import refuse_state
 from skip2lora.backbones.onnx_taps import Anatomy, anatomy
@@ -118,16 +118,18 @@ def tap_model(
     found, graph, print_of_base = understand(model, path, grid=grid, size=size)
     places = select(found, taps)
     builder = Builder(graph)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for number, place in enumerate(places):
-        tensor, shape = add_tap(builder, found.sources[place], f"tap.{number}")
-        shapes[_own(builder, tensor, f"tap.{number}")] = shape
-    outputs = tuple(shapes)
     logits = None
     if found.head is not None:
         logits = add_logits(builder, found.head, LOGITS.removeprefix(PREFIX))
-        shapes[logits] = (found.n_outputs,)
-    _add_outputs(model, shapes, keep_outputs=keep_outputs)
+    rows = {
+        number: _own(builder, add_tap(builder, found.sources[place], f"tap.{number}"), number)
+        for number, place in last_first(places)
+    }
+    outputs = tuple(rows[number] for number in range(len(places)))
+    widths = {rows[number]: found.sources[place].tap.width for number, place in enumerate(places)}
+    if logits is not None:
+        widths[logits] = found.n_outputs
+    _add_outputs(model, widths, keep_outputs=keep_outputs)
     description = Description(
         fingerprint=print_of_base,
         layers=tuple(source.tap for source in found.sources),
@@ -143,11 +145,11 @@ def tap_model(
     return description
 
 
-def _own(builder: Builder, tensor: str, output: str) -> str:
+def _own(builder: Builder, tensor: str, number: int) -> str:
     """A name of ours for ``tensor``, so that stripping finds it."""
     if tensor.startswith(PREFIX):
         return tensor
-    return builder.node("Identity", [tensor], output)
+    return builder.node("Identity", [tensor], f"tap.{number}")
 
 
 def understand(
@@ -180,11 +182,11 @@ def task_of(found: Anatomy) -> str:
     return "multi-label" if "Sigmoid" in activations else "classification"
 
 
-def _add_outputs(model: Any, shapes: Mapping[str, tuple[int, ...]], *, keep_outputs: bool) -> None:
-    """Make tensors outputs, by name and the shape of one sample."""
+def _add_outputs(model: Any, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
+    """Make rows outputs, by name and width."""
     onnx = need_onnx("adding outputs")
     if not keep_outputs:
         del model.graph.output[:]
-    for name, shape in shapes.items():
+    for name, width in widths.items():
         kind = onnx.TensorProto.FLOAT
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, *shape]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, width]))

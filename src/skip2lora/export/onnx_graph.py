@@ -26,7 +26,7 @@ from skip2lora.backbones.onnx import OnnxBackbone
 from skip2lora.backbones.onnx_builder import Builder
 from skip2lora.backbones.onnx_file import embed, need_onnx, read_model, write_model
 from skip2lora.backbones.onnx_graph import Graph
-from skip2lora.backbones.onnx_rows import add_pooled, add_tap, rearranged
+from skip2lora.backbones.onnx_rows import add_pooled, add_tap, last_first, rearranged
 from skip2lora.backbones.onnx_session import export_adapter, open_session
 from skip2lora.backbones.onnx_tapped import select, understand
 from skip2lora.backbones.onnx_taps import Anatomy, Source
@@ -108,10 +108,10 @@ def export_onnx(
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
     builder = Builder(base.graph, _PREFIX)
     factors = []
-    for number, (source, array) in enumerate(zip(sources, parts.a, strict=True)):
+    for number, source in last_first(sources):
         pooled = add_pooled(builder, source, f"tap.{number}")
-        name = builder.constant(f"lora_a.{number}", rearranged(array, pooled))
-        factors.append((name, pooled.tensor))
+        name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
+        factors.append((number, name, pooled.tensor))
     _join(builder, base.found, factors, parts)
     _describe(base, description)
     _write(base.model, out)
@@ -147,9 +147,9 @@ def export_onnx_adapter(
             onnx.helper.make_tensor_value_info(full, onnx.TensorProto.FLOAT, shapes[name])
         )
     factors = []
-    for number, source in enumerate(base.sources):
-        tensor, _ = add_tap(builder, source, f"tap.{number}")
-        factors.append((f"{_PREFIX}lora_a.{number}", tensor))
+    for number, source in last_first(base.sources):
+        tensor = add_tap(builder, source, f"tap.{number}")
+        factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     _join(builder, base.found, factors, parts)
     _describe(base, description)
     beside = Path(out).with_suffix(ADAPTER_SUFFIX)
@@ -200,14 +200,15 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
 
 
 def _join(
-    builder: Builder, found: Anatomy, factors: Sequence[tuple[str, str]], parts: _Parts
+    builder: Builder, found: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
 ) -> None:
-    """Append the nodes to the logits, from each ``lora_a`` and the tap it multiplies."""
-    hidden = []
-    for number, (name, tensor) in enumerate(factors):
+    """Append the nodes to the logits, from each number, ``lora_a`` and tap that it multiplies."""
+    made = {}
+    for number, name, tensor in factors:
         width = parts.a[number].shape[1]
         column = builder.reshape(tensor, [0, width, 1], f"tap.{number}.column")
-        hidden.append(builder.node("MatMul", [name, column], f"hidden.{number}"))
+        made[number] = builder.node("MatMul", [name, column], f"hidden.{number}")
+    hidden = [made[number] for number in sorted(made)]
     bias = builder.constant("bias", parts.bias)
     added: str | None = bias
     if hidden:

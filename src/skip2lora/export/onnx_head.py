@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from typing import Any
 
 import numpy as np
@@ -145,14 +145,14 @@ def sort_nodes(model: Any) -> None:
     for at, before in enumerate(waits):
         for one in before:
             followers.setdefault(one, []).append(at)
-    ready = deque(at for at, before in enumerate(waits) if not before)
+    ready = [at for at, before in enumerate(waits) if not before]  # a heap, as it is sorted
     order = []
     while ready:
-        at = ready.popleft()
+        at = heapq.heappop(ready)
         order.append(at)
         for follower in followers.get(at, ()):
             waits[follower].discard(at)
             if not waits[follower]:
-                ready.append(follower)
+                heapq.heappush(ready, follower)
     del model.graph.node[:]
     model.graph.node.extend(nodes[at] for at in order)
