@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "skip2_pool.h"
 
 using Map = nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 

@@ -1,5 +1,5 @@
 /* pool.c - averages of a feature map over a grid, the row of a tap that is such a map. */
-#include "skip2.h"
+#include "skip2_pool.h"
 
 #include <string.h>
 

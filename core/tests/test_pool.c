@@ -1,6 +1,8 @@
 /* test_pool.c - a map of integers and one of floats, cells that share a place, refusals. */
 #include "guard.h"
 
+#include "skip2_pool.h"
+
 enum { HEIGHT = 3, WIDTH = 5, CHANNELS = 2, SIZE = HEIGHT * WIDTH * CHANNELS };
 
 static s2_map map_of(s2_element element, uint32_t grid_height, uint32_t grid_width) {

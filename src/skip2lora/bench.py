@@ -13,21 +13,28 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.backbones import Backbone
+from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.mlp import MLP
-from skip2lora.costs import method_cost
-from skip2lora.errors import DivergedError
+from skip2lora.backbones.noise import random_samples
+from skip2lora.costs import Cost, method_cost, skip_cost
+from skip2lora.errors import DivergedError, ModelError
 from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import METHODS, Method
-from skip2lora.options import check_options, whole
+from skip2lora.options import check_options, recipe_of, whole
 from skip2lora.training import check_rank
 
 FAN_WIDTHS = (256, 96, 96, 3)
+#: Samples unless told: those of the paper's fan task, fewer where another runtime computes them.
+N_SAMPLES, N_SAMPLES_ELSEWHERE = 470, 64
+OPEN_SIZE = 64  # of what a model leaves open: height, width, tokens
+_NEW_OUTPUTS = 2  # of a model without any
 # So small that no network leaves the finite numbers, however long it is timed on random labels.
 _LEARNING_RATE = 1e-5
 _MOST_SAMPLES = 1_000_000
@@ -67,7 +74,8 @@ class BenchResult:
     """What :func:`run_bench` measured.
 
     ``peak_gflops`` is the rate of fused multiply-adds that one core reaches with the kernel table
-    in use, two operations each. ``cache_fill_ms`` is the forward pass of the frozen layers for all
+    in use, two operations each. ``widths`` are those of an ``MLP``'s layers, else of the taps.
+    ``cache_fill_ms`` is the forward pass of the frozen layers for all
     samples; ``predict_us`` and ``predict_batched_us`` are ``predict`` of the adapted model as
     called from Python, a sample, alone and in one call for all. ``cache_bytes`` is the payload.
     """
@@ -108,9 +116,9 @@ def cpu_name() -> str:
 
 
 def run_bench(
-    model: MLP | None = None,
+    model: Backbone | None = None,
     *,
-    n_samples: int = 470,
+    n_samples: int | None = None,
     batch_size: int = 20,
     rank: int = 4,
     rounds: int = 5,
@@ -120,23 +128,38 @@ def run_bench(
 ) -> BenchResult:
     """Measure ``model``, by default a fresh 256-96-96-3, on ``n_samples`` random samples.
 
-    One measurement lasts at least ``seconds``. ``callback`` is called after each round. ``model``
-    is not changed.
+    Every method of an ``MLP``; of a model of another runtime Skip2-LoRA on cached rows, with that
+    model's default optimiser. One measurement lasts at least ``seconds``. ``callback`` is called
+    after each round. ``model`` is not changed.
 
     Raises:
         ParameterError: an option out of range.
+        ModelError: no random samples can be made for the model.
         DivergedError: the model gives no finite loss on random samples.
     """
+    model = (
+        MLP.create(FAN_WIDTHS, seed=whole("seed", seed, 0, (1 << 64) - 1))
+        if model is None
+        else model
+    )
+    native = isinstance(model, MLP)
+    if n_samples is None:
+        n_samples = N_SAMPLES if native else N_SAMPLES_ELSEWHERE
     whole("rounds", rounds, 1)
     whole("samples", n_samples, 2, _MOST_SAMPLES)
-    whole("seed", seed, 0, (1 << 64) - 1)
-    model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else model
+    model = model if model.n_outputs else Headless(model, _NEW_OUTPUTS)
+    x = random_samples(model, n_samples, open_size=OPEN_SIZE)
+    if x is None:
+        raise ModelError(
+            "the model takes no random numbers of the shapes it tells, expected such samples: use "
+            "`skip2lora plan` with data"
+        )
     random = np.random.Generator(np.random.PCG64(seed))
-    x = random.standard_normal((n_samples, model.n_features), dtype=np.float32)
     part = Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
     works = {
         name: _start(model, part, method, rank=rank, batch_size=batch_size, seed=seed)
         for name, method in METHODS.items()
+        if native or method.cache
     }
 
     def fill() -> AdaptedModel:
@@ -152,14 +175,14 @@ def run_bench(
     methods = {
         name: method_time(
             Spread.of([of.us_a_batch[name] for of in measured]),
-            work.operations_a_batch(model.widths, METHODS[name], rank),
+            work.operations_a_batch(model, METHODS[name], rank),
             peak.median,
         )
         for name, work in works.items()
     }
     filled = fill()
     return BenchResult(
-        cpu_name(), _core.kernels(), 1, model.widths, n_samples, batch_size, rank, rounds, peak,
+        cpu_name(), _core.kernels(), 1, _widths(model), n_samples, batch_size, rank, rounds, peak,
         methods,
         Spread.of([of.cache_fill_ms for of in measured]),
         Spread.of([of.predict_us for of in measured]),
@@ -182,24 +205,37 @@ class _Work:
     n_batches: int
     n_seen: int
 
-    def operations_a_batch(self, widths: Sequence[int], method: Method, rank: int) -> int:
+    def operations_a_batch(self, model: Backbone, method: Method, rank: int) -> int:
         """In the mean over an epoch, whose last batch may be short: all are linear in it."""
-        cost = method_cost(method, widths, self.n_seen, rank, epochs=None)
-        return round(cost.operations / self.n_batches)
+        return round(_cost(model, method, self.n_seen, rank).operations / self.n_batches)
+
+
+def _cost(model: Backbone, method: Method, n_samples: int, rank: int) -> Cost:
+    if isinstance(model, MLP):
+        return method_cost(method, model.widths, n_samples, rank, epochs=None)
+    return skip_cost(model.tap_widths, model.n_outputs, n_samples, rank)
+
+
+def _widths(model: Backbone) -> tuple[int, ...]:
+    return model.widths if isinstance(model, MLP) else tuple(model.tap_widths)
 
 
 def _start(
-    model: MLP, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
+    model: Backbone, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
 ) -> _Work:
     """Make the job and run one epoch, which fills the cache if there is one."""
     check_rank(rank, model, method)
     options = check_options(
         len(part.x), method,
         epochs=1, batch_size=batch_size, learning_rate=_LEARNING_RATE, seed=seed,
+        optimizer=recipe_of(model).optimizer,
     )  # fmt: skip
     capacity = len(part.x) if method.cache else 0
-    make = SkipJob if method.skip else NetworkJob
-    job: Job = make(model, part, method, rank, options, capacity)
+    job: Job
+    if isinstance(model, MLP) and not method.skip:
+        job = NetworkJob(model, part, method, rank, options, capacity)
+    else:
+        job = SkipJob(model, part, method, rank, options, capacity)
     _, _, _, n_seen, n_batches, _, _ = job.epoch(_LEARNING_RATE)
     return _Work(job, n_batches, n_seen)
 
@@ -216,7 +252,7 @@ class _Round:
 def _round(
     works: dict[str, _Work],
     fill: Callable[[], AdaptedModel],
-    x: NDArray[np.float32],
+    x: Any,
     seconds: float,
 ) -> _Round:
     """Everything once. ``fill`` adapts for one epoch from an empty cache."""
@@ -242,9 +278,7 @@ def _seconds_a_batch(work: _Work, seconds: float) -> float:
     return took / (epochs * work.n_batches)
 
 
-def _predict_seconds(
-    adapted: AdaptedModel, x: NDArray[np.float32], seconds: float
-) -> tuple[float, float]:
+def _predict_seconds(adapted: AdaptedModel, x: Any, seconds: float) -> tuple[float, float]:
     """``predict`` of samples one by one, and of all in one call: seconds a sample."""
     n_single = min(len(x), _SINGLE)
     start = time.perf_counter()

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.backbones import Backbone, Taps, check_inputs, headless
+from skip2lora.backbones.noise import random_samples
 from skip2lora.costs import skip_cost
-from skip2lora.errors import DataError, DivergedError, ParameterError
+from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.inputs import Inputs
 from skip2lora.jobs import Part, SkipJob
 from skip2lora.methods import METHODS
@@ -286,7 +287,7 @@ def _measure_fill(
     model: Backbone, samples: Any, count: int, rank: int, options: Options, goal: Goal
 ) -> _Fill:
     few = min(count, _FILL_SAMPLES)
-    some = _random_samples(model, few) if samples is None else samples[:few]
+    some = random_samples(model, few) if samples is None else samples[:few]
     if some is None:
         return _Fill()
 
@@ -306,31 +307,6 @@ def _measure_fill(
 def _bytes_of(samples: Any) -> int:
     arrays = samples.arrays.values() if isinstance(samples, Inputs) else [samples]
     return sum(int(array.nbytes) for array in arrays)
-
-
-def _random_samples(model: Backbone, count: int) -> Any:
-    """Checked samples: random numbers, or ones where whole numbers are read; None if unknown."""
-    inputs = getattr(headless.whole(model), "inputs", None)
-    random = np.random.Generator(np.random.PCG64(0))
-    if inputs is None:
-        width = model.tap_widths[0] if model.first_tap_is_input else None
-        width = getattr(headless.whole(model), "n_features", width)
-        if width is None:
-            return None
-        return check_inputs(model, random.random((count, width), dtype=np.float32))
-    arrays = {}
-    for spec in inputs:
-        if None in spec.shape:
-            return None
-        shape = (count, *spec.shape)
-        reals = np.dtype(spec.dtype).kind == "f" or getattr(spec, "scale", 0)
-        # Token 1 and a mask of ones are valid wherever whole numbers are read.
-        arrays[spec.name] = random.random(shape, np.float32) if reals else np.ones(shape, np.int32)
-    given = arrays if len(arrays) > 1 else next(iter(arrays.values()))
-    try:
-        return check_inputs(model, given)
-    except DataError:
-        return None
 
 
 def _process_bytes() -> int:

@@ -89,3 +89,24 @@ def test_bad_input(words: str, said: str, base: Path, type_in: Type) -> None:
     assert said in answer.err
     assert answer.err.count("\n") == 1
     assert not (base / "t.onnx").exists()
+
+
+def test_bench_times_the_method_on_cached_rows(base: Path, type_in: Type) -> None:
+    quick = ("--samples", 8, "--batch-size", 4, "--rounds", 1)
+    nets.save(nets.transformer(), base / "texts.onnx")  # any number of tokens
+    nets.save(nets.transformer(encoder=True), base / "encoder.onnx")
+    for model in ("base.onnx", "texts.onnx", "encoder.onnx"):
+        made = type_in("bench", model, *quick, "--json")
+        assert made.code == 0, made.err
+        facts = made.json
+        backbone = s2.load(model)
+        assert facts["widths"] == list(backbone.tap_widths)
+        assert list(facts["methods"]) == ["skip2-lora"]
+        n_outputs = backbone.n_outputs or 2
+        # Forward and gradient of lora_a; forward, gradient and hidden gradient of lora_b.
+        products = sum(2 * width + 3 * n_outputs for width in backbone.tap_widths)
+        assert facts["methods"]["skip2-lora"]["operations"] == 2 * 4 * 4 * products
+        assert facts["cache_bytes"] == 8 * 4 * (sum(backbone.tap_widths) + n_outputs)
+    shown = type_in("bench", "base.onnx", *quick)
+    assert "3 taps" in shown.out
+    assert "skip-lora" not in shown.out

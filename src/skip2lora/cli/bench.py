@@ -9,9 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from skip2lora.backbones import load
+from skip2lora.backbones import Backbone, load
 from skip2lora.backbones.mlp import MLP
-from skip2lora.bench import FAN_WIDTHS, BenchResult, Spread, run_bench
+from skip2lora.bench import (
+    FAN_WIDTHS,
+    N_SAMPLES,
+    N_SAMPLES_ELSEWHERE,
+    BenchResult,
+    Spread,
+    run_bench,
+)
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 
@@ -26,18 +33,14 @@ def _widths(context: click.Context, parameter: click.Parameter, text: str | None
         ) from None
 
 
-def _model(path: Path | None, widths: list[int], seed: int) -> MLP:
+def _model(path: Path | None, widths: list[int], seed: int) -> Backbone:
     if path is None:
         return MLP.create(widths or FAN_WIDTHS, seed=seed)
     if widths:
         raise ParameterError(
             f"got the model {path} and --widths, expected one of them: leave --widths out"
         )
-    model = load(path)
-    if not isinstance(model, MLP):
-        raise ParameterError(
-            f"{path} runs in another runtime, expected a .safetensors: its methods need the core"
-        )
+    model: Backbone = load(path)
     return model
 
 
@@ -60,6 +63,12 @@ def _table(result: BenchResult) -> Table:
     return table
 
 
+def _shape(result: BenchResult) -> str:
+    if len(result.methods) > 1:
+        return "-".join(map(str, result.widths))
+    return f"with {len(result.widths)} taps, {sum(result.widths):,} wide in all"
+
+
 def _print(result: BenchResult) -> None:
     console = Console()
     cache = f"{result.cache_bytes / 1024:,.0f} KiB"
@@ -68,7 +77,7 @@ def _print(result: BenchResult) -> None:
     above = (
         f"{result.cpu}, {result.kernels} kernels, {result.n_threads} thread",
         f"multiply-add peak of one core: {_spread(result.peak_gflops, 'GFLOP/s', 1)}",
-        f"network {'-'.join(map(str, result.widths))}, {result.n_samples:,} random samples, "
+        f"network {_shape(result)}, {result.n_samples:,} random samples, "
         f"median of {result.rounds} (smallest to largest)",
     )
     below = (
@@ -77,7 +86,9 @@ def _print(result: BenchResult) -> None:
         f"predict, one sample a call: {_spread(result.predict_us, 'us', 2)}",
         f"predict, {result.n_samples:,} samples a call: "
         f"{_spread(result.predict_batched_us, 'us', 2)} a sample",
-        "skip2-lora: on rows that are in the cache. skip-lora: the same without a cache.",
+        "skip2-lora: on rows that are in the cache. skip-lora: the same without a cache."
+        if len(result.methods) > 1
+        else "skip2-lora: on rows that are in the cache.",
     )
     console.print("\n".join(above), highlight=False, markup=False)
     console.print(_table(result))
@@ -90,21 +101,27 @@ def _print(result: BenchResult) -> None:
     "--widths", metavar="LIST", callback=_widths,
     help="Without MODEL: features, hidden, outputs.  [default: 256,96,96,3]",
 )  # fmt: skip
-@click.option("--samples", default=470, show_default=True, help="Random samples.")
+@click.option(
+    "--samples",
+    type=int,
+    help=f"Random samples.  [default: {N_SAMPLES}; .onnx, .tflite: {N_SAMPLES_ELSEWHERE}]",
+)
 @click.option("--batch-size", default=20, show_default=True)
 @click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
 @click.option("--rounds", default=5, show_default=True, help="Measurements of each number.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all that is random.")
 @common.as_json
 def command(
-    model: Path | None, widths: list[int], samples: int, batch_size: int, rank: int, rounds: int,
-    seed: int, as_json: bool,
+    model: Path | None, widths: list[int], samples: int | None, batch_size: int, rank: int,
+    rounds: int, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Time all methods, the cache fill and predictions on random samples, one thread.
 
-    The network is MODEL, or a fresh one of --widths. GFLOP/s are the floating-point operations of
-    the paper's compute types (skip2lora paper table1) over the time of a batch, and stand beside
-    the rate of multiply-adds that one core reaches here.
+    The network is MODEL, or a fresh one of --widths. Of a .onnx or .tflite the one method on cached
+    rows is timed, as the others train through the network or run it with every batch; sizes of its
+    samples that it leaves open are 64. GFLOP/s are the floating-point operations of the paper's
+    compute types (skip2lora paper table1) over the time of a batch, and stand beside the rate of
+    multiply-adds that one core reaches here.
     """
     with common.rounds_bar("bench", rounds) as callback:
         result = run_bench(
