@@ -271,7 +271,7 @@ def _answers(
     """Outputs that the samples should have, and the labels that become new outputs."""
     if not task.targets:
         answers, new = number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
-        if isinstance(model, Headless) and len(new) < 2:
+        if model.n_outputs == 0 and len(new) == 1:
             raise DataError(
                 f"y has the label {new[0]} alone, expected 2 or more without the model's outputs: "
                 "collect samples of another class"
