@@ -195,7 +195,7 @@ def test_sums_of_bytes_are_averages(size: int, grid: int, tmp_path: Path) -> Non
     for made, right in zip(rows, exact, strict=True):  # the runtime rounds inside of layers
         np.testing.assert_allclose(made, right, atol=0.01 * np.abs(right).max())
     operators = {node.op_type for node in tapped_nodes(path, grid, tmp_path)}
-    assert "MatMulInteger" in operators
+    assert "MatMulIntegerToFloat" in operators
 
 
 def tapped_nodes(path: Path, grid: int, folder: Path) -> list[Any]:

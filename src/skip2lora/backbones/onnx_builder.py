@@ -12,6 +12,7 @@ from skip2lora.backbones.onnx_file import need_onnx
 from skip2lora.backbones.onnx_graph import Graph
 
 PREFIX = "skip2lora."
+_OWN_DOMAIN = "com.microsoft"
 
 
 class Builder:
@@ -55,6 +56,13 @@ class Builder:
         self._made.add(output)
         return made
 
+    def own_node(self, operator: str, inputs: Sequence[str], output: str) -> str:
+        """A node of an operator that onnxruntime adds to the standard ones."""
+        imports = self.graph.model.opset_import
+        if not any(each.domain == _OWN_DOMAIN for each in imports):
+            imports.append(self._onnx.helper.make_opsetid(_OWN_DOMAIN, 1))
+        return self.node(operator, inputs, output, domain=_OWN_DOMAIN)
+
     def reshape(self, tensor: str, shape: Sequence[int], output: str) -> str:
         """The tensor in another shape; 0 keeps a size, -1 is what remains."""
         name = "shape." + "x".join(map(str, shape))
@@ -69,15 +77,11 @@ class Builder:
         constant = self.constant(name, np.array(axes, np.int64))
         return self.node("ReduceMean", [tensor, constant], output, keepdims=0)
 
-    def cast(self, tensor: str, output: str) -> str:
-        """The tensor as float32."""
-        return self.node("Cast", [tensor], output, to=self._onnx.TensorProto.FLOAT)
-
     def as_float(self, tensor: str, output: str, *, like: str | None = None) -> str:
         """The tensor as float32, itself where it is; ``like`` is one with the same type."""
         if self.graph.type_of(like or tensor) == self._onnx.TensorProto.FLOAT:
             return tensor
-        return self.cast(tensor, output)
+        return self.node("Cast", [tensor], output, to=self._onnx.TensorProto.FLOAT)
 
 
 def _raise_ir_version(model: Any) -> None:

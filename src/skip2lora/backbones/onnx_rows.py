@@ -157,9 +157,9 @@ def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str
 def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], output: str) -> str:
     """Integers added up over the last axis but one, ``ones`` (kept, summed) from the left."""
     left = builder.constant(f"{output}.ones", ones)
-    first = builder.constant("zero.byte", np.zeros((), np.uint8))
-    sums = builder.node("MatMulInteger", [left, tensor, first, zero], f"{output}.integers")
-    return builder.cast(sums, output)
+    nothing = builder.constant("zero.byte", np.zeros((), np.uint8))
+    one = builder.constant("one.float", np.ones((), np.float32))
+    return builder.own_node("MatMulIntegerToFloat", [left, tensor, one, one, nothing, zero], output)
 
 
 def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
