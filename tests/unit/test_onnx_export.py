@@ -302,3 +302,19 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path, refused: Refuse
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "model.onnx", "other.onnx_adapter",
     }  # fmt: skip
+
+
+def test_an_output_before_the_bias_stays_as_it_is(tmp_path: Path) -> None:
+    net = nets.Net()
+    hidden = net.node("Gemm", ["x", net.weight("w0", 9, 5), net.vector("b0", 5)], "fc0")
+    hidden = net.node("Relu", [hidden], "relu")
+    net.node("MatMul", [hidden, net.weight("w1", 5, 3)], "product")
+    net.node("Add", ["product", net.vector("b1", 3)], "logits")
+    outputs = [nets.value(name, ["n", 3]) for name in ("logits", "product")]
+    path = nets.save(net.model([nets.value("x", ["n", 9])], outputs), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits, product = session_of(tmp_path / "e.onnx").run(None, TABLE)
+    np.testing.assert_allclose(logits, expected(backbone, adapters, TABLE), atol=1e-5)
+    np.testing.assert_allclose(product, nets.raw(path, ["product"], TABLE)[0], atol=1e-6)

@@ -33,7 +33,10 @@ def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float
     if node is not None and node.op_type == "Add":
         data = [name for name in node.input if name not in graph.constants]
         node = graph.producer.get(data[0]) if len(data) == 1 else None
+        outputs = {value.name for value in graph.model.graph.output}
         if node is not None and len(graph.readers.get(node.output[0], ())) != 1:
+            return False
+        if outputs & set(data):  # the sum without its bias is an output as well
             return False
     if node is None or node.op_type not in ("Gemm", "MatMul"):
         return False
