@@ -24,7 +24,7 @@ from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
 from skip2lora.costs import Cost, method_cost, skip_cost
-from skip2lora.errors import DivergedError, ModelError
+from skip2lora.errors import DivergedError, ModelError, ParameterError
 from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import METHODS, Method
 from skip2lora.options import check_options, recipe_of, whole
@@ -38,6 +38,7 @@ _NEW_OUTPUTS = 2  # of a model without any
 # So small that no network leaves the finite numbers, however long it is timed on random labels.
 _LEARNING_RATE = 1e-5
 _MOST_SAMPLES = 1_000_000
+_MOST_SECONDS = 60  # that the core measures its peak for
 _SINGLE = 200  # samples predicted one by one in a round
 
 
@@ -137,11 +138,12 @@ def run_bench(
         ModelError: no random samples can be made for the model.
         DivergedError: the model gives no finite loss on random samples.
     """
-    model = (
-        MLP.create(FAN_WIDTHS, seed=whole("seed", seed, 0, (1 << 64) - 1))
-        if model is None
-        else model
-    )
+    whole("seed", seed, 0, (1 << 64) - 1)
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise ParameterError(
+            f"seconds is {seconds}, expected more than 0 and at most {_MOST_SECONDS}"
+        )
+    model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else model
     native = isinstance(model, MLP)
     if n_samples is None:
         n_samples = N_SAMPLES if native else N_SAMPLES_ELSEWHERE

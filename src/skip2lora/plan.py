@@ -167,9 +167,10 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
     if n_outputs is None and model.n_outputs == 0:
         raise ParameterError(
             "the model has no outputs of its own, or they are left out, expected the number to "
-            "learn: "
-            "say it with classes"
+            "learn: say it with classes"
         )
+    if n_outputs is not None:
+        whole("classes", n_outputs, 1)
     if n_outputs is None or 0 < n_outputs == model.n_outputs:
         return None
     if n_outputs < model.n_outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -128,7 +129,7 @@ def _told(name: str, values: Any) -> str:
 
 def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
-    if len(sides) <= 2 and all(side.isascii() and side.isdigit() for side in sides):
+    if len(sides) <= 2 and all(re.fullmatch(r"[0-9]{1,9}", side) for side in sides):
         height, width = int(sides[0]), int(sides[-1])
         if min(height, width) >= 1 and max(height, width) <= _MOST_PIXELS:
             return height, width
@@ -142,10 +143,14 @@ def _numbers(name: str, text: str, imagenet: tuple[float, ...]) -> tuple[float, 
     if text == "imagenet":
         return imagenet
     try:
-        numbers = tuple(float(Fraction(part.strip())) for part in text.split(","))
+        # A Fraction of 1e999999999 has that many digits.
+        numbers = tuple(
+            float(Fraction(part.strip())) if "/" in part else float(part)
+            for part in text.split(",")
+        )
     except (ValueError, ZeroDivisionError, OverflowError):
         numbers = ()
-    if len(numbers) not in CHANNELS:
+    if len(numbers) not in CHANNELS or not all(map(math.isfinite, numbers)):
         raise ParameterError(
             f'--{name} is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
             "correct it"

@@ -137,17 +137,21 @@ def matched(
     """Columns in the order of the model's outputs, and what the outputs are called.
 
     Names put columns in their places; columns without names, or ``asked`` for under names of which
-    the model knows none, are taken in their order.
+    the model knows none, are taken in their order; they keep their own names where they are not as
+    many as the outputs.
 
     Raises:
         DataError: the model knows other names.
     """
-    if names is None or known is None or names == known:
+    if known is None or names == known:
         return targets, known or names
+    fits = len(known) == targets.shape[1]
+    if names is None:
+        return targets, known if fits else None
     if set(names) == set(known):
         return targets[:, [names.index(name) for name in known]], known
     if asked and not set(names) & set(known):
-        return targets, known
+        return targets, known if fits else names
     strangers = [name for name in names if name not in known]
     got = f'target "{strangers[0]}"' if strangers else f"targets {listing(names)} alone"
     raise DataError(

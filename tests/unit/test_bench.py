@@ -99,6 +99,9 @@ def test_without_a_model_it_is_the_fan_network():
         ({"rank": 97}, "rank is 97"),
         ({"rank": 0}, "rank is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": -1, "model": s2.MLP.create(WIDTHS)}, "seed is -1"),
+        ({"seconds": 0}, "seconds is 0"),
+        ({"seconds": 61}, "seconds is 61"),
     ],
 )
 def test_options_out_of_range(refused, options, said):

@@ -22,7 +22,7 @@ import skip2lora as s2
 from onnx_exports import activated, expected, random_adapters, session_of
 from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
-from skip2lora.errors import ModelError
+from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter, write_onnx_adapter
 from skip2lora.tasks import softmax
 
@@ -285,3 +285,36 @@ def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
     message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
     assert "changed since it was loaded" in message
     assert not (tmp_path / "e.onnx").exists()
+
+
+def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path, refused: Refused) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.mlp(), tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.onnx").mkdir()
+    (tmp_path / "out" / "other.onnx_adapter").mkdir()
+    for name in ("model.onnx", "other.onnx"):
+        target = tmp_path / "out" / name
+        assert "is a folder" in refused(FileError, export_onnx_adapter, backbone, adapters, target)
+    target = tmp_path / "out" / "same.onnx_adapter"
+    said = refused(ParameterError, export_onnx_adapter, backbone, adapters, target)
+    assert "call the model .onnx" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.onnx", "other.onnx_adapter",
+    }  # fmt: skip
+
+
+def test_an_output_before_the_bias_stays_as_it_is(tmp_path: Path) -> None:
+    net = nets.Net()
+    hidden = net.node("Gemm", ["x", net.weight("w0", 9, 5), net.vector("b0", 5)], "fc0")
+    hidden = net.node("Relu", [hidden], "relu")
+    net.node("MatMul", [hidden, net.weight("w1", 5, 3)], "product")
+    net.node("Add", ["product", net.vector("b1", 3)], "logits")
+    outputs = [nets.value(name, ["n", 3]) for name in ("logits", "product")]
+    path = nets.save(net.model([nets.value("x", ["n", 9])], outputs), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits, product = session_of(tmp_path / "e.onnx").run(None, TABLE)
+    np.testing.assert_allclose(logits, expected(backbone, adapters, TABLE), atol=1e-5)
+    np.testing.assert_allclose(product, nets.raw(path, ["product"], TABLE)[0], atol=1e-6)

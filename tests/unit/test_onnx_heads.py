@@ -14,6 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx
 import onnxruntime
+from onnx import TensorProto
 
 import onnx_models as nets
 from onnx_exports import expected, random_adapters
@@ -145,3 +146,66 @@ def test_activations_on_integers(end: str, tmp_path: Path) -> None:
     logits = expected(backbone, adapters, {"x": X})
     active = softmax(logits) if end == "Softmax" else 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(run(tmp_path / "e.onnx"), active, atol=1e-5)
+
+
+def integers(end: str, outputs: list[str], *, zero: bool = True) -> Any:
+    """Gemm, Relu, Gemm, an activation on integers ("whole") and what may be an output behind it.
+
+    ``zero`` says that the activation has its last input.
+    """
+    net = nets.Net()
+    tensor = net.node("Gemm", ["x", net.weight("w0", 9, 6), net.vector("b0", 6)], "fc0")
+    tensor = net.node("Relu", [tensor], "relu")
+    tensor = net.node("Gemm", [tensor, net.weight("w1", 6, 3), net.vector("b1", 3)], "fc1")
+    given = [net.constant("scale", np.float32(0.05)), net.constant("point", np.uint8(128))]
+    made = [net.constant("step", np.float32(1 / 256)), net.constant("nothing", np.uint8(0))]
+    tensor = net.node("QuantizeLinear", [tensor, *given], "logits")
+    options = {"axis": 1, "opset": 13} if end == "QLinearSoftmax" else {}
+    inputs = [tensor, *given, *made][: 5 if zero else 4]
+    tensor = net.node(end, inputs, "whole", domain="com.microsoft", **options)
+    net.node("DequantizeLinear", [tensor, *made], "real")
+    net.node("ArgMax", [tensor], "label", axis=1)
+    values = {
+        "whole": nets.value("whole", ["n", 3], TensorProto.UINT8),
+        "real": nets.value("real", ["n", 3]),
+        "label": nets.value("label", ["n", 1], TensorProto.INT64),
+    }
+    return net.model([nets.value("x", ["n", 9])], [values[name] for name in outputs])
+
+
+@pytest.mark.parametrize(
+    "outputs", [["real", "label"], ["label", "real"], ["label"], ["whole"], ["whole", "real"]],
+    ids="+".join,
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["QLinearSoftmax", "QLinearSigmoid"])
+def test_several_outputs_of_one_activation_on_integers(
+    end: str, outputs: list[str], tmp_path: Path
+) -> None:
+    """They are exported adapted, in the types that they have; only integers stay rounded."""
+    path = nets.save(integers(end, outputs), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    np.testing.assert_allclose(backbone.logits(X), nets.raw(path, ["fc1"], {"x": X})[0], atol=0.026)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits = expected(backbone, adapters, {"x": X})
+    active = softmax(logits) if end == "QLinearSoftmax" else 1 / (1 + np.exp(-logits))
+    session = onnxruntime.InferenceSession(tmp_path / "e.onnx")
+    for name, array in zip(outputs, session.run(None, {"x": X}), strict=True):
+        if name == "label":
+            np.testing.assert_array_equal(array[:, 0], logits.argmax(axis=1))
+        elif name == "whole":
+            assert array.dtype == np.uint8
+            np.testing.assert_allclose(array / 256, active, atol=1 / 256)
+        else:
+            np.testing.assert_allclose(array, active, atol=1 / 256 if len(outputs) > 1 else 1e-5)
+
+
+def test_an_activation_on_integers_without_its_last_zero_point(tmp_path: Path) -> None:
+    whole, short = (
+        OnnxBackbone.load(
+            nets.save(integers("QLinearSigmoid", ["real"], zero=zero), tmp_path / f"{zero}.onnx")
+        )
+        for zero in (True, False)
+    )
+    assert short.task == "multi-label"
+    np.testing.assert_array_equal(short.logits(X), whole.logits(X))

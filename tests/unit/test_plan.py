@@ -222,6 +222,7 @@ def test_refused() -> None:
         ({"n_samples": 4, "batch_size": 5}, "batch_size is 5"),
         ({"optimizer": "lion"}, "optimizer is 'lion'"),
         ({"n_outputs": 2}, "classes is 2, expected 3 or more"),
+        ({"n_outputs": "3"}, "classes is '3', expected a whole number"),
         ({"X": x, "n_samples": 5}, "n_samples is 5 beside data"),
     ):
         with pytest.raises(ParameterError, match=said):

@@ -138,22 +138,24 @@ def float_activations(model: Any) -> bool:
     So the logits before them are numbers that adapters can be added to. False where there are none.
     """
     onnx = need_onnx("rewriting a model")
-    graph, done = Graph(model), False
+    graph, found = Graph(model), {}
     for value in model.graph.output:
         tensor, steps = value.name, 0
         while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
             steps += 1
             if node.op_type in _ON_INTEGERS:
-                _make_float(onnx, model, node)
-                done = True
+                found[str(node.output[0])] = node  # several outputs may share one
             elif node.op_type not in (*_HEADS, *_PASSED):
                 break
             tensor = node.input[0]
-    return done
+    for node in found.values():
+        _make_float(onnx, model, node)
+    return bool(found)
 
 
 def _make_float(onnx: Any, model: Any, node: Any) -> None:
-    data, scale, zero, out_scale, out_zero = node.input
+    # The last one may be left out.
+    data, scale, zero, out_scale, out_zero = (*node.input, "")[:5]
     name, made = str(node.name or node.output[0]), str(node.output[0])
     kept = [each for each in node.attribute if each.name == "axis"]
     kind = _ON_INTEGERS[node.op_type]

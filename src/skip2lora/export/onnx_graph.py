@@ -30,8 +30,9 @@ from skip2lora.backbones.onnx_rows import add_pooled, add_tap, last_first, rearr
 from skip2lora.backbones.onnx_session import export_adapter, open_session
 from skip2lora.backbones.onnx_tapped import select, understand
 from skip2lora.backbones.onnx_taps import Anatomy, Source
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.onnx_head import fold_last, plug_logits
+from skip2lora.files import check_output
 
 #: What the output of adapters is called where the base has no logits, or they are left out; the
 #: second where the base has a tensor of the first name.
@@ -129,8 +130,10 @@ def export_onnx_adapter(
     Without an adapter the session computes the base; with one (``onnxruntime.LoraAdapter`` and
     ``RunOptions.add_active_adapter``) the adapted model. Adapters of any rank for the same taps and
     number of outputs, written by :func:`write_onnx_adapter`, can be swapped over one session.
-    Returns the path of the adapter file. Raises as :func:`export_onnx`.
+    Returns the path of the adapter file. Raises as :func:`export_onnx`, and ParameterError for an
+    ``out`` that is called as the adapter file is.
     """
+    beside = _beside(out)
     base = _read_base(backbone, adapters)
     adapters = base.adapters
     parts = _Parts.of(adapters)
@@ -152,10 +155,21 @@ def export_onnx_adapter(
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     _join(builder, base.found, factors, parts)
     _describe(base, description)
-    beside = Path(out).with_suffix(ADAPTER_SUFFIX)
-    write_onnx_adapter(adapters, beside)
     _write(base.model, out)
+    write_onnx_adapter(adapters, beside)
     return beside
+
+
+def _beside(out: str | os.PathLike[str]) -> Path:
+    """Where the adapters of a model go; both places are checked before anything is written."""
+    target = check_output(out, force=True)
+    beside = target.with_suffix(ADAPTER_SUFFIX)
+    if beside == target:
+        raise ParameterError(
+            f"{target} is what the file of adapters would be called, expected another suffix: "
+            "call the model .onnx"
+        )
+    return check_output(beside, force=True)
 
 
 def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> None:

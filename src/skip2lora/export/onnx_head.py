@@ -15,7 +15,10 @@ from skip2lora.backbones.onnx_heads import Head
 from skip2lora.backbones.onnx_taps import Anatomy, Source
 from skip2lora.errors import ModelError
 
-_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
+# What only moves the integers between QuantizeLinear and DequantizeLinear, and what gives the same
+# for them as for the real numbers.
+_MOVING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Transpose")
+_OF_ANY_TYPE = ("ArgMax", "Shape", "Size")
 _SHAPED = ("Reshape", "Expand")
 _NAMED_CLASSES = ("ZipMap", "ArrayFeatureExtractor")
 
@@ -30,7 +33,10 @@ def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float
     if node is not None and node.op_type == "Add":
         data = [name for name in node.input if name not in graph.constants]
         node = graph.producer.get(data[0]) if len(data) == 1 else None
+        outputs = {value.name for value in graph.model.graph.output}
         if node is not None and len(graph.readers.get(node.output[0], ())) != 1:
+            return False
+        if outputs & set(data):  # the sum without its bias is an output as well
             return False
     if node is None or node.op_type not in ("Gemm", "MatMul"):
         return False
@@ -96,17 +102,49 @@ def _pad(builder: Builder, tensor: str, ends: list[int]) -> str:
 
 
 def _bypass_quantising(graph: Graph, head: Head) -> None:
-    """Take quantisation out from behind the logits, so that adapted outputs are not rounded."""
-    for node in head.trailing:
-        if node.op_type in _QUANTISING:
-            node.op_type = "Identity"
-            node.domain = ""
-            del node.input[1:]
-            del node.attribute[:]
+    """Take quantisation out from behind the logits, so that adapted outputs are not rounded.
+
+    It stays where the integers themselves are an output, or something else computes with them.
+    """
     changed = {node.output[0] for node in head.trailing}
+    for node in head.trailing:
+        rounded = _rounded(graph, node) if node.op_type == "QuantizeLinear" else None
+        if rounded is None:
+            continue
+        tensors, ends = rounded
+        changed |= tensors
+        for each in (node, *ends):
+            each.op_type = "Identity"
+            each.domain = ""
+            del each.input[1:]
+            del each.attribute[:]
     kept = [value for value in graph.model.graph.value_info if value.name not in changed]
     del graph.model.graph.value_info[:]
     graph.model.graph.value_info.extend(kept)
+
+
+def _rounded(graph: Graph, quantising: Any) -> tuple[set[str], list[Any]] | None:
+    """The tensors of integers from ``quantising`` on, and the nodes that make them real again.
+
+    None where their type matters to an output or to another node.
+    """
+    outputs = {value.name for value in graph.model.graph.output}
+    tensors: set[str] = set()
+    ends: list[Any] = []
+    left = [str(quantising.output[0])]
+    while left:
+        tensor = left.pop()
+        if tensor in outputs:
+            return None
+        tensors.add(tensor)
+        for node in graph.readers.get(tensor, ()):
+            if node.op_type == "DequantizeLinear":
+                ends.append(node)
+            elif node.op_type in _MOVING:
+                left.append(str(node.output[0]))
+            elif node.op_type not in _OF_ANY_TYPE:
+                return None
+    return tensors, ends
 
 
 def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
