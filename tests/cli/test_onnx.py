@@ -110,3 +110,14 @@ def test_bench_times_the_method_on_cached_rows(base: Path, type_in: Type) -> Non
     shown = type_in("bench", "base.onnx", *quick)
     assert "3 taps" in shown.out
     assert "skip-lora" not in shown.out
+
+
+@pytest.mark.parametrize(
+    "words", [("prepare",), ("export", "--adapter", "adapter", "--to", "onnx")]
+)
+def test_the_model_is_not_replaced(base: Path, type_in: Type, words: tuple[str, ...]) -> None:
+    before = (base / "base.onnx").read_bytes()
+    made = type_in(words[0], "base.onnx", *words[1:], "-o", "./base.onnx", "--force")
+    assert (made.code, made.out) == (2, "")
+    assert "is the model itself" in made.err
+    assert (base / "base.onnx").read_bytes() == before

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 
 from skip2lora.backbones.taps import Selection
+from skip2lora.errors import ParameterError
+from skip2lora.files import check_output
 from skip2lora.images import Images
 from skip2lora.images import Progress as Follow
 from skip2lora.plan import TapPlan
@@ -248,3 +250,23 @@ def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
         f"{row[4]:>{wide[4]}}  {row[5]:>{wide[5]}}"
         for row in rows
     ]
+
+
+def check_onnx(model: Path, target: Path, done: str, *, force: bool) -> None:
+    """Refuse what is not made of one .onnx file into another; ``done`` is "exported", say.
+
+    Raises:
+        ParameterError: another suffix, or the model itself as the output.
+        FileError: as :func:`~skip2lora.files.check_output`.
+    """
+    for file in (model, target):
+        if file.suffix != ".onnx":
+            raise ParameterError(
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
+                f"are {done}"
+            )
+    check_output(target, force=force)
+    if model.exists() and target.exists() and target.samefile(model):
+        raise ParameterError(
+            f"{target} is the model itself, expected another file: its adapters fit no other model"
+        )

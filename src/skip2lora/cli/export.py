@@ -38,15 +38,9 @@ def command(
     writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
     the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
     """
-    for file in (model, target):
-        if file.suffix != ".onnx":
-            raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
-                "are exported to it"
-            )
-    beside = target.with_suffix(".onnx_adapter")
-    for file in (target, beside)[: 2 if kind == "onnx-adapter" else 1]:
-        check_output(file, force=force)
+    common.check_onnx(model, target, "exported", force=force)
+    if kind == "onnx-adapter":
+        check_output(target.with_suffix(".onnx_adapter"), force=force)
     adapted = AdaptedModel.load(load(model), adapter)
     if not isinstance(adapted.adapters, SkipAdapters):
         raise ParameterError(

@@ -8,8 +8,6 @@ import click
 
 from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
-from skip2lora.errors import ParameterError
-from skip2lora.files import check_output
 from skip2lora.images import Images
 
 
@@ -29,13 +27,7 @@ def command(
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
-    for file in (model, target):
-        if file.suffix != ".onnx":
-            raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
-                "are prepared"
-            )
-    check_output(target, force=force)
+    common.check_onnx(model, target, "prepared", force=force)
     from skip2lora.backbones.onnx import prepare
 
     fixed = Images.parse(size, None, None).size
