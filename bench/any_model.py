@@ -29,7 +29,7 @@ from skip2lora.backbones import Backbone, check_inputs
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
-ROUNDS = 20  # of predictions
+ROUNDS = 100  # of predictions: the pace of a shared machine swings by a tenth
 AT_ONCE = 64  # samples that a PyTorch module predicts, as many as when a cache is filled
 LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "ai-edge-litert", "torch")
 
