@@ -4,7 +4,7 @@
 #include "arrays.hpp"
 #include "skip2_pool.h"
 
-using Map = nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Maps = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
 inline s2_element element_of(const nb::dlpack::dtype &type) {
     if (type == nb::dtype<float>()) {
@@ -20,21 +20,23 @@ inline s2_element element_of(const nb::dlpack::dtype &type) {
     return S2_INT16;
 }
 
-// One map (height, width, channels) to `row`, (channels * grid height * grid width). No interpreter
-// lock is released: a map takes less time than that would.
-inline void pool(const Map &map, const std::pair<uint32_t, uint32_t> &grid, float scale,
-                 int32_t zero_point, const OutVector &row) {
-    const s2_map described = {count_of(map.shape(0)),
-                              count_of(map.shape(1)),
-                              count_of(map.shape(2)),
-                              grid.first,
-                              grid.second,
-                              element_of(map.dtype()),
-                              scale,
-                              zero_point};
-    require(row.shape(0) == map.shape(2) * grid.first * grid.second,
-            "the row does not have a place for each cell of each channel");
+// Maps (count, height, width, channels) to rows (count, channels * grid height * grid width). No
+// interpreter lock is released: a map takes less time than that would.
+inline void pool(const Maps &maps, const std::pair<uint32_t, uint32_t> &grid, float scale,
+                 int32_t zero_point, const Rows &rows) {
+    const s2_maps described = {count_of(maps.shape(0)),
+                               count_of(maps.shape(1)),
+                               count_of(maps.shape(2)),
+                               count_of(maps.shape(3)),
+                               grid.first,
+                               grid.second,
+                               element_of(maps.dtype()),
+                               scale,
+                               zero_point};
+    require(rows.shape(0) == maps.shape(0) &&
+                rows.shape(1) == maps.shape(3) * grid.first * grid.second,
+            "a row does not have a place for each cell of each channel");
     std::vector<float> workspace(s2_pool_bytes(&described) / sizeof(float));
-    require_ok(s2_pool(&described, map.data(), workspace.data(), workspace.size() * sizeof(float),
-                       row.data()));
+    require_ok(s2_pool(&described, maps.data(), workspace.data(), workspace.size() * sizeof(float),
+                       rows.data()));
 }

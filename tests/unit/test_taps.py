@@ -27,26 +27,40 @@ def test_maps_of_any_size(places: tuple[int, int], channels_last: bool) -> None:
 @pytest.mark.parametrize("kind", ["float32", "int8", "uint8", "int16"])
 @pytest.mark.parametrize(
     ("shape", "grid"),
-    [((9, 8, 17), (4, 4)), ((1, 1, 1), (1, 1)), ((5, 3, 2), (5, 3)), ((113, 30, 48), (4, 3))],
+    [
+        ((1, 9, 8, 17), (4, 4)),
+        ((1, 1, 1, 1), (1, 1)),
+        ((6, 5, 3, 2), (5, 3)),
+        ((2, 113, 30, 48), (4, 3)),
+        ((7, 9, 30, 1), (4, 4)),
+        ((7, 9, 32, 1), (4, 4)),
+        ((5, 8, 12, 1), (4, 4)),
+        ((5, 1, 9001, 1), (1, 4)),
+        ((0, 4, 4, 3), (2, 2)),
+    ],
 )
-def test_pooling_in_the_core(shape: tuple[int, int, int], grid: tuple[int, int], kind: str) -> None:
+def test_pooling_in_the_core(
+    shape: tuple[int, int, int, int], grid: tuple[int, int], kind: str
+) -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=shape) if kind == "float32" else random.integers(-99, 99, shape)
     values = values.astype(kind)
-    row = np.full(shape[2] * grid[0] * grid[1], np.nan, np.float32)
-    pool(values, grid, 0.5, 3, row)
-    rows, columns = (averaging(n, kept) for n, kept in zip(shape[:2], grid, strict=True))
-    exact = np.einsum("ijc,gi,hj->cgh", 0.5 * (values.astype(np.float64) - 3), rows, columns)
-    np.testing.assert_allclose(row, exact.ravel(), rtol=1e-5, atol=1e-5)
+    rows = np.full((shape[0], shape[3] * grid[0] * grid[1]), np.nan, np.float32)
+    pool(values, grid, 0.5, 3, rows)
+    down, along = (averaging(n, kept) for n, kept in zip(shape[1:3], grid, strict=True))
+    exact = np.einsum("nijc,gi,hj->ncgh", 0.5 * (values.astype(np.float64) - 3), down, along)
+    np.testing.assert_allclose(rows, exact.reshape(rows.shape), rtol=1e-5, atol=1e-5)
 
 
 def test_pooling_refuses_what_does_not_fit() -> None:
-    values, row = np.zeros((4, 4, 2), np.float32), np.zeros(8, np.float32)
+    values, rows = np.zeros((1, 4, 4, 2), np.float32), np.zeros((1, 8), np.float32)
     with pytest.raises(ValueError, match="a place for each cell"):
-        pool(values, (2, 1), 1.0, 0, row)
+        pool(values, (2, 1), 1.0, 0, rows)
+    with pytest.raises(ValueError, match="a place for each cell"):
+        pool(values, (2, 2), 1.0, 0, np.zeros((2, 8), np.float32))
     with pytest.raises(ValueError, match="int16"):
-        pool(values.astype(np.float64), (2, 2), 1.0, 0, row)
+        pool(values.astype(np.float64), (2, 2), 1.0, 0, rows)
     with pytest.raises(RuntimeError, match="status 1"):  # more cells than places
-        pool(values[:1], (2, 2), 1.0, 0, row)
+        pool(values[:, :1], (2, 2), 1.0, 0, rows)
     with pytest.raises(TypeError):
-        pool(values[:, ::2], (2, 2), 1.0, 0, row)
+        pool(values[:, :, ::2], (2, 2), 1.0, 0, rows)

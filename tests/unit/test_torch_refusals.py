@@ -200,6 +200,19 @@ def test_an_error_in_forward(error: Exception, refused: Refused) -> None:
         assert torch.is_grad_enabled()
 
 
+def test_a_module_that_was_changed(refused: Refused) -> None:
+    module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    backbone = s2.TorchBackbone(module, example=vectors())
+    module[2] = nn.Linear(6, 4)
+    said = "Sequential gave 4 outputs, expected 3 as at first: make a new TorchBackbone"
+    assert said in refused(ModelError, backbone.forward, vectors())
+    module[2] = nn.Linear(6, 3)
+    module[0] = nn.Identity()
+    module[2] = nn.Linear(5, 3)
+    del module[1]
+    assert "Sequential did not call layer 2" in refused(ModelError, backbone.forward, vectors())
+
+
 def test_interrupts_pass_through() -> None:
     def stop(y: Any) -> Any:
         raise KeyboardInterrupt

@@ -252,6 +252,25 @@ def test_tensors_changed_in_place_are_read_before() -> None:
     assert made.taps[1].tobytes() == (vectors() + np.float32(100)).tobytes()
 
 
+def test_channels_last_in_memory() -> None:
+    module = Convolutions().eval()
+    made = s2.TorchBackbone(module, example=IMAGES[:1]).forward(IMAGES)
+    other = s2.TorchBackbone(
+        nn.Sequential(Reordered(), module.to(memory_format=torch.channels_last)),
+        example=IMAGES[:1],
+    ).forward(IMAGES)
+    for mine, its in zip(made.taps, other.taps, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+
+
+class Reordered(nn.Module):
+    """The same map, with its channels together in memory; turns gradients on."""
+
+    def forward(self, x: Any) -> Any:
+        torch.set_grad_enabled(True)
+        return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
 def test_averages_of_half_precision_are_made_in_full() -> None:
     module = Convolutions().to(torch.bfloat16).eval()
     backbone = s2.TorchBackbone(module, example=IMAGES[:1])

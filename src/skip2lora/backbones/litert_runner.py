@@ -115,7 +115,7 @@ def _fill_of(tap: Tap, tensor: Tensor) -> _Fill | None:
     scale, zero_point = tensor.scale or 1.0, tensor.zero_point if tensor.scale else 0
 
     def fill(values: NDArray[Any], row: NDArray[np.float32]) -> None:
-        pool(values.reshape(height, width, channels), grid, scale, zero_point, row)
+        pool(values.reshape(1, height, width, channels), grid, scale, zero_point, row[None])
 
     return fill
 

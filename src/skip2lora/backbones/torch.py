@@ -8,7 +8,6 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -311,7 +310,7 @@ class TorchBackbone(Classifier):
         x = self._fit(x)
         logits = np.empty((len(x), self.n_outputs), np.float32)
         with torch_layers.frozen(self.module) as frozen:
-            reader = Reader(self.module, self._places, len(x), frozen.stack)
+            reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
                 mask = counting_tokens(x[batch])
                 reader.start(batch, None if mask is None else self._tensor(mask).float())
@@ -342,7 +341,12 @@ class TorchBackbone(Classifier):
                 f"({first_line(error)}), expected logits: see the error above"
             ) from error
         logits, _ = frozen.logits(output, batch.stop - batch.start)
-        made: NDArray[np.float32] = logits.float().cpu().numpy()
+        if logits.shape[1] != self.n_outputs:
+            raise ModelError(
+                f"{self._name} gave {logits.shape[1]} outputs, expected {self.n_outputs} as at "
+                "first: make a new TorchBackbone where the module was changed"
+            )
+        made: NDArray[np.float32] = logits.float().numpy(force=True)
         return made
 
     def _call(self, x: Samples) -> Any:
@@ -353,17 +357,8 @@ class TorchBackbone(Classifier):
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.tensor(array)  # a copy: the module may write on it
-        device, floats = self._placed()
+        device, floats = torch_layers.placed(self.module)
         return tensor.to(device, floats if tensor.is_floating_point() else None)
-
-    def _placed(self) -> tuple[torch.device, torch.dtype]:
-        """Where the module is, which may change between two calls, and its type of floats."""
-        device = None
-        for each in chain(self.module.parameters(), self.module.buffers()):
-            device = device or each.device
-            if each.is_floating_point():
-                return device, each.dtype
-        return device or torch.device("cpu"), torch.float32
 
 
 def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +68,16 @@ class Network:
 # --- running --------------------------------------------------------------------------------
 
 
+def placed(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where the module is, which may change between two calls, and its type of floats."""
+    device = None
+    for each in chain(module.parameters(), module.buffers()):
+        device = device or each.device
+        if each.is_floating_point():
+            return device, each.dtype
+    return device or torch.device("cpu"), torch.float32
+
+
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[Frozen]:
     """The module in eval mode without gradients; hooks put on its stack are removed at the end.
@@ -74,8 +85,8 @@ def frozen(module: nn.Module) -> Iterator[Frozen]:
     Every submodule gets its own mode back, also after an error. The fused path of PyTorch's
     attention is off meanwhile: it would pass the submodules by.
     """
-    parts = list(module.modules())
-    training = [part for part in parts if part.training]
+    parts = dict(module.named_modules())
+    training = [part for part in parts.values() if part.training]
     fused = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
@@ -95,12 +106,16 @@ def _train(parts: Sequence[nn.Module]) -> None:
 class Frozen:
     """A module while it is :func:`frozen`; remembers its last softmax or sigmoid."""
 
-    def __init__(self, module: nn.Module, parts: Sequence[nn.Module], stack: ExitStack) -> None:
-        self.stack, self._name = stack, type(module).__name__
+    def __init__(self, module: nn.Module, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
+        self.stack, self._parts, self.name = stack, parts, type(module).__name__
         self._ending: tuple[nn.Module, Tensor, Tensor] | None = None
-        for part in parts:
+        for part in parts.values():
             if isinstance(part, _ENDINGS):
                 stack.callback(part.register_forward_hook(self._remember).remove)
+
+    def part(self, name: str) -> nn.Module | None:
+        """The submodule of that name, None where it is gone; the module goes by its class."""
+        return self._parts.get(name, self._parts[""] if name == self.name else None)
 
     def _remember(self, part: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if inputs:  # not one called by keyword
@@ -112,7 +127,7 @@ class Frozen:
         Raises:
             ModelError: the output is something else.
         """
-        values = _logits_in(output, self._name)
+        values = _logits_in(output, self.name)
         task = "classification"
         if self._ending is not None and self._ending[2] is values:
             part, values, _ = self._ending
@@ -122,7 +137,7 @@ class Frozen:
             values = values[:, None]
         if values.ndim != 2 or len(values) != n_samples or not values.is_floating_point():
             raise ModelError(
-                f"{self._name} gave {values.dtype} of shape {tuple(values.shape)} for {n_samples} "
+                f"{self.name} gave {values.dtype} of shape {tuple(values.shape)} for {n_samples} "
                 f"samples, expected logits ({n_samples}, outputs): wrap it in a module whose "
                 "forward returns them"
             )
