@@ -75,9 +75,10 @@ def mlp(
 
 
 def cnn(
-    *, seed: int = 0, opset: int = 17, size: Any = 14, batch: Any = "n", end: str | None = "Softmax"
+    *, seed: int = 0, opset: int = 17, size: Any = 14, batch: Any = "n",
+    end: str | None = "Softmax", width: int = 8,
 ) -> Any:  # fmt: skip
-    """Conv, batch norm, depthwise Conv, GlobalAveragePool, Gemm, Softmax."""
+    """Conv to ``width`` channels, batch norm, depthwise Conv, GlobalAveragePool, Gemm, Softmax."""
     net = Net(seed=seed, opset=opset)
 
     def conv(tensor: str, name: str, shape: Sequence[int], **attributes: Any) -> str:
@@ -92,9 +93,11 @@ def cnn(
         made = net.node("BatchNormalization", [made, *normal], f"{name}.bn")
         return net.node("Relu", [made], f"{name}.relu")
 
-    tensor = conv("x", "conv0", (8, 3, 3, 3), pads=[1, 1, 1, 1])
-    tensor = conv(tensor, "depthwise", (8, 1, 3, 3), group=8, pads=[1, 1, 1, 1], strides=[2, 2])
-    tensor = conv(tensor, "conv1", (12, 8, 1, 1))
+    tensor = conv("x", "conv0", (width, 3, 3, 3), pads=[1, 1, 1, 1])
+    tensor = conv(
+        tensor, "depthwise", (width, 1, 3, 3), group=width, pads=[1, 1, 1, 1], strides=[2, 2]
+    )
+    tensor = conv(tensor, "conv1", (12, width, 1, 1))
     tensor = net.node("GlobalAveragePool", [tensor], "pooled")
     tensor = net.node("Flatten", [tensor], "flat")
     tensor = net.node("Gemm", [tensor, net.weight("w", 4, 12), net.vector("b", 4)], "fc", transB=1)

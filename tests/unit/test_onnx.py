@@ -181,12 +181,12 @@ def test_int8(operators: bool, per_channel: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("grid", [1, 3, 4])
-@pytest.mark.parametrize("size", [7, 33, 48])
-def test_sums_of_bytes_are_averages(size: int, grid: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "width"), [(7, 8), (33, 8), (48, 8), (48, 16), (64, 24)])
+def test_sums_of_bytes_are_averages(size: int, width: int, grid: int, tmp_path: Path) -> None:
     """Small maps and large ones, few channels and many, cells of unequal size."""
     from onnxruntime.quantization import QuantType
 
-    path = nets.save(nets.cnn(size=size), tmp_path / "m.onnx")
+    path = nets.save(nets.cnn(size=size, width=width), tmp_path / "m.onnx")
     x = nets.images(9, size)
     path = nets.quantized(path, [{"x": x}], activation_type=QuantType.QUInt8)
     backbone = OnnxBackbone.load(path, grid=grid)

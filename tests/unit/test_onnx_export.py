@@ -138,6 +138,21 @@ def test_int8(form: str, kind: str, batch: Any, new: int, tmp_path: Path) -> Non
     assert types & {TensorProto.INT8, TensorProto.UINT8}  # the base stays quantised
 
 
+@pytest.mark.parametrize("grid", [1, 3, 4])
+@pytest.mark.parametrize(("size", "width"), [(7, 8), (33, 8), (48, 8), (48, 16), (64, 24)])
+def test_int8_maps_of_any_size(size: int, width: int, grid: int, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType
+
+    path = nets.save(nets.cnn(size=size, width=width, end=None), tmp_path / "m.onnx")
+    feed = {"x": nets.images(5, size)}
+    path = nets.quantized(path, [feed], activation_type=QuantType.QUInt8)
+    backbone = OnnxBackbone.load(path, grid=grid)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    [made] = session_of(tmp_path / "e.onnx").run(None, feed)
+    np.testing.assert_allclose(made, expected(backbone, adapters, feed), rtol=1e-5, atol=1e-5)
+
+
 def test_weights_used_twice_are_not_changed(tmp_path: Path) -> None:
     net = nets.Net()
     weight = net.weight("w", 4, 4)

@@ -22,8 +22,9 @@ from skip2lora.backbones.taps import Tap, averaging
 
 T = TypeVar("T")
 _BLOCK = 8  # channels that the runtime keeps together
-# Places from which a map is averaged over one axis after the other.
-_LARGE_MAP, _LARGE_BYTE_MAP = 100, 400
+_PANEL = 16  # columns of integers that the runtime multiplies together; what is left over is slow
+# Places from which a map of floats, a strip of integers is averaged over one axis after the other.
+_LARGE_MAP, _LARGE_STRIP = 100, 200
 _BYTES = (np.int8, np.uint8)
 
 
@@ -127,31 +128,46 @@ def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str
     """Sums of integers, which are exact, as a product with ones; then their average.
 
     Behind a quantised convolution the map lies with its channels last, and the first transposition
-    here undoes one of the runtime's. A small map takes one product, a large one a product an axis.
+    here undoes one of the runtime's. Each strip of rows that becomes one row of cells is a product
+    of its own where the rows allow; a large map takes one product an axis.
     """
     channels, height, width = (int(size or 1) for size in tap.shape)
     tensor, kept = read.quantised or read.tensor, tap.grid
     scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
-    few, large = channels < _BLOCK, height * width > _LARGE_BYTE_MAP
-    if not few:
-        tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
-        lines = [height, width * channels] if large else [height * width, channels]
-        tensor = builder.reshape(tensor, [0, *lines], f"{output}.places")
-    sizes, cells = ([height], kept[:1]) if few or large else ([height, width], kept)
-    ones = (_averages(sizes, cells) > 0).astype(np.uint8)
-    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
-    factor = scale / ones.sum(axis=1, dtype=np.float32)
-    if few:
+    if channels < _BLOCK:
+        ones = _ones([height], kept[:1])
+        sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
         right = _matrix(builder, [width], kept[1:], last=True)
         averaged = builder.node("MatMul", [sums, right], output)
-        return Pooled(averaged, (channels, *kept), factor=factor[:, None])
-    if not large:
-        return Pooled(sums, (math.prod(kept), channels), math.prod(kept) > 1, factor[:, None])
+        return Pooled(averaged, (channels, *kept), factor=_factor(scale, ones)[:, None])
+    tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
+    strips = kept[0] if height % kept[0] == 0 else 1
+    rows, cells = height // strips, kept[0] // strips  # of a strip
+    if rows * width <= _LARGE_STRIP or (strips > 1 and channels % _PANEL == 0):
+        tensor = builder.reshape(tensor, [0, strips, rows * width, channels], f"{output}.places")
+        ones = _ones([rows, width], (cells, kept[1]))
+        sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+        shape = (strips, len(ones), channels)
+        return Pooled(sums, shape, strips * len(ones) > 1, _factor(scale, ones)[:, None])
+    tensor = builder.reshape(tensor, [0, strips, rows, width * channels], f"{output}.places")
+    ones = _ones([rows], (cells,))
+    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
     tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
-    matrices = averaging(width, kept[1])[None] * factor[:, None, None]
+    matrices = averaging(width, kept[1])[None] * _factor(scale, ones)[:, None, None]
     left = builder.constant(f"{output}.scale", matrices.astype(np.float32))
     averaged = builder.node("MatMul", [left, tensor], output)
     return Pooled(averaged, (*kept, channels), math.prod(kept) > 1)
+
+
+def _ones(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.uint8]:
+    """Which places are in which cell, (kept places, places)."""
+    return (_averages(sizes, grid) > 0).astype(np.uint8)
+
+
+def _factor(scale: NDArray[np.float32], ones: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What makes averages of sums, (kept places,)."""
+    factor: NDArray[np.float32] = scale / ones.sum(axis=1, dtype=np.float32)
+    return factor
 
 
 def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], output: str) -> str:
