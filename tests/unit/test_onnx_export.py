@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_new_classes(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         made, activated(model, expected(backbone, adapters, feed)), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("new", [0, 2])
+def test_maps_are_averaged_on_the_way(new: int, tmp_path: Path) -> None:
+    """The runtime would else compute the base first, and keep every map till then."""
+    backbone = OnnxBackbone.load(nets.save(nets.cnn(end=None), tmp_path / "m.onnx"))
+    export_onnx(backbone, random_adapters(backbone, new=new), tmp_path / "e.onnx")
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(tmp_path / "e.onnx", options)
+    session.run(None, {"x": nets.images(1)})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ran = [each["name"] for each in events if each["name"].endswith("kernel_time")]
+    [head] = [at for at, name in enumerate(ran) if name.startswith("/fc")]
+    assert min(at for at, name in enumerate(ran) if "tap.1" in name) < head
 
 
 def test_new_classes_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:

@@ -94,11 +94,19 @@ def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: 
 
 
 def _pad(builder: Builder, tensor: str, ends: list[int]) -> str:
-    """Zeros after the logits; opset 11 made the amounts an input."""
+    """Zeros after the logits; opset 11 made the amounts an input.
+
+    The node comes before those of the taps, else the runtime, which goes back from what was
+    appended last, would compute the whole base first and keep every map till then.
+    """
     if builder.graph.opset < 11:
-        return builder.node("Pad", [tensor], "padded", pads=ends)
-    amounts = builder.constant("pads", np.array(ends, np.int64))
-    return builder.node("Pad", [tensor, amounts], "padded")
+        padded = builder.node("Pad", [tensor], "padded", pads=ends)
+    else:
+        amounts = builder.constant("pads", np.array(ends, np.int64))
+        padded = builder.node("Pad", [tensor, amounts], "padded")
+    nodes = builder.graph.model.graph.node
+    nodes.insert(0, nodes.pop())
+    return padded
 
 
 def _bypass_quantising(graph: Graph, head: Head) -> None:
