@@ -267,11 +267,8 @@ class TorchBackbone(Classifier):
         return any(isinstance(part, tables) for part in self.module.modules())
 
     def _find(self, x: Samples) -> Network:
-        def run(n_samples: int) -> Any:
-            return self._call(x[np.zeros(n_samples, np.intp)])
-
         return torch_layers.find_network(
-            self.module, run, grid=self.grid, one_by_one=self.batch_size == 1
+            self.module, x, grid=self.grid, one_by_one=self.batch_size == 1
         )
 
     def _accept(self, network: Network, shapes: Shapes) -> None:
@@ -313,7 +310,7 @@ class TorchBackbone(Classifier):
             reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
                 mask = counting_tokens(x[batch])
-                reader.start(batch, None if mask is None else self._tensor(mask).float())
+                reader.start(batch, None if mask is None else frozen.tensor(mask).float())
                 logits[batch] = self._run(x, batch, frozen)
                 reader.finish()
         return Taps(tuple(reader.taps), logits)
@@ -334,7 +331,7 @@ class TorchBackbone(Classifier):
     def _run(self, x: Samples, batch: slice, frozen: torch_layers.Frozen) -> NDArray[np.float32]:
         """The logits of one batch."""
         try:
-            output = self._call(x[batch])
+            output = frozen.run(x[batch])
         except Exception as error:
             raise ModelError(
                 f"{self._name} failed on samples {batch.start} to {batch.stop - 1} "
@@ -348,17 +345,6 @@ class TorchBackbone(Classifier):
             )
         made: NDArray[np.float32] = logits.float().numpy(force=True)
         return made
-
-    def _call(self, x: Samples) -> Any:
-        """Run the module on one batch, on its device and in its type of floats."""
-        if isinstance(x, Inputs):
-            return self.module(**{name: self._tensor(array) for name, array in x.arrays.items()})
-        return self.module(self._tensor(x))
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        tensor = torch.tensor(array)  # a copy: the module may write on it
-        device, floats = torch_layers.placed(self.module)
-        return tensor.to(device, floats if tensor.is_floating_point() else None)
 
 
 def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:

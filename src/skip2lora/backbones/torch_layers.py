@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
+from skip2lora.inputs import Inputs
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
@@ -68,16 +71,6 @@ class Network:
 # --- running --------------------------------------------------------------------------------
 
 
-def placed(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where the module is, which may change between two calls, and its type of floats."""
-    device = None
-    for each in chain(module.parameters(), module.buffers()):
-        device = device or each.device
-        if each.is_floating_point():
-            return device, each.dtype
-    return device or torch.device("cpu"), torch.float32
-
-
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[Frozen]:
     """The module in eval mode without gradients; hooks put on its stack are removed at the end.
@@ -108,6 +101,8 @@ class Frozen:
 
     def __init__(self, module: nn.Module, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
         self.stack, self._parts, self.name = stack, parts, type(module).__name__
+        self._module = module
+        self._device, self._floats = _placed(parts)
         self._ending: tuple[nn.Module, Tensor, Tensor] | None = None
         for part in parts.values():
             if isinstance(part, _ENDINGS):
@@ -120,6 +115,17 @@ class Frozen:
     def _remember(self, part: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if inputs:  # not one called by keyword
             self._ending = (part, inputs[0], output)
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """A copy, as the module may write on it, on its device and in its type of floats."""
+        tensor = torch.tensor(array)
+        return tensor.to(self._device, self._floats if tensor.is_floating_point() else None)
+
+    def run(self, x: NDArray[Any] | Inputs) -> Any:
+        """What the module makes of one batch."""
+        if isinstance(x, Inputs):
+            return self._module(**{name: self.tensor(array) for name, array in x.arrays.items()})
+        return self._module(self.tensor(x))
 
     def logits(self, output: Any, n_samples: int) -> tuple[Tensor, str]:
         """Logits (n_samples, n_outputs) before a last softmax or sigmoid, and the task.
@@ -142,6 +148,17 @@ class Frozen:
                 "forward returns them"
             )
         return values, task
+
+
+def _placed(parts: Mapping[str, nn.Module]) -> tuple[torch.device, torch.dtype]:
+    """Where a module is, which may change between two calls, and its type of floats."""
+    device = None
+    for part in parts.values():
+        for each in chain(part.parameters(recurse=False), part.buffers(recurse=False)):
+            device = device or each.device
+            if each.is_floating_point():
+                return device, each.dtype
+    return device or torch.device("cpu"), torch.float32
 
 
 def _logits_in(output: Any, name: str) -> Tensor:
@@ -239,8 +256,8 @@ class _Pass(NamedTuple):
     task: str
 
 
-def _observe(module: nn.Module, run: Callable[[int], Any], n_samples: int) -> _Pass:
-    """Run once: the shapes that layers read, and who read a tensor first."""
+def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pass:
+    """Run once on so many copies of the first sample: what layers read, and who read it first."""
     tensors: dict[Key, Tensor] = {}  # kept, so that no address is used twice
     first: dict[Any, Key] = {}
     same: dict[Key, Key] = {}
@@ -252,7 +269,8 @@ def _observe(module: nn.Module, run: Callable[[int], Any], n_samples: int) -> _P
 
     with frozen(module) as running:
         call_hooks(layers_of(module), running.stack, seen)
-        logits, task = running.logits(run(n_samples), n_samples)
+        output = running.run(x[np.zeros(n_samples, np.intp)])
+        logits, task = running.logits(output, n_samples)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     return _Pass(shapes, same, logits, task)
 
@@ -269,9 +287,9 @@ def _refuse_state(one: Tensor, other: Tensor, name: str) -> None:
 
 
 def find_network(
-    module: nn.Module, run: Callable[[int], Any], *, grid: int, one_by_one: bool = False
+    module: nn.Module, x: NDArray[Any] | Inputs, *, grid: int, one_by_one: bool = False
 ) -> Network:
-    """Find the layers of ``module`` by running it; ``run(n)`` passes n samples through.
+    """Find the layers of ``module`` by running it on the first sample of ``x``, several times.
 
     Layers that read something else than the samples (such as a table of positions) are left out.
 
@@ -281,7 +299,7 @@ def find_network(
     """
     layers, name = layers_of(module), type(module).__name__
     counts = (1, 1) if one_by_one else (2, 3)
-    one, other = (_observe(module, run, n_samples) for n_samples in counts)
+    one, other = (_observe(module, x, n_samples) for n_samples in counts)
     n_outputs, also = int(one.logits.shape[1]), int(other.logits.shape[1])
     if n_outputs != also:
         raise ModelError(

@@ -31,7 +31,7 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
         values = (values.dequantize() if values.is_quantized else values).float()
     if place.axis:
         values = values.movedim(place.axis, 0)
-    tap, parts = place.tap, len(values) // n_samples
+    tap, parts = place.tap, values.shape[0] // n_samples
     if tap.kind == "vector":
         out[:] = values.reshape(n_samples, -1).numpy(force=True)
     elif tap.kind == "sequence":
