@@ -86,9 +86,9 @@ def test_a_side_trains(model):
         return torch.nn.functional.cross_entropy(skip.add(taps, base), labels).item()
 
     before = loss()
-    for _ in range(80):
+    for _ in range(300):  # from any start, which is PyTorch's
         side.run()
-    assert loss() < before - 0.05
+    assert loss() < before - 0.2
 
 
 def test_our_sides_have_as_many_batches(model):
