@@ -151,11 +151,14 @@ def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
     return values
 
 
-def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
+def real_array(
+    values: ArrayLike, name: str, *, fix: str = "convert it with .astype('float32')"
+) -> NDArray[Any]:
     """Return ``values`` as an array of real numbers, without a copy where NumPy can.
 
     Raises:
-        DataError: masked, ragged or not numbers; ``name`` is what messages call it.
+        DataError: masked, ragged or not numbers; ``name`` is what messages call it, ``fix`` what to
+            do about other things than numbers.
     """
     if np.ma.is_masked(values):
         raise DataError(f"{name} has masked values, expected all present: fill or drop them")
@@ -167,10 +170,7 @@ def real_array(values: ArrayLike, name: str) -> NDArray[Any]:
             f"{name} cannot become an array ({reason}), expected rows of equal length: check it"
         ) from error
     if array.dtype.kind not in "fiub":
-        hint = "convert it with .astype('float32')"
-        if name == "y":
-            hint = "number the classes with np.unique(y, return_inverse=True)[1]"
-        raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {hint}")
+        raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {fix}")
     return array
 
 
@@ -178,7 +178,7 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
     """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
     if y is None:
         raise DataError("y is None, expected one label a sample: pass the labels")
-    labels = real_array(y, "y")
+    labels = real_array(y, "y", fix="number the classes with np.unique(y, return_inverse=True)[1]")
     if labels.ndim != 1:
         raise DataError(
             f"y has {labels.ndim} dimensions {labels.shape}, expected one label a sample "

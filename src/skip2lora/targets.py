@@ -42,6 +42,11 @@ def find_answers(columns: Sequence[str], wanted: Wanted, what: str = "columns") 
                 f'it has {what} {listing(columns)}, expected one called "{missing[0]}": '
                 "correct --target"
             )
+        twice = [name for at, name in enumerate(wanted.asked) if name in wanted.asked[:at]]
+        if twice:
+            raise DataError(
+                f'--target names column "{twice[0]}" twice, expected each column once: correct it'
+            )
         return [columns.index(name) for name in wanted.asked]
     if wanted.known and set(wanted.known) <= set(columns):
         return [columns.index(name) for name in wanted.known]

@@ -85,7 +85,7 @@ def check_answers(
     if not task.targets:
         return check_labels(y, n_samples, n_outputs)
     if y is None:
-        raise DataError(f"y is None, expected {n_outputs} numbers a sample: pass the targets")
+        raise DataError(f"y is None, expected {(n_samples, n_outputs)} for {task.name}: pass them")
     targets = real_array(y, "y")
     if targets.ndim == 1 and n_outputs == 1:
         targets = targets.reshape(-1, 1)

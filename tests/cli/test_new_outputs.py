@@ -197,6 +197,10 @@ def test_plan(desk: Path, type_in: Type) -> None:
 
 
 BAD: dict[str, tuple[tuple[Any, ...], list[str]]] = {
+    "a column twice": (
+        ("r.csv", "--task", "regression", "--target", "age,age"),
+        ['--target names column "age" twice', "expected each column once: correct it"],
+    ),
     "too few columns": (
         ("r.csv", "--task", "regression", "--target", "age"),
         ["1 target (age)", "expected 4", "--target", "--no-keep-outputs"],

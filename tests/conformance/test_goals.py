@@ -230,7 +230,8 @@ def test_numbers(backbone: Any, samples: Any, scale: float, offset: float) -> No
         ("regression", np.zeros((59, 3)), r"expected \(60, 3\)"),
         ("regression", np.full((60, 3), np.nan), "y has nan at row 0, column 0"),
         ("multi-label", np.full((60, 3), 0.5), "y has 0.5 at row 0, column 0 .*expected 0 or 1"),
-        ("multi-label", None, "y is None"),
+        ("multi-label", None, r"y is None, expected \(60, 3\) for multi-label: pass them"),
+        ("regression", np.full((60, 3), "high"), r"expected real numbers: convert it with"),
     ],
 )
 def test_bad_targets(backbone: Any, samples: Any, task: str, y: Any, said: str) -> None:
