@@ -23,21 +23,11 @@ import numpy as np
 import skip2lora as s2
 from harness import Side
 from skip2lora.adapters import SkipAdapters
+from skip2lora.backbones.noise import random_samples
+from skip2lora.bench import OPEN_SIZE
 from skip2lora.inputs import Inputs
 
-OPEN_SIZE = 64  # where the model leaves a size open
 SECONDS = 0.2  # a side and round
-
-
-def random_sample(backbone: Any) -> Any:
-    """One sample of noise, or of ones where the model reads whole numbers."""
-    random = np.random.default_rng(0)
-    arrays = []
-    for spec in backbone.inputs:
-        shape = [1, *(size or OPEN_SIZE for size in spec.shape)]
-        floats = spec.dtype.startswith("float")
-        arrays.append(random.normal(size=shape) if floats else np.ones(shape, spec.dtype))
-    return backbone.check(arrays[0] if len(arrays) == 1 else arrays)
 
 
 def random_adapters(backbone: Any, rank: int = 4) -> SkipAdapters:
@@ -106,7 +96,9 @@ def measure(
     several that the backbone checked, by default a random one. Times are of one sample.
     """
     backbone: Any = s2.load(model) if adapted is None else adapted.backbone
-    x = random_sample(backbone) if sample is None else sample
+    x = random_samples(backbone, 1, open_size=OPEN_SIZE) if sample is None else sample
+    if x is None:
+        raise s2.ModelError(f"{model} takes no noise, expected a model that does: pass a sample")
     calls = {}
     if not isinstance(model, Path):
         calls["plain"] = plain_torch(model, x)

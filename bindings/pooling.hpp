@@ -36,7 +36,7 @@ inline void pool(const Maps &maps, const std::pair<uint32_t, uint32_t> &grid, fl
     require(rows.shape(0) == maps.shape(0) &&
                 rows.shape(1) == maps.shape(3) * grid.first * grid.second,
             "a row does not have a place for each cell of each channel");
-    std::vector<float> workspace(s2_pool_bytes(&described) / sizeof(float));
-    require_ok(s2_pool(&described, maps.data(), workspace.data(), workspace.size() * sizeof(float),
-                       rows.data()));
+    const size_t bytes = s2_pool_bytes(&described);
+    Buffer workspace;
+    require_ok(s2_pool(&described, maps.data(), workspace.reserve(bytes), bytes, rows.data()));
 }

@@ -88,7 +88,7 @@ def frozen(module: nn.Module) -> Iterator[Frozen]:
         if training:
             module.eval()
         stack.enter_context(torch.no_grad())
-        yield Frozen(module, parts, stack)
+        yield Frozen(parts, stack)
 
 
 def _train(parts: Sequence[nn.Module]) -> None:
@@ -99,9 +99,9 @@ def _train(parts: Sequence[nn.Module]) -> None:
 class Frozen:
     """A module while it is :func:`frozen`; remembers its last softmax or sigmoid."""
 
-    def __init__(self, module: nn.Module, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
-        self.stack, self._parts, self.name = stack, parts, type(module).__name__
-        self._module = module
+    def __init__(self, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
+        self.stack, self._parts, self._module = stack, parts, parts[""]
+        self.name = type(self._module).__name__
         self._device, self._floats = _placed(parts)
         self._ending: tuple[nn.Module, Tensor, Tensor] | None = None
         for part in parts.values():
@@ -110,7 +110,7 @@ class Frozen:
 
     def part(self, name: str) -> nn.Module | None:
         """The submodule of that name, None where it is gone; the module goes by its class."""
-        return self._parts.get(name, self._parts[""] if name == self.name else None)
+        return self._parts.get(name, self._module if name == self.name else None)
 
     def _remember(self, part: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if inputs:  # not one called by keyword
