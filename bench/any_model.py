@@ -25,7 +25,7 @@ import models
 import skip2lora as s2
 import tapping
 import text
-from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.backbones.base import Backbone, check_inputs
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
@@ -38,7 +38,7 @@ def opened(job: models.Job) -> Any:
     """The backbone of a job, with the default taps."""
     if isinstance(job.model, Path):
         return s2.load(job.model)
-    from skip2lora.backbones.torch import TorchBackbone
+    from skip2lora.backbones.torch.backbone import TorchBackbone
 
     return TorchBackbone(job.model, example=job.x[:2])
 

@@ -21,9 +21,9 @@ import numpy as np
 import skip2lora as s2
 from harness import BATCH, NETS, RANK, Net, Side
 from skip2lora.adapt import AdaptedModel
-from skip2lora.costs import method_costs
 from skip2lora.datasets import Split
-from skip2lora.training import EpochReport
+from skip2lora.training.costs import method_costs
+from skip2lora.training.loop import EpochReport
 
 LEAST_REDUCTION, MOST_ADAPT_MS, MOST_WITHIN_MS = 0.90, 30.0, 5.0
 

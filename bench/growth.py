@@ -21,8 +21,8 @@ import numpy as np
 
 from harness import BATCH, OPTIONS, RANK, RATE, Side
 from skip2lora import _core
-from skip2lora.costs import lora_cost
-from skip2lora.rows import RowFormat
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.training.costs import lora_cost
 
 CLIFF = 2.5
 

@@ -26,7 +26,7 @@ import skip2lora as s2
 from skip2lora import _core
 from skip2lora.bench import cpu_name
 from skip2lora.datasets import Split, fan, simulated
-from skip2lora.options import Options
+from skip2lora.training.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK, BATCH, RATE = 4, 20, 0.01

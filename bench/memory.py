@@ -23,7 +23,7 @@ import numpy as np
 
 from harness import BATCH, OPTIONS, RANK, RATE, Side
 from skip2lora import _core
-from skip2lora.rows import RowFormat
+from skip2lora.adapters.rows import RowFormat
 
 TAPS, N_OUTPUTS = (256, 96, 96), 3
 WIDTH = sum(TAPS)

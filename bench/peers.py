@@ -22,8 +22,8 @@ import torch
 
 import skip2lora as s2
 from harness import BATCH, NETS, OPTIONS, RANK, RATE, Net, Side
-from skip2lora.jobs import NetworkJob, Part, SkipJob
 from skip2lora.methods import METHODS
+from skip2lora.training.jobs import NetworkJob, Part, SkipJob
 
 TARGETS = {  # (slow side, fast side): smallest ratio on each network
     ("torch lora-all", "skip2-lora"): (200, 130),

@@ -22,10 +22,10 @@ import numpy as np
 
 import skip2lora as s2
 from harness import Side
-from skip2lora.adapters import SkipAdapters
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.arrays import Inputs
 from skip2lora.backbones.noise import random_samples
 from skip2lora.bench import OPEN_SIZE
-from skip2lora.inputs import Inputs
 
 SECONDS = 0.2  # a side and round
 
@@ -43,7 +43,7 @@ def random_adapters(backbone: Any, rank: int = 4) -> SkipAdapters:
 
 
 def plain_onnx(path: Path, sample: Any) -> Callable[[], object]:
-    from skip2lora.backbones.onnx_session import open_session
+    from skip2lora.backbones.onnx.session import open_session
 
     session = open_session(path)
     given = session.get_inputs()
@@ -121,7 +121,7 @@ def measure(
 
 
 def exported(backbone: Any, adapted: s2.AdaptedModel | None, x: Any) -> Callable[[], object]:
-    from skip2lora.export.onnx_graph import export_onnx
+    from skip2lora.export.onnx import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "exported.onnx"

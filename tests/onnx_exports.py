@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime
 
 import skip2lora as s2
-from skip2lora.backbones import Backbone
-from skip2lora.tasks import softmax
+from skip2lora.backbones.base import Backbone
+from skip2lora.tasks.task import softmax
 
 Feed = dict[str, np.ndarray]
 

@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.lib.stride_tricks import sliding_window_view
 
-from skip2lora.backbones.litert import LiteRTBackbone
+from skip2lora.backbones.litert.backbone import LiteRTBackbone
 
 Load = Callable[..., LiteRTBackbone]
 RELU = schema.ActivationFunctionType.RELU

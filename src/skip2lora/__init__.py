@@ -13,10 +13,10 @@ import importlib
 import typing
 
 from skip2lora.adapt import AdaptedModel, adapt
-from skip2lora.adapters import SkipAdapters
-from skip2lora.backbones import Backbone, Taps, load
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
-from skip2lora.cache import SkipCache
 from skip2lora.errors import (
     DataError,
     DivergedError,
@@ -27,10 +27,11 @@ from skip2lora.errors import (
     SensorError,
     Skip2LoraError,
 )
-from skip2lora.training import EpochReport, History, Timing, pretrain
+from skip2lora.training.cache import SkipCache
+from skip2lora.training.loop import EpochReport, History, Timing, pretrain
 
 if typing.TYPE_CHECKING:
-    from skip2lora.backbones.torch import TorchBackbone as TorchBackbone
+    from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
 
 __version__ = "0.1.0"
 

@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.adapter_folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
-from skip2lora.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
+from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
+from skip2lora.arrays import real_array
+from skip2lora.backbones.base import Backbone, check_inputs
 from skip2lora.backbones.headless import Headless, whole
+from skip2lora.backbones.recipe import recipe_of
 from skip2lora.backbones.tapping import Tapping
-from skip2lora.classifier import Classifier
+from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.files import write_folder
-from skip2lora.images import Images
-from skip2lora.labels import New, check_names, labels_of, number
 from skip2lora.methods import METHODS, Method, check_cache, find_method
-from skip2lora.options import check_options, recipe_of
-from skip2lora.samples import real_array
-from skip2lora.tasks import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
+from skip2lora.tasks.labels import New, check_names, labels_of, number
+from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
 from skip2lora.tensors import Tensors
-from skip2lora.training import Callback, History, Timing, checked, train
+from skip2lora.training.loop import Callback, History, Timing, checked, train
+from skip2lora.training.options import check_options
 
 MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)

@@ -19,16 +19,18 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapt import AdaptedModel, adapt
-from skip2lora.backbones import Backbone
+from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
-from skip2lora.costs import Cost, method_cost, skip_cost
+from skip2lora.backbones.recipe import recipe_of
+from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ModelError, ParameterError
-from skip2lora.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.methods import METHODS, Method
-from skip2lora.options import check_options, recipe_of, whole
-from skip2lora.training import check_rank
+from skip2lora.training.costs import Cost, method_cost, skip_cost
+from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
+from skip2lora.training.loop import check_rank
+from skip2lora.training.options import check_options
 
 FAN_WIDTHS = (256, 96, 96, 3)
 #: Samples unless told: those of the paper's fan task, fewer where another runtime computes them.

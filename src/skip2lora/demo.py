@@ -8,11 +8,11 @@ from pathlib import Path
 
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.backbones.mlp import MLP
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated
 from skip2lora.errors import FileError, MissingExtraError
 from skip2lora.files import write_file
-from skip2lora.samples import Samples
-from skip2lora.training import Callback, EpochReport, pretrain
+from skip2lora.training.loop import Callback, EpochReport, pretrain
 
 HIDDEN = (96, 96)
 PRETRAIN_EPOCHS = 100

@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.backbones import Backbone, Taps, check_inputs, headless
+from skip2lora.adapters.rows import RowFormat, native
+from skip2lora.arrays import Inputs
+from skip2lora.backbones import headless
+from skip2lora.backbones.base import Backbone, Taps, check_inputs
 from skip2lora.backbones.noise import random_samples
-from skip2lora.costs import skip_cost
+from skip2lora.backbones.recipe import recipe_of
+from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.inputs import Inputs
-from skip2lora.jobs import Part, SkipJob
 from skip2lora.methods import METHODS
-from skip2lora.options import Options, check_options, recipe_of, whole
-from skip2lora.rows import RowFormat, native
-from skip2lora.tasks import CLASSIFICATION, Goal
-from skip2lora.training import check_rank
+from skip2lora.tasks.task import CLASSIFICATION, Goal
+from skip2lora.training.costs import skip_cost
+from skip2lora.training.jobs import Part, SkipJob
+from skip2lora.training.loop import check_rank
+from skip2lora.training.options import Options, check_options
 
 METHOD = METHODS["skip2-lora"]
 DEFAULT_SAMPLES = 500

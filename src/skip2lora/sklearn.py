@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapt import AdaptedModel
-from skip2lora.backbones import Backbone, check_inputs
+from skip2lora.arrays import check_samples
+from skip2lora.backbones.base import Backbone, check_inputs
 from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.recipe import ANY_MODEL
+from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import find_method
-from skip2lora.options import ANY_MODEL, Options, check_options, choice, n_validation, real, whole
-from skip2lora.samples import check_samples
-from skip2lora.stream import Stream, learn
-from skip2lora.tasks import CLASSIFICATION, TASKS, Goal
-from skip2lora.training import Trained, checked, pretrain
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
+from skip2lora.training.loop import Trained, checked, pretrain
+from skip2lora.training.options import Options, check_options, n_validation
+from skip2lora.training.stream import Stream, learn
 
 try:
     from scipy.special import softmax

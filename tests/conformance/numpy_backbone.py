@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from skip2lora.backbones import Taps
-from skip2lora.options import PAPER
+from skip2lora.backbones.base import Taps
+from skip2lora.backbones.recipe import PAPER
 
 
 class NumpyBackbone:

@@ -16,8 +16,8 @@ from conformance.onnx_networks import onnx_backbone
 from conformance.torch_networks import backbone_of_mlp
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS as ALL_METHODS
-from skip2lora.options import check_options
-from skip2lora.training import train
+from skip2lora.training.loop import train
+from skip2lora.training.options import check_options
 
 WIDTHS = [9, 16, 5, 3]
 SKIP_METHODS = ("skip2-lora", "skip-lora", "lora-last")

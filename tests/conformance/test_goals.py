@@ -11,9 +11,9 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.backbones import Taps
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.base import Taps
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.inputs import Inputs
 
 WIDTHS = [9, 16, 5, 3]
 QUICK = {"epochs": 60, "learning_rate": 0.01, "optimizer": "adam"}
@@ -87,9 +87,9 @@ def test_scaled_taps_are_folded(backbone: Any, method: str, samples: Any) -> Non
 
 def test_folding_by_hand(backbone: Any, samples: Any) -> None:
     """Scaled rows times trained adapters, before and after folding."""
-    from skip2lora.adapters import SkipAdapters
-    from skip2lora.rows import RowFormat
-    from skip2lora.scaling import Scaling
+    from skip2lora.adapters.adapters import SkipAdapters
+    from skip2lora.adapters.rows import RowFormat
+    from skip2lora.training.scaling import Scaling
 
     x, _ = samples
     rows = RowFormat.of(backbone, copy_input=True)
@@ -133,9 +133,9 @@ def test_scaled_training_computes_each_sample_once(samples: Any) -> None:
 @pytest.mark.parametrize("capacity", [0, 1, 17, 59, 60])
 def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int) -> None:
     from skip2lora.methods import find_method
-    from skip2lora.options import check_options
-    from skip2lora.tasks import CLASSIFICATION, Goal
-    from skip2lora.training import train
+    from skip2lora.tasks.task import CLASSIFICATION, Goal
+    from skip2lora.training.loop import train
+    from skip2lora.training.options import check_options
 
     x, y = samples
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)

@@ -14,7 +14,7 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
 from conformance.test_backbones import BACKBONES
-from skip2lora.adapter_folder import About, read_adapter, write_adapter
+from skip2lora.adapters.folder import About, read_adapter, write_adapter
 from skip2lora.backbones.headless import Headless
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.errors import DataError, ModelError, ParameterError

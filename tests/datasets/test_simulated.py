@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated
 from skip2lora.errors import ParameterError
-from skip2lora.samples import Samples
 
 
 @pytest.fixture(scope="module")

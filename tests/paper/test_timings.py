@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from skip2lora.cli import run
-from skip2lora.costs import method_costs
 from skip2lora.datasets import simulated
 from skip2lora.methods import METHODS
 from skip2lora.paper import printed, protocol, report, timings
 from skip2lora.paper.timing_tables import LayerTable, Spread, TimeTable, paper_reductions
 from skip2lora.paper.timings import LayerTimes, MethodTimes, Run
+from skip2lora.training.costs import method_costs
 
 MACHINE = {"processor": "Abacus", "kernels": "wooden"}
 WIDTHS = (256, 96, 96, 3)

@@ -11,10 +11,10 @@ pytest.importorskip("torch", reason="torch is not installed (extra 'paper')")
 
 import torch
 
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.paper import proxyless, tinytl
-from skip2lora.samples import Samples
 
 N_CLASSES = 3
 # Kernel, expansion, channels into and out of each published block, written out a second time.

@@ -19,7 +19,7 @@ import onnxruntime
 import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import activated, session_of
-from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter
+from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
 CLASSES = 3
 SHAPES: dict[str, tuple[int, ...]] = {"table": (9,), "image": (3, 8, 6), "sequence": (5, 7)}

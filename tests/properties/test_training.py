@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.adapters import LayerAdapters, SkipAdapters
+from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters
 from skip2lora.methods import METHODS as ALL_METHODS
-from skip2lora.options import check_options
-from skip2lora.training import train
+from skip2lora.training.loop import train
+from skip2lora.training.options import check_options
 
 METHODS = tuple(name for name, of in ALL_METHODS.items() if not of.tunes_network)
 MakeModel = Callable[..., s2.MLP]

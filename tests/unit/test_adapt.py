@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 import skip2lora as s2
-from skip2lora.adapter_folder import CONFIG_FILE, TENSORS_FILE, describe
+from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, describe
 from skip2lora.errors import DivergedError, FileError, ModelError
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")

@@ -10,10 +10,10 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.adapters import LayerAdapters, SkipAdapters
+from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.mlp import MLP, Layer
 from skip2lora.errors import ModelError
-from skip2lora.rows import RowFormat
 
 WIDTHS = [17, 16, 5, 3]
 MakeModel = Callable[..., MLP]

@@ -11,7 +11,7 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
-from skip2lora.cache import SkipCache
+from skip2lora.training.cache import SkipCache
 
 
 def one_epoch(cache: SkipCache, x: np.ndarray, y: np.ndarray, forward: Any) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from kernels.core_api import SIGNATURES
 from kernels.methods import METHODS as ROWS
 from kernels.methods import SKIP_LORA, make_params
 from kernels.networks import Layout, Network, SkipAdapter
-from skip2lora.costs import FC_TYPES, LORA_TYPES, Cost, fc_cost, lora_cost, method_costs
+from skip2lora.training.costs import FC_TYPES, LORA_TYPES, Cost, fc_cost, lora_cost, method_costs
 
 CORE = Path(__file__).parents[2] / "core"
 FLAGS = {"y": 1, "w": 2, "b": 4, "x": 8}

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.data import check_samples, read_samples, write_predictions, write_samples
+from skip2lora.arrays import Inputs
+from skip2lora.data.reading import check_samples, read_samples, write_predictions, write_samples
+from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError, Skip2LoraError
-from skip2lora.inputs import Inputs
-from skip2lora.samples import Samples
-from skip2lora.tasks import CLASSIFICATION, TASKS, softmax
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, softmax
 
 X = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.5]], np.float32)
 Y = np.array([0, 2, 1])

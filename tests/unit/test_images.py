@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skip2lora.data import read_samples
+from skip2lora.data.image_layout import Layout, layout_of
+from skip2lora.data.image_options import Images
+from skip2lora.data.images import describe_images
+from skip2lora.data.reading import read_samples
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError
-from skip2lora.images import Images, describe_images
-from skip2lora.layouts import Layout, layout_of
 
 CHW = Layout("chw", 4, 6, 3)
 RANDOM = np.random.default_rng(0)

@@ -15,8 +15,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra lit
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from skip2lora.backbones import tflite
-from skip2lora.backbones.litert import LiteRTBackbone
+from skip2lora.backbones.litert import file as tflite
+from skip2lora.backbones.litert.backbone import LiteRTBackbone
 from tflite_models import File, Load, Network, cnn, loader, mlp
 
 Refused = Callable[..., str]

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora.arrays import Inputs
 from skip2lora.errors import DataError, FileError, MissingExtraError, ModelError, ParameterError
-from skip2lora.inputs import Inputs
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-from skip2lora.backbones import tflite
-from skip2lora.backbones.litert import LiteRTBackbone
+from skip2lora.backbones.litert import file as tflite
+from skip2lora.backbones.litert.backbone import LiteRTBackbone
 from tflite_models import File, Load, cnn, loader, mlp
 
 Refused = Callable[..., str]
@@ -343,7 +343,7 @@ def test_options_and_paths(load: Load, tmp_path: Path, refused: Refused) -> None
 def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(cnn().content())
-    monkeypatch.delitem(sys.modules, "skip2lora.backbones.tflite")
+    monkeypatch.delitem(sys.modules, "skip2lora.backbones.litert.file")
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     message = refused(MissingExtraError, s2.load, path)
     assert "needs ai-edge-litert: pip install 'skip2lora[litert]'" in message

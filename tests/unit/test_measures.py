@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skip2lora.measures import measured, r2
-from skip2lora.tasks import TASKS
+from skip2lora.tasks.measures import measured, r2
+from skip2lora.tasks.task import TASKS
 
 metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn: pip group sklearn")
 

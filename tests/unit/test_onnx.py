@@ -18,10 +18,10 @@ from onnx import TensorProto
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError
-from skip2lora.inputs import Inputs
 
 Refused = Callable[..., str]
 Feed = dict[str, np.ndarray]

@@ -18,10 +18,10 @@ from onnx import TensorProto
 
 import onnx_models as nets
 from onnx_exports import expected, random_adapters
-from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.errors import ModelError
-from skip2lora.export.onnx_graph import export_onnx
-from skip2lora.tasks import softmax
+from skip2lora.export.onnx import export_onnx
+from skip2lora.tasks.task import softmax
 
 Refused = Callable[..., str]
 X = np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)

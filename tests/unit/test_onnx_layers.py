@@ -18,9 +18,9 @@ from onnx import helper
 import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import expected, random_adapters, session_of
-from skip2lora.backbones.onnx import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.errors import ModelError
-from skip2lora.export.onnx_graph import export_onnx
+from skip2lora.export.onnx import export_onnx
 
 Refused = Callable[..., str]
 WIDTH, HIDDEN = 5, 4

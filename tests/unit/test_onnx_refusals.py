@@ -16,8 +16,8 @@ from onnx import helper
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx import OnnxBackbone, prepare
-from skip2lora.backbones.onnx_file import MOST_BYTES
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.file import MOST_BYTES
 from skip2lora.errors import DataError, FileError, ModelError
 
 Refused = Callable[..., str]

@@ -10,7 +10,7 @@ import pytest
 import skip2lora as s2
 from skip2lora import _core
 from skip2lora.methods import METHODS
-from skip2lora.options import OPTIMIZERS, check_options
+from skip2lora.training.options import OPTIMIZERS, check_options
 
 WIDTHS, RANK, BATCH, RATE, STEPS = (16, 9, 8, 5), 3, 12, 0.001, 100
 DECAYS = {"sgd": 0.05, "momentum": 0.05, "adam": 0.05, "adamw": 0.05}

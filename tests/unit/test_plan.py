@@ -9,15 +9,15 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import MLP, adapt
-from skip2lora.backbones import Backbone, check_inputs
-from skip2lora.costs import method_cost, skip_cost
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.base import Backbone, check_inputs
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.inputs import Inputs
-from skip2lora.jobs import Part, SkipJob
 from skip2lora.methods import METHODS
-from skip2lora.options import check_options
 from skip2lora.plan import DEFAULT_SAMPLES, METHOD, Plan, plan
-from skip2lora.tasks import CLASSIFICATION, Goal
+from skip2lora.tasks.task import CLASSIFICATION, Goal
+from skip2lora.training.costs import method_cost, skip_cost
+from skip2lora.training.jobs import Part, SkipJob
+from skip2lora.training.options import check_options
 
 WIDTHS = (13, 9, 30, 3)
 

@@ -8,8 +8,8 @@ import pytest
 from skip2lora import _core
 from skip2lora.backbones.mlp import MLP
 from skip2lora.methods import METHODS
-from skip2lora.options import check_options
-from skip2lora.training import Trained, train
+from skip2lora.training.loop import Trained, train
+from skip2lora.training.options import check_options
 
 WIDTHS, N_SAMPLES = [12, 9, 8, 3], 43
 ROWS, FORWARD, BACKWARD, UPDATE, REST = range(5)

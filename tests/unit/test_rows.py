@@ -12,7 +12,7 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
-from skip2lora.rows import RowFormat, native
+from skip2lora.adapters.rows import RowFormat, native
 
 MARK = np.float32(-12345)  # no tap or logit has this value
 

@@ -7,8 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from skip2lora.arrays import check_samples, first_not_finite
+from skip2lora.data.samples import number_labels
 from skip2lora.errors import DataError
-from skip2lora.samples import check_samples, first_not_finite, number_labels
 
 
 def table(n_samples: int = 6, n_features: int = 4) -> np.ndarray:

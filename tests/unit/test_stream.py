@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.adapters import SkipAdapters
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.headless import Headless
 from skip2lora.errors import ModelError
 from skip2lora.methods import find_method
-from skip2lora.options import check_options
-from skip2lora.rows import RowFormat
-from skip2lora.scaling import Scaling
-from skip2lora.stream import Stream, learn
-from skip2lora.tasks import CLASSIFICATION, TASKS, Goal
-from skip2lora.training import train
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
+from skip2lora.training.loop import train
+from skip2lora.training.options import check_options
+from skip2lora.training.scaling import Scaling
+from skip2lora.training.stream import Stream, learn
 
 WIDTHS = [9, 16, 5, 3]
 SCALED = Goal(CLASSIFICATION, standardize=True)

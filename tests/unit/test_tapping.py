@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.adapter_folder import CONFIG_FILE
+from skip2lora.adapters.folder import CONFIG_FILE
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.errors import ModelError, ParameterError
 

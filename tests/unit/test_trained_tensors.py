@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.adapters import LayerAdapters, SkipAdapters, TunedNetwork
+from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters, TunedNetwork
 from skip2lora.methods import METHODS
 
 WIDTHS = (8, 7, 6, 3)

@@ -18,8 +18,8 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.backbones.mlp import MLP, Layer
 from skip2lora.methods import METHODS as ALL_METHODS
-from skip2lora.options import check_options
-from skip2lora.training import EpochReport, train
+from skip2lora.training.loop import EpochReport, train
+from skip2lora.training.options import check_options
 
 ORDER, ADAPTER = 1, 2  # streams of one seed
 FIELDS = [field.name for field in dataclasses.fields(Layer)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skip2lora.backbones import Backbone, Taps, check_inputs
+from skip2lora.backbones.base import Backbone, Taps, check_inputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
-from skip2lora.backbones import Taps
-from skip2lora.classifier import Classifier
+from skip2lora.arrays import check_samples
+from skip2lora.backbones.base import Taps
+from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.options import PAPER, Recipe
-from skip2lora.samples import check_samples
+from skip2lora.tasks.predictor import Classifier
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
 KIND = "mlp"

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skip2lora.backbones import Backbone, check_inputs, headless
+from skip2lora.backbones import headless
+from skip2lora.backbones.base import Backbone, check_inputs
 from skip2lora.errors import DataError
 
 

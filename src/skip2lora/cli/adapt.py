@@ -9,17 +9,18 @@ import click
 
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
+from skip2lora.arrays import listing
+from skip2lora.backbones.recipe import ANY_MODEL, recipe_of
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, measures, power
 from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
+from skip2lora.data.image_layout import layout_of
+from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.images import Images
-from skip2lora.layouts import layout_of
 from skip2lora.methods import METHODS
-from skip2lora.options import ANY_MODEL, OPTIMIZERS, SCHEDULES, recipe_of
-from skip2lora.samples import listing
-from skip2lora.tasks import find_task
+from skip2lora.tasks.task import find_task
+from skip2lora.training.options import OPTIMIZERS, SCHEDULES
 
 
 @click.command(short_help="Fit to field data.")

@@ -21,13 +21,13 @@ from rich.progress import (
 )
 
 from skip2lora.backbones.taps import Selection
+from skip2lora.data.image_options import Images
+from skip2lora.data.images import Progress as Follow
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.images import Images
-from skip2lora.images import Progress as Follow
 from skip2lora.plan import TapPlan
-from skip2lora.tasks import TASKS
-from skip2lora.training import Callback, EpochReport
+from skip2lora.tasks.task import TASKS
+from skip2lora.training.loop import Callback, EpochReport
 
 _NUMBER = re.compile(r"-?[0-9]+")
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from skip2lora.cli import common
-from skip2lora.data import write_samples
+from skip2lora.data.reading import write_samples
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import fan, har, simulated
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, write_folder
-from skip2lora.samples import Samples
 
 _FILES = ("pretrain.npz", "finetune.npz", "test.npz")
 

@@ -8,7 +8,7 @@ import click
 
 from skip2lora.cli import common, measures
 from skip2lora.cli.models import compared, load_model, read_for
-from skip2lora.images import Images
+from skip2lora.data.image_options import Images
 
 
 @click.command(short_help="Measure a model on labelled data.")

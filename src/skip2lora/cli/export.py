@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from skip2lora.adapt import AdaptedModel
-from skip2lora.adapters import SkipAdapters
-from skip2lora.backbones import load
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.backbones.loading import load
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
@@ -46,7 +46,7 @@ def command(
         raise ParameterError(
             f"{adapter} is of {adapted.method}, expected skip adapters: adapt again"
         )
-    from skip2lora.export.onnx_graph import export_onnx, export_onnx_adapter
+    from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
     said = {"method": adapted.method, "task": adapted.task}
     files = [target]

@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from skip2lora.checks import real
 from skip2lora.cli import power
 from skip2lora.errors import FileError
-from skip2lora.options import real
 from skip2lora.paper import figure4
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.printed import FIGURE4

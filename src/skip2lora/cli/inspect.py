@@ -10,17 +10,18 @@ import click
 import numpy as np
 
 from skip2lora.adapt import MODEL_FILE
-from skip2lora.adapter_folder import CONFIG_FILE, describe
-from skip2lora.backbones import load
+from skip2lora.adapters.folder import CONFIG_FILE, describe
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
-from skip2lora.data import read_samples
+from skip2lora.data.image_options import Images
+from skip2lora.data.images import describe_images
+from skip2lora.data.reading import read_samples
+from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError
-from skip2lora.images import Images, describe_images
-from skip2lora.inputs import Inputs
 from skip2lora.plan import TapPlan, described
-from skip2lora.samples import Samples
-from skip2lora.tasks import CLASSIFICATION
+from skip2lora.tasks.task import CLASSIFICATION
 
 _DATA = (".npz", ".csv", ".parquet")
 

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapt import AdaptedModel
-from skip2lora.backbones import load
+from skip2lora.arrays import check_labels, listing
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.taps import Selection
-from skip2lora.classifier import Classifier
 from skip2lora.cli import common
-from skip2lora.data import read_samples
+from skip2lora.data.image_layout import ANY_LAYOUT, layout_of
+from skip2lora.data.image_options import Images
+from skip2lora.data.reading import read_samples
+from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.images import Images
-from skip2lora.layouts import ANY_LAYOUT, layout_of
-from skip2lora.measures import Measures, measured
-from skip2lora.samples import Samples, check_labels, listing
-from skip2lora.tasks import Task, check_answers, decided, find_task
+from skip2lora.tasks.measures import Measures, measured
+from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.task import Task, check_answers, decided, find_task
 
 
 def load_to_adapt(

@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from skip2lora.checks import whole
 from skip2lora.cli import common, figure4, power
-from skip2lora.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 from skip2lora.errors import FileError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.options import whole
 from skip2lora.paper import report
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.figure4 import draw as draw_figure4
@@ -28,6 +27,7 @@ from skip2lora.paper.tables import Curve, Grid, Measured, figure3, jobs_of, tabl
 from skip2lora.paper.timing_tables import LayerTable, TimeTable
 from skip2lora.paper.timings import time_layers, time_methods
 from skip2lora.paper.trials import Job, run_trials
+from skip2lora.training.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 
 _PARTS = {
     "table1": (),

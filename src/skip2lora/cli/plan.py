@@ -10,10 +10,10 @@ import click
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common
 from skip2lora.cli.models import load_to_adapt, read_for
+from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
-from skip2lora.images import Images
-from skip2lora.options import OPTIMIZERS
 from skip2lora.plan import Memory, Plan, plan
+from skip2lora.training.options import OPTIMIZERS
 
 
 @click.command(short_help="Memory and time of adapting, before it runs.")

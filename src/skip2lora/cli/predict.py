@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from skip2lora.cli import common
 from skip2lora.cli.models import load_model, numbers, read_for
-from skip2lora.data import write_predictions
+from skip2lora.data.image_options import Images
+from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
-from skip2lora.images import Images
-from skip2lora.tasks import Task, decided
+from skip2lora.tasks.task import Task, decided
 
 
 @click.command(short_help="Predict classes, labels or numbers into a CSV file.")

@@ -8,7 +8,7 @@ import click
 
 from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
-from skip2lora.images import Images
+from skip2lora.data.image_options import Images
 
 
 @click.command(short_help="Add taps to an ONNX model, for a device.")
@@ -28,7 +28,7 @@ def command(
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
     common.check_onnx(model, target, "prepared", force=force)
-    from skip2lora.backbones.onnx import prepare
+    from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size
     made = prepare(model, target, taps=taps, grid=grid, size=fixed)

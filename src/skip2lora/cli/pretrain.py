@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
+from skip2lora.arrays import check_samples
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
-from skip2lora.data import read_samples
+from skip2lora.data.image_options import Images
+from skip2lora.data.reading import read_samples
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.images import Images
-from skip2lora.samples import check_samples
-from skip2lora.training import pretrain
+from skip2lora.training.loop import pretrain
 
 
 def _widths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skip2lora.samples import Samples
+from skip2lora.data.samples import Samples
 
 __all__ = ["Split"]
 

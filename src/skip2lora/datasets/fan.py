@@ -20,10 +20,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
 from skip2lora.files import BAD_ZIP
-from skip2lora.samples import Samples
 
 CLASS_NAMES = ("stop", "normal", "damaged")
 STOP, NORMAL, DAMAGED = range(3)

@@ -25,10 +25,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.arrays import first_not_finite, number_or_none
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, Skip2LoraError
 from skip2lora.files import BAD_ZIP
-from skip2lora.samples import Samples, first_not_finite, number_or_none
 
 N_FEATURES = 561
 N_CLASSES = 6

@@ -33,9 +33,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import ParameterError
-from skip2lora.samples import Samples
 
 CLASS_NAMES = ("stop", "normal", "damaged")
 STOP, NORMAL, DAMAGED = range(3)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx_builder import Builder
-from skip2lora.backbones.onnx_file import need_onnx
-from skip2lora.backbones.onnx_graph import Graph
-from skip2lora.backbones.onnx_heads import Head
-from skip2lora.backbones.onnx_taps import Anatomy, Source
+from skip2lora.backbones.onnx.anatomy import Anatomy, Source
+from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.file import need_onnx
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.heads import Head
 from skip2lora.errors import ModelError
 
 # What only moves the integers between QuantizeLinear and DequantizeLinear, and what gives the same

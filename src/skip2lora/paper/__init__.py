@@ -1,1 +1,4 @@
-"""The paper's tables and figures, re-measured."""
+"""The paper's tables and figures, measured again, and the baselines it compares with.
+
+Nothing outside this package and the command line may depend on it.
+"""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skip2lora.adapt import adapt
-from skip2lora.backbones import load
+from skip2lora.backbones.loading import load
 from skip2lora.errors import MissingExtraError, ParameterError
 from skip2lora.paper.printed import FIGURE4
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK, TASKS, load_split, pretrained
 from skip2lora.power import Found, Phase, Recording, record, summarise
 from skip2lora.power.energy import points, shown_unit
-from skip2lora.training import Callback
+from skip2lora.training.loop import Callback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Any
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split, fan, har
 from skip2lora.errors import FileError, ParameterError
-from skip2lora.training import pretrain
+from skip2lora.training.loop import pretrain
 
 RANK, BATCH_SIZE, LEARNING_RATE, HIDDEN = 4, 20, 0.01, (96, 96)
 _FAN_FOLDERS = ("cooling-fan", ".")

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from skip2lora.options import choice
+from skip2lora.checks import choice
 
 Norm = Literal["gn", "bn"]
 

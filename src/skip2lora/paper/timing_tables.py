@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from skip2lora.costs import method_costs
 from skip2lora.methods import METHODS
 from skip2lora.paper import printed
 from skip2lora.paper.printed import DATASET_NAMES, TIMES
 from skip2lora.paper.protocol import BATCH_SIZE, RANK
 from skip2lora.paper.tables import BELOW, Grid
 from skip2lora.paper.timings import LayerTimes, MethodTimes, Run
+from skip2lora.training.costs import method_costs
 
 _PARTS = ("FC", "LoRA", "BN", "Act")
 _DIRECTIONS = ("forward", "backward")

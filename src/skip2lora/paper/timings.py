@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.adapters import Result, SkipAdapters
+from skip2lora.adapters.adapters import Result, SkipAdapters
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.arrays import check_labels
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
 from skip2lora.methods import METHODS, Method
-from skip2lora.options import check_options
 from skip2lora.paper import protocol
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK
-from skip2lora.rows import RowFormat
-from skip2lora.samples import check_labels
-from skip2lora.training import Trained, checked, train
+from skip2lora.training.loop import Trained, checked, train
+from skip2lora.training.options import check_options
 
 PHASES = ("rows", "forward", "backward", "update", "rest")
 _PREDICT_PASSES = 5

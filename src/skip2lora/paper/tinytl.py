@@ -38,9 +38,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from skip2lora.checks import whole
+from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, DivergedError
-from skip2lora.options import whole
 from skip2lora.paper.proxyless import (
     FIRST_STRIDE,
     InvertedBottleneck,
@@ -51,7 +52,6 @@ from skip2lora.paper.proxyless import (
     reshape_vectors,
     side_of,
 )
-from skip2lora.samples import Samples
 
 __all__ = [
     "EPOCHS",

@@ -31,7 +31,7 @@ from skip2lora.paper.protocol import (
     new_network,
     pretrained,
 )
-from skip2lora.training import EpochReport, pretrain
+from skip2lora.training.loop import EpochReport, pretrain
 
 VERSION = 1
 TUNED = "skip2-lora (tuned)"

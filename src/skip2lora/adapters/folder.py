@@ -1,0 +1,187 @@
+"""The adapter folder: tensors, and what must be known to use them; docs/adapter-format.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.tapping import Tapping
+from skip2lora.data.image_options import Images
+from skip2lora.errors import FileError, ModelError
+from skip2lora.methods import find_method
+from skip2lora.tasks.labels import New
+from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
+from skip2lora.tensors import Tensors, read_tensors, write_tensors
+
+TENSORS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+KIND = "adapter"
+_PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
+#: What only some adapters have, in both files.
+_OPTIONAL = (
+    "task", "keep_outputs", "new_labels", "output_names", "images", "taps", "grid", "input_size",
+    "inputs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class About:
+    """What an adapter says of itself.
+
+    ``output_names`` are those of the base model's outputs where the base model has none,
+    ``images`` is how images became its samples. Without ``keep_outputs`` the base model's outputs
+    are left out, and its fingerprint is that of the whole model all the same.
+    """
+
+    method: str
+    rank: int
+    base_fingerprint: str
+    task: Task = CLASSIFICATION
+    new_labels: New = ()
+    output_names: tuple[str, ...] | None = None
+    images: Images | None = None
+    tapping: Tapping = field(default_factory=Tapping)
+    keep_outputs: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in both files; what only some adapters have is left out of the others."""
+        said: dict[str, Any] = {}
+        if self.task is not CLASSIFICATION:
+            said["task"] = self.task.name
+        if not self.keep_outputs:
+            said["keep_outputs"] = False
+        if self.new_labels:
+            said["new_labels"] = list(self.new_labels)
+        if self.output_names is not None:
+            said["output_names"] = list(self.output_names)
+        if self.images is not None:
+            said["images"] = self.images.to_json()
+        return said | self.tapping.to_json()
+
+    @classmethod
+    def from_json(cls, file: Path, found: Mapping[str, Any]) -> About:
+        """What :func:`write_adapter` wrote.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        try:
+            names, images = found.get("output_names"), found.get("images")
+            return cls(
+                find_method(str(found["method"])).name,
+                int(found["rank"]),
+                str(found["base_fingerprint"]),
+                find_task(str(found.get("task", CLASSIFICATION.name))),
+                _labels(found.get("new_labels", [])),
+                None if names is None else tuple(map(str, names)),
+                None if images is None else Images.from_json(images),
+                Tapping.from_json(found),
+                _truth(found.get("keep_outputs", True)),
+            )
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise ModelError(
+                f"{file}: its description is damaged ({error}): adapt again"
+            ) from error
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("keep_outputs")
+    return value
+
+
+def _labels(listed: Any) -> New:
+    kinds = {type(label) for label in listed} if isinstance(listed, list) else {None}
+    if kinds - {int} and kinds - {str}:
+        raise ValueError("new_labels")
+    return tuple(listed)
+
+
+def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> None:
+    """Write both files; what is ``told`` joins the description for a reader without the model.
+
+    Raises:
+        FileError: the system refused.
+    """
+    identity = {
+        "kind": KIND,
+        "version": 1,
+        "method": about.method,
+        "rank": about.rank,
+        "base_fingerprint": about.base_fingerprint,
+        **about.to_json(),
+    }
+    write_tensors(folder / TENSORS_FILE, tensors, identity)
+    config = {
+        "peft_type": _PEFT_TYPE,
+        "revision": about.base_fingerprint,
+        "method": about.method,
+        "r": about.rank,
+        "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
+        **told,
+        **about.to_json(),
+    }
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
+    """What :func:`write_adapter` wrote.
+
+    Raises:
+        FileError: no such folder.
+        ModelError: damaged, or not an adapter.
+    """
+    folder = Path(path)
+    if not (folder / TENSORS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
+        raise FileError(
+            f"{folder} is not an adapter folder, expected {TENSORS_FILE} and {CONFIG_FILE} in it: "
+            "make one with `skip2lora adapt`"
+        )
+    tensors, found = read_tensors(folder / TENSORS_FILE, kind=KIND)
+    config = _read_config(folder / CONFIG_FILE)
+    about = About.from_json(folder, found)
+    told = {name: config.get(name) for name in ("method", "r", "revision")}
+    same = {"method": about.method, "r": about.rank, "revision": about.base_fingerprint}
+    for name in _OPTIONAL:
+        told[name], same[name] = config.get(name), found.get(name)
+    if told != same:
+        raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
+    return about, tensors
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an adapter folder says of itself: method, rank, base_fingerprint, parameters, task.
+
+    Raises:
+        FileError: no such folder.
+        ModelError: damaged, or not an adapter.
+    """
+    about, tensors = read_adapter(path)
+    return {
+        "method": about.method,
+        "rank": about.rank,
+        "base_fingerprint": about.base_fingerprint,
+        "trainable_parameters": sum(
+            a.size for n, a in tensors.items() if "lora" in n or n == "bias"
+        ),
+        "task": about.task.name,
+        **about.to_json(),
+        "tensors": {name: list(array.shape) for name, array in sorted(tensors.items())},
+    }
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
+    if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
+        raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")
+    return config

@@ -1,0 +1,128 @@
+"""Rows: what the frozen layers computed for one sample, laid out for the fused step.
+
+A row holds the taps side by side, each padded, then the base logits. The sample itself, x^1, is
+not copied into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.backbones.base import Backbone
+from skip2lora.errors import ModelError
+
+_ALIGN_BYTES = 64  # S2_ALIGN
+
+
+@dataclass(frozen=True, eq=False)
+class RowFormat:
+    """How rows of a backbone are laid out when its taps ``first_tap``, ... last have an adapter."""
+
+    tap_widths: tuple[int, ...]
+    n_outputs: int
+    first_tap: int
+    first_tap_is_input: bool
+    layout: _core.RowLayout
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        first_tap: int = 0,
+        *,
+        n_outputs: int | None = None,
+        copy_input: bool = False,
+    ) -> RowFormat:
+        """The format for the taps of ``backbone`` from ``first_tap`` on.
+
+        ``n_outputs`` may be more than those of ``backbone``: the base logits of the others are 0.
+        With ``copy_input`` a first tap that is the sample itself is copied all the same.
+        """
+        widths = tuple(backbone.tap_widths[first_tap:])
+        outputs = backbone.n_outputs if n_outputs is None else n_outputs
+        is_input = backbone.first_tap_is_input and first_tap == 0 and not copy_input
+        return _row_format(widths, outputs, first_tap, is_input)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: the core's layout is made again."""
+        return _row_format, (
+            self.tap_widths, self.n_outputs, self.first_tap, self.first_tap_is_input
+        )  # fmt: skip
+
+    @property
+    def payload_floats(self) -> int:
+        """Floats of a row that mean something: copied taps and base logits."""
+        copied = self.tap_widths[1:] if self.first_tap_is_input else self.tap_widths
+        return sum(copied) + self.n_outputs
+
+    def empty(self, n_rows: int) -> NDArray[np.float32]:
+        """Zeroed rows, (n_rows, row_stride), aligned for the kernels."""
+        size = n_rows * self.layout.row_stride
+        spare = _ALIGN_BYTES // 4
+        floats = np.zeros(size + spare, np.float32)
+        start = -floats.ctypes.data % _ALIGN_BYTES // 4
+        return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
+
+    def features(self, x: Any) -> NDArray[np.float32]:
+        """``x`` where it is a table, which the core may read, else a column of its length."""
+        if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == np.float32:
+            return np.ascontiguousarray(x)
+        return np.zeros((len(x), 1), np.float32)
+
+    def compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
+        """Run ``backbone`` on checked samples ``x`` into ``rows``, (samples, row_stride).
+
+        Raises:
+            ModelError: the backbone gave other shapes than it announced.
+        """
+        network = native(backbone)
+        if network is not None:
+            network.forward(x, self.layout, self.first_tap, rows)
+            return
+        made = backbone.forward(x)
+        taps = made.taps[self.first_tap :]
+        if len(taps) != len(self.tap_widths):
+            raise ModelError(
+                f"the model gave {len(made.taps)} taps, it announced {len(backbone.tap_widths)}"
+            )
+        for number, (tap, width, at) in enumerate(
+            zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
+        ):
+            _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
+            if at >= 0:
+                rows[:, at : at + width] = tap
+        _check_shape("base_logits", made.base_logits, (len(x), backbone.n_outputs))
+        at = self.layout.logits_offset
+        rows[:, at : at + backbone.n_outputs] = made.base_logits
+        rows[:, at + backbone.n_outputs : at + self.n_outputs] = 0
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                "the model gave NaN or infinity for finite samples, expected finite taps and "
+                "logits: check the model"
+            )
+
+
+def _row_format(
+    tap_widths: tuple[int, ...], n_outputs: int, first_tap: int, first_tap_is_input: bool
+) -> RowFormat:
+    layout = _core.RowLayout(tap_widths, n_outputs, first_tap_is_input)
+    return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout)
+
+
+def native(backbone: Backbone) -> _core.Network | None:
+    """The backbone in the C core, if that is where it runs."""
+    network = getattr(backbone, "network", None)
+    return network if isinstance(network, _core.Network) else None
+
+
+def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int]) -> None:
+    if array.shape != expected:
+        raise ModelError(
+            f"{name} has shape {array.shape}, expected {expected}: "
+            "was the model changed? adapt again"
+        )

@@ -1,0 +1,196 @@
+"""Arrays from a user: one table, or several named inputs, and the check they pass on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Named arrays; the first axis of each is the samples. Indexed like one array."""
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Inputs:
+        return Inputs({name: array[index] for name, array in self.arrays.items()})
+
+
+# Finiteness is tested this many values at a time, so the mask stays at 64 KiB however big X is.
+_CHUNK = 1 << 16
+
+
+_MAX_LABEL = np.iinfo(np.int32).max
+
+
+def check_samples(
+    x: ArrayLike | Inputs,
+    y: ArrayLike | None = None,
+    *,
+    n_features: int | None = None,
+    n_classes: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
+    """Validate samples and labels from a user: the edge where arrays are checked, once.
+
+    ``x`` is (samples, features), any real numbers; ``y`` is (samples,), integers (bool, and floats
+    without a fraction, count as integers) in [0, ``n_classes``). ``n_features`` is the width the
+    model expects. ``x`` comes back as it is when it is float32, C-contiguous and aligned already,
+    otherwise as a new array of that kind.
+
+    Raises:
+        DataError: wrong shape, width, length or type, no samples, NaN, infinity or a value too big
+            for float32, a label that is negative, fractional or unknown to the model.
+    """
+    if isinstance(x, Inputs):
+        raise DataError(
+            f"got several arrays ({listing(list(x.arrays))}), the model takes one table of samples "
+            "(samples, features): call it X"
+        )
+    table = real_array(x, "X")
+    if table.ndim != 2:
+        hint = "X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
+        if table.ndim != 1:
+            hint = "X.reshape(len(X), -1) lays each sample out as one row"
+        raise DataError(
+            f"X has {table.ndim} dimensions {table.shape}, expected (samples, features): {hint}"
+        )
+    n_samples, width = table.shape
+    if n_features is not None and width != n_features:
+        raise DataError(
+            f"X has {width} columns, the model expects {n_features}: "
+            "pass the features the model was trained on, in the same order"
+        )
+    if n_samples == 0 or width == 0:
+        raise DataError(
+            f"X has {n_samples} samples and {width} features, expected at least one of each: "
+            "check how X was selected"
+        )
+    values = as_float32(table)
+    bad = first_not_finite(values)
+    if bad is not None:
+        count, row, column = bad
+        raise DataError(
+            f"X has {count} NaN, infinite or too large values, the first at row {row}, column "
+            f"{column} (from 0), expected finite float32 numbers: remove or replace them"
+        )
+    if y is None:
+        return values, None
+    return values, check_labels(y, n_samples, n_classes)
+
+
+def first_not_finite(x: NDArray[np.float32]) -> tuple[int, int, int] | None:
+    """Return (how many, row, column) of the NaN and infinite values of ``x``, or None without any.
+
+    ``x`` is (samples, features), C-contiguous. The extra memory does not grow with ``x``.
+    """
+    flat = x.reshape(-1)
+    count, first = 0, -1
+    for start in range(0, flat.size, _CHUNK):
+        finite = np.isfinite(flat[start : start + _CHUNK])
+        if finite.all():
+            continue
+        if first < 0:
+            first = start + int(np.argmin(finite))
+        count += finite.size - int(np.count_nonzero(finite))
+    return None if first < 0 else (count, *divmod(first, x.shape[1]))
+
+
+def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``x`` itself when the kernels can read it in place, else a float32 copy.
+
+    A value too big for float32 becomes infinity: call :func:`first_not_finite` on the result.
+    """
+    if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned:
+        return x
+    values = np.empty(x.shape, np.float32)
+    with np.errstate(over="ignore"):
+        values[...] = x
+    return values
+
+
+def real_array(
+    values: ArrayLike, name: str, *, fix: str = "convert it with .astype('float32')"
+) -> NDArray[Any]:
+    """Return ``values`` as an array of real numbers, without a copy where NumPy can.
+
+    Raises:
+        DataError: masked, ragged or not numbers; ``name`` is what messages call it, ``fix`` what to
+            do about other things than numbers.
+    """
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} has masked values, expected all present: fill or drop them")
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{name} cannot become an array ({reason}), expected rows of equal length: check it"
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {fix}")
+    return array
+
+
+def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
+    """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
+    if y is None:
+        raise DataError("y is None, expected one label a sample: pass the labels")
+    labels = real_array(y, "y", fix="number the classes with np.unique(y, return_inverse=True)[1]")
+    if labels.ndim != 1:
+        raise DataError(
+            f"y has {labels.ndim} dimensions {labels.shape}, expected one label a sample "
+            f"({n_samples},): pass y.ravel(), or argmax(axis=1) of one-hot rows"
+        )
+    if labels.size != n_samples:
+        raise DataError(
+            f"y has {labels.size} labels, expected {n_samples}, one a sample of X: "
+            "pass the labels of these samples"
+        )
+    if labels.dtype.kind == "f":
+        # NaN and infinity differ from their own floor or are caught by the range below.
+        whole = np.floor(labels) == labels
+        if not whole.all():
+            row = int(np.argmin(whole))
+            raise DataError(
+                f"y has {labels[row]} at row {row} (from 0), expected whole numbers "
+                "0, 1, ...: number the classes, or learn numbers with task='regression'"
+            )
+    limit = _MAX_LABEL + 1 if n_classes is None else n_classes
+    known = (labels >= 0) & (labels < limit)
+    if not known.all():
+        row = int(np.argmin(known))
+        raise DataError(_unknown_label(labels[row], row, n_classes))
+    return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
+    got = f"got label {label:.0f} at row {row} (from 0)"
+    if n_classes is None:
+        return f"{got}, expected a whole number from 0 to {_MAX_LABEL}: number the classes from 0"
+    return (
+        f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}: "
+        "correct the label, or train a model with more outputs"
+    )
+
+
+def number_or_none(text: str) -> float | None:
+    """Return the number that ``text`` is, or None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return up to eight names on one line, with how many there are."""
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown}, ... ({len(names)} in all)"

@@ -1,0 +1,278 @@
+"""A .tflite model as a backbone, run by LiteRT, float or quantised to integers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.base import Taps
+from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
+from skip2lora.backbones.litert.runner import Runner, first_line, open_interpreter
+from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of
+from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
+from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.task import TASKS, Task
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.litert.file import Graph, Output, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LiteRTBackbone(Classifier):
+    """A frozen .tflite model; a :class:`~skip2lora.backbones.Backbone`.
+
+    Samples run one by one, so that a row's bits do not depend on its batch; the call costs some
+    10 us a sample. Taps and logits of a quantised model are real numbers, by the scale and zero
+    point of each tensor. ``layers`` are the taps there could be, ``taps`` those that are taken, the
+    input of each layer with weights. ``fingerprint`` is the SHA-256 of the file's bytes, so another
+    conversion of the same network is another model. Not safe to call from two threads at once.
+    """
+
+    graph: Graph
+    layers: tuple[Tap, ...]
+    taps: tuple[Tap, ...]
+    output: Output
+    fingerprint: str
+    grid: int = GRID
+    threads: int = 1
+    class_names: tuple[str, ...] | None = None
+
+    first_tap_is_input = False
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        taps: Selection = None,
+        grid: int = GRID,
+        threads: int = 1,
+        output: str | int | None = None,
+    ) -> LiteRTBackbone:
+        """Read a .tflite file.
+
+        ``taps`` selects layers (:func:`~skip2lora.backbones.taps.chosen`), feature maps are
+        averaged to ``grid`` x ``grid`` places, LiteRT runs on ``threads`` threads. ``output`` is
+        the name or number of the output with the classes, by default the first that is one row of
+        numbers a sample. A softmax, sigmoid or argmax it ends in is left out of the logits.
+
+        Raises:
+            FileError: the file cannot be read.
+            ModelError: damaged, stateful, with control flow, without layers that hold weights,
+                with operators or shapes that cannot be run.
+            ParameterError: a layer, grid, number of threads or output that does not exist.
+            MissingExtraError: LiteRT is not installed.
+        """
+        for name, value in (("grid", grid), ("threads", threads)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
+        parse = _parser(path)
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        graph = parse(content, str(path))
+        _check_arrays_of(graph, path)
+        fingerprint = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        graph = _with_shapes(graph, path, threads)
+        picked = _pick_output(graph, output, path)
+        layers = _layers(graph, picked, grid, path)
+        model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
+        model._runner  # noqa: B018  - what the runtime refuses is said here
+        return model
+
+    def with_taps(self, selection: Selection, *, grid: int | None = None) -> LiteRTBackbone:
+        """The same model with other taps or another grid; ParameterError for no such layer."""
+        layers, grid = self.layers, grid or self.grid
+        if grid != self.grid:
+            layers = _layers(self.graph, self.output, grid, self.graph.path)
+        places = chosen([tap.layer for tap in layers], selection)
+        return replace(self, layers=layers, taps=tuple(layers[at] for at in places), grid=grid)
+
+    @property
+    def path(self) -> str:
+        """The file it was read from."""
+        return self.graph.path
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Width of each tap."""
+        return tuple(tap.width for tap in self.taps)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits."""
+        return math.prod(self.output.logits.sample_shape)
+
+    @property
+    def task(self) -> str:
+        """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
+        return "multi-label" if self.output.sigmoid else "classification"
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return TASKS[self.task]
+
+    @cached_property
+    def inputs(self) -> tuple[LiteRTInput, ...]:
+        """What the model reads, in its order."""
+        return tuple(_spec(self.graph, tensor) for tensor in self.graph.inputs)
+
+    @cached_property
+    def _runner(self) -> Runner:
+        return Runner(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_runner"}
+
+    def check(self, X: Any) -> NDArray[Any] | Inputs:
+        """Samples as the model reads them, from what a user passes.
+
+        Raises:
+            DataError: see :func:`~skip2lora.backbones.litert.inputs.check_samples_of`.
+        """
+        return check_samples_of(self.inputs, X)
+
+    def forward(self, x: NDArray[Any] | Inputs) -> Taps:
+        """Taps and base logits of samples that :meth:`check` gave.
+
+        Raises:
+            ModelError: the runtime failed on a sample.
+        """
+        rows = [np.empty((len(x), width), np.float32) for width in self.tap_widths]
+        logits = self._runner.run(self._arrays(x), rows)
+        return Taps(tuple(rows), logits)
+
+    def logits(self, x: Any) -> NDArray[np.float32]:
+        """Outputs before softmax or sigmoid, (samples, n_outputs).
+
+        Raises:
+            DataError: samples the model cannot take.
+            ModelError: the runtime failed on a sample.
+        """
+        return self._runner.run(self._arrays(self.check(x)), [])
+
+    def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
+        given = [x.arrays[spec.name] for spec in self.inputs] if isinstance(x, Inputs) else [x]
+        return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
+
+
+def _parser(path: str | os.PathLike[str]) -> Any:
+    try:
+        from skip2lora.backbones.litert.file import parse
+    except ImportError as error:
+        if not (error.name or "").startswith("ai_edge_litert"):
+            raise
+        raise MissingExtraError(
+            f"reading {path} needs ai-edge-litert: pip install 'skip2lora[litert]'"
+        ) from error
+    return parse
+
+
+def _check_arrays_of(graph: Graph, path: Any) -> None:
+    for tensor in graph.inputs:
+        if tensor.shape is None:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has sizes that may change, '
+                "expected a batch of 1 and fixed sizes: convert the model with a fixed input shape"
+            )
+        try:
+            known = np.dtype(tensor.dtype).kind in "fiub"
+        except TypeError:
+            known = False
+        if not known:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has type {tensor.dtype}, expected numbers: '
+                "convert the model without its text processing"
+            )
+
+
+def _spec(graph: Graph, tensor: Tensor) -> LiteRTInput:
+    return LiteRTInput(
+        tensor.name,
+        tensor.sample_shape,
+        tensor.dtype,
+        tensor.scale if np.dtype(tensor.dtype).kind in "iu" else 0.0,
+        tensor.zero_point,
+        graph.signature.get(tensor.index, ""),
+    )
+
+
+def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
+    """The graph with the shapes that are not in the file, found by running it once."""
+    unknown = graph.without_shape()
+    if not unknown:
+        return graph
+    interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
+    try:
+        for tensor in graph.inputs:  # their memory holds anything
+            zeros = np.zeros(tensor.shape or (), tensor.dtype)
+            interpreter.set_tensor(tensor.index, zeros)
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"LiteRT cannot run {path} on zeros: {first_line(error)}") from error
+    return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
+
+
+def _pick_output(graph: Graph, selected: str | int | None, path: Any) -> Output:
+    outputs = graph.outputs
+    shapes = [each.logits.sample_shape for each in outputs]
+    rows = [math.prod(shape) == max(shape, default=1) > 0 for shape in shapes]
+    names = ", ".join(
+        f"{each.name} {shape}" for each, shape in zip(outputs, shapes, strict=True)
+    )  # fmt: skip
+    if selected is None:
+        if not any(rows):
+            raise ModelError(
+                f"{path} has the outputs {names}, expected one with a row of numbers a sample: "
+                "skip2lora adapts classifiers and regressors"
+            )
+        return outputs[rows.index(True)]
+    for at, each in enumerate(outputs):
+        if selected in (at, each.name) and not isinstance(selected, bool):
+            if not rows[at]:
+                raise ParameterError(
+                    f"output {selected!r} has shape {shapes[at]}, expected a row of numbers a "
+                    "sample: choose another"
+                )
+            return each
+    raise ParameterError(
+        f"output is {selected!r}, expected a name or number from 0 of {names}: choose one of them"
+    )
+
+
+def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ...]:
+    layers = graph.layers(output)
+    if not layers:
+        raise ModelError(
+            f"{path} has no layer with weights on the way to {output.name}, expected "
+            "FULLY_CONNECTED, convolutions or BATCH_MATMUL with constant weights: "
+            "there is nothing to adapt"
+        )
+    # Layers that share a tensor are one tap, in the place of the last of them.
+    names = {layer.input.index: layer for layer in reversed(layers)}
+    last = {layer.input.index: at for at, layer in enumerate(layers)}
+    return tuple(_tap(names[index], grid) for index in sorted(last, key=last.__getitem__))
+
+
+def _tap(layer: Any, grid: int) -> Tap:
+    shape = layer.input.sample_shape or (1,)
+    name, tensor = layer.name, layer.input.name
+    *places, channels = shape
+    if math.prod(places) == 1:
+        return Tap(name, tensor, "vector", (channels,), channels_last=True)
+    if len(places) == 1:
+        return Tap(name, tensor, "sequence", shape, channels_last=True)
+    # Places before the last two (blocks of a dilated convolution) are averaged.
+    kept = (1,) * (len(places) - 2) + grid_of(channels, places[-2:], grid=grid)
+    return Tap(name, tensor, "map", shape, channels_last=True, grid=kept)

@@ -1,0 +1,178 @@
+"""Runs a .tflite model sample by sample, and reads its taps from the runtime's memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora._core import pool
+from skip2lora.backbones.taps import Tap, rows_of
+from skip2lora.errors import ModelError
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.litert.backbone import LiteRTBackbone
+    from skip2lora.backbones.litert.file import Graph, Tensor
+
+_MOST_REASON = 300  # characters
+_CHUNK = 32  # samples whose small taps are made into rows at once
+_POOLED = ("float32", "int8", "uint8", "int16")  # what the core averages
+_Fill = Callable[[NDArray[Any], NDArray[np.float32]], None]
+
+
+class Runner:
+    """The interpreter with the taps among its outputs, and what is read from it."""
+
+    def __init__(self, model: LiteRTBackbone) -> None:
+        graph, self.output = model.graph, model.output
+        by_name = {layer.name: layer.input for layer in graph.layers(model.output)}
+        self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
+        given = {tensor.index for tensor in graph.inputs}
+        wanted = {tensor.index for _, tensor in self.taps} | {model.output.logits.index}
+        # The memory of an input may be reused: what is tapped there is the sample itself.
+        self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
+        content = graph.with_outputs(sorted(wanted - given))
+        self.interpreter = open_interpreter(content, model.threads, graph.path)
+        _check_shapes(self.interpreter, wanted - given, graph)
+        # Views of the runtime's memory, to be gone before the next sample.
+        self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
+        self.sizes = [math.prod(tensor.shape or ()) for _, tensor in self.taps]
+        self.fills = [_fill_of(tap, tensor) for tap, tensor in self.taps]
+        self.inputs = graph.inputs
+        self.mask = _mask_input(graph)
+
+    def run(
+        self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Fill ``rows``, one array a tap or none at all; return the logits."""
+        n_samples = len(arrays[0])
+        logits = np.empty((n_samples, math.prod(self.output.logits.sample_shape)), np.float32)
+        for start in range(0, n_samples, _CHUNK):
+            stop = min(start + _CHUNK, n_samples)
+            self._run_chunk([array[start:stop] for array in arrays], rows, logits, start)
+        tensor = self.output.logits
+        if tensor.scale:
+            logits -= tensor.zero_point
+            logits *= np.float32(tensor.scale)
+        if self.output.beta != 1:
+            logits *= np.float32(self.output.beta)
+        return logits
+
+    def _run_chunk(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        rows: Sequence[NDArray[np.float32]],
+        logits: NDArray[np.float32],
+        start: int,
+    ) -> None:
+        kept: dict[int, list[NDArray[Any]]] = {}
+        for number in range(len(arrays[0])):
+            self._invoke([array[number : number + 1] for array in arrays], start + number)
+            logits[start + number] = self.views[self.output.logits.index]().reshape(-1)
+            for place, made in enumerate(rows):
+                fill = self.fills[place]
+                if fill is not None:
+                    fill(self._values(place, arrays, number), made[start + number])
+                else:
+                    values = self._values(place, arrays, number).copy()
+                    kept.setdefault(place, []).append(values)
+        mask = None if self.mask is None else arrays[self.mask]
+        for place, each in kept.items():
+            rows[place][start : start + len(each)] = _rows(*self.taps[place], np.stack(each), mask)
+
+    def _values(self, place: int, arrays: Sequence[NDArray[Any]], number: int) -> NDArray[Any]:
+        """A view of what a layer reads of this sample."""
+        tap, tensor = self.taps[place]
+        at = self.given.get(tensor.index)
+        values: NDArray[Any] = self.views[tensor.index]() if at is None else arrays[at][number]
+        if values.size != self.sizes[place]:
+            raise ModelError(
+                f"layer {tap.layer} reads {tensor.name} as {values.shape} of one sample, "
+                f"{tensor.shape} of another, expected one size: leave the layer out with taps="
+            )
+        return values
+
+    def _invoke(self, sample: Sequence[NDArray[Any]], number: int) -> None:
+        try:
+            for tensor, array in zip(self.inputs, sample, strict=True):
+                self.interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
+            self.interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"LiteRT failed on sample {number} (from 0): {first_line(error)}: check its values"
+            ) from error
+
+
+def _fill_of(tap: Tap, tensor: Tensor) -> _Fill | None:
+    """Averages a map while it is in the processor's caches; None for what is no such map."""
+    *before, height, width, channels = (size or 0 for size in (1, 1, 1, *tap.shape))
+    if tap.kind != "map" or tensor.dtype not in _POOLED or math.prod(before) != 1:
+        return None
+    grid = tap.grid[-2], tap.grid[-1]
+    scale, zero_point = tensor.scale or 1.0, tensor.zero_point if tensor.scale else 0
+
+    def fill(values: NDArray[Any], row: NDArray[np.float32]) -> None:
+        pool(values.reshape(1, height, width, channels), grid, scale, zero_point, row[None])
+
+    return fill
+
+
+def _rows(
+    tap: Tap, tensor: Tensor, values: NDArray[Any], mask: NDArray[Any] | None
+) -> NDArray[np.float32]:
+    values = values.reshape(len(values), *(size or -1 for size in tap.shape))
+    if tap.kind != "sequence" or mask is None or mask.shape != values.shape[:2]:
+        mask = None
+    rows = rows_of(tap, values.astype(np.float32, copy=False), mask)
+    if tensor.scale:
+        # Averages weigh to one, so the few averages are scaled rather than all values.
+        rows = (rows - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return rows
+
+
+def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
+    """An interpreter with its memory.
+
+    Raises:
+        ModelError: the runtime cannot run the model.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"LiteRT cannot run {path}: {first_line(error)}: expected operators of the LiteRT "
+            "runtime and a whole file"
+        ) from error
+    return interpreter
+
+
+def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
+    """Raise ModelError where the runtime gives another shape than the file announces."""
+    for made in interpreter.get_output_details():
+        tensor, shape = graph.tensors[made["index"]], tuple(map(int, made["shape"]))
+        fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
+        if tensor.index in wanted and fixed and tensor.shape != shape:
+            raise ModelError(
+                f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
+                f"makes it {shape}, expected the same: the file is damaged, copy it again"
+            )
+
+
+def first_line(error: BaseException) -> str:
+    """The reason of an error of the runtime, which joins several without a space."""
+    return str(error).split("\n")[0][:_MOST_REASON].rstrip(".")
+
+
+def _mask_input(graph: Graph) -> int | None:
+    """The input that says which tokens count, by its name."""
+    for at, tensor in enumerate(graph.inputs):
+        name = f"{tensor.name} {graph.signature.get(tensor.index, '')}".lower()
+        if len(graph.inputs) > 1 and "mask" in name and len(tensor.sample_shape) == 1:
+            return at
+    return None

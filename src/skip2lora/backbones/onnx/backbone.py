@@ -1,0 +1,344 @@
+"""Models as ``.onnx``, run by ONNX Runtime; their taps are outputs of a copy of the graph.
+
+The package ``onnx`` is needed to make that copy. A file that :func:`prepare` wrote has its taps in
+it and needs ONNX Runtime and NumPy alone.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.base import Taps
+from skip2lora.backbones.inputs import InputSpec, check_inputs
+from skip2lora.backbones.onnx.file import (
+    check_size,
+    damaged,
+    embed,
+    need_onnx,
+    read_model,
+    write_model,
+)
+from skip2lora.backbones.onnx.session import (
+    RUNTIME_ERRORS,
+    first_line,
+    fixed_batch,
+    open_session,
+    run_options,
+    specs_of,
+)
+from skip2lora.backbones.onnx.sizes import check_size as checked_size
+from skip2lora.backbones.onnx.tapped import KEY, Description, metadata_of, tap_model
+from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
+from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
+from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.task import TASKS, Task
+
+_MOST_SAMPLES = 64  # in one run
+_MOST_FLOATS = 1 << 21  # of the largest tap, in one run
+_TOKENS = 128  # assumed where their number changes
+_MOST_GRID = 64
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxBackbone(Classifier):
+    """A frozen model in ONNX Runtime; also a :class:`~skip2lora.backbones.Backbone`.
+
+    ``inputs`` are what a sample consists of, ``layers`` all taps there could be, in order.
+    """
+
+    path: Path
+    description: Description
+    inputs: tuple[InputSpec, ...]
+    threads: int
+    session: Any = field(repr=False)
+    class_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        taps: Selection = None,
+        grid: int | None = None,
+        size: tuple[int, int] | None = None,
+        threads: int = 1,
+    ) -> OnnxBackbone:
+        """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps (4).
+
+        ``size`` fixes height and width of images where the model leaves them open, so that their
+        maps keep a grid; without it they are averaged over all places, as sizes may change. A file
+        written by :func:`prepare` has taps, grid and size already: what is None here is as there.
+
+        Raises:
+            FileError: no such file.
+            ModelError: truncated, too large, control flow or state, or no layers with weights.
+            MissingExtraError: onnxruntime is missing, or onnx where the taps must be added.
+            ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
+        """
+        file = Path(path)
+        _check_number("grid", GRID if grid is None else grid, _MOST_GRID)
+        _check_number("threads", threads, 1024)
+        size = None if size is None else checked_size(size)
+        check_size(file)
+        try:
+            model = read_model(file)
+        except MissingExtraError:
+            return cls._load_prepared(file, taps, grid, size, threads)
+        text = metadata_of(model)
+        if text is not None:
+            known = Description.from_json(text, file)
+            if _fits(known, taps, grid, size):
+                del model
+                return cls._load_prepared(file, taps, grid, size, threads)
+            grid, size = grid or known.grid, size or known.size  # whose axes are fixed for good
+        description = tap_model(
+            model, file, taps=taps, grid=grid or GRID, size=size, keep_outputs=False
+        )
+        data = model.SerializeToString()
+        del model
+        session = open_session(data, folder=file.parent, threads=threads)
+        return cls(file, description, specs_of(session), threads, session)
+
+    @classmethod
+    def _load_prepared(
+        cls, file: Path, taps: Selection, grid: int | None, size: Any, threads: int
+    ) -> OnnxBackbone:
+        session = open_session(file, threads=threads)
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            need_onnx(f"adding taps to {file.name}")
+            raise ModelError(damaged(file))
+        description = Description.from_json(text, file)
+        if not _fits(description, taps, grid, size):
+            need_onnx(f"other taps than {file.name} was prepared with")
+        return cls(file, _chosen(description, taps), specs_of(session), threads, session)
+
+    @property
+    def layers(self) -> tuple[Tap, ...]:
+        """All layers that could be tapped, in order."""
+        return self.description.layers
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The layers that are tapped, in order."""
+        return self.description.taps
+
+    @property
+    def grid(self) -> int:
+        """Places that an axis of a map keeps, at most."""
+        return self.description.grid
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that open axes of its images were fixed to."""
+        return self.description.size
+
+    @cached_property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Floats of each tap."""
+        return tuple(tap.width for tap in self.taps)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits; 0 for a model that gives none, such as a text encoder."""
+        return self.description.n_outputs
+
+    @property
+    def first_tap_is_input(self) -> bool:
+        """Never: rows of taps are what the graph gives."""
+        return False
+
+    @property
+    def task(self) -> str:
+        """What the end of the graph tells: "multi-label" after Sigmoid, else "classification"."""
+        return self.description.task
+
+    @property
+    def learned(self) -> Task:
+        """What the outputs mean."""
+        return TASKS[self.task]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the model alone: weights, nodes, inputs and outputs."""
+        return self.description.fingerprint
+
+    def with_taps(
+        self,
+        selection: Selection,
+        *,
+        grid: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> OnnxBackbone:
+        """The same model with other taps, or another grid or size of images.
+
+        Raises:
+            ParameterError: a selection that fits no layer.
+            ModelError: the file changed since it was loaded.
+        """
+        wanted, fixed = self.grid if grid is None else grid, size or self.size
+        if _fits(self.description, selection, wanted, fixed) and selection is not None:
+            return replace(self, description=_chosen(self.description, selection))
+        made = OnnxBackbone.load(
+            self.path, taps=selection, grid=wanted, size=fixed, threads=self.threads
+        )
+        if made.fingerprint != self.fingerprint:
+            raise ModelError(f"{self.path} changed since it was loaded: load it again")
+        return replace(made, class_names=self.class_names)
+
+    def check(self, x: Any) -> NDArray[Any] | Inputs:
+        """What the user passes as the model takes it: an array, or named arrays.
+
+        Raises:
+            DataError: a missing input, another shape or type, NaN, no samples.
+        """
+        return check_inputs(x, self.inputs)
+
+    def forward(self, x: NDArray[Any] | Inputs) -> Taps:
+        """Taps and base logits of checked samples.
+
+        Raises:
+            DataError: onnxruntime refuses the values, such as a token beyond the vocabulary.
+        """
+        logits = self.description.logits
+        wanted = [*self.description.outputs, *([logits] if logits else [])]
+        made = self._run(x, wanted)
+        rows = made[: len(self.taps)]
+        base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
+        return Taps(tuple(rows), base)
+
+    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+        """Outputs before the last activation, (samples, n_outputs).
+
+        Raises:
+            DataError: as :meth:`check`.
+            ModelError: the model has no logits.
+        """
+        logits = self.description.logits
+        if logits is None:
+            raise ModelError(
+                f"{self.path} gives no row of logits for a sample, so it predicts nothing by "
+                "itself: adapt it to classes of your own with new_classes=True"
+            )
+        rows: NDArray[np.float32] = self._run(self.check(x), [logits])[0]
+        return rows
+
+    def _run(self, x: NDArray[Any] | Inputs, wanted: list[str]) -> list[NDArray[np.float32]]:
+        made: list[list[NDArray[np.float32]]] = [[] for _ in wanted]
+        for feed, count in self._feeds(x):
+            try:
+                rows = self.session.run(wanted, feed, run_options())
+            except RUNTIME_ERRORS as error:
+                raise DataError(
+                    f"the model refused the samples: {first_line(error)}: are the values those "
+                    "it was made for?"
+                ) from error
+            for kept, array in zip(made, rows, strict=True):
+                kept.append(array if len(array) == count else array[:count])
+        return [each[0] if len(each) == 1 else np.concatenate(each) for each in made]
+
+    def _feeds(self, x: NDArray[Any] | Inputs) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
+        """Runs over some of the samples; the last one of a fixed batch is filled up."""
+        arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
+        fixed = self._fixed_batch
+        size = fixed or self._batch_size(arrays)
+        for at in range(0, len(x), size):
+            feed = {name: array[at : at + size] for name, array in arrays.items()}
+            count = min(size, len(x) - at)
+            if fixed and count < fixed:
+                feed = {
+                    name: np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
+                    for name, part in feed.items()
+                }
+            yield feed, count
+
+    @cached_property
+    def _fixed_batch(self) -> int | None:
+        return fixed_batch(self.session)
+
+    @cached_property
+    def _largest_tap(self) -> int:
+        """Floats of one sample in the largest tensor that a layer reads."""
+        return max(
+            math.prod(_TOKENS if size is None else size for size in tap.shape)
+            for tap in self.layers
+        )
+
+    def _batch_size(self, arrays: Any) -> int:
+        sizes: list[int] = [math.prod(array.shape[1:]) for array in arrays.values()]
+        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(*sizes, self._largest_tap)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = [tap.layer for tap in self.taps]
+        return _reload, (
+            self.path, names, self.grid, self.size, self.threads, self.class_names
+        )  # fmt: skip
+
+
+def _reload(
+    path: Path, names: list[str], grid: int, size: Any, threads: int, class_names: Any
+) -> OnnxBackbone:
+    made = OnnxBackbone.load(path, taps=names, grid=grid, size=size, threads=threads)
+    return replace(made, class_names=class_names)
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    taps: Selection = None,
+    grid: int = GRID,
+    size: tuple[int, int] | None = None,
+) -> Description:
+    """Write a copy of the model with its taps as outputs, which loads without the package onnx.
+
+    The outputs of the model come first, unchanged; external data is taken into the file.
+
+    Raises:
+        FileError, ModelError, MissingExtraError, ParameterError: as :meth:`OnnxBackbone.load`.
+    """
+    file = Path(path)
+    _check_number("grid", grid, _MOST_GRID)
+    model = read_model(file)
+    size = None if size is None else checked_size(size)
+    description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=True)
+    embed(model, file.parent)
+    open_session(model.SerializeToString())  # a file that does not run is not written
+    write_model(out, model)
+    return description
+
+
+def _fits(known: Description, taps: Selection, grid: int | None, size: Any) -> bool:
+    """Whether a prepared file has all that is asked for."""
+    if grid not in (None, known.grid) or size not in (None, known.size):
+        return False
+    names = [tap.layer for tap in known.layers]
+    return taps is None or set(chosen(names, taps)) <= set(known.places)
+
+
+def _chosen(known: Description, taps: Selection) -> Description:
+    if taps is None:
+        return known
+    places = chosen([tap.layer for tap in known.layers], taps)
+    outputs = tuple(known.outputs[known.places.index(place)] for place in places)
+    return replace(known, places=tuple(places), outputs=outputs)
+
+
+def _check_number(name: str, value: int, most: int) -> None:
+    try:
+        fine = 1 <= operator.index(value) <= most
+    except TypeError:
+        fine = False
+    if not fine:
+        raise ParameterError(f"{name} is {value!r}, expected a whole number from 1 to {most}")

@@ -1,0 +1,232 @@
+"""ONNX files: read and checked, written whole, and told apart by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.onnx.sound import fault_of
+from skip2lora.errors import FileError, MissingExtraError, ModelError
+from skip2lora.files import write_file
+
+#: What one protobuf message can hold.
+MOST_BYTES = (1 << 31) - 1
+_ROOM_BYTES = 1 << 24  # for the graph around the weights
+_CHUNK_BYTES = 1 << 24
+_OLDEST_OPSET = 7  # what onnxruntime takes
+
+
+def need_onnx(what: str) -> Any:
+    """The package ``onnx``, which rewrites graphs.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import onnx
+        import onnx.external_data_helper
+        import onnx.inliner
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what} needs the package onnx, which is not installed: "
+            "pip install 'skip2lora[onnx]', or run `skip2lora prepare` where it is and use the "
+            "file that it writes"
+        ) from error
+    return onnx
+
+
+def check_size(path: Path) -> None:
+    """Refuse what protobuf cannot hold.
+
+    Raises:
+        FileError: there is no such file.
+        ModelError: it is empty or too large.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}: check the path") from error
+    if size > MOST_BYTES:
+        raise ModelError(
+            f"{path} has {size / 1e9:.2f} GB, one ONNX file holds at most 2 GB: save it with "
+            "external data (onnx.save(..., save_as_external_data=True))"
+        )
+    if size == 0:
+        raise ModelError(f"{path} is empty, expected an ONNX model: copy or download it again")
+
+
+def read_model(path: Path) -> Any:
+    """The ModelProto at ``path``; external data stays where it is.
+
+    Raises:
+        FileError: the file, or the file of its external data, is missing.
+        ModelError: too large, truncated, or not an ONNX model.
+    """
+    onnx = need_onnx(f"reading {path.name}")
+    check_size(path)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise ModelError(damaged(path)) from error
+    except Exception as error:
+        if type(error).__name__ != "DecodeError":  # protobuf's own, of a package we do not name
+            raise
+        raise ModelError(damaged(path)) from error
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(damaged(path))
+    fault = fault_of(onnx, model)
+    if fault is not None:
+        raise ModelError(f"{damaged(path)} ({fault})")
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version < _OLDEST_OPSET:
+            raise ModelError(
+                f"{path} has opset {opset.version}, onnxruntime takes {_OLDEST_OPSET} and later: "
+                "convert it with onnx.version_converter"
+            )
+    for tensor in external_tensors(model):
+        _check_external(path, tensor)
+    return _inlined(onnx, model, path)
+
+
+def _inlined(onnx: Any, model: Any, path: Path) -> Any:
+    """The model with its own functions as nodes, so that the layers in them are found."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise ModelError(
+            f"{path} has functions that cannot be written out ({reason}): export it without them"
+        ) from error
+
+
+def damaged(path: Path) -> str:
+    """What is said of a file that is no whole model."""
+    return f"{path} is truncated or no ONNX model: copy or export it again"
+
+
+def external_tensors(model: Any) -> Iterator[Any]:
+    """The tensors whose values lie in another file."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location == 1:  # TensorProto.EXTERNAL
+            yield tensor
+
+
+def _place(folder: Path, tensor: Any) -> tuple[Path, int, int | None]:
+    """File, first byte and number of bytes of an external tensor."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    length = entries.get("length")
+    file = folder / entries.get("location", "")
+    return file, int(entries.get("offset", 0)), None if length is None else int(length)
+
+
+def _check_external(path: Path, tensor: Any) -> None:
+    file, offset, length = _place(path.parent, tensor)
+    if path.parent.resolve() not in file.resolve().parents:
+        raise ModelError(
+            f"{path}: tensor {tensor.name} lies outside its folder, at {file}: move it beside the "
+            "model and save the model again"
+        )
+    if not file.is_file():
+        raise FileError(
+            f"{path} keeps its weights in {file.name}, which is not beside it: copy both files"
+        )
+    if file.stat().st_size < offset + (length or 0):
+        raise ModelError(f"{file} is truncated, {path.name} expects more of it: copy it again")
+
+
+def fingerprint(model: Any, folder: Path) -> str:
+    """SHA-256 of what the model computes: nodes, weights, inputs, outputs, opsets.
+
+    Names of files, dates, the producer, documentation and where weights are kept do not count.
+    Node names do: layers are chosen by them.
+    """
+    onnx = need_onnx("a fingerprint")
+    state = hashlib.sha256()
+    for opset in sorted((opset.domain, opset.version) for opset in model.opset_import):
+        state.update(repr(opset).encode())
+    for value in (*model.graph.input, *model.graph.output):
+        state.update(_bare(value, onnx.ValueInfoProto))
+    for node in model.graph.node:
+        state.update(_bare(node, onnx.NodeProto))
+    for function in model.functions:
+        state.update(_bare(function, onnx.FunctionProto))
+    for tensor in sorted(model.graph.initializer, key=lambda tensor: str(tensor.name)):
+        state.update(f"\0{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())
+        for chunk in _values(onnx, tensor, folder):
+            state.update(chunk)
+    return f"sha256:{state.hexdigest()}"
+
+
+def _bare(message: Any, kind: Any) -> bytes:
+    copy = kind()
+    copy.CopyFrom(message)
+    copy.ClearField("doc_string")
+    if kind.__name__ == "NodeProto":
+        copy.ClearField("metadata_props")
+    data: bytes = copy.SerializeToString(deterministic=True)
+    return len(data).to_bytes(8, "little") + data
+
+
+def _values(onnx: Any, tensor: Any, folder: Path) -> Iterator[bytes]:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        file, offset, length = _place(folder, tensor)
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            left = file.stat().st_size - offset if length is None else length
+            while left > 0:
+                chunk = stream.read(min(_CHUNK_BYTES, left))
+                left -= len(chunk)
+                yield chunk
+                if not chunk:
+                    return
+    elif tensor.raw_data:
+        yield tensor.raw_data
+    elif tensor.data_type == onnx.TensorProto.STRING:
+        yield b"\0".join(tensor.string_data)
+    else:
+        yield onnx.numpy_helper.to_array(tensor).tobytes()
+
+
+def embed(model: Any, folder: Path) -> None:
+    """Take the external data of ``model`` into it.
+
+    Raises:
+        ModelError: it would be too large for one file.
+    """
+    onnx = need_onnx("external data")
+    tensors = list(external_tensors(model))
+    size = model.ByteSize() + sum(_size(folder, tensor) for tensor in tensors)
+    if size > MOST_BYTES - _ROOM_BYTES:
+        raise ModelError(
+            f"the model has {size / 1e9:.2f} GB with its external data, one self-contained ONNX "
+            "file holds at most 2 GB: use a smaller model, or serve it with the adapter folder"
+        )
+    for tensor in tensors:
+        onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _size(folder: Path, tensor: Any) -> int:
+    file, offset, length = _place(folder, tensor)
+    return file.stat().st_size - offset if length is None else length
+
+
+def write_model(path: str | os.PathLike[str], model: Any) -> None:
+    """Write ``model`` whole or not at all.
+
+    Raises:
+        FileError: the system refused.
+    """
+    data = model.SerializeToString(deterministic=True)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_file(path, write)

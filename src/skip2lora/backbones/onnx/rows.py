@@ -1,0 +1,295 @@
+"""The nodes that turn a tap of an ONNX graph into rows of numbers, and the logits.
+
+Pooling follows the layout in which the runtime holds a map, so that it reads each value once and
+moves none: blocks of channels for floats, channels last for integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones.onnx.anatomy import Source
+from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.heads import Head
+from skip2lora.backbones.onnx.integers import make_unsigned
+from skip2lora.backbones.onnx.layers import Read
+from skip2lora.backbones.taps import Tap, averaging
+
+T = TypeVar("T")
+_BLOCK = 8  # channels that the runtime keeps together
+_PANEL = 16  # columns of integers that the runtime multiplies together; what is left over is slow
+# Places from which a map of floats, a strip of integers is averaged over one axis after the other.
+_LARGE_MAP, _LARGE_STRIP = 100, 200
+_BYTES = (np.int8, np.uint8)
+
+
+def last_first(items: Sequence[T]) -> list[tuple[int, T]]:
+    """Numbers and items in the order in which their nodes are to be appended.
+
+    The runtime goes back from the ends of a graph, from those that were appended last. So the first
+    tap is appended last: each map is averaged as soon as it is there, while it is in the
+    processor's caches, and its memory is free for the next.
+    """
+    return list(reversed(list(enumerate(items))))
+
+
+def add_logits(builder: Builder, head: Head, output: str) -> str:
+    """The base logits, (samples, n_outputs) float32."""
+    flat = builder.node("Flatten", [head.logits], f"{output}.flat", axis=1)
+    return builder.as_float(flat, output, like=head.logits)
+
+
+class Pooled(NamedTuple):
+    """A tap that may lack its last steps, which its reader can take on.
+
+    ``shape`` is that of one sample of ``tensor``. With ``channels_last`` the places come before the
+    channels, which rows have the other way round; ``factor``, in that shape or broadcast to it, is
+    what the numbers are still to be multiplied by.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    channels_last: bool = False
+    factor: NDArray[np.float32] | None = None
+
+
+def add_tap(builder: Builder, source: Source, output: str) -> str:
+    """The rows of a tap, (samples, width) float32."""
+    pooled = add_pooled(builder, source, f"{output}.pooled")
+    tensor = pooled.tensor
+    if pooled.factor is not None:
+        factor = builder.constant(f"{output}.factor", pooled.factor)
+        tensor = builder.node("Mul", [tensor, factor], f"{output}.averaged")
+    if pooled.channels_last:
+        perm = [0, len(pooled.shape), *range(1, len(pooled.shape))]
+        tensor = builder.node("Transpose", [tensor], f"{output}.turned", perm=perm)
+    if len(pooled.shape) == 1:
+        return tensor
+    return builder.node("Flatten", [tensor], output, axis=1)
+
+
+def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
+    """``lora_a`` (rank, width) of a tap's rows, for what ``pooled`` gives instead."""
+    made = lora_a
+    if pooled.channels_last:
+        *places, channels = pooled.shape
+        made = np.moveaxis(made.reshape(-1, channels, *places), 1, -1)
+    if pooled.factor is not None:
+        made = made.reshape(-1, *pooled.shape) * pooled.factor
+    return np.ascontiguousarray(made.reshape(lora_a.shape), np.float32)
+
+
+def add_pooled(builder: Builder, source: Source, output: str) -> Pooled:
+    """What a tap's rows are made of, with as few steps as the runtime's layout allows."""
+    read, tap, tensor = source.read, source.tap, source.read.tensor
+    if read.scale is not None:
+        zero = _zero_of(builder, read)
+        if _pools_bytes(builder, read, tap, zero):
+            return _pooled_bytes(builder, read, tap, str(zero), output)
+        # Not the layer's own: with another reader onnxruntime would run the layer in floats.
+        quantised = [read.quantised or tensor, read.scale, *([zero] if zero else [])]
+        tensor = builder.node("DequantizeLinear", quantised, f"{output}.dequantised")
+    tensor = builder.as_float(tensor, f"{output}.float", like=read.scale)
+    if tap.kind == "map":
+        return (_last if tap.channels_last else _first)(builder, tap, tensor, output)
+    if tap.kind == "sequence":
+        tensor = _sequence(builder, source, tensor, output)
+    return Pooled(tensor, (tap.width,))
+
+
+def _zero_of(builder: Builder, read: Read) -> str | None:
+    """The zero point that goes with what is read, which this or another tap makes unsigned."""
+    graph = builder.graph
+    unsigned = read.quantised and make_unsigned(graph, read.quantised)
+    if unsigned:
+        return unsigned
+    maker = graph.producer.get(read.quantised or "")
+    if maker is not None and maker.op_type == "QuantizeLinear" and len(maker.input) > 2:
+        return str(maker.input[2])
+    return read.zero
+
+
+def _pools_bytes(builder: Builder, read: Read, tap: Tap, zero: str | None) -> bool:
+    """Whether the integers themselves can be added up."""
+    if tap.kind != "map" or tap.channels_last or len(tap.shape) != 3 or None in tap.shape:
+        return False
+    scale, point = (builder.graph.array(name) if name else None for name in (read.scale, zero))
+    if scale is None or point is None:
+        return False
+    return bool(scale.size == point.size == 1 and point.dtype in _BYTES)
+
+
+def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str) -> Pooled:
+    """Sums of integers, which are exact, as a product with ones; then their average.
+
+    Behind a quantised convolution the map lies with its channels last, and the first transposition
+    here undoes one of the runtime's. Each strip of rows that becomes one row of cells is a product
+    of its own where the rows allow; a large map takes one product an axis.
+    """
+    channels, height, width = (int(size or 1) for size in tap.shape)
+    tensor, kept = read.quantised or read.tensor, tap.grid
+    scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
+    if channels < _BLOCK:
+        ones = _ones([height], kept[:1])
+        sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+        right = _matrix(builder, [width], kept[1:], last=True)
+        averaged = builder.node("MatMul", [sums, right], output)
+        return Pooled(averaged, (channels, *kept), factor=_factor(scale, ones)[:, None])
+    tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
+    strips = kept[0] if height % kept[0] == 0 else 1
+    rows, cells = height // strips, kept[0] // strips  # of a strip
+    if rows * width <= _LARGE_STRIP or (strips > 1 and channels % _PANEL == 0):
+        tensor = builder.reshape(tensor, [0, strips, rows * width, channels], f"{output}.places")
+        ones = _ones([rows, width], (cells, kept[1]))
+        sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+        shape = (strips, len(ones), channels)
+        return Pooled(sums, shape, strips * len(ones) > 1, _factor(scale, ones)[:, None])
+    tensor = builder.reshape(tensor, [0, strips, rows, width * channels], f"{output}.places")
+    ones = _ones([rows], (cells,))
+    sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
+    tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
+    matrices = averaging(width, kept[1])[None] * _factor(scale, ones)[:, None, None]
+    left = builder.constant(f"{output}.scale", matrices.astype(np.float32))
+    averaged = builder.node("MatMul", [left, tensor], output)
+    return Pooled(averaged, (*kept, channels), math.prod(kept) > 1)
+
+
+def _ones(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.uint8]:
+    """Which places are in which cell, (kept places, places)."""
+    return (_averages(sizes, grid) > 0).astype(np.uint8)
+
+
+def _factor(scale: NDArray[np.float32], ones: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What makes averages of sums, (kept places,)."""
+    factor: NDArray[np.float32] = scale / ones.sum(axis=1, dtype=np.float32)
+    return factor
+
+
+def _sums(builder: Builder, tensor: str, zero: str, ones: NDArray[np.uint8], output: str) -> str:
+    """Integers added up over the last axis but one, ``ones`` (kept, summed) from the left."""
+    left = builder.constant(f"{output}.ones", ones)
+    nothing = builder.constant("zero.byte", np.zeros((), np.uint8))
+    one = builder.constant("one.float", np.ones((), np.float32))
+    return builder.own_node("MatMulIntegerToFloat", [left, tensor, one, one, nothing, zero], output)
+
+
+def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
+    """A map with its channels first: (samples, channels, ...) with the places that are kept."""
+    places, channels = tap.shape[1:], tap.shape[0] or 1
+    shape = (channels, *tap.grid)
+    if places == tap.grid:
+        return Pooled(tensor, shape)
+    if set(tap.grid) == {1}:
+        return Pooled(builder.node("GlobalAveragePool", [tensor], output), shape)
+    sizes = [size or 1 for size in places]
+    if len(sizes) == 2 and channels < _BLOCK:  # of no use to the runtime's blocked layout
+        left = _matrix(builder, sizes[:1], tap.grid[:1], last=False)
+        tensor = builder.node("MatMul", [left, tensor], f"{output}.rows")
+        right = _matrix(builder, sizes[1:], tap.grid[1:], last=True)
+        return Pooled(builder.node("MatMul", [tensor, right], output), shape)
+    if all(size % kept == 0 for size, kept in zip(sizes, tap.grid, strict=True)):
+        return Pooled(_pool(builder, sizes, tap.grid, tensor, output), shape)
+    flat = builder.reshape(tensor, [0, channels, math.prod(sizes)], f"{output}.places")
+    matrix = _matrix(builder, sizes, tap.grid, last=True)
+    averaged = builder.node("MatMul", [flat, matrix], output)
+    return Pooled(averaged, (channels, math.prod(tap.grid)))
+
+
+def _pool(
+    builder: Builder, sizes: Sequence[int], grid: Sequence[int], tensor: str, output: str
+) -> str:
+    """The matrices' averages as pooling, which leaves the runtime its layout of the map."""
+    step = [size // kept for size, kept in zip(sizes, grid, strict=True)]
+    if len(sizes) == 2 and np.prod(sizes) >= _LARGE_MAP and min(step) > 1:
+        column = [step[0], 1]  # one axis after the other reads a large map twice as fast
+        tensor = builder.node(
+            "AveragePool", [tensor], f"{output}.columns", kernel_shape=column, strides=column
+        )
+        step = [1, step[1]]
+    return builder.node("AveragePool", [tensor], output, kernel_shape=step, strides=step)
+
+
+def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
+    """A map with its channels last: (samples, channels, places)."""
+    channels = tap.shape[-1] or 1
+    if set(tap.grid) == {1}:
+        return Pooled(builder.mean(tensor, range(1, len(tap.shape)), output), (channels,))
+    sizes = [size or 1 for size in tap.shape[:-1]]
+    flat = builder.reshape(tensor, [0, math.prod(sizes), channels], f"{output}.places")
+    matrix = _matrix(builder, sizes, tap.grid, last=False)
+    averaged = builder.node("MatMul", [matrix, flat], output)
+    return Pooled(averaged, (math.prod(tap.grid), channels), channels_last=True)
+
+
+def _averages(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.float32]:
+    """The matrix that averages all places at once, (kept places, places)."""
+    matrix = np.ones((1, 1), np.float32)
+    for size, kept in zip(sizes, grid, strict=True):
+        matrix = np.kron(matrix, averaging(size, kept)).astype(np.float32)
+    return matrix
+
+
+def _title(sizes: Sequence[int], grid: Sequence[int]) -> str:
+    return "x".join(map(str, sizes)) + "." + "x".join(map(str, grid))
+
+
+def _matrix(builder: Builder, sizes: Sequence[int], grid: Sequence[int], *, last: bool) -> str:
+    """What averages all places at once, from the right or from the left."""
+    matrix, title = _averages(sizes, grid), _title(sizes, grid)
+    if last:
+        return builder.constant(f"averaging.{title}", matrix.T)
+    return builder.constant(f"averaging.left.{title}", matrix)
+
+
+def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str:
+    """Mean of the tokens that count, then the first token: (samples, 2 x width)."""
+    tokens, width = source.tap.shape
+    if source.steps == "swap":
+        tensor = builder.node("Transpose", [tensor], f"{output}.swapped", perm=[1, 0, 2])
+    elif source.steps == "fold":
+        parts = [_samples(builder), builder.constant("rest", np.array([-1], np.int64))]
+        parts.append(builder.constant(f"width.{width}", np.array([width], np.int64)))
+        shape = builder.node("Concat", parts, f"{output}.shape", axis=0)
+        tensor = builder.node("Reshape", [tensor, shape], f"{output}.folded")
+    zero = builder.constant("zero", np.array(0, np.int64))
+    first = builder.node("Gather", [tensor, zero], f"{output}.first", axis=1)
+    if source.mask is None and tokens is None:
+        mean = builder.mean(tensor, [1], f"{output}.mean")
+    else:  # a product is faster than a mean over an axis in the middle
+        row = (
+            _matrix(builder, [tokens or 1], [1], last=False)
+            if source.mask is None
+            else _weights(builder, source.mask)
+        )
+        weighted = builder.node("MatMul", [row, tensor], f"{output}.sum")
+        mean = builder.node("Flatten", [weighted], f"{output}.mean", axis=1)
+    return builder.node("Concat", [mean, first], output, axis=1)
+
+
+def _samples(builder: Builder) -> str:
+    """The number of samples, (1,)."""
+    made = builder.made("samples")
+    if made is None:
+        shape = builder.node("Shape", [builder.graph.inputs[0].name], "samples.shape")
+        zero = builder.constant("zeros", np.zeros(1, np.int64))
+        made = builder.node("Gather", [shape, zero], "samples", axis=0)
+    return made
+
+
+def _weights(builder: Builder, mask: str) -> str:
+    """What each token counts, (samples, 1, tokens): rows add up to one, or are zero."""
+    made = builder.made("mask.weights")
+    if made is None:
+        counted = builder.as_float(mask, "mask")
+        row = builder.reshape(counted, [0, 1, -1], "mask.row")
+        column = builder.reshape(counted, [0, -1, 1], "mask.column")
+        total = builder.node("MatMul", [row, column], "mask.total")  # of ones: their number
+        one = builder.constant("one", np.ones(1, np.float32))
+        total = builder.node("Max", [total, one], "mask.at_least_one")
+        made = builder.node("Div", [row, total], "mask.weights")
+    return made

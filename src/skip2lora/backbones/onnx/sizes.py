@@ -1,0 +1,80 @@
+"""Height and width of images, fixed where an ONNX model leaves them open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from skip2lora.data.image_layout import CHANNELS
+from skip2lora.errors import ParameterError
+
+_MOST_PIXELS = 1 << 14  # an axis
+
+
+def check_size(size: Any) -> tuple[int, int]:
+    """``size`` as (height, width).
+
+    Raises:
+        ParameterError: it is something else.
+    """
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        height = width = None
+    if not all(type(side) is int and 1 <= side <= _MOST_PIXELS for side in (height, width)):
+        raise ParameterError(
+            f"size is {size!r}, expected height and width in pixels, such as (224, 224)"
+        )
+    return height, width
+
+
+def fix_size(model: Any, path: Path, size: tuple[int, int]) -> None:
+    """Fix the open axes of the only image among the inputs of a ModelProto, in place.
+
+    Raises:
+        ParameterError: no input is one image, or its sizes are fixed to others.
+    """
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    images = [
+        axes
+        for value in model.graph.input
+        if value.name not in initializers and (axes := _places(value)) is not None
+    ]
+    if len(images) != 1:
+        raise ParameterError(
+            f"size is {size[0]}x{size[1]}, but {len(images)} inputs of {path} are images with 1 or "
+            "3 channels, expected one: leave size out"
+        )
+    for axis, side in zip(images[0], size, strict=True):
+        if _fixed(axis) not in (None, side):
+            raise ParameterError(
+                f"size is {size[0]}x{size[1]}, but {path} takes "
+                f"{'x'.join(str(_fixed(axis) or 'any') for axis in images[0])}: leave size out"
+            )
+    pairs = list(zip(images[0], size, strict=True))
+    wanted = {axis.dim_param: side for axis, side in pairs if axis.dim_param}
+    if any(wanted.get(axis.dim_param, side) != side for axis, side in pairs):
+        raise ParameterError(
+            f"size is {size[0]}x{size[1]}, but {path} takes squares alone: give one number"
+        )
+    for axis, side in pairs:
+        axis.dim_value = side
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in wanted:
+                axis.dim_value = wanted[axis.dim_param]
+
+
+def _places(value: Any) -> tuple[Any, Any] | None:
+    """The axes of height and width, None for what is no image."""
+    axes = value.type.tensor_type.shape.dim
+    if len(axes) != 4:
+        return None
+    first, last = (_fixed(axes[at]) in CHANNELS for at in (1, 3))
+    if first == last:
+        return None
+    return (axes[2], axes[3]) if first else (axes[1], axes[2])
+
+
+def _fixed(axis: Any) -> int | None:
+    return int(axis.dim_value) if axis.dim_value > 0 else None

@@ -1,0 +1,192 @@
+"""A tapped copy of an ONNX model, and the description it carries in its metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
+from skip2lora.backbones.onnx.builder import PREFIX, Builder
+from skip2lora.backbones.onnx.file import damaged, fingerprint, need_onnx
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.heads import float_activations
+from skip2lora.backbones.onnx.rows import add_logits, add_tap, last_first
+from skip2lora.backbones.onnx.sizes import fix_size
+from skip2lora.backbones.onnx.state import refuse_state
+from skip2lora.backbones.taps import Selection, Tap, chosen
+from skip2lora.errors import ModelError
+
+KEY = "skip2lora"
+_VERSION = 1
+LOGITS = PREFIX + "logits"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a tapped model says of itself.
+
+    ``outputs[k]`` is the name of the output with the rows of ``layers[places[k]]``. ``logits`` is
+    the name of the output with the base logits, None for a model without any. ``size`` is the
+    height and width that open axes of its images were fixed to.
+    """
+
+    fingerprint: str
+    layers: tuple[Tap, ...]
+    places: tuple[int, ...]
+    outputs: tuple[str, ...]
+    logits: str | None
+    n_outputs: int
+    task: str
+    grid: int
+    size: tuple[int, int] | None = None
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The layers that were chosen, in order."""
+        return tuple(self.layers[place] for place in self.places)
+
+    def to_json(self) -> str:
+        """The text that stands in the metadata."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Description:
+        """What :meth:`to_json` wrote.
+
+        Raises:
+            ModelError: it is damaged, or of another version.
+        """
+        try:
+            found = json.loads(text)
+            if found.pop("version") != _VERSION:
+                raise ModelError(
+                    f"{path} was prepared by another version of skip2lora: prepare it again"
+                )
+            layers = tuple(_tap(layer) for layer in found.pop("layers"))
+            places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
+            size = found.pop("size", None)
+            fixed = None if size is None else (int(size[0]), int(size[1]))
+            return cls(layers=layers, places=places, outputs=outputs, size=fixed, **found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"{damaged(path)} (its taps are described wrongly)") from error
+
+
+def _tap(found: dict[str, Any]) -> Tap:
+    shape, grid = tuple(found.pop("shape")), tuple(found.pop("grid"))
+    return Tap(shape=shape, grid=grid, **found)
+
+
+def metadata_of(model: Any) -> str | None:
+    """The description in a ModelProto, None in one that was not tapped."""
+    found = {entry.key: str(entry.value) for entry in model.metadata_props}
+    return found.get(KEY)
+
+
+def strip(model: Any) -> None:
+    """Remove what was added to a base model: nodes, constants, outputs and the description."""
+    graph = model.graph
+    for parts in (graph.node, graph.initializer, graph.output):
+        kept = [part for part in parts if not part.name.startswith(PREFIX)]
+        if len(kept) < len(parts):
+            del parts[:]
+            parts.extend(kept)
+    entries = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(entries)
+
+
+def tap_model(
+    model: Any,
+    path: Path,
+    *,
+    taps: Selection,
+    grid: int,
+    size: tuple[int, int] | None = None,
+    keep_outputs: bool,
+) -> Description:
+    """Turn ``model`` into its tapped copy; its taps and the base logits become outputs.
+
+    Raises:
+        ModelError: no layers with weights, control flow, state.
+        ParameterError: ``taps``, ``grid`` or ``size`` does not fit.
+    """
+    found, graph, print_of_base = understand(model, path, grid=grid, size=size)
+    places = select(found, taps)
+    builder = Builder(graph)
+    logits = None
+    if found.head is not None:
+        logits = add_logits(builder, found.head, LOGITS.removeprefix(PREFIX))
+    rows = {
+        number: _own(builder, add_tap(builder, found.sources[place], f"tap.{number}"), number)
+        for number, place in last_first(places)
+    }
+    outputs = tuple(rows[number] for number in range(len(places)))
+    widths = {rows[number]: found.sources[place].tap.width for number, place in enumerate(places)}
+    if logits is not None:
+        widths[logits] = found.n_outputs
+    _add_outputs(model, widths, keep_outputs=keep_outputs)
+    description = Description(
+        fingerprint=print_of_base,
+        layers=tuple(source.tap for source in found.sources),
+        places=tuple(places),
+        outputs=outputs,
+        logits=logits,
+        n_outputs=found.n_outputs,
+        task=task_of(found),
+        grid=grid,
+        size=size,
+    )
+    model.metadata_props.add(key=KEY, value=description.to_json())
+    return description
+
+
+def _own(builder: Builder, tensor: str, number: int) -> str:
+    """A name of ours for ``tensor``, so that stripping finds it."""
+    if tensor.startswith(PREFIX):
+        return tensor
+    return builder.node("Identity", [tensor], f"tap.{number}")
+
+
+def understand(
+    model: Any, path: Path, *, grid: int, size: tuple[int, int] | None = None
+) -> tuple[Anatomy, Graph, str]:
+    """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
+    text = metadata_of(model)
+    strip(model)
+    base = None if size is None or text is not None else fingerprint(model, path.parent)
+    if size is not None:
+        fix_size(model, path, size)
+    graph = Graph(model)
+    refuse_state(graph, path)
+    # Taps of integers leave an equal graph, but not the same: what it says of its base holds.
+    known = base if text is None else Description.from_json(text, path).fingerprint
+    print_of_base = known or fingerprint(model, path.parent)
+    if float_activations(model):
+        graph = Graph(model)
+    return anatomy(graph, path, grid=grid), graph, print_of_base
+
+
+def select(found: Anatomy, taps: Selection) -> list[int]:
+    """Places of the sources that ``taps`` selects."""
+    return chosen([source.tap.layer for source in found.sources], taps)
+
+
+def task_of(found: Anatomy) -> str:
+    """What the end of the graph tells of the task."""
+    activations = found.head.activations if found.head is not None else ()
+    return "multi-label" if "Sigmoid" in activations else "classification"
+
+
+def _add_outputs(model: Any, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
+    """Make rows outputs, by name and width."""
+    onnx = need_onnx("adding outputs")
+    if not keep_outputs:
+        del model.graph.output[:]
+    for name, width in widths.items():
+        kind = onnx.TensorProto.FLOAT
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, width]))

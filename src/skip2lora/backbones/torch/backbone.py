@@ -1,0 +1,380 @@
+"""Any PyTorch module as a backbone: forward hooks read what its layers read. Extra ``[torch]``."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.arrays import Inputs
+from skip2lora.backbones.base import Taps
+from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
+from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
+from skip2lora.tasks.predictor import Classifier
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtraError(
+        "TorchBackbone needs PyTorch: pip install 'skip2lora[torch]'"
+    ) from error
+from torch import Tensor, nn
+
+from skip2lora.backbones.tapping import Shapes
+from skip2lora.backbones.torch import network as torch_layers
+from skip2lora.backbones.torch.inputs import (
+    Numbers,
+    Samples,
+    check_array,
+    check_inputs,
+    converted,
+    counting_tokens,
+    first_line,
+    made_up,
+    readings,
+    shapes_of,
+    told,
+)
+from skip2lora.backbones.torch.network import Network, Place
+from skip2lora.backbones.torch.rows import Reader
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+class TorchBackbone(Classifier):
+    """A frozen ``nn.Module`` of any kind, run in eval mode without gradients on its own device.
+
+    ``taps`` selects layers as :func:`skip2lora.backbones.taps.chosen` says, by the names of
+    ``module.named_modules()``. A layer that is called again in one forward pass (shared weights)
+    is one layer for each call, ``name``, ``name@2``, ...: each reads another tensor, and a network
+    that repeats one block would otherwise lose all but one of its taps. Layers that read the same
+    tensor share one tap, under the name of the first. Of ``nn.MultiheadAttention`` the inputs
+    (query, key, value) are taps; the input of its ``out_proj`` stays inside it.
+
+    ``example`` is one sample or more, as for :meth:`check`. Shapes are known by running alone, so
+    without it the first :meth:`check` or :meth:`forward` finds the taps. ``batch_size`` samples are
+    passed at a time; 1 for a module that takes one sample alone. PyTorch's threads are the caller's
+    (``torch.set_num_threads``).
+
+    A module may take several inputs (pass a mapping by the keywords of its ``forward``, or a
+    tuple), and return logits (samples, outputs), (samples,) for one output, or an object, mapping
+    or tuple with them (``.logits``, ``["logits"]``, the first). Where an ``nn.Softmax``,
+    ``nn.LogSoftmax`` or ``nn.Sigmoid`` made the output, the logits are its input. The mean of a
+    sequence leaves out the tokens that ``attention_mask`` or ``src_key_padding_mask`` leave out,
+    where it has as many tokens as the mask.
+
+    Raises:
+        ModelError: no module with weights, or an output that is no logits.
+        DataError: the module cannot take the example.
+        ParameterError: ``module`` is no ``nn.Module``, or an option out of range.
+    """
+
+    first_tap_is_input = False
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        taps: Selection = None,
+        grid: int = GRID,
+        example: Any = None,
+        batch_size: int = 64,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise ParameterError(
+                f"module is {type(module).__name__}, expected a torch.nn.Module: pass the network "
+                "itself, with its weights loaded"
+            )
+        for name, value in (("grid", grid), ("batch_size", batch_size)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
+        self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
+        torch_layers.layers_of(self.module)  # refuses one without
+        self.grid, self.batch_size, self._selection = grid, batch_size, taps
+        self.class_names = None if class_names is None else tuple(class_names)
+        self._network: Network | None = None
+        self._places: tuple[Place, ...] = ()
+        self._taken: dict[Shapes, dict[str, Numbers]] = {}
+        if example is not None:
+            self.check(example)
+
+    @property
+    def _name(self) -> str:
+        return type(self.module).__name__
+
+    # --- what is known of the network -------------------------------------------------------
+
+    def _known(self) -> Network:
+        if self._network is None:
+            raise ParameterError(
+                f"the taps of {self._name} are not known yet, as its shapes are known by running "
+                "alone: pass example=, one sample or more, or call check(X) first"
+            )
+        return self._network
+
+    @property
+    def layers(self) -> tuple[Tap, ...]:
+        """The input of every layer that was called, in order, each tensor once."""
+        return tuple(place.tap for place in self._known().places)
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The chosen ones of :attr:`layers`."""
+        self._known()
+        return tuple(place.tap for place in self._places)
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Width of each tap."""
+        return tuple(tap.width for tap in self.taps)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits."""
+        return self._known().n_outputs
+
+    @property
+    def task(self) -> str:
+        """``multi-label`` where an ``nn.Sigmoid`` made the output, else ``classification``."""
+        return self._known().task
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the state dict (names, types, shapes, values) and the modules' structure."""
+        state = hashlib.sha256(_ADDRESS.sub("", repr(self.module)).encode())
+        for name, value in sorted(self.module.state_dict().items()):
+            state.update(f"\0{name}\0".encode())
+            _digest(state, value)
+        return f"sha256:{state.hexdigest()}"
+
+    def with_taps(self, taps: Selection, *, grid: int | None = None) -> TorchBackbone:
+        """The same module with other taps, or another grid.
+
+        Raises:
+            ParameterError: a name, pattern or number that fits no layer.
+        """
+        other = copy.copy(self)
+        other._selection, other._taken = taps, dict(self._taken)
+        if grid is not None and grid != self.grid:
+            other.grid, other._network, other._taken = grid, None, {}
+            return other if self.sample_shapes is None else other.with_shapes(self.sample_shapes)
+        if other._network is not None:
+            other._places = _select(other._network.places, taps)
+        return other
+
+    @property
+    def sample_shapes(self) -> Shapes | None:
+        """Inputs of the samples by which the layers were found, None where they are not yet."""
+        return next(iter(self._taken), None)
+
+    def with_shapes(self, shapes: Shapes) -> TorchBackbone:
+        """The same module, its layers found by running it on a made-up sample of these shapes.
+
+        Itself where they are known. Raises as :meth:`check`.
+        """
+        if self._network is not None:
+            return self
+        other = copy.copy(self)
+        other._taken = {}
+        other.check(made_up(shapes))
+        return other
+
+    # --- samples ----------------------------------------------------------------------------
+
+    def check(self, X: Any) -> Samples:
+        """Samples that :meth:`forward` takes: one array, or ``Inputs`` for several.
+
+        ``X`` is array-like, (samples, ...); a mapping by the keywords of the module's ``forward``;
+        or a tuple of arrays in their order. Floats become float32. Whole numbers stay what they are
+        where the module takes them (token ids), else they become floats too. Samples of a new shape
+        are tried: one sample passes through the module.
+
+        Raises:
+            DataError: wrong shape, type or length, no samples, NaN, or a name the module lacks.
+            ModelError: the module has no layers to tap, or gives no logits.
+        """
+        if isinstance(X, Inputs):
+            X = X.arrays
+        if isinstance(X, tuple):
+            X = self._named(X)
+        if not isinstance(X, Mapping):
+            return self._fit(check_array(X, "X"))
+        self._check_names(X)
+        return self._fit(check_inputs(X))
+
+    def _named(self, arrays: tuple[Any, ...]) -> dict[str, Any]:
+        names = [name for name, kind in self._parameters() if kind.name.startswith("POSITIONAL")]
+        if not names or len(arrays) > len(names):
+            raise DataError(
+                f"X has {len(arrays)} inputs, {self._name} takes {', '.join(names) or 'none'}: "
+                "pass a mapping by those names, or a list for one input"
+            )
+        return dict(zip(names, arrays, strict=False))
+
+    def _parameters(self) -> list[tuple[str, Any]]:
+        found = inspect.signature(self.module.forward).parameters
+        return [(name, each.kind) for name, each in found.items() if name != "self"]
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        kinds = dict(self._parameters())
+        wrong = [name for name in given if name not in kinds]
+        if wrong and inspect.Parameter.VAR_KEYWORD not in kinds.values():
+            raise DataError(
+                f"X has input {wrong[0]!r}, which {self._name} does not take, expected "
+                f"{', '.join(kinds)}: name the inputs as its forward does"
+            )
+
+    def _fit(self, x: Samples) -> Samples:
+        """``x`` as the numbers the module takes; a shape that is new is tried first."""
+        shapes = shapes_of(x)
+        if shapes not in self._taken:
+            self._taken[shapes] = self._try(x, shapes)
+            fitted = converted(x, self._taken[shapes])
+            self._taken.setdefault(shapes_of(fitted), self._taken[shapes])
+            return fitted
+        return converted(x, self._taken[shapes])
+
+    def _try(self, x: Samples, shapes: Shapes) -> dict[str, Numbers]:
+        """Find what the module does with such samples, and that it is what is known already."""
+        reasons: list[Exception] = []
+        for numbers in readings(shapes):
+            try:
+                network = self._find(converted(x[:1], numbers))
+            except ModelError:
+                raise
+            except Exception as error:  # noqa: BLE001, whatever a module raises
+                reasons.append(error)
+                continue
+            self._accept(network, shapes)
+            return numbers
+        # Floats were tried last; a module that looks numbers up tells more about whole ones.
+        reason = reasons[0 if self._looks_up() else -1]
+        raise DataError(
+            f"X has samples as {told(shapes)}, which {self._name} cannot take "
+            f"({first_line(reason)}), expected {self._expected()}"
+        ) from reason
+
+    def _looks_up(self) -> bool:
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        return any(isinstance(part, tables) for part in self.module.modules())
+
+    def _find(self, x: Samples) -> Network:
+        return torch_layers.find_network(
+            self.module, x, grid=self.grid, one_by_one=self.batch_size == 1
+        )
+
+    def _accept(self, network: Network, shapes: Shapes) -> None:
+        if self._network is None:
+            self._places = _select(network.places, self._selection)
+            self._network = network
+            return
+        if network.n_outputs != self._network.n_outputs:
+            raise DataError(
+                f"X has samples as {told(shapes)}, which make {network.n_outputs} outputs, not "
+                f"{self._network.n_outputs}, expected {self._expected()}"
+            )
+        widths = {place.key: place.tap.width for place in network.places}
+        for place in self._places:
+            if widths.get(place.key) != place.tap.width:
+                raise DataError(
+                    f"X has samples as {told(shapes)}, which make {widths.get(place.key)} numbers "
+                    f"at layer {place.tap.layer}, not {place.tap.width}, expected "
+                    f"{self._expected()}"
+                )
+
+    def _expected(self) -> str:
+        if not self._taken:
+            return "samples the module was trained on: check their shape and type"
+        return f"{told(next(iter(self._taken)))} as before: pass samples of that shape and type"
+
+    # --- running ----------------------------------------------------------------------------
+
+    def forward(self, x: Samples) -> Taps:
+        """Taps and base logits of samples that :meth:`check` gave, of any count.
+
+        Raises:
+            DataError: a shape the module cannot take.
+            ModelError: the module raised an error, or did something else than at first.
+        """
+        x = self._fit(x)
+        logits = np.empty((len(x), self.n_outputs), np.float32)
+        with torch_layers.frozen(self.module) as frozen:
+            reader = Reader(frozen, self._places, len(x))
+            for batch in self._batches(len(x)):
+                mask = counting_tokens(x[batch])
+                reader.start(batch, None if mask is None else frozen.tensor(mask).float())
+                logits[batch] = self._run(x, batch, frozen)
+                reader.finish()
+        return Taps(tuple(reader.taps), logits)
+
+    def logits(self, x: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+        """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
+        samples = self.check(x)
+        logits = np.empty((len(samples), self.n_outputs), np.float32)
+        with torch_layers.frozen(self.module) as frozen:
+            for batch in self._batches(len(samples)):
+                logits[batch] = self._run(samples, batch, frozen)
+        return logits
+
+    def _batches(self, n_samples: int) -> Iterator[slice]:
+        for at in range(0, n_samples, self.batch_size):
+            yield slice(at, min(at + self.batch_size, n_samples))
+
+    def _run(self, x: Samples, batch: slice, frozen: torch_layers.Frozen) -> NDArray[np.float32]:
+        """The logits of one batch."""
+        try:
+            output = frozen.run(x[batch])
+        except Exception as error:
+            raise ModelError(
+                f"{self._name} failed on samples {batch.start} to {batch.stop - 1} "
+                f"({first_line(error)}), expected logits: see the error above"
+            ) from error
+        logits, _ = frozen.logits(output, batch.stop - batch.start)
+        if logits.shape[1] != self.n_outputs:
+            raise ModelError(
+                f"{self._name} gave {logits.shape[1]} outputs, expected {self.n_outputs} as at "
+                "first: make a new TorchBackbone where the module was changed"
+            )
+        made: NDArray[np.float32] = logits.float().numpy(force=True)
+        return made
+
+
+def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:
+    """The chosen places; a layer that shares another's tensor may be named as well."""
+    if isinstance(taps, str):
+        taps = [taps]
+    names = [place.tap.layer for place in places]
+    words: Selection = taps
+    if isinstance(taps, Sequence):
+        words = []
+        for word in taps:
+            shared = [
+                place.tap.layer
+                for place in places
+                if isinstance(word, str) and any(fnmatchcase(name, word) for name in place.aliases)
+            ]
+            own = isinstance(word, str) and any(fnmatchcase(name, word) for name in names)
+            words += [*shared, *([word] if own or not shared else [])]
+    return tuple(places[at] for at in chosen(names, words))
+
+
+def _digest(state: Any, value: Any) -> None:
+    """Add one value of a state dict: a tensor of any type, or what quantised layers keep."""
+    if isinstance(value, Tensor):
+        if value.is_quantized:
+            value = value.dequantize()
+        state.update(f"{value.dtype}{tuple(value.shape)}\0".encode())
+        state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, tuple | list):
+        for part in value:
+            _digest(state, part)
+    else:
+        state.update(_ADDRESS.sub("", repr(value)).encode())

@@ -1,0 +1,186 @@
+"""How images become numbers: size, mean, deviation and order of axes, told once and kept."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from skip2lora.data.image_layout import CHANNELS, Layout
+from skip2lora.errors import ParameterError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_MOST_PIXELS = 1 << 14  # an axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """How images become numbers; ``size`` is (height, width).
+
+    ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1. ``axes`` is the
+    order of axes, as of :class:`~skip2lora.layouts.Layout`. What is None is as by default: size and
+    axes those of the model, mean 0, std 1.
+    """
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    axes: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is told."""
+        return self != Images()
+
+    @property
+    def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std, with their defaults."""
+        return self.mean or (0.0,), self.std or (1.0,)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether pixels are scaled beyond 0 to 1."""
+        return self.scale != ((0.0,), (1.0,))
+
+    def following(self, kept: Images | None) -> Images:
+        """What was ``kept``; what is told here must be the same.
+
+        Raises:
+            ParameterError: it is not.
+        """
+        if kept is None:
+            return self
+        pairs = zip(("mean", "std"), self.scale, kept.scale, strict=True)
+        for name, told, of in (("size", self.size, kept.size), *pairs):
+            if getattr(self, name) is not None and not _same(told, of):
+                raise ParameterError(
+                    f"--{name} is {_told(name, told)}, the adapter was made with "
+                    f"{_told(name, of)}: leave it out, or adapt again"
+                )
+        return kept
+
+    def resolved(self, layout: Layout) -> Images:
+        """All of it, for a model of that layout, to be kept."""
+        mean, std = self.scale
+        return Images(size=find_size(self, layout), mean=mean, std=std, axes=layout.axes)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is told, as JSON holds it."""
+        said = {"size": self.size, "mean": self.mean, "std": self.std}
+        lists = {name: list(value) for name, value in said.items() if value is not None}
+        return lists if self.axes is None else {**lists, "layout": self.axes}
+
+    def __str__(self) -> str:
+        """Such as ``size 224x224, mean 0, std 1, layout chw``."""
+        said = [f"{n} {_told(n, getattr(self, n))}" for n in ("size", "mean", "std")]
+        return ", ".join([*said, f"layout {self.axes}"])
+
+    @classmethod
+    def from_json(cls, found: Any) -> Images:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            TypeError, ValueError: it gave something else.
+        """
+        size, axes = found.get("size"), found.get("layout")
+        if size is not None:
+            height, width = map(int, size)
+            size = (height, width)
+        scale = {n: tuple(map(float, found[n])) for n in ("mean", "std") if n in found}
+        if not all(math.isfinite(value) for numbers in scale.values() for value in numbers):
+            raise ValueError("images")
+        return cls(size=size, axes=None if axes is None else str(axes), **scale)
+
+    @classmethod
+    def parse(cls, size: str | None, mean: str | None, std: str | None) -> Images:
+        """From text: ``224`` or ``HEIGHTxWIDTH``; numbers, fractions such as ``1/255``, imagenet.
+
+        ``mean`` imagenet brings its ``std`` along unless that is given too.
+
+        Raises:
+            ParameterError: one of them is something else.
+        """
+        if mean == "imagenet" and std is None:
+            std = "imagenet"
+        means = None if mean is None else _numbers("mean", mean, IMAGENET_MEAN)
+        stds = None if std is None else _numbers("std", std, IMAGENET_STD)
+        if stds is not None and min(stds) <= 0:
+            raise ParameterError(f"--std is {std}, expected numbers above 0: correct it")
+        return cls(size=None if size is None else _size(size), mean=means, std=stds)
+
+
+def _same(told: Any, kept: Any) -> bool:
+    """Whether both are the same, one number standing for all channels."""
+    if told is None or kept is None:
+        return told is kept
+    most = max(len(told), len(kept))
+    wide = [values * most if len(values) == 1 else values for values in (told, kept)]
+    return bool(wide[0] == wide[1])
+
+
+def _told(name: str, values: Any) -> str:
+    if values is None:
+        return "none"
+    return ("x" if name == "size" else ",").join(f"{value:g}" for value in values)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) <= 2 and all(re.fullmatch(r"[0-9]{1,9}", side) for side in sides):
+        height, width = int(sides[0]), int(sides[-1])
+        if min(height, width) >= 1 and max(height, width) <= _MOST_PIXELS:
+            return height, width
+    raise ParameterError(
+        f'--size is "{text}", expected pixels from 1 to {_MOST_PIXELS}, such as 224 or 192x256 '
+        "(height x width): correct it"
+    )
+
+
+def _numbers(name: str, text: str, imagenet: tuple[float, ...]) -> tuple[float, ...]:
+    if text == "imagenet":
+        return imagenet
+    try:
+        # A Fraction of 1e999999999 has that many digits.
+        numbers = tuple(
+            float(Fraction(part.strip())) if "/" in part else float(part)
+            for part in text.split(",")
+        )
+    except (ValueError, ZeroDivisionError, OverflowError):
+        numbers = ()
+    if len(numbers) not in CHANNELS or not all(map(math.isfinite, numbers)):
+        raise ParameterError(
+            f'--{name} is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
+            "correct it"
+        )
+    return numbers
+
+
+def find_size(images: Images, layout: Layout) -> tuple[int, int]:
+    """Height and width that images are resized to: those asked for, or the model's.
+
+    Raises:
+        ParameterError: neither tells, or both and differently.
+    """
+    wanted = images.size
+    if wanted is None:
+        if layout.height is None or layout.width is None:
+            takes = "images of any size" if layout.axes != "flat" else _rows(layout)
+            raise ParameterError(
+                f"--size is missing, the model takes {takes}: add --size HEIGHTxWIDTH, such as "
+                "--size 224"
+            )
+        return layout.height, layout.width
+    for side, fixed in zip(wanted, (layout.height, layout.width), strict=True):
+        if fixed not in (None, side):
+            raise ParameterError(
+                f"--size is {wanted[0]}x{wanted[1]}, the model takes {layout.height or 'any'}x"
+                f"{layout.width or 'any'}: leave --size out, images are resized to that"
+            )
+    return wanted
+
+
+def _rows(layout: Layout) -> str:
+    return "rows" if layout.n_features is None else f"rows of {layout.n_features} numbers"

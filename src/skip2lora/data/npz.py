@@ -1,0 +1,127 @@
+"""Read a ``.npz``: a table of samples, samples with more axes, or a model's several inputs."""
+
+from __future__ import annotations
+
+import tokenize
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import Inputs, as_float32, listing
+from skip2lora.data.columns import USUAL_NAMES, Wanted, find_answers
+from skip2lora.data.samples import Table
+from skip2lora.errors import DataError
+from skip2lora.files import BAD_ZIP
+
+# Arrays that are no samples.
+_NAMES = ("class_names", "names", "feature_names", "target_names")
+# What NumPy and zipfile raise for files that are cut, changed or of another kind.
+_BAD_NPZ = (
+    *BAD_ZIP,
+    ValueError,
+    KeyError,
+    SyntaxError,
+    MemoryError,
+    TypeError,
+    OverflowError,
+    tokenize.TokenError,
+)
+
+
+def read_npz(source: Path, wanted: Wanted) -> Table:
+    """What the file says.
+
+    ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
+    takes several, each under its name. Whole numbers of more than a table keep their type.
+    Answers are one array, or several of which each is a column.
+
+    Raises:
+        DataError: damaged, pickled, no samples, no answers where they are required.
+    """
+    try:
+        with source.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = {} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+    except _BAD_NPZ as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise DataError(
+            f"it is damaged or no .npz ({reason}), expected plain arrays X and y: write it again "
+            "with np.savez, X as numbers and y as numbers or text"
+        ) from error
+    found = listing(list(arrays)) or "no name"
+    given = [name for name in arrays if name != "X" and name not in _NAMES]
+    places = find_answers(given, replace(wanted, required=False), "arrays")
+    y_names = [given[place] for place in places or ()]
+    x = _samples(arrays, y_names, found)
+    if wanted.required and not y_names:
+        raise DataError(f"it has arrays {found}, expected the answers as y: add them, or name them")
+    width = x.shape[1] if isinstance(x, np.ndarray) and x.ndim == 2 else None
+    return Table(
+        x=x,
+        labels=_answers(arrays, y_names) if y_names else None,
+        class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
+        feature_names=None if width is None else _names(arrays, "feature_names", width),
+        place=lambda row: f"row {row} (from 0)",
+        target_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
+    )
+
+
+def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
+    if len(names) == 1:
+        return arrays[names[0]]
+    for name in names:
+        if arrays[name].ndim != 1 or len(arrays[name]) != len(arrays[names[0]]):
+            raise DataError(
+                f"{name} has shape {arrays[name].shape}, expected ({len(arrays[names[0]])},), one "
+                "answer a sample, as it is one of several columns: correct --target"
+            )
+    return np.stack([arrays[name] for name in names], axis=1)
+
+
+def _samples(
+    arrays: dict[str, NDArray[Any]], y_names: list[str], found: str
+) -> NDArray[Any] | Inputs:
+    x = arrays.get("X")
+    if x is not None:
+        if x.ndim < 2 or x.dtype.kind not in "fiub":
+            raise DataError(
+                f"X is {x.dtype} of shape {x.shape}, expected numbers (samples, features), or "
+                "(samples, ...) as the model takes them: write one row a sample"
+            )
+        return as_float32(x) if x.ndim == 2 or x.dtype.kind == "f" else x
+    named = {name: a for name, a in arrays.items() if name not in {*y_names, *USUAL_NAMES, *_NAMES}}
+    if len(named) < 2:
+        raise DataError(f"it has arrays of {found}, expected the samples as X: rename them")
+    for name, array in named.items():
+        if array.ndim == 0 or array.dtype.kind not in "fiub":
+            raise DataError(
+                f"{name} is {array.dtype} of shape {array.shape}, expected numbers (samples, ...), "
+                "one array an input of the model, or all samples as X: write it again"
+            )
+    lengths = {name: len(array) for name, array in named.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(
+            f"its arrays have different numbers of samples ({told}), expected as many in each "
+            "input of the model: write it again"
+        )
+    return Inputs({n: as_float32(a) if a.dtype.kind == "f" else a for n, a in named.items()})
+
+
+def _names(
+    arrays: dict[str, NDArray[Any]], key: str, count: int | None = None
+) -> tuple[str, ...] | None:
+    if key not in arrays:
+        return None
+    names = tuple(str(name) for name in arrays[key].ravel())
+    whole = arrays[key].ndim == 1 and arrays[key].dtype.kind == "U" and len(names) > 0
+    if not whole or len(set(names)) != len(names) or (count is not None and count != len(names)):
+        expected = "distinct names" if count is None else f"{count} distinct names"
+        raise DataError(
+            f"{key} is {arrays[key].dtype} of shape {arrays[key].shape}, "
+            f"expected {expected} as text, one a {key.split('_')[0]}: write them again"
+        )
+    return names

@@ -1,0 +1,281 @@
+"""An adapted model as one ONNX file: base, taps, pooling and adapters inside.
+
+The adapters' sum is added to the base logits, before the last activation; inputs and outputs are
+those of the base. Where the base has no logits, or they are left out (``Headless``), the sum is an
+output of its own behind those of the base. The hidden values of all taps stand side by side, so
+that one product with all ``lora_b`` ends it (Eq. 17).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.adapters import Result, SkipAdapters
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.headless import whole
+from skip2lora.backbones.onnx.anatomy import Anatomy, Source
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.file import embed, need_onnx, read_model, write_model
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.rows import add_pooled, add_tap, last_first, rearranged
+from skip2lora.backbones.onnx.session import export_adapter, open_session
+from skip2lora.backbones.onnx.tapped import select, understand
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.export.onnx_head import fold_last, plug_logits
+from skip2lora.files import check_output
+
+#: What the output of adapters is called where the base has no logits, or they are left out; the
+#: second where the base has a tensor of the first name.
+NEW_OUTPUTS = ("logits", "adapted_logits")
+ADAPTER_SUFFIX = ".onnx_adapter"
+_PREFIX = "skip2lora_adapter."  # not that of taps: what is exported is a model like any other
+_METADATA = "skip2lora."
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Adapters as a graph holds them: ``a[k]`` (rank, width), ``b`` (taps x rank, n_outputs).
+
+    For one sample the runtime multiplies from the left, with its vectors along the width, several
+    times faster than by a matrix of few columns.
+    """
+
+    a: tuple[NDArray[np.float32], ...]
+    b: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, adapters: SkipAdapters) -> _Parts:
+        lora_b = np.concatenate(adapters.lora_b, axis=0)
+        bias = adapters.bias
+        if bias is None:
+            bias = np.zeros(adapters.n_outputs, np.float32)
+        return cls(tuple(np.ascontiguousarray(a.T) for a in adapters.lora_a), lora_b, bias)
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """Every tensor by its name in the graph, without the prefix."""
+        tensors = {f"lora_a.{number}": array for number, array in enumerate(self.a)}
+        return {**tensors, "lora_b": self.b, "bias": self.bias}
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """A base model in memory, whole, with the adapters that go with its ``sources``."""
+
+    backbone: OnnxBackbone
+    adapters: SkipAdapters
+    model: Any
+    graph: Graph
+    found: Anatomy
+    sources: tuple[Source, ...]
+
+
+def export_onnx(
+    backbone: Backbone,
+    adapters: Result,
+    out: str | os.PathLike[str],
+    *,
+    description: Mapping[str, str] | None = None,
+) -> None:
+    """Write base and adapters as one self-contained file for the stock onnxruntime.
+
+    The adapter of the last layer is folded into that layer's weights where it reads a vector and
+    they are plain numbers used once. Outputs of new classes follow those of the base.
+    ``description`` joins fingerprint, rank and layers in the metadata.
+
+    Raises:
+        ModelError: the base changed, the adapters do not fit it, new classes do not fit through
+            the end of its graph, or the file would pass 2 GB.
+        FileError: the system refused.
+    """
+    base = _read_base(backbone, adapters)
+    adapters = base.adapters
+    parts, sources, head = _Parts.of(adapters), base.sources, base.found.head
+    if head is not None and len(parts.bias) == base.found.n_outputs:
+        own = parts.b[-adapters.rank :]
+        change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
+        if fold_last(base.graph, head, sources[-1], change):
+            sources = sources[:-1]
+            parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
+    builder = Builder(base.graph, _PREFIX)
+    factors = []
+    for number, source in last_first(sources):
+        pooled = add_pooled(builder, source, f"tap.{number}")
+        name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
+        factors.append((number, name, pooled.tensor))
+    _join(builder, base.found, factors, parts)
+    _describe(base, description)
+    _write(base.model, out)
+
+
+def export_onnx_adapter(
+    backbone: Backbone,
+    adapters: Result,
+    out: str | os.PathLike[str],
+    *,
+    description: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the base with adapters as optional inputs, and an ``.onnx_adapter`` file beside it.
+
+    Without an adapter the session computes the base; with one (``onnxruntime.LoraAdapter`` and
+    ``RunOptions.add_active_adapter``) the adapted model. Adapters of any rank for the same taps and
+    number of outputs, written by :func:`write_onnx_adapter`, can be swapped over one session.
+    Returns the path of the adapter file. Raises as :func:`export_onnx`, and ParameterError for an
+    ``out`` that is called as the adapter file is.
+    """
+    beside = _beside(out)
+    base = _read_base(backbone, adapters)
+    adapters = base.adapters
+    parts = _Parts.of(adapters)
+    builder = Builder(base.graph, _PREFIX)
+    onnx = need_onnx("export")
+    n_outputs = len(parts.bias)
+    shapes: dict[str, list[int | str]] = {
+        f"lora_a.{number}": ["rank", array.shape[1]] for number, array in enumerate(parts.a)
+    }
+    shapes |= {"lora_b": ["hidden", n_outputs], "bias": [n_outputs]}
+    for name, array in parts.named().items():
+        full = builder.constant(name, np.zeros_like(array))
+        base.model.graph.input.append(
+            onnx.helper.make_tensor_value_info(full, onnx.TensorProto.FLOAT, shapes[name])
+        )
+    factors = []
+    for number, source in last_first(base.sources):
+        tensor = add_tap(builder, source, f"tap.{number}")
+        factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
+    _join(builder, base.found, factors, parts)
+    _describe(base, description)
+    _write(base.model, out)
+    write_onnx_adapter(adapters, beside)
+    return beside
+
+
+def _beside(out: str | os.PathLike[str]) -> Path:
+    """Where the adapters of a model go; both places are checked before anything is written."""
+    target = check_output(out, force=True)
+    beside = target.with_suffix(ADAPTER_SUFFIX)
+    if beside == target:
+        raise ParameterError(
+            f"{target} is what the file of adapters would be called, expected another suffix: "
+            "call the model .onnx"
+        )
+    return check_output(beside, force=True)
+
+
+def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> None:
+    """Write adapters alone in onnxruntime's AdapterFormat, for a model exported with inputs.
+
+    Raises:
+        FileError: the system refused.
+    """
+    named = {_PREFIX + name: array for name, array in _Parts.of(adapters).named().items()}
+    export_adapter(named, out)
+
+
+def _read_base(given: Backbone, adapters: Result) -> _Base:
+    backbone = whole(given)
+    if not isinstance(backbone, OnnxBackbone) or not isinstance(adapters, SkipAdapters):
+        raise ModelError(
+            f"got {type(adapters).__name__} for {type(backbone).__name__}, expected adapters from "
+            "the taps of a model as .onnx: adapt such a model with skip2-lora"
+        )
+    model = read_model(backbone.path)
+    found, graph, fingerprint = understand(
+        model, backbone.path, grid=backbone.grid, size=backbone.size
+    )
+    if backbone is not given:
+        found = replace(found, head=None, n_outputs=0)
+    if fingerprint != backbone.fingerprint:
+        raise ModelError(
+            f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
+            f"{backbone.fingerprint[:19]}): load it and adapt again"
+        )
+    places = select(found, [tap.layer for tap in backbone.taps])[adapters.first_tap :]
+    sources = tuple(found.sources[place] for place in places)
+    widths = [source.tap.width for source in sources]
+    got = [len(array) for array in adapters.lora_a]
+    if widths != got or adapters.n_outputs < found.n_outputs:
+        raise ModelError(
+            f"the adapters are for taps of {got} with {adapters.n_outputs} outputs, the "
+            f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
+        )
+    embed(model, backbone.path.parent)
+    return _Base(backbone, adapters, model, graph, found, sources)
+
+
+def _join(
+    builder: Builder, found: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
+) -> None:
+    """Append the nodes to the logits, from each number, ``lora_a`` and tap that it multiplies."""
+    made = {}
+    for number, name, tensor in factors:
+        width = parts.a[number].shape[1]
+        column = builder.reshape(tensor, [0, width, 1], f"tap.{number}.column")
+        made[number] = builder.node("MatMul", [name, column], f"hidden.{number}")
+    hidden = [made[number] for number in sorted(made)]
+    bias = builder.constant("bias", parts.bias)
+    added: str | None = bias
+    if hidden:
+        joined = hidden[0]
+        if len(hidden) > 1:
+            joined = builder.node("Concat", hidden, "hidden", axis=1)
+        joined = builder.node("Flatten", [joined], "hidden.row", axis=1)
+        added = builder.node("Gemm", [joined, builder.constant("lora_b", parts.b), bias], "added")
+    elif not parts.bias.any():
+        added = None
+    if found.head is not None:
+        plug_logits(builder, found, added, len(parts.bias))
+        return
+    onnx = need_onnx("export")
+    name = _free_name(builder.graph)
+    builder.node("Identity", [str(added)], "output", renamed=name)
+    kind = onnx.TensorProto.FLOAT
+    builder.graph.model.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, kind, [None, len(parts.bias)])
+    )
+
+
+def _free_name(graph: Graph) -> str:
+    """The first of ``NEW_OUTPUTS`` that no tensor of the base has."""
+    values = (value.name for value in graph.model.graph.input)
+    taken = {*values, *graph.producer, *graph.constants, *graph.initializers}
+    name = next((name for name in NEW_OUTPUTS if name not in taken), None)
+    if name is None:
+        raise ModelError(
+            f"the model has tensors called {' and '.join(NEW_OUTPUTS)}, expected one of the names "
+            "free for the output of the adapters: rename one"
+        )
+    return name
+
+
+def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
+    model = base.model
+    layers = [source.tap.layer for source in base.sources]
+    facts = {
+        "base_fingerprint": base.backbone.fingerprint,
+        "rank": str(base.adapters.rank),
+        "taps": json.dumps(layers),
+        "version": version("skip2lora"),
+        **(description or {}),
+    }
+    taken = {_METADATA + name for name in facts}
+    kept = [entry for entry in model.metadata_props if entry.key not in taken]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for name, text in facts.items():
+        model.metadata_props.add(key=_METADATA + name, value=text)
+
+
+def _write(model: Any, out: str | os.PathLike[str]) -> None:
+    open_session(model.SerializeToString())  # a file that does not run is not written
+    write_model(out, model)

@@ -1,0 +1,94 @@
+"""How good predictions are, by task: what scikit-learn's metrics of the same names give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Measures:
+    """``overall`` measures by name, and ``parts``: one row a class or target, with its ``name``."""
+
+    overall: dict[str, float]
+    parts: tuple[dict[str, Any], ...]
+
+
+def measured(
+    task: Task, predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]
+) -> Measures:
+    """Compare what :func:`~skip2lora.tasks.decided` gave with checked answers.
+
+    ``names[number]`` is the class of label ``number``, or the name of a column of both.
+    """
+    if not task.targets:
+        return _labels(predictions, answers, names)
+    return (_sets if task.name == "multi-label" else _numbers)(predictions, answers, names)
+
+
+def _labels(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    right = predictions == answers
+    parts = []
+    for number in np.unique(answers):
+        own = right[answers == number]
+        parts.append({"name": names[number], "n_samples": len(own), "accuracy": float(own.mean())})
+    return Measures({"accuracy": float(right.mean())}, tuple(parts))
+
+
+def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    said, true = predictions == 1, answers == 1
+    hits, n_said, n_true = (said & true).sum(axis=0), said.sum(axis=0), true.sum(axis=0)
+    f1 = _share(2 * hits, n_said + n_true)
+    columns = (names, n_true, _share(hits, n_said), _share(hits, n_true), f1)
+    parts = tuple(
+        {
+            "name": name, "n_samples": int(count), "precision": float(precision),
+            "recall": float(recall), "f1": float(own),
+        }
+        for name, count, precision, recall, own in zip(*columns, strict=True)
+    )  # fmt: skip
+    total = _share(2 * hits.sum(keepdims=True), (n_said + n_true).sum(keepdims=True))
+    overall = {
+        "exact_match": float((said == true).all(axis=1).mean()),
+        "f1_micro": float(total[0]),
+        "f1_macro": float(f1.mean()),
+        "hamming_loss": float((said != true).mean()),
+    }
+    return Measures(overall, parts)
+
+
+def _share(part: NDArray[Any], of: NDArray[Any]) -> NDArray[np.float64]:
+    """Quotients, 0 where there is nothing to divide by."""
+    made: NDArray[np.float64] = part / np.maximum(of, 1)
+    return made
+
+
+def _numbers(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    error = predictions.astype(np.float64) - answers
+    absolute, squared = np.abs(error).mean(axis=0), (error**2).mean(axis=0)
+    columns = (names, r2(predictions, answers), absolute, squared)
+    parts = tuple(
+        {
+            "name": name, "r2": float(of), "mean_absolute_error": float(mean),
+            "mean_squared_error": float(square), "root_mean_squared_error": float(square**0.5),
+        }
+        for name, of, mean, square in zip(*columns, strict=True)
+    )  # fmt: skip
+    keys = [key for key in parts[0] if key != "name"]
+    return Measures({key: float(np.mean([of[key] for of in parts])) for key in keys}, parts)
+
+
+def r2(predictions: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.float64]:
+    """R2 of each column; of answers that are all the same 1 where all are met, else 0."""
+    true = answers.astype(np.float64)
+    left = ((true - predictions) ** 2).sum(axis=0)
+    spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+    same = spread == 0
+    made: NDArray[np.float64] = 1 - left / np.where(same, 1, spread)
+    return np.where(same, np.where(left == 0, 1.0, 0.0), made)

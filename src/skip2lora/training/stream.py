@@ -1,0 +1,157 @@
+"""Samples that arrive part after part: rows are kept and the adapters go on from where they were.
+
+The frozen layers see every sample once. Rows are kept as they are; training scales a copy of them,
+so that the statistics can follow the samples.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.errors import ParameterError
+from skip2lora.methods import find_method
+from skip2lora.tasks.task import Goal
+from skip2lora.training.cache import SkipCache
+from skip2lora.training.loop import Callback, Trained, train
+from skip2lora.training.options import Options
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """What is kept of the samples so far.
+
+    ``cache`` has their rows, all filled, with the first tap copied. ``answers`` are labels, (n,),
+    or targets, (n, n_outputs). ``keys``, (n,), are drawn evenly from [0, 1): where there is room
+    for fewer samples, those with the smallest keys stay, a fair choice of all that were seen.
+    ``adapters`` are None before the first training.
+    """
+
+    backbone: Backbone
+    cache: SkipCache
+    answers: NDArray[Any]
+    keys: NDArray[np.float64] = field(repr=False)
+    adapters: SkipAdapters | None = None
+
+    @classmethod
+    def start(cls, backbone: Backbone, *, first_tap: int = 0) -> Stream:
+        """No samples yet, for adapters from the taps ``first_tap``, ... last."""
+        rows = RowFormat.of(backbone, first_tap, copy_input=True)
+        return cls(backbone, SkipCache.of(rows, 0), np.empty(0), np.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
+def learn(
+    stream: Stream,
+    samples: Any,
+    answers: NDArray[Any],
+    *,
+    rank: int,
+    options: Options,
+    goal: Goal,
+    capacity: int | None = None,
+    callback: Callback | None = None,
+) -> tuple[Stream, Trained]:
+    """Run checked ``samples`` through the frozen layers and train on all rows, kept and new.
+
+    ``options`` are for all of them. The adapters go on from those of ``stream``, which stays as it
+    is; statistics of scaled taps are those of all rows, and the change leaves the outputs as they
+    were. The optimiser starts anew. At most ``capacity`` rows are kept afterwards.
+
+    Raises:
+        ModelError: the backbone gave other shapes than it announced, NaN or infinity.
+        ParameterError: ``rank`` is out of range, or not that of the adapters so far.
+        DivergedError: the loss became infinite or NaN.
+    """
+    if stream.adapters is not None and stream.adapters.rank != rank:
+        raise ParameterError(
+            f"rank is {rank}, the adapters so far have rank {stream.adapters.rank}: "
+            "keep it, or begin anew"
+        )
+    began = time.perf_counter()
+    more = _extended(stream, samples, answers, options.seed)
+    fill_ms = 1e3 * (time.perf_counter() - began)
+    rows, first_tap = more.cache.format, more.cache.format.first_tap
+    done = train(
+        _KnownRows(rows), more.cache.rows, more.answers, method=find_method("skip2-lora"),
+        rank=rank, options=options, goal=goal, callback=callback,
+        start=None if more.adapters is None else replace(more.adapters, first_tap=0),
+    )  # fmt: skip
+    adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
+    kept = replace(_limited(more, capacity), adapters=adapters)
+    timing = replace(
+        done.timing,
+        cache_fill_ms=fill_ms,
+        training_ms=done.timing.training_ms + done.timing.cache_fill_ms,  # copied and scaled
+        total_ms=1e3 * (time.perf_counter() - began),
+    )
+    return kept, replace(
+        done,
+        adapters=adapters,
+        history=replace(done.history, n_forwards=len(samples)),
+        timing=timing,
+        cache_bytes=kept.cache.payload_bytes,
+        cache_overhead_bytes=kept.cache.overhead_bytes,
+    )
+
+
+def _extended(stream: Stream, samples: Any, answers: NDArray[Any], seed: int) -> Stream:
+    """With new samples, which run through the frozen layers here and only here."""
+    n_kept = len(stream)
+    cache = SkipCache.of(stream.cache.format, n_kept + len(samples))
+    cache.rows[:n_kept] = stream.cache.rows
+    cache.format.compute(stream.backbone, samples, cache.rows[n_kept:])
+    cache.filled[:] = 1
+    keys = np.random.Generator(np.random.PCG64(seed)).random(len(samples))
+    return replace(
+        stream,
+        cache=cache,
+        answers=np.concatenate([stream.answers, answers]) if n_kept else answers,
+        keys=np.concatenate([stream.keys, keys]),
+    )
+
+
+def _limited(stream: Stream, capacity: int | None) -> Stream:
+    """With ``capacity`` samples at most."""
+    if capacity is None or len(stream) <= capacity:
+        return stream
+    stay = np.sort(np.argsort(stream.keys, kind="stable")[:capacity])
+    cache = SkipCache.of(stream.cache.format, capacity)
+    cache.rows[:] = stream.cache.rows[stay]
+    cache.filled[:] = 1
+    return replace(stream, cache=cache, answers=stream.answers[stay], keys=stream.keys[stay])
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownRows:
+    """A backbone whose samples are rows that were computed before, (samples, row_stride)."""
+
+    format: RowFormat
+    first_tap_is_input = False
+    fingerprint = "rows"
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        return self.format.tap_widths
+
+    @property
+    def n_outputs(self) -> int:
+        return self.format.n_outputs
+
+    def check(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X
+
+    def forward(self, x: NDArray[np.float32]) -> Taps:
+        places = zip(self.format.layout.tap_offsets, self.tap_widths, strict=True)
+        at = self.format.layout.logits_offset
+        taps = tuple(x[:, start : start + width] for start, width in places)
+        return Taps(taps, x[:, at : at + self.n_outputs])
