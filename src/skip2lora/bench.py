@@ -62,7 +62,7 @@ class Spread:
 class MethodTime:
     """One batch of a method.
 
-    ``operations`` are the floating-point operations of Table 1's compute types (skip2lora.costs),
+    ``operations`` are the floating-point operations of Table 1's compute types (skip2lora.training.costs),
     ``gflops`` those over the median time, ``share_of_peak`` (0 to 1) that over the measured peak.
     """
 

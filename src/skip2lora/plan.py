@@ -94,7 +94,7 @@ class Plan:
     comes to, ``training_ms`` that time for all batches. ``fill_us_a_sample`` is measured on
     ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample is not
     known. Other load on the machine comes on top. ``operations_a_batch`` are those of
-    :mod:`skip2lora.costs`, of a full batch.
+    :mod:`skip2lora.training.costs`, of a full batch.
     """
 
     taps: tuple[TapPlan, ...]

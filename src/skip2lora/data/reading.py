@@ -6,7 +6,7 @@ arrays are a model's several inputs, under their names; whether they fit is for 
 A ``.csv`` or ``.parquet`` table has one row a sample; its column of answers is called "label", "y"
 or "target" unless told otherwise (there may be several), and every other column is a number. Labels
 are 0, 1, ... or the names of classes; several labels are a column of 0 and 1 each. A folder holds
-images, one sub-folder a class (:mod:`skip2lora.images`).
+images, one sub-folder a class (:mod:`skip2lora.data.images`).
 
 Rows of a table count from 1 in messages, as in a spreadsheet; those of an array count from 0.
 """

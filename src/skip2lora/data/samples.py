@@ -21,7 +21,7 @@ class Samples:
     """A table of samples, as a file or a dataset gives it.
 
     ``x`` is (samples, features) float32; images and the like have more axes, and what a model with
-    several inputs takes is :class:`~skip2lora.inputs.Inputs`. ``y`` is (samples,) int64 with labels
+    several inputs takes is :class:`~skip2lora.arrays.Inputs`. ``y`` is (samples,) int64 with labels
     0, 1, ..., or (samples, outputs) float32 with several labels or numbers, or None when the
     samples have no labels. ``class_names[label]``, the names of the columns of such a ``y``, and
     ``feature_names[column]`` are None when unknown. ``names_guessed`` says that the classes are in
