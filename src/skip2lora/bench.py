@@ -62,8 +62,9 @@ class Spread:
 class MethodTime:
     """One batch of a method.
 
-    ``operations`` are the floating-point operations of Table 1's compute types (skip2lora.training.costs),
-    ``gflops`` those over the median time, ``share_of_peak`` (0 to 1) that over the measured peak.
+    ``operations`` are the floating-point operations of Table 1's compute types
+    (skip2lora.training.costs), ``gflops`` those over the median time, ``share_of_peak`` (0 to 1)
+    that over the measured peak.
     """
 
     us_a_batch: Spread

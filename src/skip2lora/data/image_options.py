@@ -21,8 +21,8 @@ class Images:
     """How images become numbers; ``size`` is (height, width).
 
     ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1. ``axes`` is the
-    order of axes, as of :class:`~skip2lora.data.image_layout.Layout`. What is None is as by default: size and
-    axes those of the model, mean 0, std 1.
+    order of axes, as of :class:`~skip2lora.data.image_layout.Layout`. What is None is as by
+    default: size and axes those of the model, mean 0, std 1.
     """
 
     size: tuple[int, int] | None = None
