@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from cli.test_adapt_tasks import LABELS, N_FEATURES, NUMBERS, _mlp, _onnx, _tflite, write_csv
 from cli.test_bad_input import refused
-from cli.test_tasks import LABELS, N_FEATURES, NUMBERS, _mlp, _onnx, _tflite, write_csv
 from desk import Answer, digests
 
 Type = Callable[..., Answer]
