@@ -25,7 +25,7 @@ import models
 import skip2lora as s2
 import tapping
 import text
-from skip2lora.backbones.base import Backbone, check_inputs
+from skip2lora.backbones.base import Backbone
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
@@ -54,7 +54,7 @@ def logistic_regression(job: models.Job, last: Backbone) -> float:
     from sklearn.preprocessing import StandardScaler
 
     given, tests = (
-        last.forward(check_inputs(last, x)).taps[-1] for x in (job.x, job.test_x)
+        last.forward(last.check(x)).taps[-1] for x in (job.x, job.test_x)
     )  # fmt: skip
     peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     return float(peer.fit(given, job.y).score(tests, job.test_y))
@@ -64,7 +64,7 @@ def run_seed(
     job: models.Job, model: Backbone, last: Backbone, seed: int
 ) -> tuple[dict[str, float], s2.AdaptedModel]:
     """Accuracies on the test samples and what the defaults cost, and what they made."""
-    samples = check_inputs(model, job.x)
+    samples = model.check(job.x)
     model.forward(samples[:2])  # warm
     adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=seed)
     lora_last = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed)
@@ -101,7 +101,7 @@ def run_model(name: str, n_seeds: int) -> dict[str, Any]:
         raise SystemExit("--seeds must be at least 1")
     said = models.about(name)
     n_samples = 1 if isinstance(job.model, Path) else AT_ONCE
-    sample = check_inputs(model, job.x)[:n_samples]
+    sample = model.check(job.x)[:n_samples]
     prediction = tapping.measure(job.model, rounds=ROUNDS, sample=sample, adapted=adapted)
     print(f"{name}: {prediction}", file=sys.stderr, flush=True)
     return {

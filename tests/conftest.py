@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from desk import Answer
 from skip2lora.backbones.mlp import Layer
+from skip2lora.cli import run
 
 # The same examples on every run and machine; no database of failures is kept.
 hypothesis.settings.register_profile(
@@ -97,3 +99,19 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data is not there: set SKIP2LORA_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def type_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Answer]:
+    """``type_in("evaluate", "model.safetensors", ...)`` runs a command in the folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def type_command(*words: object) -> Answer:
+        capsys.readouterr()
+        code = run([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return type_command

@@ -10,7 +10,8 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import MLP, adapt
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import Backbone, check_inputs
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.plan import DEFAULT_SAMPLES, METHOD, Plan, plan
@@ -162,7 +163,7 @@ class Texts(NumpyBackbone):
 
     def __init__(self, width: int | None) -> None:
         super().__init__((4, 5, 3), first_tap_is_input=False)
-        self.inputs = tuple(Spec(name, (width,)) for name in ("ids", "mask"))
+        self.inputs = tuple(InputSpec(name, (width,), "int64") for name in ("ids", "mask"))
 
     def check(self, x: Any) -> Inputs:
         arrays = {name: np.asarray(x[name]) for name in ("ids", "mask")}
@@ -171,13 +172,6 @@ class Texts(NumpyBackbone):
 
     def forward(self, x: Inputs) -> Any:
         return super().forward(x.arrays["ids"][:, :4].astype(np.float32))
-
-
-class Spec:
-    dtype = "int64"
-
-    def __init__(self, name: str, shape: tuple[int | None, ...]) -> None:
-        self.name, self.shape = name, shape
 
 
 def test_several_inputs_of_known_and_unknown_size() -> None:
@@ -233,4 +227,4 @@ def test_refused() -> None:
     nothing.n_outputs = 0
     with pytest.raises(ParameterError, match="no outputs of its own"):
         quick(nothing)
-    assert check_inputs(model, x) is x  # plan() left it alone
+    assert model.check(x) is x  # plan() left it alone

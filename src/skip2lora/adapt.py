@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
 from skip2lora.arrays import real_array
-from skip2lora.backbones.base import Backbone, check_inputs
-from skip2lora.backbones.headless import Headless, whole
-from skip2lora.backbones.recipe import recipe_of
+from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.methods import METHODS, Method, check_cache, find_method
 from skip2lora.tasks.labels import New, check_names, labels_of, number
-from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
 from skip2lora.tensors import Tensors
 from skip2lora.training.loop import Callback, History, Timing, checked, train
@@ -34,14 +34,14 @@ RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 
 
 @dataclass(frozen=True, eq=False)
-class AdaptedModel(Classifier):
+class AdaptedModel(Predictor):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
     ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
     ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
-    images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.headless.Headless`
+    images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.standins.Headless`
     where the base model's own outputs are left out.
     """
 
@@ -60,18 +60,17 @@ class AdaptedModel(Classifier):
     @property
     def base(self) -> Backbone:
         """The base model with its own outputs, kept or not."""
-        model: Backbone = whole(self.backbone)
-        return model
+        return self.backbone.base
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What a sample consists of."""
+        return self.backbone.inputs
 
     @property
     def n_outputs(self) -> int:
         """Number of classes, or of numbers."""
         return self.backbone.n_outputs + len(self.new_labels)
-
-    @property
-    def learned(self) -> Task:
-        """What the outputs mean."""
-        return TASKS[self.task]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -92,8 +91,7 @@ class AdaptedModel(Classifier):
         """Names of the base model's outputs; classes have none to do with numbers."""
         if self.output_names is not None or self.learned is TASKS["regression"]:
             return self.output_names
-        names: tuple[str, ...] | None = getattr(self.backbone, "class_names", None)
-        return names
+        return self.backbone.class_names
 
     @property
     def trainable_parameters(self) -> int:
@@ -106,7 +104,7 @@ class AdaptedModel(Classifier):
         Raises:
             DataError: samples the model cannot take.
         """
-        return self.adapters.logits(self.backbone, check_inputs(self.backbone, x))
+        return self.adapters.logits(self.backbone, self.backbone.check(x))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as a folder, whole or not at all.
@@ -129,7 +127,7 @@ class AdaptedModel(Classifier):
             self.new_labels, self.output_names, self.images, Tapping.of(self.base),
             keep_outputs=self.base is self.backbone,
         )  # fmt: skip
-        path = getattr(self.base, "path", None)
+        path = self.base.path
         write_adapter(
             folder, about, self.adapters.tensors(),
             base_model_name_or_path=None if path is None else Path(path).name,
@@ -146,9 +144,10 @@ class AdaptedModel(Classifier):
             FileError: no such folder.
             ModelError: damaged, or made for another model.
         """
+        check_backbone(model)
         about, tensors = read_adapter(path)
         if not about.keep_outputs:
-            model = whole(model)
+            model = model.base
         if about.base_fingerprint != model.fingerprint:
             raise ModelError(
                 f"{path} was made for the model {about.base_fingerprint[:19]}, "
@@ -240,9 +239,9 @@ def adapt(
     samples = checked(model, X)
     if not keep_outputs:
         model, new_classes = Headless(model, _n_columns(learned, y)), not learned.targets
-    recipe = recipe_of(model)
+    recipe = model.recipe
     named = check_names(output_names, model.n_outputs)
-    known = named or getattr(model, "class_names", None)
+    known = named or model.class_names
     answers, new_labels = _answers(learned, model, y, len(samples), known, new_classes)
     options = check_options(
         len(samples), chosen,

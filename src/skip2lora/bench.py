@@ -19,11 +19,10 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapt import AdaptedModel, adapt
-from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.headless import Headless
+from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
-from skip2lora.backbones.recipe import recipe_of
+from skip2lora.backbones.standins import Headless
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ModelError, ParameterError
 from skip2lora.methods import METHODS, Method
@@ -146,7 +145,7 @@ def run_bench(
         raise ParameterError(
             f"seconds is {seconds}, expected more than 0 and at most {_MOST_SECONDS}"
         )
-    model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else model
+    model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else check_backbone(model)
     native = isinstance(model, MLP)
     if n_samples is None:
         n_samples = N_SAMPLES if native else N_SAMPLES_ELSEWHERE
@@ -233,7 +232,7 @@ def _start(
     options = check_options(
         len(part.x), method,
         epochs=1, batch_size=batch_size, learning_rate=_LEARNING_RATE, seed=seed,
-        optimizer=recipe_of(model).optimizer,
+        optimizer=model.recipe.optimizer,
     )  # fmt: skip
     capacity = len(part.x) if method.cache else 0
     job: Job

@@ -10,14 +10,14 @@ from skip2lora.errors import ParameterError
 
 def whole(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:
     """``value`` if it is a whole number in range, else ParameterError."""
+    limit = f"from {low}" if high is None else f"from {low} to {high}"
+    reason = f", {why}" if why else ""
     try:
         number = operator.index(value if not isinstance(value, bool) else None)  # type: ignore[arg-type]
     except TypeError:
-        raise ParameterError(f"{name} is {value!r}, expected a whole number") from None
-    if number < low or (high is not None and number > high):
-        limit = f"from {low}" if high is None else f"from {low} to {high}"
-        reason = f", {why}" if why else ""
-        raise ParameterError(f"{name} is {number}, expected a whole number {limit}{reason}")
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        raise ParameterError(f"{name} is {value!r}, expected a whole number {limit}{reason}")
     return number
 
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.adapters.rows import RowFormat, native
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
-from skip2lora.backbones import headless
-from skip2lora.backbones.base import Backbone, Taps, check_inputs
+from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
-from skip2lora.backbones.recipe import recipe_of
+from skip2lora.backbones.standins import Headless, RandomRows
+from skip2lora.backbones.taps import Tap
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import METHODS
@@ -145,12 +144,13 @@ def plan(
     """
     if X is not None and n_samples is not None:
         raise ParameterError(f"n_samples is {n_samples} beside data, expected one of the two")
-    samples = None if X is None else check_inputs(model, X)
+    check_backbone(model)
+    samples = None if X is None else model.check(X)
     if not keep_outputs:
-        model = headless.Headless(model, 0)
+        model = Headless(model, 0)
     count = DEFAULT_SAMPLES if n_samples is None else n_samples
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
-    recipe = recipe_of(model)
+    recipe = model.recipe
     options = check_options(
         count, METHOD,
         epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
@@ -221,7 +221,8 @@ class _Planner:
         operations = skip_cost(rows.tap_widths, rows.n_outputs, size, self.rank).operations
         n_batches = -(-self.n_samples // size) * self.options.epochs
         return Plan(
-            _taps(self.model, rows), self.n_samples, rows.n_outputs, self.rank,
+            described(self.model.taps, copied=not rows.first_tap_is_input),
+            self.n_samples, rows.n_outputs, self.rank,
             self.options.epochs, size, self.options.optimizer, self.goal.standardize,
             n_parameters, n_batches, operations, memory, us, operations / (1e3 * us),
             us * n_batches / 1e3,
@@ -233,7 +234,7 @@ class _Planner:
     def _fill_bytes(self, rows: RowFormat) -> int:
         """Taps as the runtime gives them, and statistics in double precision."""
         chunk = min(_CHUNK, self.n_samples) if self.goal.standardize else self.options.batch_size
-        given = 0 if native(self.model) else 4 * (sum(rows.tap_widths) + rows.n_outputs)
+        given = 0 if self.model.network else 4 * (sum(rows.tap_widths) + rows.n_outputs)
         return chunk * (given + 2 * 8 * rows.layout.row_stride * self.goal.standardize)
 
     def _seconds_a_batch(self, seconds: float) -> float:
@@ -241,7 +242,7 @@ class _Planner:
         model, size = self.model, self.options.batch_size
         row_bytes = 4 * self.rows().layout.row_stride
         n_rows = min(self.n_samples, max(size, _MOST_ROW_BYTES // row_bytes))
-        stand_in = _RandomRows(model.tap_widths, model.n_outputs)
+        stand_in = RandomRows(model.tap_widths, model.n_outputs)
         x = np.zeros((n_rows, 1), np.float32)
         goal = Goal(self.goal.task, self.goal.n_outputs, standardize=False)
         y = np.arange(n_rows, dtype=np.int32) % self.rows().n_outputs
@@ -255,22 +256,6 @@ class _Planner:
             if status != _core.OK:
                 raise DivergedError(f"the loss is {loss} on random rows, expected a finite loss")
         return statistics.median(took) / n_batches
-
-
-@dataclass(frozen=True, eq=False)
-class _RandomRows:
-    """A backbone that computes nothing, for the time of a step."""
-
-    tap_widths: tuple[int, ...]
-    n_outputs: int
-    first_tap_is_input: bool = False
-    fingerprint: str = ""
-
-    def forward(self, x: NDArray[np.float32]) -> Taps:
-        random = np.random.Generator(np.random.PCG64(0))
-        sizes = [*self.tap_widths, self.n_outputs]
-        taps = [random.random((len(x), width), dtype=np.float32) for width in sizes]
-        return Taps(tuple(taps[:-1]), taps[-1])
 
 
 @dataclass(frozen=True)
@@ -319,27 +304,15 @@ def _process_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _taps(model: Backbone, rows: RowFormat) -> tuple[TapPlan, ...]:
-    return described(
-        getattr(headless.whole(model), "taps", None),
-        rows.tap_widths,
-        copied=not rows.first_tap_is_input,
-    )
-
-
-def described(taps: Any, widths: Sequence[int], *, copied: bool) -> tuple[TapPlan, ...]:
-    """Taps of a graph, or those of a network of fully connected layers, by their number.
+def described(taps: Sequence[Tap], *, copied: bool) -> tuple[TapPlan, ...]:
+    """Taps with their bytes in the cache.
 
     Without ``copied`` the first tap is the sample itself, which the cache does not hold.
     """
-    known = taps or [None] * len(widths)
     return tuple(
         TapPlan(
-            f"layers.{number}" if tap is None else tap.layer,
-            "vector" if tap is None else tap.kind,
-            (width,) if tap is None else tuple(tap.shape),
-            width,
-            0 if number == 0 and not copied else 4 * width,
+            tap.layer, tap.kind, tuple(tap.shape), tap.width,
+            0 if number == 0 and not copied else 4 * tap.width,
         )
-        for number, (tap, width) in enumerate(zip(known, widths, strict=True))
-    )
+        for number, tap in enumerate(taps)
+    )  # fmt: skip

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapt import AdaptedModel
 from skip2lora.arrays import check_samples
-from skip2lora.backbones.base import Backbone, check_inputs
-from skip2lora.backbones.headless import Headless
+from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
+from skip2lora.backbones.standins import Headless
 from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import find_method
@@ -99,8 +99,8 @@ class _Skip2LoRA(BaseEstimator):
         """
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
-        if self.model is not None and hasattr(self.model, "check"):
-            x = check_inputs(self.model, X)
+        if self.model is not None and not check_backbone(self.model).takes_table:
+            x = self.model.check(X)
             y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
             if len(y) != len(x):
                 raise DataError(f"y has {len(y)} samples, expected {len(x)}, as many as X")
@@ -170,7 +170,7 @@ class _Skip2LoRA(BaseEstimator):
 
     def _logits(self, X: Any) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")
-        if not hasattr(self.model, "check"):
+        if self.model is None or self.model.takes_table:
             X = validate_data(self, X, reset=False)
         return self.adapted_.logits(X)
 
@@ -276,7 +276,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         """Labels of the model's own outputs, of the type of ``labels``."""
         if self.model is None or not self.keep_outputs:
             return labels[:0]
-        names = getattr(self.model, "class_names", None)
+        names = self.model.class_names
         own = np.arange(self.model.n_outputs) if names is None else np.array(names)
         if _is_text(own) != _is_text(labels):
             raise DataError(

@@ -114,8 +114,9 @@ def test_seeds_that_cannot_be(seed: Any, refused: Refused) -> None:
 
 def test_class_names(refused: Refused) -> None:
     assert s2.MLP.create(WIDTHS, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
-    message = refused(ParameterError, s2.MLP.create, WIDTHS, class_names=["a"])
-    assert "got 1 class names for 3 outputs" in message
+    for names in (["a"], ["a", "a", "b"]):
+        message = refused(ParameterError, s2.MLP.create, WIDTHS, class_names=names)
+        assert "expected 3 distinct names" in message
 
 
 # --- forward --------------------------------------------------------------------------------

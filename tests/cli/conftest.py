@@ -1,4 +1,4 @@
-"""A folder with small files of every kind, and a way to type commands into it."""
+"""A folder with small files of every kind."""
 
 from __future__ import annotations
 
@@ -9,23 +9,6 @@ import numpy as np
 import pytest
 
 from desk import NAMES, Answer, blobs
-from skip2lora.cli import run
-
-
-@pytest.fixture
-def type_in(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Answer]:
-    """``type_in("evaluate", "model.safetensors", ...)`` runs a command in the folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def type_command(*words: object) -> Answer:
-        capsys.readouterr()
-        code = run([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return type_command
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from skip2lora.backbones.base import Taps
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import PAPER
 
 
-class NumpyBackbone:
-    """Fully connected layers and ReLU; implements the ``Backbone`` protocol and no more.
+class NumpyBackbone(Backbone):
+    """Fully connected layers and ReLU: what is required of a backbone, and how wide a sample is.
 
     With ``first_tap_is_input`` the first tap is the sample. Without, it is the sample scaled by
     this backbone, one feature dropped: neither its values nor its width are those of the sample.
@@ -25,6 +26,7 @@ class NumpyBackbone:
         random = np.random.default_rng(seed)
         self.first_tap_is_input = first_tap_is_input
         self.n_features = widths[0]
+        self.inputs = (InputSpec("X", (widths[0],), "float32"),)
         tap_widths = list(widths[:-1])
         tap_widths[0] -= 0 if first_tap_is_input else 1
         self.tap_widths = tuple(tap_widths)

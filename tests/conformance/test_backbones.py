@@ -220,7 +220,7 @@ def test_training_reads_what_the_backbone_gave(make_model: Any, samples: Samples
     x, y = samples
     model = make_model(WIDTHS)
 
-    class Wrapped:
+    class Wrapped(s2.Backbone):
         recipe, tap_widths, n_outputs = model.recipe, model.tap_widths, model.n_outputs
         first_tap_is_input, fingerprint = model.first_tap_is_input, model.fingerprint
         forward = staticmethod(model.forward)

@@ -204,7 +204,7 @@ def test_what_is_no_model(refused: Refused) -> None:
     for model in ("model.safetensors", None, np.zeros(3)):
         for call in (s2.adapt, s2.pretrain):
             message = refused(ParameterError, call, model, X, Y)
-            assert message.endswith("expected a model: load it with skip2lora.load")
+            assert "expected a skip2lora.Backbone: read a file with skip2lora.load" in message
 
 
 def test_a_network_with_adapters_in_its_layers(refused: Refused) -> None:

@@ -275,8 +275,8 @@ def test_defaults_of_a_model(make_model: Any, samples: Any) -> None:
     assert len(paper.history.loss) == 300
     assert paper.adapters.bias is None
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
-    del_recipe = type("Other", (NumpyBackbone,), {"recipe": None})
-    any_model = s2.adapt(del_recipe(WIDTHS, first_tap_is_input=False), x, y)
+    without = type("Other", (NumpyBackbone,), {"recipe": s2.Backbone().recipe})
+    any_model = s2.adapt(without(WIDTHS, first_tap_is_input=False), x, y)
     assert any_model.history is not None
     assert len(any_model.history.loss) == 50
     assert any_model.adapters.bias is not None

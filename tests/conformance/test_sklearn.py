@@ -340,7 +340,7 @@ def test_refused_parameters(samples: Any, options: dict[str, Any], said: str) ->
         ({"hidden": (8, 0)}, r"width 0 at place 2 of \[9, 8, 0, 3\]"),
         ({"hidden": "wide"}, "expected whole numbers"),
         ({"pretrain_epochs": 0}, "pretrain_epochs is 0"),
-        ({"model": "model.onnx"}, "model is str, expected a model"),
+        ({"model": "model.onnx"}, "model is str, expected a skip2lora.Backbone"),
     ],
 )
 def test_refused_models(samples: Any, options: dict[str, Any], said: str) -> None:

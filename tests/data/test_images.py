@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skip2lora.backbones.litert.inputs import LiteRTInput
 from skip2lora.data.image_layout import Layout, layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
@@ -22,17 +22,10 @@ COLOUR = RANDOM.integers(0, 256, (4, 6, 3), np.uint8)
 GREY = RANDOM.integers(0, 256, (4, 6), np.uint8)
 
 
-@dataclass(frozen=True)
-class Spec:
-    shape: tuple[int | None, ...]
-    dtype: Any = "float32"
-    scale: float = 0.0
-    name: str = "x"
-
-
-class Model:
-    def __init__(self, *inputs: Spec) -> None:
-        self.inputs = inputs
+def spec(
+    shape: tuple[int | None, ...], dtype: Any = "float32", scale: float = 0.0, name: str = "x"
+) -> LiteRTInput:
+    return LiteRTInput(name, shape, dtype, scale)
 
 
 def save(path: Path, pixels: Any, **options: Any) -> Path:
@@ -207,31 +200,31 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    ("given", "expected"),
     [
-        (Spec((3, 8, 9)), Layout("chw", 8, 9, 3)),
-        (Spec((1, None, None)), Layout("chw", None, None, 1)),
-        (Spec((8, 9, 3)), Layout("hwc", 8, 9, 3)),
-        (Spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, whole=True)),
-        (Spec((8, 9, 1), np.dtype("int8"), 0.5), Layout("hwc", 8, 9, 1)),
-        (Spec((8, 9)), Layout("hw", 8, 9, 1)),
-        (Spec((72,)), Layout("flat", n_features=72)),
+        (spec((3, 8, 9)), Layout("chw", 8, 9, 3)),
+        (spec((1, None, None)), Layout("chw", None, None, 1)),
+        (spec((8, 9, 3)), Layout("hwc", 8, 9, 3)),
+        (spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, whole=True)),
+        (spec((8, 9, 1), np.dtype("int8"), 0.5), Layout("hwc", 8, 9, 1)),
+        (spec((8, 9)), Layout("hw", 8, 9, 1)),
+        (spec((72,)), Layout("flat", n_features=72)),
     ],
     ids=str,
 )
-def test_layout_of(spec: Spec, expected: Layout) -> None:
-    assert layout_of(Model(spec)) == expected
+def test_layout_of(given: LiteRTInput, expected: Layout) -> None:
+    assert layout_of([given]) == expected
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (3, 8, 3), (), (3, 8, 8, 8)], ids=str)
 def test_layout_of_what_is_no_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="expected one image"):
-        layout_of(Model(Spec(shape)))
+        layout_of([spec(shape)])
 
 
 def test_layout_of_several_inputs() -> None:
     with pytest.raises(DataError, match=r"2 inputs \(ids, mask\)"):
-        layout_of(Model(Spec((8,), name="ids"), Spec((8,), name="mask")))
+        layout_of([spec((8,), name="ids"), spec((8,), name="mask")])
 
 
 # --- what is refused ------------------------------------------------------------------------

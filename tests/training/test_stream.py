@@ -12,7 +12,7 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.headless import Headless
+from skip2lora.backbones.standins import Headless
 from skip2lora.errors import ModelError
 from skip2lora.methods import find_method
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal

@@ -80,9 +80,8 @@ class RowFormat:
         Raises:
             ModelError: the backbone gave other shapes than it announced.
         """
-        network = native(backbone)
-        if network is not None:
-            network.forward(x, self.layout, self.first_tap, rows)
+        if backbone.network is not None:
+            backbone.network.forward(x, self.layout, self.first_tap, rows)
             return
         made = backbone.forward(x)
         taps = made.taps[self.first_tap :]
@@ -112,12 +111,6 @@ def _row_format(
 ) -> RowFormat:
     layout = _core.RowLayout(tap_widths, n_outputs, first_tap_is_input)
     return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout)
-
-
-def native(backbone: Backbone) -> _core.Network | None:
-    """The backbone in the C core, if that is where it runs."""
-    network = getattr(backbone, "network", None)
-    return network if isinstance(network, _core.Network) else None
 
 
 def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int]) -> None:

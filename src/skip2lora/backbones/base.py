@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import check_samples
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.recipe import ANY_MODEL, Recipe
+from skip2lora.backbones.tapping import Shapes
+from skip2lora.backbones.taps import Selection, Tap
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.members import member
+from skip2lora.tasks.labels import check_names
+from skip2lora.tasks.predictor import Predictor, lacks
+
+if TYPE_CHECKING:
+    from skip2lora import _core
+
+#: Threads that a runtime may be asked for.
+MOST_THREADS = 1024
+_CHUNK = 256  # samples whose taps are in memory at a time
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,42 +43,225 @@ class Taps:
     base_logits: NDArray[np.float32]
 
 
-@runtime_checkable
-class Backbone(Protocol):
-    """A frozen network. Data of any runtime becomes taps in ``forward`` and nowhere else.
+class Backbone(Predictor):
+    """A frozen network: all that the package asks of a model, for subclasses to say.
 
-    What takes something else than (samples, features) has a method ``check`` as well, which turns
-    what a user passes into what ``forward`` takes, or raises DataError.
+    A subclass defines ``tap_widths``, ``n_outputs``, ``fingerprint`` and ``forward``; every other
+    member has a default. It may define a member as a property, a cached property, an attribute of
+    the class or of the instance, or a field of a dataclass. Data of any runtime becomes taps in
+    ``forward`` and nowhere else. What takes something else than a table of features defines
+    ``inputs`` and ``check`` as well. docs/add-a-runtime.md shows one.
     """
 
-    @property
+    # --- required ---------------------------------------------------------------------------
+
+    @member
     def tap_widths(self) -> tuple[int, ...]:
-        """Width of each tap."""
+        """Width of each tap; required."""
+        raise lacks(self, "tap_widths", "the width of each tap, a tuple of whole numbers from 1")
 
-    @property
-    def n_outputs(self) -> int:
-        """Width of the last layer's output."""
-
-    @property
-    def first_tap_is_input(self) -> bool:
-        """Whether the first tap is the sample itself, which then needs no copy in the cache."""
-
-    @property
+    @member
     def fingerprint(self) -> str:
-        """Changes when the weights or the preprocessing change."""
+        """Changes when the weights or the preprocessing change; required."""
+        raise lacks(self, "fingerprint", "a text that changes with the weights, such as a SHA-256")
 
     def forward(self, x: Any) -> Taps:
-        """Taps and base logits of checked samples ``x``."""
+        """Taps and base logits of samples ``x`` that :meth:`check` gave; required."""
+        raise lacks(self, "forward", "a method that gives the Taps of checked samples")
+
+    # --- samples ----------------------------------------------------------------------------
+
+    @member
+    def first_tap_is_input(self) -> bool:
+        """Whether the first tap is the sample itself, which then needs no copy in the cache."""
+        return False
+
+    @member
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What a sample consists of: by default one row of a table, of any width if not known."""
+        width = self.tap_widths[0] if self.first_tap_is_input else None
+        return (InputSpec("X", (width,), "float32"),)
+
+    def check(self, X: Any) -> Any:
+        """What a user passes as :meth:`forward` takes it: by default a table of features, float32.
+
+        Raises:
+            DataError: samples the model cannot take.
+        """
+        n_features = self.tap_widths[0] if self.first_tap_is_input else None
+        return check_samples(X, n_features=n_features)[0]
+
+    @property
+    def takes_table(self) -> bool:
+        """Whether samples are a table of features, as :meth:`check` is the default."""
+        return type(self).check is Backbone.check
+
+    # --- outputs ----------------------------------------------------------------------------
+
+    def logits(self, x: Any) -> NDArray[np.float32]:
+        """Outputs before the last activation, (samples, n_outputs).
+
+        Raises:
+            DataError: as :meth:`check`.
+            ModelError: the model has no outputs of its own.
+        """
+        self.need_outputs()
+        samples = self.check(x)
+        starts = range(0, len(samples), _CHUNK)
+        parts = [self.forward(samples[at : at + _CHUNK]).base_logits for at in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def need_outputs(self) -> None:
+        """Raise ModelError for a model that predicts nothing by itself, such as an encoder."""
+        if self.n_outputs == 0:
+            raise ModelError(
+                f"{self.path or type(self).__name__} gives no row of logits for a sample, expected "
+                "one to predict: adapt it to classes of your own with new_classes=True"
+            )
+
+    @property
+    def base(self) -> Backbone:
+        """The model with its own outputs: itself but for stand-ins."""
+        return self
+
+    def named(self, class_names: Sequence[str] | None) -> Self:
+        """A copy whose outputs have these names; itself for None.
+
+        Raises:
+            ParameterError: not one distinct name an output, or the class has names of its own.
+        """
+        names = check_names(class_names, self.n_outputs)
+        if names is None:
+            return self
+        model = copy.copy(self)
+        try:
+            object.__setattr__(model, "class_names", names)
+        except AttributeError as error:
+            raise ParameterError(
+                f"class_names is {names}, but {type(self).__name__} computes its own: leave "
+                "class_names out"
+            ) from error
+        return model
+
+    # --- taps -------------------------------------------------------------------------------
+
+    @member
+    def taps(self) -> tuple[Tap, ...]:
+        """The tapped layers, in order: by default a vector for each of ``tap_widths``."""
+        names = [f"layers.{number}" for number in range(len(self.tap_widths))]
+        widths = zip(names, self.tap_widths, strict=True)
+        return tuple(Tap(name, name, "vector", (width,)) for name, width in widths)
+
+    @member
+    def tappable(self) -> tuple[Tap, ...]:
+        """Every layer that could be tapped, in order: by default those that are."""
+        return self.taps
+
+    @member
+    def grid(self) -> int | None:
+        """Places that an axis of a map keeps, at most; None where there are no maps."""
+        return None
+
+    @member
+    def size(self) -> Size | None:
+        """Height and width that open axes of images were fixed to; None where none were."""
+        return None
+
+    @member
+    def sample_shapes(self) -> Shapes | None:
+        """Shapes of the samples by which taps were found; None where the model itself tells."""
+        return None
+
+    @property
+    def chooses_taps(self) -> bool:
+        """Whether there is a choice of taps, as :meth:`with_taps` is not the default."""
+        return type(self).with_taps is not Backbone.with_taps
+
+    def with_taps(
+        self, selection: Selection, *, grid: int | None = None, size: Size | None = None
+    ) -> Backbone:
+        """The same model with other taps, or another grid or size of images.
+
+        Raises:
+            ParameterError: there is no such choice; by default there is none.
+        """
+        refuse(
+            type(self).__name__, "whose adapters start at every layer",
+            taps=selection, grid=grid, size=size,
+        )  # fmt: skip
+        return self
+
+    def with_shapes(self, shapes: Shapes) -> Backbone:
+        """The same model, its taps found by samples of these shapes; by default itself."""
+        del shapes
+        return self
+
+    # --- running and training ---------------------------------------------------------------
+
+    @member
+    def recipe(self) -> Recipe:
+        """Defaults of training."""
+        return ANY_MODEL
+
+    @member
+    def network(self) -> _core.Network | None:
+        """The network in the C core where it runs there: it then writes rows itself."""
+        return None
+
+    @member
+    def path(self) -> str | os.PathLike[str] | None:
+        """The file it was read from, None where there is none."""
+        return None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        taps: Selection = None,
+        grid: int | None = None,
+        size: Size | None = None,
+        threads: int = 1,
+        class_names: Sequence[str] | None = None,
+        output: str | int | None = None,
+    ) -> Self:
+        """Read a file; the options are those of :func:`skip2lora.load`.
+
+        Raises:
+            ModelError: the class reads no files, as by default.
+        """
+        del taps, grid, size, threads, class_names, output
+        raise ModelError(
+            f"{cls.__name__} reads no files, got {path}, expected a class with a method load: "
+            "make the model in Python"
+        )
+
+    @classmethod
+    def load_for_images(
+        cls, path: str | os.PathLike[str], size: Size | None, **options: Any
+    ) -> Self:
+        """As :meth:`load`, but ``size`` counts only where the model takes images of any size."""
+        del size
+        return cls.load(path, **options)
 
 
-def check_inputs(backbone: Backbone, X: Any) -> Any:
-    """``X`` as ``backbone.forward`` takes it: by its own ``check``, or as a table of features.
+def check_backbone(model: object) -> Backbone:
+    """``model`` if it is one.
 
     Raises:
-        DataError: samples the backbone cannot take.
+        ParameterError: it is something else.
     """
-    check = getattr(backbone, "check", None)
-    if check is not None:
-        return check(X)
-    n_features = backbone.tap_widths[0] if backbone.first_tap_is_input else None
-    return check_samples(X, n_features=n_features)[0]
+    if not isinstance(model, Backbone):
+        raise ParameterError(
+            f"model is {type(model).__name__}, expected a skip2lora.Backbone: read a file with "
+            "skip2lora.load, pass a torch.nn.Module as skip2lora.TorchBackbone(module), or "
+            "subclass skip2lora.Backbone"
+        )
+    return model
+
+
+def refuse(path: object, reason: str, **asked: object) -> None:
+    """Raise ParameterError for the first option that is not None."""
+    for name, value in asked.items():
+        if value is not None:
+            raise ParameterError(f"{name} is {value!r} for {path}, {reason}: leave {name} out")

@@ -21,6 +21,11 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str
 
+    @property
+    def reals(self) -> bool:
+        """Whether it takes real numbers, not whole ones or truth values."""
+        return np.dtype(self.dtype).kind == "f"
+
     def __str__(self) -> str:
         sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
         return f"(samples{', ' if sizes else ''}{sizes})"

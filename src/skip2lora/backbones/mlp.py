@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
 from skip2lora.arrays import check_samples
-from skip2lora.backbones.base import Taps
+from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
+from skip2lora.backbones.taps import Selection
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.labels import check_names
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
 KIND = "mlp"
@@ -67,7 +68,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class MLP(Classifier):
+class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 
     ``class_names[label]`` is None when the classes have no names.
@@ -98,7 +99,7 @@ class MLP(Classifier):
             ParameterError: fewer than two widths, a width below 1, or names that do not fit.
         """
         sizes = _check_widths(widths)
-        names = _check_names(class_names, sizes[-1])
+        names = check_names(class_names, sizes[-1])
         try:
             random = np.random.Generator(np.random.PCG64(operator.index(seed)))
         except (TypeError, ValueError) as error:
@@ -228,19 +229,33 @@ class MLP(Classifier):
         write_tensors(path, self.merged().tensors(), description)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MLP:
-        """Read what :meth:`save` wrote.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        taps: Selection = None,
+        grid: int | None = None,
+        size: Size | None = None,
+        threads: int = 1,
+        class_names: Sequence[str] | None = None,
+        output: str | int | None = None,
+    ) -> MLP:
+        """Read what :meth:`save` wrote; ``class_names`` replace those of the file.
 
         Raises:
             FileError: no such file.
             ModelError: truncated, foreign, or not a network.
+            ParameterError: an option that the network has no use for, or names that do not fit.
         """
+        refuse(path, "whose adapters start at every layer", taps=taps, grid=grid, size=size)
+        refuse(path, "which has one output", output=output)
+        refuse(path, "which runs on one thread", threads=None if threads == 1 else threads)
         tensors, description = read_tensors(path, kind=KIND)
         try:
             sizes = _check_widths(description["widths"])
             batch_norm = bool(description["batch_norm"])
             numbers = {name: float(description[name]) for name in ("bn_eps", "bn_momentum")}
-            names = _check_names(description["class_names"], sizes[-1])
+            names = check_names(description["class_names"], sizes[-1])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{path}: its description is damaged ({error}): save it again"
@@ -261,7 +276,7 @@ class MLP(Classifier):
         model = cls(tuple(layers), class_names=names, **numbers)
         if tensors:
             raise ModelError(f"{path}: tensor {min(tensors)} is unknown, expected a network alone")
-        return model
+        return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
         """The same network with other tensors, in the order of :meth:`Layer.arrays`."""
@@ -285,19 +300,6 @@ def _fresh_norm(width: int) -> dict[str, NDArray[np.float32]]:
         "mean": np.zeros(width, np.float32),
         "var": np.ones(width, np.float32),
     }
-
-
-def _check_names(class_names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
-    if class_names is None:
-        return None
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise ParameterError(f"class_names is {class_names!r}, expected a list of names")
-    names = tuple(str(name) for name in class_names)
-    if len(names) != n_outputs:
-        raise ParameterError(
-            f"got {len(names)} class names for {n_outputs} outputs: pass one name an output"
-        )
-    return names
 
 
 def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:

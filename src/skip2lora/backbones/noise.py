@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skip2lora.backbones import headless
-from skip2lora.backbones.base import Backbone, check_inputs
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.masks import counting_value
 from skip2lora.errors import DataError
 
 
@@ -17,25 +17,20 @@ def random_samples(model: Backbone, count: int, *, open_size: int | None = None)
     Sizes that the model leaves open are ``open_size``. None where that is None, or where the model
     takes no such numbers.
     """
-    inputs = getattr(headless.whole(model), "inputs", None)
     random = np.random.Generator(np.random.PCG64(0))
-    if inputs is None:
-        width = model.tap_widths[0] if model.first_tap_is_input else None
-        width = getattr(headless.whole(model), "n_features", width)
-        if width is None:
-            return None
-        return check_inputs(model, random.random((count, width), dtype=np.float32))
     arrays = {}
     shape: list[Any]
-    for spec in inputs:
+    for spec in model.inputs:
         shape = [count, *(size or open_size for size in spec.shape)]
-        if None in shape:
+        if None in shape or (model.takes_table and None in spec.shape):
             return None
-        reals = np.dtype(spec.dtype).kind == "f" or getattr(spec, "scale", 0)
-        # Token 1 and a mask of ones are valid wherever whole numbers are read.
-        arrays[spec.name] = random.random(shape, np.float32) if reals else np.ones(shape, np.int32)
+        # Token 1 and a mask by which all count are valid wherever whole numbers are read.
+        value = counting_value(spec.name)
+        arrays[spec.name] = (
+            random.random(shape, np.float32) if spec.reals else np.full(shape, value, np.int32)
+        )
     given = arrays if len(arrays) > 1 else next(iter(arrays.values()))
     try:
-        return check_inputs(model, given)
+        return model.check(given)
     except DataError:
         return None

@@ -21,9 +21,3 @@ PAPER = Recipe(epochs=300, learning_rate=0.01, optimizer="sgd", standardize=Fals
 
 
 ANY_MODEL = Recipe(epochs=50, learning_rate=0.001, optimizer="adam", standardize=True)
-
-
-def recipe_of(backbone: object) -> Recipe:
-    """The defaults for this model: its own ``recipe``, or those for any model."""
-    recipe = getattr(backbone, "recipe", ANY_MODEL)
-    return recipe if isinstance(recipe, Recipe) else ANY_MODEL

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.base import Backbone
 
 #: Name, shape of one sample and kind of numbers of each input.
 Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
@@ -25,16 +28,12 @@ class Tapping:
     inputs: Shapes | None = None
 
     @classmethod
-    def of(cls, backbone: Any) -> Tapping:
+    def of(cls, backbone: Backbone) -> Tapping:
         """That of a backbone; nothing of one without a choice of taps."""
-        if not hasattr(backbone, "taps"):
+        if not backbone.chooses_taps:
             return cls()
-        return cls(
-            tuple(tap.layer for tap in backbone.taps),
-            getattr(backbone, "grid", None),
-            getattr(backbone, "size", None),
-            getattr(backbone, "sample_shapes", None),
-        )
+        layers = tuple(tap.layer for tap in backbone.taps)
+        return cls(layers, backbone.grid, backbone.size, backbone.sample_shapes)
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it, as JSON holds it."""
@@ -67,18 +66,17 @@ class Tapping:
             else tuple((str(name), tuple(map(_whole, shape)), str(k)) for name, shape, k in inputs),
         )
 
-    def apply(self, backbone: Any) -> Any:
+    def apply(self, backbone: Backbone) -> Backbone:
         """The same model, tapped so.
 
         Raises:
             ParameterError: a layer or a size that it does not have.
         """
-        if self.taps is None or not hasattr(backbone, "with_taps"):
+        if self.taps is None:
             return backbone
-        chosen = {name: value for name in ("grid", "size") if (value := getattr(self, name))}
-        if self.inputs is not None and hasattr(backbone, "with_shapes"):
+        if self.inputs is not None:
             backbone = backbone.with_shapes(self.inputs)
-        return backbone.with_taps(list(self.taps), **chosen)
+        return backbone.with_taps(list(self.taps), grid=self.grid, size=self.size)
 
 
 def _whole(value: Any) -> int:

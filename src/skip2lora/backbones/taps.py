@@ -18,11 +18,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
 GRID = 4
 MOST_WIDTH = 4096
+_MOST_GRID = 64
 
 #: vector (samples, width); map: channels and one or two axes of places; sequence (samples, tokens,
 #: width).
@@ -80,6 +82,15 @@ def grid_of(
             return kept
         size -= 1
     return (1,) * len(places)
+
+
+def check_grid(grid: int | None) -> int:
+    """Places that an axis of a map keeps: ``grid``, or 4 where it is None.
+
+    Raises:
+        ParameterError: it is out of range.
+    """
+    return GRID if grid is None else whole("grid", grid, 1, _MOST_GRID)
 
 
 def averaging(n_places: int, n_kept: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, adapt
 from skip2lora.arrays import listing
-from skip2lora.backbones.recipe import ANY_MODEL, recipe_of
+from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, measures, power
 from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
@@ -62,6 +62,7 @@ from skip2lora.training.options import OPTIMIZERS, SCHEDULES
 )
 @common.taps
 @common.grid
+@common.threads
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @common.output("The adapter, a folder.", metavar="FOLDER")
@@ -73,7 +74,7 @@ def command(
     batch_size: int | None, learning_rate: float | None, seed: int, optimizer: str | None,
     weight_decay: float | None, schedule: str, validation: float, patience: int | None,
     cache: bool | None, new_classes: bool, keep_outputs: bool, standardize: bool | None,
-    task: str, taps: Selection, grid: int | None, with_power: bool, i2c: str | None,
+    task: str, taps: Selection, grid: int | None, threads: int, with_power: bool, i2c: str | None,
     shunt_ohms: float | None, target: Path, force: bool, images: Images,
     targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -89,7 +90,9 @@ def command(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, which leaves the "
             "outputs of MODEL out: leave one of them out"
         )
-    backbone = load_to_adapt(model, taps=taps, grid=grid, images=images, class_names=class_names)
+    backbone = load_to_adapt(
+        model, taps=taps, grid=grid, threads=threads, images=images, class_names=class_names
+    )
     open_end = new_classes or not keep_outputs
     samples = read_for(
         backbone, data, targets=targets, task=learned, new_outputs=open_end, images=images
@@ -97,7 +100,7 @@ def command(
     y = answers_of(samples, new_classes=open_end)
     kept = names_to_keep(backbone, samples, class_names, learned, new_outputs=open_end)
     watch = power.watch(with_power, i2c, shunt_ohms)
-    recipe = recipe_of(backbone) if keep_outputs else ANY_MODEL
+    recipe = backbone.recipe if keep_outputs else ANY_MODEL
     shown = recipe.epochs if epochs is None else epochs
     with common.progress_bar("adapt", shown) as callback, power.watched(watch):
         adapted = adapt(
@@ -107,7 +110,7 @@ def command(
             patience=patience, cache=cache, task=task, new_classes=new_classes,
             keep_outputs=keep_outputs, standardize=standardize, callback=callback,
             output_names=kept,
-            images=images.resolved(layout_of(backbone)) if data.is_dir() else None,
+            images=images.resolved(layout_of(backbone.inputs)) if data.is_dir() else None,
         )  # fmt: skip
     adapted.save(target)
     found = compared(adapted, learned, samples)

@@ -41,8 +41,7 @@ def _model(path: Path | None, widths: list[int], seed: int) -> Backbone:
         raise ParameterError(
             f"got the model {path} and --widths, expected one of them: leave --widths out"
         )
-    model: Backbone = load(path)
-    return model
+    return load(path)
 
 
 def _spread(of: Spread, unit: str, digits: int) -> str:

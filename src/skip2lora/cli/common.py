@@ -88,6 +88,9 @@ taps = click.option(
 )  # fmt: skip
 
 
+threads = click.option(
+    "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
+)
 grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
 
 

@@ -15,13 +15,14 @@ from skip2lora.data.image_options import Images
 @common.model_argument
 @common.data_argument
 @common.adapter
+@common.threads
 @common.saved_task
 @common.image_options
 @common.targets
 @common.class_names
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, task: str | None, images: Images,
+    model: Path, data: Path, adapter: Path | None, threads: int, task: str | None, images: Images,
     targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL, with or without an adapter, on DATA.
@@ -29,7 +30,7 @@ def command(
     Of classes: accuracy. Of several labels: exact match, F1. Of numbers: R2 and errors, in the unit
     of the numbers, or its square. All are those of scikit-learn's metrics.
     """
-    loaded = load_model(model, adapter, task=task, class_names=class_names)
+    loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
     samples = read_for(loaded.model, data, targets=targets, task=loaded.task, images=images)
     found = compared(loaded.model, loaded.task, samples)
     part = "targets" if loaded.task.name == "regression" else "classes"

@@ -21,18 +21,13 @@ from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError
 from skip2lora.plan import TapPlan, described
-from skip2lora.tasks.task import CLASSIFICATION
 
 _DATA = (".npz", ".csv", ".parquet")
 
 
 def _model(path: Path) -> dict[str, Any]:
-    model: Any = load(path)
-    taps = getattr(model, "taps", None)
-    copied = not model.first_tap_is_input
-    layers = described(taps, model.tap_widths, copied=copied)
-    if taps is not None:
-        layers = described(model.layers, [tap.width for tap in model.layers], copied=copied)
+    model = load(path)
+    layers = described(model.tappable, copied=not model.first_tap_is_input)
     facts: dict[str, Any] = {"kind": "model"}
     if isinstance(model, MLP):
         facts |= {
@@ -44,18 +39,16 @@ def _model(path: Path) -> dict[str, Any]:
         facts |= {
             "inputs": [
                 {"name": of.name, "shape": list(of.shape), "dtype": str(np.dtype(of.dtype))}
-                for of in getattr(model, "inputs", ())
+                for of in model.inputs
             ],
             "n_outputs": model.n_outputs,
-            "task": str(getattr(model, "task", CLASSIFICATION.name)),
+            "task": model.task,
         }
-    chosen = {tap.layer for tap in taps or ()}
+    chosen = {tap.layer for tap in model.taps}
     return facts | {
         "class_names": model.class_names,
         "taps": list(model.tap_widths),
-        "layers": [
-            asdict(layer) | {"tapped": taps is None or layer.layer in chosen} for layer in layers
-        ],
+        "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
         "cache_bytes_a_sample": 4 * sum(model.tap_widths[model.first_tap_is_input :])
         + 4 * model.n_outputs,
         "fingerprint": model.fingerprint,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from skip2lora.adapt import AdaptedModel
 from skip2lora.arrays import check_labels, listing
-from skip2lora.backbones.loading import load
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load, load_for_images
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common
 from skip2lora.data.image_layout import ANY_LAYOUT, layout_of
@@ -21,7 +22,6 @@ from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.measures import Measures, measured
-from skip2lora.tasks.predictor import Classifier
 from skip2lora.tasks.task import Task, check_answers, decided, find_task
 
 
@@ -30,26 +30,21 @@ def load_to_adapt(
     *,
     taps: Selection,
     grid: int | None = None,
+    threads: int = 1,
     images: Images,
     class_names: tuple[str, ...] | None = None,
-) -> Any:
+) -> Backbone:
     """The backbone; images of any size are fixed to that of ``images``, if told."""
-    backbone = load(model, taps=taps, grid=grid, class_names=class_names)
-    if images.size is not None and _takes_any_size(backbone):
-        return backbone.with_taps(taps, grid=grid, size=images.size)
-    return backbone
-
-
-def _takes_any_size(backbone: Any) -> bool:
-    specs: tuple[Any, ...] = getattr(backbone, "inputs", ())
-    return len(specs) == 1 and len(specs[0].shape) == 3 and layout_of(backbone).height is None
+    return load_for_images(
+        model, images.size, taps=taps, grid=grid, threads=threads, class_names=class_names
+    )
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What predicts, a backbone with or without its adapter, and the task it is for."""
 
-    model: Any
+    model: Backbone | AdaptedModel
     task: Task
 
 
@@ -58,6 +53,7 @@ def load_model(
     adapter: Path | None,
     *,
     task: str | None = None,
+    threads: int = 1,
     class_names: tuple[str, ...] | None = None,
 ) -> Loaded:
     """The model with its adapter, or alone.
@@ -65,15 +61,16 @@ def load_model(
     Raises:
         ParameterError: ``task`` is not that of the adapter.
     """
-    backbone: Any = load(model, class_names=class_names)
-    made: Classifier = backbone if adapter is None else AdaptedModel.load(backbone, adapter)
-    if adapter is not None and task not in (None, made.learned.name):
+    backbone = load(model, threads=threads, class_names=class_names)
+    if adapter is None:
+        return Loaded(backbone, backbone.learned if task is None else find_task(task))
+    adapted = AdaptedModel.load(backbone, adapter)
+    if task not in (None, adapted.task):
         raise ParameterError(
-            f"--task is {task}, {adapter} was made for {made.learned.name}: leave --task out"
+            f"--task is {task}, {adapter} was made for {adapted.task}: leave --task out"
         )
-    kept: tuple[str, ...] | None = getattr(made, "output_names", None)
-    left_out = isinstance(made, AdaptedModel) and made.base is not made.backbone
-    if class_names is not None and left_out:
+    kept = adapted.output_names
+    if class_names is not None and adapted.base is not adapted.backbone:
         raise ParameterError(
             f"--class-names is {listing(class_names)}, {adapter} leaves the outputs of {model} "
             "out: leave --class-names out"
@@ -83,11 +80,11 @@ def load_model(
             f"--class-names is {listing(class_names)}, {adapter} was made for "
             f"{listing(kept)}: leave --class-names out"
         )
-    return Loaded(made, made.learned if task is None else find_task(task))
+    return Loaded(adapted, adapted.learned)
 
 
 def read_for(
-    model: Any,
+    model: Backbone | AdaptedModel,
     data: Path,
     *,
     targets: tuple[str, ...] | None,
@@ -108,9 +105,9 @@ def read_for(
     names = None if new_outputs else _names_of(model, task)
     layout, images = ANY_LAYOUT, images or Images()
     if data.is_dir():
-        layout = layout_of(getattr(model, "base", model))
-        images = images.following(getattr(model, "images", None))
-    elif images.size is not None and getattr(model, "size", None) == images.size:
+        layout = layout_of(model.inputs)
+        images = images.following(model.images if isinstance(model, AdaptedModel) else None)
+    elif images.size is not None and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
     with common.reading_bar() as progress:
         samples = read_samples(
@@ -138,9 +135,9 @@ def _check_count(samples: Samples, n_outputs: int, data: Path) -> None:
         )
 
 
-def _names_of(model: Any, task: Task | None) -> tuple[str, ...] | None:
+def _names_of(model: Backbone | AdaptedModel, task: Task | None) -> tuple[str, ...] | None:
     """Names of outputs; those of classes are none of numbers, but for those of the adapter."""
-    names: tuple[str, ...] | None = getattr(model, "class_names", None)
+    names = model.class_names
     regression = task is not None and task.name == "regression"
     return None if regression and not isinstance(model, AdaptedModel) else names
 
@@ -183,7 +180,12 @@ def answers_of(samples: Samples, *, new_classes: bool) -> NDArray[Any]:
 
 
 def names_to_keep(
-    backbone: Any, samples: Samples, told: tuple[str, ...] | None, task: Task, *, new_outputs: bool
+    backbone: Backbone,
+    samples: Samples,
+    told: tuple[str, ...] | None,
+    task: Task,
+    *,
+    new_outputs: bool,
 ) -> tuple[str, ...] | None:
     """Names of outputs that are kept with an adapter, as the model has none of its own for them."""
     if new_outputs:  # new classes are called as in the samples anyway
@@ -192,7 +194,7 @@ def names_to_keep(
     return samples.class_names if told is None and own is None else told
 
 
-def compared(model: Any, task: Task, samples: Samples) -> Measures:
+def compared(model: Backbone | AdaptedModel, task: Task, samples: Samples) -> Measures:
     """How good the model is on the samples.
 
     Raises:

@@ -23,6 +23,7 @@ from skip2lora.training.options import OPTIMIZERS
 @click.option("--rank", type=int, help="Rank of each adapter.")
 @common.taps
 @common.grid
+@common.threads
 @click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer.")
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)))
@@ -36,7 +37,7 @@ def command(
     model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
     epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
     keep_outputs: bool, standardize: bool | None, images: Images, targets: tuple[str, ...] | None,
-    grid: int | None, as_json: bool,
+    grid: int | None, threads: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
@@ -45,9 +46,9 @@ def command(
     """
     if data is not None and samples is not None:
         raise ParameterError(f"got DATA {data} and --samples {samples}, expected one of them")
-    backbone = load_to_adapt(model, taps=taps, grid=grid, images=images)
-    fixed = getattr(backbone, "size", None)
-    if data is None and replace(images, size=None if fixed else images.size).asked:
+    backbone = load_to_adapt(model, taps=taps, grid=grid, threads=threads, images=images)
+    size = None if backbone.size else images.size  # of a model that it fixes
+    if data is None and replace(images, size=size).asked:
         raise ParameterError("--size, --mean or --std without DATA: name a folder of images")
     X = None
     if data is not None:

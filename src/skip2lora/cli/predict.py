@@ -22,6 +22,7 @@ from skip2lora.tasks.task import Task, decided
 @common.model_argument
 @common.data_argument
 @common.adapter
+@common.threads
 @common.output("Predictions, such as predictions.csv.", metavar="FILE")
 @common.force
 @common.saved_task
@@ -30,16 +31,16 @@ from skip2lora.tasks.task import Task, decided
 @common.class_names
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, target: Path, force: bool, task: str | None,
-    images: Images, targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None,
-    as_json: bool,
+    model: Path, data: Path, adapter: Path | None, threads: int, target: Path, force: bool,
+    task: str | None, images: Images, targets: tuple[str, ...] | None,
+    class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
     Columns of answers in DATA are left out of the features and not used.
     """
     check_output(target, force=force)
-    loaded = load_model(model, adapter, task=task, class_names=class_names)
+    loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
     made = loaded.model
     samples = read_for(
         made, data, targets=targets, task=loaded.task, labels_required=False, images=images
@@ -48,7 +49,7 @@ def command(
     names = None if loaded.task.name == "regression" else tuple(map(str, made.classes_))
     if names == numbers(len(names or ())):
         names = None
-    names = getattr(made, "class_names", None) or names
+    names = made.class_names or names
     if loaded.task.name == "regression" and adapter is None:
         names = None  # those of classes
     write_predictions(target, loaded.task, logits, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -34,16 +34,32 @@ class Layout:
 ANY_LAYOUT = Layout("flat")
 
 
-def layout_of(model: object) -> Layout:
-    """In which shape ``model`` takes an image, from its ``inputs`` or its number of features.
+class Input(Protocol):
+    """What is asked of a model's input, an InputSpec of its runtime."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Sizes of its axes."""
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy name of its type."""
+
+    @property
+    def reals(self) -> bool:
+        """Whether it takes real numbers."""
+
+
+def layout_of(inputs: Sequence[Input]) -> Layout:
+    """In which shape a model with these inputs takes an image.
 
     Raises:
         DataError: it takes something else than one image.
     """
-    inputs = getattr(model, "inputs", None)
-    if inputs is None:
-        n_features = getattr(model, "n_features", None)
-        return Layout("flat", n_features=n_features)
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise DataError(
@@ -52,7 +68,7 @@ def layout_of(model: object) -> Layout:
         )
     spec = inputs[0]
     shape = tuple(spec.shape)
-    whole = np.dtype(spec.dtype).kind in "iu" and not getattr(spec, "scale", 0)
+    whole = np.dtype(spec.dtype).kind in "iu" and not spec.reals
     if len(shape) == 1:
         return Layout("flat", n_features=shape[0], whole=whole)
     if len(shape) == 2:

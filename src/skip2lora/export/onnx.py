@@ -1,7 +1,7 @@
 """An adapted model as one ONNX file: base, taps, pooling and adapters inside.
 
 The adapters' sum is added to the base logits, before the last activation; inputs and outputs are
-those of the base. Where the base has no logits, or they are left out (``Headless``), the sum is an
+those of the base. Where the base has no logits, or they are left out (a stand-in), the sum is an
 output of its own behind those of the base. The hidden values of all taps stand side by side, so
 that one product with all ``lora_b`` ends it (Eq. 17).
 """
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.headless import whole
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.builder import Builder
@@ -183,7 +182,7 @@ def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> N
 
 
 def _read_base(given: Backbone, adapters: Result) -> _Base:
-    backbone = whole(given)
+    backbone = given.base
     if not isinstance(backbone, OnnxBackbone) or not isinstance(adapters, SkipAdapters):
         raise ModelError(
             f"got {type(adapters).__name__} for {type(backbone).__name__}, expected adapters from "

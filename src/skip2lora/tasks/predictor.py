@@ -9,13 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.arrays import check_labels
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.members import member
 from skip2lora.tasks.labels import is_named, number
 from skip2lora.tasks.measures import r2
-from skip2lora.tasks.task import CLASSIFICATION, Task, chances, check_answers, decided
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, chances, check_answers, decided
 
 
-class Classifier(ABC):
+def lacks(model: object, name: str, expected: str) -> ModelError:
+    """The error for a class that does not define a required member."""
+    return ModelError(
+        f"{type(model).__name__} has no {name}, expected {expected}: define it in the class"
+    )
+
+
+class Predictor(ABC):
     """Predictions from logits, or numbers; ``x`` is (samples, features) or what the model takes.
 
     Every method raises :class:`~skip2lora.errors.DataError` for samples the model cannot take.
@@ -25,17 +33,27 @@ class Classifier(ABC):
         """Itself: nothing here changes, and scikit-learn copies models for every candidate."""
         return self
 
-    @property
-    @abstractmethod
+    @member
     def n_outputs(self) -> int:
-        """Number of classes, or of numbers."""
+        """Number of classes, or of numbers; required."""
+        raise lacks(self, "n_outputs", "the number of outputs, 0 for a model without any")
 
-    @property
+    @member
+    def task(self) -> str:
+        """What the outputs mean: a name of :data:`skip2lora.tasks.task.TASKS`."""
+        return CLASSIFICATION.name
+
+    @member
     def learned(self) -> Task:
-        """What the outputs mean."""
-        return CLASSIFICATION
+        """What the outputs mean, as ``task`` says."""
+        return TASKS[self.task]
 
-    @property
+    @member
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each output, None where they have none."""
+        return None
+
+    @member
     def classes_(self) -> NDArray[Any]:
         """The label of each output, (n_outputs,)."""
         return np.arange(self.n_outputs)
@@ -70,8 +88,7 @@ class Classifier(ABC):
             outputs, _ = number(y, n_samples, len(classes), classes.tolist(), new_classes=False)
             return classes[outputs]
         if is_named(y):
-            names = getattr(self, "class_names", None)
-            outputs, _ = number(y, n_samples, len(classes), names, new_classes=False)
+            outputs, _ = number(y, n_samples, len(classes), self.class_names, new_classes=False)
             return classes[outputs]
         return check_labels(y, n_samples, int(classes.max()) + 1)
 

@@ -66,6 +66,11 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
+def task_of_end(*, sigmoid: bool) -> str:
+    """The task that the end of a model tells: several labels after a sigmoid, else one class."""
+    return "multi-label" if sigmoid else CLASSIFICATION.name
+
+
 def check_answers(
     task: Task,
     y: ArrayLike | None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.rows import RowFormat, native
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.methods import Method
@@ -195,7 +195,7 @@ def row_source(
         if scaling is not None:
             scaling.apply(rows)
 
-    forward = (native(backbone) if scaling is None else None) or compute
+    forward = (backbone.network if scaling is None else None) or compute
     return _core.RowSource(cache.format.layout, cache.rows, cache.filled, forward)
 
 

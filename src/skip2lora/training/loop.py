@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.arrays import check_labels
-from skip2lora.backbones.base import Backbone, check_inputs
+from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
@@ -274,20 +274,12 @@ def checked(backbone: Backbone, X: Any) -> Any:
         DataError: they do not fit it.
         ParameterError: ``backbone`` is no model, or one with adapters in its layers.
     """
-    if not all(_has(backbone, name) for name in ("tap_widths", "n_outputs", "forward")):
-        raise ParameterError(
-            f"model is {type(backbone).__name__}, expected a model: load it with skip2lora.load"
-        )
+    check_backbone(backbone)
     if isinstance(backbone, MLP) and any(layer.lora_a is not None for layer in backbone.layers):
         raise ParameterError(
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
-    return check_inputs(backbone, X)
-
-
-def _has(backbone: object, name: str) -> bool:
-    """Whether the attribute is there; a property of some is of use only after samples."""
-    return hasattr(type(backbone), name) or hasattr(backbone, name)
+    return backbone.check(X)
 
 
 def check_rank(rank: int, backbone: Backbone, method: Method) -> None:

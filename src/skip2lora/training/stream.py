@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import ParameterError
 from skip2lora.methods import find_method
 from skip2lora.tasks.task import Goal
@@ -82,7 +83,8 @@ def learn(
     fill_ms = 1e3 * (time.perf_counter() - began)
     rows, first_tap = more.cache.format, more.cache.format.first_tap
     done = train(
-        _KnownRows(rows), more.cache.rows, more.answers, method=find_method("skip2-lora"),
+        KnownRows(rows.tap_widths, rows.n_outputs, rows.layout), more.cache.rows, more.answers,
+        method=find_method("skip2-lora"),
         rank=rank, options=options, goal=goal, callback=callback,
         start=None if more.adapters is None else replace(more.adapters, first_tap=0),
     )  # fmt: skip
@@ -129,29 +131,3 @@ def _limited(stream: Stream, capacity: int | None) -> Stream:
     cache.rows[:] = stream.cache.rows[stay]
     cache.filled[:] = 1
     return replace(stream, cache=cache, answers=stream.answers[stay], keys=stream.keys[stay])
-
-
-@dataclass(frozen=True, eq=False)
-class _KnownRows:
-    """A backbone whose samples are rows that were computed before, (samples, row_stride)."""
-
-    format: RowFormat
-    first_tap_is_input = False
-    fingerprint = "rows"
-
-    @property
-    def tap_widths(self) -> tuple[int, ...]:
-        return self.format.tap_widths
-
-    @property
-    def n_outputs(self) -> int:
-        return self.format.n_outputs
-
-    def check(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return X
-
-    def forward(self, x: NDArray[np.float32]) -> Taps:
-        places = zip(self.format.layout.tap_offsets, self.tap_widths, strict=True)
-        at = self.format.layout.logits_offset
-        taps = tuple(x[:, start : start + width] for start, width in places)
-        return Taps(taps, x[:, at : at + self.n_outputs])

@@ -59,8 +59,9 @@ def test_what_is_no_module(make: Any, said: str, refused: Refused) -> None:
 @pytest.mark.parametrize("option", [{"grid": 0}, {"grid": True}, {"batch_size": 2.0}])
 def test_bad_options(option: dict[str, Any], refused: Refused) -> None:
     (name, value) = next(iter(option.items()))
+    to = " to 64" if name == "grid" else ""
     message = refused(ParameterError, s2.TorchBackbone, mlp_like(), **option)
-    assert message == f"{name} is {value!r}, expected a whole number from 1"
+    assert message == f"{name} is {value!r}, expected a whole number from 1{to}"
 
 
 @pytest.mark.parametrize(

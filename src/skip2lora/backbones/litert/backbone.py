@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,21 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import Taps
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, first_line, open_interpreter
-from skip2lora.backbones.taps import GRID, Selection, Tap, chosen, grid_of
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, grid_of
+from skip2lora.checks import whole
 from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
-from skip2lora.tasks.predictor import Classifier
-from skip2lora.tasks.task import TASKS, Task
+from skip2lora.tasks.task import task_of_end
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
 
 
+_FIXED = "whose sizes are fixed"
+
+
 @dataclass(frozen=True, eq=False)
-class LiteRTBackbone(Classifier):
-    """A frozen .tflite model; a :class:`~skip2lora.backbones.Backbone`.
+class LiteRTBackbone(Backbone):
+    """A frozen .tflite model.
 
     Samples run one by one, so that a row's bits do not depend on its batch; the call costs some
     10 us a sample. Taps and logits of a quantised model are real numbers, by the scale and zero
@@ -46,24 +50,24 @@ class LiteRTBackbone(Classifier):
     threads: int = 1
     class_names: tuple[str, ...] | None = None
 
-    first_tap_is_input = False
-
     @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],
         *,
         taps: Selection = None,
-        grid: int = GRID,
+        grid: int | None = None,
+        size: Size | None = None,
         threads: int = 1,
+        class_names: Sequence[str] | None = None,
         output: str | int | None = None,
     ) -> LiteRTBackbone:
         """Read a .tflite file.
 
         ``taps`` selects layers (:func:`~skip2lora.backbones.taps.chosen`), feature maps are
-        averaged to ``grid`` x ``grid`` places, LiteRT runs on ``threads`` threads. ``output`` is
-        the name or number of the output with the classes, by default the first that is one row of
-        numbers a sample. A softmax, sigmoid or argmax it ends in is left out of the logits.
+        averaged to ``grid`` x ``grid`` places (4), LiteRT runs on ``threads`` threads. ``output``
+        is the name or number of the output with the classes, by default the first that is one row
+        of numbers a sample. A softmax, sigmoid or argmax it ends in is left out of the logits.
 
         Raises:
             FileError: the file cannot be read.
@@ -72,9 +76,8 @@ class LiteRTBackbone(Classifier):
             ParameterError: a layer, grid, number of threads or output that does not exist.
             MissingExtraError: LiteRT is not installed.
         """
-        for name, value in (("grid", grid), ("threads", threads)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
+        grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
+        refuse(path, _FIXED, size=size)
         parse = _parser(path)
         try:
             content = Path(path).read_bytes()
@@ -88,15 +91,23 @@ class LiteRTBackbone(Classifier):
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
         model._runner  # noqa: B018  - what the runtime refuses is said here
-        return model
+        return model.named(class_names)
 
-    def with_taps(self, selection: Selection, *, grid: int | None = None) -> LiteRTBackbone:
+    def with_taps(
+        self, selection: Selection, *, grid: int | None = None, size: Size | None = None
+    ) -> LiteRTBackbone:
         """The same model with other taps or another grid; ParameterError for no such layer."""
-        layers, grid = self.layers, grid or self.grid
+        refuse(self.path, _FIXED, size=size)
+        layers, grid = self.layers, self.grid if grid is None else check_grid(grid)
         if grid != self.grid:
             layers = _layers(self.graph, self.output, grid, self.graph.path)
         places = chosen([tap.layer for tap in layers], selection)
         return replace(self, layers=layers, taps=tuple(layers[at] for at in places), grid=grid)
+
+    @property
+    def tappable(self) -> tuple[Tap, ...]:
+        """All of ``layers``."""
+        return self.layers
 
     @property
     def path(self) -> str:
@@ -116,12 +127,7 @@ class LiteRTBackbone(Classifier):
     @property
     def task(self) -> str:
         """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return "multi-label" if self.output.sigmoid else "classification"
-
-    @property
-    def learned(self) -> Task:
-        """What the outputs mean."""
-        return TASKS[self.task]
+        return task_of_end(sigmoid=self.output.sigmoid)
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:

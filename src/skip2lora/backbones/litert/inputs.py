@@ -25,6 +25,11 @@ class LiteRTInput(InputSpec):
     zero_point: int = 0
     alias: str = ""
 
+    @property
+    def reals(self) -> bool:
+        """Also where it is quantised."""
+        return self.scale != 0 or super().reals
+
     def read(self, values: NDArray[Any]) -> NDArray[Any]:
         """``values`` in the type of the input; those of that type are taken as they are."""
         if values.dtype == self.dtype:

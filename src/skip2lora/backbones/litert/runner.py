@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora._core import pool
+from skip2lora.backbones.masks import graph_mask
 from skip2lora.backbones.taps import Tap, rows_of
 from skip2lora.errors import ModelError
 
@@ -170,9 +171,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _mask_input(graph: Graph) -> int | None:
-    """The input that says which tokens count, by its name."""
-    for at, tensor in enumerate(graph.inputs):
-        name = f"{tensor.name} {graph.signature.get(tensor.index, '')}".lower()
-        if len(graph.inputs) > 1 and "mask" in name and len(tensor.sample_shape) == 1:
-            return at
-    return None
+    """The input that says which tokens count, by either of its names."""
+    names = [f"{each.name} {graph.signature.get(each.index, '')}" for each in graph.inputs]
+    axes = [len(each.sample_shape) for each in graph.inputs]
+    return graph_mask(list(zip(names, axes, strict=True)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skip2lora.backbones.masks import graph_mask
 from skip2lora.backbones.onnx.graph import Folded, Graph, Size, infer
 from skip2lora.backbones.onnx.heads import Head, head_of
 from skip2lora.backbones.onnx.layers import Read, weight_layers
@@ -107,10 +108,8 @@ def _choose_head(
 
 
 def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[str, Size] | None:
-    for name in names:
-        if "mask" in name.lower() and len(shapes[name]) == 2:
-            return name, shapes[name][1]
-    return None
+    at = graph_mask([(name, len(shapes[name]) - 1) for name in names])
+    return None if at is None else (names[at], shapes[names[at]][1])
 
 
 def _source(

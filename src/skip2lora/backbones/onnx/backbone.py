@@ -7,9 +7,8 @@ it and needs ONNX Runtime and NumPy alone.
 from __future__ import annotations
 
 import math
-import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import Taps
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
     check_size,
@@ -37,22 +36,40 @@ from skip2lora.backbones.onnx.session import (
     run_options,
     specs_of,
 )
+from skip2lora.backbones.onnx.sizes import any_size, leaves_open
 from skip2lora.backbones.onnx.sizes import check_size as checked_size
 from skip2lora.backbones.onnx.tapped import KEY, Description, metadata_of, tap_model
-from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
-from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
-from skip2lora.tasks.predictor import Classifier
-from skip2lora.tasks.task import TASKS, Task
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
+from skip2lora.checks import whole
+from skip2lora.errors import DataError, MissingExtraError, ModelError
 
 _MOST_SAMPLES = 64  # in one run
 _MOST_FLOATS = 1 << 21  # of the largest tap, in one run
 _TOKENS = 128  # assumed where their number changes
-_MOST_GRID = 64
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How a file is to be tapped; what is None is as in the file, or by default.
+
+    With ``if_open``, ``size`` counts only where the model takes images of any size.
+    """
+
+    taps: Selection = None
+    grid: int | None = None
+    size: Size | None = None
+    output: str | int | None = None
+    if_open: bool = False
+
+    def __post_init__(self) -> None:
+        check_grid(self.grid)
+        if self.size is not None:
+            checked_size(self.size)
 
 
 @dataclass(frozen=True, eq=False)
-class OnnxBackbone(Classifier):
-    """A frozen model in ONNX Runtime; also a :class:`~skip2lora.backbones.Backbone`.
+class OnnxBackbone(Backbone):
+    """A frozen model in ONNX Runtime.
 
     ``inputs`` are what a sample consists of, ``layers`` all taps there could be, in order.
     """
@@ -71,8 +88,10 @@ class OnnxBackbone(Classifier):
         *,
         taps: Selection = None,
         grid: int | None = None,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         threads: int = 1,
+        class_names: Sequence[str] | None = None,
+        output: str | int | None = None,
     ) -> OnnxBackbone:
         """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps (4).
 
@@ -86,48 +105,79 @@ class OnnxBackbone(Classifier):
             MissingExtraError: onnxruntime is missing, or onnx where the taps must be added.
             ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
         """
-        file = Path(path)
-        _check_number("grid", GRID if grid is None else grid, _MOST_GRID)
-        _check_number("threads", threads, 1024)
-        size = None if size is None else checked_size(size)
+        return cls._load(
+            path, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
+            output=output,
+        )  # fmt: skip
+
+    @classmethod
+    def load_for_images(
+        cls, path: str | os.PathLike[str], size: Size | None, **options: Any
+    ) -> OnnxBackbone:
+        """As :meth:`load`, but ``size`` counts only where the model takes images of any size."""
+        return cls._load(path, size=size, if_open=True, **options)
+
+    @classmethod
+    def _load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        class_names: Sequence[str] | None = None,
+        **asked: Any,
+    ) -> OnnxBackbone:
+        return cls._read(Path(path), _Asked(**asked), threads).named(class_names)
+
+    @classmethod
+    def _read(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
+        refuse(file, "whose output is that with the classes", output=asked.output)
+        whole("threads", threads, 1, MOST_THREADS)
         check_size(file)
         try:
             model = read_model(file)
         except MissingExtraError:
-            return cls._load_prepared(file, taps, grid, size, threads)
+            return cls._read_prepared(file, asked, threads)
+        if asked.if_open and not leaves_open(model):
+            asked = replace(asked, size=None)
         text = metadata_of(model)
         if text is not None:
             known = Description.from_json(text, file)
-            if _fits(known, taps, grid, size):
+            if _fits(known, asked.taps, asked.grid, asked.size):
                 del model
-                return cls._load_prepared(file, taps, grid, size, threads)
-            grid, size = grid or known.grid, size or known.size  # whose axes are fixed for good
+                return cls._read_prepared(file, asked, threads)
+            # Its axes are fixed for good.
+            asked = replace(asked, grid=asked.grid or known.grid, size=asked.size or known.size)
         description = tap_model(
-            model, file, taps=taps, grid=grid or GRID, size=size, keep_outputs=False
-        )
+            model, file, taps=asked.taps, grid=check_grid(asked.grid), size=asked.size,
+            keep_outputs=False,
+        )  # fmt: skip
         data = model.SerializeToString()
         del model
         session = open_session(data, folder=file.parent, threads=threads)
         return cls(file, description, specs_of(session), threads, session)
 
     @classmethod
-    def _load_prepared(
-        cls, file: Path, taps: Selection, grid: int | None, size: Any, threads: int
-    ) -> OnnxBackbone:
+    def _read_prepared(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
         session = open_session(file, threads=threads)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise ModelError(damaged(file))
-        description = Description.from_json(text, file)
-        if not _fits(description, taps, grid, size):
+        description, specs = Description.from_json(text, file), specs_of(session)
+        size = None if asked.if_open and not any_size(specs) else asked.size
+        if not _fits(description, asked.taps, asked.grid, size):
             need_onnx(f"other taps than {file.name} was prepared with")
-        return cls(file, _chosen(description, taps), specs_of(session), threads, session)
+        return cls(file, _chosen(description, asked.taps), specs, threads, session)
 
     @property
     def layers(self) -> tuple[Tap, ...]:
         """All layers that could be tapped, in order."""
         return self.description.layers
+
+    @property
+    def tappable(self) -> tuple[Tap, ...]:
+        """All of ``layers``."""
+        return self.layers
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -155,19 +205,9 @@ class OnnxBackbone(Classifier):
         return self.description.n_outputs
 
     @property
-    def first_tap_is_input(self) -> bool:
-        """Never: rows of taps are what the graph gives."""
-        return False
-
-    @property
     def task(self) -> str:
         """What the end of the graph tells: "multi-label" after Sigmoid, else "classification"."""
         return self.description.task
-
-    @property
-    def learned(self) -> Task:
-        """What the outputs mean."""
-        return TASKS[self.task]
 
     @property
     def fingerprint(self) -> str:
@@ -179,7 +219,7 @@ class OnnxBackbone(Classifier):
         selection: Selection,
         *,
         grid: int | None = None,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
     ) -> OnnxBackbone:
         """The same model with other taps, or another grid or size of images.
 
@@ -187,15 +227,15 @@ class OnnxBackbone(Classifier):
             ParameterError: a selection that fits no layer.
             ModelError: the file changed since it was loaded.
         """
-        wanted, fixed = self.grid if grid is None else grid, size or self.size
-        if _fits(self.description, selection, wanted, fixed) and selection is not None:
+        grid, size = self.grid if grid is None else grid, size or self.size
+        if _fits(self.description, selection, grid, size) and selection is not None:
             return replace(self, description=_chosen(self.description, selection))
-        made = OnnxBackbone.load(
-            self.path, taps=selection, grid=wanted, size=fixed, threads=self.threads
+        model = OnnxBackbone.load(
+            self.path, taps=selection, grid=grid, size=size, threads=self.threads
         )
-        if made.fingerprint != self.fingerprint:
+        if model.fingerprint != self.fingerprint:
             raise ModelError(f"{self.path} changed since it was loaded: load it again")
-        return replace(made, class_names=self.class_names)
+        return replace(model, class_names=self.class_names)
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
@@ -225,13 +265,8 @@ class OnnxBackbone(Classifier):
             DataError: as :meth:`check`.
             ModelError: the model has no logits.
         """
-        logits = self.description.logits
-        if logits is None:
-            raise ModelError(
-                f"{self.path} gives no row of logits for a sample, so it predicts nothing by "
-                "itself: adapt it to classes of your own with new_classes=True"
-            )
-        rows: NDArray[np.float32] = self._run(self.check(x), [logits])[0]
+        self.need_outputs()
+        rows: NDArray[np.float32] = self._run(self.check(x), [str(self.description.logits)])[0]
         return rows
 
     def _run(self, x: NDArray[Any] | Inputs, wanted: list[str]) -> list[NDArray[np.float32]]:
@@ -298,8 +333,8 @@ def prepare(
     out: str | os.PathLike[str],
     *,
     taps: Selection = None,
-    grid: int = GRID,
-    size: tuple[int, int] | None = None,
+    grid: int | None = None,
+    size: Size | None = None,
 ) -> Description:
     """Write a copy of the model with its taps as outputs, which loads without the package onnx.
 
@@ -309,7 +344,7 @@ def prepare(
         FileError, ModelError, MissingExtraError, ParameterError: as :meth:`OnnxBackbone.load`.
     """
     file = Path(path)
-    _check_number("grid", grid, _MOST_GRID)
+    grid = check_grid(grid)
     model = read_model(file)
     size = None if size is None else checked_size(size)
     description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=True)
@@ -333,12 +368,3 @@ def _chosen(known: Description, taps: Selection) -> Description:
     places = chosen([tap.layer for tap in known.layers], taps)
     outputs = tuple(known.outputs[known.places.index(place)] for place in places)
     return replace(known, places=tuple(places), outputs=outputs)
-
-
-def _check_number(name: str, value: int, most: int) -> None:
-    try:
-        fine = 1 <= operator.index(value) <= most
-    except TypeError:
-        fine = False
-    if not fine:
-        raise ParameterError(f"{name} is {value!r}, expected a whole number from 1 to {most}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.data.image_layout import CHANNELS
 from skip2lora.errors import ParameterError
 
@@ -26,6 +28,24 @@ def check_size(size: Any) -> tuple[int, int]:
             f"size is {size!r}, expected height and width in pixels, such as (224, 224)"
         )
     return height, width
+
+
+def leaves_open(model: Any) -> bool:
+    """Whether the only input of a ModelProto is one image whose height is open."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    axes = _places(inputs[0]) if len(inputs) == 1 else None
+    return axes is not None and _fixed(axes[0]) is None
+
+
+def any_size(inputs: Sequence[InputSpec]) -> bool:
+    """Whether the only one of these inputs is one image whose height is open."""
+    if len(inputs) != 1 or len(inputs[0].shape) != 3:
+        return False
+    first, *_, last = inputs[0].shape
+    if (first in CHANNELS) == (last in CHANNELS):
+        return False
+    return inputs[0].shape[1 if first in CHANNELS else 0] is None
 
 
 def fix_size(model: Any, path: Path, size: tuple[int, int]) -> None:

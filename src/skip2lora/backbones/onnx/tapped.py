@@ -18,6 +18,7 @@ from skip2lora.backbones.onnx.sizes import fix_size
 from skip2lora.backbones.onnx.state import refuse_state
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
+from skip2lora.tasks.task import task_of_end
 
 KEY = "skip2lora"
 _VERSION = 1
@@ -179,7 +180,7 @@ def select(found: Anatomy, taps: Selection) -> list[int]:
 def task_of(found: Anatomy) -> str:
     """What the end of the graph tells of the task."""
     activations = found.head.activations if found.head is not None else ()
-    return "multi-label" if "Sigmoid" in activations else "classification"
+    return task_of_end(sigmoid="Sigmoid" in activations)
 
 
 def _add_outputs(model: Any, widths: Mapping[str, int], *, keep_outputs: bool) -> None:

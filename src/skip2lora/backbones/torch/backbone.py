@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,21 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import Taps
-from skip2lora.backbones.taps import GRID, Selection, Tap, chosen
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
+from skip2lora.checks import whole
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
-from skip2lora.tasks.predictor import Classifier
+from skip2lora.tasks.labels import check_names
 
 try:
-    import torch
+    from torch import nn
 except ImportError as error:
     raise MissingExtraError(
         "TorchBackbone needs PyTorch: pip install 'skip2lora[torch]'"
     ) from error
-from torch import Tensor, nn
 
 from skip2lora.backbones.tapping import Shapes
 from skip2lora.backbones.torch import network as torch_layers
+from skip2lora.backbones.torch.fingerprint import fingerprint
 from skip2lora.backbones.torch.inputs import (
     Numbers,
     Samples,
@@ -45,10 +45,8 @@ from skip2lora.backbones.torch.inputs import (
 from skip2lora.backbones.torch.network import Network, Place
 from skip2lora.backbones.torch.rows import Reader
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-
-class TorchBackbone(Classifier):
+class TorchBackbone(Backbone):
     """A frozen ``nn.Module`` of any kind, run in eval mode without gradients on its own device.
 
     ``taps`` selects layers as :func:`skip2lora.backbones.taps.chosen` says, by the names of
@@ -60,8 +58,8 @@ class TorchBackbone(Classifier):
 
     ``example`` is one sample or more, as for :meth:`check`. Shapes are known by running alone, so
     without it the first :meth:`check` or :meth:`forward` finds the taps. ``batch_size`` samples are
-    passed at a time; 1 for a module that takes one sample alone. PyTorch's threads are the caller's
-    (``torch.set_num_threads``).
+    passed at a time; 1 for a module that takes one sample alone. PyTorch runs on ``threads``
+    threads, None for as many as the caller has set (``torch.set_num_threads``).
 
     A module may take several inputs (pass a mapping by the keywords of its ``forward``, or a
     tuple), and return logits (samples, outputs), (samples,) for one output, or an object, mapping
@@ -76,29 +74,32 @@ class TorchBackbone(Classifier):
         ParameterError: ``module`` is no ``nn.Module``, or an option out of range.
     """
 
-    first_tap_is_input = False
+    grid: int
+    class_names: tuple[str, ...] | None
 
     def __init__(
         self,
         module: nn.Module,
         *,
         taps: Selection = None,
-        grid: int = GRID,
+        grid: int | None = None,
+        threads: int | None = None,
+        class_names: Sequence[str] | None = None,
+        output: str | int | None = None,
         example: Any = None,
         batch_size: int = 64,
-        class_names: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise ParameterError(
                 f"module is {type(module).__name__}, expected a torch.nn.Module: pass the network "
                 "itself, with its weights loaded"
             )
-        for name, value in (("grid", grid), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ParameterError(f"{name} is {value!r}, expected a whole number from 1")
+        refuse(type(module).__name__, "whose forward says which it is", output=output)
+        self.grid, self.batch_size = check_grid(grid), whole("batch_size", batch_size, 1)
+        self.threads = None if threads is None else whole("threads", threads, 1, MOST_THREADS)
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
         torch_layers.layers_of(self.module)  # refuses one without
-        self.grid, self.batch_size, self._selection = grid, batch_size, taps
+        self._selection = taps
         self.class_names = None if class_names is None else tuple(class_names)
         self._network: Network | None = None
         self._places: tuple[Place, ...] = ()
@@ -126,6 +127,11 @@ class TorchBackbone(Classifier):
         return tuple(place.tap for place in self._known().places)
 
     @property
+    def tappable(self) -> tuple[Tap, ...]:
+        """All of ``layers``."""
+        return self.layers
+
+    @property
     def taps(self) -> tuple[Tap, ...]:
         """The chosen ones of :attr:`layers`."""
         self._known()
@@ -149,31 +155,40 @@ class TorchBackbone(Classifier):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the state dict (names, types, shapes, values) and the modules' structure."""
-        state = hashlib.sha256(_ADDRESS.sub("", repr(self.module)).encode())
-        for name, value in sorted(self.module.state_dict().items()):
-            state.update(f"\0{name}\0".encode())
-            _digest(state, value)
-        return f"sha256:{state.hexdigest()}"
+        return fingerprint(self.module)
 
-    def with_taps(self, taps: Selection, *, grid: int | None = None) -> TorchBackbone:
+    def with_taps(
+        self, selection: Selection, *, grid: int | None = None, size: Size | None = None
+    ) -> TorchBackbone:
         """The same module with other taps, or another grid.
 
         Raises:
             ParameterError: a name, pattern or number that fits no layer.
         """
+        refuse(self._name, "whose samples have their sizes", size=size)
         other = copy.copy(self)
-        other._selection, other._taken = taps, dict(self._taken)
+        other._selection, other._taken = selection, dict(self._taken)
         if grid is not None and grid != self.grid:
             other.grid, other._network, other._taken = grid, None, {}
             return other if self.sample_shapes is None else other.with_shapes(self.sample_shapes)
         if other._network is not None:
-            other._places = _select(other._network.places, taps)
+            other._places = _select(other._network.places, selection)
         return other
 
     @property
     def sample_shapes(self) -> Shapes | None:
         """Inputs of the samples by which the layers were found, None where they are not yet."""
         return next(iter(self._taken), None)
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Inputs of those samples; a table of any width where they are not known yet."""
+        if self.sample_shapes is None:
+            return super().inputs
+        types = {"f": "float32", "i": "int64", "b": "bool"}
+        return tuple(
+            InputSpec(name or "X", shape, types[kind]) for name, shape, kind in self.sample_shapes
+        )
 
     def with_shapes(self, shapes: Shapes) -> TorchBackbone:
         """The same module, its layers found by running it on a made-up sample of these shapes.
@@ -275,6 +290,7 @@ class TorchBackbone(Classifier):
         if self._network is None:
             self._places = _select(network.places, self._selection)
             self._network = network
+            check_names(self.class_names, network.n_outputs)
             return
         if network.n_outputs != self._network.n_outputs:
             raise DataError(
@@ -306,7 +322,7 @@ class TorchBackbone(Classifier):
         """
         x = self._fit(x)
         logits = np.empty((len(x), self.n_outputs), np.float32)
-        with torch_layers.frozen(self.module) as frozen:
+        with torch_layers.frozen(self.module, self.threads) as frozen:
             reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
                 mask = counting_tokens(x[batch])
@@ -319,7 +335,7 @@ class TorchBackbone(Classifier):
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
         samples = self.check(x)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
-        with torch_layers.frozen(self.module) as frozen:
+        with torch_layers.frozen(self.module, self.threads) as frozen:
             for batch in self._batches(len(samples)):
                 logits[batch] = self._run(samples, batch, frozen)
         return logits
@@ -364,17 +380,3 @@ def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:
             own = isinstance(word, str) and any(fnmatchcase(name, word) for name in names)
             words += [*shared, *([word] if own or not shared else [])]
     return tuple(places[at] for at in chosen(names, words))
-
-
-def _digest(state: Any, value: Any) -> None:
-    """Add one value of a state dict: a tensor of any type, or what quantised layers keep."""
-    if isinstance(value, Tensor):
-        if value.is_quantized:
-            value = value.dequantize()
-        state.update(f"{value.dtype}{tuple(value.shape)}\0".encode())
-        state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    elif isinstance(value, tuple | list):
-        for part in value:
-            _digest(state, part)
-    else:
-        state.update(_ADDRESS.sub("", repr(value)).encode())

@@ -10,20 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skip2lora.arrays import Inputs, as_float32, first_not_finite
+from skip2lora.backbones.masks import counting_value, keyword_mask
 from skip2lora.backbones.tapping import Shapes
 from skip2lora.errors import DataError
 
 Samples = NDArray[Any] | Inputs
 #: What an input is given as: floats of the module's type, whole numbers (int64), or truth values.
 Numbers = Literal["f", "i", "b"]
-
-#: Inputs that say which tokens count, and the value that says so.
-_MASKS = {
-    "attention_mask": 1,
-    "src_key_padding_mask": 0,
-    "key_padding_mask": 0,
-    "padding_mask": 0,
-}
 
 
 def check_inputs(arrays: Mapping[str, Any]) -> Inputs:
@@ -41,7 +34,7 @@ def check_inputs(arrays: Mapping[str, Any]) -> Inputs:
             "the inputs of the same samples"
         )
     for name, array in checked.items():
-        if _MASKS.get(name) == 0 and array.dtype.kind == "i":
+        if counting_value(name) == 0 and array.dtype.kind == "i":
             checked[name] = array != 0
     return Inputs(checked)
 
@@ -116,7 +109,8 @@ def made_up(shapes: Shapes) -> Samples:
     """One sample of these shapes: ones, which are valid tokens, and masks by which all count."""
     types = {"f": np.float32, "i": np.int64, "b": np.bool_}
     arrays: dict[str, NDArray[Any]] = {
-        name: np.full((1, *shape), _MASKS.get(name, 1), types[kind]) for name, shape, kind in shapes
+        name: np.full((1, *shape), counting_value(name), types[kind])
+        for name, shape, kind in shapes
     }
     return arrays[""] if "" in arrays else Inputs(arrays)
 
@@ -124,11 +118,10 @@ def made_up(shapes: Shapes) -> Samples:
 def counting_tokens(x: Samples) -> NDArray[np.float32] | None:
     """1 for the tokens that count, (samples, tokens), where an input says so."""
     if isinstance(x, Inputs):
-        for name, counts in _MASKS.items():
-            mask = x.arrays.get(name)
-            if mask is not None and mask.ndim == 2:
-                weights: NDArray[np.float32] = (mask == counts).astype(np.float32)
-                return weights
+        name = keyword_mask({name: array.ndim - 1 for name, array in x.arrays.items()})
+        if name is not None:
+            counting = x.arrays[name] == counting_value(name)
+            return np.asarray(counting, np.float32)
     return None
 
 

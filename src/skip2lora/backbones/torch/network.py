@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.taps import Tap, grid_of
 from skip2lora.errors import ModelError
+from skip2lora.tasks.task import task_of_end
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
@@ -72,11 +73,12 @@ class Network:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[Frozen]:
+def frozen(module: nn.Module, threads: int | None = None) -> Iterator[Frozen]:
     """The module in eval mode without gradients; hooks put on its stack are removed at the end.
 
     Every submodule gets its own mode back, also after an error. The fused path of PyTorch's
-    attention is off meanwhile: it would pass the submodules by.
+    attention is off meanwhile: it would pass the submodules by. PyTorch runs on ``threads``
+    threads, None for as many as the caller has set.
     """
     parts = dict(module.named_modules())
     training = [part for part in parts.values() if part.training]
@@ -84,6 +86,9 @@ def frozen(module: nn.Module) -> Iterator[Frozen]:
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
         stack.callback(_train, training)
+        if threads is not None:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
         torch.backends.mha.set_fastpath_enabled(False)
         if training:
             module.eval()
@@ -134,10 +139,10 @@ class Frozen:
             ModelError: the output is something else.
         """
         values = _logits_in(output, self.name)
-        task = "classification"
+        sigmoid = False
         if self._ending is not None and self._ending[2] is values:
             part, values, _ = self._ending
-            task = "multi-label" if isinstance(part, nn.Sigmoid) else task
+            sigmoid = isinstance(part, nn.Sigmoid)
         self._ending = None
         if values.ndim == 1:
             values = values[:, None]
@@ -147,7 +152,7 @@ class Frozen:
                 f"samples, expected logits ({n_samples}, outputs): wrap it in a module whose "
                 "forward returns them"
             )
-        return values, task
+        return values, task_of_end(sigmoid=sigmoid)
 
 
 def _placed(parts: Mapping[str, nn.Module]) -> tuple[torch.device, torch.dtype]:

@@ -1,0 +1,110 @@
+"""Backbones that stand in for another: without its outputs, or without computing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.taps import Tap
+
+
+@dataclass(frozen=True, eq=False)
+class Headless(Backbone):
+    """``backbone`` with ``n_outputs`` outputs that are 0: adapters and a bias make all of them.
+
+    Others can be learned so, on its taps alone.
+    """
+
+    backbone: Backbone
+    n_outputs: int
+
+    @property
+    def base(self) -> Backbone:
+        """``backbone``, with its own outputs."""
+        return self.backbone
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Those of ``backbone``."""
+        return self.backbone.tap_widths
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Those of ``backbone``."""
+        return self.backbone.taps
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Those of ``backbone``."""
+        return self.backbone.inputs
+
+    @property
+    def first_tap_is_input(self) -> bool:
+        """As of ``backbone``."""
+        return self.backbone.first_tap_is_input
+
+    @property
+    def fingerprint(self) -> str:
+        """That of ``backbone``, marked: an adapter of the one does not fit the other."""
+        return f"{self.backbone.fingerprint}-headless-{self.n_outputs}"
+
+    @property
+    def takes_table(self) -> bool:
+        """As of ``backbone``."""
+        return self.backbone.takes_table
+
+    def check(self, X: Any) -> Any:
+        """``X`` as ``backbone`` takes it.
+
+        Raises:
+            DataError: samples it cannot take.
+        """
+        return self.backbone.check(X)
+
+    def forward(self, x: Any) -> Taps:
+        """Taps of checked samples, and base logits of 0, (samples, n_outputs)."""
+        taps = self.backbone.forward(x)
+        return replace(taps, base_logits=np.zeros((len(x), self.n_outputs), np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRows(Backbone):
+    """Samples are rows that were computed before, (samples, row_stride), laid out as ``layout``."""
+
+    tap_widths: tuple[int, ...]
+    n_outputs: int
+    layout: _core.RowLayout
+    fingerprint: str = "rows"
+
+    def check(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``X`` itself."""
+        return X
+
+    def forward(self, x: NDArray[np.float32]) -> Taps:
+        """Views of the rows."""
+        places = zip(self.layout.tap_offsets, self.tap_widths, strict=True)
+        at = self.layout.logits_offset
+        taps = tuple(x[:, start : start + width] for start, width in places)
+        return Taps(taps, x[:, at : at + self.n_outputs])
+
+
+@dataclass(frozen=True, eq=False)
+class RandomRows(Backbone):
+    """Random taps and logits whatever the samples, for the time of a step."""
+
+    tap_widths: tuple[int, ...]
+    n_outputs: int
+    fingerprint: str = "random"
+
+    def forward(self, x: NDArray[np.float32]) -> Taps:
+        """As many rows as ``x`` has, the same ones at each call."""
+        random = np.random.Generator(np.random.PCG64(0))
+        sizes = [*self.tap_widths, self.n_outputs]
+        taps = [random.random((len(x), width), dtype=np.float32) for width in sizes]
+        return Taps(tuple(taps[:-1]), taps[-1])
