@@ -20,6 +20,7 @@ import onnx_models as nets
 import skip2lora as s2
 from cli.test_bad_input import refused
 from desk import Answer
+from skip2lora.backbones.onnx import backbone
 
 Type = Callable[..., Answer]
 CLASSES = ("bright", "dark")
@@ -230,3 +231,35 @@ def test_names_in_the_order_of_the_file(table: Path, type_in: Type) -> None:
 def test_names_that_do_not_fit(table: Path, type_in: Type, names: str) -> None:
     answer = type_in("evaluate", "cnn.onnx", "text.npz", "--class-names", names)
     refused(answer, "class_names is a, b, c", "4 distinct names")
+
+
+@pytest.mark.parametrize("command", ["adapt", "plan"])
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("name", ["open", "cnn"])
+def test_a_model_is_read_tapped_and_opened_once(
+    photos: Path, type_in: Type, monkeypatch: pytest.MonkeyPatch, command: str, name: str,
+    prepared: bool,
+) -> None:  # fmt: skip
+    if prepared:
+        assert type_in("prepare", f"{name}.onnx", "-o", "tapped.onnx").code == 0
+    calls: list[str] = []
+
+    def counted(module: Any, function: str) -> None:
+        original = getattr(module, function)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(function)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, function, call)
+
+    for function in ("read_model", "tap_model", "open_session"):
+        counted(backbone, function)
+    counted(onnxruntime, "InferenceSession")
+    words = ("--new-classes", *FAST, "-o", "a") if command == "adapt" else ()
+    size = ("--size", 16 if name == "open" else 14)
+    model = "tapped.onnx" if prepared else f"{name}.onnx"
+    told = type_in(command, model, "photos", *size, *words)
+    assert told.code == 0, told.err
+    tapped = ["tap_model"] * (name == "open" or not prepared)  # one prepared so has its taps
+    assert calls == ["read_model", *tapped, "open_session", "InferenceSession"]

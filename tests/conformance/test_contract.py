@@ -32,6 +32,9 @@ FIRST, LAST = (
 )
 
 
+THREADS: list[int] = []  # of each load
+
+
 class Forward(s2.Backbone):
     """The one required member that is always a method; and a file to be read from."""
 
@@ -44,6 +47,7 @@ class Forward(s2.Backbone):
     def load(cls, path: Any, **options: Any) -> Forward:
         assert Path(path).read_text() == "a model"
         assert {name for name, value in options.items() if value} <= {"threads", "class_names"}
+        THREADS.append(options["threads"])
         return KINDS[cls.__name__]().named(options["class_names"])
 
 
@@ -219,15 +223,15 @@ def desk(
 
 @pytest.mark.parametrize("data", ["numbers.npz", "names.npz"])
 def test_commands(desk: Path, type_in: Callable[..., Answer], data: str) -> None:
+    THREADS.clear()
+
     def done(*words: object) -> Any:
         answer = type_in(*words, "--json")
         assert answer.code == 0, answer.err
         return answer.json
 
     before = done("evaluate", "m.own", data)["accuracy"]
-    made = done(
-        "adapt", "m.own", data, "-o", "a", "--epochs", 60, "--learning-rate", 0.01, "--threads", 2
-    )
+    made = done("adapt", "m.own", data, "-o", "a", "--epochs", 60, "--learning-rate", 0.01)
     assert made["accuracy"] > max(0.8, before)
     after = done("evaluate", "m.own", data, "--adapter", "a")
     assert after["accuracy"] == pytest.approx(made["accuracy"])
@@ -246,6 +250,21 @@ def test_commands(desk: Path, type_in: Callable[..., Answer], data: str) -> None
     assert facts["inputs"] == [{"name": "X", "shape": [None], "dtype": "float32"}]
     assert type_in("inspect", "m.own").code == 0
     assert done("adapt", "m.own", data, "-o", "b", "--epochs", 2, "--no-keep-outputs")
+    assert set(THREADS) == {1}
+
+
+def test_threads_from_the_command_line(desk: Path, type_in: Callable[..., Answer]) -> None:
+    for number, words in enumerate(
+        (
+            ("adapt", "m.own", "names.npz", "-o", "a", "--epochs", 2),
+            ("evaluate", "m.own", "names.npz"),
+            ("predict", "m.own", "names.npz", "-o", "p.csv"),
+            ("plan", "m.own", "names.npz"),
+        ),
+        2,
+    ):
+        assert type_in(*words, "--threads", number).code == 0
+        assert THREADS[-1] == number
 
 
 def test_commands_that_cannot_take_it_say_so(desk: Path, type_in: Callable[..., Answer]) -> None:

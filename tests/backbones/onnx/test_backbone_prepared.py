@@ -99,3 +99,17 @@ def test_without_onnxruntime(tmp_path: Path) -> None:
     assert "onnxruntime" in done.stdout
     assert "pip install 'skip2lora[onnx]'" in done.stdout
     assert MissingExtraError("x").args == ("x",)
+
+
+def test_a_size_counts_where_it_is_open_without_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("fixed", 14), ("open", "s")):
+        prepare(nets.save(nets.cnn(size=size), tmp_path / "m.onnx"), tmp_path / f"{name}.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    fixed = OnnxBackbone.load_for_images(tmp_path / "fixed.onnx", (20, 20))
+    assert fixed.inputs[0].shape == (3, 14, 14)
+    assert fixed.size is None
+    with pytest.raises(MissingExtraError, match=r"other taps than open\.onnx was prepared with"):
+        OnnxBackbone.load_for_images(tmp_path / "open.onnx", (20, 20))
+    assert OnnxBackbone.load_for_images(tmp_path / "open.onnx", None).size is None
