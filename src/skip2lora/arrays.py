@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +131,9 @@ def real_array(
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
         raise DataError(
-            f"{name} cannot become an array ({reason}), expected rows of equal length: check it"
+            f"{name} cannot become an array ({first_line(error)}), "
+            "expected rows of equal length: check it"
         ) from error
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {fix}")

@@ -6,6 +6,15 @@ prints that line and exits with 2.
 
 from __future__ import annotations
 
+_MOST_REASON = 300  # characters
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of others says, on one line of at most 300 characters; or its class."""
+    lines = (line.strip() for line in str(error).splitlines())
+    text = next(filter(None, lines), type(error).__name__)
+    return text if len(text) <= _MOST_REASON else f"{text[: _MOST_REASON - 3]}..."
+
 
 class Skip2LoraError(Exception):
     """Base of all errors of this package."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import FileError, ModelError, first_line
 from skip2lora.files import write_file
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -80,7 +80,7 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{file} is not a readable .safetensors file ({_first_line(error)}): "
+            f"{file} is not a readable .safetensors file ({first_line(error)}): "
             f"expected a {kind} written by skip2lora, copy it again"
         ) from error
     except OSError as error:
@@ -94,10 +94,6 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
     if description.pop(_DIGEST, None) != digest(tensors, description):
         raise ModelError(f"{file}: its content does not match its digest: copy it again")
     return tensors, description
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:

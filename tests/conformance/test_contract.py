@@ -352,3 +352,15 @@ def test_every_runtime_loads_by_the_same_options() -> None:
         assert [(of.kind, of.default) for of in given.values()] == [
             (of.kind, of.default) for of in wanted.values()
         ]
+
+
+def test_the_class_of_the_docs(samples: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "add-a-runtime.md").read_text(encoding="utf-8")
+    made: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], made)  # noqa: S102
+    (tmp_path / "m.two").write_bytes(FIRST.tobytes() + LAST.tobytes())
+    x, y = samples
+    model = made["TwoLayers"].load(tmp_path / "m.two", class_names=["a", "b", "c"])
+    adapted = s2.adapt(model, x, y, epochs=60, learning_rate=0.01)
+    assert adapted.class_names == ("a", "b", "c")
+    assert adapted.score(x, y) > 0.8

@@ -18,6 +18,7 @@ from skip2lora.arrays import check_samples
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import Selection
+from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.labels import check_names
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
@@ -100,10 +101,7 @@ class MLP(Backbone):
         """
         sizes = _check_widths(widths)
         names = check_names(class_names, sizes[-1])
-        try:
-            random = np.random.Generator(np.random.PCG64(operator.index(seed)))
-        except (TypeError, ValueError) as error:
-            raise ParameterError(f"seed is {seed!r}, expected a whole number from 0") from error
+        random = np.random.Generator(np.random.PCG64(whole("seed", seed, 0)))
         layers: list[Layer] = []
         for n_in, n_out in pairwise(sizes):
             weight = random.standard_normal((n_in, n_out), dtype=np.float32)

@@ -84,6 +84,34 @@ def grid_of(
     return (1,) * len(places)
 
 
+def tap_of(
+    layer: str,
+    tensor: str,
+    shape: tuple[int | None, ...],
+    *,
+    channels_first: bool = False,
+    grid: int = GRID,
+    most_axes: int | None = None,
+) -> Tap:
+    """The tap of a tensor that is ``shape`` for one sample: a vector, a sequence or a map.
+
+    One axis is a vector, two are the tokens of a sequence and their width, more a map. What a
+    layer reads with its ``channels_first`` is a map as well. ``grid`` are the places an axis of a
+    map keeps, one where sizes change from sample to sample, as then one average over all places is
+    what stays the same. Of more than ``most_axes`` axes of places the first are averaged away.
+    """
+    if len(shape) == 1:
+        return Tap(layer, tensor, "vector", shape)
+    if len(shape) == 2 and not channels_first:
+        return Tap(layer, tensor, "sequence", shape)
+    places = shape[1:] if channels_first else shape[:-1]
+    channels, kept = shape[0 if channels_first else -1], (1,) * len(places)
+    if channels is not None and None not in places:
+        inner = places if most_axes is None else places[-most_axes:]
+        kept = (1,) * (len(places) - len(inner)) + grid_of(channels, inner, grid=grid)
+    return Tap(layer, tensor, "map", shape, not channels_first, kept)
+
+
 def check_grid(grid: int | None) -> int:
     """Places that an axis of a map keeps: ``grid``, or 4 where it is None.
 

@@ -11,6 +11,7 @@ import numpy as np
 from skip2lora.errors import DataError
 
 CHANNELS = (1, 3)
+MOST_PIXELS = 1 << 14  # an axis
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Layout:
     channels: int | None = None
     n_features: int | None = None
     whole: bool = False
+
+
+def valid_size(height: int, width: int) -> bool:
+    """Whether images can have so many pixels."""
+    return min(height, width) >= 1 and max(height, width) <= MOST_PIXELS
 
 
 #: Rows of pixels, for a network that is yet to be made.

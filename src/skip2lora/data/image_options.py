@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from skip2lora.data.image_layout import CHANNELS, Layout
+from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, Layout, valid_size
 from skip2lora.errors import ParameterError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MOST_PIXELS = 1 << 14  # an axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +130,10 @@ def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
     if len(sides) <= 2 and all(re.fullmatch(r"[0-9]{1,9}", side) for side in sides):
         height, width = int(sides[0]), int(sides[-1])
-        if min(height, width) >= 1 and max(height, width) <= _MOST_PIXELS:
+        if valid_size(height, width):
             return height, width
     raise ParameterError(
-        f'--size is "{text}", expected pixels from 1 to {_MOST_PIXELS}, such as 224 or 192x256 '
+        f'--size is "{text}", expected pixels from 1 to {MOST_PIXELS}, such as 224 or 192x256 '
         "(height x width): correct it"
     )
 

@@ -21,7 +21,7 @@ from skip2lora.data.image_layout import CHANNELS, Layout
 from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
 from skip2lora.data.samples import Table
-from skip2lora.errors import DataError, MissingExtraError, ParameterError
+from skip2lora.errors import DataError, MissingExtraError, ParameterError, first_line
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files
@@ -193,7 +193,7 @@ def _is_grey(file: Path) -> bool:
 
 
 def _no_image(file: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0].replace(str(file), file.name)
+    reason = first_line(error).replace(str(file), file.name)
     return DataError(
         f"{file.parent.name}/{file.name} cannot be read as an image ({reason}), expected a whole "
         "image such as .png or .jpg: replace or remove it"

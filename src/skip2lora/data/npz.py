@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import Inputs, as_float32, listing
 from skip2lora.data.columns import USUAL_NAMES, Wanted, find_answers
 from skip2lora.data.samples import Table
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 
 # Arrays that are no samples.
@@ -46,9 +46,9 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
             loaded = np.load(stream, allow_pickle=False)
             arrays = {} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
     except _BAD_NPZ as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
-            f"it is damaged or no .npz ({reason}), expected plain arrays X and y: write it again "
+            f"it is damaged or no .npz ({first_line(error)}), "
+            "expected plain arrays X and y: write it again "
             "with np.savez, X as numbers and y as numbers or text"
         ) from error
     found = listing(list(arrays)) or "no name"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import as_float32, number_or_none
 from skip2lora.data.columns import Wanted, find_answers
 from skip2lora.data.samples import Table
-from skip2lora.errors import DataError, MissingExtraError
+from skip2lora.errors import DataError, MissingExtraError, first_line
 
 
 def _check_names(columns: Sequence[str], wanted: Wanted) -> list[int]:
@@ -128,9 +128,9 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
     except (pyarrow.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # the system's word, not pyarrow's
             raise
-        reason = str(error).split("\n")[0]
         raise DataError(
-            f"it is damaged or no .parquet ({reason}), expected a whole file: write it again"
+            f"it is damaged or no .parquet ({first_line(error)}), "
+            "expected a whole file: write it again"
         ) from error
     columns = list(table.column_names)
     places = _check_names(columns, wanted)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import first_not_finite, number_or_none
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
-from skip2lora.errors import DataError, FileError, Skip2LoraError
+from skip2lora.errors import DataError, FileError, Skip2LoraError, first_line
 from skip2lora.files import BAD_ZIP
 
 N_FEATURES = 561
@@ -199,9 +199,9 @@ def _read_zip(path: Path) -> _Table:
     except Skip2LoraError:
         raise
     except _BAD_ZIP as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
-            f"the zip is damaged ({reason}), expected {FOLDER}.zip: fetch or copy it again"
+            f"the zip is damaged ({first_line(error)}), "
+            f"expected {FOLDER}.zip: fetch or copy it again"
         ) from error
     raise DataError(
         f"the zip has no folder {FOLDER} and no zip of that name, expected one of them: "
@@ -344,10 +344,9 @@ def _read_npz(path: Path) -> _Table:
             found = () if isinstance(loaded, np.ndarray) else loaded.files
             arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in found}
     except (*_BAD_ZIP, *_BAD_HEADER) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
-            f"it is damaged or no .npz ({reason}), expected plain arrays {', '.join(_ARRAYS)}: "
-            "copy it again"
+            f"it is damaged or no .npz ({first_line(error)}), expected plain arrays "
+            f"{', '.join(_ARRAYS)}: copy it again"
         ) from error
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:

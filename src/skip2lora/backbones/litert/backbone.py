@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
-from skip2lora.backbones.litert.runner import Runner, first_line, open_interpreter
-from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, grid_of
+from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of
 from skip2lora.checks import whole
 from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
 from skip2lora.tasks.task import task_of_end
@@ -226,7 +226,7 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
             interpreter.set_tensor(tensor.index, zeros)
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"LiteRT cannot run {path} on zeros: {first_line(error)}") from error
+        raise ModelError(f"LiteRT cannot run {path} on zeros: {reason_of(error)}") from error
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 
 
@@ -276,9 +276,6 @@ def _tap(layer: Any, grid: int) -> Tap:
     name, tensor = layer.name, layer.input.name
     *places, channels = shape
     if math.prod(places) == 1:
-        return Tap(name, tensor, "vector", (channels,), channels_last=True)
-    if len(places) == 1:
-        return Tap(name, tensor, "sequence", shape, channels_last=True)
-    # Places before the last two (blocks of a dilated convolution) are averaged.
-    kept = (1,) * (len(places) - 2) + grid_of(channels, places[-2:], grid=grid)
-    return Tap(name, tensor, "map", shape, channels_last=True, grid=kept)
+        shape = (channels,)
+    # Places before the last two are the blocks of a dilated convolution.
+    return tap_of(name, tensor, shape, grid=grid, most_axes=2)

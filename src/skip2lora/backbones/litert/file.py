@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from skip2lora.backbones.litert.sound import fault_of
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, first_line
 
 _IDENTIFIER = b"TFL3"
 _MOST_BYTES = 1 << 31  # offsets of a flatbuffer are 32 bits, and runtimes read them signed
@@ -206,7 +206,7 @@ def parse(content: bytes, path: str) -> Graph:
     except _DAMAGED as error:
         raise ModelError(
             f"{path} is damaged or truncated, expected a whole .tflite file: copy it again "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"({first_line(error)})"
         ) from error
 
 

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from skip2lora._core import pool
 from skip2lora.backbones.masks import graph_mask
 from skip2lora.backbones.taps import Tap, rows_of
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.backbone import LiteRTBackbone
     from skip2lora.backbones.litert.file import Graph, Tensor
 
-_MOST_REASON = 300  # characters
 _CHUNK = 32  # samples whose small taps are made into rows at once
 _POOLED = ("float32", "int8", "uint8", "int16")  # what the core averages
 _Fill = Callable[[NDArray[Any], NDArray[np.float32]], None]
@@ -103,7 +102,7 @@ class Runner:
             self.interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(
-                f"LiteRT failed on sample {number} (from 0): {first_line(error)}: check its values"
+                f"LiteRT failed on sample {number} (from 0): {reason_of(error)}: check its values"
             ) from error
 
 
@@ -147,7 +146,7 @@ def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ModelError(
-            f"LiteRT cannot run {path}: {first_line(error)}: expected operators of the LiteRT "
+            f"LiteRT cannot run {path}: {reason_of(error)}: expected operators of the LiteRT "
             "runtime and a whole file"
         ) from error
     return interpreter
@@ -165,9 +164,9 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
             )
 
 
-def first_line(error: BaseException) -> str:
-    """The reason of an error of the runtime, which joins several without a space."""
-    return str(error).split("\n")[0][:_MOST_REASON].rstrip(".")
+def reason_of(error: BaseException) -> str:
+    """The reason of an error of the runtime, which may end in a point."""
+    return first_line(error).rstrip(".")
 
 
 def _mask_input(graph: Graph) -> int | None:

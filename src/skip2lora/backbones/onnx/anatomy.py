@@ -13,7 +13,7 @@ from skip2lora.backbones.onnx.graph import Folded, Graph, Size, infer
 from skip2lora.backbones.onnx.heads import Head, head_of
 from skip2lora.backbones.onnx.layers import Read, weight_layers
 from skip2lora.backbones.onnx.probe import probe
-from skip2lora.backbones.taps import Tap, grid_of
+from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
 
 _MOST_OUTPUTS = 1 << 20
@@ -122,35 +122,21 @@ def _source(
     if not shape or len(shape) < 2:
         return None
     first, inner = shape[0], tuple(None if isinstance(s, str | Folded) else s for s in shape[1:])
-    if first == batch and read.convolves and len(shape) > 2:
-        return _map(read, inner, grid, channels_last=False)
-    if first == batch and read.places_first and len(shape) == 3:
-        return _map(read, inner, grid, channels_last=False)
-    if first == batch and len(shape) == 4:
-        return _map(read, inner, grid, channels_last=True)
+    channels_first = read.convolves or (read.places_first and len(shape) == 3)
+    if first == batch and len(shape) > 2 and (channels_first or len(shape) == 4):
+        tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
+        return None if inner[0 if channels_first else -1] is None else Source(tap, read)
     if inner[-1] is None or read.convolves:
         return None
     if first == batch and len(shape) == 2:
-        return Source(Tap(read.layer, read.tensor, "vector", inner), read)
+        return Source(tap_of(read.layer, read.tensor, inner), read)
     steps, tokens = ("swap", shape[0]) if read.tokens_first else _tokens(shape, batch)
     if steps is None:
         return None
     count = tokens if isinstance(tokens, int) else None
-    tap = Tap(read.layer, read.tensor, "sequence", (count, inner[-1]))
+    tap = tap_of(read.layer, read.tensor, (count, inner[-1]))
     counted = mask is not None and tokens is not None and mask[1] == tokens
     return Source(tap, read, steps, mask[0] if mask is not None and counted else None)
-
-
-def _map(
-    read: Read, inner: tuple[int | None, ...], grid: int, *, channels_last: bool
-) -> Source | None:
-    channels = inner[-1 if channels_last else 0]
-    places = inner[:-1] if channels_last else inner[1:]
-    if channels is None:
-        return None
-    # Where sizes change from sample to sample, one average over all places is what stays the same.
-    kept = (1,) * len(places) if None in places else grid_of(channels, places, grid=grid)
-    return Source(Tap(read.layer, read.tensor, "map", inner, channels_last, kept), read)
 
 
 def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:

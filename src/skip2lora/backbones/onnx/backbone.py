@@ -30,9 +30,9 @@ from skip2lora.backbones.onnx.file import (
 )
 from skip2lora.backbones.onnx.session import (
     RUNTIME_ERRORS,
-    first_line,
     fixed_batch,
     open_session,
+    reason_of,
     run_options,
     specs_of,
 )
@@ -276,7 +276,7 @@ class OnnxBackbone(Backbone):
                 rows = self.session.run(wanted, feed, run_options())
             except RUNTIME_ERRORS as error:
                 raise DataError(
-                    f"the model refused the samples: {first_line(error)}: are the values those "
+                    f"the model refused the samples: {reason_of(error)}: are the values those "
                     "it was made for?"
                 ) from error
             for kept, array in zip(made, rows, strict=True):

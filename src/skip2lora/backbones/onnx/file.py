@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.onnx.sound import fault_of
-from skip2lora.errors import FileError, MissingExtraError, ModelError
+from skip2lora.errors import FileError, MissingExtraError, ModelError, first_line
 from skip2lora.files import write_file
 
 #: What one protobuf message can hold.
@@ -99,9 +99,9 @@ def _inlined(onnx: Any, model: Any, path: Path) -> Any:
     try:
         return onnx.inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
         raise ModelError(
-            f"{path} has functions that cannot be written out ({reason}): export it without them"
+            f"{path} has functions that cannot be written out ({first_line(error)}): "
+            "export it without them"
         ) from error
 
 

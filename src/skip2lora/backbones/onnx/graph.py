@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from skip2lora.backbones.onnx.file import need_onnx
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, first_line
 
 
 class Folded(NamedTuple):
@@ -145,8 +145,8 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        first = (str(error).splitlines() or ["unknown"])[0]
-        raise ModelError(f"the shapes of the model do not fit together: {first}") from error
+        reason = first_line(error)
+        raise ModelError(f"the shapes of the model do not fit together: {reason}") from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
     shapes = {value.name: sizes_of(value) for value in values}

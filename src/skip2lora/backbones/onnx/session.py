@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.errors import MissingExtraError, ModelError, first_line
 from skip2lora.files import write_file
 
 try:
@@ -57,7 +57,7 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
         named = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "
-            f"{first_line(error)}: is the file whole, and its opset supported?"
+            f"{reason_of(error)}: is the file whole, and its opset supported?"
         ) from error
 
 
@@ -86,10 +86,9 @@ def export_adapter(tensors: Mapping[str, NDArray[np.float32]], out: str | os.Pat
     write_file(out, lambda temporary: adapter.export_adapter(os.fspath(temporary)))
 
 
-def first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The reason of an error of onnxruntime, without its code and the place in its sources."""
-    text = (str(error).splitlines() or [type(error).__name__])[0]
-    return text.rpartition("[ONNXRuntimeError] : ")[2][:300]
+    return first_line(error).rpartition("[ONNXRuntimeError] : ")[2]
 
 
 def specs_of(session: Any) -> tuple[InputSpec, ...]:

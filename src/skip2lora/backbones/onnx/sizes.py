@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.data.image_layout import CHANNELS
+from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, valid_size
 from skip2lora.errors import ParameterError
-
-_MOST_PIXELS = 1 << 14  # an axis
 
 
 def check_size(size: Any) -> tuple[int, int]:
@@ -23,9 +21,10 @@ def check_size(size: Any) -> tuple[int, int]:
         height, width = size
     except (TypeError, ValueError):
         height = width = None
-    if not all(type(side) is int and 1 <= side <= _MOST_PIXELS for side in (height, width)):
+    if type(height) is not int or type(width) is not int or not valid_size(height, width):
         raise ParameterError(
-            f"size is {size!r}, expected height and width in pixels, such as (224, 224)"
+            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels, such as "
+            "(224, 224)"
         )
     return height, width
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from skip2lora.errors import first_line
+
 _STRING, _MESSAGE = 9, 11  # FieldDescriptor.TYPE_STRING and TYPE_MESSAGE
 
 
@@ -67,5 +69,5 @@ def _tensor_fault(onnx: Any, tensor: Any) -> str | None:
     try:
         onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:
-        return f"has values that do not fit its shape ({str(error).splitlines()[0]})"
+        return f"has values that do not fit its shape ({first_line(error)})"
     return None

@@ -16,7 +16,7 @@ from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
 from skip2lora.checks import whole
-from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError
+from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
 
 try:
@@ -36,7 +36,6 @@ from skip2lora.backbones.torch.inputs import (
     check_inputs,
     converted,
     counting_tokens,
-    first_line,
     made_up,
     readings,
     shapes_of,

@@ -12,7 +12,7 @@ from torch import Tensor
 from skip2lora.arrays import Inputs, as_float32, first_not_finite
 from skip2lora.backbones.masks import counting_value, keyword_mask
 from skip2lora.backbones.tapping import Shapes
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, first_line
 
 Samples = NDArray[Any] | Inputs
 #: What an input is given as: floats of the module's type, whole numbers (int64), or truth values.
@@ -123,10 +123,3 @@ def counting_tokens(x: Samples) -> NDArray[np.float32] | None:
             counting = x.arrays[name] == counting_value(name)
             return np.asarray(counting, np.float32)
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line of at most 120 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 120 else f"{text[:117]}..."

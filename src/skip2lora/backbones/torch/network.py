@@ -6,6 +6,7 @@ samples through it: the axis that grows is the axis of the samples, wherever the
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.taps import Tap, grid_of
+from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import task_of_end
 
@@ -361,14 +362,7 @@ def _tap(name: str, axes: int, shape: tuple[int, ...], axis: int, count: int, gr
     label = f"input of {name}"
     if axes > 2:  # a convolution: channels, then places
         sizes = (parts, *inside[1:]) if parts > 1 and len(inside) <= _MOST_PLACES else inside[1:]
-        kept = grid_of(inside[0], sizes, grid=grid)
-        return Tap(name, label, "map", (inside[0], *sizes), grid=kept)
-    if parts == 1 and len(inside) in (3, 4):
-        kept = grid_of(inside[-1], inside[:-1], grid=grid)
-        return Tap(name, label, "map", inside, channels_last=True, grid=kept)
-    if parts == 1 and len(inside) == 1:
-        return Tap(name, label, "vector", inside)
-    tokens = parts
-    for size in inside[:-1]:
-        tokens *= size
-    return Tap(name, label, "sequence", (tokens, inside[-1]))
+        return tap_of(name, label, (inside[0], *sizes), channels_first=True, grid=grid)
+    if parts == 1 and len(inside) in (1, 3, 4):
+        return tap_of(name, label, inside, grid=grid)
+    return tap_of(name, label, (parts * math.prod(inside[:-1]), inside[-1]))
