@@ -41,8 +41,8 @@ static inline size_t s2_plus(size_t a, size_t b) {
 }
 /* multiple: a power of two */
 static inline size_t s2_round_up(size_t value, size_t multiple) {
-    const size_t sum = s2_plus(value, multiple - 1u);
-    return sum == SIZE_MAX ? SIZE_MAX : sum & ~(multiple - 1u);
+    const size_t more = multiple - 1u;
+    return value > SIZE_MAX - more ? SIZE_MAX : (value + more) & ~more;
 }
 /* Of a width up to S2_MAX_WIDTH. */
 static inline uint32_t s2_padded(uint32_t width) {

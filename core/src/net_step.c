@@ -184,7 +184,7 @@ static size_t list_trained(const s2_layer *layer, const s2_compute_types *types,
     const size_t n_in = layer->n_in, n_out = layer->n_out, rank = layer->rank;
     size_t n = 0;
     if (types->fc & S2_W) {
-        list[n++] = (trained){n_in * n_out, layer->weight, step->gw};
+        list[n++] = (trained){s2_times(n_in, n_out), layer->weight, step->gw};
     }
     if (types->fc & S2_B) {
         list[n++] = (trained){n_out, layer->bias, step->gb};
@@ -194,8 +194,8 @@ static size_t list_trained(const s2_layer *layer, const s2_compute_types *types,
         list[n++] = (trained){n_out, layer->beta, step->gbeta};
     }
     if (types->lora & S2_W) {
-        list[n++] = (trained){n_in * rank, layer->lora_a, step->gwa};
-        list[n++] = (trained){rank * n_out, layer->lora_b, step->gwb};
+        list[n++] = (trained){s2_times(n_in, rank), layer->lora_a, step->gwa};
+        list[n++] = (trained){s2_times(rank, n_out), layer->lora_b, step->gwb};
     }
     return n;
 }

@@ -314,6 +314,69 @@ static void test_workspace(const s2_kernels *kernels) {
 }
 
 /* A sample's logits have the same bits alone and in any place of a batch of any size. */
+/* Everything the loss, the layout and the rule read is there, or the step says so. */
+static void test_refuses_null(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 7, 3);
+    problem of;
+    new_problem(&of, tap_widths, 4, &rng);
+    s2_adapter adapter = new_adapter(kernels, &of, 2, &rng);
+    size_t bytes;
+    void *workspace = new_workspace(&adapter, 4, &bytes);
+    float *const logits = guarded_floats(4 * n_outputs);
+    const float *const answer = random_floats(&rng, n_outputs);
+    const float *const target[] = {answer, answer, answer, answer};
+    const s2_batch whole = batch_of(&of, 0, 4);
+    s2_batch_stats stats;
+#define STEPS(change, status)                                                                      \
+    do {                                                                                           \
+        s2_batch batch = whole;                                                                    \
+        s2_update update = {.rate = 0.5f, .keep = 1, .eps = 1};                                    \
+        change;                                                                                    \
+        check_where("%s, %s", s2_kernels_name(kernels), #change);                                  \
+        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &update, &stats, workspace, bytes), status); \
+    } while (0)
+#define FORWARDS(change, status)                                                                   \
+    do {                                                                                           \
+        s2_batch batch = whole;                                                                    \
+        change;                                                                                    \
+        CHECK_EQUAL(s2_adapter_forward(&adapter, &batch, logits, workspace, bytes), status);       \
+    } while (0)
+    STEPS(batch.row = NULL, S2_BAD_VALUE);
+    STEPS(batch.x = NULL, S2_BAD_VALUE);
+    STEPS(batch.label = NULL, S2_BAD_VALUE);
+    STEPS(batch.n_next = 1, S2_BAD_VALUE);
+    STEPS((batch.n_next = 1, batch.next_row = whole.row), S2_BAD_VALUE);
+    STEPS((batch.n_next = 1, batch.next_row = whole.row, batch.next_x = whole.x), S2_OK);
+    STEPS(update.rule = S2_MOMENTUM, S2_BAD_VALUE);
+    STEPS(update.rule = S2_ADAM, S2_BAD_VALUE);
+    FORWARDS(batch.row = NULL, S2_BAD_VALUE);
+    FORWARDS(batch.x = NULL, S2_BAD_VALUE);
+    FORWARDS(batch.n_next = 1, S2_BAD_VALUE);
+    FORWARDS(batch.label = NULL, S2_OK);
+    adapter.moments[0] = aligned_floats(s2_adapter_floats(&of.layout, 2, 0));
+    memset(adapter.moments[0], 0, s2_adapter_floats(&of.layout, 2, 0) * sizeof(float));
+    STEPS(update.rule = S2_MOMENTUM, S2_OK);
+    STEPS(update.rule = S2_ADAM, S2_BAD_VALUE);
+    for (adapter.loss = S2_SIGMOID; adapter.loss <= S2_SQUARED; adapter.loss++) {
+        workspace = new_workspace(&adapter, 4, &bytes);
+        STEPS((void)batch, S2_BAD_VALUE); /* labels alone */
+        STEPS(batch.target = target, S2_OK);
+        STEPS((batch.target = target, batch.label = NULL), S2_OK);
+    }
+    adapter.loss = S2_SOFTMAX;
+    workspace = new_workspace(&adapter, 4, &bytes);
+    of.layout.tap_offset =
+        (const uint32_t[]){0, 0, 0}; /* tap 0 is NaN of the row, not the sample */
+    STEPS(batch.x = NULL, S2_NOT_FINITE);
+    STEPS((batch.x = NULL, batch.n_next = 1, batch.next_row = whole.row), S2_NOT_FINITE);
+    FORWARDS(batch.x = NULL, S2_OK);
+#undef STEPS
+#undef FORWARDS
+    free(adapter.packed);
+    free(adapter.moments[0]);
+}
+
 static void test_same_bits_anywhere(const s2_kernels *kernels) {
     s2_rng rng;
     s2_rng_seed(&rng, 5, 3);
@@ -351,6 +414,7 @@ int main(void) {
     for (size_t i = 0; i < 2; i++) {
         n_outputs = i == 0 ? 6 : MOST_OUTPUTS;
         with_each_table(test_workspace);
+        with_each_table(test_refuses_null);
         with_each_table(test_same_bits_anywhere);
     }
     return check_report("test_adapter");
