@@ -108,7 +108,7 @@ def epochs_on(shape: Shape, rows: np.ndarray, x: np.ndarray, unit: str) -> Side:
 
     def epoch() -> None:
         # A small rate: random labels must not drive the adapters out of range, however long.
-        status = trainer.epoch(x, labels, source, RATE / 1000)[0]
+        status = trainer.epoch(x, labels, source, RATE / 1000).status
         assert status == _core.OK, status
 
     return Side(epoch, 1 if unit == "epoch" else shape.n_batches)

@@ -15,6 +15,7 @@
 #include "skip2.h"
 
 namespace nb = nanobind;
+using nb::literals::operator""_a;
 
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 // Columns in order: lora_a of a layer, which the core takes transposed.

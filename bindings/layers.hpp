@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "arrays.hpp"
+#include "skip2_layers.h"
 
 // The most multiply-adds a second that one core was seen to do, in 10^9 operations a second.
 inline double peak_gflops(double seconds) {
@@ -26,14 +27,26 @@ inline double peak_gflops(double seconds) {
     return best * 1e-9;
 }
 
+inline s2_fc_pass fc_pass(const Matrix &x, const Matrix &weight) {
+    s2_fc_pass pass = {};
+    pass.count = count_of(x.shape(0));
+    pass.n_in = count_of(weight.shape(0));
+    pass.n_out = count_of(weight.shape(1));
+    pass.x = x.data();
+    pass.weight = weight.data();
+    return pass;
+}
+
 inline void fc_forward(const Matrix &x, const Matrix &weight, const Vector &bias, const Rows &y) {
     require(x.shape(1) == weight.shape(0) && y.shape(0) == x.shape(0) &&
                 y.shape(1) == weight.shape(1) && bias.shape(0) == weight.shape(1),
             "shapes of a layer do not fit each other");
+    s2_fc_pass pass = fc_pass(x, weight);
+    pass.bias = bias.data();
+    pass.y = y.data();
     const s2_kernels *kernels = choose_kernels();
     nb::gil_scoped_release released;
-    s2_fc_forward(kernels, count_of(x.shape(0)), count_of(x.shape(1)), count_of(weight.shape(1)),
-                  x.data(), weight.data(), bias.data(), y.data());
+    s2_fc_forward(kernels, &pass);
 }
 
 // Those of gw, gb and gx that are given.
@@ -47,9 +60,21 @@ inline void fc_backward(const Matrix &x, const Matrix &gy, const Matrix &weight,
                 (!gx || (gx->shape(0) == count && gx->shape(1) == n_in)),
             "shapes of a layer do not fit each other");
     const unsigned types = (gw ? S2_W : 0u) | (gb ? S2_B : 0u) | (gx ? S2_X : 0u);
+    s2_fc_pass pass = fc_pass(x, weight);
+    pass.gy = gy.data();
+    pass.gw = gw ? gw->data() : nullptr;
+    pass.gb = gb ? gb->data() : nullptr;
+    pass.gx = gx ? gx->data() : nullptr;
     const s2_kernels *kernels = choose_kernels();
     nb::gil_scoped_release released;
-    s2_fc_backward(kernels, types, count_of(count), count_of(n_in), count_of(n_out), x.data(),
-                   gy.data(), weight.data(), gw ? gw->data() : nullptr, gb ? gb->data() : nullptr,
-                   gx ? gx->data() : nullptr);
+    s2_fc_backward(kernels, types, &pass);
+}
+
+inline void bind_layers(nb::module_ &module) {
+    module.def("peak_gflops", peak_gflops, "seconds"_a);
+    module.def("fc_forward", fc_forward, "x"_a.noconvert(), "weight"_a.noconvert(),
+               "bias"_a.noconvert(), "y"_a.noconvert());
+    module.def("fc_backward", fc_backward, "x"_a.noconvert(), "gy"_a.noconvert(),
+               "weight"_a.noconvert(), "gw"_a.noconvert().none(), "gb"_a.noconvert().none(),
+               "gx"_a.noconvert().none());
 }

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "arrays.hpp"
+#include "claims.hpp"
 
 using LayerArrays =
     std::tuple<Matrix, Vector, std::optional<Vector>, std::optional<Vector>, std::optional<Vector>,
@@ -42,7 +43,9 @@ class Network {
     }
 
     void require_fits(const RowLayout &rows, uint32_t first_tap) const {
-        require(first_tap + rows.layout.n_taps == layers_.size(), "taps are not the last layers");
+        require(rows.layout.n_taps <= layers_.size() &&
+                    first_tap == layers_.size() - rows.layout.n_taps,
+                "taps are not the last layers");
         require(rows.layout.n_outputs >= n_outputs(),
                 "the rows have fewer outputs than the network");
         for (uint32_t k = 0; k < rows.layout.n_taps; k++) {
@@ -58,6 +61,8 @@ class Network {
         require(x.shape(1) == n_features(), "x has another width than the network");
         require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
                 "rows have another shape than x and the layout ask for");
+        Claim claim;
+        claim.reads(this, sizeof *this, "this network is");
         nb::gil_scoped_release released;
         Buffer room;
         const float *sample[SAMPLES_AT_A_TIME];
@@ -123,7 +128,7 @@ class SkipAdapter {
         adapter.has_bias = bias;
         adapter.loss = static_cast<s2_loss>(loss);
         require_ok(s2_adapter_check(&layout.layout, rank));
-        adapter.packed = static_cast<float *>(packed_.reserve(n_floats() * sizeof(float)));
+        adapter.packed = static_cast<float *>(packed_.reserve(n_bytes()));
         s2_adapter_init(&adapter, 0);
     }
     SkipAdapter(const SkipAdapter &) = delete;
@@ -132,11 +137,11 @@ class SkipAdapter {
         s2_adapter_init(&adapter, seed);
     }
 
-    void set(uint32_t tap, const Matrix &lora_a, const Matrix &lora_b) {
+    void pack(uint32_t tap, const Matrix &lora_a, const Matrix &lora_b) {
         require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
         s2_adapter_pack(&adapter, tap, lora_a.data(), lora_b.data());
     }
-    void get(uint32_t tap, const Rows &lora_a, const Rows &lora_b) const {
+    void unpack(uint32_t tap, const Rows &lora_a, const Rows &lora_b) const {
         require_tap(tap, lora_a.shape(0), lora_a.shape(1), lora_b.shape(0), lora_b.shape(1));
         s2_adapter_unpack(&adapter, tap, lora_a.data(), lora_b.data());
     }
@@ -149,8 +154,8 @@ class SkipAdapter {
         require_bias(bias.shape(0));
         std::copy_n(s2_adapter_bias(&adapter), bias.shape(0), bias.data());
     }
-    size_t n_floats() const {
-        return s2_adapter_floats(&layout.layout, adapter.rank, adapter.has_bias);
+    size_t n_bytes() const {
+        return s2_adapter_floats(&layout.layout, adapter.rank, adapter.has_bias) * sizeof(float);
     }
 
     // Eq. 17 for rows computed before.
@@ -161,6 +166,8 @@ class SkipAdapter {
                 "rows have another shape than x and the layout ask for");
         require(logits.shape(0) == x.shape(0) && logits.shape(1) == layout.layout.n_outputs,
                 "logits have another shape than (samples, outputs)");
+        Claim claim;
+        claim.reads(adapter.packed, n_bytes(), "these adapters are");
         nb::gil_scoped_release released;
         Buffer room;
         room.reserve(s2_adapter_workspace_bytes(&adapter, static_cast<uint32_t>(at_a_time)));
@@ -195,3 +202,32 @@ class SkipAdapter {
     }
     Buffer packed_;
 };
+
+inline void bind_network(nb::module_ &module) {
+    nb::class_<RowLayout>(module, "RowLayout")
+        .def(nb::init<std::vector<uint32_t>, uint32_t, bool>(), "tap_widths"_a, "n_outputs"_a,
+             "first_tap_is_input"_a)
+        .def_prop_ro("tap_offsets", &RowLayout::tap_offsets)
+        .def_prop_ro("logits_offset", [](const RowLayout &r) { return r.layout.logits_offset; })
+        .def_prop_ro("row_stride", [](const RowLayout &r) { return r.layout.row_stride; });
+    nb::class_<Network>(module, "Network")
+        .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,
+             "bn_momentum"_a)
+        .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
+             "rows"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
+}
+
+inline void bind_adapter(nb::module_ &module) {
+    nb::class_<SkipAdapter>(module, "SkipAdapter")
+        .def(nb::init<const RowLayout &, uint32_t, int, bool>(), "layout"_a, "rank"_a,
+             "loss"_a = static_cast<int>(S2_SOFTMAX), "bias"_a = false, nb::keep_alive<1, 2>())
+        .def_prop_ro("n_bytes", &SkipAdapter::n_bytes)
+        .def("init", &SkipAdapter::init, "seed"_a)
+        .def("pack", &SkipAdapter::pack, "tap"_a, "lora_a"_a.noconvert(), "lora_b"_a.noconvert())
+        .def("unpack", &SkipAdapter::unpack, "tap"_a, "lora_a"_a.noconvert(),
+             "lora_b"_a.noconvert())
+        .def("set_bias", &SkipAdapter::set_bias, "bias"_a.noconvert())
+        .def("get_bias", &SkipAdapter::get_bias, "bias"_a.noconvert())
+        .def("forward", &SkipAdapter::forward, "x"_a.noconvert(), "rows"_a.noconvert(),
+             "logits"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
+}

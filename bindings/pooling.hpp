@@ -33,10 +33,18 @@ inline void pool(const Maps &maps, const std::pair<uint32_t, uint32_t> &grid, fl
                                element_of(maps.dtype()),
                                scale,
                                zero_point};
+    require(grid.first >= 1 && grid.first <= maps.shape(1) && grid.second >= 1 &&
+                grid.second <= maps.shape(2),
+            "the grid has no cells, or more of them than a map has places");
     require(rows.shape(0) == maps.shape(0) &&
                 rows.shape(1) == maps.shape(3) * grid.first * grid.second,
             "a row does not have a place for each cell of each channel");
     const size_t bytes = s2_pool_bytes(&described);
     Buffer workspace;
     require_ok(s2_pool(&described, maps.data(), workspace.reserve(bytes), bytes, rows.data()));
+}
+
+inline void bind_pooling(nb::module_ &module) {
+    module.def("pool", pool, "maps"_a.noconvert(), "grid"_a, "scale"_a, "zero_point"_a,
+               "rows"_a.noconvert());
 }

@@ -101,3 +101,11 @@ class Profile {
     uint64_t ticks_ = 0;
     std::chrono::steady_clock::duration total_{};
 };
+
+inline void bind_profile(nb::module_ &module) {
+    nb::class_<Profile>(module, "Profile")
+        .def(nb::init<bool, uint32_t>(), "phases"_a = true, "n_layers"_a = 0)
+        .def_prop_ro("total_ns", &Profile::total_ns)
+        .def_prop_ro("phases_ns", &Profile::phases_ns)
+        .def_prop_ro("parts_ns", &Profile::parts_ns);
+}

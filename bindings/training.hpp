@@ -1,119 +1,38 @@
 // training.hpp - one epoch of training a call, without the interpreter lock.
 #pragma once
 
-#include <chrono>
 #include <cstring>
-#include <exception>
 #include <variant>
 
 #include "profile.hpp"
+#include "row_source.hpp"
 
-// Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
-// Refers to the caller's arrays and keeps them alive.
-class RowSource {
-  public:
-    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward)
-        : layout(layout), rows_(rows), filled_(filled), callable_(forward) {
-        require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
-                "the cache has another shape than the layout asks for");
-        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride};
-        network_ = nb::isinstance<Network>(forward) ? nb::cast<const Network *>(forward) : nullptr;
-        if (network_) {
-            require(layout.layout.n_taps <= network_->net.n_layers, "more taps than layers");
-            network_->require_fits(layout, first_tap());
-        }
-    }
-    RowSource(const RowSource &) = delete;
-
-    // Makes `job` take its rows from here; x is that of the job.
-    void attach(s2_job &job, const Matrix &x) {
-        layout.require_fits(x);
-        require(!network_ || x.shape(1) == network_->n_features(),
-                "x has another width than the network");
-        x_ = x.data();
-        n_features_ = x.shape(1);
-        seconds = 0;
-        error_ = nullptr;
-        job.forward = call;
-        job.forward_context = this;
-        job.cache = &cache;
-    }
-    void rethrow() {
-        if (error_) {
-            std::rethrow_exception(std::exchange(error_, nullptr));
-        }
-    }
-
-    const RowLayout &layout;
-    s2_cache cache;
-    double seconds = 0; // in forward, during the last epoch
-
-  private:
-    uint32_t first_tap() const {
-        return network_->net.n_layers - layout.layout.n_taps;
-    }
-
-    s2_status run(const uint32_t *samples, uint32_t count, float *rows) {
-        if (network_) {
-            sample_.resize(count);
-            for (uint32_t s = 0; s < count; s++) {
-                sample_[s] = x_ + samples[s] * n_features_;
-            }
-            return network_->run(count, sample_.data(), layout, first_tap(), rows, room_);
-        }
-        nb::gil_scoped_acquire held;
-        try {
-            // By reference: an array without an owner would be copied, and what is written lost.
-            const nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>> indices(samples, {count});
-            const nb::ndarray<nb::numpy, float, nb::ndim<2>> out(rows,
-                                                                 {count, layout.layout.row_stride});
-            callable_(nb::cast(indices, nb::rv_policy::reference),
-                      nb::cast(out, nb::rv_policy::reference));
-            return S2_OK;
-        } catch (...) {
-            error_ = std::current_exception();
-            return S2_FORWARD_FAILED;
-        }
-    }
-    static s2_status call(void *context, const uint32_t *samples, uint32_t count, float *rows) {
-        RowSource &self = *static_cast<RowSource *>(context);
-        const auto start = std::chrono::steady_clock::now();
-        const s2_status status = self.run(samples, count, rows);
-        self.seconds +=
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        return status;
-    }
-
-    Rows rows_;
-    Flags filled_;
-    nb::object callable_;
-    const Network *network_ = nullptr;
-    const float *x_ = nullptr;
-    size_t n_features_ = 0;
-    std::vector<const float *> sample_;
-    Buffer room_;
-    std::exception_ptr error_;
+// What one epoch gave; see s2_epoch_stats.
+struct Epoch {
+    int status; // S2_OK or S2_NOT_FINITE
+    s2_epoch_stats stats;
+    double forward_seconds; // in the forward pass of the samples that the cache lacked
 };
 
-// status, loss, correct, samples seen, batches, forwards, seconds in forward
-using Epoch = std::tuple<int, double, uint32_t, uint32_t, uint32_t, uint32_t, double>;
-// rule, beta1, beta2, eps, weight decay, whether it is decoupled
-using OptimizerTuple = std::tuple<int, double, double, double, double, bool>;
+inline void init_optimizer(s2_optimizer *made, int rule, double beta1, double beta2, double eps,
+                           double weight_decay, bool decoupled) {
+    require(rule >= S2_SGD && rule <= S2_ADAM, "the rule of the optimiser is unknown");
+    *made = {static_cast<s2_rule>(rule), beta1, beta2, eps, weight_decay, decoupled, 1.0, 1.0};
+    require(s2_optimizer_check(made) == S2_OK, "a number of the optimiser is out of its range");
+}
 
 // What the trainers share: samples, order, optimiser, the loop of one epoch.
 class Trainer {
   protected:
-    Trainer(uint32_t batch_size, const OptimizerTuple &optimizer, uint64_t seed, Profile *profile)
-        : batch_size_(batch_size), profile_(profile) {
-        const auto &[rule, beta1, beta2, eps, decay, decoupled] = optimizer;
-        optimizer_ = {static_cast<s2_rule>(rule), beta1, beta2, eps, decay, decoupled, 1.0, 1.0};
-        require_ok(s2_optimizer_check(&optimizer_));
+    Trainer(uint32_t batch_size, const s2_optimizer &optimizer, uint64_t seed, Profile *profile)
+        : batch_size_(batch_size), optimizer_(optimizer), profile_(profile) {
+        require(batch_size >= 1 && batch_size <= S2_MAX_BATCH, "batch size outside 1..2^24");
         s2_rng_seed(&rng_, seed, S2_STREAM_ORDER);
     }
 
     // A job without rows, labels and step.
     s2_job job_of(const Matrix &x) const {
-        require(batch_size_ >= 1 && batch_size_ <= x.shape(0), "batch size outside 1..samples");
+        require(batch_size_ <= x.shape(0), "batch size outside 1..samples");
         s2_job job = {};
         job.n_samples = count_of(x.shape(0));
         job.n_features = count_of(x.shape(1));
@@ -139,6 +58,17 @@ class Trainer {
         job.n_outputs = n_outputs;
     }
 
+    // What every epoch writes; to be claimed before anything of it is touched.
+    void claim(Claim &claim, const RowSource *source) const {
+        claim.writes(this, sizeof *this, "this trainer is");
+        if (profile_) {
+            claim.writes(profile_, sizeof *profile_, "this profile is");
+        }
+        if (source) {
+            source->claim(claim);
+        }
+    }
+
     Epoch run_epoch(const s2_job &job, RowSource *source, double learning_rate) {
         s2_epoch_stats stats = {};
         s2_status status;
@@ -155,13 +85,7 @@ class Trainer {
         if (status != S2_NOT_FINITE) {
             require_ok(status);
         }
-        return {status,
-                stats.loss,
-                stats.correct,
-                stats.n_seen,
-                stats.n_batches,
-                stats.n_forward,
-                source ? source->seconds : 0.0};
+        return {status, stats, source ? source->seconds : 0.0};
     }
 
     s2_update next_update() {
@@ -195,13 +119,13 @@ class Trainer {
 // Skip-LoRA and Skip2-LoRA (Algorithm 1): they differ only in the cache of their rows.
 class SkipTrainer : public Trainer {
   public:
-    SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, const OptimizerTuple &optimizer,
+    SkipTrainer(SkipAdapter &adapter, uint32_t batch_size, const s2_optimizer &optimizer,
                 uint64_t seed, Profile *profile)
         : Trainer(batch_size, optimizer, seed, profile), adapter_(adapter) {
         require(!profile || profile->fits(0), "the fused step has no parts of layers to time");
         step_room_.reserve(s2_adapter_workspace_bytes(&adapter.adapter, batch_size));
-        for (uint32_t m = 0; m < s2_optimizer_moments(&optimizer_); m++) {
-            moments_[m] = zeroed(state_[m], adapter.n_floats() * sizeof(float));
+        for (uint32_t m = 0; m < s2_optimizer_moments(optimizer_.rule); m++) {
+            moments_[m] = zeroed(state_[m], adapter.n_bytes());
         }
     }
 
@@ -218,6 +142,9 @@ class SkipTrainer : public Trainer {
         } else {
             set_targets(job, std::get<Matrix>(y), n_outputs);
         }
+        Claim all;
+        claim(all, &source);
+        all.writes(adapter_.adapter.packed, adapter_.n_bytes(), "these adapters are");
         source.attach(job, x);
         job.step = step;
         job.step_context = this;
@@ -243,7 +170,9 @@ class SkipTrainer : public Trainer {
         } else {
             job.target = &target;
         }
-        return step_room_.size() + s2_train_workspace_bytes(&job);
+        const size_t bytes = s2_train_workspace_bytes(&job);
+        require(bytes <= SIZE_MAX - step_room_.size(), "more samples than a size can say");
+        return step_room_.size() + bytes;
     }
     // What is reserved by now: optimiser state, step, epoch.
     size_t reserved_bytes() const {
@@ -274,7 +203,7 @@ using TypesRow = std::tuple<unsigned, unsigned, unsigned>; // fc, lora, batch no
 class NetworkTrainer : public Trainer {
   public:
     NetworkTrainer(Network &network, const std::vector<TypesRow> &rows, uint32_t batch_size,
-                   const OptimizerTuple &optimizer, uint64_t seed, Profile *profile)
+                   const s2_optimizer &optimizer, uint64_t seed, Profile *profile)
         : Trainer(batch_size, optimizer, seed, profile), network_(network), net_(network.net),
           tap_(batch_size) {
         require(rows.size() == network.net.n_layers, "expected one row of compute types a layer");
@@ -282,6 +211,8 @@ class NetworkTrainer : public Trainer {
                 "the profile's parts are of another number of layers");
         net_.profile = marks();
         for (const auto &[fc, lora, bn] : rows) {
+            require((fc | lora | bn) <= (S2_Y | S2_W | S2_B | S2_X | S2_STATS),
+                    "compute types are a set of Y, W, B, X and STATS");
             types_.push_back(
                 {static_cast<uint8_t>(fc), static_cast<uint8_t>(lora), static_cast<uint8_t>(bn)});
             smallest_batch_ = bn & S2_STATS ? 2 : smallest_batch_;
@@ -293,6 +224,9 @@ class NetworkTrainer : public Trainer {
     Epoch epoch(const Matrix &x, const Labels &labels, RowSource *source, double learning_rate) {
         s2_job job = job_of(x);
         set_labels(job, labels, network_.n_outputs());
+        Claim all;
+        claim(all, source);
+        all.writes(&network_, sizeof network_, "this network is");
         job.smallest_batch = smallest_batch_;
         job.step = source ? step_on_rows : step;
         job.step_context = this;
@@ -336,3 +270,33 @@ class NetworkTrainer : public Trainer {
     Buffer state_;
     float *moments_ = nullptr;
 };
+
+inline void bind_training(nb::module_ &module) {
+    nb::class_<s2_optimizer>(module, "Optimizer")
+        .def("__init__", init_optimizer, "rule"_a, "beta1"_a = 0.0, "beta2"_a = 0.0, "eps"_a = 1e-8,
+             "weight_decay"_a = 0.0, "decoupled"_a = false);
+    nb::class_<Epoch>(module, "Epoch")
+        .def_ro("status", &Epoch::status)
+        .def_prop_ro("loss", [](const Epoch &e) { return e.stats.loss; })
+        .def_prop_ro("n_correct", [](const Epoch &e) { return e.stats.correct; })
+        .def_prop_ro("n_seen", [](const Epoch &e) { return e.stats.n_seen; })
+        .def_prop_ro("n_batches", [](const Epoch &e) { return e.stats.n_batches; })
+        .def_prop_ro("n_forward", [](const Epoch &e) { return e.stats.n_forward; })
+        .def_ro("forward_seconds", &Epoch::forward_seconds);
+    nb::class_<SkipTrainer>(module, "SkipTrainer")
+        .def(nb::init<SkipAdapter &, uint32_t, const s2_optimizer &, uint64_t, Profile *>(),
+             "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 6>())
+        .def_prop_ro("state_bytes", &SkipTrainer::state_bytes)
+        .def("workspace_bytes", &SkipTrainer::workspace_bytes, "n_samples"_a, "n_features"_a)
+        .def_prop_ro("reserved_bytes", &SkipTrainer::reserved_bytes)
+        .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(), "source"_a,
+             "learning_rate"_a);
+    nb::class_<NetworkTrainer>(module, "NetworkTrainer")
+        .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const s2_optimizer &,
+                      uint64_t, Profile *>(),
+             "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a,
+             "profile"_a = nb::none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
+        .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(),
+             "source"_a.none(), "learning_rate"_a);
+}

@@ -4,14 +4,15 @@
  * Equation, algorithm and table numbers are those of the paper.
  *
  * Memory. The caller owns all of it. Where a function needs room, a function of the same name with
- * _bytes says how much; the buffer must be aligned to S2_ALIGN bytes. Nothing here allocates,
- * prints, reads a clock or keeps a global variable.
+ * _bytes says how much; the buffer must be aligned to S2_ALIGN bytes. Where that is more than a
+ * size_t can say, _bytes and _floats return SIZE_MAX, and the function returns S2_NO_ROOM whatever
+ * it is given. Nothing here allocates, prints, reads a clock or keeps a global variable.
  *
  * Arrays are row-major float32; each is written with its shape. "padded" widths are rounded up to
  * S2_LANES floats.
  *
- * Functions that are given sizes from outside return an s2_status; the layer functions (s2_fc_*,
- * s2_bn_*, s2_lora_*, ...) trust their arguments, which s2_net_check and s2_adapter_check checked.
+ * Functions that are given sizes from outside return an s2_status. They trust what s2_net_check and
+ * s2_adapter_check found sound, and refuse a NULL pointer to what their loss or method reads.
  */
 #ifndef SKIP2_H
 #define SKIP2_H
@@ -32,7 +33,7 @@ extern "C" {
 typedef enum {
     S2_OK = 0,
     S2_BAD_SHAPE, /* a width, rank, count or offset is zero, too large or does not fit its neighbour */
-    S2_BAD_VALUE,     /* a label outside 0..n_outputs-1, a rate that is not finite */
+    S2_BAD_VALUE, /* a label outside 0..n_outputs-1, a rate that is not finite, NULL for what is read */
     S2_NO_ROOM,       /* a buffer is smaller than its _bytes function says */
     S2_NOT_FINITE,    /* the loss became infinite or NaN */
     S2_FORWARD_FAILED /* the caller's forward function said so */
@@ -92,7 +93,7 @@ typedef struct {
     uint64_t (*part)[2][S2_N_PARTS]; /* (n_layers) of forward, backward; NULL: phases alone */
 } s2_profile;
 
-/* ---- layers (fc.c, bn.c, lora.c, loss.c) ------------------------------------------------------- */
+/* ---- layers (skip2_layers.h has them one by one) ----------------------------------------------- */
 
 /* Compute types of Table 1 as a set of letters: what of a layer is computed. */
 enum {
@@ -103,71 +104,10 @@ enum {
     S2_STATS = 16 /* batch norm only: statistics of the batch, running statistics are updated */
 };
 
-/* Eq. 1: y = x . weight + bias. */
-void s2_fc_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uint32_t n_out,
-                   const float *x,      /* (count, n_in) */
-                   const float *weight, /* (n_in, n_out) */
-                   const float *bias,   /* (n_out) */
-                   float *y);           /* (count, n_out) */
-
-/* Eqs. 2-4, those that `types` asks for. */
-void s2_fc_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
-                    uint32_t n_out, const float *x, const float *gy, /* (count, n_out) */
-                    const float *weight, float *gw,                  /* (n_in, n_out) */
-                    float *gb,                                       /* (n_out) */
-                    float *gx);                                      /* (count, n_in) */
-
-/* Eqs. 7-9: hidden = x . wa; y += hidden . wb. wa and its gradient lie transposed, so that every pass
- * reads and writes them in order. */
-void s2_lora_forward(const s2_kernels *kernels, uint32_t count, uint32_t n_in, uint32_t n_out,
-                     uint32_t rank, const float *x, const float *wa, /* (rank, n_in) */
-                     const float *wb,                                /* (rank, n_out) */
-                     float *hidden,                                  /* (count, rank) */
-                     float *y);                                      /* (count, n_out), added to */
-
-/* Eqs. 10-12 with S2_W, Eqs. 13-14 with S2_X (gx is added to). */
-void s2_lora_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t n_in,
-                      uint32_t n_out, uint32_t rank, const float *x, const float *hidden,
-                      const float *gy, const float *wa, const float *wb,
-                      float *gh,  /* (count, rank) */
-                      float *gwa, /* (rank, n_in) */
-                      float *gwb, /* (rank, n_out) */
-                      float *gx); /* (count, n_in) */
-
-/* Batch norm with the batch's own statistics; count >= 2. Running statistics move by `momentum`
- * (the variance by its unbiased estimate). */
-void s2_bn_forward_batch(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
-                         float momentum, const float *z, const float *gamma, const float *beta,
-                         float *running_mean, float *running_var,
-                         float *mean,    /* (width) of the batch, for the backward pass */
-                         float *inv_std, /* (width) */
-                         float *y);      /* (count, width) */
-/* Batch norm with the running statistics. */
-void s2_bn_forward_frozen(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
-                          const float *z, const float *gamma, const float *beta,
-                          const float *running_mean, const float *running_var, float *mean,
-                          float *inv_std, float *y);
-/* gz of either, through the statistics with S2_STATS; ggamma and gbeta with either flag. */
-void s2_bn_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t width,
-                    const float *z, const float *gy, const float *gamma, const float *mean,
-                    const float *inv_std, float *ggamma, float *gbeta, /* (width) */
-                    float *gz);                                        /* (count, width) */
-
-void s2_relu_forward(const s2_kernels *kernels, size_t size, float *y);
-void s2_relu_backward(const s2_kernels *kernels, size_t size, const float *y, float *gy);
-
 typedef struct {
     float loss;       /* mean over the batch */
     uint32_t correct; /* samples whose largest logit is their label's */
 } s2_batch_stats;
-
-size_t s2_loss_scratch_floats(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs);
-/* Softmax and cross entropy; grad is that of the mean over the batch. */
-void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs,
-                           const float *logits,  /* (count, n_outputs) */
-                           const int32_t *label, /* (count) */
-                           float *grad,          /* (count, n_outputs), may be logits itself */
-                           s2_batch_stats *stats, float *scratch);
 
 /* ---- optimisers (optimizer.c) ------------------------------------------------------------------- */
 
@@ -177,8 +117,10 @@ typedef enum {
     S2_ADAM = 2      /* Kingma and Ba 2015; AdamW (Loshchilov and Hutter 2019) with `decoupled` */
 } s2_rule;
 
-/* An optimiser and the steps it has made. Each trained number has s2_optimizer_moments() floats of
- * state, all zero at the start. */
+/* Floats of state of each trained number, all zero at the start: 0, 1 or 2. */
+uint32_t s2_optimizer_moments(s2_rule rule);
+
+/* An optimiser and the steps it has made. */
 typedef struct {
     s2_rule rule;
     double beta1, beta2; /* beta1 is the momentum */
@@ -200,11 +142,10 @@ typedef struct {
 
 /* S2_BAD_VALUE unless every number is in its range. */
 s2_status s2_optimizer_check(const s2_optimizer *optimizer);
-uint32_t s2_optimizer_moments(const s2_optimizer *optimizer); /* 0, 1 or 2 */
 /* Counts one step and says how to make it. */
 s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate);
 
-/* ---- rows: what the frozen layers computed for one sample -------------------------------------- */
+/* ---- rows (rows.c): what the frozen layers computed for one sample ----------------------------- */
 
 #define S2_TAP_IS_X UINT32_MAX /* this tap is the sample itself and is not copied into the row */
 
@@ -233,6 +174,10 @@ typedef struct {
     const float *const *next_x, *const *next_row; /* (n_next) */
     uint32_t n_next;
 } s2_batch;
+
+/* S2_OK for a batch with samples, labels in 0..n_outputs-1 where it has labels, and a finite
+ * update. */
+s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
 
 /* ---- Skip-Cache (cache.c; section 4.2) --------------------------------------------------------- */
 
@@ -276,25 +221,25 @@ typedef struct {
     s2_profile *profile; /* of s2_adapter_step, or NULL */
 } s2_adapter;
 
-/* S2_OK for a rank from 1 to the width of the widest tap; for narrower ones it is more than needed. */
+/* S2_OK for a rank from 1 to the width of the widest tap; for narrower ones it is more than needed.
+ * S2_BAD_SHAPE also for adapters of more than 2^32 - 1 hidden values or more bytes than a size_t
+ * can say. */
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank);
 size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias);
 /* lora_a uniform in +-1/sqrt(tap_width), lora_b and bias zero. */
 void s2_adapter_init(s2_adapter *adapter, uint64_t seed);
-/* To and from the plain shapes of one tap: wa (tap_width, rank), wb (rank, n_outputs). */
-void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const float *wb);
-void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float *wb);
+/* To and from the plain shapes of one tap: lora_a (tap_width, rank), lora_b (rank, n_outputs). */
+void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *lora_a, const float *lora_b);
+void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *lora_a, float *lora_b);
 
 /* The bias (n_outputs), or NULL where there is none. */
 float *s2_adapter_bias(const s2_adapter *adapter);
 
 size_t s2_adapter_workspace_bytes(const s2_adapter *adapter, uint32_t count);
-/* Eq. 17, and the bias: logits = base logits + sum over taps of tap . wa . wb. */
+/* Eq. 17, and the bias: logits = base logits + sum over taps of tap . lora_a . lora_b. */
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
                              float *logits, /* (count, n_outputs) */
                              void *workspace, size_t workspace_bytes);
-/* S2_OK for a batch with samples, labels in 0..n_outputs-1 where it has labels, and a finite update. */
-s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
 /* Lines 8-10 of Algorithm 1 as one fused step: forward, loss, backward, update. With S2_NOT_FINITE
  * nothing was updated. */
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
@@ -330,8 +275,8 @@ s2_status s2_net_check(const s2_net *net);
 
 size_t s2_net_forward_workspace_bytes(const s2_net *net, uint32_t count);
 /* Frozen forward of `count` samples: taps and base logits into rows laid out by `layout`, whose
- * outputs beyond the network's become 0 and whose taps are the inputs of layers `first_tap`, `first_tap` + 1, ... A row has the same bits for any
- * count and place. */
+ * outputs beyond the network's become 0 and whose taps are the inputs of layers `first_tap`,
+ * `first_tap` + 1, ... A row has the same bits for any count and place. */
 s2_status s2_net_forward(const s2_net *net, uint32_t count, const float *const *x,
                          const s2_row_layout *layout, uint32_t first_tap,
                          float *rows, /* (count, row_stride) */
@@ -341,9 +286,10 @@ size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *ty
                                    uint32_t count);
 /* Room for the optimiser's state of every trained tensor; zero it before the first step. */
 size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule);
-/* Forward, loss, backward and update of one batch by one row of compute types a layer. A layer's own
- * adapter is part of its forward pass whatever its row says. With S2_NOT_FINITE nothing was updated
- * but running statistics. */
+/* Forward, loss, backward and update of one batch by one row of compute types a layer. A network
+ * learns labels alone, by cross entropy of softmax. A layer's own adapter is part of its forward pass
+ * whatever its row says. `state` may be NULL for a rule without moments. With S2_NOT_FINITE nothing
+ * was updated but running statistics. */
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
                       const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes);

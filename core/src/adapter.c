@@ -8,30 +8,23 @@
 #include <math.h>
 #include <string.h>
 
-s2_status s2_row_layout_init(s2_row_layout *layout, uint32_t n_taps, const uint32_t *tap_width,
-                             uint32_t n_outputs, int first_tap_is_x, uint32_t *tap_offset) {
-    if (n_taps == 0 || n_outputs == 0 || n_outputs > S2_MAX_WIDTH) {
-        return S2_BAD_SHAPE;
+/* Floats of lora_a of one tap; they follow each other, then come the lora_b. */
+static size_t packed_floats(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
+    return s2_times(rank, s2_padded(layout->tap_width[tap]));
+}
+
+/* Where lora_a of this tap starts; with tap = n_taps, where the lora_b start. */
+static size_t packed_offset(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
+    size_t offset = 0;
+    for (uint32_t k = 0; k < tap; k++) {
+        offset = s2_plus(offset, packed_floats(layout, rank, k));
     }
-    uint64_t used = 0;
-    for (uint32_t k = 0; k < n_taps; k++) {
-        if (tap_width[k] == 0 || tap_width[k] > S2_MAX_WIDTH) {
-            return S2_BAD_SHAPE;
-        }
-        const int is_x = first_tap_is_x && k == 0;
-        tap_offset[k] = is_x ? S2_TAP_IS_X : (uint32_t)used;
-        used += is_x ? 0 : s2_padded(tap_width[k]);
-        if (used > UINT32_MAX / 2) {
-            return S2_BAD_SHAPE;
-        }
-    }
-    *layout = (s2_row_layout){.n_taps = n_taps,
-                              .n_outputs = n_outputs,
-                              .tap_width = tap_width,
-                              .tap_offset = tap_offset,
-                              .logits_offset = (uint32_t)used,
-                              .row_stride = (uint32_t)used + s2_padded(n_outputs)};
-    return S2_OK;
+    return offset;
+}
+
+size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias) {
+    const size_t units = s2_plus(s2_times(layout->n_taps, rank), has_bias != 0);
+    return s2_plus(packed_offset(layout, rank, layout->n_taps), s2_times(units, layout->n_outputs));
 }
 
 s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank) {
@@ -39,26 +32,11 @@ s2_status s2_adapter_check(const s2_row_layout *layout, uint32_t rank) {
     for (uint32_t k = 0; k < layout->n_taps; k++) {
         widest = layout->tap_width[k] > widest ? layout->tap_width[k] : widest;
     }
-    return rank > 0 && rank <= widest ? S2_OK : S2_BAD_SHAPE;
-}
-
-/* Floats of lora_a of one tap; they follow each other, then come the lora_b. */
-static size_t packed_floats(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
-    return (size_t)rank * s2_padded(layout->tap_width[tap]);
-}
-
-/* Where lora_a of this tap starts; with tap = n_taps, where the lora_b start. */
-static size_t packed_offset(const s2_row_layout *layout, uint32_t rank, uint32_t tap) {
-    size_t offset = 0;
-    for (uint32_t k = 0; k < tap; k++) {
-        offset += packed_floats(layout, rank, k);
-    }
-    return offset;
-}
-
-size_t s2_adapter_floats(const s2_row_layout *layout, uint32_t rank, int has_bias) {
-    const size_t units = (size_t)layout->n_taps * rank + (has_bias != 0);
-    return packed_offset(layout, rank, layout->n_taps) + units * layout->n_outputs;
+    const int some = rank > 0 && rank <= widest;
+    return some && (uint64_t)layout->n_taps * rank < UINT32_MAX &&
+                   s2_times(s2_adapter_floats(layout, rank, 1), sizeof(float)) < SIZE_MAX
+               ? S2_OK
+               : S2_BAD_SHAPE;
 }
 
 static float *packed_b(const s2_adapter *adapter) {
@@ -96,7 +74,7 @@ void s2_adapter_init(s2_adapter *adapter, uint64_t seed) {
     }
 }
 
-void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const float *wb) {
+void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *lora_a, const float *lora_b) {
     const s2_row_layout *layout = adapter->layout;
     const size_t rank = adapter->rank, width = layout->tap_width[tap];
     const size_t padded = s2_padded((uint32_t)width);
@@ -104,24 +82,24 @@ void s2_adapter_pack(s2_adapter *adapter, uint32_t tap, const float *wa, const f
     memset(a, 0, rank * padded * sizeof *a);
     for (size_t i = 0; i < width; i++) {
         for (size_t r = 0; r < rank; r++) {
-            a[r * padded + i] = wa[i * rank + r];
+            a[r * padded + i] = lora_a[i * rank + r];
         }
     }
-    memcpy(packed_b(adapter) + tap * rank * layout->n_outputs, wb,
-           rank * layout->n_outputs * sizeof *wb);
+    memcpy(packed_b(adapter) + tap * rank * layout->n_outputs, lora_b,
+           rank * layout->n_outputs * sizeof *lora_b);
 }
 
-void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *wa, float *wb) {
+void s2_adapter_unpack(const s2_adapter *adapter, uint32_t tap, float *lora_a, float *lora_b) {
     const s2_row_layout *layout = adapter->layout;
     const size_t rank = adapter->rank, width = layout->tap_width[tap];
     const float *a = adapter->packed + packed_offset(layout, adapter->rank, tap);
     for (size_t i = 0; i < width; i++) {
         for (size_t r = 0; r < rank; r++) {
-            wa[i * rank + r] = a[r * s2_padded((uint32_t)width) + i];
+            lora_a[i * rank + r] = a[r * s2_padded((uint32_t)width) + i];
         }
     }
-    memcpy(wb, packed_b(adapter) + tap * rank * layout->n_outputs,
-           rank * layout->n_outputs * sizeof *wb);
+    memcpy(lora_b, packed_b(adapter) + tap * rank * layout->n_outputs,
+           rank * layout->n_outputs * sizeof *lora_b);
 }
 
 /* What one batch computes. Few outputs: samples in lanes, (unit, lanes). Many outputs: (sample, unit)
@@ -131,18 +109,21 @@ typedef struct {
     uint32_t n_hidden; /* n_taps * rank, and one that is always 1 for the bias */
     size_t lanes;      /* samples, padded where they lie in lanes */
     float *logits, *hidden, *grad_hidden;
-    float *grad_wb; /* (n_hidden, n_outputs) */
+    float *grad_b; /* (n_hidden, n_outputs) */
 } adapter_room;
 
 static adapter_room lay_out(const s2_adapter *adapter, uint32_t count, s2_arena *arena) {
     const s2_row_layout *layout = adapter->layout;
+    const size_t n_hidden =
+        s2_plus(s2_times(layout->n_taps, adapter->rank), adapter->has_bias != 0);
+    const size_t units = n_hidden > UINT32_MAX ? SIZE_MAX : n_hidden; /* then nothing fits */
     adapter_room room = {.few = adapter->loss == S2_SOFTMAX && layout->n_outputs <= S2_FEW_OUTPUTS,
-                         .n_hidden = layout->n_taps * adapter->rank + (adapter->has_bias != 0)};
+                         .n_hidden = (uint32_t)units};
     room.lanes = room.few ? s2_round_up(count, adapter->kernels->lanes) : count;
-    room.logits = s2_take_floats(arena, layout->n_outputs * room.lanes);
-    room.hidden = s2_take_floats(arena, room.n_hidden * room.lanes);
-    room.grad_hidden = s2_take_floats(arena, room.n_hidden * room.lanes);
-    room.grad_wb = s2_take_floats(arena, (size_t)room.n_hidden * layout->n_outputs);
+    room.logits = s2_take_floats(arena, layout->n_outputs, room.lanes);
+    room.hidden = s2_take_floats(arena, units, room.lanes);
+    room.grad_hidden = s2_take_floats(arena, units, room.lanes);
+    room.grad_b = s2_take_floats(arena, units, layout->n_outputs);
     return room;
 }
 
@@ -191,10 +172,10 @@ static s2_head_pass head_pass(const s2_adapter *adapter, const adapter_room *roo
     return (s2_head_pass){.n_hidden = room->n_hidden,
                           .n_outputs = adapter->layout->n_outputs,
                           .lanes = room->lanes,
-                          .wb = packed_b(adapter),
+                          .lora_b = packed_b(adapter),
                           .hidden = room->hidden,
                           .grad_hidden = room->grad_hidden,
-                          .grad_wb = room->grad_wb,
+                          .grad_b = room->grad_b,
                           .logits = room->logits};
 }
 
@@ -240,17 +221,38 @@ static void forward(const s2_adapter *adapter, const s2_batch *batch, const adap
         const s2_head_pass head = head_pass(adapter, room);
         adapter->kernels->head_forward(&head);
     } else {
-        s2_multiply(adapter->kernels, batch->count, n_outputs, room->n_hidden, room->hidden,
-                    packed_b(adapter), NULL, 1, room->logits);
+        s2_multiply_add(adapter->kernels, batch->count, n_outputs, room->n_hidden, room->hidden,
+                        packed_b(adapter), room->logits);
     }
+}
+
+/* Whether there is all that the forward pass reads. */
+static int has_rows(const s2_adapter *adapter, const s2_batch *batch) {
+    const int reads_x = adapter->layout->tap_offset[0] == S2_TAP_IS_X; /* no other tap may be x */
+    const int ahead = batch->n_next == 0 || (batch->next_row && (batch->next_x || !reads_x));
+    return batch->row != NULL && (batch->x != NULL || !reads_x) && ahead;
+}
+
+/* Whether there is all that the step reads besides: answers, the optimiser's state. */
+static int has_answers(const s2_adapter *adapter, const s2_batch *batch, s2_rule rule) {
+    const void *answers = batch->target;
+    for (uint32_t m = 0; m < s2_optimizer_moments(rule); m++) {
+        if (adapter->moments[m] == NULL) {
+            return 0;
+        }
+    }
+    return (adapter->loss == S2_SOFTMAX ? batch->label : answers) != NULL;
 }
 
 s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, float *logits,
                              void *workspace, size_t workspace_bytes) {
-    s2_arena arena = {.base = workspace};
+    s2_arena arena = {.base = workspace, .size = workspace_bytes};
     const adapter_room room = lay_out(adapter, batch->count, &arena);
-    if (!s2_fits(&arena, workspace_bytes)) {
+    if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
+    }
+    if (!has_rows(adapter, batch)) {
+        return S2_BAD_VALUE;
     }
     forward(adapter, batch, &room);
     const size_t n_outputs = adapter->layout->n_outputs;
@@ -261,18 +263,6 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
         }
     }
     return S2_OK;
-}
-
-s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update) {
-    if (batch->count == 0 || batch->count > S2_MAX_BATCH) {
-        return S2_BAD_SHAPE;
-    }
-    for (uint32_t s = 0; batch->label != NULL && s < batch->count; s++) {
-        if (batch->label[s] < 0 || (uint32_t)batch->label[s] >= n_outputs) {
-            return S2_BAD_VALUE;
-        }
-    }
-    return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_BAD_VALUE;
 }
 
 /* Losses of numbers against targets, in rows; a sample is right if each class is on its side. */
@@ -321,18 +311,18 @@ static void backward(const s2_adapter *adapter, const s2_batch *batch, const ada
                      const s2_update *update) {
     const s2_kernels *kernels = adapter->kernels;
     const uint32_t n_outputs = adapter->layout->n_outputs;
-    float *wb = packed_b(adapter);
+    float *lora_b = packed_b(adapter);
     if (room->few) {
         const s2_head_pass head = head_pass(adapter, room);
         kernels->head_backward(&head);
     } else {
         s2_multiply_second_transposed(kernels, batch->count, room->n_hidden, n_outputs,
-                                      room->logits, wb, room->grad_hidden); /* Eq. 11 */
+                                      room->logits, lora_b, room->grad_hidden); /* Eq. 11 */
         s2_multiply_first_transposed(kernels, room->n_hidden, n_outputs, batch->count, room->hidden,
-                                     room->logits, room->grad_wb); /* Eq. 10 */
+                                     room->logits, room->grad_b); /* Eq. 10 */
     }
-    kernels->descend((size_t)room->n_hidden * n_outputs, update, room->grad_wb,
-                     moments_of(adapter, 0, wb), moments_of(adapter, 1, wb), wb);
+    kernels->descend((size_t)room->n_hidden * n_outputs, update, room->grad_b,
+                     moments_of(adapter, 0, lora_b), moments_of(adapter, 1, lora_b), lora_b);
     s2_tap_pass tap = first_pass(adapter, batch, room, room->grad_hidden);
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eqs. 12 and 15 in one */
         enter_tap(adapter, batch, k, &tap);
@@ -343,16 +333,16 @@ static void backward(const s2_adapter *adapter, const s2_batch *batch, const ada
 
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes) {
-    s2_arena arena = {.base = workspace};
+    s2_arena arena = {.base = workspace, .size = workspace_bytes};
     const adapter_room room = lay_out(adapter, batch->count, &arena);
-    if (!s2_fits(&arena, workspace_bytes)) {
+    if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }
     const s2_status status = s2_batch_check(batch, adapter->layout->n_outputs, update);
     if (status != S2_OK) {
         return status;
     }
-    if ((adapter->loss == S2_SOFTMAX ? (const void *)batch->label : batch->target) == NULL) {
+    if (!has_rows(adapter, batch) || !has_answers(adapter, batch, update->rule)) {
         return S2_BAD_VALUE;
     }
     forward(adapter, batch, &room);

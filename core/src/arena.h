@@ -9,22 +9,24 @@
 
 typedef struct {
     unsigned char *base; /* NULL: count only */
-    size_t used;
+    size_t size;         /* bytes at base */
+    size_t used;         /* bytes asked for so far; SIZE_MAX: more than a size can say */
 } s2_arena;
 
 /* Whether the caller's buffer holds what was taken from it. */
-static inline int s2_fits(const s2_arena *arena, size_t bytes) {
-    return arena->base != NULL && arena->used <= bytes;
+static inline int s2_fits(const s2_arena *arena) {
+    return arena->base != NULL && arena->used <= arena->size && arena->used < SIZE_MAX;
 }
 
-static inline void *s2_take(s2_arena *arena, size_t count, size_t size) {
+/* (rows, cols) elements of `size` bytes; NULL where the buffer ends before. */
+static inline void *s2_take(s2_arena *arena, size_t rows, size_t cols, size_t size) {
     const size_t at = arena->used;
-    arena->used += (count * size + (S2_ALIGN - 1u)) / S2_ALIGN * S2_ALIGN;
-    return arena->base ? arena->base + at : NULL;
+    arena->used = s2_plus(at, s2_round_up(s2_times(s2_times(rows, cols), size), S2_ALIGN));
+    return s2_fits(arena) ? arena->base + at : NULL;
 }
 
-static inline float *s2_take_floats(s2_arena *arena, size_t count) {
-    return s2_take(arena, count, sizeof(float));
+static inline float *s2_take_floats(s2_arena *arena, size_t rows, size_t cols) {
+    return s2_take(arena, rows, cols, sizeof(float));
 }
 
 #endif

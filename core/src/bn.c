@@ -3,42 +3,38 @@
 
 #include <math.h>
 
-void s2_bn_forward_batch(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
-                         float momentum, const float *z, const float *gamma, const float *beta,
-                         float *running_mean, float *running_var, float *mean, float *inv_std,
-                         float *y) {
-    kernels->moments(count, width, z, mean, inv_std);
-    const float unbiased = (float)count / (float)(count - 1u);
-    for (size_t c = 0; c < width; c++) {
+void s2_bn_forward_batch(const s2_kernels *kernels, const s2_bn_pass *pass) {
+    float *mean = pass->mean, *inv_std = pass->inv_std;
+    float *running_mean = pass->running_mean, *running_var = pass->running_var;
+    const float momentum = pass->momentum, eps = pass->eps;
+    kernels->moments(pass->count, pass->width, pass->z, mean, inv_std);
+    const float unbiased = (float)pass->count / (float)(pass->count - 1u);
+    for (size_t c = 0; c < pass->width; c++) {
         const float var = inv_std[c];
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
         running_var[c] += momentum * (var * unbiased - running_var[c]);
         inv_std[c] = 1.0f / sqrtf(var + eps);
     }
-    kernels->normalize(count, width, z, mean, inv_std, gamma, beta, y);
+    kernels->normalize(pass);
 }
 
-void s2_bn_forward_frozen(const s2_kernels *kernels, uint32_t count, uint32_t width, float eps,
-                          const float *z, const float *gamma, const float *beta,
-                          const float *running_mean, const float *running_var, float *mean,
-                          float *inv_std, float *y) {
-    for (size_t c = 0; c < width; c++) {
-        mean[c] = running_mean[c];
-        inv_std[c] = 1.0f / sqrtf(running_var[c] + eps);
+void s2_bn_forward_frozen(const s2_kernels *kernels, const s2_bn_pass *pass) {
+    const float eps = pass->eps;
+    for (size_t c = 0; c < pass->width; c++) {
+        pass->mean[c] = pass->running_mean[c];
+        pass->inv_std[c] = 1.0f / sqrtf(pass->running_var[c] + eps);
     }
-    kernels->normalize(count, width, z, mean, inv_std, gamma, beta, y);
+    kernels->normalize(pass);
 }
 
-void s2_bn_backward(const s2_kernels *kernels, unsigned types, uint32_t count, uint32_t width,
-                    const float *z, const float *gy, const float *gamma, const float *mean,
-                    const float *inv_std, float *ggamma, float *gbeta, float *gz) {
+void s2_bn_backward(const s2_kernels *kernels, unsigned types, const s2_bn_pass *pass) {
     if (types & (S2_W | S2_STATS)) {
-        kernels->norm_sums(count, width, z, gy, mean, inv_std, ggamma, gbeta);
+        kernels->norm_sums(pass);
     }
     if (types & S2_STATS) {
-        kernels->norm_backward(count, width, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
+        kernels->norm_backward(pass);
     } else {
-        kernels->scale_columns(count, width, gy, gamma, inv_std, gz);
+        kernels->scale_columns(pass);
     }
 }
 

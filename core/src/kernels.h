@@ -8,7 +8,7 @@
 #ifndef S2_KERNELS_H
 #define S2_KERNELS_H
 
-#include "skip2.h"
+#include "skip2_layers.h"
 
 /* With more outputs than this the logits lie in rows, (count, n_outputs), else with samples in lanes,
  * (n_outputs, lanes): a few outputs would leave most lanes of a vector of classes empty. */
@@ -31,11 +31,22 @@ extern uint64_t s2_operations;
 #define S2_PREFETCH(p) ((void)(p))
 #endif
 
-static inline uint32_t s2_round_up(uint32_t value, uint32_t multiple) {
-    return (value + multiple - 1u) / multiple * multiple;
+/* SIZE_MAX, more than any buffer has, where a size is too large; once so, it stays so. */
+static inline size_t s2_times(size_t a, size_t b) {
+    const size_t half = (size_t)1 << (4 * sizeof(size_t)); /* two below it need no division */
+    return (a | b) >= half && b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
+static inline size_t s2_plus(size_t a, size_t b) {
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+/* multiple: a power of two */
+static inline size_t s2_round_up(size_t value, size_t multiple) {
+    const size_t more = multiple - 1u;
+    return value > SIZE_MAX - more ? SIZE_MAX : (value + more) & ~more;
+}
+/* Of a width up to S2_MAX_WIDTH. */
 static inline uint32_t s2_padded(uint32_t width) {
-    return s2_round_up(width, S2_LANES);
+    return (uint32_t)s2_round_up(width, S2_LANES);
 }
 
 /* c = start + a . b. Strides make the transpose of `a` or `b` as cheap to name as itself. */
@@ -70,10 +81,10 @@ typedef struct {
 typedef struct {
     uint32_t n_hidden, n_outputs; /* n_hidden = taps * rank */
     size_t lanes;
-    const float *wb;     /* (n_hidden, n_outputs) */
+    const float *lora_b; /* (n_hidden, n_outputs) */
     const float *hidden; /* (n_hidden, lanes) */
     float *grad_hidden;  /* (n_hidden, lanes), written by head_backward */
-    float *grad_wb;      /* (n_hidden, n_outputs), written by head_backward */
+    float *grad_b;       /* (n_hidden, n_outputs), written by head_backward */
     float *logits;       /* (n_outputs, lanes); the loss replaces it by its gradient */
 } s2_head_pass;
 
@@ -103,15 +114,14 @@ struct s2_kernels {
     float (*loss_squared)(size_t n_outputs, const float *target, float share, float *outputs);
     void (*column_sums)(uint32_t count, uint32_t width, const float *a, float *sum);
     void (*moments)(uint32_t count, uint32_t width, const float *z, float *mean, float *var);
-    void (*normalize)(uint32_t count, uint32_t width, const float *z, const float *mean,
-                      const float *inv_std, const float *gamma, const float *beta, float *y);
-    void (*norm_sums)(uint32_t count, uint32_t width, const float *z, const float *gy,
-                      const float *mean, const float *inv_std, float *ggamma, float *gbeta);
-    void (*norm_backward)(uint32_t count, uint32_t width, const float *z, const float *gy,
-                          const float *gamma, const float *mean, const float *inv_std,
-                          const float *ggamma, const float *gbeta, float *gz);
-    void (*scale_columns)(uint32_t count, uint32_t width, const float *gy, const float *gamma,
-                          const float *inv_std, float *gz);
+    /* z to y */
+    void (*normalize)(const s2_bn_pass *pass);
+    /* ggamma, gbeta */
+    void (*norm_sums)(const s2_bn_pass *pass);
+    /* gz through the statistics, from ggamma and gbeta */
+    void (*norm_backward)(const s2_bn_pass *pass);
+    /* gz where the statistics are constants */
+    void (*scale_columns)(const s2_bn_pass *pass);
     void (*relu_forward)(size_t size, float *y);
     void (*relu_backward)(size_t size, const float *y, float *gy);
     /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
@@ -132,49 +142,73 @@ extern const s2_kernels s2_kernels_x86_64_v4;
 extern const s2_kernels s2_kernels_neon;
 #endif
 
-/* c (rows, cols) = start + a . b, or added to c; see s2_gemm for the strides. */
-static inline void s2_product(const s2_kernels *kernels, const uint32_t shape[3], const float *a,
-                              size_t a_row, size_t a_depth, const float *b, size_t b_depth,
-                              size_t b_col, const float *start, int add, float *c) {
-    const s2_gemm pass = {.rows = shape[0],
-                          .cols = shape[1],
-                          .depth = shape[2],
-                          .a = a,
-                          .a_row = a_row,
-                          .a_depth = a_depth,
-                          .b = b,
-                          .b_depth = b_depth,
-                          .b_col = b_col,
-                          .c = c,
-                          .c_row = shape[1],
-                          .start = start,
-                          .add = add};
-    kernels->gemm(&pass);
+/* c = start + a . b of row-major operands: a (rows, depth), b (depth, cols), start (cols). */
+static inline void s2_multiply_from(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
+                                    uint32_t depth, const float *a, const float *b,
+                                    const float *start, float *c) {
+    kernels->gemm(&(s2_gemm){.rows = rows,
+                             .cols = cols,
+                             .depth = depth,
+                             .a = a,
+                             .a_row = depth,
+                             .a_depth = 1,
+                             .b = b,
+                             .b_depth = cols,
+                             .b_col = 1,
+                             .c = c,
+                             .c_row = cols,
+                             .start = start});
 }
 
-/* c = a . b of row-major operands: a (rows, depth), b (depth, cols). Each row starts from `start`
- * (cols), or from zero for NULL; with `add` from c itself. */
-static inline void s2_multiply(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
-                               uint32_t depth, const float *a, const float *b, const float *start,
-                               int add, float *c) {
-    const uint32_t shape[] = {rows, cols, depth};
-    s2_product(kernels, shape, a, depth, 1, b, cols, 1, start, add, c);
+/* c += a . b of row-major operands: a (rows, depth), b (depth, cols). */
+static inline void s2_multiply_add(const s2_kernels *kernels, uint32_t rows, uint32_t cols,
+                                   uint32_t depth, const float *a, const float *b, float *c) {
+    kernels->gemm(&(s2_gemm){.rows = rows,
+                             .cols = cols,
+                             .depth = depth,
+                             .a = a,
+                             .a_row = depth,
+                             .a_depth = 1,
+                             .b = b,
+                             .b_depth = cols,
+                             .b_col = 1,
+                             .c = c,
+                             .c_row = cols,
+                             .add = 1});
 }
 
 /* c = a^T . b, a sum over the batch: a (count, rows), b (count, cols). */
 static inline void s2_multiply_first_transposed(const s2_kernels *kernels, uint32_t rows,
                                                 uint32_t cols, uint32_t count, const float *a,
                                                 const float *b, float *c) {
-    const uint32_t shape[] = {rows, cols, count};
-    s2_product(kernels, shape, a, 1, rows, b, cols, 1, NULL, 0, c);
+    kernels->gemm(&(s2_gemm){.rows = rows,
+                             .cols = cols,
+                             .depth = count,
+                             .a = a,
+                             .a_row = 1,
+                             .a_depth = rows,
+                             .b = b,
+                             .b_depth = cols,
+                             .b_col = 1,
+                             .c = c,
+                             .c_row = cols});
 }
 
 /* c = a . b^T: a (rows, depth), b (cols, depth). */
 static inline void s2_multiply_second_transposed(const s2_kernels *kernels, uint32_t rows,
                                                  uint32_t cols, uint32_t depth, const float *a,
                                                  const float *b, float *c) {
-    const uint32_t shape[] = {rows, cols, depth};
-    s2_product(kernels, shape, a, depth, 1, b, 1, depth, NULL, 0, c);
+    kernels->gemm(&(s2_gemm){.rows = rows,
+                             .cols = cols,
+                             .depth = depth,
+                             .a = a,
+                             .a_row = depth,
+                             .a_depth = 1,
+                             .b = b,
+                             .b_depth = 1,
+                             .b_col = depth,
+                             .c = c,
+                             .c_row = cols});
 }
 
 #endif

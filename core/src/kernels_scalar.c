@@ -73,13 +73,13 @@ static void scalar_tap_update(const s2_tap_pass *pass, const s2_update *update) 
     }
 }
 
-/* Eq. 17 without the taps: logits += hidden . wb, samples in lanes. */
+/* Eq. 17 without the taps: logits += hidden . lora_b, samples in lanes. */
 static void scalar_head_forward(const s2_head_pass *pass) {
     for (size_t o = 0; o < pass->n_outputs; o++) {
         float *restrict logits = pass->logits + o * pass->lanes;
         for (size_t j = 0; j < pass->n_hidden; j++) {
             const float *restrict hidden = pass->hidden + j * pass->lanes;
-            const float w = pass->wb[j * pass->n_outputs + o];
+            const float w = pass->lora_b[j * pass->n_outputs + o];
             for (size_t s = 0; s < pass->lanes; s++) {
                 logits[s] += hidden[s] * w;
                 S2_OPERATIONS(2);
@@ -88,7 +88,7 @@ static void scalar_head_forward(const s2_head_pass *pass) {
     }
 }
 
-/* Of each hidden unit: Eq. 11 (gh = gy . wb^T) and Eq. 10 (gwb = hidden^T . gy). */
+/* Of each hidden unit: Eq. 11 (gh = gy . lora_b^T) and Eq. 10 (gwb = hidden^T . gy). */
 static void scalar_head_backward(const s2_head_pass *pass) {
     const size_t lanes = pass->lanes;
     for (size_t j = 0; j < pass->n_hidden; j++) {
@@ -97,14 +97,14 @@ static void scalar_head_backward(const s2_head_pass *pass) {
         memset(grad_hidden, 0, lanes * sizeof *grad_hidden);
         for (size_t o = 0; o < pass->n_outputs; o++) {
             const float *restrict gy = pass->logits + o * lanes;
-            const float w = pass->wb[j * pass->n_outputs + o];
+            const float w = pass->lora_b[j * pass->n_outputs + o];
             float sum = 0.0f;
             for (size_t s = 0; s < lanes; s++) {
                 grad_hidden[s] += gy[s] * w;
                 sum += hidden[s] * gy[s];
                 S2_OPERATIONS(4);
             }
-            pass->grad_wb[j * pass->n_outputs + o] = sum;
+            pass->grad_b[j * pass->n_outputs + o] = sum;
         }
     }
 }
@@ -183,10 +183,13 @@ static void scalar_moments(uint32_t count, uint32_t width, const float *restrict
     }
 }
 
-static void scalar_normalize(uint32_t count, uint32_t width, const float *z,
-                             const float *restrict mean, const float *restrict inv_std,
-                             const float *restrict gamma, const float *restrict beta, float *y) {
-    for (size_t i = 0; i < count; i++) {
+static void scalar_normalize(const s2_bn_pass *pass) {
+    const size_t width = pass->width;
+    const float *z = pass->z; /* may be y */
+    const float *restrict mean = pass->mean, *restrict inv_std = pass->inv_std;
+    const float *restrict gamma = pass->gamma, *restrict beta = pass->beta;
+    float *y = pass->y;
+    for (size_t i = 0; i < pass->count; i++) {
         for (size_t c = 0; c < width; c++) {
             const size_t at = i * width + c;
             y[at] = (z[at] - mean[c]) * inv_std[c] * gamma[c] + beta[c];
@@ -195,13 +198,14 @@ static void scalar_normalize(uint32_t count, uint32_t width, const float *z,
 }
 
 /* ggamma = sum of gy * normalised z; gbeta = sum of gy. */
-static void scalar_norm_sums(uint32_t count, uint32_t width, const float *restrict z,
-                             const float *restrict gy, const float *restrict mean,
-                             const float *restrict inv_std, float *restrict ggamma,
-                             float *restrict gbeta) {
+static void scalar_norm_sums(const s2_bn_pass *pass) {
+    const size_t width = pass->width;
+    const float *restrict z = pass->z, *restrict gy = pass->gy;
+    const float *restrict mean = pass->mean, *restrict inv_std = pass->inv_std;
+    float *restrict ggamma = pass->ggamma, *restrict gbeta = pass->gbeta;
     memset(ggamma, 0, width * sizeof *ggamma);
     memset(gbeta, 0, width * sizeof *gbeta);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < pass->count; i++) {
         for (size_t c = 0; c < width; c++) {
             const size_t at = i * width + c;
             ggamma[c] += gy[at] * ((z[at] - mean[c]) * inv_std[c]);
@@ -210,14 +214,15 @@ static void scalar_norm_sums(uint32_t count, uint32_t width, const float *restri
     }
 }
 
-/* gz through the batch's mean and variance; gz may be gy. */
-static void scalar_norm_backward(uint32_t count, uint32_t width, const float *restrict z,
-                                 const float *gy, const float *restrict gamma,
-                                 const float *restrict mean, const float *restrict inv_std,
-                                 const float *restrict ggamma, const float *restrict gbeta,
-                                 float *gz) {
-    const float share = 1.0f / (float)count;
-    for (size_t i = 0; i < count; i++) {
+static void scalar_norm_backward(const s2_bn_pass *pass) {
+    const size_t width = pass->width;
+    const float share = 1.0f / (float)pass->count;
+    const float *restrict z = pass->z, *restrict gamma = pass->gamma;
+    const float *restrict mean = pass->mean, *restrict inv_std = pass->inv_std;
+    const float *restrict ggamma = pass->ggamma, *restrict gbeta = pass->gbeta;
+    const float *gy = pass->gy; /* may be gz */
+    float *gz = pass->gz;
+    for (size_t i = 0; i < pass->count; i++) {
         for (size_t c = 0; c < width; c++) {
             const size_t at = i * width + c;
             const float normal = (z[at] - mean[c]) * inv_std[c];
@@ -227,11 +232,12 @@ static void scalar_norm_backward(uint32_t count, uint32_t width, const float *re
     }
 }
 
-/* gz where the statistics are constants; gz may be gy. */
-static void scalar_scale_columns(uint32_t count, uint32_t width, const float *gy,
-                                 const float *restrict gamma, const float *restrict inv_std,
-                                 float *gz) {
-    for (size_t i = 0; i < count; i++) {
+static void scalar_scale_columns(const s2_bn_pass *pass) {
+    const size_t width = pass->width;
+    const float *restrict gamma = pass->gamma, *restrict inv_std = pass->inv_std;
+    const float *gy = pass->gy; /* may be gz */
+    float *gz = pass->gz;
+    for (size_t i = 0; i < pass->count; i++) {
         for (size_t c = 0; c < width; c++) {
             gz[i * width + c] = gy[i * width + c] * (gamma[c] * inv_std[c]);
         }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 size_t s2_loss_scratch_floats(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs) {
-    return n_outputs > S2_FEW_OUTPUTS ? 0 : (size_t)n_outputs * s2_round_up(count, kernels->lanes);
+    return n_outputs > S2_FEW_OUTPUTS ? 0 : s2_times(n_outputs, s2_round_up(count, kernels->lanes));
 }
 
 static void through_lanes(const s2_kernels *kernels, const s2_loss_pass *rows, float *scratch,

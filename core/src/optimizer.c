@@ -1,6 +1,6 @@
 /*
  * optimizer.c - SGD, momentum, Adam and AdamW. The numbers that change from step to step are computed
- * here once, in double; the kernels apply them (`moved` in kernels_plain.h, and the vector form).
+ * here once, in double; the kernels apply them (`moved` in kernels_scalar.c, move_vector in kernels_vector.h).
  */
 #include "skip2.h"
 
@@ -16,8 +16,8 @@ s2_status s2_optimizer_check(const s2_optimizer *optimizer) {
     return known && betas && rest ? S2_OK : S2_BAD_VALUE;
 }
 
-uint32_t s2_optimizer_moments(const s2_optimizer *optimizer) {
-    return optimizer->rule == S2_ADAM ? 2 : optimizer->rule == S2_MOMENTUM ? 1 : 0;
+uint32_t s2_optimizer_moments(s2_rule rule) {
+    return rule == S2_ADAM ? 2 : rule == S2_MOMENTUM ? 1 : 0;
 }
 
 s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate) {

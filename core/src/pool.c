@@ -1,6 +1,8 @@
 /* pool.c - averages of feature maps over a grid, the row of a tap that is such a map. */
 #include "skip2_pool.h"
 
+#include "arena.h"
+
 #include <string.h>
 
 /* The places of a cell, as adaptive average pooling has them: neighbours may share one. */
@@ -68,13 +70,13 @@ typedef struct {
 } pooling;
 
 static size_t cells_of(const s2_maps *maps) {
-    return (size_t)maps->grid_height * maps->grid_width;
+    return s2_times(maps->grid_height, maps->grid_width);
 }
 
 /* Maps of one channel are small: some are averaged together. */
 static size_t maps_at_once(const s2_maps *maps) {
     enum { FLOATS = 2048 };
-    const size_t lines = (size_t)maps->width * maps->grid_height;
+    const size_t lines = s2_times(maps->width, maps->grid_height);
     if (maps->channels != 1 || maps->count < 2 || lines == 0 || lines > FLOATS) {
         return 1;
     }
@@ -83,33 +85,38 @@ static size_t maps_at_once(const s2_maps *maps) {
 
 /* Lines that are kept: all of maps with one channel, one of a map with many. */
 static size_t floats_of_lines(const s2_maps *maps) {
-    return maps->width *
-           (maps->channels == 1 ? maps_at_once(maps) * maps->grid_height : maps->channels);
+    return s2_times(maps->width, maps->channels == 1
+                                     ? s2_times(maps_at_once(maps), maps->grid_height)
+                                     : maps->channels);
 }
 
-static pooling laid_out(const s2_maps *maps, void *workspace) {
-    const size_t cells = cells_of(maps);
-    pooling p = {.maps = maps, .add = add_of(maps->element), .rows = workspace};
-    p.at_once = maps_at_once(maps);
-    p.columns = p.rows + maps->grid_height;
-    p.factors = (float *)(p.columns + maps->grid_width);
-    p.offsets = p.factors + cells;
-    p.lines = p.offsets + cells;
-    p.sums = p.lines + floats_of_lines(maps);
+static pooling lay_out(const s2_maps *maps, s2_arena *arena) {
+    const size_t cells = cells_of(maps), lines = floats_of_lines(maps);
+    pooling p = {.maps = maps, .add = add_of(maps->element), .at_once = maps_at_once(maps)};
+    p.rows = s2_take(arena, 1, maps->grid_height, sizeof *p.rows);
+    p.columns = s2_take(arena, 1, maps->grid_width, sizeof *p.columns);
+    p.factors = s2_take_floats(arena, 1, cells);
+    p.offsets = s2_take_floats(arena, 1, cells);
+    p.lines = s2_take_floats(arena, 1, lines);
+    p.sums = s2_take_floats(arena, 1, maps->channels == 1 ? lines : maps->channels);
+    return p;
+}
+
+static void find_cells(const pooling *p) {
+    const s2_maps *maps = p->maps;
     for (uint32_t y = 0; y < maps->grid_height; y++) {
-        p.rows[y] = places_of(y, maps->grid_height, maps->height);
+        p->rows[y] = places_of(y, maps->grid_height, maps->height);
     }
     for (uint32_t x = 0; x < maps->grid_width; x++) {
-        p.columns[x] = places_of(x, maps->grid_width, maps->width);
+        p->columns[x] = places_of(x, maps->grid_width, maps->width);
     }
-    for (size_t cell = 0; cell < cells; cell++) {
-        const places row = p.rows[cell / maps->grid_width];
-        const places column = p.columns[cell % maps->grid_width];
+    for (size_t cell = 0; cell < cells_of(maps); cell++) {
+        const places row = p->rows[cell / maps->grid_width];
+        const places column = p->columns[cell % maps->grid_width];
         const float count = (float)(row.stop - row.start) * (float)(column.stop - column.start);
-        p.factors[cell] = maps->scale / count;
-        p.offsets[cell] = count * (float)maps->zero_point;
+        p->factors[cell] = maps->scale / count;
+        p->offsets[cell] = count * (float)maps->zero_point;
     }
-    return p;
 }
 
 static void add_pairs(size_t n, const float *restrict x, float *restrict sums) {
@@ -189,10 +196,9 @@ static void pool_channels(const pooling *p, const void *values, size_t at, float
 }
 
 size_t s2_pool_bytes(const s2_maps *maps) {
-    const size_t lines = floats_of_lines(maps);
-    return ((size_t)maps->grid_height + maps->grid_width) * sizeof(places) +
-           (2 * cells_of(maps) + lines + (maps->channels == 1 ? lines : maps->channels)) *
-               sizeof(float);
+    s2_arena arena = {0};
+    (void)lay_out(maps, &arena);
+    return arena.used;
 }
 
 s2_status s2_pool(const s2_maps *maps, const void *values, void *workspace, size_t size,
@@ -204,10 +210,12 @@ s2_status s2_pool(const s2_maps *maps, const void *values, void *workspace, size
         maps->grid_height > maps->height || maps->grid_width > maps->width) {
         return S2_BAD_SHAPE;
     }
-    if (size < s2_pool_bytes(maps)) {
+    s2_arena arena = {.base = workspace, .size = size};
+    const pooling p = lay_out(maps, &arena);
+    if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }
-    const pooling p = laid_out(maps, workspace);
+    find_cells(&p);
     const size_t size_of_map = (size_t)maps->height * maps->width * maps->channels;
     const size_t size_of_row = maps->channels * cells_of(maps);
     for (size_t map = 0; map < maps->count; map += p.at_once) {

@@ -30,28 +30,28 @@ static int prefetches(const s2_job *job) {
     if (job->forward == NULL || job->cache == NULL || job->cache->capacity < job->n_samples) {
         return 0;
     }
-    const size_t floats = (size_t)job->n_features + job->cache->row_stride;
-    return job->n_samples * floats * sizeof(float) > S2_PREFETCH_BYTES;
+    const size_t floats = s2_plus(job->n_features, job->cache->row_stride);
+    return s2_times(job->n_samples, s2_times(floats, sizeof(float))) > S2_PREFETCH_BYTES;
 }
 
 static train_room lay_out(const s2_job *job, s2_arena *arena) {
     train_room room = {0};
-    room.order = s2_take(arena, job->n_samples, sizeof *room.order);
-    room.x = s2_take(arena, job->batch_size, sizeof *room.x);
+    room.order = s2_take(arena, 1, job->n_samples, sizeof *room.order);
+    room.x = s2_take(arena, 1, job->batch_size, sizeof *room.x);
     if (job->label != NULL) {
-        room.label = s2_take(arena, job->batch_size, sizeof *room.label);
+        room.label = s2_take(arena, 1, job->batch_size, sizeof *room.label);
     }
     if (job->target != NULL) {
-        room.target = s2_take(arena, job->batch_size, sizeof *room.target);
+        room.target = s2_take(arena, 1, job->batch_size, sizeof *room.target);
     }
     if (prefetches(job)) {
-        room.next_x = s2_take(arena, job->batch_size, sizeof *room.next_x);
-        room.next_row = s2_take(arena, job->batch_size, sizeof *room.next_row);
+        room.next_x = s2_take(arena, 1, job->batch_size, sizeof *room.next_x);
+        room.next_row = s2_take(arena, 1, job->batch_size, sizeof *room.next_row);
     }
     if (job->forward != NULL && job->cache != NULL) {
-        room.row = s2_take(arena, job->batch_size, sizeof *room.row);
-        room.missing = s2_take(arena, job->batch_size, sizeof *room.missing);
-        room.missing_row = s2_take_floats(arena, (size_t)job->batch_size * job->cache->row_stride);
+        room.row = s2_take(arena, 1, job->batch_size, sizeof *room.row);
+        room.missing = s2_take(arena, 1, job->batch_size, sizeof *room.missing);
+        room.missing_row = s2_take_floats(arena, job->batch_size, job->cache->row_stride);
     }
     return room;
 }
@@ -156,9 +156,9 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         return S2_BAD_SHAPE;
     }
     s2_mark_start(job->profile);
-    s2_arena arena = {.base = workspace};
+    s2_arena arena = {.base = workspace, .size = workspace_bytes};
     const train_room room = lay_out(job, &arena);
-    if (!s2_fits(&arena, workspace_bytes)) {
+    if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }
     if (job->forward != NULL) { /* the padding of new rows */

@@ -50,9 +50,9 @@ INLINE void head_forward_tile(const s2_head_pass *pass, size_t s, size_t output,
     }
     for (size_t j = 0; j < pass->n_hidden; j++) {
         const V hidden = V_LOAD(pass->hidden + j * pass->lanes + s);
-        const float *wb = pass->wb + j * pass->n_outputs + output;
+        const float *lora_b = pass->lora_b + j * pass->n_outputs + output;
         UNROLL for (size_t o = 0; o < outputs; o++) {
-            sum[o] = V_FMA(hidden, V_SET(wb[o]), sum[o]);
+            sum[o] = V_FMA(hidden, V_SET(lora_b[o]), sum[o]);
         }
     }
     UNROLL for (size_t o = 0; o < outputs; o++) {
@@ -60,7 +60,7 @@ INLINE void head_forward_tile(const s2_head_pass *pass, size_t s, size_t output,
     }
 }
 
-/* Eq. 17 without the taps: logits += hidden . wb. */
+/* Eq. 17 without the taps: logits += hidden . lora_b. */
 static void vector_head_forward(const s2_head_pass *pass) {
     for (size_t s = 0; s < pass->lanes; s += V_WIDTH) {
 #define OUTPUTS(n) head_forward_tile(pass, s, first, n)
@@ -69,16 +69,16 @@ static void vector_head_forward(const s2_head_pass *pass) {
     }
 }
 
-/* Of `count` hidden units from j: Eq. 11 (gh = gy . wb^T) and Eq. 10 (gwb = hidden^T . gy). */
+/* Of `count` hidden units from j: Eq. 11 (gh = gy . lora_b^T) and Eq. 10 (gwb = hidden^T . gy). */
 INLINE void head_backward_tile(const s2_head_pass *pass, size_t j, const size_t count) {
     const size_t lanes = pass->lanes, n_outputs = pass->n_outputs;
-    const float *wb = pass->wb + j * n_outputs;
+    const float *lora_b = pass->lora_b + j * n_outputs;
     for (size_t s = 0; s < lanes; s += V_WIDTH) {
         V sum[4] = {V_ZERO(), V_ZERO(), V_ZERO(), V_ZERO()};
         for (size_t o = 0; o < n_outputs; o++) {
             const V gy = V_LOAD(pass->logits + o * lanes + s);
             UNROLL for (size_t i = 0; i < count; i++) {
-                sum[i] = V_FMA(gy, V_SET(wb[i * n_outputs + o]), sum[i]);
+                sum[i] = V_FMA(gy, V_SET(lora_b[i * n_outputs + o]), sum[i]);
             }
         }
         UNROLL for (size_t i = 0; i < count; i++) {
@@ -96,7 +96,7 @@ INLINE void head_backward_tile(const s2_head_pass *pass, size_t j, const size_t 
         float total[4];
         V_SUM4(total, sum[0], sum[1], sum[2], sum[3]);
         UNROLL for (size_t i = 0; i < count; i++) {
-            pass->grad_wb[(j + i) * n_outputs + o] = total[i];
+            pass->grad_b[(j + i) * n_outputs + o] = total[i];
         }
     }
 }

@@ -36,52 +36,51 @@ static void vector_moments(uint32_t count, uint32_t width, const float *z, float
     FOR_VECTORS(width, moments_tile, count, width, z, mean, var);
 }
 
-INLINE void normalize_tile(size_t c, size_t part, size_t count, size_t width, const float *z,
-                           const float *mean, const float *inv_std, const float *gamma,
-                           const float *beta, float *y) {
-    const V centre = load_part(mean + c, part), shift = load_part(beta + c, part);
-    const V scale = V_MUL(load_part(inv_std + c, part), load_part(gamma + c, part));
+/* The pointers of a pass are read once: a vector that is stored may lie anywhere for the compiler. */
+INLINE void normalize_tile(size_t c, size_t part, const s2_bn_pass *pass) {
+    const size_t count = pass->count, width = pass->width;
+    const float *z = pass->z;
+    float *y = pass->y;
+    const V centre = load_part(pass->mean + c, part), shift = load_part(pass->beta + c, part);
+    const V scale = V_MUL(load_part(pass->inv_std + c, part), load_part(pass->gamma + c, part));
     for (size_t i = 0; i < count; i++) {
         const size_t at = i * width + c;
         store_part(y + at, part, V_FMA(V_SUB(load_part(z + at, part), centre), scale, shift));
     }
 }
 
-static void vector_normalize(uint32_t count, uint32_t width, const float *z, const float *mean,
-                             const float *inv_std, const float *gamma, const float *beta,
-                             float *y) {
-    FOR_VECTORS(width, normalize_tile, count, width, z, mean, inv_std, gamma, beta, y);
+static void vector_normalize(const s2_bn_pass *pass) {
+    FOR_VECTORS(pass->width, normalize_tile, pass);
 }
 
-INLINE void norm_sums_tile(size_t c, size_t part, size_t count, size_t width, const float *z,
-                           const float *gy, const float *mean, const float *inv_std, float *ggamma,
-                           float *gbeta) {
-    const V centre = load_part(mean + c, part);
+INLINE void norm_sums_tile(size_t c, size_t part, const s2_bn_pass *pass) {
+    const size_t count = pass->count, width = pass->width;
+    const float *z = pass->z, *gy = pass->gy;
+    const V centre = load_part(pass->mean + c, part);
     V products = V_ZERO(), total = V_ZERO();
     for (size_t i = 0; i < count; i++) {
         const V g = load_part(gy + i * width + c, part);
         products = V_FMA(g, V_SUB(load_part(z + i * width + c, part), centre), products);
         total = V_ADD(total, g);
     }
-    store_part(ggamma + c, part, V_MUL(products, load_part(inv_std + c, part)));
-    store_part(gbeta + c, part, total);
+    store_part(pass->ggamma + c, part, V_MUL(products, load_part(pass->inv_std + c, part)));
+    store_part(pass->gbeta + c, part, total);
 }
 
 /* ggamma = sum of gy * normalised z; gbeta = sum of gy. */
-static void vector_norm_sums(uint32_t count, uint32_t width, const float *z, const float *gy,
-                             const float *mean, const float *inv_std, float *ggamma, float *gbeta) {
-    FOR_VECTORS(width, norm_sums_tile, count, width, z, gy, mean, inv_std, ggamma, gbeta);
+static void vector_norm_sums(const s2_bn_pass *pass) {
+    FOR_VECTORS(pass->width, norm_sums_tile, pass);
 }
 
-INLINE void norm_backward_tile(size_t c, size_t part, size_t count, size_t width, const float *z,
-                               const float *gy, const float *gamma, const float *mean,
-                               const float *inv_std, const float *ggamma, const float *gbeta,
-                               float *gz) {
-    const V share = V_SET(1.0f / (float)count), deviation = load_part(inv_std + c, part);
-    const V centre = load_part(mean + c, part),
-            scale = V_MUL(load_part(gamma + c, part), deviation);
-    const V offset = V_MUL(share, load_part(gbeta + c, part));
-    const V slope = V_MUL(V_MUL(share, load_part(ggamma + c, part)), deviation);
+INLINE void norm_backward_tile(size_t c, size_t part, const s2_bn_pass *pass) {
+    const size_t count = pass->count, width = pass->width;
+    const float *z = pass->z, *gy = pass->gy;
+    float *gz = pass->gz;
+    const V share = V_SET(1.0f / (float)count), deviation = load_part(pass->inv_std + c, part);
+    const V centre = load_part(pass->mean + c, part),
+            scale = V_MUL(load_part(pass->gamma + c, part), deviation);
+    const V offset = V_MUL(share, load_part(pass->gbeta + c, part));
+    const V slope = V_MUL(V_MUL(share, load_part(pass->ggamma + c, part)), deviation);
     for (size_t i = 0; i < count; i++) {
         const size_t at = i * width + c;
         const V centred = V_SUB(load_part(gy + at, part), offset);
@@ -90,26 +89,22 @@ INLINE void norm_backward_tile(size_t c, size_t part, size_t count, size_t width
     }
 }
 
-/* gz through the batch's mean and variance. */
-static void vector_norm_backward(uint32_t count, uint32_t width, const float *z, const float *gy,
-                                 const float *gamma, const float *mean, const float *inv_std,
-                                 const float *ggamma, const float *gbeta, float *gz) {
-    FOR_VECTORS(width, norm_backward_tile, count, width, z, gy, gamma, mean, inv_std, ggamma, gbeta,
-                gz);
+static void vector_norm_backward(const s2_bn_pass *pass) {
+    FOR_VECTORS(pass->width, norm_backward_tile, pass);
 }
 
-INLINE void scale_columns_tile(size_t c, size_t part, size_t count, size_t width, const float *gy,
-                               const float *gamma, const float *inv_std, float *gz) {
-    const V scale = V_MUL(load_part(gamma + c, part), load_part(inv_std + c, part));
+INLINE void scale_columns_tile(size_t c, size_t part, const s2_bn_pass *pass) {
+    const size_t count = pass->count, width = pass->width;
+    const float *gy = pass->gy;
+    float *gz = pass->gz;
+    const V scale = V_MUL(load_part(pass->gamma + c, part), load_part(pass->inv_std + c, part));
     for (size_t i = 0; i < count; i++) {
         store_part(gz + i * width + c, part, V_MUL(load_part(gy + i * width + c, part), scale));
     }
 }
 
-/* gz where the statistics are constants. */
-static void vector_scale_columns(uint32_t count, uint32_t width, const float *gy,
-                                 const float *gamma, const float *inv_std, float *gz) {
-    FOR_VECTORS(width, scale_columns_tile, count, width, gy, gamma, inv_std, gz);
+static void vector_scale_columns(const s2_bn_pass *pass) {
+    FOR_VECTORS(pass->width, scale_columns_tile, pass);
 }
 
 INLINE void relu_forward_tile(size_t i, size_t part, float *y) {

@@ -46,9 +46,9 @@ static s2_adapter new_adapter(const s2_kernels *kernels, const problem *of, uint
     s2_adapter adapter = {.kernels = kernels, .layout = &of->layout, .rank = rank};
     adapter.packed = aligned_floats(s2_adapter_floats(&of->layout, rank, 0));
     for (uint32_t k = 0; k < of->layout.n_taps; k++) {
-        const float *wa = random_floats(rng, of->tap_width[k] * rank);
-        const float *wb = random_floats(rng, rank * of->layout.n_outputs);
-        s2_adapter_pack(&adapter, k, wa, wb);
+        const float *lora_a = random_floats(rng, of->tap_width[k] * rank);
+        const float *lora_b = random_floats(rng, rank * of->layout.n_outputs);
+        s2_adapter_pack(&adapter, k, lora_a, lora_b);
     }
     return adapter;
 }
@@ -125,17 +125,17 @@ static void test_pack_round_trip(void) {
             CHECK_EQUAL(s2_row_layout_init(&layout, 3, tap_width, outputs, 1, offset), S2_OK);
             s2_adapter adapter = {.layout = &layout, .rank = rank};
             adapter.packed = aligned_floats(s2_adapter_floats(&layout, rank, 0));
-            const float *wa[3], *wb[3];
+            const float *lora_a[3], *lora_b[3];
             for (uint32_t k = 0; k < 3; k++) {
-                wa[k] = random_floats(&rng, tap_width[k] * rank);
-                wb[k] = random_floats(&rng, rank * outputs);
-                s2_adapter_pack(&adapter, k, wa[k], wb[k]);
+                lora_a[k] = random_floats(&rng, tap_width[k] * rank);
+                lora_b[k] = random_floats(&rng, rank * outputs);
+                s2_adapter_pack(&adapter, k, lora_a[k], lora_b[k]);
             }
             for (uint32_t k = 0; k < 3; k++) {
                 float *a = guarded_floats(tap_width[k] * rank), *b = guarded_floats(rank * outputs);
                 s2_adapter_unpack(&adapter, k, a, b);
-                CHECK_SAME(a, wa[k], tap_width[k] * rank * sizeof *a);
-                CHECK_SAME(b, wb[k], rank * outputs * sizeof *b);
+                CHECK_SAME(a, lora_a[k], tap_width[k] * rank * sizeof *a);
+                CHECK_SAME(b, lora_b[k], rank * outputs * sizeof *b);
             }
             free(adapter.packed);
             release_guarded();
@@ -158,18 +158,18 @@ static void test_init(const s2_kernels *kernels) {
     CHECK_SAME(other.packed, one.packed, bytes);
     for (uint32_t k = 0; k < MOST_TAPS; k++) {
         const uint32_t size = small.tap_width[k] * 5;
-        float *wa = guarded_floats(size), *wb = guarded_floats(5 * n_outputs);
-        s2_adapter_unpack(&one, k, wa, wb);
+        float *lora_a = guarded_floats(size), *lora_b = guarded_floats(5 * n_outputs);
+        s2_adapter_unpack(&one, k, lora_a, lora_b);
         const float bound = 1.0f / sqrtf((float)small.tap_width[k]);
         float most = 0.0f, least = 0.0f;
         for (uint32_t i = 0; i < size; i++) {
-            most = fmaxf(most, wa[i]);
-            least = fminf(least, wa[i]);
+            most = fmaxf(most, lora_a[i]);
+            least = fminf(least, lora_a[i]);
         }
         CHECK(most <= bound && most > 0.8f * bound);
         CHECK(least >= -bound && least < -0.8f * bound);
         for (uint32_t i = 0; i < 5 * n_outputs; i++) {
-            CHECK(wb[i] == 0.0f);
+            CHECK(lora_b[i] == 0.0f);
         }
     }
     /* W_B is zero: the first output is the backbone's, bit for bit. */
@@ -214,7 +214,7 @@ static void test_step_by_hand(const s2_kernels *kernels) {
                     S2_OK);
         CHECK_NEAR(stats.loss, 0.69314718, 1e-7);
         CHECK_EQUAL(stats.correct, count);
-        float a[2], b[2]; /* gy is -1/2, 1/2; gh by the old wb is -1 and -1/4 */
+        float a[2], b[2]; /* gy is -1/2, 1/2; gh by the old lora_b is -1 and -1/4 */
         s2_adapter_unpack(&adapter, 0, a, b);
         CHECK_SAME(a, ((const float[]){1.0f, 1.25f}), sizeof a);
         CHECK_SAME(b, ((const float[]){1.25f, -1.25f}), sizeof b);
@@ -229,23 +229,23 @@ static void test_step_by_hand(const s2_kernels *kernels) {
 static void check_logits(const s2_adapter *adapter, const s2_batch *batch, const float *logits) {
     const s2_row_layout *layout = adapter->layout;
     const uint32_t rank = adapter->rank;
-    float wa[64 * 8], wb[8 * MOST_OUTPUTS];
+    float lora_a[64 * 8], lora_b[8 * MOST_OUTPUTS];
     double sum[17 * MOST_OUTPUTS];
     for (uint32_t i = 0; i < batch->count * n_outputs; i++) {
         const float *row = batch->row[i / n_outputs];
         sum[i] = (double)row[layout->logits_offset + i % n_outputs];
     }
     for (uint32_t k = 0; k < layout->n_taps; k++) {
-        s2_adapter_unpack(adapter, k, wa, wb);
+        s2_adapter_unpack(adapter, k, lora_a, lora_b);
         for (uint32_t i = 0; i < batch->count * rank; i++) {
             const uint32_t s = i / rank, r = i % rank, at = layout->tap_offset[k];
             const float *tap = at == S2_TAP_IS_X ? batch->x[s] : batch->row[s] + at;
             double hidden = 0.0;
             for (uint32_t j = 0; j < layout->tap_width[k]; j++) {
-                hidden += (double)tap[j] * (double)wa[j * rank + r];
+                hidden += (double)tap[j] * (double)lora_a[j * rank + r];
             }
             for (uint32_t o = 0; o < n_outputs; o++) {
-                sum[s * n_outputs + o] += hidden * (double)wb[r * n_outputs + o];
+                sum[s * n_outputs + o] += hidden * (double)lora_b[r * n_outputs + o];
             }
         }
     }
@@ -314,6 +314,69 @@ static void test_workspace(const s2_kernels *kernels) {
 }
 
 /* A sample's logits have the same bits alone and in any place of a batch of any size. */
+/* Everything the loss, the layout and the rule read is there, or the step says so. */
+static void test_refuses_null(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 7, 3);
+    problem of;
+    new_problem(&of, tap_widths, 4, &rng);
+    s2_adapter adapter = new_adapter(kernels, &of, 2, &rng);
+    size_t bytes;
+    void *workspace = new_workspace(&adapter, 4, &bytes);
+    float *const logits = guarded_floats(4 * n_outputs);
+    const float *const answer = random_floats(&rng, n_outputs);
+    const float *const target[] = {answer, answer, answer, answer};
+    const s2_batch whole = batch_of(&of, 0, 4);
+    s2_batch_stats stats;
+#define STEPS(change, status)                                                                      \
+    do {                                                                                           \
+        s2_batch batch = whole;                                                                    \
+        s2_update update = {.rate = 0.5f, .keep = 1, .eps = 1};                                    \
+        change;                                                                                    \
+        check_where("%s, %s", s2_kernels_name(kernels), #change);                                  \
+        CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &update, &stats, workspace, bytes), status); \
+    } while (0)
+#define FORWARDS(change, status)                                                                   \
+    do {                                                                                           \
+        s2_batch batch = whole;                                                                    \
+        change;                                                                                    \
+        CHECK_EQUAL(s2_adapter_forward(&adapter, &batch, logits, workspace, bytes), status);       \
+    } while (0)
+    STEPS(batch.row = NULL, S2_BAD_VALUE);
+    STEPS(batch.x = NULL, S2_BAD_VALUE);
+    STEPS(batch.label = NULL, S2_BAD_VALUE);
+    STEPS(batch.n_next = 1, S2_BAD_VALUE);
+    STEPS((batch.n_next = 1, batch.next_row = whole.row), S2_BAD_VALUE);
+    STEPS((batch.n_next = 1, batch.next_row = whole.row, batch.next_x = whole.x), S2_OK);
+    STEPS(update.rule = S2_MOMENTUM, S2_BAD_VALUE);
+    STEPS(update.rule = S2_ADAM, S2_BAD_VALUE);
+    FORWARDS(batch.row = NULL, S2_BAD_VALUE);
+    FORWARDS(batch.x = NULL, S2_BAD_VALUE);
+    FORWARDS(batch.n_next = 1, S2_BAD_VALUE);
+    FORWARDS(batch.label = NULL, S2_OK);
+    adapter.moments[0] = aligned_floats(s2_adapter_floats(&of.layout, 2, 0));
+    memset(adapter.moments[0], 0, s2_adapter_floats(&of.layout, 2, 0) * sizeof(float));
+    STEPS(update.rule = S2_MOMENTUM, S2_OK);
+    STEPS(update.rule = S2_ADAM, S2_BAD_VALUE);
+    for (adapter.loss = S2_SIGMOID; adapter.loss <= S2_SQUARED; adapter.loss++) {
+        workspace = new_workspace(&adapter, 4, &bytes);
+        STEPS((void)batch, S2_BAD_VALUE); /* labels alone */
+        STEPS(batch.target = target, S2_OK);
+        STEPS((batch.target = target, batch.label = NULL), S2_OK);
+    }
+    adapter.loss = S2_SOFTMAX;
+    workspace = new_workspace(&adapter, 4, &bytes);
+    of.layout.tap_offset =
+        (const uint32_t[]){0, 0, 0}; /* tap 0 is NaN of the row, not the sample */
+    STEPS(batch.x = NULL, S2_NOT_FINITE);
+    STEPS((batch.x = NULL, batch.n_next = 1, batch.next_row = whole.row), S2_NOT_FINITE);
+    FORWARDS(batch.x = NULL, S2_OK);
+#undef STEPS
+#undef FORWARDS
+    free(adapter.packed);
+    free(adapter.moments[0]);
+}
+
 static void test_same_bits_anywhere(const s2_kernels *kernels) {
     s2_rng rng;
     s2_rng_seed(&rng, 5, 3);
@@ -351,6 +414,7 @@ int main(void) {
     for (size_t i = 0; i < 2; i++) {
         n_outputs = i == 0 ? 6 : MOST_OUTPUTS;
         with_each_table(test_workspace);
+        with_each_table(test_refuses_null);
         with_each_table(test_same_bits_anywhere);
     }
     return check_report("test_adapter");

@@ -2,6 +2,8 @@
  * batch it came in. */
 #include "network.h"
 
+#include "skip2_layers.h"
+
 enum { MOST_SAMPLES = 70 };
 
 /* Row 0 is what the layer functions give one after the other; padding is nobody's. */
@@ -24,12 +26,34 @@ static void test_forward_is_the_layers(const s2_kernels *kernels) {
             if (k >= first_tap) {
                 memcpy(rebuilt + rows.offset[k - first_tap], in, l->n_in * sizeof *in);
             }
-            s2_fc_forward(kernels, 1, l->n_in, l->n_out, in, l->weight, l->bias, out);
-            s2_lora_forward(kernels, 1, l->n_in, l->n_out, RANK, in, l->lora_a, l->lora_b, hidden,
-                            out);
+            s2_fc_forward(kernels, &(s2_fc_pass){.count = 1,
+                                                 .n_in = l->n_in,
+                                                 .n_out = l->n_out,
+                                                 .x = in,
+                                                 .weight = l->weight,
+                                                 .bias = l->bias,
+                                                 .y = out});
+            s2_lora_forward(kernels, &(s2_lora_pass){.count = 1,
+                                                     .n_in = l->n_in,
+                                                     .n_out = l->n_out,
+                                                     .rank = RANK,
+                                                     .x = in,
+                                                     .lora_a = l->lora_a,
+                                                     .lora_b = l->lora_b,
+                                                     .hidden = hidden,
+                                                     .y = out});
             if (l->gamma != NULL) {
-                s2_bn_forward_frozen(kernels, 1, l->n_out, 1e-5f, out, l->gamma, l->beta, l->mean,
-                                     l->var, mean, inv_std, out);
+                s2_bn_forward_frozen(kernels, &(s2_bn_pass){.count = 1,
+                                                            .width = l->n_out,
+                                                            .eps = 1e-5f,
+                                                            .running_mean = l->mean,
+                                                            .running_var = l->var,
+                                                            .z = out,
+                                                            .gamma = l->gamma,
+                                                            .beta = l->beta,
+                                                            .mean = mean,
+                                                            .inv_std = inv_std,
+                                                            .y = out});
                 s2_relu_forward(kernels, l->n_out, out);
             }
             memcpy(in, out, l->n_out * sizeof *in);

@@ -32,12 +32,21 @@ static void test_fc(const s2_kernels *kernels) {
     const float *x = FLOATS(1, 2, 3, 4, 5, 6), *weight = FLOATS(1, -1, 2, 0, -3, 4);
     const float *gy = FLOATS(1, 2, -1, 3), *bias = FLOATS(10, 20);
     float *y = guarded_floats(4);
-    s2_fc_forward(kernels, 2, 3, 2, x, weight, bias, y);
+    s2_fc_pass pass = {.count = 2,
+                       .n_in = 3,
+                       .n_out = 2,
+                       .x = x,
+                       .weight = weight,
+                       .bias = bias,
+                       .y = y,
+                       .gy = gy};
+    s2_fc_forward(kernels, &pass);
     SAME(y, 6, 31, 6, 40);
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         check_where("%s, types %u", s2_kernels_name(kernels), types[t]);
         float *gw = guarded_floats(6), *gb = guarded_floats(2), *gx = guarded_floats(6);
-        s2_fc_backward(kernels, types[t], 2, 3, 2, x, gy, weight, gw, gb, gx);
+        pass.gw = gw, pass.gb = gb, pass.gx = gx;
+        s2_fc_backward(kernels, types[t], &pass);
         if (types[t] & S2_W) {
             SAME(gw, -3, 14, -3, 19, -3, 24);
         }
@@ -56,16 +65,27 @@ static void test_fc(const s2_kernels *kernels) {
 static void test_lora(const s2_kernels *kernels) {
     static const unsigned types[] = {S2_Y | S2_W, S2_Y | S2_W | S2_X, S2_Y | S2_X, S2_Y};
     const float *x = FLOATS(1, 2, 3, 4, 5, 6), *gy = FLOATS(1, 2, -1, 3);
-    const float *wa = FLOATS(1, 0, 1, 0, 1, -1), *wb = FLOATS(1, 2, 3, -1);
+    const float *lora_a = FLOATS(1, 0, 1, 0, 1, -1), *lora_b = FLOATS(1, 2, 3, -1);
     float *hidden = guarded_floats(4), *y = FLOATS(100, 200, 300, 400);
-    s2_lora_forward(kernels, 2, 3, 2, 2, x, wa, wb, hidden, y);
+    s2_lora_pass pass = {.count = 2,
+                         .n_in = 3,
+                         .n_out = 2,
+                         .rank = 2,
+                         .x = x,
+                         .lora_a = lora_a,
+                         .lora_b = lora_b,
+                         .hidden = hidden,
+                         .y = y,
+                         .gy = gy};
+    s2_lora_forward(kernels, &pass);
     SAME(hidden, 4, -1, 10, -1);
     SAME(y, 101, 209, 307, 421); /* Eq. 9 adds */
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         check_where("%s, types %u", s2_kernels_name(kernels), types[t]);
         float *gh = guarded_floats(4), *gwa = guarded_floats(6), *gwb = guarded_floats(4);
         float *gx = FLOATS(1, 1, 1, 1, 1, 1);
-        s2_lora_backward(kernels, types[t], 2, 3, 2, 2, x, hidden, gy, wa, wb, gh, gwa, gwb, gx);
+        pass.gh = gh, pass.gwa = gwa, pass.gwb = gwb, pass.gx = gx;
+        s2_lora_backward(kernels, types[t], &pass);
         SAME(gh, 5, 1, 5, -6);
         if (types[t] & S2_W) {
             SAME(gwb, -6, 38, 0, -5);
@@ -86,8 +106,19 @@ static void test_bn_batch(const s2_kernels *kernels) {
     const float *gy = FLOATS(1, 2, 3, 8);
     float *running_mean = FLOATS(4, 4), *running_var = FLOATS(6, 16);
     float *mean = guarded_floats(2), *inv_std = guarded_floats(2), *y = guarded_floats(4);
-    s2_bn_forward_batch(kernels, 2, 2, 0.0f, 0.25f, z, gamma, beta, running_mean, running_var, mean,
-                        inv_std, y);
+    s2_bn_pass pass = {.count = 2,
+                       .width = 2,
+                       .momentum = 0.25f,
+                       .running_mean = running_mean,
+                       .running_var = running_var,
+                       .z = z,
+                       .gamma = gamma,
+                       .beta = beta,
+                       .mean = mean,
+                       .inv_std = inv_std,
+                       .y = y,
+                       .gy = gy};
+    s2_bn_forward_batch(kernels, &pass);
     SAME(mean, 2, 2);
     SAME(inv_std, 1, 0.5f);
     SAME(y, 8, 17, 12, 23);
@@ -95,16 +126,27 @@ static void test_bn_batch(const s2_kernels *kernels) {
     SAME(running_var, 5, 14); /* a quarter of the way to the unbiased 2 and 8 */
 
     float *ggamma = guarded_floats(2), *gbeta = guarded_floats(2), *gz = guarded_floats(4);
-    s2_bn_backward(kernels, S2_W | S2_STATS, 2, 2, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
+    pass.ggamma = ggamma, pass.gbeta = gbeta, pass.gz = gz;
+    s2_bn_backward(kernels, S2_W | S2_STATS, &pass);
     SAME(ggamma, 2, 6);
     SAME(gbeta, 4, 10);
     SAME(gz, 0, 0, 0, 0); /* two rows are always normalised to -1 and 1 */
 
     /* Three rows -1, 0, 1 with mean 0 and 1 / deviation 1: centred gy minus a multiple of z. */
-    const float *z3 = FLOATS(-1, 0, 1), *gy3 = FLOATS(3, 0, 0), *one = FLOATS(1), *none = FLOATS(0);
-    const float *gamma3 = FLOATS(2);
+    const float *z3 = FLOATS(-1, 0, 1), *gy3 = FLOATS(3, 0, 0), *gamma3 = FLOATS(2);
+    float *one = FLOATS(1), *none = FLOATS(0);
     float *gz3 = guarded_floats(3), *sum_gy_z = guarded_floats(1), *sum_gy = guarded_floats(1);
-    s2_bn_backward(kernels, S2_STATS, 3, 1, z3, gy3, gamma3, none, one, sum_gy_z, sum_gy, gz3);
+    s2_bn_backward(kernels, S2_STATS,
+                   &(s2_bn_pass){.count = 3,
+                                 .width = 1,
+                                 .z = z3,
+                                 .gamma = gamma3,
+                                 .mean = none,
+                                 .inv_std = one,
+                                 .gy = gy3,
+                                 .ggamma = sum_gy_z,
+                                 .gbeta = sum_gy,
+                                 .gz = gz3});
     const float third = 1.0f / 3.0f; /* gz = 2 (gy - 3/3 + 3/3 z), 1/3 being rounded */
     CHECK_NEAR(gz3[0], 2.0f * (3.0f - 3.0f * third - 1.0f), 1e-6);
     CHECK_NEAR(gz3[1], -2.0, 1e-6);
@@ -113,24 +155,38 @@ static void test_bn_batch(const s2_kernels *kernels) {
 
 static void test_bn_frozen(const s2_kernels *kernels) {
     const float *z = FLOATS(1, 0, 3, 4), *gamma = FLOATS(2, 3), *beta = FLOATS(10, 20);
-    const float *gy = FLOATS(1, 2, 3, 8), *running_mean = FLOATS(2, 2);
-    const float *running_var = FLOATS(3, 15); /* eps 1: inverse deviations 1/2 and 1/4 */
+    const float *gy = FLOATS(1, 2, 3, 8);
+    float *running_mean = FLOATS(2, 2),
+          *running_var = FLOATS(3, 15); /* eps 1: inverse deviations 1/2 and 1/4 */
     float *mean = guarded_floats(2), *inv_std = guarded_floats(2), *y = guarded_floats(4);
-    s2_bn_forward_frozen(kernels, 2, 2, 1.0f, z, gamma, beta, running_mean, running_var, mean,
-                         inv_std, y);
+    s2_bn_pass pass = {.count = 2,
+                       .width = 2,
+                       .eps = 1.0f,
+                       .running_mean = running_mean,
+                       .running_var = running_var,
+                       .z = z,
+                       .gamma = gamma,
+                       .beta = beta,
+                       .mean = mean,
+                       .inv_std = inv_std,
+                       .y = y,
+                       .gy = gy};
+    s2_bn_forward_frozen(kernels, &pass);
     SAME(mean, 2, 2);
     SAME(inv_std, 0.5f, 0.25f);
     SAME(y, 9, 18.5f, 11, 21.5f);
     float *same = FLOATS(1, 0, 3, 4); /* in place, as inference does */
-    s2_bn_forward_frozen(kernels, 2, 2, 1.0f, same, gamma, beta, running_mean, running_var, mean,
-                         inv_std, same);
+    pass.z = pass.y = same;
+    s2_bn_forward_frozen(kernels, &pass);
     CHECK_SAME(same, y, 4 * sizeof *y);
 
     float *ggamma = guarded_floats(2), *gbeta = guarded_floats(2), *gz = guarded_floats(4);
-    s2_bn_backward(kernels, S2_Y, 2, 2, z, gy, gamma, mean, inv_std, ggamma, gbeta, gz);
+    pass.z = z, pass.ggamma = ggamma, pass.gbeta = gbeta, pass.gz = gz;
+    s2_bn_backward(kernels, S2_Y, &pass);
     SAME(gz, 1, 1.5f, 3, 6); /* gamma times inverse deviation: 1 and 3/4 */
     float *in_place = FLOATS(1, 2, 3, 8);
-    s2_bn_backward(kernels, S2_W, 2, 2, z, in_place, gamma, mean, inv_std, ggamma, gbeta, in_place);
+    pass.gy = pass.gz = in_place;
+    s2_bn_backward(kernels, S2_W, &pass);
     CHECK_SAME(in_place, gz, 4 * sizeof *gz);
     SAME(ggamma, 1, 3); /* normalised z: -1/2, -1/2 and 1/2, 1/2 */
     SAME(gbeta, 4, 10);
@@ -211,9 +267,20 @@ static void test_fc_sizes(const s2_kernels *kernels) {
         float *gw = guarded_floats(n_in * n_out), *gb = guarded_floats(n_out);
         float *gx = guarded_floats(count * n_in);
         memset(bias, 0, n_out * sizeof *bias);
-        s2_fc_forward(kernels, count, n_in, n_out, x, weight, bias, y);
+        const s2_fc_pass pass = {.count = count,
+                                 .n_in = n_in,
+                                 .n_out = n_out,
+                                 .x = x,
+                                 .weight = weight,
+                                 .bias = bias,
+                                 .y = y,
+                                 .gy = gy,
+                                 .gw = gw,
+                                 .gb = gb,
+                                 .gx = gx};
+        s2_fc_forward(kernels, &pass);
         check_product(y, x, n_in, 1, weight, n_out, 1, (size_t[]){count, n_out, n_in});
-        s2_fc_backward(kernels, S2_W | S2_B | S2_X, count, n_in, n_out, x, gy, weight, gw, gb, gx);
+        s2_fc_backward(kernels, S2_W | S2_B | S2_X, &pass);
         check_product(gw, x, 1, n_in, gy, n_out, 1, (size_t[]){n_in, n_out, count});
         check_product(gx, gy, n_out, 1, weight, 1, n_out, (size_t[]){count, n_in, n_out});
         const float one = 1.0f;
@@ -232,21 +299,35 @@ static void test_lora_sizes(const s2_kernels *kernels) {
                     n_out);
         const float *x = random_floats(&rng, count * n_in),
                     *gy = random_floats(&rng, count * n_out);
-        const float *wa = random_floats(&rng, n_in * rank), *wb = random_floats(&rng, rank * n_out);
+        const float *lora_a = random_floats(&rng, n_in * rank),
+                    *lora_b = random_floats(&rng, rank * n_out);
         float *hidden = guarded_floats(count * rank), *y = guarded_floats(count * n_out);
         float *gh = guarded_floats(count * rank), *gwa = guarded_floats(n_in * rank);
         float *gwb = guarded_floats(rank * n_out), *gx = guarded_floats(count * n_in);
         memset(y, 0, count * n_out * sizeof *y);
         memset(gx, 0, count * n_in * sizeof *gx);
-        s2_lora_forward(kernels, count, n_in, n_out, rank, x, wa, wb, hidden, y);
-        check_product(hidden, x, n_in, 1, wa, 1, n_in, (size_t[]){count, rank, n_in});
-        check_product(y, hidden, rank, 1, wb, n_out, 1, (size_t[]){count, n_out, rank});
-        s2_lora_backward(kernels, S2_W | S2_X, count, n_in, n_out, rank, x, hidden, gy, wa, wb, gh,
-                         gwa, gwb, gx);
+        const s2_lora_pass pass = {.count = count,
+                                   .n_in = n_in,
+                                   .n_out = n_out,
+                                   .rank = rank,
+                                   .x = x,
+                                   .lora_a = lora_a,
+                                   .lora_b = lora_b,
+                                   .hidden = hidden,
+                                   .y = y,
+                                   .gy = gy,
+                                   .gh = gh,
+                                   .gwa = gwa,
+                                   .gwb = gwb,
+                                   .gx = gx};
+        s2_lora_forward(kernels, &pass);
+        check_product(hidden, x, n_in, 1, lora_a, 1, n_in, (size_t[]){count, rank, n_in});
+        check_product(y, hidden, rank, 1, lora_b, n_out, 1, (size_t[]){count, n_out, rank});
+        s2_lora_backward(kernels, S2_W | S2_X, &pass);
         check_product(gwb, hidden, 1, rank, gy, n_out, 1, (size_t[]){rank, n_out, count});
-        check_product(gh, gy, n_out, 1, wb, 1, n_out, (size_t[]){count, rank, n_out});
+        check_product(gh, gy, n_out, 1, lora_b, 1, n_out, (size_t[]){count, rank, n_out});
         check_product(gwa, gh, 1, rank, x, n_in, 1, (size_t[]){rank, n_in, count});
-        check_product(gx, gh, rank, 1, wa, n_in, 1, (size_t[]){count, n_in, rank});
+        check_product(gx, gh, rank, 1, lora_a, n_in, 1, (size_t[]){count, n_in, rank});
         release_guarded();
     }
 }
@@ -269,8 +350,23 @@ static void test_loss_and_bn_sizes(const s2_kernels *kernels) {
         for (size_t k = 0; k < 8; k++) {
             stat[k] = random_floats(&rng, width);
         }
-        s2_bn_forward_batch(kernels, count, width, 1e-5f, 0.1f, z, stat[0], stat[1], stat[2],
-                            stat[3], stat[4], stat[5], y);
+        const s2_bn_pass pass = {.count = count,
+                                 .width = width,
+                                 .eps = 1e-5f,
+                                 .momentum = 0.1f,
+                                 .running_mean = stat[2],
+                                 .running_var = stat[3],
+                                 .z = z,
+                                 .gamma = stat[0],
+                                 .beta = stat[1],
+                                 .mean = stat[4],
+                                 .inv_std = stat[5],
+                                 .y = y,
+                                 .gy = grad,
+                                 .ggamma = stat[6],
+                                 .gbeta = stat[7],
+                                 .gz = y};
+        s2_bn_forward_batch(kernels, &pass);
         for (size_t s = 0; s < count; s++) {
             const float ones[] = {1.0f};
             check_product((const float[]){0.0f}, grad + s * width, 0, 1, ones, 0, 0,
@@ -283,10 +379,8 @@ static void test_loss_and_bn_sizes(const s2_kernels *kernels) {
             }
             CHECK_NEAR(sum / count, stat[1][c], 1e-4);
         }
-        s2_bn_backward(kernels, S2_W | S2_STATS, count, width, z, grad, stat[0], stat[4], stat[5],
-                       stat[6], stat[7], y);
-        s2_bn_backward(kernels, S2_Y, count, width, z, grad, stat[0], stat[4], stat[5], stat[6],
-                       stat[7], y);
+        s2_bn_backward(kernels, S2_W | S2_STATS, &pass);
+        s2_bn_backward(kernels, S2_Y, &pass);
         release_guarded();
     }
 }

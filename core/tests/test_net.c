@@ -105,6 +105,41 @@ static void test_step_refuses(const s2_kernels *kernels) {
     check_step(&net, (s2_compute_types[]){{Y, 0, Y}, {Y, 0, Y}, {Y | W, Y, 0}}, &one, S2_OK);
 }
 
+/* What a step reads is there, or it says so; a network learns labels alone. */
+static void test_step_refuses_null(const s2_kernels *kernels) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 6, 3);
+    network net;
+    new_network(&net, kernels, 1, 0, &rng);
+    const float *x[4];
+    new_samples(x, 4, &rng);
+    const s2_compute_types types[] = {{Y, 0, Y}, {Y, 0, Y}, {Y | W | B, 0, 0}};
+    const s2_compute_types nothing[] = {{Y, 0, Y}, {Y, 0, Y}, {Y, 0, 0}};
+    const s2_batch batch = {.count = 4, .x = x, .label = random_labels(&rng, 4, widths[DEPTH])};
+    s2_batch no_answers = batch, targets = batch, no_samples = batch;
+    no_answers.label = NULL;
+    targets.label = NULL;
+    targets.target = x;
+    no_samples.x = NULL;
+    check_step(&net, types, &no_answers, S2_BAD_VALUE);
+    check_step(&net, types, &targets, S2_BAD_VALUE);
+    check_step(&net, types, &no_samples, S2_BAD_VALUE);
+    check_step(&net, types, &batch, S2_OK);
+    const size_t room = s2_net_step_workspace_bytes(&net.net, types, 4);
+    void *workspace = guarded(room);
+    s2_batch_stats stats;
+    for (s2_rule rule = S2_SGD; rule <= S2_ADAM; rule++) { /* without state */
+        const s2_update update = {.rule = rule, .rate = 0.5f, .keep = 1, .eps = 1};
+        CHECK_EQUAL(s2_net_step(&net.net, types, &batch, &update, NULL, &stats, workspace, room),
+                    rule == S2_SGD ? S2_OK : S2_BAD_VALUE);
+        CHECK_EQUAL(s2_net_step(&net.net, nothing, &batch, &update, NULL, &stats, workspace, room),
+                    S2_OK); /* where nothing is trained there is none */
+    }
+    CHECK_EQUAL(s2_net_step(&net.net, types, &batch, &(s2_update){.rate = 0.5f, .keep = 1}, NULL,
+                            &stats, NULL, room),
+                S2_NO_ROOM);
+}
+
 /* ---- what a step leaves alone ---------------------------------------------------------------- */
 
 typedef struct {
@@ -238,6 +273,7 @@ static void test_step_by_hand(const s2_kernels *kernels) {
 int main(void) {
     test_check_refuses();
     with_each_table(test_step_refuses);
+    with_each_table(test_step_refuses_null);
     with_each_table(test_frozen_tensors_keep_their_bytes);
     with_each_table(test_net_without_batch_norm);
     with_each_table(test_step_by_hand);

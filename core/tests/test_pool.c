@@ -98,6 +98,7 @@ static void test_refusals(void) {
     CHECK(run(&odd, values, out) == S2_BAD_VALUE);
     const s2_maps map = map_of(S2_FLOAT32, 1, 1);
     CHECK(s2_pool(&map, values, out, s2_pool_bytes(&map) - 1, out) == S2_NO_ROOM);
+    CHECK(s2_pool(&map, values, NULL, s2_pool_bytes(&map), out) == S2_NO_ROOM);
     CHECK(isnan(out[0]));
     release_guarded();
 }

@@ -73,10 +73,10 @@ static void train(const s2_kernels *kernels, const problem *on, const shape *of,
     CHECK(got->n_values <= MOST_FLOATS && got->n_logits <= MOST_FLOATS);
     adapter.packed = aligned_floats(got->n_values);
     s2_adapter_init(&adapter, 7);
-    float *wb = adapter.packed + got->n_values - N_TAPS * of->rank * of->n_outputs;
+    float *lora_b = adapter.packed + got->n_values - N_TAPS * of->rank * of->n_outputs;
     s2_rng rng;
     s2_rng_seed(&rng, 8, 3);
-    fill_random(&rng, wb, N_TAPS * of->rank * of->n_outputs);
+    fill_random(&rng, lora_b, N_TAPS * of->rank * of->n_outputs);
     for (int i = 0; i < (int)rule; i++) {
         adapter.moments[i] = aligned_floats(got->n_values);
         memset(adapter.moments[i], 0, got->n_values * sizeof(float));

@@ -30,8 +30,6 @@ _Layer = tuple[
     _Float | None,
     _Float | None,
 ]
-_Optimizer = tuple[int, float, float, float, float, bool]
-_Epoch = tuple[int, float, int, int, int, int, float]
 
 def kernel_tables() -> list[str]: ...
 def kernels() -> str: ...
@@ -77,8 +75,8 @@ class SkipAdapter:
     def set_bias(self, bias: _Float) -> None: ...
     def get_bias(self, bias: _Float) -> None: ...
     def init(self, seed: int) -> None: ...
-    def set(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
-    def get(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
+    def pack(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
+    def unpack(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
     def forward(self, x: _Float, rows: _Float, logits: _Float, at_a_time: int = ...) -> None: ...
 
 class RowSource:
@@ -89,6 +87,37 @@ class RowSource:
         filled: NDArray[np.uint8],
         forward: Network | Callable[[NDArray[np.uint32], _Float], None],
     ) -> None: ...
+
+class Optimizer:
+    """A rule and its numbers, and the steps of whoever trains with a copy of it."""
+
+    def __init__(
+        self,
+        rule: int,
+        beta1: float = ...,
+        beta2: float = ...,
+        eps: float = ...,
+        weight_decay: float = ...,
+        decoupled: bool = ...,
+    ) -> None: ...
+
+class Epoch:
+    """What one epoch gave. ``status`` is OK or NOT_FINITE; ``loss`` the mean over its samples."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def n_correct(self) -> int: ...
+    @property
+    def n_seen(self) -> int: ...
+    @property
+    def n_batches(self) -> int: ...
+    @property
+    def n_forward(self) -> int: ...
+    @property
+    def forward_seconds(self) -> float: ...
 
 class Profile:
     def __init__(self, phases: bool = ..., n_layers: int = ...) -> None: ...
@@ -104,7 +133,7 @@ class SkipTrainer:
         self,
         adapter: SkipAdapter,
         batch_size: int,
-        optimizer: _Optimizer,
+        optimizer: Optimizer,
         seed: int,
         profile: Profile | None = ...,
     ) -> None: ...
@@ -119,7 +148,7 @@ class SkipTrainer:
         y: NDArray[np.int32] | _Float,
         source: RowSource,
         learning_rate: float,
-    ) -> _Epoch: ...
+    ) -> Epoch: ...
 
 class NetworkTrainer:
     def __init__(
@@ -127,7 +156,7 @@ class NetworkTrainer:
         network: Network,
         rows: Sequence[tuple[int, int, int]],
         batch_size: int,
-        optimizer: _Optimizer,
+        optimizer: Optimizer,
         seed: int,
         profile: Profile | None = ...,
     ) -> None: ...
@@ -137,4 +166,4 @@ class NetworkTrainer:
         labels: NDArray[np.int32],
         source: RowSource | None,
         learning_rate: float,
-    ) -> _Epoch: ...
+    ) -> Epoch: ...

@@ -240,8 +240,8 @@ def _start(
         job = NetworkJob(model, part, method, rank, options, capacity)
     else:
         job = SkipJob(model, part, method, rank, options, capacity)
-    _, _, _, n_seen, n_batches, _, _ = job.epoch(_LEARNING_RATE)
-    return _Work(job, n_batches, n_seen)
+    seen = job.epoch(_LEARNING_RATE)
+    return _Work(job, seen.n_batches, seen.n_seen)
 
 
 @dataclass(frozen=True)
@@ -273,10 +273,11 @@ def _seconds_a_batch(work: _Work, seconds: float) -> float:
     epochs = 0
     start = time.perf_counter()
     while (took := time.perf_counter() - start) < seconds:
-        status, loss, *_ = work.job.epoch(_LEARNING_RATE)
-        if status != _core.OK:
+        epoch = work.job.epoch(_LEARNING_RATE)
+        if epoch.status != _core.OK:
             raise DivergedError(
-                f"the loss is {loss} on random samples, expected a finite loss: check the model"
+                f"the loss is {epoch.loss} on random samples, expected a finite loss: "
+                "check the model"
             )
         epochs += 1
     return took / (epochs * work.n_batches)

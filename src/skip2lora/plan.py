@@ -251,11 +251,13 @@ class _Planner:
         took: list[float] = []
         while sum(took) < seconds or not took:
             start = time.perf_counter()
-            status, loss, *_, n_batches, _, _ = job.epoch(_LEARNING_RATE)
+            epoch = job.epoch(_LEARNING_RATE)
             took.append(time.perf_counter() - start)
-            if status != _core.OK:
-                raise DivergedError(f"the loss is {loss} on random rows, expected a finite loss")
-        return statistics.median(took) / n_batches
+            if epoch.status != _core.OK:
+                raise DivergedError(
+                    f"the loss is {epoch.loss} on random rows, expected a finite loss"
+                )
+        return statistics.median(took) / epoch.n_batches
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def _measure_fill(
         size = min(options.batch_size, n_some)
         smaller = replace(options, epochs=1, batch_size=size)
         job = SkipJob(model, part, METHOD, rank, smaller, n_some, goal)
-        return (job.fill_seconds + job.epoch(_LEARNING_RATE)[-1]) / n_some
+        return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / n_some
 
     seconds(1)  # the first run of a runtime plans its memory
     rows = RowFormat.of(model, n_outputs=goal.n_outputs)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from kernels import core_api
-from kernels.core_api import flags
+from kernels.core_api import BnPass, FcPass, LoraPass, filled, flags
 
 GUARD = 32  # floats on either side
 SENTINEL = np.float32(-1.2345e33)
@@ -62,6 +62,25 @@ class Workspace:
         assert (self.after == 0xFF).all(), "wrote behind the workspace"
 
 
+def fc_pass(x, weight, **arrays):
+    """A pass of a layer with weight (n_in, n_out) on x (count, n_in)."""
+    n_in, n_out = weight.shape
+    return filled(FcPass, count=len(x), n_in=n_in, n_out=n_out, x=x, weight=weight, **arrays)
+
+
+def lora_pass(x, lora_a, lora_b, **arrays):
+    """A pass of an adapter with lora_a (rank, n_in), as the core takes it, on x (count, n_in)."""
+    (rank, n_in), n_out = lora_a.shape, lora_b.shape[1]
+    sizes = {"count": len(x), "n_in": n_in, "n_out": n_out, "rank": rank}
+    return filled(LoraPass, **sizes, x=x, lora_a=lora_a, lora_b=lora_b, **arrays)
+
+
+def bn_pass(z, **fields):
+    """A pass of batch norm on z (count, width)."""
+    count, width = z.shape
+    return filled(BnPass, count=count, width=width, z=z, **fields)
+
+
 class Table:
     """The layer functions of one kernel table."""
 
@@ -72,15 +91,15 @@ class Table:
 
     def fc_forward(self, x, weight, bias):
         y = nans(len(x), weight.shape[1])
-        self.core.s2_fc_forward(self.kernels, len(x), *weight.shape, x, weight, bias, y)
+        self.core.s2_fc_forward(self.kernels, fc_pass(x, weight, bias=bias, y=y))
         check_guards(y)
         return y
 
     def fc_backward(self, types, x, gy, weight):
         """The gradients asked for, by letter; the others were not touched."""
         grads = {"w": nans(*weight.shape), "b": nans(weight.shape[1]), "x": nans(*x.shape)}
-        sizes = (len(x), *weight.shape)
-        self.core.s2_fc_backward(self.kernels, flags(types), *sizes, x, gy, weight, *grads.values())
+        outputs = {f"g{name}": grad for name, grad in grads.items()}
+        self.core.s2_fc_backward(self.kernels, flags(types), fc_pass(x, weight, gy=gy, **outputs))
         check_guards(*grads.values())
         assert untouched(*(grad for name, grad in grads.items() if name not in types))
         return {name: grad for name, grad in grads.items() if name in types}
@@ -88,8 +107,8 @@ class Table:
     def lora_forward(self, x, wa, wb, y):
         """Hidden, and y with the adapter's output added."""
         hidden, y = nans(len(x), wa.shape[1]), copy_of(y)
-        sizes = (len(x), len(wa), wb.shape[1], len(wb))
-        self.core.s2_lora_forward(self.kernels, *sizes, x, transposed(wa), wb, hidden, y)
+        given = lora_pass(x, transposed(wa), wb, hidden=hidden, y=y)
+        self.core.s2_lora_forward(self.kernels, given)
         check_guards(hidden, y)
         return hidden, y
 
@@ -97,9 +116,10 @@ class Table:
         """Gradients as the oracle names them; "x" is gx with the adapter's part added."""
         grads = {"gh": nans(*hidden.shape), "a": nans(*wa.T.shape), "b": nans(*wb.shape)}
         grads["x"] = copy_of(gx)
-        sizes = (len(x), len(wa), wb.shape[1], len(wb))
-        given = (x, hidden, gy, transposed(wa), wb)
-        self.core.s2_lora_backward(self.kernels, flags(types), *sizes, *given, *grads.values())
+        names = ("gh", "gwa", "gwb", "gx")
+        outputs = dict(zip(names, grads.values(), strict=True))
+        given = lora_pass(x, transposed(wa), wb, hidden=hidden, gy=gy, **outputs)
+        self.core.s2_lora_backward(self.kernels, flags(types), given)
         check_guards(*grads.values())
         grads["a"] = grads["a"].T
         if "w" not in types:
@@ -112,23 +132,31 @@ class Table:
         """y, mean, inverse deviation, and the running statistics after it."""
         running = copy_of(running_mean), copy_of(running_var)
         mean, inv_std, y = nans(z.shape[1]), nans(z.shape[1]), nans(*z.shape)
-        rest = (eps, momentum, z, gamma, beta, *running, mean, inv_std, y)
-        self.core.s2_bn_forward_batch(self.kernels, *z.shape, *rest)
+        given = bn_pass(
+            z, eps=eps, momentum=momentum, running_mean=running[0], running_var=running[1],
+            gamma=gamma, beta=beta, mean=mean, inv_std=inv_std, y=y,
+        )  # fmt: skip
+        self.core.s2_bn_forward_batch(self.kernels, given)
         check_guards(*running, mean, inv_std, y)
         return y, mean, inv_std, *running
 
     def bn_forward_frozen(self, z, gamma, beta, running_mean, running_var, eps):
         mean, inv_std, y = nans(z.shape[1]), nans(z.shape[1]), nans(*z.shape)
-        rest = (eps, z, gamma, beta, running_mean, running_var, mean, inv_std, y)
-        self.core.s2_bn_forward_frozen(self.kernels, *z.shape, *rest)
+        given = bn_pass(
+            z, eps=eps, running_mean=running_mean, running_var=running_var,
+            gamma=gamma, beta=beta, mean=mean, inv_std=inv_std, y=y,
+        )  # fmt: skip
+        self.core.s2_bn_forward_frozen(self.kernels, given)
         check_guards(mean, inv_std, y)
         return y, mean, inv_std
 
     def bn_backward(self, types, z, gy, gamma, mean, inv_std):
         """gz, and with w in the types ggamma and gbeta."""
         ggamma, gbeta, gz = nans(z.shape[1]), nans(z.shape[1]), nans(*z.shape)
-        rest = (z, gy, gamma, mean, inv_std, ggamma, gbeta, gz)
-        self.core.s2_bn_backward(self.kernels, flags(types), *z.shape, *rest)
+        given = bn_pass(
+            z, gamma=gamma, mean=mean, inv_std=inv_std, gy=gy, ggamma=ggamma, gbeta=gbeta, gz=gz
+        )
+        self.core.s2_bn_backward(self.kernels, flags(types), given)
         check_guards(ggamma, gbeta, gz)
         return gz, ggamma, gbeta
 

@@ -1,4 +1,4 @@
-"""skip2.h for ctypes: the declarations, and the library built and loaded."""
+"""skip2.h and skip2_layers.h for ctypes: the declarations, and the library built and loaded."""
 
 import ctypes
 import functools
@@ -129,7 +129,54 @@ class Net(ctypes.Structure):
     )
 
 
+class FcPass(ctypes.Structure):
+    _fields_ = (
+        *((name, c_uint32) for name in ("count", "n_in", "n_out")),
+        *((name, c_void_p) for name in ("x", "weight", "bias", "y", "gy", "gw", "gb", "gx")),
+    )
+
+
+LORA_ARRAYS = ("x", "lora_a", "lora_b", "hidden", "y", "gy", "gh", "gwa", "gwb", "gx")
+
+
+class LoraPass(ctypes.Structure):
+    _fields_ = (
+        *((name, c_uint32) for name in ("count", "n_in", "n_out", "rank")),
+        *((name, c_void_p) for name in LORA_ARRAYS),
+    )
+
+
+BN_ARRAYS = (
+    "running_mean", "running_var", "z", "gamma", "beta", "mean", "inv_std", "y", "gy", "ggamma",
+    "gbeta", "gz",
+)  # fmt: skip
+
+
+class BnPass(ctypes.Structure):
+    _fields_ = (
+        *((name, c_uint32) for name in ("count", "width")),
+        *((name, c_float) for name in ("eps", "momentum")),
+        *((name, c_void_p) for name in BN_ARRAYS),
+    )
+
+
+def filled(kind, **fields):
+    """A pass of one layer, which keeps its arrays alive."""
+    made = kind(**{name: _address(value) for name, value in fields.items()})
+    made.arrays = fields
+    return made
+
+
+def _address(value):
+    if not isinstance(value, np.ndarray):
+        return value
+    assert value.dtype == np.float32
+    assert value.flags.c_contiguous
+    return value.ctypes.data
+
+
 U32 = c_uint32
+FC, LORA, BN = map(POINTER, (FcPass, LoraPass, BnPass))
 LAYOUT, STATS, NET, ADAPTER, BATCH, TYPES, UPDATE, OPTIMIZER = map(
     POINTER, (RowLayout, BatchStats, Net, Adapter, Batch, ComputeTypes, Update, Optimizer)
 )
@@ -139,13 +186,13 @@ SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
     "s2_kernels_choose": (c_void_p, (c_char_p,)),
     "s2_kernels_multiply_adds": (c_double, (c_void_p, c_size_t, POINTER(c_float))),
     "s2_loss_scratch_floats": (c_size_t, (c_void_p, U32, U32)),
-    "s2_fc_forward": (None, (c_void_p, U32, U32, U32, *[FLOATS] * 4)),
-    "s2_fc_backward": (None, (c_void_p, c_int, U32, U32, U32, *[FLOATS] * 6)),
-    "s2_lora_forward": (None, (c_void_p, U32, U32, U32, U32, *[FLOATS] * 5)),
-    "s2_lora_backward": (None, (c_void_p, c_int, U32, U32, U32, U32, *[FLOATS] * 9)),
-    "s2_bn_forward_batch": (None, (c_void_p, U32, U32, c_float, c_float, *[FLOATS] * 8)),
-    "s2_bn_forward_frozen": (None, (c_void_p, U32, U32, c_float, *[FLOATS] * 8)),
-    "s2_bn_backward": (None, (c_void_p, c_int, U32, U32, *[FLOATS] * 8)),
+    "s2_fc_forward": (None, (c_void_p, FC)),
+    "s2_fc_backward": (None, (c_void_p, c_int, FC)),
+    "s2_lora_forward": (None, (c_void_p, LORA)),
+    "s2_lora_backward": (None, (c_void_p, c_int, LORA)),
+    "s2_bn_forward_batch": (None, (c_void_p, BN)),
+    "s2_bn_forward_frozen": (None, (c_void_p, BN)),
+    "s2_bn_backward": (None, (c_void_p, c_int, BN)),
     "s2_relu_forward": (None, (c_void_p, c_size_t, FLOATS)),
     "s2_relu_backward": (None, (c_void_p, c_size_t, FLOATS, FLOATS)),
     "s2_loss_cross_entropy": (
@@ -162,7 +209,7 @@ SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
     "s2_adapter_forward": (c_int, (ADAPTER, BATCH, FLOATS, *ROOM)),
     "s2_adapter_step": (c_int, (ADAPTER, BATCH, UPDATE, STATS, *ROOM)),
     "s2_optimizer_check": (c_int, (OPTIMIZER,)),
-    "s2_optimizer_moments": (U32, (OPTIMIZER,)),
+    "s2_optimizer_moments": (U32, (c_int,)),
     "s2_optimizer_step": (Update, (OPTIMIZER, c_double)),
     "s2_net_check": (c_int, (NET,)),
     "s2_net_forward_workspace_bytes": (c_size_t, (NET, U32)),

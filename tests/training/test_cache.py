@@ -14,9 +14,9 @@ from skip2lora import _core
 from skip2lora.training.cache import SkipCache
 
 
-def one_epoch(cache: SkipCache, x: np.ndarray, y: np.ndarray, forward: Any) -> tuple[Any, ...]:
+def one_epoch(cache: SkipCache, x: np.ndarray, y: np.ndarray, forward: Any) -> _core.Epoch:
     packed = _core.SkipAdapter(cache.format.layout, 2)
-    trainer = _core.SkipTrainer(packed, 4, (_core.SGD, 0.0, 0.0, 1e-8, 0.0, False), 0)
+    trainer = _core.SkipTrainer(packed, 4, _core.Optimizer(_core.SGD), 0)
     source = _core.RowSource(cache.format.layout, cache.rows, cache.filled, forward)
     return trainer.epoch(x, y.astype(np.int32), source, 0.01)
 
@@ -59,7 +59,7 @@ def test_rows_are_filled_once(make_samples: Any) -> None:
         asked.extend(indices.tolist())
         cache.format.compute(backbone, x[indices], rows)
 
-    assert one_epoch(cache, x, y, forward)[5] == 10
+    assert one_epoch(cache, x, y, forward).n_forward == 10
     assert sorted(asked) == list(range(10))
     assert cache.filled.all()
     expected = cache.format.empty(7)
@@ -67,7 +67,7 @@ def test_rows_are_filled_once(make_samples: Any) -> None:
     assert cache.rows.tobytes() == expected.tobytes()
 
     asked.clear()
-    assert one_epoch(cache, x, y, forward)[5] == 3
+    assert one_epoch(cache, x, y, forward).n_forward == 3
     assert sorted(asked) == [7, 8, 9]  # beyond the capacity: computed each time
     asked.clear()
     cache.invalidate()
@@ -86,6 +86,6 @@ def test_cached_rows_are_what_is_used(make_samples: Any) -> None:
     def forward(*_: Any) -> None:
         raise AssertionError("every row is there")
 
-    loss = one_epoch(cache, x, y, forward)[1]
+    loss = one_epoch(cache, x, y, forward).loss
     cache.rows[:, cache.format.layout.logits_offset] += 5
-    assert one_epoch(cache, x, y, forward)[1] != loss
+    assert one_epoch(cache, x, y, forward).loss != loss

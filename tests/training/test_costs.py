@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.calls import Table
+from kernels.calls import Table, fc_pass, lora_pass
 from kernels.core_api import SIGNATURES
 from kernels.methods import METHODS as ROWS
 from kernels.methods import SKIP_LORA, make_params
@@ -58,10 +58,11 @@ def zeros(*shape: int) -> np.ndarray:
 def test_fc(counting: ctypes.CDLL, types: str, sizes: tuple[int, int, int]) -> None:
     batch, n_in, n_out = sizes
     x, weight, bias, y = zeros(batch, n_in), zeros(n_in, n_out), zeros(n_out), zeros(batch, n_out)
-    forward = count(counting, counting.s2_fc_forward, *sizes, x, weight, bias, y)
+    grads = {"gw": zeros(n_in, n_out), "gb": zeros(n_out), "gx": zeros(batch, n_in)}
+    given = fc_pass(x, weight, bias=bias, y=y, gy=y, **grads)
+    forward = count(counting, counting.s2_fc_forward, given)
     flags = sum(FLAGS[letter] for letter in types)
-    grads = (zeros(n_in, n_out), zeros(n_out), zeros(batch, n_in))
-    backward = count(counting, counting.s2_fc_backward, flags, *sizes, x, y, weight, *grads)
+    backward = count(counting, counting.s2_fc_backward, flags, given)
     cost = fc_cost(types, *sizes)
     assert (cost.forward, cost.backward) == (forward, backward)
 
@@ -73,12 +74,11 @@ def test_lora(counting: ctypes.CDLL, types: str, rank: int, sizes: tuple[int, in
     batch, n_in, n_out = sizes
     x, y, gx = zeros(batch, n_in), zeros(batch, n_out), zeros(batch, n_in)
     wa, wb, hidden = zeros(rank, n_in), zeros(rank, n_out), zeros(batch, rank)
-    forward = count(counting, counting.s2_lora_forward, *sizes, rank, x, wa, wb, hidden, y)
+    grads = {"gh": zeros(batch, rank), "gwa": zeros(rank, n_in), "gwb": zeros(rank, n_out)}
+    given = lora_pass(x, wa, wb, hidden=hidden, y=y, gy=y, gx=gx, **grads)
+    forward = count(counting, counting.s2_lora_forward, given)
     flags = sum(FLAGS[letter] for letter in types)
-    grads = (zeros(batch, rank), zeros(rank, n_in), zeros(rank, n_out), gx)
-    backward = count(
-        counting, counting.s2_lora_backward, flags, *sizes, rank, x, hidden, y, wa, wb, *grads
-    )
+    backward = count(counting, counting.s2_lora_backward, flags, given)
     cost = lora_cost(types, *sizes, rank)
     assert (cost.forward, cost.backward) == (forward, backward)
 
@@ -116,8 +116,9 @@ def test_bytes_of_fc(counting: ctypes.CDLL, types: str) -> None:
 
     def call(of: list[np.ndarray]) -> None:
         x, weight, bias, y, gy, gw, gb, gx = of
-        counting.s2_fc_forward(kernels, *sizes, x, weight, bias, y)
-        counting.s2_fc_backward(kernels, flags, *sizes, x, gy, weight, gw, gb, gx)
+        given = fc_pass(x, weight, bias=bias, y=y, gy=gy, gw=gw, gb=gb, gx=gx)
+        counting.s2_fc_forward(kernels, given)
+        counting.s2_fc_backward(kernels, flags, given)
 
     shapes = [(batch, n_in), (n_in, n_out), (n_out,), (batch, n_out), (batch, n_out)]
     arrays = [random(*shape) for shape in (*shapes, (n_in, n_out), (n_out,), (batch, n_in))]
@@ -132,9 +133,9 @@ def test_bytes_of_lora(counting: ctypes.CDLL, types: str) -> None:
 
     def call(of: list[np.ndarray]) -> None:
         x, wa, wb, hidden, y, gy, gh, gwa, gwb, gx = of
-        counting.s2_lora_forward(kernels, *sizes, rank, x, wa, wb, hidden, y)
-        rest = (x, hidden, gy, wa, wb, gh, gwa, gwb, gx)
-        counting.s2_lora_backward(kernels, flags, *sizes, rank, *rest)
+        given = lora_pass(x, wa, wb, hidden=hidden, y=y, gy=gy, gh=gh, gwa=gwa, gwb=gwb, gx=gx)
+        counting.s2_lora_forward(kernels, given)
+        counting.s2_lora_backward(kernels, flags, given)
 
     shapes = [(batch, n_in), (rank, n_in), (rank, n_out), (batch, rank), (batch, n_out)]
     shapes += [(batch, n_out), (batch, rank), (rank, n_in), (rank, n_out), (batch, n_in)]

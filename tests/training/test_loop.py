@@ -94,7 +94,7 @@ def test_first_adapters_are_drawn_from_the_seed(seed: int) -> None:
     packed.init(seed)
     for tap, expected in enumerate(first_adapters((17, 1, 6), 1, seed)):
         lora_a, lora_b = np.empty_like(expected, order="C"), np.full((1, 3), 9, np.float32)
-        packed.get(tap, lora_a, lora_b)
+        packed.unpack(tap, lora_a, lora_b)
         assert lora_a.tobytes() == expected.tobytes()
         assert not lora_b.any()
 
@@ -325,7 +325,7 @@ def test_other_threads_run_during_an_epoch(what: str) -> None:
     network = _core.Network([layer.copy() for layer in model.layers], 1e-5, 0.1)
     rows = np.empty((len(x), layout.row_stride), np.float32)
     source = _core.RowSource(layout, *nothing, network)
-    sgd = (_core.SGD, 0.0, 0.0, 1e-8, 0.0, False)
+    sgd = _core.Optimizer(_core.SGD)
     trainer = _core.SkipTrainer(packed, 20, sgd, 0)
     whole = _core.NetworkTrainer(network, ALL_METHODS["ft-all"].rows(3), 20, sgd, 0)
     call = {

@@ -110,7 +110,7 @@ def test_samples_at_a_time_change_no_bit(at_a_time: int) -> None:
     layout = _core.RowLayout(model.tap_widths, 3, True)
     adapter = _core.SkipAdapter(layout, 2)
     for tap, width in enumerate(model.tap_widths):
-        adapter.set(tap, np.full((width, 2), 0.1, np.float32), np.full((2, 3), 0.3, np.float32))
+        adapter.pack(tap, np.full((width, 2), 0.1, np.float32), np.full((2, 3), 0.3, np.float32))
     found = []
     for arguments in ((), (at_a_time,)):
         rows = np.zeros((70, layout.row_stride), np.float32)

@@ -46,18 +46,18 @@ def in_core(task: dict[str, Any], optimizer: str, decay: float) -> list[Any]:
     rows[:, layout.logits_offset :][:, : WIDTHS[-1]] = task["base"]
     packed = _core.SkipAdapter(layout, RANK)
     for tap, (a, b) in enumerate(zip(task["lora_a"], task["lora_b"], strict=True)):
-        packed.set(tap, a, b)
+        packed.pack(tap, a, b)
     trainer = _core.SkipTrainer(packed, BATCH, options.core_optimizer(), 0)
     source = _core.RowSource(layout, rows, np.ones(BATCH, np.uint8), lambda *_: None)
     x = np.zeros((BATCH, 1), np.float32)
     for _ in range(STEPS):
-        assert trainer.epoch(x, task["labels"], source, RATE)[0] == _core.OK
+        assert trainer.epoch(x, task["labels"], source, RATE).status == _core.OK
     made = [
         (np.empty_like(a), np.empty_like(b))
         for a, b in zip(task["lora_a"], task["lora_b"], strict=True)
     ]
     for tap, (a, b) in enumerate(made):
-        packed.get(tap, a, b)
+        packed.unpack(tap, a, b)
     return [*(a for a, _ in made), *(b for _, b in made)]
 
 

@@ -57,7 +57,7 @@ class SkipAdapters:
         lora_a = tuple(np.empty((width, rank), np.float32) for width in row_format.tap_widths)
         lora_b = tuple(np.empty((rank, row_format.n_outputs), np.float32) for _ in lora_a)
         for tap, (a, b) in enumerate(zip(lora_a, lora_b, strict=True)):
-            packed.get(tap, a, b)
+            packed.unpack(tap, a, b)
         biases = np.empty(row_format.n_outputs, np.float32) if bias else None
         if biases is not None:
             packed.get_bias(biases)
@@ -74,7 +74,7 @@ class SkipAdapters:
         if self.bias is not None:
             packed.set_bias(self.bias)
         for tap, (a, b) in enumerate(zip(self.lora_a, self.lora_b, strict=True)):
-            packed.set(tap, a, b)
+            packed.pack(tap, a, b)
 
     def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
         """Eq. 17 for checked samples ``x``: (samples, n_outputs)."""

@@ -21,10 +21,6 @@ from skip2lora.training.cache import SkipCache
 from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
 
-# status, loss, correct, samples seen, batches, forwards, seconds in forward
-Epoch = tuple[int, float, int, int, int, int, float]
-
-
 _CHUNK = 256  # samples whose rows are computed at a time before training
 
 
@@ -46,7 +42,7 @@ class Job(Protocol):
     n_filled: int
     fill_seconds: float
 
-    def epoch(self, learning_rate: float) -> Epoch:
+    def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
 
     def result(self) -> Result:
@@ -91,7 +87,7 @@ class SkipJob:
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
 
-    def epoch(self, learning_rate: float) -> Epoch:
+    def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
         return self._trainer.epoch(self._x, self._y, self._source, learning_rate)
 
@@ -163,7 +159,7 @@ class NetworkJob:
             options.core_optimizer(), options.seed, profile,
         )  # fmt: skip
 
-    def epoch(self, learning_rate: float) -> Epoch:
+    def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
         part = self._part
         return self._trainer.epoch(part.x, part.y, self._source, learning_rate)
@@ -215,7 +211,7 @@ def _fresh_lora(
     for number, layer in enumerate(model.layers):
         n_in, n_out = layer.weight.shape
         lora_a = np.empty((n_in, rank), np.float32)
-        packed.get(number, lora_a, np.empty((rank, model.n_outputs), np.float32))
+        packed.unpack(number, lora_a, np.empty((rank, model.n_outputs), np.float32))
         pairs.append((np.asfortranarray(lora_a), np.zeros((rank, n_out), np.float32)))
     return pairs
 

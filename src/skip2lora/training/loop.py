@@ -228,24 +228,22 @@ def _run(
     kept: Result | None = None
     for number in range(options.epochs):
         start = time.perf_counter()
-        status, loss, correct, seen, batches, forwards, fill_seconds = job.epoch(
-            options.rate(number)
-        )
+        epoch = job.epoch(options.rate(number))
         total += time.perf_counter() - start
-        fill += fill_seconds
-        if status != _core.OK:
+        fill += epoch.forward_seconds
+        if epoch.status != _core.OK:
             raise _diverged("loss", number + 1, options)
-        losses.append(loss)
-        accuracies.append(correct / seen)
-        n_batches += batches
-        n_forwards += forwards
+        losses.append(epoch.loss)
+        accuracies.append(epoch.n_correct / epoch.n_seen)
+        n_batches += epoch.n_batches
+        n_forwards += epoch.n_forward
         if validate is not None:
             validation.append(validate())
             if validation[-1] < validation[best] or number == 0:
                 best, kept = number, job.result()
         if callback is not None:
             last = validation[-1] if validation else None
-            report = (number + 1, options.epochs, loss, accuracies[-1], last, job.result)
+            report = (number + 1, options.epochs, epoch.loss, accuracies[-1], last, job.result)
             callback(EpochReport(*report))
         if options.patience is not None and number - best >= options.patience:
             break

@@ -59,10 +59,13 @@ class Options:
             return self.learning_rate
         return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
 
-    def core_optimizer(self) -> tuple[int, float, float, float, float, bool]:
+    def core_optimizer(self) -> _core.Optimizer:
         """The optimiser as the core takes it."""
         of = OPTIMIZERS[self.optimizer]
-        return (of.rule, of.beta1, of.beta2, _EPS, self.weight_decay, of.decoupled)
+        return _core.Optimizer(
+            of.rule, of.beta1, of.beta2, _EPS, weight_decay=self.weight_decay,
+            decoupled=of.decoupled,
+        )  # fmt: skip
 
 
 def check_options(

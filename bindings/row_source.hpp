@@ -1,0 +1,109 @@
+// row_source.hpp - where an epoch takes the rows of its samples from.
+#pragma once
+
+#include <chrono>
+#include <exception>
+
+#include "network.hpp"
+
+// Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
+// Refers to the caller's arrays and keeps them alive.
+class RowSource {
+  public:
+    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward)
+        : layout(layout), rows_(rows), filled_(filled), callable_(forward) {
+        require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
+                "the cache has another shape than the layout asks for");
+        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride};
+        network_ = nb::isinstance<Network>(forward) ? nb::cast<const Network *>(forward) : nullptr;
+        if (network_) {
+            require(layout.layout.n_taps <= network_->net.n_layers, "more taps than layers");
+            network_->require_fits(layout, first_tap());
+        }
+    }
+    RowSource(const RowSource &) = delete;
+
+    // The rows and the marks of which are there, whoever else refers to them.
+    void claim(Claim &claim) const {
+        claim.writes(this, sizeof *this, "this source of rows is");
+        claim.writes(rows_.data(), rows_.nbytes(), "the rows of this cache are");
+        claim.writes(filled_.data(), filled_.nbytes(), "the rows of this cache are");
+        if (network_) {
+            claim.reads(network_, sizeof *network_, "the network behind the rows is");
+        }
+    }
+    // Makes `job` take its rows from here; x is that of the job.
+    void attach(s2_job &job, const Matrix &x) {
+        layout.require_fits(x);
+        require(!network_ || x.shape(1) == network_->n_features(),
+                "x has another width than the network");
+        x_ = x.data();
+        n_features_ = x.shape(1);
+        seconds = 0;
+        error_ = nullptr;
+        job.forward = call;
+        job.forward_context = this;
+        job.cache = &cache;
+    }
+    void rethrow() {
+        if (error_) {
+            std::rethrow_exception(std::exchange(error_, nullptr));
+        }
+    }
+
+    const RowLayout &layout;
+    s2_cache cache;
+    double seconds = 0; // in forward, during the last epoch
+
+  private:
+    uint32_t first_tap() const {
+        return network_->net.n_layers - layout.layout.n_taps;
+    }
+
+    s2_status run(const uint32_t *samples, uint32_t count, float *rows) {
+        if (network_) {
+            sample_.resize(count);
+            for (uint32_t s = 0; s < count; s++) {
+                sample_[s] = x_ + samples[s] * n_features_;
+            }
+            return network_->run(count, sample_.data(), layout, first_tap(), rows, room_);
+        }
+        nb::gil_scoped_acquire held;
+        // By reference: an array without an owner would be copied, and what is written lost.
+        const nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>> indices(samples, {count});
+        const nb::ndarray<nb::numpy, float, nb::ndim<2>> out(rows,
+                                                             {count, layout.layout.row_stride});
+        callable_(nb::cast(indices, nb::rv_policy::reference),
+                  nb::cast(out, nb::rv_policy::reference));
+        return S2_OK;
+    }
+    static s2_status call(void *context, const uint32_t *samples, uint32_t count, float *rows) {
+        RowSource &self = *static_cast<RowSource *>(context);
+        const auto start = std::chrono::steady_clock::now();
+        s2_status status = S2_FORWARD_FAILED;
+        try {
+            status = self.run(samples, count, rows);
+        } catch (...) { // kept until the C core, which knows of no exceptions, has returned
+            self.error_ = std::current_exception();
+        }
+        self.seconds +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        return status;
+    }
+
+    Rows rows_;
+    Flags filled_;
+    nb::object callable_;
+    const Network *network_ = nullptr;
+    const float *x_ = nullptr;
+    size_t n_features_ = 0;
+    std::vector<const float *> sample_;
+    Buffer room_;
+    std::exception_ptr error_;
+};
+
+inline void bind_row_source(nb::module_ &module) {
+    nb::class_<RowSource>(module, "RowSource")
+        .def(nb::init<const RowLayout &, Rows, Flags, nb::object>(), "layout"_a,
+             "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a, nb::keep_alive<1, 2>());
+}
