@@ -63,36 +63,6 @@ def test_size_of_onnx(onnx_nets: Any, tmp_path: Path) -> None:
     assert s2.load(fixed, size=(16, 16)).tap_widths == model.tap_widths
 
 
-def test_size_of_axes_without_a_name(onnx_nets: Any, tmp_path: Path) -> None:
-    model = onnx_nets.cnn(size="s")
-    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
-        axis.ClearField("dim_param")
-    path = onnx_nets.save(model, tmp_path / "m.onnx")
-    tall = s2.load(path, size=(16, 12))
-    assert tall.inputs[0].shape == (3, 16, 12)
-    assert tall.tap_widths == s2.load(path, size=(16, 16)).tap_widths
-    assert s2.load(path).tap_widths == (3, 8, 8, 12)
-
-
-@pytest.mark.parametrize(
-    ("made", "size", "said"),
-    [
-        ("cnn", (20, 20), "takes 14x14"),
-        ("open", (20, 16), "squares alone"),
-        ("open", (0, 16), r"size is \(0, 16\), expected height and width"),
-        ("open", 16, "size is 16, expected height and width"),
-        ("mlp", (4, 4), "0 inputs of .* are images"),
-    ],
-)
-def test_sizes_that_do_not_fit(
-    onnx_nets: Any, tmp_path: Path, made: str, size: Any, said: str
-) -> None:
-    nets = {"cnn": onnx_nets.cnn, "open": lambda: onnx_nets.cnn(size="s"), "mlp": onnx_nets.mlp}
-    path = onnx_nets.save(nets[made](), tmp_path / "m.onnx")
-    with pytest.raises(ParameterError, match=said):
-        s2.load(path, size=size)
-
-
 def test_grid_of_tflite(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
     import tflite_models as nets

@@ -19,7 +19,6 @@ import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import expected, random_adapters, session_of
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.errors import ModelError
 from skip2lora.export.onnx import export_onnx
 
 Refused = Callable[..., str]
@@ -157,23 +156,3 @@ def test_layers_in_functions(tmp_path: Path) -> None:
     export_onnx(backbone, adapters, tmp_path / "e.onnx")
     [made] = session_of(tmp_path / "e.onnx").run(None, x)
     np.testing.assert_allclose(made, expected(backbone, adapters, x), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["RandomNormalLike", "Bernoulli", "Dropout"])
-def test_chance(kind: str, tmp_path: Path, refused: Refused) -> None:
-    def chance(*, training: bool) -> Any:
-        net = nets.Net()
-        others = []
-        if kind == "Dropout":
-            others = [
-                net.constant("ratio", np.float32(0.5)),
-                net.constant("training", np.array(training)),
-            ]
-        tensor = net.node(kind, ["x", *others], "noise")
-        net.node("MatMul", [tensor, net.weight("w", 3, 2)], "y")
-        return net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 2])])
-
-    path = nets.save(chance(training=True), tmp_path / "m.onnx")
-    assert f"node /noise ({kind}) is random" in refused(ModelError, OnnxBackbone.load, path)
-    if kind == "Dropout":
-        OnnxBackbone.load(nets.save(chance(training=False), tmp_path / "m.onnx"))
