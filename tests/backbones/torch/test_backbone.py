@@ -30,9 +30,6 @@ Refused = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
-# --- numbers --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "near"), [("bfloat16", 0.05), ("float16", 0.01), ("float64", 1e-5)]
 )
@@ -91,9 +88,6 @@ def test_one_sample_at_a_time(n_samples: int) -> None:
     assert made.taps[0].tobytes() == x.tobytes()
     rows = [module(torch.from_numpy(row)).detach().numpy()[0] for row in x]
     np.testing.assert_allclose(made.base_logits, np.stack(rows), rtol=1e-5)
-
-
-# --- outputs --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,9 +154,6 @@ def test_adapting_finds_the_taps(make_samples: Any) -> None:
     given = {"ids": TOKENS, "attention_mask": PADDED}
     adapted = s2.adapt(s2.TorchBackbone(Encoder()), given, y[:6], epochs=2)
     assert adapted.logits(given).shape == (6, 3)
-
-
-# --- fingerprint ----------------------------------------------------------------------------
 
 
 def test_fingerprint_is_of_weights_and_structure() -> None:

@@ -31,9 +31,6 @@ Refused = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
-# --- what is refused ------------------------------------------------------------------------
-
-
 def test_taps_are_known_after_data(refused: Refused) -> None:
     backbone = s2.TorchBackbone(mlp_like())
     for name in ("tap_widths", "n_outputs", "layers", "taps", "task"):

@@ -49,9 +49,6 @@ def inputs_of(module: nn.Module, *args: Any, layers: list[str], **kwargs: Any) -
     return [found[name] for name in layers]
 
 
-# --- taps -----------------------------------------------------------------------------------
-
-
 def test_rows_are_those_of_the_same_mlp(make_model: Any, make_samples: Any) -> None:
     model = make_model([9, 16, 5, 3])
     x, _ = make_samples(70, 9)
