@@ -62,7 +62,7 @@ def window(**changed: Any) -> SimpleNamespace:
     [
         (8, 3, 1, 1, SAME, 8), (8, 3, 2, 1, SAME, 4), (7, 3, 2, 1, SAME, 4),
         (8, 3, 1, 1, VALID, 6), (8, 3, 2, 1, VALID, 3), (8, 3, 1, 2, VALID, 4),
-        (8, 8, 1, 1, VALID, 1), (2, 3, 1, 1, VALID, 0),
+        (8, 8, 1, 1, VALID, 1), (2, 4, 1, 1, VALID, 0),
     ],
 )  # fmt: skip
 def test_places_of_a_window(

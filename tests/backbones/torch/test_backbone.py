@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import skip2lora as s2
 from conformance.torch_networks import REASON
 
 torch = pytest.importorskip("torch", reason=REASON)
+
 from torch import nn  # noqa: E402
 
 from torch_modules import (  # noqa: E402
@@ -21,12 +21,12 @@ from torch_modules import (  # noqa: E402
     TOKENS,
     Convolutions,
     Encoder,
-    Returns,
     mlp_like,
     vectors,
 )
 
 Refused = Callable[..., str]
+
 pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
@@ -45,31 +45,6 @@ def test_other_types(name: str, near: float) -> None:
     for one, other in zip(made.taps, expected.taps, strict=True):
         np.testing.assert_allclose(one, other, rtol=near, atol=near)
     assert backbone.fingerprint != s2.TorchBackbone(full).fingerprint
-
-
-def test_whole_numbers_become_floats_where_the_module_wants_them() -> None:
-    backbone = s2.TorchBackbone(Convolutions())
-    bytes_ = (IMAGES * 20).astype(np.int8)
-    x = backbone.check(bytes_)
-    assert x.dtype == np.float32
-    assert backbone.check(bytes_.astype(float)).tobytes() == x.tobytes()
-    assert s2.TorchBackbone(Encoder()).check(TOKENS.astype(np.int16)).dtype == np.int64
-
-
-def test_tensors_as_samples() -> None:
-    backbone = s2.TorchBackbone(mlp_like())
-    x = torch.from_numpy(vectors()).requires_grad_()
-    assert backbone.check(x).tobytes() == vectors().tobytes()
-    assert backbone.check(x.bfloat16()).dtype == np.float32
-
-
-def test_several_inputs_in_order() -> None:
-    backbone = s2.TorchBackbone(Encoder())
-    x = backbone.check((TOKENS, PADDED))
-    assert list(x.arrays) == ["ids", "attention_mask"]
-    made = backbone.forward(x)
-    named = backbone.forward(backbone.check({"attention_mask": PADDED, "ids": TOKENS}))
-    assert [a.tobytes() for a in made.taps] == [a.tobytes() for a in named.taps]
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
@@ -107,34 +82,6 @@ def test_a_last_softmax_is_left_out(end: nn.Module, task: str) -> None:
     expected = (torch.relu(logits) if isinstance(end, nn.ReLU) else logits).detach().numpy()
     np.testing.assert_allclose(backbone.logits(vectors()), expected, rtol=1e-5)
     np.testing.assert_allclose(backbone.forward(vectors()).base_logits, expected, rtol=1e-5)
-
-
-def test_a_softmax_inside_stays() -> None:
-    module = nn.Sequential(nn.Linear(5, 4), nn.Softmax(dim=1), nn.Linear(4, 3))
-    expected = module(torch.from_numpy(vectors())).detach().numpy()
-    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda y: SimpleNamespace(loss=None, logits=y),
-        lambda y: {"logits": y, "hidden": y * 2},
-        lambda y: (y, y * 2),
-        lambda y: y,
-    ],
-    ids=["object", "mapping", "tuple", "tensor"],
-)
-def test_where_logits_are_found(function: Any) -> None:
-    module = Returns(function)
-    expected = module.layer(torch.from_numpy(vectors())).detach().numpy()
-    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
-
-
-def test_one_number_a_sample() -> None:
-    backbone = s2.TorchBackbone(Returns(lambda y: y[:, 0]), example=vectors())
-    assert backbone.n_outputs == 1
-    assert backbone.logits(vectors()).shape == (4, 1)
 
 
 def test_predictions_without_an_adapter() -> None:
