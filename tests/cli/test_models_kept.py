@@ -18,8 +18,7 @@ import onnxruntime
 
 import onnx_models as nets
 import skip2lora as s2
-from cli.test_bad_input import refused
-from desk import Answer
+from desk import Answer, refused
 
 Type = Callable[..., Answer]
 CLASSES = ("bright", "dark")
