@@ -93,16 +93,6 @@ def test_a_fresh_module_needs_no_example(tmp_path: Path) -> None:
     assert s2.AdaptedModel.load(wider, tmp_path / "a").backbone.grid == 2
 
 
-def test_a_network_of_rows_has_no_choice(tmp_path: Path) -> None:
-    s2.MLP.create([5, 4, 3]).save(tmp_path / "m.safetensors")
-    for option in ({"grid": 2}, {"size": (4, 4)}, {"taps": [0]}):
-        with pytest.raises(ParameterError, match=f"{next(iter(option))} is .* leave"):
-            s2.load(tmp_path / "m.safetensors", **option)
-    assert s2.load(tmp_path / "m.safetensors", class_names=list("abc")).class_names == tuple("abc")
-    with pytest.raises(ParameterError, match="3 distinct names"):
-        s2.load(tmp_path / "m.safetensors", class_names=list("ab"))
-
-
 def test_tapping_as_json() -> None:
     shapes = (("ids", (7,), "i"), ("mask", (7,), "b"))
     tapping = Tapping(("a", "b"), 2, (8, 6), shapes)

@@ -129,16 +129,3 @@ def test_predictions_keep_every_bit(tmp_path: Path) -> None:
 def test_predictions_need_a_name_for_each_class(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="2 class names for 3 outputs"):
         write_predictions(tmp_path / "p.csv", CLASSIFICATION, np.ones((1, 3)), ("a", "b"))
-
-
-@pytest.mark.parametrize(
-    ("target", "names"), [(None, None), (("p",), ("p",)), (("p", "q"), ("u", "v"))], ids=str
-)
-def test_columns_take_the_names_of_as_many_outputs_alone(
-    target: tuple[str, ...] | None, names: tuple[str, ...] | None, tmp_path: Path
-) -> None:
-    path = write_text(tmp_path / "s.csv", "a,b,p,q,label\n" + "1,2,3,4.5,5.5\n" * 3)
-    read = read_samples(path, target=target, task=TASKS["regression"], class_names=("u", "v"))
-    assert read.class_names == names
-    assert read.y is not None
-    assert read.y.shape == (3, len(names or "y"))
