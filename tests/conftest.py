@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -115,3 +116,34 @@ def type_in(
         return Answer(code, captured.out, captured.err)
 
     return type_command
+
+
+@pytest.fixture
+def sys_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tree in place of /sys, no psutil and no devices."""
+    from skip2lora.power import find, host
+
+    root = tmp_path / "sys"
+    root.mkdir()
+    monkeypatch.setattr(host, "SYS_ROOT", root)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.setattr(find, "DEV_ROOT", tmp_path / "dev")
+    return root
+
+
+@pytest.fixture
+def small_har(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The simulated task in place of HAR of Figure 4; the folders it was asked for."""
+    from skip2lora.datasets import simulated
+    from skip2lora.paper import figure4, protocol
+
+    asked: list[Path] = []
+
+    def load(task: str, data: Path) -> object:
+        assert task == "har"
+        asked.append(data)
+        return simulated.make_task(n_per_split=60)
+
+    monkeypatch.setattr(figure4, "load_split", load)
+    monkeypatch.setitem(protocol.TASKS, "har", protocol.Task("har", 3, 3, 4))
+    return asked

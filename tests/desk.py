@@ -40,3 +40,13 @@ def digests(folder: Path) -> dict[str, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def refused(answer: Answer, *parts: str) -> None:
+    """One line on standard error that says these parts, and exit code 2."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.err.startswith("skip2lora: ")
+    for part in parts:
+        assert part in answer.err, answer.err

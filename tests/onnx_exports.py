@@ -1,4 +1,4 @@
-"""Random adapters for a model as ``.onnx``, and what an exported file must give with them."""
+"""What a model as ``.onnx`` and its exports must give: rows, and logits with random adapters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
+import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.taps import rows_of
 from skip2lora.tasks.task import softmax
 
 Feed = dict[str, np.ndarray]
@@ -56,3 +60,18 @@ def session_of(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options)
+
+
+def expected_rows(path: Path, backbone: OnnxBackbone, feed: Feed) -> list[np.ndarray]:
+    """By plain onnxruntime on the model as it was, and NumPy; one sample after another."""
+    count = len(next(iter(feed.values())))
+    fixed = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+    rows: list[list[np.ndarray]] = [[] for _ in backbone.taps]
+    for sample in range(count):
+        alone = {name: np.repeat(v[sample : sample + 1], fixed, 0) for name, v in feed.items()}
+        values = nets.raw(path, [tap.tensor for tap in backbone.taps], alone)
+        for kept, tap, value in zip(rows, backbone.taps, values, strict=True):
+            if tap.kind == "sequence":
+                value = value.reshape(fixed, -1, value.shape[-1])
+            kept.append(rows_of(tap, value, alone.get("attention_mask"))[:1])
+    return [np.concatenate(each) for each in rows]

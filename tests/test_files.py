@@ -48,9 +48,6 @@ def names(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir())
 
 
-# --- check_output ---------------------------------------------------------------------------
-
-
 def test_output_that_can_be_written(tmp_path: Path) -> None:
     assert check_output(tmp_path / "a", force=False) == tmp_path / "a"
     (tmp_path / "a").touch()
@@ -76,9 +73,6 @@ def test_output_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(FileError, match="no permission"):
         check_output(tmp_path / "a", force=True)
-
-
-# --- write_file -----------------------------------------------------------------------------
 
 
 def test_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -184,9 +178,6 @@ except FileError as error:
     assert "File too large" in done.stderr
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
-
-
-# --- write_folder ---------------------------------------------------------------------------
 
 
 def test_folder_is_written_and_replaced(tmp_path: Path) -> None:

@@ -82,15 +82,6 @@ def test_names_of_the_design() -> None:
         assert getattr(s2, name).__doc__
 
 
-def test_errors_are_of_the_built_in_kinds() -> None:
-    kinds = {
-        s2.DataError: ValueError, s2.ParameterError: ValueError, s2.ModelError: ValueError,
-        s2.FileError: OSError, s2.DivergedError: ArithmeticError, s2.MissingExtraError: ImportError,
-    }  # fmt: skip
-    for error, kind in kinds.items():
-        assert issubclass(error, kind)
-
-
 def test_version() -> None:
     from importlib.metadata import version
 

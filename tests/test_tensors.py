@@ -38,9 +38,6 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-# --- round trip -----------------------------------------------------------------------------
-
-
 def test_round_trip(file: Path) -> None:
     tensors, description = read_tensors(file, kind="thing")
     assert description == DESCRIPTION
@@ -73,9 +70,6 @@ def test_one_metadata_key(file: Path) -> None:
     assert header["__metadata__"]["skip2lora"] == canonical(said)
 
 
-# --- digest ---------------------------------------------------------------------------------
-
-
 def test_digest_ignores_order_and_layout() -> None:
     same = digest({k: np.asfortranarray(v) for k, v in reversed(TENSORS.items())}, DESCRIPTION)
     assert same == digest(TENSORS, dict(reversed(DESCRIPTION.items())))
@@ -104,9 +98,6 @@ def test_digest_changes_with_content(
 def test_digest_changes_with_a_name() -> None:
     renamed = {"b.weight": TENSORS["b.weight"], "a.bia": TENSORS["a.bias"]}
     assert digest(renamed, DESCRIPTION) != digest(TENSORS, DESCRIPTION)
-
-
-# --- what is refused ------------------------------------------------------------------------
 
 
 def test_no_file(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -286,3 +286,19 @@ def cnn(seed: int = 0, **options: Any) -> Network:
         ],
         **options,
     )  # fmt: skip
+
+
+def repacked(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """The file with its first graph changed."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    change(model.subgraphs[0])
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def of_tensor(number: int, *shape: int) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        graph.tensors[number].shape = list(shape)
+
+    return change

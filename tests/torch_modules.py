@@ -100,3 +100,19 @@ class Shared(nn.Module):
         for _ in range(self.calls):
             x = torch.tanh(self.block(x))
         return self.head(x)
+
+
+def inputs_of(module: nn.Module, *args: Any, layers: list[str], **kwargs: Any) -> list[np.ndarray]:
+    """What the layers read when the module runs as it is, by hooks of the test's own."""
+    found, handles = {}, []
+    for name in layers:
+
+        def keep(part: Any, given: Any, name: str = name) -> None:
+            found[name] = given[0].detach().clone().float().numpy()
+
+        handles.append(module.get_submodule(name).register_forward_pre_hook(keep))
+    with torch.no_grad():
+        module(*args, **kwargs)
+    for handle in handles:
+        handle.remove()
+    return [found[name] for name in layers]

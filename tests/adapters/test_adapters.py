@@ -60,9 +60,6 @@ def backbone(request: pytest.FixtureRequest, make_model: MakeModel) -> Any:
     return NumpyBackbone(WIDTHS, first_tap_is_input=request.param == "input is a tap")
 
 
-# --- skip adapters --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("first_tap", [0, 1, 2])
 @pytest.mark.parametrize("rank", [1, 4, 5])
 def test_logits_are_equation_17(
@@ -126,9 +123,6 @@ def test_from_tensors_that_do_not_fit(backbone: Any, refused: Refused) -> None:
     assert f"taps.0.lora_a has shape ({width}, 3), expected ({width}, 4)" in message
     wrong = np.zeros((16, 4), np.float32)
     assert "has shape (16, 4), expected (16, 3)" in load({"taps.1.lora_a": wrong})
-
-
-# --- adapters beside each layer -------------------------------------------------------------
 
 
 def test_parameters_of_the_paper(make_model: MakeModel, make_samples: Any) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from safetensors.numpy import save as save_tensors
 
 import skip2lora as s2
 from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, describe
-from skip2lora.errors import DivergedError, FileError, ModelError
+from skip2lora.errors import FileError, ModelError
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
 Refused = Callable[..., str]
@@ -40,9 +37,6 @@ def adapted(model: s2.MLP, make_samples: Any) -> dict[str, s2.AdaptedModel]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-# --- the folder -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -143,9 +137,6 @@ def test_kinds_are_not_confused(
     assert "mlp, expected" in message
 
 
-# --- damage ---------------------------------------------------------------------------------
-
-
 def edit(folder: Path, tensors: Any = None, said: Any = None, config: Any = None) -> None:
     """Change the files of an adapter; a tensor that is None is taken away."""
     file = folder / TENSORS_FILE
@@ -229,40 +220,6 @@ def test_truncated_tensors(
     assert f"{file} is not a readable .safetensors file" in message
 
 
-def test_layer_adapters_as_a_model(
-    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, make_samples: Any
-) -> None:
-    """A network with adapters in its layers is saved with them merged into its weights."""
-    x, _ = make_samples(10)
-    inner = adapted["lora-all"].adapters.model
-    inner.save(tmp_path / "a.safetensors")
-    saved = s2.load(tmp_path / "a.safetensors")
-    assert "layers.0.lora_a" not in saved.tensors()
-    np.testing.assert_allclose(saved.logits(x), inner.logits(x), rtol=1e-4, atol=1e-5)
-
-
-# --- jobs that end before their time --------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
-def test_callback_stops_training(
-    method: str, error: type[BaseException], model: s2.MLP, make_samples: Any
-) -> None:
-    x, y = make_samples(40)
-    seen: list[int] = []
-
-    def stop(report: s2.EpochReport) -> None:
-        seen.append(report.epoch)
-        if report.epoch == 2:
-            raise error
-
-    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
-    with pytest.raises(error):
-        call(model, x, y, callback=stop)
-    assert seen == [1, 2]
-
-
 def test_interrupted_save(
     adapted: dict[str, s2.AdaptedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,38 +235,6 @@ def test_interrupted_save(
             adapted["lora-all"].save(tmp_path / name)
     assert contents(tmp_path / "a") == before
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
-
-
-def test_signal_stops_a_long_job(tmp_path: Path) -> None:
-    code = """
-import signal, sys
-import numpy as np
-import skip2lora as s2
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
-x, y = np.zeros((40, 8), np.float32), np.zeros(40, int)
-s2.adapt(
-    s2.MLP.create([8, 6, 3]), x, y, epochs=2_000_000,  # ends by itself should this test be killed
-    callback=lambda report: report.epoch == 1 and print("running", flush=True),
-).save(sys.argv[1])
-"""
-    job = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    guard = threading.Timer(60, job.kill)  # so that a failure is a failure and no endless wait
-    guard.start()
-    try:
-        assert job.stdout is not None
-        assert job.stdout.readline() == "running\n"
-        job.send_signal(signal.SIGINT)
-        _, said = job.communicate()
-    finally:
-        job.kill()
-        job.communicate()
-        guard.cancel()
-    assert job.returncode == -signal.SIGINT
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk(adapted: dict[str, s2.AdaptedModel], tmp_path: Path) -> None:
@@ -337,40 +262,3 @@ except s2.FileError as error:
     assert "File too large" in done.stderr
     assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
-
-
-# --- divergence -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
-def test_divergence_is_an_error(
-    method: str, model: s2.MLP, make_samples: Any, refused: Refused
-) -> None:
-    x, y = make_samples(40)
-    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
-    message = refused(DivergedError, call, model, 100 * x, y, learning_rate=1e30)
-    assert "the loss is not finite in epoch" in message
-    assert "at learning_rate 1e+30, expected a finite loss: try 1e+29" in message
-
-
-@pytest.mark.parametrize(
-    ("scale", "epochs", "learning_rate"), [(1e4, 1, 3e38), (1, 3, 1e19), (1, 3, 100.0)]
-)
-@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
-def test_no_result_holds_infinity(
-    method: str, scale: float, epochs: int, learning_rate: float, model: s2.MLP, make_samples: Any
-) -> None:
-    """The last step may overflow, and batch statistics hide infinite numbers from the loss."""
-    x, y = make_samples(40)
-    x *= np.float32(scale)
-    options: dict[str, Any] = {"epochs": epochs, "batch_size": 40 // epochs}
-    options["learning_rate"] = learning_rate
-    try:
-        if method == "pretrain":
-            tensors = s2.pretrain(model, x, y, **options).tensors()
-        else:
-            made = s2.adapt(model, x, y, method=method, **options)
-            tensors = made.adapters.tensors()
-    except DivergedError:
-        return
-    assert [name for name, array in tensors.items() if not np.isfinite(array).all()] == []

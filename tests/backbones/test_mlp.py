@@ -35,9 +35,6 @@ def expected_forward(model: s2.MLP, x: np.ndarray) -> tuple[list[np.ndarray], np
     return taps, base_logits
 
 
-# --- creation -------------------------------------------------------------------------------
-
-
 def test_sizes_of_the_paper() -> None:
     model = s2.MLP.create([256, 96, 96, 3])
     assert model.widths == (256, 96, 96, 3)
@@ -119,9 +116,6 @@ def test_class_names(refused: Refused) -> None:
         assert "expected 3 distinct names" in message
 
 
-# --- forward --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("widths", [[4, 2], WIDTHS, [33, 17, 16, 1, 9]], ids=str)
 def test_forward_is_the_oracle(
@@ -174,9 +168,6 @@ def test_score_needs_labels(make_model: MakeModel, refused: Refused) -> None:
     refused(DataError, make_model(WIDTHS).score, np.zeros((3, 7), np.float32), None)
 
 
-# --- fingerprint ----------------------------------------------------------------------------
-
-
 def test_fingerprint_follows_what_changes_an_output(make_model: MakeModel) -> None:
     model = make_model(WIDTHS)
     found = {model.fingerprint}
@@ -190,9 +181,6 @@ def test_fingerprint_follows_what_changes_an_output(make_model: MakeModel) -> No
     assert len(found) == 8
     assert dataclasses.replace(model, class_names=("a", "b", "c")).fingerprint in found
     assert make_model(WIDTHS).fingerprint == model.fingerprint
-
-
-# --- the file -------------------------------------------------------------------------------
 
 
 def test_file_round_trip(make_model: MakeModel, make_samples: Any, tmp_path: Path) -> None:
@@ -309,3 +297,29 @@ except s2.FileError as error:
     assert done.stderr.startswith(f"refused: cannot write {file}: File too large")
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., s2.MLP]) -> s2.MLP:
+    return make_model([8, 6, 5, 3])
+
+
+@pytest.fixture(scope="module")
+def adapted(model: s2.MLP, make_samples: Any) -> dict[str, s2.AdaptedModel]:
+    x, y = make_samples(40)
+    return {name: s2.adapt(model, x, y, method=name, epochs=2, rank=2) for name in METHODS}
+
+
+def test_layer_adapters_as_a_model(
+    adapted: dict[str, s2.AdaptedModel], tmp_path: Path, make_samples: Any
+) -> None:
+    """A network with adapters in its layers is saved with them merged into its weights."""
+    x, _ = make_samples(10)
+    inner = adapted["lora-all"].adapters.model
+    inner.save(tmp_path / "a.safetensors")
+    saved = s2.load(tmp_path / "a.safetensors")
+    assert "layers.0.lora_a" not in saved.tensors()
+    np.testing.assert_allclose(saved.logits(x), inner.logits(x), rtol=1e-4, atol=1e-5)

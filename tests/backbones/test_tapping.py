@@ -63,36 +63,6 @@ def test_size_of_onnx(onnx_nets: Any, tmp_path: Path) -> None:
     assert s2.load(fixed, size=(16, 16)).tap_widths == model.tap_widths
 
 
-def test_size_of_axes_without_a_name(onnx_nets: Any, tmp_path: Path) -> None:
-    model = onnx_nets.cnn(size="s")
-    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
-        axis.ClearField("dim_param")
-    path = onnx_nets.save(model, tmp_path / "m.onnx")
-    tall = s2.load(path, size=(16, 12))
-    assert tall.inputs[0].shape == (3, 16, 12)
-    assert tall.tap_widths == s2.load(path, size=(16, 16)).tap_widths
-    assert s2.load(path).tap_widths == (3, 8, 8, 12)
-
-
-@pytest.mark.parametrize(
-    ("made", "size", "said"),
-    [
-        ("cnn", (20, 20), "takes 14x14"),
-        ("open", (20, 16), "squares alone"),
-        ("open", (0, 16), r"size is \(0, 16\), expected height and width"),
-        ("open", 16, "size is 16, expected height and width"),
-        ("mlp", (4, 4), "0 inputs of .* are images"),
-    ],
-)
-def test_sizes_that_do_not_fit(
-    onnx_nets: Any, tmp_path: Path, made: str, size: Any, said: str
-) -> None:
-    nets = {"cnn": onnx_nets.cnn, "open": lambda: onnx_nets.cnn(size="s"), "mlp": onnx_nets.mlp}
-    path = onnx_nets.save(nets[made](), tmp_path / "m.onnx")
-    with pytest.raises(ParameterError, match=said):
-        s2.load(path, size=size)
-
-
 def test_grid_of_tflite(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
     import tflite_models as nets
@@ -121,16 +91,6 @@ def test_a_fresh_module_needs_no_example(tmp_path: Path) -> None:
     assert config["inputs"] == [["", [3, 9, 7], "f"]]
     wider = s2.TorchBackbone(module, example=x[:1, :, :, :5])
     assert s2.AdaptedModel.load(wider, tmp_path / "a").backbone.grid == 2
-
-
-def test_a_network_of_rows_has_no_choice(tmp_path: Path) -> None:
-    s2.MLP.create([5, 4, 3]).save(tmp_path / "m.safetensors")
-    for option in ({"grid": 2}, {"size": (4, 4)}, {"taps": [0]}):
-        with pytest.raises(ParameterError, match=f"{next(iter(option))} is .* leave"):
-            s2.load(tmp_path / "m.safetensors", **option)
-    assert s2.load(tmp_path / "m.safetensors", class_names=list("abc")).class_names == tuple("abc")
-    with pytest.raises(ParameterError, match="3 distinct names"):
-        s2.load(tmp_path / "m.safetensors", class_names=list("ab"))
 
 
 def test_tapping_as_json() -> None:

@@ -12,8 +12,7 @@ import pytest
 
 import skip2lora as s2
 from cli.test_adapt_tasks import LABELS, N_FEATURES, NUMBERS, _mlp, _onnx, _tflite, write_csv
-from cli.test_bad_input import refused
-from desk import Answer, digests
+from desk import Answer, digests, refused
 
 Type = Callable[..., Answer]
 ANEW = ("--no-keep-outputs", "--epochs", 80, "--learning-rate", 0.01, "-o", "a")

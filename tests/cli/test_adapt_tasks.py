@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from cli.test_bad_input import refused
-from desk import Answer, digests
+from desk import Answer, digests, refused
 
 metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn: pip group sklearn")
 Type = Callable[..., Answer]

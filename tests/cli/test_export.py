@@ -1,8 +1,7 @@
-"""``prepare`` and ``export`` as a user types them, with the commands before and after."""
+"""``export`` as a user types it, with the commands before and after."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,62 +11,16 @@ import pytest
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
-import onnxruntime
-
 import onnx_models as nets
 import skip2lora as s2
-from desk import Answer, blobs
+from desk import Answer
 
 Type = Callable[..., Answer]
-
-
-@pytest.fixture
-def base(type_in: Type, tmp_path: Path) -> Path:
-    """A folder with field.npz, base.onnx and an adapter for it."""
-    x, y = blobs(1, shift=3.0)
-    np.savez(tmp_path / "field.npz", X=x, y=y)
-    nets.save(nets.mlp([x.shape[1], 16, 8, int(y.max()) + 1]), tmp_path / "base.onnx")
-    made = type_in("adapt", "base.onnx", "field.npz", "--epochs", 3, "-o", "adapter")
-    assert made.code == 0, made.err
-    return tmp_path
-
-
-def test_prepare_adapt_export(base: Path, type_in: Type) -> None:
-    made = type_in("prepare", "base.onnx", "-o", "tapped.onnx", "--json")
-    assert made.code == 0, made.err
-    facts = json.loads(made.out)
-    assert [tap["layer"] for tap in facts["taps"]] == ["/fc0", "/fc1", "/fc2"]
-    assert facts["fingerprint"] == s2.load(base / "base.onnx").fingerprint
-    widths = [tap["width"] for tap in facts["taps"]]
-    assert facts["bytes_a_sample"] == 4 * (sum(widths) + facts["n_outputs"])
-    shown = type_in("prepare", "base.onnx", "-o", "tapped.onnx", "--force", "--taps", "2")
-    assert "2 of 3 layers tapped" in shown.out
-    exported = type_in(
-        "export", "base.onnx", "--adapter", "adapter", "--to", "onnx", "-o", "all.onnx", "--json"
-    )
-    assert exported.code == 0, exported.err
-    x = np.load(base / "field.npz")["X"].astype(np.float32)
-    adapted = s2.AdaptedModel.load(s2.load(base / "base.onnx"), base / "adapter")
-    [logits] = onnxruntime.InferenceSession(base / "all.onnx").run(None, {"x": x})
-    np.testing.assert_allclose(logits, adapted.logits(x), rtol=1e-4, atol=1e-5)
-    assert json.loads(exported.out)["bytes"] == [(base / "all.onnx").stat().st_size]
-    again = type_in(
-        "export", "base.onnx", "--adapter", "adapter", "--to", "onnx-adapter", "-o", "swap.onnx"
-    )
-    assert again.code == 0, again.err
-    assert (base / "swap.onnx_adapter").is_file()
-    assert "swap.onnx_adapter:" in again.out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("prepare base.onnx -o t.bin", "t.bin ends in .bin, expected .onnx"),
-        ("prepare field.npz -o t.onnx", "field.npz ends in .npz, expected .onnx"),
-        ("prepare none.onnx -o t.onnx", "cannot read none.onnx"),
-        ("prepare base.onnx -o base.onnx", "base.onnx exists already"),
-        ("prepare base.onnx -o t.onnx --taps fc9", 'taps has "fc9", which fits no layer'),
-        ("prepare base.onnx -o t.onnx --grid 0", "grid is 0, expected a whole number"),
         (
             "export base.onnx --adapter nowhere --to onnx -o t.onnx",
             "nowhere is not an adapter folder",

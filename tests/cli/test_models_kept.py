@@ -18,8 +18,7 @@ import onnxruntime
 
 import onnx_models as nets
 import skip2lora as s2
-from cli.test_bad_input import refused
-from desk import Answer
+from desk import Answer, refused
 from skip2lora.backbones.onnx import backbone
 
 Type = Callable[..., Answer]
@@ -43,9 +42,6 @@ def photos(type_in: Type, tmp_path: Path) -> Path:
 
 def config(folder: str = "a") -> Any:
     return json.loads(Path(folder, "adapter_config.json").read_text())
-
-
-# --- how images became samples ------------------------------------------------------------------
 
 
 def test_images_are_read_as_the_adapter_was_made(photos: Path, type_in: Type) -> None:
@@ -112,9 +108,6 @@ def test_arrays_keep_nothing_of_images(photos: Path, type_in: Type) -> None:
     assert "images" not in config()
 
 
-# --- grid and size ------------------------------------------------------------------------------
-
-
 def test_the_grid_is_kept(photos: Path, type_in: Type) -> None:
     words = ("cnn.onnx", "photos", "--new-classes", "--grid", 2, *FAST)
     made = type_in("adapt", *words, "-o", "a")
@@ -164,9 +157,6 @@ def test_a_size_opens_the_grid(photos: Path, type_in: Type) -> None:
     assert [tap["width"] for tap in made.json["taps"]] == config()["tap_widths"]
     adapted = s2.AdaptedModel.load(s2.load("t.onnx"), "a")
     np.testing.assert_allclose(chances, adapted.predict_proba(x), atol=1e-5)
-
-
-# --- names of outputs ---------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skip2lora.backbones.litert.inputs import LiteRTInput
-from skip2lora.data.image_layout import Layout, layout_of
+from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
 from skip2lora.data.reading import read_samples
@@ -20,12 +19,6 @@ CHW = Layout("chw", 4, 6, 3)
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (4, 6, 3), np.uint8)
 GREY = RANDOM.integers(0, 256, (4, 6), np.uint8)
-
-
-def spec(
-    shape: tuple[int | None, ...], dtype: Any = "float32", scale: float = 0.0, name: str = "x"
-) -> LiteRTInput:
-    return LiteRTInput(name, shape, dtype, scale)
 
 
 def save(path: Path, pixels: Any, **options: Any) -> Path:
@@ -51,9 +44,6 @@ def refusal(root: Path, kind: type[Skip2LoraError] = DataError, **options: Any) 
     assert "\n" not in str(caught.value)
     assert "expected" in str(caught.value) or "such as" in str(caught.value), caught.value
     return str(caught.value)
-
-
-# --- what is read ---------------------------------------------------------------------------
 
 
 def test_classes_and_files_are_sorted(tmp_path: Path) -> None:
@@ -104,30 +94,6 @@ def test_mean_and_std_are_of_pixels_from_0_to_1(tmp_path: Path) -> None:
         np.testing.assert_allclose(made, expected, atol=1e-6)
     to_255 = read(tmp_path, CHW, Images.parse(None, None, "1/255")).x[0]
     np.testing.assert_allclose(to_255, COLOUR.transpose(2, 0, 1), rtol=1e-6)
-
-
-def test_parse() -> None:
-    assert Images.parse(None, None, None) == Images()
-    assert not Images.parse(None, None, None).asked
-    imagenet = Images.parse("224", "imagenet", None)
-    assert imagenet.size == (224, 224)
-    assert imagenet.mean == (0.485, 0.456, 0.406)
-    assert imagenet.std == (0.229, 0.224, 0.225)
-    assert Images.parse("8x9", "imagenet", "1").std == (1.0,)
-    assert Images.parse("8x9", "0.5", "1/255, 1,2").std == (1 / 255, 1.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("0",), ("12x",), ("-4",), ("big",), ("4x4x4",), ("99999",), ("4.5",), (None, "a"),
-     (None, "1,2"), (None, None, "0"), (None, None, "1/0"), (None, "nan"), (None, None, "-1"),
-     ("9" * 5000,), (None, "1e999999999"), (None, "inf"), (None, None, "1,nan,1")],
-    ids=lambda words: str(words)[:20],
-)  # fmt: skip
-def test_parse_refuses(words: tuple[str | None, ...]) -> None:
-    size, mean, std = (*words, None, None)[:3]
-    with pytest.raises(ParameterError, match="expected"):
-        Images.parse(size, mean, std)
 
 
 def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
@@ -197,37 +163,6 @@ def test_progress_is_told(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     read(folder(tmp_path, "a", "b"), progress=lambda *at: seen.append(at))
     assert seen == [(1, 2), (2, 2)]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (spec((3, 8, 9)), Layout("chw", 8, 9, 3)),
-        (spec((1, None, None)), Layout("chw", None, None, 1)),
-        (spec((8, 9, 3)), Layout("hwc", 8, 9, 3)),
-        (spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, whole=True)),
-        (spec((8, 9, 1), np.dtype("int8"), 0.5), Layout("hwc", 8, 9, 1)),
-        (spec((8, 9)), Layout("hw", 8, 9, 1)),
-        (spec((72,)), Layout("flat", n_features=72)),
-    ],
-    ids=str,
-)
-def test_layout_of(given: LiteRTInput, expected: Layout) -> None:
-    assert layout_of([given]) == expected
-
-
-@pytest.mark.parametrize("shape", [(4, 8, 8), (3, 8, 3), (), (3, 8, 8, 8)], ids=str)
-def test_layout_of_what_is_no_image(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="expected one image"):
-        layout_of([spec(shape)])
-
-
-def test_layout_of_several_inputs() -> None:
-    with pytest.raises(DataError, match=r"2 inputs \(ids, mask\)"):
-        layout_of([spec((8,), name="ids"), spec((8,), name="mask")])
-
-
-# --- what is refused ------------------------------------------------------------------------
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections import namedtuple
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from fake_sensors import BOARD, HWMON, RAPL, fill
 from skip2lora.errors import SensorError
-from skip2lora.power import host, sysfs
-from skip2lora.power.find import find_sensors
+from skip2lora.power import sysfs
 
 
 def test_rapl_counts_joules_from_its_start(tmp_path: Path) -> None:
@@ -116,79 +112,3 @@ def test_a_file_without_a_number(tmp_path: Path) -> None:
     assert "holds 'hot', expected a number" in found.problems[0]
     with pytest.raises(SensorError):
         sysfs.number(tmp_path / "class/thermal/thermal_zone0/temp")
-
-
-def test_what_measures_power_best_comes_first(tmp_path: Path) -> None:
-    card = {"class/hwmon/hwmon1/name": "amdgpu", "class/hwmon/hwmon1/power1_average": 9_000_000}
-    found = find_sensors(sys_root=fill(tmp_path, RAPL | HWMON | BOARD | card))
-    assert [(of.name, of.quantity) for of in found.sensors] == [
-        ("hwmon ina219 power1", "power"),
-        ("rapl package", "energy"),
-        ("hwmon amdgpu power1", "power"),  # of the graphics card
-        ("cpu-thermal thermal_zone0", "temperature"),
-        ("cpufreq", "clock"),
-        ("cpu of this process", "cpu_time"),
-    ]
-
-
-def test_nothing_there(tmp_path: Path) -> None:
-    found = find_sensors(sys_root=tmp_path)
-    assert [of.quantity for of in found.sensors] == ["cpu_time"]
-    for part in ("no INA219", "no hwmon sensor of power", "no RAPL"):
-        assert part in found.missing("power")
-    assert found.missing("temperature") == "no thermal zone"
-    assert found.missing("clock") == "no cpufreq"
-
-
-Entry = namedtuple("Entry", "label current high critical")
-Frequency = namedtuple("Frequency", "current min max")
-
-
-@pytest.fixture
-def fake_psutil(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    state = SimpleNamespace(
-        chips={"cpu_thermal": [Entry("", 44.0, None, None), Entry("b", 44.5, None, None)]},
-        clocks=[Frequency(600.0, 600.0, 1000.0), Frequency(1000.0, 600.0, 1000.0)],
-    )
-    state.sensors_temperatures = lambda: state.chips
-    state.cpu_freq = lambda percpu: state.clocks
-    monkeypatch.setitem(sys.modules, "psutil", state)
-    return state
-
-
-def test_psutil(fake_psutil: SimpleNamespace) -> None:
-    found = host.find_host(host.SYS_ROOT)
-    assert [(of.name, of.read()) for of in found.sensors] == [
-        ("cpu_thermal", 44.5),
-        ("clock", 1000.0),
-    ]
-    fake_psutil.chips = {}
-    fake_psutil.clocks = []
-    with pytest.raises(SensorError, match="it went away"):
-        found.sensors[0].read()
-    with pytest.raises(SensorError, match="no clock"):
-        found.sensors[1].read()
-
-
-def test_psutil_that_knows_nothing(
-    fake_psutil: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The kernel's files are asked then."""
-    del fake_psutil.sensors_temperatures
-    fake_psutil.clocks = []
-    monkeypatch.setattr(host, "SYS_ROOT", fill(tmp_path, BOARD))
-    assert [of.read() for of in host.find_host(tmp_path).sensors] == [44.5, 1000.0]
-
-
-def test_without_psutil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(host, "SYS_ROOT", tmp_path)
-    assert "pip install 'skip2lora[power]'" in host.find_host(tmp_path).missing("temperature")
-    fill(tmp_path, BOARD)
-    assert [of.read() for of in host.find_host(tmp_path).sensors] == [44.5, 1000.0]
-
-
-def test_the_real_psutil_has_these_names() -> None:
-    psutil = pytest.importorskip("psutil")
-    assert isinstance(psutil.sensors_temperatures(), dict)
-    assert all(hasattr(core, "current") for core in psutil.cpu_freq(percpu=True) or ())

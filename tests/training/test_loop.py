@@ -78,9 +78,6 @@ def first_adapters(widths: tuple[int, ...], rank: int, seed: int) -> list[np.nda
     return [a.reshape(rank, -1).T for a in made]
 
 
-# --- the generator --------------------------------------------------------------------------
-
-
 def test_generator_gives_the_published_numbers() -> None:
     random = Pcg32(42, 54)  # of the reference implementation's demonstration
     expected = [0xA15C02B7, 0x7B47F409, 0xBA1D3330, 0x83D2F293, 0xBFA4784B, 0xCBED606E]
@@ -119,8 +116,6 @@ def test_order_of_the_samples(n_samples: int, batch_size: int, seed: int) -> Non
     for epoch in expected:
         assert sorted(sample for batch in epoch for sample in batch) == list(range(n_samples))
 
-
-# --- every method against the oracle --------------------------------------------------------
 
 # Compute types of the first, an inner and the last layer, from sections 3 and 4.1.
 TYPES = {
@@ -224,9 +219,6 @@ def compare(name: str, model: MLP, x: np.ndarray, y: np.ndarray) -> None:
                 assert one.tobytes() == start.tobytes(), label
 
 
-# --- history --------------------------------------------------------------------------------
-
-
 def test_history(make_model: MakeModel, make_samples: Any) -> None:
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
     reports: list[EpochReport] = []
@@ -309,9 +301,6 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
     assert {name: array.tobytes() for name, array in found.items()} == {
         name: array.tobytes() for name, array in expected.items()
     }
-
-
-# --- the interpreter lock -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["skip adapters", "network", "inference"])

@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.standins import Headless
 from skip2lora.errors import ModelError
 from skip2lora.methods import find_method
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
 from skip2lora.training.loop import train
 from skip2lora.training.options import check_options
-from skip2lora.training.scaling import Scaling
 from skip2lora.training.stream import Stream, learn
 
 WIDTHS = [9, 16, 5, 3]
@@ -87,21 +83,6 @@ def test_adapters_go_on_from_where_they_were(
     np.testing.assert_allclose(after, before, rtol=0, atol=2e-5 * np.abs(before).max())
 
 
-def test_unfold_is_the_reverse_of_fold(backbone: Any, samples: Any) -> None:
-    x, _ = samples
-    rows = RowFormat.of(backbone, copy_input=True)
-    made = rows.empty(60)
-    rows.compute(backbone, x, made)
-    scaling = Scaling.of(rows, [made], x[:, :3] * 50)
-    random = np.random.default_rng(0)
-    a = tuple(random.normal(size=(w, 2)).astype(np.float32) for w in rows.tap_widths)
-    b = tuple(random.normal(size=(2, 3)).astype(np.float32) for _ in a)
-    adapters = SkipAdapters(a, b, 0, np.float32([1, 2, 3]))
-    again = scaling.unfold(scaling.fold(adapters)).tensors()
-    for name, array in adapters.tensors().items():
-        np.testing.assert_allclose(again[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
-
-
 def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
     """Early and late samples stay equally often."""
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
@@ -134,18 +115,6 @@ def test_lora_last_keeps_the_last_tap_alone(backbone: Any, samples: Any) -> None
     kept, done = learn(stream, x, y, rank=2, options=options(60), goal=SCALED)
     assert done.adapters.first_tap == kept.adapters.first_tap == 2
     assert done.cache_bytes == 60 * (5 + 3) * 4
-
-
-def test_headless_has_the_taps_and_no_outputs(backbone: Any, samples: Any) -> None:
-    x, _ = samples
-    headless = Headless(backbone, 2)
-    made, whole = headless.forward(headless.check(x)), backbone.forward(x)
-    for tap, want in zip(made.taps, whole.taps, strict=True):
-        assert tap.tobytes() == want.tobytes()
-    assert made.base_logits.shape == (60, 2)
-    assert not made.base_logits.any()
-    assert headless.tap_widths == backbone.tap_widths
-    assert headless.fingerprint not in (backbone.fingerprint, Headless(backbone, 3).fingerprint)
 
 
 def test_rows_refuse_what_the_backbone_did_not_announce(samples: Any) -> None:

@@ -1,3 +1,5 @@
+"""Models as ``.tflite``: taps, logits, outputs and what is kept with an adapter."""
+
 from __future__ import annotations
 
 import pickle
@@ -12,28 +14,20 @@ from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import ParameterError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
-from skip2lora.backbones.litert import file as tflite
+import sys
+
 from skip2lora.backbones.litert.backbone import LiteRTBackbone
-from tflite_models import File, Load, Network, cnn, loader, mlp
+from skip2lora.errors import FileError, MissingExtraError, ModelError
+from tflite_models import File, Load, Network, cnn, mlp
 
 Refused = Callable[..., str]
 KINDS: dict[str, Callable[..., Network]] = {"mlp": lambda **o: mlp([9, 16, 5, 3], **o), "cnn": cnn}
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Load:
-    return loader(tmp_path)
-
-
 def samples_of(network: Network, n_samples: int = 40) -> np.ndarray:
     """Of the same source as those the integer models are scaled by."""
     return np.random.default_rng(5).normal(size=(n_samples, *network.shape)).astype(np.float32)
-
-
-# --- values ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,130 +66,6 @@ def test_integers(kind: str, integers: str, per_channel: bool, load: Load) -> No
     assert model.check(checked) is checked  # integers of the model's own type are as they are
 
 
-@pytest.mark.parametrize("integers", [None, "int8"])
-def test_outputs_are_those_of_the_file(integers: str | None, load: Load) -> None:
-    """Tapping changes no bit of what the model gives."""
-    network = cnn(integers=integers)
-    model, x = load(network.content()), samples_of(network, 5)
-    probabilities = []
-    interpreter = Interpreter(model_content=network.content(), num_threads=1)
-    interpreter.allocate_tensors()
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for sample in model.check(x):
-        interpreter.set_tensor(given["index"], sample[None])
-        interpreter.invoke()
-        probabilities.append(interpreter.get_tensor(made["index"])[0])
-    got = model.predict_proba(x)
-    want = np.array(probabilities)
-    if integers:
-        want = (want.astype(np.float32) + 128) / 256
-    np.testing.assert_allclose(got, want, rtol=0, atol=0.005 if integers else 1e-6)
-
-
-def test_quantised_input_is_clipped(load: Load) -> None:
-    model = load(mlp([9, 16, 5, 3], integers="int8").content())
-    x = np.array([[1e9, -1e9, 0, 0, 0, 0, 0, 0, 0]])
-    whole = model.check(x)
-    spec = model.inputs[0]
-    assert whole[0, :3].tolist() == [127, -128, spec.zero_point]
-
-
-def test_a_padded_layer_is_tapped_before_its_padding(load: Load) -> None:
-    """Taps of what the runtime pads inside of a convolution would take the two apart."""
-    file, random = File(), np.random.default_rng(0)
-    x, padded, y = (
-        file.tensor(n, (1, s, s, c)) for n, s, c in (("x", 4, 3), ("p", 6, 3), ("y", 4, 2))
-    )
-    z, out = file.tensor("z", (1, 32)), file.tensor("out", (1, 2))
-    around = file.constant("around", np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
-    kernel = file.constant("k", random.normal(size=(2, 3, 3, 3)).astype(np.float32))
-    weight = file.constant("w", random.normal(size=(2, 32)).astype(np.float32))
-    zeros = file.constant("b", np.zeros(2, np.float32))
-    file.operator("PAD", [x, around], [padded])
-    file.operator("CONV_2D", [padded, kernel, zeros], [y], padding=1, strideH=1, strideW=1)
-    shape = file.constant("shape", np.array([1, 32], np.int32))
-    file.operator("RESHAPE", [y, shape], [z])
-    file.operator("FULLY_CONNECTED", [z, weight, zeros], [out])
-    model = load(file.pack([x], [out]))
-    assert [tap.tensor for tap in model.taps] == ["x", "z"]
-    samples = random.normal(size=(3, 4, 4, 3)).astype(np.float32)
-    made = model.forward(samples)
-    np.testing.assert_array_equal(made.taps[0], samples.transpose(0, 3, 1, 2).reshape(3, -1))
-
-
-def test_softmax_with_beta(load: Load) -> None:
-    file = File()
-    x, y, z = (file.tensor(name, (1, 3)) for name in "xyz")
-    weight = file.constant("w", np.eye(3, dtype=np.float32))
-    bias = file.constant("b", np.zeros(3, np.float32))
-    file.operator("FULLY_CONNECTED", [x, weight, bias], [y])
-    file.operator("SOFTMAX", [y], [z], beta=2.0)
-    model = load(file.pack([x], [z]))
-    assert model.logits([[1, 2, 3]]).tolist() == [[2, 4, 6]]
-
-
-def test_only_the_last_activation_is_left_out(load: Load) -> None:
-    file = File()
-    x, y, z, p = (file.tensor(name, (1, 2)) for name in "xyzp")
-    weight = file.constant("w", np.eye(2, dtype=np.float32))
-    bias = file.constant("b", np.zeros(2, np.float32))
-    file.operator("FULLY_CONNECTED", [x, weight, bias], [y])
-    file.operator("LOGISTIC", [y], [z])
-    file.operator("SOFTMAX", [z], [p], beta=1.0)
-    model = load(file.pack([x], [p]))
-    assert model.task == "classification"
-    np.testing.assert_allclose(model.logits([[0, 50]]), [[0.5, 1]], rtol=1e-6)
-
-
-def test_maps_are_averaged_over_a_grid(load: Load) -> None:
-    """Channels first in a row, then the places: the sample itself is the first tap."""
-    network = cnn()
-    model, x = load(network.content(), grid=2), samples_of(network)
-    cells = x.astype(np.float64).reshape(40, 2, 4, 2, 4, 2).mean(axis=(2, 4))
-    want = cells.transpose(0, 3, 1, 2).reshape(40, 8)
-    np.testing.assert_allclose(model.forward(x).taps[0], want, rtol=0, atol=1e-6)
-
-
-def test_constant_behind_an_operator(load: Load) -> None:
-    """Weights stored as float16 reach the layer through DEQUANTIZE."""
-    file = File()
-    x, w, y = file.tensor("x", (1, 3)), file.tensor("w", (2, 3)), file.tensor("y", (1, 2))
-    half = file.constant("half", np.array([[1, 2, 3], [4, 5, 6]], np.float16))
-    bias = file.constant("b", np.zeros(2, np.float32))
-    file.operator("DEQUANTIZE", [half], [w])
-    file.operator("FULLY_CONNECTED", [x, w, bias], [y])
-    model = load(file.pack([x], [y]))
-    assert [tap.tensor for tap in model.taps] == ["x"]
-    assert model.logits([[1, 0, 1]]).tolist() == [[4, 10]]
-
-
-# --- kinds of taps --------------------------------------------------------------------------
-
-
-def test_sequences_and_their_mask(load: Load) -> None:
-    """Tokens with a mask: their mean counts those of the mask alone; BATCH_MATMUL is a layer."""
-    file = File()
-    tokens, mask = file.tensor("tokens", (1, 4, 3)), file.tensor("mask", (1, 4), "int32")
-    made, mean, y = (
-        file.tensor(name, shape)
-        for name, shape in [("made", (1, 4, 2)), ("mean", (1, 2)), ("y", (1, 2))]
-    )
-    weight = file.constant("w", np.array([[1, 0], [0, 1], [1, 1]], np.float32))
-    other = file.constant("v", np.eye(2, dtype=np.float32))
-    bias = file.constant("b", np.zeros(2, np.float32))
-    axis = file.constant("axis", np.array([1], np.int32))
-    file.operator("BATCH_MATMUL", [tokens, weight], [made])
-    file.operator("MEAN", [made, axis], [mean], keepDims=False)
-    file.operator("FULLY_CONNECTED", [mean, other, bias], [y])
-    model = load(file.pack([tokens, mask], [y]))
-    assert [(tap.kind, tap.width) for tap in model.taps] == [("sequence", 6), ("vector", 2)]
-    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
-    kept = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])
-    rows = model.forward(model.check({"tokens": x, "mask": kept})).taps[0]
-    np.testing.assert_allclose(rows[0], [*x[0, :2].mean(axis=0), *x[0, 0]], rtol=1e-5)
-    np.testing.assert_allclose(rows[1], [*x[1].mean(axis=0), *x[1, 0]], rtol=1e-5)
-
-
 def shared(path_names: tuple[str, ...] = ("q", "k", "v")) -> bytes:
     """Three layers that read one tensor, their sum, and a last layer."""
     file = File()
@@ -222,21 +92,6 @@ def shared(path_names: tuple[str, ...] = ("q", "k", "v")) -> bytes:
 def test_each_tensor_once(load: Load) -> None:
     model = load(shared())
     assert [(tap.layer, tap.tensor) for tap in model.taps] == [("q", "x"), ("y", "sum1")]
-
-
-def test_the_last_layer_is_among_the_taps(load: Load) -> None:
-    """Even where it reads a tensor that an earlier layer reads as well."""
-    file = File()
-    x, q, r, s, y = (file.tensor(name, (1, 2)) for name in "xqrsy")
-    bias = file.constant("b", np.zeros(2, np.float32))
-    weight = file.constant("w", np.eye(2, dtype=np.float32))
-    file.operator("FULLY_CONNECTED", [x, weight, bias], [q])
-    file.operator("FULLY_CONNECTED", [q, weight, bias], [r])
-    file.operator("FULLY_CONNECTED", [x, weight, bias], [s])
-    file.operator("ADD", [r, s], [y])
-    content = file.pack([x], [y])
-    assert [tap.tensor for tap in load(content).taps] == ["q", "x"]
-    assert [tap.tensor for tap in load(content, taps=1).taps] == ["x"]
 
 
 def test_which_output(load: Load, refused: Refused) -> None:
@@ -297,21 +152,6 @@ def test_adapter_keeps_its_taps(load: Load, tmp_path: Path) -> None:
     assert back.logits(x).tobytes() == adapted.logits(x).tobytes()
 
 
-# --- what is in the file --------------------------------------------------------------------
-
-
-def test_with_outputs_keeps_every_byte() -> None:
-    """Only the offset of the outputs changes; a file of any length can be appended to."""
-    content = cnn().content() + b"zip"
-    graph = tflite.parse(content, "it")
-    made = graph.with_outputs([1, 2])
-    differing = [at for at, byte in enumerate(content) if made[at] != byte]
-    assert 0 < len(differing) <= 4
-    assert (len(made) - 4 * 4) % 4 == 0  # a length and three numbers, where they may be read
-    root = schema.Model.GetRootAs(made).Subgraphs(0)
-    assert root.OutputsAsNumpy().tolist() == [graph.operators[-1].outputs[0], 1, 2]
-
-
 def test_shapes_that_are_not_in_the_file(load: Load) -> None:
     file = File()
     x, y, z = file.tensor("x", (1, 4)), file.tensor("y", (1, 1), signature=(-1, -1)), 0
@@ -337,3 +177,40 @@ def test_batch_axis_that_changes(load: Load) -> None:
     file.operator("FULLY_CONNECTED", [x, weight, bias], [y])
     model = load(file.pack([x], [y]))
     assert model.logits([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]]
+
+
+def test_no_weights(load: Load, refused: Refused) -> None:
+    file = File()
+    x, y = file.tensor("x", (1, 3)), file.tensor("y", (1, 3))
+    file.operator("TANH", [x], [y])
+    message = refused(ModelError, load, file.pack([x], [y]))
+    assert "has no layer with weights on the way to y, expected FULLY_CONNECTED" in message
+
+
+def test_no_row_of_numbers(load: Load, refused: Refused) -> None:
+    network = cnn(end="")
+    network.layers = network.layers[:1]
+    message = refused(ModelError, load, network.content())
+    assert "has the outputs layer0 (8, 8, 6), expected one with a row of numbers" in message
+
+
+def test_options_and_paths(load: Load, tmp_path: Path, refused: Refused) -> None:
+    content = cnn().content()
+    for options in ({"grid": 0}, {"grid": 1.5}, {"threads": 0}, {"threads": True}):
+        (name,) = options
+        assert f"{name} is {options[name]!r}, expected a whole number from 1" in refused(
+            ParameterError, load, content, **options
+        )
+    assert "does not exist" in refused(FileError, s2.load, tmp_path / "none.tflite")
+    (tmp_path / "folder.tflite").mkdir()
+    refused(FileError, LiteRTBackbone.load, tmp_path / "folder.tflite")
+    assert "is no .tflite model, expected TFL3" in refused(ModelError, load, b"PK" + bytes(100))
+
+
+def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(cnn().content())
+    monkeypatch.delitem(sys.modules, "skip2lora.backbones.litert.file")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    message = refused(MissingExtraError, s2.load, path)
+    assert "needs ai-edge-litert: pip install 'skip2lora[litert]'" in message

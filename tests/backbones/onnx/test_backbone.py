@@ -13,15 +13,13 @@ import pytest
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
-import onnx
-from onnx import TensorProto
-
 import onnx_models as nets
 import skip2lora as s2
+from onnx_exports import expected_rows
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.taps import rows_of
-from skip2lora.errors import DataError, FileError, ModelError, ParameterError
+from skip2lora.errors import DataError, ModelError, ParameterError
 
 Refused = Callable[..., str]
 Feed = dict[str, np.ndarray]
@@ -51,21 +49,6 @@ def as_passed(feed: Feed) -> Any:
     return feed if len(feed) > 1 else next(iter(feed.values()))
 
 
-def expected_rows(path: Path, backbone: OnnxBackbone, feed: Feed) -> list[np.ndarray]:
-    """By plain onnxruntime on the model as it was, and NumPy; one sample after another."""
-    count = len(next(iter(feed.values())))
-    fixed = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
-    rows: list[list[np.ndarray]] = [[] for _ in backbone.taps]
-    for sample in range(count):
-        alone = {name: np.repeat(v[sample : sample + 1], fixed, 0) for name, v in feed.items()}
-        values = nets.raw(path, [tap.tensor for tap in backbone.taps], alone)
-        for kept, tap, value in zip(rows, backbone.taps, values, strict=True):
-            if tap.kind == "sequence":
-                value = value.reshape(fixed, -1, value.shape[-1])
-            kept.append(rows_of(tap, value, alone.get("attention_mask"))[:1])
-    return [np.concatenate(each) for each in rows]
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_taps_are_the_rows_of_the_layers_inputs(name: str, tmp_path: Path) -> None:
     make, feed = NETS[name]
@@ -76,33 +59,6 @@ def test_taps_are_the_rows_of_the_layers_inputs(name: str, tmp_path: Path) -> No
     for rows, expected in zip(made.taps, expected_rows(path, backbone, feed), strict=True):
         assert rows.dtype == np.float32
         np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
-
-
-LAYERS = {
-    "mlp": (nets.mlp, [("/fc0", "vector", 9), ("/fc1", "vector", 16), ("/fc2", "vector", 5)]),
-    "cnn": (
-        nets.cnn,
-        [
-            ("/conv0", "map", 48), ("/depthwise", "map", 128), ("/conv1", "map", 128),
-            ("/fc", "vector", 12),
-        ],
-    ),
-    "transformer": (  # query, key and value read one tensor
-        nets.transformer,
-        [
-            ("/query", "sequence", 32), ("/output", "sequence", 32), ("/up", "sequence", 32),
-            ("/down", "sequence", 64), ("/head", "vector", 16),
-        ],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers(name: str, tmp_path: Path) -> None:
-    make, expected = LAYERS[name]
-    backbone = OnnxBackbone.load(nets.save(make(), tmp_path / "m.onnx"))
-    assert [(tap.layer, tap.kind, tap.width) for tap in backbone.layers] == expected
-    assert backbone.taps == backbone.layers
 
 
 @pytest.mark.parametrize("end", ["Softmax", "LogSoftmax", "Sigmoid", "ArgMax", None])
@@ -119,24 +75,6 @@ def test_logits_come_before_the_last_activation(end: str | None, tmp_path: Path)
         assert predicted.tolist() == (expected > 0).astype(int).tolist()
     else:
         assert predicted.tolist() == expected.argmax(axis=1).tolist()
-
-
-def test_logits_with_axes_of_one(tmp_path: Path) -> None:
-    """A classifier whose last layer is a convolution, then Softmax, Flatten and ArgMax."""
-    net = nets.Net()
-    tensor = net.node("Conv", ["x", net.weight("w", 5, 3, 4, 4)], "conv")
-    tensor = net.node("Softmax", [tensor], "soft", axis=1)
-    tensor = net.node("Flatten", [tensor], "flat")
-    tensor = net.node("ArgMax", [tensor], "label", axis=1, keepdims=0)
-    model = net.model(
-        [nets.value("x", ["n", 3, 4, 4])], [nets.value(tensor, ["n"], TensorProto.INT64)]
-    )
-    path = nets.save(model, tmp_path / "m.onnx")
-    x = nets.images(6, 4)
-    backbone = OnnxBackbone.load(path)
-    [expected] = nets.raw(path, ["conv"], {"x": x})
-    assert backbone.n_outputs == 5
-    np.testing.assert_allclose(backbone.logits(x), expected.reshape(6, 5), atol=1e-6)
 
 
 def test_an_encoder_has_taps_alone(tmp_path: Path, refused: Refused) -> None:
@@ -180,68 +118,6 @@ def test_int8(operators: bool, per_channel: bool, tmp_path: Path) -> None:
             np.testing.assert_allclose(rows, exact, atol=0.02 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("grid", [1, 3, 4])
-@pytest.mark.parametrize(("size", "width"), [(7, 8), (33, 8), (48, 8), (48, 16), (64, 24)])
-def test_sums_of_bytes_are_averages(size: int, width: int, grid: int, tmp_path: Path) -> None:
-    """Small maps and large ones, few channels and many, cells of unequal size."""
-    from onnxruntime.quantization import QuantType
-
-    path = nets.save(nets.cnn(size=size, width=width), tmp_path / "m.onnx")
-    x = nets.images(9, size)
-    path = nets.quantized(path, [{"x": x}], activation_type=QuantType.QUInt8)
-    backbone = OnnxBackbone.load(path, grid=grid)
-    rows, exact = backbone.forward(x).taps, expected_rows(path, backbone, {"x": x})
-    np.testing.assert_allclose(rows[0], exact[0], rtol=1e-5, atol=1e-5)
-    for made, right in zip(rows, exact, strict=True):  # the runtime rounds inside of layers
-        np.testing.assert_allclose(made, right, atol=0.01 * np.abs(right).max())
-    operators = {node.op_type for node in tapped_nodes(path, grid, tmp_path)}
-    assert "MatMulIntegerToFloat" in operators
-
-
-def tapped_nodes(path: Path, grid: int, folder: Path) -> list[Any]:
-    prepare(path, folder / "t.onnx", grid=grid)
-    nodes = onnx.load(folder / "t.onnx").graph.node
-    return [node for node in nodes if node.name.startswith("skip2lora.")]
-
-
-def float_layers(model: bytes, folder: Path) -> int:
-    """Convolutions that onnxruntime runs in floats after its own rewriting."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    onnxruntime.InferenceSession(model, options)
-    nodes = onnx.load(folder / "optimised.onnx").graph.node
-    return sum(node.op_type in ("Conv", "FusedConv") for node in nodes)
-
-
-@pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
-def test_taps_leave_int8_layers_in_integers(kind: str, tmp_path: Path) -> None:
-    from onnxruntime.quantization import QuantType
-
-    path = nets.save(nets.cnn(), tmp_path / "m.onnx")
-    kinds = getattr(QuantType, kind)
-    path = nets.quantized(path, [{"x": nets.images(9)}], activation_type=kinds)
-    prepare(path, tmp_path / "t.onnx")
-    base, tapped = (float_layers(p.read_bytes(), tmp_path) for p in (path, tmp_path / "t.onnx"))
-    assert tapped <= base
-    x = nets.images(7)
-    [same], [exact] = (
-        nets.raw(p, ["probabilities"], {"x": x}) for p in (tmp_path / "t.onnx", path)
-    )
-    np.testing.assert_allclose(same, exact, atol=1e-6)
-    plain, backbone = OnnxBackbone.load(path), OnnxBackbone.load(tmp_path / "t.onnx")
-    assert backbone.fingerprint == plain.fingerprint
-    again = backbone.with_taps(["/conv1"], grid=1)  # taps are added anew
-    assert again.fingerprint == plain.fingerprint
-    for one, other in zip(
-        again.forward(x).taps, plain.with_taps(["/conv1"], grid=1).forward(x).taps, strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
-
-
 def test_dynamic_quantisation(tmp_path: Path) -> None:
     """MatMulInteger: the tap is the float tensor before it is quantised."""
     from onnxruntime.quantization import quantize_dynamic
@@ -259,46 +135,6 @@ def test_dynamic_quantisation(tmp_path: Path) -> None:
         rtol=1e-4,
         atol=1e-5,
     )
-
-
-def test_external_data(tmp_path: Path, refused: Refused) -> None:
-    inside = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "a.onnx"))
-    path = nets.save(nets.cnn(), tmp_path / "b.onnx", external=True)
-    outside = OnnxBackbone.load(path)
-    x = nets.images(3)
-    assert outside.fingerprint == inside.fingerprint
-    assert outside.logits(x).tobytes() == inside.logits(x).tobytes()
-    prepare(path, tmp_path / "elsewhere.onnx")
-    data = tmp_path / "b.data"
-    data.write_bytes(data.read_bytes()[:-40])
-    assert "b.data is truncated" in refused(ModelError, OnnxBackbone.load, path)
-    data.unlink()
-    assert "b.data, which is not beside it" in refused(FileError, OnnxBackbone.load, path)
-    assert OnnxBackbone.load(tmp_path / "elsewhere.onnx").fingerprint == inside.fingerprint
-
-
-def test_external_data_outside_its_folder(tmp_path: Path, refused: Refused) -> None:
-    path = nets.save(nets.mlp(), tmp_path / "m.onnx", external=True)
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = "../m.data"
-    path.write_bytes(model.SerializeToString())
-    assert "lies outside its folder" in refused(ModelError, OnnxBackbone.load, path)
-
-
-def test_fingerprint(tmp_path: Path) -> None:
-    model = nets.mlp()
-    made = OnnxBackbone.load(nets.save(model, tmp_path / "a.onnx"))
-    model.producer_name, model.doc_string, model.graph.node[0].doc_string = "x", "y", "z"
-    model.metadata_props.add(key="date", value="today")
-    assert OnnxBackbone.load(nets.save(model, tmp_path / "b.onnx")).fingerprint == made.fingerprint
-    assert made.with_taps([0]).fingerprint == made.fingerprint
-    other = nets.mlp(seed=1)
-    assert OnnxBackbone.load(nets.save(other, tmp_path / "c.onnx")).fingerprint != made.fingerprint
-    model.graph.node[1].op_type = "Sigmoid"
-    assert OnnxBackbone.load(nets.save(model, tmp_path / "d.onnx")).fingerprint != made.fingerprint
 
 
 def test_choosing_taps(tmp_path: Path, refused: Refused) -> None:
@@ -323,6 +159,13 @@ def test_pickle(tmp_path: Path) -> None:
     back = pickle.loads(pickle.dumps(backbone))  # noqa: S301
     assert back.taps == backbone.taps
     assert back.logits(nets.images(2)).tobytes() == backbone.logits(nets.images(2)).tobytes()
+
+
+def test_features_of_another_table(tmp_path: Path, refused: Refused) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.mlp(), tmp_path / "m.onnx"))
+    message = refused(DataError, backbone.check, np.zeros((4, 10)))
+    assert "X has shape (4, 10), the model expects (samples, 9)" in message
+    assert "pass the features the model was trained on, in the same order" in message
 
 
 def test_inputs(tmp_path: Path, refused: Refused) -> None:
@@ -365,12 +208,3 @@ def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
         assert said in refused(DataError, backbone.check, bad)
     beyond = backbone.check(feed | {"input_ids": ids + 1000})
     assert "the model refused the samples" in refused(DataError, backbone.forward, beyond)
-
-
-def test_masked_tokens_do_not_count(tmp_path: Path) -> None:
-    backbone = OnnxBackbone.load(nets.save(nets.transformer(), tmp_path / "m.onnx"))
-    feed = nets.texts(5, 7)
-    padded = {name: np.pad(array, ((0, 0), (0, 4))) for name, array in feed.items()}
-    one, other = (backbone.forward(backbone.check(each)) for each in (feed, padded))
-    for rows, same in zip(one.taps, other.taps, strict=True):
-        np.testing.assert_allclose(rows, same, rtol=1e-4, atol=1e-5)

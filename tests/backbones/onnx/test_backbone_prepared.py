@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ import onnx
 import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.errors import MissingExtraError
 
 
 def test_prepared(tmp_path: Path) -> None:
@@ -87,18 +85,6 @@ def test_a_prepared_file_needs_no_onnx(tmp_path: Path) -> None:
     assert "pip install 'skip2lora[onnx]'" in plain
     assert "skip2lora prepare" in plain
     assert "other taps than t.onnx was prepared with" in other
-
-
-def test_without_onnxruntime(tmp_path: Path) -> None:
-    path = nets.save(nets.mlp(), tmp_path / "m.onnx")
-    code = (
-        "import sys; sys.modules['onnxruntime'] = None; import skip2lora as s2\n"
-        f"try: s2.load({os.fspath(path)!r})\nexcept s2.MissingExtraError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "onnxruntime" in done.stdout
-    assert "pip install 'skip2lora[onnx]'" in done.stdout
-    assert MissingExtraError("x").args == ("x",)
 
 
 def test_a_size_counts_where_it_is_open_without_onnx(

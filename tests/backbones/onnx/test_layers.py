@@ -19,7 +19,8 @@ import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import expected, random_adapters, session_of
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.errors import ModelError
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.layers import weight_layers
 from skip2lora.export.onnx import export_onnx
 
 Refused = Callable[..., str]
@@ -159,21 +160,29 @@ def test_layers_in_functions(tmp_path: Path) -> None:
     np.testing.assert_allclose(made, expected(backbone, adapters, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["RandomNormalLike", "Bernoulli", "Dropout"])
-def test_chance(kind: str, tmp_path: Path, refused: Refused) -> None:
-    def chance(*, training: bool) -> Any:
-        net = nets.Net()
-        others = []
-        if kind == "Dropout":
-            others = [
-                net.constant("ratio", np.float32(0.5)),
-                net.constant("training", np.array(training)),
-            ]
-        tensor = net.node(kind, ["x", *others], "noise")
-        net.node("MatMul", [tensor, net.weight("w", 3, 2)], "y")
-        return net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 2])])
+def test_what_a_layer_reads() -> None:
+    """Weights on either side of a product, padding before a convolution, one tensor once."""
+    net = nets.Net()
+    net.node("MatMul", [net.weight("left", 6, 3), "x"], "one")
+    pads = net.constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    net.node("Pad", ["map", pads], "padded")
+    net.node("Conv", ["padded", net.weight("k", 2, 2, 3, 3)], "two")
+    net.node("MatMul", ["x", net.weight("right", 5, 4)], "three")
+    net.node("MatMul", ["x", "x.turned"], "four")
+    net.nodes[-1:-1] = [helper.make_node("Transpose", ["x"], ["x.turned"], perm=[0, 2, 1])]
+    inputs = [nets.value("x", ["n", 3, 5]), nets.value("map", ["n", 2, 7, 7])]
+    shapes = {"one": [6, 5], "two": [2, 7, 7], "three": [3, 4], "four": [3, 3]}
+    outputs = [nets.value(name, ["n", *shape]) for name, shape in shapes.items()]
+    reads = weight_layers(Graph(net.model(inputs, outputs)))
+    assert [(read.layer, read.tensor, read.places_first) for read in reads] == [
+        ("/one", "x", True), ("/two", "map", False),
+    ]  # fmt: skip
+    assert [read.convolves for read in reads] == [False, True]
 
-    path = nets.save(chance(training=True), tmp_path / "m.onnx")
-    assert f"node /noise ({kind}) is random" in refused(ModelError, OnnxBackbone.load, path)
-    if kind == "Dropout":
-        OnnxBackbone.load(nets.save(chance(training=False), tmp_path / "m.onnx"))
+
+def test_layers_without_a_name_of_their_own() -> None:
+    model = nets.mlp()
+    model.graph.node[0].name = ""
+    for node in model.graph.node[2:]:
+        node.name = "same"
+    assert [read.layer for read in weight_layers(Graph(model))] == ["fc0", "fc1", "fc2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import skip2lora as s2
 from conformance.torch_networks import REASON
 
 torch = pytest.importorskip("torch", reason=REASON)
+
 from torch import nn  # noqa: E402
 
 from torch_modules import (  # noqa: E402
@@ -21,16 +21,13 @@ from torch_modules import (  # noqa: E402
     TOKENS,
     Convolutions,
     Encoder,
-    Returns,
     mlp_like,
     vectors,
 )
 
 Refused = Callable[..., str]
+
 pytestmark = pytest.mark.usefixtures("torch_generator")
-
-
-# --- numbers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,31 +47,6 @@ def test_other_types(name: str, near: float) -> None:
     assert backbone.fingerprint != s2.TorchBackbone(full).fingerprint
 
 
-def test_whole_numbers_become_floats_where_the_module_wants_them() -> None:
-    backbone = s2.TorchBackbone(Convolutions())
-    bytes_ = (IMAGES * 20).astype(np.int8)
-    x = backbone.check(bytes_)
-    assert x.dtype == np.float32
-    assert backbone.check(bytes_.astype(float)).tobytes() == x.tobytes()
-    assert s2.TorchBackbone(Encoder()).check(TOKENS.astype(np.int16)).dtype == np.int64
-
-
-def test_tensors_as_samples() -> None:
-    backbone = s2.TorchBackbone(mlp_like())
-    x = torch.from_numpy(vectors()).requires_grad_()
-    assert backbone.check(x).tobytes() == vectors().tobytes()
-    assert backbone.check(x.bfloat16()).dtype == np.float32
-
-
-def test_several_inputs_in_order() -> None:
-    backbone = s2.TorchBackbone(Encoder())
-    x = backbone.check((TOKENS, PADDED))
-    assert list(x.arrays) == ["ids", "attention_mask"]
-    made = backbone.forward(x)
-    named = backbone.forward(backbone.check({"attention_mask": PADDED, "ids": TOKENS}))
-    assert [a.tobytes() for a in made.taps] == [a.tobytes() for a in named.taps]
-
-
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
 def test_one_sample_at_a_time(n_samples: int) -> None:
     class One(nn.Module):
@@ -91,9 +63,6 @@ def test_one_sample_at_a_time(n_samples: int) -> None:
     assert made.taps[0].tobytes() == x.tobytes()
     rows = [module(torch.from_numpy(row)).detach().numpy()[0] for row in x]
     np.testing.assert_allclose(made.base_logits, np.stack(rows), rtol=1e-5)
-
-
-# --- outputs --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -115,34 +84,6 @@ def test_a_last_softmax_is_left_out(end: nn.Module, task: str) -> None:
     np.testing.assert_allclose(backbone.forward(vectors()).base_logits, expected, rtol=1e-5)
 
 
-def test_a_softmax_inside_stays() -> None:
-    module = nn.Sequential(nn.Linear(5, 4), nn.Softmax(dim=1), nn.Linear(4, 3))
-    expected = module(torch.from_numpy(vectors())).detach().numpy()
-    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda y: SimpleNamespace(loss=None, logits=y),
-        lambda y: {"logits": y, "hidden": y * 2},
-        lambda y: (y, y * 2),
-        lambda y: y,
-    ],
-    ids=["object", "mapping", "tuple", "tensor"],
-)
-def test_where_logits_are_found(function: Any) -> None:
-    module = Returns(function)
-    expected = module.layer(torch.from_numpy(vectors())).detach().numpy()
-    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
-
-
-def test_one_number_a_sample() -> None:
-    backbone = s2.TorchBackbone(Returns(lambda y: y[:, 0]), example=vectors())
-    assert backbone.n_outputs == 1
-    assert backbone.logits(vectors()).shape == (4, 1)
-
-
 def test_predictions_without_an_adapter() -> None:
     backbone = s2.TorchBackbone(mlp_like())
     logits = backbone.logits(vectors())
@@ -160,44 +101,6 @@ def test_adapting_finds_the_taps(make_samples: Any) -> None:
     given = {"ids": TOKENS, "attention_mask": PADDED}
     adapted = s2.adapt(s2.TorchBackbone(Encoder()), given, y[:6], epochs=2)
     assert adapted.logits(given).shape == (6, 3)
-
-
-# --- fingerprint ----------------------------------------------------------------------------
-
-
-def test_fingerprint_is_of_weights_and_structure() -> None:
-    def fingerprint(module: nn.Module, **options: Any) -> str:
-        return s2.TorchBackbone(module, **options).fingerprint
-
-    module = Convolutions()
-    own = fingerprint(module)
-    assert own.startswith("sha256:")
-    assert len(own) == 71
-    assert fingerprint(module, taps=1, grid=2, example=IMAGES) == own
-    assert fingerprint(module.eval()) == own
-    for name, value in module.state_dict().items():
-        kept = value.clone()
-        value.view(-1)[-1:] += 1
-        assert fingerprint(module) != own, name
-        value.copy_(kept)
-    assert fingerprint(module) == own
-    module.act = nn.ReLU6(inplace=True)  # no weight changes
-    assert fingerprint(module) != own
-
-
-def test_fingerprint_has_no_addresses() -> None:
-    class Told(nn.Linear):
-        def __init__(self) -> None:
-            super().__init__(5, 3)
-            self.thing = object()
-
-        def extra_repr(self) -> str:
-            return repr(self.thing)
-
-    one, other = Told(), Told()
-    other.load_state_dict(one.state_dict())
-    assert repr(one) != repr(other)
-    assert s2.TorchBackbone(one).fingerprint == s2.TorchBackbone(other).fingerprint
 
 
 def test_save_and_load_for_the_same_weights(make_samples: Any, tmp_path: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,34 +23,20 @@ from torch_modules import (  # noqa: E402
     TOKENS,
     Convolutions,
     Encoder,
+    Returns,
     Shared,
     bytes_of,
     hooks_of,
+    inputs_of,
+    mlp_like,
     names,
     vectors,
 )
 
-Refused = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("torch_generator")
 
 
-def inputs_of(module: nn.Module, *args: Any, layers: list[str], **kwargs: Any) -> list[np.ndarray]:
-    """What the layers read when the module runs as it is, by hooks of the test's own."""
-    found, handles = {}, []
-    for name in layers:
-
-        def keep(part: Any, given: Any, name: str = name) -> None:
-            found[name] = given[0].detach().clone().float().numpy()
-
-        handles.append(module.get_submodule(name).register_forward_pre_hook(keep))
-    with torch.no_grad():
-        module(*args, **kwargs)
-    for handle in handles:
-        handle.remove()
-    return [found[name] for name in layers]
-
-
-# --- taps -----------------------------------------------------------------------------------
+Refused = Callable[..., str]
 
 
 def test_rows_are_those_of_the_same_mlp(make_model: Any, make_samples: Any) -> None:
@@ -88,67 +75,6 @@ def test_a_convolutional_network(training: bool) -> None:
         np.testing.assert_allclose(mine, rows_of(tap, its), rtol=1e-4, atol=1e-5)
     logits = module(torch.from_numpy(IMAGES)).detach().numpy()
     np.testing.assert_allclose(made.base_logits, logits, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("grid", [1, 3, 20])
-def test_grid(grid: int) -> None:
-    backbone = s2.TorchBackbone(Convolutions(), grid=grid, example=IMAGES[:1])
-    assert backbone.taps[0].grid == {1: (1, 1), 3: (3, 3), 20: (10, 7)}[grid]
-    own = inputs_of(backbone.module.eval(), torch.from_numpy(IMAGES), layers=["first"])[0]
-    first = backbone.forward(IMAGES).taps[0]
-    np.testing.assert_allclose(first, rows_of(backbone.taps[0], own), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (nn.Conv1d(3, 2, 3), (3, 11)),
-        (nn.Conv3d(2, 2, 2), (2, 5, 6, 7)),
-        (nn.ConvTranspose2d(3, 2, 2), (3, 5, 6)),
-        (nn.Linear(4, 2), (6, 5, 4)),
-        (nn.Linear(4, 2), (3, 6, 5, 4)),
-    ],
-    ids=["1-d", "3-d", "transposed", "channels last", "channels last, 3-d"],
-)
-def test_maps_of_other_layers(layer: nn.Module, shape: tuple[int, ...]) -> None:
-    module = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(3))
-    x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
-    module(torch.from_numpy(x))  # makes the lazy layer
-    backbone = s2.TorchBackbone(module, example=x[:1])
-    tap = backbone.taps[0]
-    assert tap.kind == "map"
-    assert tap.channels_last == isinstance(layer, nn.Linear)
-    np.testing.assert_allclose(backbone.forward(x).taps[0], rows_of(tap, x), rtol=1e-4, atol=1e-5)
-
-
-class Folded(nn.Module):
-    """Windows or frames of a sample folded into the axis of the samples."""
-
-    def __init__(self, layer: nn.Module, fold: tuple[int, ...]) -> None:
-        super().__init__()
-        self.layer, self.fold, self.head = layer, fold, nn.Linear(2, 3)
-
-    def forward(self, x: Any) -> Any:
-        h = self.layer(x.reshape(-1, *self.fold)).reshape(len(x), -1)
-        return self.head(h[:, :2])
-
-
-def test_frames_are_places_of_a_map() -> None:
-    x = np.random.default_rng(0).normal(size=(4, 6, 3, 5, 5)).astype(np.float32)
-    backbone = s2.TorchBackbone(Folded(nn.Conv2d(3, 2, 3), (3, 5, 5)), example=x[:1], grid=2)
-    tap = backbone.taps[0]
-    assert (tap.shape, tap.grid) == ((3, 6, 5, 5), (2, 2, 2))
-    expected = rows_of(tap, np.ascontiguousarray(x.swapaxes(1, 2)))
-    np.testing.assert_allclose(backbone.forward(x).taps[0], expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("fold", [(4,), (2, 4)], ids=["tokens", "windows"])
-def test_folded_tokens_are_a_sequence(fold: tuple[int, ...]) -> None:
-    x = np.random.default_rng(0).normal(size=(3, 6, 4)).astype(np.float32)
-    backbone = s2.TorchBackbone(Folded(nn.Linear(4, 2), fold), example=x[:1])
-    assert (backbone.taps[0].kind, backbone.taps[0].shape) == ("sequence", (6, 4))
-    expected = np.hstack([x.mean(axis=1), x[:, 0]])
-    np.testing.assert_allclose(backbone.forward(x).taps[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -233,53 +159,6 @@ def test_what_does_not_read_the_samples_is_no_layer() -> None:
     assert names(s2.TorchBackbone(Positions(), example=vectors())) == ["head"]
 
 
-def test_tensors_changed_in_place_are_read_before() -> None:
-    class InPlace(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(5, 5), nn.Linear(5, 3)
-
-        def forward(self, x: Any) -> Any:
-            h = self.a(x)
-            x += 100
-            return self.b(x) + self.b(h)
-
-    given = vectors()
-    backbone = s2.TorchBackbone(InPlace(), example=given)
-    assert names(backbone) == ["a", "b", "b@2"]  # one address, but other numbers
-    made = backbone.forward(given)
-    assert made.taps[0].tobytes() == vectors().tobytes() == given.tobytes()
-    assert made.taps[1].tobytes() == (vectors() + np.float32(100)).tobytes()
-
-
-def test_channels_last_in_memory() -> None:
-    module = Convolutions().eval()
-    made = s2.TorchBackbone(module, example=IMAGES[:1]).forward(IMAGES)
-    other = s2.TorchBackbone(
-        nn.Sequential(Reordered(), module.to(memory_format=torch.channels_last)),
-        example=IMAGES[:1],
-    ).forward(IMAGES)
-    for mine, its in zip(made.taps, other.taps, strict=True):
-        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
-
-
-class Reordered(nn.Module):
-    """The same map, with its channels together in memory; turns gradients on."""
-
-    def forward(self, x: Any) -> Any:
-        torch.set_grad_enabled(True)
-        return x.contiguous(memory_format=torch.channels_last).requires_grad_()
-
-
-def test_averages_of_half_precision_are_made_in_full() -> None:
-    module = Convolutions().to(torch.bfloat16).eval()
-    backbone = s2.TorchBackbone(module, example=IMAGES[:1])
-    given = torch.from_numpy(IMAGES).to(torch.bfloat16)
-    own = inputs_of(module, given, layers=["first"])[0]
-    made = backbone.forward(IMAGES).taps[0]
-    np.testing.assert_allclose(made, rows_of(backbone.taps[0], own), rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("taps", "kept"),
     [(None, 16), (3, 3), ("*", 40), (["0", -1], 2), ("3?", 10)],
@@ -305,3 +184,99 @@ def test_the_last_layer_is_the_last_tap() -> None:
     backbone = s2.TorchBackbone(Skips(), example=vectors())
     assert names(backbone) == ["b", "a"]  # a reads what the last one reads
     assert names(backbone.with_taps("last")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.ReLU(), nn.Sequential(nn.LayerNorm((2, 5)), nn.Dropout()), nn.Embedding(4, 3)],
+    ids=["ReLU", "norms", "table"],
+)
+def test_no_weights(module: nn.Module, refused: Refused) -> None:
+    message = refused(ModelError, s2.TorchBackbone, module)
+    assert f"{type(module).__name__} has no module that holds weights, expected layers" in message
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["exported", "traced"])
+def test_graphs(how: str, refused: Refused) -> None:
+    example = torch.zeros(2, 5)
+    if how == "exported":
+        graph = torch.export.export(mlp_like(), (example,)).module()
+    else:
+        graph = torch.jit.trace(mlp_like(), example)
+    message = refused(ModelError, s2.TorchBackbone, graph, example=vectors())
+    assert "pass the nn.Module itself, not a traced or exported one" in message
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda y: y[:, :, None, None], "gave torch.float32 of shape (2, 3, 1, 1) for 2 samples"),
+        (lambda y: y.argmax(1), "gave torch.int64 of shape (2, 1) for 2 samples, expected logits"),
+        (lambda y: y.sum(0), "gave torch.float32 of shape (3, 1) for 2 samples"),
+        (lambda y: y[:1], "gave torch.float32 of shape (1, 3) for 2 samples"),
+        (lambda y: {"hidden": y}, "gave dict without logits, expected a tensor (samples, outputs)"),
+        (lambda y: (), "gave tuple without logits"),
+        (lambda y: None, "gave NoneType without logits"),
+        (lambda y: y @ y.new_ones(3, len(y)), "gave 2 outputs for 2 samples and 3 for 3, expected"),
+    ],
+    ids=["4-d", "labels", "not a sample", "one of two", "dict", "tuple", "nothing", "square"],
+)
+def test_what_is_no_logits(function: Any, said: str, refused: Refused) -> None:
+    module = Returns(function)
+    for call in (s2.TorchBackbone(module).check, s2.TorchBackbone(module).logits):
+        message = refused(ModelError, call, vectors())
+        assert f"Returns {said}" in message
+        assert ": " in message
+    assert hooks_of(module) == 0
+
+
+class Counting(nn.Module):
+    """A layer that adds how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(5, 3), 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return self.layer(x) + self.calls
+
+
+@pytest.mark.parametrize(
+    "make", [Counting, lambda: Returns(lambda y: y + torch.randn_like(y))], ids=["state", "chance"]
+)
+def test_state_and_chance(make: Callable[[], Any], refused: Refused) -> None:
+    message = refused(ModelError, s2.TorchBackbone(make()).check, vectors())
+    assert (
+        "apart for the same sample, expected the same each time, as samples are cached" in message
+    )
+    assert "take out what is random or kept between calls" in message
+
+
+def test_a_softmax_inside_stays() -> None:
+    module = nn.Sequential(nn.Linear(5, 4), nn.Softmax(dim=1), nn.Linear(4, 3))
+    expected = module(torch.from_numpy(vectors())).detach().numpy()
+    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: SimpleNamespace(loss=None, logits=y),
+        lambda y: {"logits": y, "hidden": y * 2},
+        lambda y: (y, y * 2),
+        lambda y: y,
+    ],
+    ids=["object", "mapping", "tuple", "tensor"],
+)
+def test_where_logits_are_found(function: Any) -> None:
+    module = Returns(function)
+    expected = module.layer(torch.from_numpy(vectors())).detach().numpy()
+    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
+
+
+def test_one_number_a_sample() -> None:
+    backbone = s2.TorchBackbone(Returns(lambda y: y[:, 0]), example=vectors())
+    assert backbone.n_outputs == 1
+    assert backbone.logits(vectors()).shape == (4, 1)

@@ -11,20 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from desk import NAMES, digests
+from desk import NAMES, digests, refused
 
 ADAPT = ("adapt", "model.safetensors", "{data}", "-o", "new", "--epochs", "2")
 PRETRAIN = ("pretrain", "{data}", "-o", "new.safetensors", "--epochs", "2", "--hidden", "4")
 EVALUATE = ("evaluate", "model.safetensors", "{data}")
-
-
-def refused(answer, *parts):
-    assert answer.code == 2, answer
-    assert answer.out == ""
-    assert answer.err.count("\n") == 1, answer.err
-    assert answer.err.startswith("skip2lora: ")
-    for part in parts:
-        assert part in answer.err, answer.err
 
 
 def field(**changes):

@@ -79,9 +79,6 @@ class Pictures(NumpyBackbone):
         return super().forward(x.reshape(len(x), -1))
 
 
-# --- among other parts of scikit-learn ---------------------------------------------------------
-
-
 def test_in_a_pipeline_and_a_search(cancer: Any) -> None:
     x, x_test, y, y_test = cancer
     pipeline = make_pipeline(StandardScaler(), Skip2LoRAClassifier(pretrain_epochs=20, **QUICK))
@@ -134,9 +131,6 @@ def test_pickles(kind: Any, given: bool, make_model: Any, samples: Any) -> None:
     assert again.adapted_.logits(x).tobytes() == fitted.adapted_.logits(x).tobytes()
 
 
-# --- labels ------------------------------------------------------------------------------------
-
-
 def test_labels_of_any_type(samples: Any) -> None:
     x, y = samples
     plain = Skip2LoRAClassifier(pretrain_epochs=20, **QUICK).fit(x, y)
@@ -176,9 +170,6 @@ def test_names_of_the_model(make_model: Any, samples: Any) -> None:
     alone = Skip2LoRAClassifier(model, **BARE).fit(x, y)
     assert alone.classes_.tolist() == [0, 1, 2]
     assert alone.score(x, y) > 0.8
-
-
-# --- samples that arrive part after part -------------------------------------------------------
 
 
 def test_each_sample_is_computed_once(samples: Any) -> None:
@@ -253,9 +244,6 @@ def test_a_part_that_fails_changes_nothing(samples: Any) -> None:
     assert fitted.adapted_.cache_bytes == 60 * (8 + 16 + 5 + 3) * 4
 
 
-# --- numbers -----------------------------------------------------------------------------------
-
-
 def test_numbers() -> None:
     x, x_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
     assert Skip2LoRARegressor().fit(x, y).score(x_test, y_test) > 0.2
@@ -289,9 +277,6 @@ def test_the_models_numbers_are_the_start(samples: Any) -> None:
     left = Skip2LoRARegressor(backbone, keep_outputs=False, **few).fit(x, y)
     np.testing.assert_allclose(kept.predict(x), base + (y - base).mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(left.predict(x), np.tile(y.mean(axis=0), (60, 1)), atol=1e-4)
-
-
-# --- bad input ---------------------------------------------------------------------------------
 
 
 def test_refused_labels(samples: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.test_bad_input import refused
+from desk import refused
 from skip2lora import MLP
 
 CLASSES = ("bright", "dark")
@@ -125,3 +125,26 @@ def test_arrays_with_more_axes(type_in, tmp_path: Path) -> None:
 
 def test_size_is_for_folders(type_in, desk: Path) -> None:
     refused(type_in("evaluate", "model.safetensors", "test.npz", *SIZE), "test.npz", "folder")
+
+
+def test_images_go_into_a_model_of_another_runtime(type_in, cnn: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = random.integers(0, 256, (8, 14, 14, 3), np.uint8)
+    for at, pixels in enumerate(arrays):
+        folder = tmp_path / "photos" / str(at % 4)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{at}.png")
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    x = arrays[order].transpose(0, 3, 1, 2) / np.float32(255)
+    np.savez("photos.npz", X=(x - np.float32(0.5)) / np.float32(0.25))
+    scaled = ("--mean", "0.5", "--std", "0.25")
+    assert type_in("predict", cnn, "photos", *scaled, "-o", "a.csv").code == 0
+    assert type_in("predict", cnn, "photos.npz", "-o", "b.csv").code == 0
+    assert Path("a.csv").read_text() == Path("b.csv").read_text()
+    plan = type_in("plan", cnn, "photos", "--taps", 2, "--json").json
+    assert [tap["layer"] for tap in plan["taps"]] == ["/conv0", "/fc"]
+    assert plan["memory"]["cache_bytes"] == 8 * (192 + 48 + 16)
+    made = type_in("adapt", cnn, "photos", "--taps", 2, "-o", "adapter", "--json")
+    assert made.json["cache_bytes"] == plan["memory"]["cache_bytes"]
+    assert made.json["trainable_parameters"] == plan["n_parameters"]
+    refused(type_in("evaluate", cnn, "photos", "--size", "9x14"), "9x14", "14x14")

@@ -1,0 +1,151 @@
+"""The nodes that turn taps into rows, against NumPy on the tensors themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+from onnx import TensorProto, helper
+
+import onnx_models as nets
+from onnx_exports import expected_rows
+from skip2lora.backbones.onnx.anatomy import Source
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.graph import Graph, infer
+from skip2lora.backbones.onnx.heads import head_of
+from skip2lora.backbones.onnx.layers import Read
+from skip2lora.backbones.onnx.rows import add_logits, add_pooled, add_tap, last_first, rearranged
+from skip2lora.backbones.onnx.session import open_session
+from skip2lora.backbones.taps import Tap, rows_of
+
+
+@pytest.mark.parametrize("grid", [1, 3, 4])
+@pytest.mark.parametrize(("size", "width"), [(7, 8), (33, 8), (48, 8), (48, 16), (64, 24)])
+def test_sums_of_bytes_are_averages(size: int, width: int, grid: int, tmp_path: Path) -> None:
+    """Small maps and large ones, few channels and many, cells of unequal size."""
+    from onnxruntime.quantization import QuantType
+
+    path = nets.save(nets.cnn(size=size, width=width), tmp_path / "m.onnx")
+    x = nets.images(9, size)
+    path = nets.quantized(path, [{"x": x}], activation_type=QuantType.QUInt8)
+    backbone = OnnxBackbone.load(path, grid=grid)
+    rows, exact = backbone.forward(x).taps, expected_rows(path, backbone, {"x": x})
+    np.testing.assert_allclose(rows[0], exact[0], rtol=1e-5, atol=1e-5)
+    for made, right in zip(rows, exact, strict=True):  # the runtime rounds inside of layers
+        np.testing.assert_allclose(made, right, atol=0.01 * np.abs(right).max())
+    operators = {node.op_type for node in tapped_nodes(path, grid, tmp_path)}
+    assert "MatMulIntegerToFloat" in operators
+
+
+def tapped_nodes(path: Path, grid: int, folder: Path) -> list[Any]:
+    prepare(path, folder / "t.onnx", grid=grid)
+    nodes = onnx.load(folder / "t.onnx").graph.node
+    return [node for node in nodes if node.name.startswith("skip2lora.")]
+
+
+def test_masked_tokens_do_not_count(tmp_path: Path) -> None:
+    backbone = OnnxBackbone.load(nets.save(nets.transformer(), tmp_path / "m.onnx"))
+    feed = nets.texts(5, 7)
+    padded = {name: np.pad(array, ((0, 0), (0, 4))) for name, array in feed.items()}
+    one, other = (backbone.forward(backbone.check(each)) for each in (feed, padded))
+    for rows, same in zip(one.taps, other.taps, strict=True):
+        np.testing.assert_allclose(rows, same, rtol=1e-4, atol=1e-5)
+
+
+SOURCES = {
+    "vector": Tap("l", "x", "vector", (6,)),
+    "map": Tap("l", "x", "map", (3, 6, 4), False, (2, 2)),
+    "map, unequal cells": Tap("l", "x", "map", (3, 5, 4), False, (3, 3)),
+    "map, blocks of channels": Tap("l", "x", "map", (9, 6, 4), False, (2, 2)),
+    "map, blocks, large": Tap("l", "x", "map", (9, 12, 12), False, (3, 4)),
+    "map, blocks, unequal cells": Tap("l", "x", "map", (9, 5, 4), False, (3, 3)),
+    "map, every place": Tap("l", "x", "map", (3, 2, 2), False, (2, 2)),
+    "map, one place": Tap("l", "x", "map", (3, 5, 4), False, (1, 1)),
+    "map, one axis": Tap("l", "x", "map", (3, 9), False, (4,)),
+    "channels last": Tap("l", "x", "map", (6, 4, 3), True, (2, 2)),
+    "channels last, one place": Tap("l", "x", "map", (6, 4, 3), True, (1, 1)),
+    "sequence": Tap("l", "x", "sequence", (5, 4)),
+    "tokens of any number": Tap("l", "x", "sequence", (None, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_rows_and_what_an_export_reads_instead(kind: str) -> None:
+    """``add_tap`` gives the rows; ``rearranged`` A on the pooled tensor gives rows times A."""
+    tap = SOURCES[kind]
+    shape = [size or 7 for size in tap.shape]
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    net = nets.Net()
+    net.node("Identity", ["x"], "y")
+    sizes = ["n", *(size or "t" for size in tap.shape)]
+    graph = Graph(net.model([nets.value("x", sizes)], [nets.value("y", sizes)]))
+    infer(graph)
+    builder, source = Builder(graph), Source(tap, Read("l", "Conv", "x"))
+    pooled = add_pooled(builder, source, "pooled")
+    names = [add_tap(builder, source, "tap"), pooled.tensor]
+    graph.model.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in set(names))
+    session = open_session(graph.model.SerializeToString())
+    rows, values = session.run(names, {"x": x})
+    want = rows_of(tap, x)
+    np.testing.assert_allclose(rows, want, rtol=1e-5, atol=1e-6)
+    assert values.shape[1:] == pooled.shape
+    lora_a = np.random.default_rng(1).normal(size=(2, tap.width)).astype(np.float32)
+    made = values.reshape(3, -1) @ rearranged(lora_a, pooled).T
+    np.testing.assert_allclose(made, want @ lora_a.T, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize("shape", [(3, 6, 4), (8, 6, 4), (8, 20, 30), (16, 20, 30), (9, 21, 30)])
+def test_integers_and_what_an_export_reads_instead(
+    shape: tuple[int, int, int], grid: tuple[int, int]
+) -> None:
+    """Few channels and many, small maps and large: sums of bytes and their factor."""
+    net = nets.Net()
+    net.constant("scale", np.float32(0.05))
+    net.constant("zero", np.uint8(120))
+    net.node("QuantizeLinear", ["x", "scale", "zero"], "q")
+    net.node("DequantizeLinear", ["q", "scale", "zero"], "y")
+    graph = Graph(net.model([nets.value("x", ["n", *shape])], [nets.value("y", ["n", *shape])]))
+    infer(graph)
+    tap = Tap("l", "y", "map", shape, False, grid)
+    builder = Builder(graph)
+    source = Source(tap, Read("l", "Conv", "y", "scale", "zero", quantised="q"))
+    pooled = add_pooled(builder, source, "pooled")
+    names = [add_tap(builder, source, "tap"), pooled.tensor, "y"]
+    graph.model.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in names[:2])
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    session = open_session(graph.model.SerializeToString())
+    rows, values, real = session.run(names, {"x": x})
+    want = rows_of(tap, real)
+    np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-5)
+    lora_a = np.random.default_rng(1).normal(size=(2, tap.width)).astype(np.float32)
+    made = values.reshape(2, -1) @ rearranged(lora_a, pooled).T
+    np.testing.assert_allclose(made, want @ lora_a.T, rtol=1e-4, atol=1e-4)
+
+
+def test_the_first_tap_is_appended_last() -> None:
+    assert last_first("abc") == [(2, "c"), (1, "b"), (0, "a")]
+
+
+def test_logits_of_another_type_and_shape() -> None:
+    net = nets.Net()
+    net.node("Cast", ["x"], "half", to=TensorProto.FLOAT16)
+    model = net.model(
+        [nets.value("x", ["n", 4, 1])], [nets.value("half", ["n", 4, 1], TensorProto.FLOAT16)]
+    )
+    graph = Graph(model)
+    infer(graph)
+    logits = add_logits(Builder(graph), head_of(graph, "half"), "logits")
+    model.graph.output.append(helper.make_empty_tensor_value_info(logits))
+    x = np.arange(8, dtype=np.float32).reshape(2, 4, 1)
+    [made] = open_session(model.SerializeToString()).run([logits], {"x": x})
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, x.reshape(2, 4))

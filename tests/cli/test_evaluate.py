@@ -1,0 +1,50 @@
+"""``evaluate`` as a user types it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from desk import NAMES
+
+
+def test_adaptation_helps_and_every_command_agrees(desk, type_in):
+    before = type_in("evaluate", "model.safetensors", "test.npz", "--json").json
+    after = type_in("evaluate", "model.safetensors", "test.npz", "--adapter", "adapter", "--json")
+    assert after.json["accuracy"] > before["accuracy"] + 0.1
+    assert after.json["n_samples"] == 60
+    assert [of["class"] for of in after.json["classes"]] == list(NAMES)
+    done = type_in(
+        "predict", "model.safetensors", "test.npz", "--adapter", "adapter", "-o", "p.csv"
+    )
+    assert done.code == 0
+    with Path("p.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    labels = np.load("test.npz")["y"]
+    right = np.mean([int(row["prediction"]) == y for row, y in zip(rows, labels, strict=True)])
+    assert right == pytest.approx(after.json["accuracy"])
+    assert all(row["name"] == NAMES[int(row["prediction"])] for row in rows)
+    total = [sum(float(row[f"p_{name}"]) for name in NAMES) for row in rows]
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_a_folder_serves_as_model(desk, type_in):
+    Path("folder").mkdir()
+    Path("model.safetensors").rename("folder/model.safetensors")
+    assert type_in("evaluate", "folder", "test.npz", "--adapter", "adapter").code == 0
+    assert type_in("inspect", "folder", "--json").json["kind"] == "model"
+
+
+def test_csv_with_names_gives_the_same_as_npz(desk, type_in):
+    data = np.load("test.npz")
+    with Path("test.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*(f"f{k}" for k in range(12)), "label"])
+        for x, y in zip(data["X"], data["y"], strict=True):
+            writer.writerow([*(repr(float(value)) for value in x), NAMES[y]])
+    words = ("model.safetensors", "test.csv", "--adapter", "adapter", "--json")
+    from_csv = type_in("evaluate", *words).json
+    assert from_csv == type_in("evaluate", words[0], "test.npz", *words[2:]).json

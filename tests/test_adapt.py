@@ -1,0 +1,111 @@
+"""``adapt``: jobs that end before their time, and losses that leave the finite numbers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from skip2lora.errors import DivergedError
+
+METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., s2.MLP]) -> s2.MLP:
+    return make_model([8, 6, 5, 3])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_callback_stops_training(
+    method: str, error: type[BaseException], model: s2.MLP, make_samples: Any
+) -> None:
+    x, y = make_samples(40)
+    seen: list[int] = []
+
+    def stop(report: s2.EpochReport) -> None:
+        seen.append(report.epoch)
+        if report.epoch == 2:
+            raise error
+
+    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
+    with pytest.raises(error):
+        call(model, x, y, callback=stop)
+    assert seen == [1, 2]
+
+
+def test_signal_stops_a_long_job(tmp_path: Path) -> None:
+    code = """
+import signal, sys
+import numpy as np
+import skip2lora as s2
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+x, y = np.zeros((40, 8), np.float32), np.zeros(40, int)
+s2.adapt(
+    s2.MLP.create([8, 6, 3]), x, y, epochs=2_000_000,  # ends by itself should this test be killed
+    callback=lambda report: report.epoch == 1 and print("running", flush=True),
+).save(sys.argv[1])
+"""
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    guard = threading.Timer(60, job.kill)  # so that a failure is a failure and no endless wait
+    guard.start()
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "running\n"
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate()
+    finally:
+        job.kill()
+        job.communicate()
+        guard.cancel()
+    assert job.returncode == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_divergence_is_an_error(
+    method: str, model: s2.MLP, make_samples: Any, refused: Refused
+) -> None:
+    x, y = make_samples(40)
+    call = s2.pretrain if method == "pretrain" else partial(s2.adapt, method=method)
+    message = refused(DivergedError, call, model, 100 * x, y, learning_rate=1e30)
+    assert "the loss is not finite in epoch" in message
+    assert "at learning_rate 1e+30, expected a finite loss: try 1e+29" in message
+
+
+@pytest.mark.parametrize(
+    ("scale", "epochs", "learning_rate"), [(1e4, 1, 3e38), (1, 3, 1e19), (1, 3, 100.0)]
+)
+@pytest.mark.parametrize("method", [*METHODS, "pretrain"])
+def test_no_result_holds_infinity(
+    method: str, scale: float, epochs: int, learning_rate: float, model: s2.MLP, make_samples: Any
+) -> None:
+    """The last step may overflow, and batch statistics hide infinite numbers from the loss."""
+    x, y = make_samples(40)
+    x *= np.float32(scale)
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": 40 // epochs}
+    options["learning_rate"] = learning_rate
+    try:
+        if method == "pretrain":
+            tensors = s2.pretrain(model, x, y, **options).tensors()
+        else:
+            made = s2.adapt(model, x, y, method=method, **options)
+            tensors = made.adapters.tensors()
+    except DivergedError:
+        return
+    assert [name for name, array in tensors.items() if not np.isfinite(array).all()] == []
