@@ -57,7 +57,7 @@ def load_split(task: str, data: Path) -> Split:
                 return har.load_task(data / place)
         raise FileError(
             f"{data} holds no HAR data, expected one of {', '.join(_HAR_PLACES)} in it: "
-            "name the folder with --data"
+            "name the folder with data="
         )
     if task not in TASKS:
         raise ParameterError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
