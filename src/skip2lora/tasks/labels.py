@@ -14,7 +14,7 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs
 
 
-def is_named(y: Any) -> bool:
+def _is_named(y: Any) -> bool:
     """Whether labels are text."""
     return np.asarray(y).dtype.kind in "US" if y is not None else False
 
@@ -62,7 +62,7 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
     """
     if isinstance(y, Answers):
         encoded = _encode_file(y, outputs, new_classes)
-    elif is_named(y):
+    elif _is_named(y):
         labels = np.asarray(y).astype(np.str_)
         if labels.shape != (n_samples,):
             raise DataError(
@@ -80,6 +80,35 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
     return encoded
 
 
+def own_labels(outputs: Outputs, labels: NDArray[Any]) -> NDArray[Any]:
+    """The labels of ``outputs``, names or else numbers, of the type of ``labels``.
+
+    Raises:
+        DataError: the ones are text and the others are not.
+    """
+    names, numbers = outputs.names, outputs.numbers
+    own = np.array(numbers, np.int64) if names is None else np.array(names)
+    if is_text(own) != is_text(labels):
+        raise DataError(
+            f"y has labels such as {labels[:1].tolist()[0]!r}, expected such as "
+            f"{own[:1].tolist()[0]!r}, which are those "
+            "of the model: pass them so, or keep_outputs=False to learn the labels of y alone"
+        )
+    return own.astype(object) if labels.dtype == object else own
+
+
+def is_text(labels: NDArray[Any]) -> bool:
+    """Whether labels of one type, or objects, are text."""
+    return len(labels) > 0 and isinstance(labels[0], str)
+
+
+def places_in(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each label is in ``classes``, which has them all, in any order."""
+    order = np.argsort(classes, kind="stable")
+    places: NDArray[np.int64] = order[np.searchsorted(classes, labels, sorter=order)]
+    return places
+
+
 def _limit(outputs: Outputs) -> int | None:
     """One more than the largest number that is a label; None where any may be."""
     return None if outputs.numbers is None else max(outputs.numbers, default=-1) + 1
@@ -91,7 +120,7 @@ def _encode_numbers(labels: NDArray[np.int32], outputs: Outputs) -> Encoded:
         return Encoded(labels, outputs)
     known = np.array(outputs.numbers, np.int64)
     new = np.setdiff1d(labels, known)
-    places = _places(labels, np.concatenate([known, new])).astype(np.int32)
+    places = places_in(np.concatenate([known, new]), labels).astype(np.int32)
     return Encoded(places, outputs, tuple(int(label) for label in new))
 
 
@@ -113,13 +142,6 @@ def _lookup(names: Sequence[str], order: Sequence[str]) -> NDArray[np.int32]:
     """The place of each name in ``order``."""
     places = {name: place for place, name in enumerate(order)}
     return np.array([places[name] for name in names], np.int32)
-
-
-def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each label is in ``classes``, which has them all, in any order."""
-    order = np.argsort(classes, kind="stable")
-    places: NDArray[np.int64] = order[np.searchsorted(classes, labels, sorter=order)]
-    return places
 
 
 def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encoded:
