@@ -33,13 +33,13 @@ def command(
     """
     loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
     samples = read_for(loaded.model, data, columns=columns, task=loaded.task, images=images)
-    found = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
+    scores = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {
         "task": loaded.task.name,
-        **found.overall,
+        **scores.overall,
         "n_samples": len(samples.x),
-        part: [{one if key == "name" else key: of[key] for key in of} for of in found.parts],
+        part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, measures.lines(loaded.task, found, len(samples.x)), as_json=as_json)
+    common.show(facts, measures.lines(loaded.task, scores, len(samples.x)), as_json=as_json)

@@ -69,23 +69,23 @@ def load_model(
         raise ParameterError(
             f"--task is {task}, {adapter} was made for {adapted.task}: leave --task out"
         )
-    kept = adapted.output_names
+    saved_names = adapted.output_names
     if class_names is not None and adapted.base is not adapted.backbone:
         raise ParameterError(
             f"--class-names is {listing(class_names)}, {adapter} leaves the outputs of {model} "
             "out: leave --class-names out"
         )
-    if class_names is not None and kept is not None and class_names != kept:
+    if class_names is not None and saved_names is not None and class_names != saved_names:
         raise ParameterError(
             f"--class-names is {listing(class_names)}, {adapter} was made for "
-            f"{listing(kept)}: leave --class-names out"
+            f"{listing(saved_names)}: leave --class-names out"
         )
     return Loaded(adapted, adapted.learned)
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
-    """Samples, with their answers as the outputs of a model."""
+class EncodedSamples:
+    """Samples, with their answers encoded as the outputs of a model."""
 
     x: Any
     answers: Encoded
@@ -100,7 +100,7 @@ def read_for(
     keep_outputs: bool = True,
     new_classes: bool = False,
     images: Images | None = None,
-) -> Read:
+) -> EncodedSamples:
     """Samples whose answers are encoded as the outputs of ``model``, and new ones if allowed.
 
     Raises:
@@ -119,7 +119,7 @@ def read_for(
             f"{listing(encoded.outputs.titles)}, in the order of {data}",
             err=True,
         )
-    return Read(table.x, encoded)
+    return EncodedSamples(table.x, encoded)
 
 
 def read_without_answers(

@@ -119,9 +119,11 @@ def _encode_numbers(labels: NDArray[np.int32], outputs: Outputs) -> Encoded:
     if outputs.numbers is None:
         return Encoded(labels, outputs)
     known = np.array(outputs.numbers, np.int64)
-    new = np.setdiff1d(labels, known)
-    places = places_in(np.concatenate([known, new]), labels).astype(np.int32)
-    return Encoded(places, outputs, tuple(int(label) for label in new))
+    new = np.unique(labels[~np.isin(labels, known)])
+    classes = np.concatenate([known, new])
+    if not np.array_equal(classes, np.arange(len(classes))):
+        labels = places_in(classes, labels).astype(np.int32)
+    return Encoded(labels, outputs, tuple(int(label) for label in new))
 
 
 def _encode_names(labels: NDArray[np.str_], outputs: Outputs, new_classes: bool) -> Encoded:
