@@ -80,7 +80,7 @@ def test_printed_numbers() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated task in place of the recordings, and few epochs."""
-    task = protocol.Task("damage1", 3, 3, 4)
+    task = protocol.Experiment("damage1", 3, 3, 4)
     monkeypatch.setattr(trials, "_split", lambda *_: simulated.make_task(n_per_split=60))
     monkeypatch.setitem(protocol.TASKS, "damage1", task)
     trials._pretrained.cache_clear()

@@ -154,7 +154,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated task in place of the recordings, and few epochs."""
     monkeypatch.setattr(protocol, "load_split", lambda *_: simulated.make_task(n_per_split=60))
     for name in protocol.TASKS:
-        monkeypatch.setitem(protocol.TASKS, name, protocol.Task(name, 2, 2, 3))
+        monkeypatch.setitem(protocol.TASKS, name, protocol.Experiment(name, 2, 2, 3))
 
 
 def test_methods_are_measured_as_they_are(small: None) -> None:
