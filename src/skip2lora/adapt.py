@@ -21,7 +21,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.methods import METHODS, Method, check_cache, find_method
-from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels
+from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
 from skip2lora.tasks.encoding import encode
 from skip2lora.tasks.labels import check_names, labels_of
 from skip2lora.tasks.predictor import Predictor
@@ -241,7 +241,10 @@ def adapt(
     _check_outputs(chosen, learned, keep_outputs, new_classes, output_names)
     samples = checked(model, X)
     names = check_names(output_names, model.n_outputs) if keep_outputs else None
-    outputs = model.outputs_for(learned, names) if keep_outputs else NO_OUTPUTS
+    outputs = NO_OUTPUTS
+    if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
+        own_names = model.outputs_for(learned, names).names
+        outputs = Outputs(range(model.n_outputs), own_names)
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",

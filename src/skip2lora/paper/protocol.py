@@ -76,5 +76,6 @@ def pretrained(split: Split, experiment: Experiment, seed: int) -> MLP:
     """Step (1) of section 5.2: trained on the pre-train samples."""
     return pretrain(
         new_network(split, seed), split.pretrain.x, split.pretrain.labels,
-        epochs=experiment.pretrain_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
+        epochs=experiment.pretrain_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE,
+        seed=seed,
     )  # fmt: skip
