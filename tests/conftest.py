@@ -145,5 +145,5 @@ def small_har(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return simulated.make_task(n_per_split=60)
 
     monkeypatch.setattr(figure4, "load_split", load)
-    monkeypatch.setitem(protocol.TASKS, "har", protocol.Task("har", 3, 3, 4))
+    monkeypatch.setitem(protocol.TASKS, "har", protocol.Experiment("har", 3, 3, 4))
     return asked

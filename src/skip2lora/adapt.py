@@ -13,18 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
-from skip2lora.arrays import real_array
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
-from skip2lora.errors import DataError, ModelError, ParameterError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.methods import METHODS, Method, check_cache, find_method
-from skip2lora.tasks.labels import New, check_names, labels_of, number
+from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
+from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import check_names, labels_of
 from skip2lora.tasks.predictor import Predictor
-from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, check_answers, find_task
+from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, find_task
 from skip2lora.tensors import Tensors
 from skip2lora.training.loop import Callback, History, Timing, checked, train
 from skip2lora.training.options import check_options
@@ -53,7 +55,7 @@ class AdaptedModel(Predictor):
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
     task: str = CLASSIFICATION.name
-    new_labels: New = ()
+    new_labels: NewLabels = ()
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
 
@@ -183,7 +185,7 @@ class AdaptedModel(Predictor):
 def adapt(
     model: Backbone,
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | Encoded,
     *,
     method: str = "skip2-lora",
     rank: int | None = None,
@@ -213,6 +215,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
+    ``y`` may also be what :func:`~skip2lora.tasks.encoding.encode` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
     became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
@@ -237,12 +240,21 @@ def adapt(
     keep = check_cache(chosen, cache)
     _check_outputs(chosen, learned, keep_outputs, new_classes, output_names)
     samples = checked(model, X)
+    names = check_names(output_names, model.n_outputs) if keep_outputs else None
+    outputs = NO_OUTPUTS
+    if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
+        own_names = model.outputs_for(learned, names).names
+        outputs = Outputs(range(model.n_outputs), own_names)
+    encoded = encode(
+        learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
+        fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
+    )  # fmt: skip
     if not keep_outputs:
-        model, new_classes = Headless(model, _n_columns(learned, y)), not learned.targets
-    recipe = model.recipe
-    named = check_names(output_names, model.n_outputs)
-    known = named or model.class_names
-    answers, new_labels = _answers(learned, model, y, len(samples), known, new_classes)
+        model = Headless(model, encoded.outputs.count or 0)
+        names = check_names(output_names, model.n_outputs)
+    if outputs.names is None:  # of the columns, or of the classes of a file
+        names = names or encoded.outputs.names
+    recipe, new_labels = model.recipe, encoded.new_labels
     options = check_options(
         len(samples), chosen,
         epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
@@ -254,45 +266,22 @@ def adapt(
     n_outputs = model.n_outputs + len(new_labels) if new_labels else None
     goal = Goal(learned, n_outputs, scaled)
     done = train(
-        model, samples, answers,
+        model, samples, encoded.y,
         method=chosen, rank=min(recipe.rank, max(model.tap_widths)) if rank is None else rank,
         options=options, goal=PLAIN if goal == PLAIN else goal, cache=keep, callback=callback,
     )  # fmt: skip
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
     return AdaptedModel(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes,
-        task=learned.name, new_labels=new_labels, output_names=named, images=images,
+        task=learned.name, new_labels=new_labels, output_names=names, images=images,
     )  # fmt: skip
-
-
-def _answers(
-    task: Task, model: Backbone, y: ArrayLike, n_samples: int, names: Any, new_classes: bool
-) -> tuple[NDArray[np.int32] | NDArray[np.float32], New]:
-    """Outputs that the samples should have, and the labels that become new outputs."""
-    if not task.targets:
-        answers, new = number(y, n_samples, model.n_outputs, names, new_classes=new_classes)
-        if model.n_outputs == 0 and len(new) == 1:
-            raise DataError(
-                f"y has the label {new[0]} alone, expected 2 or more without the model's outputs: "
-                "collect samples of another class"
-            )
-        return answers, new
-    if isinstance(model, Headless):
-        return check_answers(task, y, n_samples, model.n_outputs), ()
-    if model.n_outputs == 0:
-        raise ParameterError(
-            f"the model has no outputs of its own for {task.name}, expected one a column of y: "
-            "learn all anew with keep_outputs=False"
-        )
-    fix = "pass one row a sample, one column an output, or learn all anew with keep_outputs=False"
-    return check_answers(task, y, n_samples, model.n_outputs, fix=fix), ()
 
 
 def _check_outputs(
     method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
 ) -> None:
     """Raise ParameterError for options that mean nothing with the task or the outputs kept."""
-    if new_classes and task.targets:
+    if new_classes and task.numeric_targets:
         raise ParameterError(
             f"new_classes is on with task {task.name}, expected classification: "
             "leave one of them out"
@@ -310,28 +299,11 @@ def _check_outputs(
             "new_classes is on with keep_outputs off, which learns all labels anew: "
             "leave new_classes out"
         )
-    if names is not None and not task.targets:
+    if names is not None and not task.numeric_targets:
         raise ParameterError(
             "output_names is set with keep_outputs off, where classes are called as in y: "
             "leave output_names out, or pass names as y"
         )
-
-
-def _n_columns(task: Task, y: ArrayLike) -> int:
-    """Outputs that ``y`` asks for: one a column; labels are counted as new ones.
-
-    Raises:
-        DataError: ``y`` has no column, or is no array.
-    """
-    if not task.targets:
-        return 0
-    shape = np.shape(y) if y is None else real_array(y, "y").shape
-    n_columns = shape[1] if len(shape) > 1 else 1
-    if n_columns == 0:
-        raise DataError(
-            f"y has shape {shape}, expected one column or more for {task.name}: pass the targets"
-        )
-    return n_columns
 
 
 def _n_without_label(tensors: Tensors, n_labels: int) -> int:

@@ -29,7 +29,7 @@ class Inputs:
 _CHUNK = 1 << 16
 
 
-_MAX_LABEL = np.iinfo(np.int32).max
+MAX_LABEL = np.iinfo(np.int32).max
 
 
 def check_samples(
@@ -164,7 +164,7 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
                 f"y has {labels[row]} at row {row} (from 0), expected whole numbers "
                 "0, 1, ...: number the classes, or learn numbers with task='regression'"
             )
-    limit = _MAX_LABEL + 1 if n_classes is None else n_classes
+    limit = MAX_LABEL + 1 if n_classes is None else n_classes
     known = (labels >= 0) & (labels < limit)
     if not known.all():
         row = int(np.argmin(known))
@@ -175,7 +175,7 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
 def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
     got = f"got label {label:.0f} at row {row} (from 0)"
     if n_classes is None:
-        return f"{got}, expected a whole number from 0 to {_MAX_LABEL}: number the classes from 0"
+        return f"{got}, expected a whole number from 0 to {MAX_LABEL}: number the classes from 0"
     return (
         f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}: "
         "correct the label, or train a model with more outputs"

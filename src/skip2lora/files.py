@@ -49,7 +49,7 @@ def check_output(
             f"cannot write {target}: no permission to write in {parent}: choose another"
         )
     if (target.exists() or target.is_symlink()) and not force:
-        raise FileError(f"{target} exists already: pass --force to replace it, or another name")
+        raise FileError(f"{target} exists already: pass force=True to replace it, or another name")
     _check_replaceable(target, names)
     return target
 

@@ -21,6 +21,7 @@ from skip2lora.backbones.standins import Headless
 from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import find_method
+from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
 from skip2lora.training.loop import Trained, checked, pretrain
 from skip2lora.training.options import Options, check_options, n_validation
@@ -242,7 +243,11 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         return x, column_or_1d(labels, warn=True)
 
     def _fit_first(self, x: Any, labels: NDArray[Any], announced: NDArray[Any]) -> None:
-        own = self._own_labels(announced if len(announced) else labels)
+        given = announced if len(announced) else labels
+        if self.model is None or not self.keep_outputs:
+            own = given[:0]
+        else:
+            own = own_labels(self.model.outputs_for(CLASSIFICATION), given)
         new = announced[~np.isin(announced, own)]
         known = np.concatenate([own, new]) if len(own) else new
         classes, outputs = np.unique(known, return_index=True)
@@ -256,7 +261,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         n_more: int | None = len(known)
         numbered: tuple[int, ...] = ()
         if self.model is None:
-            names = [str(name) for name in classes] if _is_text(classes) else None
+            names = [str(name) for name in classes] if is_text(classes) else None
             model: Backbone = self._pretrained(x, places, len(classes), names)
             n_more = None
         elif not self.keep_outputs:
@@ -264,27 +269,13 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         else:
             model = self.model
             n_more = len(known) if len(new) else None
-            whole_numbers = new.dtype.kind in "iu" and not _is_text(own)
+            whole_numbers = new.dtype.kind in "iu" and not is_text(own)
             after = range(len(own), len(known))
             numbered = tuple(int(label) for label in (new if whole_numbers else after))
         goal = Goal(CLASSIFICATION, n_more, bool(self.standardize))
         state = self._begin(model, goal, new_labels=numbered)
         self._learn(state, x, outputs[places].astype(np.int32))
         self.classes_, self._outputs = classes, outputs
-
-    def _own_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Labels of the model's own outputs, of the type of ``labels``."""
-        if self.model is None or not self.keep_outputs:
-            return labels[:0]
-        names = self.model.class_names
-        own = np.arange(self.model.n_outputs) if names is None else np.array(names)
-        if _is_text(own) != _is_text(labels):
-            raise DataError(
-                f"y has labels such as {labels[:1].tolist()[0]!r}, expected such as "
-                f"{own[:1].tolist()[0]!r}, which are those "
-                "of the model: pass them so, or keep_outputs=False to learn the labels of y alone"
-            )
-        return own.astype(object) if labels.dtype == object else own
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of each sample, (samples,)."""
@@ -384,17 +375,13 @@ def _ranges(targets: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each label is in sorted ``classes``."""
+    """Where each label is in ``classes``, or the error that scikit-learn raises."""
     if not np.isin(labels, classes).all():
         raise ValueError(
             "`y` has classes not in `self.classes_`. `self.classes_` has "
             f"{classes}. 'y' has {np.unique(labels)}."
         )
-    return np.searchsorted(classes, labels)
-
-
-def _is_text(labels: NDArray[Any]) -> bool:
-    return len(labels) > 0 and isinstance(labels[0], str)
+    return places_in(classes, labels)
 
 
 def _draw(random: Any) -> int:

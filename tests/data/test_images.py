@@ -214,16 +214,16 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_size(tmp_path: Path) -> None:
     folder(tmp_path, "a", "b")
     fixed = Images(size=(4, 7))
-    assert "--size is 4x7, the model takes 4x6" in _parameter(tmp_path, CHW, fixed)
+    assert "size= is 4x7, the model takes 4x6" in _parameter(tmp_path, CHW, fixed)
     open_size = Layout("chw", None, None, 3)
-    assert "--size is missing, the model takes images of any size" in _parameter(
+    assert "size= is missing, the model takes images of any size" in _parameter(
         tmp_path, open_size, None
     )
     rows = Layout("flat", n_features=30)
-    assert "--size is missing, the model takes rows of 30 numbers" in _parameter(
+    assert "size= is missing, the model takes rows of 30 numbers" in _parameter(
         tmp_path, rows, None
     )
-    assert "--size gives 28 pixels, the model takes rows of 30" in _parameter(tmp_path, rows, fixed)
+    assert "size= gives 28 pixels, the model takes rows of 30" in _parameter(tmp_path, rows, fixed)
 
 
 def _parameter(root: Path, layout: Layout, images: Images | None) -> str:
@@ -236,7 +236,7 @@ def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
     folder(tmp_path, "a", "b")
     grey = Layout("hw", 4, 6, 1)
     three = Images(mean=(0.1, 0.2, 0.3))
-    assert "--mean has 3 numbers, expected 1:" in _parameter(tmp_path, grey, three)
+    assert "mean= has 3 numbers, expected 1:" in _parameter(tmp_path, grey, three)
     whole = Layout("chw", 4, 6, 3, whole=True)
     assert "whole pixels from 0 to 255" in _parameter(tmp_path, whole, three)
     table = tmp_path / "a.npz"

@@ -328,7 +328,7 @@ def test_cut_transfer(server: Server, cache: Path) -> None:
     server.cut = True
     message = refusal(FileError, fan.load_task, "damage1", base_url=server.url)
     assert "could not be reached" in message
-    assert "--source DIR" in message
+    assert "source=DIR" in message
     assert fetched(cache) == []
     assert len(server.asked) == 2
 
@@ -346,7 +346,7 @@ def test_offline(cache: Path) -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         message = refusal(FileError, fan.load_task, "damage1", base_url=url)
     assert f"{url}{TASK[0]}.zip could not be reached" in message
-    assert "--source DIR" in message
+    assert "source=DIR" in message
     assert fetched(cache) == []
 
 
@@ -354,7 +354,7 @@ def test_cache_that_cannot_be_written(server: Server, cache: Path) -> None:
     cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
     message = refusal(FileError, fan.load_task, "damage1", base_url=server.url)
     assert "cannot keep" in message
-    assert "--source DIR" in message
+    assert "source=DIR" in message
 
 
 def test_pooch_is_quiet_meanwhile_and_as_loud_as_before_afterwards(

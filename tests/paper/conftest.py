@@ -31,7 +31,7 @@ def kept(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated task in place of the recordings, and few epochs."""
-    task = protocol.Task("damage1", 3, 3, 4)
+    task = protocol.Experiment("damage1", 3, 3, 4)
     monkeypatch.setattr(trials, "_split", lambda *_: simulated.make_task(n_per_split=60))
     monkeypatch.setitem(protocol.TASKS, "damage1", task)
     trials._pretrained.cache_clear()
@@ -53,4 +53,4 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulated task in place of the recordings, and few epochs."""
     monkeypatch.setattr(protocol, "load_split", lambda *_: simulated.make_task(n_per_split=60))
     for name in protocol.TASKS:
-        monkeypatch.setitem(protocol.TASKS, name, protocol.Task(name, 2, 2, 3))
+        monkeypatch.setitem(protocol.TASKS, name, protocol.Experiment(name, 2, 2, 3))

@@ -51,7 +51,7 @@ def test_the_network_of_the_paper() -> None:
 
 def test_pre_training_is_of_the_pre_train_samples() -> None:
     split = simulated.make_task(n_per_split=60)
-    task = protocol.Task("damage1", 5, 1, 1)
+    task = protocol.Experiment("damage1", 5, 1, 1)
     same = pretrain(
         protocol.new_network(split, 0), split.pretrain.x, split.pretrain.labels,
         epochs=5, batch_size=20, learning_rate=0.01, seed=0,

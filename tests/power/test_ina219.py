@@ -139,7 +139,7 @@ def test_another_device_is_not_written_to(bus: FakeBus, header: Callable[..., fi
     bus.registers[0] = 0x1104
     found = header()
     assert "0x1104, expected 0x399f" in found.problems[0]
-    assert "--i2c" in found.problems[0]
+    assert "i2c=" in found.problems[0]
     assert bus.written == []
     assert bus.closed
     assert "power" not in {sensor.quantity for sensor in found.sensors}

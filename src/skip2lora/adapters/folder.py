@@ -13,7 +13,7 @@ from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError
 from skip2lora.methods import find_method
-from skip2lora.tasks.labels import New
+from skip2lora.tasks.answers import NewLabels
 from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
 from skip2lora.tensors import Tensors, read_tensors, write_tensors
 
@@ -41,7 +41,7 @@ class About:
     rank: int
     base_fingerprint: str
     task: Task = CLASSIFICATION
-    new_labels: New = ()
+    new_labels: NewLabels = ()
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
     tapping: Tapping = field(default_factory=Tapping)
@@ -94,7 +94,7 @@ def _truth(value: Any) -> bool:
     return value
 
 
-def _labels(listed: Any) -> New:
+def _labels(listed: Any) -> NewLabels:
     kinds = {type(label) for label in listed} if isinstance(listed, list) else {None}
     if kinds - {int} and kinds - {str}:
         raise ValueError("new_labels")

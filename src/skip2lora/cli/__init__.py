@@ -14,6 +14,7 @@ from importlib import import_module
 import click
 
 from skip2lora import _core
+from skip2lora.cli.messages import with_options
 from skip2lora.errors import Skip2LoraError
 
 COMMANDS = (
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(f"{error.format_message()} See skip2lora --help.", 2)
     except Skip2LoraError as error:
-        return _complain(str(error), 2)
+        return _complain(with_options(str(error)), 2)
     except BrokenPipeError:
         # The reader of our output, such as `head`, is gone; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

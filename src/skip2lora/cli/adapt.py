@@ -13,12 +13,13 @@ from skip2lora.arrays import listing
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common, measures, power
-from skip2lora.cli.models import answers_of, compared, load_to_adapt, names_to_keep, read_for
+from skip2lora.cli.models import load_to_adapt, read_for
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
+from skip2lora.tasks.measures import measure
 from skip2lora.tasks.task import find_task
 from skip2lora.training.options import OPTIMIZERS, SCHEDULES
 
@@ -27,7 +28,7 @@ from skip2lora.training.options import OPTIMIZERS, SCHEDULES
 @common.model_argument
 @common.data_argument
 @common.task("classification", "What is learned: one class, several labels, or numbers.")
-@common.targets
+@common.answer_columns
 @common.class_names
 @click.option("--method", default="skip2-lora", show_default=True, type=click.Choice(list(METHODS)))
 @click.option("--rank", type=int, help="Rank of each adapter, if any. Default: 4.")
@@ -75,15 +76,15 @@ def command(
     weight_decay: float | None, schedule: str, validation: float, patience: int | None,
     cache: bool | None, new_classes: bool, keep_outputs: bool, standardize: bool | None,
     task: str, taps: Selection, grid: int | None, threads: int, with_power: bool, i2c: str | None,
-    shunt_ohms: float | None, target: Path, force: bool, images: Images,
-    targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
+    shunt_ohms: float | None, output: Path, force: bool, images: Images,
+    columns: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit MODEL to the labelled samples in DATA and write the result.
 
     MODEL stays as it is. The folder holds an adapter, or model.safetensors for a method that
     changes the network (ft-...).
     """
-    check_output(target, force=force, names=RESULT_FILES)
+    check_output(output, force=force, names=RESULT_FILES)
     learned = find_task(task)
     if class_names is not None and not keep_outputs:
         raise ParameterError(
@@ -93,32 +94,30 @@ def command(
     backbone = load_to_adapt(
         model, taps=taps, grid=grid, threads=threads, images=images, class_names=class_names
     )
-    open_end = new_classes or not keep_outputs
     samples = read_for(
-        backbone, data, targets=targets, task=learned, new_outputs=open_end, images=images
-    )
-    y = answers_of(samples, new_classes=open_end)
-    kept = names_to_keep(backbone, samples, class_names, learned, new_outputs=open_end)
+        backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
+        new_classes=new_classes, images=images,
+    )  # fmt: skip
     watch = power.watch(with_power, i2c, shunt_ohms)
     recipe = backbone.recipe if keep_outputs else ANY_MODEL
     shown = recipe.epochs if epochs is None else epochs
     with common.progress_bar("adapt", shown) as callback, power.watched(watch):
         adapted = adapt(
-            backbone, samples.x, y, method=method, rank=rank, epochs=epochs,
+            backbone, samples.x, samples.answers, method=method, rank=rank, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, seed=seed, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, validation=validation,
             patience=patience, cache=cache, task=task, new_classes=new_classes,
             keep_outputs=keep_outputs, standardize=standardize, callback=callback,
-            output_names=kept,
+            output_names=class_names,
             images=images.resolved(layout_of(backbone.inputs)) if data.is_dir() else None,
         )  # fmt: skip
-    adapted.save(target)
-    found = compared(adapted, learned, samples)
+    adapted.save(output)
+    found = measure(learned, adapted.logits(samples.x), samples.answers)
     timing, history = adapted.timing, adapted.history
     if timing is None or history is None:  # adapt() always sets them
         raise RuntimeError("adapt gave no history")
     facts = {
-        "output": str(target),
+        "output": str(output),
         "method": method,
         "task": task,
         "n_outputs": adapted.n_outputs,
@@ -134,7 +133,7 @@ def command(
         **watch.facts(),
     }
     lines = [
-        f"{target}: {method}, {adapted.trainable_parameters:,} trainable parameters"
+        f"{output}: {method}, {adapted.trainable_parameters:,} trainable parameters"
         + ("" if keep_outputs else f", outputs learned anew: {adapted.n_outputs:,}"),
         f"{len(samples.x):,} samples, {history.n_batches:,} batches in "
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "

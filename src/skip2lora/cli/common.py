@@ -41,8 +41,8 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
     return None if text is None else tuple(word.strip() for word in text.split(","))
 
 
-targets = click.option(
-    "--target", "--label", "targets", metavar="COLUMNS", callback=_names,
+answer_columns = click.option(
+    "--target", "--label", "columns", metavar="COLUMNS", callback=_names,
     help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
 )  # fmt: skip
 class_names = click.option(
@@ -134,7 +134,7 @@ def reading_bar() -> Iterator[Follow]:
 def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
     """The required option ``-o``."""
     return click.option(
-        "-o", "--output", "target", required=True, metavar=metavar,
+        "-o", "--output", required=True, metavar=metavar,
         type=click.Path(path_type=Path), help=help_text,
     )  # fmt: skip
 
@@ -255,21 +255,21 @@ def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
     ]
 
 
-def check_onnx(model: Path, target: Path, done: str, *, force: bool) -> None:
+def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
     """Refuse what is not made of one .onnx file into another; ``done`` is "exported", say.
 
     Raises:
         ParameterError: another suffix, or the model itself as the output.
         FileError: as :func:`~skip2lora.files.check_output`.
     """
-    for file in (model, target):
+    for file in (model, output):
         if file.suffix != ".onnx":
             raise ParameterError(
                 f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
                 f"are {done}"
             )
-    check_output(target, force=force)
-    if model.exists() and target.exists() and target.samefile(model):
+    check_output(output, force=force)
+    if model.exists() and output.exists() and output.samefile(model):
         raise ParameterError(
-            f"{target} is the model itself, expected another file: its adapters fit no other model"
+            f"{output} is the model itself, expected another file: its adapters fit no other model"
         )

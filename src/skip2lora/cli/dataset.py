@@ -27,7 +27,7 @@ _FILES = ("pretrain.npz", "finetune.npz", "test.npz")
 @common.force
 @common.as_json
 def command(
-    name: str, source: Path | None, seed: int, target: Path, force: bool, as_json: bool
+    name: str, source: Path | None, seed: int, output: Path, force: bool, as_json: bool
 ) -> None:
     """Write pretrain.npz, finetune.npz and test.npz of a task.
 
@@ -36,7 +36,7 @@ def command(
     Using Smartphones (Anguita et al., 2013), its original folder or zip: five people are new.
     simulated needs no download.
     """
-    check_output(target, force=force, names=_FILES)
+    check_output(output, force=force, names=_FILES)
     if name == "simulated":
         if source is not None:
             raise ParameterError("simulated takes no --source, its data is computed: leave it out")
@@ -54,12 +54,12 @@ def command(
         for file, samples in zip(_FILES, splits, strict=True):
             write_samples(folder / file, samples)
 
-    write_folder(target, write, names=_FILES)
-    facts = {"output": str(target), "files": {}}
+    write_folder(output, write, names=_FILES)
+    facts = {"output": str(output), "files": {}}
     lines = []
     for file, samples in zip(_FILES, splits, strict=True):
         facts["files"][file] = {"n_samples": len(samples.x), "n_features": samples.x.shape[1]}  # type: ignore[index]
-        lines.append(f"{target / file}: {_line(samples)}")
+        lines.append(f"{output / file}: {_line(samples)}")
     common.show(facts, lines, as_json=as_json)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from skip2lora.cli import common, measures
-from skip2lora.cli.models import compared, load_model, read_for
+from skip2lora.cli.models import load_model, read_for
 from skip2lora.data.image_options import Images
+from skip2lora.tasks.measures import measure
 
 
 @click.command(short_help="Measure a model on labelled data.")
@@ -18,12 +19,12 @@ from skip2lora.data.image_options import Images
 @common.threads
 @common.saved_task
 @common.image_options
-@common.targets
+@common.answer_columns
 @common.class_names
 @common.as_json
 def command(
     model: Path, data: Path, adapter: Path | None, threads: int, task: str | None, images: Images,
-    targets: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
+    columns: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL, with or without an adapter, on DATA.
 
@@ -31,14 +32,14 @@ def command(
     of the numbers, or its square. All are those of scikit-learn's metrics.
     """
     loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
-    samples = read_for(loaded.model, data, targets=targets, task=loaded.task, images=images)
-    found = compared(loaded.model, loaded.task, samples)
+    samples = read_for(loaded.model, data, columns=columns, task=loaded.task, images=images)
+    scores = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {
         "task": loaded.task.name,
-        **found.overall,
+        **scores.overall,
         "n_samples": len(samples.x),
-        part: [{one if key == "name" else key: of[key] for key in of} for of in found.parts],
+        part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, measures.lines(loaded.task, found, len(samples.x)), as_json=as_json)
+    common.show(facts, measures.lines(loaded.task, scores, len(samples.x)), as_json=as_json)

@@ -30,7 +30,7 @@ FORMATS = ("onnx", "onnx-adapter")
 @common.force
 @common.as_json
 def command(
-    model: Path, adapter: Path, kind: str, target: Path, force: bool, as_json: bool
+    model: Path, adapter: Path, kind: str, output: Path, force: bool, as_json: bool
 ) -> None:
     """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
 
@@ -38,9 +38,9 @@ def command(
     writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
     the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
     """
-    common.check_onnx(model, target, "exported", force=force)
+    common.check_onnx(model, output, "exported", force=force)
     if kind == "onnx-adapter":
-        check_output(target.with_suffix(".onnx_adapter"), force=force)
+        check_output(output.with_suffix(".onnx_adapter"), force=force)
     adapted = AdaptedModel.load(load(model), adapter)
     if not isinstance(adapted.adapters, SkipAdapters):
         raise ParameterError(
@@ -49,12 +49,12 @@ def command(
     from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
     said = {"method": adapted.method, "task": adapted.task}
-    files = [target]
+    files = [output]
     if kind == "onnx":
-        export_onnx(adapted.backbone, adapted.adapters, target, description=said)
+        export_onnx(adapted.backbone, adapted.adapters, output, description=said)
     else:
         files.append(
-            export_onnx_adapter(adapted.backbone, adapted.adapters, target, description=said)
+            export_onnx_adapter(adapted.backbone, adapted.adapters, output, description=said)
         )
     facts = {
         "output": [str(file) for file in files],

@@ -86,8 +86,8 @@ def _answers(samples: Samples) -> dict[str, Any]:
     return {"targets": {name: {"smallest": low, "largest": high} for name, low, high in ranges}}
 
 
-def _data(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
-    samples = read_samples(path, target=targets, task=None, labels_required=False)
+def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
+    samples = read_samples(path, target=columns, task=None, labels_required=False)
     if isinstance(samples.x, Inputs):
         shapes = {name: list(array.shape[1:]) for name, array in samples.x.arrays.items()}
         return {
@@ -107,13 +107,13 @@ def _data(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
     }
 
 
-def _facts(path: Path, targets: tuple[str, ...] | None) -> dict[str, Any]:
+def _facts(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     if not path.exists():
         raise FileError(f"{path} does not exist, expected a model, an adapter folder or data")
     if path.is_dir() and (path / CONFIG_FILE).exists():
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
-        return _data(path, targets)
+        return _data(path, columns)
     if path.is_dir() and not (path / MODEL_FILE).exists():
         return _images(path)
     return _model(path)
@@ -147,11 +147,11 @@ def _text(value: Any) -> str:
 
 @click.command(short_help="Describe a model, an adapter or a data file.")
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
-@common.targets
+@common.answer_columns
 @common.as_json
-def command(path: Path, targets: tuple[str, ...] | None, as_json: bool) -> None:
+def command(path: Path, columns: tuple[str, ...] | None, as_json: bool) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path, targets)
+    facts = _facts(path, columns)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)

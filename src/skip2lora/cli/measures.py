@@ -23,28 +23,28 @@ _SHOWN = {
 }
 
 
-def whole(task: Task, found: Measures) -> str:
+def whole(task: Task, scores: Measures) -> str:
     """Such as ``R2 0.981, MAE 0.12``; errors of several targets may differ in unit: R2 alone."""
-    several = task.name == "regression" and len(found.parts) > 1
-    names = ["r2"] if several else [name for name in _SHOWN if name in found.overall]
-    told = ", ".join(f"{_SHOWN[name][0]} {_text(name, found.overall[name])}" for name in names)
-    return f"mean {told}" if several else told
+    several = task.name == "regression" and len(scores.parts) > 1
+    names = ["r2"] if several else [name for name in _SHOWN if name in scores.overall]
+    line = ", ".join(f"{_SHOWN[name][0]} {_text(name, scores.overall[name])}" for name in names)
+    return f"mean {line}" if several else line
 
 
-def lines(task: Task, found: Measures, n_samples: int) -> list[str]:
+def lines(task: Task, scores: Measures, n_samples: int) -> list[str]:
     """What ``evaluate`` prints."""
-    head = f"{whole(task, found)} of {n_samples:,} samples"
+    head = f"{whole(task, scores)} of {n_samples:,} samples"
     if task.name != "regression":
-        return [head, *_table(found)]
-    if len(found.parts) == 1:
+        return [head, *_table(scores)]
+    if len(scores.parts) == 1:
         return [head, "MAE and RMSE are in the unit of the target"]
-    return [head, *_table(found), "MAE and RMSE are each in the unit of its target"]
+    return [head, *_table(scores), "MAE and RMSE are each in the unit of its target"]
 
 
-def _table(found: Measures) -> list[str]:
-    keys = [key for key in _SHOWN if key in found.parts[0]]
+def _table(scores: Measures) -> list[str]:
+    keys = [key for key in _SHOWN if key in scores.parts[0]]
     rows: list[Sequence[str]] = [["", *(_SHOWN[key][0] for key in keys)]]
-    rows += [[str(of["name"]), *(_text(key, of[key]) for key in keys)] for of in found.parts]
+    rows += [[str(of["name"]), *(_text(key, of[key]) for key in keys)] for of in scores.parts]
     wide = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return [
         "  ".join(["", row[0].ljust(wide[0]), *map(str.rjust, row[1:], wide[1:])]) for row in rows

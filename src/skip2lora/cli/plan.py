@@ -9,7 +9,7 @@ import click
 
 from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common
-from skip2lora.cli.models import load_to_adapt, read_for
+from skip2lora.cli.models import load_to_adapt, read_without_answers
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Memory, Plan, plan
@@ -31,12 +31,12 @@ from skip2lora.training.options import OPTIMIZERS
 @common.keep_outputs
 @click.option("--standardize/--no-standardize", default=None, help="Train on scaled taps.")
 @common.image_options
-@common.targets
+@common.answer_columns
 @common.as_json
 def command(
     model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
     epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
-    keep_outputs: bool, standardize: bool | None, images: Images, targets: tuple[str, ...] | None,
+    keep_outputs: bool, standardize: bool | None, images: Images, columns: tuple[str, ...] | None,
     grid: int | None, threads: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
@@ -52,8 +52,7 @@ def command(
         raise ParameterError("--size, --mean or --std without DATA: name a folder of images")
     X = None
     if data is not None:
-        X = read_for(backbone, data, targets=targets, task=None, labels_required=False,
-                     new_outputs=True, images=images).x  # fmt: skip
+        X = read_without_answers(backbone, data, columns=columns, task=None, images=images)
     found = plan(
         backbone, X, n_samples=samples, rank=rank, epochs=epochs, batch_size=batch_size,
         optimizer=optimizer, n_outputs=classes, keep_outputs=keep_outputs, standardize=standardize,

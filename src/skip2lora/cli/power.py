@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from skip2lora.cli import common
+from skip2lora.cli.messages import with_options
 from skip2lora.errors import ParameterError
 from skip2lora.power import Found, Recording, find_sensors, record, summarise
 from skip2lora.power.energy import source_of
@@ -68,7 +69,8 @@ class Watch:
             return {}
         told = summarise(self.recordings[0], "adapt", idle="idle")
         absent = {of: self.found.missing(of) for of in ("power", "temperature", "clock")}
-        return {"power": told | {"absent": absent, "problems": self.found.problems}}
+        problems = [with_options(problem) for problem in self.found.problems]
+        return {"power": told | {"absent": absent, "problems": problems}}
 
     def lines(self) -> list[str]:
         """The same for a person."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.cli import common
-from skip2lora.cli.models import load_model, numbers, read_for
+from skip2lora.cli.models import load_model, read_without_answers
 from skip2lora.data.image_options import Images
 from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
-from skip2lora.tasks.task import Task, decided
+from skip2lora.tasks.task import Task
 
 
 @click.command(short_help="Predict classes, labels or numbers into a CSV file.")
@@ -27,47 +27,41 @@ from skip2lora.tasks.task import Task, decided
 @common.force
 @common.saved_task
 @common.image_options
-@common.targets
+@common.answer_columns
 @common.class_names
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, threads: int, target: Path, force: bool,
-    task: str | None, images: Images, targets: tuple[str, ...] | None,
+    model: Path, data: Path, adapter: Path | None, threads: int, output: Path, force: bool,
+    task: str | None, images: Images, columns: tuple[str, ...] | None,
     class_names: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
     Columns of answers in DATA are left out of the features and not used.
     """
-    check_output(target, force=force)
+    check_output(output, force=force)
     loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
-    made = loaded.model
-    samples = read_for(
-        made, data, targets=targets, task=loaded.task, labels_required=False, images=images
-    )
-    logits = made.logits(samples.x)
-    names = None if loaded.task.name == "regression" else tuple(map(str, made.classes_))
-    if names == numbers(len(names or ())):
-        names = None
-    names = made.class_names or names
-    if loaded.task.name == "regression" and adapter is None:
-        names = None  # those of classes
-    write_predictions(target, loaded.task, logits, names)
-    facts = {"output": str(target), "task": loaded.task.name, "n_samples": len(samples.x)}
-    told, line = _summary(loaded.task, logits, names or numbers(logits.shape[1]))
-    common.show(facts | told, [f"{target}: {len(samples.x):,} samples: {line}"], as_json=as_json)
+    outputs = loaded.model.outputs_for(loaded.task)
+    x = read_without_answers(
+        loaded.model, data, columns=columns, task=loaded.task, images=images,
+        class_names=outputs.names,
+    )  # fmt: skip
+    names = None if outputs.is_plain else outputs.titles
+    predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)
+    facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(x)}
+    predicted, line = _summary(loaded.task, predictions, outputs.titles)
+    common.show(facts | predicted, [f"{output}: {len(x):,} samples: {line}"], as_json=as_json)
 
 
 def _summary(
-    task: Task, logits: NDArray[np.float32], names: Sequence[str]
+    task: Task, predictions: NDArray[Any], names: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
     """How many samples each class got, or the range of each output."""
-    made = decided(task, logits)
     if task.name == "regression":
         ranges = {
             name: {"smallest": float(low), "mean": float(mean), "largest": float(high)}
             for name, low, mean, high in zip(
-                names, made.min(axis=0), made.mean(axis=0), made.max(axis=0), strict=True
+                names, *(of(predictions, axis=0) for of in (np.min, np.mean, np.max)), strict=True
             )
         }
         shown = (
@@ -76,7 +70,9 @@ def _summary(
             for name, of in ranges.items()
         )
         return {"predicted": ranges}, ", ".join(shown)
-    counts = made.sum(axis=0) if task.targets else np.bincount(made, minlength=len(names))
+    if task.numeric_targets:  # the places of the ones
+        predictions = np.nonzero(predictions)[1]
+    counts = np.bincount(predictions, minlength=len(names))
     by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
     line = ", ".join(f"{name} {count:,}" for name, count in by_class.items() if count)
     return {"predicted": by_class}, line or "no labels"

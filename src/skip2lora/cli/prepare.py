@@ -20,27 +20,27 @@ from skip2lora.data.image_options import Images
 @common.force
 @common.as_json
 def command(
-    model: Path, target: Path, taps: Selection, grid: int, size: str | None, force: bool,
+    model: Path, output: Path, taps: Selection, grid: int, size: str | None, force: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Add taps to MODEL (.onnx) once, on a workstation.
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
-    common.check_onnx(model, target, "prepared", force=force)
+    common.check_onnx(model, output, "prepared", force=force)
     from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size
-    made = prepare(model, target, taps=taps, grid=grid, size=fixed)
+    made = prepare(model, output, taps=taps, grid=grid, size=fixed)
     floats = sum(tap.width for tap in made.taps) + made.n_outputs
     facts = {
-        "output": str(target),
+        "output": str(output),
         "fingerprint": made.fingerprint,
         "n_outputs": made.n_outputs,
         "bytes_a_sample": 4 * floats,
         "taps": [{"layer": tap.layer, "kind": tap.kind, "width": tap.width} for tap in made.taps],
     }
-    lines = [f"{target}: {len(made.taps)} of {len(made.layers)} layers tapped"]
+    lines = [f"{output}: {len(made.taps)} of {len(made.layers)} layers tapped"]
     lines += [f"  {tap.layer}  {tap.kind}, {tap.width:,} wide" for tap in made.taps]
     lines.append(f"  {made.n_outputs:,} outputs, {4 * floats:,} bytes a sample in the cache")
     common.show(facts, lines, as_json=as_json)

@@ -41,22 +41,22 @@ def _widths(context: click.Context, parameter: click.Parameter, text: str) -> li
 @common.output("The model, such as model.safetensors.", metavar="FILE")
 @common.force
 @common.image_options
-@common.targets
+@common.answer_columns
 @common.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, epochs: int, batch_size: int | None,
-    learning_rate: float, seed: int, target: Path, force: bool, images: Images,
-    targets: tuple[str, ...] | None, as_json: bool,
+    learning_rate: float, seed: int, output: Path, force: bool, images: Images,
+    columns: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
 
     The network has one input a feature of DATA and one output a class.
     """
-    check_output(target, force=force)
-    if target.suffix != ".safetensors":
-        raise ParameterError(f"output {target} ends in no .safetensors: name it so")
+    check_output(output, force=force)
+    if output.suffix != ".safetensors":
+        raise ParameterError(f"output {output} ends in no .safetensors: name it so")
     with common.reading_bar() as progress:
-        samples = read_samples(data, target=targets, images=images, progress=progress)
+        samples = read_samples(data, target=columns, images=images, progress=progress)
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
     if n_classes < 2:
@@ -72,10 +72,10 @@ def command(
             learning_rate=learning_rate, seed=seed, callback=callback,
         )  # fmt: skip
     took_ms = 1e3 * (time.perf_counter() - start)
-    model.save(target)
+    model.save(output)
     accuracy = model.score(samples.x, samples.labels)
     facts = {
-        "output": str(target),
+        "output": str(output),
         "widths": model.widths,
         "n_parameters": model.n_parameters,
         "n_samples": len(samples.x),
@@ -85,7 +85,7 @@ def command(
         "fingerprint": model.fingerprint,
     }
     lines = [
-        f"{target}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
+        f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
         f"{len(samples.x):,} samples, {epochs} epochs in {common.duration(took_ms)}, "
         f"accuracy on them {common.percent(accuracy)}",
     ]

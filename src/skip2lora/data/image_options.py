@@ -56,7 +56,7 @@ class Images:
         for name, told, of in (("size", self.size, kept.size), *pairs):
             if getattr(self, name) is not None and not _same(told, of):
                 raise ParameterError(
-                    f"--{name} is {_told(name, told)}, the adapter was made with "
+                    f"{name}= is {_told(name, told)}, the adapter was made with "
                     f"{_told(name, of)}: leave it out, or adapt again"
                 )
         return kept
@@ -107,7 +107,7 @@ class Images:
         means = None if mean is None else _numbers("mean", mean, IMAGENET_MEAN)
         stds = None if std is None else _numbers("std", std, IMAGENET_STD)
         if stds is not None and min(stds) <= 0:
-            raise ParameterError(f"--std is {std}, expected numbers above 0: correct it")
+            raise ParameterError(f"std= is {std}, expected numbers above 0: correct it")
         return cls(size=None if size is None else _size(size), mean=means, std=stds)
 
 
@@ -133,7 +133,7 @@ def _size(text: str) -> tuple[int, int]:
         if valid_size(height, width):
             return height, width
     raise ParameterError(
-        f'--size is "{text}", expected pixels from 1 to {MOST_PIXELS}, such as 224 or 192x256 '
+        f'size= is "{text}", expected pixels from 1 to {MOST_PIXELS}, such as 224 or 192x256 '
         "(height x width): correct it"
     )
 
@@ -151,7 +151,7 @@ def _numbers(name: str, text: str, imagenet: tuple[float, ...]) -> tuple[float, 
         numbers = ()
     if len(numbers) not in CHANNELS or not all(map(math.isfinite, numbers)):
         raise ParameterError(
-            f'--{name} is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
+            f'{name}= is "{text}", expected 1 number, 3 such as 0.5,0.5,0.5, or imagenet: '
             "correct it"
         )
     return numbers
@@ -168,15 +168,15 @@ def find_size(images: Images, layout: Layout) -> tuple[int, int]:
         if layout.height is None or layout.width is None:
             takes = "images of any size" if layout.axes != "flat" else _rows(layout)
             raise ParameterError(
-                f"--size is missing, the model takes {takes}: add --size HEIGHTxWIDTH, such as "
-                "--size 224"
+                f"size= is missing, the model takes {takes}: add size=HEIGHTxWIDTH, such as "
+                "size=224"
             )
         return layout.height, layout.width
     for side, fixed in zip(wanted, (layout.height, layout.width), strict=True):
         if fixed not in (None, side):
             raise ParameterError(
-                f"--size is {wanted[0]}x{wanted[1]}, the model takes {layout.height or 'any'}x"
-                f"{layout.width or 'any'}: leave --size out, images are resized to that"
+                f"size= is {wanted[0]}x{wanted[1]}, the model takes {layout.height or 'any'}x"
+                f"{layout.width or 'any'}: leave size= out, images are resized to that"
             )
     return wanted
 

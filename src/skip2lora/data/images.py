@@ -22,6 +22,7 @@ from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, first_line
+from skip2lora.tasks.answers import Answers
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files
@@ -59,15 +60,11 @@ def read_images(
         pixels[at] = made if layout.whole else _normal(made, images)
         if progress is not None:
             progress(at + 1, len(files))
-    return Table(
-        x=_laid_out(pixels, layout),
-        labels=np.array([file.parent.name for file in files], np.str_)
-        if files[0].parent != folder
-        else None,
-        class_names=None,
-        feature_names=None,
-        place=lambda row: str(files[row].relative_to(folder)),
-    )
+    labels = None
+    if files[0].parent != folder:
+        labels = np.array([file.parent.name for file in files], np.str_)
+    place = lambda row: str(files[row].relative_to(folder))  # noqa: E731
+    return Table(_laid_out(pixels, layout), Answers(labels, place=place))
 
 
 def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
@@ -79,12 +76,11 @@ def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
         if len(numbers) not in (1, channels):
             expected = "1" if channels == 1 else f"1 or {channels}, one a channel"
             raise ParameterError(
-                f"--{name} has {len(numbers)} numbers, expected {expected}: correct it"
+                f"{name}= has {len(numbers)} numbers, expected {expected}: correct it"
             )
     if layout.whole and images.scaled:
         raise ParameterError(
-            "--mean or --std is given, but the model takes whole pixels from 0 to 255: "
-            "leave them out"
+            "mean= or std= is given, but the model takes whole pixels from 0 to 255: leave them out"
         )
 
 
@@ -178,8 +174,8 @@ def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
         if channels * n_pixels == layout.n_features:
             return channels
     raise ParameterError(
-        f"--size gives {n_pixels} pixels, the model takes rows of {layout.n_features} numbers, "
-        f"expected {layout.n_features} pixels (grey) or a third (colour): correct --size"
+        f"size= gives {n_pixels} pixels, the model takes rows of {layout.n_features} numbers, "
+        f"expected {layout.n_features} pixels (grey) or a third (colour): correct size="
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
-from skip2lora.data.columns import USUAL_NAMES, Wanted, find_answers
+from skip2lora.data.columns import AnswerColumns, find_answers
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
+from skip2lora.tasks.answers import Answers
+from skip2lora.tasks.targets import USUAL_NAMES
 
 # Arrays that are no samples.
 _NAMES = ("class_names", "names", "feature_names", "target_names")
@@ -31,7 +33,7 @@ _BAD_NPZ = (
 )
 
 
-def read_npz(source: Path, wanted: Wanted) -> Table:
+def read_npz(source: Path, wanted: AnswerColumns) -> Table:
     """What the file says.
 
     ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
@@ -51,21 +53,24 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
             "expected plain arrays X and y: write it again "
             "with np.savez, X as numbers and y as numbers or text"
         ) from error
-    found = listing(list(arrays)) or "no name"
+    listed = listing(list(arrays)) or "no name"
     given = [name for name in arrays if name != "X" and name not in _NAMES]
     places = find_answers(given, replace(wanted, required=False), "arrays")
     y_names = [given[place] for place in places or ()]
-    x = _samples(arrays, y_names, found)
+    x = _samples(arrays, y_names, listed)
     if wanted.required and not y_names:
-        raise DataError(f"it has arrays {found}, expected the answers as y: add them, or name them")
+        raise DataError(
+            f"it has arrays {listed}, expected the answers as y: add them, or name them"
+        )
     width = x.shape[1] if isinstance(x, np.ndarray) and x.ndim == 2 else None
     return Table(
         x=x,
-        labels=_answers(arrays, y_names) if y_names else None,
-        class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
+        answers=Answers(
+            _answers(arrays, y_names) if y_names else None,
+            class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
+            column_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
+        ),
         feature_names=None if width is None else _names(arrays, "feature_names", width),
-        place=lambda row: f"row {row} (from 0)",
-        target_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
     )
 
 
@@ -76,13 +81,13 @@ def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
         if arrays[name].ndim != 1 or len(arrays[name]) != len(arrays[names[0]]):
             raise DataError(
                 f"{name} has shape {arrays[name].shape}, expected ({len(arrays[names[0]])},), one "
-                "answer a sample, as it is one of several columns: correct --target"
+                "answer a sample, as it is one of several columns: correct target="
             )
     return np.stack([arrays[name] for name in names], axis=1)
 
 
 def _samples(
-    arrays: dict[str, NDArray[Any]], y_names: list[str], found: str
+    arrays: dict[str, NDArray[Any]], y_names: list[str], listed: str
 ) -> NDArray[Any] | Inputs:
     x = arrays.get("X")
     if x is not None:
@@ -94,7 +99,7 @@ def _samples(
         return as_float32(x) if x.ndim == 2 or x.dtype.kind == "f" else x
     named = {name: a for name, a in arrays.items() if name not in {*y_names, *USUAL_NAMES, *_NAMES}}
     if len(named) < 2:
-        raise DataError(f"it has arrays of {found}, expected the samples as X: rename them")
+        raise DataError(f"it has arrays of {listed}, expected the samples as X: rename them")
     for name, array in named.items():
         if array.ndim == 0 or array.dtype.kind not in "fiub":
             raise DataError(
@@ -103,9 +108,9 @@ def _samples(
             )
     lengths = {name: len(array) for name, array in named.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
-            f"its arrays have different numbers of samples ({told}), expected as many in each "
+            f"its arrays have different numbers of samples ({counts}), expected as many in each "
             "input of the model: write it again"
         )
     return Inputs({n: as_float32(a) if a.dtype.kind == "f" else a for n, a in named.items()})

@@ -17,23 +17,27 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs, check_samples, first_not_finite, listing
-from skip2lora.data.columns import USUAL_NAMES, Wanted, guessed, matched, number_targets
+from skip2lora.arrays import Inputs, check_samples, first_not_finite
+from skip2lora.data.columns import AnswerColumns
 from skip2lora.data.image_layout import ANY_LAYOUT, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
-from skip2lora.data.samples import Samples, Table, number_labels
+from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.files import write_file
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, chances, decided
+from skip2lora.tasks.answers import Outputs, naming
+from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.targets import infer_task
+from skip2lora.tasks.task import CLASSIFICATION, Task, predictions_of, probabilities_of
 
 __all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"]
 
@@ -67,17 +71,56 @@ def read_samples(
         ParameterError: ``class_names`` has a name twice.
         MissingExtraError: ``.parquet`` without pyarrow, images without Pillow.
     """
+    known = None if class_names is None else tuple(class_names)
+    table = read_table(
+        path, target=target, task=task, class_names=known, required=labels_required,
+        images=images, layout=layout, progress=progress,
+    )  # fmt: skip
+    answers = table.answers
+    if answers.values is None:
+        several = task is not None and task.numeric_targets
+        names = answers.column_names if several else answers.class_names
+        return Samples(table.x, None, known or names, table.feature_names)
+    if task is None:
+        task = infer_task(answers.values)
+    if known is None or task.numeric_targets:
+        outputs = Outputs(names=known)
+    else:
+        outputs = Outputs(range(len(known)), known)
+    encoded = encode(task, answers, len(table.x), outputs)
+    y = encoded.y.astype(np.int64) if encoded.y.ndim == 1 else encoded.y
+    names, is_sorted = encoded.outputs.names, encoded.names_sorted
+    return Samples(table.x, y, names, table.feature_names, is_sorted)
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = CLASSIFICATION,
+    class_names: Sequence[str] | None = None,
+    required: bool = True,
+    images: Images | None = None,
+    layout: Layout = ANY_LAYOUT,
+    progress: Progress | None = None,
+) -> Table:
+    """Read as :func:`read_samples` does, with the answers as the file says them.
+
+    ``class_names`` are columns to look for where ``task`` has several.
+
+    Raises:
+        FileError, DataError, ParameterError, MissingExtraError: as :func:`read_samples`.
+    """
     source = Path(path)
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names has a name twice, expected distinct names: {known}")
     reader = _READERS.get(source.suffix.lower())
-    asked = (target,) if isinstance(target, str) else target
-    columns = task is None or task.targets
-    wanted = Wanted(
-        None if asked is None else tuple(asked),
-        known if columns else None,
-        labels_required or asked is not None,
+    chosen = (target,) if isinstance(target, str) else target
+    wanted = AnswerColumns(
+        None if chosen is None else tuple(chosen),
+        known if task is None or task.numeric_targets else None,
+        required or chosen is not None,
     )
     if reader is None and not source.is_dir():
         raise DataError(
@@ -97,52 +140,16 @@ def read_samples(
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
             table = reader(source, wanted)
             _check_table(table)
-        found = task
-        if task is None:
-            found = CLASSIFICATION if table.labels is None else guessed(table.labels)
-        return _answered(table, found or CLASSIFICATION, known, asked=asked is not None)
-
-
-def _answered(table: Table, task: Task, known: tuple[str, ...] | None, *, asked: bool) -> Samples:
-    """The table with its answers as numbers."""
-    if not task.targets:
-        if table.labels is not None and table.labels.ndim > 1:
-            raise DataError(
-                f"its answers have shape {table.labels.shape}, expected one label a sample: "
-                "several labels and numbers are learned with skip2lora adapt --task multi-label or "
-                "regression"
-            )
-        guess = table.class_names is None and known is None
-        y, names = number_labels(
-            table.labels, own=table.class_names, known=known, place=table.place
-        )
-        return Samples(table.x, y, names, table.feature_names, guess and names is not None)
-    names = table.target_names
-    if names is not None and len(names) == 1 and names[0] in USUAL_NAMES:
-        names = None
-    if names is None and task is TASKS["multi-label"]:
-        names = table.class_names
-    if table.labels is None:
-        return Samples(table.x, None, known or names, table.feature_names)
-    values = number_targets(task, table.labels, table.target_names, table.place)
-    if names is not None and len(names) != values.shape[1]:
-        raise DataError(
-            f"y has {values.shape[1]} columns and there are {len(names)} names ({listing(names)}), "
-            "expected one a column: write them again"
-        )
-    values, names = matched(values, names, known, asked=asked)
-    return Samples(table.x, values, names, table.feature_names)
+    answers = replace(table.answers, source=str(source), chosen=chosen is not None)
+    return replace(table, answers=answers)
 
 
 @contextmanager
 def _naming(source: Path) -> Iterator[None]:
     """Name the file in every error raised inside."""
     try:
-        yield
-    except DataError as error:
-        # A quoted cell of a .csv may hold line breaks.
-        message = " ".join(f"{source}: {error}".splitlines())
-        raise DataError(message) from error.__cause__
+        with naming(str(source)):
+            yield
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
@@ -155,9 +162,10 @@ def _naming(source: Path) -> Iterator[None]:
 
 
 def _check_table(table: Table) -> None:
-    if table.labels is not None and table.labels.shape[:1] != (len(table.x),):
+    labels = table.answers.values
+    if labels is not None and labels.shape[:1] != (len(table.x),):
         raise DataError(
-            f"the labels have shape {table.labels.shape}, X has {len(table.x)} samples, "
+            f"the labels have shape {labels.shape}, X has {len(table.x)} samples, "
             "expected an answer a sample: was it written whole?"
         )
     if isinstance(table.x, Inputs):
@@ -181,8 +189,8 @@ def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
         of = column if table.feature_names is None else f'"{table.feature_names[column]}"'
         raise DataError(
             f"{name}{count} values are NaN, infinite or too large, the first in "
-            f"{table.place(row)}, column {of}, expected finite float32 numbers: remove or replace "
-            "them"
+            f"{table.answers.place(row)}, column {of}, expected finite float32 numbers: remove or "
+            "replace them"
         )
 
 
@@ -221,12 +229,13 @@ def write_predictions(
     task: Task,
     outputs: NDArray[np.floating[Any]],
     names: Sequence[str] | None = None,
-) -> None:
+) -> NDArray[Any]:
     """Write a ``.csv`` with one row a sample, made from ``outputs``, (samples, n_outputs).
 
     Its columns are row (from 0), then of classes prediction, name if known, and p_CLASS for each;
     of several labels prediction, their names or numbers with ``;`` between, and p_CLASS for each;
     of numbers each output under its name, or prediction (prediction_0, ... of several) without.
+    Returns the predictions, as of :func:`~skip2lora.tasks.task.predictions_of`.
 
     Raises:
         ParameterError: ``names`` does not name each output once.
@@ -237,7 +246,9 @@ def write_predictions(
         raise ParameterError(
             f"got {len(names)} class names for {n_outputs} outputs: pass one an output"
         )
-    header, rows = _prediction_table(task, outputs, names)
+    predictions = predictions_of(task, outputs)
+    shares = probabilities_of(task, outputs)
+    header, rows = _prediction_table(task, predictions, shares, names)
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
@@ -246,26 +257,30 @@ def write_predictions(
             writer.writerows([number, *cells] for number, cells in enumerate(rows))
 
     write_file(path, write)
+    return predictions
 
 
 def _prediction_table(
-    task: Task, outputs: NDArray[np.floating[Any]], names: Sequence[str] | None
+    task: Task,
+    predictions: NDArray[Any],
+    shares: NDArray[np.float32] | None,
+    names: Sequence[str] | None,
 ) -> tuple[list[str], Iterator[list[Any]]]:
     """Names of the columns behind the first, and their cells."""
-    titles = list(names) if names is not None else [str(at) for at in range(outputs.shape[1])]
-    made, shares = decided(task, outputs), chances(task, outputs)
+    n_outputs = (predictions if shares is None else shares).shape[1]
+    titles = list(names) if names is not None else [str(at) for at in range(n_outputs)]
     if shares is None:
         if names is None:
             titles = [f"prediction_{at}" for at in titles] if len(titles) > 1 else ["prediction"]
-        return titles, ([*map(str, row)] for row in made)
+        return titles, ([*map(str, row)] for row in predictions)
     of_classes = [f"p_{title}" for title in titles]
-    if task.targets:
-        sets = (";".join(titles[at] for at in np.flatnonzero(row)) for row in made)
+    if task.numeric_targets:
+        sets = (";".join(titles[at] for at in np.flatnonzero(row)) for row in predictions)
         return ["prediction", *of_classes], (
-            [said, *map(str, row)] for said, row in zip(sets, shares, strict=True)
+            [joined, *map(str, row)] for joined, row in zip(sets, shares, strict=True)
         )
     named = [] if names is None else ["name"]
     return ["prediction", *named, *of_classes], (
         [int(label), *([titles[label]] if named else []), *map(str, row)]
-        for label, row in zip(made, shares, strict=True)
+        for label, row in zip(predictions, shares, strict=True)
     )

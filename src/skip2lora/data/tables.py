@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, number_or_none
-from skip2lora.data.columns import Wanted, find_answers
+from skip2lora.data.columns import AnswerColumns, find_answers
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.tasks.answers import Answers
 
 
-def _check_names(columns: Sequence[str], wanted: Wanted) -> list[int]:
+def _check_names(columns: Sequence[str], wanted: AnswerColumns) -> list[int]:
     """Places of the columns with answers, after a check that columns have distinct names."""
     seen: set[str] = set()
     for number, name in enumerate(columns):
@@ -36,7 +37,7 @@ def _squeezed(answers: NDArray[Any]) -> NDArray[Any]:
     return answers.reshape(-1) if answers.shape[-1:] == (1,) else answers
 
 
-def read_csv(source: Path, wanted: Wanted) -> Table:
+def read_csv(source: Path, wanted: AnswerColumns) -> Table:
     """Read a ``.csv``: a header, then numbers, and text or numbers in the columns of answers.
 
     Raises:
@@ -70,11 +71,12 @@ def read_csv(source: Path, wanted: Wanted) -> Table:
         ) from error
     return Table(
         x=np.array(rows, np.float32).reshape(len(rows), len(features)),
-        labels=_squeezed(np.array(answers, np.str_)) if places else None,
-        class_names=None,
+        answers=Answers(
+            _squeezed(np.array(answers, np.str_)) if places else None,
+            column_names=tuple(columns[at] for at in places) or None,
+            place=lambda row: f"row {row + 1} (line {lines[row]})",
+        ),
         feature_names=tuple(features),
-        place=lambda row: f"row {row + 1} (line {lines[row]})",
-        target_names=tuple(columns[at] for at in places) or None,
     )
 
 
@@ -96,7 +98,7 @@ def _numbers(cells: list[str], place: str, columns: list[str]) -> NDArray[np.flo
             if number_or_none(_filled(cell, place, column)) is None:
                 raise DataError(
                     f'{place} column "{column}" has "{cell[:40]}", expected a number: correct it, '
-                    "or name the columns of answers with --target"
+                    "or name the columns of answers with target="
                 ) from None
         raise
 
@@ -107,7 +109,7 @@ def _filled(cell: str, place: str, column: str) -> str:
     return cell
 
 
-def read_parquet(source: Path, wanted: Wanted) -> Table:
+def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
     """Read a ``.parquet``: columns of numbers, and of text or numbers with the answers.
 
     Raises:
@@ -146,15 +148,16 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
         if values.dtype.kind not in "fiub":
             raise DataError(
                 f'column "{name}" is {kind}, expected numbers: convert or remove it, '
-                "or name the columns of answers with --target"
+                "or name the columns of answers with target="
             )
         x[:, number] = as_float32(values)
     answers = np.array([table[columns[at]].to_pylist() for at in places]).T
     return Table(
         x=x,
-        labels=_squeezed(answers) if places else None,
-        class_names=None,
+        answers=Answers(
+            _squeezed(answers) if places else None,
+            column_names=tuple(columns[at] for at in places) or None,
+            place=lambda row: f"row {row + 1}",
+        ),
         feature_names=tuple(features),
-        place=lambda row: f"row {row + 1}",
-        target_names=tuple(columns[at] for at in places) or None,
     )

@@ -258,7 +258,7 @@ def _find(recording: str, folder: Path) -> Path:
             return path
     raise FileError(
         f"{folder} has no {name}.zip and no folder of that name, expected the recordings of "
-        "github.com/matutani/cooling-fan there: copy them, or leave out --source to fetch them"
+        "github.com/matutani/cooling-fan there: copy them, or leave out source= to fetch them"
     )
 
 
@@ -269,7 +269,7 @@ def _fetch(recording: str, base_url: str) -> Path:
     except ImportError as error:
         raise MissingExtraError(
             "fetching the fan recordings needs pooch: pip install 'skip2lora[data]', "
-            "or pass --source DIR with the recordings"
+            "or pass source=DIR with the recordings"
         ) from error
     file = f"{RECORDINGS}{recording}.zip"
     cache = pooch.create(
@@ -290,7 +290,7 @@ def _fetch(recording: str, base_url: str) -> Path:
     except ValueError as error:
         raise DataError(
             f"{base_url}{file} has another SHA-256 than expected: nothing was kept, try again "
-            "or pass --source DIR with the recordings"
+            "or pass source=DIR with the recordings"
         ) from error
     finally:
         logger.setLevel(level)
@@ -301,12 +301,12 @@ def _not_fetched(file: str, base_url: str, cache: object, error: OSError) -> Fil
     if error.errno is not None or isinstance(error, PermissionError):
         reason = error.strerror or "no permission"
         return FileError(
-            f"cannot keep {file} in {cache}: {reason}: free space, or pass --source DIR "
+            f"cannot keep {file} in {cache}: {reason}: free space, or pass source=DIR "
             "with the recordings"
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     reason = type(error).__name__ if status is None else f"the server answered {status}"
     return FileError(
         f"{base_url}{file} could not be reached ({reason}): connect to the network, "
-        "or pass --source DIR with the recordings"
+        "or pass source=DIR with the recordings"
     )

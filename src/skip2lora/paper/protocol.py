@@ -17,7 +17,7 @@ _HAR_PLACES = ("har", "har/har.npz", "har.npz", "UCI HAR Dataset", "UCI HAR Data
 
 
 @dataclass(frozen=True)
-class Task:
+class Experiment:
     """Epochs of section 5.2: pre-training, training from scratch ("After"), fine-tuning."""
 
     name: str
@@ -29,9 +29,9 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("damage1", 100, 400, 300),
-        Task("damage2", 100, 400, 300),
-        Task("har", 300, 900, 600),
+        Experiment("damage1", 100, 400, 300),
+        Experiment("damage2", 100, 400, 300),
+        Experiment("har", 300, 900, 600),
     )
 }
 
@@ -57,7 +57,7 @@ def load_split(task: str, data: Path) -> Split:
                 return har.load_task(data / place)
         raise FileError(
             f"{data} holds no HAR data, expected one of {', '.join(_HAR_PLACES)} in it: "
-            "name the folder with --data"
+            "name the folder with data="
         )
     if task not in TASKS:
         raise ParameterError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
@@ -72,9 +72,10 @@ def new_network(split: Split, seed: int) -> MLP:
     return MLP.create(widths, seed=seed, class_names=names)
 
 
-def pretrained(split: Split, task: Task, seed: int) -> MLP:
+def pretrained(split: Split, experiment: Experiment, seed: int) -> MLP:
     """Step (1) of section 5.2: trained on the pre-train samples."""
     return pretrain(
         new_network(split, seed), split.pretrain.x, split.pretrain.labels,
-        epochs=task.pretrain_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
+        epochs=experiment.pretrain_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE,
+        seed=seed,
     )  # fmt: skip

@@ -81,11 +81,11 @@ def check_report(out: Path) -> None:
     try:
         found = json.loads(file.read_text(encoding="utf-8")).get("version")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{file} cannot be read ({error}): choose another --out") from error
+        raise ModelError(f"{file} cannot be read ({error}): choose another folder") from error
     if found != VERSION:
         raise ModelError(
             f"{file} is of version {found}, expected {VERSION}: it is not mixed with new trials, "
-            "choose another --out"
+            "choose another folder"
         )
 
 

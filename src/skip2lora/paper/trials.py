@@ -175,7 +175,7 @@ def read_trial(file: Path) -> Numbers:
     if not isinstance(kept, dict) or kept.get("version") != VERSION:
         raise ModelError(
             f"{file} is of another version, expected {VERSION}: it is not mixed with new trials, "
-            "choose another --out or remove its folder"
+            "choose another folder or remove this one"
         )
     numbers: Numbers = kept["numbers"]
     return numbers

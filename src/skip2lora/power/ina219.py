@@ -141,7 +141,7 @@ def setup(bus: WordBus, address: int, *, shunt_ohms: float = 0.1, certain: bool 
     if found not in (POWER_ON_CONFIG, RUN_CONFIG) and not certain:
         raise SensorError(
             f"its configuration is 0x{found:04x}, expected 0x{POWER_ON_CONFIG:04x} of an INA219 "
-            "after power-on: it was not touched; if it is one, name it with --i2c"
+            "after power-on: it was not touched; if it is one, name it with i2c="
         )
     chip.write(CALIBRATION, CALIBRATION_VALUE)
     chip.write(CONFIG, RUN_CONFIG)

@@ -1,21 +1,20 @@
-"""Labels: what each output of a model is called, and which outputs samples should have."""
+"""Label encoding: labels of one class a sample to the outputs of a model, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import check_labels, listing
+from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
 from skip2lora.errors import DataError, ParameterError
-
-#: Labels of outputs that a model does not have: numbers, or names where labels are names.
-New = tuple[int, ...] | tuple[str, ...]
+from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs
 
 
-def is_named(y: Any) -> bool:
+def _is_named(y: Any) -> bool:
     """Whether labels are text."""
     return np.asarray(y).dtype.kind in "US" if y is not None else False
 
@@ -30,17 +29,17 @@ def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] 
         return None
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ParameterError(f"class_names is {names!r}, expected a list of names")
-    told = tuple(str(name) for name in names)
-    if len(told) != n_outputs or len(set(told)) != len(told):
+    given = tuple(str(name) for name in names)
+    if len(given) != n_outputs or len(set(given)) != len(given):
         raise ParameterError(
-            f"class_names is {listing(told)}, expected {n_outputs} distinct names, one an output "
+            f"class_names is {listing(given)}, expected {n_outputs} distinct names, one an output "
             "in the model's order: correct them"
         )
-    return told
+    return given
 
 
-def labels_of(n_known: int, names: Sequence[str] | None, new: New) -> NDArray[Any]:
-    """The label of each output, the model's ``n_known`` first.
+def labels_of(n_known: int, names: Sequence[str] | None, new: NewLabels) -> NDArray[Any]:
+    """The label of each output, the model's ``n_known`` first: what decodes encoded labels.
 
     All are names where the new ones are: those of the model, or its numbers as text.
     """
@@ -49,45 +48,232 @@ def labels_of(n_known: int, names: Sequence[str] | None, new: New) -> NDArray[An
     return np.array([*range(n_known), *new], np.int64)
 
 
-def number(
-    y: Any, n_samples: int, n_known: int, names: Sequence[str] | None, *, new_classes: bool
-) -> tuple[NDArray[np.int32], New]:
-    """Outputs that the samples should have, (samples,), and the labels that are new.
+def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool) -> Encoded:
+    """The place among ``outputs`` of each label, (samples,) int32; new classes come after them.
 
-    ``y`` are numbers, or names: those of the model where it has ``names``.
+    ``y`` is an array of names or numbers, or the :class:`~skip2lora.tasks.answers.Answers` of a
+    file, where numbers may be written as text. Without a model the classes of a file get the order
+    the file gives, or else that of their sorted names.
 
     Raises:
-        DataError: a label the model does not know without ``new_classes``, or no label at all.
+        DataError: no label a sample, a label that is neither whole nor a name, one that the outputs
+            do not have without ``new_classes``, names that cannot be matched with the outputs, or
+            one class alone where there are no outputs.
     """
-    if is_named(y):
-        return _number_names(np.asarray(y).astype(np.str_), n_samples, n_known, names, new_classes)
-    if not new_classes:
-        return check_labels(y, n_samples, n_known), ()
-    labels = check_labels(y, n_samples, None)
-    new = np.unique(labels[labels >= n_known])
-    places = n_known + np.searchsorted(new, labels)
-    outputs = np.where(labels < n_known, labels, places).astype(np.int32)
-    return outputs, tuple(int(label) for label in new)
-
-
-def _number_names(
-    y: NDArray[np.str_],
-    n_samples: int,
-    n_known: int,
-    names: Sequence[str] | None,
-    new_classes: bool,
-) -> tuple[NDArray[np.int32], New]:
-    if y.shape != (n_samples,):
+    if isinstance(y, Answers):
+        encoded = _encode_file(y, outputs, new_classes)
+    elif _is_named(y):
+        labels = np.asarray(y).astype(np.str_)
+        if labels.shape != (n_samples,):
+            raise DataError(
+                f"y has shape {labels.shape}, expected ({n_samples},): pass one label a sample of X"
+            )
+        encoded = _encode_names(labels, outputs, new_classes)
+    else:
+        limit = None if new_classes else _limit(outputs)
+        encoded = _encode_numbers(check_labels(y, n_samples, limit), outputs)
+    if outputs.count == 0 and len(encoded.new_labels) == 1:
         raise DataError(
-            f"y has shape {y.shape}, expected ({n_samples},): pass one label a sample of X"
+            f"y has the label {encoded.new_labels[0]} alone, expected 2 or more without the "
+            "model's outputs: collect samples of another class"
         )
-    known = tuple(names or map(str, range(n_known)))
-    new = tuple(sorted(set(map(str, y)) - set(known)))
+    return encoded
+
+
+def own_labels(outputs: Outputs, labels: NDArray[Any]) -> NDArray[Any]:
+    """The labels of ``outputs``, names or else numbers, of the type of ``labels``.
+
+    Raises:
+        DataError: the ones are text and the others are not.
+    """
+    names, numbers = outputs.names, outputs.numbers
+    own = np.array(numbers, np.int64) if names is None else np.array(names)
+    if is_text(own) != is_text(labels):
+        raise DataError(
+            f"y has labels such as {labels[:1].tolist()[0]!r}, expected such as "
+            f"{own[:1].tolist()[0]!r}, which are those "
+            "of the model: pass them so, or keep_outputs=False to learn the labels of y alone"
+        )
+    return own.astype(object) if labels.dtype == object else own
+
+
+def is_text(labels: NDArray[Any]) -> bool:
+    """Whether labels of one type, or objects, are text."""
+    return len(labels) > 0 and isinstance(labels[0], str)
+
+
+def places_in(classes: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each label is in ``classes``, which has them all, in any order."""
+    order = np.argsort(classes, kind="stable")
+    places: NDArray[np.int64] = order[np.searchsorted(classes, labels, sorter=order)]
+    return places
+
+
+def _limit(outputs: Outputs) -> int | None:
+    """One more than the largest number that is a label; None where any may be."""
+    return None if outputs.numbers is None else max(outputs.numbers, default=-1) + 1
+
+
+def _encode_numbers(labels: NDArray[np.int32], outputs: Outputs) -> Encoded:
+    """Checked numbers to places; what lies between the labels of the outputs counts as new."""
+    if outputs.numbers is None:
+        return Encoded(labels, outputs)
+    known = np.array(outputs.numbers, np.int64)
+    new = np.unique(labels[~np.isin(labels, known)])
+    classes = np.concatenate([known, new])
+    if not np.array_equal(classes, np.arange(len(classes))):
+        labels = places_in(classes, labels).astype(np.int32)
+    return Encoded(labels, outputs, tuple(int(label) for label in new))
+
+
+def _encode_names(labels: NDArray[np.str_], outputs: Outputs, new_classes: bool) -> Encoded:
+    """Names to places, the new ones in sorted order."""
+    distinct, inverse = np.unique(labels, return_inverse=True)
+    known = outputs.titles
+    new = tuple(str(name) for name in distinct if name not in known)
     if new and not new_classes:
-        row = int(np.argmax(y == new[0]))
+        row = int(np.argmax(labels == new[0]))
         raise DataError(
             f'got label "{new[0]}" at row {row} (from 0), expected one of {listing(known)}: '
-            "correct the label, or learn it with new_classes"
+            "correct the label, or learn it with new_classes=True"
         )
-    place = {name: at for at, name in enumerate((*known, *new))}
-    return np.array([place[str(name)] for name in y], np.int32), new
+    return Encoded(_lookup(distinct.tolist(), (*known, *new))[inverse], outputs, new)
+
+
+def _lookup(names: Sequence[str], order: Sequence[str]) -> NDArray[np.int32]:
+    """The place of each name in ``order``."""
+    places = {name: place for place, name in enumerate(order)}
+    return np.array([places[name] for name in names], np.int32)
+
+
+def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encoded:
+    values, own = answers.values, answers.class_names
+    if values is None:
+        raise DataError("the samples have no labels, expected one each: add y")
+    if values.ndim > 1:
+        raise DataError(
+            f"its answers have shape {values.shape}, expected one label a sample: several labels "
+            "and numbers are learned with adapt and task=multi-label or regression"
+        )
+    names = own or outputs.names
+    if values.dtype.kind == "U":
+        texts, inverse = np.unique(values, return_inverse=True)
+        numbers = _as_numbers(answers, texts.tolist(), inverse, names, new_classes and own is None)
+        if numbers is None:
+            return _encode_classes(own, texts.tolist(), inverse, outputs, new_classes)
+        values = numbers[inverse]
+    limit = len(own) if own else None if new_classes else _limit(outputs)
+    labels = _check_whole(answers, values, limit, names)
+    if own is None:
+        return _encode_numbers(labels, outputs)
+    return _encode_classes(own, own, labels, outputs, new_classes)
+
+
+def _encode_classes(
+    own: tuple[str, ...] | None,
+    classes: Sequence[str],
+    places: NDArray[np.integer],
+    outputs: Outputs,
+    new_classes: bool,
+) -> Encoded:
+    """Places among the ``classes`` of a file to places among ``outputs`` and new ones."""
+    if not new_classes:
+        matched = _match_classes(own, classes, outputs)
+        return replace(matched, y=_lookup(classes, matched.outputs.titles)[places])
+    known = outputs.titles
+    counts = np.bincount(places, minlength=len(classes))
+    # The classes that samples have: a file may list others.
+    present = [name for name, count in zip(classes, counts, strict=True) if count]
+    new = tuple(sorted(set(present) - set(known)))
+    lookup = np.full(len(classes), -1, np.int32)
+    lookup[counts > 0] = _lookup(present, (*known, *new))
+    return Encoded(lookup[places], outputs, new)
+
+
+def _match_classes(
+    own: tuple[str, ...] | None, classes: Sequence[str], outputs: Outputs
+) -> Encoded:
+    """The outputs with names for the classes of a file, ``own`` where it lists them; no ``y`` yet.
+
+    A model without names gets those that the file gives in order, one an output.
+    """
+    no_y = np.zeros(0, np.int32)
+    if outputs.names is not None:
+        strangers = [name for name in own or () if name not in outputs.names]
+        if strangers:
+            raise DataError(
+                f'it has class "{strangers[0]}", expected only {listing(outputs.names)}: '
+                "pass data of the classes the model was trained on"
+            )
+        return Encoded(no_y, outputs)
+    names = own or tuple(classes)
+    n_outputs = outputs.count
+    if n_outputs is None:
+        return Encoded(no_y, Outputs(range(len(names)), names), names_sorted=own is None)
+    got = f"it has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
+    fix = "name the outputs with class_names="
+    more = ", or learn new classes with adapt and new_classes=True"
+    if len(names) != n_outputs:
+        raise DataError(
+            f"{got}, the model has {n_outputs} output{'s' * (n_outputs != 1)} without names, "
+            f"expected one an output: {fix}{more}"
+        )
+    if own is None:
+        raise DataError(
+            f"{got} in no order, the model has {n_outputs} outputs without names, expected to "
+            f"know which is which: {fix}, such as {','.join(names[:8])}{more}"
+        )
+    return Encoded(no_y, replace(outputs, names=names), names_adopted=True)
+
+
+def _as_numbers(
+    answers: Answers,
+    texts: Sequence[str],
+    inverse: NDArray[np.integer],
+    names: tuple[str, ...] | None,
+    new_classes: bool,
+) -> NDArray[np.float64] | None:
+    """The number that each distinct text is; None where they are names.
+
+    Text such as "3" and "7" is a name where it is known as such, and a number otherwise.
+    """
+    if names is not None and set(texts) <= set(names):
+        return None
+    numbers = [number_or_none(text) for text in texts]
+    if None not in numbers:
+        return np.array(numbers, np.float64)
+    if new_classes:
+        names = None
+    if names is None and not any(number is not None for number in numbers):
+        return None
+    # The first stranger, rather one that is no number either.
+    strangers = [place for place, text in enumerate(texts) if text not in (names or ())]
+    strangers = [place for place in strangers if numbers[place] is None] or strangers
+    row = int(np.argmax(np.isin(inverse, strangers)))
+    expected = "a number as in other rows" if names is None else f"one of {listing(names)}"
+    raise DataError(
+        f'{answers.place(row)} has label "{texts[inverse[row]]}", expected {expected}: '
+        "correct the label"
+    )
+
+
+def _check_whole(
+    answers: Answers, labels: NDArray[Any], limit: int | None, names: tuple[str, ...] | None
+) -> NDArray[np.int32]:
+    """Numbers of a file as labels below ``limit``, of classes called ``names``."""
+    if labels.dtype.kind not in "fiub":
+        raise DataError(
+            f"the labels have dtype {labels.dtype}, expected whole numbers or text: "
+            "number the classes from 0"
+        )
+    top = MAX_LABEL + 1 if limit is None else limit
+    good = (labels >= 0) & (labels < top) & (np.floor(labels) == labels)
+    if not good.all():
+        row = int(np.argmin(good))
+        known = "" if names is None else f" ({listing(names)})"
+        last = "..." if limit is None else f"..., {limit - 1}{known}"
+        raise DataError(
+            f"{answers.place(row)} has label {labels[row]}, expected a whole number 0, 1, {last}: "
+            "correct the label, or learn numbers with task='regression'"
+        )
+    return labels.astype(np.int32)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.tasks.task import Task
+from skip2lora.tasks.answers import Encoded
+from skip2lora.tasks.task import Task, predictions_of
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,19 @@ class Measures:
     parts: tuple[dict[str, Any], ...]
 
 
+def measure(task: Task, logits: NDArray[np.float32], answers: Encoded) -> Measures:
+    """How good outputs before softmax or sigmoid are, (samples, n_outputs), by class or column."""
+    return measured(task, predictions_of(task, logits), answers.y, answers.titles)
+
+
 def measured(
     task: Task, predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]
 ) -> Measures:
-    """Compare what :func:`~skip2lora.tasks.decided` gave with checked answers.
+    """Compare what :func:`~skip2lora.tasks.task.predictions_of` gave with checked answers.
 
     ``names[number]`` is the class of label ``number``, or the name of a column of both.
     """
-    if not task.targets:
+    if not task.numeric_targets:
         return _labels(predictions, answers, names)
     return (_sets if task.name == "multi-label" else _numbers)(predictions, answers, names)
 
@@ -42,10 +48,11 @@ def _labels(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[st
 
 
 def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
-    said, true = predictions == 1, answers == 1
-    hits, n_said, n_true = (said & true).sum(axis=0), said.sum(axis=0), true.sum(axis=0)
-    f1 = _share(2 * hits, n_said + n_true)
-    columns = (names, n_true, _share(hits, n_said), _share(hits, n_true), f1)
+    predicted, true = predictions == 1, answers == 1
+    hits = (predicted & true).sum(axis=0)
+    n_predicted, n_true = predicted.sum(axis=0), true.sum(axis=0)
+    f1 = _share(2 * hits, n_predicted + n_true)
+    columns = (names, n_true, _share(hits, n_predicted), _share(hits, n_true), f1)
     parts = tuple(
         {
             "name": name, "n_samples": int(count), "precision": float(precision),
@@ -53,20 +60,20 @@ def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]
         }
         for name, count, precision, recall, own in zip(*columns, strict=True)
     )  # fmt: skip
-    total = _share(2 * hits.sum(keepdims=True), (n_said + n_true).sum(keepdims=True))
+    total = _share(2 * hits.sum(keepdims=True), (n_predicted + n_true).sum(keepdims=True))
     overall = {
-        "exact_match": float((said == true).all(axis=1).mean()),
+        "exact_match": float((predicted == true).all(axis=1).mean()),
         "f1_micro": float(total[0]),
         "f1_macro": float(f1.mean()),
-        "hamming_loss": float((said != true).mean()),
+        "hamming_loss": float((predicted != true).mean()),
     }
     return Measures(overall, parts)
 
 
 def _share(part: NDArray[Any], of: NDArray[Any]) -> NDArray[np.float64]:
     """Quotients, 0 where there is nothing to divide by."""
-    made: NDArray[np.float64] = part / np.maximum(of, 1)
-    return made
+    shares: NDArray[np.float64] = part / np.maximum(of, 1)
+    return shares
 
 
 def _numbers(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
@@ -90,5 +97,5 @@ def r2(predictions: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.float64]:
     left = ((true - predictions) ** 2).sum(axis=0)
     spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
     same = spread == 0
-    made: NDArray[np.float64] = 1 - left / np.where(same, 1, spread)
-    return np.where(same, np.where(left == 0, 1.0, 0.0), made)
+    shares: NDArray[np.float64] = 1 - left / np.where(same, 1, spread)
+    return np.where(same, np.where(left == 0, 1.0, 0.0), shares)

@@ -8,12 +8,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import check_labels
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.members import member
-from skip2lora.tasks.labels import is_named, number
+from skip2lora.tasks.answers import Outputs
+from skip2lora.tasks.encoding import encode
 from skip2lora.tasks.measures import r2
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, chances, check_answers, decided
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, predictions_of, probabilities_of
 
 
 def lacks(model: object, name: str, expected: str) -> ModelError:
@@ -58,16 +58,26 @@ class Predictor(ABC):
         """The label of each output, (n_outputs,)."""
         return np.arange(self.n_outputs)
 
+    def outputs_for(self, task: Task, names: tuple[str, ...] | None = None) -> Outputs:
+        """What answers for ``task`` are encoded as; ``names`` replace those of the model.
+
+        Names of classes are not those of numbers, nor the other way round.
+        """
+        classes = self.classes_
+        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
+        same = (task.name == "regression") == (self.learned.name == "regression")
+        return Outputs(numbers, names or (self.class_names if same else None))
+
     @abstractmethod
     def logits(self, x: ArrayLike) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs)."""
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
         """Labels of the largest logits, (samples,); of several labels 0 or 1 for each; numbers."""
-        made = decided(self.learned, self.logits(x))
-        if self.learned.targets:
-            return made
-        labels: NDArray[Any] = self.classes_[made]
+        predictions = predictions_of(self.learned, self.logits(x))
+        if self.learned.numeric_targets:
+            return predictions
+        labels: NDArray[Any] = self.classes_[predictions]
         return labels
 
     def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
@@ -76,21 +86,10 @@ class Predictor(ABC):
         Raises:
             ParameterError: the outputs are numbers.
         """
-        made = chances(self.learned, self.logits(x))
-        if made is None:
+        probabilities = probabilities_of(self.learned, self.logits(x))
+        if probabilities is None:
             raise ParameterError("the outputs are numbers, which have no probabilities: predict")
-        return made
-
-    def _labels(self, y: ArrayLike, n_samples: int) -> NDArray[Any]:
-        """Labels to compare predictions with, checked: names where the classes have names."""
-        classes = self.classes_
-        if classes.dtype.kind == "U":
-            outputs, _ = number(y, n_samples, len(classes), classes.tolist(), new_classes=False)
-            return classes[outputs]
-        if is_named(y):
-            outputs, _ = number(y, n_samples, len(classes), self.class_names, new_classes=False)
-            return classes[outputs]
-        return check_labels(y, n_samples, int(classes.max()) + 1)
+        return probabilities
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:
         """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
@@ -98,10 +97,10 @@ class Predictor(ABC):
         ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers. Several labels
         are right when all are; R2 is the mean of the outputs', as in scikit-learn.
         """
-        predictions = self.predict(x)
-        if not self.learned.targets:
-            return float((predictions == self._labels(y, len(predictions))).mean())
-        answers = check_answers(self.learned, y, len(predictions), self.n_outputs)
-        if self.learned.name == "multi-label":
-            return float((predictions == answers).all(axis=1).mean())
-        return float(r2(predictions, answers).mean())
+        task, logits = self.learned, self.logits(x)
+        answers = encode(task, y, len(logits), self.outputs_for(task)).y
+        predictions = predictions_of(task, logits)
+        if task.name == "regression":
+            return float(r2(predictions, answers).mean())
+        right = predictions == answers
+        return float((right.all(axis=1) if task.numeric_targets else right).mean())

@@ -72,7 +72,7 @@ class SkipJob:
         if goal.standardize:
             began = time.perf_counter()
             scaling = self._scaling = _standardize(cache, backbone, part, goal.task)
-            self._y = scaling.targets(part.y) if goal.task.targets else part.y
+            self._y = scaling.targets(part.y) if goal.task.numeric_targets else part.y
             self.n_filled, self.fill_seconds = len(part.x), time.perf_counter() - began
         self._x = rows.features(part.x)
         self._packed = _core.SkipAdapter(rows.layout, rank, goal.task.loss, goal.bias)

@@ -1,0 +1,27 @@
+"""Messages of the library, which name keywords, for those who type options."""
+
+from __future__ import annotations
+
+import re
+
+#: Keywords of the library that are options here, and what they are set to, if anything.
+_KEYWORD = re.compile(
+    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|keep_outputs|mean|new_classes|size|source|std"
+    r"|target|task)=(?P<value>'[\w-]+'|[\w-]*)"
+)
+
+
+def with_options(message: str) -> str:
+    """A message of the library with options in place of keywords.
+
+    ``task='regression'`` becomes ``--task regression``, ``force=True`` becomes ``--force`` and
+    ``keep_outputs=False`` becomes ``--no-keep-outputs``.
+    """
+
+    def option(keyword: re.Match[str]) -> str:
+        name, value = keyword["name"].replace("_", "-"), keyword["value"].strip("'")
+        if value == "False":
+            return f"--no-{name}"
+        return f"--{name}" if value in ("", "True") else f"--{name} {value}"
+
+    return _KEYWORD.sub(option, message)

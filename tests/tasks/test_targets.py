@@ -1,0 +1,122 @@
+"""Several labels and numbers: columns of a file and of an array, put in the order of outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.tasks.answers import Answers, Encoded, Outputs
+from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.targets import infer_task
+from skip2lora.tasks.task import TASKS
+
+SETS, NUMBERS = TASKS["multi-label"], TASKS["regression"]
+NAMES = ("wet", "hot", "loud")
+NAMED, UNNAMED = Outputs(range(3), NAMES), Outputs(range(3))
+Y = np.array([[1, 0, 0], [0, 1, 1]])
+
+
+def of_file(
+    values: Any, outputs: Outputs, task: Any = SETS, columns: Any = None, **more: Any
+) -> Encoded:
+    answers = Answers(
+        np.array(values), column_names=columns, place=lambda row: f"row {row}", **more
+    )
+    return encode(task, answers, len(values), outputs)
+
+
+def test_columns_by_name_in_another_order() -> None:
+    made = of_file(Y[:, ::-1], NAMED, columns=NAMES[::-1])
+    np.testing.assert_array_equal(made.y, Y)
+    assert made.y.dtype == np.float32
+    assert (made.outputs.names, made.names_adopted) == (NAMES, False)
+
+
+def test_columns_without_names_or_chosen_under_others_keep_their_order() -> None:
+    for made in (of_file(Y, NAMED), of_file(Y, NAMED, columns=("a", "b", "c"), chosen=True)):
+        np.testing.assert_array_equal(made.y, Y)
+        assert made.outputs.names == NAMES
+
+
+def test_names_of_columns_become_those_of_outputs_without() -> None:
+    made = of_file(Y, UNNAMED, columns=NAMES)
+    assert (made.outputs.names, made.names_adopted) == (NAMES, True)
+    assert of_file(Y, UNNAMED, class_names=NAMES).outputs.names == NAMES
+    assert not of_file(Y, UNNAMED, columns=NAMES, chosen=True).names_adopted
+    assert not of_file(Y, UNNAMED, NUMBERS, columns=NAMES).names_adopted
+
+
+def test_one_column() -> None:
+    one = Outputs(range(1))
+    for values in ([0.5, 2], [[0.5], [2]], ["0.5", "2"]):
+        made = of_file(values, one, NUMBERS, columns=("label",))
+        assert made.y.tolist() == [[0.5], [2]]
+        assert made.outputs.names is None  # "label" says nothing of the output
+    assert encode(NUMBERS, [0.5, 2], 2, one).y.tolist() == [[0.5], [2]]
+    assert of_file([0.5], one, NUMBERS, columns=("mass",)).outputs.names == ("mass",)
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "columns", "parts"),
+    [
+        (Y[:, :2], SETS, ("wet", "hot"), ["targets wet, hot alone", "wet, hot, loud", "target="]),
+        (Y, SETS, ("wet", "hot", "dry"), ['target "dry"']),
+        (Y[:, :2], SETS, None, ["2 targets", "expected 3", "keep_outputs=False"]),
+        (Y, SETS, ("wet", "hot"), ["3 columns and there are 2 names"]),
+        (Y * 2, SETS, NAMES, ['row 0 column "wet" has 2, expected 0 or 1', "task="]),
+        (Y * np.nan, NUMBERS, None, ["row 0 column 0 has nan", "a finite number"]),
+        ([["1", "x", "0"]], NUMBERS, NAMES, ['row 0 column "hot" has "x"', "a number"]),
+        (Y * 1j, NUMBERS, None, ["complex128"]),
+        (np.zeros((2, 0)), NUMBERS, None, ["shape (2, 0)"]),
+    ],
+)
+def test_columns_that_are_refused(values: Any, task: Any, columns: Any, parts: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        of_file(values, NAMED, task, columns)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_arrays() -> None:
+    np.testing.assert_array_equal(encode(SETS, Y.astype(bool), 2, UNNAMED).y, Y)
+    made = encode(NUMBERS, np.ones((2, 5)), 2, Outputs(), new_outputs=True)
+    assert made.outputs.count == 5
+    for y, said in (
+        (Y[:, :2], r"\(2, 2\), expected \(2, 3\)"),
+        (None, "y is None"),
+        (Y * 2, "0 or 1"),
+    ):
+        with pytest.raises(DataError, match=said):
+            encode(SETS, y, 2, UNNAMED)
+    with pytest.raises(DataError, match="one column or more"):
+        encode(NUMBERS, np.zeros((2, 0)), 2, Outputs())
+    with pytest.raises(ParameterError, match="no outputs of its own"):
+        encode(NUMBERS, [1.0, 2.0], 2, Outputs(range(0)))
+
+
+@given(data=st.data(), text=st.booleans())
+def test_decoding_gives_the_columns_back(data: Any, text: bool) -> None:
+    """Whatever the order in the file, column ``name`` is the output called so."""
+    order = data.draw(st.permutations(NAMES))
+    rows = data.draw(st.lists(st.tuples(*3 * [st.integers(-9, 9)]), min_size=1, max_size=5))
+    values = np.array(rows).astype(np.str_) if text else np.array(rows)
+    made = of_file(values, NAMED, NUMBERS, columns=tuple(order))
+    for place, name in enumerate(NAMES):
+        assert made.y[:, place].tolist() == [row[order.index(name)] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["a", "b"], "classification"), (["0", "1"], "classification"), ([0, 1], "classification"),
+        ([0.5, 1], "regression"), (["0.5", "1"], "regression"),
+        (Y, "multi-label"), (Y * 2, "regression"),
+    ],
+)  # fmt: skip
+def test_the_task_that_answers_look_like(values: Any, task: str) -> None:
+    assert infer_task(np.array(values)).name == task
