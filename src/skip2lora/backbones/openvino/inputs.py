@@ -1,0 +1,141 @@
+"""Inputs of an OpenVINO network: what they take, and the sizes that it leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.openvino.graph import Graph
+from skip2lora.backbones.openvino.runtime import first_line, openvino
+from skip2lora.data.image_layout import CHANNELS
+from skip2lora.errors import ModelError, ParameterError
+
+_TYPES = {
+    "f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool",
+    **{f"{kind}{bits}": f"{'u' * (kind == 'u')}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+_SAMPLES = (2, 3)
+_PLACES = (224, 256)  # height and width of images, where they are open
+_TOKENS = (12, 20)
+
+#: Sizes of one tensor, None for one that may change.
+Sizes = tuple[int | None, ...]
+
+
+def specs_of(graph: Graph, path: Path) -> tuple[InputSpec, ...]:
+    """The inputs, without the axis of the samples.
+
+    Raises:
+        ModelError: an input without such an axis, or that takes no numbers.
+    """
+    specs = []
+    for port in graph.model.inputs:
+        name = graph.name_of(port) or str(port.get_node().get_friendly_name())
+        kind, shape = port.get_element_type().get_type_name(), port.get_partial_shape()
+        if kind not in _TYPES:
+            raise ModelError(
+                f"{path}: input {name} has type {kind}, expected numbers: convert the model "
+                "without the part that reads them"
+            )
+        if shape.rank.is_dynamic or len(shape) == 0:
+            raise ModelError(
+                f"{path}: input {name} has shape {shape}, expected an axis of samples and a known "
+                "number of axes: convert the model with a shape for this input"
+            )
+        specs.append(InputSpec(name, sizes_of(port)[1:], _TYPES[kind]))
+    if not specs:
+        raise ModelError(f"{path} has no inputs, expected at least one: is this the whole network?")
+    return tuple(specs)
+
+
+def sizes_of(port: Any) -> Sizes:
+    """Of an input or output with a known number of axes."""
+    return tuple(
+        None if size.is_dynamic else int(size.get_length()) for size in port.get_partial_shape()
+    )
+
+
+def batch_of(model: Any) -> int | None:
+    """The number of samples that the model was fixed to, None where any will do."""
+    return max((size for port in model.inputs if (size := sizes_of(port)[0])), default=None)
+
+
+def fix_size(model: Any, path: Path, size: tuple[int, int]) -> None:
+    """Fix the open axes of the only image among the inputs, in place.
+
+    Raises:
+        ParameterError: no input is one image, its sizes are fixed to others, or cannot be these.
+    """
+    images = [(port, axes) for port in model.inputs if (axes := _places(sizes_of(port)))]
+    said = f"size is {size[0]}x{size[1]}, but"
+    if len(images) != 1:
+        raise ParameterError(
+            f"{said} {len(images)} inputs of {path} are images with 1 or 3 channels, expected one: "
+            "leave size out"
+        )
+    port, axes = images[0]
+    shape = list(sizes_of(port))
+    if any(shape[axis] not in (None, side) for axis, side in zip(axes, size, strict=True)):
+        takes = "x".join(str(shape[axis] or "any") for axis in axes)
+        raise ParameterError(f"{said} {path} takes {takes}: leave size out")
+    for axis, side in zip(axes, size, strict=True):
+        shape[axis] = side
+    try:
+        model.reshape({port: _partial(shape)})
+    except RuntimeError as error:
+        raise ParameterError(
+            f"{said} {path} does not take it: {first_line(error)}: choose another size"
+        ) from error
+
+
+def _places(shape: Sizes) -> tuple[int, int] | None:
+    """The axes of height and width, None for what is no image."""
+    if len(shape) != 4 or (shape[1] in CHANNELS) == (shape[3] in CHANNELS):
+        return None
+    return (2, 3) if shape[1] in CHANNELS else (1, 2)
+
+
+def _partial(sizes: Sequence[int | None]) -> Any:
+    return openvino.PartialShape([-1 if size is None else size for size in sizes])
+
+
+@contextmanager
+def _fixed(model: Any, shapes: Sequence[Sequence[int]]) -> Iterator[None]:
+    """The model with inputs of these shapes, as long as it takes."""
+    before = [port.get_partial_shape() for port in model.inputs]
+    try:
+        model.reshape(dict(zip(model.inputs, map(_partial, shapes), strict=True)))
+        yield
+    finally:
+        model.reshape(dict(zip(model.inputs, before, strict=True)))
+
+
+def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any], tuple[int, int]]:
+    """The shapes of ``sources`` for inputs of two sizes, and the two numbers of samples.
+
+    A shape is None where it is not known then either. A model that refuses these sizes has the
+    shapes that it says itself, open axes as None.
+    """
+    batch = batch_of(model)
+    samples = _SAMPLES if batch is None else (batch, batch)
+    seen = []
+    try:
+        for at in (0, 1):
+            with _fixed(model, [_filled(sizes_of(port), samples[at], at) for port in model.inputs]):
+                seen.append([_shape_of(source) for source in sources])
+    except RuntimeError:
+        said = [_shape_of(source) for source in sources]
+        return said, said, samples
+    return seen[0], seen[1], samples
+
+
+def _filled(shape: Sizes, samples: int, at: int) -> list[int]:
+    side = (_PLACES if len(shape) > 3 else _TOKENS)[at]
+    return [samples, *(side if size is None else size for size in shape[1:])]
+
+
+def _shape_of(source: Any) -> Sizes | None:
+    return None if source.get_partial_shape().rank.is_dynamic else sizes_of(source)
