@@ -11,10 +11,10 @@ from typing import Any
 from skip2lora.backbones.openvino.runtime import core, first_line
 from skip2lora.errors import FileError, ModelError
 
-_HEAD = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>)?\s*<net\b[^>]*\bversion=\"(\d+)\"")
+_HEAD = re.compile(r'\ufeff?\s*(?:<\?xml[^>]*\?>)?\s*<net\b[^<]*?\bversion="(\d+)"')
 _OLDEST = 10  # of the format; what OpenVINO reads since 2020
-_PLACE = re.compile(rb"<data\b[^>]*>")
-_OFFSET, _SIZE = re.compile(rb"\boffset=\"(\d+)\""), re.compile(rb"\bsize=\"(\d+)\"")
+_DATA = re.compile(r"<data\b[^>]*>")
+_OFFSET, _SIZE = re.compile(r'\boffset="(\d+)"'), re.compile(r'\bsize="(\d+)"')
 
 
 def read_model(path: Path) -> Any:
@@ -26,9 +26,11 @@ def read_model(path: Path) -> Any:
     """
     weights = path.with_suffix(".bin")
     try:
-        text = path.read_bytes()
+        text = path.read_text("utf-8")
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}: check the path") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is damaged: {error}: copy or convert it again") from error
     head = _HEAD.match(text)
     if head is None:
         raise ModelError(
@@ -43,15 +45,15 @@ def read_model(path: Path) -> Any:
     _check_weights(path, text, weights)
     try:
         return core().read_model(str(path), str(weights))
-    except (RuntimeError, UnicodeDecodeError) as error:
+    except RuntimeError as error:
         raise ModelError(
             f"{path} is damaged or not supported: {first_line(error)}: copy or convert it again"
         ) from error
 
 
-def _check_weights(path: Path, text: bytes, weights: Path) -> None:
+def _check_weights(path: Path, text: str, weights: Path) -> None:
     """Whether ``weights`` is as long as the .xml says, which a file of another model is not."""
-    places = [(_OFFSET.search(data), _SIZE.search(data)) for data in _PLACE.findall(text)]
+    places = [(_OFFSET.search(data), _SIZE.search(data)) for data in _DATA.findall(text)]
     ends = [int(offset[1]) + int(size[1]) for offset, size in places if offset and size]
     if not ends and not weights.exists():
         raise FileError(

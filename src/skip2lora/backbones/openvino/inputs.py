@@ -84,7 +84,7 @@ def fix_size(model: Any, path: Path, size: tuple[int, int]) -> None:
     for axis, side in zip(axes, size, strict=True):
         shape[axis] = side
     try:
-        model.reshape({port: _partial(shape)})
+        _set(model, [shape if each == port else sizes_of(each) for each in model.inputs])
     except RuntimeError as error:
         raise ParameterError(
             f"{said} {path} does not take it: {first_line(error)}: choose another size"
@@ -98,19 +98,27 @@ def _places(shape: Sizes) -> tuple[int, int] | None:
     return (2, 3) if shape[1] in CHANNELS else (1, 2)
 
 
-def _partial(sizes: Sequence[int | None]) -> Any:
-    return openvino.PartialShape([-1 if size is None else size for size in sizes])
+def _set(model: Any, shapes: Sequence[Sequence[int | None]]) -> None:
+    """Give the inputs these shapes; RuntimeError where an operator does not take them.
+
+    ``Model.reshape`` would replace operators as well.
+    """
+    for node, shape in zip(model.get_parameters(), shapes, strict=True):
+        node.set_partial_shape(
+            openvino.PartialShape([-1 if size is None else size for size in shape])
+        )
+    model.validate_nodes_and_infer_types()
 
 
 @contextmanager
 def _fixed(model: Any, shapes: Sequence[Sequence[int]]) -> Iterator[None]:
     """The model with inputs of these shapes, as long as it takes."""
-    before = [port.get_partial_shape() for port in model.inputs]
+    before = [sizes_of(port) for port in model.inputs]
     try:
-        model.reshape(dict(zip(model.inputs, map(_partial, shapes), strict=True)))
+        _set(model, shapes)
         yield
     finally:
-        model.reshape(dict(zip(model.inputs, before, strict=True)))
+        _set(model, before)
 
 
 def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any], tuple[int, int]]:
