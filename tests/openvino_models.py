@@ -110,9 +110,7 @@ def mlp(
     return net.model(end_with(x, end))
 
 
-def cnn(
-    *, seed: int = 0, batch: int = -1, size: int = 14, end: str | None = "Softmax"
-) -> Any:
+def cnn(*, seed: int = 0, batch: int = -1, size: int = 14, end: str | None = "Softmax") -> Any:
     """Convolutions, one of them behind a Pad and one by channel, an average, a dense layer."""
     net = Net(seed)
     x = net.input("x", [batch, 3, size, size])
@@ -141,9 +139,7 @@ def residual(*, seed: int = 0, quantised: bool = True) -> Any:
     h = rounded(h, -3.1, 3.2)
     for number in range(2):
         inner = op.clamp(net.conv(h, 16, 32, 1, f"expand{number}", quantised=quantised), 0, 6)
-        inner = net.conv(
-            rounded(inner, 0, 6), 32, 16, 1, f"project{number}", quantised=quantised
-        )
+        inner = net.conv(rounded(inner, 0, 6), 32, 16, 1, f"project{number}", quantised=quantised)
         h = rounded(named(op.add(rounded(inner, -5.3, 4.9), h), f"sum{number}"), -6.1, 6.5)
     h = named(op.reduce_mean(h, whole([2, 3]), False), "pooled")
     return net.model(net.dense(rounded(h, -3, 3), 16, 5, "fc", quantised=quantised))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.masks import graph_mask
 from skip2lora.backbones.openvino.graph import End, Graph, Read
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
 from skip2lora.backbones.taps import Tap, grid_of
@@ -56,27 +57,24 @@ class _Seen:
             return ()
         return tuple(a if a == b else None for a, b in zip(self.one, self.other, strict=True))
 
+    def along(self, axis: int) -> tuple[int | None, int | None]:
+        """The two sizes of an axis, None for one that is not known."""
+        return (self.one or ())[axis], (self.other or ())[axis]
+
     def by_sample(self, axis: int) -> bool:
         """Whether there is one place a sample along ``axis``."""
-        return bool(self.sizes) and (self.one, self.other) != (None, None) and (
-            (self.one or ())[axis], (self.other or ())[axis]
-        ) in (self.samples, (None, None))
+        return bool(self.sizes) and self.along(axis) in (self.samples, (None, None))
 
-    @property
-    def folded(self) -> bool:
-        """Whether the first axis holds several places a sample, one sample behind the other."""
-        firsts = zip((self.one or (None,))[:1], (self.other or (None,))[:1], strict=True)
-        return all(
-            a is not None and b is not None and a % self.samples[0] == b % self.samples[1] == 0
-            for a, b in firsts
-        )
+    def places(self) -> tuple[bool, int | None]:
+        """Whether a sample has several places in a row along the first axis, and how many.
 
-    @property
-    def places(self) -> int | None:
-        """Of a folded first axis, how many a sample has; None where that changes."""
-        one, other = ((shape or (0,))[0] or 0 for shape in (self.one, self.other))
+        Their number is None where it changes.
+        """
+        one, other = self.along(0)
+        if not one or not other or one % self.samples[0] or other % self.samples[1]:
+            return False, None
         counts = one // self.samples[0], other // self.samples[1]
-        return counts[0] if counts[0] == counts[1] else None
+        return True, counts[0] if counts[0] == counts[1] else None
 
 
 def anatomy(
@@ -101,7 +99,8 @@ def anatomy(
     end = _end(ends, widths, output, path)
     if end is None:
         reads.append(Read(ends[0].output, ends[0].output, ends[0].logits))
-    mask = next((spec for spec in inputs if "mask" in spec.name and len(spec.shape) == 1), None)
+    at = graph_mask([(spec.name, len(spec.shape)) for spec in inputs])
+    mask = None if at is None else inputs[at]
     found = [_source(read, shapes, mask, grid) for read, shapes in zip(reads, seen, strict=False)]
     taps = tuple(source for source in found if source is not None)
     if not taps:
@@ -161,8 +160,11 @@ def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Sourc
         steps, tokens = "", shape[1]
     elif len(shape) == 3 and seen.by_sample(1):
         steps, tokens = "swap", shape[0]
-    elif len(shape) == 2 and seen.folded:
-        steps, tokens = "fold", seen.places
+    elif len(shape) == 2:
+        folded, tokens = seen.places()
+        if not folded:
+            return None
+        steps = "fold"
     else:
         return None
     tap = Tap(read.layer, read.tensor, "sequence", (tokens, inner[-1]))
@@ -170,9 +172,7 @@ def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Sourc
     return Source(tap, read.source, steps, mask.name if mask is not None and counted else None)
 
 
-def _map(
-    read: Read, inner: Sizes, grid: int, *, channels_last: bool
-) -> Source | None:
+def _map(read: Read, inner: Sizes, grid: int, *, channels_last: bool) -> Source | None:
     channels = inner[-1 if channels_last else 0]
     places = inner[:-1] if channels_last else inner[1:]
     if channels is None:

@@ -16,9 +16,8 @@ from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
-from skip2lora.backbones.openvino.file import fingerprint, read_model
-from skip2lora.backbones.openvino.graph import Graph
-from skip2lora.backbones.openvino.inputs import batch_of, fix_size, specs_of
+from skip2lora.backbones.openvino.inputs import batch_of
+from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
 from skip2lora.checks import whole
@@ -36,14 +35,10 @@ class OpenVINOBackbone(Backbone):
     the same network may be another model.
     """
 
-    path: Path
-    graph: Graph = field(repr=False)
-    inputs: tuple[InputSpec, ...]
+    opened: Opened = field(repr=False)
     anatomy: Anatomy = field(repr=False)
     places: tuple[int, ...]
-    fingerprint: str
     grid: int
-    size: Size | None = None
     threads: int = 1
     output: str | int | None = None
     class_names: tuple[str, ...] | None = None
@@ -73,23 +68,59 @@ class OpenVINOBackbone(Backbone):
             ParameterError: an option that fits nothing in the model.
             MissingExtraError: openvino is not installed.
         """
-        file, grid = Path(path), check_grid(grid)
-        whole("threads", threads, 1, MOST_THREADS)
-        model = read_model(file)
-        graph, base = Graph(model), fingerprint(model)
-        graph.refuse_state(file)
-        if size is not None:
-            fix_size(model, file, size)
-        inputs = specs_of(graph, file)
-        found = anatomy(graph, inputs, file, grid=grid, output=output)
-        backbone = cls(file, graph, inputs, found, (), base, grid, size, threads, output)
-        tapped = backbone._tapped(taps)
-        tapped._runner  # noqa: B018  - what the runtime refuses is said here
-        return tapped.named(class_names)
+        opened = open_model(Path(path), size)
+        return cls._of(opened, taps, grid=grid, threads=threads, output=output).named(class_names)
 
-    def _tapped(self, selection: Selection) -> OpenVINOBackbone:
-        places = chosen([tap.layer for tap in self.tappable], selection)
-        return replace(self, places=tuple(places))
+    @classmethod
+    def load_for_images(
+        cls,
+        path: str | os.PathLike[str],
+        size: Size | None,
+        *,
+        taps: Selection = None,
+        class_names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> OpenVINOBackbone:
+        """As :meth:`load`, but ``size`` counts only where the model takes images of any size."""
+        opened = open_model(Path(path), size, if_open=True)
+        return cls._of(opened, taps, **options).named(class_names)
+
+    @classmethod
+    def _of(
+        cls,
+        opened: Opened,
+        taps: Selection,
+        *,
+        grid: int | None = None,
+        threads: int = 1,
+        output: str | int | None = None,
+    ) -> OpenVINOBackbone:
+        grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
+        layers = anatomy(opened.graph, opened.inputs, opened.path, grid=grid, output=output)
+        places = chosen([source.tap.layer for source in layers.sources], taps)
+        backbone = cls(opened, layers, tuple(places), grid, threads, output)
+        backbone._runner  # noqa: B018  - what the runtime refuses is said here
+        return backbone
+
+    @property
+    def path(self) -> Path:
+        """The .xml file it was read from."""
+        return self.opened.path
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What a sample consists of."""
+        return self.opened.inputs
+
+    @property
+    def size(self) -> Size | None:
+        """Height and width that open axes of its images were fixed to."""
+        return self.opened.size
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of operators, weights, inputs and outputs."""
+        return self.opened.fingerprint
 
     @cached_property
     def tappable(self) -> tuple[Tap, ...]:
@@ -113,7 +144,7 @@ class OpenVINOBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """"multi-label" where the model ends in a sigmoid, else "classification"."""
+        """What the end of the model tells: "multi-label" after Sigmoid, else "classification"."""
         end = self.anatomy.end
         return task_of_end(sigmoid=end is not None and "Sigmoid" in end.activations)
 
@@ -126,16 +157,16 @@ class OpenVINOBackbone(Backbone):
             ParameterError: a selection that fits no layer, or a size the model does not take.
             ModelError: the file changed since it was loaded.
         """
-        grid, size = self.grid if grid is None else check_grid(grid), size or self.size
-        if (grid, size) == (self.grid, self.size):
-            return self._tapped(selection)
-        model = OpenVINOBackbone.load(
-            self.path, taps=selection, grid=grid, size=size, threads=self.threads,
-            class_names=self.class_names, output=self.output,
-        )  # fmt: skip
-        if model.fingerprint != self.fingerprint:
+        opened = self.opened
+        if size not in (None, self.size):
+            opened = open_model(self.path, size)
+        if opened.fingerprint != self.fingerprint:
             raise ModelError(f"{self.path} changed since it was loaded: load it again")
-        return model
+        model = self._of(
+            opened, selection, grid=self.grid if grid is None else grid, threads=self.threads,
+            output=self.output,
+        )  # fmt: skip
+        return replace(model, class_names=self.class_names)
 
     @cached_property
     def _runner(self) -> Runner:
@@ -147,10 +178,10 @@ class OpenVINOBackbone(Backbone):
         return self._run_of([])
 
     def _run_of(self, sources: Sequence[Any]) -> Runner:
-        end = self.anatomy.end
+        end, graph = self.anatomy.end, self.opened.graph
         return Runner(
-            self.graph.model, self.inputs, sources, None if end is None else end.logits,
-            batch=batch_of(self.graph.model), threads=self.threads, integers=self.graph.integers,
+            graph.model, self.inputs, sources, None if end is None else end.logits,
+            batch=batch_of(graph.model), threads=self.threads, integers=graph.integers,
             path=self.path,
         )  # fmt: skip
 
@@ -189,18 +220,20 @@ class OpenVINOBackbone(Backbone):
     def _arrays(self, x: NDArray[Any] | Inputs) -> dict[str, NDArray[Any]]:
         return dict(x.arrays) if isinstance(x, Inputs) else {self.inputs[0].name: x}
 
+    def __copy__(self) -> OpenVINOBackbone:
+        return replace(self)  # a pickle reads the file again
+
     def __reduce__(self) -> tuple[Any, ...]:
-        names = [tap.layer for tap in self.taps]
-        return _reload, (
-            self.path, names, self.grid, self.size, self.threads, self.class_names, self.output
-        )  # fmt: skip
+        options = {
+            "taps": [tap.layer for tap in self.taps],
+            "grid": self.grid,
+            "size": self.size,
+            "threads": self.threads,
+            "class_names": self.class_names,
+            "output": self.output,
+        }
+        return _reload, (self.path, options)
 
 
-def _reload(
-    path: Path, taps: list[str], grid: int, size: Size | None, threads: int,
-    class_names: Sequence[str] | None, output: str | int | None,
-) -> OpenVINOBackbone:  # fmt: skip
-    return OpenVINOBackbone.load(
-        path, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
-        output=output,
-    )  # fmt: skip
+def _reload(path: Path, options: dict[str, Any]) -> OpenVINOBackbone:
+    return OpenVINOBackbone.load(path, **options)

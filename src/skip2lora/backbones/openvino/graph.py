@@ -30,7 +30,9 @@ _REFUSED = {
 _ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid", "TopK")
 # What changes shapes, types or the order of axes alone.
 _PASSED = ("Reshape", "Squeeze", "Unsqueeze", "Convert", "FakeQuantize")
-_MOVED = (*_PASSED, "Transpose", "StridedSlice", "Slice", "Split", "VariadicSplit", "Gather", "Concat")  # fmt: skip
+_MOVED = (
+    *_PASSED, "Transpose", "StridedSlice", "Slice", "Split", "VariadicSplit", "Gather", "Concat",
+)  # fmt: skip
 # What stands between a named tensor and an unnamed one that says the same: rounding and layout.
 _UNNAMED = (*_PASSED, "Transpose", "Pad", "Subtract", "Multiply")
 
@@ -40,7 +42,7 @@ class Read:
     """What one layer reads: ``source``, an output of an operator, by the name of the tap.
 
     ``convolves`` says that it is a map with its channels first; ``places_first`` that the layer
-    multiplies from the left, over the last axis but one; ``tokens_first`` is never so here.
+    multiplies from the left, over the last axis but one.
     """
 
     layer: str
@@ -151,7 +153,8 @@ class Graph:
     def _end(self, result: Any) -> End:
         source = result.input(0).get_source_output()
         name = self.name_of(source) or str(result.get_friendly_name())
-        logits, activations = source, []
+        activations: list[str] = []
+        logits = source
         while (node := source.get_node()).get_type_name() in (*_ACTIVATIONS, *_PASSED):
             source = node.input(0).get_source_output()
             if node.get_type_name() in _ACTIVATIONS:

@@ -10,14 +10,17 @@ from typing import Any
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.runtime import first_line, openvino
-from skip2lora.data.image_layout import CHANNELS
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.checks import whole
+from skip2lora.data.image_layout import layout_of
+from skip2lora.errors import DataError, ModelError, ParameterError
 
 _TYPES = {
     "f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool",
-    **{f"{kind}{bits}": f"{'u' * (kind == 'u')}int{bits}" for kind in "iu" for bits in (8, 16, 32, 64)},
+    "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+    "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
 _SAMPLES = (2, 3)
+_MOST_PIXELS = 1 << 14  # an axis
 _PLACES = (224, 256)  # height and width of images, where they are open
 _TOKENS = (12, 20)
 
@@ -63,39 +66,53 @@ def batch_of(model: Any) -> int | None:
     return max((size for port in model.inputs if (size := sizes_of(port)[0])), default=None)
 
 
-def fix_size(model: Any, path: Path, size: tuple[int, int]) -> None:
+def takes_any_size(inputs: Sequence[InputSpec]) -> bool:
+    """Whether the only one of these inputs is one image whose height is open."""
+    places = _places(inputs[0]) if len(inputs) == 1 else None
+    return places is not None and inputs[0].shape[places[0]] is None
+
+
+def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[int, int]) -> None:
     """Fix the open axes of the only image among the inputs, in place.
 
     Raises:
         ParameterError: no input is one image, its sizes are fixed to others, or cannot be these.
     """
-    images = [(port, axes) for port in model.inputs if (axes := _places(sizes_of(port)))]
-    said = f"size is {size[0]}x{size[1]}, but"
+    try:
+        height, width = (whole("size", side, 1, _MOST_PIXELS) for side in size)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"size is {size!r}, expected height and width in pixels, such as (224, 224)"
+        ) from error
+    images = [(number, axes) for number, each in enumerate(inputs) if (axes := _places(each))]
+    said = f"size is {height}x{width}, but"
     if len(images) != 1:
         raise ParameterError(
             f"{said} {len(images)} inputs of {path} are images with 1 or 3 channels, expected one: "
             "leave size out"
         )
-    port, axes = images[0]
-    shape = list(sizes_of(port))
-    if any(shape[axis] not in (None, side) for axis, side in zip(axes, size, strict=True)):
-        takes = "x".join(str(shape[axis] or "any") for axis in axes)
-        raise ParameterError(f"{said} {path} takes {takes}: leave size out")
-    for axis, side in zip(axes, size, strict=True):
-        shape[axis] = side
+    shapes = [list(sizes_of(port)) for port in model.inputs]
+    number, axes = images[0]
+    for axis, side in zip(axes, (height, width), strict=True):
+        if inputs[number].shape[axis] not in (None, side):
+            takes = "x".join(str(inputs[number].shape[place] or "any") for place in axes)
+            raise ParameterError(f"{said} {path} takes {takes}: leave size out")
+        shapes[number][1 + axis] = side
     try:
-        _set(model, [shape if each == port else sizes_of(each) for each in model.inputs])
+        _set(model, shapes)
     except RuntimeError as error:
         raise ParameterError(
             f"{said} {path} does not take it: {first_line(error)}: choose another size"
         ) from error
 
 
-def _places(shape: Sizes) -> tuple[int, int] | None:
-    """The axes of height and width, None for what is no image."""
-    if len(shape) != 4 or (shape[1] in CHANNELS) == (shape[3] in CHANNELS):
+def _places(spec: InputSpec) -> tuple[int, int] | None:
+    """The axes of height and width of a sample, None for what is no image."""
+    try:
+        axes = layout_of([spec]).axes
+    except DataError:
         return None
-    return (2, 3) if shape[1] in CHANNELS else (1, 2)
+    return {"chw": (1, 2), "hwc": (0, 1)}.get(axes)
 
 
 def _set(model: Any, shapes: Sequence[Sequence[int | None]]) -> None:
@@ -104,9 +121,8 @@ def _set(model: Any, shapes: Sequence[Sequence[int | None]]) -> None:
     ``Model.reshape`` would replace operators as well.
     """
     for node, shape in zip(model.get_parameters(), shapes, strict=True):
-        node.set_partial_shape(
-            openvino.PartialShape([-1 if size is None else size for size in shape])
-        )
+        sizes = [-1 if size is None else size for size in shape]
+        node.set_partial_shape(openvino.PartialShape(sizes))
     model.validate_nodes_and_infer_types()
 
 

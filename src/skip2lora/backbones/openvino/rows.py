@@ -48,9 +48,7 @@ class Runner:
         numbers = {node.get_name(): number for number, node in enumerate(parameters)}
         # What is tapped in an input is the sample itself.
         self.given = [numbers.get(each.source.get_node().get_name()) for each in sources]
-        wanted = [
-            each.source for each, at in zip(sources, self.given, strict=True) if at is None
-        ]
+        wanted = [each.source for each, at in zip(sources, self.given, strict=True) if at is None]
         wanted += [logits] if logits is not None else []
         network = outputs_of(wanted, parameters)
         self.request = compiled(
