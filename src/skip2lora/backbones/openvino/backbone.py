@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
 from skip2lora.checks import whole
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import task_of_end
+
+_IN_FLOATS = (
+    "is quantised and runs in floats here, as OpenVINO in integers gives other answers once taps "
+    "are read: by itself it differs by some percent of the largest logit"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +75,8 @@ class OpenVINOBackbone(Backbone):
             MissingExtraError: openvino is not installed.
         """
         opened = open_model(Path(path), size)
-        return cls._of(opened, taps, grid=grid, threads=threads, output=output).named(class_names)
+        model = cls._of(opened, taps, grid=grid, threads=threads, output=output)
+        return model._warned().named(class_names)
 
     @classmethod
     def load_for_images(
@@ -83,7 +90,7 @@ class OpenVINOBackbone(Backbone):
     ) -> OpenVINOBackbone:
         """As :meth:`load`, but ``size`` counts only where the model takes images of any size."""
         opened = open_model(Path(path), size, if_open=True)
-        return cls._of(opened, taps, **options).named(class_names)
+        return cls._of(opened, taps, **options)._warned().named(class_names)
 
     @classmethod
     def _of(
@@ -101,6 +108,16 @@ class OpenVINOBackbone(Backbone):
         backbone = cls(opened, layers, tuple(places), grid, threads, output)
         backbone._runner  # noqa: B018  - what the runtime refuses is said here
         return backbone
+
+    def _warned(self) -> OpenVINOBackbone:
+        for note in self.notes:
+            warnings.warn(f"{self.path} {note}", stacklevel=4)  # where load is called
+        return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That a quantised model is run in floats."""
+        return (_IN_FLOATS,) if self.opened.graph.integers else ()
 
     @property
     def path(self) -> Path:
@@ -166,7 +183,7 @@ class OpenVINOBackbone(Backbone):
             opened, selection, grid=self.grid if grid is None else grid, threads=self.threads,
             output=self.output,
         )  # fmt: skip
-        return replace(model, class_names=self.class_names)
+        return model.named(self.class_names)
 
     @cached_property
     def _runner(self) -> Runner:
@@ -221,7 +238,9 @@ class OpenVINOBackbone(Backbone):
         return dict(x.arrays) if isinstance(x, Inputs) else {self.inputs[0].name: x}
 
     def __copy__(self) -> OpenVINOBackbone:
-        return replace(self)  # a pickle reads the file again
+        model = object.__new__(type(self))  # unlike a pickle, which reads the file again
+        vars(model).update(vars(self))
+        return model
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skip2lora._core import pool
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.anatomy import Source
-from skip2lora.backbones.openvino.runtime import compiled, first_line, outputs_of
+from skip2lora.backbones.openvino.runtime import compiled, first_line, openvino, outputs_of
 from skip2lora.backbones.taps import Tap, rows_of
 from skip2lora.errors import DataError
 
@@ -54,6 +54,7 @@ class Runner:
         self.request = compiled(
             network, threads, integers=integers, path=path
         ).create_infer_request()
+        self.n_views = len(wanted)
         self.floats = max(
             (math.prod(size or _TOKENS for size in each.tap.shape) for each in sources), default=1
         )
@@ -80,13 +81,15 @@ class Runner:
 
     def _run(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
         try:
-            self.request.infer(feed, share_inputs=True, share_outputs=True)
+            for number, array in enumerate(feed):  # a third of the time that infer(feed) takes
+                self.request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
+            self.request.infer(share_outputs=True)
         except RuntimeError as error:
             raise DataError(
                 f"OpenVINO refused the samples: {first_line(error)}: are the values those the "
                 "model was made for?"
             ) from error
-        return [tensor.data for tensor in self.request.output_tensors]
+        return [self.request.get_output_tensor(number).data for number in range(self.n_views)]
 
     def _feeds(self, arrays: Arrays) -> Iterator[tuple[int, int, list[NDArray[Any]]]]:
         """Start, number and arrays of the samples of each run; a fixed batch is filled up."""
@@ -95,7 +98,9 @@ class Runner:
         size = self.batch or max(1, min(_MOST_SAMPLES, _MOST_FLOATS // floats))
         n_samples = len(given[0])
         for start in range(0, n_samples, size):
-            feed = [array[start : start + size] for array in given]
+            # The runtime reads them where they lie, and takes none that it may not write.
+            parts = (array[start : start + size] for array in given)
+            feed = [np.require(part, requirements=["C", "W"]) for part in parts]
             count = len(feed[0])
             if self.batch and count < size:
                 feed = [np.concatenate([a, np.repeat(a[-1:], size - count, axis=0)]) for a in feed]
