@@ -95,8 +95,9 @@ def test_one_weight_changes_the_fingerprint(path: Path) -> None:
 def test_remarks_do_not_count(path: Path) -> None:
     before = fingerprint(read_model(path))
     text = path.read_text()
-    assert "<rt_info>" in text
-    path.write_text(text.replace("<rt_info>", '<rt_info><compress_to_fp16 value="True" />'))
+    remark = '<rt_info><conversion><compress_to_fp16 value="True" /></conversion></rt_info>'
+    path.write_text(text.replace("</edges>", f"</edges>{remark}"))
+    assert read_model(path).has_rt_info(["conversion", "compress_to_fp16"])
     assert fingerprint(read_model(path)) == before
 
 

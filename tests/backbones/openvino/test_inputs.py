@@ -90,9 +90,9 @@ def test_fixing_the_size() -> None:
         ((6, 9), [-1, 3, -1, 8], "size is 6x9, but m.xml takes anyx8: leave size out"),
         ((6, 8), [-1, 5], "but 0 inputs of m.xml are images"),
         ((6, 8), [-1, 5, -1, -1], "but 0 inputs of m.xml are images"),
-        ((6,), [-1, 3, -1, -1], "size is (6,), expected height and width in pixels"),
-        (6, [-1, 3, -1, -1], "size is 6, expected height and width in pixels"),
-        ((0, 6), [-1, 3, -1, -1], "size is (0, 6), expected height and width in pixels"),
+        ((6,), [-1, 3, -1, -1], "size is (6,), expected height and width of 1 to 16384 pixels"),
+        (6, [-1, 3, -1, -1], "size is 6, expected height and width of 1 to 16384 pixels"),
+        ((0, 6), [-1, 3, -1, -1], "size is (0, 6), expected height and width of 1 to 16384 pixels"),
     ],
 )
 def test_sizes_refused(size: Any, shape: list[int], said: str, refused: Refused) -> None:

@@ -257,6 +257,7 @@ def test_nothing_but_the_sample(load: Any) -> None:
 def test_what_the_runtime_refuses(load: Any, refused: Refused) -> None:
     """A mask of another length than the tokens."""
     backbone, feed = load(nets.texts()), nets.feed_of_texts(3, 7)
+    backbone.logits(feed)
     feed["attention_mask"] = nets.feed_of_texts(3, 5)["attention_mask"]
     said = refused(DataError, backbone.forward, backbone.check(feed))
     assert said.startswith("OpenVINO refused the samples: ")

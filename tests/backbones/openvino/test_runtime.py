@@ -61,9 +61,9 @@ def test_openvino_is_missing(tmp_path: Path) -> None:
 
 def test_the_reason_of_an_error() -> None:
     text = "Exception from a.cpp:84:\nCheck 'x' failed at b.cpp:1:\nIncorrect weights!\n\n"
-    assert runtime.first_line(RuntimeError(text)) == "Incorrect weights!"
-    assert runtime.first_line(RuntimeError("")) == "RuntimeError"
-    assert len(runtime.first_line(RuntimeError("a" * 1000))) == 300
+    assert runtime.reason_of(RuntimeError(text)) == "Incorrect weights!"
+    assert runtime.reason_of(RuntimeError("")) == "RuntimeError"
+    assert len(runtime.reason_of(RuntimeError("a" * 1000))) == 300
 
 
 def test_what_the_plugin_refuses(

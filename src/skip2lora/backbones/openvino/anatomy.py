@@ -12,7 +12,7 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import graph_mask
 from skip2lora.backbones.openvino.graph import End, Graph, Read
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
-from skip2lora.backbones.taps import Tap, grid_of
+from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError, ParameterError
 
 _MOST_OUTPUTS = 1 << 20
@@ -146,37 +146,24 @@ def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Sourc
     shape = seen.sizes
     if len(shape) < 2 or read.source.get_element_type().get_type_name() not in _NUMBERS:
         return None
-    inner, first = shape[1:], seen.by_sample(0)
-    if first and ((read.convolves and inner[1:]) or (read.places_first and len(shape) == 3)):
-        return _map(read, inner, grid, channels_last=False)
-    if first and len(shape) >= 4:
-        return _map(read, inner, grid, channels_last=True)
+    inner, first, steps = shape[1:], seen.by_sample(0), ""
+    channels_first = read.convolves or (read.places_first and len(shape) == 3)
+    if first and len(shape) > 2 and (channels_first or len(shape) > 3):
+        if inner[0 if channels_first else -1] is None:
+            return None
+        tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
+        return Source(tap, read.source)
     if inner[-1] is None or read.convolves:
         return None
-    if first and len(shape) == 2:
-        return Source(Tap(read.layer, read.tensor, "vector", inner), read.source)
-    tokens: int | None
-    if len(shape) == 3 and first:
-        steps, tokens = "", shape[1]
-    elif len(shape) == 3 and seen.by_sample(1):
-        steps, tokens = "swap", shape[0]
-    elif len(shape) == 2:
+    if len(shape) == 3 and not first and seen.by_sample(1):
+        steps, inner = "swap", (shape[0], inner[-1])
+    elif len(shape) == 2 and not first:
         folded, tokens = seen.places()
         if not folded:
             return None
-        steps = "fold"
-    else:
+        steps, inner = "fold", (tokens, inner[-1])
+    elif not first:
         return None
-    tap = Tap(read.layer, read.tensor, "sequence", (tokens, inner[-1]))
-    counted = mask is not None and mask.shape[0] == tokens
+    tap = tap_of(read.layer, read.tensor, inner)
+    counted = mask is not None and tap.kind == "sequence" and mask.shape[0] == inner[0]
     return Source(tap, read.source, steps, mask.name if mask is not None and counted else None)
-
-
-def _map(read: Read, inner: Sizes, grid: int, *, channels_last: bool) -> Source | None:
-    channels = inner[-1 if channels_last else 0]
-    places = inner[:-1] if channels_last else inner[1:]
-    if channels is None:
-        return None
-    # Where sizes change from sample to sample, one average over all places is what stays the same.
-    kept = (1,) * len(places) if None in places else grid_of(channels, places, grid=grid)
-    return Source(Tap(read.layer, read.tensor, "map", inner, channels_last, kept), read.source)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.openvino.runtime import core, first_line
+from skip2lora.backbones.openvino.runtime import core, reason_of
 from skip2lora.errors import FileError, ModelError
 
 _HEAD = re.compile(r'\ufeff?\s*(?:<\?xml[^>]*\?>)?\s*<net\b[^<]*?\bversion="(\d+)"')
@@ -47,7 +47,7 @@ def read_model(path: Path) -> Any:
         return core().read_model(str(path), str(weights))
     except RuntimeError as error:
         raise ModelError(
-            f"{path} is damaged or not supported: {first_line(error)}: copy or convert it again"
+            f"{path} is damaged or not supported: {reason_of(error)}: copy or convert it again"
         ) from error
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.graph import Graph
-from skip2lora.backbones.openvino.runtime import first_line, openvino
-from skip2lora.checks import whole
-from skip2lora.data.image_layout import layout_of
+from skip2lora.backbones.openvino.runtime import openvino, reason_of
+from skip2lora.data.image_layout import MOST_PIXELS, layout_of, valid_size
 from skip2lora.errors import DataError, ModelError, ParameterError
 
 _TYPES = {
@@ -20,7 +19,6 @@ _TYPES = {
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
 _SAMPLES = (2, 3)
-_MOST_PIXELS = 1 << 14  # an axis
 _PLACES = (224, 256)  # height and width of images, where they are open
 _TOKENS = (12, 20)
 
@@ -78,12 +76,7 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
     Raises:
         ParameterError: no input is one image, its sizes are fixed to others, or cannot be these.
     """
-    try:
-        height, width = (whole("size", side, 1, _MOST_PIXELS) for side in size)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(
-            f"size is {size!r}, expected height and width in pixels, such as (224, 224)"
-        ) from error
+    height, width = _checked(size)
     images = [(number, axes) for number, each in enumerate(inputs) if (axes := _places(each))]
     said = f"size is {height}x{width}, but"
     if len(images) != 1:
@@ -102,8 +95,21 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
         _set(model, shapes)
     except RuntimeError as error:
         raise ParameterError(
-            f"{said} {path} does not take it: {first_line(error)}: choose another size"
+            f"{said} {path} does not take it: {reason_of(error)}: choose another size"
         ) from error
+
+
+def _checked(size: Any) -> tuple[int, int]:
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        height = width = None
+    if type(height) is not int or type(width) is not int or not valid_size(height, width):
+        raise ParameterError(
+            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels, such as "
+            "(224, 224)"
+        )
+    return height, width
 
 
 def _places(spec: InputSpec) -> tuple[int, int] | None:

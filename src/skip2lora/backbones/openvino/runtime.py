@@ -77,7 +77,7 @@ def compiled(model: Any, threads: int, *, integers: bool, path: Path) -> Any:
     except RuntimeError as error:
         raise ModelError(
             f"OpenVINO {openvino.__version__.split('-')[0]} cannot run {path}: "
-            f"{first_line(error)}: expected operators and shapes that its CPU plugin knows"
+            f"{reason_of(error)}: expected operators and shapes that its CPU plugin knows"
         ) from error
 
 
@@ -86,7 +86,7 @@ def outputs_of(sources: list[Any], parameters: list[Any]) -> Any:
     return openvino.Model([openvino.opset13.result(each) for each in sources], parameters)
 
 
-def first_line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The reason of an error of the runtime, without the places in its sources."""
     lines = [line.strip() for line in str(error).splitlines()]
     reasons = [line for line in lines if line and not re.match(r"Exception from |Check '", line)]
