@@ -31,6 +31,9 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "PyTorch": lambda make, **seed: backbone_of_mlp(make(WIDTHS, **seed)),
     "LiteRT": lambda _, **seed: litert_backbone(**seed),
     "LiteRT, 8 bits": lambda _, **seed: litert_backbone(integers="int8", **seed),
+    "OpenVINO": lambda _, **seed: openvino_backbone(**seed),
+    "OpenVINO, batch of 1": lambda _, **seed: openvino_backbone(batch=1, **seed),
+    "OpenVINO, 8 bits": lambda _, **seed: openvino_backbone(quantised=True, **seed),
     "ONNX": lambda _, **seed: onnx_backbone(WIDTHS, **seed),
     "ONNX, prepared": lambda _, **seed: onnx_backbone(WIDTHS, prepared=True, **seed),
     "ONNX, batch of 1": lambda _, **seed: onnx_backbone(WIDTHS, batch=1, **seed),
@@ -47,6 +50,13 @@ def litert_backbone(seed: int = 0, **options: Any) -> Any:
         path = Path(folder) / "model.tflite"
         path.write_bytes(mlp(WIDTHS, seed, **options).content())
         return s2.load(path)
+
+
+def openvino_backbone(**options: Any) -> Any:
+    from openvino_models import loader, mlp
+
+    with tempfile.TemporaryDirectory() as folder:
+        return loader(Path(folder))(mlp(WIDTHS, shift=0.1, **options))
 
 
 @pytest.fixture(params=BACKBONES)
@@ -70,7 +80,7 @@ def tensor_bytes(adapted: s2.AdaptedModel) -> dict[str, bytes]:
 
 def assert_same(backbone: Any, one: np.ndarray, other: np.ndarray) -> None:
     """The same bits; nearly so in a runtime whose matrix product depends on the batch's size."""
-    if type(backbone).__name__ in ("MLP", "NumpyBackbone", "LiteRTBackbone"):
+    if type(backbone).__name__ in ("MLP", "NumpyBackbone", "LiteRTBackbone", "OpenVINOBackbone"):
         assert one.tobytes() == other.tobytes()
     else:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

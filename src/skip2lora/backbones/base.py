@@ -199,6 +199,11 @@ class Backbone(Predictor):
     # --- running and training ---------------------------------------------------------------
 
     @member
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the model is run, a sentence each."""
+        return ()
+
+    @member
     def recipe(self) -> Recipe:
         """Defaults of training."""
         return ANY_MODEL
