@@ -139,45 +139,8 @@ def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _F
     )  # fmt: skip
 
 
-def training_options(
-    *, epochs: int | None, learning_rate: float | None = 0.01, others: str = ""
-) -> Callable[[_Function], _Function]:
-    """Options spelled as the arguments of ``pretrain`` and ``adapt``.
-
-    Where the default depends on the model it is None, and ``others`` tells both.
-    """
-    shown = epochs is not None
-    of_epochs, of_rate = others.split(";") if others else ("", "")
-
-    def decorate(function: _Function) -> _Function:
-        for option in (
-            click.option(
-                "--seed", default=0, show_default=True, help="Seed of all that is random."
-            ),
-            click.option(
-                "--learning-rate",
-                type=float,
-                default=learning_rate,
-                show_default=shown,
-                help=f"Step size.{of_rate}",
-            ),
-            click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer."),
-            click.option(
-                "--epochs",
-                type=int,
-                default=epochs,
-                show_default=shown,
-                help=f"Passes over the data.{of_epochs}",
-            ),
-        ):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 @contextmanager
-def progress_bar(what: str, epochs: int) -> Iterator[Callback | None]:
+def progress_bar(what: str) -> Iterator[Callback | None]:
     """Yield a callback that drives a bar on standard error; None where that is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -190,10 +153,10 @@ def progress_bar(what: str, epochs: int) -> Iterator[Callback | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=epochs, loss=float("nan"))
+        task = progress.add_task(what, total=None, loss=float("nan"))
 
         def follow(report: EpochReport) -> None:
-            progress.update(task, completed=report.epoch, loss=report.loss)
+            progress.update(task, completed=report.epoch, total=report.epochs, loss=report.loss)
 
         yield follow
 
