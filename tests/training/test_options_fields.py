@@ -8,17 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 import skip2lora as s2
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
-from skip2lora.cli import adapt as adapt_command
-from skip2lora.cli import plan as plan_command
-from skip2lora.cli import pretrain as pretrain_command
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.plan import plan
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
 from skip2lora.training.options import OPTIONS, Options, resolve_options
 
@@ -27,12 +22,6 @@ SOURCES = Path(s2.__file__).parent
 # What an estimator does not have: scikit-learn's random_state stands for the seed, rows are always
 # kept for partial_fit, and the step is that of its own defaults.
 NOT_OF_ESTIMATORS = {"seed", "cache", "weight_decay", "schedule"}
-Front = tuple[Callable[..., Any], click.Command]
-FRONTS: dict[str, Front] = {
-    "adapt": (s2.adapt, adapt_command.command),
-    "pretrain": (s2.pretrain, pretrain_command.command),
-    "plan": (plan, plan_command.command),
-}
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, Any]:
@@ -57,21 +46,6 @@ def test_every_field_is_a_keyword_of_adapt_with_its_default() -> None:
     assert defaults(s2.adapt) == {name: option.default for name, option in OPTIONS.items()}
     for name in OPTIONS:
         assert f"``{name}``" in (inspect.getdoc(s2.adapt) or ""), name
-
-
-@pytest.mark.parametrize("front", FRONTS)
-def test_every_keyword_is_an_option_of_the_command(front: str) -> None:
-    call, command = FRONTS[front]
-    parameters = {each.name: each for each in command.params}
-    for name, default in defaults(call).items():
-        shown = parameters[name]
-        assert isinstance(shown, click.Option)
-        assert f"--{name.replace('_', '-')}" in shown.opts
-        assert shown.get_default(click.Context(command)) == default
-        assert (shown.help or "").startswith(OPTIONS[name].help)
-        assert ("Default: " in (shown.help or "")) == (default is None)
-        if OPTIONS[name].choices:
-            assert tuple(shown.type.choices) == OPTIONS[name].choices
 
 
 @pytest.mark.parametrize("estimator", [Skip2LoRAClassifier, Skip2LoRARegressor])
