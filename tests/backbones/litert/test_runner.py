@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from skip2lora.backbones.litert.runner import first_line
 from skip2lora.errors import ModelError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
@@ -155,8 +154,3 @@ def test_chunks_are_of_no_consequence(load: Load) -> None:
         assert alone.base_logits.tobytes() == together.base_logits[at].tobytes()
         for one, all_of_them in zip(alone.taps, together.taps, strict=True):
             assert one.tobytes() == all_of_them[at].tobytes()
-
-
-def test_reasons_of_the_runtime_are_one_line() -> None:
-    assert first_line(RuntimeError("bad.\nat line 3")) == "bad"
-    assert len(first_line(RuntimeError("a" * 1000))) == 300
