@@ -14,7 +14,7 @@ OUTPUTS = np.array([[2.0, -1.0, 0.5], [-300.0, 0.0, 300.0]], np.float32)
 
 def test_tasks_by_name() -> None:
     assert find_task("classification") is CLASSIFICATION
-    assert [task.targets for task in TASKS.values()] == [False, True, True]
+    assert [task.numeric_targets for task in TASKS.values()] == [False, True, True]
     with pytest.raises(ParameterError, match="task is 'ranking', expected one of classification"):
         find_task("ranking")
 
