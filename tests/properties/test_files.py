@@ -33,7 +33,10 @@ def test_models(
     widths: list[int], batch_norm: bool, seed: int, data: st.DataObject,
     numbers: tuple[float, float], make_model: MakeModel, make_samples: Any,
 ) -> None:  # fmt: skip
-    names = data.draw(st.none() | st.tuples(*[NAMES] * widths[-1]))
+    count = widths[-1]
+    names = data.draw(
+        st.none() | st.lists(NAMES, min_size=count, max_size=count, unique=True).map(tuple)
+    )
     model = dataclasses.replace(
         make_model(widths, batch_norm=batch_norm, seed=seed),
         class_names=names, bn_eps=numbers[0], bn_momentum=numbers[1],
