@@ -33,7 +33,8 @@ def test_models(
     widths: list[int], batch_norm: bool, seed: int, data: st.DataObject,
     numbers: tuple[float, float], make_model: MakeModel, make_samples: Any,
 ) -> None:  # fmt: skip
-    names = data.draw(st.none() | st.tuples(*[NAMES] * widths[-1]))
+    each = st.lists(NAMES, min_size=widths[-1], max_size=widths[-1], unique=True)
+    names = data.draw(st.none() | each.map(tuple))
     model = dataclasses.replace(
         make_model(widths, batch_norm=batch_norm, seed=seed),
         class_names=names, bn_eps=numbers[0], bn_momentum=numbers[1],
