@@ -100,5 +100,5 @@ def test_files_that_are_not_made_of_one_another(tmp_path: Path) -> None:
 
 
 def test_no_bar_where_there_is_no_terminal() -> None:
-    with common.progress_bar("train", 3) as follow:
+    with common.progress_bar("train") as follow:
         assert follow is None
