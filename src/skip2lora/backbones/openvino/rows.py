@@ -76,8 +76,8 @@ class Runner:
                     values = next(views) if at is None else feed[at]
                     _fill(source, values, feed, self.inputs, row[part])
                 if logits.shape[1]:
-                    made = next(views)
-                    logits[part] = made.reshape(len(made), -1)[:count]
+                    values = next(views)
+                    logits[part] = values.reshape(len(values), -1)[:count]
 
     def _run(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
         try:
