@@ -13,14 +13,14 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
-from conformance.test_backbones import litert_backbone
+from conformance.test_backbones import litert_backbone, openvino_backbone
 from conformance.torch_networks import backbone_of_mlp
 from skip2lora import _core
 from skip2lora.cli import run
 from skip2lora.methods import METHODS
 
 WIDTHS, N_SAMPLES, N_HELD = [9, 16, 5, 3], 60, 15
-KINDS = ("MLP", "NumPy", "ONNX", "LiteRT", "PyTorch")
+KINDS = ("MLP", "NumPy", "ONNX", "LiteRT", "OpenVINO", "PyTorch")
 OWN_FORWARDS = [name for name, of in METHODS.items() if not of.skip]
 
 
@@ -66,7 +66,9 @@ def build(kind: str, make_model: Any) -> Any:
     if kind in ("MLP", "PyTorch"):
         model = make_model(WIDTHS)
         return model if kind == "MLP" else backbone_of_mlp(model)
-    return onnx_backbone(WIDTHS) if kind == "ONNX" else litert_backbone()
+    if kind == "ONNX":
+        return onnx_backbone(WIDTHS)
+    return litert_backbone() if kind == "LiteRT" else openvino_backbone()
 
 
 def count_calls(
@@ -106,6 +108,10 @@ def counter(
     elif kind == "LiteRT":
         runner = counter.model._runner  # its interpreter takes one sample a call
         count_calls(monkeypatch, type(runner.interpreter), "invoke", lambda _: counter.add(1))
+    elif kind == "OpenVINO":
+        from skip2lora.backbones.openvino.rows import Runner
+
+        count_calls(monkeypatch, Runner, "infer", lambda given: counter.add(len(given[0][0])))
     else:
         from skip2lora.backbones.torch.network import Frozen
 

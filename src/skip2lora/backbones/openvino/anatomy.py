@@ -101,14 +101,15 @@ def anatomy(
         reads.append(Read(ends[0].output, ends[0].output, ends[0].logits))
     at = graph_mask([(spec.name, len(spec.shape)) for spec in inputs])
     mask = None if at is None else inputs[at]
-    found = [_source(read, shapes, mask, grid) for read, shapes in zip(reads, seen, strict=False)]
-    taps = tuple(source for source in found if source is not None)
-    if not taps:
+    pairs = zip(reads, seen, strict=False)
+    tapped = [_source(read, shapes, mask, grid) for read, shapes in pairs]
+    layers = tuple(source for source in tapped if source is not None)
+    if not layers:
         raise ModelError(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
             "convert the model with fixed shapes (only the samples and tokens may vary)"
         )
-    return Anatomy(taps, end, 0 if end is None else widths[ends.index(end)])
+    return Anatomy(layers, end, 0 if end is None else widths[ends.index(end)])
 
 
 def _width(seen: _Seen) -> int:

@@ -85,14 +85,14 @@ def fingerprint(model: Any) -> str:
         places[node.get_name()] = place
         kind = node.get_type_info()
         read = [each.get_source_output() for each in node.inputs()]
-        said = [
+        operator = [
             kind.name,
             kind.version_id,
             node.get_attributes(),
             [(places.get(each.get_node().get_name(), -1), each.get_index()) for each in read],
             [sorted(output.get_names()) for output in node.outputs()],
         ]
-        state.update(json.dumps(said, sort_keys=True, default=str).encode())
+        state.update(json.dumps(operator, sort_keys=True, default=str).encode())
         if kind.name == "Constant":
             state.update(node.data)
     return f"sha256:{state.hexdigest()}"

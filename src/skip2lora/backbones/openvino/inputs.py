@@ -78,24 +78,24 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
     """
     height, width = _checked(size)
     images = [(number, axes) for number, each in enumerate(inputs) if (axes := _places(each))]
-    said = f"size is {height}x{width}, but"
+    start = f"size is {height}x{width}, but"
     if len(images) != 1:
         raise ParameterError(
-            f"{said} {len(images)} inputs of {path} are images with 1 or 3 channels, expected one: "
-            "leave size out"
+            f"{start} {len(images)} inputs of {path} are images with 1 or 3 channels, expected "
+            "one: leave size out"
         )
     shapes = [list(sizes_of(port)) for port in model.inputs]
     number, axes = images[0]
     for axis, side in zip(axes, (height, width), strict=True):
         if inputs[number].shape[axis] not in (None, side):
             takes = "x".join(str(inputs[number].shape[place] or "any") for place in axes)
-            raise ParameterError(f"{said} {path} takes {takes}: leave size out")
+            raise ParameterError(f"{start} {path} takes {takes}: leave size out")
         shapes[number][1 + axis] = side
     try:
         _set(model, shapes)
     except RuntimeError as error:
         raise ParameterError(
-            f"{said} {path} does not take it: {reason_of(error)}: choose another size"
+            f"{start} {path} does not take it: {reason_of(error)}: choose another size"
         ) from error
 
 
@@ -157,8 +157,8 @@ def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any],
             with _fixed(model, [_filled(sizes_of(port), samples[at], at) for port in model.inputs]):
                 seen.append([_shape_of(source) for source in sources])
     except RuntimeError:
-        said = [_shape_of(source) for source in sources]
-        return said, said, samples
+        shapes = [_shape_of(source) for source in sources]
+        return shapes, shapes, samples
     return seen[0], seen[1], samples
 
 

@@ -70,16 +70,21 @@ class Runner:
         """
         with self.lock:
             for start, count, feed in self._feeds(arrays):
-                views = iter(self._run(feed))
+                views = iter(self.infer(feed))
                 part = slice(start, start + count)
                 for source, at, row in zip(self.sources, self.given, rows, strict=True):
                     values = next(views) if at is None else feed[at]
                     _fill(source, values, feed, self.inputs, row[part])
                 if logits.shape[1]:
-                    made = next(views)
-                    logits[part] = made.reshape(len(made), -1)[:count]
+                    values = next(views)
+                    logits[part] = values.reshape(len(values), -1)[:count]
 
-    def _run(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def infer(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Views of the outputs for one array an input, to be gone with the next call.
+
+        Raises:
+            DataError: the runtime refuses the values.
+        """
         try:
             for number, array in enumerate(feed):  # a third of the time that infer(feed) takes
                 self.request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))

@@ -44,10 +44,10 @@ except ImportError as error:
 @functools.cache
 def core() -> Any:
     """The runtime's core, one a process."""
-    made = openvino.Core()
+    runtime = openvino.Core()
     # Weights are read, not mapped: a file that changes while it is in use would end the process.
-    made.set_property({"ENABLE_MMAP": False})
-    return made
+    runtime.set_property({"ENABLE_MMAP": False})
+    return runtime
 
 
 def compiled(model: Any, threads: int, *, integers: bool, path: Path) -> Any:
