@@ -17,14 +17,13 @@ from skip2lora import _core
 from skip2lora.arrays import check_samples
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
-from skip2lora.backbones.taps import Selection
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.labels import check_names
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
 KIND = "mlp"
-_CHUNK = 256  # samples whose rows are in memory at a time
 _MAX_LAYERS = 64  # S2_MAX_LAYERS
 _MAX_WIDTH = 1 << 24  # S2_MAX_WIDTH
 
@@ -187,13 +186,13 @@ class MLP(Backbone):
         samples, _ = check_samples(x, n_features=self.n_features)
         last = len(self.layers) - 1
         layout = _core.RowLayout(self.tap_widths[last:], self.n_outputs, False)
-        rows = np.empty((min(_CHUNK, len(samples)), layout.row_stride), np.float32)
+        rows = np.empty((min(SAMPLES_AT_ONCE, len(samples)), layout.row_stride), np.float32)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
-        for at in range(0, len(samples), _CHUNK):
-            chunk = samples[at : at + _CHUNK]
+        for at in range(0, len(samples), SAMPLES_AT_ONCE):
+            chunk = samples[at : at + SAMPLES_AT_ONCE]
             self.network.forward(chunk, layout, last, rows[: len(chunk)])
             outputs = rows[: len(chunk), layout.logits_offset :][:, : self.n_outputs]
-            logits[at : at + _CHUNK] = outputs
+            logits[at : at + SAMPLES_AT_ONCE] = outputs
         return logits
 
     def tensors(self) -> Tensors:

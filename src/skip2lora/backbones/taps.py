@@ -22,6 +22,7 @@ from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
+SAMPLES_AT_ONCE = 256  # whose rows are in memory beside those that are kept
 GRID = 4
 MOST_WIDTH = 4096
 _MOST_GRID = 64

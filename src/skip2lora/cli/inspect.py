@@ -11,6 +11,7 @@ import numpy as np
 
 from skip2lora.adapt import MODEL_FILE
 from skip2lora.adapters.folder import CONFIG_FILE, describe
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
@@ -49,8 +50,7 @@ def _model(path: Path) -> dict[str, Any]:
         "class_names": model.class_names,
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
-        "cache_bytes_a_sample": 4 * sum(model.tap_widths[model.first_tap_is_input :])
-        + 4 * model.n_outputs,
+        "cache_bytes_a_sample": RowFormat.of(model).payload_bytes,
         "fingerprint": model.fingerprint,
     }
 
