@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +188,11 @@ def number_or_none(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def shape_text(shape: Iterable[int | str | None]) -> str:
+    """A shape for a person: ``(samples, 3, any)``, with any for a size that may change."""
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"
 
 
 def listing(names: Sequence[str]) -> str:

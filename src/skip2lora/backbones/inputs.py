@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, shape_text
 from skip2lora.errors import DataError
 
 
@@ -27,8 +27,7 @@ class InputSpec:
         return np.dtype(self.dtype).kind == "f"
 
     def __str__(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"(samples{', ' if sizes else ''}{sizes})"
+        return shape_text(("samples", *self.shape))
 
 
 def check_inputs(x: Any, inputs: Sequence[InputSpec]) -> NDArray[Any] | Inputs:
