@@ -24,8 +24,8 @@ import numpy as np
 
 import skip2lora as s2
 from skip2lora import _core
-from skip2lora.bench import cpu_name
 from skip2lora.datasets import Split, fan, simulated
+from skip2lora.machine import cpu_name
 from skip2lora.training.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]

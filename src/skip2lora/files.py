@@ -54,6 +54,36 @@ def check_output(
     return target
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it, unless it is there.
+
+    Raises:
+        FileError: the system refused.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"cannot make {folder}: {error.strerror or error}, expected a folder that can be "
+            "written: choose another"
+        ) from error
+    return folder
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        FileError: the system refused; ``path`` is as it was.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_file(path, write)
+
+
 def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
     """Call ``write(temporary)``, then move the result over ``path``.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError, first_line
-from skip2lora.files import write_file
+from skip2lora.files import write_bytes
 
 Tensors = dict[str, NDArray[np.float32]]
 _KEY = "skip2lora"
@@ -55,11 +55,7 @@ def write_tensors(
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
     )
-    write_file(path, lambda temporary: _write_bytes(temporary, data))
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    write_bytes(path, data)
 
 
 def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:

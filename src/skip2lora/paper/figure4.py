@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import tempfile
 import textwrap
@@ -15,7 +14,8 @@ import numpy as np
 
 from skip2lora.adapt import adapt
 from skip2lora.backbones.loading import load
-from skip2lora.errors import MissingExtraError, ParameterError
+from skip2lora.drawing import new_figure, png
+from skip2lora.errors import ParameterError
 from skip2lora.paper.printed import FIGURE4
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK, TASKS, load_split, pretrained
 from skip2lora.power import Found, Phase, Recording, record, summarise
@@ -24,7 +24,6 @@ from skip2lora.training.loop import Callback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 AFTER_S = 3.0
 #: The whole that the paper's figure shows, and its two parts.
@@ -199,21 +198,6 @@ def missing_lines(figure: Figure4) -> list[str]:
     return lines + [f"note: {problem}" for problem in figure.problems]
 
 
-def figure_class() -> type[Figure]:
-    """Matplotlib's ``Figure``.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "the figures need matplotlib: pip install 'skip2lora[plot]'"
-        ) from error
-    return Figure
-
-
 def draw(figure: Figure4) -> bytes:
     """The curves below each other as PNG, those that there are, with the paper's numbers as lines.
 
@@ -224,7 +208,7 @@ def draw(figure: Figure4) -> bytes:
     if "power" not in shown:  # what every system tells; it stands in for nothing, and says so
         shown.append("cpu_time")
     missing = missing_lines(figure)
-    drawn = figure_class()(
+    drawn = new_figure(
         figsize=(9, 1.4 + 2.1 * len(shown) + 0.2 * len(missing)), layout="constrained"
     )
     title = "Skip2-LoRA adapts to HAR (200 epochs)"
@@ -234,9 +218,7 @@ def draw(figure: Figure4) -> bytes:
     for axes, quantity in zip(grid, shown, strict=True):
         _draw_axes(axes, figure, quantity)
     grid[-1].set_xlabel("time (s)")
-    image = io.BytesIO()
-    drawn.savefig(image, dpi=130, format="png")
-    return image.getvalue()
+    return png(drawn)
 
 
 def _draw_axes(axes: Axes, figure: Figure4, quantity: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from skip2lora.backbones.onnx.sound import fault_of
 from skip2lora.errors import FileError, MissingExtraError, ModelError, first_line
-from skip2lora.files import write_file
+from skip2lora.files import write_bytes
 
 #: What one protobuf message can hold.
 MOST_BYTES = (1 << 31) - 1
@@ -224,9 +224,4 @@ def write_model(path: str | os.PathLike[str], model: Any) -> None:
     Raises:
         FileError: the system refused.
     """
-    data = model.SerializeToString(deterministic=True)
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    write_file(path, write)
+    write_bytes(path, model.SerializeToString(deterministic=True))
