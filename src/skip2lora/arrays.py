@@ -127,7 +127,7 @@ def real_array(
             do about other things than numbers.
     """
     if np.ma.is_masked(values):
-        raise DataError(f"{name} has masked values, expected all present: fill or drop them")
+        raise DataError(f"{name} has masked values, expected all present: fill in or drop them")
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:

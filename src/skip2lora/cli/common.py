@@ -280,11 +280,12 @@ def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
     for file in (model, output):
         if file.suffix != ".onnx":
             raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
-                f"are {done}"
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx, as only such models "
+                f"are {done}: choose another"
             )
     check_output(output, force=force)
     if model.exists() and output.exists() and output.samefile(model):
         raise ParameterError(
-            f"{output} is the model itself, expected another file: its adapters fit no other model"
+            f"{output} is the model itself, expected another file, as its adapters fit no other "
+            "model: choose another name"
         )

@@ -109,7 +109,9 @@ def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
 
 def _facts(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     if not path.exists():
-        raise FileError(f"{path} does not exist, expected a model, an adapter folder or data")
+        raise FileError(
+            f"{path} does not exist, expected a model, an adapter folder or data: check the path"
+        )
     if path.is_dir() and (path / CONFIG_FILE).exists():
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
@@ -125,8 +127,8 @@ def _images(path: Path) -> dict[str, Any]:
         return describe_images(path)
     except DataError as error:
         raise DataError(
-            f"{path} holds no adapter ({CONFIG_FILE}) and no model ({MODEL_FILE}), nor images by "
-            f"class: {error}"
+            f"{path} holds no adapter, no model and no images by class ({error}), expected "
+            f"{CONFIG_FILE}, {MODEL_FILE} or a folder of images a class: check the path"
         ) from error
 
 

@@ -63,7 +63,7 @@ def _timed_tasks(what: str, tasks: Sequence[str]) -> dict[str, str]:
     if not chosen:
         expected = ", ".join(task for of in known.values() for task in of)
         raise ParameterError(
-            f"{what} is of {expected}, got --task {', '.join(tasks)}: leave --task out"
+            f"--task is {', '.join(tasks)}, {what} takes {expected}: leave --task out"
         )
     return chosen
 
@@ -182,7 +182,9 @@ def command(
         _show_costs(net, as_json=as_json)
         return
     if data is None:
-        raise ParameterError(f"{what} needs --data: the folder of the recordings and of HAR")
+        raise ParameterError(
+            f"{what} needs --data, the folder of the recordings and of HAR: name it"
+        )
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     timed = _timed_tables(what, chosen)

@@ -87,7 +87,9 @@ def watch(wanted: bool, i2c: str | None, shunt_ohms: float | None) -> Watch:
         return Watch(sensors_for(i2c, shunt_ohms), [])
     for name, value in (("--i2c", i2c), ("--shunt-ohms", shunt_ohms)):
         if value is not None:
-            raise ParameterError(f"{name} is {value}, but nothing is recorded: add --power")
+            raise ParameterError(
+                f"{name} is {value} and nothing is recorded, expected --power too: add it"
+            )
     return Watch(None, [])
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
-from skip2lora.files import BAD_ZIP
+from skip2lora.files import BAD_ZIP, unreadable
 
 CLASS_NAMES = ("stop", "normal", "damaged")
 STOP, NORMAL, DAMAGED = range(3)
@@ -195,7 +195,7 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
             try:
                 yield str(file.relative_to(folder)), file.read_bytes()
             except OSError as error:
-                raise _unreadable(file, error) from error
+                raise unreadable(file, error) from error
 
 
 def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,18 +205,11 @@ def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 if _is_spectrum(PurePosixPath(name)):
                     yield name, archive.read(name)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except BAD_ZIP as error:
         raise DataError(
             f"{path} is damaged ({error}), expected a zip of CSV files: fetch or copy it again"
         ) from error
-
-
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(
-        f"cannot read {path}: {error.strerror or error}: "
-        "expected a readable recording, check the path and its permissions"
-    )
 
 
 def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
@@ -230,23 +223,23 @@ def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
         except ValueError:
             raise DataError(
                 f"{place} line {number + 1} is {line[:40]!r}, expected 'index,amplitude': "
-                "the file is damaged, fetch or copy it again"
+                "fetch or copy the damaged file again"
             ) from None
         if hertz != number:
             raise DataError(
-                f"{place} line {number + 1} has index {hertz}, expected {number}: "
-                "the lines must be in order, fetch or copy the file again"
+                f"{place} line {number + 1} has index {hertz}, expected {number}, lines in "
+                "order: fetch or copy the file again"
             )
         if not 0.0 <= value <= 1.0:  # false for NaN too
             raise DataError(
                 f"{place} line {number + 1} has amplitude {amplitude.strip()[:40]}, expected 0 to "
-                "1: the file is damaged, fetch or copy it again"
+                "1: fetch or copy the damaged file again"
             )
         values[number] = value
     if len(lines) != N_LINES:
         raise DataError(
             f"{place} has {len(lines)} lines, expected {N_LINES}: "
-            "the file is damaged, fetch or copy it again"
+            "fetch or copy the damaged file again"
         )
     return values
 

@@ -205,8 +205,8 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
     got = [len(array) for array in adapters.lora_a]
     if widths != got or adapters.n_outputs < found.n_outputs:
         raise ModelError(
-            f"the adapters are for taps of {got} with {adapters.n_outputs} outputs, the "
-            f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
+            f"the model has taps of {widths} with {found.n_outputs} outputs, expected {got} with "
+            f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
         )
     embed(model, backbone.path.parent)
     return _Base(backbone, adapters, model, graph, found, sources)

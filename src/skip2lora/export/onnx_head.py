@@ -162,8 +162,8 @@ def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
         if fixed or node.op_type in _NAMED_CLASSES:
             raise ModelError(
                 f"node {graph.title(node)} ({node.op_type}) after the logits holds the {n_old} "
-                f"classes of the model, the adapter has {n_new}: export the model to end in its "
-                "logits or Softmax, then adapt that"
+                f"classes of the model, expected {n_new} as in the adapter: export the model to "
+                "end in its logits or Softmax, then adapt that"
             )
     del graph.model.graph.value_info[:]
     for value in graph.model.graph.output:

@@ -107,7 +107,7 @@ def measure(
     after_s = AFTER_S if after_s is None else after_s
     for name, value in (("idle_s", idle_s), ("after_s", after_s)):
         if not 0 <= value <= 600:
-            raise ParameterError(f"{name} is {value:g}, expected 0 to 600 seconds")
+            raise ParameterError(f"{name} is {value:g}, expected 0 to 600 seconds: choose another")
     with tempfile.TemporaryDirectory(prefix="skip2lora-") as folder:
         file = Path(folder) / "model.safetensors"
         pretrained(load_split("har", data), TASKS["har"], seed).save(file)

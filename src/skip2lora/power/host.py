@@ -59,7 +59,7 @@ def _hottest(psutil: ModuleType, chip: str) -> Callable[[], float]:
     def read() -> float:
         entries = psutil.sensors_temperatures().get(chip)
         if not entries:
-            raise SensorError("it went away")
+            raise SensorError(f"it went away, expected temperatures of {chip}: check the system")
         return max(float(entry.current) for entry in entries)
 
     return read
@@ -71,7 +71,7 @@ def _clock(psutil: ModuleType) -> Found:
     def read() -> float:
         clocks = [float(core.current) for core in psutil.cpu_freq(percpu=True) or ()]
         if not clocks or max(clocks) <= 0:
-            raise SensorError("psutil tells no clock")
+            raise SensorError("psutil gives no clock, expected one a core: update psutil")
         return max(clocks)
 
     found = Found()

@@ -27,7 +27,9 @@ def number(file: Path) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise SensorError(f"{file} holds {text[:20]!r}, expected a number") from error
+        raise SensorError(
+            f"{file} holds {text[:20]!r}, expected a number: check the system's driver"
+        ) from error
 
 
 def _word(file: Path) -> str:
