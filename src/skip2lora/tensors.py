@@ -99,21 +99,23 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
 
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:
     try:
-        found = json.loads(text) if text is not None else None
+        description = json.loads(text) if text is not None else None
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        description = None
+    if not isinstance(description, dict):
         raise ModelError(
             f"{file} was not written by skip2lora, expected a {kind} of it: check the path"
         )
-    if found.get("kind") != kind:
-        raise ModelError(f"{file} is a {found.get('kind')}, expected a {kind}: check the path")
-    if found.get("version") != 1:
+    if description.get("kind") != kind:
         raise ModelError(
-            f"{file} has format version {found.get('version')}, this program reads version 1: "
-            "update skip2lora"
+            f"{file} is a {description.get('kind')}, expected a {kind}: check the path"
         )
-    return found
+    if description.get("version") != 1:
+        raise ModelError(
+            f"{file} has format version {description.get('version')}, this program reads version "
+            "1: update skip2lora"
+        )
+    return description
 
 
 def take(

@@ -33,13 +33,13 @@ def run_figure4(
         MissingExtraError: matplotlib is not installed.
     """
     need_matplotlib()  # a missing matplotlib is told before the run, not after it
-    found = power.sensors_for(i2c, shunt_ohms)
+    instruments = power.sensors_for(i2c, shunt_ohms)
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(f"figure 4: pre-training, then {idle_s:g} s of rest and the run"):
-            figure = figure4.measure(data, found, idle_s=idle_s)
+            figure = figure4.measure(data, instruments, idle_s=idle_s)
     else:
-        figure = figure4.measure(data, found, idle_s=idle_s)
+        figure = figure4.measure(data, instruments, idle_s=idle_s)
     make_folder(out)
     return figure
 

@@ -74,9 +74,9 @@ def _answers(samples: Samples) -> dict[str, Any]:
     if y is None:
         return {"samples_a_class": None}
     if y.ndim == 1:
-        found, counts = np.unique(y, return_counts=True)
-        names = samples.class_names or tuple(map(str, range(int(found.max()) + 1)))
-        of = {names[number]: int(n) for number, n in zip(found, counts, strict=True)}
+        numbers, counts = np.unique(y, return_counts=True)
+        names = samples.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
+        of = {names[number]: int(n) for number, n in zip(numbers, counts, strict=True)}
         return {"samples_a_class": of}
     names = samples.class_names or tuple(map(str, range(y.shape[1])))
     if ((y == 0) | (y == 1)).all():

@@ -337,8 +337,8 @@ def _read_npz(path: Path) -> _Table:
     try:
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            found = () if isinstance(loaded, np.ndarray) else loaded.files
-            arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in found}
+            names = () if isinstance(loaded, np.ndarray) else loaded.files
+            arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in names}
     except (*_BAD_ZIP, *_BAD_HEADER) as error:
         raise DataError(
             f"it is damaged or no .npz ({first_line(error)}), expected plain arrays "

@@ -89,7 +89,7 @@ class Figure4:
 
 def measure(
     data: Path,
-    found: Found,
+    instruments: Found,
     *,
     idle_s: float = FIGURE4["start_s"],
     after_s: float | None = None,
@@ -111,7 +111,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="skip2lora-") as folder:
         file = Path(folder) / "model.safetensors"
         pretrained(load_split("har", data), TASKS["har"], seed).save(file)
-        with record(found.sensors) as recording:
+        with record(instruments.sensors) as recording:
             with recording.phase("before"):
                 time.sleep(idle_s)
             with recording.phase(RUN):
@@ -128,10 +128,12 @@ def measure(
     if adapted.timing is None:
         raise RuntimeError("adapt gave no timing")
     accuracy = adapted.score(split.test.x, split.test.labels)
-    return _figure(recording, found, accuracy, adapted.timing.total_ms)
+    return _figure(recording, instruments, accuracy, adapted.timing.total_ms)
 
 
-def _figure(recording: Recording, found: Found, accuracy: float, compute_ms: float) -> Figure4:
+def _figure(
+    recording: Recording, instruments: Found, accuracy: float, compute_ms: float
+) -> Figure4:
     zero = min(phase.start_s for phase in recording.phases)
     traces = []
     for series in recording.series.values():
@@ -149,8 +151,8 @@ def _figure(recording: Recording, found: Found, accuracy: float, compute_ms: flo
         power={name: summarise(recording, name, idle="before") for name in (RUN, ADAPT)},
         accuracy=accuracy,
         compute_ms=compute_ms,
-        missing={of: found.missing(of) for of in ("power", "temperature", "clock")},
-        problems=(*found.problems, *recording.failures),
+        missing={of: instruments.missing(of) for of in ("power", "temperature", "clock")},
+        problems=(*instruments.problems, *recording.failures),
     )
 
 
@@ -161,8 +163,8 @@ def rows(figure: Figure4) -> list[tuple[str, str, str]]:
 
     def lowest_and_highest(quantity: str) -> tuple[float, float] | None:
         # The first of a kind alone: with several chips, which is which differs between devices.
-        found = figure.of(quantity)[:1]
-        values = [v for trace in found for v in trace.values if math.isfinite(v)]
+        first = figure.of(quantity)[:1]
+        values = [v for trace in first for v in trace.values if math.isfinite(v)]
         return (min(values), max(values)) if values else None
 
     power, heat, clock = map(lowest_and_highest, ("power", "temperature", "clock"))

@@ -73,13 +73,16 @@ def check_report(out: Path) -> None:
     if not file.exists():
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8")).get("version")
+        written = json.loads(file.read_text(encoding="utf-8")).get("version")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{file} cannot be read ({error}): choose another folder") from error
-    if found != VERSION:
         raise ModelError(
-            f"{file} is of version {found}, expected {VERSION}: it is not mixed with new trials, "
-            "choose another folder"
+            f"{file} cannot be read ({error}), expected a report of version {VERSION}: choose "
+            "another folder"
+        ) from error
+    if written != VERSION:
+        raise ModelError(
+            f"{file} is of version {written}, expected {VERSION} as it is not mixed with new "
+            "trials: choose another folder"
         )
 
 

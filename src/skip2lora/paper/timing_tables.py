@@ -91,18 +91,18 @@ class TimeTable:
         """
         of = self.measured
         costs = method_costs(of.widths, batch=BATCH_SIZE, rank=RANK, epochs=of.epochs)
-        found = {}
+        totals = {}
         for name in (_BASE, _SKIP2):
             cost = costs[name]
             operations = (cost.forward + cost.backward) * of.n_samples * of.epochs / BATCH_SIZE
             runs = of.runs[name]
             total_ms = statistics.median(run.untimed_us * run.n_batches / 1e3 for run in runs)
-            found[name] = {
+            totals[name] = {
                 "total_ms": total_ms,
                 "gflop": operations / 1e9,
                 "gflop_per_s": operations / (total_ms * 1e6),
             }
-        return found
+        return totals
 
     @property
     def bound(self) -> float:

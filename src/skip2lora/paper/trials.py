@@ -169,15 +169,15 @@ def read_trial(file: Path) -> Numbers:
         ModelError: the file is damaged or of another version.
     """
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error}): remove it to run it again") from error
-    if not isinstance(kept, dict) or kept.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ModelError(
             f"{file} is of another version, expected {VERSION}: it is not mixed with new trials, "
             "choose another folder or remove this one"
         )
-    numbers: Numbers = kept["numbers"]
+    numbers: Numbers = content["numbers"]
     return numbers
 
 

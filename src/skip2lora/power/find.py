@@ -65,13 +65,13 @@ def find_sensors(
     place = DEFAULT_I2C if i2c is None else parse_i2c(i2c)
     check_shunt(shunt_ohms)
     root = host.SYS_ROOT if sys_root is None else sys_root
-    found = _find_ina219(place, shunt_ohms, named=i2c is not None)
-    found.add(sysfs.find_hwmon_power(root))
-    found.add(sysfs.find_rapl(root))
-    found.add(host.find_host(root))
-    found.sensors.append(host.cpu_time())
-    found.sensors.sort(key=lambda sensor: _rank(sensor.name))
-    return found
+    instruments = _find_ina219(place, shunt_ohms, named=i2c is not None)
+    instruments.add(sysfs.find_hwmon_power(root))
+    instruments.add(sysfs.find_rapl(root))
+    instruments.add(host.find_host(root))
+    instruments.sensors.append(host.cpu_time())
+    instruments.sensors.sort(key=lambda sensor: _rank(sensor.name))
+    return instruments
 
 
 def _rank(name: str) -> int:

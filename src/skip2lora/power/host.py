@@ -23,12 +23,14 @@ def find_host(root: Path) -> Found:
     temperatures, clock = Found(), Found()
     if psutil is not None:
         temperatures, clock = _temperatures(psutil), _clock(psutil)
-    for found, find in ((temperatures, sysfs.find_temperatures), (clock, sysfs.find_clock)):
-        if not found.sensors:
-            found.add(find(root))
+    for instruments, find in ((temperatures, sysfs.find_temperatures), (clock, sysfs.find_clock)):
+        if not instruments.sensors:
+            instruments.add(find(root))
         if psutil is None and root == SYS_ROOT:
             hint = "psutil may tell more: pip install 'skip2lora[power]'"
-            found.absent = [(quantity, f"{text} ({hint})") for quantity, text in found.absent]
+            instruments.absent = [
+                (quantity, f"{text} ({hint})") for quantity, text in instruments.absent
+            ]
     temperatures.add(clock)
     return temperatures
 
@@ -74,10 +76,10 @@ def _clock(psutil: ModuleType) -> Found:
             raise SensorError("psutil gives no clock, expected one a core: update psutil")
         return max(clocks)
 
-    found = Found()
+    instruments = Found()
     try:
         read()
     except (OSError, NotImplementedError, AttributeError):
-        return found
-    found.sensors.append(Sensor("clock", "clock", read))
-    return found
+        return instruments
+    instruments.sensors.append(Sensor("clock", "clock", read))
+    return instruments

@@ -139,19 +139,20 @@ def setup(bus: WordBus, address: int, *, shunt_ohms: float = 0.1, certain: bool 
         OSError: nothing answers.
     """
     chip = INA219(bus, address, shunt_ohms)
-    found = chip.register(CONFIG)
-    if found not in (POWER_ON_CONFIG, RUN_CONFIG) and not certain:
+    configuration = chip.register(CONFIG)
+    if configuration not in (POWER_ON_CONFIG, RUN_CONFIG) and not certain:
         raise SensorError(
-            f"its configuration is 0x{found:04x}, expected 0x{POWER_ON_CONFIG:04x} of an INA219 "
-            "after power-on: it was not touched; if it is one, name it with i2c="
+            f"its configuration is 0x{configuration:04x}, expected 0x{POWER_ON_CONFIG:04x} of an "
+            "INA219 after power-on, it was not touched: name it with i2c= if it is one"
         )
     chip.write(CALIBRATION, CALIBRATION_VALUE)
     chip.write(CONFIG, RUN_CONFIG)
-    kept = (chip.register(CONFIG), chip.register(CALIBRATION))
-    if kept != (RUN_CONFIG, CALIBRATION_VALUE):
+    registers = (chip.register(CONFIG), chip.register(CALIBRATION))
+    if registers != (RUN_CONFIG, CALIBRATION_VALUE):
         raise SensorError(
-            f"it is no INA219: it kept 0x{kept[0]:04x} and {kept[1]}, expected the configuration "
-            f"0x{RUN_CONFIG:04x} and the calibration {CALIBRATION_VALUE}: check the address"
+            f"it is no INA219: it kept 0x{registers[0]:04x} and {registers[1]}, expected the "
+            f"configuration 0x{RUN_CONFIG:04x} and the calibration {CALIBRATION_VALUE}: check the "
+            "address"
         )
     for _ in range(20):
         time.sleep(0.001)
