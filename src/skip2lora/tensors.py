@@ -92,7 +92,7 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
             )
     if description.pop(_DIGEST, None) != digest(tensors, description):
         raise ModelError(
-            f"{file}: its content has another digest than expected, it was changed: copy it again"
+            f"{file}: its content does not match its digest, expected it unchanged: copy it again"
         )
     return tensors, description
 
