@@ -8,10 +8,10 @@ import pytest
 import skip2lora as s2
 from skip2lora import _core
 from skip2lora.bench import FAN_WIDTHS, method_time, run_bench
-from skip2lora.machine import cpu_name
-from skip2lora.spread import Spread
 from skip2lora.errors import DivergedError, ParameterError
+from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS
+from skip2lora.spread import Spread
 from skip2lora.training.costs import method_costs
 
 WIDTHS = (9, 6, 5, 3)

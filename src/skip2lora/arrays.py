@@ -57,9 +57,9 @@ def check_samples(
         )
     table = real_array(x, "X")
     if table.ndim != 2:
-        hint = "X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
+        hint = "pass X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
         if table.ndim != 1:
-            hint = "X.reshape(len(X), -1) lays each sample out as one row"
+            hint = "pass X.reshape(len(X), -1), each sample as one row"
         raise DataError(
             f"X has {table.ndim} dimensions {table.shape}, expected (samples, features): {hint}"
         )
@@ -177,7 +177,7 @@ def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
     if n_classes is None:
         return f"{got}, expected a whole number from 0 to {MAX_LABEL}: number the classes from 0"
     return (
-        f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}: "
+        f"{got}, the model has {n_classes} outputs, expected 0..{n_classes - 1}: "
         "correct the label, or train a model with more outputs"
     )
 

@@ -52,7 +52,10 @@ def check_output(
             "written: choose another"
         )
     if (target.exists() or target.is_symlink()) and not force:
-        raise FileError(f"{target} exists already: pass force=True to replace it, or another name")
+        raise FileError(
+            f"{target} exists already, expected a free name: pass force=True to replace it, or "
+            "another"
+        )
     _check_replaceable(target, names)
     return target
 

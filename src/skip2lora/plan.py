@@ -142,7 +142,9 @@ def plan(
         ParameterError: an option out of range, or both ``X`` and ``n_samples``.
     """
     if X is not None and n_samples is not None:
-        raise ParameterError(f"n_samples is {n_samples} beside data, expected one of the two")
+        raise ParameterError(
+            f"n_samples is {n_samples} beside data, expected one of the two: leave it out"
+        )
     check_backbone(model)
     samples = None if X is None else model.check(X)
     if not keep_outputs:
@@ -256,7 +258,8 @@ class _Planner:
             took.append(time.perf_counter() - start)
             if epoch.status != _core.OK:
                 raise DivergedError(
-                    f"the loss is {epoch.loss} on random rows, expected a finite loss"
+                    f"the loss is {epoch.loss} on random rows, expected a finite loss: check "
+                    "the model"
                 )
         return statistics.median(took) / epoch.n_batches
 

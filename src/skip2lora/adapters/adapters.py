@@ -173,7 +173,7 @@ class LayerAdapters:
         """
         if not isinstance(backbone, MLP):
             raise ModelError(
-                f"{file}: lora-all adapters need an MLP, got {type(backbone).__name__}"
+                f"{file} is for {type(backbone).__name__}, lora-all expects an MLP: load its model"
             )
         arrays = []
         for number, layer in enumerate(backbone.layers):

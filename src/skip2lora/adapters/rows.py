@@ -93,7 +93,8 @@ class RowFormat:
         taps = made.taps[self.first_tap :]
         if len(taps) != len(self.tap_widths):
             raise ModelError(
-                f"the model gave {len(made.taps)} taps, it announced {len(backbone.tap_widths)}"
+                f"the model gave {len(made.taps)} taps, expected {len(backbone.tap_widths)} as it "
+                "says: correct its forward"
             )
         for number, (tap, width, at) in enumerate(
             zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)

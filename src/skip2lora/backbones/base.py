@@ -138,8 +138,8 @@ class Backbone(Predictor):
             object.__setattr__(model, "class_names", names)
         except AttributeError as error:
             raise ParameterError(
-                f"class_names is {names}, but {type(self).__name__} computes its own: leave "
-                "class_names out"
+                f"class_names is {names}, {type(self).__name__} takes none as it computes its own: "
+                "leave class_names out"
             ) from error
         return model
 
@@ -264,4 +264,6 @@ def refuse(path: object, reason: str, **asked: object) -> None:
     """Raise ParameterError for the first option that is not None."""
     for name, value in asked.items():
         if value is not None:
-            raise ParameterError(f"{name} is {value!r} for {path}, {reason}: leave {name} out")
+            raise ParameterError(
+                f"{name} is {value!r} for {path}, expected none, {reason}: leave {name} out"
+            )

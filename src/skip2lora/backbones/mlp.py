@@ -255,7 +255,8 @@ class MLP(Backbone):
             names = check_names(description["class_names"], sizes[-1])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
-                f"{path}: its description is damaged ({error}): save it again"
+                f"{path}: its description is damaged ({error}), expected it as save wrote it: save "
+                "it again"
             ) from error
         layers = []
         for number, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -272,7 +273,9 @@ class MLP(Backbone):
             )
         model = cls(tuple(layers), class_names=names, **numbers)
         if tensors:
-            raise ModelError(f"{path}: tensor {min(tensors)} is unknown, expected a network alone")
+            raise ModelError(
+                f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"
+            )
         return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
@@ -303,16 +306,17 @@ def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(width) for width in widths)
     except TypeError as error:
-        raise ParameterError(f"widths are {widths!r}, expected whole numbers") from error
+        raise ParameterError(f"widths are {widths!r}, expected whole numbers: pass such") from error
     if not 2 <= len(sizes) <= _MAX_LAYERS + 1:
         raise ParameterError(
             f"got {len(sizes)} widths, expected 2 to {_MAX_LAYERS + 1}: "
-            "features, hidden widths, outputs"
+            "pass features, hidden widths, outputs"
         )
     for place, size in enumerate(sizes):
         low = 2 if place + 1 == len(sizes) else 1
         if not low <= size <= _MAX_WIDTH:
             raise ParameterError(
-                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}"
+                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}: "
+                "choose another"
             )
     return sizes

@@ -239,4 +239,6 @@ def _places(layers: Sequence[str], word: int | str) -> list[int]:
             f'taps has "{word}", which fits no layer, expected names or patterns such as '
             f"{', '.join(near)}: see `skip2lora inspect`"
         )
-    raise ParameterError(f"taps has {word!r}, expected names, patterns or numbers of layers")
+    raise ParameterError(
+        f"taps has {word!r}, expected names, patterns or numbers of layers: see `skip2lora inspect`"
+    )

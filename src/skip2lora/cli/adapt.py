@@ -88,8 +88,8 @@ def command(
     learned = find_task(task)
     if class_names is not None and not keep_outputs:
         raise ParameterError(
-            f"--class-names is {listing(class_names)} with --no-keep-outputs, which leaves the "
-            "outputs of MODEL out: leave one of them out"
+            f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
+            "them, as it leaves the outputs of MODEL out: leave one out"
         )
     backbone = load_to_adapt(
         model, taps=taps, grid=grid, threads=threads, images=images, class_names=class_names

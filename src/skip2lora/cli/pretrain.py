@@ -44,7 +44,7 @@ def command(
     """
     check_output(output, force=force)
     if output.suffix != ".safetensors":
-        raise ParameterError(f"output {output} ends in no .safetensors: name it so")
+        raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     with common.reading_bar() as progress:
         samples = read_samples(data, target=columns, images=images, progress=progress)
     check_samples(samples.x)

@@ -282,7 +282,7 @@ def _fetch(recording: str, base_url: str) -> Path:
         raise _not_fetched(file, base_url, cache.path, error) from error
     except ValueError as error:
         raise DataError(
-            f"{base_url}{file} has another SHA-256 than expected: nothing was kept, try again "
+            f"{base_url}{file} has another SHA-256 than expected and was not kept: try again "
             "or pass source=DIR with the recordings"
         ) from error
     finally:
@@ -294,12 +294,12 @@ def _not_fetched(file: str, base_url: str, cache: object, error: OSError) -> Fil
     if error.errno is not None or isinstance(error, PermissionError):
         reason = error.strerror or "no permission"
         return FileError(
-            f"cannot keep {file} in {cache}: {reason}: free space, or pass source=DIR "
-            "with the recordings"
+            f"cannot keep {file} in {cache} ({reason}), expected room: free space, or pass "
+            "source=DIR with the recordings"
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     reason = type(error).__name__ if status is None else f"the server answered {status}"
     return FileError(
-        f"{base_url}{file} could not be reached ({reason}): connect to the network, "
-        "or pass source=DIR with the recordings"
+        f"{base_url}{file} could not be reached ({reason}), expected it there: connect to the "
+        "network, or pass source=DIR with the recordings"
     )

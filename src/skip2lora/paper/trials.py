@@ -171,10 +171,12 @@ def read_trial(file: Path) -> Numbers:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read ({error}): remove it to run it again") from error
+        raise ModelError(
+            f"{file} cannot be read ({error}), expected a trial: remove it to run it again"
+        ) from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ModelError(
-            f"{file} is of another version, expected {VERSION}: it is not mixed with new trials, "
+            f"{file} is of another version, expected {VERSION} as it is not mixed with new trials: "
             "choose another folder or remove this one"
         )
     numbers: Numbers = content["numbers"]

@@ -23,7 +23,6 @@ from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
 
 
-
 @dataclass(frozen=True, eq=False)
 class Part:
     """Checked samples and labels, (n,), or targets, (n, n_outputs)."""
