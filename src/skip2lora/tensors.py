@@ -92,7 +92,8 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
             )
     if description.pop(_DIGEST, None) != digest(tensors, description):
         raise ModelError(
-            f"{file}: its content does not match its digest, expected it unchanged: copy it again"
+            f"{file} was changed, expected it as written, its content does not match its digest: "
+            "copy it again"
         )
     return tensors, description
 

@@ -25,7 +25,7 @@ PUBLIC = {name for name in vars(errors) if name.endswith("Error")}
 NOT_YET = ("training/",)
 
 # What was expected: by that word, or one that says the same of a model or of this program.
-EXPECTED = re.compile(r"\b(expected|expects|takes|needs|must|this program reads)\b")
+EXPECTED = re.compile(r"\b(expected|expects|takes|needs?|must|this program reads)\b")
 # What to do: the last sentence starts with one of these, or is a question.
 VERBS = frozenset(
     re.findall(

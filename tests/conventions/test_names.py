@@ -14,7 +14,8 @@ ROOT = Path(skip2lora.__file__).parent
 EMPTY = {"found", "told", "kept", "made"}
 #: Where they still are: to be emptied.
 NOT_YET = (
-    "adapters/", "backbones/", "cli/adapt.py", "cli/plan.py", "data/image", "sklearn.py", "training/",
+    "adapters/", "backbones/", "cli/adapt.py", "cli/plan.py", "data/image", "sklearn.py",
+    "training/",
 )  # fmt: skip
 
 

@@ -173,7 +173,8 @@ class LayerAdapters:
         """
         if not isinstance(backbone, MLP):
             raise ModelError(
-                f"{file} is for {type(backbone).__name__}, lora-all expects an MLP: load its model"
+                f"{file}: lora-all adapters need an MLP, got {type(backbone).__name__}: load its "
+                "model"
             )
         arrays = []
         for number, layer in enumerate(backbone.layers):

@@ -153,8 +153,8 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
         told[name], same[name] = config.get(name), found.get(name)
     if told != same:
         raise ModelError(
-            f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree, expected those of one adapter: "
-            "copy both again"
+            f"{folder} holds no whole adapter, expected one, as {CONFIG_FILE} and {TENSORS_FILE} "
+            "disagree: copy both again"
         )
     return about, tensors
 

@@ -56,8 +56,8 @@ class Images:
         for name, told, of in (("size", self.size, kept.size), *pairs):
             if getattr(self, name) is not None and not _same(told, of):
                 raise ParameterError(
-                    f"{name}= is {_told(name, told)}, the adapter expects "
-                    f"{_told(name, of)}: leave it out, or adapt again"
+                    f"{name}= is {_told(name, told)}, the adapter was made with "
+                    f"{_told(name, of)}, expected the same: leave it out, or adapt again"
                 )
         return kept
 

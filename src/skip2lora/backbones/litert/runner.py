@@ -147,7 +147,7 @@ def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ModelError(
-            f"LiteRT cannot run {path} ({reason_of(error)}), expected operators of the LiteRT "
+            f"LiteRT cannot run {path}: {reason_of(error)}, expected operators of the LiteRT "
             "runtime and a whole file: convert it again"
         ) from error
     return interpreter

@@ -133,12 +133,13 @@ def _check_external(path: Path, tensor: Any) -> None:
     file, offset, length = _place(path.parent, tensor)
     if path.parent.resolve() not in file.resolve().parents:
         raise ModelError(
-            f"{path}: tensor {tensor.name} lies at {file}, expected it beside the model: move it "
-            "there and save the model again"
+            f"{path}: tensor {tensor.name} lies outside its folder, at {file}, expected beside "
+            "the model: move it there and save the model again"
         )
     if not file.is_file():
         raise FileError(
-            f"{path} keeps its weights in {file.name}, expected that beside it: copy both files"
+            f"{path} keeps its weights in {file.name}, which is not beside it as expected: copy "
+            "both files"
         )
     if file.stat().st_size < offset + (length or 0):
         raise ModelError(f"{file} is truncated, {path.name} expects more of it: copy it again")

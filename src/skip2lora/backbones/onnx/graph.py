@@ -147,7 +147,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = first_line(error)
         raise ModelError(
-            f"the model has shapes that do not fit together ({reason}), expected such as do: "
+            f"the shapes of the model do not fit together ({reason}), expected such as do: "
             "export it again"
         ) from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
