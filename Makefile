@@ -1,7 +1,7 @@
 # The commands to know. Everything is set up in .venv, without root.
 #   make demo    the main job on the embedded default
 #   make test    all tests, Python and C
-#   make check   formatters, linters, types, layers, C warnings
+#   make check   formatters, linters, types, layers, sizes, C warnings
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
 #   make test-arm, make bench-arm
@@ -45,6 +45,7 @@ check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sizes.py
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
 	$(MAKE) --no-print-directory -C core warnings
 

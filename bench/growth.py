@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import BATCH, OPTIONS, RANK, RATE, Side
+from harness import BATCH, RANK, RATE, Side, options
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.training.costs import lora_cost
@@ -104,7 +104,7 @@ def epochs_on(shape: Shape, rows: np.ndarray, x: np.ndarray, unit: str) -> Side:
     source = _core.RowSource(layout, rows, np.ones(len(rows), np.uint8), _refuse)
     adapter = _core.SkipAdapter(layout, shape.rank)
     adapter.init(0)
-    trainer = _core.SkipTrainer(adapter, BATCH, OPTIONS.core_optimizer(), 0)
+    trainer = _core.SkipTrainer(adapter, BATCH, options().core_optimizer(), 0)
 
     def epoch() -> None:
         # A small rate: random labels must not drive the adapters out of range, however long.

@@ -24,13 +24,20 @@ import numpy as np
 
 import skip2lora as s2
 from skip2lora import _core
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.datasets import Split, fan, simulated
 from skip2lora.machine import cpu_name
-from skip2lora.training.options import Options
+from skip2lora.training.options import Options, resolve_options
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK, BATCH, RATE = 4, 20, 0.01
-OPTIONS = Options(epochs=1, batch_size=BATCH, learning_rate=RATE, seed=0)
+
+
+def options(method: str = "skip2-lora") -> Options:
+    """Of one epoch on a network of the paper."""
+    return resolve_options(
+        PAPER, [BATCH], BATCH, method=method, rank=RANK, epochs=1, learning_rate=RATE
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import BATCH, OPTIONS, RANK, RATE, Side
+from harness import BATCH, RANK, RATE, Side, options
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 
@@ -60,7 +60,7 @@ class Cached:
 
     def _trainer(self) -> _core.SkipTrainer:
         """A fresh one draws the same order in its first epoch."""
-        return _core.SkipTrainer(self.adapter, BATCH, OPTIONS.core_optimizer(), SEED)
+        return _core.SkipTrainer(self.adapter, BATCH, options().core_optimizer(), SEED)
 
     def step(self, epochs: int = 1) -> Side:
         source = _core.RowSource(

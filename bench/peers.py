@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import skip2lora as s2
-from harness import BATCH, NETS, OPTIONS, RANK, RATE, Net, Side
+from harness import BATCH, NETS, RANK, RATE, Net, Side, options
 from skip2lora.methods import METHODS
 from skip2lora.training.jobs import NetworkJob, Part, SkipJob
 
@@ -143,7 +143,7 @@ def our_sides(model: s2.MLP, x: np.ndarray, y: np.ndarray) -> dict[str, Side]:
     for name in ("lora-all", "skip-lora", "skip2-lora"):
         method = METHODS[name]
         make = SkipJob if method.skip else NetworkJob
-        job = make(model, Part(x, y), method, RANK, OPTIONS, len(x) if method.cache else 0)
+        job = make(model, Part(x, y), options(name))
         sides[name] = Side(lambda job=job: job.epoch(RATE), -(-len(x) // BATCH))
     return sides
 

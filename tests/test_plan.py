@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from skip2lora import MLP, adapt
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.plan import DEFAULT_SAMPLES, METHOD, Plan, plan
+from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
 from skip2lora.training.jobs import Part, SkipJob
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 WIDTHS = (13, 9, 30, 3)
 
@@ -49,13 +51,12 @@ def test_memory_is_what_adapting_allocates(
 ) -> None:
     model = network(kind)
     x = np.random.default_rng(0).normal(size=(n_samples, 13)).astype(np.float32)
-    goal = Goal(CLASSIFICATION, n_outputs, standardize)
-    options = check_options(
-        n_samples, METHOD, epochs=2, batch_size=None, learning_rate=0.01, seed=0,
-        optimizer=optimizer,
+    options = resolve_options(
+        ANY_MODEL, model.tap_widths, n_samples, rank=2, epochs=2, optimizer=optimizer,
+        standardize=standardize,
     )  # fmt: skip
     y = np.zeros(n_samples, np.int32)
-    job = SkipJob(model, Part(x, y), METHOD, 2, options, n_samples, goal)
+    job = SkipJob(model, Part(x, y), options, goal=Goal(CLASSIFICATION, n_outputs))
     job.epoch(0.01)
     assert job.cache is not None
     found = quick(
@@ -78,8 +79,8 @@ def test_prefetching_is_in_the_workspace(widths: tuple[int, ...]) -> None:
     """Beyond the cache of the processor the core keeps pointers to the next batch."""
     model = MLP.create(widths, batch_norm=False)
     x = np.zeros((1500, widths[0]), np.float32)
-    options = check_options(1500, METHOD, epochs=1, batch_size=7, learning_rate=0.01, seed=0)
-    job = SkipJob(model, Part(x, np.zeros(1500, np.int32)), METHOD, 1, options, 1500)
+    options = resolve_options(PAPER, model.tap_widths, 1500, rank=1, batch_size=7)
+    job = SkipJob(model, Part(x, np.zeros(1500, np.int32)), options)
     job.epoch(0.01)
     memory = quick(model, n_samples=1500, rank=1, batch_size=7).memory
     assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
@@ -228,3 +229,16 @@ def test_refused() -> None:
     with pytest.raises(ParameterError, match="no outputs of its own"):
         quick(nothing)
     assert model.check(x) is x  # plan() left it alone
+
+
+@pytest.mark.parametrize(("a_sample_s", "n_measured"), [(0.04, 11), (0.3, 1), (2.0, 1), (1e-4, 63)])
+def test_the_model_runs_for_half_a_second_at_most(
+    a_sample_s: float, n_measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that the model moves on: one sample first, then as many as the rest allows."""
+    model, real = network("other first"), time.perf_counter
+    monkeypatch.setattr("time.perf_counter", lambda: real() / 1e4 + a_sample_s * model.n_forwards)
+    planned = quick(model, np.zeros((100, 13), np.float32), standardize=True)
+    assert planned.n_measured == n_measured
+    assert planned.fill_us_a_sample == pytest.approx(1e6 * a_sample_s, rel=0.2)
+    assert a_sample_s * model.n_forwards <= max(0.5, a_sample_s)

@@ -32,8 +32,8 @@ extern "C" {
 
 typedef enum {
     S2_OK = 0,
-    S2_BAD_SHAPE, /* a width, rank, count or offset is zero, too large or does not fit its neighbour */
-    S2_BAD_VALUE, /* a label outside 0..n_outputs-1, a rate that is not finite, NULL for what is read */
+    S2_BAD_SHAPE, /* a width, rank, count or offset is 0, too large or does not fit its neighbour */
+    S2_BAD_VALUE, /* a label outside 0..n_outputs-1, a rate not finite, NULL for what is read */
     S2_NO_ROOM,       /* a buffer is smaller than its _bytes function says */
     S2_NOT_FINITE,    /* the loss became infinite or NaN */
     S2_FORWARD_FAILED /* the caller's forward function said so */
@@ -52,7 +52,7 @@ const char *s2_kernels_name(const s2_kernels *kernels);
  * peak of one core. *result, between 0 and 1, is where they start and becomes a sum of them. */
 double s2_kernels_multiply_adds(const s2_kernels *kernels, size_t rounds, float *result);
 
-/* ---- random numbers (rng.c) ------------------------------------------------------------------- */
+/* ---- random numbers (rng.c) ------------------------------------------------------------------ */
 
 typedef struct {
     uint64_t state;
@@ -67,7 +67,7 @@ uint32_t s2_rng_below(s2_rng *rng, uint32_t bound); /* 0..bound-1, without bias;
 float s2_rng_unit(s2_rng *rng);                     /* [0, 1), 24 bits */
 void s2_rng_shuffle(s2_rng *rng, uint32_t *order, uint32_t count);
 
-/* ---- profile ------------------------------------------------------------------------------------ */
+/* ---- profile --------------------------------------------------------------------------------- */
 
 /* What the time of training goes to (Tables 6 and 7). */
 typedef enum {
@@ -93,7 +93,7 @@ typedef struct {
     uint64_t (*part)[2][S2_N_PARTS]; /* (n_layers) of forward, backward; NULL: phases alone */
 } s2_profile;
 
-/* ---- layers (skip2_layers.h has them one by one) ----------------------------------------------- */
+/* ---- layers (skip2_layers.h has them one by one) --------------------------------------------- */
 
 /* Compute types of Table 1 as a set of letters: what of a layer is computed. */
 enum {
@@ -109,7 +109,7 @@ typedef struct {
     uint32_t correct; /* samples whose largest logit is their label's */
 } s2_batch_stats;
 
-/* ---- optimisers (optimizer.c) ------------------------------------------------------------------- */
+/* ---- optimisers (optimizer.c) ---------------------------------------------------------------- */
 
 typedef enum {
     S2_SGD = 0,      /* Eqs. 5, 6, 15, 16 */
@@ -145,7 +145,7 @@ s2_status s2_optimizer_check(const s2_optimizer *optimizer);
 /* Counts one step and says how to make it. */
 s2_update s2_optimizer_step(s2_optimizer *optimizer, double learning_rate);
 
-/* ---- rows (rows.c): what the frozen layers computed for one sample ----------------------------- */
+/* ---- rows (rows.c): what the frozen layers computed for one sample --------------------------- */
 
 #define S2_TAP_IS_X UINT32_MAX /* this tap is the sample itself and is not copied into the row */
 
@@ -179,7 +179,7 @@ typedef struct {
  * update. */
 s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
 
-/* ---- Skip-Cache (cache.c; section 4.2) --------------------------------------------------------- */
+/* ---- Skip-Cache (cache.c; section 4.2) ------------------------------------------------------- */
 
 /* Sample i has its row at rows + i * row_stride once filled[i] is set: look-up is O(1). A cache
  * smaller than the data set keeps the first `capacity` samples; capacity 0 is Skip-LoRA. */
@@ -198,7 +198,7 @@ static inline const float *s2_cache_find(const s2_cache *cache, uint32_t sample)
 }
 void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row);
 
-/* ---- skip adapters (adapter.c; Eq. 17) ---------------------------------------------------------- */
+/* ---- skip adapters (adapter.c; Eq. 17) ------------------------------------------------------- */
 
 /* What is learned. */
 typedef enum {
@@ -245,7 +245,7 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch,
 s2_status s2_adapter_step(s2_adapter *adapter, const s2_batch *batch, const s2_update *update,
                           s2_batch_stats *stats, void *workspace, size_t workspace_bytes);
 
-/* ---- network (net.c) ---------------------------------------------------------------------------- */
+/* ---- network (net.c) ------------------------------------------------------------------------- */
 
 /* One FC layer with what follows it. Tensors are written only if the compute types train them. */
 typedef struct {
@@ -287,14 +287,14 @@ size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *ty
 /* Room for the optimiser's state of every trained tensor; zero it before the first step. */
 size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule);
 /* Forward, loss, backward and update of one batch by one row of compute types a layer. A network
- * learns labels alone, by cross entropy of softmax. A layer's own adapter is part of its forward pass
- * whatever its row says. `state` may be NULL for a rule without moments. With S2_NOT_FINITE nothing
- * was updated but running statistics. */
+ * learns labels alone, by cross entropy of softmax. A layer's own adapter is part of its forward
+ * pass whatever its row says. `state` may be NULL for a rule without moments. With S2_NOT_FINITE
+ * nothing was updated but running statistics. */
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
                       const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes);
 
-/* ---- training (train.c; Algorithm 1) ------------------------------------------------------------ */
+/* ---- training (train.c; Algorithm 1) --------------------------------------------------------- */
 
 /* Computes the rows of these samples: (count, row_stride). Returns S2_OK or S2_FORWARD_FAILED. */
 typedef s2_status (*s2_forward_fn)(void *context, const uint32_t *sample, uint32_t count,

@@ -99,7 +99,7 @@ uint32_t s2_largest_rank(const s2_net *net) {
     return rank;
 }
 
-/* ---- inference ---------------------------------------------------------------------------------- */
+/* ---- inference ------------------------------------------------------------------------------- */
 
 typedef struct {
     float *x;           /* (count, widest): input of the layer at hand */

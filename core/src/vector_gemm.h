@@ -120,7 +120,7 @@ static void gemm_packed(const s2_gemm *pass) {
     }
 }
 
-/* ---- few columns, given by their depth: sums along vectors of it -------------------------------- */
+/* ---- few columns, given by their depth: sums along vectors of it ----------------------------- */
 
 /* totals[r][s] = x[s] . b[r] over `width`; unused samples and ranks give 0. */
 INLINE void dot_tile(const float *const *x, const float *b, size_t b_row, size_t width,

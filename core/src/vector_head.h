@@ -39,7 +39,7 @@ INLINE V log_vector(V x) {
     return choose(V_LESS(x, V_SET(INFINITY)), V_FMA(e, V_SET(0.693359375f), p), x);
 }
 
-/* ---- few outputs: samples in lanes ------------------------------------------------------------------ */
+/* ---- few outputs: samples in lanes ----------------------------------------------------------- */
 
 INLINE void head_forward_tile(const s2_head_pass *pass, size_t s, size_t output,
                               const size_t outputs) {
@@ -161,7 +161,7 @@ static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
     stats->loss = sum_of_lanes(loss) * share;
 }
 
-/* ---- many outputs: classes in lanes ------------------------------------------------------------------ */
+/* ---- many outputs: classes in lanes ---------------------------------------------------------- */
 
 INLINE void largest_tile(size_t o, size_t part, const float *logits, V *best) {
     const V first = V_SET(logits[0]); /* for lanes without a class */
@@ -227,7 +227,7 @@ static void vector_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
     stats->correct = correct;
 }
 
-/* ---- targets: of one sample, outputs in lanes ---------------------------------------------------------- */
+/* ---- targets: of one sample, outputs in lanes ------------------------------------------------ */
 
 /* max(z, 0) - z t + log(1 + exp(-|z|)): no exponential that overflows. */
 INLINE void sigmoid_tile(size_t o, size_t part, const float *target, V share, float *logits,

@@ -1,6 +1,6 @@
 /* vector_taps.h - the passes over cached rows; included by kernels_vector.h. */
 
-/* ---- forward: sums along the tap ------------------------------------------------------------------ */
+/* ---- forward: sums along the tap ------------------------------------------------------------- */
 
 INLINE void forward_tile(const s2_tap_pass *pass, size_t sample, size_t rank, const size_t samples,
                          const size_t ranks) {
@@ -41,7 +41,7 @@ static void vector_tap_forward(const s2_tap_pass *pass) {
 #undef RANKS
 }
 
-/* ---- update: sums along the batch, then one move of lora_a ------------------------------------------ */
+/* ---- update: sums along the batch, then one move of lora_a ----------------------------------- */
 
 /* Asks for the columns of a row to come that stand where those of a tile do. */
 INLINE void prefetch_columns(const float *row, const size_t vectors) {

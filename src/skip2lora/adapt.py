@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,18 @@ from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import write_folder
-from skip2lora.methods import METHODS, Method, check_cache, find_method
+from skip2lora.methods import METHODS, Method, find_method
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
 from skip2lora.tasks.encoding import encode
 from skip2lora.tasks.labels import check_names, labels_of
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
-from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, find_task
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
 from skip2lora.tensors import Tensors
+from skip2lora.training.fit import Fit
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import Callback, History, Timing, checked, train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import asked_of, resolve_options
 
 MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
@@ -39,7 +41,9 @@ RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 class AdaptedModel(Predictor):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
-    ``history`` and ``timing`` are None, and the byte counts 0, for an adapter that was loaded.
+    ``history``, ``timing`` and ``fit`` are None, and the byte counts 0, for an adapter that was
+    loaded. ``fit`` says how good the model was on the samples and how good it is now, from the rows
+    in the cache; it is None of methods that keep none.
     ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
@@ -58,6 +62,7 @@ class AdaptedModel(Predictor):
     new_labels: NewLabels = ()
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
+    fit: Fit | None = None
 
     @property
     def base(self) -> Backbone:
@@ -227,10 +232,11 @@ def adapt(
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
     of the paper for an ``MLP``: 4, 300, 0.01, sgd, off; for any other model 4, 50, 0.001, adam, on.
     ``batch_size`` is by default 20, or the number of samples if that is smaller. ``optimizer`` is
-    sgd, momentum, adam or adamw; ``schedule`` constant or cosine. ``validation`` holds out that
-    share of the samples and keeps the epoch that did best on them; training stops after
-    ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where the
-    method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
+    sgd, momentum, adam or adamw; ``weight_decay`` by default 0.01 for adamw, else 0; ``schedule``
+    constant or cosine; ``seed`` that of all that is random. ``validation`` holds out that
+    share of the samples and keeps the epoch that did best on them; early stopping ends training
+    after ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where
+    the method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
     samples; the result works on taps as they are. ``callback`` gets an
     :class:`~skip2lora.training.EpochReport` after each epoch.
 
@@ -239,11 +245,30 @@ def adapt(
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
-    chosen, learned = find_method(method), find_task(task)
-    keep = check_cache(chosen, cache)
-    _check_outputs(chosen, learned, keep_outputs, new_classes, output_names)
+    return _adapt(model, X, y, locals())[0]
+
+
+def adapt_and_measure(
+    model: Backbone, X: Any, y: ArrayLike | Encoded, **options: Any
+) -> tuple[AdaptedModel, Fit]:
+    """As :func:`adapt`, with how good the result is.
+
+    Samples whose rows were not kept pass the model once more for it.
+    """
+    adapted, measure = _adapt(model, X, y, (adapt.__kwdefaults__ or {}) | options)
+    return adapted, adapted.fit or measure()
+
+
+def _adapt(
+    model: Backbone, X: Any, y: ArrayLike | Encoded, options: Mapping[str, Any]
+) -> tuple[AdaptedModel, Callable[[], Fit]]:
+    """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
+    chosen, learned = find_method(options["method"]), find_task(options["task"])
+    keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
+    _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     samples = checked(model, X)
-    names = check_names(output_names, model.n_outputs) if keep_outputs else None
+    given = options["output_names"]
+    names = check_names(given, model.n_outputs) if keep_outputs else None
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
         own_names = model.outputs_for(learned, names).names
@@ -254,30 +279,23 @@ def adapt(
     )  # fmt: skip
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
-        names = check_names(output_names, model.n_outputs)
+        names = check_names(given, model.n_outputs)
     if outputs.names is None:  # of the columns, or of the classes of a file
         names = names or encoded.outputs.names
-    recipe, new_labels = model.recipe, encoded.new_labels
-    options = check_options(
-        len(samples), chosen,
-        epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
-        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
-        seed=seed, optimizer=recipe.optimizer if optimizer is None else optimizer,
-        weight_decay=weight_decay, schedule=schedule, validation=validation, patience=patience,
-    )  # fmt: skip
-    scaled = chosen.skip and recipe.standardize if standardize is None else standardize
-    n_outputs = model.n_outputs + len(new_labels) if new_labels else None
-    goal = Goal(learned, n_outputs, scaled)
-    done = train(
-        model, samples, encoded.y,
-        method=chosen, rank=min(recipe.rank, max(model.tap_widths)) if rank is None else rank,
-        options=options, goal=PLAIN if goal == PLAIN else goal, cache=keep, callback=callback,
-    )  # fmt: skip
+    new_labels = encoded.new_labels
+    resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
+    goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
+    done = train(model, Part(samples, encoded.y), resolved, goal=goal, callback=options["callback"])
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    return AdaptedModel(
-        model, done.adapters, chosen.name, done.history, done.timing, *sizes,
-        task=learned.name, new_labels=new_labels, output_names=names, images=images,
+    adapted = AdaptedModel(
+        model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
+        new_labels=new_labels, output_names=names, images=options["images"],
     )  # fmt: skip
+
+    def measure() -> Fit:
+        return done.measure(encoded.titles, keep_outputs and not new_labels)
+
+    return replace(adapted, fit=measure()) if done.rows_kept else adapted, measure
 
 
 def _check_outputs(

@@ -27,8 +27,7 @@ from skip2lora.methods import METHODS, Method
 from skip2lora.spread import Spread
 from skip2lora.training.costs import Cost, method_cost, skip_cost
 from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
-from skip2lora.training.loop import check_rank
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 FAN_WIDTHS = (256, 96, 96, 3)
 #: Samples unless told: those of the paper's fan task, fewer where another runtime computes them.
@@ -157,14 +156,13 @@ def run_bench(
         )
         for name, work in works.items()
     }
-    filled = fill()
     return BenchResult(
         cpu_name(), _core.kernels(), 1, _widths(model), n_samples, batch_size, rank, rounds, peak,
         methods,
         Spread.of([of.cache_fill_ms for of in measured]),
         Spread.of([of.predict_us for of in measured]),
         Spread.of([of.predict_batched_us for of in measured]),
-        filled.cache_bytes, filled.cache_overhead_bytes,
+        measured[-1].cache_bytes, measured[-1].cache_overhead_bytes,
     )  # fmt: skip
 
 
@@ -201,18 +199,15 @@ def _start(
     model: Backbone, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
 ) -> _Work:
     """Make the job and run one epoch, which fills the cache if there is one."""
-    check_rank(rank, model, method)
-    options = check_options(
-        len(part.x), method,
-        epochs=1, batch_size=batch_size, learning_rate=_LEARNING_RATE, seed=seed,
-        optimizer=model.recipe.optimizer,
+    options = resolve_options(
+        model.recipe, model.tap_widths, len(part.x), method=method.name, rank=rank, epochs=1,
+        batch_size=batch_size, learning_rate=_LEARNING_RATE, seed=seed, standardize=False,
     )  # fmt: skip
-    capacity = len(part.x) if method.cache else 0
     job: Job
     if isinstance(model, MLP) and not method.skip:
-        job = NetworkJob(model, part, method, rank, options, capacity)
+        job = NetworkJob(model, part, options)
     else:
-        job = SkipJob(model, part, method, rank, options, capacity)
+        job = SkipJob(model, part, options)
     seen = job.epoch(_LEARNING_RATE)
     return _Work(job, seen.n_batches, seen.n_seen)
 
@@ -224,6 +219,8 @@ class _Round:
     cache_fill_ms: float
     predict_us: float
     predict_batched_us: float
+    cache_bytes: int
+    cache_overhead_bytes: int
 
 
 def _round(
@@ -238,7 +235,8 @@ def _round(
     adapted = fill()
     one, many = _predict_seconds(adapted, x, seconds)
     fill_ms = adapted.timing.cache_fill_ms if adapted.timing else 0.0
-    return _Round(peak, us, fill_ms, 1e6 * one, 1e6 * many)
+    sizes = (adapted.cache_bytes, adapted.cache_overhead_bytes)
+    return _Round(peak, us, fill_ms, 1e6 * one, 1e6 * many, *sizes)
 
 
 def _seconds_a_batch(work: _Work, seconds: float) -> float:

@@ -21,20 +21,17 @@ from skip2lora.backbones.standins import Headless, RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.methods import METHODS
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
-from skip2lora.training.jobs import Part, SkipJob
-from skip2lora.training.loop import check_rank
-from skip2lora.training.options import Options, check_options
+from skip2lora.training.jobs import Part, SkipJob, has_bias
+from skip2lora.training.options import Options, asked_of, resolve_options
 
-METHOD = METHODS["skip2-lora"]
 DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
-_FILL_SECONDS = 0.5  # about that long: fewer samples of a slow model
+_FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
 
 
 @dataclass(frozen=True)
@@ -141,6 +138,7 @@ def plan(
         DataError: ``X`` does not fit the model.
         ParameterError: an option out of range, or both ``X`` and ``n_samples``.
     """
+    asked = asked_of(locals())
     if X is not None and n_samples is not None:
         raise ParameterError(
             f"n_samples is {n_samples} beside data, expected one of the two: leave it out"
@@ -151,19 +149,10 @@ def plan(
         model = Headless(model, 0)
     count = DEFAULT_SAMPLES if n_samples is None else n_samples
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
-    recipe = model.recipe
-    options = check_options(
-        count, METHOD,
-        epochs=recipe.epochs if epochs is None else epochs, batch_size=batch_size,
-        learning_rate=_LEARNING_RATE, seed=0,
-        optimizer=recipe.optimizer if optimizer is None else optimizer,
-    )  # fmt: skip
-    scaled = recipe.standardize if standardize is None else standardize
-    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs), scaled)
-    width = min(recipe.rank, max(model.tap_widths)) if rank is None else rank
-    check_rank(width, model, METHOD)
-    fill = _measure_fill(model, samples, count, width, options, goal)
-    return _Planner(model, count, width, options, goal).finish(seconds, fill)
+    options = resolve_options(model.recipe, model.tap_widths, count, **asked)
+    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs))
+    fill = _measure_fill(model, samples, count, options, goal)
+    return _Planner(model, count, options, goal).finish(seconds, fill)
 
 
 def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
@@ -189,22 +178,22 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
 class _Planner:
     model: Backbone
     n_samples: int
-    rank: int
     options: Options
     goal: Goal
 
     def rows(self) -> RowFormat:
         return RowFormat.of(
-            self.model, n_outputs=self.goal.n_outputs, copy_input=self.goal.standardize
+            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize
         )
 
     def finish(self, seconds: float, fill: _Fill) -> Plan:
         """Count, and measure a step."""
-        rows, size = self.rows(), self.options.batch_size
-        adapter = _core.SkipAdapter(rows.layout, self.rank, self.goal.task.loss, self.goal.bias)
+        rows, size, rank = self.rows(), self.options.batch_size, self.options.rank
+        bias = has_bias(self.goal, self.options)
+        adapter = _core.SkipAdapter(rows.layout, rank, self.goal.task.loss, bias)
         trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
-        n_parameters = (sum(rows.tap_widths) + len(rows.tap_widths) * rows.n_outputs) * self.rank
-        n_parameters += rows.n_outputs * self.goal.bias
+        n_parameters = (sum(rows.tap_widths) + len(rows.tap_widths) * rows.n_outputs) * rank
+        n_parameters += rows.n_outputs * bias
         payload = rows.payload_bytes
         samples_bytes = self.n_samples * fill.sample_bytes
         memory = Memory(
@@ -219,12 +208,12 @@ class _Planner:
             process_bytes=_process_bytes() - samples_bytes * fill.loaded,
         )
         us = 1e6 * self._seconds_a_batch(seconds)
-        operations = skip_cost(rows.tap_widths, rows.n_outputs, size, self.rank).operations
+        operations = skip_cost(rows.tap_widths, rows.n_outputs, size, rank).operations
         n_batches = -(-self.n_samples // size) * self.options.epochs
         return Plan(
             described(self.model.taps, copied=not rows.first_tap_is_input),
-            self.n_samples, rows.n_outputs, self.rank,
-            self.options.epochs, size, self.options.optimizer, self.goal.standardize,
+            self.n_samples, rows.n_outputs, rank,
+            self.options.epochs, size, self.options.optimizer, self.options.standardize,
             n_parameters, n_batches, operations, memory, us, operations / (1e3 * us),
             us * n_batches / 1e3,
             None if fill.seconds is None else 1e6 * fill.seconds,
@@ -234,11 +223,10 @@ class _Planner:
 
     def _fill_bytes(self, rows: RowFormat) -> int:
         """Taps as the runtime gives them, and statistics in double precision."""
-        chunk = self.options.batch_size
-        if self.goal.standardize:
-            chunk = min(SAMPLES_AT_ONCE, self.n_samples)
+        scaled = self.options.standardize
+        chunk = min(SAMPLES_AT_ONCE, self.n_samples) if scaled else self.options.batch_size
         given = 0 if self.model.network else FLOAT_BYTES * (sum(rows.tap_widths) + rows.n_outputs)
-        return chunk * (given + 2 * 8 * rows.layout.row_stride * self.goal.standardize)
+        return chunk * (given + 2 * 8 * rows.layout.row_stride * scaled)
 
     def _seconds_a_batch(self, seconds: float) -> float:
         """The median epoch on random rows, as many as there will be up to 64 MiB."""
@@ -247,9 +235,9 @@ class _Planner:
         n_rows = min(self.n_samples, max(size, _MOST_ROW_BYTES // row_bytes))
         stand_in = RandomRows(model.tap_widths, model.n_outputs)
         x = np.zeros((n_rows, 1), np.float32)
-        goal = Goal(self.goal.task, self.goal.n_outputs, standardize=False)
+        options = replace(self.options, standardize=False)
         y = np.arange(n_rows, dtype=np.int32) % self.rows().n_outputs
-        job = SkipJob(stand_in, Part(x, y), METHOD, self.rank, self.options, n_rows, goal)
+        job = SkipJob(stand_in, Part(x, y), options, goal=self.goal)
         job.epoch(_LEARNING_RATE)  # fills the cache, and is not counted
         took: list[float] = []
         while sum(took) < seconds or not took:
@@ -278,25 +266,27 @@ class _Fill:
     loaded: bool = False
 
 
-def _measure_fill(
-    model: Backbone, samples: Any, count: int, rank: int, options: Options, goal: Goal
-) -> _Fill:
+def _measure_fill(model: Backbone, samples: Any, count: int, options: Options, goal: Goal) -> _Fill:
+    """Run one sample, then as many others as fit into the time that is left, each once."""
     few = min(count, _FILL_SAMPLES)
     some = random_samples(model, few) if samples is None else samples[:few]
     if some is None:
         return _Fill()
 
-    def seconds(n_some: int) -> float:
-        part = Part(some[:n_some], np.zeros(n_some, np.int32))
-        size = min(options.batch_size, n_some)
-        smaller = replace(options, epochs=1, batch_size=size)
-        job = SkipJob(model, part, METHOD, rank, smaller, n_some, goal)
-        return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / n_some
+    def seconds(those: Any) -> float:
+        part = Part(those, np.zeros(len(those), np.int32))
+        smaller = replace(options, epochs=1, batch_size=min(options.batch_size, len(those)))
+        job = SkipJob(model, part, smaller, goal=goal)
+        return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / len(those)
 
-    seconds(1)  # the first run of a runtime plans its memory
+    a_sample, n_measured = seconds(some[:1]), 1  # the first run of a runtime plans its memory
+    left = min(few - 1, int((_FILL_SECONDS - a_sample) / max(a_sample, 1e-9)))
+    if left > 0:
+        a_sample, n_measured = seconds(some[1 : 1 + left]), left
     rows = RowFormat.of(model, n_outputs=goal.n_outputs)
     n_features = rows.features(some[:1]).shape[1]
-    return _Fill(seconds(few), few, _bytes_of(some) // few, n_features, loaded=samples is not None)
+    sample_bytes = _bytes_of(some) // few
+    return _Fill(a_sample, n_measured, sample_bytes, n_features, loaded=samples is not None)
 
 
 def _bytes_of(samples: Any) -> int:

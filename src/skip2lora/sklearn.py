@@ -18,13 +18,13 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.standins import Headless
-from skip2lora.checks import choice, real, whole
+from skip2lora.checks import choice, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import find_method
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
 from skip2lora.training.loop import Trained, checked, pretrain
-from skip2lora.training.options import Options, check_options, n_validation
+from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
 from skip2lora.training.stream import Stream, learn
 
 try:
@@ -55,7 +55,21 @@ class _State:
 
 
 class _Skip2LoRA(BaseEstimator):
-    """What both estimators share: parameters, checks, training."""
+    """What both estimators share: parameters, checks, training.
+
+    A parameter that is an option of training is read by its name alone, in ``_options``.
+    """
+
+    model: Backbone | None
+    keep_outputs: bool
+    hidden: Sequence[int]
+    pretrain_epochs: int
+    method: str
+    batch_size: int | None
+    standardize: bool
+    validation: float
+    capacity: int | None
+    random_state: Any
 
     def __init__(
         self,
@@ -76,21 +90,7 @@ class _Skip2LoRA(BaseEstimator):
         capacity: int | None = None,
         random_state: Any = 0,
     ) -> None:
-        self.model = model
-        self.keep_outputs = keep_outputs
-        self.hidden = hidden
-        self.pretrain_epochs = pretrain_epochs
-        self.method = method
-        self.rank = rank
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.optimizer = optimizer
-        self.standardize = standardize
-        self.validation = validation
-        self.patience = patience
-        self.capacity = capacity
-        self.random_state = random_state
+        self.__dict__.update({name: of for name, of in locals().items() if name != "self"})
 
     def _samples(self, X: Any, y: Any, *, first: bool, **options: Any) -> tuple[Any, Any]:
         """``X`` as the model takes it, and ``y`` as an array.
@@ -123,28 +123,23 @@ class _Skip2LoRA(BaseEstimator):
         """Train on what is kept and ``x``; then, all being well, go over to the new state."""
         if self.capacity is not None:
             whole("capacity", self.capacity, 1)
-        widths = state.stream.cache.format.tap_widths
+        options = self._options(state.stream, len(x), _draw(state.random))
         stream, done = learn(
-            state.stream, x, answers,
-            rank=min(ANY_MODEL.rank, max(widths)) if self.rank is None else self.rank,
-            options=self._options(len(state.stream) + len(x), _draw(state.random)),
-            goal=state.goal, capacity=self.capacity,
-        )  # fmt: skip
+            state.stream, x, answers, options=options, goal=state.goal, capacity=self.capacity
+        )
         self._state = replace(state, stream=stream)
         self.model_ = stream.backbone
         self.adapted_ = self._adapted(done)
 
-    def _options(self, n_samples: int, seed: int) -> Options:
-        size = self.batch_size
-        if size is not None:  # parts of the samples may be smaller than a batch
-            share = real("validation", self.validation, 0.0, 0.9, "from 0 to 0.9")
-            n_trained = n_samples - n_validation(n_samples, share)
-            size = min(whole("batch_size", size, 1), max(1, n_trained))
-        return check_options(
-            n_samples, find_method("skip2-lora"),
-            epochs=self.epochs, batch_size=size, learning_rate=self.learning_rate, seed=seed,
-            optimizer=self.optimizer, validation=self.validation, patience=self.patience,
-        )  # fmt: skip
+    def _options(self, stream: Stream, n_more: int, seed: int) -> Options:
+        """For all samples, on the rows of ``stream``, which are those of the method."""
+        n_samples = len(stream) + n_more
+        asked = asked_of(vars(self)) | {"method": "skip2-lora", "seed": seed}
+        if self.batch_size is not None:  # parts of the samples may be smaller than a batch
+            share = OPTIONS["validation"].checked("validation", self.validation)
+            n_trained = max(1, n_samples - n_held_out(n_samples, share))
+            asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
+        return resolve_options(ANY_MODEL, stream.cache.format.tap_widths, n_samples, **asked)
 
     def _adapted(self, done: Trained) -> AdaptedModel:
         state = self._state
@@ -188,8 +183,8 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
     are not the model's own (its ``class_names``, or 0, 1, ...) become new classes.
     ``keep_outputs=False`` leaves the model's own classes out. ``rank`` is by default 4, or the
     largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
-    the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, to a
-    fair choice of all that were seen. ``random_state`` is scikit-learn's.
+    the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, by
+    reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
     :class:`~skip2lora.adapt.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
@@ -274,7 +269,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
             whole_numbers = new.dtype.kind in "iu" and not is_text(own)
             after = range(len(own), len(known))
             numbered = tuple(int(label) for label in (new if whole_numbers else after))
-        goal = Goal(CLASSIFICATION, n_more, bool(self.standardize))
+        goal = Goal(CLASSIFICATION, n_more)
         state = self._begin(model, goal, new_labels=numbered)
         self._learn(state, x, outputs[places].astype(np.int32))
         self.classes_, self._outputs = classes, outputs
@@ -349,7 +344,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
 
     def _start(self, x: Any, targets: NDArray[np.float32]) -> tuple[Backbone, Goal]:
         width = targets.shape[1]
-        goal = Goal(TASKS["regression"], None, bool(self.standardize))
+        goal = Goal(TASKS["regression"])
         if self.model is None:
             return Headless(self._pretrained(x, _ranges(targets), _BINS), width), goal
         if not self.keep_outputs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora.backbones import loading
+from skip2lora.backbones.loading import SUFFIXES
 from skip2lora.errors import ParameterError
 
 Refused = Callable[..., str]
@@ -83,3 +87,44 @@ def test_threads_of_a_module() -> None:
     seen.clear()
     s2.TorchBackbone(torch.nn.Sequential(Counting(4, 3)), example=x).forward(x)
     assert set(seen) == {before}
+
+
+def test_every_runtime_loads_by_the_same_options() -> None:
+    wanted = inspect.signature(loading.load).parameters
+    for where in loading.SUFFIXES.values():
+        module, _, name = where.partition(":")
+        given = inspect.signature(getattr(importlib.import_module(module), name).load).parameters
+        assert list(given) == list(wanted)
+        assert [(of.kind, of.default) for of in given.values()] == [
+            (of.kind, of.default) for of in wanted.values()
+        ]
+
+
+def test_the_folder_of_a_model_serves_as_its_file(tmp_path: Path) -> None:
+    model = s2.MLP.create([5, 4, 3], seed=2)
+    model.save(tmp_path / "model.safetensors")
+    assert s2.load(tmp_path).fingerprint == model.fingerprint
+    assert s2.load(str(tmp_path / "model.safetensors")).fingerprint == model.fingerprint
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").touch()
+    (tmp_path / "bare").touch()
+    said = r"expected a model as \.safetensors, \.onnx"
+    with pytest.raises(s2.ModelError, match=rf"m\.pt ends in \.pt, {said}"):
+        s2.load(tmp_path / "m.pt")
+    with pytest.raises(s2.ModelError, match=rf"bare ends in nothing, {said}"):
+        s2.load(tmp_path / "bare")
+    for missing in (tmp_path / "none.onnx", tmp_path / "none"):
+        with pytest.raises(s2.FileError, match="does not exist, expected a model"):
+            s2.load(missing)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_each_suffix_has_its_class(suffix: str) -> None:
+    module, _, name = SUFFIXES[suffix].partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except s2.MissingExtraError as error:
+        pytest.skip(str(error))
+    assert issubclass(kind, s2.Backbone)

@@ -133,26 +133,6 @@ def test_forward_is_the_oracle(
     np.testing.assert_array_equal(model.logits(x), made.base_logits)
 
 
-def test_predictions(make_model: MakeModel, make_samples: Any) -> None:
-    model, (x, y) = make_model(WIDTHS), make_samples(200, 7)
-    logits = model.logits(x).astype(np.float64)
-    labels = model.predict(x)
-    assert labels.tolist() == logits.argmax(axis=1).tolist()
-    assert len(set(labels.tolist())) > 1
-    odds = np.exp(logits)
-    np.testing.assert_allclose(
-        model.predict_proba(x), odds / odds.sum(axis=1, keepdims=True), rtol=1e-5
-    )
-    assert model.score(x, y) == (labels == y).mean()
-    assert model.score(x, labels) == 1.0
-
-
-def test_softmax_of_large_logits(make_model: MakeModel, make_samples: Any) -> None:
-    x, _ = make_samples(10, 7)
-    probabilities = make_model(WIDTHS, batch_norm=False).predict_proba(1e20 * x)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-
-
 def test_samples_that_do_not_fit(make_model: MakeModel, refused: Refused) -> None:
     model, x = make_model(WIDTHS), np.zeros((3, 7), np.float32)
     for call in (model.forward, model.logits, model.predict, model.predict_proba):
@@ -162,10 +142,6 @@ def test_samples_that_do_not_fit(make_model: MakeModel, refused: Refused) -> Non
         assert "0 samples" in refused(DataError, call, x[:0])
     assert "label 3 at row 2" in refused(DataError, model.score, x, [0, 1, 3])
     assert "2 labels, expected 3" in refused(DataError, model.score, x, [0, 1])
-
-
-def test_score_needs_labels(make_model: MakeModel, refused: Refused) -> None:
-    refused(DataError, make_model(WIDTHS).score, np.zeros((3, 7), np.float32), None)
 
 
 def test_fingerprint_follows_what_changes_an_output(make_model: MakeModel) -> None:

@@ -14,10 +14,11 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
 from conformance.torch_networks import backbone_of_mlp
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DataError, ModelError, ParameterError
-from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 WIDTHS = [9, 16, 5, 3]
 SKIP_METHODS = ("skip2-lora", "skip-lora", "lora-last")
@@ -31,6 +32,9 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "PyTorch": lambda make, **seed: backbone_of_mlp(make(WIDTHS, **seed)),
     "LiteRT": lambda _, **seed: litert_backbone(**seed),
     "LiteRT, 8 bits": lambda _, **seed: litert_backbone(integers="int8", **seed),
+    "OpenVINO": lambda _, **seed: openvino_backbone(**seed),
+    "OpenVINO, batch of 1": lambda _, **seed: openvino_backbone(batch=1, **seed),
+    "OpenVINO, 8 bits": lambda _, **seed: openvino_backbone(quantised=True, **seed),
     "ONNX": lambda _, **seed: onnx_backbone(WIDTHS, **seed),
     "ONNX, prepared": lambda _, **seed: onnx_backbone(WIDTHS, prepared=True, **seed),
     "ONNX, batch of 1": lambda _, **seed: onnx_backbone(WIDTHS, batch=1, **seed),
@@ -47,6 +51,13 @@ def litert_backbone(seed: int = 0, **options: Any) -> Any:
         path = Path(folder) / "model.tflite"
         path.write_bytes(mlp(WIDTHS, seed, **options).content())
         return s2.load(path)
+
+
+def openvino_backbone(**options: Any) -> Any:
+    from openvino_models import loader, mlp
+
+    with tempfile.TemporaryDirectory() as folder:
+        return loader(Path(folder))(mlp(WIDTHS, shift=0.1, **options))
 
 
 @pytest.fixture(params=BACKBONES)
@@ -70,7 +81,7 @@ def tensor_bytes(adapted: s2.AdaptedModel) -> dict[str, bytes]:
 
 def assert_same(backbone: Any, one: np.ndarray, other: np.ndarray) -> None:
     """The same bits; nearly so in a runtime whose matrix product depends on the batch's size."""
-    if type(backbone).__name__ in ("MLP", "NumpyBackbone", "LiteRTBackbone"):
+    if type(backbone).__name__ in ("MLP", "NumpyBackbone", "LiteRTBackbone", "OpenVINOBackbone"):
         assert one.tobytes() == other.tobytes()
     else:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -178,16 +189,11 @@ def test_save_and_load(
 @pytest.mark.parametrize("capacity", [0, 1, 20, 60])
 def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Samples) -> None:
     x, y = samples
-    options = check_options(
-        60, ALL_METHODS["skip2-lora"], epochs=3, batch_size=7, learning_rate=0.1, seed=1
+    options = resolve_options(
+        PAPER, backbone.tap_widths, 60, rank=2, epochs=3, batch_size=7, learning_rate=0.1, seed=1
     )
-    trained = [
-        train(
-            backbone, x, y.astype(np.int32),
-            method=ALL_METHODS["skip2-lora"], rank=2, options=options, capacity=size,
-        )
-        for size in (capacity, None)
-    ]  # fmt: skip
+    part = Part(x, y.astype(np.int32))
+    trained = [train(backbone, part, options, capacity=size) for size in (capacity, None)]
     one, other = (each.adapters.tensors() for each in trained)
     assert one.keys() == other.keys()
     for name, array in one.items():

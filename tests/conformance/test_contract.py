@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
-import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -136,9 +134,6 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     return x, np.argsort(np.argsort(x[:, 0])) // 20
 
 
-# --- from Python ----------------------------------------------------------------------------
-
-
 def test_defaults(model: Forward, samples: Any) -> None:
     x, y = samples
     assert (model.tap_widths, model.n_outputs, model.fingerprint) == (WIDTHS, 3, FINGERPRINT)
@@ -202,9 +197,6 @@ def test_estimators(model: Forward, samples: Any) -> None:
     assert fitted.score(x, y) > 0.8
     numbers = Skip2LoRARegressor(model, keep_outputs=False, epochs=2).fit(x, x[:, 1])
     assert numbers.predict(x).shape == (60,)
-
-
-# --- from the command line ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -285,9 +277,6 @@ def test_names_from_the_command_line(desk: Path, type_in: Callable[..., Answer])
     assert [of["class"] for of in answer.json["classes"]] == ["c", "b", "a"]
 
 
-# --- what is refused ------------------------------------------------------------------------
-
-
 def test_what_is_missing_is_named(refused: Refused, samples: Any) -> None:
     x, y = samples
 
@@ -341,17 +330,6 @@ def test_names_must_fit(model: Forward, refused: Refused) -> None:
     for names in (["a", "b"], ["a", "a", "b"], "abc"):
         assert "class_names is" in refused(ParameterError, model.named, names)
     assert model.named(None) is model
-
-
-def test_every_runtime_loads_by_the_same_options() -> None:
-    wanted = inspect.signature(loading.load).parameters
-    for where in loading.SUFFIXES.values():
-        module, _, name = where.partition(":")
-        given = inspect.signature(getattr(importlib.import_module(module), name).load).parameters
-        assert list(given) == list(wanted)
-        assert [(of.kind, of.default) for of in given.values()] == [
-            (of.kind, of.default) for of in wanted.values()
-        ]
 
 
 def test_the_class_of_the_docs(samples: Any, tmp_path: Path, monkeypatch: Any) -> None:

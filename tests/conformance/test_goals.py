@@ -132,19 +132,16 @@ def test_scaled_training_computes_each_sample_once(samples: Any) -> None:
 
 @pytest.mark.parametrize("capacity", [0, 1, 17, 59, 60])
 def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int) -> None:
-    from skip2lora.methods import find_method
-    from skip2lora.tasks.task import CLASSIFICATION, Goal
+    from skip2lora.backbones.recipe import ANY_MODEL
+    from skip2lora.training.jobs import Part
     from skip2lora.training.loop import train
-    from skip2lora.training.options import check_options
+    from skip2lora.training.options import resolve_options
 
     x, y = samples
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
-    method = find_method("skip2-lora")
-    options = check_options(60, method, batch_size=None, seed=0, **QUICK)
-    given = {"method": method, "rank": 2, "options": options}
-    goal = Goal(CLASSIFICATION, standardize=True)
-    part = train(backbone, x, y.astype(np.int32), goal=goal, capacity=capacity, **given)
-    whole = train(backbone, x, y.astype(np.int32), goal=goal, **given)
+    options = resolve_options(ANY_MODEL, backbone.tap_widths, 60, rank=2, **QUICK)
+    given = (backbone, Part(x, y.astype(np.int32)), options)
+    part, whole = train(*given, capacity=capacity), train(*given)
     for name, array in whole.adapters.tensors().items():
         assert part.adapters.tensors()[name].tobytes() == array.tobytes()
 

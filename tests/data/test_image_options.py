@@ -76,9 +76,9 @@ def test_what_was_kept_is_followed() -> None:
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (Images(size=(6, 4)), "size is 6x4, .* 4x6"),
-        (Images(mean=(0.1,)), "mean is 0.1, .* 0.1,0.2,0.3"),
-        (Images(std=(0.5, 0.5, 0.6)), "std is 0.5,0.5,0.6, .* 0.5:"),
+        (Images(size=(6, 4)), "size=? is 6x4, .* 4x6"),
+        (Images(mean=(0.1,)), "mean=? is 0.1, .* 0.1,0.2,0.3"),
+        (Images(std=(0.5, 0.5, 0.6)), "std=? is 0.5,0.5,0.6, .* 0.5:"),
     ],
     ids=["size", "mean", "std"],
 )
@@ -99,8 +99,8 @@ def test_size_is_the_models_or_the_one_asked_for() -> None:
         (Images(), Layout("chw", None, 6, 3), "takes images of any size"),
         (Images(), Layout("flat"), "takes rows:"),
         (Images(), Layout("flat", n_features=30), "takes rows of 30 numbers"),
-        (Images(size=(4, 7)), Layout("chw", 4, 6, 3), "size is 4x7, the model takes 4x6"),
-        (Images(size=(5, 6)), Layout("chw", 4, None, 3), "size is 5x6, the model takes 4xany"),
+        (Images(size=(4, 7)), Layout("chw", 4, 6, 3), "size=? is 4x7, the model takes 4x6"),
+        (Images(size=(5, 6)), Layout("chw", 4, None, 3), "size=? is 5x6, the model takes 4xany"),
     ],
     ids=["open", "rows", "wide rows", "width", "height"],
 )

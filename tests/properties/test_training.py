@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 METHODS = tuple(name for name, of in ALL_METHODS.items() if not of.tunes_network)
 MakeModel = Callable[..., s2.MLP]
@@ -65,15 +67,14 @@ def test_cached_training_is_uncached_training(
     job: Job, capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, x, y = build(job, make_model, make_samples)
-    options = check_options(len(x), ALL_METHODS["skip2-lora"], **job["options"])
-    for method in (ALL_METHODS["skip2-lora"], ALL_METHODS["lora-last"]):
+    part = Part(x, y.astype(np.int32))
+    for method in ("skip2-lora", "lora-last"):
+        options = resolve_options(
+            PAPER, model.tap_widths, len(x), method=method, rank=job["rank"], **job["options"]
+        )
         without, some, whole = (
-            train(
-                model, x, y.astype(np.int32),
-                method=method, rank=job["rank"], options=options, capacity=size,
-            )
-            for size in (0, capacity, len(x))
-        )  # fmt: skip
+            train(model, part, options, capacity=size) for size in (0, capacity, len(x))
+        )
         assert bytes_of(without.adapters) == bytes_of(some.adapters) == bytes_of(whole.adapters)
         assert without.history.loss == some.history.loss == whole.history.loss
         assert without.history.accuracy == some.history.accuracy == whole.history.accuracy

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from skip2lora.errors import DataError
 from skip2lora.tasks.answers import NO_OUTPUTS, Answers, Encoded, Outputs
-from skip2lora.tasks.encoding import encode
 from skip2lora.tasks.labels import encode_labels, own_labels, places_in
-from skip2lora.tasks.task import CLASSIFICATION
 
 ANIMALS = ("cat", "dog", "eel")
 NAMED, UNNAMED = Outputs(range(3), ANIMALS), Outputs(range(3))
@@ -31,9 +29,6 @@ def encoded(
     labels: Any, outputs: Outputs, own: tuple[str, ...] | None = None, *, new: bool = False
 ) -> Encoded:
     return encode_labels(of_file(labels, own), len(labels), outputs, new_classes=new)
-
-
-# --- a file without a model ---------------------------------------------------------------------
 
 
 def numbered(
@@ -89,9 +84,6 @@ def test_labels_that_are_refused(labels: Any, names: dict[str, Any], said: str) 
     assert said in str(caught.value)
 
 
-# --- a file and a model -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("labels", "own", "outputs", "places"),
     [
@@ -143,9 +135,6 @@ def test_labels_that_a_model_does_not_have(
         assert part in str(caught.value)
 
 
-# --- new classes --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("labels", "own", "outputs", "places", "new"),
     [
@@ -178,9 +167,6 @@ def test_new_classes_that_are_refused() -> None:
             encoded(labels, NO_OUTPUTS, new=True)
 
 
-# --- arrays -------------------------------------------------------------------------------------
-
-
 def test_arrays_mean_what_their_type_says() -> None:
     """Text is a name, even where it looks like a number."""
     made = encode_labels(np.array(["7", "1"]), 2, UNNAMED, new_classes=True)
@@ -201,22 +187,6 @@ def test_a_label_between_those_of_the_outputs_is_never_met() -> None:
     assert made.y.tolist() == [0, 3, 2]
     assert made.titles == ("0", "1", "7", "5")
 
-
-def test_what_is_encoded_stays() -> None:
-    made = encode(CLASSIFICATION, [0, 1], 2, UNNAMED)
-    assert encode(CLASSIFICATION, made, 2, NAMED) is made
-    with pytest.raises(DataError, match="2 answers, expected 3"):
-        encode(CLASSIFICATION, made, 3, UNNAMED)
-
-
-def test_errors_name_the_file_on_one_line() -> None:
-    answers = Answers(np.array(["cat", "a\nb"]), place=label, source="field.csv")
-    with pytest.raises(DataError) as caught:
-        encode(CLASSIFICATION, answers, 2, NAMED)
-    assert str(caught.value).startswith('field.csv: row 1 has label "a b", expected one of cat')
-
-
-# --- properties ---------------------------------------------------------------------------------
 
 WORDS = st.text("abcxyz", min_size=1, max_size=3)
 
@@ -254,9 +224,6 @@ def test_names_find_their_output_in_any_order(own: list[str], data: Any, text: b
     labels = [own[place] for place in places] if text else places
     made = encoded(labels, Outputs(range(len(known)), known), tuple(own))
     assert [known[place] for place in made.y] == [own[place] for place in places]
-
-
-# --- estimators ---------------------------------------------------------------------------------
 
 
 def test_own_labels_take_the_type_of_those_given() -> None:

@@ -17,9 +17,11 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.backbones.mlp import MLP, Layer
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS as ALL_METHODS
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import EpochReport, train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 ORDER, ADAPTER = 1, 2  # streams of one seed
 FIELDS = [field.name for field in dataclasses.fields(Layer)]
@@ -264,14 +266,9 @@ def test_forwards_with_a_bounded_cache(
     capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
-    options = check_options(
-        47, ALL_METHODS["skip2-lora"], epochs=4, batch_size=None, learning_rate=0.01, seed=0
-    )
-    for method in (ALL_METHODS["skip-lora"], ALL_METHODS["skip2-lora"]):
-        trained = train(
-            model, x, y.astype(np.int32),
-            method=method, rank=2, options=options, capacity=capacity,
-        )  # fmt: skip
+    for method in ("skip-lora", "skip2-lora"):
+        options = resolve_options(PAPER, model.tap_widths, 47, method=method, rank=2, epochs=4)
+        trained = train(model, Part(x, y.astype(np.int32)), options, capacity=capacity)
         kept = min(capacity, 47)
         assert trained.history.n_forwards == kept + 4 * (47 - kept)
         assert trained.cache_bytes == kept * (6 + 5 + 3) * 4

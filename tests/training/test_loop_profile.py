@@ -7,9 +7,11 @@ import pytest
 
 from skip2lora import _core
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import Trained, train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 WIDTHS, N_SAMPLES = [12, 9, 8, 3], 43
 ROWS, FORWARD, BACKWARD, UPDATE, REST = range(5)
@@ -19,12 +21,11 @@ def fit(name: str, profile: _core.Profile | None = None) -> Trained:
     random = np.random.default_rng(0)
     x = random.standard_normal((N_SAMPLES, WIDTHS[0]), dtype=np.float32)
     y = (np.arange(N_SAMPLES) % WIDTHS[-1]).astype(np.int32)
-    options = check_options(
-        N_SAMPLES, METHODS[name], epochs=5, batch_size=8, learning_rate=0.05, seed=3
-    )
-    return train(
-        MLP.create(WIDTHS), x, y, method=METHODS[name], rank=2, options=options, profile=profile
-    )
+    options = resolve_options(
+        PAPER, WIDTHS[:-1], N_SAMPLES, method=name, rank=2, epochs=5, batch_size=8,
+        learning_rate=0.05, seed=3,
+    )  # fmt: skip
+    return train(MLP.create(WIDTHS), Part(x, y), options, profile=profile)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -9,8 +9,8 @@ import pytest
 
 import skip2lora as s2
 from skip2lora import _core
-from skip2lora.methods import METHODS
-from skip2lora.training.options import OPTIMIZERS, check_options
+from skip2lora.backbones.recipe import PAPER
+from skip2lora.training.options import OPTIMIZERS, resolve_options
 
 WIDTHS, RANK, BATCH, RATE, STEPS = (16, 9, 8, 5), 3, 12, 0.001, 100
 DECAYS = {"sgd": 0.05, "momentum": 0.05, "adam": 0.05, "adamw": 0.05}
@@ -35,9 +35,9 @@ def start(seed: int = 0) -> dict[str, Any]:
 
 def in_core(task: dict[str, Any], optimizer: str, decay: float) -> list[Any]:
     """The whole batch every step, so that the order does not matter."""
-    options = check_options(
-        BATCH, METHODS["skip2-lora"], epochs=STEPS, batch_size=BATCH, learning_rate=RATE, seed=0,
-        optimizer=optimizer, weight_decay=decay,
+    options = resolve_options(
+        PAPER, WIDTHS[:-1], BATCH, epochs=STEPS, learning_rate=RATE, optimizer=optimizer,
+        weight_decay=decay,
     )  # fmt: skip
     layout = _core.RowLayout(WIDTHS[:-1], WIDTHS[-1], False)
     rows = np.zeros((BATCH, layout.row_stride), np.float32)
@@ -146,10 +146,9 @@ def test_every_method_takes_every_optimizer(
 
 
 def test_cosine_goes_to_zero() -> None:
-    options = check_options(
-        20, METHODS["skip2-lora"], epochs=10, batch_size=None, learning_rate=0.2, seed=0,
-        schedule="cosine",
-    )  # fmt: skip
+    options = resolve_options(
+        PAPER, WIDTHS[:-1], 20, epochs=10, learning_rate=0.2, schedule="cosine"
+    )
     rates = [options.rate(epoch) for epoch in range(11)]
     assert rates[0] == 0.2
     assert rates[5] == pytest.approx(0.1)

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import ModelError
 from skip2lora.methods import find_method
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 from skip2lora.training.stream import Stream, learn
 
 WIDTHS = [9, 16, 5, 3]
-SCALED = Goal(CLASSIFICATION, standardize=True)
-SKIP2 = find_method("skip2-lora")
 
 
 def options(n_samples: int, **given: Any) -> Any:
-    settings = {"epochs": 20, "batch_size": None, "learning_rate": 0.01, "optimizer": "adam"}
-    return check_options(n_samples, SKIP2, seed=0, **{**settings, **given})
+    settings = {"epochs": 20, "rank": 2, "optimizer": "adam"} | given
+    return resolve_options(PAPER, WIDTHS[:-1], n_samples, **settings)
 
 
 @pytest.fixture(params=["MLP", "NumPy"])
@@ -47,11 +47,12 @@ def test_one_part_is_plain_training(
 ) -> None:
     x, y = samples
     chosen = find_method(method)
-    goal = Goal(CLASSIFICATION, 4, standardize)
+    goal = Goal(CLASSIFICATION, 4)
     first_tap = chosen.adapted_layers(3).start
     stream = Stream.start(backbone, first_tap=first_tap)
-    kept, done = learn(stream, x, y, rank=2, options=options(60), goal=goal)
-    whole = train(backbone, x, y, method=chosen, rank=2, options=options(60), goal=goal)
+    kept, done = learn(stream, x, y, options=options(60, standardize=standardize), goal=goal)
+    chosen_options = options(60, method=method, cache=True, standardize=standardize)
+    whole = train(backbone, Part(x, y), chosen_options, goal=goal)
     want = whole.adapters.tensors()
     assert done.adapters.tensors().keys() == want.keys()
     for name, array in done.adapters.tensors().items():
@@ -68,17 +69,17 @@ def test_adapters_go_on_from_where_they_were(
 ) -> None:
     """Statistics move with the samples; outputs do not, until training moves them."""
     x, y = samples
-    goal = Goal(TASKS[task], standardize=standardize)
+    goal = Goal(TASKS[task])
     answers = x[:, :3] * 100 + 7 if task == "regression" else y
     rate = 0.01 if standardize else 1e-4
     stream, _ = learn(
-        Stream.start(backbone), x[:30], answers[:30], rank=2, goal=goal,
-        options=options(30, learning_rate=rate),
+        Stream.start(backbone), x[:30], answers[:30], goal=goal,
+        options=options(30, learning_rate=rate, standardize=standardize),
     )  # fmt: skip
     before = stream.adapters.logits(backbone, x)
     assert np.abs(before - backbone.forward(x).base_logits).max() > 0.01
-    still = options(60, learning_rate=1e-12, epochs=1)
-    more, _ = learn(stream, x[30:] * 3, answers[30:], rank=2, options=still, goal=goal)
+    still = options(60, learning_rate=1e-12, epochs=1, standardize=standardize)
+    more, _ = learn(stream, x[30:] * 3, answers[30:], options=still, goal=goal)
     after = more.adapters.logits(backbone, x)
     np.testing.assert_allclose(after, before, rtol=0, atol=2e-5 * np.abs(before).max())
 
@@ -93,10 +94,9 @@ def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
         for part in range(6):
             given = np.full(10, part % 3, np.int32)
             n_samples = len(stream) + 10
-            of = options(n_samples, epochs=1)
-            of = type(of)(**{**vars(of), "seed": 100 * seed + part})
+            of = options(n_samples, epochs=1, rank=1, standardize=True, seed=100 * seed + part)
             marked = x[part * 10 :][:10]
-            stream, _ = learn(stream, marked, given, rank=1, options=of, goal=SCALED, capacity=12)
+            stream, _ = learn(stream, marked, given, options=of, goal=PLAIN, capacity=12)
             assert len(stream) == min(n_samples, 12)
             assert len(stream.cache.rows) == len(stream.keys) == len(stream)
         taps = stream.cache.rows[:, :8]
@@ -112,7 +112,7 @@ def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
 def test_lora_last_keeps_the_last_tap_alone(backbone: Any, samples: Any) -> None:
     x, y = samples
     stream = Stream.start(backbone, first_tap=2)
-    kept, done = learn(stream, x, y, rank=2, options=options(60), goal=SCALED)
+    kept, done = learn(stream, x, y, options=options(60, standardize=True), goal=PLAIN)
     assert done.adapters.first_tap == kept.adapters.first_tap == 2
     assert done.cache_bytes == 60 * (5 + 3) * 4
 
@@ -122,7 +122,12 @@ def test_rows_refuse_what_the_backbone_did_not_announce(samples: Any) -> None:
     stream = Stream.start(backbone)
     backbone.tap_widths = (8, 16, 4)
     with pytest.raises(ModelError, match="tap 2 has shape"):
-        learn(Stream.start(backbone), *samples, rank=1, options=options(60), goal=SCALED)
+        learn(
+            Stream.start(backbone),
+            *samples,
+            options=options(60, rank=1, standardize=True),
+            goal=PLAIN,
+        )
     assert len(stream) == 0
 
 
@@ -135,7 +140,7 @@ def test_models_and_rows_go_to_other_processes(make_model: Any, samples: Any) ->
     assert again.logits(x).tobytes() == model.logits(x).tobytes()
     assert again.fingerprint == model.fingerprint
     assert not again.layers[0].weight.flags.writeable
-    stream, _ = learn(Stream.start(model), x, y, rank=2, options=options(60), goal=SCALED)
+    stream, _ = learn(Stream.start(model), x, y, options=options(60, standardize=True), goal=PLAIN)
     copied = pickle.loads(pickle.dumps(stream))  # noqa: S301
     assert copied.cache.rows.tobytes() == stream.cache.rows.tobytes()
     assert copied.cache.format.layout.tap_offsets == stream.cache.format.layout.tap_offsets

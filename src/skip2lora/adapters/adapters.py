@@ -88,6 +88,19 @@ class SkipAdapters:
             packed.forward(given, rows[: len(chunk)], logits[at : at + SAMPLES_AT_ONCE])
         return logits
 
+    def logits_from_rows(
+        self, row_format: RowFormat, rows: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Eq. 17 without a backbone, for ``rows``, (samples, row_stride), that were computed.
+
+        ``features`` are those of :meth:`RowFormat.features`: the samples themselves where the
+        first tap is not copied into a row. The result is (samples, n_outputs).
+        """
+        logits = np.empty((len(rows), self.n_outputs), np.float32)
+        if len(rows):
+            self.pack(row_format).forward(features, rows, logits)
+        return logits
+
     def tensors(self) -> Tensors:
         """Every tensor by its name, ``bias`` or such as ``taps.0.lora_a`` by the tap's number."""
         pairs = enumerate(zip(self.lora_a, self.lora_b, strict=True), self.first_tap)

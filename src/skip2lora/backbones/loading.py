@@ -18,6 +18,7 @@ SUFFIXES = {
     ".safetensors": "skip2lora.backbones.mlp:MLP",
     ".onnx": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
     ".tflite": "skip2lora.backbones.litert.backbone:LiteRTBackbone",
+    ".xml": "skip2lora.backbones.openvino.backbone:OpenVINOBackbone",
 }
 
 
@@ -33,12 +34,13 @@ def load(
 ) -> Backbone:
     """Load a model by its file, or by the folder that holds ``model.safetensors``.
 
-    ``.safetensors`` is a network of this package, ``.onnx`` and ``.tflite`` run in their runtimes.
-    ``taps`` chooses which layers of those are tapped (:func:`skip2lora.backbones.taps.chosen`),
-    ``grid`` how many places an axis of their maps keeps, by default 4. ``size`` fixes the height
-    and width of images where a ``.onnx`` leaves them open: its maps then keep a grid instead of one
-    place. The runtime works on ``threads`` threads. ``class_names`` name the outputs, in their
-    order. ``output`` is the name or number of the output with the classes, where there are several.
+    ``.safetensors`` is a network of this package, ``.onnx``, ``.tflite`` and ``.xml`` with its
+    ``.bin`` (OpenVINO) run in their runtimes. ``taps`` chooses which layers of those are tapped
+    (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of their maps keeps,
+    by default 4. ``size`` fixes the height and width of images where the model leaves them open:
+    its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
+    ``class_names`` name the outputs, in their order. ``output`` is the name or number of the output
+    with the classes, where there are several.
 
     Raises:
         FileError: there is no such file.

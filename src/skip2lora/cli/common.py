@@ -168,52 +168,16 @@ def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _F
     )  # fmt: skip
 
 
-def training_options(
-    *, epochs: int | None, learning_rate: float | None = 0.01, others: str = ""
-) -> Callable[[_Function], _Function]:
-    """Options spelled as the arguments of ``pretrain`` and ``adapt``.
-
-    Where the default depends on the model it is None, and ``others`` tells both.
-    """
-    shown = epochs is not None
-    of_epochs, of_rate = others.split(";") if others else ("", "")
-
-    def decorate(function: _Function) -> _Function:
-        for option in (
-            click.option(
-                "--seed", default=0, show_default=True, help="Seed of all that is random."
-            ),
-            click.option(
-                "--learning-rate",
-                type=float,
-                default=learning_rate,
-                show_default=shown,
-                help=f"Step size.{of_rate}",
-            ),
-            click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer."),
-            click.option(
-                "--epochs",
-                type=int,
-                default=epochs,
-                show_default=shown,
-                help=f"Passes over the data.{of_epochs}",
-            ),
-        ):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 @contextmanager
-def progress_bar(what: str, epochs: int) -> Iterator[Callback | None]:
+def progress_bar(what: str) -> Iterator[Callback | None]:
     """Yield a callback that moves a bar with each epoch, if it is seen."""
 
     def follow(report: EpochReport) -> None:
         if update is not None:
-            update(completed=report.epoch, note=f"loss {report.loss:.4f}")
+            note = f"loss {report.loss:.4f}"
+            update(completed=report.epoch, total=report.epochs, note=note)
 
-    with _bar(f"{what}, epoch", epochs) as update:
+    with _bar(f"{what}, epoch", None) as update:
         yield update and follow
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skip2lora.cli import common
-from skip2lora.demo import ADAPT_EPOCHS, METHODS, PRETRAIN_EPOCHS, DemoResult, draw_curve, run_demo
+from skip2lora.demo import ADAPT_EPOCHS, METHODS, DemoResult, draw_curve, run_demo
 from skip2lora.errors import MissingExtraError
 
 _CURVE = Path("demo") / "curve.png"
@@ -61,7 +61,7 @@ def command(seed: int, as_json: bool) -> None:
     The data is simulated: spectra of a fan that stands still, is sound or is damaged. Writes the
     training curve to demo/curve.png.
     """
-    with common.progress_bar("pretrain", PRETRAIN_EPOCHS) as callback:
+    with common.progress_bar("pretrain") as callback:
         result = run_demo(seed=seed, callback=callback)
     note = ""
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skip2lora.cli import common, measures
 from skip2lora.cli.models import load_model, read_for
-from skip2lora.data.image_options import Images
 from skip2lora.tasks.measures import measure
 
 
@@ -22,17 +22,15 @@ from skip2lora.tasks.measures import measure
 @common.answer_columns
 @common.class_names
 @common.as_json
-def command(
-    model: Path, data: Path, adapter: Path | None, threads: int, task: str | None, images: Images,
-    columns: tuple[str, ...] | None, class_names: tuple[str, ...] | None, as_json: bool,
-) -> None:  # fmt: skip
+def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **options: Any) -> None:
     """Measure MODEL, with or without an adapter, on DATA.
 
     Of classes: accuracy. Of several labels: exact match, F1. Of numbers: R2 and errors, in the unit
     of the numbers, or its square. All are those of scikit-learn's metrics.
     """
-    loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
-    samples = read_for(loaded.model, data, columns=columns, task=loaded.task, images=images)
+    loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
+    loaded = load_model(model, adapter, **loading)
+    samples = read_for(loaded.model, data, task=loaded.task, **options)
     scores = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")

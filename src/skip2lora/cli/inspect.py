@@ -44,6 +44,7 @@ def _model(path: Path) -> dict[str, Any]:
             ],
             "n_outputs": model.n_outputs,
             "task": model.task,
+            "notes": list(model.notes) or None,
         }
     chosen = {tap.layer for tap in model.taps}
     return facts | {

@@ -167,8 +167,7 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
 @common.as_json
 def command(
     what: str, data: Path | None, tasks: tuple[str, ...], trials: int | None, out: Path,
-    net: list[int], tinytl: bool, idle_s: float, i2c: str | None, shunt_ohms: float | None,
-    as_json: bool,
+    net: list[int], as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Re-measure a table or figure of the paper, or all of them with a report.
 
@@ -188,13 +187,13 @@ def command(
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     timed = _timed_tables(what, chosen)
-    parts = (*_PARTS[what], "tinytl") if what == "all" and tinytl else _PARTS[what]
+    parts = (*_PARTS[what], "tinytl") if what == "all" and options["tinytl"] else _PARTS[what]
     if parts:
         _run(out, data, jobs_of(parts, chosen, trials))
     tables: list[Measured] = [
         make(out, chosen, trials)
         for name, make in {"table3": table3, "table4": table4, "table5": table5}.items()
-        if what == name or (what == "all" and (name != "table5" or tinytl))
+        if what == name or (what == "all" and (name != "table5" or options["tinytl"]))
     ]
     for name in timed:  # last, when no trial runs beside them
         runs = trials if name == what else min(trials, _TIMED_RUNS)
@@ -203,7 +202,9 @@ def command(
     curves = figure3(out, chosen, trials) if what in ("fig3", "all") else {}
     powered = None
     if what == "fig4" or (what == "all" and "har" in chosen):
-        powered = figure4.run_figure4(out, data, idle_s, i2c, shunt_ohms)
+        powered = figure4.run_figure4(
+            out, data, *(options[name] for name in ("idle_s", "i2c", "shunt_ohms"))
+        )
     _show(what, out, tables, curves, powered, trials, as_json=as_json)
 
 

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from skip2lora.backbones.taps import Selection
 from skip2lora.cli import common
 from skip2lora.cli.models import load_to_adapt, read_without_answers
+from skip2lora.cli.options import training_options
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Memory, Plan, plan
-from skip2lora.training.options import OPTIMIZERS
 
 
 @click.command(short_help="Memory and time of adapting, before it runs.")
 @common.model_argument
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
-@click.option("--rank", type=int, help="Rank of each adapter.")
+@training_options(plan)
 @common.taps
 @common.grid
 @common.threads
-@click.option("--epochs", type=int, help="Passes over the data.")
-@click.option("--batch-size", type=int, help="Default: 20, or all samples if fewer.")
-@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)))
-@click.option("--classes", type=int, help="Outputs in all, with new ones. Default: the model's.")
+@click.option(
+    "--classes", "n_outputs", type=int, help="Outputs in all, with new ones. Default: the model's."
+)
 @common.keep_outputs
-@click.option("--standardize/--no-standardize", default=None, help="Train on scaled taps.")
 @common.image_options
 @common.answer_columns
 @common.as_json
 def command(
-    model: Path, data: Path | None, samples: int | None, rank: int | None, taps: Selection,
-    epochs: int | None, batch_size: int | None, optimizer: str | None, classes: int | None,
-    keep_outputs: bool, standardize: bool | None, images: Images, columns: tuple[str, ...] | None,
-    grid: int | None, threads: int, as_json: bool,
+    model: Path, data: Path | None, samples: int | None, images: Images,
+    columns: tuple[str, ...] | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
@@ -48,7 +44,8 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
-    backbone = load_to_adapt(model, taps=taps, grid=grid, threads=threads, images=images)
+    loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
+    backbone = load_to_adapt(model, images=images, **loading)
     size = None if backbone.size else images.size  # of a model that it fixes
     if data is None and replace(images, size=size).asked:
         raise ParameterError(
@@ -57,10 +54,7 @@ def command(
     X = None
     if data is not None:
         X = read_without_answers(backbone, data, columns=columns, task=None, images=images)
-    found = plan(
-        backbone, X, n_samples=samples, rank=rank, epochs=epochs, batch_size=batch_size,
-        optimizer=optimizer, n_outputs=classes, keep_outputs=keep_outputs, standardize=standardize,
-    )  # fmt: skip
+    found = plan(backbone, X, n_samples=samples, **options)
     facts = asdict(found)
     facts["memory"] |= {
         "adapting_bytes": found.memory.adapting_bytes,

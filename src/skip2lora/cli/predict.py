@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from skip2lora.cli import common
 from skip2lora.cli.models import load_model, read_without_answers
-from skip2lora.data.image_options import Images
 from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
 from skip2lora.tasks.task import Task
@@ -31,21 +30,20 @@ from skip2lora.tasks.task import Task
 @common.class_names
 @common.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, threads: int, output: Path, force: bool,
-    task: str | None, images: Images, columns: tuple[str, ...] | None,
-    class_names: tuple[str, ...] | None, as_json: bool,
+    model: Path, data: Path, adapter: Path | None, output: Path, force: bool, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
     Columns of answers in DATA are left out of the features and not used.
     """
     check_output(output, force=force)
-    loaded = load_model(model, adapter, task=task, threads=threads, class_names=class_names)
+    loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
+    loaded = load_model(model, adapter, **loading)
     outputs = loaded.model.outputs_for(loaded.task)
     x = read_without_answers(
-        loaded.model, data, columns=columns, task=loaded.task, images=images,
-        class_names=outputs.names,
-    )  # fmt: skip
+        loaded.model, data, task=loaded.task, class_names=outputs.names, **options
+    )
     names = None if outputs.is_plain else outputs.titles
     predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)
     facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(x)}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skip2lora.arrays import check_samples
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
-from skip2lora.data.image_options import Images
+from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
@@ -27,16 +28,15 @@ from skip2lora.training.loop import pretrain
     help="Widths of hidden layers.",
 )
 @click.option("--batch-norm/--no-batch-norm", default=True, show_default=True)
-@common.training_options(epochs=100)
+@training_options(pretrain)
 @common.output("The model, such as model.safetensors.", metavar="FILE")
 @common.force
 @common.image_options
 @common.answer_columns
 @common.as_json
 def command(
-    data: Path, hidden: list[int], batch_norm: bool, epochs: int, batch_size: int | None,
-    learning_rate: float, seed: int, output: Path, force: bool, images: Images,
-    columns: tuple[str, ...] | None, as_json: bool,
+    data: Path, hidden: list[int], batch_norm: bool, output: Path, force: bool, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
 
@@ -46,21 +46,22 @@ def command(
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     with common.reading_bar() as progress:
-        samples = read_samples(data, target=columns, images=images, progress=progress)
+        samples = read_samples(
+            data, target=options.pop("columns"), images=options.pop("images"), progress=progress
+        )
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
     if n_classes < 2:
         raise ParameterError(
             f"{data} has one class only, expected two or more: add samples of another"
         )
-    widths = [samples.x.shape[1], *hidden, n_classes]
-    fresh = MLP.create(widths, seed=seed, batch_norm=batch_norm, class_names=samples.class_names)
+    fresh = MLP.create(
+        [samples.x.shape[1], *hidden, n_classes], seed=options["seed"], batch_norm=batch_norm,
+        class_names=samples.class_names,
+    )  # fmt: skip
     start = time.perf_counter()
-    with common.progress_bar("pretrain", epochs) as callback:
-        model = pretrain(
-            fresh, samples.x, samples.labels, epochs=epochs, batch_size=batch_size,
-            learning_rate=learning_rate, seed=seed, callback=callback,
-        )  # fmt: skip
+    with common.progress_bar("pretrain") as callback:
+        model = pretrain(fresh, samples.x, samples.labels, callback=callback, **options)
     took_ms = 1e3 * (time.perf_counter() - start)
     model.save(output)
     accuracy = model.score(samples.x, samples.labels)
@@ -69,14 +70,14 @@ def command(
         "widths": model.widths,
         "n_parameters": model.n_parameters,
         "n_samples": len(samples.x),
-        "epochs": epochs,
+        "epochs": options["epochs"],
         "training_ms": took_ms,
         "accuracy": accuracy,
         "fingerprint": model.fingerprint,
     }
     lines = [
         f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
-        f"{len(samples.x):,} samples, {epochs} epochs in {common.duration(took_ms)}, "
+        f"{len(samples.x):,} samples, {options['epochs']} epochs in {common.duration(took_ms)}, "
         f"accuracy on them {common.percent(accuracy)}",
     ]
     common.show(facts, lines, as_json=as_json)

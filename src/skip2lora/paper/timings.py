@@ -22,12 +22,14 @@ from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import check_labels
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.datasets import Split
 from skip2lora.methods import METHODS, Method
 from skip2lora.paper import protocol
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import Trained, checked, train
-from skip2lora.training.options import check_options
+from skip2lora.training.options import resolve_options
 
 PHASES = ("rows", "forward", "backward", "update", "rest")
 _PREDICT_PASSES = 5
@@ -170,11 +172,11 @@ def _fit(
 ) -> Trained:
     samples = checked(model, split.finetune.x)
     labels = check_labels(split.finetune.labels, len(samples), model.n_outputs)
-    options = check_options(
-        len(samples), method,
-        epochs=epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
+    options = resolve_options(
+        PAPER, model.tap_widths, len(samples), method=method.name, rank=RANK, epochs=epochs,
+        batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
     )  # fmt: skip
-    return train(model, samples, labels, method=method, rank=RANK, options=options, profile=profile)
+    return train(model, Part(samples, labels), options, profile=profile)
 
 
 def _run(model: MLP, split: Split, method: Method, epochs: int, seed: int) -> Run:

@@ -1,4 +1,8 @@
-"""Power, temperature and clock while something runs (section 5.4)."""
+"""Power, temperature and clock while something runs (section 5.4).
+
+Each kind of sensor is a module, ``find`` asks all of them, ``recording`` reads them, ``energy``
+adds up. Nothing of the package is imported here but its errors.
+"""
 
 from skip2lora.power.energy import energy_of, summarise
 from skip2lora.power.find import find_sensors

@@ -26,20 +26,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Goal:
-    """What skip adapters are to learn, and how.
+    """What skip adapters are to learn.
 
-    ``n_outputs`` is None for those of the model; more make room for new classes. With
-    ``standardize`` the taps are scaled to mean 0 and deviation 1 while training.
+    ``n_outputs`` is None for those of the model; more make room for new classes.
     """
 
     task: Task
     n_outputs: int | None = None
-    standardize: bool = False
 
     @property
     def bias(self) -> bool:
-        """Whether there is a bias: the paper has none, scaled taps and new classes need one."""
-        return self.standardize or self.n_outputs is not None or self.task.numeric_targets
+        """Whether it needs a bias, as new classes do; the paper has none."""
+        return self.n_outputs is not None or self.task.numeric_targets
 
 
 TASKS = {
@@ -53,7 +51,7 @@ TASKS = {
 CLASSIFICATION = TASKS["classification"]
 
 
-#: The paper's: labels the model knows, taps as they are.
+#: The paper's: labels the model knows.
 PLAIN = Goal(CLASSIFICATION)
 
 

@@ -46,7 +46,3 @@ class SkipCache:
     def overhead_bytes(self) -> int:
         """Bytes beyond the payload: padding of the rows, and one flag a row."""
         return self.rows.nbytes + self.filled.nbytes - self.payload_bytes
-
-    def invalidate(self) -> None:
-        """Forget every row, as when the backbone changed."""
-        self.filled[:] = 0

@@ -16,8 +16,8 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.methods import Method
-from skip2lora.tasks.task import PLAIN, Goal, Task
+from skip2lora.methods import Method, find_method
+from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
 from skip2lora.training.cache import SkipCache
 from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
@@ -31,15 +31,28 @@ class Part:
     y: NDArray[Any]
 
 
-class Job(Protocol):
-    """One method at work on one set of samples.
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a result and the base model give for the same samples, (samples, n_outputs) each."""
 
-    ``n_filled`` rows were computed before the first epoch, in ``fill_seconds``.
+    adapted: NDArray[np.float32]
+    base: NDArray[np.float32] | None = None
+
+
+class Job(Protocol):
+    """One method at work on the samples to train on, and on those held out.
+
+    ``n_forwards`` samples passed the frozen model so far. ``fill_seconds`` is what the rows took
+    that were computed before the first epoch. ``rows_kept``: after an epoch there are rows of all.
     """
 
-    cache: SkipCache | None
-    n_filled: int
+    n_forwards: int
     fill_seconds: float
+    rows_kept: bool
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Payload and overhead of the rows that are kept."""
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
@@ -47,54 +60,154 @@ class Job(Protocol):
     def result(self) -> Result:
         """A copy of what is being trained."""
 
+    def validation_loss(self) -> float:
+        """Mean loss of the samples held out, as it is now."""
+
+    def outputs(self, result: Any, *, held_out: bool, with_base: bool) -> Outputs:
+        """For the samples held out, or else those to train on; ``result`` is of this job."""
+
+
+def has_bias(goal: Goal, options: Options) -> bool:
+    """Whether adapters have a bias: scaled taps need one, and some goals."""
+    return options.standardize or goal.bias
+
 
 class SkipJob:
-    """Skip adapters on rows (Algorithm 1): Skip-LoRA, Skip2-LoRA, LoRA-Last."""
+    """Skip adapters on rows (Algorithm 1): Skip-LoRA, Skip2-LoRA, LoRA-Last.
 
-    cache: SkipCache | None
-    n_filled = 0
-    fill_seconds = 0.0
+    Rows of the samples held out are computed once, scaled by the statistics of the others, and
+    kept, with a Skip-Cache and without: validation never runs the backbone.
+    ``capacity`` limits the cache to the rows of so many samples.
+    """
 
     def __init__(
-        self, backbone: Backbone, part: Part, method: Method, rank: int, options: Options,
-        capacity: int, goal: Goal = PLAIN, profile: _core.Profile | None = None,
+        self,
+        backbone: Backbone,
+        part: Part,
+        options: Options,
+        *,
+        goal: Goal = PLAIN,
+        held: Part | None = None,
+        capacity: int | None = None,
+        profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
-    ) -> None:  # fmt: skip
-        first_tap = method.adapted_layers(len(backbone.tap_widths)).start
+    ) -> None:
+        method = find_method(options.method)
         rows = RowFormat.of(
-            backbone, first_tap, n_outputs=goal.n_outputs, copy_input=goal.standardize
+            backbone,
+            method.adapted_layers(len(backbone.tap_widths)).start,
+            n_outputs=goal.n_outputs,
+            copy_input=options.standardize,
         )
-        cache = SkipCache.of(rows, len(part.x), capacity)
-        self.cache, self._format, self._rank, self._goal = cache, rows, rank, goal
+        if capacity is None:
+            capacity = len(part.x) if options.cache else 0
+        self.cache = SkipCache.of(rows, len(part.x), capacity)
+        self.rows_kept = len(self.cache.rows) == len(part.x)
+        self._backbone, self._part, self._goal = backbone, part, goal
+        self._format, self._rank, self._bias = rows, options.rank, has_bias(goal, options)
         self._scaling: Scaling | None = None
-        self._y = part.y
-        if goal.standardize:
-            began = time.perf_counter()
-            scaling = self._scaling = _standardize(cache, backbone, part, goal.task)
-            self._y = scaling.targets(part.y) if goal.task.numeric_targets else part.y
-            self.n_filled, self.fill_seconds = len(part.x), time.perf_counter() - began
+        self.n_forwards = 0
+        began = time.perf_counter()
+        if options.standardize:
+            self._scaling = _standardize(self.cache, backbone, part, goal.task)
+            self.n_forwards += len(part.x)
+        self._held = held
+        self._held_cache = SkipCache.of(rows, 0) if held is None else self._computed(held.x)
+        self.fill_seconds = time.perf_counter() - began
         self._x = rows.features(part.x)
-        self._packed = _core.SkipAdapter(rows.layout, rank, goal.task.loss, goal.bias)
-        self._packed.init(options.seed)
-        if self._scaling is not None:
-            self._packed.set_bias(self._scaling.start)
-        if start is not None:
-            scaled = start if self._scaling is None else self._scaling.unfold(start)
-            scaled.pack_into(self._packed)
-        self._source = row_source(cache, backbone, part.x, self._scaling)
+        self._packed = self._packed_at(start, options.seed)
         self._trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
+        self._y = part.y
+        if self._scaling is not None and goal.task.numeric_targets:
+            self._y = self._scaling.targets(part.y)
+        self._source = row_source(self.cache, backbone, part.x, self._scaling)
+
+    def _packed_at(self, start: SkipAdapters | None, seed: int) -> _core.SkipAdapter:
+        """Adapters as the core trains them, at ``start`` or random."""
+        packed = _core.SkipAdapter(
+            self._format.layout, self._rank, self._goal.task.loss, self._bias
+        )
+        packed.init(seed)
+        if self._scaling is not None:
+            packed.set_bias(self._scaling.start)
+        if start is not None:
+            scaled = start if self._scaling is None else self._scaling.unfold(start)
+            scaled.pack_into(packed)
+        return packed
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Payload and overhead of all rows that are kept, those held out among them."""
+        caches = (self.cache, self._held_cache)
+        return sum(of.payload_bytes for of in caches), sum(of.overhead_bytes for of in caches)
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
-        return self._trainer.epoch(self._x, self._y, self._source, learning_rate)
+        epoch = self._trainer.epoch(self._x, self._y, self._source, learning_rate)
+        self.n_forwards += epoch.n_forward
+        return epoch
 
     def result(self) -> SkipAdapters:
         """A copy of the adapters, as they work on the taps as they are."""
-        bias = self._goal.bias
-        adapters = SkipAdapters.unpack(self._packed, self._format, self._rank, bias=bias)
+        adapters = self._as_trained()
         return adapters if self._scaling is None else self._scaling.fold(adapters)
+
+    def _as_trained(self) -> SkipAdapters:
+        """A copy of the adapters, as they work on the rows that are kept."""
+        return SkipAdapters.unpack(self._packed, self._format, self._rank, bias=self._bias)
+
+    def validation_loss(self) -> float:
+        """Mean loss of the samples held out, from their rows."""
+        if self._held is None:
+            raise RuntimeError("no samples are held out")
+        x, rows = self._format.features(self._held.x), self._held_cache.rows
+        return mean_loss(self._goal.task, self._logits(self._as_trained(), rows, x), self._held.y)
+
+    def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
+        """From rows that are kept; those that the cache lacks are computed once more."""
+        adapters = result if self._scaling is None else self._scaling.unfold(result)
+        held = held_out and self._held is not None
+        first = self._format.layout.logits_offset
+        base, adapted = [], []
+        for x, rows in self._held_rows() if held else self._training_rows():
+            adapted.append(self._logits(adapters, rows, self._format.features(x)))
+            base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
+        return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
+
+    def _held_rows(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+        """The samples held out, with their rows."""
+        if self._held is not None:
+            yield self._held.x, self._held_cache.rows
+
+    def _training_rows(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+        """The samples to train on, with their rows; those beyond the cache chunk by chunk."""
+        x, n_kept = self._part.x, len(self.cache.rows)
+        if n_kept:
+            yield x[:n_kept], self.cache.rows
+        for at in range(n_kept, len(x), SAMPLES_AT_ONCE):
+            chunk = x[at : at + SAMPLES_AT_ONCE]
+            yield chunk, self._computed(chunk).rows
+
+    def _computed(self, x: Any) -> SkipCache:
+        """Rows of checked samples, as they are trained on."""
+        self.n_forwards += len(x)
+        cache = SkipCache.of(self._format, len(x))
+        for _ in _fill(cache, self._backbone, x):
+            pass
+        if self._scaling is not None:
+            self._scaling.apply(cache.rows)
+        return cache
+
+    def _logits(
+        self, adapters: SkipAdapters, rows: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Outputs in the unit of the answers; ``adapters`` work on the rows that are kept."""
+        return self._unscaled(adapters.logits_from_rows(self._format, rows, features))
+
+    def _unscaled(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return outputs if self._scaling is None else outputs / self._scaling.output_scale
 
 
 def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -> Scaling:
@@ -123,33 +236,42 @@ class NetworkJob:
     """Methods that run through the network, by one row of compute types a layer.
 
     Where nothing below the last layer changes (FT-Last), that layer alone is the network and its
-    input is the tap of a row, cached or not.
+    input is the tap of a row, cached or not. No row stays true while the network changes, so the
+    samples held out pass the changed network once an epoch.
     """
 
-    n_filled = 0
     fill_seconds = 0.0
+    rows_kept = False
 
     def __init__(
-        self, model: MLP, part: Part, method: Method, rank: int, options: Options, capacity: int,
+        self,
+        model: MLP,
+        part: Part,
+        options: Options,
+        *,
+        held: Part | None = None,
+        capacity: int | None = None,
         profile: _core.Profile | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         n_layers = len(model.layers)
+        method = find_method(options.method)
         self.cache: SkipCache | None = None
+        self.n_forwards = 0
         self._source = None
         self._start = n_layers - 1 if method.freezes_below else 0
-        self._model, self._method, self._part = model, method, part
+        self._model, self._method, self._part, self._held = model, method, part, held
         if self._start:
+            if capacity is None:
+                capacity = len(part.x) if options.cache else 0
             self.cache = SkipCache.create(
                 model, len(part.x), first_tap=self._start, capacity=capacity
             )
             self._source = row_source(self.cache, model, part.x)
-        with_lora = method.lora_last != ""
+        rank = options.rank if method.lora_last else 0
         self._arrays = [
             (*layer.copy()[:-2], *lora)
             for layer, lora in zip(
-                model.layers,
-                _fresh_lora(model, rank if with_lora else 0, options.seed),
-                strict=True,
+                model.layers, _fresh_lora(model, rank, options.seed), strict=True
             )
         ]
         self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
@@ -161,7 +283,28 @@ class NetworkJob:
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
         part = self._part
-        return self._trainer.epoch(part.x, part.y, self._source, learning_rate)
+        epoch = self._trainer.epoch(part.x, part.y, self._source, learning_rate)
+        self.n_forwards += epoch.n_forward
+        return epoch
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Payload and overhead of the rows that are kept."""
+        return (self.cache.payload_bytes, self.cache.overhead_bytes) if self.cache else (0, 0)
+
+    def validation_loss(self) -> float:
+        """Mean loss of the samples held out, which pass the network as it is now."""
+        if self._held is None:
+            raise RuntimeError("no samples are held out")
+        return mean_loss(PLAIN.task, self.result().logits(self._model, self._held.x), self._held.y)
+
+    def outputs(
+        self, result: TunedNetwork | LayerAdapters, *, held_out: bool, with_base: bool
+    ) -> Outputs:
+        """Of the network after, and before: the samples pass each once."""
+        x = self._held.x if held_out and self._held is not None else self._part.x
+        adapted = result.logits(self._model, x)
+        return Outputs(adapted, self._model.logits(x) if with_base else None)
 
     def result(self) -> TunedNetwork | LayerAdapters:
         """A copy of the network, or of the adapters beside its layers."""

@@ -7,24 +7,25 @@ is here, so that Ctrl-C stops within an epoch and a callback can follow.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.arrays import check_labels
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
-from skip2lora.checks import whole
+from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.methods import FT_ALL, Method
-from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
+from skip2lora.methods import FT_ALL, find_method
+from skip2lora.tasks.task import PLAIN, Goal
+from skip2lora.training.fit import Fit, measure_fit
 from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
-from skip2lora.training.options import Options, check_options, n_validation
+from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,9 @@ class History:
     """One value an epoch, as in :class:`EpochReport`, and what was done in all.
 
     ``best_epoch``, from 1, is the one whose result was kept: the last, or the one with the smallest
-    validation loss. ``n_forwards`` counts the samples whose frozen layers were computed: each
-    sample once with a full Skip-Cache, once an epoch without; 0 where the whole network is run.
+    validation loss. ``n_forwards`` counts the samples that passed the frozen model: each once with
+    a full Skip-Cache, without one those trained on once an epoch and those held out once; 0 where
+    the whole network is run.
     """
 
     loss: tuple[float, ...]
@@ -80,11 +82,17 @@ class Timing:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A result and how it came about."""
+    """A result and how it came about.
+
+    ``measure(names, with_base)`` tells how good it is; the samples pass the model for that unless
+    ``rows_kept`` says that there are rows of all.
+    """
 
     adapters: Result
     history: History
     timing: Timing
+    measure: Callable[[Sequence[str], bool], Fit]
+    rows_kept: bool
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
 
@@ -110,15 +118,13 @@ def pretrain(
         ParameterError: an option out of range.
         DivergedError: the loss became infinite or NaN.
     """
+    asked = asked_of(locals())
     samples = checked(model, X)
     labels = check_labels(y, len(samples), model.n_outputs)
-    options = check_options(
-        len(samples), FT_ALL,
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-    )  # fmt: skip
-    job = NetworkJob(model, Part(samples, labels), FT_ALL, 1, options, capacity=0)
+    options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
+    job = NetworkJob(model, Part(samples, labels), options)
     follow = None if callback is None else _model_reports(callback)
-    trained: MLP = _run(job, options, None, follow).result.model
+    trained: MLP = _run(job, options, follow).result.model
     return trained
 
 
@@ -134,77 +140,72 @@ def _model_reports(callback: Callback) -> Callback:
 
 def train(
     backbone: Backbone,
-    samples: Any,
-    labels: NDArray[np.int32] | NDArray[np.float32],
-    *,
-    method: Method,
-    rank: int,
+    part: Part,
     options: Options,
+    *,
     goal: Goal = PLAIN,
-    cache: bool | None = None,
     capacity: int | None = None,
     callback: Callback | None = None,
     profile: _core.Profile | None = None,
     start: SkipAdapters | None = None,
 ) -> Trained:
-    """Run ``method`` on checked samples.
+    """Train on checked samples.
 
-    ``cache`` keeps what the frozen layers computed, by default where the method is named for it;
-    ``capacity`` keeps it for so many samples only. ``profile`` counts where the time goes. None of
-    them changes a bit of the result. ``start`` are skip adapters to go on from, of the same rank
+    ``capacity`` limits the cache to so many samples. ``profile`` counts where the time goes.
+    Neither changes a bit of the result. ``start`` are skip adapters to go on from, of the same rank
     and outputs; the optimiser starts anew.
 
     Raises:
-        ParameterError: ``rank`` is out of range, or the method needs another backbone or goal.
+        ParameterError: the method needs another backbone or goal.
         DivergedError: the loss became infinite or NaN.
     """
-    check_rank(rank, backbone, method)
     began = time.perf_counter()
-    kept, held = _split(samples, labels, options)
-    if capacity is None:
-        keep = method.cache if cache is None else cache
-        capacity = len(kept.x) if keep else 0
+    method = find_method(options.method)
+    kept, held = stratified_split(part, options)
     job: Job
     if method.skip:
-        job = SkipJob(backbone, kept, method, rank, options, capacity, goal, profile, start)
-    elif goal is not PLAIN:
+        job = SkipJob(
+            backbone, kept, options, goal=goal, held=held, capacity=capacity, profile=profile,
+            start=start,
+        )  # fmt: skip
+    elif goal != PLAIN or options.standardize:
         raise ParameterError(
-            f"{method.name} learns labels the model knows, without new_classes, another task or "
-            "standardize: use skip2-lora"
+            f"got new_classes, another task or standardize with {method.name}, expected labels "
+            "that the model knows: use skip2-lora"
         )
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, kept, method, rank, options, capacity, profile)
+        job = NetworkJob(backbone, kept, options, held=held, capacity=capacity, profile=profile)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    validate = None if held is None else _validator(job, backbone, held, goal.task)
-    done = _run(job, options, validate, callback)
+    done = _run(job, options, callback)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
-    sizes = (job.cache.payload_bytes, job.cache.overhead_bytes) if job.cache else (0, 0)
-    return Trained(done.result, done.history, timing, *sizes)
+
+    def measure(names: Sequence[str], with_base: bool) -> Fit:
+        return measure_fit(
+            job, done.result, goal.task, kept, held, names=names, with_base=with_base
+        )
+
+    return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)
 
 
-def _split(samples: Any, labels: NDArray[Any], options: Options) -> tuple[Part, Part | None]:
+def stratified_split(part: Part, options: Options) -> tuple[Part, Part | None]:
     """The part to train on, and the part held out: the same share of each class, by chance."""
     if not options.validation:
-        return Part(samples, labels), None
+        return part, None
+    samples, labels = part.x, part.y
     random = np.random.Generator(np.random.PCG64([options.seed, len(samples)]))
     shuffled = random.permutation(len(samples))
     order = labels[shuffled] if labels.ndim == 1 else labels[shuffled][:, 0]
     by_class = shuffled[np.argsort(order, kind="stable")]
     # Every k-th of the samples sorted by class, at evenly spaced places.
-    n_held = n_validation(len(samples), options.validation)
+    n_held = n_held_out(len(samples), options.validation)
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
     held = np.zeros(len(samples), bool)
     held[by_class[places]] = True
     return Part(samples[~held], labels[~held]), Part(samples[held], labels[held])
-
-
-def _validator(job: Job, backbone: Backbone, held: Part, task: Task) -> Callable[[], float]:
-    """Mean loss of the part held out."""
-    return lambda: mean_loss(task, job.result().logits(backbone, held.x), held.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,17 +216,14 @@ class _Run:
     rest: float  # seconds of everything else in the epochs
 
 
-def _run(
-    job: Job, options: Options, validate: Callable[[], float] | None, callback: Callback | None
-) -> _Run:
-    """All epochs, or as many as bring something better."""
+def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
+    """All epochs, or with early stopping as many as bring something better."""
     losses: list[float] = []
     accuracies: list[float] = []
     validation: list[float] = []
     n_batches = best = 0
-    n_forwards, fill = job.n_filled, job.fill_seconds
-    total = fill
-    kept: Result | None = None
+    total = fill = job.fill_seconds
+    best_result: Result | None = None
     for number in range(options.epochs):
         start = time.perf_counter()
         epoch = job.epoch(options.rate(number))
@@ -236,11 +234,10 @@ def _run(
         losses.append(epoch.loss)
         accuracies.append(epoch.n_correct / epoch.n_seen)
         n_batches += epoch.n_batches
-        n_forwards += epoch.n_forward
-        if validate is not None:
-            validation.append(validate())
+        if options.validation:
+            validation.append(job.validation_loss())
             if validation[-1] < validation[best] or number == 0:
-                best, kept = number, job.result()
+                best, best_result = number, job.result()
         if callback is not None:
             last = validation[-1] if validation else None
             report = (number + 1, options.epochs, epoch.loss, accuracies[-1], last, job.result)
@@ -249,9 +246,9 @@ def _run(
             break
     history = History(
         tuple(losses), tuple(accuracies), tuple(validation),
-        best + 1 if validation else len(losses), n_batches, n_forwards,
+        best + 1 if validation else len(losses), n_batches, job.n_forwards,
     )  # fmt: skip
-    result = kept or job.result()
+    result = best_result or job.result()
     if not all(np.isfinite(array).all() for array in result.tensors().values()):
         raise _diverged("result", len(losses), options)  # the last step may overflow
     return _Run(result, history, fill, total - fill)
@@ -278,17 +275,3 @@ def checked(backbone: Backbone, X: Any) -> Any:
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
     return backbone.check(X)
-
-
-def check_rank(rank: int, backbone: Backbone, method: Method) -> None:
-    """Raise ParameterError unless ``rank`` fits the taps or layers that get an adapter.
-
-    Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
-    """
-    layers = method.adapted_layers(len(backbone.tap_widths))
-    widths = [backbone.tap_widths[layer] for layer in layers]
-    if widths:
-        if method.skip:
-            whole("rank", rank, 1, max(widths), "the largest width of a tap")
-        else:
-            whole("rank", rank, 1, min(widths), "the smallest width of a layer")

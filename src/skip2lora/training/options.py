@@ -1,17 +1,19 @@
-"""How to train: options as they are passed, checked once."""
+"""What a training run is: one field an option, documented, defaulted and checked here alone."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from skip2lora import _core
+from skip2lora.backbones.recipe import Recipe
 from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.methods import Method
+from skip2lora.methods import METHODS, Method, check_cache, find_method
 
 DEFAULT_BATCH_SIZE = 20
-SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,77 @@ _EPS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Checked options of one training; see :func:`check_options`.
+class Option:
+    """One option as a person meets it.
 
-    ``validation`` is the share of the samples that is held out to choose the epoch; training stops
-    when ``patience`` epochs brought nothing better.
+    ``default`` None is the recipe's where a recipe has that field, else what ``unset`` says.
+    Numbers are from ``low`` to ``high``, which ``limits`` says of real ones; words are one of
+    ``choices``. The range of what is ``sized`` depends on the model and the samples.
     """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    optimizer: str = "sgd"
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    validation: float = 0.0
-    patience: int | None = None
+    help: str
+    kind: type = int
+    default: Any = None
+    unset: str = ""
+    low: float = 1
+    high: float | None = None
+    limits: str = ""
+    choices: tuple[str, ...] = ()
+    sized: bool = False
+
+    def checked(self, name: str, value: Any) -> Any:
+        """``value`` if it may be in range, or None for the default; else ParameterError."""
+        if self.sized or (value is None and self.default is None):
+            return value
+        if self.kind is bool:
+            return bool(value)
+        if self.choices:
+            return choice(name, value, self.choices)
+        high = self.high
+        if self.kind is float:
+            return real(name, value, self.low, math.inf if high is None else high, self.limits)
+        return whole(name, value, int(self.low), None if high is None else int(high))
+
+
+def _option(help_text: str, **of: Any) -> Any:
+    return field(metadata={"option": Option(help=help_text, **of)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a training run is; :func:`resolve_options` makes it.
+
+    A new option is a field here, a keyword of :func:`~skip2lora.adapt` and one of the estimators.
+    """
+
+    method: str = _option(
+        "One of the paper's methods.", kind=str, default="skip2-lora", choices=tuple(METHODS)
+    )
+    rank: int = _option("Rank of each adapter, if any.", sized=True)
+    epochs: int = _option("Passes over the data.")
+    batch_size: int = _option("Samples a step.", unset="20, or all samples if fewer", sized=True)
+    learning_rate: float = _option(
+        "Step size.", kind=float, low=1e-30, high=3e38, limits="above 0 (1e-30 to 3e38)"
+    )
+    seed: int = _option("Seed of all that is random.", default=0, low=0, high=(1 << 64) - 1)
+    optimizer: str = _option("Rule of a step.", kind=str, choices=tuple(OPTIMIZERS))
+    weight_decay: float = _option(
+        "Pull of every number towards 0.", kind=float, unset="0.01 for adamw, else 0",
+        low=0.0, high=3e38, limits="from 0",
+    )  # fmt: skip
+    schedule: str = _option(
+        "Course of the learning rate.", kind=str, default="constant",
+        choices=("constant", "cosine"),
+    )  # fmt: skip
+    validation: float = _option(
+        "Share held out to choose the epoch.", kind=float, default=0.0,
+        low=0.0, high=0.9, limits="from 0 to 0.9",
+    )  # fmt: skip
+    patience: int | None = _option(
+        "Early stopping: after so many epochs without a better one.", unset="never"
+    )
+    cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
+    standardize: bool = _option("Train on scaled taps.", kind=bool)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -68,34 +125,78 @@ class Options:
         )  # fmt: skip
 
 
-def check_options(
-    n_samples: int,
-    method: Method,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    learning_rate: float,
-    seed: int,
-    optimizer: str = "sgd",
-    weight_decay: float | None = None,
-    schedule: str = "constant",
-    validation: float = 0.0,
-    patience: int | None = None,
-) -> Options:
-    """Options in range for ``n_samples`` samples.
+#: Every option by its name, in the order in which help shows them.
+OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in fields(Options)}
 
-    ``weight_decay`` None is the optimiser's own: 0.01 for adamw, else 0.
+
+def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the ``arguments`` of a function that are options of training."""
+    return {name: value for name, value in arguments.items() if name in OPTIONS}
+
+
+def resolve_options(
+    recipe: Recipe, tap_widths: Sequence[int], n_samples: int, **asked: Any
+) -> Options:
+    """The options for a model with such taps and ``n_samples`` samples.
+
+    What is not ``asked`` for, or asked for as None, is the default.
 
     Raises:
-        ParameterError: one is not.
+        ParameterError: one is out of range, or does not go with the method.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    share = real("validation", validation, 0.0, 0.9, "from 0 to 0.9")
-    n_trained = n_samples - n_validation(n_samples, share)
+    values: dict[str, Any] = {
+        name: find_method(value).name if name == "method" else OPTIONS[name].checked(name, value)
+        for name, value in {**{name: of.default for name, of in OPTIONS.items()}, **asked}.items()
+    }
+    for name, value in vars(recipe).items():
+        if values[name] is None:
+            values[name] = value
+    method = find_method(values["method"])
+    values["rank"] = _rank(method, tap_widths, asked.get("rank"), recipe)
+    values["cache"] = check_cache(method, values["cache"])
+    if asked.get("standardize") is None:
+        values["standardize"] = method.skip and recipe.standardize
+    if values["weight_decay"] is None:
+        values["weight_decay"] = OPTIMIZERS[values["optimizer"]].weight_decay
     least = 2 if method.batch_statistics else 1
+    n_trained = _n_trained(method, n_samples, values["validation"], least)
+    values["batch_size"] = _batch_size(values["batch_size"], least, n_trained)
+    if values["patience"] is not None and not values["validation"]:
+        raise ParameterError(
+            f"patience is {values['patience']} without validation, expected both: set validation "
+            "to 0.2"
+        )
+    return Options(**values)
+
+
+def n_held_out(n_samples: int, share: float) -> int:
+    """How many of ``n_samples`` a share holds out."""
+    return round(n_samples * share)
+
+
+def _rank(method: Method, tap_widths: Sequence[int], asked: int | None, recipe: Recipe) -> int:
+    """A rank that fits the taps or layers that get an adapter.
+
+    Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
+    """
+    widths = [tap_widths[layer] for layer in method.adapted_layers(len(tap_widths))]
+    if not widths:
+        return recipe.rank if asked is None else whole("rank", asked, 1)
+    of, why = (max, "the largest width of a tap") if method.skip else (
+        min, "the smallest width of a layer"
+    )  # fmt: skip
+    highest = of(widths)
+    return min(recipe.rank, highest) if asked is None else whole("rank", asked, 1, highest, why)
+
+
+def _n_trained(method: Method, n_samples: int, share: float, least: int) -> int:
+    """How many samples are trained on."""
+    n_held = n_held_out(n_samples, share)
+    n_trained = n_samples - n_held
     if share > 0 and not 0 < n_trained < n_samples:
         raise DataError(
-            f"got {n_samples} samples, validation {share:g} holds out {n_samples - n_trained} of "
+            f"got {n_samples} samples, validation {share:g} holds out {n_held} of "
             "them, expected at least 1 to train and 1 to validate: collect more"
         )
     if n_trained < least:
@@ -103,27 +204,7 @@ def check_options(
             f"got {n_trained} sample{'s' * (n_trained != 1)}, {method.name} needs at least {least} "
             "for the statistics of a batch: collect more, or adapt with skip2-lora"
         )
-    if patience is not None and not share:
-        raise ParameterError(f"patience is {patience} without validation: set validation to 0.2")
-    chosen = OPTIMIZERS[choice("optimizer", optimizer, tuple(OPTIMIZERS))]
-    return Options(
-        epochs=whole("epochs", epochs, 1),
-        batch_size=_batch_size(batch_size, least, n_trained),
-        learning_rate=real("learning_rate", learning_rate, 1e-30, 3e38, "above 0 (1e-30 to 3e38)"),
-        seed=whole("seed", seed, 0, (1 << 64) - 1),
-        optimizer=optimizer,
-        weight_decay=chosen.weight_decay
-        if weight_decay is None
-        else real("weight_decay", weight_decay, 0.0, 3e38, "from 0"),
-        schedule=choice("schedule", schedule, SCHEDULES),
-        validation=share,
-        patience=None if patience is None else whole("patience", patience, 1),
-    )
-
-
-def n_validation(n_samples: int, share: float) -> int:
-    """How many of ``n_samples`` a share holds out."""
-    return round(n_samples * share)
+    return n_trained
 
 
 def _batch_size(batch_size: int | None, low: int, n_samples: int) -> int:

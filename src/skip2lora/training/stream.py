@@ -18,9 +18,9 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import ParameterError
-from skip2lora.methods import find_method
 from skip2lora.tasks.task import Goal
 from skip2lora.training.cache import SkipCache
+from skip2lora.training.jobs import Part
 from skip2lora.training.loop import Callback, Trained, train
 from skip2lora.training.options import Options
 
@@ -30,8 +30,9 @@ class Stream:
     """What is kept of the samples so far.
 
     ``cache`` has their rows, all filled, with the first tap copied. ``answers`` are labels, (n,),
-    or targets, (n, n_outputs). ``keys``, (n,), are drawn evenly from [0, 1): where there is room
-    for fewer samples, those with the smallest keys stay, a fair choice of all that were seen.
+    or targets, (n, n_outputs). ``keys``, (n,), are drawn evenly from [0, 1) for reservoir sampling:
+    where there is room for fewer samples, those with the smallest keys stay, a fair choice of all
+    that were seen.
     ``adapters`` are None before the first training.
     """
 
@@ -56,7 +57,6 @@ def learn(
     samples: Any,
     answers: NDArray[Any],
     *,
-    rank: int,
     options: Options,
     goal: Goal,
     capacity: int | None = None,
@@ -64,18 +64,19 @@ def learn(
 ) -> tuple[Stream, Trained]:
     """Run checked ``samples`` through the frozen layers and train on all rows, kept and new.
 
-    ``options`` are for all of them. The adapters go on from those of ``stream``, which stays as it
-    is; statistics of scaled taps are those of all rows, and the change leaves the outputs as they
-    were. The optimiser starts anew. At most ``capacity`` rows are kept afterwards.
+    ``options``, of Skip2-LoRA, are for all of them. The adapters go on from those of ``stream``,
+    which stays as it is; statistics of scaled taps are those of all rows, and the change leaves the
+    outputs as they were. The optimiser starts anew. Of more than ``capacity`` samples a reservoir
+    of so many is kept.
 
     Raises:
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
-        ParameterError: ``rank`` is out of range, or not that of the adapters so far.
+        ParameterError: the rank is not that of the adapters so far.
         DivergedError: the loss became infinite or NaN.
     """
-    if stream.adapters is not None and stream.adapters.rank != rank:
+    if stream.adapters is not None and stream.adapters.rank != options.rank:
         raise ParameterError(
-            f"rank is {rank}, the adapters so far have rank {stream.adapters.rank}: "
+            f"rank is {options.rank}, expected {stream.adapters.rank} as the adapters so far: "
             "keep it, or begin anew"
         )
     began = time.perf_counter()
@@ -83,13 +84,12 @@ def learn(
     fill_ms = 1e3 * (time.perf_counter() - began)
     rows, first_tap = more.cache.format, more.cache.format.first_tap
     done = train(
-        KnownRows(rows.tap_widths, rows.n_outputs, rows.layout), more.cache.rows, more.answers,
-        method=find_method("skip2-lora"),
-        rank=rank, options=options, goal=goal, callback=callback,
+        KnownRows(rows.tap_widths, rows.n_outputs, rows.layout),
+        Part(more.cache.rows, more.answers), options, goal=goal, callback=callback,
         start=None if more.adapters is None else replace(more.adapters, first_tap=0),
     )  # fmt: skip
     adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
-    kept = replace(_limited(more, capacity), adapters=adapters)
+    kept = replace(_reservoir(more, capacity), adapters=adapters)
     timing = replace(
         done.timing,
         cache_fill_ms=fill_ms,
@@ -122,8 +122,8 @@ def _extended(stream: Stream, samples: Any, answers: NDArray[Any], seed: int) ->
     )
 
 
-def _limited(stream: Stream, capacity: int | None) -> Stream:
-    """With ``capacity`` samples at most."""
+def _reservoir(stream: Stream, capacity: int | None) -> Stream:
+    """With ``capacity`` samples at most: reservoir sampling by random keys."""
     if capacity is None or len(stream) <= capacity:
         return stream
     stay = np.sort(np.argsort(stream.keys, kind="stable")[:capacity])

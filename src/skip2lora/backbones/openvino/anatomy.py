@@ -1,0 +1,169 @@
+"""Taps of an OpenVINO network: of which kind they are, and which output has the logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.masks import graph_mask
+from skip2lora.backbones.openvino.graph import End, Graph, Read
+from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
+from skip2lora.backbones.taps import Tap, tap_of
+from skip2lora.errors import ModelError, ParameterError
+
+_MOST_OUTPUTS = 1 << 20
+_NUMBERS = ("f32", "f16", "f64", "i8", "u8", "i16", "u16", "i32", "i64")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A tap and the output of an operator that it is read from.
+
+    ``steps`` are "fold" (samples times tokens become two axes) or "swap" (tokens come first);
+    ``mask`` is the input that says which tokens count.
+    """
+
+    tap: Tap
+    source: Any
+    steps: str = ""
+    mask: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """All taps there could be, in order, and the end that has the logits, None without any."""
+
+    sources: tuple[Source, ...]
+    end: End | None
+    n_outputs: int
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The shapes of one tensor for inputs of two sizes, and the two numbers of samples."""
+
+    one: Sizes | None
+    other: Sizes | None
+    samples: tuple[int, int]
+
+    @property
+    def sizes(self) -> Sizes:
+        """One size an axis, None where it changes; () where the number of axes is not known."""
+        if not self.one or not self.other or len(self.one) != len(self.other):
+            return ()
+        return tuple(a if a == b else None for a, b in zip(self.one, self.other, strict=True))
+
+    def along(self, axis: int) -> tuple[int | None, int | None]:
+        """The two sizes of an axis, None for one that is not known."""
+        return (self.one or ())[axis], (self.other or ())[axis]
+
+    def by_sample(self, axis: int) -> bool:
+        """Whether there is one place a sample along ``axis``."""
+        return bool(self.sizes) and self.along(axis) in (self.samples, (None, None))
+
+    def places(self) -> tuple[bool, int | None]:
+        """Whether a sample has several places in a row along the first axis, and how many.
+
+        Their number is None where it changes.
+        """
+        one, other = self.along(0)
+        if not one or not other or one % self.samples[0] or other % self.samples[1]:
+            return False, None
+        counts = one // self.samples[0], other // self.samples[1]
+        return True, counts[0] if counts[0] == counts[1] else None
+
+
+def anatomy(
+    graph: Graph, inputs: Sequence[InputSpec], path: Path, *, grid: int, output: str | int | None
+) -> Anatomy:
+    """Find the layers and the logits of a network.
+
+    Raises:
+        ModelError: there is no layer with weights whose input has a known width.
+        ParameterError: there is no such ``output``, or it has no row of numbers a sample.
+    """
+    reads, ends = graph.reads(), graph.ends()
+    if not reads:
+        raise ModelError(
+            f"{path} has no layer with weights (MatMul, Convolution, ...), expected at least one: "
+            "is this the whole network?"
+        )
+    sources = [read.source for read in reads] + [end.logits for end in ends]
+    one, other, samples = shapes_of(graph.model, sources)
+    seen = [_Seen(*shapes, samples) for shapes in zip(one, other, strict=True)]
+    widths = [_width(shapes) for shapes in seen[len(reads) :]]
+    end = _end(ends, widths, output, path)
+    if end is None:
+        reads.append(Read(ends[0].output, ends[0].output, ends[0].logits))
+    at = graph_mask([(spec.name, len(spec.shape)) for spec in inputs])
+    mask = None if at is None else inputs[at]
+    found = [_source(read, shapes, mask, grid) for read, shapes in zip(reads, seen, strict=False)]
+    taps = tuple(source for source in found if source is not None)
+    if not taps:
+        raise ModelError(
+            f"{path}: no input of a layer with weights has a known width, expected at least one: "
+            "convert the model with fixed shapes (only the samples and tokens may vary)"
+        )
+    return Anatomy(taps, end, 0 if end is None else widths[ends.index(end)])
+
+
+def _width(seen: _Seen) -> int:
+    """How many logits a sample has in a tensor, 0 where that is no row of them."""
+    inner = seen.sizes[1:]
+    if not inner or not seen.by_sample(0) or None in inner:
+        return 0
+    width = math.prod(size or 0 for size in inner)
+    return width if max(size or 0 for size in inner) == width < _MOST_OUTPUTS else 0
+
+
+def _end(
+    ends: Sequence[End], widths: Sequence[int], output: str | int | None, path: Path
+) -> End | None:
+    """The end asked for; or the first with a row of logits, one with an activation wins."""
+    if output is None:
+        ranked = sorted(zip(ends, widths, strict=True), key=lambda each: not each[0].activations)
+        return next((end for end, width in ranked if width), None)
+    for number, (end, width) in enumerate(zip(ends, widths, strict=True)):
+        if output in (number, end.output) and not isinstance(output, bool):
+            if not width:
+                raise ParameterError(
+                    f"output {output!r} of {path} has shape {end.logits.get_partial_shape()}, "
+                    "expected a row of numbers a sample: choose another"
+                )
+            return end
+    names = ", ".join(end.output for end in ends)
+    raise ParameterError(
+        f"output is {output!r} for {path}, expected a name or number from 0 of {names}: choose one"
+    )
+
+
+def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Source | None:
+    """The tap of what a layer reads, None where its width is not known."""
+    shape = seen.sizes
+    if len(shape) < 2 or read.source.get_element_type().get_type_name() not in _NUMBERS:
+        return None
+    inner, first, steps = shape[1:], seen.by_sample(0), ""
+    channels_first = read.convolves or (read.places_first and len(shape) == 3)
+    if first and len(shape) > 2 and (channels_first or len(shape) > 3):
+        if inner[0 if channels_first else -1] is None:
+            return None
+        tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
+        return Source(tap, read.source)
+    if inner[-1] is None or read.convolves:
+        return None
+    if len(shape) == 3 and not first and seen.by_sample(1):
+        steps, inner = "swap", (shape[0], inner[-1])
+    elif len(shape) == 2 and not first:
+        folded, tokens = seen.places()
+        if not folded:
+            return None
+        steps, inner = "fold", (tokens, inner[-1])
+    elif not first:
+        return None
+    tap = tap_of(read.layer, read.tensor, inner)
+    counted = mask is not None and tap.kind == "sequence" and mask.shape[0] == inner[0]
+    return Source(tap, read.source, steps, mask.name if mask is not None and counted else None)

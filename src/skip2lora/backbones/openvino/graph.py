@@ -1,0 +1,197 @@
+"""Operators of an OpenVINO network: its layers with weights, what they read, and its ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from skip2lora.errors import ModelError
+
+#: Operators with weights, and where these are. Those of a product may stand on either side.
+_WEIGHTS = {
+    "Convolution": 1, "GroupConvolution": 1, "ConvolutionBackpropData": 1,
+    "GroupConvolutionBackpropData": 1, "DeformableConvolution": 2, "MatMul": 1, "Einsum": 1,
+    "LSTMSequence": 4, "GRUSequence": 3, "RNNSequence": 3, "LSTMCell": 3, "GRUCell": 2,
+    "RNNCell": 2,
+}  # fmt: skip
+_BOTH_SIDES = ("MatMul", "Einsum")
+#: Recurrent layers, and how many of the inputs behind their data are states they begin with.
+_STATES = {
+    "LSTMSequence": 2, "GRUSequence": 1, "RNNSequence": 1, "LSTMCell": 2, "GRUCell": 1,
+    "RNNCell": 1,
+}  # fmt: skip
+_REFUSED = {
+    "ReadValue": "keeps a state between samples", "Assign": "keeps a state between samples",
+    "If": "is a branch", "Loop": "is a loop", "TensorIterator": "is a loop",
+    "RandomUniform": "is random", "Multinomial": "is random",
+}  # fmt: skip
+_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid", "TopK")
+# What changes shapes, types or the order of axes alone.
+_PASSED = ("Reshape", "Squeeze", "Unsqueeze", "Convert", "FakeQuantize")
+_MOVED = (
+    *_PASSED, "Transpose", "StridedSlice", "Slice", "Split", "VariadicSplit", "Gather", "Concat",
+)  # fmt: skip
+# What stands between a named tensor and an unnamed one that says the same: rounding and layout.
+_UNNAMED = (*_PASSED, "Transpose", "Pad", "Subtract", "Multiply")
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What one layer reads: ``source``, an output of an operator, by the name of the tap.
+
+    ``convolves`` says that it is a map with its channels first; ``places_first`` that the layer
+    multiplies from the left, over the last axis but one.
+    """
+
+    layer: str
+    tensor: str
+    source: Any
+    convolves: bool = False
+    places_first: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class End:
+    """The end of a network: ``logits`` stand before the ``activations``, such as ("Softmax",)."""
+
+    output: str
+    logits: Any
+    activations: tuple[str, ...] = ()
+
+
+class Graph:
+    """The operators of ``model`` in their order."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.nodes: list[Any] = model.get_ordered_ops()
+
+    @cached_property
+    def constants(self) -> set[str]:
+        """Names of operators that depend on no input."""
+        constant: set[str] = set()
+        for node in self.nodes:
+            makers = [each.get_source_output().get_node().get_name() for each in node.inputs()]
+            if node.get_type_name() == "Constant" or (makers and constant.issuperset(makers)):
+                constant.add(node.get_name())
+        return constant
+
+    @property
+    def integers(self) -> bool:
+        """Whether data is rounded to a few levels, as in a quantised model."""
+        return any(
+            node.get_type_name() == "FakeQuantize" and node.get_name() not in self.constants
+            for node in self.nodes
+        )
+
+    def reads(self) -> list[Read]:
+        """What the layers with weights read, in order; each tensor once.
+
+        It is called by its tensor, or where that has no name by the one that it was rounded or
+        reshaped from; where that has none or was used, by the layer.
+        """
+        reads: dict[tuple[str, int], Read] = {}
+        names: set[str] = set()
+        for node in self.nodes:
+            place = self._data(node)
+            if place is None:
+                continue
+            kind = node.get_type_name()
+            source = node.input(place).get_source_output()
+            convolves = "Convolution" in kind
+            while convolves and source.get_node().get_type_name() == "Pad":
+                # Padding belongs to the convolution, and its zeros say nothing.
+                source = source.get_node().input(0).get_source_output()
+            key = (source.get_node().get_name(), source.get_index())
+            if key in reads:
+                continue
+            tensor = self.name_of(source)
+            layer = tensor
+            if not layer or layer in names:
+                layer = str(node.get_friendly_name())
+            if layer in names:
+                layer = f"{layer}#{len(reads)}"
+            names.add(layer)
+            reads[key] = Read(layer, tensor or layer, source, convolves, place == 1)
+        return list(reads.values())
+
+    def _data(self, node: Any) -> int | None:
+        """Which input of a layer is its data, None for what is no layer with weights."""
+        kind = node.get_type_name()
+        if kind not in _WEIGHTS or node.get_name() in self.constants:
+            return None
+        fixed = [
+            each.get_source_output().get_node().get_name() in self.constants
+            for each in node.inputs()
+        ]
+        if kind in _BOTH_SIDES:
+            return None if len(fixed) != 2 or fixed[0] == fixed[1] else fixed.index(False)
+        return 0 if fixed[_WEIGHTS[kind]] and not fixed[0] else None
+
+    def name_of(self, source: Any) -> str:
+        """The name of a tensor or of the one it was rounded or reshaped from, "" without any."""
+        while not (names := source.get_names()):
+            node = source.get_node()
+            if node.get_type_name() not in _UNNAMED:
+                return ""
+            data = [
+                each.get_source_output()
+                for each in node.inputs()
+                if each.get_source_output().get_node().get_name() not in self.constants
+            ]
+            if len(data) != 1:
+                return ""
+            source = data[0]
+        return str(min(names))
+
+    def ends(self) -> list[End]:
+        """What stands at each output of the model, in their order."""
+        return [self._end(result) for result in self.model.get_results()]
+
+    def _end(self, result: Any) -> End:
+        source = result.input(0).get_source_output()
+        name = self.name_of(source) or str(result.get_friendly_name())
+        activations: list[str] = []
+        logits = source
+        while (node := source.get_node()).get_type_name() in (*_ACTIVATIONS, *_PASSED):
+            source = node.input(0).get_source_output()
+            if node.get_type_name() in _ACTIVATIONS:
+                logits = source
+                activations.insert(0, str(node.get_type_name()))
+        return End(name, logits, tuple(activations))
+
+    def refuse_state(self, path: Path) -> None:
+        """Refuse what is not the same function of every sample.
+
+        Raises:
+            ModelError: naming the first operator that is a loop, a branch, random, or has a state.
+        """
+        for node in self.nodes:
+            kind, name = node.get_type_name(), node.get_friendly_name()
+            if kind in _REFUSED:
+                raise ModelError(
+                    f"{path}: operator {name} ({kind}) {_REFUSED[kind]}, expected a network that "
+                    "gives the same for the same sample, as samples are cached: export the model "
+                    "without it"
+                )
+            for place in range(1, 1 + _STATES.get(kind, 0)):
+                carried = self._input_behind(node.input(place).get_source_output())
+                if carried is not None:
+                    raise ModelError(
+                        f"{path}: operator {name} ({kind}) takes its state from input {carried}, "
+                        "expected a model without state between samples, as a cached sample must "
+                        "always give the same: export it with a state of zeros"
+                    )
+
+    def _input_behind(self, source: Any) -> str | None:
+        """The input of the model that is handed on as it is, if any."""
+        sources = [source]
+        while sources:
+            node = sources.pop().get_node()
+            if node.get_type_name() == "Parameter":
+                return self.name_of(node.output(0)) or str(node.get_friendly_name())
+            if node.get_type_name() in _MOVED:
+                sources += [each.get_source_output() for each in node.inputs()]
+        return None

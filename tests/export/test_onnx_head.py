@@ -1,0 +1,124 @@
+"""Where adapters meet the end of a graph: weights that take a change, nodes in their order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+
+import onnx_models as nets
+from skip2lora.backbones.onnx.anatomy import anatomy
+from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.session import open_session
+from skip2lora.errors import ModelError
+from skip2lora.export.onnx_head import fold_last, plug_logits, sort_nodes
+
+X = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+CHANGE = np.random.default_rng(1).normal(size=(5, 3))
+
+
+def linear(*, turned: bool = False, apart: bool = False, shared: bool = False) -> Any:
+    """x -> 5 -> 3 logits: weights as they are, ``turned``, with the bias apart, or used twice."""
+    net = nets.Net()
+    hidden = net.node("MatMul", ["x", net.weight("v", 9, 5)], "hidden")
+    bias = net.vector("b", 3)
+    if apart:
+        product = net.node("MatMul", [hidden, net.weight("w", 5, 3)], "product")
+        net.node("Add", [product, bias], "logits")
+    else:
+        weight = net.weight("w", *((3, 5) if turned else (5, 3)))
+        net.node("Gemm", [hidden, weight, bias], "logits", transB=int(turned))
+    outputs = [nets.value("logits", ["n", 3])]
+    if shared:
+        net.node("Neg", ["w"], "again")
+        outputs.append(nets.value("again", [5, 3]))
+    return net.model([nets.value("x", ["n", 9])], outputs)
+
+
+def run(model: Any, *names: str) -> list[np.ndarray]:
+    made: list[np.ndarray] = open_session(model.SerializeToString()).run(list(names), {"x": X})
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"turned": True}, {"apart": True}], ids=str)
+def test_the_last_weights_take_the_change(options: dict[str, bool]) -> None:
+    model = linear(**options)
+    [before] = run(model, "logits")
+    graph = Graph(model)
+    found = anatomy(graph, Path("m.onnx"), grid=4)
+    assert found.head is not None
+    assert fold_last(graph, found.head, found.sources[-1], CHANGE)
+    weight = onnx.numpy_helper.to_array(Graph(linear()).initializers["v"])
+    [after] = run(model, "logits")
+    np.testing.assert_allclose(after, before + X @ weight @ CHANGE, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["shared", "another tap", "another shape"])
+def test_weights_that_cannot_take_it_stay(case: str) -> None:
+    model = linear(shared=case == "shared")
+    before = model.SerializeToString()
+    graph = Graph(model)
+    found = anatomy(graph, Path("m.onnx"), grid=4)
+    source = found.sources[0 if case == "another tap" else -1]
+    change = CHANGE[:, :2] if case == "another shape" else CHANGE
+    assert found.head is not None
+    assert not fold_last(graph, found.head, source, change)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("opset", [9, 11, 17])
+@pytest.mark.parametrize("extra", [0, 2])
+def test_what_is_added_comes_before_the_activation(extra: int, opset: int) -> None:
+    model = nets.mlp(end="Softmax", opset=opset)
+    [logits] = nets_logits(model)
+    graph = Graph(model)
+    found = anatomy(graph, Path("m.onnx"), grid=4)
+    builder = Builder(graph, "own.")
+    added = np.random.default_rng(2).normal(size=(4, 3 + extra)).astype(np.float32)
+    plug_logits(builder, found, builder.constant("added", added), 3 + extra)
+    onnx.checker.check_model(model)
+    [made] = run(model, "activated")
+    powers = np.exp(np.pad(logits, ((0, 0), (0, extra))) + added)
+    np.testing.assert_allclose(made, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
+
+
+def nets_logits(model: Any) -> list[np.ndarray]:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(onnx.helper.make_empty_tensor_value_info("fc2"))
+    return run(copy, "fc2")
+
+
+def test_an_end_that_holds_the_number_of_classes() -> None:
+    net = nets.Net()
+    net.node("MatMul", ["x", net.weight("w", 9, 3)], "logits")
+    net.node("Softmax", ["logits"], "soft", axis=1)
+    net.node("Reshape", ["soft", net.constant("to", np.array([-1, 3], np.int64))], "y")
+    model = net.model([nets.value("x", ["n", 9])], [nets.value("y", ["n", 3])])
+    graph = Graph(model)
+    found = anatomy(graph, Path("m.onnx"), grid=4)
+    assert found.head is not None
+    builder = Builder(graph, "own.")
+    added = builder.constant("added", np.zeros((4, 5), np.float32))
+    with pytest.raises(ModelError, match="holds the 3 classes of the model, the adapter has 5"):
+        plug_logits(builder, found, added, 5)
+
+
+def test_nodes_are_sorted_and_otherwise_as_they_were() -> None:
+    model = nets.mlp()
+    names = [node.name for node in model.graph.node]
+    sort_nodes(model)
+    assert [node.name for node in model.graph.node] == names
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    sort_nodes(model)
+    assert [node.name for node in model.graph.node] == names

@@ -1,0 +1,45 @@
+"""Predictions from logits: labels, probabilities and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from skip2lora.errors import DataError
+
+WIDTHS = [7, 20, 5, 3]
+MakeModel = Callable[..., s2.MLP]
+Refused = Callable[..., str]
+
+
+def test_predictions(make_model: MakeModel, make_samples: Any) -> None:
+    model, (x, y) = make_model(WIDTHS), make_samples(200, 7)
+    logits = model.logits(x).astype(np.float64)
+    labels = model.predict(x)
+    assert labels.tolist() == logits.argmax(axis=1).tolist()
+    assert len(set(labels.tolist())) > 1
+    odds = np.exp(logits)
+    np.testing.assert_allclose(
+        model.predict_proba(x), odds / odds.sum(axis=1, keepdims=True), rtol=1e-5
+    )
+    assert model.score(x, y) == (labels == y).mean()
+    assert model.score(x, labels) == 1.0
+
+
+def test_softmax_of_large_logits(make_model: MakeModel, make_samples: Any) -> None:
+    x, _ = make_samples(10, 7)
+    probabilities = make_model(WIDTHS, batch_norm=False).predict_proba(1e20 * x)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_score_needs_labels(make_model: MakeModel, refused: Refused) -> None:
+    refused(DataError, make_model(WIDTHS).score, np.zeros((3, 7), np.float32), None)
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., s2.MLP]) -> s2.MLP:
+    return make_model([8, 6, 5, 3])

@@ -1,0 +1,46 @@
+"""Losses and probabilities of each task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import oracle
+from skip2lora.errors import ParameterError
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, find_task, mean_loss, softmax
+
+OUTPUTS = np.array([[2.0, -1.0, 0.5], [-300.0, 0.0, 300.0]], np.float32)
+
+
+def test_tasks_by_name() -> None:
+    assert find_task("classification") is CLASSIFICATION
+    assert [task.numeric_targets for task in TASKS.values()] == [False, True, True]
+    with pytest.raises(ParameterError, match="task is 'ranking', expected one of classification"):
+        find_task("ranking")
+
+
+def test_softmax_does_not_overflow() -> None:
+    rows = softmax(OUTPUTS)
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
+    assert rows[1].tolist() == [0, 0, 1]
+    np.testing.assert_allclose(rows[0] / rows[0, 0], np.exp(OUTPUTS[0] - 2), rtol=1e-6)
+
+
+def test_losses_are_those_of_the_definitions() -> None:
+    labels = np.array([0, 1], np.int32)
+    want, _ = oracle.softmax_cross_entropy(OUTPUTS, labels)
+    assert mean_loss(CLASSIFICATION, OUTPUTS, labels) == pytest.approx(want)
+    targets = np.array([[1, 0, 1], [0, 1, 1]], np.float32)
+    squared = 0.5 * ((OUTPUTS - targets).astype(float) ** 2).sum(axis=1).mean()
+    assert mean_loss(TASKS["regression"], OUTPUTS, targets) == pytest.approx(squared)
+    chances = 1 / (1 + np.exp(-OUTPUTS[:1].astype(float)))
+    entropy = -np.where(targets[:1] == 1, np.log(chances), np.log(1 - chances)).sum()
+    assert mean_loss(TASKS["multi-label"], OUTPUTS[:1], targets[:1]) == pytest.approx(entropy)
+    assert np.isfinite(mean_loss(TASKS["multi-label"], OUTPUTS, targets))
+
+
+def test_a_bias_where_the_paper_has_none() -> None:
+    assert not Goal(CLASSIFICATION).bias
+    assert Goal(CLASSIFICATION, standardize=True).bias
+    assert Goal(CLASSIFICATION, n_outputs=5).bias
+    assert Goal(TASKS["regression"]).bias

@@ -1,0 +1,148 @@
+"""An option of training is written once: keyword, command line and estimators follow its field."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skip2lora as s2
+from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.methods import METHODS
+from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
+from skip2lora.training.options import OPTIONS, Options, resolve_options
+
+WIDTHS = (9, 16, 5)
+SOURCES = Path(s2.__file__).parent
+# What an estimator does not have: scikit-learn's random_state stands for the seed, rows are always
+# kept for partial_fit, and the step is that of its own defaults.
+NOT_OF_ESTIMATORS = {"seed", "cache", "weight_decay", "schedule"}
+
+
+def defaults(call: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(call).parameters
+    return {name: of.default for name, of in parameters.items() if name in OPTIONS}
+
+
+def resolved(recipe: Recipe = PAPER, n_samples: int = 50, **asked: Any) -> Options:
+    return resolve_options(recipe, WIDTHS, n_samples, **asked)
+
+
+def test_every_field_is_documented() -> None:
+    assert list(OPTIONS) == [field.name for field in dataclasses.fields(Options)]
+    for name, option in OPTIONS.items():
+        assert option.help.endswith("."), name
+        of_recipe = name in {field.name for field in dataclasses.fields(Recipe)}
+        given = option.default is not None
+        assert [of_recipe, given, bool(option.unset)].count(True) == 1, name
+
+
+def test_every_field_is_a_keyword_of_adapt_with_its_default() -> None:
+    assert defaults(s2.adapt) == {name: option.default for name, option in OPTIONS.items()}
+    for name in OPTIONS:
+        assert f"``{name}``" in (inspect.getdoc(s2.adapt) or ""), name
+
+
+@pytest.mark.parametrize("estimator", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_estimators_have_the_options_with_the_defaults_of_any_model(estimator: Any) -> None:
+    own = defaults(estimator)
+    assert own.keys() == OPTIONS.keys() - NOT_OF_ESTIMATORS
+    for name, default in own.items():
+        expected = vars(ANY_MODEL).get(name, OPTIONS[name].default)
+        assert default in (expected, OPTIONS[name].default), name
+        assert getattr(estimator(), name) == default
+
+
+def test_estimators_train_with_what_they_were_given() -> None:
+    x = [[0.0, 1.0], [1.0, 0.0], [0.5, 2.0], [3.0, 1.0]]
+    model = Skip2LoRAClassifier(epochs=3, batch_size=2, pretrain_epochs=1, hidden=(4,), rank=1)
+    adapted = model.set_params(epochs=5).fit(x, [0, 1, 0, 1]).adapted_
+    assert len(adapted.history.loss) == 5
+    assert adapted.history.n_batches == 10
+    assert adapted.adapters.rank == 1
+
+
+def test_a_new_option_is_written_in_three_places() -> None:
+    """``patience``: the field, adapt and the estimators; elsewhere it is used, not handed on."""
+    places = [
+        f"{file.relative_to(SOURCES)}: {line.strip()}"
+        for file in sorted(SOURCES.rglob("*.py"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith(("patience:", "patience="))
+    ]
+    assert [place.partition(":")[0] for place in places] == [
+        "adapt.py", "sklearn.py", "training/options.py",
+    ]  # fmt: skip
+
+
+# --- defaults --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", [PAPER, ANY_MODEL])
+def test_what_is_not_said_is_of_the_recipe(recipe: Recipe) -> None:
+    options = resolved(recipe)
+    assert {name: getattr(options, name) for name in vars(recipe)} == vars(recipe)
+    assert (options.batch_size, options.weight_decay, options.patience) == (20, 0.0, None)
+    assert resolved(recipe, **dict.fromkeys(vars(recipe))) == options  # None says nothing
+
+
+def test_what_is_said_is_taken() -> None:
+    asked = {
+        "method": "skip-lora", "rank": 7, "epochs": 3, "batch_size": 4, "learning_rate": 0.5,
+        "seed": 9, "optimizer": "adamw", "weight_decay": 0.25, "schedule": "cosine",
+        "validation": 0.2, "patience": 2, "cache": True, "standardize": True,
+    }  # fmt: skip
+    assert asked.keys() == OPTIONS.keys()
+    assert vars(resolved(**asked)) == asked
+
+
+def test_defaults_that_depend() -> None:
+    assert resolved(n_samples=7).batch_size == 7
+    assert resolved(n_samples=25, validation=0.4).batch_size == 15
+    assert resolved(optimizer="adamw").weight_decay == 0.01
+    assert [name for name in METHODS if resolved(method=name).cache] == ["skip2-lora"]
+    scaled = [name for name in METHODS if resolved(ANY_MODEL, method=name).standardize]
+    assert scaled == ["lora-last", "skip-lora", "skip2-lora"]
+
+
+@pytest.mark.parametrize(
+    ("method", "widths", "rank"),
+    [
+        ("skip2-lora", (2, 9), 4),
+        ("skip2-lora", (2, 3), 3),
+        ("lora-last", (9, 2), 2),
+        ("lora-all", (9, 3), 3),
+        ("ft-all", (1, 1), 4),
+    ],
+)
+def test_the_default_rank_fits(method: str, widths: tuple[int, ...], rank: int) -> None:
+    assert resolve_options(PAPER, widths, 20, method=method).rank == rank
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"method": "skip3"}, ParameterError, "method 'skip3' is unknown"),
+        ({"rank": 17}, ParameterError, "rank is 17, expected a whole number from 1 to 16, the"),
+        ({"rank": 6, "method": "lora-all"}, ParameterError, "1 to 5, the smallest width of a"),
+        ({"rank": 0, "method": "ft-all"}, ParameterError, "rank is 0, expected a whole number"),
+        ({"epochs": 0}, ParameterError, "epochs is 0, expected a whole number from 1"),
+        ({"seed": None}, ParameterError, "seed is None, expected a whole number"),
+        ({"schedule": "linear"}, ParameterError, "schedule is 'linear', expected one of constant"),
+        ({"weight_decay": -1}, ParameterError, "weight_decay is -1, expected a number from 0"),
+        ({"validation": 0.95}, ParameterError, "validation is 0.95, expected a number from 0 to"),
+        ({"patience": 3}, ParameterError, "patience is 3 without validation: set validation"),
+        ({"cache": True, "method": "lora-all"}, ParameterError, "cache is on, but lora-all"),
+        ({"validation": 0.001}, DataError, "validation 0.001 holds out 0 of them"),
+    ],
+    ids=str,
+)
+def test_out_of_range(
+    asked: dict[str, Any], error: type[Exception], said: str, refused: Callable[..., str]
+) -> None:
+    assert said in refused(error, resolved, **asked)
