@@ -25,8 +25,8 @@ import numpy as np
 import skip2lora as s2
 from skip2lora import _core
 from skip2lora.backbones.recipe import PAPER
-from skip2lora.bench import cpu_name
 from skip2lora.datasets import Split, fan, simulated
+from skip2lora.machine import cpu_name
 from skip2lora.training.options import Options, resolve_options
 
 ROOT = Path(__file__).resolve().parents[1]

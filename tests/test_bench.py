@@ -7,9 +7,11 @@ import pytest
 
 import skip2lora as s2
 from skip2lora import _core
-from skip2lora.bench import FAN_WIDTHS, Spread, cpu_name, method_time, run_bench
+from skip2lora.bench import FAN_WIDTHS, method_time, run_bench
 from skip2lora.errors import DivergedError, ParameterError
+from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS
+from skip2lora.spread import Spread
 from skip2lora.training.costs import method_costs
 
 WIDTHS = (9, 6, 5, 3)
@@ -28,11 +30,6 @@ def result():
         np.testing.assert_array_equal(array, before[name])
     assert len(rounds) == 3
     return measured
-
-
-def test_spread():
-    assert Spread.of([5.0, 1.0, 9.0, 4.0, 2.0]) == Spread(4.0, 1.0, 9.0)
-    assert Spread.of([1.0, 2.0]).median == 1.5
 
 
 def test_rate_and_share_of_the_peak():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skip2lora.errors import FileError
-from skip2lora.files import check_output, write_file, write_folder
+from skip2lora.files import check_output, make_folder, write_bytes, write_file, write_folder
 
 MARKER = "adapter_config.json"
 NAMES = (MARKER, "weights")
@@ -266,3 +266,21 @@ def test_errors_of_the_writer_pass_through(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             refuse()
     assert names(tmp_path) == []
+
+
+def test_a_folder_is_made_with_those_above_it(tmp_path):
+    assert make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert make_folder(tmp_path / "a" / "b").is_dir()  # again: it is there
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(FileError, match=r"cannot make .*b: .*expected a folder.*: choose another"):
+        make_folder(tmp_path / "a" / "b")
+
+
+def test_bytes_are_written_whole(tmp_path):
+    write_bytes(tmp_path / "a", b"\0\r\n")
+    assert (tmp_path / "a").read_bytes() == b"\0\r\n"
+    with pytest.raises(FileError, match="is a folder"):
+        write_bytes(tmp_path, b"")

@@ -44,7 +44,7 @@ class AdaptedModel(Predictor):
     ``history``, ``timing`` and ``fit`` are None, and the byte counts 0, for an adapter that was
     loaded. ``fit`` says how good the model was on the samples and how good it is now, from the rows
     in the cache; it is None of methods that keep none.
-    ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
+    ``adapters`` is a ``TunedNetwork`` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
     images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.standins.Headless`
@@ -158,7 +158,8 @@ class AdaptedModel(Predictor):
         if about.base_fingerprint != model.fingerprint:
             raise ModelError(
                 f"{path} was made for the model {about.base_fingerprint[:19]}, "
-                f"got the model {model.fingerprint[:19]}: load that model, or adapt again"
+                f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
+                "adapt again"
             )
         file = Path(path) / TENSORS_FILE
         model, method = about.tapping.apply(model), find_method(about.method)
@@ -174,7 +175,9 @@ class AdaptedModel(Predictor):
         else:
             adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
         if tensors:
-            raise ModelError(f"{file}: tensor {min(tensors)} is unknown, expected adapters alone")
+            raise ModelError(
+                f"{file}: tensor {min(tensors)} is unknown, expected adapters alone: adapt again"
+            )
         names = about.output_names
         if names is not None and len(names) != model.n_outputs:
             raise ModelError(
@@ -314,13 +317,13 @@ def _check_outputs(
         )
     if new_classes:
         raise ParameterError(
-            "new_classes is on with keep_outputs off, which learns all labels anew: "
-            "leave new_classes out"
+            "new_classes is on with keep_outputs off, which learns all labels anew, expected one "
+            "of them: leave new_classes out"
         )
     if names is not None and not task.numeric_targets:
         raise ParameterError(
-            "output_names is set with keep_outputs off, where classes are called as in y: "
-            "leave output_names out, or pass names as y"
+            "output_names is set with keep_outputs off, expected none, as classes are called as in "
+            "y: leave output_names out, or pass names as y"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,9 @@ def check_samples(
         )
     table = real_array(x, "X")
     if table.ndim != 2:
-        hint = "X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
+        hint = "pass X.reshape(1, -1) for one sample, X.reshape(-1, 1) for one feature"
         if table.ndim != 1:
-            hint = "X.reshape(len(X), -1) lays each sample out as one row"
+            hint = "pass X.reshape(len(X), -1), each sample as one row"
         raise DataError(
             f"X has {table.ndim} dimensions {table.shape}, expected (samples, features): {hint}"
         )
@@ -127,7 +127,7 @@ def real_array(
             do about other things than numbers.
     """
     if np.ma.is_masked(values):
-        raise DataError(f"{name} has masked values, expected all present: fill or drop them")
+        raise DataError(f"{name} has masked values, expected all present: fill in or drop them")
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -177,7 +177,7 @@ def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
     if n_classes is None:
         return f"{got}, expected a whole number from 0 to {MAX_LABEL}: number the classes from 0"
     return (
-        f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}: "
+        f"{got}, the model has {n_classes} outputs, expected 0..{n_classes - 1}: "
         "correct the label, or train a model with more outputs"
     )
 
@@ -188,6 +188,11 @@ def number_or_none(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def shape_text(shape: Iterable[int | str | None]) -> str:
+    """A shape for a person: ``(samples, 3, any)``, with any for a size that may change."""
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"
 
 
 def listing(names: Sequence[str]) -> str:

@@ -7,12 +7,9 @@ once, in turn, so that a machine that changes its pace changes it for all.
 
 from __future__ import annotations
 
-import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +22,9 @@ from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ModelError, ParameterError
+from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS, Method
+from skip2lora.spread import Spread
 from skip2lora.training.costs import Cost, method_cost, skip_cost
 from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.training.options import resolve_options
@@ -40,20 +39,6 @@ _LEARNING_RATE = 1e-5
 _MOST_SAMPLES = 1_000_000
 _MOST_SECONDS = 60  # that the core measures its peak for
 _SINGLE = 200  # samples predicted one by one in a round
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median, smallest and largest of the rounds."""
-
-    median: float
-    smallest: float
-    largest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of one value a round."""
-        return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
@@ -104,19 +89,6 @@ class BenchResult:
         return 1e3 * self.cache_fill_ms.median / self.n_samples
 
 
-def cpu_name() -> str:
-    """The processor by its own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = dict(line.replace("\t", "").split(": ", 1) for line in lines if ": " in line)
-    for name in ("model name", "Model", "Hardware"):  # x86; the boards of ARM
-        if told.get(name):
-            return told[name].strip()
-    return platform.processor() or platform.machine()
-
-
 def run_bench(
     model: Backbone | None = None,
     *,
@@ -142,7 +114,8 @@ def run_bench(
     whole("seed", seed, 0, (1 << 64) - 1)
     if not 0 < seconds <= _MOST_SECONDS:
         raise ParameterError(
-            f"seconds is {seconds}, expected more than 0 and at most {_MOST_SECONDS}"
+            f"seconds is {seconds}, expected more than 0 and at most {_MOST_SECONDS}: "
+            "choose another"
         )
     model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else check_backbone(model)
     native = isinstance(model, MLP)

@@ -17,14 +17,16 @@ def whole(name: str, value: int, low: int, high: int | None = None, why: str = "
     except TypeError:
         number = None
     if number is None or number < low or (high is not None and number > high):
-        raise ParameterError(f"{name} is {value!r}, expected a whole number {limit}{reason}")
+        raise ParameterError(
+            f"{name} is {value!r}, expected a whole number {limit}{reason}: choose another"
+        )
     return number
 
 
 def real(name: str, value: float, low: float, high: float, limits: str) -> float:
     """``value`` if it is a number in range, else ParameterError that says ``limits``."""
     if not _is_number(value) or not low <= value <= high:
-        raise ParameterError(f"{name} is {value!r}, expected a number {limits}")
+        raise ParameterError(f"{name} is {value!r}, expected a number {limits}: choose another")
     return float(value)
 
 
@@ -35,5 +37,5 @@ def _is_number(value: object) -> bool:
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:
     """``value`` if it is one of ``known``, else ParameterError."""
     if value not in known:
-        raise ParameterError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+        raise ParameterError(f"{name} is {value!r}, expected one of {', '.join(known)}: choose one")
     return value

@@ -10,8 +10,8 @@ from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.backbones.mlp import MLP
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated
-from skip2lora.errors import FileError, MissingExtraError
-from skip2lora.files import write_file
+from skip2lora.drawing import new_figure, png
+from skip2lora.files import make_folder, write_bytes
 from skip2lora.training.loop import Callback, EpochReport, pretrain
 
 HIDDEN = (96, 96)
@@ -76,13 +76,7 @@ def draw_curve(result: DemoResult, path: str | os.PathLike[str]) -> None:
         MissingExtraError: matplotlib is not installed.
         FileError: the system refused.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "drawing the curve needs matplotlib: pip install 'skip2lora[plot]'"
-        ) from error
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = new_figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for method, color in zip(METHODS, ("#b0722a", "#1f5fa8"), strict=True):
         curve = [100 * value for value in result.curves[method]]
@@ -97,9 +91,5 @@ def draw_curve(result: DemoResult, path: str | os.PathLike[str]) -> None:
     axes.set_ylim(100 * lowest - 12, 101)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    target = Path(path)
-    try:
-        target.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make {target.parent}: {error.strerror or error}") from error
-    write_file(target, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    make_folder(Path(path).parent)
+    write_bytes(path, png(figure, dpi=150))

@@ -43,15 +43,59 @@ def check_output(
     target = Path(path)
     parent = target.absolute().parent
     if not parent.is_dir():
-        raise FileError(f"cannot write {target}: {parent} is not a folder: create it first")
+        raise FileError(
+            f"cannot write {target}: {parent} is not a folder, expected one: create it first"
+        )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise FileError(
-            f"cannot write {target}: no permission to write in {parent}: choose another"
+            f"cannot write {target}: no permission in {parent}, expected a folder that can be "
+            "written: choose another"
         )
     if (target.exists() or target.is_symlink()) and not force:
-        raise FileError(f"{target} exists already: pass force=True to replace it, or another name")
+        raise FileError(
+            f"{target} exists already, expected a free name: pass force=True to replace it, or "
+            "another"
+        )
     _check_replaceable(target, names)
     return target
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it, unless it is there.
+
+    Raises:
+        FileError: the system refused.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"cannot make {folder}: {error.strerror or error}, expected a folder that can be "
+            "written: choose another"
+        ) from error
+    return folder
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError) -> FileError:
+    """The error for a file or folder that the system does not let us read."""
+    return FileError(
+        f"cannot read {path}: {error.strerror or error}, expected a readable file: check the path "
+        "and its permissions"
+    )
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        FileError: the system refused; ``path`` is as it was.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_file(path, write)
 
 
 def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
@@ -96,12 +140,14 @@ def _check_replaceable(target: Path, names: tuple[str, ...] | None) -> None:
     """Raise FileError if ``target`` is a folder where a file is to be, or a folder of others."""
     if names is None:
         if target.is_dir():
-            raise FileError(f"cannot write {target}: it is a folder, expected a file name")
+            raise FileError(
+                f"cannot write {target}: it is a folder, expected a file name: choose one"
+            )
         return
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
-        raise FileError(f"{target} exists and is no folder: choose another name")
+        raise FileError(f"{target} exists and is no folder, expected one: choose another name")
     for path in sorted(target.iterdir()):
         if path.name not in names or not path.is_file():
             raise FileError(
@@ -147,7 +193,8 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 def _refused(target: Path, error: OSError) -> FileError:
     reason = error.strerror or str(error)
     return FileError(
-        f"cannot write {target}: {reason}: nothing was changed, free space or choose another place"
+        f"cannot write {target}: {reason}, expected a place with space and permission, nothing was "
+        "changed: free space or choose another place"
     )
 
 

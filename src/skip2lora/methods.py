@@ -100,7 +100,9 @@ def find_method(name: str) -> Method:
         ParameterError: there is none.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise ParameterError(f"method {name!r} is unknown, expected one of {', '.join(METHODS)}")
+        raise ParameterError(
+            f"method {name!r} is unknown, expected one of {', '.join(METHODS)}: choose one"
+        )
     return METHODS[name]
 
 
@@ -114,6 +116,7 @@ def check_cache(method: Method, cache: bool | None) -> bool:
         changed = "adapters" if not method.tunes_network else "weights or biases"
         raise ParameterError(
             f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
-            "which makes cached results obsolete (section 4.2): leave cache out"
+            "which makes cached results obsolete (section 4.2), expected a method that does not: "
+            "leave cache out"
         )
     return method.cache if cache is None else cache

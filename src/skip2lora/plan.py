@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from skip2lora import _core
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
-from skip2lora.backbones.taps import Tap
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
@@ -32,7 +32,6 @@ _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
-_CHUNK = 256  # samples that a fill computes at a time
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,9 @@ def plan(
     """
     asked = asked_of(locals())
     if X is not None and n_samples is not None:
-        raise ParameterError(f"n_samples is {n_samples} beside data, expected one of the two")
+        raise ParameterError(
+            f"n_samples is {n_samples} beside data, expected one of the two: leave it out"
+        )
     check_backbone(model)
     samples = None if X is None else model.check(X)
     if not keep_outputs:
@@ -193,13 +194,13 @@ class _Planner:
         trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
         n_parameters = (sum(rows.tap_widths) + len(rows.tap_widths) * rows.n_outputs) * rank
         n_parameters += rows.n_outputs * bias
-        payload = 4 * rows.payload_floats
+        payload = rows.payload_bytes
         samples_bytes = self.n_samples * fill.sample_bytes
         memory = Memory(
             samples_bytes=samples_bytes,
             cache_bytes=self.n_samples * payload,
-            cache_overhead_bytes=self.n_samples * (4 * rows.layout.row_stride - payload + 1),
-            saved_bytes=4 * n_parameters,
+            cache_overhead_bytes=self.n_samples * (rows.row_bytes - payload + 1),
+            saved_bytes=FLOAT_BYTES * n_parameters,
             adapter_bytes=adapter.n_bytes,
             optimizer_bytes=trainer.state_bytes,
             workspace_bytes=trainer.workspace_bytes(self.n_samples, fill.n_features),
@@ -223,14 +224,14 @@ class _Planner:
     def _fill_bytes(self, rows: RowFormat) -> int:
         """Taps as the runtime gives them, and statistics in double precision."""
         scaled = self.options.standardize
-        chunk = min(_CHUNK, self.n_samples) if scaled else self.options.batch_size
-        given = 0 if self.model.network else 4 * (sum(rows.tap_widths) + rows.n_outputs)
+        chunk = min(SAMPLES_AT_ONCE, self.n_samples) if scaled else self.options.batch_size
+        given = 0 if self.model.network else FLOAT_BYTES * (sum(rows.tap_widths) + rows.n_outputs)
         return chunk * (given + 2 * 8 * rows.layout.row_stride * scaled)
 
     def _seconds_a_batch(self, seconds: float) -> float:
         """The median epoch on random rows, as many as there will be up to 64 MiB."""
         model, size = self.model, self.options.batch_size
-        row_bytes = 4 * self.rows().layout.row_stride
+        row_bytes = self.rows().row_bytes
         n_rows = min(self.n_samples, max(size, _MOST_ROW_BYTES // row_bytes))
         stand_in = RandomRows(model.tap_widths, model.n_outputs)
         x = np.zeros((n_rows, 1), np.float32)
@@ -245,7 +246,8 @@ class _Planner:
             took.append(time.perf_counter() - start)
             if epoch.status != _core.OK:
                 raise DivergedError(
-                    f"the loss is {epoch.loss} on random rows, expected a finite loss"
+                    f"the loss is {epoch.loss} on random rows, expected a finite loss: check "
+                    "the model"
                 )
         return statistics.median(took) / epoch.n_batches
 
@@ -306,7 +308,7 @@ def described(taps: Sequence[Tap], *, copied: bool) -> tuple[TapPlan, ...]:
     return tuple(
         TapPlan(
             tap.layer, tap.kind, tuple(tap.shape), tap.width,
-            0 if number == 0 and not copied else 4 * tap.width,
+            0 if number == 0 and not copied else FLOAT_BYTES * tap.width,
         )
         for number, tap in enumerate(taps)
     )  # fmt: skip

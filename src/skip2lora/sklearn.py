@@ -35,7 +35,7 @@ try:
     from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 except ImportError as error:
     raise MissingExtraError(
-        "the estimators need scikit-learn: pip install 'skip2lora[sklearn]'"
+        "scikit-learn is not installed, an estimator needs it: pip install 'skip2lora[sklearn]'"
     ) from error
 
 _METHODS = ("skip2-lora", "lora-last")
@@ -104,7 +104,9 @@ class _Skip2LoRA(BaseEstimator):
             x = self.model.check(X)
             y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
             if len(y) != len(x):
-                raise DataError(f"y has {len(y)} samples, expected {len(x)}, as many as X")
+                raise DataError(
+                    f"y has {len(y)} samples, expected {len(x)}, as many as X: pass such"
+                )
             return x, y
         least = 2 if first and self.model is None else 1  # batch norm needs two
         x, y = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
@@ -349,7 +351,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
             return Headless(self.model, width), goal
         if self.model.n_outputs != width:
             raise ParameterError(
-                f"y has {width} numbers a sample, the model {self.model.n_outputs} outputs: "
+                f"y has {width} numbers a sample, expected {self.model.n_outputs} as the model: "
                 "pass keep_outputs=False to learn new ones from its layers"
             )
         return self.model, goal

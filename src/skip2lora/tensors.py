@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError, first_line
-from skip2lora.files import write_file
+from skip2lora.files import unreadable, write_bytes
 
 Tensors = dict[str, NDArray[np.float32]]
 _KEY = "skip2lora"
@@ -55,11 +55,7 @@ def write_tensors(
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
     )
-    write_file(path, lambda temporary: _write_bytes(temporary, data))
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+    write_bytes(path, data)
 
 
 def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:
@@ -73,44 +69,54 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
 
     file = Path(path)
     if not file.is_file():
-        raise FileError(f"{file} is not a file, expected a {kind} written by skip2lora")
+        raise FileError(
+            f"{file} is not a file, expected a {kind} written by skip2lora: check the path"
+        )
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{file} is not a readable .safetensors file ({first_line(error)}): "
-            f"expected a {kind} written by skip2lora, copy it again"
+            f"{file} is not a readable .safetensors file ({first_line(error)}), "
+            f"expected a {kind} written by skip2lora: copy it again"
         ) from error
     except OSError as error:
-        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+        raise unreadable(file, error) from error
     description = _description(file, metadata.get(_KEY), kind)
     for name, array in tensors.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise ModelError(
-                f"{file}: tensor {name} is {array.dtype} or holds NaN, expected finite float32"
+                f"{file}: tensor {name} is {array.dtype} or holds NaN, expected finite float32: "
+                "make the file again"
             )
     if description.pop(_DIGEST, None) != digest(tensors, description):
-        raise ModelError(f"{file}: its content does not match its digest: copy it again")
+        raise ModelError(
+            f"{file} was changed, expected it as written, its content does not match its digest: "
+            "copy it again"
+        )
     return tensors, description
 
 
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:
     try:
-        found = json.loads(text) if text is not None else None
+        description = json.loads(text) if text is not None else None
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} was not written by skip2lora, expected a {kind} of it")
-    if found.get("kind") != kind:
-        raise ModelError(f"{file} is a {found.get('kind')}, expected a {kind}")
-    if found.get("version") != 1:
+        description = None
+    if not isinstance(description, dict):
         raise ModelError(
-            f"{file} has format version {found.get('version')}, this program reads version 1: "
-            "update skip2lora"
+            f"{file} was not written by skip2lora, expected a {kind} of it: check the path"
         )
-    return found
+    if description.get("kind") != kind:
+        raise ModelError(
+            f"{file} is a {description.get('kind')}, expected a {kind}: check the path"
+        )
+    if description.get("version") != 1:
+        raise ModelError(
+            f"{file} has format version {description.get('version')}, this program reads version "
+            "1: update skip2lora"
+        )
+    return description
 
 
 def take(
@@ -122,8 +128,11 @@ def take(
         ModelError: it is missing or has another shape.
     """
     if name not in tensors:
-        raise ModelError(f"{file}: tensor {name} is missing, expected shape {shape}")
+        raise ModelError(f"{file}: tensor {name} is missing, expected shape {shape}: copy it again")
     array = tensors.pop(name)
     if array.shape != shape:
-        raise ModelError(f"{file}: tensor {name} has shape {array.shape}, expected {shape}")
+        raise ModelError(
+            f"{file}: tensor {name} has shape {array.shape}, expected {shape}: was it made for "
+            "another model?"
+        )
     return array

@@ -51,15 +51,15 @@ def test_layout_has_no_overlap(backbones: list[Any], first_tap: int) -> None:
         for (at, width), (following, _) in pairwise([*places, (layout.row_stride, 0)]):
             assert at % 16 == 0
             assert at + width <= following < at + width + 16  # at most the padding is between
-        assert row_format.payload_floats == sum(width for _, width in places)
+        assert row_format.payload_bytes == 4 * sum(width for _, width in places)
 
 
 def test_sizes_of_the_paper(make_model: Callable[..., s2.MLP]) -> None:
     row_format = RowFormat.of(make_model([256, 96, 96, 3]))
-    assert row_format.payload_floats == 96 + 96 + 3
+    assert row_format.payload_bytes == 4 * (96 + 96 + 3)
     assert row_format.layout.row_stride == 96 + 96 + 16
-    assert RowFormat.of(make_model([256, 96, 96, 3]), 2).payload_floats == 96 + 3
-    assert RowFormat.of(make_model([256, 96, 96, 3]), 1).payload_floats == 96 + 96 + 3
+    assert RowFormat.of(make_model([256, 96, 96, 3]), 2).payload_bytes == 4 * (96 + 3)
+    assert RowFormat.of(make_model([256, 96, 96, 3]), 1).payload_bytes == 4 * (96 + 96 + 3)
 
 
 @pytest.mark.parametrize("n_rows", [1, 3, 70])

@@ -150,7 +150,10 @@ def test_bad_options_of_adapt(desk, type_in, options, parts):
         (["frobnicate"], ["frobnicate"]),
         (["adapt", "model.safetensors", "field.npz"], ["-o"]),
         (["pretrain", "lab.npz", "--hidden", "a,b", "-o", "x.safetensors"], ["--hidden", "a,b"]),
-        (["pretrain", "lab.npz", "--hidden", "0", "-o", "x.safetensors"], ["width 0"]),
+        (
+            ["pretrain", "lab.npz", "--hidden", "0", "-o", "x.safetensors"],
+            ["--hidden", "'0'"],
+        ),
         (["pretrain", "lab.npz", "-o", "x.bin"], [".safetensors"]),
         (["pretrain", "lab.npz", "-o", "model.safetensors"], ["exists", "--force"]),
         (["predict", "model.safetensors", "field.npz", "-o", "lab.npz"], ["exists", "--force"]),

@@ -127,8 +127,8 @@ def test_hwmon(board, desk, type_in):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--i2c", "1:0x40"], ["--i2c is 1:0x40", "add --power"]),
-        (["--shunt-ohms", "0.1"], ["--shunt-ohms is 0.1", "add --power"]),
+        (["--i2c", "1:0x40"], ["--i2c is 1:0x40", "expected --power"]),
+        (["--shunt-ohms", "0.1"], ["--shunt-ohms is 0.1", "expected --power"]),
         (["--power", "--i2c", "64"], ["'64'", "BUS:ADDRESS", "1:0x40"]),
         (["--power", "--shunt-ohms", "0"], ["shunt_ohms is 0", "0.0001 to 100"]),
     ],

@@ -312,7 +312,7 @@ def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
     assert "got SkipAdapters for MLP, expected adapters from the taps" in message
     fewer = backbone.with_taps([-1])
     message = refused(ModelError, export_onnx, fewer, adapters, tmp_path / "e.onnx")
-    assert "the adapters are for taps of [48, 128, 128, 12]" in message
+    assert "the model has taps of [12] with 4 outputs, expected [48, 128, 128, 12]" in message
     nets.save(nets.cnn(seed=1), path)
     message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
     assert "changed since it was loaded" in message

@@ -14,10 +14,9 @@ from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import ModelError
 from skip2lora.tensors import Tensors, take
-
-_CHUNK = 256  # samples whose rows are in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +80,12 @@ class SkipAdapters:
         row_format = RowFormat.of(backbone, self.first_tap, n_outputs=self.n_outputs)
         packed = self.pack(row_format)
         logits = np.empty((len(x), self.n_outputs), np.float32)
-        rows = row_format.empty(min(_CHUNK, len(x)))
-        for at in range(0, len(x), _CHUNK):
-            chunk = x[at : at + _CHUNK]
+        rows = row_format.empty(min(SAMPLES_AT_ONCE, len(x)))
+        for at in range(0, len(x), SAMPLES_AT_ONCE):
+            chunk = x[at : at + SAMPLES_AT_ONCE]
             row_format.compute(backbone, chunk, rows[: len(chunk)])
             given = row_format.features(chunk)
-            packed.forward(given, rows[: len(chunk)], logits[at : at + _CHUNK])
+            packed.forward(given, rows[: len(chunk)], logits[at : at + SAMPLES_AT_ONCE])
         return logits
 
     def logits_from_rows(
@@ -187,7 +186,8 @@ class LayerAdapters:
         """
         if not isinstance(backbone, MLP):
             raise ModelError(
-                f"{file}: lora-all adapters need an MLP, got {type(backbone).__name__}"
+                f"{file}: lora-all adapters need an MLP, got {type(backbone).__name__}: load its "
+                "model"
             )
         arrays = []
         for number, layer in enumerate(backbone.layers):

@@ -12,6 +12,7 @@ from typing import Any
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError
+from skip2lora.files import unreadable
 from skip2lora.methods import find_method
 from skip2lora.tasks.answers import NewLabels
 from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
@@ -84,7 +85,8 @@ class About:
             )
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
-                f"{file}: its description is damaged ({error}): adapt again"
+                f"{file}: its description is damaged ({error}), expected it as adapt wrote it: "
+                "adapt again"
             ) from error
 
 
@@ -150,7 +152,10 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
     for name in _OPTIONAL:
         told[name], same[name] = config.get(name), found.get(name)
     if told != same:
-        raise ModelError(f"{folder}: {CONFIG_FILE} and {TENSORS_FILE} disagree: copy both again")
+        raise ModelError(
+            f"{folder} holds no whole adapter, expected one, as {CONFIG_FILE} and {TENSORS_FILE} "
+            "disagree: copy both again"
+        )
     return about, tensors
 
 
@@ -179,9 +184,13 @@ def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+        raise unreadable(file, error) from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file} is not JSON ({error}): copy the folder again") from error
+        raise ModelError(
+            f"{file} is damaged ({error}), it is not JSON as expected: copy the folder again"
+        ) from error
     if not isinstance(config, dict) or config.get("peft_type") != _PEFT_TYPE:
-        raise ModelError(f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}")
+        raise ModelError(
+            f"{file} is no adapter of skip2lora, expected peft_type {_PEFT_TYPE}: check the path"
+        )
     return config

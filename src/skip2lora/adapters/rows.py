@@ -17,6 +17,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.errors import ModelError
 
 _ALIGN_BYTES = 64  # S2_ALIGN
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +56,22 @@ class RowFormat:
         )  # fmt: skip
 
     @property
-    def payload_floats(self) -> int:
-        """Floats of a row that mean something: copied taps and base logits."""
+    def payload_bytes(self) -> int:
+        """Bytes of a row that mean something: copied taps and base logits."""
         copied = self.tap_widths[1:] if self.first_tap_is_input else self.tap_widths
-        return sum(copied) + self.n_outputs
+        return FLOAT_BYTES * (sum(copied) + self.n_outputs)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row with its padding."""
+        return FLOAT_BYTES * self.layout.row_stride
 
     def empty(self, n_rows: int) -> NDArray[np.float32]:
         """Zeroed rows, (n_rows, row_stride), aligned for the kernels."""
         size = n_rows * self.layout.row_stride
-        spare = _ALIGN_BYTES // 4
+        spare = _ALIGN_BYTES // FLOAT_BYTES
         floats = np.zeros(size + spare, np.float32)
-        start = -floats.ctypes.data % _ALIGN_BYTES // 4
+        start = -floats.ctypes.data % _ALIGN_BYTES // FLOAT_BYTES
         return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
 
     def features(self, x: Any) -> NDArray[np.float32]:
@@ -87,7 +93,8 @@ class RowFormat:
         taps = made.taps[self.first_tap :]
         if len(taps) != len(self.tap_widths):
             raise ModelError(
-                f"the model gave {len(made.taps)} taps, it announced {len(backbone.tap_widths)}"
+                f"the model gave {len(made.taps)} taps, expected {len(backbone.tap_widths)} as it "
+                "says: correct its forward"
             )
         for number, (tap, width, at) in enumerate(
             zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)

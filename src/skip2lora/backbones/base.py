@@ -15,7 +15,7 @@ from skip2lora.arrays import check_samples
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.tapping import Shapes
-from skip2lora.backbones.taps import Selection, Tap
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Tap
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.members import member
 from skip2lora.tasks.labels import check_names
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 #: Threads that a runtime may be asked for.
 MOST_THREADS = 1024
-_CHUNK = 256  # samples whose taps are in memory at a time
 
 Size = tuple[int, int]
 
@@ -107,8 +106,8 @@ class Backbone(Predictor):
         """
         self.need_outputs()
         samples = self.check(x)
-        starts = range(0, len(samples), _CHUNK)
-        parts = [self.forward(samples[at : at + _CHUNK]).base_logits for at in starts]
+        starts = range(0, len(samples), SAMPLES_AT_ONCE)
+        parts = [self.forward(samples[at : at + SAMPLES_AT_ONCE]).base_logits for at in starts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def need_outputs(self) -> None:
@@ -138,8 +137,8 @@ class Backbone(Predictor):
             object.__setattr__(model, "class_names", names)
         except AttributeError as error:
             raise ParameterError(
-                f"class_names is {names}, but {type(self).__name__} computes its own: leave "
-                "class_names out"
+                f"class_names is {names}, {type(self).__name__} takes none as it computes its own: "
+                "leave class_names out"
             ) from error
         return model
 
@@ -269,4 +268,6 @@ def refuse(path: object, reason: str, **asked: object) -> None:
     """Raise ParameterError for the first option that is not None."""
     for name, value in asked.items():
         if value is not None:
-            raise ParameterError(f"{name} is {value!r} for {path}, {reason}: leave {name} out")
+            raise ParameterError(
+                f"{name} is {value!r} for {path}, expected none, {reason}: leave {name} out"
+            )

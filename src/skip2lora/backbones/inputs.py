@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, shape_text
 from skip2lora.errors import DataError
 
 
@@ -27,8 +27,7 @@ class InputSpec:
         return np.dtype(self.dtype).kind == "f"
 
     def __str__(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"(samples{', ' if sizes else ''}{sizes})"
+        return shape_text(("samples", *self.shape))
 
 
 def check_inputs(x: Any, inputs: Sequence[InputSpec]) -> NDArray[Any] | Inputs:
@@ -46,7 +45,9 @@ def check_inputs(x: Any, inputs: Sequence[InputSpec]) -> NDArray[Any] | Inputs:
     counts = {name: len(array) for name, array in checked.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(f"the inputs have different numbers of samples ({told}): pass equal ones")
+        raise DataError(
+            f"the inputs have different numbers of samples ({told}), expected one: pass equal ones"
+        )
     if len(inputs) == 1 and not isinstance(x, Mapping | Inputs):
         return checked[inputs[0].name]
     return Inputs(checked)
@@ -114,15 +115,15 @@ def _shaped(array: NDArray[Any], wanted: InputSpec, name: str) -> NDArray[Any]:
 
 def _advice(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
     if got and (got[-1], *got[:-1]) == shape:
-        return "channels come first, np.moveaxis(X, -1, 1)"
+        return "move channels first, np.moveaxis(X, -1, 1)"
     if got and (*got[1:], got[0]) == shape:
-        return "channels come last, np.moveaxis(X, 1, -1)"
+        return "move channels last, np.moveaxis(X, 1, -1)"
     if got[1:] == () and len(shape) > 1:
         return "pass each sample with all its axes, or one sample as X[None]"
     if len(got) == len(shape) == 1:
         return "pass the features the model was trained on, in the same order"
     if len(got) + 1 == len(shape):
-        return "an axis is missing, X[None] for one sample, X[:, None] for one channel"
+        return "add the missing axis, X[None] for one sample, X[:, None] for one channel"
     return "resize or crop the samples to it"
 
 
@@ -151,5 +152,7 @@ def _typed(array: NDArray[Any], wanted: InputSpec, name: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array.astype(dtype))
     if dtype.kind == "f" and not np.isfinite(converted).all():
-        raise DataError(f"{name} has values too large for {dtype}: scale them")
+        raise DataError(
+            f"{name} has values too large for {dtype}, expected finite ones: scale them"
+        )
     return converted

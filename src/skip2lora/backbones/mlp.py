@@ -17,14 +17,13 @@ from skip2lora import _core
 from skip2lora.arrays import check_samples
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
-from skip2lora.backbones.taps import Selection
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.labels import check_names
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
 
 KIND = "mlp"
-_CHUNK = 256  # samples whose rows are in memory at a time
 _MAX_LAYERS = 64  # S2_MAX_LAYERS
 _MAX_WIDTH = 1 << 24  # S2_MAX_WIDTH
 
@@ -187,13 +186,13 @@ class MLP(Backbone):
         samples, _ = check_samples(x, n_features=self.n_features)
         last = len(self.layers) - 1
         layout = _core.RowLayout(self.tap_widths[last:], self.n_outputs, False)
-        rows = np.empty((min(_CHUNK, len(samples)), layout.row_stride), np.float32)
+        rows = np.empty((min(SAMPLES_AT_ONCE, len(samples)), layout.row_stride), np.float32)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
-        for at in range(0, len(samples), _CHUNK):
-            chunk = samples[at : at + _CHUNK]
+        for at in range(0, len(samples), SAMPLES_AT_ONCE):
+            chunk = samples[at : at + SAMPLES_AT_ONCE]
             self.network.forward(chunk, layout, last, rows[: len(chunk)])
             outputs = rows[: len(chunk), layout.logits_offset :][:, : self.n_outputs]
-            logits[at : at + _CHUNK] = outputs
+            logits[at : at + SAMPLES_AT_ONCE] = outputs
         return logits
 
     def tensors(self) -> Tensors:
@@ -256,7 +255,8 @@ class MLP(Backbone):
             names = check_names(description["class_names"], sizes[-1])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
-                f"{path}: its description is damaged ({error}): save it again"
+                f"{path}: its description is damaged ({error}), expected it as save wrote it: save "
+                "it again"
             ) from error
         layers = []
         for number, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -273,7 +273,9 @@ class MLP(Backbone):
             )
         model = cls(tuple(layers), class_names=names, **numbers)
         if tensors:
-            raise ModelError(f"{path}: tensor {min(tensors)} is unknown, expected a network alone")
+            raise ModelError(
+                f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"
+            )
         return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
@@ -304,16 +306,17 @@ def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(width) for width in widths)
     except TypeError as error:
-        raise ParameterError(f"widths are {widths!r}, expected whole numbers") from error
+        raise ParameterError(f"widths are {widths!r}, expected whole numbers: pass such") from error
     if not 2 <= len(sizes) <= _MAX_LAYERS + 1:
         raise ParameterError(
             f"got {len(sizes)} widths, expected 2 to {_MAX_LAYERS + 1}: "
-            "features, hidden widths, outputs"
+            "pass features, hidden widths, outputs"
         )
     for place, size in enumerate(sizes):
         low = 2 if place + 1 == len(sizes) else 1
         if not low <= size <= _MAX_WIDTH:
             raise ParameterError(
-                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}"
+                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}: "
+                "choose another"
             )
     return sizes

@@ -22,6 +22,7 @@ from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
+SAMPLES_AT_ONCE = 256  # whose rows are in memory beside those that are kept
 GRID = 4
 MOST_WIDTH = 4096
 _MOST_GRID = 64
@@ -238,4 +239,6 @@ def _places(layers: Sequence[str], word: int | str) -> list[int]:
             f'taps has "{word}", which fits no layer, expected names or patterns such as '
             f"{', '.join(near)}: see `skip2lora inspect`"
         )
-    raise ParameterError(f"taps has {word!r}, expected names, patterns or numbers of layers")
+    raise ParameterError(
+        f"taps has {word!r}, expected names, patterns or numbers of layers: see `skip2lora inspect`"
+    )

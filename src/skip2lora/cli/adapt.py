@@ -61,7 +61,7 @@ def command(
 def _adapted(
     model: Path,
     data: Path,
-    watch: power.Watch,
+    watch: power.PowerMeter,
     *,
     images: Images,
     columns: tuple[str, ...] | None,
@@ -72,8 +72,8 @@ def _adapted(
     learned, keep_outputs = find_task(options["task"]), options["keep_outputs"]
     if class_names is not None and not keep_outputs:
         raise ParameterError(
-            f"--class-names is {listing(class_names)} with --no-keep-outputs, which leaves the "
-            "outputs of MODEL out: leave one of them out"
+            f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
+            "them, as it leaves the outputs of MODEL out: leave one out"
         )
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     backbone = load_to_adapt(model, images=images, class_names=class_names, **loading)

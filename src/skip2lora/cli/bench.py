@@ -17,21 +17,11 @@ from skip2lora.bench import (
     N_SAMPLES,
     N_SAMPLES_ELSEWHERE,
     BenchResult,
-    Spread,
     run_bench,
 )
 from skip2lora.cli import common
 from skip2lora.errors import ParameterError
-
-
-def _widths(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int]:
-    del context, parameter
-    try:
-        return [int(width) for width in (text or "").split(",") if width.strip()]
-    except ValueError:
-        raise ParameterError(
-            f"--widths is {text!r}, expected widths such as 256,96,96,3: correct it"
-        ) from None
+from skip2lora.spread import Spread
 
 
 def _model(path: Path | None, widths: list[int], seed: int) -> Backbone:
@@ -98,7 +88,7 @@ def _print(result: BenchResult) -> None:
 @click.command(short_help="Time every method on this machine.")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--widths", metavar="LIST", callback=_widths,
+    "--widths", metavar="LIST", callback=common.widths("256,96,96,3"),
     help="Without MODEL: features, hidden, outputs.  [default: 256,96,96,3]",
 )  # fmt: skip
 @click.option(

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from skip2lora.plan import TapPlan
 from skip2lora.tasks.task import TASKS
 from skip2lora.training.loop import Callback, EpochReport
 
-_NUMBER = re.compile(r"-?[0-9]+")
+_NUMBER, _WIDTH = re.compile(r"-?[0-9]+"), re.compile(r"0*[1-9][0-9]*")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -94,6 +94,23 @@ threads = click.option(
 grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
 
 
+def widths(
+    example: str, *, at_least: int = 0
+) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
+    """A callback that reads widths of layers, written as in ``example``; none where none are."""
+    separator = "-" if "-" in example else ","
+
+    def read(_: click.Context, option: click.Parameter, text: str | None) -> list[int]:
+        words = [word.strip() for word in (text or "").split(separator) if word.strip()]
+        if len(words) < at_least or not all(_WIDTH.fullmatch(word) for word in words):
+            raise ParameterError(
+                f"{option.opts[0]} is {text!r}, expected widths such as {example}: correct it"
+            )
+        return [int(word) for word in words]
+
+    return read
+
+
 def image_options(function: _Function) -> _Function:
     """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
 
@@ -121,14 +138,26 @@ def image_options(function: _Function) -> _Function:
 
 
 @contextmanager
-def reading_bar() -> Iterator[Follow]:
-    """Yield a function that moves a bar on standard error while images are read."""
+def _bar(what: str, total: int | None) -> Iterator[Callable[..., None] | None]:
+    """Yield what updates a bar on standard error; None where that is no terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("read images", total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total, visible=total is not None, note="")
+        yield partial(progress.update, task, visible=True)
+
+
+@contextmanager
+def reading_bar() -> Iterator[Follow | None]:
+    """Yield a function that moves a bar while images are read, if it is seen."""
+    with _bar("read images", None) as update:
+        yield update and (lambda done, total: update(completed=done, total=total))
 
 
 def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
@@ -141,35 +170,22 @@ def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _F
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callback | None]:
-    """Yield a callback that drives a bar on standard error; None where that is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.completed}/{task.total}  loss {task.fields[loss]:.4f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None, loss=float("nan"))
+    """Yield a callback that moves a bar with each epoch, if it is seen."""
 
-        def follow(report: EpochReport) -> None:
-            progress.update(task, completed=report.epoch, total=report.epochs, loss=report.loss)
+    def follow(report: EpochReport) -> None:
+        if update is not None:
+            note = f"loss {report.loss:.4f}"
+            update(completed=report.epoch, total=report.epochs, note=note)
 
-        yield follow
+    with _bar(f"{what}, epoch", None) as update:
+        yield update and follow
 
 
 @contextmanager
 def rounds_bar(what: str, rounds: int) -> Iterator[Callable[[], None]]:
-    """Yield a function that moves a bar on standard error on by one, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task(what, total=rounds)
-        yield lambda: progress.advance(task)
+    """Yield a function that moves a bar on by one, if it is seen."""
+    with _bar(what, rounds) as update:
+        yield partial(update, advance=1) if update else lambda: None
 
 
 def show(facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
@@ -228,11 +244,12 @@ def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
     for file in (model, output):
         if file.suffix != ".onnx":
             raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx: only such models "
-                f"are {done}"
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx, as only such models "
+                f"are {done}: choose another"
             )
     check_output(output, force=force)
     if model.exists() and output.exists() and output.samefile(model):
         raise ParameterError(
-            f"{output} is the model itself, expected another file: its adapters fit no other model"
+            f"{output} is the model itself, expected another file, as its adapters fit no other "
+            "model: choose another name"
         )

@@ -39,12 +39,15 @@ def command(
     check_output(output, force=force, names=_FILES)
     if name == "simulated":
         if source is not None:
-            raise ParameterError("simulated takes no --source, its data is computed: leave it out")
+            raise ParameterError(
+                f"--source is {source}, simulated takes none as it is computed: leave it out"
+            )
         splits = simulated.make_task(seed=seed)
     elif name == "har":
         if source is None:
             raise ParameterError(
-                "har needs --source: the folder or zip of `UCI HAR Dataset`, which is not fetched"
+                "har is not fetched, it needs the folder or zip of `UCI HAR Dataset`: name it with "
+                "--source"
             )
         splits = har.load_task(source)
     else:

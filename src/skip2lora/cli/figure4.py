@@ -10,7 +10,8 @@ from rich.table import Table as RichTable
 
 from skip2lora.checks import real
 from skip2lora.cli import power
-from skip2lora.errors import FileError
+from skip2lora.drawing import need_matplotlib
+from skip2lora.files import make_folder
 from skip2lora.paper import figure4
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.printed import FIGURE4
@@ -31,18 +32,15 @@ def run_figure4(
         FileError: ``out`` cannot be made, or the data are missing.
         MissingExtraError: matplotlib is not installed.
     """
-    figure4.figure_class()  # a missing matplotlib is told before the run, not after it
-    found = power.sensors_for(i2c, shunt_ohms)
+    need_matplotlib()  # a missing matplotlib is told before the run, not after it
+    instruments = power.sensors_for(i2c, shunt_ohms)
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(f"figure 4: pre-training, then {idle_s:g} s of rest and the run"):
-            figure = figure4.measure(data, found, idle_s=idle_s)
+            figure = figure4.measure(data, instruments, idle_s=idle_s)
     else:
-        figure = figure4.measure(data, found, idle_s=idle_s)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make {out}: {error.strerror or error}") from error
+        figure = figure4.measure(data, instruments, idle_s=idle_s)
+    make_folder(out)
     return figure
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from skip2lora.adapt import MODEL_FILE
 from skip2lora.adapters.folder import CONFIG_FILE, describe
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
@@ -50,8 +51,7 @@ def _model(path: Path) -> dict[str, Any]:
         "class_names": model.class_names,
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
-        "cache_bytes_a_sample": 4 * sum(model.tap_widths[model.first_tap_is_input :])
-        + 4 * model.n_outputs,
+        "cache_bytes_a_sample": RowFormat.of(model).payload_bytes,
         "fingerprint": model.fingerprint,
     }
 
@@ -75,9 +75,9 @@ def _answers(samples: Samples) -> dict[str, Any]:
     if y is None:
         return {"samples_a_class": None}
     if y.ndim == 1:
-        found, counts = np.unique(y, return_counts=True)
-        names = samples.class_names or tuple(map(str, range(int(found.max()) + 1)))
-        of = {names[number]: int(n) for number, n in zip(found, counts, strict=True)}
+        numbers, counts = np.unique(y, return_counts=True)
+        names = samples.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
+        of = {names[number]: int(n) for number, n in zip(numbers, counts, strict=True)}
         return {"samples_a_class": of}
     names = samples.class_names or tuple(map(str, range(y.shape[1])))
     if ((y == 0) | (y == 1)).all():
@@ -110,7 +110,9 @@ def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
 
 def _facts(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     if not path.exists():
-        raise FileError(f"{path} does not exist, expected a model, an adapter folder or data")
+        raise FileError(
+            f"{path} does not exist, expected a model, an adapter folder or data: check the path"
+        )
     if path.is_dir() and (path / CONFIG_FILE).exists():
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
@@ -126,8 +128,8 @@ def _images(path: Path) -> dict[str, Any]:
         return describe_images(path)
     except DataError as error:
         raise DataError(
-            f"{path} holds no adapter ({CONFIG_FILE}) and no model ({MODEL_FILE}), nor images by "
-            f"class: {error}"
+            f"{path} holds no adapter, no model and no images by class ({error}), expected "
+            f"{CONFIG_FILE}, {MODEL_FILE} or a folder of images a class: check the path"
         ) from error
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
 from skip2lora.checks import whole
 from skip2lora.cli import common, figure4, power
-from skip2lora.errors import FileError, ParameterError
+from skip2lora.errors import ParameterError
+from skip2lora.files import make_folder, write_bytes
 from skip2lora.methods import METHODS
 from skip2lora.paper import report
 from skip2lora.paper.figure4 import Figure4
@@ -47,21 +46,8 @@ _TASKS_OF = {"fan": ("damage1", "damage2"), "har": ("har",)}
 _TRIALS, _TIMED_RUNS = 20, 5
 
 
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Yield what moves a bar on standard error by one; it shows on a terminal alone."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda: progress.advance(bar)
-
-
 def _run(out: Path, data: Path, jobs: Sequence[Job]) -> None:
-    with _progress("trials", len(jobs)) as advance:
+    with common.rounds_bar("trials", len(jobs)) as advance:
         for _ in run_trials(out, data, jobs):
             advance()
 
@@ -77,7 +63,7 @@ def _timed_tasks(what: str, tasks: Sequence[str]) -> dict[str, str]:
     if not chosen:
         expected = ", ".join(task for of in known.values() for task in of)
         raise ParameterError(
-            f"{what} is of {expected}, got --task {', '.join(tasks)}: leave --task out"
+            f"--task is {', '.join(tasks)}, {what} takes {expected}: leave --task out"
         )
     return chosen
 
@@ -86,7 +72,7 @@ def _measure(what: str, data: Path, tasks: Sequence[str], n_runs: int) -> Measur
     """A table of times."""
     chosen, machine = _timed_tasks(what, tasks), report.machine()
     a_run = 1 if what == "table2" else len(METHODS)
-    with _progress(f"{what}, runs", len(chosen) * n_runs * a_run) as advance:
+    with common.rounds_bar(f"{what}, runs", len(chosen) * n_runs * a_run) as advance:
         if what == "table2":
             layers = [
                 time_layers(dataset, task, data, n_runs=n_runs, follow=advance)
@@ -120,14 +106,6 @@ def _print_curves(curves: dict[str, Curve]) -> None:
             f"{curve.required_ms:.2f} ms", f"{curve.paper_seconds:.2f} s",
         )  # fmt: skip
     Console().print(shown)
-
-
-def _widths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
-    del context, parameter
-    words = text.split("-")
-    if len(words) < 3 or not all(word.isdigit() and int(word) > 0 for word in words):
-        raise ParameterError(f"--net is {text!r}, expected widths such as 256-96-96-3")
-    return [int(word) for word in words]
 
 
 def _show_costs(net: list[int], *, as_json: bool) -> None:
@@ -177,7 +155,11 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False), help="Kept trials, report.html, report.json.",
 )  # fmt: skip
 @click.option(
-    "--net", default="256-96-96-3", show_default=True, callback=_widths, help="Of table1."
+    "--net",
+    default="256-96-96-3",
+    show_default=True,
+    help="Of table1.",
+    callback=common.widths("256-96-96-3", at_least=3),
 )
 @click.option("--tinytl", is_flag=True, help="Table 5 in `all` too (PyTorch; hours for 20 trials).")
 @figure4.idle_option
@@ -199,7 +181,9 @@ def command(
         _show_costs(net, as_json=as_json)
         return
     if data is None:
-        raise ParameterError(f"{what} needs --data: the folder of the recordings and of HAR")
+        raise ParameterError(
+            f"{what} needs --data, the folder of the recordings and of HAR: name it"
+        )
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     timed = _timed_tables(what, chosen)
@@ -236,11 +220,8 @@ def _timed_tables(what: str, tasks: Sequence[str]) -> list[str]:
 
 
 def _keep(out: Path, name: str, table: Measured) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make {out}: {error.strerror or error}") from error
-    report.write_bytes(out / f"{name}.json", (json.dumps(table.facts(), indent=1) + "\n").encode())
+    make_folder(out)
+    write_bytes(out / f"{name}.json", (json.dumps(table.facts(), indent=1) + "\n").encode())
 
 
 def _show(
@@ -257,9 +238,9 @@ def _show(
         report.write_report(out, facts, tables, curves, powered)
     if what == "fig3":
         image = report.draw_figure3(curves)
-        report.write_bytes(out / "fig3.png", image)
+        write_bytes(out / "fig3.png", image)
     if powered:
-        report.write_bytes(out / "fig4.png", draw_figure4(powered))
+        write_bytes(out / "fig4.png", draw_figure4(powered))
     if as_json:
         common.show(facts, [], as_json=True)
         return

@@ -41,12 +41,16 @@ def command(
     rows of the same shape, and MODEL on a few samples. Options left out are as in adapt.
     """
     if data is not None and samples is not None:
-        raise ParameterError(f"got DATA {data} and --samples {samples}, expected one of them")
+        raise ParameterError(
+            f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
+        )
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     backbone = load_to_adapt(model, images=images, **loading)
     size = None if backbone.size else images.size  # of a model that it fixes
     if data is None and replace(images, size=size).asked:
-        raise ParameterError("--size, --mean or --std without DATA: name a folder of images")
+        raise ParameterError(
+            "got --size, --mean or --std without DATA, expected a folder of images: name one"
+        )
     X = None
     if data is not None:
         X = read_without_answers(backbone, data, columns=columns, task=None, images=images)

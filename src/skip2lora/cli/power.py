@@ -57,47 +57,49 @@ def sensors_for(i2c: str | None, shunt_ohms: float | None) -> Found:
 
 
 @dataclass(frozen=True)
-class Watch:
+class PowerMeter:
     """What a command asks for with ``--power``."""
 
-    found: Found | None
+    instruments: Found | None
     recordings: list[Recording]
 
     def facts(self) -> dict[str, Any]:
         """The object ``power`` of ``--json``; nothing without ``--power``."""
-        if self.found is None:
+        if self.instruments is None:
             return {}
-        told = summarise(self.recordings[0], "adapt", idle="idle")
-        absent = {of: self.found.missing(of) for of in ("power", "temperature", "clock")}
-        problems = [with_options(problem) for problem in self.found.problems]
-        return {"power": told | {"absent": absent, "problems": problems}}
+        summary = summarise(self.recordings[0], "adapt", idle="idle")
+        absent = {of: self.instruments.missing(of) for of in ("power", "temperature", "clock")}
+        problems = [with_options(problem) for problem in self.instruments.problems]
+        return {"power": summary | {"absent": absent, "problems": problems}}
 
     def lines(self) -> list[str]:
         """The same for a person."""
-        return lines_of(self.facts()["power"]) if self.found is not None else []
+        return lines_of(self.facts()["power"]) if self.instruments is not None else []
 
 
-def watch(wanted: bool, i2c: str | None, shunt_ohms: float | None) -> Watch:
+def watch(wanted: bool, i2c: str | None, shunt_ohms: float | None) -> PowerMeter:
     """Look for sensors if they are ``wanted``.
 
     Raises:
         ParameterError: an option of sensors without ``--power``, or one out of range.
     """
     if wanted:
-        return Watch(sensors_for(i2c, shunt_ohms), [])
+        return PowerMeter(sensors_for(i2c, shunt_ohms), [])
     for name, value in (("--i2c", i2c), ("--shunt-ohms", shunt_ohms)):
         if value is not None:
-            raise ParameterError(f"{name} is {value}, but nothing is recorded: add --power")
-    return Watch(None, [])
+            raise ParameterError(
+                f"{name} is {value} and nothing is recorded, expected --power too: add it"
+            )
+    return PowerMeter(None, [])
 
 
 @contextmanager
-def watched(of: Watch) -> Iterator[None]:
+def watched(of: PowerMeter) -> Iterator[None]:
     """Record the block as the phase ``adapt``, after a second at rest where power is measured."""
-    if of.found is None:
+    if of.instruments is None:
         yield
         return
-    with record(of.found.sensors) as recording:
+    with record(of.instruments.sensors) as recording:
         of.recordings.append(recording)
         if source_of(recording) is not None:
             with recording.phase("idle"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
 from skip2lora.data.image_options import Images
@@ -31,16 +32,16 @@ def command(
     from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size
-    made = prepare(model, output, taps=taps, grid=grid, size=fixed)
-    floats = sum(tap.width for tap in made.taps) + made.n_outputs
+    tapped = prepare(model, output, taps=taps, grid=grid, size=fixed)
+    row_bytes = FLOAT_BYTES * (sum(tap.width for tap in tapped.taps) + tapped.n_outputs)
     facts = {
         "output": str(output),
-        "fingerprint": made.fingerprint,
-        "n_outputs": made.n_outputs,
-        "bytes_a_sample": 4 * floats,
-        "taps": [{"layer": tap.layer, "kind": tap.kind, "width": tap.width} for tap in made.taps],
+        "fingerprint": tapped.fingerprint,
+        "n_outputs": tapped.n_outputs,
+        "bytes_a_sample": row_bytes,
+        "taps": [{"layer": tap.layer, "kind": tap.kind, "width": tap.width} for tap in tapped.taps],
     }
-    lines = [f"{output}: {len(made.taps)} of {len(made.layers)} layers tapped"]
-    lines += [f"  {tap.layer}  {tap.kind}, {tap.width:,} wide" for tap in made.taps]
-    lines.append(f"  {made.n_outputs:,} outputs, {4 * floats:,} bytes a sample in the cache")
+    lines = [f"{output}: {len(tapped.taps)} of {len(tapped.layers)} layers tapped"]
+    lines += [f"  {tap.layer}  {tap.kind}, {tap.width:,} wide" for tap in tapped.taps]
+    lines.append(f"  {tapped.n_outputs:,} outputs, {row_bytes:,} bytes a sample in the cache")
     common.show(facts, lines, as_json=as_json)

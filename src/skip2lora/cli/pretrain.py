@@ -18,23 +18,13 @@ from skip2lora.files import check_output
 from skip2lora.training.loop import pretrain
 
 
-def _widths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
-    del context, parameter
-    try:
-        return [int(width) for width in text.split(",") if width.strip()]
-    except ValueError:
-        raise ParameterError(
-            f"--hidden is {text!r}, expected widths such as 96,96: correct it"
-        ) from None
-
-
 @click.command(short_help="Train a small network on data from the lab.")
 @common.data_argument
 @click.option(
     "--hidden",
     default="96,96",
     show_default=True,
-    callback=_widths,
+    callback=common.widths("96,96"),
     help="Widths of hidden layers.",
 )
 @click.option("--batch-norm/--no-batch-norm", default=True, show_default=True)
@@ -54,7 +44,7 @@ def command(
     """
     check_output(output, force=force)
     if output.suffix != ".safetensors":
-        raise ParameterError(f"output {output} ends in no .safetensors: name it so")
+        raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     with common.reading_bar() as progress:
         samples = read_samples(
             data, target=options.pop("columns"), images=options.pop("images"), progress=progress

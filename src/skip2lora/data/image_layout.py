@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from skip2lora.arrays import shape_text
 from skip2lora.errors import DataError
 
 CHANNELS = (1, 3)
@@ -82,13 +83,9 @@ def layout_of(inputs: Sequence[Input]) -> Layout:
     first, last = (len(shape) == 3 and shape[at] in CHANNELS for at in (0, -1))
     if first == last:
         raise DataError(
-            f"the model takes samples of shape {_told(shape)}, expected one image with 1 or 3 "
+            f"the model takes samples of shape {shape_text(shape)}, expected one image with 1 or 3 "
             "channels, first or last: pass a .npz with X in that shape"
         )
     if first:
         return Layout("chw", shape[1], shape[2], shape[0], whole=whole)
     return Layout("hwc", shape[0], shape[1], shape[2], whole=whole)
-
-
-def _told(shape: Sequence[int | None]) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -57,7 +57,7 @@ class Images:
             if getattr(self, name) is not None and not _same(told, of):
                 raise ParameterError(
                     f"{name}= is {_told(name, told)}, the adapter was made with "
-                    f"{_told(name, of)}: leave it out, or adapt again"
+                    f"{_told(name, of)}, expected the same: leave it out, or adapt again"
                 )
         return kept
 

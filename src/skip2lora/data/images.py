@@ -116,8 +116,8 @@ def _files_of(folder: Path) -> list[Path]:
     for file in files:
         if file.is_dir():
             raise DataError(
-                f"{folder.name}/{file.name} is a folder, expected images: one level of sub-folders "
-                "is read, one a class"
+                f"{folder.name}/{file.name} is a folder, expected images alone in the folder of "
+                "a class: move them up"
             )
     if not files:
         raise DataError(f"{folder.name} has no images, expected at least one: remove the folder")

@@ -32,8 +32,8 @@ from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import read_csv, read_parquet
-from skip2lora.errors import DataError, FileError, ParameterError
-from skip2lora.files import write_file
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.answers import Outputs, naming
 from skip2lora.tasks.encoding import encode
 from skip2lora.tasks.targets import infer_task
@@ -114,7 +114,7 @@ def read_table(
     source = Path(path)
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
-        raise ParameterError(f"class_names has a name twice, expected distinct names: {known}")
+        raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
     reader = _READERS.get(source.suffix.lower())
     chosen = (target,) if isinstance(target, str) else target
     wanted = AnswerColumns(
@@ -155,10 +155,7 @@ def _naming(source: Path) -> Iterator[None]:
             f"{source}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
         ) from error
     except OSError as error:
-        raise FileError(
-            f"cannot read {source}: {error.strerror or error}: "
-            "expected a readable file, check the path"
-        ) from error
+        raise unreadable(source, error) from error
 
 
 def _check_table(table: Table) -> None:
@@ -244,7 +241,7 @@ def write_predictions(
     n_outputs = outputs.shape[1]
     if names is not None and len(names) != n_outputs:
         raise ParameterError(
-            f"got {len(names)} class names for {n_outputs} outputs: pass one an output"
+            f"got {len(names)} class names, expected {n_outputs}: pass one an output"
         )
     predictions = predictions_of(task, outputs)
     shares = probabilities_of(task, outputs)

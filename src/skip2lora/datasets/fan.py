@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
-from skip2lora.files import BAD_ZIP
+from skip2lora.files import BAD_ZIP, unreadable
 
 CLASS_NAMES = ("stop", "normal", "damaged")
 STOP, NORMAL, DAMAGED = range(3)
@@ -195,7 +195,7 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
             try:
                 yield str(file.relative_to(folder)), file.read_bytes()
             except OSError as error:
-                raise _unreadable(file, error) from error
+                raise unreadable(file, error) from error
 
 
 def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,18 +205,11 @@ def _zip_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 if _is_spectrum(PurePosixPath(name)):
                     yield name, archive.read(name)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except BAD_ZIP as error:
         raise DataError(
             f"{path} is damaged ({error}), expected a zip of CSV files: fetch or copy it again"
         ) from error
-
-
-def _unreadable(path: Path, error: OSError) -> FileError:
-    return FileError(
-        f"cannot read {path}: {error.strerror or error}: "
-        "expected a readable recording, check the path and its permissions"
-    )
 
 
 def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
@@ -230,23 +223,23 @@ def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
         except ValueError:
             raise DataError(
                 f"{place} line {number + 1} is {line[:40]!r}, expected 'index,amplitude': "
-                "the file is damaged, fetch or copy it again"
+                "fetch or copy the damaged file again"
             ) from None
         if hertz != number:
             raise DataError(
-                f"{place} line {number + 1} has index {hertz}, expected {number}: "
-                "the lines must be in order, fetch or copy the file again"
+                f"{place} line {number + 1} has index {hertz}, expected {number}, lines in "
+                "order: fetch or copy the file again"
             )
         if not 0.0 <= value <= 1.0:  # false for NaN too
             raise DataError(
                 f"{place} line {number + 1} has amplitude {amplitude.strip()[:40]}, expected 0 to "
-                "1: the file is damaged, fetch or copy it again"
+                "1: fetch or copy the damaged file again"
             )
         values[number] = value
     if len(lines) != N_LINES:
         raise DataError(
             f"{place} has {len(lines)} lines, expected {N_LINES}: "
-            "the file is damaged, fetch or copy it again"
+            "fetch or copy the damaged file again"
         )
     return values
 
@@ -289,7 +282,7 @@ def _fetch(recording: str, base_url: str) -> Path:
         raise _not_fetched(file, base_url, cache.path, error) from error
     except ValueError as error:
         raise DataError(
-            f"{base_url}{file} has another SHA-256 than expected: nothing was kept, try again "
+            f"{base_url}{file} has another SHA-256 than expected and was not kept: try again "
             "or pass source=DIR with the recordings"
         ) from error
     finally:
@@ -301,12 +294,12 @@ def _not_fetched(file: str, base_url: str, cache: object, error: OSError) -> Fil
     if error.errno is not None or isinstance(error, PermissionError):
         reason = error.strerror or "no permission"
         return FileError(
-            f"cannot keep {file} in {cache}: {reason}: free space, or pass source=DIR "
-            "with the recordings"
+            f"cannot keep {file} in {cache} ({reason}), expected room: free space, or pass "
+            "source=DIR with the recordings"
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     reason = type(error).__name__ if status is None else f"the server answered {status}"
     return FileError(
-        f"{base_url}{file} could not be reached ({reason}): connect to the network, "
-        "or pass source=DIR with the recordings"
+        f"{base_url}{file} could not be reached ({reason}), expected it there: connect to the "
+        "network, or pass source=DIR with the recordings"
     )

@@ -29,7 +29,7 @@ from skip2lora.arrays import first_not_finite, number_or_none
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, Skip2LoraError, first_line
-from skip2lora.files import BAD_ZIP
+from skip2lora.files import BAD_ZIP, unreadable
 
 N_FEATURES = 561
 N_CLASSES = 6
@@ -100,10 +100,7 @@ def _naming(path: Path) -> Iterator[None]:
     except Skip2LoraError as error:
         raise type(error)(f"{path}: {error}") from error.__cause__
     except OSError as error:
-        raise FileError(
-            f"cannot read {error.filename or path}: {error.strerror or error}: "
-            "expected readable HAR data, check the path and its permissions"
-        ) from error
+        raise unreadable(error.filename or path, error) from error
 
 
 def _read(path: Path) -> _Table:
@@ -266,8 +263,7 @@ def _parse_line(line: bytes, place: str) -> list[float]:
     words = line.split()
     if len(words) != N_FEATURES:
         raise DataError(
-            f"{place} has {len(words)} columns, expected {N_FEATURES}: "
-            "the file is damaged, copy it again"
+            f"{place} has {len(words)} columns, expected {N_FEATURES}: copy the damaged file again"
         )
     try:
         return list(map(float, words))
@@ -275,8 +271,8 @@ def _parse_line(line: bytes, place: str) -> list[float]:
         texts = [_text(word) for word in words]
         column = next(n for n, text in enumerate(texts) if number_or_none(text) is None)
         raise DataError(
-            f"{place} column {column + 1} is {texts[column][:40]!r}, expected a number: "
-            "the file is damaged, copy it again"
+            f"{place} column {column + 1} is {texts[column][:40]!r}, expected a number: copy "
+            "the damaged file again"
         ) from None
 
 
@@ -289,7 +285,7 @@ def _read_codes(root: Traversable, name: str, what: str, top: int) -> NDArray[np
             if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= top):
                 raise DataError(
                     f"{name} line {number} is {text[:40]!r}, expected {what}, 1..{top}: "
-                    "the file is damaged, copy it again"
+                    "copy the damaged file again"
                 )
             codes.append(int(text))
     return np.array(codes, np.int64)
@@ -304,12 +300,12 @@ def _read_names(root: Traversable, name: str, count: int) -> tuple[str, ...]:
             if len(words) != 2 or words[0] != str(number):
                 raise DataError(
                     f"{name} line {number} is {_text(line).strip()[:40]!r}, expected '{number} "
-                    "NAME': the file is damaged, copy it again"
+                    "NAME': copy the damaged file again"
                 )
             names.append(words[1])
     if len(names) != count:
         raise DataError(
-            f"{name} has {len(names)} lines, expected {count}: the file is damaged, copy it again"
+            f"{name} has {len(names)} lines, expected {count}: copy the damaged file again"
         )
     return tuple(names)
 
@@ -341,8 +337,8 @@ def _read_npz(path: Path) -> _Table:
     try:
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            found = () if isinstance(loaded, np.ndarray) else loaded.files
-            arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in found}
+            names = () if isinstance(loaded, np.ndarray) else loaded.files
+            arrays = {name: np.asarray(loaded[name]) for name in _ARRAYS if name in names}
     except (*_BAD_ZIP, *_BAD_HEADER) as error:
         raise DataError(
             f"it is damaged or no .npz ({first_line(error)}), expected plain arrays "

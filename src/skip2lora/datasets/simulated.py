@@ -88,7 +88,8 @@ def make_task(seed: int = 0, n_per_split: int = 470) -> Split:
         )
     if n_per_split < 8:
         raise ParameterError(
-            f"got n_per_split {n_per_split}, expected 8 or more: two fans at four speeds a part"
+            f"got n_per_split {n_per_split}, expected 8 or more, two fans at four speeds: "
+            "choose more"
         )
     rng = np.random.Generator(np.random.PCG64(seed))
     # No two fans are alike, not even undamaged ones.

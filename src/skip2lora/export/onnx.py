@@ -75,7 +75,7 @@ class _Base:
     adapters: SkipAdapters
     model: Any
     graph: Graph
-    found: Anatomy
+    anatomy: Anatomy
     sources: tuple[Source, ...]
 
 
@@ -99,8 +99,8 @@ def export_onnx(
     """
     base = _read_base(backbone, adapters)
     adapters = base.adapters
-    parts, sources, head = _Parts.of(adapters), base.sources, base.found.head
-    if head is not None and len(parts.bias) == base.found.n_outputs:
+    parts, sources, head = _Parts.of(adapters), base.sources, base.anatomy.head
+    if head is not None and len(parts.bias) == base.anatomy.n_outputs:
         own = parts.b[-adapters.rank :]
         change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
         if fold_last(base.graph, head, sources[-1], change):
@@ -112,7 +112,7 @@ def export_onnx(
         pooled = add_pooled(builder, source, f"tap.{number}")
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
-    _join(builder, base.found, factors, parts)
+    _join(builder, base.anatomy, factors, parts)
     _describe(base, description)
     _write(base.model, out)
 
@@ -152,7 +152,7 @@ def export_onnx_adapter(
     for number, source in last_first(base.sources):
         tensor = add_tap(builder, source, f"tap.{number}")
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
-    _join(builder, base.found, factors, parts)
+    _join(builder, base.anatomy, factors, parts)
     _describe(base, description)
     _write(base.model, out)
     write_onnx_adapter(adapters, beside)
@@ -189,39 +189,39 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
             "the taps of a model as .onnx: adapt such a model with skip2-lora"
         )
     model = read_model(backbone.path)
-    found, graph, fingerprint = understand(
+    anatomy, graph, fingerprint = understand(
         model, backbone.path, grid=backbone.grid, size=backbone.size
     )
     if backbone is not given:
-        found = replace(found, head=None, n_outputs=0)
+        anatomy = replace(anatomy, head=None, n_outputs=0)
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
             f"{backbone.fingerprint[:19]}): load it and adapt again"
         )
-    places = select(found, [tap.layer for tap in backbone.taps])[adapters.first_tap :]
-    sources = tuple(found.sources[place] for place in places)
+    places = select(anatomy, [tap.layer for tap in backbone.taps])[adapters.first_tap :]
+    sources = tuple(anatomy.sources[place] for place in places)
     widths = [source.tap.width for source in sources]
     got = [len(array) for array in adapters.lora_a]
-    if widths != got or adapters.n_outputs < found.n_outputs:
+    if widths != got or adapters.n_outputs < anatomy.n_outputs:
         raise ModelError(
-            f"the adapters are for taps of {got} with {adapters.n_outputs} outputs, the "
-            f"model has {widths} with {found.n_outputs}: load it with the taps they were made for"
+            f"the model has taps of {widths} with {anatomy.n_outputs} outputs, expected {got} with "
+            f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
         )
     embed(model, backbone.path.parent)
-    return _Base(backbone, adapters, model, graph, found, sources)
+    return _Base(backbone, adapters, model, graph, anatomy, sources)
 
 
 def _join(
-    builder: Builder, found: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
+    builder: Builder, anatomy: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
 ) -> None:
     """Append the nodes to the logits, from each number, ``lora_a`` and tap that it multiplies."""
-    made = {}
+    columns = {}
     for number, name, tensor in factors:
         width = parts.a[number].shape[1]
         column = builder.reshape(tensor, [0, width, 1], f"tap.{number}.column")
-        made[number] = builder.node("MatMul", [name, column], f"hidden.{number}")
-    hidden = [made[number] for number in sorted(made)]
+        columns[number] = builder.node("MatMul", [name, column], f"hidden.{number}")
+    hidden = [columns[number] for number in sorted(columns)]
     bias = builder.constant("bias", parts.bias)
     added: str | None = bias
     if hidden:
@@ -232,8 +232,8 @@ def _join(
         added = builder.node("Gemm", [joined, builder.constant("lora_b", parts.b), bias], "added")
     elif not parts.bias.any():
         added = None
-    if found.head is not None:
-        plug_logits(builder, found, added, len(parts.bias))
+    if anatomy.head is not None:
+        plug_logits(builder, anatomy, added, len(parts.bias))
         return
     onnx = need_onnx("export")
     name = _free_name(builder.graph)
@@ -268,9 +268,9 @@ def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
         **(description or {}),
     }
     taken = {_METADATA + name for name in facts}
-    kept = [entry for entry in model.metadata_props if entry.key not in taken]
+    others = [entry for entry in model.metadata_props if entry.key not in taken]
     del model.metadata_props[:]
-    model.metadata_props.extend(kept)
+    model.metadata_props.extend(others)
     for name, text in facts.items():
         model.metadata_props.add(key=_METADATA + name, value=text)
 

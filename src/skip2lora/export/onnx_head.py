@@ -59,24 +59,24 @@ def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float
     return True
 
 
-def plug_logits(builder: Builder, found: Anatomy, added: str | None, n_outputs: int) -> None:
+def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs: int) -> None:
     """Make the logits of the graph base logits plus ``added``, (samples, n_outputs).
 
     Raises:
         ModelError: there are new classes, and the end of the graph holds the number of old ones.
     """
-    graph, head = builder.graph, found.head
+    graph, head = builder.graph, anatomy.head
     if added is None or head is None:
         return
     _bypass_quantising(graph, head)
-    extra = n_outputs - found.n_outputs
+    extra = n_outputs - anatomy.n_outputs
     if extra:
-        _widen(graph, head, found.n_outputs, n_outputs)
+        _widen(graph, head, anatomy.n_outputs, n_outputs)
     base = f"{builder.prefix}base_logits"
     maker = graph.producer[head.logits]
     maker.output[list(maker.output).index(head.logits)] = base
-    shape = list(found.logits_shape)
-    at = shape.index(found.n_outputs)
+    shape = list(anatomy.logits_shape)
+    at = shape.index(anatomy.n_outputs)
     if extra:
         ends = [0] * (2 * len(shape) + 2)
         ends[len(shape) + 2 + at] = extra
@@ -126,9 +126,9 @@ def _bypass_quantising(graph: Graph, head: Head) -> None:
             each.domain = ""
             del each.input[1:]
             del each.attribute[:]
-    kept = [value for value in graph.model.graph.value_info if value.name not in changed]
+    unchanged = [value for value in graph.model.graph.value_info if value.name not in changed]
     del graph.model.graph.value_info[:]
-    graph.model.graph.value_info.extend(kept)
+    graph.model.graph.value_info.extend(unchanged)
 
 
 def _rounded(graph: Graph, quantising: Any) -> tuple[set[str], list[Any]] | None:
@@ -162,8 +162,8 @@ def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
         if fixed or node.op_type in _NAMED_CLASSES:
             raise ModelError(
                 f"node {graph.title(node)} ({node.op_type}) after the logits holds the {n_old} "
-                f"classes of the model, the adapter has {n_new}: export the model to end in its "
-                "logits or Softmax, then adapt that"
+                f"classes of the model, expected {n_new} as in the adapter: export the model to "
+                "end in its logits or Softmax, then adapt that"
             )
     del graph.model.graph.value_info[:]
     for value in graph.model.graph.output:
@@ -175,10 +175,10 @@ def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
 
 def _says(graph: Graph, shape: str, n_old: int) -> bool:
     """Whether a shape, or what it is computed of, has ``n_old`` as a constant."""
-    told = (graph.array(name) for name in graph.ancestors(shape) if name in graph.constants)
+    shapes = (graph.array(name) for name in graph.ancestors(shape) if name in graph.constants)
     return any(
         array is not None and array.dtype.kind in "iu" and n_old in np.asarray(array).ravel()
-        for array in told
+        for array in shapes
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import tempfile
 import textwrap
@@ -15,7 +14,8 @@ import numpy as np
 
 from skip2lora.adapt import adapt
 from skip2lora.backbones.loading import load
-from skip2lora.errors import MissingExtraError, ParameterError
+from skip2lora.drawing import new_figure, png
+from skip2lora.errors import ParameterError
 from skip2lora.paper.printed import FIGURE4
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK, TASKS, load_split, pretrained
 from skip2lora.power import Found, Phase, Recording, record, summarise
@@ -24,7 +24,6 @@ from skip2lora.training.loop import Callback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 AFTER_S = 3.0
 #: The whole that the paper's figure shows, and its two parts.
@@ -90,7 +89,7 @@ class Figure4:
 
 def measure(
     data: Path,
-    found: Found,
+    instruments: Found,
     *,
     idle_s: float = FIGURE4["start_s"],
     after_s: float | None = None,
@@ -108,11 +107,11 @@ def measure(
     after_s = AFTER_S if after_s is None else after_s
     for name, value in (("idle_s", idle_s), ("after_s", after_s)):
         if not 0 <= value <= 600:
-            raise ParameterError(f"{name} is {value:g}, expected 0 to 600 seconds")
+            raise ParameterError(f"{name} is {value:g}, expected 0 to 600 seconds: choose another")
     with tempfile.TemporaryDirectory(prefix="skip2lora-") as folder:
         file = Path(folder) / "model.safetensors"
         pretrained(load_split("har", data), TASKS["har"], seed).save(file)
-        with record(found.sensors) as recording:
+        with record(instruments.sensors) as recording:
             with recording.phase("before"):
                 time.sleep(idle_s)
             with recording.phase(RUN):
@@ -129,10 +128,12 @@ def measure(
     if adapted.timing is None:
         raise RuntimeError("adapt gave no timing")
     accuracy = adapted.score(split.test.x, split.test.labels)
-    return _figure(recording, found, accuracy, adapted.timing.total_ms)
+    return _figure(recording, instruments, accuracy, adapted.timing.total_ms)
 
 
-def _figure(recording: Recording, found: Found, accuracy: float, compute_ms: float) -> Figure4:
+def _figure(
+    recording: Recording, instruments: Found, accuracy: float, compute_ms: float
+) -> Figure4:
     zero = min(phase.start_s for phase in recording.phases)
     traces = []
     for series in recording.series.values():
@@ -150,8 +151,8 @@ def _figure(recording: Recording, found: Found, accuracy: float, compute_ms: flo
         power={name: summarise(recording, name, idle="before") for name in (RUN, ADAPT)},
         accuracy=accuracy,
         compute_ms=compute_ms,
-        missing={of: found.missing(of) for of in ("power", "temperature", "clock")},
-        problems=(*found.problems, *recording.failures),
+        missing={of: instruments.missing(of) for of in ("power", "temperature", "clock")},
+        problems=(*instruments.problems, *recording.failures),
     )
 
 
@@ -162,8 +163,8 @@ def rows(figure: Figure4) -> list[tuple[str, str, str]]:
 
     def lowest_and_highest(quantity: str) -> tuple[float, float] | None:
         # The first of a kind alone: with several chips, which is which differs between devices.
-        found = figure.of(quantity)[:1]
-        values = [v for trace in found for v in trace.values if math.isfinite(v)]
+        first = figure.of(quantity)[:1]
+        values = [v for trace in first for v in trace.values if math.isfinite(v)]
         return (min(values), max(values)) if values else None
 
     power, heat, clock = map(lowest_and_highest, ("power", "temperature", "clock"))
@@ -199,21 +200,6 @@ def missing_lines(figure: Figure4) -> list[str]:
     return lines + [f"note: {problem}" for problem in figure.problems]
 
 
-def figure_class() -> type[Figure]:
-    """Matplotlib's ``Figure``.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "the figures need matplotlib: pip install 'skip2lora[plot]'"
-        ) from error
-    return Figure
-
-
 def draw(figure: Figure4) -> bytes:
     """The curves below each other as PNG, those that there are, with the paper's numbers as lines.
 
@@ -224,7 +210,7 @@ def draw(figure: Figure4) -> bytes:
     if "power" not in shown:  # what every system tells; it stands in for nothing, and says so
         shown.append("cpu_time")
     missing = missing_lines(figure)
-    drawn = figure_class()(
+    drawn = new_figure(
         figsize=(9, 1.4 + 2.1 * len(shown) + 0.2 * len(missing)), layout="constrained"
     )
     title = "Skip2-LoRA adapts to HAR (200 epochs)"
@@ -234,9 +220,7 @@ def draw(figure: Figure4) -> bytes:
     for axes, quantity in zip(grid, shown, strict=True):
         _draw_axes(axes, figure, quantity)
     grid[-1].set_xlabel("time (s)")
-    image = io.BytesIO()
-    drawn.savefig(image, dpi=130, format="png")
-    return image.getvalue()
+    return png(drawn)
 
 
 def _draw_axes(axes: Axes, figure: Figure4, quantity: str) -> None:

@@ -60,7 +60,7 @@ def load_split(task: str, data: Path) -> Split:
             "name the folder with data="
         )
     if task not in TASKS:
-        raise ParameterError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
+        raise ParameterError(f"task is {task!r}, expected one of {', '.join(TASKS)}: choose one")
     folder = next((data / name for name in _FAN_FOLDERS if (data / name).is_dir()), data)
     return fan.load_task(task, folder)
 

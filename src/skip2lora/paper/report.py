@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import os
 import platform
@@ -19,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from skip2lora import _core
-from skip2lora.errors import MissingExtraError, ModelError
-from skip2lora.files import write_file
+from skip2lora.drawing import new_figure, png
+from skip2lora.errors import ModelError
+from skip2lora.files import write_bytes
+from skip2lora.machine import cpu_name
 from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.tables import Curve, Grid, Measured
@@ -39,7 +40,7 @@ img{max-width:100%}
 def machine() -> dict[str, str]:
     """Processor, system and versions that the numbers depend on."""
     return {
-        "processor": _processor(),
+        "processor": cpu_name(),
         "cores": str(len(os.sched_getaffinity(0))),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -47,13 +48,6 @@ def machine() -> dict[str, str]:
         "skip2lora": version("skip2lora"),
         "kernels": _core.kernels(),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def facts_of(
@@ -79,13 +73,16 @@ def check_report(out: Path) -> None:
     if not file.exists():
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8")).get("version")
+        written = json.loads(file.read_text(encoding="utf-8")).get("version")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{file} cannot be read ({error}): choose another folder") from error
-    if found != VERSION:
         raise ModelError(
-            f"{file} is of version {found}, expected {VERSION}: it is not mixed with new trials, "
-            "choose another folder"
+            f"{file} cannot be read ({error}), expected a report of version {VERSION}: choose "
+            "another folder"
+        ) from error
+    if written != VERSION:
+        raise ModelError(
+            f"{file} is of version {written}, expected {VERSION} as it is not mixed with new "
+            "trials: choose another folder"
         )
 
 
@@ -95,13 +92,7 @@ def draw_figure3(curves: dict[str, Curve]) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "the figures need matplotlib: pip install 'skip2lora[plot]'"
-        ) from error
-    figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
+    figure = new_figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
     for axes, (task, curve) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
     ):
@@ -124,9 +115,7 @@ def draw_figure3(curves: dict[str, Curve]) -> bytes:
         axes.set(title=TASK_NAMES[task], xlabel="epochs", ylabel="test accuracy (%)")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", fontsize="small")
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130, format="png")
-    return image.getvalue()
+    return png(figure)
 
 
 def write_report(
@@ -142,19 +131,6 @@ def write_report(
     page = _page(facts, tables, curves, figure4)
     write_bytes(out / "report.json", (json.dumps(facts, indent=1) + "\n").encode())
     write_bytes(out / "report.html", page.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        FileError: the system refused.
-    """
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_file(path, write)
 
 
 def _page(

@@ -137,9 +137,9 @@ def table5(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
     }
     notes = []
     for task in tasks:
-        kept = read_trial(trial_file(out, "tinytl", task, 0))
+        trial = read_trial(trial_file(out, "tinytl", task, 0))
         for norm in ("gn", "bn"):
-            counts = kept[f"{norm} parameters"]
+            counts = trial[f"{norm} parameters"]
             notes.append(
                 f"{printed.TASK_NAMES[task]}, {norm}: {counts['all']:,} parameters, "
                 f"{counts['trained']:,} trained"
@@ -173,13 +173,13 @@ def figure3(out: Path, tasks: Sequence[str], n_trials: int) -> dict[str, Curve]:
     """Training curves of Skip2-LoRA."""
     curves = {}
     for task in tasks:
-        kept = [read_trial(trial_file(out, "curve", task, seed)) for seed in range(n_trials)]
+        trials = [read_trial(trial_file(out, "curve", task, seed)) for seed in range(n_trials)]
         mean = [
-            100 * statistics.fmean(of) for of in zip(*(k["accuracy"] for k in kept), strict=True)
+            100 * statistics.fmean(of) for of in zip(*(k["accuracy"] for k in trials), strict=True)
         ]
         required = next(n for n, value in enumerate(mean, 1) if value >= mean[-1] - 1)
-        fill = statistics.median(k["cache_fill_ms"] for k in kept)
-        epoch = statistics.median(k["training_ms_an_epoch"] for k in kept)
+        fill = statistics.median(k["cache_fill_ms"] for k in trials)
+        epoch = statistics.median(k["training_ms_an_epoch"] for k in trials)
         curves[task] = Curve(
             tuple(mean), required, fill + required * epoch,
             printed.REQUIRED_EPOCHS[task], printed.REQUIRED_SECONDS[task],

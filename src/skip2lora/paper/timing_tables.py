@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from skip2lora.methods import METHODS
 from skip2lora.paper import printed
@@ -13,31 +13,13 @@ from skip2lora.paper.printed import DATASET_NAMES, TIMES
 from skip2lora.paper.protocol import BATCH_SIZE, RANK
 from skip2lora.paper.tables import BELOW, Grid
 from skip2lora.paper.timings import LayerTimes, MethodTimes, Run
+from skip2lora.spread import Spread
 from skip2lora.training.costs import method_costs
 
 _PARTS = ("FC", "LoRA", "BN", "Act")
 _DIRECTIONS = ("forward", "backward")
 _IDLE = 0.98  # share of the time that a program alone on its core gets
 _BASE, _SKIP, _SKIP2 = "lora-all", "skip-lora", "skip2-lora"
-
-
-class Spread(NamedTuple):
-    """Median, smallest and largest of the repetitions."""
-
-    median: float
-    smallest: float
-    largest: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
-        kept = list(values)
-        return cls(statistics.median(kept), min(kept), max(kept))
-
-    def text(self, digits: int = 1) -> str:
-        """For a person: the median, and below it smallest and largest."""
-        median, smallest, largest = (f"{value:.{digits}f}" for value in self)
-        return f"{median}\n{smallest} to {largest}"
 
 
 def _update_us(run: Run, name: str) -> float | None:
@@ -109,18 +91,18 @@ class TimeTable:
         """
         of = self.measured
         costs = method_costs(of.widths, batch=BATCH_SIZE, rank=RANK, epochs=of.epochs)
-        found = {}
+        totals = {}
         for name in (_BASE, _SKIP2):
             cost = costs[name]
             operations = (cost.forward + cost.backward) * of.n_samples * of.epochs / BATCH_SIZE
             runs = of.runs[name]
             total_ms = statistics.median(run.untimed_us * run.n_batches / 1e3 for run in runs)
-            found[name] = {
+            totals[name] = {
                 "total_ms": total_ms,
                 "gflop": operations / 1e9,
                 "gflop_per_s": operations / (total_ms * 1e6),
             }
-        return found
+        return totals
 
     @property
     def bound(self) -> float:
@@ -236,7 +218,7 @@ class TimeTable:
             "core_share": self.measured.core_share,
             "rows": {name: {c: self._cell_facts(name, c) for c in TIMES} for name in METHODS},
             "sum_less_untimed_percent": {name: self.difference(name) for name in METHODS},
-            "saved_percent": {name: of._asdict() for name, of in self.reductions().items()},
+            "saved_percent": {name: asdict(of) for name, of in self.reductions().items()},
             "saved_percent_paper": paper_reductions(self.measured.dataset),
             "saved_percent_paper_range": printed.REDUCTIONS,
             "saved_percent_bound": self.bound,
@@ -251,7 +233,7 @@ class TimeTable:
         ours = self.spread(method, column)
         here, there = self.shares(method, column)
         return {
-            "us": None if ours is None else ours._asdict(),
+            "us": None if ours is None else asdict(ours),
             "paper_ms": printed.time_ms(self.measured.dataset, method, column),
             "percent_of_lora_all": here,
             "percent_of_lora_all_paper": there,
@@ -322,8 +304,8 @@ class LayerTable:
         rows = {
             times.dataset: {
                 name: {
-                    "percent": self.spread(times, name, percent=True)._asdict(),
-                    "us": self.spread(times, name, percent=False)._asdict(),
+                    "percent": asdict(self.spread(times, name, percent=True)),
+                    "us": asdict(self.spread(times, name, percent=False)),
                     "paper": paper,
                 }
                 for name, paper in printed.TABLE2[times.dataset].items()

@@ -137,8 +137,10 @@ def time_methods(
                 runs[name].append(_run(model, split, method, epochs, seed))
                 follow()
         core_share = share()
-    kept = {name: tuple(of) for name, of in runs.items()}
-    return MethodTimes(dataset, model.widths, epochs, len(split.finetune.x), core_share, kept)
+    method_runs = {name: tuple(of) for name, of in runs.items()}
+    return MethodTimes(
+        dataset, model.widths, epochs, len(split.finetune.x), core_share, method_runs
+    )
 
 
 def time_layers(
@@ -153,16 +155,16 @@ def time_layers(
     """
     split, model = _load(task, data)
     epochs = protocol.TASKS[task].epochs
-    method, made = METHODS["ft-all-lora"], []
+    method, repetitions = METHODS["ft-all-lora"], []
     with one_core() as share:
         _fit(model, split, method, 1, 0, None)
         for seed in range(n_runs):
             profile = _core.Profile(n_layers=len(model.layers))
             done = _fit(model, split, method, epochs, seed, profile)
-            made.append(np.array(profile.parts_ns) / (1e3 * done.history.n_batches))
+            repetitions.append(np.array(profile.parts_ns) / (1e3 * done.history.n_batches))
             follow()
         core_share = share()
-    return LayerTimes(dataset, epochs, core_share, tuple(made))
+    return LayerTimes(dataset, epochs, core_share, tuple(repetitions))
 
 
 def _fit(

@@ -18,8 +18,8 @@ from typing import Any
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
-from skip2lora.errors import FileError, MissingExtraError, ModelError
-from skip2lora.files import write_file
+from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.files import make_folder, write_bytes
 from skip2lora.methods import METHODS
 from skip2lora.paper.protocol import (
     BATCH_SIZE,
@@ -169,26 +169,24 @@ def read_trial(file: Path) -> Numbers:
         ModelError: the file is damaged or of another version.
     """
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read ({error}): remove it to run it again") from error
-    if not isinstance(kept, dict) or kept.get("version") != VERSION:
         raise ModelError(
-            f"{file} is of another version, expected {VERSION}: it is not mixed with new trials, "
+            f"{file} cannot be read ({error}), expected a trial: remove it to run it again"
+        ) from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise ModelError(
+            f"{file} is of another version, expected {VERSION} as it is not mixed with new trials: "
             "choose another folder or remove this one"
         )
-    numbers: Numbers = kept["numbers"]
+    numbers: Numbers = content["numbers"]
     return numbers
 
 
 def _run_one(out: Path, part: str, task: str, data: Path, seed: int) -> None:
     numbers = PARTS[part](task, data, seed)
     text = json.dumps({"version": VERSION, "numbers": numbers}, indent=1)
-    write_file(trial_file(out, part, task, seed), lambda path: _write(path, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_bytes(trial_file(out, part, task, seed), text.encode())
 
 
 Job = tuple[str, str, int]  # part, task, seed
@@ -203,10 +201,7 @@ def run_trials(
         FileError, DataError: the data cannot be read.
         ModelError: a kept trial is damaged or of another version.
     """
-    try:
-        (out / "trials").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make {out}: {error.strerror or error}") from error
+    make_folder(out / "trials")
     missing = []
     for job in jobs:
         if trial_file(out, *job).exists():

@@ -45,11 +45,11 @@ def points(series: Series, interval_s: float) -> tuple[Array, Array]:
     if not series.sensor.is_counter:
         return times, values
     factor = _RATES[series.sensor.quantity][1]
-    kept = [0] if len(times) else []
+    places = [0] if len(times) else []
     for at in range(1, len(times)):
-        if times[at] - times[kept[-1]] >= interval_s / 2:
-            kept.append(at)
-    times, values = times[kept], values[kept]
+        if times[at] - times[places[-1]] >= interval_s / 2:
+            places.append(at)
+    times, values = times[places], values[places]
     return times[1:], factor * np.diff(values) / np.diff(times)
 
 
@@ -148,14 +148,14 @@ def _described(recording: Recording, series: Series, phase: Phase) -> dict[str, 
     if series.sensor.is_counter and (whole := energy_of(series, phase)) is not None:
         mean = _RATES[series.sensor.quantity][1] * whole.joules / whole.covered_s  # exact
         values = np.append(values, mean)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "name": series.sensor.name,
         "quantity": series.sensor.quantity,
         "unit": shown_unit(series),
     }
     if mean is None:
-        return told | {"min": None, "mean": None, "max": None}
-    return told | {"min": float(values.min()), "mean": mean, "max": float(values.max())}
+        return summary | {"min": None, "mean": None, "max": None}
+    return summary | {"min": float(values.min()), "mean": mean, "max": float(values.max())}
 
 
 def _arrays(series: Series) -> tuple[Array, Array]:

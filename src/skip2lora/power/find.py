@@ -26,7 +26,8 @@ def parse_i2c(text: str) -> tuple[int, int]:
         place = (-1, -1)
     if place[0] < 0 or place[1] not in ina219.ADDRESSES:
         raise ParameterError(
-            f"i2c is {text!r}, expected BUS:ADDRESS such as 1:0x40, the address from 0x40 to 0x4f"
+            f"i2c is {text!r}, expected BUS:ADDRESS such as 1:0x40, the address from 0x40 to "
+            "0x4f: correct it"
         )
     return place
 
@@ -39,7 +40,7 @@ def check_shunt(shunt_ohms: float) -> float:
     """
     if not 0.0001 <= shunt_ohms <= 100:
         raise ParameterError(
-            f"shunt_ohms is {shunt_ohms:g}, expected 0.0001 to 100: it is printed on the resistor "
+            f"shunt_ohms is {shunt_ohms:g}, expected 0.0001 to 100: read it off the resistor "
             "(R100 is 0.1)"
         )
     return shunt_ohms
@@ -64,13 +65,13 @@ def find_sensors(
     place = DEFAULT_I2C if i2c is None else parse_i2c(i2c)
     check_shunt(shunt_ohms)
     root = host.SYS_ROOT if sys_root is None else sys_root
-    found = _find_ina219(place, shunt_ohms, named=i2c is not None)
-    found.add(sysfs.find_hwmon_power(root))
-    found.add(sysfs.find_rapl(root))
-    found.add(host.find_host(root))
-    found.sensors.append(host.cpu_time())
-    found.sensors.sort(key=lambda sensor: _rank(sensor.name))
-    return found
+    instruments = _find_ina219(place, shunt_ohms, named=i2c is not None)
+    instruments.add(sysfs.find_hwmon_power(root))
+    instruments.add(sysfs.find_rapl(root))
+    instruments.add(host.find_host(root))
+    instruments.sensors.append(host.cpu_time())
+    instruments.sensors.sort(key=lambda sensor: _rank(sensor.name))
+    return instruments
 
 
 def _rank(name: str) -> int:

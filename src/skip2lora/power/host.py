@@ -23,12 +23,14 @@ def find_host(root: Path) -> Found:
     temperatures, clock = Found(), Found()
     if psutil is not None:
         temperatures, clock = _temperatures(psutil), _clock(psutil)
-    for found, find in ((temperatures, sysfs.find_temperatures), (clock, sysfs.find_clock)):
-        if not found.sensors:
-            found.add(find(root))
+    for instruments, find in ((temperatures, sysfs.find_temperatures), (clock, sysfs.find_clock)):
+        if not instruments.sensors:
+            instruments.add(find(root))
         if psutil is None and root == SYS_ROOT:
             hint = "psutil may tell more: pip install 'skip2lora[power]'"
-            found.absent = [(quantity, f"{text} ({hint})") for quantity, text in found.absent]
+            instruments.absent = [
+                (quantity, f"{text} ({hint})") for quantity, text in instruments.absent
+            ]
     temperatures.add(clock)
     return temperatures
 
@@ -59,7 +61,7 @@ def _hottest(psutil: ModuleType, chip: str) -> Callable[[], float]:
     def read() -> float:
         entries = psutil.sensors_temperatures().get(chip)
         if not entries:
-            raise SensorError("it went away")
+            raise SensorError(f"it went away, expected temperatures of {chip}: check the system")
         return max(float(entry.current) for entry in entries)
 
     return read
@@ -71,13 +73,13 @@ def _clock(psutil: ModuleType) -> Found:
     def read() -> float:
         clocks = [float(core.current) for core in psutil.cpu_freq(percpu=True) or ()]
         if not clocks or max(clocks) <= 0:
-            raise SensorError("psutil tells no clock")
+            raise SensorError("psutil gives no clock, expected one a core: update psutil")
         return max(clocks)
 
-    found = Found()
+    instruments = Found()
     try:
         read()
     except (OSError, NotImplementedError, AttributeError):
-        return found
-    found.sensors.append(Sensor("clock", "clock", read))
-    return found
+        return instruments
+    instruments.sensors.append(Sensor("clock", "clock", read))
+    return instruments

@@ -111,10 +111,12 @@ class INA219:
         if bus & 1 or abs(shunt) >= _SHUNT_END:  # OVF, or the converter at its end
             raise SensorError(
                 f"the current is over {320 / self.shunt_ohms:,.0f} mA, the end of its range with "
-                f"{self.shunt_ohms:g} ohm: use a smaller shunt"
+                f"{self.shunt_ohms:g} ohm, expected less: use a smaller shunt"
             )
         if current == 0 and abs(shunt) > 1:
-            raise SensorError("it lost its calibration: was its power interrupted? run again")
+            raise SensorError(
+                "it lost its calibration, expected as written: was its power interrupted? run again"
+            )
         magnitude = power * 20 * self.current_lsb_ma  # its step is 20 times the current's
         return Reading(
             bus_mv=4.0 * (bus >> 3),
@@ -137,25 +139,26 @@ def setup(bus: WordBus, address: int, *, shunt_ohms: float = 0.1, certain: bool 
         OSError: nothing answers.
     """
     chip = INA219(bus, address, shunt_ohms)
-    found = chip.register(CONFIG)
-    if found not in (POWER_ON_CONFIG, RUN_CONFIG) and not certain:
+    configuration = chip.register(CONFIG)
+    if configuration not in (POWER_ON_CONFIG, RUN_CONFIG) and not certain:
         raise SensorError(
-            f"its configuration is 0x{found:04x}, expected 0x{POWER_ON_CONFIG:04x} of an INA219 "
-            "after power-on: it was not touched; if it is one, name it with i2c="
+            f"its configuration is 0x{configuration:04x}, expected 0x{POWER_ON_CONFIG:04x} of an "
+            "INA219 after power-on, it was not touched: name it with i2c= if it is one"
         )
     chip.write(CALIBRATION, CALIBRATION_VALUE)
     chip.write(CONFIG, RUN_CONFIG)
-    kept = (chip.register(CONFIG), chip.register(CALIBRATION))
-    if kept != (RUN_CONFIG, CALIBRATION_VALUE):
+    registers = (chip.register(CONFIG), chip.register(CALIBRATION))
+    if registers != (RUN_CONFIG, CALIBRATION_VALUE):
         raise SensorError(
-            f"it kept 0x{kept[0]:04x} and {kept[1]} of the configuration 0x{RUN_CONFIG:04x} and "
-            f"the calibration {CALIBRATION_VALUE}: it is no INA219"
+            f"it is no INA219: it kept 0x{registers[0]:04x} and {registers[1]}, expected the "
+            f"configuration 0x{RUN_CONFIG:04x} and the calibration {CALIBRATION_VALUE}: check the "
+            "address"
         )
     for _ in range(20):
         time.sleep(0.001)
         if chip.register(BUS) & 2:
             return chip
-    raise SensorError("it does not convert: no result within 20 ms")
+    raise SensorError("it does not convert, expected a result within 20 ms: check its supply")
 
 
 def sensor(chip: INA219, name: str, *, clock: Callable[[], float] = time.monotonic) -> Sensor:
@@ -167,7 +170,9 @@ def sensor(chip: INA219, name: str, *, clock: Callable[[], float] = time.monoton
         if reading.is_new:
             newest[0] = clock()
         elif clock() - newest[0] > _STALE_S:
-            raise SensorError("it stopped to convert")
+            raise SensorError(
+                f"it stopped to convert, expected a result every {_STALE_S:g} s: run again"
+            )
         return reading.power_mw
 
     return Sensor(name, "power", read, chip.bus.close)

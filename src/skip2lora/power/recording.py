@@ -124,7 +124,9 @@ def record(
         ParameterError: the interval is not from 0.005 to 60 s.
     """
     if not 0.005 <= interval_s <= 60:
-        raise ParameterError(f"interval_s is {interval_s:g}, expected 0.005 to 60 seconds")
+        raise ParameterError(
+            f"interval_s is {interval_s:g}, expected 0.005 to 60 seconds: choose another"
+        )
     recording = Recording(sensors, interval_s=interval_s, clock=clock)
     stop = threading.Event()
 

@@ -27,7 +27,9 @@ def number(file: Path) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise SensorError(f"{file} holds {text[:20]!r}, expected a number") from error
+        raise SensorError(
+            f"{file} holds {text[:20]!r}, expected a number: check the system's driver"
+        ) from error
 
 
 def _word(file: Path) -> str:
@@ -54,7 +56,7 @@ def unwrapped(read: Callable[[], int], end: int) -> Callable[[], int]:
 
 def find_rapl(root: Path) -> Found:
     """Energy counters of the processor: one sensor for all packages, one for all memory."""
-    found = Found()
+    instruments = Found()
     # RAPL's second view of the same package through memory-mapped registers, intel-rapl-mmio, is
     # left out: it would count twice.
     zones = sorted((root / "class/powercap").glob("intel-rapl:*"))
@@ -68,19 +70,19 @@ def find_rapl(root: Path) -> Found:
             end = number(zone / "max_energy_range_uj")
             counter = unwrapped(partial(number, file), end)
         except PermissionError:
-            found.problems.append(
+            instruments.problems.append(
                 f"RAPL: {file} may be read by root alone: sudo chmod a+r {file}, or see "
                 "docs/power.md"
             )
         except OSError as error:
-            found.problems.append(f"RAPL: {file}: {error}")
+            instruments.problems.append(f"RAPL: {file}: {error}")
         else:
             kinds.setdefault(kind, []).append(counter)
     for kind in (kind for kind in _RAPL_ZONES if kind in kinds):
-        found.sensors.append(Sensor(f"rapl {kind}", "energy", _joules(kinds[kind])))
+        instruments.sensors.append(Sensor(f"rapl {kind}", "energy", _joules(kinds[kind])))
     if not zones:
-        found.absent.append(("power", "no RAPL"))
-    return found
+        instruments.absent.append(("power", "no RAPL"))
+    return instruments
 
 
 def _joules(counters: Sequence[Callable[[], int]]) -> Callable[[], float]:
@@ -89,69 +91,69 @@ def _joules(counters: Sequence[Callable[[], int]]) -> Callable[[], float]:
 
 def find_hwmon_power(root: Path) -> Found:
     """Power that a driver of the kernel measures, such as ina2xx."""
-    found = Found()
+    instruments = Found()
     for folder in sorted((root / "class/hwmon").glob("hwmon*")):
         name = _word(folder / "name") or folder.name
         files = sorted(folder.glob("power*_input")) or sorted(folder.glob("power*_average"))
         for file in files:
             what = _word(folder / f"{file.name.split('_')[0]}_label") or file.name.split("_")[0]
-            _try(found, f"hwmon {name} {what}", "power", _scaled(file, 1e-3))  # microwatts
+            _try(instruments, f"hwmon {name} {what}", "power", _scaled(file, 1e-3))  # microwatts
         if not files:
-            _add_product(found, folder, name)
-    if not found.sensors:
-        found.absent.append(("power", "no hwmon sensor of power"))
-    return found
+            _add_product(instruments, folder, name)
+    if not instruments.sensors:
+        instruments.absent.append(("power", "no hwmon sensor of power"))
+    return instruments
 
 
-def _add_product(found: Found, folder: Path, name: str) -> None:
+def _add_product(instruments: Found, folder: Path, name: str) -> None:
     """A chip that tells current and voltage alone; with several of either the pairs are unknown."""
     currents, voltages = sorted(folder.glob("curr*_input")), sorted(folder.glob("in*_input"))
     if len(currents) == len(voltages) == 1:
         current_ma, voltage_mv = _scaled(currents[0], 1.0), _scaled(voltages[0], 1e-3)
-        _try(found, f"hwmon {name}", "power", lambda: current_ma() * voltage_mv())
+        _try(instruments, f"hwmon {name}", "power", lambda: current_ma() * voltage_mv())
 
 
 def find_temperatures(root: Path) -> Found:
     """Thermal zones, or the temperatures of hwmon where there is none."""
-    found = Found()
+    instruments = Found()
     for zone in sorted((root / "class/thermal").glob("thermal_zone*")):
         name = _word(zone / "type") or zone.name
-        _try(found, f"{name} {zone.name}", "temperature", _scaled(zone / "temp", 1e-3))
-    if found.sensors:
-        return found
+        _try(instruments, f"{name} {zone.name}", "temperature", _scaled(zone / "temp", 1e-3))
+    if instruments.sensors:
+        return instruments
     for file in sorted((root / "class/hwmon").glob("hwmon*/temp*_input")):
         stem = file.name.split("_")[0]
         name = _word(file.parent / "name") or file.parent.name
         what = _word(file.parent / f"{stem}_label") or stem
-        _try(found, f"{name} {what}", "temperature", _scaled(file, 1e-3))
-    if not found.sensors:
-        found.absent.append(("temperature", "no thermal zone"))
-    return found
+        _try(instruments, f"{name} {what}", "temperature", _scaled(file, 1e-3))
+    if not instruments.sensors:
+        instruments.absent.append(("temperature", "no thermal zone"))
+    return instruments
 
 
 def find_clock(root: Path) -> Found:
     """The highest clock of all cores."""
-    found = Found()
+    instruments = Found()
     policies = sorted((root / "devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq"))
     if policies:
         clocks = [_scaled(file, 1e-3) for file in policies]  # kHz
-        _try(found, "cpufreq", "clock", lambda: max(clock() for clock in clocks))
+        _try(instruments, "cpufreq", "clock", lambda: max(clock() for clock in clocks))
     else:
-        found.absent.append(("clock", "no cpufreq"))
-    return found
+        instruments.absent.append(("clock", "no cpufreq"))
+    return instruments
 
 
 def _scaled(file: Path, factor: float) -> Callable[[], float]:
     return lambda: number(file) * factor
 
 
-def _try(found: Found, name: str, quantity: str, read: Callable[[], float]) -> None:
+def _try(instruments: Found, name: str, quantity: str, read: Callable[[], float]) -> None:
     """Add a sensor that can be read now."""
     try:
         read()
     except OSError as error:
-        found.problems.append(f"{name}: {error.strerror or error}")
+        instruments.problems.append(f"{name}: {error.strerror or error}")
         return
-    known = {sensor.name for sensor in found.sensors}
+    known = {sensor.name for sensor in instruments.sensors}
     count = sum(1 for k in known if k == name or k.startswith(f"{name} #"))
-    found.sensors.append(Sensor(f"{name} #{count + 1}" if count else name, quantity, read))
+    instruments.sensors.append(Sensor(f"{name} #{count + 1}" if count else name, quantity, read))

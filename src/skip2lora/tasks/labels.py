@@ -28,7 +28,7 @@ def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] 
     if names is None:
         return None
     if isinstance(names, str) or not isinstance(names, Sequence):
-        raise ParameterError(f"class_names is {names!r}, expected a list of names")
+        raise ParameterError(f"class_names is {names!r}, expected a list of names: pass one")
     given = tuple(str(name) for name in names)
     if len(given) != n_outputs or len(set(given)) != len(given):
         raise ParameterError(
@@ -152,8 +152,8 @@ def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encod
         raise DataError("the samples have no labels, expected one each: add y")
     if values.ndim > 1:
         raise DataError(
-            f"its answers have shape {values.shape}, expected one label a sample: several labels "
-            "and numbers are learned with adapt and task=multi-label or regression"
+            f"its answers have shape {values.shape}, expected one label a sample: learn "
+            "several labels or numbers with adapt and task=multi-label or regression"
         )
     names = own or outputs.names
     if values.dtype.kind == "U":

@@ -88,7 +88,10 @@ class Predictor(ABC):
         """
         probabilities = probabilities_of(self.learned, self.logits(x))
         if probabilities is None:
-            raise ParameterError("the outputs are numbers, which have no probabilities: predict")
+            raise ParameterError(
+                "the outputs are numbers, expected classes or labels for probabilities: call "
+                "predict"
+            )
         return probabilities
 
     def score(self, x: ArrayLike, y: ArrayLike) -> float:

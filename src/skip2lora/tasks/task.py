@@ -62,7 +62,7 @@ def find_task(name: str) -> Task:
         ParameterError: there is none.
     """
     if name not in TASKS:
-        raise ParameterError(f"task is {name!r}, expected one of {', '.join(TASKS)}")
+        raise ParameterError(f"task is {name!r}, expected one of {', '.join(TASKS)}: choose one")
     return TASKS[name]
 
 

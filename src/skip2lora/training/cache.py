@@ -40,7 +40,7 @@ class SkipCache:
     @property
     def payload_bytes(self) -> int:
         """Bytes of taps and base logits, without padding: the paper's figure."""
-        return len(self.rows) * self.format.payload_floats * 4
+        return len(self.rows) * self.format.payload_bytes
 
     @property
     def overhead_bytes(self) -> int:

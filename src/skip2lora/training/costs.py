@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.methods import METHODS, Method
 
 FC_TYPES = ("y", "ywbx", "ywb", "ybx", "yb", "yx")
@@ -46,7 +47,7 @@ def fc_cost(types: str, batch: int, n_in: int, n_out: int) -> Cost:
     arrays = x + weight + n_out + y  # y = x . W + b
     arrays += (y if set(types) & set("wbx") else 0) + weight * ("w" in types)  # gy, gW
     arrays += n_out * ("b" in types) + x * ("x" in types)  # gb, gx
-    return Cost(product if "y" in types else 0, backward, 4 * arrays)
+    return Cost(product if "y" in types else 0, backward, FLOAT_BYTES * arrays)
 
 
 def lora_cost(types: str, batch: int, n_in: int, n_out: int, rank: int) -> Cost:
@@ -59,7 +60,7 @@ def lora_cost(types: str, batch: int, n_in: int, n_out: int, rank: int) -> Cost:
     weights = n_in * rank + rank * n_out
     arrays = batch * (n_in + rank + n_out) + weights  # x, y_A, y, W_A, W_B
     arrays += (batch * (n_out + rank) + weights) * w + batch * n_in * x  # gy, gx_B, gW; gx
-    return Cost(with_a + with_b, backward, 4 * arrays)
+    return Cost(with_a + with_b, backward, FLOAT_BYTES * arrays)
 
 
 def method_cost(

@@ -15,13 +15,12 @@ from skip2lora.adapters.adapters import LayerAdapters, Result, SkipAdapters, Tun
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import Method, find_method
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
 from skip2lora.training.cache import SkipCache
 from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
-
-_CHUNK = 256  # samples whose rows are computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +186,8 @@ class SkipJob:
         x, n_kept = self._part.x, len(self.cache.rows)
         if n_kept:
             yield x[:n_kept], self.cache.rows
-        for at in range(n_kept, len(x), _CHUNK):
-            chunk = x[at : at + _CHUNK]
+        for at in range(n_kept, len(x), SAMPLES_AT_ONCE):
+            chunk = x[at : at + SAMPLES_AT_ONCE]
             yield chunk, self._computed(chunk).rows
 
     def _computed(self, x: Any) -> SkipCache:
@@ -223,9 +222,9 @@ def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -
 def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
     """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
     kept = cache.rows
-    spare = cache.format.empty(min(_CHUNK, len(x))) if len(kept) < len(x) else kept
-    for at in range(0, len(x), _CHUNK):
-        stop = min(at + _CHUNK, len(x))
+    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(kept) < len(x) else kept
+    for at in range(0, len(x), SAMPLES_AT_ONCE):
+        stop = min(at + SAMPLES_AT_ONCE, len(x))
         rows = kept[at:stop] if stop <= len(kept) else spare[: stop - at]
         cache.format.compute(backbone, x[at:stop], rows)
         if stop > len(kept) > at:

@@ -170,8 +170,8 @@ def train(
         )  # fmt: skip
     elif goal != PLAIN or options.standardize:
         raise ParameterError(
-            f"{method.name} learns labels the model knows, without new_classes, another task or "
-            "standardize: use skip2-lora"
+            f"got new_classes, another task or standardize with {method.name}, expected labels "
+            "that the model knows: use skip2-lora"
         )
     elif isinstance(backbone, MLP):
         job = NetworkJob(backbone, kept, options, held=held, capacity=capacity, profile=profile)

@@ -164,7 +164,8 @@ def resolve_options(
     values["batch_size"] = _batch_size(values["batch_size"], least, n_trained)
     if values["patience"] is not None and not values["validation"]:
         raise ParameterError(
-            f"patience is {values['patience']} without validation: set validation to 0.2"
+            f"patience is {values['patience']} without validation, expected both: set validation "
+            "to 0.2"
         )
     return Options(**values)
 

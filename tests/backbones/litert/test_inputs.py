@@ -91,8 +91,8 @@ def test_bad_inputs(given: Any, said: str, load: Load, refused: Refused) -> None
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (np.zeros((8, 8, 2)), "an axis is missing, X[None] for one sample"),
-        (np.zeros((4, 2, 8, 8)), "channels come last, np.moveaxis(X, 1, -1)"),
+        (np.zeros((8, 8, 2)), "add the missing axis, X[None] for one sample"),
+        (np.zeros((4, 2, 8, 8)), "move channels last, np.moveaxis(X, 1, -1)"),
         (np.zeros((4, 127)), "pass each sample with all its axes"),
         (np.zeros((4, 9, 9, 2)), "X has shape (4, 9, 9, 2), the model expects (samples, 8, 8, 2)"),
         (np.zeros((0, 8, 8, 2)), "X has no samples, expected at least one"),

@@ -175,8 +175,8 @@ def test_inputs(tmp_path: Path, refused: Refused) -> None:
     assert backbone.check(x.astype(np.float64)).tobytes() == x.tobytes()
     assert backbone.check(x.reshape(4, -1)).tobytes() == x.tobytes()
     for bad, said in (
-        (np.moveaxis(x, 1, -1), "channels come first"),
-        (x[0], "an axis is missing, X[None]"),
+        (np.moveaxis(x, 1, -1), "move channels first"),
+        (x[0], "add the missing axis, X[None]"),
         (x[:, :, :10], "X has shape (4, 3, 10, 14), the model expects (samples, 3, 14, 14)"),
         (x[:0], "no samples"),
         (np.where(x > 2, np.nan, x), "NaN"),

@@ -58,7 +58,7 @@ def test_bad_options(option: dict[str, Any], refused: Refused) -> None:
     (name, value) = next(iter(option.items()))
     to = " to 64" if name == "grid" else ""
     message = refused(ParameterError, s2.TorchBackbone, mlp_like(), **option)
-    assert message == f"{name} is {value!r}, expected a whole number from 1{to}"
+    assert message == f"{name} is {value!r}, expected a whole number from 1{to}: choose another"
 
 
 @pytest.mark.parametrize(

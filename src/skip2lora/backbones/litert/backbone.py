@@ -20,7 +20,8 @@ from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of
 from skip2lora.checks import whole
-from skip2lora.errors import FileError, MissingExtraError, ModelError, ParameterError
+from skip2lora.errors import MissingExtraError, ModelError, ParameterError
+from skip2lora.files import unreadable
 from skip2lora.tasks.task import task_of_end
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class LiteRTBackbone(Backbone):
         try:
             content = Path(path).read_bytes()
         except OSError as error:
-            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+            raise unreadable(path, error) from error
         graph = parse(content, str(path))
         _check_arrays_of(graph, path)
         fingerprint = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -226,7 +227,10 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
             interpreter.set_tensor(tensor.index, zeros)
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"LiteRT cannot run {path} on zeros: {reason_of(error)}") from error
+        raise ModelError(
+            f"LiteRT cannot run {path} on zeros ({reason_of(error)}), expected outputs: convert it "
+            "again"
+        ) from error
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 
 
@@ -241,7 +245,7 @@ def _pick_output(graph: Graph, selected: str | int | None, path: Any) -> Output:
         if not any(rows):
             raise ModelError(
                 f"{path} has the outputs {names}, expected one with a row of numbers a sample: "
-                "skip2lora adapts classifiers and regressors"
+                "use a classifier or regressor"
             )
         return outputs[rows.index(True)]
     for at, each in enumerate(outputs):
@@ -263,7 +267,7 @@ def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ..
         raise ModelError(
             f"{path} has no layer with weights on the way to {output.name}, expected "
             "FULLY_CONNECTED, convolutions or BATCH_MATMUL with constant weights: "
-            "there is nothing to adapt"
+            "use another model"
         )
     # Layers that share a tensor are one tap, in the place of the last of them.
     names = {layer.input.index: layer for layer in reversed(layers)}

@@ -102,7 +102,8 @@ class Runner:
             self.interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise ModelError(
-                f"LiteRT failed on sample {number} (from 0): {reason_of(error)}: check its values"
+                f"LiteRT failed on sample {number} (from 0), {reason_of(error)}, expected outputs: "
+                "check its values"
             ) from error
 
 
@@ -146,8 +147,8 @@ def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ModelError(
-            f"LiteRT cannot run {path}: {reason_of(error)}: expected operators of the LiteRT "
-            "runtime and a whole file"
+            f"LiteRT cannot run {path}: {reason_of(error)}, expected operators of the LiteRT "
+            "runtime and a whole file: convert it again"
         ) from error
     return interpreter
 
@@ -160,7 +161,7 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
         if tensor.index in wanted and fixed and tensor.shape != shape:
             raise ModelError(
                 f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "
-                f"makes it {shape}, expected the same: the file is damaged, copy it again"
+                f"makes it {shape}, expected the same: copy the damaged file again"
             )
 
 

@@ -162,7 +162,7 @@ class OnnxBackbone(Backbone):
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
-            raise ModelError(damaged(file))
+            raise damaged(file)
         description, specs = Description.from_json(text, file), specs_of(session)
         size = None if asked.if_open and not any_size(specs) else asked.size
         if not _fits(description, asked.taps, asked.grid, size):
@@ -234,7 +234,9 @@ class OnnxBackbone(Backbone):
             self.path, taps=selection, grid=grid, size=size, threads=self.threads
         )
         if model.fingerprint != self.fingerprint:
-            raise ModelError(f"{self.path} changed since it was loaded: load it again")
+            raise ModelError(
+                f"{self.path} changed since it was loaded, expected it unchanged: load it again"
+            )
         return replace(model, class_names=self.class_names)
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
@@ -276,8 +278,8 @@ class OnnxBackbone(Backbone):
                 rows = self.session.run(wanted, feed, run_options())
             except RUNTIME_ERRORS as error:
                 raise DataError(
-                    f"the model refused the samples: {reason_of(error)}: are the values those "
-                    "it was made for?"
+                    f"the model refused the samples ({reason_of(error)}), expected such as it was "
+                    "made for: are their values right?"
                 ) from error
             for kept, array in zip(made, rows, strict=True):
                 kept.append(array if len(array) == count else array[:count])

@@ -10,7 +10,7 @@ from typing import Any
 
 from skip2lora.backbones.onnx.sound import fault_of
 from skip2lora.errors import FileError, MissingExtraError, ModelError, first_line
-from skip2lora.files import write_file
+from skip2lora.files import unreadable, write_bytes
 
 #: What one protobuf message can hold.
 MOST_BYTES = (1 << 31) - 1
@@ -48,11 +48,11 @@ def check_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}: check the path") from error
+        raise unreadable(path, error) from error
     if size > MOST_BYTES:
         raise ModelError(
-            f"{path} has {size / 1e9:.2f} GB, one ONNX file holds at most 2 GB: save it with "
-            "external data (onnx.save(..., save_as_external_data=True))"
+            f"{path} has {size / 1e9:.2f} GB, expected at most 2 GB in one ONNX file: save it "
+            "with external data (onnx.save(..., save_as_external_data=True))"
         )
     if size == 0:
         raise ModelError(f"{path} is empty, expected an ONNX model: copy or download it again")
@@ -71,16 +71,16 @@ def read_model(path: Path) -> Any:
     try:
         model.ParseFromString(path.read_bytes())
     except (ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-        raise ModelError(damaged(path)) from error
+        raise damaged(path) from error
     except Exception as error:
         if type(error).__name__ != "DecodeError":  # protobuf's own, of a package we do not name
             raise
-        raise ModelError(damaged(path)) from error
+        raise damaged(path) from error
     if not model.graph.node or not model.graph.output:
-        raise ModelError(damaged(path))
+        raise damaged(path)
     fault = fault_of(onnx, model)
     if fault is not None:
-        raise ModelError(f"{damaged(path)} ({fault})")
+        raise damaged(path, fault)
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < _OLDEST_OPSET:
             raise ModelError(
@@ -100,14 +100,18 @@ def _inlined(onnx: Any, model: Any, path: Path) -> Any:
         return onnx.inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"{path} has functions that cannot be written out ({first_line(error)}): "
-            "export it without them"
+            f"{path} has functions that cannot be written out ({first_line(error)}), expected "
+            "such as can or none: export it without them"
         ) from error
 
 
-def damaged(path: Path) -> str:
-    """What is said of a file that is no whole model."""
-    return f"{path} is truncated or no ONNX model: copy or export it again"
+def damaged(path: Path, fault: str | None = None) -> ModelError:
+    """The error for a file that is no whole model."""
+    reason = "" if fault is None else f" ({fault})"
+    return ModelError(
+        f"{path} is truncated or no ONNX model{reason}, expected a whole one: copy or export it "
+        "again"
+    )
 
 
 def external_tensors(model: Any) -> Iterator[Any]:
@@ -129,12 +133,13 @@ def _check_external(path: Path, tensor: Any) -> None:
     file, offset, length = _place(path.parent, tensor)
     if path.parent.resolve() not in file.resolve().parents:
         raise ModelError(
-            f"{path}: tensor {tensor.name} lies outside its folder, at {file}: move it beside the "
-            "model and save the model again"
+            f"{path}: tensor {tensor.name} lies outside its folder, at {file}, expected beside "
+            "the model: move it there and save the model again"
         )
     if not file.is_file():
         raise FileError(
-            f"{path} keeps its weights in {file.name}, which is not beside it: copy both files"
+            f"{path} keeps its weights in {file.name}, which is not beside it as expected: copy "
+            "both files"
         )
     if file.stat().st_size < offset + (length or 0):
         raise ModelError(f"{file} is truncated, {path.name} expects more of it: copy it again")
@@ -204,8 +209,9 @@ def embed(model: Any, folder: Path) -> None:
     size = model.ByteSize() + sum(_size(folder, tensor) for tensor in tensors)
     if size > MOST_BYTES - _ROOM_BYTES:
         raise ModelError(
-            f"the model has {size / 1e9:.2f} GB with its external data, one self-contained ONNX "
-            "file holds at most 2 GB: use a smaller model, or serve it with the adapter folder"
+            f"the model has {size / 1e9:.2f} GB with its external data, expected at most 2 GB "
+            "in one self-contained ONNX file: use a smaller model, or serve it with the adapter "
+            "folder"
         )
     for tensor in tensors:
         onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
@@ -224,9 +230,4 @@ def write_model(path: str | os.PathLike[str], model: Any) -> None:
     Raises:
         FileError: the system refused.
     """
-    data = model.SerializeToString(deterministic=True)
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    write_file(path, write)
+    write_bytes(path, model.SerializeToString(deterministic=True))

@@ -146,7 +146,10 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = first_line(error)
-        raise ModelError(f"the shapes of the model do not fit together: {reason}") from error
+        raise ModelError(
+            f"the shapes of the model do not fit together ({reason}), expected such as do: "
+            "export it again"
+        ) from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
     shapes = {value.name: sizes_of(value) for value in values}

@@ -19,8 +19,7 @@ try:
     from onnxruntime.capi import onnxruntime_pybind11_state as _state
 except ImportError as error:
     raise MissingExtraError(
-        "models as .onnx need the package onnxruntime, which is not installed: "
-        "pip install 'skip2lora[onnx]'"
+        "onnxruntime is not installed, a model as .onnx needs it: pip install 'skip2lora[onnx]'"
     ) from error
 
 #: What onnxruntime raises, whose classes have no base of their own; the last where its reason
@@ -57,7 +56,7 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
         named = f"{model}: " if isinstance(model, Path) else ""
         raise ModelError(
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "
-            f"{reason_of(error)}: is the file whole, and its opset supported?"
+            f"{reason_of(error)}, expected a whole file of a known opset: is it?"
         ) from error
 
 

@@ -23,8 +23,8 @@ def check_size(size: Any) -> tuple[int, int]:
         height = width = None
     if type(height) is not int or type(width) is not int or not valid_size(height, width):
         raise ParameterError(
-            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels, such as "
-            "(224, 224)"
+            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels: pass such "
+            "as (224, 224)"
         )
     return height, width
 

@@ -64,7 +64,8 @@ class Description:
             found = json.loads(text)
             if found.pop("version") != _VERSION:
                 raise ModelError(
-                    f"{path} was prepared by another version of skip2lora: prepare it again"
+                    f"{path} was prepared by another version of skip2lora than expected: prepare "
+                    "it again"
                 )
             layers = tuple(_tap(layer) for layer in found.pop("layers"))
             places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
@@ -74,7 +75,7 @@ class Description:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
                 raise
-            raise ModelError(f"{damaged(path)} (its taps are described wrongly)") from error
+            raise damaged(path, "its taps are described wrongly") from error
 
 
 def _tap(found: dict[str, Any]) -> Tap:

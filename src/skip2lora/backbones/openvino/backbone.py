@@ -178,7 +178,9 @@ class OpenVINOBackbone(Backbone):
         if size not in (None, self.size):
             opened = open_model(self.path, size)
         if opened.fingerprint != self.fingerprint:
-            raise ModelError(f"{self.path} changed since it was loaded: load it again")
+            raise ModelError(
+                f"{self.path} changed since it was loaded, expected it unchanged: load it again"
+            )
         model = self._of(
             opened, selection, grid=self.grid if grid is None else grid, threads=self.threads,
             output=self.output,

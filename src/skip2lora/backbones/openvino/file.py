@@ -10,6 +10,7 @@ from typing import Any
 
 from skip2lora.backbones.openvino.runtime import core, reason_of
 from skip2lora.errors import FileError, ModelError
+from skip2lora.files import unreadable
 
 _HEAD = re.compile(r'\ufeff?\s*(?:<\?xml[^>]*\?>)?\s*<net\b[^<]*?\bversion="(\d+)"')
 _OLDEST = 10  # of the format; what OpenVINO reads since 2020
@@ -28,9 +29,11 @@ def read_model(path: Path) -> Any:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}: check the path") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is damaged: {error}: copy or convert it again") from error
+        raise ModelError(
+            f"{path} is damaged: {error}, expected UTF-8: copy or convert it again"
+        ) from error
     head = _HEAD.match(text)
     if head is None:
         raise ModelError(
@@ -47,7 +50,8 @@ def read_model(path: Path) -> Any:
         return core().read_model(str(path), str(weights))
     except RuntimeError as error:
         raise ModelError(
-            f"{path} is damaged or not supported: {reason_of(error)}: copy or convert it again"
+            f"{path} is damaged or not supported: {reason_of(error)}, expected a whole model: "
+            "copy or convert it again"
         ) from error
 
 
@@ -68,8 +72,8 @@ def _check_weights(path: Path, text: str, weights: Path) -> None:
         ) from error
     if size != max(ends, default=0):
         raise ModelError(
-            f"{weights} has {size} bytes, {path.name} expects {max(ends, default=0)}: it is "
-            "truncated or belongs to another model, copy both files again"
+            f"{weights} has {size} bytes, {path.name} expects {max(ends, default=0)}, so "
+            "it is truncated or belongs to another model: copy both files again"
         )
 
 

@@ -95,7 +95,12 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
         _set(model, shapes)
     except RuntimeError as error:
         raise ParameterError(
+<<<<<<< HEAD
             f"{start} {path} does not take it: {reason_of(error)}: choose another size"
+=======
+            f"{said} {path} does not take it: {reason_of(error)}, expected one that fits: choose "
+            "another size"
+>>>>>>> once
         ) from error
 
 
@@ -106,8 +111,8 @@ def _checked(size: Any) -> tuple[int, int]:
         height = width = None
     if type(height) is not int or type(width) is not int or not valid_size(height, width):
         raise ParameterError(
-            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels, such as "
-            "(224, 224)"
+            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels: pass such "
+            "as (224, 224)"
         )
     return height, width
 

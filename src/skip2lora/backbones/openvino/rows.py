@@ -94,8 +94,8 @@ class Runner:
             self.request.wait()
         except RuntimeError as error:
             raise DataError(
-                f"OpenVINO refused the samples: {reason_of(error)}: are the values those the "
-                "model was made for?"
+                f"OpenVINO refused the samples: {reason_of(error)}, expected such as the model was "
+                "made for: are their values right?"
             ) from error
         return [self.request.get_output_tensor(number).data for number in range(self.n_views)]
 

@@ -77,7 +77,8 @@ def compiled(model: Any, threads: int, *, integers: bool, path: Path) -> Any:
     except RuntimeError as error:
         raise ModelError(
             f"OpenVINO {openvino.__version__.split('-')[0]} cannot run {path}: "
-            f"{reason_of(error)}: expected operators and shapes that its CPU plugin knows"
+            f"{reason_of(error)}, expected operators and shapes that its CPU plugin knows: "
+            "convert it again"
         ) from error
 
 

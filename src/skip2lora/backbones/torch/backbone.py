@@ -115,8 +115,8 @@ class TorchBackbone(Backbone):
     def _known(self) -> Network:
         if self._network is None:
             raise ParameterError(
-                f"the taps of {self._name} are not known yet, as its shapes are known by running "
-                "alone: pass example=, one sample or more, or call check(X) first"
+                f"the taps of {self._name} are not known yet, as finding them needs samples to "
+                "run: pass example=, one sample or more, or call check(X) first"
             )
         return self._network
 
@@ -273,7 +273,7 @@ class TorchBackbone(Backbone):
         reason = reasons[0 if self._looks_up() else -1]
         raise DataError(
             f"X has samples as {told(shapes)}, which {self._name} cannot take "
-            f"({first_line(reason)}), expected {self._expected()}"
+            f"({first_line(reason)}), expected {self._expected()}: pass such"
         ) from reason
 
     def _looks_up(self) -> bool:
@@ -294,7 +294,7 @@ class TorchBackbone(Backbone):
         if network.n_outputs != self._network.n_outputs:
             raise DataError(
                 f"X has samples as {told(shapes)}, which make {network.n_outputs} outputs, not "
-                f"{self._network.n_outputs}, expected {self._expected()}"
+                f"{self._network.n_outputs}, expected {self._expected()}: pass such"
             )
         widths = {place.key: place.tap.width for place in network.places}
         for place in self._places:
@@ -302,7 +302,7 @@ class TorchBackbone(Backbone):
                 raise DataError(
                     f"X has samples as {told(shapes)}, which make {widths.get(place.key)} numbers "
                     f"at layer {place.tap.layer}, not {place.tap.width}, expected "
-                    f"{self._expected()}"
+                    f"{self._expected()}: pass such"
                 )
 
     def _expected(self) -> str:

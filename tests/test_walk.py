@@ -1,0 +1,37 @@
+"""One labelled row goes a short way from the command line to the core: see tools/walk.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WALK = Path(__file__).parents[1] / "tools" / "walk.py"
+# Modules entered, and moves between them besides those a row and an epoch: what is reached now. A
+# change that needs more says why here.
+MOST = {"adapt": (51, 292), "predict": (41, 178)}
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, dict[str, float]]:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    done = subprocess.run(
+        [sys.executable, WALK, "--json"], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("command", MOST)
+def test_a_row_enters_few_modules_and_seldom_comes_back(command, counts):
+    modules, moves = MOST[command]
+    assert counts[command]["modules"] <= modules
+    assert counts[command]["moves_besides"] <= moves
+
+
+def test_prediction_does_not_train(counts):
+    assert counts["predict"]["moves_per_epoch"] == 0
+    assert counts["adapt"]["moves_per_epoch"] > 0
