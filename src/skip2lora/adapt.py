@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdaptedModel(Predictor):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
@@ -63,6 +64,28 @@ class AdaptedModel(Predictor):
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
     fit: Fit | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"AdaptedModel({self.base!r}, {self.method}, rank {self.adapters.rank}, "
+            f"{self.trainable_parameters:,} trained numbers, {self.n_outputs} outputs)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The small table that a notebook shows."""
+        facts = {
+            "base model": repr(self.base), "task": self.task, "outputs": self.n_outputs,
+            "method": self.method, "rank": self.adapters.rank,
+            "trained numbers": f"{self.trainable_parameters:,}",
+        }  # fmt: skip
+        if self.timing is not None:
+            facts["cache"] = f"{self.cache_bytes / 1024:,.0f} KiB"
+            facts["time to adapt"] = f"{self.timing.total_ms:,.1f} ms"
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(str(fact))}</td></tr>"
+            for name, fact in facts.items()
+        )
+        return f"<table>{rows}</table>"
 
     @property
     def base(self) -> Backbone:

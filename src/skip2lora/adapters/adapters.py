@@ -20,7 +20,7 @@ from skip2lora.tensors import Tensors, take
 _CHUNK = 256  # samples whose rows are in memory at a time
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SkipAdapters:
     """Low-rank adapters from the inputs of layers ``first_tap``, ... last to the last output.
 
@@ -33,6 +33,10 @@ class SkipAdapters:
     lora_b: tuple[NDArray[np.float32], ...]
     first_tap: int = 0
     bias: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        n_taps = len(self.lora_a)
+        return f"SkipAdapters({n_taps} taps, rank {self.rank}, {self.n_outputs} outputs)"
 
     @property
     def rank(self) -> int:
@@ -137,7 +141,7 @@ class SkipAdapters:
         return cls(tuple(lora_a), tuple(lora_b), first_tap, bias)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerAdapters:
     """LoRA-All: an adapter beside each layer, and the running statistics that moved with them.
 
@@ -146,6 +150,9 @@ class LayerAdapters:
     """
 
     model: MLP
+
+    def __repr__(self) -> str:
+        return f"LayerAdapters({self.model!r}, rank {self.rank})"
 
     @property
     def rank(self) -> int:
