@@ -15,8 +15,6 @@ html_show_sourcelink = html_copy_source = False
 
 myst_heading_anchors = 4  # links to headings work as they do where the repository is hosted
 nitpicky = True  # a role in a docstring that names nothing is an error
-# What annotations name is not linked: it stands in the docs of Python and NumPy, or is internal.
-nitpick_ignore_regex = [("py:(class|data|obj)", r"(?!skip2lora\.).*"), ("py:(class|data)", ".*")]
 
 # The site is built without the runtimes: the modules that need them are imported all the same.
 autodoc_mock_imports = ["torch", "onnxruntime", "onnx", "ai_edge_litert", "sklearn"]
@@ -26,13 +24,14 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 
 
-def _require_docstring(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str]) -> None:
+def _check(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str]) -> None:
     """Warn, which fails the build, of a public name without a docstring."""
-    is_field = what == "attribute" and not isinstance(obj, property)
-    if not is_field and not any(line.strip() for line in lines):
+    if not any(line.strip() for line in lines) and (what != "attribute" or callable(obj)):
         logging.getLogger(__name__).warning("%s has no docstring: write one", name)
+    if what == "property":
+        lines[:0] = ["..", ""]  # else napoleon takes what stands before a colon for a type
 
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", _require_docstring)
+    app.connect("autodoc-process-docstring", _check, priority=400)  # before napoleon

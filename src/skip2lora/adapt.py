@@ -45,10 +45,10 @@ class AdaptedModel(Predictor):
     ``history``, ``timing`` and ``fit`` are None, and the byte counts 0, for an adapter that was
     loaded. ``fit`` says how good the model was on the samples and how good it is now, from the rows
     in the cache; it is None of methods that keep none.
-    ``adapters`` is a :class:`~skip2lora.adapters.TunedNetwork` where the network was changed.
+    ``adapters`` is a ``TunedNetwork`` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
-    images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.standins.Headless`
+    images became the samples. ``backbone`` is a ``Headless`` model
     where the base model's own outputs are left out.
     """
 
@@ -258,7 +258,7 @@ def adapt(
     after ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where
     the method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
     samples; the result works on taps as they are. ``callback`` gets an
-    :class:`~skip2lora.training.EpochReport` after each epoch.
+    :class:`~skip2lora.EpochReport` after each epoch.
 
     Raises:
         DataError: samples or labels that do not fit the model.

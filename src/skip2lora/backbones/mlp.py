@@ -280,7 +280,7 @@ class MLP(Backbone):
         return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
-        """The same network with other tensors, in the order of :meth:`Layer.arrays`."""
+        """The same network with other tensors, in the order of ``Layer.arrays``."""
         return replace(self, layers=tuple(Layer(*of_layer) for of_layer in arrays))
 
     def merged(self) -> MLP:

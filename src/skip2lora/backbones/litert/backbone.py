@@ -145,7 +145,7 @@ class LiteRTBackbone(Backbone):
         """Samples as the model reads them, from what a user passes.
 
         Raises:
-            DataError: see :func:`~skip2lora.backbones.litert.inputs.check_samples_of`.
+            DataError: see ``litert.inputs.check_samples_of``.
         """
         return check_samples_of(self.inputs, X)
 
