@@ -28,7 +28,7 @@ def _check(_: Any, what: str, name: str, obj: Any, __: Any, lines: list[str]) ->
     """Warn, which fails the build, of a public name without a docstring."""
     if not any(line.strip() for line in lines) and (what != "attribute" or callable(obj)):
         logging.getLogger(__name__).warning("%s has no docstring: write one", name)
-    if what == "property":
+    if what in ("property", "attribute"):
         lines[:0] = ["..", ""]  # else napoleon takes what stands before a colon for a type
 
 

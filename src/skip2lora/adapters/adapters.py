@@ -98,7 +98,7 @@ class SkipAdapters:
     ) -> NDArray[np.float32]:
         """Eq. 17 without a backbone, for ``rows``, (samples, row_stride), that were computed.
 
-        ``features`` are those of :meth:`RowFormat.features`: the samples themselves where the
+        ``features`` are those of ``RowFormat.features``: the samples themselves where the
         first tap is not copied into a row. The result is (samples, n_outputs).
         """
         logits = np.empty((len(rows), self.n_outputs), np.float32)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _FIXED = "whose sizes are fixed"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LiteRTBackbone(Backbone):
     """A frozen .tflite model.
 
