@@ -17,7 +17,9 @@ myst_heading_anchors = 4  # links to headings work as they do where the reposito
 nitpicky = True  # a role in a docstring that names nothing is an error
 
 # The site is built without the runtimes: the modules that need them are imported all the same.
-autodoc_mock_imports = ["torch", "onnxruntime", "onnx", "ai_edge_litert", "sklearn"]
+autodoc_mock_imports = [
+    "torch", "onnxruntime", "onnx", "ai_edge_litert", "openvino", "scipy", "sklearn"
+]  # fmt: skip
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
