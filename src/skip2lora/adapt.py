@@ -243,7 +243,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
-    ``y`` may also be what :func:`~skip2lora.tasks.encoding.encode` gave for ``model``.
+    ``y`` may also be what ``skip2lora.tasks.encoding.encode`` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
     became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in

@@ -31,7 +31,9 @@ import skip2lora as s2
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 #: What a page needs beyond the package and the group `test`, by what it says.
-NEEDS = {".onnx": ("onnx", "onnxruntime"), "TorchBackbone(": ("torch",)}
+NEEDS = {
+    ".onnx": ("onnx", "onnxruntime"), "TorchBackbone(": ("torch",), "adapt model.xml": ("openvino",)
+}  # fmt: skip
 #: What stands between fences and is no command: the site's own directives, and files.
 NOT_RUN = {"{eval-rst}", "{toctree}", "c", "json"}
 COMMAND = re.compile(r"^ {4}(?:\$ |pip |python |make |skip2lora |import |from )", re.MULTILINE)
@@ -61,6 +63,10 @@ def readers_files(text: str) -> None:
 
         onnx_models.save(onnx_models.mlp(), Path("model.onnx"))
         onnx_models.save(onnx_models.cnn(end=None), Path("vision.onnx"))
+    if "adapt model.xml" in text:
+        import openvino_models
+
+        openvino_models.save(openvino_models.mlp(), Path("model.xml"))
     if "pretrain" not in text:  # else the page makes its own
         s2.MLP.create([N_FEATURES, 8, 3]).save("model.safetensors")
     np.savez("data.npz", X=x, y=y)
