@@ -4,6 +4,7 @@
 #   make check   formatters, linters, types, layers, sizes, C warnings
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
+#   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
 #                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
 
@@ -19,7 +20,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench docs format core-test test-arm bench-arm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -52,6 +53,10 @@ check: $(VENV)/.check $(VENV)/.installed
 bench: $(VENV)/.bench
 	$(BIN)/python bench/run.py $(BENCH)
 
+docs: $(VENV)/.docs $(VENV)/.installed
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site
+	@echo 'build/site/index.html'
+
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -81,6 +86,10 @@ $(VENV)/.test: $(VENV)/.installed $(VENV)/.groups
 
 $(VENV)/.check: $(VENV)/.created pyproject.toml
 	$(PIP) install --group check
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.created pyproject.toml
+	$(PIP) install --group docs
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

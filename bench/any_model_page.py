@@ -35,9 +35,12 @@ module, whose hooks cost some 0.3 ms a call. *With taps* gives the rows to train
 AGAIN = """\
 To measure again (weights and data of about 390 MB are fetched once):
 
-    pip install -e . --group models
-    python bench/models/fetch.py
-    python bench/any_model.py
+<!-- skip: next "needs 390 MB of weights and data" -->
+```sh
+pip install -e . --group models
+python bench/models/fetch.py
+python bench/any_model.py
+```
 """
 
 

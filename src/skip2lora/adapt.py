@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdaptedModel(Predictor):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 
@@ -47,7 +48,7 @@ class AdaptedModel(Predictor):
     ``adapters`` is a ``TunedNetwork`` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
-    images became the samples. ``backbone`` is a :class:`~skip2lora.backbones.standins.Headless`
+    images became the samples. ``backbone`` is a ``Headless`` model
     where the base model's own outputs are left out.
     """
 
@@ -63,6 +64,28 @@ class AdaptedModel(Predictor):
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
     fit: Fit | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"AdaptedModel({self.base!r}, {self.method}, rank {self.adapters.rank}, "
+            f"{self.trainable_parameters:,} trained numbers, {self.n_outputs} outputs)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The small table that a notebook shows."""
+        facts = {
+            "base model": repr(self.base), "task": self.task, "outputs": self.n_outputs,
+            "method": self.method, "rank": self.adapters.rank,
+            "trained numbers": f"{self.trainable_parameters:,}",
+        }  # fmt: skip
+        if self.timing is not None:
+            facts["cache"] = f"{self.cache_bytes / 1024:,.0f} KiB"
+            facts["time to adapt"] = f"{self.timing.total_ms:,.1f} ms"
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(str(fact))}</td></tr>"
+            for name, fact in facts.items()
+        )
+        return f"<table>{rows}</table>"
 
     @property
     def base(self) -> Backbone:
@@ -223,7 +246,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
-    ``y`` may also be what :func:`~skip2lora.tasks.encoding.encode` gave for ``model``.
+    ``y`` may also be what ``skip2lora.tasks.encoding.encode`` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
     became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
@@ -238,7 +261,7 @@ def adapt(
     after ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where
     the method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
     samples; the result works on taps as they are. ``callback`` gets an
-    :class:`~skip2lora.training.EpochReport` after each epoch.
+    :class:`~skip2lora.EpochReport` after each epoch.
 
     Raises:
         DataError: samples or labels that do not fit the model.

@@ -39,7 +39,7 @@ except ImportError as error:
     ) from error
 
 _METHODS = ("skip2-lora", "lora-last")
-# Hidden layers of a network for numbers learn to tell these apart; see docs/sklearn.md.
+# Hidden layers of a network for numbers learn to tell these apart: docs/decisions/0012.
 _BINS = 5
 
 

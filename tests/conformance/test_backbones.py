@@ -95,6 +95,13 @@ def test_protocol(backbone: Any) -> None:
     assert not isinstance(object(), s2.Backbone)
 
 
+def test_its_repr_is_one_short_line(backbone: Any) -> None:
+    assert repr(backbone).startswith(f"{type(backbone).__name__}(")
+    assert len(repr(backbone)) < 80
+    assert "\n" not in repr(backbone)
+    assert "9-16-5-3" in repr(backbone) or "3 taps, 3 outputs" in repr(backbone)
+
+
 @pytest.mark.parametrize("n_samples", [1, 2, 64, 65])
 def test_shapes_are_as_announced(backbone: Any, n_samples: int, make_samples: Any) -> None:
     x, _ = make_samples(n_samples, 9)

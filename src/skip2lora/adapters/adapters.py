@@ -19,7 +19,7 @@ from skip2lora.errors import ModelError
 from skip2lora.tensors import Tensors, take
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SkipAdapters:
     """Low-rank adapters from the inputs of layers ``first_tap``, ... last to the last output.
 
@@ -32,6 +32,10 @@ class SkipAdapters:
     lora_b: tuple[NDArray[np.float32], ...]
     first_tap: int = 0
     bias: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        n_taps = len(self.lora_a)
+        return f"SkipAdapters({n_taps} taps, rank {self.rank}, {self.n_outputs} outputs)"
 
     @property
     def rank(self) -> int:
@@ -93,7 +97,7 @@ class SkipAdapters:
     ) -> NDArray[np.float32]:
         """Eq. 17 without a backbone, for ``rows``, (samples, row_stride), that were computed.
 
-        ``features`` are those of :meth:`RowFormat.features`: the samples themselves where the
+        ``features`` are those of ``RowFormat.features``: the samples themselves where the
         first tap is not copied into a row. The result is (samples, n_outputs).
         """
         logits = np.empty((len(rows), self.n_outputs), np.float32)
@@ -136,7 +140,7 @@ class SkipAdapters:
         return cls(tuple(lora_a), tuple(lora_b), first_tap, bias)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerAdapters:
     """LoRA-All: an adapter beside each layer, and the running statistics that moved with them.
 
@@ -145,6 +149,9 @@ class LayerAdapters:
     """
 
     model: MLP
+
+    def __repr__(self) -> str:
+        return f"LayerAdapters({self.model!r}, rank {self.rank})"
 
     @property
     def rank(self) -> int:

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -51,6 +52,11 @@ class Backbone(Predictor):
     ``forward`` and nowhere else. What takes something else than a table of features defines
     ``inputs`` and ``check`` as well. docs/add-a-runtime.md shows one.
     """
+
+    def __repr__(self) -> str:
+        facts = [] if self.path is None else [repr(Path(self.path).name)]
+        facts += [f"{len(self.tap_widths)} taps", f"{self.n_outputs} outputs"]
+        return f"{type(self).__name__}({', '.join(facts)})"
 
     # --- required ---------------------------------------------------------------------------
 

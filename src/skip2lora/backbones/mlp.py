@@ -67,7 +67,7 @@ class Layer:
         return tuple(None if array is None else array.copy(order="K") for array in self.arrays())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 
@@ -80,6 +80,9 @@ class MLP(Backbone):
     bn_eps: float = 1e-5
     bn_momentum: float = 0.1
     class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"MLP({'-'.join(map(str, self.widths))})"
 
     @classmethod
     def create(
@@ -279,7 +282,7 @@ class MLP(Backbone):
         return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
-        """The same network with other tensors, in the order of :meth:`Layer.arrays`."""
+        """The same network with other tensors, in the order of ``Layer.arrays``."""
         return replace(self, layers=tuple(Layer(*of_layer) for of_layer in arrays))
 
     def merged(self) -> MLP:

@@ -112,3 +112,10 @@ def test_save_and_load_for_the_same_weights(make_samples: Any, tmp_path: Any) ->
     same.load_state_dict(module.state_dict())
     back = s2.AdaptedModel.load(s2.TorchBackbone(same, example=x[:1]), tmp_path / "a")
     assert back.logits(x).tobytes() == adapted.logits(x).tobytes()
+
+
+def test_its_repr_needs_no_samples() -> None:
+    backbone = s2.TorchBackbone(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    assert repr(backbone) == "TorchBackbone(Sequential, no samples yet)"
+    backbone.check(np.zeros((2, 4), np.float32))
+    assert repr(backbone) == "TorchBackbone(Sequential, 2 taps, 2 outputs)"

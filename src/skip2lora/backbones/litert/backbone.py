@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FIXED = "whose sizes are fixed"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LiteRTBackbone(Backbone):
     """A frozen .tflite model.
 
@@ -146,7 +146,7 @@ class LiteRTBackbone(Backbone):
         """Samples as the model reads them, from what a user passes.
 
         Raises:
-            DataError: see :func:`~skip2lora.backbones.litert.inputs.check_samples_of`.
+            DataError: see ``litert.inputs.check_samples_of``.
         """
         return check_samples_of(self.inputs, X)
 

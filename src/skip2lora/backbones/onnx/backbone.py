@@ -67,7 +67,7 @@ class _Asked:
             checked_size(self.size)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnnxBackbone(Backbone):
     """A frozen model in ONNX Runtime.
 

@@ -31,7 +31,7 @@ _IN_FLOATS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenVINOBackbone(Backbone):
     """A frozen model of OpenVINO on the CPU, in 32-bit floats.
 

@@ -95,12 +95,8 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
         _set(model, shapes)
     except RuntimeError as error:
         raise ParameterError(
-<<<<<<< HEAD
-            f"{start} {path} does not take it: {reason_of(error)}: choose another size"
-=======
-            f"{said} {path} does not take it: {reason_of(error)}, expected one that fits: choose "
+            f"{start} {path} does not take it: {reason_of(error)}, expected one that fits: choose "
             "another size"
->>>>>>> once
         ) from error
 
 

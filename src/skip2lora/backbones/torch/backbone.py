@@ -106,6 +106,11 @@ class TorchBackbone(Backbone):
         if example is not None:
             self.check(example)
 
+    def __repr__(self) -> str:
+        known = self._network is not None
+        facts = f"{len(self._places)} taps, {self.n_outputs} outputs" if known else "no samples yet"
+        return f"TorchBackbone({self._name}, {facts})"
+
     @property
     def _name(self) -> str:
         return type(self.module).__name__
