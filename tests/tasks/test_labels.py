@@ -175,7 +175,7 @@ def test_arrays_mean_what_their_type_says() -> None:
     assert (made.y.tolist(), made.new_labels) == ([3, 1], (7,))
     with pytest.raises(DataError, match=r'label "1.0" at row 1 .* one of 0, 1, 2'):
         encode_labels(["1", "1.0"], 2, UNNAMED, new_classes=False)
-    with pytest.raises(DataError, match=r"got label 3 at row 1 .* 3 outputs"):
+    with pytest.raises(DataError, match=r"3 outputs .* got label 3 at row 1"):
         encode_labels([0, 3], 2, UNNAMED, new_classes=False)
     with pytest.raises(DataError, match=r"shape \(2,\), expected \(3,\)"):
         encode_labels(["a", "b"], 3, NAMED, new_classes=False)
