@@ -6,7 +6,6 @@ import builtins
 import hashlib
 import http.server
 import logging
-import os
 import socket
 import threading
 import zipfile
@@ -69,9 +68,6 @@ def refusal(kind: type[Skip2LoraError], call: Any, *args: Any, **options: Any) -
     return message
 
 
-# --- reading --------------------------------------------------------------------------------
-
-
 def test_task_from_a_folder(source: Path) -> None:
     seen: list[str] = []
     task = fan.load_task("damage1", source, progress=seen.append)
@@ -118,9 +114,6 @@ def test_zips_made_on_a_mac(tmp_path: Path) -> None:
     assert fan.read_recording(path).shape == (MOMENTS, 512)
 
 
-# --- the stop -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "speeds",
     [(0.2, 0.16, 0.13, 0.07), (0.9, 0.3, 0.1, 0.05), (0.4, 0.4, 0.4, 0.2), (0.3, 0.1)],
@@ -153,9 +146,6 @@ def test_no_stop(tmp_path: Path) -> None:
     files = {moment(number): csv_text(row) for number, row in enumerate(steady)}
     path = write_zip(tmp_path, "12cm_h_normal", files)
     assert "12cm_h_normal.zip: the total" in refusal(DataError, fan.load_pair, path, path)
-
-
-# --- what is refused ------------------------------------------------------------------------
 
 
 def test_task_and_folder_names(tmp_path: Path) -> None:
@@ -230,9 +220,6 @@ def test_number_of_lines(tmp_path: Path) -> None:
 def test_recording_without_a_spectrum(tmp_path: Path) -> None:
     assert "no .csv" in refusal(DataError, fan.read_recording, tmp_path)
     assert "no .csv" in refusal(DataError, fan.read_recording, write_zip(tmp_path, "a", {}))
-
-
-# --- fetching -------------------------------------------------------------------------------
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -384,46 +371,3 @@ def test_without_pooch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     message = refusal(MissingExtraError, fan.load_task, "damage1")
     assert "pip install 'skip2lora[data]'" in message
-
-
-# --- the real recordings --------------------------------------------------------------------
-
-REAL = (
-    Path(os.environ.get("SKIP2LORA_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    / "cooling-fan"
-)
-real = pytest.mark.skipif(
-    not REAL.is_dir(), reason="the fan recordings are not there: set SKIP2LORA_DATA"
-)
-PARTS = ("noisy_1", "noisy_2", "silentA_1", "silentA_2")
-STOPS = {
-    "normal": (177, 178, 177, 179),
-    "damage1": (178, 178, 177, 178),
-    "damage2": (179, 180, 177, 178),
-}
-
-
-@real
-@pytest.mark.parametrize("kind", STOPS)
-def test_real_stops(kind: str) -> None:
-    for part, expected in zip(PARTS, STOPS[kind], strict=True):
-        found = fan.find_stop(fan.read_recording(REAL / f"12cm_hmlo_{kind}_{part}.zip"))
-        assert abs(found - expected) <= 1, (kind, part)
-
-
-@real
-@pytest.mark.parametrize("name", ["damage1", "damage2"])
-def test_real_task(name: Any) -> None:
-    for part in fan.load_task(name, REAL):
-        assert part.x.shape == (470, 256)
-        assert part.y is not None
-        assert np.abs(np.bincount(part.y) - [113, 178, 179]).max() <= 4
-        assert 0.05 < part.x.mean() < 0.5
-        assert (part.x[:, 0] == 0).all()  # no constant acceleration in the spectra
-
-
-@real
-def test_real_checksums() -> None:
-    for name, digest in fan.SHA256.items():
-        file = REAL / f"{fan.RECORDINGS}{name}.zip"
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == digest

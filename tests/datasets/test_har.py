@@ -12,109 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.datasets import Split, har
+from har_files import (
+    ACTIVITIES,
+    FIVE,
+    TEST,
+    TRAIN,
+    arrays,
+    edit,
+    same,
+    write_nested,
+    write_npz,
+    zipped,
+)
+from skip2lora.datasets import har
 from skip2lora.errors import DataError, FileError
 
 Refused = Callable[..., str]
 Arrays = dict[str, np.ndarray]
-
-ACTIVITIES = ("WALKING", "UPSTAIRS", "DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
-FEATURES = tuple("bands()-1,8" if n in (302, 316, 330) else f"f()-{n}" for n in range(561))
-FIVE = (9, 14, 16, 19, 25)
-
-
-def rows(subjects: tuple[int, ...], seed: int) -> Arrays:
-    """Windows of ``subjects`` one after the other, each with its activities in two takes."""
-    random = np.random.default_rng(seed)
-    y, subject = [], []
-    for person in subjects:
-        takes = [np.repeat(np.arange(6), random.integers(1, 4, 6)) for _ in range(2)]
-        y.append(np.concatenate(takes))
-        subject.append(np.full(y[-1].size, person))
-    labels = np.concatenate(y)
-    x = random.uniform(-1, 1, (labels.size, 561)).astype(np.float32)
-    return {"X": x, "y": labels, "subject": np.concatenate(subject)}
-
-
-TRAIN = rows((1, 3, 14, 16, 17, 19, 25), seed=1)
-TEST = rows((2, 9, 4), seed=2)
-
-
-def write_original(folder: Path) -> Path:
-    """Write TRAIN and TEST as the original has them: padded columns, exponents of three digits."""
-    root = folder / "UCI HAR Dataset"
-    for part, data in (("train", TRAIN), ("test", TEST)):
-        (root / part).mkdir(parents=True)
-        text = "\n".join("".join(f"{value:16.8e}" for value in row) for row in data["X"]) + "\n"
-        text = text.replace("e-", "e-0").replace("e+", "e+0")
-        (root / part / f"X_{part}.txt").write_text(text)
-        np.savetxt(root / part / f"y_{part}.txt", data["y"] + 1, "%d")
-        np.savetxt(root / part / f"subject_{part}.txt", data["subject"], "%d")
-    for name, names in (("features", FEATURES), ("activity_labels", ACTIVITIES)):
-        lines = "".join(f"{number} {text}\n" for number, text in enumerate(names, 1))
-        (root / f"{name}.txt").write_text(lines)
-    (root / "README.txt").write_text("not read")
-    return root
-
-
-def zipped(root: Path) -> bytes:
-    """The original as a zip, with the hidden files that a Mac adds, as in the real one."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(root.rglob("*.txt")):
-            name = f"{root.name}/{file.relative_to(root)}"
-            archive.write(file, name)
-            archive.writestr(f"__MACOSX/{Path(name).parent}/._{file.name}", b"\0\5\x16\7")
-    return stream.getvalue()
-
-
-def write_nested(path: Path, inner: bytes) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("UCI HAR Dataset.names", "not read")
-        archive.writestr("UCI HAR Dataset.zip", inner)
-    return path
-
-
-def arrays() -> Arrays:
-    nine = TEST["subject"] == 9
-    joined = {name: np.concatenate([TRAIN[name], TEST[name][nine]]) for name in TRAIN}
-    names = {"feature_names": np.array(FEATURES), "activity_names": np.array(ACTIVITIES)}
-    return joined | names
-
-
-def write_npz(folder: Path, **changed: Any) -> Path:
-    content = {name: value for name, value in (arrays() | changed).items() if value is not None}
-    path = folder / "har.npz"
-    np.savez(path, **content)
-    return path
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_original(tmp_path_factory.mktemp("har"))
-
-
-@pytest.fixture
-def copy(original: Path, tmp_path: Path) -> Path:
-    """The original, for a test to damage."""
-    return Path(shutil.copytree(original, tmp_path / original.name))
-
-
-def same(one: Split, other: Split) -> None:
-    for part, twin in zip(one, other, strict=True):
-        np.testing.assert_array_equal(part.x, twin.x)
-        np.testing.assert_array_equal(part.y, twin.y)
-        assert part.class_names == twin.class_names
-        assert part.feature_names == twin.feature_names
-
-
-def edit(file: Path, change: Callable[[list[str]], object]) -> None:
-    lines = file.read_text().splitlines()
-    change(lines)
-    file.write_text("".join(f"{line}\n" for line in lines))
-
-
-# --- reading and splitting ------------------------------------------------------------------
 
 
 def test_npz(tmp_path: Path) -> None:
@@ -197,8 +111,6 @@ def test_test_windows_of_other_subjects_are_not_used(copy: Path, tmp_path: Path)
     edit(copy / "test" / "X_test.txt", spoil)
     same(har.load_task(copy), har.load_task(write_npz(tmp_path)))
 
-
-# --- the original, damaged --------------------------------------------------------------------
 
 NINE = int(np.flatnonzero(TEST["subject"] == 9)[0])
 
@@ -339,9 +251,6 @@ def test_part_without_rows(refused: Refused, tmp_path: Path) -> None:
     assert "left for test" in refused(DataError, har.load_task, write_npz(tmp_path, **six))
 
 
-# --- zip, npz and other sources ---------------------------------------------------------------
-
-
 def test_damaged_zip(refused: Refused, original: Path, tmp_path: Path) -> None:
     whole = zipped(original)
     name = b"UCI HAR Dataset/activity_labels.txt"
@@ -387,92 +296,6 @@ def test_damaged_line_in_a_zip(refused: Refused, copy: Path, tmp_path: Path) -> 
     assert said in refused(DataError, har.load_task, path)
 
 
-def with_value(name: str, at: Any, value: float) -> np.ndarray:
-    array = arrays()[name].copy()
-    array[at] = value
-    return array
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"X": None}, "has no array X, expected X, y, subject, feature_names, activity_names"),
-        ({"subject": None}, "has no array subject"),
-        ({"activity_names": None}, "has no array activity_names"),
-        ({"X": np.zeros((len(TRAIN["X"]), 560))}, f"shape ({len(TRAIN['X'])}, 560), expected num"),
-        ({"X": np.zeros(561)}, "shape (561,), expected numbers of shape (561, 561)"),
-        ({"X": np.float32(1)}, "shape (), expected numbers of shape (0, 561)"),
-        ({"X": np.full((9, 561), "1")}, "X is <U1 of shape (9, 561), expected numbers"),
-        ({"y": TRAIN["y"][:5]}, "y is int64 of shape (5,), expected whole numbers of shape"),
-        ({"y": arrays()["y"] / 1.0}, "y is float64 of shape"),
-        ({"subject": TRAIN["subject"][:5]}, "subject is int64 of shape (5,), expected whole"),
-        ({"feature_names": np.array(FEATURES[:9])}, "feature_names is <U"),
-        ({"activity_names": np.arange(6)}, "activity_names is int64 of shape (6,), expected text"),
-        ({"X": with_value("X", (3, 7), np.nan)}, "X has nan at row 3, column 7 (from 0)"),
-        ({"X": np.full(arrays()["X"].shape, -1e39)}, "X has -inf at row 0, column 0"),
-        ({"y": with_value("y", 4, 6)}, "y has 6 at row 4 (from 0), expected 0..5"),
-        ({"y": with_value("y", 4, -1)}, "y has -1 at row 4"),
-        ({"subject": with_value("subject", 4, 0)}, "subject has 0 at row 4 (from 0), expected 1"),
-        ({"subject": with_value("subject", 4, 31)}, "subject has 31 at row 4"),
-    ],
-)
-def test_npz_refused(
-    refused: Refused, tmp_path: Path, changed: dict[str, np.ndarray], said: str
-) -> None:
-    path = write_npz(tmp_path, **changed)
-    message = refused(DataError, har.load_task, path)
-    assert message.startswith(f"{path}: ")
-    assert said in message
-
-
-def test_damaged_npz(refused: Refused, tmp_path: Path) -> None:
-    path = write_npz(tmp_path)
-    whole = path.read_bytes()
-    changed = bytearray(whole)
-    changed[5000] ^= 1
-    for content in (whole[:-100], whole[: len(whole) // 2], b"", b"hello", bytes(changed)):
-        path.write_bytes(content)
-        assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
-    with path.open("wb") as stream:
-        np.save(stream, np.zeros(3))
-    assert "has no array X" in refused(DataError, har.load_task, path)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "{'descr': (",
-        "{'descr': 'f4,(f4', 'fortran_order': False, 'shape': (3,)}",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1152921504606846976,)}",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
-        "{[]: 1}",
-    ],
-)
-def test_damaged_array_in_an_npz(refused: Refused, tmp_path: Path, header: str) -> None:
-    content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode()
-    path = tmp_path / "a.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("X.npy", content)
-    assert f"{path}: it is damaged" in refused(DataError, har.load_task, path)
-
-
-def test_npz_with_a_file_that_is_no_array(refused: Refused, tmp_path: Path) -> None:
-    path = write_npz(tmp_path, X=None)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("X", "1 2 3")
-    assert "X is |S5 of shape (), expected numbers" in refused(DataError, har.load_task, path)
-
-
-def test_npz_with_objects_is_never_unpickled(refused: Refused, tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (tmp_path / "sprung",))
-
-    path = write_npz(tmp_path, y=np.array([Trap()], object))
-    assert "it is damaged or no .npz (Object arrays" in refused(DataError, har.load_task, path)
-    assert not (tmp_path / "sprung").exists()
-
-
 def test_sources_that_are_no_source(refused: Refused, tmp_path: Path) -> None:
     message = refused(FileError, har.load_task, tmp_path)
     assert f"{tmp_path}: the folder has no har.npz and no UCI HAR Dataset" in message
@@ -482,9 +305,6 @@ def test_sources_that_are_no_source(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "X_train.txt").write_text("1 2 3")
     message = refused(DataError, har.load_task, tmp_path / "X_train.txt")
     assert 'got a file with suffix ".txt", expected the folder UCI HAR Dataset' in message
-
-
-# --- the real data ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
