@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
+from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
@@ -128,7 +129,7 @@ class AdaptedModel(Predictor):
         """Numbers that were trained."""
         return self.adapters.n_parameters
 
-    def logits(self, x: Any) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Eq. 17: base logits plus what the adapters add, (samples, n_outputs).
 
         Raises:
@@ -213,9 +214,17 @@ class AdaptedModel(Predictor):
         )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class NewlyAdapted(AdaptedModel):
+    """An adapted model that was not loaded: ``history`` and ``timing`` are there."""
+
+    history: History
+    timing: Timing
+
+
 def adapt(
     model: Backbone,
-    X: Any,
+    X: SamplesLike,
     y: ArrayLike | Encoded,
     *,
     method: str = "skip2-lora",
@@ -237,7 +246,7 @@ def adapt(
     images: Images | None = None,
     standardize: bool | None = None,
     callback: Callback | None = None,
-) -> AdaptedModel:
+) -> NewlyAdapted:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
@@ -272,8 +281,8 @@ def adapt(
 
 
 def adapt_and_measure(
-    model: Backbone, X: Any, y: ArrayLike | Encoded, **options: Any
-) -> tuple[AdaptedModel, Fit]:
+    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, **options: Any
+) -> tuple[NewlyAdapted, Fit]:
     """As :func:`adapt`, with how good the result is.
 
     Samples whose rows were not kept pass the model once more for it.
@@ -283,8 +292,8 @@ def adapt_and_measure(
 
 
 def _adapt(
-    model: Backbone, X: Any, y: ArrayLike | Encoded, options: Mapping[str, Any]
-) -> tuple[AdaptedModel, Callable[[], Fit]]:
+    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: Mapping[str, Any]
+) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     chosen, learned = find_method(options["method"]), find_task(options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
@@ -310,7 +319,7 @@ def _adapt(
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
     done = train(model, Part(samples, encoded.y), resolved, goal=goal, callback=options["callback"])
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    adapted = AdaptedModel(
+    adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
         new_labels=new_labels, output_names=names, images=options["images"],
     )  # fmt: skip

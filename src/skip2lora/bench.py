@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from skip2lora import _core
-from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
@@ -137,7 +137,7 @@ def run_bench(
         if native or method.cache
     }
 
-    def fill() -> AdaptedModel:
+    def fill() -> NewlyAdapted:
         return adapt(model, x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
 
     _round(works, fill, x, seconds)  # warms up and is not counted
@@ -224,7 +224,7 @@ class _Round:
 
 def _round(
     works: dict[str, _Work],
-    fill: Callable[[], AdaptedModel],
+    fill: Callable[[], NewlyAdapted],
     x: Any,
     seconds: float,
 ) -> _Round:
@@ -233,7 +233,7 @@ def _round(
     us = {name: 1e6 * _seconds_a_batch(work, seconds) for name, work in works.items()}
     adapted = fill()
     one, many = _predict_seconds(adapted, x, seconds)
-    fill_ms = adapted.timing.cache_fill_ms if adapted.timing else 0.0
+    fill_ms = adapted.timing.cache_fill_ms
     sizes = (adapted.cache_bytes, adapted.cache_overhead_bytes)
     return _Round(peak, us, fill_ms, 1e6 * one, 1e6 * many, *sizes)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
@@ -114,7 +114,7 @@ class Plan:
 
 def plan(
     model: Backbone,
-    X: Any = None,
+    X: SamplesLike | None = None,
     *,
     n_samples: int | None = None,
     rank: int | None = None,

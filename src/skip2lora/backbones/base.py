@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.tapping import Shapes
@@ -103,7 +103,7 @@ class Backbone(Predictor):
 
     # --- outputs ----------------------------------------------------------------------------
 
-    def logits(self, x: Any) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before the last activation, (samples, n_outputs).
 
         Raises:

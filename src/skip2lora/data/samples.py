@@ -43,6 +43,13 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelledSamples(Samples):
+    """Samples with their answers."""
+
+    y: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """What a file says, before its answers are encoded.
 

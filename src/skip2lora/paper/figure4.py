@@ -125,8 +125,6 @@ def measure(
                     )  # fmt: skip
             with recording.phase("after"):
                 time.sleep(after_s)
-    if adapted.timing is None:
-        raise RuntimeError("adapt gave no timing")
     accuracy = adapted.score(split.test.x, split.test.labels)
     return _figure(recording, instruments, accuracy, adapted.timing.total_ms)
 
