@@ -129,8 +129,7 @@ def run_bench(
             "the model takes no random numbers of the shapes it tells, expected such samples: use "
             "`skip2lora plan` with data"
         )
-    random = np.random.Generator(np.random.PCG64(seed))
-    part = Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
+    part = Part(x, np.random.default_rng(seed).integers(0, model.n_outputs, n_samples, np.int32))
     works = {
         name: _start(model, part, method, rank=rank, batch_size=batch_size, seed=seed)
         for name, method in METHODS.items()

@@ -162,11 +162,11 @@ class _Skip2LoRA(BaseEstimator):
         fresh = MLP.create(widths, seed=seed, class_names=names)
         epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
         scaled = ((x - mean) / std).astype(np.float32)
-        made = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
-        (weight, bias, *norm), *others = (layer.arrays() for layer in made.layers)
+        trained = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
+        (weight, bias, *norm), *others = (layer.arrays() for layer in trained.layers)
         weight = weight / std[:, None]
         bias = bias - mean @ weight
-        return made.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
+        return trained.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
 
     def _logits(self, X: SamplesLike) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")

@@ -56,8 +56,8 @@ def read_images(
     kind: Any = np.uint8 if layout.whole else np.float32
     pixels = np.empty((len(files), height, width, channels), kind)
     for at, file in enumerate(files):
-        made = _pixels(file, (height, width), channels)
-        pixels[at] = made if layout.whole else _normal(made, images)
+        picture = _pixels(file, (height, width), channels)
+        pixels[at] = picture if layout.whole else _normal(picture, images)
         if progress is not None:
             progress(at + 1, len(files))
     labels = None

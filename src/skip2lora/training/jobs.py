@@ -221,14 +221,14 @@ def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -
 
 def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
     """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
-    kept = cache.rows
-    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(kept) < len(x) else kept
+    cached = cache.rows
+    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(cached) < len(x) else cached
     for at in range(0, len(x), SAMPLES_AT_ONCE):
         stop = min(at + SAMPLES_AT_ONCE, len(x))
-        rows = kept[at:stop] if stop <= len(kept) else spare[: stop - at]
+        rows = cached[at:stop] if stop <= len(cached) else spare[: stop - at]
         cache.format.compute(backbone, x[at:stop], rows)
-        if stop > len(kept) > at:
-            kept[at:] = rows[: len(kept) - at]
+        if stop > len(cached) > at:
+            cached[at:] = rows[: len(cached) - at]
         yield rows
 
 

@@ -161,11 +161,11 @@ def train(
     """
     began = time.perf_counter()
     method = find_method(options.method)
-    kept, held = stratified_split(part, options)
+    training, held = stratified_split(part, options)
     job: Job
     if method.skip:
         job = SkipJob(
-            backbone, kept, options, goal=goal, held=held, capacity=capacity, profile=profile,
+            backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
             start=start,
         )  # fmt: skip
     elif goal != PLAIN or options.standardize:
@@ -174,7 +174,7 @@ def train(
             "that the model knows: use skip2-lora"
         )
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, kept, options, held=held, capacity=capacity, profile=profile)
+        job = NetworkJob(backbone, training, options, held=held, capacity=capacity, profile=profile)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
@@ -185,7 +185,7 @@ def train(
 
     def measure(names: Sequence[str], with_base: bool) -> Fit:
         return measure_fit(
-            job, done.result, goal.task, kept, held, names=names, with_base=with_base
+            job, done.result, goal.task, training, held, names=names, with_base=with_base
         )
 
     return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)

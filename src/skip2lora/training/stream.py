@@ -89,20 +89,20 @@ def learn(
         start=None if more.adapters is None else replace(more.adapters, first_tap=0),
     )  # fmt: skip
     adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
-    kept = replace(_reservoir(more, capacity), adapters=adapters)
+    next_stream = replace(_reservoir(more, capacity), adapters=adapters)
     timing = replace(
         done.timing,
         cache_fill_ms=fill_ms,
         training_ms=done.timing.training_ms + done.timing.cache_fill_ms,  # copied and scaled
         total_ms=1e3 * (time.perf_counter() - began),
     )
-    return kept, replace(
+    return next_stream, replace(
         done,
         adapters=adapters,
         history=replace(done.history, n_forwards=len(samples)),
         timing=timing,
-        cache_bytes=kept.cache.payload_bytes,
-        cache_overhead_bytes=kept.cache.overhead_bytes,
+        cache_bytes=next_stream.cache.payload_bytes,
+        cache_overhead_bytes=next_stream.cache.overhead_bytes,
     )
 
 
