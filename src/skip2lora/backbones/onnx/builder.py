@@ -49,12 +49,12 @@ class Builder:
     ) -> str:
         """A node of that name; it makes a tensor of the same name, or the one it is renamed to."""
         name = self.prefix + output
-        named = renamed or name
+        made = renamed or name
         self.graph.model.graph.node.append(
-            self._onnx.helper.make_node(operator, list(inputs), [named], name=name, **attributes)
+            self._onnx.helper.make_node(operator, list(inputs), [made], name=name, **attributes)
         )
         self._made.add(output)
-        return named
+        return made
 
     def own_node(self, operator: str, inputs: Sequence[str], output: str) -> str:
         """A node of an operator that onnxruntime adds to the standard ones."""
@@ -89,7 +89,7 @@ def _raise_ir_version(model: Any) -> None:
     if model.ir_version >= 4:
         return
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
+    kept = [value for value in model.graph.input if value.name not in initializers]
     del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    model.graph.input.extend(kept)
     model.ir_version = 4

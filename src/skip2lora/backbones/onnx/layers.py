@@ -80,12 +80,12 @@ def weight_layers(graph: Graph) -> list[Read]:
     """
     nodes = [node for node in graph.model.graph.node if node.op_type in OPERATORS]
     names = [str(node.name) for node in nodes]
-    reads: dict[str, Read] = {}
+    found: dict[str, Read] = {}
     for node, name in zip(nodes, names, strict=True):
         read = _read(graph, node, name if name and names.count(name) == 1 else str(node.output[0]))
         if read is not None:
-            reads.setdefault(read.quantised or read.tensor, read)
-    return list(reads.values())
+            found.setdefault(read.quantised or read.tensor, read)
+    return list(found.values())
 
 
 def _read(graph: Graph, node: Any, layer: str) -> Read | None:

@@ -57,8 +57,8 @@ def _drops(graph: Graph, node: Any) -> bool:
     """Whether a Dropout is in its training mode, which its third input says."""
     if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
         return False
-    flag = graph.array(node.input[2])
-    return flag is not None and bool(flag.all())
+    told = graph.array(node.input[2])
+    return told is not None and bool(told.all())
 
 
 def _carried(graph: Graph, node: Any) -> Iterator[str]:
