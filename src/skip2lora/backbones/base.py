@@ -50,7 +50,8 @@ class Backbone(Predictor):
     member has a default. It may define a member as a property, a cached property, an attribute of
     the class or of the instance, or a field of a dataclass. Data of any runtime becomes taps in
     ``forward`` and nowhere else. What takes something else than a table of features defines
-    ``inputs`` and ``check`` as well. docs/add-a-runtime.md shows one.
+    ``inputs`` and ``check`` as well. ``forward`` and ``check`` take ``Any`` here, so that a
+    subclass may say which samples it takes. docs/add-a-runtime.md shows one.
     """
 
     def __repr__(self) -> str:

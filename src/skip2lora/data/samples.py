@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
@@ -44,8 +45,9 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class LabelledSamples(Samples):
-    """Samples with their answers."""
+    """A table of samples with their answers, as a dataset gives it."""
 
+    x: NDArray[np.float32]
     y: NDArray[Any]
 
 
