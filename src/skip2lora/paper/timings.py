@@ -180,13 +180,13 @@ def _fit(
 
 
 def _run(model: MLP, split: Split, method: Method, epochs: int, seed: int) -> Run:
-    whole, phases = _core.Profile(phases=False), _core.Profile()
-    done = _fit(model, split, method, epochs, seed, whole)
+    untimed, phases = _core.Profile(phases=False), _core.Profile()
+    done = _fit(model, split, method, epochs, seed, untimed)
     _fit(model, split, method, epochs, seed, phases)
     a_batch = 1e3 * done.history.n_batches
     by_phase = (ns / a_batch for ns in phases.phases_ns)
     return Run(
-        whole.total_ns / a_batch,
+        untimed.total_ns / a_batch,
         dict(zip(PHASES, by_phase, strict=True)),
         predict_us(model, done.adapters, split.test.x),
         done.history.n_batches,
