@@ -123,13 +123,7 @@ def run_bench(
     whole("rounds", rounds, 1)
     whole("samples", n_samples, 2, _MOST_SAMPLES)
     model = model if model.n_outputs else Headless(model, _NEW_OUTPUTS)
-    x = random_samples(model, n_samples, open_size=OPEN_SIZE)
-    if x is None:
-        raise ModelError(
-            "the model takes no random numbers of the shapes it tells, expected such samples: use "
-            "`skip2lora plan` with data"
-        )
-    part = Part(x, np.random.default_rng(seed).integers(0, model.n_outputs, n_samples, np.int32))
+    part = _random_part(model, n_samples, seed)
     works = {
         name: _start(model, part, method, rank=rank, batch_size=batch_size, seed=seed)
         for name, method in METHODS.items()
@@ -137,12 +131,12 @@ def run_bench(
     }
 
     def fill() -> NewlyAdapted:
-        return adapt(model, x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
+        return adapt(model, part.x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
 
-    _round(works, fill, x, seconds)  # warms up and is not counted
+    _round(works, fill, part.x, seconds)  # warms up and is not counted
     measured = []
     for _ in range(rounds):
-        measured.append(_round(works, fill, x, seconds))
+        measured.append(_round(works, fill, part.x, seconds))
         if callback is not None:
             callback()
     peak = Spread.of([of.peak_gflops for of in measured])
@@ -191,6 +185,18 @@ def _cost(model: Backbone, method: Method, n_samples: int, rank: int) -> Cost:
 
 def _widths(model: Backbone) -> tuple[int, ...]:
     return model.widths if isinstance(model, MLP) else tuple(model.tap_widths)
+
+
+def _random_part(model: Backbone, n_samples: int, seed: int) -> Part:
+    """Samples of noise and labels by chance."""
+    x = random_samples(model, n_samples, open_size=OPEN_SIZE)
+    if x is None:
+        raise ModelError(
+            "the model takes no random numbers of the shapes it tells, expected such samples: use "
+            "`skip2lora plan` with data"
+        )
+    random = np.random.default_rng(seed)
+    return Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
 
 
 def _start(
