@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
+from skip2lora.adapters.folder import (
+    CONFIG_FILE,
+    TENSORS_FILE,
+    AdapterConfig,
+    read_adapter,
+    write_adapter,
+)
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
@@ -31,7 +37,7 @@ from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
 from skip2lora.tensors import Tensors
 from skip2lora.training.fit import Fit
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, History, Timing, checked, train
 from skip2lora.training.options import asked_of, resolve_options
 
@@ -153,7 +159,7 @@ class AdaptedModel(Predictor):
         if isinstance(self.adapters, TunedNetwork):
             self.adapters.model.save(folder / MODEL_FILE)
             return
-        about = About(
+        about = AdapterConfig(
             self.method, self.adapters.rank, self.base.fingerprint, self.learned,
             self.new_labels, self.output_names, self.images, Tapping.of(self.base),
             keep_outputs=self.base is self.backbone,
@@ -317,7 +323,9 @@ def _adapt(
     new_labels = encoded.new_labels
     resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
-    done = train(model, Part(samples, encoded.y), resolved, goal=goal, callback=options["callback"])
+    done = train(
+        model, CheckedSamples(samples, encoded.y), resolved, goal=goal, callback=options["callback"]
+    )
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
     adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,

@@ -26,7 +26,7 @@ from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS, Method
 from skip2lora.spread import Spread
 from skip2lora.training.costs import Cost, method_cost, skip_cost
-from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
+from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
 from skip2lora.training.options import resolve_options
 
 FAN_WIDTHS = (256, 96, 96, 3)
@@ -187,7 +187,7 @@ def _widths(model: Backbone) -> tuple[int, ...]:
     return model.widths if isinstance(model, MLP) else tuple(model.tap_widths)
 
 
-def _random_part(model: Backbone, n_samples: int, seed: int) -> Part:
+def _random_part(model: Backbone, n_samples: int, seed: int) -> CheckedSamples:
     """Samples of noise and labels by chance."""
     x = random_samples(model, n_samples, open_size=OPEN_SIZE)
     if x is None:
@@ -196,11 +196,11 @@ def _random_part(model: Backbone, n_samples: int, seed: int) -> Part:
             "`skip2lora plan` with data"
         )
     random = np.random.default_rng(seed)
-    return Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
+    return CheckedSamples(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
 
 
 def _start(
-    model: Backbone, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
+    model: Backbone, part: CheckedSamples, method: Method, *, rank: int, batch_size: int, seed: int
 ) -> _Work:
     """Make the job and run one epoch, which fills the cache if there is one."""
     options = resolve_options(

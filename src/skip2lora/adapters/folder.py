@@ -30,7 +30,7 @@ _OPTIONAL = (
 
 
 @dataclass(frozen=True)
-class About:
+class AdapterConfig:
     """What an adapter says of itself.
 
     ``output_names`` are those of the base model's outputs where the base model has none,
@@ -64,7 +64,7 @@ class About:
         return said | self.tapping.to_json()
 
     @classmethod
-    def from_json(cls, file: Path, entries: Mapping[str, Any]) -> About:
+    def from_json(cls, file: Path, entries: Mapping[str, Any]) -> AdapterConfig:
         """What :func:`write_adapter` wrote.
 
         Raises:
@@ -103,7 +103,7 @@ def _labels(listed: Any) -> NewLabels:
     return tuple(listed)
 
 
-def write_adapter(folder: Path, about: About, tensors: Tensors, **facts: Any) -> None:
+def write_adapter(folder: Path, about: AdapterConfig, tensors: Tensors, **facts: Any) -> None:
     """Write both files; ``facts`` join the description for a reader without the model.
 
     Raises:
@@ -131,7 +131,7 @@ def write_adapter(folder: Path, about: About, tensors: Tensors, **facts: Any) ->
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
-def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
+def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
     """What :func:`write_adapter` wrote.
 
     Raises:
@@ -146,7 +146,7 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
         )
     tensors, metadata = read_tensors(folder / TENSORS_FILE, kind=KIND)
     config = _read_config(folder / CONFIG_FILE)
-    about = About.from_json(folder, metadata)
+    about = AdapterConfig.from_json(folder, metadata)
     in_config = {name: config.get(name) for name in ("method", "r", "revision")}
     in_tensors = {"method": about.method, "r": about.rank, "revision": about.base_fingerprint}
     for name in _OPTIONAL:

@@ -27,7 +27,7 @@ from skip2lora.datasets import Split
 from skip2lora.methods import METHODS, Method
 from skip2lora.paper import protocol
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Trained, checked, train
 from skip2lora.training.options import resolve_options
 
@@ -176,7 +176,7 @@ def _fit(
         PAPER, model.tap_widths, len(samples), method=method.name, rank=RANK, epochs=epochs,
         batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
     )  # fmt: skip
-    return train(model, Part(samples, labels), options, profile=profile)
+    return train(model, CheckedSamples(samples, labels), options, profile=profile)
 
 
 def _run(model: MLP, split: Split, method: Method, epochs: int, seed: int) -> Run:

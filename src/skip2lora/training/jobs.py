@@ -24,7 +24,7 @@ from skip2lora.training.scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CheckedSamples:
     """Checked samples and labels, (n,), or targets, (n, n_outputs)."""
 
     x: Any
@@ -83,11 +83,11 @@ class SkipJob:
     def __init__(
         self,
         backbone: Backbone,
-        part: Part,
+        part: CheckedSamples,
         options: Options,
         *,
         goal: Goal = PLAIN,
-        held: Part | None = None,
+        held: CheckedSamples | None = None,
         capacity: int | None = None,
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
@@ -210,7 +210,7 @@ class SkipJob:
         return outputs if self._scaling is None else outputs / self._scaling.output_scale
 
 
-def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -> Scaling:
+def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
     """Compute every row once, for the statistics, and scale those that are kept."""
     targets = part.y if task.name == "regression" else None
     scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets)
@@ -246,10 +246,10 @@ class NetworkJob:
     def __init__(
         self,
         model: MLP,
-        part: Part,
+        part: CheckedSamples,
         options: Options,
         *,
-        held: Part | None = None,
+        held: CheckedSamples | None = None,
         capacity: int | None = None,
         profile: _core.Profile | None = None,
     ) -> None:
