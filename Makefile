@@ -45,6 +45,7 @@ check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_types.py
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_sizes.py
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')

@@ -23,7 +23,7 @@ import torch
 import skip2lora as s2
 from harness import BATCH, NETS, RANK, RATE, Net, Side, options
 from skip2lora.methods import METHODS
-from skip2lora.training.jobs import NetworkJob, Part, SkipJob
+from skip2lora.training.jobs import CheckedSamples, NetworkJob, SkipJob
 
 TARGETS = {  # (slow side, fast side): smallest ratio on each network
     ("torch lora-all", "skip2-lora"): (200, 130),
@@ -143,7 +143,7 @@ def our_sides(model: s2.MLP, x: np.ndarray, y: np.ndarray) -> dict[str, Side]:
     for name in ("lora-all", "skip-lora", "skip2-lora"):
         method = METHODS[name]
         make = SkipJob if method.skip else NetworkJob
-        job = make(model, Part(x, y), options(name))
+        job = make(model, CheckedSamples(x, y), options(name))
         sides[name] = Side(lambda job=job: job.epoch(RATE), -(-len(x) // BATCH))
     return sides
 

@@ -19,7 +19,7 @@ from skip2lora.methods import METHODS
 from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
-from skip2lora.training.jobs import Part, SkipJob
+from skip2lora.training.jobs import CheckedSamples, SkipJob
 from skip2lora.training.options import resolve_options
 
 WIDTHS = (13, 9, 30, 3)
@@ -56,7 +56,7 @@ def test_memory_is_what_adapting_allocates(
         standardize=standardize,
     )  # fmt: skip
     y = np.zeros(n_samples, np.int32)
-    job = SkipJob(model, Part(x, y), options, goal=Goal(CLASSIFICATION, n_outputs))
+    job = SkipJob(model, CheckedSamples(x, y), options, goal=Goal(CLASSIFICATION, n_outputs))
     job.epoch(0.01)
     assert job.cache is not None
     found = quick(
@@ -80,7 +80,7 @@ def test_prefetching_is_in_the_workspace(widths: tuple[int, ...]) -> None:
     model = MLP.create(widths, batch_norm=False)
     x = np.zeros((1500, widths[0]), np.float32)
     options = resolve_options(PAPER, model.tap_widths, 1500, rank=1, batch_size=7)
-    job = SkipJob(model, Part(x, np.zeros(1500, np.int32)), options)
+    job = SkipJob(model, CheckedSamples(x, np.zeros(1500, np.int32)), options)
     job.epoch(0.01)
     memory = quick(model, n_samples=1500, rank=1, batch_size=7).memory
     assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes

@@ -62,10 +62,12 @@ __all__ = [
 _ON_REQUEST = {"TorchBackbone": "skip2lora.backbones.torch"}
 
 
-def __getattr__(name: str) -> typing.Any:
-    if name in _ON_REQUEST:
-        return getattr(importlib.import_module(_ON_REQUEST[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not typing.TYPE_CHECKING:  # a checker would take any name to be there
+
+    def __getattr__(name: str) -> typing.Any:
+        if name in _ON_REQUEST:
+            return getattr(importlib.import_module(_ON_REQUEST[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
+from skip2lora.adapters.folder import (
+    CONFIG_FILE,
+    TENSORS_FILE,
+    AdapterConfig,
+    read_adapter,
+    write_adapter,
+)
+from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
@@ -30,7 +37,7 @@ from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
 from skip2lora.tensors import Tensors
 from skip2lora.training.fit import Fit
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, History, Timing, checked, train
 from skip2lora.training.options import asked_of, resolve_options
 
@@ -128,7 +135,7 @@ class AdaptedModel(Predictor):
         """Numbers that were trained."""
         return self.adapters.n_parameters
 
-    def logits(self, x: Any) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Eq. 17: base logits plus what the adapters add, (samples, n_outputs).
 
         Raises:
@@ -152,7 +159,7 @@ class AdaptedModel(Predictor):
         if isinstance(self.adapters, TunedNetwork):
             self.adapters.model.save(folder / MODEL_FILE)
             return
-        about = About(
+        about = AdapterConfig(
             self.method, self.adapters.rank, self.base.fingerprint, self.learned,
             self.new_labels, self.output_names, self.images, Tapping.of(self.base),
             keep_outputs=self.base is self.backbone,
@@ -213,9 +220,17 @@ class AdaptedModel(Predictor):
         )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class NewlyAdapted(AdaptedModel):
+    """An adapted model that was not loaded: ``history`` and ``timing`` are there."""
+
+    history: History
+    timing: Timing
+
+
 def adapt(
     model: Backbone,
-    X: Any,
+    X: SamplesLike,
     y: ArrayLike | Encoded,
     *,
     method: str = "skip2-lora",
@@ -237,7 +252,7 @@ def adapt(
     images: Images | None = None,
     standardize: bool | None = None,
     callback: Callback | None = None,
-) -> AdaptedModel:
+) -> NewlyAdapted:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
@@ -272,8 +287,8 @@ def adapt(
 
 
 def adapt_and_measure(
-    model: Backbone, X: Any, y: ArrayLike | Encoded, **options: Any
-) -> tuple[AdaptedModel, Fit]:
+    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, **options: Any
+) -> tuple[NewlyAdapted, Fit]:
     """As :func:`adapt`, with how good the result is.
 
     Samples whose rows were not kept pass the model once more for it.
@@ -283,8 +298,8 @@ def adapt_and_measure(
 
 
 def _adapt(
-    model: Backbone, X: Any, y: ArrayLike | Encoded, options: Mapping[str, Any]
-) -> tuple[AdaptedModel, Callable[[], Fit]]:
+    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: Mapping[str, Any]
+) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     chosen, learned = find_method(options["method"]), find_task(options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
@@ -308,9 +323,11 @@ def _adapt(
     new_labels = encoded.new_labels
     resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
-    done = train(model, Part(samples, encoded.y), resolved, goal=goal, callback=options["callback"])
+    done = train(
+        model, CheckedSamples(samples, encoded.y), resolved, goal=goal, callback=options["callback"]
+    )
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    adapted = AdaptedModel(
+    adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
         new_labels=new_labels, output_names=names, images=options["images"],
     )  # fmt: skip

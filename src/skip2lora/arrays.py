@@ -25,6 +25,10 @@ class Inputs:
         return Inputs({name: array[index] for name, array in self.arrays.items()})
 
 
+#: What a user passes as samples: one table or array, or one for each input of a model by its name
+#: or in their order.
+SamplesLike = ArrayLike | Inputs | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+
 # Finiteness is tested this many values at a time, so the mask stays at 64 KiB however big X is.
 _CHUNK = 1 << 16
 
@@ -33,7 +37,7 @@ MAX_LABEL = np.iinfo(np.int32).max
 
 
 def check_samples(
-    x: ArrayLike | Inputs,
+    x: SamplesLike,
     y: ArrayLike | None = None,
     *,
     n_features: int | None = None,
@@ -118,7 +122,7 @@ def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def real_array(
-    values: ArrayLike, name: str, *, fix: str = "convert it with .astype('float32')"
+    values: SamplesLike, name: str, *, fix: str = "convert it with .astype('float32')"
 ) -> NDArray[Any]:
     """Return ``values`` as an array of real numbers, without a copy where NumPy can.
 

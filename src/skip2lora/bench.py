@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from skip2lora import _core
-from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
@@ -26,7 +26,7 @@ from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS, Method
 from skip2lora.spread import Spread
 from skip2lora.training.costs import Cost, method_cost, skip_cost
-from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
+from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
 from skip2lora.training.options import resolve_options
 
 FAN_WIDTHS = (256, 96, 96, 3)
@@ -123,27 +123,20 @@ def run_bench(
     whole("rounds", rounds, 1)
     whole("samples", n_samples, 2, _MOST_SAMPLES)
     model = model if model.n_outputs else Headless(model, _NEW_OUTPUTS)
-    x = random_samples(model, n_samples, open_size=OPEN_SIZE)
-    if x is None:
-        raise ModelError(
-            "the model takes no random numbers of the shapes it tells, expected such samples: use "
-            "`skip2lora plan` with data"
-        )
-    random = np.random.Generator(np.random.PCG64(seed))
-    part = Part(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
+    part = _random_part(model, n_samples, seed)
     works = {
         name: _start(model, part, method, rank=rank, batch_size=batch_size, seed=seed)
         for name, method in METHODS.items()
         if native or method.cache
     }
 
-    def fill() -> AdaptedModel:
-        return adapt(model, x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
+    def fill() -> NewlyAdapted:
+        return adapt(model, part.x, part.y, rank=rank, epochs=1, batch_size=batch_size, seed=seed)
 
-    _round(works, fill, x, seconds)  # warms up and is not counted
+    _round(works, fill, part.x, seconds)  # warms up and is not counted
     measured = []
     for _ in range(rounds):
-        measured.append(_round(works, fill, x, seconds))
+        measured.append(_round(works, fill, part.x, seconds))
         if callback is not None:
             callback()
     peak = Spread.of([of.peak_gflops for of in measured])
@@ -194,8 +187,20 @@ def _widths(model: Backbone) -> tuple[int, ...]:
     return model.widths if isinstance(model, MLP) else tuple(model.tap_widths)
 
 
+def _random_part(model: Backbone, n_samples: int, seed: int) -> CheckedSamples:
+    """Samples of noise and labels by chance."""
+    x = random_samples(model, n_samples, open_size=OPEN_SIZE)
+    if x is None:
+        raise ModelError(
+            "the model takes no random numbers of the shapes it tells, expected such samples: use "
+            "`skip2lora plan` with data"
+        )
+    random = np.random.default_rng(seed)
+    return CheckedSamples(x, random.integers(0, model.n_outputs, n_samples, dtype=np.int32))
+
+
 def _start(
-    model: Backbone, part: Part, method: Method, *, rank: int, batch_size: int, seed: int
+    model: Backbone, part: CheckedSamples, method: Method, *, rank: int, batch_size: int, seed: int
 ) -> _Work:
     """Make the job and run one epoch, which fills the cache if there is one."""
     options = resolve_options(
@@ -224,7 +229,7 @@ class _Round:
 
 def _round(
     works: dict[str, _Work],
-    fill: Callable[[], AdaptedModel],
+    fill: Callable[[], NewlyAdapted],
     x: Any,
     seconds: float,
 ) -> _Round:
@@ -233,7 +238,7 @@ def _round(
     us = {name: 1e6 * _seconds_a_batch(work, seconds) for name, work in works.items()}
     adapted = fill()
     one, many = _predict_seconds(adapted, x, seconds)
-    fill_ms = adapted.timing.cache_fill_ms if adapted.timing else 0.0
+    fill_ms = adapted.timing.cache_fill_ms
     sizes = (adapted.cache_bytes, adapted.cache_overhead_bytes)
     return _Round(peak, us, fill_ms, 1e6 * one, 1e6 * many, *sizes)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
 from skip2lora.backbones.mlp import MLP
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated
@@ -31,7 +32,7 @@ class DemoResult:
     model: MLP
     silent_accuracy: float
     noisy_accuracy: float
-    adapted: dict[str, AdaptedModel]
+    adapted: Mapping[str, NewlyAdapted]
     accuracy: dict[str, float]
     curves: dict[str, list[float]]
 

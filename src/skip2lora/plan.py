@@ -14,7 +14,7 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
@@ -23,7 +23,7 @@ from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
-from skip2lora.training.jobs import Part, SkipJob, has_bias
+from skip2lora.training.jobs import CheckedSamples, SkipJob, has_bias
 from skip2lora.training.options import Options, asked_of, resolve_options
 
 DEFAULT_SAMPLES = 500
@@ -114,7 +114,7 @@ class Plan:
 
 def plan(
     model: Backbone,
-    X: Any = None,
+    X: SamplesLike | None = None,
     *,
     n_samples: int | None = None,
     rank: int | None = None,
@@ -186,7 +186,7 @@ class _Planner:
             self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize
         )
 
-    def finish(self, seconds: float, fill: _Fill) -> Plan:
+    def finish(self, seconds: float, fill: _FillCost) -> Plan:
         """Count, and measure a step."""
         rows, size, rank = self.rows(), self.options.batch_size, self.options.rank
         bias = has_bias(self.goal, self.options)
@@ -237,7 +237,7 @@ class _Planner:
         x = np.zeros((n_rows, 1), np.float32)
         options = replace(self.options, standardize=False)
         y = np.arange(n_rows, dtype=np.int32) % self.rows().n_outputs
-        job = SkipJob(stand_in, Part(x, y), options, goal=self.goal)
+        job = SkipJob(stand_in, CheckedSamples(x, y), options, goal=self.goal)
         job.epoch(_LEARNING_RATE)  # fills the cache, and is not counted
         took: list[float] = []
         while sum(took) < seconds or not took:
@@ -253,7 +253,7 @@ class _Planner:
 
 
 @dataclass(frozen=True)
-class _Fill:
+class _FillCost:
     """Seconds a sample, None where no sample could be made, and on how many it was measured.
 
     ``n_features`` are those of x as the core sees it, ``loaded`` says that all samples were there.
@@ -266,15 +266,17 @@ class _Fill:
     loaded: bool = False
 
 
-def _measure_fill(model: Backbone, samples: Any, count: int, options: Options, goal: Goal) -> _Fill:
+def _measure_fill(
+    model: Backbone, samples: Any, count: int, options: Options, goal: Goal
+) -> _FillCost:
     """Run one sample, then as many others as fit into the time that is left, each once."""
     few = min(count, _FILL_SAMPLES)
     some = random_samples(model, few) if samples is None else samples[:few]
     if some is None:
-        return _Fill()
+        return _FillCost()
 
     def seconds(those: Any) -> float:
-        part = Part(those, np.zeros(len(those), np.int32))
+        part = CheckedSamples(those, np.zeros(len(those), np.int32))
         smaller = replace(options, epochs=1, batch_size=min(options.batch_size, len(those)))
         job = SkipJob(model, part, smaller, goal=goal)
         return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / len(those)
@@ -286,7 +288,7 @@ def _measure_fill(model: Backbone, samples: Any, count: int, options: Options, g
     rows = RowFormat.of(model, n_outputs=goal.n_outputs)
     n_features = rows.features(some[:1]).shape[1]
     sample_bytes = _bytes_of(some) // few
-    return _Fill(a_sample, n_measured, sample_bytes, n_features, loaded=samples is not None)
+    return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=samples is not None)
 
 
 def _bytes_of(samples: Any) -> int:

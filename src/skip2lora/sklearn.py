@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.adapt import AdaptedModel
-from skip2lora.arrays import check_samples
+from skip2lora.adapt import NewlyAdapted
+from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
@@ -92,7 +92,9 @@ class _Skip2LoRA(BaseEstimator):
     ) -> None:
         self.__dict__.update({name: of for name, of in locals().items() if name != "self"})
 
-    def _samples(self, X: Any, y: Any, *, first: bool, **options: Any) -> tuple[Any, Any]:
+    def _samples(
+        self, X: SamplesLike, y: ArrayLike | None, *, first: bool, **options: Any
+    ) -> tuple[Any, Any]:
         """``X`` as the model takes it, and ``y`` as an array.
 
         A model that says itself what it takes (images, several inputs) checks ``X`` alone;
@@ -102,15 +104,15 @@ class _Skip2LoRA(BaseEstimator):
             raise ValueError("requires y to be passed, but the target y is None")
         if self.model is not None and not check_backbone(self.model).takes_table:
             x = self.model.check(X)
-            y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-            if len(y) != len(x):
+            answers = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+            if len(answers) != len(x):
                 raise DataError(
-                    f"y has {len(y)} samples, expected {len(x)}, as many as X: pass such"
+                    f"y has {len(answers)} samples, expected {len(x)}, as many as X: pass such"
                 )
-            return x, y
+            return x, answers
         least = 2 if first and self.model is None else 1  # batch norm needs two
-        x, y = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
-        return (check_samples(x)[0] if self.model is None else checked(self.model, x)), y
+        x, answers = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
+        return (check_samples(x)[0] if self.model is None else checked(self.model, x)), answers
 
     def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
         method = find_method(choice("method", self.method, _METHODS))
@@ -141,10 +143,10 @@ class _Skip2LoRA(BaseEstimator):
             asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
         return resolve_options(ANY_MODEL, stream.cache.format.tap_widths, n_samples, **asked)
 
-    def _adapted(self, done: Trained) -> AdaptedModel:
+    def _adapted(self, done: Trained) -> NewlyAdapted:
         state = self._state
         sizes = (done.cache_bytes, done.cache_overhead_bytes)
-        return AdaptedModel(
+        return NewlyAdapted(
             state.stream.backbone, done.adapters, state.method, done.history, done.timing, *sizes,
             task=state.goal.task.name, new_labels=state.new_labels,
         )  # fmt: skip
@@ -160,13 +162,13 @@ class _Skip2LoRA(BaseEstimator):
         fresh = MLP.create(widths, seed=seed, class_names=names)
         epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
         scaled = ((x - mean) / std).astype(np.float32)
-        made = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
-        (weight, bias, *norm), *others = (layer.arrays() for layer in made.layers)
+        trained = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
+        (weight, bias, *norm), *others = (layer.arrays() for layer in trained.layers)
         weight = weight / std[:, None]
         bias = bias - mean @ weight
-        return made.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
+        return trained.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
 
-    def _logits(self, X: Any) -> NDArray[np.float32]:
+    def _logits(self, X: SamplesLike) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")
         if self.model is None or self.model.takes_table:
             X = validate_data(self, X, reset=False)
@@ -193,7 +195,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
 
     classes_: NDArray[Any]
 
-    def fit(self, X: Any, y: ArrayLike) -> Skip2LoRAClassifier:
+    def fit(self, X: SamplesLike, y: ArrayLike) -> Skip2LoRAClassifier:
         """Learn from the samples alone, whatever came before.
 
         Raises:
@@ -207,7 +209,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         return self
 
     def partial_fit(
-        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None
+        self, X: SamplesLike, y: ArrayLike, classes: ArrayLike | None = None
     ) -> Skip2LoRAClassifier:
         """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
 
@@ -234,7 +236,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         self._learn(self._state, x, outputs.astype(np.int32))
         return self
 
-    def _labelled(self, X: Any, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
+    def _labelled(self, X: SamplesLike, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
         x, labels = self._samples(X, y, first=first)
         check_classification_targets(labels)
         return x, column_or_1d(labels, warn=True)
@@ -274,13 +276,13 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         self._learn(state, x, outputs[places].astype(np.int32))
         self.classes_, self._outputs = classes, outputs
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: SamplesLike) -> NDArray[Any]:
         """The label of each sample, (samples,)."""
         logits = self._logits(X)[:, self._outputs]
         labels: NDArray[Any] = self.classes_[logits.argmax(axis=1)]
         return labels
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: SamplesLike) -> NDArray[np.float64]:
         """Probabilities in the order of ``classes_``, (samples, n_classes)."""
         logits = self._logits(X)[:, self._outputs].astype(np.float64)
         probabilities: NDArray[np.float64] = softmax(logits, axis=1)
@@ -303,7 +305,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: ArrayLike) -> Skip2LoRARegressor:
+    def fit(self, X: SamplesLike, y: ArrayLike) -> Skip2LoRARegressor:
         """Learn from the samples alone, whatever came before; ``y`` is (samples,) or 2-d.
 
         Raises:
@@ -313,7 +315,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
         """
         return self._fit(X, y, first=True)
 
-    def partial_fit(self, X: Any, y: ArrayLike) -> Skip2LoRARegressor:
+    def partial_fit(self, X: SamplesLike, y: ArrayLike) -> Skip2LoRARegressor:
         """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
 
         Earlier samples are not computed again.
@@ -323,7 +325,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
         """
         return self._fit(X, y, first=not hasattr(self, "_state"))
 
-    def _fit(self, X: Any, y: ArrayLike, *, first: bool) -> Skip2LoRARegressor:
+    def _fit(self, X: SamplesLike, y: ArrayLike, *, first: bool) -> Skip2LoRARegressor:
         x, numbers = self._samples(X, y, first=first, multi_output=True, y_numeric=True)
         shape = numbers.shape[1:]
         targets = np.asarray(numbers, np.float32).reshape(len(numbers), -1)
@@ -356,7 +358,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
             )
         return self.model, goal
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: SamplesLike) -> NDArray[np.float64]:
         """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""
         numbers = self._logits(X)
         return numbers.reshape(len(numbers), *self._shape).astype(np.float64)

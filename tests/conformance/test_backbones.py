@@ -16,7 +16,7 @@ from conformance.onnx_networks import onnx_backbone
 from conformance.torch_networks import backbone_of_mlp
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DataError, ModelError, ParameterError
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
 from skip2lora.training.options import resolve_options
 
@@ -199,7 +199,7 @@ def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Sa
     options = resolve_options(
         PAPER, backbone.tap_widths, 60, rank=2, epochs=3, batch_size=7, learning_rate=0.1, seed=1
     )
-    part = Part(x, y.astype(np.int32))
+    part = CheckedSamples(x, y.astype(np.int32))
     trained = [train(backbone, part, options, capacity=size) for size in (capacity, None)]
     one, other = (each.adapters.tensors() for each in trained)
     assert one.keys() == other.keys()

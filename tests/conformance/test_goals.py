@@ -133,14 +133,14 @@ def test_scaled_training_computes_each_sample_once(samples: Any) -> None:
 @pytest.mark.parametrize("capacity", [0, 1, 17, 59, 60])
 def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int) -> None:
     from skip2lora.backbones.recipe import ANY_MODEL
-    from skip2lora.training.jobs import Part
+    from skip2lora.training.jobs import CheckedSamples
     from skip2lora.training.loop import train
     from skip2lora.training.options import resolve_options
 
     x, y = samples
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
     options = resolve_options(ANY_MODEL, backbone.tap_widths, 60, rank=2, **QUICK)
-    given = (backbone, Part(x, y.astype(np.int32)), options)
+    given = (backbone, CheckedSamples(x, y.astype(np.int32)), options)
     part, whole = train(*given, capacity=capacity), train(*given)
     for name, array in whole.adapters.tensors().items():
         assert part.adapters.tensors()[name].tobytes() == array.tobytes()

@@ -14,7 +14,7 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
 from conformance.test_backbones import BACKBONES
-from skip2lora.adapters.folder import About, read_adapter, write_adapter
+from skip2lora.adapters.folder import AdapterConfig, read_adapter, write_adapter
 from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.tapping import Tapping
 from skip2lora.errors import DataError, ModelError, ParameterError
@@ -236,7 +236,7 @@ def test_a_folder_that_says_something_else(
     write_adapter(tmp_path / "a", about, {"bias": tensors["bias"]})
     assert "is missing" in refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
     said = {"method": "skip2-lora", "rank": 4, "base_fingerprint": "", "keep_outputs": "no"}
-    message = refused(ModelError, About.from_json, tmp_path, said)
+    message = refused(ModelError, AdapterConfig.from_json, tmp_path, said)
     assert "damaged (keep_outputs)" in message
     made.save(tmp_path / "a")
     file = tmp_path / "a" / "adapter_config.json"

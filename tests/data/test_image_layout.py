@@ -24,7 +24,7 @@ def spec(
         (spec((3, 8, 9)), Layout("chw", 8, 9, 3)),
         (spec((1, None, None)), Layout("chw", None, None, 1)),
         (spec((8, 9, 3)), Layout("hwc", 8, 9, 3)),
-        (spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, whole=True)),
+        (spec((8, 9, 1), "uint8"), Layout("hwc", 8, 9, 1, integers=True)),
         (spec((8, 9, 1), np.dtype("int8"), 0.5), Layout("hwc", 8, 9, 1)),
         (spec((8, 9)), Layout("hw", 8, 9, 1)),
         (spec((72,)), Layout("flat", n_features=72)),

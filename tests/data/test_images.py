@@ -69,7 +69,7 @@ def test_layouts(tmp_path: Path, layout: Layout, expected: Any) -> None:
     samples = read(folder(tmp_path, "a", "b"), layout, images)
     assert samples.x.dtype == np.float32
     np.testing.assert_array_equal(samples.x[1], expected.astype(np.float32) / np.float32(255))
-    whole = read(tmp_path, Layout(**{**vars(layout), "whole": True}), images)
+    whole = read(tmp_path, Layout(**{**vars(layout), "integers": True}), images)
     assert whole.x.dtype == np.uint8
     np.testing.assert_array_equal(whole.x[0], expected)
 
@@ -77,7 +77,7 @@ def test_layouts(tmp_path: Path, layout: Layout, expected: Any) -> None:
 def test_grey_layouts(tmp_path: Path) -> None:
     folder(tmp_path, "a", "b", pixels=GREY)
     for layout, shape in ((Layout("hw", 4, 6, 1), (4, 6)), (Layout("chw", 4, 6, 1), (1, 4, 6))):
-        samples = read(tmp_path, Layout(**{**vars(layout), "whole": True}))
+        samples = read(tmp_path, Layout(**{**vars(layout), "integers": True}))
         np.testing.assert_array_equal(samples.x[0], GREY.reshape(shape))
     rows = read(tmp_path, Layout("flat"), Images(size=(4, 6)))  # as many channels as the files have
     assert rows.x.shape == (2, 24)
@@ -101,7 +101,7 @@ def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     for name in ("a", "b"):
         save(tmp_path / name / "1.png", np.rot90(COLOUR).copy(), exif=exif)
-    samples = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True))
+    samples = read(tmp_path, Layout("hwc", 4, 6, 3, integers=True))
     np.testing.assert_array_equal(samples.x[0], COLOUR)
 
 
@@ -112,19 +112,19 @@ def test_grey_alpha_palette_and_16_bits_are_converted(tmp_path: Path) -> None:
     save(tmp_path / "a" / "2alpha.png", see_through)
     save(tmp_path / "a" / "3palette.png", palette, transparency=bytes(range(24)))
     save(tmp_path / "b" / "4deep.png", GREY.astype(np.uint16) * 256 + 255)
-    x = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True)).x
+    x = read(tmp_path, Layout("hwc", 4, 6, 3, integers=True)).x
     np.testing.assert_array_equal(x[0], np.dstack([GREY] * 3))
     np.testing.assert_array_equal(x[1], COLOUR)
     np.testing.assert_array_equal(x[2], np.asarray(palette.convert("RGB")))
     np.testing.assert_array_equal(x[3], np.dstack([GREY] * 3))
-    grey = read(tmp_path, Layout("hw", 4, 6, 1, whole=True)).x
+    grey = read(tmp_path, Layout("hw", 4, 6, 1, integers=True)).x
     np.testing.assert_array_equal(grey[1], np.asarray(Image.fromarray(COLOUR).convert("L")))
 
 
 def test_other_sizes_are_resized_whole_and_bilinearly(tmp_path: Path) -> None:
     wide = RANDOM.integers(0, 256, (9, 30, 3), np.uint8)
     folder(tmp_path, "a", "b", pixels=wide)
-    x = read(tmp_path, Layout("hwc", 4, 6, 3, whole=True)).x
+    x = read(tmp_path, Layout("hwc", 4, 6, 3, integers=True)).x
     expected = Image.fromarray(wide).resize((6, 4), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(x[0], np.asarray(expected))
     assert read(tmp_path, Layout("chw", None, None, 3), Images(size=(5, 7))).x.shape == (2, 3, 5, 7)
@@ -237,8 +237,8 @@ def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
     grey = Layout("hw", 4, 6, 1)
     three = Images(mean=(0.1, 0.2, 0.3))
     assert "mean= has 3 numbers, expected 1:" in _parameter(tmp_path, grey, three)
-    whole = Layout("chw", 4, 6, 3, whole=True)
-    assert "whole pixels from 0 to 255" in _parameter(tmp_path, whole, three)
+    integers = Layout("chw", 4, 6, 3, integers=True)
+    assert "whole pixels from 0 to 255" in _parameter(tmp_path, integers, three)
     table = tmp_path / "a.npz"
     np.savez(table, X=np.zeros((2, 2)), y=[0, 1])
     with pytest.raises(ParameterError, match="expected a folder of images"):

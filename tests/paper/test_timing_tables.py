@@ -61,8 +61,8 @@ def test_saved_in_repetitions_of_their_own() -> None:
 
 
 def test_operations_of_the_whole(table: TimeTable) -> None:
-    whole, costs = table.whole(), method_costs(WIDTHS, batch=20, rank=4, epochs=300)
-    for name, of in whole.items():
+    totals, costs = table.totals(), method_costs(WIDTHS, batch=20, rank=4, epochs=300)
+    for name, of in totals.items():
         operations = (costs[name].forward + costs[name].backward) / 20 * 470 * 300
         assert of["gflop"] == pytest.approx(operations / 1e9)
         base = {"lora-all": 10.0, "skip2-lora": 1.0}[name]

@@ -16,7 +16,7 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS as ALL_METHODS
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
 from skip2lora.training.options import resolve_options
 
@@ -67,7 +67,7 @@ def test_cached_training_is_uncached_training(
     job: Job, capacity: int, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, x, y = build(job, make_model, make_samples)
-    part = Part(x, y.astype(np.int32))
+    part = CheckedSamples(x, y.astype(np.int32))
     for method in ("skip2-lora", "lora-last"):
         options = resolve_options(
             PAPER, model.tap_widths, len(x), method=method, rank=job["rank"], **job["options"]

@@ -16,7 +16,7 @@ from skip2lora.adapt import adapt_and_measure
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.cli import run
 from skip2lora.tasks.task import PLAIN, TASKS, mean_loss
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import EpochReport, stratified_split
 from skip2lora.training.options import Options, resolve_options
 
@@ -43,9 +43,11 @@ def answers_of(task: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x[:, :3] > 2).astype(np.float32) if task == "multi-label" else x[:, :3] * 50 + 9
 
 
-def split(x: np.ndarray, y: np.ndarray, validation: float) -> tuple[Part, Part | None]:
+def split(
+    x: np.ndarray, y: np.ndarray, validation: float
+) -> tuple[CheckedSamples, CheckedSamples | None]:
     options: Options = resolve_options(ANY_MODEL, WIDTHS[:-1], len(x), validation=validation)
-    return stratified_split(Part(x, y), options)
+    return stratified_split(CheckedSamples(x, y), options)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -192,6 +194,6 @@ def test_plain_is_compared_by_value(make_model: Any, samples: Any) -> None:
     from skip2lora.training.loop import train
 
     options = resolve_options(ANY_MODEL, WIDTHS[:-1], 60, method="ft-all", epochs=1)
-    done = train(make_model(WIDTHS), Part(*samples), options, goal=Goal(CLASSIFICATION))
+    done = train(make_model(WIDTHS), CheckedSamples(*samples), options, goal=Goal(CLASSIFICATION))
     assert Goal(CLASSIFICATION) == PLAIN
     assert done.history.n_batches == 3

@@ -19,7 +19,7 @@ from skip2lora import _core
 from skip2lora.backbones.mlp import MLP, Layer
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS as ALL_METHODS
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import EpochReport, train
 from skip2lora.training.options import resolve_options
 
@@ -268,7 +268,7 @@ def test_forwards_with_a_bounded_cache(
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
     for method in ("skip-lora", "skip2-lora"):
         options = resolve_options(PAPER, model.tap_widths, 47, method=method, rank=2, epochs=4)
-        trained = train(model, Part(x, y.astype(np.int32)), options, capacity=capacity)
+        trained = train(model, CheckedSamples(x, y.astype(np.int32)), options, capacity=capacity)
         kept = min(capacity, 47)
         assert trained.history.n_forwards == kept + 4 * (47 - kept)
         assert trained.cache_bytes == kept * (6 + 5 + 3) * 4

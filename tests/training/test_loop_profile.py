@@ -9,7 +9,7 @@ from skip2lora import _core
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Trained, train
 from skip2lora.training.options import resolve_options
 
@@ -25,7 +25,7 @@ def fit(name: str, profile: _core.Profile | None = None) -> Trained:
         PAPER, WIDTHS[:-1], N_SAMPLES, method=name, rank=2, epochs=5, batch_size=8,
         learning_rate=0.05, seed=3,
     )  # fmt: skip
-    return train(MLP.create(WIDTHS), Part(x, y), options, profile=profile)
+    return train(MLP.create(WIDTHS), CheckedSamples(x, y), options, profile=profile)
 
 
 @pytest.mark.parametrize("name", METHODS)

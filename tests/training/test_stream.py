@@ -14,7 +14,7 @@ from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import ModelError
 from skip2lora.methods import find_method
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
 from skip2lora.training.options import resolve_options
 from skip2lora.training.stream import Stream, learn
@@ -52,7 +52,7 @@ def test_one_part_is_plain_training(
     stream = Stream.start(backbone, first_tap=first_tap)
     kept, done = learn(stream, x, y, options=options(60, standardize=standardize), goal=goal)
     chosen_options = options(60, method=method, cache=True, standardize=standardize)
-    whole = train(backbone, Part(x, y), chosen_options, goal=goal)
+    whole = train(backbone, CheckedSamples(x, y), chosen_options, goal=goal)
     want = whole.adapters.tensors()
     assert done.adapters.tensors().keys() == want.keys()
     for name, array in done.adapters.tensors().items():

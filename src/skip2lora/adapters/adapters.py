@@ -171,11 +171,11 @@ class LayerAdapters:
 
     def tensors(self) -> Tensors:
         """Adapters and running statistics by name, such as ``layers.0.lora_a``."""
-        kept = ("lora_a", "lora_b", "mean", "var")
+        saved = ("lora_a", "lora_b", "mean", "var")
         return {
             name: array
             for name, array in self.model.tensors().items()
-            if name.rpartition(".")[2] in kept
+            if name.rpartition(".")[2] in saved
         }
 
     @classmethod

@@ -30,7 +30,7 @@ _OPTIONAL = (
 
 
 @dataclass(frozen=True)
-class About:
+class AdapterConfig:
     """What an adapter says of itself.
 
     ``output_names`` are those of the base model's outputs where the base model has none,
@@ -64,24 +64,24 @@ class About:
         return said | self.tapping.to_json()
 
     @classmethod
-    def from_json(cls, file: Path, found: Mapping[str, Any]) -> About:
+    def from_json(cls, file: Path, entries: Mapping[str, Any]) -> AdapterConfig:
         """What :func:`write_adapter` wrote.
 
         Raises:
             ModelError: it is damaged.
         """
         try:
-            names, images = found.get("output_names"), found.get("images")
+            names, images = entries.get("output_names"), entries.get("images")
             return cls(
-                find_method(str(found["method"])).name,
-                int(found["rank"]),
-                str(found["base_fingerprint"]),
-                find_task(str(found.get("task", CLASSIFICATION.name))),
-                _labels(found.get("new_labels", [])),
+                find_method(str(entries["method"])).name,
+                int(entries["rank"]),
+                str(entries["base_fingerprint"]),
+                find_task(str(entries.get("task", CLASSIFICATION.name))),
+                _labels(entries.get("new_labels", [])),
                 None if names is None else tuple(map(str, names)),
                 None if images is None else Images.from_json(images),
-                Tapping.from_json(found),
-                _truth(found.get("keep_outputs", True)),
+                Tapping.from_json(entries),
+                _truth(entries.get("keep_outputs", True)),
             )
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
@@ -103,8 +103,8 @@ def _labels(listed: Any) -> NewLabels:
     return tuple(listed)
 
 
-def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> None:
-    """Write both files; what is ``told`` joins the description for a reader without the model.
+def write_adapter(folder: Path, about: AdapterConfig, tensors: Tensors, **facts: Any) -> None:
+    """Write both files; ``facts`` join the description for a reader without the model.
 
     Raises:
         FileError: the system refused.
@@ -124,14 +124,14 @@ def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> 
         "method": about.method,
         "r": about.rank,
         "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
-        **told,
+        **facts,
         **about.to_json(),
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
-def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
+def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
     """What :func:`write_adapter` wrote.
 
     Raises:
@@ -144,14 +144,14 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
             f"{folder} is not an adapter folder, expected {TENSORS_FILE} and {CONFIG_FILE} in it: "
             "make one with `skip2lora adapt`"
         )
-    tensors, found = read_tensors(folder / TENSORS_FILE, kind=KIND)
+    tensors, metadata = read_tensors(folder / TENSORS_FILE, kind=KIND)
     config = _read_config(folder / CONFIG_FILE)
-    about = About.from_json(folder, found)
-    told = {name: config.get(name) for name in ("method", "r", "revision")}
-    same = {"method": about.method, "r": about.rank, "revision": about.base_fingerprint}
+    about = AdapterConfig.from_json(folder, metadata)
+    in_config = {name: config.get(name) for name in ("method", "r", "revision")}
+    in_tensors = {"method": about.method, "r": about.rank, "revision": about.base_fingerprint}
     for name in _OPTIONAL:
-        told[name], same[name] = config.get(name), found.get(name)
-    if told != same:
+        in_config[name], in_tensors[name] = config.get(name), metadata.get(name)
+    if in_config != in_tensors:
         raise ModelError(
             f"{folder} holds no whole adapter, expected one, as {CONFIG_FILE} and {TENSORS_FILE} "
             "disagree: copy both again"

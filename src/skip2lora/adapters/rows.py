@@ -89,12 +89,12 @@ class RowFormat:
         if backbone.network is not None:
             backbone.network.forward(x, self.layout, self.first_tap, rows)
             return
-        made = backbone.forward(x)
-        taps = made.taps[self.first_tap :]
+        output = backbone.forward(x)
+        taps = output.taps[self.first_tap :]
         if len(taps) != len(self.tap_widths):
             raise ModelError(
-                f"the model gave {len(made.taps)} taps, expected {len(backbone.tap_widths)} as it "
-                "says: correct its forward"
+                f"the model gave {len(output.taps)} taps, expected {len(backbone.tap_widths)} as "
+                "it says: correct its forward"
             )
         for number, (tap, width, at) in enumerate(
             zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
@@ -102,9 +102,9 @@ class RowFormat:
             _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
             if at >= 0:
                 rows[:, at : at + width] = tap
-        _check_shape("base_logits", made.base_logits, (len(x), backbone.n_outputs))
+        _check_shape("base_logits", output.base_logits, (len(x), backbone.n_outputs))
         at = self.layout.logits_offset
-        rows[:, at : at + backbone.n_outputs] = made.base_logits
+        rows[:, at : at + backbone.n_outputs] = output.base_logits
         rows[:, at + backbone.n_outputs : at + self.n_outputs] = 0
         if not np.isfinite(rows).all():
             raise ModelError(

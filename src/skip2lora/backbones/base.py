@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.tapping import Shapes
@@ -50,7 +50,8 @@ class Backbone(Predictor):
     member has a default. It may define a member as a property, a cached property, an attribute of
     the class or of the instance, or a field of a dataclass. Data of any runtime becomes taps in
     ``forward`` and nowhere else. What takes something else than a table of features defines
-    ``inputs`` and ``check`` as well. docs/add-a-runtime.md shows one.
+    ``inputs`` and ``check`` as well. ``forward`` and ``check`` take ``Any`` here, so that a
+    subclass may say which samples it takes. docs/add-a-runtime.md shows one.
     """
 
     def __repr__(self) -> str:
@@ -103,7 +104,7 @@ class Backbone(Predictor):
 
     # --- outputs ----------------------------------------------------------------------------
 
-    def logits(self, x: Any) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before the last activation, (samples, n_outputs).
 
         Raises:

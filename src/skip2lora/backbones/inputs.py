@@ -44,9 +44,9 @@ def check_inputs(x: Any, inputs: Sequence[InputSpec]) -> NDArray[Any] | Inputs:
     checked = {each.name: _check(arrays[each.name], each, len(inputs)) for each in inputs}
     counts = {name: len(array) for name, array in checked.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        given = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise DataError(
-            f"the inputs have different numbers of samples ({told}), expected one: pass equal ones"
+            f"the inputs have different numbers of samples ({given}), expected one: pass equal ones"
         )
     if len(inputs) == 1 and not isinstance(x, Mapping | Inputs):
         return checked[inputs[0].name]
@@ -55,16 +55,18 @@ def check_inputs(x: Any, inputs: Sequence[InputSpec]) -> NDArray[Any] | Inputs:
 
 def _by_name(x: Any, inputs: Sequence[InputSpec]) -> dict[str, Any]:
     names = [each.name for each in inputs]
-    told = ", ".join(names)
+    listed = ", ".join(names)
     if isinstance(x, Inputs):
         x = x.arrays
     if isinstance(x, Mapping):
         missing = [name for name in names if name not in x]
         if missing:
-            raise DataError(f"X has no input {missing[0]}, expected {told}: pass an array for each")
+            raise DataError(
+                f"X has no input {missing[0]}, expected {listed}: pass an array for each"
+            )
         strangers = [str(name) for name in x if name not in names]
         if strangers:
-            raise DataError(f"X has input {strangers[0]}, the model takes {told}: leave it out")
+            raise DataError(f"X has input {strangers[0]}, the model takes {listed}: leave it out")
         return dict(x)
     if len(inputs) == 1:
         return {names[0]: x}
@@ -72,7 +74,7 @@ def _by_name(x: Any, inputs: Sequence[InputSpec]) -> dict[str, Any]:
         return dict(zip(names, x, strict=True))
     raise DataError(
         f"X is {type(x).__name__}, the model takes {len(names)} inputs: pass a dict of arrays "
-        f"named {told}"
+        f"named {listed}"
     )
 
 

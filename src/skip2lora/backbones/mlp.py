@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
@@ -184,7 +184,7 @@ class MLP(Backbone):
         at = layout.logits_offset
         return Taps(taps, rows[:, at : at + self.n_outputs])
 
-    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`forward`."""
         samples, _ = check_samples(x, n_features=self.n_features)
         last = len(self.layers) - 1

@@ -78,9 +78,9 @@ def grid_of(
     """
     size = grid
     while size > 1:
-        kept = tuple(min(size, size if n is None else n) for n in places)
-        if channels * math.prod(kept) <= most:
-            return kept
+        cells = tuple(min(size, size if n is None else n) for n in places)
+        if channels * math.prod(cells) <= most:
+            return cells
         size -= 1
     return (1,) * len(places)
 
@@ -106,11 +106,11 @@ def tap_of(
     if len(shape) == 2 and not channels_first:
         return Tap(layer, tensor, "sequence", shape)
     places = shape[1:] if channels_first else shape[:-1]
-    channels, kept = shape[0 if channels_first else -1], (1,) * len(places)
+    channels, cells = shape[0 if channels_first else -1], (1,) * len(places)
     if channels is not None and None not in places:
         inner = places if most_axes is None else places[-most_axes:]
-        kept = (1,) * (len(places) - len(inner)) + grid_of(channels, inner, grid=grid)
-    return Tap(layer, tensor, "map", shape, not channels_first, kept)
+        cells = (1,) * (len(places) - len(inner)) + grid_of(channels, inner, grid=grid)
+    return Tap(layer, tensor, "map", shape, not channels_first, cells)
 
 
 def check_grid(grid: int | None) -> int:
@@ -153,28 +153,30 @@ def rows_of(
     if tap.kind == "sequence":
         return _sequence_rows(values.reshape(len(values), -1, values.shape[-1]), mask)
     places = range(1, 1 + len(tap.grid)) if tap.channels_last else range(1 + len(tap.grid), 1, -1)
-    for axis, kept in zip(places, tap.grid if tap.channels_last else tap.grid[::-1], strict=True):
-        values = _averaged(values, axis, kept)
+    for axis, n_cells in zip(
+        places, tap.grid if tap.channels_last else tap.grid[::-1], strict=True
+    ):
+        values = _averaged(values, axis, n_cells)
     if tap.channels_last:
         values = values.transpose(0, -1, *places)
     return np.ascontiguousarray(values.reshape(len(values), tap.width), np.float32)
 
 
-def _averaged(values: NDArray[np.float32], axis: int, kept: int) -> NDArray[np.float32]:
-    """``values`` with that axis averaged to ``kept`` places.
+def _averaged(values: NDArray[np.float32], axis: int, n_cells: int) -> NDArray[np.float32]:
+    """``values`` with that axis averaged to ``n_cells`` places.
 
     Sample by sample with the same products, so a row's bits do not depend on its batch, and along
     memory, which takes a quarter of the time that moving the axis does.
     """
     lead, (n_places, *trail) = values.shape[:axis], values.shape[axis:]
-    if n_places == kept:
+    if n_places == n_cells:
         return values
-    matrix = _averaging(n_places, kept)
+    matrix = _averaging(n_places, n_cells)
     if not trail:
         return values @ matrix.T
     # The width is given, as -1 is not known of no samples.
     flat = values.reshape(*lead, n_places, math.prod(trail))
-    return (matrix @ flat).reshape(*lead, kept, *trail)
+    return (matrix @ flat).reshape(*lead, n_cells, *trail)
 
 
 def _sequence_rows(
@@ -230,10 +232,10 @@ def _places(layers: Sequence[str], word: int | str) -> list[int]:
             )
         return [word % len(layers)]
     if isinstance(word, str):
-        found = [at for at, name in enumerate(layers) if name == word]
-        found = found or [at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)]
-        if found:
-            return found
+        places = [at for at, name in enumerate(layers) if name == word]
+        places = places or [at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)]
+        if places:
+            return places
         near = difflib.get_close_matches(word, layers, 3, 0.3) or list(layers[:3])
         raise ParameterError(
             f'taps has "{word}", which fits no layer, expected names or patterns such as '

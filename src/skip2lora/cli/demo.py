@@ -22,7 +22,7 @@ def _facts(result: DemoResult, curve: str | None) -> dict[str, Any]:
         method: {
             "accuracy": result.accuracy[method],
             "trainable_parameters": adapted.trainable_parameters,
-            "timing": asdict(adapted.timing) if adapted.timing else None,
+            "timing": asdict(adapted.timing),
         }
         for method, adapted in result.adapted.items()
     }
@@ -46,8 +46,8 @@ def _table(result: DemoResult) -> Table:
             METHODS[method],
             common.percent(result.accuracy[method]),
             f"{adapted.trainable_parameters:,}",
-            f"{mark}{timing.cache_fill_ms:.1f} ms" if timing else "-",
-            f"{timing.training_ms:.1f} ms" if timing else "-",
+            f"{mark}{timing.cache_fill_ms:.1f} ms",
+            f"{timing.training_ms:.1f} ms",
         )
     return table
 

@@ -139,8 +139,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        whole = all(isinstance(v, int) for v in value)
-        return "-".join(map(str, value)) if whole else ", ".join(map(_text, value))
+        integers = all(isinstance(v, int) for v in value)
+        return "-".join(map(str, value)) if integers else ", ".join(map(_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -54,24 +54,24 @@ def command(
     X = None
     if data is not None:
         X = read_without_answers(backbone, data, columns=columns, task=None, images=images)
-    found = plan(backbone, X, n_samples=samples, **options)
-    facts = asdict(found)
+    result = plan(backbone, X, n_samples=samples, **options)
+    facts = asdict(result)
     facts["memory"] |= {
-        "adapting_bytes": found.memory.adapting_bytes,
-        "peak_bytes": found.memory.peak_bytes,
+        "adapting_bytes": result.memory.adapting_bytes,
+        "peak_bytes": result.memory.peak_bytes,
     }
-    common.show({"model": str(model), **facts}, _lines(model, found), as_json=as_json)
+    common.show({"model": str(model), **facts}, _lines(model, result), as_json=as_json)
 
 
-def _lines(model: Path, found: Plan) -> list[str]:
-    scaled = ", scaled taps" if found.standardize else ""
+def _lines(model: Path, result: Plan) -> list[str]:
+    scaled = ", scaled taps" if result.standardize else ""
     return [
-        f"{model}: {len(found.taps)} taps, {sum(tap.width for tap in found.taps):,} wide in all",
-        *common.tap_lines(found.taps),
-        f"{found.n_samples:,} samples, {found.n_outputs:,} outputs, rank {found.rank}, "
-        f"{found.optimizer}, batches of {found.batch_size}, {found.epochs} epochs{scaled}",
-        *_memory_lines(found.memory, found.n_parameters),
-        *_time_lines(found),
+        f"{model}: {len(result.taps)} taps, {sum(tap.width for tap in result.taps):,} wide in all",
+        *common.tap_lines(result.taps),
+        f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, rank {result.rank}, "
+        f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs{scaled}",
+        *_memory_lines(result.memory, result.n_parameters),
+        *_time_lines(result),
     ]
 
 
@@ -93,19 +93,19 @@ def _memory_lines(memory: Memory, n_parameters: int) -> list[str]:
     ]
 
 
-def _time_lines(found: Plan) -> list[str]:
+def _time_lines(result: Plan) -> list[str]:
     fill = "not measured: the model leaves the size of a sample open, pass DATA"
-    if found.cache_fill_ms is not None and found.fill_us_a_sample is not None:
+    if result.cache_fill_ms is not None and result.fill_us_a_sample is not None:
         fill = (
-            f"{common.duration(found.cache_fill_ms)}: "
-            f"{common.duration(found.fill_us_a_sample / 1e3, digits=3)} a sample, "
-            f"measured on {found.n_measured}"
+            f"{common.duration(result.cache_fill_ms)}: "
+            f"{common.duration(result.fill_us_a_sample / 1e3, digits=3)} a sample, "
+            f"measured on {result.n_measured}"
         )
     return [
         "time on this machine",
         f"  cache fill       {fill}",
-        f"  training         {common.duration(found.training_ms)}: {found.n_batches:,} batches of "
-        f"{found.us_a_batch:.1f} us, measured on random rows",
-        f"                   {found.operations_a_batch:,} operations a batch, "
-        f"{found.gflops:.1f} GFLOP/s",
+        f"  training         {common.duration(result.training_ms)}: {result.n_batches:,} batches "
+        f"of {result.us_a_batch:.1f} us, measured on random rows",
+        f"                   {result.operations_a_batch:,} operations a batch, "
+        f"{result.gflops:.1f} GFLOP/s",
     ]

@@ -21,7 +21,7 @@ class Layout:
 
     ``axes`` is chw, hwc, hw, or flat for a row of height x width x channels. ``height``, ``width``
     and ``channels`` are None where the model leaves them open; ``n_features`` is the width of a
-    row, None where that is open. ``whole`` models read pixels from 0 to 255.
+    row, None where that is open. Models that read ``integers`` take pixels from 0 to 255.
     """
 
     axes: Literal["chw", "hwc", "hw", "flat"]
@@ -29,7 +29,7 @@ class Layout:
     width: int | None = None
     channels: int | None = None
     n_features: int | None = None
-    whole: bool = False
+    integers: bool = False
 
 
 def valid_size(height: int, width: int) -> bool:
@@ -75,11 +75,11 @@ def layout_of(inputs: Sequence[Input]) -> Layout:
         )
     spec = inputs[0]
     shape = tuple(spec.shape)
-    whole = np.dtype(spec.dtype).kind in "iu" and not spec.reals
+    integers = np.dtype(spec.dtype).kind in "iu" and not spec.reals
     if len(shape) == 1:
-        return Layout("flat", n_features=shape[0], whole=whole)
+        return Layout("flat", n_features=shape[0], integers=integers)
     if len(shape) == 2:
-        return Layout("hw", *shape, channels=1, whole=whole)
+        return Layout("hw", *shape, channels=1, integers=integers)
     first, last = (len(shape) == 3 and shape[at] in CHANNELS for at in (0, -1))
     if first == last:
         raise DataError(
@@ -87,5 +87,5 @@ def layout_of(inputs: Sequence[Input]) -> Layout:
             "channels, first or last: pass a .npz with X in that shape"
         )
     if first:
-        return Layout("chw", shape[1], shape[2], shape[0], whole=whole)
-    return Layout("hwc", shape[0], shape[1], shape[2], whole=whole)
+        return Layout("chw", shape[1], shape[2], shape[0], integers=integers)
+    return Layout("hwc", shape[0], shape[1], shape[2], integers=integers)

@@ -44,22 +44,22 @@ class Images:
         """Whether pixels are scaled beyond 0 to 1."""
         return self.scale != ((0.0,), (1.0,))
 
-    def following(self, kept: Images | None) -> Images:
-        """What was ``kept``; what is told here must be the same.
+    def following(self, earlier: Images | None) -> Images:
+        """``earlier``, as an adapter keeps it; what is told here must be the same.
 
         Raises:
             ParameterError: it is not.
         """
-        if kept is None:
+        if earlier is None:
             return self
-        pairs = zip(("mean", "std"), self.scale, kept.scale, strict=True)
-        for name, told, of in (("size", self.size, kept.size), *pairs):
-            if getattr(self, name) is not None and not _same(told, of):
+        pairs = zip(("mean", "std"), self.scale, earlier.scale, strict=True)
+        for name, given, of in (("size", self.size, earlier.size), *pairs):
+            if getattr(self, name) is not None and not _same(given, of):
                 raise ParameterError(
-                    f"{name}= is {_told(name, told)}, the adapter was made with "
+                    f"{name}= is {_told(name, given)}, the adapter was made with "
                     f"{_told(name, of)}, expected the same: leave it out, or adapt again"
                 )
-        return kept
+        return earlier
 
     def resolved(self, layout: Layout) -> Images:
         """All of it, for a model of that layout, to be kept."""
@@ -78,17 +78,17 @@ class Images:
         return ", ".join([*said, f"layout {self.axes}"])
 
     @classmethod
-    def from_json(cls, found: Any) -> Images:
+    def from_json(cls, entries: Any) -> Images:
         """What :meth:`to_json` gave.
 
         Raises:
             TypeError, ValueError: it gave something else.
         """
-        size, axes = found.get("size"), found.get("layout")
+        size, axes = entries.get("size"), entries.get("layout")
         if size is not None:
             height, width = map(int, size)
             size = (height, width)
-        scale = {n: tuple(map(float, found[n])) for n in ("mean", "std") if n in found}
+        scale = {n: tuple(map(float, entries[n])) for n in ("mean", "std") if n in entries}
         if not all(math.isfinite(value) for numbers in scale.values() for value in numbers):
             raise ValueError("images")
         return cls(size=size, axes=None if axes is None else str(axes), **scale)
@@ -111,12 +111,12 @@ class Images:
         return cls(size=None if size is None else _size(size), mean=means, std=stds)
 
 
-def _same(told: Any, kept: Any) -> bool:
+def _same(given: Any, earlier: Any) -> bool:
     """Whether both are the same, one number standing for all channels."""
-    if told is None or kept is None:
-        return told is kept
-    most = max(len(told), len(kept))
-    wide = [values * most if len(values) == 1 else values for values in (told, kept)]
+    if given is None or earlier is None:
+        return given is earlier
+    most = max(len(given), len(earlier))
+    wide = [values * most if len(values) == 1 else values for values in (given, earlier)]
     return bool(wide[0] == wide[1])
 
 

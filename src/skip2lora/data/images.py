@@ -53,11 +53,11 @@ def read_images(
     height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, files)
     _check_scaling(images, layout, channels)
-    kind: Any = np.uint8 if layout.whole else np.float32
+    kind: Any = np.uint8 if layout.integers else np.float32
     pixels = np.empty((len(files), height, width, channels), kind)
     for at, file in enumerate(files):
-        made = _pixels(file, (height, width), channels)
-        pixels[at] = made if layout.whole else _normal(made, images)
+        picture = _pixels(file, (height, width), channels)
+        pixels[at] = picture if layout.integers else _normal(picture, images)
         if progress is not None:
             progress(at + 1, len(files))
     labels = None
@@ -78,7 +78,7 @@ def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
             raise ParameterError(
                 f"{name}= has {len(numbers)} numbers, expected {expected}: correct it"
             )
-    if layout.whole and images.scaled:
+    if layout.integers and images.scaled:
         raise ParameterError(
             "mean= or std= is given, but the model takes whole pixels from 0 to 255: leave them out"
         )

@@ -122,8 +122,8 @@ def _names(
     if key not in arrays:
         return None
     names = tuple(str(name) for name in arrays[key].ravel())
-    whole = arrays[key].ndim == 1 and arrays[key].dtype.kind == "U" and len(names) > 0
-    if not whole or len(set(names)) != len(names) or (count is not None and count != len(names)):
+    is_text = arrays[key].ndim == 1 and arrays[key].dtype.kind == "U" and len(names) > 0
+    if not is_text or len(set(names)) != len(names) or (count is not None and count != len(names)):
         expected = "distinct names" if count is None else f"{count} distinct names"
         raise DataError(
             f"{key} is {arrays[key].dtype} of shape {arrays[key].shape}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
@@ -40,6 +41,14 @@ class Samples:
         if self.y is None:
             raise DataError("the samples have no labels, expected one each: add y")
         return self.y
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSamples(Samples):
+    """A table of samples with their answers, as a dataset gives it."""
+
+    x: NDArray[np.float32]
+    y: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from skip2lora.data.samples import Samples
+from skip2lora.data.samples import LabelledSamples
 
 __all__ = ["Split"]
 
@@ -20,6 +20,6 @@ class Split(NamedTuple):
     never from the same recording or person part, so that the test is honest.
     """
 
-    pretrain: Samples
-    finetune: Samples
-    test: Samples
+    pretrain: LabelledSamples
+    finetune: LabelledSamples
+    test: LabelledSamples

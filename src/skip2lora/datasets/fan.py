@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.data.samples import Samples
+from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
 from skip2lora.files import BAD_ZIP, unreadable
@@ -101,7 +101,7 @@ def load_task(
     return Split(*parts)
 
 
-def load_pair(normal: str | os.PathLike[str], damaged: str | os.PathLike[str]) -> Samples:
+def load_pair(normal: str | os.PathLike[str], damaged: str | os.PathLike[str]) -> LabelledSamples:
     """Return the samples of a recording of a normal fan followed by one of a damaged fan.
 
     The moments after the stop, which is found from the amplitude, are labelled 0 stop in both.
@@ -118,7 +118,7 @@ def load_pair(normal: str | os.PathLike[str], damaged: str | os.PathLike[str]) -
             raise DataError(f"{path}: {error}") from error
         spectra.append(recording[:, :N_FEATURES])
         labels.append(np.where(np.arange(len(recording)) < stop, running, STOP))
-    return Samples(
+    return LabelledSamples(
         x=np.concatenate(spectra),
         y=np.concatenate(labels).astype(np.int64),
         class_names=CLASS_NAMES,

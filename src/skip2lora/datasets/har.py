@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import first_not_finite, number_or_none
-from skip2lora.data.samples import Samples
+from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, FileError, Skip2LoraError, first_line
 from skip2lora.files import BAD_ZIP, unreadable
@@ -149,7 +149,7 @@ def _split(table: _Table) -> Split:
             )
     return Split(
         *(
-            Samples(table.x[mask], table.y[mask], table.class_names, table.feature_names)
+            LabelledSamples(table.x[mask], table.y[mask], table.class_names, table.feature_names)
             for mask in masks
         )
     )

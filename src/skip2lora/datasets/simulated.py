@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.data.samples import Samples
+from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import Split
 from skip2lora.errors import ParameterError
 
@@ -118,7 +118,7 @@ def _record(
     damaged: NDArray[np.float64],
     n_samples: int,
     rng: np.random.Generator,
-) -> Samples:
+) -> LabelledSamples:
     """Return one part: the two fans, one after the other. The lines are (orders,)."""
     n_normal = (n_samples + 1) // 2
     spectra, labels = [], []
@@ -135,7 +135,7 @@ def _record(
         amplitude[:, 0] = 0.0  # the spectrum is taken of the vibration without its mean
         spectra.append(amplitude.astype(np.float32))
         labels.append(np.where(rpm > 0, running, STOP))
-    return Samples(
+    return LabelledSamples(
         x=np.concatenate(spectra),
         y=np.concatenate(labels).astype(np.int64),
         class_names=CLASS_NAMES,

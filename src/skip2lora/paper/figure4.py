@@ -125,8 +125,6 @@ def measure(
                     )  # fmt: skip
             with recording.phase("after"):
                 time.sleep(after_s)
-    if adapted.timing is None:
-        raise RuntimeError("adapt gave no timing")
     accuracy = adapted.score(split.test.x, split.test.labels)
     return _figure(recording, instruments, accuracy, adapted.timing.total_ms)
 
@@ -158,7 +156,7 @@ def _figure(
 
 def rows(figure: Figure4) -> list[tuple[str, str, str]]:
     """What, measured here, in the paper: for a table."""
-    whole = figure.power[RUN]
+    run = figure.power[RUN]
     start = next(of.start_s for of in figure.phases if of.name == RUN)
 
     def lowest_and_highest(quantity: str) -> tuple[float, float] | None:
@@ -169,14 +167,14 @@ def rows(figure: Figure4) -> list[tuple[str, str, str]]:
 
     power, heat, clock = map(lowest_and_highest, ("power", "temperature", "clock"))
     unknown = "not measured"
-    energy, above = whole["energy_j"], whole["energy_above_idle_j"]
+    energy, above = run["energy_j"], run["energy_above_idle_j"]
     return [
         ("fine-tuning starts", f"{start:.2f} s", f"{FIGURE4['start_s']:.0f} s"),
         ("compute", f"{figure.compute_ms / 1000:.3f} s", f"{FIGURE4['compute_s']} s"),
-        ("reading and fine-tuning", f"{whole['duration_ms'] / 1000:.3f} s", "-"),
+        ("reading and fine-tuning", f"{run['duration_ms'] / 1000:.3f} s", "-"),
         ("highest power", f"{power[1]:,.0f} mW" if power else unknown,
          f"at most {FIGURE4['max_mw']:,.0f} mW"),
-        ("power before", _number(whole["idle_mw"], "mW", 0), "-"),
+        ("power before", _number(run["idle_mw"], "mW", 0), "-"),
         ("energy of reading and fine-tuning", _number(energy, "J", 3), "-"),
         ("of that above the power before", _number(above, "J", 3), "-"),
         ("highest temperature", f"{heat[1]:.1f} degC" if heat else unknown,

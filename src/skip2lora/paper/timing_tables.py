@@ -84,7 +84,7 @@ class TimeTable:
             "total": saved(lambda run: run.untimed_us, _SKIP2, _BASE),
         }
 
-    def whole(self) -> dict[str, dict[str, float]]:
+    def totals(self) -> dict[str, dict[str, float]]:
         """Of LoRA-All and Skip2-LoRA over all epochs: milliseconds, operations, speed.
 
         The operations are those of Table 1's layers: batch norm, ReLU, loss and update left out.
@@ -107,8 +107,8 @@ class TimeTable:
     @property
     def bound(self) -> float:
         """Percent of LoRA-All's operations that Skip2-LoRA saves, first epoch included."""
-        whole = self.whole()
-        return 100 * (1 - whole[_SKIP2]["gflop"] / whole[_BASE]["gflop"])
+        totals = self.totals()
+        return 100 * (1 - totals[_SKIP2]["gflop"] / totals[_BASE]["gflop"])
 
     def grids(self) -> tuple[Grid, ...]:
         """For a person."""
@@ -194,14 +194,14 @@ class TimeTable:
             for name, spread in self.reductions().items()
         ]
         rows.append(("total that arithmetic alone allows", f"{self.bound:.1f}", "", ""))
-        whole = "; ".join(
+        speeds = "; ".join(
             f"{name} {of['total_ms']:.1f} ms for {of['gflop']:.2f} GFLOP, "
             f"{of['gflop_per_s']:.1f} GFLOP/s"
-            for name, of in self.whole().items()
+            for name, of in self.totals().items()
         )
         head = ("saved (%)", "here", f"paper, Table {self.number}", "paper, section 5.3")
         notes = (
-            f"The whole fine-tuning: {whole}.",
+            f"The whole fine-tuning: {speeds}.",
             "Operations are those of the layers in Table 1, without batch norm, ReLU, loss and "
             "update. Here the backward of skip-lora holds its update, that of lora-all does not.",
         )
@@ -222,7 +222,7 @@ class TimeTable:
             "saved_percent_paper": paper_reductions(self.measured.dataset),
             "saved_percent_paper_range": printed.REDUCTIONS,
             "saved_percent_bound": self.bound,
-            "whole": self.whole(),
+            "whole": self.totals(),
             "runs": {
                 name: [asdict(run) | {"sum_us": run.sum_us} for run in runs]
                 for name, runs in self.measured.runs.items()
@@ -277,8 +277,8 @@ class LayerTable:
         part = _PARTS.index(words[1][:-1])
         values = []
         for of in times.repetitions:
-            whole = 100 / of[:, direction].sum() if percent else 1.0
-            values.append(float(of[layer, direction, part] * whole))
+            unit = 100 / of[:, direction].sum() if percent else 1.0
+            values.append(float(of[layer, direction, part] * unit))
         return Spread.of(values)
 
     def grids(self) -> tuple[Grid, ...]:

@@ -27,7 +27,7 @@ from skip2lora.datasets import Split
 from skip2lora.methods import METHODS, Method
 from skip2lora.paper import protocol
 from skip2lora.paper.protocol import BATCH_SIZE, LEARNING_RATE, RANK
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Trained, checked, train
 from skip2lora.training.options import resolve_options
 
@@ -176,17 +176,17 @@ def _fit(
         PAPER, model.tap_widths, len(samples), method=method.name, rank=RANK, epochs=epochs,
         batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed,
     )  # fmt: skip
-    return train(model, Part(samples, labels), options, profile=profile)
+    return train(model, CheckedSamples(samples, labels), options, profile=profile)
 
 
 def _run(model: MLP, split: Split, method: Method, epochs: int, seed: int) -> Run:
-    whole, phases = _core.Profile(phases=False), _core.Profile()
-    done = _fit(model, split, method, epochs, seed, whole)
+    untimed, phases = _core.Profile(phases=False), _core.Profile()
+    done = _fit(model, split, method, epochs, seed, untimed)
     _fit(model, split, method, epochs, seed, phases)
     a_batch = 1e3 * done.history.n_batches
     by_phase = (ns / a_batch for ns in phases.phases_ns)
     return Run(
-        whole.total_ns / a_batch,
+        untimed.total_ns / a_batch,
         dict(zip(PHASES, by_phase, strict=True)),
         predict_us(model, done.adapters, split.test.x),
         done.history.n_batches,

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skip2lora.arrays import SamplesLike
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.members import member
 from skip2lora.tasks.answers import Outputs
@@ -69,10 +70,10 @@ class Predictor(ABC):
         return Outputs(numbers, names or (self.class_names if same else None))
 
     @abstractmethod
-    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs)."""
 
-    def predict(self, x: ArrayLike) -> NDArray[Any]:
+    def predict(self, x: SamplesLike) -> NDArray[Any]:
         """Labels of the largest logits, (samples,); of several labels 0 or 1 for each; numbers."""
         predictions = predictions_of(self.learned, self.logits(x))
         if self.learned.numeric_targets:
@@ -80,7 +81,7 @@ class Predictor(ABC):
         labels: NDArray[Any] = self.classes_[predictions]
         return labels
 
-    def predict_proba(self, x: ArrayLike) -> NDArray[np.float32]:
+    def predict_proba(self, x: SamplesLike) -> NDArray[np.float32]:
         """Softmax of the logits, or their sigmoid for several labels: (samples, n_outputs).
 
         Raises:
@@ -94,7 +95,7 @@ class Predictor(ABC):
             )
         return probabilities
 
-    def score(self, x: ArrayLike, y: ArrayLike) -> float:
+    def score(self, x: SamplesLike, y: ArrayLike) -> float:
         """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
 
         ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers. Several labels

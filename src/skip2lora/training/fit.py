@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import Result
 from skip2lora.tasks.measures import Measures, measured
 from skip2lora.tasks.task import Task, predictions_of
-from skip2lora.training.jobs import Job, Part
+from skip2lora.training.jobs import CheckedSamples, Job
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def measure_fit(
     job: Job,
     result: Result,
     task: Task,
-    part: Part,
-    held: Part | None,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
     *,
     names: Sequence[str],
     with_base: bool,

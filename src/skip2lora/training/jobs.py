@@ -24,7 +24,7 @@ from skip2lora.training.scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CheckedSamples:
     """Checked samples and labels, (n,), or targets, (n, n_outputs)."""
 
     x: Any
@@ -83,11 +83,11 @@ class SkipJob:
     def __init__(
         self,
         backbone: Backbone,
-        part: Part,
+        part: CheckedSamples,
         options: Options,
         *,
         goal: Goal = PLAIN,
-        held: Part | None = None,
+        held: CheckedSamples | None = None,
         capacity: int | None = None,
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
@@ -210,7 +210,7 @@ class SkipJob:
         return outputs if self._scaling is None else outputs / self._scaling.output_scale
 
 
-def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -> Scaling:
+def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
     """Compute every row once, for the statistics, and scale those that are kept."""
     targets = part.y if task.name == "regression" else None
     scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets)
@@ -221,14 +221,14 @@ def _standardize(cache: SkipCache, backbone: Backbone, part: Part, task: Task) -
 
 def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
     """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
-    kept = cache.rows
-    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(kept) < len(x) else kept
+    cached = cache.rows
+    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(cached) < len(x) else cached
     for at in range(0, len(x), SAMPLES_AT_ONCE):
         stop = min(at + SAMPLES_AT_ONCE, len(x))
-        rows = kept[at:stop] if stop <= len(kept) else spare[: stop - at]
+        rows = cached[at:stop] if stop <= len(cached) else spare[: stop - at]
         cache.format.compute(backbone, x[at:stop], rows)
-        if stop > len(kept) > at:
-            kept[at:] = rows[: len(kept) - at]
+        if stop > len(cached) > at:
+            cached[at:] = rows[: len(cached) - at]
         yield rows
 
 
@@ -246,10 +246,10 @@ class NetworkJob:
     def __init__(
         self,
         model: MLP,
-        part: Part,
+        part: CheckedSamples,
         options: Options,
         *,
-        held: Part | None = None,
+        held: CheckedSamples | None = None,
         capacity: int | None = None,
         profile: _core.Profile | None = None,
     ) -> None:

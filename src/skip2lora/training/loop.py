@@ -24,7 +24,7 @@ from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import FT_ALL, find_method
 from skip2lora.tasks.task import PLAIN, Goal
 from skip2lora.training.fit import Fit, measure_fit
-from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
+from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 
 
@@ -122,7 +122,7 @@ def pretrain(
     samples = checked(model, X)
     labels = check_labels(y, len(samples), model.n_outputs)
     options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
-    job = NetworkJob(model, Part(samples, labels), options)
+    job = NetworkJob(model, CheckedSamples(samples, labels), options)
     follow = None if callback is None else _model_reports(callback)
     trained: MLP = _run(job, options, follow).result.model
     return trained
@@ -140,7 +140,7 @@ def _model_reports(callback: Callback) -> Callback:
 
 def train(
     backbone: Backbone,
-    part: Part,
+    part: CheckedSamples,
     options: Options,
     *,
     goal: Goal = PLAIN,
@@ -161,11 +161,11 @@ def train(
     """
     began = time.perf_counter()
     method = find_method(options.method)
-    kept, held = stratified_split(part, options)
+    training, held = stratified_split(part, options)
     job: Job
     if method.skip:
         job = SkipJob(
-            backbone, kept, options, goal=goal, held=held, capacity=capacity, profile=profile,
+            backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
             start=start,
         )  # fmt: skip
     elif goal != PLAIN or options.standardize:
@@ -174,7 +174,7 @@ def train(
             "that the model knows: use skip2-lora"
         )
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, kept, options, held=held, capacity=capacity, profile=profile)
+        job = NetworkJob(backbone, training, options, held=held, capacity=capacity, profile=profile)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
@@ -185,13 +185,15 @@ def train(
 
     def measure(names: Sequence[str], with_base: bool) -> Fit:
         return measure_fit(
-            job, done.result, goal.task, kept, held, names=names, with_base=with_base
+            job, done.result, goal.task, training, held, names=names, with_base=with_base
         )
 
     return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)
 
 
-def stratified_split(part: Part, options: Options) -> tuple[Part, Part | None]:
+def stratified_split(
+    part: CheckedSamples, options: Options
+) -> tuple[CheckedSamples, CheckedSamples | None]:
     """The part to train on, and the part held out: the same share of each class, by chance."""
     if not options.validation:
         return part, None
@@ -205,7 +207,9 @@ def stratified_split(part: Part, options: Options) -> tuple[Part, Part | None]:
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
     held = np.zeros(len(samples), bool)
     held[by_class[places]] = True
-    return Part(samples[~held], labels[~held]), Part(samples[held], labels[held])
+    return CheckedSamples(samples[~held], labels[~held]), CheckedSamples(
+        samples[held], labels[held]
+    )
 
 
 @dataclass(frozen=True, eq=False)

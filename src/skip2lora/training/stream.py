@@ -20,7 +20,7 @@ from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import Goal
 from skip2lora.training.cache import SkipCache
-from skip2lora.training.jobs import Part
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, Trained, train
 from skip2lora.training.options import Options
 
@@ -85,24 +85,24 @@ def learn(
     rows, first_tap = more.cache.format, more.cache.format.first_tap
     done = train(
         KnownRows(rows.tap_widths, rows.n_outputs, rows.layout),
-        Part(more.cache.rows, more.answers), options, goal=goal, callback=callback,
+        CheckedSamples(more.cache.rows, more.answers), options, goal=goal, callback=callback,
         start=None if more.adapters is None else replace(more.adapters, first_tap=0),
     )  # fmt: skip
     adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
-    kept = replace(_reservoir(more, capacity), adapters=adapters)
+    next_stream = replace(_reservoir(more, capacity), adapters=adapters)
     timing = replace(
         done.timing,
         cache_fill_ms=fill_ms,
         training_ms=done.timing.training_ms + done.timing.cache_fill_ms,  # copied and scaled
         total_ms=1e3 * (time.perf_counter() - began),
     )
-    return kept, replace(
+    return next_stream, replace(
         done,
         adapters=adapters,
         history=replace(done.history, n_forwards=len(samples)),
         timing=timing,
-        cache_bytes=kept.cache.payload_bytes,
-        cache_overhead_bytes=kept.cache.overhead_bytes,
+        cache_bytes=next_stream.cache.payload_bytes,
+        cache_overhead_bytes=next_stream.cache.overhead_bytes,
     )
 
 

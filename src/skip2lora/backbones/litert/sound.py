@@ -16,20 +16,20 @@ _WINDOWS = {
 _SAME = 0  # schema.Padding
 
 
-def fault_of(name: str, options: Any, read: Sequence[Any], made: Sequence[Any]) -> str | None:
+def fault_of(name: str, options: Any, read: Sequence[Any], written: Sequence[Any]) -> str | None:
     """What does not fit in one operator, None where nothing was found.
 
-    ``read`` and ``made`` are the shapes of its tensors, None for one that is not known.
+    ``read`` and ``written`` are the shapes of its tensors, None for one that is not known.
     """
     if name in _WINDOWS and options is not None:
-        return _window_fault(options, read, made)
+        return _window_fault(options, read, written)
     if name == "FULLY_CONNECTED":
-        return _product_fault(read, made)
+        return _product_fault(read, written)
     return None
 
 
-def _window_fault(options: Any, read: Sequence[Any], made: Sequence[Any]) -> str | None:
-    data, out = read[0], made[0]
+def _window_fault(options: Any, read: Sequence[Any], written: Sequence[Any]) -> str | None:
+    data, out = read[0], written[0]
     steps = (options.strideH, options.strideW)
     filters = getattr(options, "filterHeight", None) is None
     spread = (getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1))
@@ -47,25 +47,25 @@ def _window_fault(options: Any, read: Sequence[Any], made: Sequence[Any]) -> str
     if data is None or out is None or len(data) != 4 or len(out) != 4:
         return None
     places = [
-        _places(size, kept, step, apart, same=options.padding == _SAME)
-        for size, kept, step, apart in zip(data[1:3], window, steps, spread, strict=True)
+        _places(size, width, step, apart, same=options.padding == _SAME)
+        for size, width, step, apart in zip(data[1:3], window, steps, spread, strict=True)
     ]
     if tuple(places) != tuple(out[1:3]):
         return f"makes {tuple(places)} places of {tuple(data[1:3])}, the file says {out[1:3]}"
     return None
 
 
-def _places(size: int, kept: int, step: int, apart: int, *, same: bool) -> int:
+def _places(size: int, window: int, step: int, apart: int, *, same: bool) -> int:
     """Places along one axis of the output."""
     if same:
         return -(-size // step)
-    return max(0, -(-(size - (kept - 1) * apart) // step))
+    return max(0, -(-(size - (window - 1) * apart) // step))
 
 
-def _product_fault(read: Sequence[Any], made: Sequence[Any]) -> str | None:
-    if len(read) < 2 or read[0] is None or read[1] is None or made[0] is None:
+def _product_fault(read: Sequence[Any], written: Sequence[Any]) -> str | None:
+    if len(read) < 2 or read[0] is None or read[1] is None or written[0] is None:
         return None
-    data, weight, out = read[0], read[1], made[0]
+    data, weight, out = read[0], read[1], written[0]
     if len(weight) != 2 or not data or not out or 0 in weight:
         return None
     rows, left = divmod(math.prod(data), weight[1])

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, SamplesLike
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
@@ -260,7 +260,7 @@ class OnnxBackbone(Backbone):
         base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 
-    def logits(self, x: ArrayLike) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before the last activation, (samples, n_outputs).
 
         Raises:

@@ -158,8 +158,9 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
 
 def input_sizes(shapes: dict[str, tuple[Size, ...]], names: Iterable[str]) -> list[str]:
     """The names of sizes other than the samples' that the inputs have, in order."""
-    found = [size for name in names for size in shapes.get(name, ()) if isinstance(size, str)]
-    return [size for size in dict.fromkeys(found) if size != BATCH]
+    sizes = (size for name in names for size in shapes.get(name, ()))
+    named = dict.fromkeys(size for size in sizes if isinstance(size, str))
+    return [size for size in named if size != BATCH]
 
 
 def matched(

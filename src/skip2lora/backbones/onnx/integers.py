@@ -41,8 +41,8 @@ def make_unsigned(graph: Graph, integers: str) -> str | None:
     graph.add_initializer(onnx.numpy_helper.from_array(shifted, name))
     for node in nodes:
         node.input[2] = name
-    told = [value for value in graph.model.graph.value_info if value.name == integers]
-    for value in told:
+    infos = [value for value in graph.model.graph.value_info if value.name == integers]
+    for value in infos:
         value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     return name
 

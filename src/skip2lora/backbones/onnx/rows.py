@@ -75,13 +75,13 @@ def add_tap(builder: Builder, source: Source, output: str) -> str:
 
 def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
     """``lora_a`` (rank, width) of a tap's rows, for what ``pooled`` gives instead."""
-    made = lora_a
+    matrix = lora_a
     if pooled.channels_last:
         *places, channels = pooled.shape
-        made = np.moveaxis(made.reshape(-1, channels, *places), 1, -1)
+        matrix = np.moveaxis(matrix.reshape(-1, channels, *places), 1, -1)
     if pooled.factor is not None:
-        made = made.reshape(-1, *pooled.shape) * pooled.factor
-    return np.ascontiguousarray(made.reshape(lora_a.shape), np.float32)
+        matrix = matrix.reshape(-1, *pooled.shape) * pooled.factor
+    return np.ascontiguousarray(matrix.reshape(lora_a.shape), np.float32)
 
 
 def add_pooled(builder: Builder, source: Source, output: str) -> Pooled:
@@ -132,31 +132,31 @@ def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str
     of its own where the rows allow; a large map takes one product an axis.
     """
     channels, height, width = (int(size or 1) for size in tap.shape)
-    tensor, kept = read.quantised or read.tensor, tap.grid
+    tensor, grid = read.quantised or read.tensor, tap.grid
     scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
     if channels < _BLOCK:
-        ones = _ones([height], kept[:1])
+        ones = _ones([height], grid[:1])
         sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
-        right = _matrix(builder, [width], kept[1:], last=True)
+        right = _matrix(builder, [width], grid[1:], last=True)
         averaged = builder.node("MatMul", [sums, right], output)
-        return Pooled(averaged, (channels, *kept), factor=_factor(scale, ones)[:, None])
+        return Pooled(averaged, (channels, *grid), factor=_factor(scale, ones)[:, None])
     tensor = builder.node("Transpose", [tensor], f"{output}.last", perm=[0, 2, 3, 1])
-    strips = kept[0] if height % kept[0] == 0 else 1
-    rows, cells = height // strips, kept[0] // strips  # of a strip
+    strips = grid[0] if height % grid[0] == 0 else 1
+    rows, cells = height // strips, grid[0] // strips  # of a strip
     if rows * width <= _LARGE_STRIP or (strips > 1 and channels % _PANEL == 0):
         tensor = builder.reshape(tensor, [0, strips, rows * width, channels], f"{output}.places")
-        ones = _ones([rows, width], (cells, kept[1]))
+        ones = _ones([rows, width], (cells, grid[1]))
         sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
         shape = (strips, len(ones), channels)
         return Pooled(sums, shape, strips * len(ones) > 1, _factor(scale, ones)[:, None])
     tensor = builder.reshape(tensor, [0, strips, rows, width * channels], f"{output}.places")
     ones = _ones([rows], (cells,))
     sums = _sums(builder, tensor, zero, ones, f"{output}.sums")
-    tensor = builder.reshape(sums, [0, kept[0], width, channels], f"{output}.rows")
-    matrices = averaging(width, kept[1])[None] * _factor(scale, ones)[:, None, None]
+    tensor = builder.reshape(sums, [0, grid[0], width, channels], f"{output}.rows")
+    matrices = averaging(width, grid[1])[None] * _factor(scale, ones)[:, None, None]
     left = builder.constant(f"{output}.scale", matrices.astype(np.float32))
     averaged = builder.node("MatMul", [left, tensor], output)
-    return Pooled(averaged, (*kept, channels), math.prod(kept) > 1)
+    return Pooled(averaged, (*grid, channels), math.prod(grid) > 1)
 
 
 def _ones(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.uint8]:
@@ -192,7 +192,7 @@ def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
         tensor = builder.node("MatMul", [left, tensor], f"{output}.rows")
         right = _matrix(builder, sizes[1:], tap.grid[1:], last=True)
         return Pooled(builder.node("MatMul", [tensor, right], output), shape)
-    if all(size % kept == 0 for size, kept in zip(sizes, tap.grid, strict=True)):
+    if all(size % n_cells == 0 for size, n_cells in zip(sizes, tap.grid, strict=True)):
         return Pooled(_pool(builder, sizes, tap.grid, tensor, output), shape)
     flat = builder.reshape(tensor, [0, channels, math.prod(sizes)], f"{output}.places")
     matrix = _matrix(builder, sizes, tap.grid, last=True)
@@ -204,7 +204,7 @@ def _pool(
     builder: Builder, sizes: Sequence[int], grid: Sequence[int], tensor: str, output: str
 ) -> str:
     """The matrices' averages as pooling, which leaves the runtime its layout of the map."""
-    step = [size // kept for size, kept in zip(sizes, grid, strict=True)]
+    step = [size // n_cells for size, n_cells in zip(sizes, grid, strict=True)]
     if len(sizes) == 2 and np.prod(sizes) >= _LARGE_MAP and min(step) > 1:
         column = [step[0], 1]  # one axis after the other reads a large map twice as fast
         tensor = builder.node(
@@ -229,8 +229,8 @@ def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
 def _averages(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.float32]:
     """The matrix that averages all places at once, (kept places, places)."""
     matrix = np.ones((1, 1), np.float32)
-    for size, kept in zip(sizes, grid, strict=True):
-        matrix = np.kron(matrix, averaging(size, kept)).astype(np.float32)
+    for size, n_cells in zip(sizes, grid, strict=True):
+        matrix = np.kron(matrix, averaging(size, n_cells)).astype(np.float32)
     return matrix
 
 
@@ -273,23 +273,23 @@ def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str
 
 def _samples(builder: Builder) -> str:
     """The number of samples, (1,)."""
-    made = builder.made("samples")
-    if made is None:
+    count = builder.made("samples")
+    if count is None:
         shape = builder.node("Shape", [builder.graph.inputs[0].name], "samples.shape")
         zero = builder.constant("zeros", np.zeros(1, np.int64))
-        made = builder.node("Gather", [shape, zero], "samples", axis=0)
-    return made
+        count = builder.node("Gather", [shape, zero], "samples", axis=0)
+    return count
 
 
 def _weights(builder: Builder, mask: str) -> str:
     """What each token counts, (samples, 1, tokens): rows add up to one, or are zero."""
-    made = builder.made("mask.weights")
-    if made is None:
+    shares = builder.made("mask.weights")
+    if shares is None:
         counted = builder.as_float(mask, "mask")
         row = builder.reshape(counted, [0, 1, -1], "mask.row")
         column = builder.reshape(counted, [0, -1, 1], "mask.column")
         total = builder.node("MatMul", [row, column], "mask.total")  # of ones: their number
         one = builder.constant("one", np.ones(1, np.float32))
         total = builder.node("Max", [total, one], "mask.at_least_one")
-        made = builder.node("Div", [row, total], "mask.weights")
-    return made
+        shares = builder.node("Div", [row, total], "mask.weights")
+    return shares

@@ -26,9 +26,9 @@ except ImportError as error:
 #: quotes a broken name.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     *(
-        found
-        for found in vars(_state).values()
-        if isinstance(found, type) and issubclass(found, Exception)
+        kind
+        for kind in vars(_state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
     ),
     UnicodeDecodeError,
 )

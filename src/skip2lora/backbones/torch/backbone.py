@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, SamplesLike
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
@@ -335,7 +335,7 @@ class TorchBackbone(Backbone):
                 reader.finish()
         return Taps(tuple(reader.taps), logits)
 
-    def logits(self, x: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
         samples = self.check(x)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
