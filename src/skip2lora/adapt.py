@@ -29,9 +29,8 @@ from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
 from skip2lora.tensors import Tensors
-from skip2lora.training.fit import Fit
 from skip2lora.training.jobs import Part
-from skip2lora.training.loop import Callback, History, Timing, checked, train
+from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
 from skip2lora.training.options import asked_of, resolve_options
 
 MODEL_FILE = "model.safetensors"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skip2lora.cli import measures
-from skip2lora.tasks.measures import measured
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import TASKS, measured
 
 
 def printed(task: str, predictions: object, answers: object, *names: str) -> list[str]:

@@ -18,9 +18,8 @@ from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.tapping import Shapes
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Tap
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.members import member
 from skip2lora.tasks.labels import check_names
-from skip2lora.tasks.predictor import Predictor, lacks
+from skip2lora.tasks.predictor import Predictor, lacks, member
 
 if TYPE_CHECKING:
     from skip2lora import _core

@@ -19,8 +19,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.tasks.task import find_task
-from skip2lora.training.fit import Fit
-from skip2lora.training.loop import History, Timing
+from skip2lora.training.loop import Fit, History, Timing
 
 
 @click.command(short_help="Fit to field data.")

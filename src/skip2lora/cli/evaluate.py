@@ -9,7 +9,7 @@ import click
 
 from skip2lora.cli import common, measures
 from skip2lora.cli.models import load_model, read_for
-from skip2lora.tasks.measures import measure
+from skip2lora.tasks.task import measure
 
 
 @click.command(short_help="Measure a model on labelled data.")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skip2lora.tasks.measures import Measures
-from skip2lora.tasks.task import Task
+from skip2lora.tasks.task import Measures, Task
 
 #: What each measure is called, and how it is printed. JSON has more of them.
 _SHOWN = {

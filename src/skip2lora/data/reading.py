@@ -25,13 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, check_samples, first_not_finite
-from skip2lora.data.columns import AnswerColumns
 from skip2lora.data.image_layout import ANY_LAYOUT, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
 from skip2lora.data.samples import Samples, Table
-from skip2lora.data.tables import read_csv, read_parquet
+from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.answers import Outputs, naming

@@ -23,10 +23,9 @@ from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.builder import Builder
 from skip2lora.backbones.onnx.file import embed, need_onnx, read_model, write_model
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.rows import add_pooled, add_tap, last_first, rearranged
+from skip2lora.backbones.onnx.rows import Builder, add_pooled, add_tap, last_first, rearranged
 from skip2lora.backbones.onnx.session import export_adapter, open_session
 from skip2lora.backbones.onnx.tapped import select, understand
 from skip2lora.errors import ModelError, ParameterError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
@@ -22,8 +22,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import FT_ALL, find_method
-from skip2lora.tasks.task import PLAIN, Goal
-from skip2lora.training.fit import Fit, measure_fit
+from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measured, predictions_of
 from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 
@@ -275,3 +274,44 @@ def checked(backbone: Backbone, X: Any) -> Any:
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
     return backbone.check(X)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The base model and the adapted one, measured on the same ``n_measured`` samples.
+
+    These are the samples held out where there are any (``held_out``), else those trained on.
+    ``before`` is None where the base model has no such outputs: new classes, or outputs that are
+    learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
+    """
+
+    before: Measures | None
+    after: Measures
+    on_all: Measures
+    held_out: bool
+    n_measured: int
+
+
+def measure_fit(
+    job: Job,
+    result: Result,
+    task: Task,
+    part: Part,
+    held: Part | None,
+    *,
+    names: Sequence[str],
+    with_base: bool,
+) -> Fit:
+    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs."""
+
+    def on(outputs: NDArray[np.float32], answers: NDArray[Any]) -> Measures:
+        return measured(task, predictions_of(task, outputs), answers, names)
+
+    measured_on = part if held is None else held
+    outputs = job.outputs(result, held_out=held is not None, with_base=with_base)
+    after = on_all = on(outputs.adapted, measured_on.y)
+    if held is not None:
+        others = job.outputs(result, held_out=False, with_base=False).adapted
+        on_all = on(np.concatenate([others, outputs.adapted]), np.concatenate([part.y, held.y]))
+    before = None if outputs.base is None else on(outputs.base, measured_on.y)
+    return Fit(before, after, on_all, held is not None, len(measured_on.y))

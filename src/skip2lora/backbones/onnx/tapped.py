@@ -8,14 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
-from skip2lora.backbones.onnx.builder import PREFIX, Builder
+from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint, need_onnx
-from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.heads import float_activations
-from skip2lora.backbones.onnx.rows import add_logits, add_tap, last_first
+from skip2lora.backbones.onnx.graph import Graph, refuse_state
+from skip2lora.backbones.onnx.rows import PREFIX, Builder, add_logits, add_tap, last_first
 from skip2lora.backbones.onnx.sizes import fix_size
-from skip2lora.backbones.onnx.state import refuse_state
 from skip2lora.backbones.taps import Selection, Tap, chosen
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import task_of_end
