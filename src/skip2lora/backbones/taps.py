@@ -50,7 +50,7 @@ class Tap:
     channels_last: bool = False
     grid: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         """Floats of the row."""
         if self.kind == "vector":
@@ -111,6 +111,21 @@ def tap_of(
         inner = places if most_axes is None else places[-most_axes:]
         kept = (1,) * (len(places) - len(inner)) + grid_of(channels, inner, grid=grid)
     return Tap(layer, tensor, "map", shape, not channels_first, kept)
+
+
+def taps_of(
+    tensors: Sequence[tuple[str, str, tuple[int | None, ...], bool]], *, grid: int
+) -> list[Tap]:
+    """:func:`tap_of` of several, each its layer, tensor, shape and whether channels are first."""
+    return [
+        tap_of(layer, tensor, shape, channels_first=channels_first, grid=grid)
+        for layer, tensor, shape, channels_first in tensors
+    ]
+
+
+def widths_of(taps: Sequence[Tap]) -> tuple[int, ...]:
+    """Floats of each row."""
+    return tuple(tap.width for tap in taps)
 
 
 def check_grid(grid: int | None) -> int:

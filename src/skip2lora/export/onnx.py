@@ -23,7 +23,7 @@ from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.file import embed, need_onnx, read_model, write_model
+from skip2lora.backbones.onnx.file import embed, read_model, write_model
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.rows import Builder, add_pooled, add_tap, last_first, rearranged
 from skip2lora.backbones.onnx.session import export_adapter, open_session
@@ -136,7 +136,7 @@ def export_onnx_adapter(
     adapters = base.adapters
     parts = _Parts.of(adapters)
     builder = Builder(base.graph, _PREFIX)
-    onnx = need_onnx("export")
+    onnx = base.graph.onnx
     n_outputs = len(parts.bias)
     shapes: dict[str, list[int | str]] = {
         f"lora_a.{number}": ["rank", array.shape[1]] for number, array in enumerate(parts.a)
@@ -234,7 +234,7 @@ def _join(
     if anatomy.head is not None:
         plug_logits(builder, anatomy, added, len(parts.bias))
         return
-    onnx = need_onnx("export")
+    onnx = builder.graph.onnx
     name = _free_name(builder.graph)
     builder.node("Identity", [str(added)], "output", renamed=name)
     kind = onnx.TensorProto.FLOAT

@@ -18,7 +18,7 @@ from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
-from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.checks import whole
 from skip2lora.errors import MissingExtraError, ModelError, ParameterError
 from skip2lora.files import unreadable
@@ -118,7 +118,7 @@ class LiteRTBackbone(Backbone):
     @property
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:

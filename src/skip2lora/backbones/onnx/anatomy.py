@@ -10,10 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skip2lora.backbones.inputs import graph_mask
-from skip2lora.backbones.onnx.file import need_onnx
-from skip2lora.backbones.onnx.graph import Folded, Graph, Read, Size, infer, weight_layers
+from skip2lora.backbones.onnx.graph import (
+    CONVOLUTIONS,
+    Folded,
+    Graph,
+    Read,
+    Size,
+    infer,
+    weight_layers,
+)
 from skip2lora.backbones.onnx.probe import probe
-from skip2lora.backbones.taps import Tap, tap_of
+from skip2lora.backbones.taps import Tap, taps_of
 from skip2lora.errors import ModelError
 
 _HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
@@ -140,13 +147,13 @@ def _spread_of(
     return None
 
 
-def float_activations(model: Any) -> bool:
+def float_activations(graph: Graph) -> Graph:
     """Make activations on integers, at the end of a graph, the standard's between two roundings.
 
-    So the logits before them are numbers that adapters can be added to. False where there are none.
+    So the logits before them are numbers that adapters can be added to. The same graph where there
+    are none.
     """
-    onnx = need_onnx("rewriting a model")
-    graph, found = Graph(model), {}
+    model, found = graph.model, {}
     for value in model.graph.output:
         tensor, steps = value.name, 0
         while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
@@ -157,8 +164,8 @@ def float_activations(model: Any) -> bool:
                 break
             tensor = node.input[0]
     for node in found.values():
-        _make_float(onnx, model, node)
-    return bool(found)
+        _make_float(graph.onnx, model, node)
+    return Graph(model) if found else graph
 
 
 def _make_float(onnx: Any, model: Any, node: Any) -> None:
@@ -219,14 +226,13 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     Raises:
         ModelError: there is no layer with weights whose input has a known width.
     """
-    shapes = infer(graph)
+    shapes, reads = infer(graph), weight_layers(graph)
     names = [value.name for value in graph.inputs]
     if not names or any(not shapes.get(name) for name in names):
         raise ModelError(
             f"{path}: an input has no shape or no axis of samples, expected both: export the model "
             "with its shapes, or fix the input to a constant"
         )
-    reads = weight_layers(graph)
     if not reads:
         raise ModelError(
             f"{path} has no layer with weights (Gemm, MatMul, Conv, ...), expected at least one: "
@@ -243,8 +249,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     if head is None:
         output = heads[0].output
         reads.append(Read(output, "output", output))
-    made = [_source(read, shapes.get(read.tensor), batch, mask, grid) for read in reads]
-    sources = tuple(source for source in made if source is not None)
+    sources = _sources(reads, shapes, batch, mask, grid)
     if not sources:
         raise ModelError(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
@@ -278,31 +283,54 @@ def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[st
     return None if at is None else (names[at], shapes[names[at]][1])
 
 
-def _source(
-    read: Read,
-    shape: tuple[Size, ...] | None,
+def _sources(
+    reads: Sequence[Read],
+    shapes: dict[str, tuple[Size, ...]],
     batch: Size,
     mask: tuple[str, Size] | None,
     grid: int,
-) -> Source | None:
+) -> tuple[Source, ...]:
+    """The taps among what layers read: what has a row for each sample, of a known width."""
+    places = [(read, _place(read, shapes.get(read.tensor), batch)) for read in reads]
+    known = [(read, place) for read, place in places if place is not None]
+    taps = taps_of(
+        [(read.layer, read.tensor, place.shape, place.channels_first) for read, place in known],
+        grid=grid,
+    )
+    sources = []
+    for (read, place), tap in zip(known, taps, strict=True):
+        counted = mask is not None and place.tokens is not None and mask[1] == place.tokens
+        sources.append(Source(tap, read, place.steps, mask[0] if mask and counted else None))
+    return tuple(sources)
+
+
+class _Place(NamedTuple):
+    """How a layer's data lies: the shape of one sample, and that of a sequence's samples first."""
+
+    shape: tuple[int | None, ...]
+    channels_first: bool = False
+    steps: str = ""
+    tokens: Size = None
+
+
+def _place(read: Read, shape: tuple[Size, ...] | None, batch: Size) -> _Place | None:
     if not shape or len(shape) < 2:
         return None
     first, inner = shape[0], tuple(None if isinstance(s, str | Folded) else s for s in shape[1:])
-    channels_first = read.convolves or (read.places_first and len(shape) == 3)
+    convolves = read.operator in CONVOLUTIONS
+    channels_first = convolves or (read.places_first and len(shape) == 3)
     if first == batch and len(shape) > 2 and (channels_first or len(shape) == 4):
-        tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
-        return None if inner[0 if channels_first else -1] is None else Source(tap, read)
-    if inner[-1] is None or read.convolves:
+        known = inner[0 if channels_first else -1] is not None
+        return _Place(inner, channels_first) if known else None
+    if inner[-1] is None or convolves:
         return None
     if first == batch and len(shape) == 2:
-        return Source(tap_of(read.layer, read.tensor, inner), read)
+        return _Place(inner)
     steps, tokens = ("swap", shape[0]) if read.tokens_first else _tokens(shape, batch)
     if steps is None:
         return None
     count = tokens if isinstance(tokens, int) else None
-    tap = tap_of(read.layer, read.tensor, (count, inner[-1]))
-    counted = mask is not None and tokens is not None and mask[1] == tokens
-    return Source(tap, read, steps, mask[0] if mask is not None and counted else None)
+    return _Place((count, inner[-1]), steps=steps, tokens=tokens)
 
 
 def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:

@@ -67,8 +67,8 @@ def read_model(path: Path) -> Any:
         FileError: the file, or the file of its external data, is missing.
         ModelError: too large, truncated, or not an ONNX model.
     """
-    onnx = need_onnx(f"reading {path.name}")
     check_size(path)
+    onnx = need_onnx(f"reading {path.name}")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())

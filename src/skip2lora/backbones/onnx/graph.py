@@ -36,6 +36,7 @@ class Graph:
     """A ModelProto with its look-up tables. ``model`` is changed by who rewrites it."""
 
     def __init__(self, model: Any) -> None:
+        self.onnx = need_onnx("reading a graph")
         self.model = model
         graph = model.graph
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -48,8 +49,8 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
         self.opset = opset_of(model)
-        #: Types of elements, as TensorProto numbers them, where :func:`infer` found them.
-        self.types: dict[str, int] = {}
+        #: Types of elements, as TensorProto numbers them, of constants and of what infer() found.
+        self.types = {name: int(each.data_type) for name, each in self.initializers.items()}
 
     def _constants(self) -> set[str]:
         """Names that no input reaches: initializers, constants, and what is computed of them."""
@@ -62,7 +63,7 @@ class Graph:
 
     def array(self, name: str) -> Any:
         """The value of an initializer or of a Constant node, None for anything else."""
-        onnx = need_onnx("reading a constant")
+        onnx = self.onnx
         if name in self.initializers:
             tensor = self.initializers[name]
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -76,16 +77,11 @@ class Graph:
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
 
-    def type_of(self, name: str) -> int | None:
-        """The type of its elements, as TensorProto numbers it, None where it is not known."""
-        if name in self.initializers:
-            return int(self.initializers[name].data_type)
-        return self.types.get(name)
-
     def add_initializer(self, tensor: Any) -> None:
         """A further constant."""
         self.model.graph.initializer.append(tensor)
         self.initializers[tensor.name] = tensor
+        self.types[tensor.name] = int(tensor.data_type)
         self.constants.add(tensor.name)
 
     def title(self, node: Any) -> str:
@@ -125,7 +121,7 @@ def sizes_of(value: Any) -> tuple[Size, ...] | None:
 
 def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
     """Shapes by ONNX's shape inference, with the axis of the samples named :data:`BATCH`."""
-    onnx = need_onnx("shape inference")
+    onnx = graph.onnx
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for tensor in model.graph.initializer:
@@ -155,7 +151,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
             "export it again"
         ) from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
+    graph.types = {value.name: value.type.tensor_type.elem_type for value in values} | graph.types
     shapes = {value.name: sizes_of(value) for value in values}
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
@@ -287,7 +283,8 @@ OPERATORS: dict[str, Operands] = {
     "DynamicQuantizeLSTM": _PLAIN,
     "Einsum": _PLAIN,
 }
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
+#: Those whose data is a map with its channels first.
+CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
 RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 _BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
 
@@ -309,11 +306,6 @@ class Read:
     places_first: bool = False
     quantised: str | None = None
     tokens_first: bool = False
-
-    @property
-    def convolves(self) -> bool:
-        """Whether the data is a map with its channels first."""
-        return self.operator in _CONVOLUTIONS
 
 
 def weight_layers(graph: Graph) -> list[Read]:
@@ -355,7 +347,7 @@ def _read(graph: Graph, node: Any, layer: str) -> Read | None:
     maker = graph.producer.get(data)
     if maker is not None and maker.op_type == "DynamicQuantizeLinear":
         data, scale, zero = maker.input[0], None, None
-    while node.op_type in _CONVOLUTIONS and (maker := graph.producer.get(data)) is not None:
+    while node.op_type in CONVOLUTIONS and (maker := graph.producer.get(data)) is not None:
         if maker.op_type != "Pad":
             break
         data = maker.input[0]  # padding belongs to the convolution, and its zeros say nothing

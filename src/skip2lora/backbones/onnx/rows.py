@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx.anatomy import Head, Source
-from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import Graph, Read
 from skip2lora.backbones.onnx.integers import make_unsigned
 from skip2lora.backbones.taps import Tap, averaging
 
 PREFIX = "skip2lora."
+LOGITS = PREFIX + "logits"
 _OWN_DOMAIN = "com.microsoft"
 
 
@@ -29,7 +29,7 @@ class Builder:
     def __init__(self, graph: Graph, prefix: str = PREFIX) -> None:
         self.graph = graph
         self.prefix = prefix
-        self._onnx = need_onnx("rewriting a model")
+        self._onnx = graph.onnx
         self._made: set[str] = set()
         _raise_ir_version(graph.model)
 
@@ -87,7 +87,7 @@ class Builder:
 
     def as_float(self, tensor: str, output: str, *, like: str | None = None) -> str:
         """The tensor as float32, itself where it is; ``like`` is one with the same type."""
-        if self.graph.type_of(like or tensor) == self._onnx.TensorProto.FLOAT:
+        if self.graph.types.get(like or tensor) == self._onnx.TensorProto.FLOAT:
             return tensor
         return self.node("Cast", [tensor], output, to=self._onnx.TensorProto.FLOAT)
 
@@ -119,6 +119,21 @@ def last_first(items: Sequence[T]) -> list[tuple[int, T]]:
     processor's caches, and its memory is free for the next.
     """
     return list(reversed(list(enumerate(items))))
+
+
+def add_rows(
+    graph: Graph, head: Head | None, sources: Sequence[Source]
+) -> tuple[str | None, tuple[str, ...]]:
+    """The base logits, None without a head, and the rows of each tap, under names of our own."""
+    builder = Builder(graph)
+    logits = None if head is None else add_logits(builder, head, LOGITS.removeprefix(PREFIX))
+    rows = {}
+    for number, source in last_first(sources):
+        tensor = add_tap(builder, source, f"tap.{number}")
+        if not tensor.startswith(PREFIX):  # stripping must find it
+            tensor = builder.node("Identity", [tensor], f"tap.{number}")
+        rows[number] = tensor
+    return logits, tuple(rows[number] for number in range(len(sources)))
 
 
 def add_logits(builder: Builder, head: Head, output: str) -> str:

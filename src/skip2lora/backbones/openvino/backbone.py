@@ -20,7 +20,7 @@ from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.checks import whole
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import task_of_end
@@ -152,7 +152,7 @@ class OpenVINOBackbone(Backbone):
     @cached_property
     def tap_widths(self) -> tuple[int, ...]:
         """Floats of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:

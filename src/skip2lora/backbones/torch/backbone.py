@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.checks import whole
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
@@ -144,7 +144,7 @@ class TorchBackbone(Backbone):
     @property
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:
