@@ -13,18 +13,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.folder import CONFIG_FILE, TENSORS_FILE, About, read_adapter, write_adapter
+from skip2lora.adapters.folder import (
+    CONFIG_FILE,
+    TENSORS_FILE,
+    About,
+    Tapping,
+    read_adapter,
+    write_adapter,
+)
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
-from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import write_folder
 from skip2lora.methods import METHODS, Method, find_method
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
-from skip2lora.tasks.encoding import encode
-from skip2lora.tasks.labels import check_names, labels_of
+from skip2lora.tasks.labels import check_names, encode, labels_of
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
@@ -245,7 +250,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
-    ``y`` may also be what ``skip2lora.tasks.encoding.encode`` gave for ``model``.
+    ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
     became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in

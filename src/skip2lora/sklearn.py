@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapt import AdaptedModel
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.standins import Headless
-from skip2lora.checks import choice, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import find_method
 from skip2lora.tasks.labels import is_text, own_labels, places_in

@@ -14,9 +14,8 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
 from conformance.test_backbones import BACKBONES
-from skip2lora.adapters.folder import About, read_adapter, write_adapter
+from skip2lora.adapters.folder import About, Tapping, read_adapter, write_adapter
 from skip2lora.backbones.standins import Headless
-from skip2lora.backbones.tapping import Tapping
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import check_samples
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
-from skip2lora.backbones.tapping import Shapes
-from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Tap
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.labels import check_names
 from skip2lora.tasks.predictor import Predictor, lacks, member

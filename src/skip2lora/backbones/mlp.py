@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora import _core
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import check_samples, whole
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
-from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.labels import check_names
 from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors

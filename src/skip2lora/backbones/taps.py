@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.checks import whole
+from skip2lora.arrays import whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
@@ -32,6 +32,8 @@ _MOST_GRID = 64
 Kind = Literal["vector", "map", "sequence"]
 #: Which layers to tap: None for the default, a number of them, numbers, names or patterns.
 Selection = int | str | Sequence[int | str] | None
+#: Name, shape of one sample and kind of numbers of each input.
+Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
 @dataclass(frozen=True)

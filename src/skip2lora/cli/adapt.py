@@ -11,7 +11,7 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, AdaptedModel, adapt, adapt_and_measure
 from skip2lora.arrays import listing
-from skip2lora.cli import common, measures, power
+from skip2lora.cli import common, power
 from skip2lora.cli.models import load_to_adapt, read_for
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
@@ -124,7 +124,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, n_samples: int) -> lis
     before = (
         "the model alone has no such outputs"
         if fit.before is None
-        else f"before {measures.whole(adapted.learned, fit.before)}"
+        else f"before {common.measures_line(adapted.learned, fit.before)}"
     )
     return [
         f"{output}: {adapted.method}, {adapted.trainable_parameters:,} trainable parameters"
@@ -133,7 +133,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, n_samples: int) -> lis
         f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
         f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
-        f"{before}, after {measures.whole(adapted.learned, fit.after)}, on "
+        f"{before}, after {common.measures_line(adapted.learned, fit.after)}, on "
         + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
         + f" sample{'s' * (fit.n_measured != 1)}",
     ]

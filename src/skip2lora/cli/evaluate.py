@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from skip2lora.cli import common, measures
+from skip2lora.cli import common
 from skip2lora.cli.models import load_model, read_for
 from skip2lora.tasks.task import measure
 
@@ -40,4 +40,4 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
         "n_samples": len(samples.x),
         part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, measures.lines(loaded.task, scores, len(samples.x)), as_json=as_json)
+    common.show(facts, common.measures_table(loaded.task, scores, len(samples.x)), as_json=as_json)

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from skip2lora.checks import real
+from skip2lora.arrays import real
 from skip2lora.cli import power
 from skip2lora.drawing import need_matplotlib
 from skip2lora.files import make_folder

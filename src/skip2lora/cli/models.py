@@ -21,7 +21,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_samples, read_table
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded
-from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Task, find_task
 
 

@@ -34,7 +34,7 @@ from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.answers import Outputs, naming
-from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
 from skip2lora.tasks.task import CLASSIFICATION, Task, predictions_of, probabilities_of
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs
+from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs, naming
+from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
+from skip2lora.tasks.task import Task
 
 
 def _is_named(y: Any) -> bool:
@@ -277,3 +279,35 @@ def _check_whole(
             "correct the label, or learn numbers with task='regression'"
         )
     return labels.astype(np.int32)
+
+
+def encode(
+    task: Task,
+    y: Any,
+    n_samples: int,
+    outputs: Outputs,
+    *,
+    new_outputs: bool = False,
+    fix: str = ONE_COLUMN_AN_OUTPUT,
+) -> Encoded:
+    """Answers ``y`` of ``n_samples`` samples as ``outputs``, checked; what is encoded stays.
+
+    ``new_outputs`` lets labels become outputs beside those there are, and columns any outputs;
+    ``fix`` is what to do about targets of another shape.
+
+    Raises:
+        DataError: as :func:`~skip2lora.tasks.labels.encode_labels` and
+            :func:`~skip2lora.tasks.targets.encode_targets`; after the name of the file, if any.
+    """
+    if isinstance(y, Encoded):
+        if len(y.y) != n_samples:
+            raise DataError(
+                f"y has {len(y.y)} answers, expected {n_samples}, one a sample of X: "
+                "pass the answers of these samples"
+            )
+        return y
+    with naming(y.source if isinstance(y, Answers) else ""):
+        if task.numeric_targets:
+            outputs = Outputs() if new_outputs else outputs
+            return encode_targets(task, y, n_samples, outputs, fix=fix)
+        return encode_labels(y, n_samples, outputs, new_classes=new_outputs)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.answers import Outputs
-from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, predictions_of, probabilities_of, r2
 
 if TYPE_CHECKING:

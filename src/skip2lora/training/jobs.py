@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import Method, find_method
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
-from skip2lora.training.cache import SkipCache
 from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
 

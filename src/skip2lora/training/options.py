@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.arrays import choice, real, whole
 from skip2lora.backbones.recipe import Recipe
-from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method, check_cache, find_method
 

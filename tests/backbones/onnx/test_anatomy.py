@@ -150,7 +150,6 @@ def test_inputs_without_shape() -> None:
         found(model)
 
 
-Refused = Callable[..., str]
 X = np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)
 
 

@@ -93,9 +93,6 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert OnnxBackbone.load(nets.save(model, tmp_path / "d.onnx")).fingerprint != made.fingerprint
 
 
-Refused = Callable[..., str]
-
-
 def changed(old: bytes, new: bytes) -> Callable[[Any], bytes]:
     """The bytes of a model with some of them changed, as in a damaged file."""
 

@@ -202,7 +202,6 @@ def test_chance(kind: str, tmp_path: Path, refused: Refused) -> None:
         OnnxBackbone.load(nets.save(chance(training=False), tmp_path / "m.onnx"))
 
 
-Refused = Callable[..., str]
 WIDTH, HIDDEN = 5, 4
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

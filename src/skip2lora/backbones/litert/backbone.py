@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
-from skip2lora.checks import whole
 from skip2lora.errors import MissingExtraError, ModelError, ParameterError
 from skip2lora.files import unreadable
 from skip2lora.tasks.task import task_of_end

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
@@ -32,16 +32,9 @@ from skip2lora.backbones.onnx.sizes import any_size, leaves_open
 from skip2lora.backbones.onnx.sizes import check_size as checked_size
 from skip2lora.backbones.onnx.tapped import KEY, Description, metadata_of, tap_model
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen
-from skip2lora.checks import whole
 from skip2lora.errors import MissingExtraError, ModelError
 
 _TOKENS = 128  # assumed where their number changes
-
-
-#: What a model has of its description.
-_DESCRIBED = (
-    "layers", "taps", "tap_widths", "grid", "size", "n_outputs", "task", "fingerprint",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,9 +172,12 @@ class OnnxBackbone(Backbone):
         return cls(file, _chosen(description, asked.taps), session.inputs, threads, session)
 
     def __post_init__(self) -> None:
-        for name in _DESCRIBED:
-            object.__setattr__(self, name, getattr(self.description, name))
-        object.__setattr__(self, "tappable", self.description.layers)
+        of = self.description
+        vars(self).update(
+            layers=of.layers, tappable=of.layers, taps=of.taps, tap_widths=of.tap_widths,
+            grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
+            fingerprint=of.fingerprint,
+        )  # fmt: skip
 
     def with_taps(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
@@ -21,7 +21,6 @@ from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
-from skip2lora.checks import whole
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import task_of_end
 
