@@ -77,10 +77,10 @@ def test_one_layer_is_first_and_last(name: str) -> None:
 def test_adapted_layers_have_a_lora_type(depth: int) -> None:
     for method in METHODS.values():
         having = [layer for layer, row in enumerate(method.rows(depth)) if row[1]]
-        assert list(method.adapted_layers(depth)) == having
-    assert list(METHODS["ft-all"].adapted_layers(depth)) == []
-    assert list(METHODS["lora-last"].adapted_layers(depth)) == [depth - 1]
-    assert list(METHODS["skip2-lora"].adapted_layers(depth)) == list(range(depth))
+        assert list(range(depth)[method.adapted]) == having
+    assert list(range(depth)[METHODS["ft-all"].adapted]) == []
+    assert list(range(depth)[METHODS["lora-last"].adapted]) == [depth - 1]
+    assert list(range(depth)[METHODS["skip2-lora"].adapted]) == list(range(depth))
 
 
 def test_what_only_some_methods_do() -> None:

@@ -18,8 +18,8 @@ from skip2lora.adapters.folder import (
     TENSORS_FILE,
     About,
     Tapping,
+    adapter_files,
     read_adapter,
-    write_adapter,
 )
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
@@ -150,21 +150,26 @@ class AdaptedModel(Predictor):
         Raises:
             FileError: the system refused, or the path is something else than such a folder.
         """
-        write_folder(path, self._write, names=RESULT_FILES)
+        adapters = self.adapters
+        files = {} if isinstance(adapters, TunedNetwork) else self._files(adapters)
 
-    def _write(self, folder: Path) -> None:
-        if isinstance(self.adapters, TunedNetwork):
-            self.adapters.model.save(folder / MODEL_FILE)
-            return
+        def write(folder: Path) -> None:
+            if isinstance(adapters, TunedNetwork):
+                adapters.model.save(folder / MODEL_FILE)
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+
+        write_folder(path, write, names=RESULT_FILES)
+
+    def _files(self, adapters: Adapters) -> dict[str, bytes]:
+        rank, tensors, base = adapters.rank, adapters.tensors(), self.base
         about = About(
-            self.method, self.adapters.rank, self.base.fingerprint, self.learned,
-            self.new_labels, self.output_names, self.images, Tapping.of(self.base),
-            keep_outputs=self.base is self.backbone,
+            self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
+            self.output_names, self.images, Tapping.of(base), keep_outputs=base is self.backbone,
         )  # fmt: skip
-        path = self.base.path
-        write_adapter(
-            folder, about, self.adapters.tensors(),
-            base_model_name_or_path=None if path is None else Path(path).name,
+        return adapter_files(
+            about, tensors,
+            base_model_name_or_path=None if base.path is None else Path(base.path).name,
             tap_widths=list(self.backbone.tap_widths), n_outputs=self.n_outputs,
         )  # fmt: skip
 
@@ -194,7 +199,7 @@ class AdaptedModel(Predictor):
             model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
         adapters: Adapters
         if method.skip:
-            first_tap = method.adapted_layers(len(model.tap_widths)).start
+            first_tap = range(len(model.tap_widths))[method.adapted].start
             n_outputs = model.n_outputs + len(about.new_labels)
             adapters = SkipAdapters.from_tensors(
                 file, tensors, model, about.rank, first_tap, n_outputs

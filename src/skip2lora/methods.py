@@ -8,6 +8,7 @@ ones, and ``w``, train gamma and beta.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from skip2lora import _core
 from skip2lora.errors import ParameterError
@@ -33,17 +34,17 @@ class Method:
     skip: bool = False
     cache: bool = False
 
-    @property
+    @cached_property
     def batch_statistics(self) -> bool:
         """Whether batch norm uses the statistics of the batch."""
         return "s" in self.bn
 
-    @property
+    @cached_property
     def tunes_network(self) -> bool:
         """Whether weights or biases of the network are trained, so that the result is a model."""
         return any(letter in self.fc_last + self.fc_inner for letter in "wb")
 
-    @property
+    @cached_property
     def freezes_below(self) -> bool:
         """Whether nothing below the last layer changes: what Skip-Cache needs (section 4.2)."""
         return self.fc_inner == "y" and self.bn == "y" and (self.skip or not self.lora_inner)
@@ -66,9 +67,12 @@ class Method:
             rows.append((fc, lora, "" if last else self.bn))
         return tuple(rows)
 
-    def adapted_layers(self, n_layers: int) -> range:
-        """Layers that have an adapter: all of them, the last, or none."""
-        return range(0 if self.lora_inner else n_layers - 1, n_layers if self.lora_last else 0)
+    @cached_property
+    def adapted(self) -> slice:
+        """Which layers have an adapter: all of them, the last, or none."""
+        if not self.lora_last:
+            return slice(0, 0)
+        return slice(0 if self.lora_inner else -1, None)
 
 
 def _flags(types: str) -> int:

@@ -113,7 +113,7 @@ class _Skip2LoRA(BaseEstimator):
 
     def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
         method = find_method(choice("method", self.method, _METHODS))
-        first_tap = method.adapted_layers(len(model.tap_widths)).start
+        first_tap = range(len(model.tap_widths))[method.adapted].start
         stream = Stream.start(model, first_tap=first_tap)
         random = check_random_state(self.random_state)
         return _State(stream, goal, method.name, random, new_labels)

@@ -49,13 +49,17 @@ def write_tensors(
     Raises:
         FileError: the system refused.
     """
+    write_bytes(path, to_bytes(tensors, description))
+
+
+def to_bytes(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, Any]) -> bytes:
+    """A ``.safetensors`` file, with the digest of its content."""
     from safetensors.numpy import save
 
-    data = save(
+    return save(
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
     )
-    write_bytes(path, data)
 
 
 def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:

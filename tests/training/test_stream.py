@@ -48,7 +48,7 @@ def test_one_part_is_plain_training(
     x, y = samples
     chosen = find_method(method)
     goal = Goal(CLASSIFICATION, 4)
-    first_tap = chosen.adapted_layers(3).start
+    first_tap = range(3)[chosen.adapted].start
     stream = Stream.start(backbone, first_tap=first_tap)
     kept, done = learn(stream, x, y, options=options(60, standardize=standardize), goal=goal)
     chosen_options = options(60, method=method, cache=True, standardize=standardize)

@@ -17,7 +17,7 @@ from skip2lora.files import unreadable
 from skip2lora.methods import find_method
 from skip2lora.tasks.answers import NewLabels
 from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
-from skip2lora.tensors import Tensors, read_tensors, write_tensors
+from skip2lora.tensors import Tensors, read_tensors, to_bytes
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Tapping:
         Raises:
             ParameterError: a layer or a size that it does not have.
         """
-        if self.taps is None:
+        if self.taps is None or self == Tapping.of(backbone):
             return backbone
         if self.inputs is not None:
             backbone = backbone.with_shapes(self.inputs)
@@ -144,7 +144,7 @@ class About:
 
     @classmethod
     def from_json(cls, file: Path, found: Mapping[str, Any]) -> About:
-        """What :func:`write_adapter` wrote.
+        """What :func:`adapter_files` wrote.
 
         Raises:
             ModelError: it is damaged.
@@ -182,21 +182,17 @@ def _labels(listed: Any) -> NewLabels:
     return tuple(listed)
 
 
-def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> None:
-    """Write both files; what is ``told`` joins the description for a reader without the model.
-
-    Raises:
-        FileError: the system refused.
-    """
+def adapter_files(about: About, tensors: Tensors, **told: Any) -> dict[str, bytes]:
+    """Both files by name; what is ``told`` joins the description for who lacks the model."""
+    said = about.to_json()
     identity = {
         "kind": KIND,
         "version": 1,
         "method": about.method,
         "rank": about.rank,
         "base_fingerprint": about.base_fingerprint,
-        **about.to_json(),
+        **said,
     }
-    write_tensors(folder / TENSORS_FILE, tensors, identity)
     config = {
         "peft_type": _PEFT_TYPE,
         "revision": about.base_fingerprint,
@@ -204,14 +200,14 @@ def write_adapter(folder: Path, about: About, tensors: Tensors, **told: Any) -> 
         "r": about.rank,
         "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
         **told,
-        **about.to_json(),
+        **said,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    return {TENSORS_FILE: to_bytes(tensors, identity), CONFIG_FILE: text.encode()}
 
 
 def read_adapter(path: str | os.PathLike[str]) -> tuple[About, Tensors]:
-    """What :func:`write_adapter` wrote.
+    """What :func:`adapter_files` wrote.
 
     Raises:
         FileError: no such folder.

@@ -86,8 +86,9 @@ class RowFormat:
         Raises:
             ModelError: the backbone gave other shapes than it announced.
         """
-        if backbone.network is not None:
-            backbone.network.forward(x, self.layout, self.first_tap, rows)
+        network = backbone.network
+        if network is not None:
+            network.forward(x, self.layout, self.first_tap, rows)
             return
         made = backbone.forward(x)
         taps = made.taps[self.first_tap :]

@@ -36,17 +36,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 
 
-def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+def _names(text: str) -> tuple[str, ...]:
     """Names with commas."""
-    return None if text is None else tuple(word.strip() for word in text.split(","))
+    return tuple(word.strip() for word in text.split(","))
 
 
 answer_columns = click.option(
-    "--target", "--label", "columns", metavar="COLUMNS", callback=_names,
+    "--target", "--label", "columns", metavar="COLUMNS", type=_names,
     help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
 )  # fmt: skip
 class_names = click.option(
-    "--class-names", metavar="NAMES", callback=_names,
+    "--class-names", metavar="NAMES", type=_names,
     help="What the outputs of MODEL are called, in their order, with commas.",
 )  # fmt: skip
 
@@ -73,17 +73,15 @@ adapter = click.option(
 )
 
 
-def _taps(_: click.Context, __: click.Parameter, text: str | None) -> Selection:
+def _taps(text: str) -> Selection:
     """One number, or numbers, names and patterns with commas."""
-    if text is None:
-        return None
     words = [word.strip() for word in text.split(",") if word.strip()]
     read: list[int | str] = [int(word) if _NUMBER.fullmatch(word) else word for word in words]
     return read[0] if len(read) == 1 and "," not in text else read
 
 
 taps = click.option(
-    "--taps", callback=_taps, metavar="TAPS",
+    "--taps", type=_taps, metavar="TAPS",
     help="How many layers to tap, or which: names, patterns, numbers with commas.",
 )  # fmt: skip
 
@@ -112,13 +110,14 @@ def widths(
 
 
 def image_options(function: _Function) -> _Function:
-    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
+    """``--size``, ``--mean`` and ``--std`` of image folders, for ``images``; None without them."""
 
     @wraps(function)
     def with_images(
         *args: Any, size: str | None, mean: str | None, std: str | None, **others: Any
     ) -> Any:
-        return function(*args, images=Images.parse(size, mean, std), **others)
+        told = (size, mean, std) != (None, None, None)
+        return function(*args, images=Images.parse(size, mean, std) if told else None, **others)
 
     for option in (
         click.option(

@@ -31,7 +31,9 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
     loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, **options)
-    scores = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
+    scores = measure(
+        loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
+    )
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {

@@ -132,10 +132,19 @@ def _csv_header(cells: list[str]) -> list[str]:
     columns = [cell.strip() for cell in cells]
     # pandas calls columns without names 0, 1, 2, ...: a header, unlike any other row of numbers.
     counted = columns == [str(number) for number in range(len(columns))]
-    if not columns or (not counted and None not in map(number_or_none, columns)):
+    if not columns or (not counted and _all_numbers(columns)):
         got = "is blank" if not columns else "holds only numbers"
         raise DataError(f"line 1 {got}, expected the column names: add a header row")
     return columns
+
+
+def _all_numbers(cells: list[str]) -> bool:
+    try:
+        for cell in cells:
+            float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(cells: list[str], place: str, columns: list[str]) -> NDArray[np.float32]:

@@ -74,7 +74,7 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
     else:
         limit = None if new_classes else _limit(outputs)
         encoded = _encode_numbers(check_labels(y, n_samples, limit), outputs)
-    if outputs.count == 0 and len(encoded.new_labels) == 1:
+    if outputs.numbers is not None and not len(outputs.numbers) and len(encoded.new_labels) == 1:
         raise DataError(
             f"y has the label {encoded.new_labels[0]} alone, expected 2 or more without the "
             "model's outputs: collect samples of another class"
@@ -306,8 +306,12 @@ def encode(
                 "pass the answers of these samples"
             )
         return y
-    with naming(y.source if isinstance(y, Answers) else ""):
+    try:
         if task.numeric_targets:
             outputs = Outputs() if new_outputs else outputs
             return encode_targets(task, y, n_samples, outputs, fix=fix)
         return encode_labels(y, n_samples, outputs, new_classes=new_outputs)
+    except DataError as error:
+        if not isinstance(y, Answers):
+            raise
+        raise naming(y.source, error) from error.__cause__

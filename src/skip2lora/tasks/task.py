@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.errors import ParameterError
-from skip2lora.tasks.answers import Encoded
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,11 @@ class Measures:
     parts: tuple[dict[str, Any], ...]
 
 
-def measure(task: Task, logits: NDArray[np.float32], answers: Encoded) -> Measures:
+def measure(
+    task: Task, logits: NDArray[np.float32], answers: NDArray[Any], names: Sequence[str]
+) -> Measures:
     """How good outputs before softmax or sigmoid are, (samples, n_outputs), by class or column."""
-    return measured(task, predictions_of(task, logits), answers.y, answers.titles)
+    return measured(task, predictions_of(task, logits), answers, names)
 
 
 def measured(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
@@ -21,8 +21,8 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.methods import FT_ALL, find_method
-from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measured, predictions_of
+from skip2lora.methods import FT_ALL, METHODS
+from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
 from skip2lora.training.jobs import Job, NetworkJob, Part, SkipJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 
@@ -159,7 +159,7 @@ def train(
         DivergedError: the loss became infinite or NaN.
     """
     began = time.perf_counter()
-    method = find_method(options.method)
+    method = METHODS[options.method]
     kept, held = stratified_split(part, options)
     job: Job
     if method.skip:
@@ -303,15 +303,13 @@ def measure_fit(
     with_base: bool,
 ) -> Fit:
     """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs."""
-
-    def on(outputs: NDArray[np.float32], answers: NDArray[Any]) -> Measures:
-        return measured(task, predictions_of(task, outputs), answers, names)
-
     measured_on = part if held is None else held
     outputs = job.outputs(result, held_out=held is not None, with_base=with_base)
-    after = on_all = on(outputs.adapted, measured_on.y)
+    after = on_all = measure(task, outputs.adapted, measured_on.y, names)
+    base = outputs.base
+    before = None if base is None else measure(task, base, measured_on.y, names)
     if held is not None:
         others = job.outputs(result, held_out=False, with_base=False).adapted
-        on_all = on(np.concatenate([others, outputs.adapted]), np.concatenate([part.y, held.y]))
-    before = None if outputs.base is None else on(outputs.base, measured_on.y)
+        everything = np.concatenate([others, outputs.adapted])
+        on_all = measure(task, everything, np.concatenate([part.y, held.y]), names)
     return Fit(before, after, on_all, held is not None, len(measured_on.y))

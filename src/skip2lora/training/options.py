@@ -145,16 +145,17 @@ def resolve_options(
         ParameterError: one is out of range, or does not go with the method.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    values: dict[str, Any] = {
-        name: find_method(value).name if name == "method" else OPTIONS[name].checked(name, value)
-        for name, value in {**{name: of.default for name, of in OPTIONS.items()}, **asked}.items()
-    }
+    method = find_method(asked.pop("method", OPTIONS["method"].default))
+    asked["cache"] = check_cache(method, asked.get("cache"))
+    values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
+    for name, value in asked.items():
+        if not (type(value) is type(values[name]) and value == values[name]):
+            values[name] = OPTIONS[name].checked(name, value)
     for name, value in vars(recipe).items():
         if values[name] is None:
             values[name] = value
-    method = find_method(values["method"])
+    values["method"] = method.name
     values["rank"] = _rank(method, tap_widths, asked.get("rank"), recipe)
-    values["cache"] = check_cache(method, values["cache"])
     if asked.get("standardize") is None:
         values["standardize"] = method.skip and recipe.standardize
     if values["weight_decay"] is None:
@@ -180,7 +181,7 @@ def _rank(method: Method, tap_widths: Sequence[int], asked: int | None, recipe: 
 
     Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
     """
-    widths = [tap_widths[layer] for layer in method.adapted_layers(len(tap_widths))]
+    widths = tap_widths[method.adapted]
     if not widths:
         return recipe.rank if asked is None else whole("rank", asked, 1)
     of, why = (max, "the largest width of a tap") if method.skip else (
