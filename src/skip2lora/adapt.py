@@ -26,13 +26,13 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.files import write_folder
-from skip2lora.methods import METHODS, Method, find_method
+from skip2lora.files import write_files
+from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
 from skip2lora.tasks.labels import check_names, encode, labels_of
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task
 from skip2lora.tensors import Tensors
 from skip2lora.training.jobs import Part
 from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
@@ -151,18 +151,15 @@ class AdaptedModel(Predictor):
             FileError: the system refused, or the path is something else than such a folder.
         """
         adapters = self.adapters
-        files = {} if isinstance(adapters, TunedNetwork) else self._files(adapters)
-
-        def write(folder: Path) -> None:
-            if isinstance(adapters, TunedNetwork):
-                adapters.model.save(folder / MODEL_FILE)
-            for name, data in files.items():
-                (folder / name).write_bytes(data)
-
-        write_folder(path, write, names=RESULT_FILES)
+        if isinstance(adapters, TunedNetwork):
+            files = {MODEL_FILE: adapters.model.to_bytes()}
+        else:
+            files = self._files(adapters)
+        write_files(path, files, names=RESULT_FILES)
 
     def _files(self, adapters: Adapters) -> dict[str, bytes]:
-        rank, tensors, base = adapters.rank, adapters.tensors(), self.base
+        n_outputs, rank, tensors = self.n_outputs, adapters.rank, adapters.tensors()
+        base = self.backbone.base
         about = About(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
             self.output_names, self.images, Tapping.of(base), keep_outputs=base is self.backbone,
@@ -170,7 +167,7 @@ class AdaptedModel(Predictor):
         return adapter_files(
             about, tensors,
             base_model_name_or_path=None if base.path is None else Path(base.path).name,
-            tap_widths=list(self.backbone.tap_widths), n_outputs=self.n_outputs,
+            tap_widths=list(self.backbone.tap_widths), n_outputs=n_outputs,
         )  # fmt: skip
 
     @classmethod
@@ -194,7 +191,7 @@ class AdaptedModel(Predictor):
                 "adapt again"
             )
         file = Path(path) / TENSORS_FILE
-        model, method = about.tapping.apply(model), find_method(about.method)
+        model, method = about.tapping.apply(model), METHODS[about.method]
         if not about.keep_outputs:
             model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
         adapters: Adapters
@@ -295,7 +292,7 @@ def _adapt(
     model: Backbone, X: Any, y: ArrayLike | Encoded, options: Mapping[str, Any]
 ) -> tuple[AdaptedModel, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
-    chosen, learned = find_method(options["method"]), find_task(options["task"])
+    chosen, learned = METHODS[options["method"]], TASKS[options["task"]]
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     samples = checked(model, X)

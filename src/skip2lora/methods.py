@@ -79,10 +79,19 @@ def _flags(types: str) -> int:
     return sum(_FLAGS[letter] for letter in types)
 
 
+class _Methods(dict[str, Method]):
+    """Methods by name, and the error for a name that there is not."""
+
+    def __missing__(self, name: object) -> Method:
+        raise ParameterError(
+            f"method {name!r} is unknown, expected one of {', '.join(self)}: choose one"
+        )
+
+
 #: The methods of sections 3 and 4, in the order of the paper's Table 4. FT-All-LoRA is FT-All and
 #: LoRA-All at once (section 3.1). LoRA-Last is Skip-LoRA with the last layer's tap alone.
-METHODS = {
-    method.name: method
+METHODS = _Methods(
+    (method.name, method)
     for method in (
         Method("ft-all", "ywbx", "ywbx", bn="ysw"),
         Method("ft-last", "y", "ywb"),
@@ -93,34 +102,5 @@ METHODS = {
         Method("skip-lora", "y", "y", "yw", "yw", skip=True),
         Method("skip2-lora", "y", "y", "yw", "yw", skip=True, cache=True),
     )
-}
+)
 FT_ALL = METHODS["ft-all"]
-
-
-def find_method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    if not isinstance(name, str) or name not in METHODS:
-        raise ParameterError(
-            f"method {name!r} is unknown, expected one of {', '.join(METHODS)}: choose one"
-        )
-    return METHODS[name]
-
-
-def check_cache(method: Method, cache: bool | None) -> bool:
-    """Whether to keep what the frozen layers computed; None is the method's own choice.
-
-    Raises:
-        ParameterError: the method changes what would be kept.
-    """
-    if cache and not method.freezes_below:
-        changed = "adapters" if not method.tunes_network else "weights or biases"
-        raise ParameterError(
-            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
-            "which makes cached results obsolete (section 4.2), expected a method that does not: "
-            "leave cache out"
-        )
-    return method.cache if cache is None else cache

@@ -19,7 +19,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.standins import Headless
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
-from skip2lora.methods import find_method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
 from skip2lora.training.loop import Trained, checked, pretrain
@@ -112,7 +112,7 @@ class _Skip2LoRA(BaseEstimator):
         return (check_samples(x)[0] if self.model is None else checked(self.model, x)), y
 
     def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
-        method = find_method(choice("method", self.method, _METHODS))
+        method = METHODS[choice("method", self.method, _METHODS)]
         first_tap = range(len(model.tap_widths))[method.adapted].start
         stream = Stream.start(model, first_tap=first_tap)
         random = check_random_state(self.random_state)

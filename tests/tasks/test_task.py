@@ -11,7 +11,6 @@ from skip2lora.tasks.task import (
     CLASSIFICATION,
     TASKS,
     Goal,
-    find_task,
     mean_loss,
     measured,
     r2,
@@ -22,10 +21,10 @@ OUTPUTS = np.array([[2.0, -1.0, 0.5], [-300.0, 0.0, 300.0]], np.float32)
 
 
 def test_tasks_by_name() -> None:
-    assert find_task("classification") is CLASSIFICATION
+    assert TASKS["classification"] is CLASSIFICATION
     assert [task.numeric_targets for task in TASKS.values()] == [False, True, True]
     with pytest.raises(ParameterError, match="task is 'ranking', expected one of classification"):
-        find_task("ranking")
+        TASKS["ranking"]
 
 
 def test_softmax_does_not_overflow() -> None:

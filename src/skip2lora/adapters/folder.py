@@ -14,9 +14,9 @@ from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError
 from skip2lora.files import unreadable
-from skip2lora.methods import find_method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.answers import NewLabels
-from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task
 from skip2lora.tensors import Tensors, read_tensors, to_bytes
 
 
@@ -79,10 +79,12 @@ class Tapping:
         Raises:
             ParameterError: a layer or a size that it does not have.
         """
-        if self.taps is None or self == Tapping.of(backbone):
+        if self.taps is None:
             return backbone
         if self.inputs is not None:
             backbone = backbone.with_shapes(self.inputs)
+        if self == Tapping.of(backbone):
+            return backbone
         return backbone.with_taps(list(self.taps), grid=self.grid, size=self.size)
 
 
@@ -152,10 +154,10 @@ class About:
         try:
             names, images = found.get("output_names"), found.get("images")
             return cls(
-                find_method(str(found["method"])).name,
+                METHODS[str(found["method"])].name,
                 int(found["rank"]),
                 str(found["base_fingerprint"]),
-                find_task(str(found.get("task", CLASSIFICATION.name))),
+                TASKS[str(found.get("task", CLASSIFICATION.name))],
                 _labels(found.get("new_labels", [])),
                 None if names is None else tuple(map(str, names)),
                 None if images is None else Images.from_json(images),

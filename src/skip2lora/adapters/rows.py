@@ -161,6 +161,11 @@ class SkipCache:
         return len(self.rows) * self.format.payload_bytes
 
     @property
+    def n_bytes(self) -> tuple[int, int]:
+        """Payload and overhead."""
+        return self.payload_bytes, self.overhead_bytes
+
+    @property
     def overhead_bytes(self) -> int:
         """Bytes beyond the payload: padding of the rows, and one flag a row."""
         return self.rows.nbytes + self.filled.nbytes - self.payload_bytes

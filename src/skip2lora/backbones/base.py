@@ -133,9 +133,9 @@ class Backbone(Predictor):
         Raises:
             ParameterError: not one distinct name an output, or the class has names of its own.
         """
-        names = check_names(class_names, self.n_outputs)
-        if names is None:
+        if class_names is None:
             return self
+        names = check_names(class_names, self.n_outputs)
         model = copy.copy(self)
         try:
             object.__setattr__(model, "class_names", names)

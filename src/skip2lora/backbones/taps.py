@@ -238,6 +238,12 @@ def chosen(layers: Sequence[str], taps: Selection) -> list[int]:
     return sorted({place for word in words for place in _places(layers, word)})
 
 
+def chosen_taps(taps: Sequence[Tap], selection: Selection) -> tuple[list[int], tuple[int, ...]]:
+    """Places of the taps that ``selection`` selects, as :func:`chosen`, and the width of each."""
+    places = chosen([tap.layer for tap in taps], selection)
+    return places, widths_of([taps[place] for place in places])
+
+
 def _places(layers: Sequence[str], word: int | str) -> list[int]:
     if isinstance(word, int) and not isinstance(word, bool):
         if not -len(layers) <= word < len(layers):

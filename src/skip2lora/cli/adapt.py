@@ -139,15 +139,12 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int) -> dict[str, Any]:
 def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any]) -> list[str]:
     timing, learned = facts["timing"], TASKS[adapted.task]
     anew = isinstance(adapted.backbone, Headless)
-    before = (
-        "the model alone has no such outputs"
-        if fit.before is None
-        else f"before {common.measures_line(learned, fit.before)}"
-    )
+    before = "the model alone has no such outputs"
+    if fit.before is not None:
+        before = f"before {common.measures_line(learned, fit.before)}"
     after = common.measures_line(learned, fit.after)
-    total, fill, training = (
-        common.duration(timing[name]) for name in ("total_ms", "cache_fill_ms", "training_ms")
-    )
+    total, fill = common.duration(timing["total_ms"]), common.duration(timing["cache_fill_ms"])
+    training = common.duration(timing["training_ms"])
     return [
         f"{output}: {adapted.method}, {facts['trainable_parameters']:,} trainable parameters"
         + (f", outputs learned anew: {facts['n_outputs']:,}" if anew else ""),

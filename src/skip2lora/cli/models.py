@@ -21,7 +21,7 @@ from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import Task, find_task
+from skip2lora.tasks.task import TASKS, Task
 
 _Read = TypeVar("_Read", Table, Samples)
 
@@ -49,7 +49,7 @@ def load_model(
     """
     backbone = load(model, threads=threads, class_names=class_names)
     if adapter is None:
-        return Loaded(backbone, backbone.learned if task is None else find_task(task))
+        return Loaded(backbone, backbone.learned if task is None else TASKS[task])
     adapted = AdaptedModel.load(backbone, adapter)
     if task not in (None, adapted.task):
         raise ParameterError(

@@ -241,9 +241,10 @@ def _as_numbers(
     """
     if names is not None and set(texts) <= set(names):
         return None
-    numbers = [number_or_none(text) for text in texts]
-    if None not in numbers:
-        return np.array(numbers, np.float64)
+    try:
+        return np.array([float(text) for text in texts], np.float64)
+    except ValueError:
+        numbers = [number_or_none(text) for text in texts]
     if new_classes:
         names = None
     if names is None and not any(number is not None for number in numbers):

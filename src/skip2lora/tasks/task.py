@@ -44,35 +44,28 @@ class Goal:
         return self.n_outputs is not None or self.task.numeric_targets
 
 
-TASKS = {
-    task.name: task
+class _Tasks(dict[str, Task]):
+    """Tasks by name, and the error for a name that there is not."""
+
+    def __missing__(self, name: object) -> Task:
+        raise ParameterError(f"task is {name!r}, expected one of {', '.join(self)}: choose one")
+
+
+TASKS = _Tasks(
+    (task.name, task)
     for task in (
         Task("classification", _core.SOFTMAX, numeric_targets=False),
         Task("multi-label", _core.SIGMOID, numeric_targets=True),
         Task("regression", _core.SQUARED, numeric_targets=True),
     )
-}
+)
 CLASSIFICATION = TASKS["classification"]
+#: The task that the end of a model tells, by whether it is a sigmoid.
+TASK_OF_END = {False: "classification", True: "multi-label"}
 
 
 #: The paper's: labels the model knows.
 PLAIN = Goal(CLASSIFICATION)
-
-
-def find_task(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    if name not in TASKS:
-        raise ParameterError(f"task is {name!r}, expected one of {', '.join(TASKS)}: choose one")
-    return TASKS[name]
-
-
-def task_of_end(*, sigmoid: bool) -> str:
-    """The task that the end of a model tells: several labels after a sigmoid, else one class."""
-    return "multi-label" if sigmoid else CLASSIFICATION.name
 
 
 def predictions_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:

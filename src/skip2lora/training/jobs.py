@@ -140,8 +140,8 @@ class SkipJob:
     @property
     def cache_bytes(self) -> tuple[int, int]:
         """Payload and overhead of all rows that are kept, those held out among them."""
-        caches = (self.cache, self._held_cache)
-        return sum(of.payload_bytes for of in caches), sum(of.overhead_bytes for of in caches)
+        (payload, overhead), (held, beside) = self.cache.n_bytes, self._held_cache.n_bytes
+        return payload + held, overhead + beside
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
@@ -286,7 +286,7 @@ class NetworkJob:
     @property
     def cache_bytes(self) -> tuple[int, int]:
         """Payload and overhead of the rows that are kept."""
-        return (self.cache.payload_bytes, self.cache.overhead_bytes) if self.cache else (0, 0)
+        return self.cache.n_bytes if self.cache else (0, 0)
 
     def validation_loss(self) -> float:
         """Mean loss of the samples held out, which pass the network as it is now."""

@@ -11,7 +11,7 @@ from skip2lora import _core
 from skip2lora.arrays import choice, real, whole
 from skip2lora.backbones.recipe import Recipe
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.methods import METHODS, Method, check_cache, find_method
+from skip2lora.methods import METHODS, Method
 
 DEFAULT_BATCH_SIZE = 20
 
@@ -145,7 +145,7 @@ def resolve_options(
         ParameterError: one is out of range, or does not go with the method.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    method = find_method(asked.pop("method", OPTIONS["method"].default))
+    method = METHODS[asked.pop("method", OPTIONS["method"].default)]
     asked["cache"] = check_cache(method, asked.get("cache"))
     values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
     for name, value in asked.items():
@@ -169,6 +169,22 @@ def resolve_options(
             "to 0.2"
         )
     return Options(**values)
+
+
+def check_cache(method: Method, cache: bool | None) -> bool:
+    """Whether to keep what the frozen layers computed; None is the method's own choice.
+
+    Raises:
+        ParameterError: the method changes what would be kept.
+    """
+    if cache and not method.freezes_below:
+        changed = "adapters" if not method.tunes_network else "weights or biases"
+        raise ParameterError(
+            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
+            "which makes cached results obsolete (section 4.2), expected a method that does not: "
+            "leave cache out"
+        )
+    return method.cache if cache is None else cache
 
 
 def n_held_out(n_samples: int, share: float) -> int:

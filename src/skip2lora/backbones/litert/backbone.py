@@ -21,7 +21,7 @@ from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_o
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import MissingExtraError, ModelError, ParameterError
 from skip2lora.files import unreadable
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
@@ -127,7 +127,7 @@ class LiteRTBackbone(Backbone):
     @property
     def task(self) -> str:
         """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return task_of_end(sigmoid=self.output.sigmoid)
+        return TASK_OF_END[self.output.sigmoid]
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:

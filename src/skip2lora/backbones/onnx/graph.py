@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.errors import ModelError, first_line
 
 
@@ -36,7 +35,9 @@ class Graph:
     """A ModelProto with its look-up tables. ``model`` is changed by who rewrites it."""
 
     def __init__(self, model: Any) -> None:
-        self.onnx = need_onnx("reading a graph")
+        import onnx  # of which the model is
+
+        self.onnx = onnx
         self.model = model
         graph = model.graph
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}

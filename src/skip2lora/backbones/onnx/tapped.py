@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,9 @@ from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import Graph, refuse_state
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
 from skip2lora.backbones.onnx.sizes import fix_size
-from skip2lora.backbones.taps import Selection, Tap, chosen, widths_of
+from skip2lora.backbones.taps import Selection, Tap, chosen_taps
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 KEY = "skip2lora"
 _VERSION = 1
@@ -48,7 +49,7 @@ class Description:
     @cached_property
     def tap_widths(self) -> tuple[int, ...]:
         """Floats of each of their rows."""
-        return widths_of(self.taps)
+        return tuple(tap.width for tap in self.taps)
 
     def to_json(self) -> str:
         """The text that stands in the metadata."""
@@ -119,11 +120,12 @@ def tap_model(
         ParameterError: ``taps``, ``grid`` or ``size`` does not fit.
     """
     found, graph, print_of_base = understand(model, path, grid=grid, size=size)
-    places = select(found, taps)
+    layers = tuple(source.tap for source in found.sources)
+    places, widths = chosen_taps(layers, taps)
     logits, outputs = add_rows(graph, found.head, [found.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
-        layers=tuple(source.tap for source in found.sources),
+        layers=layers,
         places=tuple(places),
         outputs=outputs,
         logits=logits,
@@ -132,7 +134,10 @@ def tap_model(
         grid=grid,
         size=size,
     )
-    _add_outputs(graph, description, keep_outputs=keep_outputs)
+    by_name = dict(zip(outputs, widths, strict=True))
+    if logits is not None:
+        by_name[logits] = found.n_outputs
+    _add_outputs(graph, by_name, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
 
@@ -155,22 +160,14 @@ def understand(
     return anatomy(graph, path, grid=grid), graph, print_of_base
 
 
-def select(found: Anatomy, taps: Selection) -> list[int]:
-    """Places of the sources that ``taps`` selects."""
-    return chosen([source.tap.layer for source in found.sources], taps)
-
-
 def task_of(found: Anatomy) -> str:
     """What the end of the graph tells of the task."""
     activations = found.head.activations if found.head is not None else ()
-    return task_of_end(sigmoid="Sigmoid" in activations)
+    return TASK_OF_END["Sigmoid" in activations]
 
 
-def _add_outputs(graph: Graph, description: Description, *, keep_outputs: bool) -> None:
+def _add_outputs(graph: Graph, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
     """Make rows and logits outputs, by name and width."""
-    widths = dict(zip(description.outputs, description.tap_widths, strict=True))
-    if description.logits is not None:
-        widths[description.logits] = description.n_outputs
     model, onnx = graph.model, graph.onnx
     if not keep_outputs:
         del model.graph.output[:]
