@@ -197,9 +197,13 @@ def test_what_is_no_whole_number_in_range(value: Any) -> None:
 
 
 def test_what_was_expected_is_said() -> None:
-    with pytest.raises(ParameterError, match=r"^n is 0, expected a whole number from 1$"):
+    with pytest.raises(
+        ParameterError, match=r"^n is 0, expected a whole number from 1: choose another$"
+    ):
         whole("n", 0, 1)
-    with pytest.raises(ParameterError, match=r"^n is 9, expected .* from 1 to 3, as it is small$"):
+    with pytest.raises(
+        ParameterError, match=r"^n is 9, expected .* from 1 to 3, as it is small: choose another$"
+    ):
         whole("n", 9, 1, 3, "as it is small")
     assert whole("n", 10**12, 1) == 10**12
 

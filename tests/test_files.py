@@ -58,7 +58,7 @@ def test_output_that_exists(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("a", "dangling"):
-        with pytest.raises(FileError, match="exists already: pass force=True"):
+        with pytest.raises(FileError, match="expected a free name: pass force=True"):
             check_output(tmp_path / name, force=False)
 
 

@@ -179,7 +179,7 @@ def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
     if n_classes is None:
         return f"{got}, expected a whole number from 0 to {MAX_LABEL}: number the classes from 0"
     return (
-        f"{got}, the model has {n_classes} outputs, expected 0..{n_classes - 1}: "
+        f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}, expected one of them: "
         "correct the label, or train a model with more outputs"
     )
 

@@ -114,8 +114,7 @@ def run_bench(
     whole("seed", seed, 0, (1 << 64) - 1)
     if not 0 < seconds <= _MOST_SECONDS:
         raise ParameterError(
-            f"seconds is {seconds}, expected more than 0 and at most {_MOST_SECONDS}: "
-            "choose another"
+            f"seconds is {seconds}, expected above 0 and at most {_MOST_SECONDS}: choose another"
         )
     model = MLP.create(FAN_WIDTHS, seed=seed) if model is None else check_backbone(model)
     native = isinstance(model, MLP)

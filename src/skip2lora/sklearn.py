@@ -350,8 +350,8 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
             return Headless(self.model, width), goal
         if self.model.n_outputs != width:
             raise ParameterError(
-                f"y has {width} numbers a sample, expected {self.model.n_outputs} as the model: "
-                "pass keep_outputs=False to learn new ones from its layers"
+                f"y has {width} numbers a sample, the model {self.model.n_outputs} outputs, "
+                "expected one an output: pass keep_outputs=False to learn new ones from its layers"
             )
         return self.model, goal
 

@@ -48,10 +48,10 @@ def test_several_by_name_or_in_order() -> None:
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (np.zeros((5, 3, 4, 2)), "channels come first, np.moveaxis(X, -1, 1)"),
-        (np.zeros((5, 4, 2, 3)), "channels come last, np.moveaxis(X, 1, -1)"),
+        (np.zeros((5, 3, 4, 2)), "move channels first, np.moveaxis(X, -1, 1)"),
+        (np.zeros((5, 4, 2, 3)), "move channels last, np.moveaxis(X, 1, -1)"),
         (np.zeros((5, 23)), "pass each sample with all its axes"),
-        (np.zeros((5, 3, 4)), "an axis is missing"),
+        (np.zeros((5, 3, 4)), "add the missing axis"),
         (np.zeros((5, 2, 3, 5)), "resize or crop"),
         (np.full((5, 2, 3, 4), 1e39), "values too large for float32"),
         (np.zeros((0, 2, 3, 4)), "no samples"),

@@ -189,7 +189,7 @@ def test_what_is_no_model(tmp_path: Path, refused: Refused) -> None:
     assert f"{tmp_path / 'model.safetensors'} does not exist" in message
     (tmp_path / "a.h5").touch()
     message = refused(ModelError, s2.load, tmp_path / "a.h5")
-    assert "ends in .h5, expected a model as .safetensors, .onnx or .tflite" in message
+    assert "ends in .h5, expected a model as .safetensors, .onnx" in message
 
 
 def rewrite(file: Path, tensors: dict[str, Any], description: dict[str, Any]) -> None:

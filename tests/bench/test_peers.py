@@ -96,4 +96,4 @@ def test_our_sides_have_as_many_batches(model):
     sides = peers.our_sides(model, x, y)
     assert list(sides) == ["lora-all", "skip-lora", "skip2-lora"]
     for side in sides.values():
-        assert side.run()[4] == side.units == 3
+        assert side.run().n_batches == side.units == 3

@@ -68,10 +68,10 @@ def test_words_of_names() -> None:
     made = []
 
     @click.command()
-    @common.targets
+    @common.answer_columns
     @common.class_names
-    def command(targets: object, class_names: object) -> None:
-        made.append((targets, class_names))
+    def command(columns: object, class_names: object) -> None:
+        made.append((columns, class_names))
 
     command(["--label", "a", "--class-names", "x, y"], standalone_mode=False)
     command([], standalone_mode=False)

@@ -78,5 +78,6 @@ def test_a_task_that_the_table_is_not_of(
     ):
         assert run(["paper", what, "--task", task, *words]) == 2
         said = capsys.readouterr().err
-        assert said == f"skip2lora: {what} is of {expected}, got --task {task}: leave --task out\n"
+        fix = "expected one of those: leave --task out"
+        assert said == f"skip2lora: {what} is of {expected}, got --task {task}, {fix}\n"
     assert not (tmp_path / "out").exists()

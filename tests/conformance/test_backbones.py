@@ -293,8 +293,8 @@ def broken(made: s2.Taps, how: str) -> s2.Taps:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("one tap less", "the model gave 2 taps, it announced 3"),
-        ("one tap more", "the model gave 4 taps, it announced 3"),
+        ("one tap less", "the model gave 2 taps, expected 3"),
+        ("one tap more", "the model gave 4 taps, expected 3"),
         ("narrow tap", "tap 1 has shape (7, 15), expected (7, 16)"),
         ("wide first tap", "tap 0 has shape (7, "),
         ("rows missing", "tap 0 has shape (6, "),

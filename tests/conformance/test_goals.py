@@ -216,7 +216,7 @@ def test_numbers(backbone: Any, samples: Any, scale: float, offset: float) -> No
     left = ((adapted.predict(x) - targets) ** 2).sum()
     assert left < 0.2 * ((missing - missing.mean(axis=0)) ** 2).sum()
     assert adapted.score(x, targets) > 0.8
-    with pytest.raises(ParameterError, match="no probabilities"):
+    with pytest.raises(ParameterError, match="expected classes or labels for probabilities"):
         adapted.predict_proba(x)
 
 

@@ -78,7 +78,7 @@ def test_what_was_kept_is_followed() -> None:
     [
         (Images(size=(6, 4)), "size=? is 6x4, .* 4x6"),
         (Images(mean=(0.1,)), "mean=? is 0.1, .* 0.1,0.2,0.3"),
-        (Images(std=(0.5, 0.5, 0.6)), "std=? is 0.5,0.5,0.6, .* 0.5:"),
+        (Images(std=(0.5, 0.5, 0.6)), "std=? is 0.5,0.5,0.6, .* with 0.5,"),
     ],
     ids=["size", "mean", "std"],
 )

@@ -39,7 +39,7 @@ def test_path_errors(tmp_path: Path) -> None:
 
 def test_class_names_must_differ(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", X=X, y=Y)
-    with pytest.raises(ParameterError, match="twice"):
+    with pytest.raises(ParameterError, match="expected distinct names"):
         read_samples(path, class_names=("a", "a"))
 
 
@@ -127,5 +127,5 @@ def test_predictions_keep_every_bit(tmp_path: Path) -> None:
 
 
 def test_predictions_need_a_name_for_each_class(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="2 class names for 3 outputs"):
+    with pytest.raises(ParameterError, match="2 class names, expected 3"):
         write_predictions(tmp_path / "p.csv", CLASSIFICATION, np.ones((1, 3)), ("a", "b"))

@@ -108,7 +108,7 @@ def test_an_end_that_holds_the_number_of_classes() -> None:
     assert found.head is not None
     builder = Builder(graph, "own.")
     added = builder.constant("added", np.zeros((4, 5), np.float32))
-    with pytest.raises(ModelError, match="holds the 3 classes of the model, the adapter has 5"):
+    with pytest.raises(ModelError, match="holds the 3 classes of the model, expected 5"):
         plug_logits(builder, found, added, 5)
 
 

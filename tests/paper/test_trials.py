@@ -62,7 +62,7 @@ def test_other_versions_are_not_mixed(kept: Path) -> None:
     with pytest.raises(ModelError, match="of another version, expected 1"):
         list(trials.run_trials(kept, kept, [("methods", "damage1", 1)]))
     (kept / "report.json").write_text('{"version": 0}')
-    with pytest.raises(ModelError, match="is of version 0, expected 1: it is not mixed"):
+    with pytest.raises(ModelError, match="is of version 0, expected 1 as it is not mixed"):
         report.check_report(kept)
 
 

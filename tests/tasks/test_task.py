@@ -49,7 +49,6 @@ def test_losses_are_those_of_the_definitions() -> None:
 
 def test_a_bias_where_the_paper_has_none() -> None:
     assert not Goal(CLASSIFICATION).bias
-    assert Goal(CLASSIFICATION, standardize=True).bias
     assert Goal(CLASSIFICATION, n_outputs=5).bias
     assert Goal(TASKS["regression"]).bias
 

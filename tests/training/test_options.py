@@ -185,7 +185,7 @@ def test_validation_keeps_the_best_epoch_and_patience_stops(
         ({"schedule": "step"}, "schedule is 'step', expected one of constant, cosine"),
         ({"weight_decay": -1}, "weight_decay is -1, expected a number from 0"),
         ({"validation": 1.5}, "validation is 1.5, expected a number from 0 to 0.9"),
-        ({"patience": 3}, "patience is 3 without validation: set validation to 0.2"),
+        ({"patience": 3}, "patience is 3 without validation, expected both: set validation to 0.2"),
         ({"patience": 0, "validation": 0.2}, "patience is 0, expected a whole number from 1"),
     ],
 )

@@ -136,7 +136,11 @@ def test_the_default_rank_fits(method: str, widths: tuple[int, ...], rank: int) 
         ({"schedule": "linear"}, ParameterError, "schedule is 'linear', expected one of constant"),
         ({"weight_decay": -1}, ParameterError, "weight_decay is -1, expected a number from 0"),
         ({"validation": 0.95}, ParameterError, "validation is 0.95, expected a number from 0 to"),
-        ({"patience": 3}, ParameterError, "patience is 3 without validation: set validation"),
+        (
+            {"patience": 3},
+            ParameterError,
+            "patience is 3 without validation, expected both: set validation",
+        ),
         ({"cache": True, "method": "lora-all"}, ParameterError, "cache is on, but lora-all"),
         ({"validation": 0.001}, DataError, "validation 0.001 holds out 0 of them"),
     ],

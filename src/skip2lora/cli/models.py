@@ -53,7 +53,8 @@ def load_model(
     adapted = AdaptedModel.load(backbone, adapter)
     if task not in (None, adapted.task):
         raise ParameterError(
-            f"--task is {task}, {adapter} expects {adapted.task}: leave --task out"
+            f"--task is {task}, {adapter} was made for {adapted.task}, expected the same: leave "
+            "--task out"
         )
     saved_names = adapted.output_names
     if class_names is not None and adapted.base is not adapted.backbone:
@@ -63,8 +64,8 @@ def load_model(
         )
     if class_names is not None and saved_names is not None and class_names != saved_names:
         raise ParameterError(
-            f"--class-names is {listing(class_names)}, {adapter} expects "
-            f"{listing(saved_names)}: leave --class-names out"
+            f"--class-names is {listing(class_names)}, {adapter} was made for "
+            f"{listing(saved_names)}, expected the same: leave --class-names out"
         )
     return Loaded(adapted, adapted.learned)
 

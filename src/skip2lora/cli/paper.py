@@ -63,7 +63,8 @@ def _timed_tasks(what: str, tasks: Sequence[str]) -> dict[str, str]:
     if not chosen:
         expected = ", ".join(task for of in known.values() for task in of)
         raise ParameterError(
-            f"--task is {', '.join(tasks)}, {what} takes {expected}: leave --task out"
+            f"{what} is of {expected}, got --task {', '.join(tasks)}, expected one of those: leave "
+            "--task out"
         )
     return chosen
 

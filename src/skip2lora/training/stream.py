@@ -75,8 +75,8 @@ def learn(
     """
     if stream.adapters is not None and stream.adapters.rank != options.rank:
         raise ParameterError(
-            f"rank is {options.rank}, expected {stream.adapters.rank} as the adapters so far: "
-            "keep it, or begin anew"
+            f"rank is {options.rank}, the adapters so far have rank {stream.adapters.rank}, "
+            "expected the same: keep it, or begin anew"
         )
     began = time.perf_counter()
     more = _extended(stream, samples, answers, options.seed)

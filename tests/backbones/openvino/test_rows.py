@@ -261,4 +261,4 @@ def test_what_the_runtime_refuses(load: Any, refused: Refused) -> None:
     feed["attention_mask"] = nets.feed_of_texts(3, 5)["attention_mask"]
     said = refused(DataError, backbone.forward, backbone.check(feed))
     assert said.startswith("OpenVINO refused the samples: ")
-    assert said.endswith("are the values those the model was made for?")
+    assert said.endswith("are their values right?")

@@ -78,4 +78,4 @@ def test_what_the_plugin_refuses(
     said = refused(  # type: ignore[operator]
         ModelError, runtime.compiled, model, 1, integers=True, path=tmp_path / "m.xml"
     )
-    assert f"cannot run {tmp_path / 'm.xml'}: no such property: expected operators" in said
+    assert f"cannot run {tmp_path / 'm.xml'}: no such property, expected operators" in said

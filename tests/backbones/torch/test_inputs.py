@@ -17,7 +17,6 @@ from skip2lora.backbones.torch.inputs import (  # noqa: E402
     check_inputs,
     converted,
     counting_tokens,
-    first_line,
     made_up,
     readings,
     shapes_of,
@@ -151,9 +150,3 @@ def test_what_numbers_may_be_meant_as() -> None:
     x = check_inputs({"ids": np.ones((4, 7), int)})
     assert converted(x, {"ids": "f"}).arrays["ids"].dtype == np.float32
     assert converted(np.ones((4, 7), int), {"": "b"}).dtype == np.bool_
-
-
-def test_errors_on_one_line() -> None:
-    assert first_line(ValueError("\n  one  \ntwo")) == "one"
-    assert first_line(ValueError()) == "ValueError"
-    assert first_line(ValueError("a" * 200)) == "a" * 117 + "..."
