@@ -24,7 +24,7 @@ UNTESTED = {
 
 
 def name_of(module: Path) -> str:
-    """``backbones/onnx/heads``; a package's ``__init__`` is its ``init``."""
+    """``backbones/onnx/anatomy``; a package's ``__init__`` is its ``init``."""
     inside = module.relative_to(PACKAGE).with_suffix("")
     return (inside.parent / inside.name.replace("__init__", "init")).as_posix()
 
@@ -46,7 +46,7 @@ def module_of(file: Path) -> str | None:
 
 
 def test_the_package_was_walked() -> None:
-    assert {"adapt", "backbones/onnx/heads", "cli/init", "cli/adapt"} <= MODULES
+    assert {"adapt", "backbones/onnx/anatomy", "cli/init", "cli/adapt"} <= MODULES
     assert len(FILES) > 50
 
 

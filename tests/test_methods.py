@@ -77,10 +77,10 @@ def test_one_layer_is_first_and_last(name: str) -> None:
 def test_adapted_layers_have_a_lora_type(depth: int) -> None:
     for method in METHODS.values():
         having = [layer for layer, row in enumerate(method.rows(depth)) if row[1]]
-        assert list(method.adapted_layers(depth)) == having
-    assert list(METHODS["ft-all"].adapted_layers(depth)) == []
-    assert list(METHODS["lora-last"].adapted_layers(depth)) == [depth - 1]
-    assert list(METHODS["skip2-lora"].adapted_layers(depth)) == list(range(depth))
+        assert list(range(depth)[method.adapted]) == having
+    assert list(range(depth)[METHODS["ft-all"].adapted]) == []
+    assert list(range(depth)[METHODS["lora-last"].adapted]) == [depth - 1]
+    assert list(range(depth)[METHODS["skip2-lora"].adapted]) == list(range(depth))
 
 
 def test_what_only_some_methods_do() -> None:
@@ -102,20 +102,8 @@ def test_what_only_some_methods_do() -> None:
 def test_method_by_name(refused: Callable[..., str]) -> None:
     assert set(METHODS) == set(FC)
     for name, method in METHODS.items():
-        assert methods.find_method(name) is method
+        assert METHODS[name] is method
     for name in ("skip3-lora", "Skip2-LoRA", "", None):
-        message = refused(ParameterError, methods.find_method, name)
+        message = refused(ParameterError, METHODS.__getitem__, name)
         assert f"method {name!r} is unknown" in message
         assert f"expected one of {', '.join(FC)}" in message
-
-
-def test_cache_where_it_is_valid(refused: Callable[..., str]) -> None:
-    for name, method in METHODS.items():
-        assert methods.check_cache(method, None) is (name == "skip2-lora")
-        assert methods.check_cache(method, False) is False
-        if method.freezes_below:
-            assert methods.check_cache(method, True) is True
-        else:
-            message = refused(ParameterError, methods.check_cache, method, True)
-            assert f"{name} updates" in message
-            assert "obsolete (section 4.2)" in message

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 
 from skip2lora.errors import FileError, ModelError
-from skip2lora.tensors import canonical, digest, read_tensors, take, write_tensors
+from skip2lora.tensors import canonical, digest, read_tensors, take, to_bytes
 
 TENSORS = {
     "b.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -34,7 +34,7 @@ def write_with_text(path: Path, text: str) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "a.safetensors"
-    write_tensors(path, TENSORS, DESCRIPTION)
+    path.write_bytes(to_bytes(TENSORS, DESCRIPTION))
     return path
 
 
@@ -50,15 +50,17 @@ def test_round_trip(file: Path) -> None:
 
 def test_equal_content_gives_equal_bytes(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "b.safetensors"
-    write_tensors(other, dict(reversed(TENSORS.items())), dict(reversed(DESCRIPTION.items())))
+    other.write_bytes(
+        to_bytes(dict(reversed(TENSORS.items())), dict(reversed(DESCRIPTION.items())))
+    )
     assert other.read_bytes() == file.read_bytes()
-    write_tensors(other, TENSORS, DESCRIPTION | {"eps": 2e-5})
+    other.write_bytes(to_bytes(TENSORS, DESCRIPTION | {"eps": 2e-5}))
     assert other.read_bytes() != file.read_bytes()
 
 
 def test_any_memory_order_is_written_as_rows(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "b.safetensors"
-    write_tensors(other, {k: np.asfortranarray(v) for k, v in TENSORS.items()}, DESCRIPTION)
+    other.write_bytes(to_bytes({k: np.asfortranarray(v) for k, v in TENSORS.items()}, DESCRIPTION))
     assert other.read_bytes() == file.read_bytes()
 
 
@@ -155,14 +157,14 @@ def test_another_kind_or_version(file: Path, refused: Callable[..., str]) -> Non
     message = refused(ModelError, read_tensors, file, kind="stuff")
     assert f"{file} is a thing, expected a stuff" in message
     for version in (0, 2, None, "1"):
-        write_tensors(file, TENSORS, DESCRIPTION | {"version": version})
+        file.write_bytes(to_bytes(TENSORS, DESCRIPTION | {"version": version}))
         message = refused(ModelError, read_tensors, file, kind="thing")
         assert f"format version {version}, this program reads version 1: update" in message
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(file: Path, refused: Callable[..., str], bad: float) -> None:
-    write_tensors(file, TENSORS | {"a.bias": np.array([0, bad], np.float32)}, DESCRIPTION)
+    file.write_bytes(to_bytes(TENSORS | {"a.bias": np.array([0, bad], np.float32)}, DESCRIPTION))
     message = refused(ModelError, read_tensors, file, kind="thing")
     assert "tensor a.bias" in message
     assert "expected finite float32" in message

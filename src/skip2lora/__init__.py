@@ -14,6 +14,7 @@ import typing
 
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
@@ -27,7 +28,6 @@ from skip2lora.errors import (
     SensorError,
     Skip2LoraError,
 )
-from skip2lora.training.cache import SkipCache
 from skip2lora.training.loop import EpochReport, History, Timing, pretrain
 
 if typing.TYPE_CHECKING:

@@ -17,28 +17,26 @@ from skip2lora.adapters.folder import (
     CONFIG_FILE,
     TENSORS_FILE,
     AdapterConfig,
+    Tapping,
+    adapter_files,
     read_adapter,
-    write_adapter,
 )
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
-from skip2lora.backbones.tapping import Tapping
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.files import write_folder
-from skip2lora.methods import METHODS, Method, find_method
+from skip2lora.files import write_files
+from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
-from skip2lora.tasks.encoding import encode
-from skip2lora.tasks.labels import check_names, labels_of
+from skip2lora.tasks.labels import check_names, encode, labels_of
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task, find_task
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task
 from skip2lora.tensors import Tensors
-from skip2lora.training.fit import Fit
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.loop import Callback, History, Timing, checked, train
+from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
 from skip2lora.training.options import asked_of, resolve_options
 
 MODEL_FILE = "model.safetensors"
@@ -153,22 +151,24 @@ class AdaptedModel(Predictor):
         Raises:
             FileError: the system refused, or the path is something else than such a folder.
         """
-        write_folder(path, self._write, names=RESULT_FILES)
+        adapters = self.adapters
+        if isinstance(adapters, TunedNetwork):
+            files = {MODEL_FILE: adapters.model.to_bytes()}
+        else:
+            files = self._files(adapters)
+        write_files(path, files, names=RESULT_FILES)
 
-    def _write(self, folder: Path) -> None:
-        if isinstance(self.adapters, TunedNetwork):
-            self.adapters.model.save(folder / MODEL_FILE)
-            return
+    def _files(self, adapters: Adapters) -> dict[str, bytes]:
+        n_outputs, rank, tensors = self.n_outputs, adapters.rank, adapters.tensors()
+        base = self.backbone.base
         about = AdapterConfig(
-            self.method, self.adapters.rank, self.base.fingerprint, self.learned,
-            self.new_labels, self.output_names, self.images, Tapping.of(self.base),
-            keep_outputs=self.base is self.backbone,
+            self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
+            self.output_names, self.images, Tapping.of(base), keep_outputs=base is self.backbone,
         )  # fmt: skip
-        path = self.base.path
-        write_adapter(
-            folder, about, self.adapters.tensors(),
-            base_model_name_or_path=None if path is None else Path(path).name,
-            tap_widths=list(self.backbone.tap_widths), n_outputs=self.n_outputs,
+        return adapter_files(
+            about, tensors,
+            base_model_name_or_path=None if base.path is None else Path(base.path).name,
+            tap_widths=list(self.backbone.tap_widths), n_outputs=n_outputs,
         )  # fmt: skip
 
     @classmethod
@@ -192,12 +192,12 @@ class AdaptedModel(Predictor):
                 "adapt again"
             )
         file = Path(path) / TENSORS_FILE
-        model, method = about.tapping.apply(model), find_method(about.method)
+        model, method = about.tapping.apply(model), METHODS[about.method]
         if not about.keep_outputs:
             model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
         adapters: Adapters
         if method.skip:
-            first_tap = method.adapted_layers(len(model.tap_widths)).start
+            first_tap = range(len(model.tap_widths))[method.adapted].start
             n_outputs = model.n_outputs + len(about.new_labels)
             adapters = SkipAdapters.from_tensors(
                 file, tensors, model, about.rank, first_tap, n_outputs
@@ -261,7 +261,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
-    ``y`` may also be what ``skip2lora.tasks.encoding.encode`` gave for ``model``.
+    ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
     became ``X``: both are kept with the adapter.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
@@ -301,7 +301,7 @@ def _adapt(
     model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: Mapping[str, Any]
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
-    chosen, learned = find_method(options["method"]), find_task(options["task"])
+    chosen, learned = METHODS[options["method"]], TASKS[options["task"]]
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     samples = checked(model, X)

@@ -16,11 +16,11 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
+from skip2lora.arrays import whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless
-from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ModelError, ParameterError
 from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS, Method

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,6 +134,22 @@ def write_folder(
         _check_replaceable(target, names)
         _swap(temporary, target)
         _sync(target.absolute().parent)
+
+
+def write_files(
+    path: str | os.PathLike[str], files: Mapping[str, bytes], *, names: tuple[str, ...]
+) -> None:
+    """Write a folder of these ``files``, as :func:`write_folder` does.
+
+    Raises:
+        FileError: as there.
+    """
+
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    write_folder(path, write, names=names)
 
 
 def _check_replaceable(target: Path, names: tuple[str, ...] | None) -> None:

@@ -8,6 +8,7 @@ ones, and ``w``, train gamma and beta.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from skip2lora import _core
 from skip2lora.errors import ParameterError
@@ -33,17 +34,17 @@ class Method:
     skip: bool = False
     cache: bool = False
 
-    @property
+    @cached_property
     def batch_statistics(self) -> bool:
         """Whether batch norm uses the statistics of the batch."""
         return "s" in self.bn
 
-    @property
+    @cached_property
     def tunes_network(self) -> bool:
         """Whether weights or biases of the network are trained, so that the result is a model."""
         return any(letter in self.fc_last + self.fc_inner for letter in "wb")
 
-    @property
+    @cached_property
     def freezes_below(self) -> bool:
         """Whether nothing below the last layer changes: what Skip-Cache needs (section 4.2)."""
         return self.fc_inner == "y" and self.bn == "y" and (self.skip or not self.lora_inner)
@@ -66,19 +67,31 @@ class Method:
             rows.append((fc, lora, "" if last else self.bn))
         return tuple(rows)
 
-    def adapted_layers(self, n_layers: int) -> range:
-        """Layers that have an adapter: all of them, the last, or none."""
-        return range(0 if self.lora_inner else n_layers - 1, n_layers if self.lora_last else 0)
+    @cached_property
+    def adapted(self) -> slice:
+        """Which layers have an adapter: all of them, the last, or none."""
+        if not self.lora_last:
+            return slice(0, 0)
+        return slice(0 if self.lora_inner else -1, None)
 
 
 def _flags(types: str) -> int:
     return sum(_FLAGS[letter] for letter in types)
 
 
+class _Methods(dict[str, Method]):
+    """Methods by name, and the error for a name that there is not."""
+
+    def __missing__(self, name: object) -> Method:
+        raise ParameterError(
+            f"method {name!r} is unknown, expected one of {', '.join(self)}: choose one"
+        )
+
+
 #: The methods of sections 3 and 4, in the order of the paper's Table 4. FT-All-LoRA is FT-All and
 #: LoRA-All at once (section 3.1). LoRA-Last is Skip-LoRA with the last layer's tap alone.
-METHODS = {
-    method.name: method
+METHODS = _Methods(
+    (method.name, method)
     for method in (
         Method("ft-all", "ywbx", "ywbx", bn="ysw"),
         Method("ft-last", "y", "ywb"),
@@ -89,34 +102,5 @@ METHODS = {
         Method("skip-lora", "y", "y", "yw", "yw", skip=True),
         Method("skip2-lora", "y", "y", "yw", "yw", skip=True, cache=True),
     )
-}
+)
 FT_ALL = METHODS["ft-all"]
-
-
-def find_method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    if not isinstance(name, str) or name not in METHODS:
-        raise ParameterError(
-            f"method {name!r} is unknown, expected one of {', '.join(METHODS)}: choose one"
-        )
-    return METHODS[name]
-
-
-def check_cache(method: Method, cache: bool | None) -> bool:
-    """Whether to keep what the frozen layers computed; None is the method's own choice.
-
-    Raises:
-        ParameterError: the method changes what would be kept.
-    """
-    if cache and not method.freezes_below:
-        changed = "adapters" if not method.tunes_network else "weights or biases"
-        raise ParameterError(
-            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
-            "which makes cached results obsolete (section 4.2), expected a method that does not: "
-            "leave cache out"
-        )
-    return method.cache if cache is None else cache

@@ -14,12 +14,11 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
-from skip2lora.arrays import Inputs, SamplesLike
+from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
-from skip2lora.checks import whole
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapt import NewlyAdapted
-from skip2lora.arrays import SamplesLike, check_samples
+from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.standins import Headless
-from skip2lora.checks import choice, whole
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
-from skip2lora.methods import find_method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
 from skip2lora.training.loop import Trained, checked, pretrain
@@ -115,8 +114,8 @@ class _Skip2LoRA(BaseEstimator):
         return (check_samples(x)[0] if self.model is None else checked(self.model, x)), answers
 
     def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
-        method = find_method(choice("method", self.method, _METHODS))
-        first_tap = method.adapted_layers(len(model.tap_widths)).start
+        method = METHODS[choice("method", self.method, _METHODS)]
+        first_tap = range(len(model.tap_widths))[method.adapted].start
         stream = Stream.start(model, first_tap=first_tap)
         random = check_random_state(self.random_state)
         return _State(stream, goal, method.name, random, new_labels)

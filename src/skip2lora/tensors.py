@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError, first_line
-from skip2lora.files import unreadable, write_bytes
+from skip2lora.files import unreadable
 
 Tensors = dict[str, NDArray[np.float32]]
 _KEY = "skip2lora"
@@ -39,27 +39,18 @@ def digest(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str,
     return f"sha256:{state.hexdigest()}"
 
 
-def write_tensors(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, NDArray[np.float32]],
-    description: Mapping[str, Any],
-) -> None:
-    """Write a ``.safetensors`` file whole or not at all, with the digest of its content.
-
-    Raises:
-        FileError: the system refused.
-    """
+def to_bytes(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, Any]) -> bytes:
+    """A ``.safetensors`` file, with the digest of its content."""
     from safetensors.numpy import save
 
-    data = save(
+    return save(
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
         metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
     )
-    write_bytes(path, data)
 
 
 def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:
-    """Read a file that :func:`write_tensors` wrote, with ``description["kind"] == kind``.
+    """Read a file that :func:`to_bytes` gave, with ``description["kind"] == kind``.
 
     Raises:
         FileError: missing or unreadable file.

@@ -14,9 +14,8 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from conformance.onnx_networks import onnx_backbone
 from conformance.test_backbones import BACKBONES
-from skip2lora.adapters.folder import AdapterConfig, read_adapter, write_adapter
+from skip2lora.adapters.folder import AdapterConfig, Tapping, adapter_files, read_adapter
 from skip2lora.backbones.standins import Headless
-from skip2lora.backbones.tapping import Tapping
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS
 
@@ -228,12 +227,17 @@ def test_a_folder_that_says_something_else(
     made = s2.adapt(model, table, table[:, 0] > 0, **ANEW)
     made.save(tmp_path / "a")
     about, tensors = read_adapter(tmp_path / "a")
-    write_adapter(tmp_path / "a", replace(about, new_labels=tuple(range(9))), tensors)
+
+    def write(about: AdapterConfig, tensors: Any) -> None:
+        for name, content in adapter_files(about, tensors).items():
+            (tmp_path / "a" / name).write_bytes(content)
+
+    write(replace(about, new_labels=tuple(range(9))), tensors)
     message = refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
     assert "taps.0.lora_b has shape (4, 2), expected (4, 9)" in message
-    write_adapter(tmp_path / "a", about, {**tensors, "taps.0.lora_b": np.ones(4, np.float32)})
+    write(about, {**tensors, "taps.0.lora_b": np.ones(4, np.float32)})
     assert "has shape (4,)" in refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
-    write_adapter(tmp_path / "a", about, {"bias": tensors["bias"]})
+    write(about, {"bias": tensors["bias"]})
     assert "is missing" in refused(ModelError, s2.AdaptedModel.load, model, tmp_path / "a")
     said = {"method": "skip2-lora", "rank": 4, "base_fingerprint": "", "keep_outputs": "no"}
     message = refused(ModelError, AdapterConfig.from_json, tmp_path, said)

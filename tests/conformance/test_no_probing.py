@@ -16,7 +16,7 @@ ALLOWED = {
     ("__init__.py", "importlib.import_module(_ON_REQUEST[name])"): "a module, by the table",
     ("backbones/loading.py", "importlib.import_module(module)"): "a module, by the table",
     ("backbones/mlp.py", "self"): "fields of a layer, by their names",
-    ("backbones/onnx/sound.py", "value"): "one message of protobuf or several",
+    ("backbones/onnx/file.py", "value"): "one message of protobuf or several",
     ("backbones/litert/sound.py", "options"): "a table of the schema, which differ by operator",
     ("backbones/torch/backbone.py", "module"): "a torch module that may be compiled",
     ("backbones/torch/network.py", "module"): "a torch module that may be a layer",

@@ -142,20 +142,28 @@ def messages(source: str, file: str) -> Iterator[Message]:
 
 def passed_on_by(tree: ast.Module) -> Iterator[ast.Call]:
     """Errors whose text ends with that of another error of ours, such as ``f"{file}: {error}"``."""
-    for handler in ast.walk(tree):
-        if not (isinstance(handler, ast.ExceptHandler) and handler.type and handler.name):
-            continue
-        types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-        if not all(is_public(of) for of in types):
-            continue
-        local = assigned(handler.body)
-        for node in ast.walk(handler):
-            if isinstance(node, ast.Call) and is_public(node.func):
-                text = node.args[0]
-                if isinstance(text, ast.Name) and len(local.get(text.id, ())) == 1:
-                    text = local[text.id][0]
-                if ends_with(text, handler.name):
-                    yield node
+    for scope in ast.walk(tree):
+        for caught in errors_in(scope):
+            local = assigned(scope.body)
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Call) and is_public(node.func):
+                    text = node.args[0]
+                    if isinstance(text, ast.Name) and len(local.get(text.id, ())) == 1:
+                        text = local[text.id][0]
+                    if ends_with(text, caught):
+                        yield node
+
+
+def errors_in(scope: ast.AST) -> list[str]:
+    """Names of errors of ours that a handler catches, or that a function is given."""
+    if isinstance(scope, ast.ExceptHandler) and scope.type and scope.name:
+        types = scope.type.elts if isinstance(scope.type, ast.Tuple) else [scope.type]
+        return [scope.name] if all(is_public(of) for of in types) else []
+    if isinstance(scope, ast.FunctionDef):
+        return [
+            each.arg for each in scope.args.args if each.annotation and is_public(each.annotation)
+        ]
+    return []
 
 
 def ends_with(text: ast.expr, name: str) -> bool:
@@ -249,6 +257,8 @@ def test_callers_say_what_to_do():
         ('def bad(n):\n    return DataError(f"X has {n}")\nraise bad(1)', "expected"),
         ('def text(n):\n    return f"X has {n}"\nraise DataError(text(1))', "expected"),
         ('try:\n    f()\nexcept DataError as e:\n    raise DataError(f"{p}: {e}") from e', None),
+        ('def named(p, e: DataError):\n    return DataError(f"{p}: {e}")', None),
+        ('def named(p, e: OSError):\n    return DataError(f"{p}: {e}")', "expected"),
         (
             'try:\n    f()\nexcept OSError as e:\n    raise DataError(f"{p}: {e}") from e',
             "expected",

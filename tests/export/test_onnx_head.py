@@ -15,8 +15,8 @@ import onnx
 
 import onnx_models as nets
 from skip2lora.backbones.onnx.anatomy import anatomy
-from skip2lora.backbones.onnx.builder import Builder
 from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.rows import Builder
 from skip2lora.backbones.onnx.session import open_session
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx_head import fold_last, plug_logits, sort_nodes

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from skip2lora.errors import DataError
 from skip2lora.tasks.answers import NO_OUTPUTS, Answers, Encoded, Outputs
-from skip2lora.tasks.labels import encode_labels, own_labels, places_in
+from skip2lora.tasks.labels import encode, encode_labels, own_labels, places_in
+from skip2lora.tasks.task import CLASSIFICATION
 
 ANIMALS = ("cat", "dog", "eel")
 NAMED, UNNAMED = Outputs(range(3), ANIMALS), Outputs(range(3))
@@ -236,3 +237,17 @@ def test_own_labels_take_the_type_of_those_given() -> None:
 
 def test_places_in_any_order() -> None:
     assert places_in(np.array([7, 0, 3]), np.array([3, 7, 7])).tolist() == [2, 0, 0]
+
+
+def test_what_is_encoded_stays() -> None:
+    made = encode(CLASSIFICATION, [0, 1], 2, UNNAMED)
+    assert encode(CLASSIFICATION, made, 2, NAMED) is made
+    with pytest.raises(DataError, match="2 answers, expected 3"):
+        encode(CLASSIFICATION, made, 3, UNNAMED)
+
+
+def test_errors_name_the_file_on_one_line() -> None:
+    answers = Answers(np.array(["cat", "a\nb"]), place=label, source="field.csv")
+    with pytest.raises(DataError) as caught:
+        encode(CLASSIFICATION, answers, 2, NAMED)
+    assert str(caught.value).startswith('field.csv: row 1 has label "a b", expected one of cat')

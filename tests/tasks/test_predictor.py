@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import skip2lora as s2
 from skip2lora.errors import DataError
+from skip2lora.tasks.predictor import member
 
 WIDTHS = [7, 20, 5, 3]
 MakeModel = Callable[..., s2.MLP]
@@ -43,3 +46,50 @@ def test_score_needs_labels(make_model: MakeModel, refused: Refused) -> None:
 @pytest.fixture(scope="module")
 def model(make_model: Callable[..., s2.MLP]) -> s2.MLP:
     return make_model([8, 6, 5, 3])
+
+
+class Base:
+    factor = 2
+
+    @member
+    def size(self) -> int:
+        """How large it is."""
+        return 3 * self.factor
+
+
+class OfInstance(Base):
+    def __init__(self) -> None:
+        self.size = 1
+
+
+class OfClass(Base):
+    size = 1
+
+
+class Cached(Base):
+    @cached_property
+    def size(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Frozen(Base):
+    size: int
+
+
+def test_the_default_is_computed() -> None:
+    base = Base()
+    assert base.size == 6
+    base.factor = 5
+    assert base.size == 15
+    assert vars(Base)["size"].__doc__ == "How large it is."
+
+
+@pytest.mark.parametrize("kind", [OfInstance, OfClass, Cached, lambda: Frozen(1)])
+def test_a_subclass_defines_it_as_it_likes(kind: type[Base]) -> None:
+    assert kind().size == 1
+
+
+def test_it_is_no_default_of_a_field() -> None:
+    with pytest.raises(TypeError, match="size"):
+        Frozen()

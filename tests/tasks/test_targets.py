@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.answers import Answers, Encoded, Outputs
-from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
 from skip2lora.tasks.task import TASKS
 

@@ -12,7 +12,7 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import ModelError
-from skip2lora.methods import find_method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
@@ -46,9 +46,9 @@ def test_one_part_is_plain_training(
     backbone: Any, samples: Any, method: str, standardize: bool
 ) -> None:
     x, y = samples
-    chosen = find_method(method)
+    chosen = METHODS[method]
     goal = Goal(CLASSIFICATION, 4)
-    first_tap = chosen.adapted_layers(3).start
+    first_tap = range(3)[chosen.adapted].start
     stream = Stream.start(backbone, first_tap=first_tap)
     kept, done = learn(stream, x, y, options=options(60, standardize=standardize), goal=goal)
     chosen_options = options(60, method=method, cache=True, standardize=standardize)

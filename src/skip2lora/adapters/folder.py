@@ -9,14 +9,95 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.tapping import Tapping
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError
 from skip2lora.files import unreadable
-from skip2lora.methods import find_method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.answers import NewLabels
-from skip2lora.tasks.task import CLASSIFICATION, Task, find_task
-from skip2lora.tensors import Tensors, read_tensors, write_tensors
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task
+from skip2lora.tensors import Tensors, read_tensors, to_bytes
+
+
+@dataclass(frozen=True)
+class Tapping:
+    """Names of the tapped layers, the grid of their maps, and what fixes the shapes of these.
+
+    ``size`` is the height and width that open axes of images were fixed to. ``inputs`` are the
+    shapes of the samples that a module was run on to find its layers. Each is None where it does
+    not matter or is not known.
+    """
+
+    taps: tuple[str, ...] | None = None
+    grid: int | None = None
+    size: tuple[int, int] | None = None
+    inputs: Shapes | None = None
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Tapping:
+        """That of a backbone; nothing of one without a choice of taps."""
+        if not backbone.chooses_taps:
+            return cls()
+        layers = tuple(tap.layer for tap in backbone.taps)
+        return cls(layers, backbone.grid, backbone.size, backbone.sample_shapes)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known of it, as JSON holds it."""
+        said: dict[str, Any] = {}
+        if self.taps is not None:
+            said["taps"] = list(self.taps)
+        if self.grid is not None:
+            said["grid"] = self.grid
+        if self.size is not None:
+            said["input_size"] = list(self.size)
+        if self.inputs is not None:
+            said["inputs"] = [[name, list(shape), kind] for name, shape, kind in self.inputs]
+        return said
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Tapping:
+        """What :meth:`to_json` gave, among other keys.
+
+        Raises:
+            TypeError, ValueError: it gave something else.
+        """
+        taps, grid, size = entries.get("taps"), entries.get("grid"), entries.get("input_size")
+        inputs = entries.get("inputs")
+        return cls(
+            None if taps is None else tuple(map(str, taps)),
+            None if grid is None else _whole(grid),
+            None if size is None else _pair(size),
+            None
+            if inputs is None
+            else tuple((str(name), tuple(map(_whole, shape)), str(k)) for name, shape, k in inputs),
+        )
+
+    def apply(self, backbone: Backbone) -> Backbone:
+        """The same model, tapped so.
+
+        Raises:
+            ParameterError: a layer or a size that it does not have.
+        """
+        if self.taps is None:
+            return backbone
+        if self.inputs is not None:
+            backbone = backbone.with_shapes(self.inputs)
+        if self == Tapping.of(backbone):
+            return backbone
+        return backbone.with_taps(list(self.taps), grid=self.grid, size=self.size)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    height, width = value
+    return _whole(height), _whole(width)
+
 
 TENSORS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -65,7 +146,7 @@ class AdapterConfig:
 
     @classmethod
     def from_json(cls, file: Path, entries: Mapping[str, Any]) -> AdapterConfig:
-        """What :func:`write_adapter` wrote.
+        """What :func:`adapter_files` wrote.
 
         Raises:
             ModelError: it is damaged.
@@ -73,10 +154,10 @@ class AdapterConfig:
         try:
             names, images = entries.get("output_names"), entries.get("images")
             return cls(
-                find_method(str(entries["method"])).name,
+                METHODS[str(entries["method"])].name,
                 int(entries["rank"]),
                 str(entries["base_fingerprint"]),
-                find_task(str(entries.get("task", CLASSIFICATION.name))),
+                TASKS[str(entries.get("task", CLASSIFICATION.name))],
                 _labels(entries.get("new_labels", [])),
                 None if names is None else tuple(map(str, names)),
                 None if images is None else Images.from_json(images),
@@ -103,21 +184,17 @@ def _labels(listed: Any) -> NewLabels:
     return tuple(listed)
 
 
-def write_adapter(folder: Path, about: AdapterConfig, tensors: Tensors, **facts: Any) -> None:
-    """Write both files; ``facts`` join the description for a reader without the model.
-
-    Raises:
-        FileError: the system refused.
-    """
+def adapter_files(about: AdapterConfig, tensors: Tensors, **facts: Any) -> dict[str, bytes]:
+    """Both files by name; ``facts`` join the description for who lacks the model."""
+    entries = about.to_json()
     identity = {
         "kind": KIND,
         "version": 1,
         "method": about.method,
         "rank": about.rank,
         "base_fingerprint": about.base_fingerprint,
-        **about.to_json(),
+        **entries,
     }
-    write_tensors(folder / TENSORS_FILE, tensors, identity)
     config = {
         "peft_type": _PEFT_TYPE,
         "revision": about.base_fingerprint,
@@ -125,14 +202,14 @@ def write_adapter(folder: Path, about: AdapterConfig, tensors: Tensors, **facts:
         "r": about.rank,
         "target_modules": sorted({name.rpartition(".")[0] for name in tensors if "." in name}),
         **facts,
-        **about.to_json(),
+        **entries,
     }
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    return {TENSORS_FILE: to_bytes(tensors, identity), CONFIG_FILE: text.encode()}
 
 
 def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
-    """What :func:`write_adapter` wrote.
+    """What :func:`adapter_files` wrote.
 
     Raises:
         FileError: no such folder.

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
-from skip2lora.backbones.tapping import Shapes
-from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Tap
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.members import member
 from skip2lora.tasks.labels import check_names
-from skip2lora.tasks.predictor import Predictor, lacks
+from skip2lora.tasks.predictor import Predictor, lacks, member
 
 if TYPE_CHECKING:
     from skip2lora import _core
@@ -136,9 +134,9 @@ class Backbone(Predictor):
         Raises:
             ParameterError: not one distinct name an output, or the class has names of its own.
         """
-        names = check_names(class_names, self.n_outputs)
-        if names is None:
+        if class_names is None:
             return self
+        names = check_names(class_names, self.n_outputs)
         model = copy.copy(self)
         try:
             object.__setattr__(model, "class_names", names)

@@ -1,4 +1,4 @@
-"""Inputs of a model in another runtime: their shapes and types, and the check of samples."""
+"""Inputs of a model in another runtime: shapes, types, the mask, and the check of samples."""
 
 from __future__ import annotations
 
@@ -158,3 +158,35 @@ def _typed(array: NDArray[Any], wanted: InputSpec, name: str) -> NDArray[Any]:
             f"{name} has values too large for {dtype}, expected finite ones: scale them"
         )
     return converted
+
+
+#: Keywords of PyTorch's modules and of those built from them, first come first: what a mask of that
+#: name holds where a token counts, 1, or 0 where true marks padding.
+KEYWORDS = {
+    "attention_mask": 1,
+    "src_key_padding_mask": 0,
+    "key_padding_mask": 0,
+    "padding_mask": 0,
+}
+
+
+def counting_value(name: str) -> int:
+    """What an input of that name holds where all tokens count; 1 is also a valid token."""
+    return KEYWORDS.get(name, 1)
+
+
+def keyword_mask(n_axes: Mapping[str, int]) -> str | None:
+    """The mask among a module's inputs, given by keyword with the number of axes of a sample."""
+    return next((name for name in KEYWORDS if n_axes.get(name) == 1), None)
+
+
+def graph_mask(inputs: Sequence[tuple[str, int]]) -> int | None:
+    """The place of the mask among a graph's inputs, each its names and the axes of a sample.
+
+    An exported graph has one that is 1 where a token counts, under a name of the exporter's with
+    "mask" in it. The only input is none.
+    """
+    places = (
+        at for at, (name, n_axes) in enumerate(inputs) if n_axes == 1 and "mask" in name.lower()
+    )
+    return next(places, None) if len(inputs) > 1 else None

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.arrays import SamplesLike, check_samples
+from skip2lora.arrays import SamplesLike, check_samples, whole
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
-from skip2lora.checks import whole
 from skip2lora.errors import ModelError, ParameterError
+from skip2lora.files import write_bytes
 from skip2lora.tasks.labels import check_names
-from skip2lora.tensors import Tensors, digest, read_tensors, take, write_tensors
+from skip2lora.tensors import Tensors, digest, read_tensors, take, to_bytes
 
 KIND = "mlp"
 _MAX_LAYERS = 64  # S2_MAX_LAYERS
@@ -218,6 +218,10 @@ class MLP(Backbone):
         Raises:
             FileError: the system refused.
         """
+        write_bytes(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes."""
         description = {
             "kind": KIND,
             "version": 1,
@@ -226,7 +230,7 @@ class MLP(Backbone):
             "class_names": self.class_names,
             **self._numbers(),
         }
-        write_tensors(path, self.merged().tensors(), description)
+        return to_bytes(self.merged().tensors(), description)
 
     @classmethod
     def load(

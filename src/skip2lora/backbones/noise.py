@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.masks import counting_value
+from skip2lora.backbones.inputs import counting_value
 from skip2lora.errors import DataError
 
 

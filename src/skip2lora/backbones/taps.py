@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.checks import whole
+from skip2lora.arrays import whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
@@ -32,6 +32,8 @@ _MOST_GRID = 64
 Kind = Literal["vector", "map", "sequence"]
 #: Which layers to tap: None for the default, a number of them, numbers, names or patterns.
 Selection = int | str | Sequence[int | str] | None
+#: Name, shape of one sample and kind of numbers of each input.
+Shapes = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Tap:
     channels_last: bool = False
     grid: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         """Floats of the row."""
         if self.kind == "vector":
@@ -111,6 +113,21 @@ def tap_of(
         inner = places if most_axes is None else places[-most_axes:]
         cells = (1,) * (len(places) - len(inner)) + grid_of(channels, inner, grid=grid)
     return Tap(layer, tensor, "map", shape, not channels_first, cells)
+
+
+def taps_of(
+    tensors: Sequence[tuple[str, str, tuple[int | None, ...], bool]], *, grid: int
+) -> list[Tap]:
+    """:func:`tap_of` of several, each its layer, tensor, shape and whether channels are first."""
+    return [
+        tap_of(layer, tensor, shape, channels_first=channels_first, grid=grid)
+        for layer, tensor, shape, channels_first in tensors
+    ]
+
+
+def widths_of(taps: Sequence[Tap]) -> tuple[int, ...]:
+    """Floats of each row."""
+    return tuple(tap.width for tap in taps)
 
 
 def check_grid(grid: int | None) -> int:
@@ -221,6 +238,12 @@ def chosen(layers: Sequence[str], taps: Selection) -> list[int]:
     if not words:
         raise ParameterError("taps is empty, expected at least one layer: leave it out for all")
     return sorted({place for word in words for place in _places(layers, word)})
+
+
+def chosen_taps(taps: Sequence[Tap], selection: Selection) -> tuple[list[int], tuple[int, ...]]:
+    """Places of the taps that ``selection`` selects, as :func:`chosen`, and the width of each."""
+    places = chosen([tap.layer for tap in taps], selection)
+    return places, widths_of([taps[place] for place in places])
 
 
 def _places(layers: Sequence[str], word: int | str) -> list[int]:

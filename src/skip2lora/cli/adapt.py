@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,17 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, AdaptedModel, adapt, adapt_and_measure
 from skip2lora.arrays import listing
-from skip2lora.cli import common, measures, power
-from skip2lora.cli.models import load_to_adapt, read_for
+from skip2lora.backbones.loading import load_for_images
+from skip2lora.backbones.standins import Headless
+from skip2lora.cli import common, power
+from skip2lora.cli.models import read_for
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.tasks.task import find_task
-from skip2lora.training.fit import Fit
-from skip2lora.training.loop import History, Timing
+from skip2lora.tasks.task import TASKS
+from skip2lora.training.loop import Fit
 
 
 @click.command(short_help="Fit to field data.")
@@ -50,48 +52,70 @@ def command(
     changes the network (ft-...).
     """
     check_output(output, force=force, names=RESULT_FILES)
-    watch = power.watch(*(options.pop(name) for name in ("with_power", "i2c", "shunt_ohms")))
-    adapted, fit, n_samples = _adapted(model, data, watch, **options)
+    sensors = {name: options.pop(name) for name in ("i2c", "shunt_ohms")}
+    meter = None
+    if options.pop("with_power"):
+        meter = power.PowerMeter(power.sensors_for(**sensors))
+    else:
+        _check_no_sensors(**sensors)
+    adapted, fit, n_samples = _adapted(model, data, meter, **options)
     adapted.save(output)
-    facts = {"output": str(output), **_facts(adapted, fit, n_samples), **watch.facts()}
-    lines = [*_lines(output, adapted, fit, n_samples), *watch.lines()]
-    common.show(facts, lines, as_json=as_json)
+    facts = _facts(adapted, fit, n_samples)
+    lines = _lines(output, adapted, fit, facts)
+    if meter is not None:
+        facts["power"] = meter.facts()
+        lines += power.lines_of(facts["power"])
+    common.show({"output": str(output), **facts}, lines, as_json=as_json)
+
+
+def _check_no_sensors(**sensors: object) -> None:
+    """Raise ParameterError for an option of sensors without ``--power``."""
+    for name, value in sensors.items():
+        if value is not None:
+            raise ParameterError(
+                f"--{name.replace('_', '-')} is {value} and nothing is recorded, expected --power "
+                "too: add it"
+            )
 
 
 def _adapted(
     model: Path,
     data: Path,
-    watch: power.PowerMeter,
+    meter: power.PowerMeter | None,
     *,
-    images: Images,
+    images: Images | None,
     columns: tuple[str, ...] | None,
     class_names: tuple[str, ...] | None,
     **options: Any,
 ) -> tuple[AdaptedModel, Fit, int]:
     """The result and the number of samples; ``options`` are ``adapt``'s, and those of loading."""
-    learned, keep_outputs = find_task(options["task"]), options["keep_outputs"]
+    learned, keep_outputs = TASKS[options["task"]], options["keep_outputs"]
     if class_names is not None and not keep_outputs:
         raise ParameterError(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
-    backbone = load_to_adapt(model, images=images, class_names=class_names, **loading)
+    size = None if images is None else images.size
+    backbone = load_for_images(model, size, class_names=class_names, **loading)
     samples = read_for(
         backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
         new_classes=options["new_classes"], images=images,
     )  # fmt: skip
-    kept_images = images.resolved(layout_of(backbone.inputs)) if data.is_dir() else None
-    with common.progress_bar("adapt") as callback, power.watched(watch):
+    saved = (images or Images()).resolved(layout_of(backbone.inputs)) if data.is_dir() else None
+    watching = nullcontext() if meter is None else meter.watching()
+    with common.progress_bar("adapt") as callback, watching:
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
-            output_names=class_names, images=kept_images, callback=callback, **options,
+            output_names=class_names, images=saved, callback=callback, **options,
         )  # fmt: skip
     return adapted, fit, len(samples.x)
 
 
 def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int) -> dict[str, Any]:
-    timing, history = _course(adapted)
+    timing, history = adapted.timing, adapted.history
+    if timing is None or history is None:  # adapt() always sets them
+        raise RuntimeError("adapt gave no history")
     return {
         "method": adapted.method,
         "task": adapted.task,
@@ -112,29 +136,22 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int) -> dict[str, Any]:
     }
 
 
-def _course(adapted: AdaptedModel) -> tuple[Timing, History]:
-    timing, history = adapted.timing, adapted.history
-    if timing is None or history is None:  # adapt() always sets them
-        raise RuntimeError("adapt gave no history")
-    return timing, history
-
-
-def _lines(output: Path, adapted: AdaptedModel, fit: Fit, n_samples: int) -> list[str]:
-    timing, history = _course(adapted)
-    anew = adapted.base is not adapted.backbone
-    before = (
-        "the model alone has no such outputs"
-        if fit.before is None
-        else f"before {measures.whole(adapted.learned, fit.before)}"
-    )
+def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any]) -> list[str]:
+    timing, learned = facts["timing"], TASKS[adapted.task]
+    anew = isinstance(adapted.backbone, Headless)
+    before = "the model alone has no such outputs"
+    if fit.before is not None:
+        before = f"before {common.measures_line(learned, fit.before)}"
+    after = common.measures_line(learned, fit.after)
+    total, fill = common.duration(timing["total_ms"]), common.duration(timing["cache_fill_ms"])
+    training = common.duration(timing["training_ms"])
     return [
-        f"{output}: {adapted.method}, {adapted.trainable_parameters:,} trainable parameters"
-        + (f", outputs learned anew: {adapted.n_outputs:,}" if anew else ""),
-        f"{n_samples:,} samples, {history.n_batches:,} batches in "
-        f"{common.duration(timing.total_ms)} (cache fill {common.duration(timing.cache_fill_ms)}, "
-        f"training {common.duration(timing.training_ms)}), {_core.kernels()} kernels",
+        f"{output}: {adapted.method}, {facts['trainable_parameters']:,} trainable parameters"
+        + (f", outputs learned anew: {facts['n_outputs']:,}" if anew else ""),
+        f"{facts['n_samples']:,} samples, {facts['n_batches']:,} batches in {total} (cache fill "
+        f"{fill}, training {training}), {facts['kernels']} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
-        f"{before}, after {measures.whole(adapted.learned, fit.after)}, on "
+        f"{before}, after {after}, on "
         + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
         + f" sample{'s' * (fit.n_measured != 1)}",
     ]

@@ -26,7 +26,7 @@ from skip2lora.data.images import Progress as Follow
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import TASKS, Measures, Task
 from skip2lora.training.loop import Callback, EpochReport
 
 _NUMBER, _WIDTH = re.compile(r"-?[0-9]+"), re.compile(r"0*[1-9][0-9]*")
@@ -36,17 +36,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 
 
-def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+def _names(text: str) -> tuple[str, ...]:
     """Names with commas."""
-    return None if text is None else tuple(word.strip() for word in text.split(","))
+    return tuple(word.strip() for word in text.split(","))
 
 
 answer_columns = click.option(
-    "--target", "--label", "columns", metavar="COLUMNS", callback=_names,
+    "--target", "--label", "columns", metavar="COLUMNS", type=_names,
     help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
 )  # fmt: skip
 class_names = click.option(
-    "--class-names", metavar="NAMES", callback=_names,
+    "--class-names", metavar="NAMES", type=_names,
     help="What the outputs of MODEL are called, in their order, with commas.",
 )  # fmt: skip
 
@@ -73,17 +73,15 @@ adapter = click.option(
 )
 
 
-def _taps(_: click.Context, __: click.Parameter, text: str | None) -> Selection:
+def _taps(text: str) -> Selection:
     """One number, or numbers, names and patterns with commas."""
-    if text is None:
-        return None
     words = [word.strip() for word in text.split(",") if word.strip()]
     read: list[int | str] = [int(word) if _NUMBER.fullmatch(word) else word for word in words]
     return read[0] if len(read) == 1 and "," not in text else read
 
 
 taps = click.option(
-    "--taps", callback=_taps, metavar="TAPS",
+    "--taps", type=_taps, metavar="TAPS",
     help="How many layers to tap, or which: names, patterns, numbers with commas.",
 )  # fmt: skip
 
@@ -112,13 +110,14 @@ def widths(
 
 
 def image_options(function: _Function) -> _Function:
-    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets ``images``."""
+    """``--size``, ``--mean`` and ``--std`` of image folders, for ``images``; None without them."""
 
     @wraps(function)
     def with_images(
         *args: Any, size: str | None, mean: str | None, std: str | None, **others: Any
     ) -> Any:
-        return function(*args, images=Images.parse(size, mean, std), **others)
+        given = (size, mean, std) != (None, None, None)
+        return function(*args, images=Images.parse(size, mean, std) if given else None, **others)
 
     for option in (
         click.option(
@@ -253,3 +252,51 @@ def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
             f"{output} is the model itself, expected another file, as its adapters fit no other "
             "model: choose another name"
         )
+
+
+#: What each measure is called, and how it is printed. JSON has more of them.
+_SHOWN = {
+    "n_samples": ("samples", "{:,}"),
+    "accuracy": ("accuracy", "{:.1%}"),
+    "exact_match": ("exact match", "{:.1%}"),
+    "f1_micro": ("F1 micro", "{:.3f}"),
+    "f1_macro": ("F1 macro", "{:.3f}"),
+    "precision": ("precision", "{:.3f}"),
+    "recall": ("recall", "{:.3f}"),
+    "f1": ("F1", "{:.3f}"),
+    "r2": ("R2", "{:.3f}"),
+    "mean_absolute_error": ("MAE", "{:.4g}"),
+    "root_mean_squared_error": ("RMSE", "{:.4g}"),
+}
+
+
+def measures_line(task: Task, scores: Measures) -> str:
+    """Such as ``R2 0.981, MAE 0.12``; errors of several targets may differ in unit: R2 alone."""
+    several = task.name == "regression" and len(scores.parts) > 1
+    names = ["r2"] if several else [name for name in _SHOWN if name in scores.overall]
+    line = ", ".join(f"{_SHOWN[name][0]} {_shown(name, scores.overall[name])}" for name in names)
+    return f"mean {line}" if several else line
+
+
+def measures_table(task: Task, scores: Measures, n_samples: int) -> list[str]:
+    """What ``evaluate`` prints."""
+    head = f"{measures_line(task, scores)} of {n_samples:,} samples"
+    if task.name != "regression":
+        return [head, *_measure_rows(scores)]
+    if len(scores.parts) == 1:
+        return [head, "MAE and RMSE are in the unit of the target"]
+    return [head, *_measure_rows(scores), "MAE and RMSE are each in the unit of its target"]
+
+
+def _measure_rows(scores: Measures) -> list[str]:
+    keys = [key for key in _SHOWN if key in scores.parts[0]]
+    rows: list[Sequence[str]] = [["", *(_SHOWN[key][0] for key in keys)]]
+    rows += [[str(of["name"]), *(_shown(key, of[key]) for key in keys)] for of in scores.parts]
+    wide = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(["", row[0].ljust(wide[0]), *map(str.rjust, row[1:], wide[1:])]) for row in rows
+    ]
+
+
+def _shown(name: str, value: float) -> str:
+    return _SHOWN[name][1].format(value).replace("%", " %")

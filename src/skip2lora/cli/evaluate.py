@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from skip2lora.cli import common, measures
+from skip2lora.cli import common
 from skip2lora.cli.models import load_model, read_for
-from skip2lora.tasks.measures import measure
+from skip2lora.tasks.task import measure
 
 
 @click.command(short_help="Measure a model on labelled data.")
@@ -31,7 +31,9 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
     loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, **options)
-    scores = measure(loaded.task, loaded.model.logits(samples.x), samples.answers)
+    scores = measure(
+        loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
+    )
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {
@@ -40,4 +42,4 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
         "n_samples": len(samples.x),
         part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, measures.lines(loaded.task, scores, len(samples.x)), as_json=as_json)
+    common.show(facts, common.measures_table(loaded.task, scores, len(samples.x)), as_json=as_json)

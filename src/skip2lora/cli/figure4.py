@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from skip2lora.checks import real
+from skip2lora.arrays import real
 from skip2lora.cli import power
 from skip2lora.drawing import need_matplotlib
 from skip2lora.files import make_folder
@@ -18,7 +18,9 @@ from skip2lora.paper.printed import FIGURE4
 
 idle_option = click.option(
     "--idle", "idle_s", default=FIGURE4["start_s"], show_default=True,
-    callback=power.checked(lambda value: real("--idle", value, 0, 600, "0 to 600 seconds")),
+    metavar="FLOAT", type=power.checked(
+        click.FLOAT, lambda value: real("--idle", value, 0, 600, "0 to 600 seconds")
+    ),
     help="Of fig4: seconds recorded before.",
 )  # fmt: skip
 

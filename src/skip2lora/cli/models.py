@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from skip2lora.adapt import AdaptedModel
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.loading import load, load_for_images
-from skip2lora.backbones.taps import Selection
+from skip2lora.backbones.loading import load
 from skip2lora.cli import common
-from skip2lora.data.image_layout import ANY_LAYOUT, layout_of
+from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_samples, read_table
+from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.answers import NO_OUTPUTS, Encoded
-from skip2lora.tasks.encoding import encode
-from skip2lora.tasks.task import Task, find_task
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import TASKS, Task
 
-
-def load_to_adapt(
-    model: Path,
-    *,
-    taps: Selection,
-    grid: int | None = None,
-    threads: int = 1,
-    images: Images,
-    class_names: tuple[str, ...] | None = None,
-) -> Backbone:
-    """The backbone; images of any size are fixed to that of ``images``, if told."""
-    return load_for_images(
-        model, images.size, taps=taps, grid=grid, threads=threads, class_names=class_names
-    )
+_Read = TypeVar("_Read", Table, Samples)
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,7 @@ def load_model(
     """
     backbone = load(model, threads=threads, class_names=class_names)
     if adapter is None:
-        return Loaded(backbone, backbone.learned if task is None else find_task(task))
+        return Loaded(backbone, backbone.learned if task is None else TASKS[task])
     adapted = AdaptedModel.load(backbone, adapter)
     if task not in (None, adapted.task):
         raise ParameterError(
@@ -111,8 +97,7 @@ def read_for(
     outputs = model.outputs_for(task) if keep_outputs else NO_OUTPUTS
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
-    with _reading(model, data, images) as options:
-        table = read_table(data, target=columns, task=task, class_names=names, **options)
+    table = _read(read_table, model, data, images, target=columns, task=task, class_names=names)
     encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
     if encoded.names_adopted:
         click.echo(
@@ -125,7 +110,7 @@ def read_for(
 
 def read_without_answers(
     model: Backbone | AdaptedModel, data: Path, *, columns: tuple[str, ...] | None,
-    task: Task | None, images: Images, class_names: tuple[str, ...] | None = None,
+    task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
 ) -> Any:  # fmt: skip
     """The samples alone; answers need not be there, but those that are must be some.
 
@@ -133,23 +118,26 @@ def read_without_answers(
         DataError: no samples, or answers that are not those of ``class_names``.
         ParameterError: as :func:`read_for`.
     """
-    with _reading(model, data, images) as options:
-        return read_samples(
-            data, target=columns, task=task, class_names=class_names, labels_required=False,
-            **options,
-        ).x  # fmt: skip
+    samples = _read(
+        read_samples, model, data, images, target=columns, task=task, class_names=class_names,
+        labels_required=False,
+    )  # fmt: skip
+    return samples.x
 
 
-@contextmanager
-def _reading(
-    model: Backbone | AdaptedModel, data: Path, images: Images | None
-) -> Iterator[dict[str, Any]]:
-    """How images are read: in the layout of ``model``, as its adapter was made, with a bar."""
-    layout, images = ANY_LAYOUT, images or Images()
+def _read(
+    read: Callable[..., _Read],
+    model: Backbone | AdaptedModel,
+    data: Path,
+    images: Images | None,
+    **options: Any,
+) -> _Read:
+    """What ``read`` gives; images in the layout of ``model``, as its adapter was made."""
     if data.is_dir():
-        layout = layout_of(model.inputs)
-        images = images.following(model.images if isinstance(model, AdaptedModel) else None)
-    elif images.size is not None and isinstance(model, Backbone) and model.size == images.size:
+        saved = model.images if isinstance(model, AdaptedModel) else None
+        layout, images = layout_of(model.inputs), (images or Images()).following(saved)
+        with common.reading_bar() as progress:
+            return read(data, images=images, layout=layout, progress=progress, **options)
+    if images is not None and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
-    with common.reading_bar() as progress:
-        yield {"images": images, "layout": layout, "progress": progress}
+    return read(data, images=images, **options)

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from skip2lora.checks import whole
+from skip2lora.arrays import whole
 from skip2lora.cli import common, figure4, power
 from skip2lora.errors import ParameterError
 from skip2lora.files import make_folder, write_bytes

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from skip2lora.backbones.loading import load_for_images
 from skip2lora.cli import common
-from skip2lora.cli.models import load_to_adapt, read_without_answers
+from skip2lora.cli.models import read_without_answers
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
@@ -32,7 +33,7 @@ from skip2lora.plan import Memory, Plan, plan
 @common.answer_columns
 @common.as_json
 def command(
-    model: Path, data: Path | None, samples: int | None, images: Images,
+    model: Path, data: Path | None, samples: int | None, images: Images | None,
     columns: tuple[str, ...] | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
@@ -45,9 +46,10 @@ def command(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
-    backbone = load_to_adapt(model, images=images, **loading)
-    size = None if backbone.size else images.size  # of a model that it fixes
-    if data is None and replace(images, size=size).asked:
+    backbone = load_for_images(model, None if images is None else images.size, **loading)
+    if images is not None and backbone.size:  # which it fixed
+        images = replace(images, size=None)
+    if data is None and images is not None and images.asked:
         raise ParameterError(
             "got --size, --mean or --std without DATA, expected a folder of images: name one"
         )

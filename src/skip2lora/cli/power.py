@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from skip2lora.cli import common
 from skip2lora.cli.messages import with_options
-from skip2lora.errors import ParameterError
 from skip2lora.power import Found, Recording, find_sensors, record, summarise
 from skip2lora.power.energy import source_of
 from skip2lora.power.find import DEFAULT_SHUNT_OHMS, check_shunt, parse_i2c
@@ -21,27 +20,28 @@ from skip2lora.power.find import DEFAULT_SHUNT_OHMS, check_shunt, parse_i2c
 IDLE_S = 1.0
 
 
-def checked(check: Callable[[Any], object]) -> Callable[..., Any]:
-    """Callback of an option: bad words are refused before anything else is done."""
+def checked(
+    kind: click.types.FloatParamType | click.types.StringParamType, check: Callable[[Any], object]
+) -> Callable[[Any], Any]:
+    """Type of an option: bad words are refused before anything else is done."""
 
-    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        del context, parameter
-        if value is not None:
-            check(value)
-        return value
+    def convert(value: Any) -> Any:
+        converted = kind.convert(value, None, None)
+        check(converted)
+        return converted
 
-    return callback
+    return convert
 
 
 def sensor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--i2c`` and ``--shunt-ohms``."""
     for option in (
         click.option(
-            "--shunt-ohms", type=float, callback=checked(check_shunt),
+            "--shunt-ohms", metavar="FLOAT", type=checked(click.FLOAT, check_shunt),
             help=f"Resistor of the INA219. Default: {DEFAULT_SHUNT_OHMS}.",
         ),
         click.option(
-            "--i2c", metavar="BUS:ADDRESS", callback=checked(parse_i2c),
+            "--i2c", metavar="BUS:ADDRESS", type=checked(click.STRING, parse_i2c),
             help="Where the INA219 is. Default: 1:0x40.",
         ),
     ):  # fmt: skip
@@ -58,54 +58,28 @@ def sensors_for(i2c: str | None, shunt_ohms: float | None) -> Found:
 
 @dataclass(frozen=True)
 class PowerMeter:
-    """What a command asks for with ``--power``."""
+    """What ``--power`` records of the block that it is entered for."""
 
-    instruments: Found | None
-    recordings: list[Recording]
+    instruments: Found
+    recordings: list[Recording] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """The object ``power`` of ``--json``; nothing without ``--power``."""
-        if self.instruments is None:
-            return {}
+        """The object ``power`` of ``--json``."""
         summary = summarise(self.recordings[0], "adapt", idle="idle")
         absent = {of: self.instruments.missing(of) for of in ("power", "temperature", "clock")}
         problems = [with_options(problem) for problem in self.instruments.problems]
-        return {"power": summary | {"absent": absent, "problems": problems}}
+        return summary | {"absent": absent, "problems": problems}
 
-    def lines(self) -> list[str]:
-        """The same for a person."""
-        return lines_of(self.facts()["power"]) if self.instruments is not None else []
-
-
-def watch(wanted: bool, i2c: str | None, shunt_ohms: float | None) -> PowerMeter:
-    """Look for sensors if they are ``wanted``.
-
-    Raises:
-        ParameterError: an option of sensors without ``--power``, or one out of range.
-    """
-    if wanted:
-        return PowerMeter(sensors_for(i2c, shunt_ohms), [])
-    for name, value in (("--i2c", i2c), ("--shunt-ohms", shunt_ohms)):
-        if value is not None:
-            raise ParameterError(
-                f"{name} is {value} and nothing is recorded, expected --power too: add it"
-            )
-    return PowerMeter(None, [])
-
-
-@contextmanager
-def watched(of: PowerMeter) -> Iterator[None]:
-    """Record the block as the phase ``adapt``, after a second at rest where power is measured."""
-    if of.instruments is None:
-        yield
-        return
-    with record(of.instruments.sensors) as recording:
-        of.recordings.append(recording)
-        if source_of(recording) is not None:
-            with recording.phase("idle"):
-                time.sleep(IDLE_S)
-        with recording.phase("adapt"):
-            yield
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record the block as the phase ``adapt``, after a rest where power is measured."""
+        with record(self.instruments.sensors) as recording:
+            self.recordings.append(recording)
+            if source_of(recording) is not None:
+                with recording.phase("idle"):
+                    time.sleep(IDLE_S)
+            with recording.phase("adapt"):
+                yield
 
 
 def lines_of(power: Mapping[str, Any]) -> list[str]:

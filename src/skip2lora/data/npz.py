@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
-from skip2lora.data.columns import AnswerColumns, find_answers
 from skip2lora.data.samples import Table
+from skip2lora.data.tables import AnswerColumns, find_answers
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 from skip2lora.tasks.answers import Answers

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, check_samples, first_not_finite
-from skip2lora.data.columns import AnswerColumns
 from skip2lora.data.image_layout import ANY_LAYOUT, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
 from skip2lora.data.samples import Samples, Table
-from skip2lora.data.tables import read_csv, read_parquet
+from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.answers import Outputs, naming
-from skip2lora.tasks.encoding import encode
+from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
 from skip2lora.tasks.task import CLASSIFICATION, Task, predictions_of, probabilities_of
 
@@ -132,7 +130,7 @@ def read_table(
             f"size, mean or std are given for {source}, expected a folder of images for them: "
             "leave them out"
         )
-    with _naming(source):
+    try:
         if reader is None:
             table = read_images(source, images or Images(), layout, wanted.required, progress)
         else:
@@ -140,22 +138,16 @@ def read_table(
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
             table = reader(source, wanted)
             _check_table(table)
-    answers = replace(table.answers, source=str(source), chosen=chosen is not None)
-    return replace(table, answers=answers)
-
-
-@contextmanager
-def _naming(source: Path) -> Iterator[None]:
-    """Name the file in every error raised inside."""
-    try:
-        with naming(str(source)):
-            yield
+    except DataError as error:
+        raise naming(str(source), error) from error.__cause__
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
         ) from error
     except OSError as error:
         raise unreadable(source, error) from error
+    answers = replace(table.answers, source=str(source), chosen=chosen is not None)
+    return replace(table, answers=answers)
 
 
 def _check_table(table: Table) -> None:
@@ -180,6 +172,10 @@ def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
         raise DataError(f"{name}it has {got}, expected at least one of each: was it written whole?")
     if x.dtype != np.float32:
         return  # whole numbers
+    with np.errstate(invalid="ignore"):
+        total = x.sum(dtype=np.float64)  # which finite float32 cannot make infinite
+    if np.isfinite(total):
+        return
     bad = first_not_finite(x.reshape(len(x), -1))
     if bad is not None:
         count, row, column = bad

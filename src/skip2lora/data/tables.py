@@ -4,17 +4,65 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import as_float32, number_or_none
-from skip2lora.data.columns import AnswerColumns, find_answers
+from skip2lora.arrays import as_float32, listing, number_or_none
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, first_line
 from skip2lora.tasks.answers import Answers
+from skip2lora.tasks.targets import USUAL_NAMES
+
+
+@dataclass(frozen=True)
+class AnswerColumns:
+    """The answers to look for: ``chosen`` by the user, else ``known`` outputs, else a usual name.
+
+    ``required`` says that they must be there.
+    """
+
+    chosen: tuple[str, ...] | None = None
+    known: tuple[str, ...] | None = None
+    required: bool = True
+
+
+def find_answers(
+    columns: Sequence[str], wanted: AnswerColumns, what: str = "columns"
+) -> list[int] | None:
+    """Places of the columns that hold the answers, in the order asked for; None without any.
+
+    Raises:
+        DataError: one that is asked for or required is not there.
+    """
+    if wanted.chosen is not None:
+        missing = [name for name in wanted.chosen if name not in columns]
+        if missing:
+            raise DataError(
+                f'it has {what} {listing(columns)}, expected one called "{missing[0]}": '
+                "correct target="
+            )
+        twice = [name for at, name in enumerate(wanted.chosen) if name in wanted.chosen[:at]]
+        if twice:
+            raise DataError(
+                f'target= names column "{twice[0]}" twice, expected each column once: correct it'
+            )
+        return [columns.index(name) for name in wanted.chosen]
+    if wanted.known and set(wanted.known) <= set(columns):
+        return [columns.index(name) for name in wanted.known]
+    for name in USUAL_NAMES:
+        if name in columns:
+            return [columns.index(name)]
+    if not wanted.required:
+        return None
+    outputs = f" (or all of {listing(wanted.known)})" if wanted.known else ""
+    raise DataError(
+        f'it has {what} {listing(columns)}, expected one called "label", "y" or "target"{outputs} '
+        "with the answers: say which hold them with target="
+    )
 
 
 def _check_names(columns: Sequence[str], wanted: AnswerColumns) -> list[int]:
@@ -84,10 +132,19 @@ def _csv_header(cells: list[str]) -> list[str]:
     columns = [cell.strip() for cell in cells]
     # pandas calls columns without names 0, 1, 2, ...: a header, unlike any other row of numbers.
     counted = columns == [str(number) for number in range(len(columns))]
-    if not columns or (not counted and None not in map(number_or_none, columns)):
+    if not columns or (not counted and _all_numbers(columns)):
         got = "is blank" if not columns else "holds only numbers"
         raise DataError(f"line 1 {got}, expected the column names: add a header row")
     return columns
+
+
+def _all_numbers(cells: list[str]) -> bool:
+    try:
+        for cell in cells:
+            float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers(cells: list[str], place: str, columns: list[str]) -> NDArray[np.float32]:

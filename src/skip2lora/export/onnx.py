@@ -23,12 +23,12 @@ from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.builder import Builder
-from skip2lora.backbones.onnx.file import embed, need_onnx, read_model, write_model
+from skip2lora.backbones.onnx.file import embed, read_model, write_model
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.rows import add_pooled, add_tap, last_first, rearranged
+from skip2lora.backbones.onnx.rows import Builder, add_pooled, add_tap, last_first, rearranged
 from skip2lora.backbones.onnx.session import export_adapter, open_session
-from skip2lora.backbones.onnx.tapped import select, understand
+from skip2lora.backbones.onnx.tapped import understand
+from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.onnx_head import fold_last, plug_logits
 from skip2lora.files import check_output
@@ -137,7 +137,7 @@ def export_onnx_adapter(
     adapters = base.adapters
     parts = _Parts.of(adapters)
     builder = Builder(base.graph, _PREFIX)
-    onnx = need_onnx("export")
+    onnx = base.graph.onnx
     n_outputs = len(parts.bias)
     shapes: dict[str, list[int | str]] = {
         f"lora_a.{number}": ["rank", array.shape[1]] for number, array in enumerate(parts.a)
@@ -199,9 +199,10 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
             f"{backbone.fingerprint[:19]}): load it and adapt again"
         )
-    places = select(anatomy, [tap.layer for tap in backbone.taps])[adapters.first_tap :]
-    sources = tuple(anatomy.sources[place] for place in places)
-    widths = [source.tap.width for source in sources]
+    layers = [source.tap for source in anatomy.sources]
+    places, widths_of_all = chosen_taps(layers, [tap.layer for tap in backbone.taps])
+    sources = tuple(anatomy.sources[place] for place in places[adapters.first_tap :])
+    widths = list(widths_of_all[adapters.first_tap :])
     got = [len(array) for array in adapters.lora_a]
     if widths != got or adapters.n_outputs < anatomy.n_outputs:
         raise ModelError(
@@ -235,7 +236,7 @@ def _join(
     if anatomy.head is not None:
         plug_logits(builder, anatomy, added, len(parts.bias))
         return
-    onnx = need_onnx("export")
+    onnx = builder.graph.onnx
     name = _free_name(builder.graph)
     builder.node("Identity", [str(added)], "output", renamed=name)
     kind = onnx.TensorProto.FLOAT

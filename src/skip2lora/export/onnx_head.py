@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.anatomy import Anatomy, Source
-from skip2lora.backbones.onnx.builder import Builder
+from skip2lora.backbones.onnx.anatomy import Anatomy, Head, Source
 from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.heads import Head
+from skip2lora.backbones.onnx.rows import Builder
 from skip2lora.errors import ModelError
 
 # What only moves the integers between QuantizeLinear and DequantizeLinear, and what gives the same

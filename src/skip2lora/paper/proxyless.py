@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from skip2lora.checks import choice
+from skip2lora.arrays import choice
 
 Norm = Literal["gn", "bn"]
 

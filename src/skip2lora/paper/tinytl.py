@@ -38,7 +38,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skip2lora.checks import whole
+from skip2lora.arrays import whole
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split
 from skip2lora.errors import DataError, DivergedError

@@ -4,6 +4,6 @@ Python, the command line and the estimators ask here alike. No file is read here
 is run.
 """
 
-from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task, find_task
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, Task
 
-__all__ = ["CLASSIFICATION", "PLAIN", "TASKS", "Goal", "Task", "find_task"]
+__all__ = ["CLASSIFICATION", "PLAIN", "TASKS", "Goal", "Task"]

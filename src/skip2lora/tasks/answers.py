@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +91,9 @@ class Encoded:
         return (*self.outputs.titles, *map(str, self.new_labels))
 
 
-@contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Name the file in every DataError raised inside, on one line."""
-    try:
-        yield
-    except DataError as error:
-        if not source:
-            raise
-        # A quoted cell of a .csv may hold line breaks.
-        message = " ".join(f"{source}: {error}".splitlines())
-        raise DataError(message) from error.__cause__
+def naming(source: str, error: DataError) -> DataError:
+    """An error that names the file ``source``, on one line; itself without one."""
+    if not source:
+        return error
+    # A quoted cell of a .csv may hold line breaks.
+    return DataError(" ".join(f"{source}: {error}".splitlines()))

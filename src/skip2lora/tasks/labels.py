@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs
+from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs, naming
+from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
+from skip2lora.tasks.task import Task
 
 
 def _is_named(y: Any) -> bool:
@@ -72,7 +74,7 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
     else:
         limit = None if new_classes else _limit(outputs)
         encoded = _encode_numbers(check_labels(y, n_samples, limit), outputs)
-    if outputs.count == 0 and len(encoded.new_labels) == 1:
+    if outputs.numbers is not None and not len(outputs.numbers) and len(encoded.new_labels) == 1:
         raise DataError(
             f"y has the label {encoded.new_labels[0]} alone, expected 2 or more without the "
             "model's outputs: collect samples of another class"
@@ -239,9 +241,10 @@ def _as_numbers(
     """
     if names is not None and set(texts) <= set(names):
         return None
-    numbers = [number_or_none(text) for text in texts]
-    if None not in numbers:
-        return np.array(numbers, np.float64)
+    try:
+        return np.array([float(text) for text in texts], np.float64)
+    except ValueError:
+        numbers = [number_or_none(text) for text in texts]
     if new_classes:
         names = None
     if names is None and not any(number is not None for number in numbers):
@@ -277,3 +280,39 @@ def _check_whole(
             "correct the label, or learn numbers with task='regression'"
         )
     return labels.astype(np.int32)
+
+
+def encode(
+    task: Task,
+    y: Any,
+    n_samples: int,
+    outputs: Outputs,
+    *,
+    new_outputs: bool = False,
+    fix: str = ONE_COLUMN_AN_OUTPUT,
+) -> Encoded:
+    """Answers ``y`` of ``n_samples`` samples as ``outputs``, checked; what is encoded stays.
+
+    ``new_outputs`` lets labels become outputs beside those there are, and columns any outputs;
+    ``fix`` is what to do about targets of another shape.
+
+    Raises:
+        DataError: as :func:`~skip2lora.tasks.labels.encode_labels` and
+            :func:`~skip2lora.tasks.targets.encode_targets`; after the name of the file, if any.
+    """
+    if isinstance(y, Encoded):
+        if len(y.y) != n_samples:
+            raise DataError(
+                f"y has {len(y.y)} answers, expected {n_samples}, one a sample of X: "
+                "pass the answers of these samples"
+            )
+        return y
+    try:
+        if task.numeric_targets:
+            outputs = Outputs() if new_outputs else outputs
+            return encode_targets(task, y, n_samples, outputs, fix=fix)
+        return encode_labels(y, n_samples, outputs, new_classes=new_outputs)
+    except DataError as error:
+        if not isinstance(y, Answers):
+            raise
+        raise naming(y.source, error) from error.__cause__

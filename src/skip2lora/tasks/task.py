@@ -1,7 +1,11 @@
-"""What is learned: one class of several, several classes at once, or numbers."""
+"""What is learned, one class of several, several classes at once, or numbers; how good it is.
+
+Measures are what scikit-learn's metrics of the same names give.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,35 +44,28 @@ class Goal:
         return self.n_outputs is not None or self.task.numeric_targets
 
 
-TASKS = {
-    task.name: task
+class _Tasks(dict[str, Task]):
+    """Tasks by name, and the error for a name that there is not."""
+
+    def __missing__(self, name: object) -> Task:
+        raise ParameterError(f"task is {name!r}, expected one of {', '.join(self)}: choose one")
+
+
+TASKS = _Tasks(
+    (task.name, task)
     for task in (
         Task("classification", _core.SOFTMAX, numeric_targets=False),
         Task("multi-label", _core.SIGMOID, numeric_targets=True),
         Task("regression", _core.SQUARED, numeric_targets=True),
     )
-}
+)
 CLASSIFICATION = TASKS["classification"]
+#: The task that the end of a model tells, by whether it is a sigmoid.
+TASK_OF_END = {False: "classification", True: "multi-label"}
 
 
 #: The paper's: labels the model knows.
 PLAIN = Goal(CLASSIFICATION)
-
-
-def find_task(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    if name not in TASKS:
-        raise ParameterError(f"task is {name!r}, expected one of {', '.join(TASKS)}: choose one")
-    return TASKS[name]
-
-
-def task_of_end(*, sigmoid: bool) -> str:
-    """The task that the end of a model tells: several labels after a sigmoid, else one class."""
-    return "multi-label" if sigmoid else CLASSIFICATION.name
 
 
 def predictions_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -108,3 +105,93 @@ def mean_loss(
     if task.name == "regression":
         return float(0.5 * ((values - answers) ** 2).sum(axis=1).mean())
     return float((np.logaddexp(0, values) - values * answers).sum(axis=1).mean())
+
+
+@dataclass(frozen=True)
+class Measures:
+    """``overall`` measures by name, and ``parts``: one row a class or target, with its ``name``."""
+
+    overall: dict[str, float]
+    parts: tuple[dict[str, Any], ...]
+
+
+def measure(
+    task: Task, logits: NDArray[np.float32], answers: NDArray[Any], names: Sequence[str]
+) -> Measures:
+    """How good outputs before softmax or sigmoid are, (samples, n_outputs), by class or column."""
+    return measured(task, predictions_of(task, logits), answers, names)
+
+
+def measured(
+    task: Task, predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]
+) -> Measures:
+    """Compare what :func:`~skip2lora.tasks.task.predictions_of` gave with checked answers.
+
+    ``names[number]`` is the class of label ``number``, or the name of a column of both.
+    """
+    if not task.numeric_targets:
+        return _labels(predictions, answers, names)
+    return (_sets if task.name == "multi-label" else _numbers)(predictions, answers, names)
+
+
+def _labels(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    right = predictions == answers
+    parts = []
+    for number in np.unique(answers):
+        own = right[answers == number]
+        parts.append({"name": names[number], "n_samples": len(own), "accuracy": float(own.mean())})
+    return Measures({"accuracy": float(right.mean())}, tuple(parts))
+
+
+def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    predicted, true = predictions == 1, answers == 1
+    hits = (predicted & true).sum(axis=0)
+    n_predicted, n_true = predicted.sum(axis=0), true.sum(axis=0)
+    f1 = _share(2 * hits, n_predicted + n_true)
+    columns = (names, n_true, _share(hits, n_predicted), _share(hits, n_true), f1)
+    parts = tuple(
+        {
+            "name": name, "n_samples": int(count), "precision": float(precision),
+            "recall": float(recall), "f1": float(own),
+        }
+        for name, count, precision, recall, own in zip(*columns, strict=True)
+    )  # fmt: skip
+    total = _share(2 * hits.sum(keepdims=True), (n_predicted + n_true).sum(keepdims=True))
+    overall = {
+        "exact_match": float((predicted == true).all(axis=1).mean()),
+        "f1_micro": float(total[0]),
+        "f1_macro": float(f1.mean()),
+        "hamming_loss": float((predicted != true).mean()),
+    }
+    return Measures(overall, parts)
+
+
+def _share(part: NDArray[Any], of: NDArray[Any]) -> NDArray[np.float64]:
+    """Quotients, 0 where there is nothing to divide by."""
+    shares: NDArray[np.float64] = part / np.maximum(of, 1)
+    return shares
+
+
+def _numbers(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
+    error = predictions.astype(np.float64) - answers
+    absolute, squared = np.abs(error).mean(axis=0), (error**2).mean(axis=0)
+    columns = (names, r2(predictions, answers), absolute, squared)
+    parts = tuple(
+        {
+            "name": name, "r2": float(of), "mean_absolute_error": float(mean),
+            "mean_squared_error": float(square), "root_mean_squared_error": float(square**0.5),
+        }
+        for name, of, mean, square in zip(*columns, strict=True)
+    )  # fmt: skip
+    keys = [key for key in parts[0] if key != "name"]
+    return Measures({key: float(np.mean([of[key] for of in parts])) for key in keys}, parts)
+
+
+def r2(predictions: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.float64]:
+    """R2 of each column; of answers that are all the same 1 where all are met, else 0."""
+    true = answers.astype(np.float64)
+    left = ((true - predictions) ** 2).sum(axis=0)
+    spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+    same = spread == 0
+    shares: NDArray[np.float64] = 1 - left / np.where(same, 1, spread)
+    return np.where(same, np.where(left == 0, 1.0, 0.0), shares)

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import LayerAdapters, Result, SkipAdapters, TunedNetwork
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.methods import Method, find_method
+from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
-from skip2lora.training.cache import SkipCache
 from skip2lora.training.options import Options
 from skip2lora.training.scaling import Scaling
 
@@ -92,10 +91,10 @@ class SkipJob:
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
     ) -> None:
-        method = find_method(options.method)
+        adapted = range(len(backbone.tap_widths))[METHODS[options.method].adapted]
         rows = RowFormat.of(
             backbone,
-            method.adapted_layers(len(backbone.tap_widths)).start,
+            adapted.start,
             n_outputs=goal.n_outputs,
             copy_input=options.standardize,
         )
@@ -115,6 +114,7 @@ class SkipJob:
         self._held_cache = SkipCache.of(rows, 0) if held is None else self._computed(held.x)
         self.fill_seconds = time.perf_counter() - began
         self._x = rows.features(part.x)
+        self._held_x = self._x[:0] if held is None else rows.features(held.x)
         self._packed = self._packed_at(start, options.seed)
         self._trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
@@ -140,8 +140,8 @@ class SkipJob:
     @property
     def cache_bytes(self) -> tuple[int, int]:
         """Payload and overhead of all rows that are kept, those held out among them."""
-        caches = (self.cache, self._held_cache)
-        return sum(of.payload_bytes for of in caches), sum(of.overhead_bytes for of in caches)
+        (payload, overhead), (held, beside) = self.cache.n_bytes, self._held_cache.n_bytes
+        return payload + held, overhead + beside
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
@@ -162,8 +162,8 @@ class SkipJob:
         """Mean loss of the samples held out, from their rows."""
         if self._held is None:
             raise RuntimeError("no samples are held out")
-        x, rows = self._format.features(self._held.x), self._held_cache.rows
-        return mean_loss(self._goal.task, self._logits(self._as_trained(), rows, x), self._held.y)
+        logits = self._logits(self._as_trained(), self._held_cache.rows, self._held_x)
+        return mean_loss(self._goal.task, logits, self._held.y)
 
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
         """From rows that are kept; those that the cache lacks are computed once more."""
@@ -171,24 +171,20 @@ class SkipJob:
         held = held_out and self._held is not None
         first = self._format.layout.logits_offset
         base, adapted = [], []
-        for x, rows in self._held_rows() if held else self._training_rows():
-            adapted.append(self._logits(adapters, rows, self._format.features(x)))
+        held_rows = [(self._held_x, self._held_cache.rows)]
+        for x, rows in held_rows if held else self._training_rows():
+            adapted.append(self._logits(adapters, rows, x))
             base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
         return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
 
-    def _held_rows(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
-        """The samples held out, with their rows."""
-        if self._held is not None:
-            yield self._held.x, self._held_cache.rows
-
-    def _training_rows(self) -> Iterator[tuple[Any, NDArray[np.float32]]]:
-        """The samples to train on, with their rows; those beyond the cache chunk by chunk."""
-        x, n_kept = self._part.x, len(self.cache.rows)
+    def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Features and rows of the samples to train on; those beyond the cache chunk by chunk."""
+        n_kept = len(self.cache.rows)
         if n_kept:
-            yield x[:n_kept], self.cache.rows
-        for at in range(n_kept, len(x), SAMPLES_AT_ONCE):
-            chunk = x[at : at + SAMPLES_AT_ONCE]
-            yield chunk, self._computed(chunk).rows
+            yield self._x[:n_kept], self.cache.rows
+        for at in range(n_kept, len(self._x), SAMPLES_AT_ONCE):
+            chunk = slice(at, at + SAMPLES_AT_ONCE)
+            yield self._x[chunk], self._computed(self._part.x[chunk]).rows
 
     def _computed(self, x: Any) -> SkipCache:
         """Rows of checked samples, as they are trained on."""
@@ -254,7 +250,7 @@ class NetworkJob:
         profile: _core.Profile | None = None,
     ) -> None:
         n_layers = len(model.layers)
-        method = find_method(options.method)
+        method = METHODS[options.method]
         self.cache: SkipCache | None = None
         self.n_forwards = 0
         self._source = None
@@ -290,7 +286,7 @@ class NetworkJob:
     @property
     def cache_bytes(self) -> tuple[int, int]:
         """Payload and overhead of the rows that are kept."""
-        return (self.cache.payload_bytes, self.cache.overhead_bytes) if self.cache else (0, 0)
+        return self.cache.n_bytes if self.cache else (0, 0)
 
     def validation_loss(self) -> float:
         """Mean loss of the samples held out, which pass the network as it is now."""

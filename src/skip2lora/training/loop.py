@@ -21,9 +21,8 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.methods import FT_ALL, find_method
-from skip2lora.tasks.task import PLAIN, Goal
-from skip2lora.training.fit import Fit, measure_fit
+from skip2lora.methods import FT_ALL, METHODS
+from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 
@@ -160,7 +159,7 @@ def train(
         DivergedError: the loss became infinite or NaN.
     """
     began = time.perf_counter()
-    method = find_method(options.method)
+    method = METHODS[options.method]
     training, held = stratified_split(part, options)
     job: Job
     if method.skip:
@@ -279,3 +278,42 @@ def checked(backbone: Backbone, X: Any) -> Any:
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
     return backbone.check(X)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The base model and the adapted one, measured on the same ``n_measured`` samples.
+
+    These are the samples held out where there are any (``held_out``), else those trained on.
+    ``before`` is None where the base model has no such outputs: new classes, or outputs that are
+    learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
+    """
+
+    before: Measures | None
+    after: Measures
+    on_all: Measures
+    held_out: bool
+    n_measured: int
+
+
+def measure_fit(
+    job: Job,
+    result: Result,
+    task: Task,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    *,
+    names: Sequence[str],
+    with_base: bool,
+) -> Fit:
+    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs."""
+    measured_on = part if held is None else held
+    outputs = job.outputs(result, held_out=held is not None, with_base=with_base)
+    after = on_all = measure(task, outputs.adapted, measured_on.y, names)
+    base = outputs.base
+    before = None if base is None else measure(task, base, measured_on.y, names)
+    if held is not None:
+        others = job.outputs(result, held_out=False, with_base=False).adapted
+        everything = np.concatenate([others, outputs.adapted])
+        on_all = measure(task, everything, np.concatenate([part.y, held.y]), names)
+    return Fit(before, after, on_all, held is not None, len(measured_on.y))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.arrays import choice, real, whole
 from skip2lora.backbones.recipe import Recipe
-from skip2lora.checks import choice, real, whole
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.methods import METHODS, Method, check_cache, find_method
+from skip2lora.methods import METHODS, Method
 
 DEFAULT_BATCH_SIZE = 20
 
@@ -145,16 +145,17 @@ def resolve_options(
         ParameterError: one is out of range, or does not go with the method.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    values: dict[str, Any] = {
-        name: find_method(value).name if name == "method" else OPTIONS[name].checked(name, value)
-        for name, value in {**{name: of.default for name, of in OPTIONS.items()}, **asked}.items()
-    }
+    method = METHODS[asked.pop("method", OPTIONS["method"].default)]
+    asked["cache"] = check_cache(method, asked.get("cache"))
+    values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
+    for name, value in asked.items():
+        if not (type(value) is type(values[name]) and value == values[name]):
+            values[name] = OPTIONS[name].checked(name, value)
     for name, value in vars(recipe).items():
         if values[name] is None:
             values[name] = value
-    method = find_method(values["method"])
+    values["method"] = method.name
     values["rank"] = _rank(method, tap_widths, asked.get("rank"), recipe)
-    values["cache"] = check_cache(method, values["cache"])
     if asked.get("standardize") is None:
         values["standardize"] = method.skip and recipe.standardize
     if values["weight_decay"] is None:
@@ -170,6 +171,22 @@ def resolve_options(
     return Options(**values)
 
 
+def check_cache(method: Method, cache: bool | None) -> bool:
+    """Whether to keep what the frozen layers computed; None is the method's own choice.
+
+    Raises:
+        ParameterError: the method changes what would be kept.
+    """
+    if cache and not method.freezes_below:
+        changed = "adapters" if not method.tunes_network else "weights or biases"
+        raise ParameterError(
+            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
+            "which makes cached results obsolete (section 4.2), expected a method that does not: "
+            "leave cache out"
+        )
+    return method.cache if cache is None else cache
+
+
 def n_held_out(n_samples: int, share: float) -> int:
     """How many of ``n_samples`` a share holds out."""
     return round(n_samples * share)
@@ -180,7 +197,7 @@ def _rank(method: Method, tap_widths: Sequence[int], asked: int | None, recipe: 
 
     Skip adapters may have more than a narrow tap needs; beside a layer it is too much.
     """
-    widths = [tap_widths[layer] for layer in method.adapted_layers(len(tap_widths))]
+    widths = tap_widths[method.adapted]
     if not widths:
         return recipe.rank if asked is None else whole("rank", asked, 1)
     of, why = (max, "the largest width of a tap") if method.skip else (

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import Goal
-from skip2lora.training.cache import SkipCache
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, Trained, train
 from skip2lora.training.options import Options

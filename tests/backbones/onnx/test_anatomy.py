@@ -13,6 +13,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 
 import numpy as np
+import pytest
 from onnx import TensorProto
 
 import onnx_models as nets
@@ -20,6 +21,17 @@ from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.errors import ModelError
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+import onnx
+import onnxruntime
+
+from onnx_exports import expected, random_adapters
+from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.export.onnx import export_onnx
+from skip2lora.tasks.task import softmax
 
 Refused = Callable[..., str]
 
@@ -136,3 +148,190 @@ def test_inputs_without_shape() -> None:
     model.graph.input[0].type.tensor_type.ClearField("shape")
     with pytest.raises(ModelError, match="an input has no shape or no axis of samples"):
         found(model)
+
+
+X = np.random.default_rng(1).normal(size=(7, 9)).astype(np.float32)
+
+
+def run(path: Path) -> np.ndarray:
+    [made] = onnxruntime.InferenceSession(path).run(None, {"x": X})
+    return made
+
+
+def written_out(
+    *, largest: bool = True, reciprocal: bool = False, spread: str = "", of: str = "power"
+) -> Any:
+    """Gemm, Relu, Gemm and the parts of a softmax over 3 classes, ``probabilities``.
+
+    ``spread`` is how a row's value comes to stand at each class: by broadcasting, as tf2onnx writes
+    it ("reshape"), or over a fixed number of classes ("fixed").
+    """
+    net = nets.Net(opset=15)
+    axis = net.constant("axis", np.array([1], np.int64))
+    keep = not spread
+
+    def spread_out(tensor: str) -> str:
+        if not spread:
+            return tensor
+        rows = net.node("Shape", [tensor], f"{tensor}.shape")
+        column = net.constant(f"{tensor}.one", np.array([3 if spread == "fixed" else 1], np.int64))
+        shape = net.node("Concat", [rows, column], f"{tensor}.rows", axis=0)
+        one = net.constant(f"{tensor}.column", np.array([-1, 1], np.int64))
+        tall = net.node("Reshape", [tensor, one], f"{tensor}.tall")
+        return net.node("Expand", [tall, shape], f"{tensor}.wide")
+
+    tensor = net.node("Gemm", ["x", net.weight("w0", 9, 5), net.vector("b0", 5)], "fc0")
+    tensor = net.node("Relu", [tensor], "relu0")
+    tensor = net.node("Gemm", [tensor, net.weight("w1", 5, 3), net.vector("b1", 3)], "fc1")
+    if largest:
+        most = net.node("ReduceMax", [tensor], "most", axes=[1], keepdims=int(keep))
+        low = net.constant("low", np.float32(-1e30))
+        most = net.node("Max", [low, most], "most.bounded")
+        tensor = net.node("Sub", [tensor, spread_out(most)], "shifted")
+    power = net.node("Exp", [tensor], "power")
+    total = net.node("ReduceSum", [of, axis], "total", keepdims=int(keep))
+    total = spread_out(total)
+    if reciprocal:
+        total = net.node("Reciprocal", [total], "share")
+        net.node("Mul", [total, power], "probabilities")
+    else:
+        net.node("Div", [power, total], "probabilities")
+    return net.model([nets.value("x", ["n", 9])], [nets.value("probabilities", ["n", 3])])
+
+
+PARTS = {
+    "bare": {"largest": False},
+    "with its largest value": {},
+    "with the reciprocal": {"reciprocal": True},
+    "as tf2onnx": {"spread": "reshape"},
+    "as tf2onnx, with the reciprocal": {"spread": "reshape", "reciprocal": True},
+    "of fixed classes": {"spread": "fixed"},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_softmax_written_out(name: str, tmp_path: Path) -> None:
+    path = nets.save(written_out(**PARTS[name]), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    [logits, made] = nets.raw(path, ["fc1", "probabilities"], {"x": X})
+    np.testing.assert_allclose(backbone.logits(X), logits, atol=1e-6)
+    np.testing.assert_allclose(backbone.predict_proba(X), made, atol=1e-6)
+    assert [tap.layer for tap in backbone.taps] == ["/fc0", "/fc1"]
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    np.testing.assert_allclose(
+        run(tmp_path / "e.onnx"), softmax(expected(backbone, adapters, {"x": X})), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_new_classes_of_a_softmax_written_out(
+    name: str, tmp_path: Path, refused: Refused
+) -> None:  # fmt: skip
+    backbone = OnnxBackbone.load(nets.save(written_out(**PARTS[name]), tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone, new=2)
+    if name == "of fixed classes":
+        message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
+        assert "(Expand) after the logits holds the 3 classes of the model" in message
+        return
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    made = run(tmp_path / "e.onnx")
+    assert made.shape == (7, 5)
+    np.testing.assert_allclose(made, softmax(expected(backbone, adapters, {"x": X})), atol=1e-5)
+
+
+def test_what_only_looks_like_a_softmax(tmp_path: Path) -> None:
+    """The sum is of another tensor: the output is what the model says it is."""
+    model = written_out(largest=False, of="fc1")
+    path = nets.save(model, tmp_path / "m.onnx")
+    [made] = nets.raw(path, ["probabilities"], {"x": X})
+    np.testing.assert_allclose(OnnxBackbone.load(path).logits(X), made, rtol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["Softmax", "Sigmoid"])
+def test_activations_on_integers(end: str, tmp_path: Path) -> None:
+    """QLinearSoftmax and QLinearSigmoid: the logits are real numbers before the rounding."""
+    from onnxruntime.quantization import QuantFormat
+
+    plain = nets.save(nets.mlp(end=end), tmp_path / "m.onnx")
+    path = nets.quantized(plain, [{"x": X}], quant_format=QuantFormat.QOperator)
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert f"QLinear{end}" in kinds
+    real, backbone = OnnxBackbone.load(plain), OnnxBackbone.load(path)
+    assert backbone.task == real.task
+    want = real.logits(X)
+    np.testing.assert_allclose(backbone.logits(X), want, atol=0.05 * np.abs(want).max())
+    assert np.abs(want).max() > 1  # no probabilities
+    prepare(path, tmp_path / "t.onnx")
+    tapped = OnnxBackbone.load(tmp_path / "t.onnx")
+    assert tapped.fingerprint == backbone.fingerprint
+    for one, other in zip(tapped.forward(X).taps, backbone.forward(X).taps, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits = expected(backbone, adapters, {"x": X})
+    active = softmax(logits) if end == "Softmax" else 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(run(tmp_path / "e.onnx"), active, atol=1e-5)
+
+
+def integers(end: str, outputs: list[str], *, zero: bool = True) -> Any:
+    """Gemm, Relu, Gemm, an activation on integers ("whole") and what may be an output behind it.
+
+    ``zero`` says that the activation has its last input.
+    """
+    net = nets.Net()
+    tensor = net.node("Gemm", ["x", net.weight("w0", 9, 6), net.vector("b0", 6)], "fc0")
+    tensor = net.node("Relu", [tensor], "relu")
+    tensor = net.node("Gemm", [tensor, net.weight("w1", 6, 3), net.vector("b1", 3)], "fc1")
+    given = [net.constant("scale", np.float32(0.05)), net.constant("point", np.uint8(128))]
+    made = [net.constant("step", np.float32(1 / 256)), net.constant("nothing", np.uint8(0))]
+    tensor = net.node("QuantizeLinear", [tensor, *given], "logits")
+    options = {"axis": 1, "opset": 13} if end == "QLinearSoftmax" else {}
+    inputs = [tensor, *given, *made][: 5 if zero else 4]
+    tensor = net.node(end, inputs, "whole", domain="com.microsoft", **options)
+    net.node("DequantizeLinear", [tensor, *made], "real")
+    net.node("ArgMax", [tensor], "label", axis=1)
+    values = {
+        "whole": nets.value("whole", ["n", 3], TensorProto.UINT8),
+        "real": nets.value("real", ["n", 3]),
+        "label": nets.value("label", ["n", 1], TensorProto.INT64),
+    }
+    return net.model([nets.value("x", ["n", 9])], [values[name] for name in outputs])
+
+
+@pytest.mark.parametrize(
+    "outputs", [["real", "label"], ["label", "real"], ["label"], ["whole"], ["whole", "real"]],
+    ids="+".join,
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["QLinearSoftmax", "QLinearSigmoid"])
+def test_several_outputs_of_one_activation_on_integers(
+    end: str, outputs: list[str], tmp_path: Path
+) -> None:
+    """They are exported adapted, in the types that they have; only integers stay rounded."""
+    path = nets.save(integers(end, outputs), tmp_path / "m.onnx")
+    backbone = OnnxBackbone.load(path)
+    np.testing.assert_allclose(backbone.logits(X), nets.raw(path, ["fc1"], {"x": X})[0], atol=0.026)
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    logits = expected(backbone, adapters, {"x": X})
+    active = softmax(logits) if end == "QLinearSoftmax" else 1 / (1 + np.exp(-logits))
+    session = onnxruntime.InferenceSession(tmp_path / "e.onnx")
+    for name, array in zip(outputs, session.run(None, {"x": X}), strict=True):
+        if name == "label":
+            np.testing.assert_array_equal(array[:, 0], logits.argmax(axis=1))
+        elif name == "whole":
+            assert array.dtype == np.uint8
+            np.testing.assert_allclose(array / 256, active, atol=1 / 256)
+        else:
+            np.testing.assert_allclose(array, active, atol=1 / 256 if len(outputs) > 1 else 1e-5)
+
+
+def test_an_activation_on_integers_without_its_last_zero_point(tmp_path: Path) -> None:
+    whole, short = (
+        OnnxBackbone.load(
+            nets.save(integers("QLinearSigmoid", ["real"], zero=zero), tmp_path / f"{zero}.onnx")
+        )
+        for zero in (True, False)
+    )
+    assert short.task == "multi-label"
+    np.testing.assert_array_equal(short.logits(X), whole.logits(X))

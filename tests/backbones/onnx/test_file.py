@@ -11,13 +11,24 @@ pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
 
+from typing import Any
+
+import numpy as np
 import onnx
+import pytest
 
 import onnx_models as nets
 import skip2lora as s2
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.file import MOST_BYTES
 from skip2lora.errors import FileError, ModelError
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+from onnx import helper, numpy_helper
+
+from skip2lora.backbones.onnx.file import fault_of
 
 Refused = Callable[..., str]
 
@@ -80,3 +91,88 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert OnnxBackbone.load(nets.save(other, tmp_path / "c.onnx")).fingerprint != made.fingerprint
     model.graph.node[1].op_type = "Sigmoid"
     assert OnnxBackbone.load(nets.save(model, tmp_path / "d.onnx")).fingerprint != made.fingerprint
+
+
+def changed(old: bytes, new: bytes) -> Callable[[Any], bytes]:
+    """The bytes of a model with some of them changed, as in a damaged file."""
+
+    def change(model: Any) -> bytes:
+        content = model.SerializeToString()
+        assert content.count(old) >= 1
+        return bytes(content.replace(old, new, 1))
+
+    return change
+
+
+def tensor_with(**fields: Any) -> Callable[[Any], bytes]:
+    def change(model: Any) -> bytes:
+        tensor = model.graph.initializer[0]
+        for name, field in fields.items():
+            if name == "dims":
+                tensor.dims[:] = field
+            else:
+                setattr(tensor, name, field)
+        return bytes(model.SerializeToString())
+
+    return change
+
+
+def with_floats(model: Any) -> bytes:
+    tensor = model.graph.initializer[0]
+    values = np.frombuffer(tensor.raw_data, np.float32)
+    tensor.ClearField("raw_data")
+    tensor.float_data.extend(values[:-1])
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed(b"/fc1", b"/\xff\xfec"), "NodeProto.name is no text"),
+        (changed(b"Relu", b"R\xfflu"), "NodeProto.op_type is no text"),
+        (changed(b"transB", b"tr\xffnsB"), "AttributeProto.name is no text"),
+        (tensor_with(name="w"), "cannot run the model"),
+        (tensor_with(dims=[9, 17]), "tensor w0 has 576 bytes, expected 612"),
+        (tensor_with(dims=[-9, -16]), "tensor w0 has shape [-9, -16]"),
+        (tensor_with(data_type=65), "tensor w0 has the unknown type 65"),
+        (tensor_with(data_type=0), "tensor w0 has the unknown type 0"),
+        (with_floats, "tensor w0 has values that do not fit its shape"),
+    ],
+)
+def test_damaged_inside(
+    change: Callable[[Any], bytes], said: str, tmp_path: Path, refused: Refused
+) -> None:
+    model = nets.mlp()
+    model.graph.node[0].attribute.append(helper.make_attribute("transB", 0))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(change(model))
+    message = refused(ModelError, OnnxBackbone.load, path)
+    assert said in message
+
+
+def test_whole_models_have_no_fault() -> None:
+    for model in (nets.mlp(), nets.cnn(), nets.transformer()):
+        assert fault_of(onnx, model) is None
+
+
+def test_values_in_other_fields_and_files() -> None:
+    """Numbers as text or in another file are counted by what the tensor says of them."""
+    texts = onnx.helper.make_tensor("t", onnx.TensorProto.STRING, [2], [b"a", b"b"])
+    outside = numpy_helper.from_array(np.zeros(4, np.float32), "w")
+    outside.ClearField("raw_data")
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    assert fault_of(onnx, texts) is None
+    assert fault_of(onnx, outside) is None
+    del texts.string_data[1:]
+    assert fault_of(onnx, texts) == "tensor t has 1 values, expected 2"
+    outside.data_location = onnx.TensorProto.DEFAULT
+    assert str(fault_of(onnx, outside)).startswith("tensor w has values that do not fit its shape")
+
+
+def test_faults_of_inner_graphs_are_found() -> None:
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32))
+    tensor.dims[:] = [5]
+    node = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+    branch = onnx.helper.make_graph([node], "b", [], [nets.value("c", None)])
+    outer = onnx.helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    assert fault_of(onnx, outer) == "tensor (without a name) has 16 bytes, expected 20"

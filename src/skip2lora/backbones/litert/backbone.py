@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
-from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of
-from skip2lora.checks import whole
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import MissingExtraError, ModelError, ParameterError
 from skip2lora.files import unreadable
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
@@ -118,7 +117,7 @@ class LiteRTBackbone(Backbone):
     @property
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:
@@ -128,7 +127,7 @@ class LiteRTBackbone(Backbone):
     @property
     def task(self) -> str:
         """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return task_of_end(sigmoid=self.output.sigmoid)
+        return TASK_OF_END[self.output.sigmoid]
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:

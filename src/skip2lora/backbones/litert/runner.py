@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora._core import pool
-from skip2lora.backbones.masks import graph_mask
+from skip2lora.backbones.inputs import graph_mask
 from skip2lora.backbones.taps import Tap, rows_of
 from skip2lora.errors import ModelError, first_line
 

@@ -1,20 +1,193 @@
-"""Taps in an ONNX graph: of which kind they are, and where the logits are."""
+"""Taps in an ONNX graph, of which kind they are; its logits, and the activations behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from skip2lora.backbones.masks import graph_mask
-from skip2lora.backbones.onnx.graph import Folded, Graph, Size, infer
-from skip2lora.backbones.onnx.heads import Head, head_of
-from skip2lora.backbones.onnx.layers import Read, weight_layers
+from skip2lora.backbones.inputs import graph_mask
+from skip2lora.backbones.onnx.graph import (
+    CONVOLUTIONS,
+    Folded,
+    Graph,
+    Read,
+    Size,
+    infer,
+    weight_layers,
+)
 from skip2lora.backbones.onnx.probe import probe
-from skip2lora.backbones.taps import Tap, tap_of
+from skip2lora.backbones.taps import Tap, taps_of
 from skip2lora.errors import ModelError
+
+_HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
+# What may stand between the last activation and the output, or between two of them.
+_PASSED = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
+    "QuantizeLinear", "DequantizeLinear", "ZipMap", "ArrayFeatureExtractor",
+)  # fmt: skip
+# What spreads the largest value or the sum of a softmax written out over its row again.
+_SPREAD = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Identity", "Cast", "Max", "Where")
+#: Activations on integers, as com.microsoft has them, and the standard's.
+_ON_INTEGERS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
+_MOST_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
+
+    ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
+    kinds of those that are more than a change of shape, such as ("Softmax", "ArgMax").
+    """
+
+    output: str
+    logits: str
+    trailing: tuple[Any, ...] = ()
+    activations: tuple[str, ...] = ()
+
+
+class _Step(NamedTuple):
+    """One activation or change of shape: what it reads, and the nodes it is made of."""
+
+    tensor: str
+    nodes: tuple[Any, ...]
+    activation: str | None = None
+
+
+def head_of(graph: Graph, output: str) -> Head:
+    """What stands between ``output`` and its logits; the output itself where there is nothing."""
+    walked: list[_Step] = []
+    tensor, logits, kept = output, output, 0
+    while len(walked) < _MOST_STEPS:
+        step = _step_before(graph, tensor)
+        if step is None:
+            break
+        walked.append(step)
+        tensor = step.tensor
+        if step.activation is not None:
+            logits, kept = tensor, len(walked)
+    steps = walked[kept - 1 :: -1] if kept else []
+    return Head(
+        output,
+        logits,
+        tuple(node for step in steps for node in step.nodes),
+        tuple(step.activation for step in steps if step.activation is not None),
+    )
+
+
+def _step_before(graph: Graph, tensor: str) -> _Step | None:
+    node = graph.producer.get(tensor)
+    if node is None or not node.input:
+        return None
+    kind = str(node.op_type)
+    if kind in _HEADS:
+        return _Step(str(node.input[0]), (node,), kind)
+    if kind in _PASSED:
+        at = 1 if kind == "ArrayFeatureExtractor" else 0  # the index of a class name
+        return _Step(str(node.input[at]), (node,)) if len(node.input) > at else None
+    if kind in ("Div", "Mul"):
+        return _softmax(graph, node)
+    return None
+
+
+def _softmax(graph: Graph, node: Any) -> _Step | None:
+    """exp(z - max(z)) / sum(exp(z - max(z))), node by node, as exporters from other frameworks do.
+
+    A product with the reciprocal of the sum is one as well; the largest value need not be there.
+    """
+    power, spread = str(node.input[0]), str(node.input[1])
+    exponential = graph.producer.get(power)
+    if node.op_type == "Mul" and (exponential is None or exponential.op_type != "Exp"):
+        power, spread = spread, power
+        exponential = graph.producer.get(power)
+    if exponential is None or exponential.op_type != "Exp":
+        return None
+    below = _spread_of(graph, spread, "ReduceSum", power, turned=node.op_type == "Mul")
+    if below is None:
+        return None
+    logits, nodes = str(exponential.input[0]), [exponential, *below, node]
+    shifted = graph.producer.get(logits)
+    if shifted is not None and shifted.op_type == "Sub":
+        before = _spread_of(graph, str(shifted.input[1]), "ReduceMax", str(shifted.input[0]))
+        if before is not None:
+            logits, nodes = str(shifted.input[0]), [*before, shifted, *nodes]
+    return _Step(logits, tuple(nodes), "Softmax")
+
+
+def _spread_of(
+    graph: Graph, tensor: str, kind: str, source: str, *, turned: bool = False
+) -> list[Any] | None:
+    """The nodes from ``source``, reduced by ``kind``, to ``tensor``; None where it is not that.
+
+    ``turned`` asks for a Reciprocal on the way, as of the sum that a product divides by.
+    """
+    found: list[Any] = []
+    reciprocals = 0
+    while len(found) < _MOST_STEPS:
+        node = graph.producer.get(tensor)
+        if node is None:
+            return None
+        found.append(node)
+        if node.op_type == kind:
+            fits = str(node.input[0]) == source and reciprocals == turned
+            return found[::-1] if fits else None
+        reciprocals += node.op_type == "Reciprocal"
+        if node.op_type not in _SPREAD and not (turned and node.op_type == "Reciprocal"):
+            return None
+        read = node.input[1:] if node.op_type == "Where" else node.input
+        data = [str(name) for name in read if name and name not in graph.constants]
+        # A shape that is computed is the second input; of Max and Where all but one are constant.
+        if not data or (node.op_type in ("Max", "Where") and len(data) > 1):
+            return None
+        tensor = data[0]
+    return None
+
+
+def float_activations(graph: Graph) -> Graph:
+    """Make activations on integers, at the end of a graph, the standard's between two roundings.
+
+    So the logits before them are numbers that adapters can be added to. The same graph where there
+    are none.
+    """
+    model, found = graph.model, {}
+    for value in model.graph.output:
+        tensor, steps = value.name, 0
+        while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
+            steps += 1
+            if node.op_type in _ON_INTEGERS:
+                found[str(node.output[0])] = node  # several outputs may share one
+            elif node.op_type not in (*_HEADS, *_PASSED):
+                break
+            tensor = node.input[0]
+    for node in found.values():
+        _make_float(graph.onnx, model, node)
+    return Graph(model) if found else graph
+
+
+def _make_float(onnx: Any, model: Any, node: Any) -> None:
+    # The last one may be left out.
+    data, scale, zero, out_scale, out_zero = (*node.input, "")[:5]
+    name, made = str(node.name or node.output[0]), str(node.output[0])
+    kept = [each for each in node.attribute if each.name == "axis"]
+    kind = _ON_INTEGERS[node.op_type]
+    make = onnx.helper.make_node
+    real, active = f"{made}.real", f"{made}.active"
+    new = [
+        make("DequantizeLinear", [data, scale, *([zero] if zero else [])], [real], f"{name}.real"),
+        make(kind, [real], [active], name),
+        make("QuantizeLinear", [active, out_scale, *([out_zero] if out_zero else [])], [made]),
+    ]
+    new[1].attribute.extend(kept)
+    at = [each.output[0] if each.output else "" for each in model.graph.node].index(made)
+    nodes = list(model.graph.node)
+    nodes[at : at + 1] = new
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
 
 _MOST_OUTPUTS = 1 << 20
 
@@ -53,14 +226,13 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     Raises:
         ModelError: there is no layer with weights whose input has a known width.
     """
-    shapes = infer(graph)
+    shapes, reads = infer(graph), weight_layers(graph)
     names = [value.name for value in graph.inputs]
     if not names or any(not shapes.get(name) for name in names):
         raise ModelError(
             f"{path}: an input has no shape or no axis of samples, expected both: export the model "
             "with its shapes, or fix the input to a constant"
         )
-    reads = weight_layers(graph)
     if not reads:
         raise ModelError(
             f"{path} has no layer with weights (Gemm, MatMul, Conv, ...), expected at least one: "
@@ -77,8 +249,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     if head is None:
         output = heads[0].output
         reads.append(Read(output, "output", output))
-    made = [_source(read, shapes.get(read.tensor), batch, mask, grid) for read in reads]
-    sources = tuple(source for source in made if source is not None)
+    sources = _sources(reads, shapes, batch, mask, grid)
     if not sources:
         raise ModelError(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
@@ -112,31 +283,54 @@ def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[st
     return None if at is None else (names[at], shapes[names[at]][1])
 
 
-def _source(
-    read: Read,
-    shape: tuple[Size, ...] | None,
+def _sources(
+    reads: Sequence[Read],
+    shapes: dict[str, tuple[Size, ...]],
     batch: Size,
     mask: tuple[str, Size] | None,
     grid: int,
-) -> Source | None:
+) -> tuple[Source, ...]:
+    """The taps among what layers read: what has a row for each sample, of a known width."""
+    places = [(read, _place(read, shapes.get(read.tensor), batch)) for read in reads]
+    known = [(read, place) for read, place in places if place is not None]
+    taps = taps_of(
+        [(read.layer, read.tensor, place.shape, place.channels_first) for read, place in known],
+        grid=grid,
+    )
+    sources = []
+    for (read, place), tap in zip(known, taps, strict=True):
+        counted = mask is not None and place.tokens is not None and mask[1] == place.tokens
+        sources.append(Source(tap, read, place.steps, mask[0] if mask and counted else None))
+    return tuple(sources)
+
+
+class _Place(NamedTuple):
+    """How a layer's data lies: the shape of one sample, and that of a sequence's samples first."""
+
+    shape: tuple[int | None, ...]
+    channels_first: bool = False
+    steps: str = ""
+    tokens: Size = None
+
+
+def _place(read: Read, shape: tuple[Size, ...] | None, batch: Size) -> _Place | None:
     if not shape or len(shape) < 2:
         return None
     first, inner = shape[0], tuple(None if isinstance(s, str | Folded) else s for s in shape[1:])
-    channels_first = read.convolves or (read.places_first and len(shape) == 3)
+    convolves = read.operator in CONVOLUTIONS
+    channels_first = convolves or (read.places_first and len(shape) == 3)
     if first == batch and len(shape) > 2 and (channels_first or len(shape) == 4):
-        tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
-        return None if inner[0 if channels_first else -1] is None else Source(tap, read)
-    if inner[-1] is None or read.convolves:
+        known = inner[0 if channels_first else -1] is not None
+        return _Place(inner, channels_first) if known else None
+    if inner[-1] is None or convolves:
         return None
     if first == batch and len(shape) == 2:
-        return Source(tap_of(read.layer, read.tensor, inner), read)
+        return _Place(inner)
     steps, tokens = ("swap", shape[0]) if read.tokens_first else _tokens(shape, batch)
     if steps is None:
         return None
     count = tokens if isinstance(tokens, int) else None
-    tap = tap_of(read.layer, read.tensor, (count, inner[-1]))
-    counted = mask is not None and tokens is not None and mask[1] == tokens
-    return Source(tap, read, steps, mask[0] if mask is not None and counted else None)
+    return _Place((count, inner[-1]), steps=steps, tokens=tokens)
 
 
 def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:

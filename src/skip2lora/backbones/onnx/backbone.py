@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,34 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs, SamplesLike
+from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
-    check_size,
     damaged,
     embed,
     need_onnx,
     read_model,
     write_model,
 )
-from skip2lora.backbones.onnx.session import (
-    RUNTIME_ERRORS,
-    fixed_batch,
-    open_session,
-    reason_of,
-    run_options,
-    specs_of,
-)
+from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
 from skip2lora.backbones.onnx.sizes import check_size as checked_size
 from skip2lora.backbones.onnx.tapped import KEY, Description, metadata_of, tap_model
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
-from skip2lora.checks import whole
-from skip2lora.errors import DataError, MissingExtraError, ModelError
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen
+from skip2lora.errors import MissingExtraError, ModelError
 
-_MOST_SAMPLES = 64  # in one run
-_MOST_FLOATS = 1 << 21  # of the largest tap, in one run
 _TOKENS = 128  # assumed where their number changes
 
 
@@ -62,7 +51,8 @@ class _Asked:
     if_open: bool = False
 
     def __post_init__(self) -> None:
-        check_grid(self.grid)
+        if self.grid is not None:
+            check_grid(self.grid)
         if self.size is not None:
             checked_size(self.size)
 
@@ -71,15 +61,27 @@ class _Asked:
 class OnnxBackbone(Backbone):
     """A frozen model in ONNX Runtime.
 
-    ``inputs`` are what a sample consists of, ``layers`` all taps there could be, in order.
+    ``inputs`` are what a sample consists of, ``layers`` all taps there could be, in order. What
+    ``description`` says stands beside it: ``n_outputs`` is 0 for a model without logits, such as a
+    text encoder, ``task`` is "multi-label" after Sigmoid, else "classification", ``fingerprint``
+    the SHA-256 of the model alone: weights, nodes, inputs and outputs.
     """
 
     path: Path
     description: Description
     inputs: tuple[InputSpec, ...]
     threads: int
-    session: Any = field(repr=False)
+    session: Session = field(repr=False)
     class_names: tuple[str, ...] | None = None
+    layers: tuple[Tap, ...] = field(init=False)
+    tappable: tuple[Tap, ...] = field(init=False)
+    taps: tuple[Tap, ...] = field(init=False)
+    tap_widths: tuple[int, ...] = field(init=False)
+    grid: int = field(init=False)
+    size: Size | None = field(init=False)
+    n_outputs: int = field(init=False)
+    task: str = field(init=False)
+    fingerprint: str = field(init=False)
 
     @classmethod
     def load(
@@ -130,14 +132,14 @@ class OnnxBackbone(Backbone):
 
     @classmethod
     def _read(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
-        refuse(file, "whose output is that with the classes", output=asked.output)
+        if asked.output is not None:
+            refuse(file, "whose output is that with the classes", output=asked.output)
         whole("threads", threads, 1, MOST_THREADS)
-        check_size(file)
         try:
             model = read_model(file)
         except MissingExtraError:
             return cls._read_prepared(file, asked, threads)
-        if asked.if_open and not leaves_open(model):
+        if asked.if_open and asked.size is not None and not leaves_open(model):
             asked = replace(asked, size=None)
         text = metadata_of(model)
         if text is not None:
@@ -148,71 +150,34 @@ class OnnxBackbone(Backbone):
             # Its axes are fixed for good.
             asked = replace(asked, grid=asked.grid or known.grid, size=asked.size or known.size)
         description = tap_model(
-            model, file, taps=asked.taps, grid=check_grid(asked.grid), size=asked.size,
+            model, file, taps=asked.taps, grid=asked.grid or GRID, size=asked.size,
             keep_outputs=False,
         )  # fmt: skip
         data = model.SerializeToString()
         del model
-        session = open_session(data, folder=file.parent, threads=threads)
-        return cls(file, description, specs_of(session), threads, session)
+        session = Session.open(data, folder=file.parent, threads=threads)
+        return cls(file, description, session.inputs, threads, session)
 
     @classmethod
     def _read_prepared(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
-        session = open_session(file, threads=threads)
-        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+        session = Session.open(file, threads=threads)
+        text = session.runtime.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise damaged(file)
-        description, specs = Description.from_json(text, file), specs_of(session)
-        size = None if asked.if_open and not any_size(specs) else asked.size
+        description = Description.from_json(text, file)
+        size = None if asked.if_open and not any_size(session.inputs) else asked.size
         if not _fits(description, asked.taps, asked.grid, size):
             need_onnx(f"other taps than {file.name} was prepared with")
-        return cls(file, _chosen(description, asked.taps), specs, threads, session)
+        return cls(file, _chosen(description, asked.taps), session.inputs, threads, session)
 
-    @property
-    def layers(self) -> tuple[Tap, ...]:
-        """All layers that could be tapped, in order."""
-        return self.description.layers
-
-    @property
-    def tappable(self) -> tuple[Tap, ...]:
-        """All of ``layers``."""
-        return self.layers
-
-    @property
-    def taps(self) -> tuple[Tap, ...]:
-        """The layers that are tapped, in order."""
-        return self.description.taps
-
-    @property
-    def grid(self) -> int:
-        """Places that an axis of a map keeps, at most."""
-        return self.description.grid
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width that open axes of its images were fixed to."""
-        return self.description.size
-
-    @cached_property
-    def tap_widths(self) -> tuple[int, ...]:
-        """Floats of each tap."""
-        return tuple(tap.width for tap in self.taps)
-
-    @property
-    def n_outputs(self) -> int:
-        """Width of the logits; 0 for a model that gives none, such as a text encoder."""
-        return self.description.n_outputs
-
-    @property
-    def task(self) -> str:
-        """What the end of the graph tells: "multi-label" after Sigmoid, else "classification"."""
-        return self.description.task
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the model alone: weights, nodes, inputs and outputs."""
-        return self.description.fingerprint
+    def __post_init__(self) -> None:
+        of = self.description
+        vars(self).update(
+            layers=of.layers, tappable=of.layers, taps=of.taps, tap_widths=of.tap_widths,
+            grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
+            fingerprint=of.fingerprint,
+        )  # fmt: skip
 
     def with_taps(
         self,
@@ -256,7 +221,7 @@ class OnnxBackbone(Backbone):
         logits = self.description.logits
         wanted = [*self.description.outputs, *([logits] if logits else [])]
         made = self._run(x, wanted)
-        rows = made[: len(self.taps)]
+        rows = made[: len(self.description.outputs)]
         base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 
@@ -272,49 +237,16 @@ class OnnxBackbone(Backbone):
         return rows
 
     def _run(self, x: NDArray[Any] | Inputs, wanted: list[str]) -> list[NDArray[np.float32]]:
-        made: list[list[NDArray[np.float32]]] = [[] for _ in wanted]
-        for feed, count in self._feeds(x):
-            try:
-                rows = self.session.run(wanted, feed, run_options())
-            except RUNTIME_ERRORS as error:
-                raise DataError(
-                    f"the model refused the samples ({reason_of(error)}), expected such as it was "
-                    "made for: are their values right?"
-                ) from error
-            for kept, array in zip(made, rows, strict=True):
-                kept.append(array if len(array) == count else array[:count])
-        return [each[0] if len(each) == 1 else np.concatenate(each) for each in made]
-
-    def _feeds(self, x: NDArray[Any] | Inputs) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
-        """Runs over some of the samples; the last one of a fixed batch is filled up."""
         arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
-        fixed = self._fixed_batch
-        size = fixed or self._batch_size(arrays)
-        for at in range(0, len(x), size):
-            feed = {name: array[at : at + size] for name, array in arrays.items()}
-            count = min(size, len(x) - at)
-            if fixed and count < fixed:
-                feed = {
-                    name: np.concatenate([part, np.repeat(part[-1:], fixed - count, axis=0)])
-                    for name, part in feed.items()
-                }
-            yield feed, count
-
-    @cached_property
-    def _fixed_batch(self) -> int | None:
-        return fixed_batch(self.session)
+        return self.session.run(arrays, wanted, self._largest_tap)
 
     @cached_property
     def _largest_tap(self) -> int:
         """Floats of one sample in the largest tensor that a layer reads."""
         return max(
             math.prod(_TOKENS if size is None else size for size in tap.shape)
-            for tap in self.layers
+            for tap in self.description.layers
         )
-
-    def _batch_size(self, arrays: Any) -> int:
-        sizes: list[int] = [math.prod(array.shape[1:]) for array in arrays.values()]
-        return max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(*sizes, self._largest_tap)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]

@@ -1,5 +1,8 @@
 """A view of an ONNX graph: what is constant, who makes and who reads a tensor, which shape it has.
 
+Which layers hold weights and what they read; graphs whose outputs depend on more than one sample
+(loops, state carried along, chance) are refused.
+
 Sizes are numbers where they are fixed, names where they change together, and None where nothing is
 known. The axis of the samples is named :data:`BATCH`, or is the number the model was fixed to.
 """
@@ -7,10 +10,10 @@ known. The axis of the samples is named :data:`BATCH`, or is the number the mode
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.errors import ModelError, first_line
 
 
@@ -32,6 +35,9 @@ class Graph:
     """A ModelProto with its look-up tables. ``model`` is changed by who rewrites it."""
 
     def __init__(self, model: Any) -> None:
+        import onnx  # of which the model is
+
+        self.onnx = onnx
         self.model = model
         graph = model.graph
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -44,8 +50,8 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
         self.opset = opset_of(model)
-        #: Types of elements, as TensorProto numbers them, where :func:`infer` found them.
-        self.types: dict[str, int] = {}
+        #: Types of elements, as TensorProto numbers them, of constants and of what infer() found.
+        self.types = {name: int(each.data_type) for name, each in self.initializers.items()}
 
     def _constants(self) -> set[str]:
         """Names that no input reaches: initializers, constants, and what is computed of them."""
@@ -58,7 +64,7 @@ class Graph:
 
     def array(self, name: str) -> Any:
         """The value of an initializer or of a Constant node, None for anything else."""
-        onnx = need_onnx("reading a constant")
+        onnx = self.onnx
         if name in self.initializers:
             tensor = self.initializers[name]
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -72,16 +78,11 @@ class Graph:
                 return onnx.numpy_helper.to_array(attribute.t)
         return None
 
-    def type_of(self, name: str) -> int | None:
-        """The type of its elements, as TensorProto numbers it, None where it is not known."""
-        if name in self.initializers:
-            return int(self.initializers[name].data_type)
-        return self.types.get(name)
-
     def add_initializer(self, tensor: Any) -> None:
         """A further constant."""
         self.model.graph.initializer.append(tensor)
         self.initializers[tensor.name] = tensor
+        self.types[tensor.name] = int(tensor.data_type)
         self.constants.add(tensor.name)
 
     def title(self, node: Any) -> str:
@@ -121,7 +122,7 @@ def sizes_of(value: Any) -> tuple[Size, ...] | None:
 
 def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
     """Shapes by ONNX's shape inference, with the axis of the samples named :data:`BATCH`."""
-    onnx = need_onnx("shape inference")
+    onnx = graph.onnx
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for tensor in model.graph.initializer:
@@ -151,7 +152,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
             "export it again"
         ) from error
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    graph.types.update({value.name: value.type.tensor_type.elem_type for value in values})
+    graph.types = {value.name: value.type.tensor_type.elem_type for value in values} | graph.types
     shapes = {value.name: sizes_of(value) for value in values}
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
@@ -179,3 +180,190 @@ def matched(
         return a if a == b else None
 
     return tuple(name_of(a, b) for a, b in zip(one, other, strict=True))
+
+
+_LOOPS = {
+    "Loop": "a loop", "Scan": "a loop", "If": "a branch", "SequenceMap": "a loop",
+}  # fmt: skip
+_RANDOM = (
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+    "Multinomial",
+)  # fmt: skip
+# What hands a state on as it is; anything else computes it, of the sample itself.
+_PASSED = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "Slice", "Split",
+    "Gather", "Concat", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+
+
+def refuse_state(graph: Graph, path: object) -> None:
+    """Refuse a graph with loops, branches, chance, or a state that a caller carries along.
+
+    Raises:
+        ModelError: naming the first such node.
+    """
+    for node in graph.model.graph.node:
+        title = graph.title(node)
+        if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
+            raise ModelError(
+                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a "
+                "graph that runs straight through, as layers inside may run any number of times: "
+                "export the model without control flow, or simplify it with onnxsim"
+            )
+        if node.op_type in _RANDOM or _drops(graph, node):
+            raise ModelError(
+                f"{path}: node {title} ({node.op_type}) is random, expected a graph that gives "
+                "the same for the same sample, as samples are cached: export the model for "
+                "inference"
+            )
+        if node.op_type in RECURRENT:
+            carried = next(_carried(graph, node), None)
+            if carried is not None:
+                raise ModelError(
+                    f"{path}: node {title} ({node.op_type}) takes its state from input "
+                    f"{carried}, expected a model without state between samples, as a cached "
+                    "sample must always give the same: export it with a state of zeros"
+                )
+
+
+def _drops(graph: Graph, node: Any) -> bool:
+    """Whether a Dropout is in its training mode, which its third input says."""
+    if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
+        return False
+    flag = graph.array(node.input[2])
+    return flag is not None and bool(flag.all())
+
+
+def _carried(graph: Graph, node: Any) -> Iterator[str]:
+    """Inputs of the graph that are the state a recurrent layer begins with."""
+    inputs = {value.name for value in graph.inputs}
+    left, seen = [str(name) for name in node.input[5:7] if name], set()
+    while left:
+        tensor = left.pop()
+        if tensor in inputs:
+            yield tensor
+        maker = graph.producer.get(tensor)
+        if tensor in seen or maker is None or maker.op_type not in _PASSED:
+            continue
+        seen.add(tensor)
+        left += [str(name) for name in maker.input if name]
+
+
+class Operands(NamedTuple):
+    """Places of a layer's data, weights, and the scale and zero point of quantised data."""
+
+    data: int
+    weight: int
+    scale: int | None = None
+    zero: int | None = None
+
+
+_PLAIN = Operands(0, 1)
+#: Operators with weights. Those on integers carry the scale of their data beside it.
+OPERATORS: dict[str, Operands] = {
+    "Gemm": _PLAIN,
+    "MatMul": _PLAIN,
+    "Conv": _PLAIN,
+    "ConvTranspose": _PLAIN,
+    "FusedMatMul": _PLAIN,
+    "FusedGemm": _PLAIN,
+    "GemmFastGelu": _PLAIN,
+    "FusedConv": _PLAIN,
+    "MatMulNBits": _PLAIN,
+    "Attention": _PLAIN,
+    "DynamicQuantizeMatMul": _PLAIN,
+    "ConvInteger": _PLAIN,
+    "MatMulInteger": _PLAIN,
+    "MatMulIntegerToFloat": Operands(0, 1, 2, 4),
+    "QLinearConv": Operands(0, 3, 1, 2),
+    "QLinearMatMul": Operands(0, 3, 1, 2),
+    "QGemm": Operands(0, 3, 1, 2),
+    "QAttention": Operands(0, 1, 3, 6),
+    "LSTM": _PLAIN,
+    "GRU": _PLAIN,
+    "RNN": _PLAIN,
+    "DynamicQuantizeLSTM": _PLAIN,
+    "Einsum": _PLAIN,
+}
+#: Those whose data is a map with its channels first.
+CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv", "ConvInteger", "QLinearConv")
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+_BOTH_SIDES = ("MatMul", "FusedMatMul")  # the constant may be the first operand
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one layer reads: ``tensor``, and the names of its scale and zero point, if any.
+
+    ``quantised`` are the integers that ``tensor`` is made of, where that is a DequantizeLinear's.
+    ``places_first`` is set where the layer multiplies from the left, over the last axis but one;
+    ``tokens_first`` where it takes (tokens, samples, width), as recurrent layers do.
+    """
+
+    layer: str
+    operator: str
+    tensor: str
+    scale: str | None = None
+    zero: str | None = None
+    places_first: bool = False
+    quantised: str | None = None
+    tokens_first: bool = False
+
+
+def weight_layers(graph: Graph) -> list[Read]:
+    """The data inputs of all layers with weights, in order; each tensor once.
+
+    A layer is called by its node's name, or by its first output where that is empty or not unique.
+    """
+    nodes = [node for node in graph.model.graph.node if node.op_type in OPERATORS]
+    names = [str(node.name) for node in nodes]
+    reads: dict[str, Read] = {}
+    for node, name in zip(nodes, names, strict=True):
+        read = _read(graph, node, name if name and names.count(name) == 1 else str(node.output[0]))
+        if read is not None:
+            reads.setdefault(read.quantised or read.tensor, read)
+    return list(reads.values())
+
+
+def _read(graph: Graph, node: Any, layer: str) -> Read | None:
+    places = OPERATORS[node.op_type]
+    if node.op_type == "Attention" and node.domain != "com.microsoft":
+        return None  # the standard's Attention has no weights
+    if len(node.input) <= places.weight:
+        return None
+    data, weight = node.input[places.data], node.input[places.weight]
+    first = False
+    if node.op_type == "Einsum":
+        if len(node.input) != 2:
+            return None
+        if data in graph.constants:
+            data, weight = weight, data
+    if weight not in graph.constants:
+        if node.op_type not in _BOTH_SIDES or data not in graph.constants:
+            return None
+        data, first = weight, True
+    if data in graph.constants:
+        return None
+    scale = _optional(node, places.scale)
+    zero = _optional(node, places.zero)
+    maker = graph.producer.get(data)
+    if maker is not None and maker.op_type == "DynamicQuantizeLinear":
+        data, scale, zero = maker.input[0], None, None
+    while node.op_type in CONVOLUTIONS and (maker := graph.producer.get(data)) is not None:
+        if maker.op_type != "Pad":
+            break
+        data = maker.input[0]  # padding belongs to the convolution, and its zeros say nothing
+    maker = graph.producer.get(data)
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        integers, scale, zero = str(maker.input[0]), str(maker.input[1]), _optional(maker, 2)
+        return Read(layer, str(node.op_type), str(data), scale, zero, first, integers)
+    tokens = node.op_type in RECURRENT and not _attribute(node, "layout")
+    return Read(layer, str(node.op_type), str(data), scale, zero, first, tokens_first=tokens)
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next((int(each.i) for each in node.attribute if each.name == name), 0)
+
+
+def _optional(node: Any, place: int | None) -> str | None:
+    return str(node.input[place]) if place is not None and len(node.input) > place else None

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import Graph
 
 _SHIFT = 128
@@ -35,7 +34,7 @@ def make_unsigned(graph: Graph, integers: str) -> str | None:
         return None
     if len({int(zero.item()) for zero in zeros}) != 1:
         return None
-    onnx = need_onnx("rewriting a model")
+    onnx = graph.onnx
     name = f"{integers}{_SUFFIX}"
     shifted = (zeros[0].astype(np.int16) + _SHIFT).astype(np.uint8)
     graph.add_initializer(onnx.numpy_helper.from_array(shifted, name))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import BATCH, Folded, Graph, Size, input_sizes, matched
 from skip2lora.backbones.onnx.session import RUNTIME_ERRORS, dtype_of, open_session, run_options
 
@@ -27,7 +26,7 @@ def probe(
 
     The first axis of a tensor may be :class:`Folded`.
     """
-    onnx = need_onnx("looking at shapes")
+    onnx = graph.onnx
     names = [value.name for value in graph.inputs]
     sizes = _sizes(shapes, names)
     model = onnx.ModelProto()

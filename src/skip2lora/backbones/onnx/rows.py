@@ -8,17 +8,100 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.anatomy import Source
-from skip2lora.backbones.onnx.builder import Builder
-from skip2lora.backbones.onnx.heads import Head
+from skip2lora.backbones.onnx.anatomy import Head, Source
+from skip2lora.backbones.onnx.graph import Graph, Read
 from skip2lora.backbones.onnx.integers import make_unsigned
-from skip2lora.backbones.onnx.layers import Read
 from skip2lora.backbones.taps import Tap, averaging
+
+PREFIX = "skip2lora."
+LOGITS = PREFIX + "logits"
+_OWN_DOMAIN = "com.microsoft"
+
+
+class Builder:
+    """Appends nodes to a graph under names of its own, which begin with ``prefix``."""
+
+    def __init__(self, graph: Graph, prefix: str = PREFIX) -> None:
+        self.graph = graph
+        self.prefix = prefix
+        self._onnx = graph.onnx
+        self._made: set[str] = set()
+        _raise_ir_version(graph.model)
+
+    def made(self, name: str) -> str | None:
+        """The full name of a tensor that was made under ``name``, None where there is none."""
+        return self.prefix + name if name in self._made else None
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """An initializer of that name; asking again gives the same."""
+        full = self.prefix + name
+        if name not in self._made:
+            tensor = self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), full)
+            self.graph.add_initializer(tensor)
+            self._made.add(name)
+        return full
+
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        renamed: str | None = None,
+        **attributes: Any,
+    ) -> str:
+        """A node of that name; it makes a tensor of the same name, or the one it is renamed to."""
+        name = self.prefix + output
+        tensor = renamed or name
+        self.graph.model.graph.node.append(
+            self._onnx.helper.make_node(operator, list(inputs), [tensor], name=name, **attributes)
+        )
+        self._made.add(output)
+        return tensor
+
+    def own_node(self, operator: str, inputs: Sequence[str], output: str) -> str:
+        """A node of an operator that onnxruntime adds to the standard ones."""
+        imports = self.graph.model.opset_import
+        if not any(each.domain == _OWN_DOMAIN for each in imports):
+            imports.append(self._onnx.helper.make_opsetid(_OWN_DOMAIN, 1))
+        return self.node(operator, inputs, output, domain=_OWN_DOMAIN)
+
+    def reshape(self, tensor: str, shape: Sequence[int], output: str) -> str:
+        """The tensor in another shape; 0 keeps a size, -1 is what remains."""
+        name = "shape." + "x".join(map(str, shape))
+        constant = self.constant(name, np.array(shape, np.int64))
+        return self.node("Reshape", [tensor, constant], output)
+
+    def mean(self, tensor: str, axes: Sequence[int], output: str) -> str:
+        """The mean over axes, which vanish; opset 18 made them an input."""
+        if self.graph.opset < 18:
+            return self.node("ReduceMean", [tensor], output, axes=list(axes), keepdims=0)
+        name = "axes." + ".".join(map(str, axes))
+        constant = self.constant(name, np.array(axes, np.int64))
+        return self.node("ReduceMean", [tensor, constant], output, keepdims=0)
+
+    def as_float(self, tensor: str, output: str, *, like: str | None = None) -> str:
+        """The tensor as float32, itself where it is; ``like`` is one with the same type."""
+        if self.graph.types.get(like or tensor) == self._onnx.TensorProto.FLOAT:
+            return tensor
+        return self.node("Cast", [tensor], output, to=self._onnx.TensorProto.FLOAT)
+
+
+def _raise_ir_version(model: Any) -> None:
+    """Make initializers constants: before version 4 each was an input as well."""
+    if model.ir_version >= 4:
+        return
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    fed = [value for value in model.graph.input if value.name not in initializers]
+    del model.graph.input[:]
+    model.graph.input.extend(fed)
+    model.ir_version = 4
+
 
 T = TypeVar("T")
 _BLOCK = 8  # channels that the runtime keeps together
@@ -36,6 +119,21 @@ def last_first(items: Sequence[T]) -> list[tuple[int, T]]:
     processor's caches, and its memory is free for the next.
     """
     return list(reversed(list(enumerate(items))))
+
+
+def add_rows(
+    graph: Graph, head: Head | None, sources: Sequence[Source]
+) -> tuple[str | None, tuple[str, ...]]:
+    """The base logits, None without a head, and the rows of each tap, under names of our own."""
+    builder = Builder(graph)
+    logits = None if head is None else add_logits(builder, head, LOGITS.removeprefix(PREFIX))
+    rows = {}
+    for number, source in last_first(sources):
+        tensor = add_tap(builder, source, f"tap.{number}")
+        if not tensor.startswith(PREFIX):  # stripping must find it
+            tensor = builder.node("Identity", [tensor], f"tap.{number}")
+        rows[number] = tensor
+    return logits, tuple(rows[number] for number in range(len(sources)))
 
 
 def add_logits(builder: Builder, head: Head, output: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.errors import MissingExtraError, ModelError, first_line
+from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line
 from skip2lora.files import write_file
 
 try:
@@ -34,6 +36,8 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 _QUIET = 3  # errors alone: an optimised graph warns of what is none of the user's business
 _TYPES = {"float": "float32", "double": "float64"}
+_MOST_SAMPLES = 64  # in one run
+_MOST_FLOATS = 1 << 21  # of the largest tap, in one run
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -58,6 +62,62 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "
             f"{reason_of(error)}, expected a whole file of a known opset: is it?"
         ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """An opened model, which runs over any number of samples.
+
+    ``inputs`` are what a sample consists of. ``batch`` is the number of samples that the model was
+    fixed to, None where any will do.
+    """
+
+    runtime: Any = field(repr=False)
+    inputs: tuple[InputSpec, ...]
+    batch: int | None
+
+    @classmethod
+    def open(cls, model: bytes | Path, *, folder: Path | None = None, threads: int = 1) -> Session:
+        """As :func:`open_session`.
+
+        Raises:
+            ModelError: also for an input that is none of samples.
+        """
+        runtime = open_session(model, folder=folder, threads=threads)
+        return cls(runtime, specs_of(runtime), fixed_batch(runtime))
+
+    def run(
+        self, arrays: Mapping[str, NDArray[Any]], wanted: Sequence[str], largest_tap: int
+    ) -> list[NDArray[np.float32]]:
+        """The ``wanted`` outputs for all samples; one sample of the largest has so many floats.
+
+        Raises:
+            DataError: onnxruntime refuses the values, such as a token beyond the vocabulary.
+        """
+        widths: list[int] = [math.prod(array.shape[1:]) for array in arrays.values()]
+        fitting = max(1, min(_MOST_SAMPLES, _MOST_FLOATS // max(*widths, largest_tap)))
+        size, n_samples = self.batch or fitting, len(next(iter(arrays.values())))
+        outputs: list[list[NDArray[np.float32]]] = [[] for _ in wanted]
+        for at in range(0, n_samples, size):
+            feed = {name: array[at : at + size] for name, array in arrays.items()}
+            count = min(size, n_samples - at)
+            if self.batch and count < size:
+                feed = {name: _filled_up(part, size) for name, part in feed.items()}
+            try:
+                rows = self.runtime.run(wanted, feed, run_options())
+            except RUNTIME_ERRORS as error:
+                raise DataError(
+                    f"the model refused the samples ({reason_of(error)}), expected such as it was "
+                    "made for: are their values right?"
+                ) from error
+            for parts, array in zip(outputs, rows, strict=True):
+                parts.append(array if len(array) == count else array[:count])
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs]
+
+
+def _filled_up(samples: NDArray[Any], n_samples: int) -> NDArray[Any]:
+    """So many samples, the last one repeated."""
+    return np.concatenate([samples, np.repeat(samples[-1:], n_samples - len(samples), axis=0)])
 
 
 def run_options() -> Any:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
-from skip2lora.backbones.onnx.builder import PREFIX, Builder
-from skip2lora.backbones.onnx.file import damaged, fingerprint, need_onnx
-from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.heads import float_activations
-from skip2lora.backbones.onnx.rows import add_logits, add_tap, last_first
+from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
+from skip2lora.backbones.onnx.file import damaged, fingerprint
+from skip2lora.backbones.onnx.graph import Graph, refuse_state
+from skip2lora.backbones.onnx.rows import PREFIX, add_rows
 from skip2lora.backbones.onnx.sizes import fix_size
-from skip2lora.backbones.onnx.state import refuse_state
-from skip2lora.backbones.taps import Selection, Tap, chosen
+from skip2lora.backbones.taps import Selection, Tap, chosen_taps
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 KEY = "skip2lora"
 _VERSION = 1
-LOGITS = PREFIX + "logits"
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,15 @@ class Description:
     grid: int
     size: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def taps(self) -> tuple[Tap, ...]:
         """The layers that were chosen, in order."""
         return tuple(self.layers[place] for place in self.places)
+
+    @cached_property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Floats of each of their rows."""
+        return tuple(tap.width for tap in self.taps)
 
     def to_json(self) -> str:
         """The text that stands in the metadata."""
@@ -118,23 +120,12 @@ def tap_model(
         ParameterError: ``taps``, ``grid`` or ``size`` does not fit.
     """
     found, graph, print_of_base = understand(model, path, grid=grid, size=size)
-    places = select(found, taps)
-    builder = Builder(graph)
-    logits = None
-    if found.head is not None:
-        logits = add_logits(builder, found.head, LOGITS.removeprefix(PREFIX))
-    rows = {
-        number: _own(builder, add_tap(builder, found.sources[place], f"tap.{number}"), number)
-        for number, place in last_first(places)
-    }
-    outputs = tuple(rows[number] for number in range(len(places)))
-    widths = {rows[number]: found.sources[place].tap.width for number, place in enumerate(places)}
-    if logits is not None:
-        widths[logits] = found.n_outputs
-    _add_outputs(model, widths, keep_outputs=keep_outputs)
+    layers = tuple(source.tap for source in found.sources)
+    places, widths = chosen_taps(layers, taps)
+    logits, outputs = add_rows(graph, found.head, [found.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
-        layers=tuple(source.tap for source in found.sources),
+        layers=layers,
         places=tuple(places),
         outputs=outputs,
         logits=logits,
@@ -143,15 +134,12 @@ def tap_model(
         grid=grid,
         size=size,
     )
+    by_name = dict(zip(outputs, widths, strict=True))
+    if logits is not None:
+        by_name[logits] = found.n_outputs
+    _add_outputs(graph, by_name, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
-
-
-def _own(builder: Builder, tensor: str, number: int) -> str:
-    """A name of ours for ``tensor``, so that stripping finds it."""
-    if tensor.startswith(PREFIX):
-        return tensor
-    return builder.node("Identity", [tensor], f"tap.{number}")
 
 
 def understand(
@@ -160,33 +148,27 @@ def understand(
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text = metadata_of(model)
     strip(model)
-    base = None if size is None or text is not None else fingerprint(model, path.parent)
+    if text is None:
+        print_of_base = fingerprint(model, path.parent)
+    else:  # taps of integers leave an equal graph, but not the same
+        print_of_base = Description.from_json(text, path).fingerprint
     if size is not None:
         fix_size(model, path, size)
     graph = Graph(model)
     refuse_state(graph, path)
-    # Taps of integers leave an equal graph, but not the same: what it says of its base holds.
-    known = base if text is None else Description.from_json(text, path).fingerprint
-    print_of_base = known or fingerprint(model, path.parent)
-    if float_activations(model):
-        graph = Graph(model)
+    graph = float_activations(graph)
     return anatomy(graph, path, grid=grid), graph, print_of_base
-
-
-def select(found: Anatomy, taps: Selection) -> list[int]:
-    """Places of the sources that ``taps`` selects."""
-    return chosen([source.tap.layer for source in found.sources], taps)
 
 
 def task_of(found: Anatomy) -> str:
     """What the end of the graph tells of the task."""
     activations = found.head.activations if found.head is not None else ()
-    return task_of_end(sigmoid="Sigmoid" in activations)
+    return TASK_OF_END["Sigmoid" in activations]
 
 
-def _add_outputs(model: Any, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
-    """Make rows outputs, by name and width."""
-    onnx = need_onnx("adding outputs")
+def _add_outputs(graph: Graph, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
+    """Make rows and logits outputs, by name and width."""
+    model, onnx = graph.model, graph.onnx
     if not keep_outputs:
         del model.graph.output[:]
     for name, width in widths.items():

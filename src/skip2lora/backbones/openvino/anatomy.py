@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.masks import graph_mask
+from skip2lora.backbones.inputs import InputSpec, graph_mask
 from skip2lora.backbones.openvino.graph import End, Graph, Read
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
 from skip2lora.backbones.taps import Tap, tap_of

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
-from skip2lora.checks import whole
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 _IN_FLOATS = (
     "is quantised and runs in floats here, as OpenVINO in integers gives other answers once taps "
@@ -152,7 +151,7 @@ class OpenVINOBackbone(Backbone):
     @cached_property
     def tap_widths(self) -> tuple[int, ...]:
         """Floats of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:
@@ -163,7 +162,7 @@ class OpenVINOBackbone(Backbone):
     def task(self) -> str:
         """What the end of the model tells: "multi-label" after Sigmoid, else "classification"."""
         end = self.anatomy.end
-        return task_of_end(sigmoid=end is not None and "Sigmoid" in end.activations)
+        return TASK_OF_END[end is not None and "Sigmoid" in end.activations]
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None

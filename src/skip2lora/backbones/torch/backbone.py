@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs, SamplesLike
+from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen
-from skip2lora.checks import whole
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
 
@@ -26,7 +25,7 @@ except ImportError as error:
         "TorchBackbone needs PyTorch: pip install 'skip2lora[torch]'"
     ) from error
 
-from skip2lora.backbones.tapping import Shapes
+from skip2lora.backbones.taps import Shapes
 from skip2lora.backbones.torch import network as torch_layers
 from skip2lora.backbones.torch.fingerprint import fingerprint
 from skip2lora.backbones.torch.inputs import (
@@ -144,7 +143,7 @@ class TorchBackbone(Backbone):
     @property
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap."""
-        return tuple(tap.width for tap in self.taps)
+        return widths_of(self.taps)
 
     @property
     def n_outputs(self) -> int:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skip2lora.arrays import Inputs, as_float32, first_not_finite
-from skip2lora.backbones.masks import counting_value, keyword_mask
-from skip2lora.backbones.tapping import Shapes
+from skip2lora.backbones.inputs import counting_value, keyword_mask
+from skip2lora.backbones.taps import Shapes
 from skip2lora.errors import DataError, first_line
 
 Samples = NDArray[Any] | Inputs

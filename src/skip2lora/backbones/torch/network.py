@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import task_of_end
+from skip2lora.tasks.task import TASK_OF_END
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
@@ -153,7 +153,7 @@ class Frozen:
                 f"samples, expected logits ({n_samples}, outputs): wrap it in a module whose "
                 "forward returns them"
             )
-        return values, task_of_end(sigmoid=sigmoid)
+        return values, TASK_OF_END[sigmoid]
 
 
 def _placed(parts: Mapping[str, nn.Module]) -> tuple[torch.device, torch.dtype]:
