@@ -23,7 +23,8 @@ import torch
 import skip2lora as s2
 from harness import BATCH, NETS, RANK, RATE, Net, Side, options
 from skip2lora.methods import METHODS
-from skip2lora.training.jobs import CheckedSamples, NetworkJob, SkipJob
+from skip2lora.training.jobs import CheckedSamples, NetworkJob
+from skip2lora.training.skip_job import SkipJob
 
 TARGETS = {  # (slow side, fast side): smallest ratio on each network
     ("torch lora-all", "skip2-lora"): (200, 130),

@@ -19,8 +19,9 @@ from skip2lora.methods import METHODS
 from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
-from skip2lora.training.jobs import CheckedSamples, SkipJob
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import resolve_options
+from skip2lora.training.skip_job import SkipJob
 
 WIDTHS = (13, 9, 30, 3)
 

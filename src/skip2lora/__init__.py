@@ -15,8 +15,7 @@ import typing
 from skip2lora.adapt import AdaptedModel, adapt
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import SkipCache
-from skip2lora.backbones.base import Backbone, Taps
-from skip2lora.backbones.loading import load
+from skip2lora.backbones.base import Backbone, Taps, load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.errors import (
     DataError,

@@ -6,6 +6,7 @@ import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,21 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.files import write_files
+from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS, Method
-from skip2lora.tasks.answers import NO_OUTPUTS, Encoded, NewLabels, Outputs
 from skip2lora.tasks.labels import check_names, encode, labels_of
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Task
-from skip2lora.tensors import Tensors
+from skip2lora.tasks.task import (
+    CLASSIFICATION,
+    NO_OUTPUTS,
+    TASKS,
+    Encoded,
+    Goal,
+    NewLabels,
+    Outputs,
+    Task,
+)
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
 from skip2lora.training.options import asked_of, resolve_options
@@ -124,7 +132,7 @@ class AdaptedModel(Predictor):
     @property
     def _names(self) -> tuple[str, ...] | None:
         """Names of the base model's outputs; classes have none to do with numbers."""
-        if self.output_names is not None or self.learned is TASKS["regression"]:
+        if self.output_names is not None or self.task == "regression":
             return self.output_names
         return self.backbone.class_names
 
@@ -306,7 +314,9 @@ def _adapt(
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     samples = checked(model, X)
     given = options["output_names"]
-    names = check_names(given, model.n_outputs) if keep_outputs else None
+    names = None
+    if given is not None and keep_outputs:
+        names = check_names(given, model.n_outputs)
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
         own_names = model.outputs_for(learned, names).names
@@ -320,7 +330,7 @@ def _adapt(
         names = check_names(given, model.n_outputs)
     if outputs.names is None:  # of the columns, or of the classes of a file
         names = names or encoded.outputs.names
-    new_labels = encoded.new_labels
+    new_labels, names_of_all = encoded.new_labels, encoded.titles
     resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
     done = train(
@@ -332,9 +342,7 @@ def _adapt(
         new_labels=new_labels, output_names=names, images=options["images"],
     )  # fmt: skip
 
-    def measure() -> Fit:
-        return done.measure(encoded.titles, keep_outputs and not new_labels)
-
+    measure = partial(done.measure, names_of_all, keep_outputs and not new_labels)
     return replace(adapted, fit=measure()) if done.rows_kept else adapted, measure
 
 

@@ -26,8 +26,9 @@ from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS, Method
 from skip2lora.spread import Spread
 from skip2lora.training.costs import Cost, method_cost, skip_cost
-from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
+from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.options import resolve_options
+from skip2lora.training.skip_job import SkipJob
 
 FAN_WIDTHS = (256, 96, 96, 3)
 #: Samples unless told: those of the paper's fan task, fewer where another runtime computes them.

@@ -22,8 +22,9 @@ from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
-from skip2lora.training.jobs import CheckedSamples, SkipJob, has_bias
+from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import Options, asked_of, resolve_options
+from skip2lora.training.skip_job import SkipJob, has_bias
 
 DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core

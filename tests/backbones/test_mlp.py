@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 import oracle
 import skip2lora as s2
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError
-from skip2lora.tensors import digest
+from skip2lora.files import digest
 
 WIDTHS = [7, 20, 5, 3]
 MakeModel = Callable[..., s2.MLP]

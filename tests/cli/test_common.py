@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.errors import FileError, ParameterError
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.task import TASKS, measured
@@ -56,7 +57,7 @@ def test_words_of_taps(text: str | None, taps: object) -> None:
     made = []
 
     @click.command()
-    @common.taps
+    @shared.taps
     def command(taps: object) -> None:
         made.append(taps)
 
@@ -68,8 +69,8 @@ def test_words_of_names() -> None:
     made = []
 
     @click.command()
-    @common.answer_columns
-    @common.class_names
+    @shared.answer_columns
+    @shared.class_names
     def command(columns: object, class_names: object) -> None:
         made.append((columns, class_names))
 

@@ -89,7 +89,7 @@ def test_folding_by_hand(backbone: Any, samples: Any) -> None:
     """Scaled rows times trained adapters, before and after folding."""
     from skip2lora.adapters.adapters import SkipAdapters
     from skip2lora.adapters.rows import RowFormat
-    from skip2lora.training.scaling import Scaling
+    from skip2lora.training.skip_job import Scaling
 
     x, _ = samples
     rows = RowFormat.of(backbone, copy_input=True)

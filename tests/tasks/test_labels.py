@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skip2lora.errors import DataError
-from skip2lora.tasks.answers import NO_OUTPUTS, Answers, Encoded, Outputs
 from skip2lora.tasks.labels import encode, encode_labels, own_labels, places_in
-from skip2lora.tasks.task import CLASSIFICATION
+from skip2lora.tasks.task import CLASSIFICATION, NO_OUTPUTS, Answers, Encoded, Outputs
 
 ANIMALS = ("cat", "dog", "eel")
 NAMED, UNNAMED = Outputs(range(3), ANIMALS), Outputs(range(3))

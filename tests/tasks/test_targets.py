@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.answers import Answers, Encoded, Outputs
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs
 
 SETS, NUMBERS = TASKS["multi-label"], TASKS["regression"]
 NAMES = ("wet", "hot", "loud")

@@ -9,8 +9,11 @@ import oracle
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import (
     CLASSIFICATION,
+    NO_OUTPUTS,
     TASKS,
+    Encoded,
     Goal,
+    Outputs,
     mean_loss,
     measured,
     r2,
@@ -88,3 +91,18 @@ def test_classes_that_are_there() -> None:
         {"name": "a", "n_samples": 2, "accuracy": 0.5},
         {"name": "c", "n_samples": 1, "accuracy": 1.0},
     )
+
+
+def test_titles_of_outputs() -> None:
+    assert Outputs(range(2), ("off", "on")).titles == ("off", "on")
+    assert Outputs((3, 7)).titles == ("3", "7")
+    assert (Outputs().count, NO_OUTPUTS.count, Outputs((3, 7)).count) == (None, 0, 2)
+    encoded = Encoded(np.zeros(3, np.int32), Outputs(range(2)), new_labels=(9,))
+    assert encoded.titles == ("0", "1", "9")
+
+
+def test_outputs_that_are_but_numbered() -> None:
+    assert Outputs(range(3)).is_plain
+    assert NO_OUTPUTS.is_plain
+    assert not Outputs((0, 2)).is_plain
+    assert not Outputs(range(2), ("0", "1")).is_plain

@@ -16,7 +16,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import ModelError
-from skip2lora.tensors import Tensors, take
+from skip2lora.files import Tensors, take
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,11 +13,9 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError
-from skip2lora.files import unreadable
+from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.methods import METHODS
-from skip2lora.tasks.answers import NewLabels
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task
-from skip2lora.tensors import Tensors, read_tensors, to_bytes
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Tapping:
         """That of a backbone; nothing of one without a choice of taps."""
         if not backbone.chooses_taps:
             return cls()
-        layers = tuple(tap.layer for tap in backbone.taps)
-        return cls(layers, backbone.grid, backbone.size, backbone.sample_shapes)
+        shapes, layers = backbone.sample_shapes, tuple(tap.layer for tap in backbone.taps)
+        return cls(layers, backbone.grid, backbone.size, shapes)
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it, as JSON holds it."""

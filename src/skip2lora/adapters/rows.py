@@ -6,6 +6,7 @@ not copied into it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,6 +155,22 @@ class SkipCache:
         """As :meth:`create`, for rows of that format."""
         n_rows = n_samples if capacity is None else min(capacity, n_samples)
         return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8))
+
+    def source(
+        self,
+        backbone: Backbone,
+        x: Any,
+        scale: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> _core.RowSource:
+        """Rows of ``x`` for the core: those that are kept, or computed by ``backbone``, scaled."""
+
+        def compute(indices: NDArray[np.uint32], rows: NDArray[np.float32]) -> None:
+            self.format.compute(backbone, x[indices], rows)
+            if scale is not None:
+                scale(rows)
+
+        forward = (backbone.network if scale is None else None) or compute
+        return _core.RowSource(self.format.layout, self.rows, self.filled, forward)
 
     @property
     def payload_bytes(self) -> int:

@@ -19,9 +19,8 @@ from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.files import write_bytes
+from skip2lora.files import Tensors, digest, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.labels import check_names
-from skip2lora.tensors import Tensors, digest, read_tensors, take, to_bytes
 
 KIND = "mlp"
 _MAX_LAYERS = 64  # S2_MAX_LAYERS

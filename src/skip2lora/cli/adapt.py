@@ -12,10 +12,11 @@ import click
 from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, AdaptedModel, adapt, adapt_and_measure
 from skip2lora.arrays import listing
-from skip2lora.backbones.loading import load_for_images
+from skip2lora.backbones.base import load_for_images
 from skip2lora.backbones.standins import Headless
 from skip2lora.cli import common, power
-from skip2lora.cli.models import read_for
+from skip2lora.cli import options as shared
+from skip2lora.cli.common import read_for
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
@@ -26,23 +27,23 @@ from skip2lora.training.loop import Fit
 
 
 @click.command(short_help="Fit to field data.")
-@common.model_argument
-@common.data_argument
-@common.task("classification", "What is learned: one class, several labels, or numbers.")
-@common.answer_columns
-@common.class_names
+@shared.model_argument
+@shared.data_argument
+@shared.task("classification", "What is learned: one class, several labels, or numbers.")
+@shared.answer_columns
+@shared.class_names
 @training_options(adapt)
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
-@common.keep_outputs
-@common.taps
-@common.grid
-@common.threads
+@shared.keep_outputs
+@shared.taps
+@shared.grid
+@shared.threads
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
-@common.output("The adapter, a folder.", metavar="FOLDER")
-@common.force
-@common.image_options
-@common.as_json
+@shared.output("The adapter, a folder.", metavar="FOLDER")
+@shared.force
+@shared.image_options
+@shared.as_json
 def command(
     model: Path, data: Path, output: Path, force: bool, as_json: bool, **options: Any
 ) -> None:
@@ -83,7 +84,6 @@ def _adapted(
     data: Path,
     meter: power.PowerMeter | None,
     *,
-    images: Images | None,
     columns: tuple[str, ...] | None,
     class_names: tuple[str, ...] | None,
     **options: Any,
@@ -95,6 +95,7 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
+    images = common.images_of(options)
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     size = None if images is None else images.size
     backbone = load_for_images(model, size, class_names=class_names, **loading)

@@ -9,8 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.loading import load
+from skip2lora.backbones.base import Backbone, load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.bench import (
     FAN_WIDTHS,
@@ -20,6 +19,7 @@ from skip2lora.bench import (
     run_bench,
 )
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.errors import ParameterError
 from skip2lora.spread import Spread
 
@@ -88,7 +88,7 @@ def _print(result: BenchResult) -> None:
 @click.command(short_help="Time every method on this machine.")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--widths", metavar="LIST", callback=common.widths("256,96,96,3"),
+    "--widths", metavar="LIST", callback=shared.widths("256,96,96,3"),
     help="Without MODEL: features, hidden, outputs.  [default: 256,96,96,3]",
 )  # fmt: skip
 @click.option(
@@ -100,7 +100,7 @@ def _print(result: BenchResult) -> None:
 @click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
 @click.option("--rounds", default=5, show_default=True, help="Measurements of each number.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all that is random.")
-@common.as_json
+@shared.as_json
 def command(
     model: Path | None, widths: list[int], samples: int | None, batch_size: int, rank: int,
     rounds: int, seed: int, as_json: bool,

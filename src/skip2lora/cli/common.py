@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,120 +20,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from skip2lora.backbones.taps import Selection
+from skip2lora.adapt import AdaptedModel
+from skip2lora.arrays import listing
+from skip2lora.backbones.base import Backbone, load
+from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
+from skip2lora.data.reading import read_samples, read_table
+from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
-from skip2lora.tasks.task import TASKS, Measures, Task
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Task
 from skip2lora.training.loop import Callback, EpochReport
 
-_NUMBER, _WIDTH = re.compile(r"-?[0-9]+"), re.compile(r"0*[1-9][0-9]*")
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names with commas."""
-    return tuple(word.strip() for word in text.split(","))
-
-
-answer_columns = click.option(
-    "--target", "--label", "columns", metavar="COLUMNS", type=_names,
-    help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
-)  # fmt: skip
-class_names = click.option(
-    "--class-names", metavar="NAMES", type=_names,
-    help="What the outputs of MODEL are called, in their order, with commas.",
-)  # fmt: skip
-
-
-keep_outputs = click.option(
-    "--keep-outputs/--no-keep-outputs", default=True,
-    help="Correct the outputs of MODEL, or leave them out and learn any anew; default: keep.",
-)  # fmt: skip
-
-
-def task(default: str | None, help_text: str) -> Callable[[_Function], _Function]:
-    """``--task``: one class, several labels, or numbers."""
-    return click.option(
-        "--task", default=default, show_default=default is not None, type=click.Choice(list(TASKS)),
-        help=help_text,
-    )  # fmt: skip
-
-
-saved_task = task(None, "What is learned. Default: as the adapter, or else MODEL, tells.")
-model_argument = click.argument("model", type=click.Path(path_type=Path))
-data_argument = click.argument("data", type=click.Path(path_type=Path))
-adapter = click.option(
-    "--adapter", type=click.Path(path_type=Path), help="Folder written by skip2lora adapt."
-)
-
-
-def _taps(text: str) -> Selection:
-    """One number, or numbers, names and patterns with commas."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    read: list[int | str] = [int(word) if _NUMBER.fullmatch(word) else word for word in words]
-    return read[0] if len(read) == 1 and "," not in text else read
-
-
-taps = click.option(
-    "--taps", type=_taps, metavar="TAPS",
-    help="How many layers to tap, or which: names, patterns, numbers with commas.",
-)  # fmt: skip
-
-
-threads = click.option(
-    "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
-)
-grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
-
-
-def widths(
-    example: str, *, at_least: int = 0
-) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
-    """A callback that reads widths of layers, written as in ``example``; none where none are."""
-    separator = "-" if "-" in example else ","
-
-    def read(_: click.Context, option: click.Parameter, text: str | None) -> list[int]:
-        words = [word.strip() for word in (text or "").split(separator) if word.strip()]
-        if len(words) < at_least or not all(_WIDTH.fullmatch(word) for word in words):
-            raise ParameterError(
-                f"{option.opts[0]} is {text!r}, expected widths such as {example}: correct it"
-            )
-        return [int(word) for word in words]
-
-    return read
-
-
-def image_options(function: _Function) -> _Function:
-    """``--size``, ``--mean`` and ``--std`` of image folders, for ``images``; None without them."""
-
-    @wraps(function)
-    def with_images(
-        *args: Any, size: str | None, mean: str | None, std: str | None, **others: Any
-    ) -> Any:
-        given = (size, mean, std) != (None, None, None)
-        return function(*args, images=Images.parse(size, mean, std) if given else None, **others)
-
-    for option in (
-        click.option(
-            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
-        ),
-        click.option(
-            "--mean", metavar="NUMBERS",
-            help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
-        ),
-        click.option(
-            "--size", metavar="HxW",
-            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
-        ),
-    ):  # fmt: skip
-        with_images = option(with_images)
-    return with_images  # type: ignore[return-value]
+def images_of(options: dict[str, Any]) -> Images | None:
+    """How images become numbers, as options taken out say it; None where they say nothing."""
+    size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
+    return None if (size, mean, std) == (None, None, None) else Images.parse(size, mean, std)
 
 
 @contextmanager
@@ -157,14 +63,6 @@ def reading_bar() -> Iterator[Follow | None]:
     """Yield a function that moves a bar while images are read, if it is seen."""
     with _bar("read images", None) as update:
         yield update and (lambda done, total: update(completed=done, total=total))
-
-
-def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
-    """The required option ``-o``."""
-    return click.option(
-        "-o", "--output", required=True, metavar=metavar,
-        type=click.Path(path_type=Path), help=help_text,
-    )  # fmt: skip
 
 
 @contextmanager
@@ -300,3 +198,123 @@ def _measure_rows(scores: Measures) -> list[str]:
 
 def _shown(name: str, value: float) -> str:
     return _SHOWN[name][1].format(value).replace("%", " %")
+
+
+_Read = TypeVar("_Read", Table, Samples)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What predicts, a backbone with or without its adapter, and the task it is for."""
+
+    model: Backbone | AdaptedModel
+    task: Task
+
+
+def load_model(
+    model: Path,
+    adapter: Path | None,
+    *,
+    task: str | None = None,
+    threads: int = 1,
+    class_names: tuple[str, ...] | None = None,
+) -> Loaded:
+    """The model with its adapter, or alone.
+
+    Raises:
+        ParameterError: ``task`` is not that of the adapter.
+    """
+    backbone = load(model, threads=threads, class_names=class_names)
+    if adapter is None:
+        return Loaded(backbone, backbone.learned if task is None else TASKS[task])
+    adapted = AdaptedModel.load(backbone, adapter)
+    if task not in (None, adapted.task):
+        raise ParameterError(
+            f"--task is {task}, {adapter} was made for {adapted.task}, expected the same: leave "
+            "--task out"
+        )
+    saved_names = adapted.output_names
+    if class_names is not None and adapted.base is not adapted.backbone:
+        raise ParameterError(
+            f"--class-names is {listing(class_names)}, {adapter} takes none as it leaves the "
+            f"outputs of {model} out: leave --class-names out"
+        )
+    if class_names is not None and saved_names is not None and class_names != saved_names:
+        raise ParameterError(
+            f"--class-names is {listing(class_names)}, {adapter} was made for "
+            f"{listing(saved_names)}, expected the same: leave --class-names out"
+        )
+    return Loaded(adapted, adapted.learned)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSamples:
+    """Samples, with their answers encoded as the outputs of a model."""
+
+    x: Any
+    answers: Encoded
+
+
+def read_for(
+    model: Backbone | AdaptedModel,
+    data: Path,
+    *,
+    columns: tuple[str, ...] | None,
+    task: Task,
+    keep_outputs: bool = True,
+    new_classes: bool = False,
+    images: Images | None = None,
+) -> EncodedSamples:
+    """Samples whose answers are encoded as the outputs of ``model``, and new ones if allowed.
+
+    Raises:
+        DataError: names of classes that cannot be matched with the outputs.
+        ParameterError: options for images that are not those of the adapter.
+    """
+    outputs = model.outputs_for(task) if keep_outputs else NO_OUTPUTS
+    new_outputs = new_classes or not keep_outputs
+    names = None if new_outputs else outputs.names
+    table = _read(read_table, model, data, images, target=columns, task=task, class_names=names)
+    encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
+    if encoded.names_adopted:
+        click.echo(
+            "skip2lora: the model has no class names, its outputs are taken as "
+            f"{listing(encoded.outputs.titles)}, in the order of {data}",
+            err=True,
+        )
+    return EncodedSamples(table.x, encoded)
+
+
+def read_without_answers(
+    model: Backbone | AdaptedModel, data: Path, *, columns: tuple[str, ...] | None,
+    task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
+) -> Any:  # fmt: skip
+    """The samples alone; answers need not be there, but those that are must be some.
+
+    Raises:
+        DataError: no samples, or answers that are not those of ``class_names``.
+        ParameterError: as :func:`read_for`.
+    """
+    samples = _read(
+        read_samples, model, data, images, target=columns, task=task, class_names=class_names,
+        labels_required=False,
+    )  # fmt: skip
+    return samples.x
+
+
+def _read(
+    read: Callable[..., _Read],
+    model: Backbone | AdaptedModel,
+    data: Path,
+    images: Images | None,
+    **options: Any,
+) -> _Read:
+    """What ``read`` gives; images in the layout of ``model``, as its adapter was made."""
+    if data.is_dir():
+        saved = model.images if isinstance(model, AdaptedModel) else None
+        layout, images = layout_of(model.inputs), (images or Images()).following(saved)
+        with reading_bar() as progress:
+            return read(data, images=images, layout=layout, progress=progress, **options)
+    if images is not None and isinstance(model, Backbone) and model.size == images.size:
+        images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
+    return read(data, images=images, **options)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.data.reading import write_samples
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import fan, har, simulated
@@ -23,9 +24,9 @@ _FILES = ("pretrain.npz", "finetune.npz", "test.npz")
     help="Folder (or zip) with the original data; fan recordings are fetched without it.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the simulated task.")
-@common.output("Folder for pretrain.npz, finetune.npz and test.npz.", metavar="FOLDER")
-@common.force
-@common.as_json
+@shared.output("Folder for pretrain.npz, finetune.npz and test.npz.", metavar="FOLDER")
+@shared.force
+@shared.as_json
 def command(
     name: str, source: Path | None, seed: int, output: Path, force: bool, as_json: bool
 ) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.demo import ADAPT_EPOCHS, METHODS, DemoResult, draw_curve, run_demo
 from skip2lora.errors import MissingExtraError
 
@@ -54,7 +55,7 @@ def _table(result: DemoResult) -> Table:
 
 @click.command(short_help="Show the whole story on simulated data.")
 @click.option("--seed", default=0, show_default=True, help="Seed of data and training.")
-@common.as_json
+@shared.as_json
 def command(seed: int, as_json: bool) -> None:
     """Pre-train in a silent room, move to a noisy one, adapt.
 

@@ -8,20 +8,21 @@ from typing import Any
 import click
 
 from skip2lora.cli import common
-from skip2lora.cli.models import load_model, read_for
+from skip2lora.cli import options as shared
+from skip2lora.cli.common import load_model, read_for
 from skip2lora.tasks.task import measure
 
 
 @click.command(short_help="Measure a model on labelled data.")
-@common.model_argument
-@common.data_argument
-@common.adapter
-@common.threads
-@common.saved_task
-@common.image_options
-@common.answer_columns
-@common.class_names
-@common.as_json
+@shared.model_argument
+@shared.data_argument
+@shared.adapter
+@shared.threads
+@shared.saved_task
+@shared.image_options
+@shared.answer_columns
+@shared.class_names
+@shared.as_json
 def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **options: Any) -> None:
     """Measure MODEL, with or without an adapter, on DATA.
 
@@ -30,7 +31,8 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     """
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
     loaded = load_model(model, adapter, **loading)
-    samples = read_for(loaded.model, data, task=loaded.task, **options)
+    images = common.images_of(options)
+    samples = read_for(loaded.model, data, task=loaded.task, images=images, **options)
     scores = measure(
         loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
     )

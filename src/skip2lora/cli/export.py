@@ -8,8 +8,9 @@ import click
 
 from skip2lora.adapt import AdaptedModel
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.backbones.loading import load
+from skip2lora.backbones.base import load
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 
@@ -17,7 +18,7 @@ FORMATS = ("onnx", "onnx-adapter")
 
 
 @click.command(short_help="Write model and adapter for another runtime.")
-@common.model_argument
+@shared.model_argument
 @click.option(
     "--adapter", required=True, type=click.Path(path_type=Path),
     help="Folder written by skip2lora adapt.",
@@ -26,9 +27,9 @@ FORMATS = ("onnx", "onnx-adapter")
     "--to", "kind", required=True, type=click.Choice(FORMATS),
     help="One file with all inside, or adapters to swap over one session.",
 )  # fmt: skip
-@common.output("The exported model, such as adapted.onnx.", metavar="FILE")
-@common.force
-@common.as_json
+@shared.output("The exported model, such as adapted.onnx.", metavar="FILE")
+@shared.force
+@shared.as_json
 def command(
     model: Path, adapter: Path, kind: str, output: Path, force: bool, as_json: bool
 ) -> None:

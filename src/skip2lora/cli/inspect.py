@@ -13,9 +13,10 @@ from skip2lora.adapt import MODEL_FILE
 from skip2lora.adapters.folder import CONFIG_FILE, describe
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.loading import load
+from skip2lora.backbones.base import load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
 from skip2lora.data.reading import read_samples
@@ -150,8 +151,8 @@ def _text(value: Any) -> str:
 
 @click.command(short_help="Describe a model, an adapter or a data file.")
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
-@common.answer_columns
-@common.as_json
+@shared.answer_columns
+@shared.as_json
 def command(path: Path, columns: tuple[str, ...] | None, as_json: bool) -> None:
     """Describe a model, an adapter folder or a data file."""
     facts = _facts(path, columns)

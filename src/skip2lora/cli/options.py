@@ -1,17 +1,127 @@
-"""Options of training on the command line, made of the fields of training/options.py."""
+"""Options and arguments that commands share; those of training from training/options.py."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
+from skip2lora.backbones.taps import Selection
+from skip2lora.errors import ParameterError
+from skip2lora.tasks.task import TASKS
 from skip2lora.training.options import OPTIONS, Option
 
+_NUMBER, _WIDTH = re.compile(r"-?[0-9]+"), re.compile(r"0*[1-9][0-9]*")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+force = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas."""
+    return tuple(word.strip() for word in text.split(","))
+
+
+answer_columns = click.option(
+    "--target", "--label", "columns", metavar="COLUMNS", type=_names,
+    help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
+)  # fmt: skip
+class_names = click.option(
+    "--class-names", metavar="NAMES", type=_names,
+    help="What the outputs of MODEL are called, in their order, with commas.",
+)  # fmt: skip
+
+
+keep_outputs = click.option(
+    "--keep-outputs/--no-keep-outputs", default=True,
+    help="Correct the outputs of MODEL, or leave them out and learn any anew; default: keep.",
+)  # fmt: skip
+
+
+def task(default: str | None, help_text: str) -> Callable[[_Function], _Function]:
+    """``--task``: one class, several labels, or numbers."""
+    return click.option(
+        "--task", default=default, show_default=default is not None, type=click.Choice(list(TASKS)),
+        help=help_text,
+    )  # fmt: skip
+
+
+saved_task = task(None, "What is learned. Default: as the adapter, or else MODEL, tells.")
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+data_argument = click.argument("data", type=click.Path(path_type=Path))
+adapter = click.option(
+    "--adapter", type=click.Path(path_type=Path), help="Folder written by skip2lora adapt."
+)
+
+
+def _taps(text: str) -> Selection:
+    """One number, or numbers, names and patterns with commas."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    read: list[int | str] = [int(word) if _NUMBER.fullmatch(word) else word for word in words]
+    return read[0] if len(read) == 1 and "," not in text else read
+
+
+taps = click.option(
+    "--taps", type=_taps, metavar="TAPS",
+    help="How many layers to tap, or which: names, patterns, numbers with commas.",
+)  # fmt: skip
+
+
+threads = click.option(
+    "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
+)
+grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
+
+
+def widths(
+    example: str, *, at_least: int = 0
+) -> Callable[[click.Context, click.Parameter, str | None], list[int]]:
+    """A callback that reads widths of layers, written as in ``example``; none where none are."""
+    separator = "-" if "-" in example else ","
+
+    def read(_: click.Context, option: click.Parameter, text: str | None) -> list[int]:
+        words = [word.strip() for word in (text or "").split(separator) if word.strip()]
+        if len(words) < at_least or not all(_WIDTH.fullmatch(word) for word in words):
+            raise ParameterError(
+                f"{option.opts[0]} is {text!r}, expected widths such as {example}: correct it"
+            )
+        return [int(word) for word in words]
+
+    return read
+
+
+def image_options(function: _Function) -> _Function:
+    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets the three texts."""
+    for option in (
+        click.option(
+            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
+        ),
+        click.option(
+            "--mean", metavar="NUMBERS",
+            help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
+        ),
+        click.option(
+            "--size", metavar="HxW",
+            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
+    """The required option ``-o``."""
+    return click.option(
+        "-o", "--output", required=True, metavar=metavar,
+        type=click.Path(path_type=Path), help=help_text,
+    )  # fmt: skip
 
 
 def training_options(call: Callable[..., Any]) -> Callable[[_Function], _Function]:

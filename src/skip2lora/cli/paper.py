@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 
 from skip2lora.arrays import whole
 from skip2lora.cli import common, figure4, power
+from skip2lora.cli import options as shared
 from skip2lora.errors import ParameterError
 from skip2lora.files import make_folder, write_bytes
 from skip2lora.methods import METHODS
@@ -160,12 +161,12 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
     default="256-96-96-3",
     show_default=True,
     help="Of table1.",
-    callback=common.widths("256-96-96-3", at_least=3),
+    callback=shared.widths("256-96-96-3", at_least=3),
 )
 @click.option("--tinytl", is_flag=True, help="Table 5 in `all` too (PyTorch; hours for 20 trials).")
 @figure4.idle_option
 @power.sensor_options
-@common.as_json
+@shared.as_json
 def command(
     what: str, data: Path | None, tasks: tuple[str, ...], trials: int | None, out: Path,
     net: list[int], as_json: bool, **options: Any,

@@ -8,32 +8,32 @@ from typing import Any
 
 import click
 
-from skip2lora.backbones.loading import load_for_images
+from skip2lora.backbones.base import load_for_images
 from skip2lora.cli import common
-from skip2lora.cli.models import read_without_answers
+from skip2lora.cli import options as shared
+from skip2lora.cli.common import read_without_answers
 from skip2lora.cli.options import training_options
-from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Memory, Plan, plan
 
 
 @click.command(short_help="Memory and time of adapting, before it runs.")
-@common.model_argument
+@shared.model_argument
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
 @training_options(plan)
-@common.taps
-@common.grid
-@common.threads
+@shared.taps
+@shared.grid
+@shared.threads
 @click.option(
     "--classes", "n_outputs", type=int, help="Outputs in all, with new ones. Default: the model's."
 )
-@common.keep_outputs
-@common.image_options
-@common.answer_columns
-@common.as_json
+@shared.keep_outputs
+@shared.image_options
+@shared.answer_columns
+@shared.as_json
 def command(
-    model: Path, data: Path | None, samples: int | None, images: Images | None,
+    model: Path, data: Path | None, samples: int | None,
     columns: tuple[str, ...] | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
@@ -45,6 +45,7 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
+    images = common.images_of(options)
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     backbone = load_for_images(model, None if images is None else images.size, **loading)
     if images is not None and backbone.size:  # which it fixed

@@ -11,24 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.cli import common
-from skip2lora.cli.models import load_model, read_without_answers
+from skip2lora.cli import options as shared
+from skip2lora.cli.common import load_model, read_without_answers
 from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
 from skip2lora.tasks.task import Task
 
 
 @click.command(short_help="Predict classes, labels or numbers into a CSV file.")
-@common.model_argument
-@common.data_argument
-@common.adapter
-@common.threads
-@common.output("Predictions, such as predictions.csv.", metavar="FILE")
-@common.force
-@common.saved_task
-@common.image_options
-@common.answer_columns
-@common.class_names
-@common.as_json
+@shared.model_argument
+@shared.data_argument
+@shared.adapter
+@shared.threads
+@shared.output("Predictions, such as predictions.csv.", metavar="FILE")
+@shared.force
+@shared.saved_task
+@shared.image_options
+@shared.answer_columns
+@shared.class_names
+@shared.as_json
 def command(
     model: Path, data: Path, adapter: Path | None, output: Path, force: bool, as_json: bool,
     **options: Any,
@@ -40,9 +41,10 @@ def command(
     check_output(output, force=force)
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
     loaded = load_model(model, adapter, **loading)
+    images = common.images_of(options)
     outputs = loaded.model.outputs_for(loaded.task)
     x = read_without_answers(
-        loaded.model, data, task=loaded.task, class_names=outputs.names, **options
+        loaded.model, data, task=loaded.task, class_names=outputs.names, images=images, **options
     )
     names = None if outputs.is_plain else outputs.titles
     predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)

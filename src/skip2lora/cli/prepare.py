@@ -9,17 +9,18 @@ import click
 from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.data.image_options import Images
 
 
 @click.command(short_help="Add taps to an ONNX model, for a device.")
-@common.model_argument
-@common.output("The tapped model, such as tapped.onnx.", metavar="FILE")
-@common.taps
+@shared.model_argument
+@shared.output("The tapped model, such as tapped.onnx.", metavar="FILE")
+@shared.taps
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
 @click.option("--size", metavar="HxW", help="Fixes images that may have any size.")
-@common.force
-@common.as_json
+@shared.force
+@shared.as_json
 def command(
     model: Path, output: Path, taps: Selection, grid: int, size: str | None, force: bool,
     as_json: bool,

@@ -11,6 +11,7 @@ import click
 from skip2lora.arrays import check_samples
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
+from skip2lora.cli import options as shared
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.errors import ParameterError
@@ -19,21 +20,21 @@ from skip2lora.training.loop import pretrain
 
 
 @click.command(short_help="Train a small network on data from the lab.")
-@common.data_argument
+@shared.data_argument
 @click.option(
     "--hidden",
     default="96,96",
     show_default=True,
-    callback=common.widths("96,96"),
+    callback=shared.widths("96,96"),
     help="Widths of hidden layers.",
 )
 @click.option("--batch-norm/--no-batch-norm", default=True, show_default=True)
 @training_options(pretrain)
-@common.output("The model, such as model.safetensors.", metavar="FILE")
-@common.force
-@common.image_options
-@common.answer_columns
-@common.as_json
+@shared.output("The model, such as model.safetensors.", metavar="FILE")
+@shared.force
+@shared.image_options
+@shared.answer_columns
+@shared.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, output: Path, force: bool, as_json: bool,
     **options: Any,
@@ -45,9 +46,10 @@ def command(
     check_output(output, force=force)
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
+    images = common.images_of(options)
     with common.reading_bar() as progress:
         samples = read_samples(
-            data, target=options.pop("columns"), images=options.pop("images"), progress=progress
+            data, target=options.pop("columns"), images=images, progress=progress
         )
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1

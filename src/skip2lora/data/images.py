@@ -22,7 +22,7 @@ from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, first_line
-from skip2lora.tasks.answers import Answers
+from skip2lora.tasks.task import Answers
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files

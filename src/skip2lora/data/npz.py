@@ -15,8 +15,8 @@ from skip2lora.data.samples import Table
 from skip2lora.data.tables import AnswerColumns, find_answers
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
-from skip2lora.tasks.answers import Answers
 from skip2lora.tasks.targets import USUAL_NAMES
+from skip2lora.tasks.task import Answers
 
 # Arrays that are no samples.
 _NAMES = ("class_names", "names", "feature_names", "target_names")

@@ -32,10 +32,9 @@ from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import unreadable, write_file
-from skip2lora.tasks.answers import Outputs, naming
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
-from skip2lora.tasks.task import CLASSIFICATION, Task, predictions_of, probabilities_of
+from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, predictions_of, probabilities_of
 
 __all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"]
 
@@ -139,7 +138,9 @@ def read_table(
             table = reader(source, wanted)
             _check_table(table)
     except DataError as error:
-        raise naming(str(source), error) from error.__cause__
+        # A quoted cell of a .csv may hold line breaks.
+        message = " ".join(f"{source}: {error}".splitlines())
+        raise DataError(message) from error.__cause__
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source}: its text is not UTF-8 ({error}), expected UTF-8: export it again"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
 from skip2lora.errors import DataError
-from skip2lora.tasks.answers import Answers
+from skip2lora.tasks.task import Answers
 
 
 @dataclass(frozen=True, eq=False)

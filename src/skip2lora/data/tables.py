@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from skip2lora.arrays import as_float32, listing, number_or_none
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, first_line
-from skip2lora.tasks.answers import Answers
 from skip2lora.tasks.targets import USUAL_NAMES
+from skip2lora.tasks.task import Answers
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.answers import Answers, Encoded, NewLabels, Outputs, naming
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
-from skip2lora.tasks.task import Task
+from skip2lora.tasks.task import Answers, Encoded, NewLabels, Outputs, Task
 
 
 def _is_named(y: Any) -> bool:
@@ -53,7 +52,7 @@ def labels_of(n_known: int, names: Sequence[str] | None, new: NewLabels) -> NDAr
 def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool) -> Encoded:
     """The place among ``outputs`` of each label, (samples,) int32; new classes come after them.
 
-    ``y`` is an array of names or numbers, or the :class:`~skip2lora.tasks.answers.Answers` of a
+    ``y`` is an array of names or numbers, or the :class:`~skip2lora.tasks.task.Answers` of a
     file, where numbers may be written as text. Without a model the classes of a file get the order
     the file gives, or else that of their sorted names.
 
@@ -313,6 +312,8 @@ def encode(
             return encode_targets(task, y, n_samples, outputs, fix=fix)
         return encode_labels(y, n_samples, outputs, new_classes=new_outputs)
     except DataError as error:
-        if not isinstance(y, Answers):
+        if not isinstance(y, Answers) or not y.source:
             raise
-        raise naming(y.source, error) from error.__cause__
+        # A quoted cell of a .csv may hold line breaks.
+        message = " ".join(f"{y.source}: {error}".splitlines())
+        raise DataError(message) from error.__cause__

@@ -11,9 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.arrays import SamplesLike
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.tasks.answers import Outputs
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Task, predictions_of, probabilities_of, r2
+from skip2lora.tasks.task import (
+    CLASSIFICATION,
+    TASKS,
+    Outputs,
+    Task,
+    predictions_of,
+    probabilities_of,
+    r2,
+)
 
 if TYPE_CHECKING:
     # To type checkers it is what it acts as: a property that anything may override.

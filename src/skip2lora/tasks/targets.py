@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, listing, number_or_none, real_array
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.answers import Answers, Encoded, Outputs
-from skip2lora.tasks.task import TASKS, Task
+from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs, Task
 
 #: What the only column of answers is usually called, which says nothing of its output.
 USUAL_NAMES = ("label", "y", "target")
@@ -26,7 +25,7 @@ def encode_targets(
     """Targets of the samples, (samples, n_outputs) float32, in the order of ``outputs``.
 
     ``y`` is an array, (samples, n_outputs), or (samples,) for one output; or the
-    :class:`~skip2lora.tasks.answers.Answers` of a file, whose columns are put in order by name.
+    :class:`~skip2lora.tasks.task.Answers` of a file, whose columns are put in order by name.
     Without a model there are as many outputs as columns. ``fix`` is what to do about another shape.
 
     Raises:

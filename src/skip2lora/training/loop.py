@@ -23,8 +23,9 @@ from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import FT_ALL, METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
-from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob, SkipJob
+from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
+from skip2lora.training.skip_job import SkipJob
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +253,9 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
         best + 1 if validation else len(losses), n_batches, job.n_forwards,
     )  # fmt: skip
     result = best_result or job.result()
-    if not all(np.isfinite(array).all() for array in result.tensors().values()):
-        raise _diverged("result", len(losses), options)  # the last step may overflow
+    for array in result.tensors().values():
+        if not np.isfinite(array).all():  # the last step may overflow
+            raise _diverged("result", len(losses), options)
     return _Run(result, history, fill, total - fill)
 
 

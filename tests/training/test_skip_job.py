@@ -10,7 +10,7 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.training.scaling import Scaling
+from skip2lora.training.skip_job import Scaling
 
 WIDTHS = [9, 16, 5, 3]
 

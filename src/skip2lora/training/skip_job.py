@@ -1,0 +1,312 @@
+"""Skip adapters trained on rows (Algorithm 1), and the scaling of their taps.
+
+Standardised taps have in every column mean 0 and deviation 1 over the training samples. Adapters
+are trained on scaled rows and folded afterwards, so that what is saved and exported works on the
+taps as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
+from skip2lora.methods import METHODS
+from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
+from skip2lora.training.jobs import CheckedSamples, Outputs
+from skip2lora.training.options import Options
+
+# Of the mean variance of a tap: a column that hardly moved in training must not explode later.
+_FLOOR = 1e-3
+
+
+class _Moments:
+    """Mean and variance of columns that come in chunks."""
+
+    def __init__(self) -> None:
+        self.count, self.shift, self.total, self.squares = 0, 0.0, 0.0, 0.0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        if self.count == 0:
+            self.shift = values[0].astype(np.float64)
+        off = values - self.shift  # near the mean: squares of large numbers would cancel
+        self.count += len(values)
+        self.total = self.total + off.sum(axis=0)
+        self.squares = self.squares + (off**2).sum(axis=0)
+
+    def mean(self) -> NDArray[np.float64]:
+        return np.asarray(self.shift + self.total / self.count)
+
+    def var(self) -> NDArray[np.float64]:
+        return np.asarray(np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """``row`` becomes (row - mean) * scale; both are (row_stride,).
+
+    Outputs are multiplied by ``output_scale``, (n_outputs,), so that what numbers lack at the start
+    has deviation 1; ``start`` is its scaled mean, where the bias begins.
+    """
+
+    format: RowFormat
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    output_scale: NDArray[np.float32]
+    start: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        row_format: RowFormat,
+        chunks: Iterable[NDArray[np.float32]],
+        targets: NDArray[np.float32] | None = None,
+    ) -> Scaling:
+        """Statistics over rows that come in chunks, (samples, row_stride) each.
+
+        ``targets``, (samples, n_outputs), are numbers to learn, or None.
+        """
+        of_rows, missing, at = _Moments(), _Moments(), 0
+        first = row_format.layout.logits_offset
+        outputs = slice(first, first + row_format.n_outputs)
+        for rows in chunks:
+            of_rows.add(rows)
+            if targets is not None:
+                missing.add(targets[at : at + len(rows)] - rows[:, outputs])
+            at += len(rows)
+        mean, var = of_rows.mean(), of_rows.var()
+        scale = np.ones_like(mean)
+        for start, width in _places(row_format):
+            part = slice(start, start + width)
+            floor = _FLOOR * var[part].mean()
+            scale[part] = 1 / np.sqrt(var[part] + floor) if floor > 0 else 1
+        mean[first:], scale[first:] = 0, 1
+        bias = np.zeros(row_format.n_outputs)
+        if targets is not None:
+            spread = np.sqrt(missing.var())
+            scale[outputs] = 1 / np.where(spread > 0, spread, 1)
+            bias = missing.mean() * scale[outputs]
+        small = (array.astype(np.float32) for array in (mean, scale, scale[outputs], bias))
+        return cls(row_format, *small)
+
+    def apply(self, rows: NDArray[np.float32]) -> None:
+        """Scale ``rows``, (samples, row_stride), in place."""
+        rows -= self.mean
+        rows *= self.scale
+
+    def targets(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Numbers as the scaled outputs should be."""
+        return targets * self.output_scale
+
+    def fold(self, adapters: SkipAdapters) -> SkipAdapters:
+        """The adapters that do on taps as they are what ``adapters`` do on scaled ones."""
+        bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
+        bias = bias.astype(np.float64)
+        lora_a, lora_b = [], []
+        places = _places(self.format)
+        for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
+            scaled = a.astype(np.float64) * self.scale[at : at + width, None]
+            bias -= self.mean[at : at + width].astype(np.float64) @ scaled @ b
+            lora_a.append(scaled.astype(np.float32))
+            lora_b.append((b / self.output_scale).astype(np.float32))
+        return replace(
+            adapters,
+            lora_a=tuple(lora_a),
+            lora_b=tuple(lora_b),
+            bias=(bias / self.output_scale).astype(np.float32),
+        )
+
+    def unfold(self, adapters: SkipAdapters) -> SkipAdapters:
+        """The reverse of :meth:`fold`: the same outputs, from scaled taps."""
+        bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
+        bias = bias.astype(np.float64)
+        lora_a, lora_b = [], []
+        places = _places(self.format)
+        for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
+            bias += self.mean[at : at + width].astype(np.float64) @ a @ b
+            lora_a.append((a / self.scale[at : at + width, None]).astype(np.float32))
+            lora_b.append((b * self.output_scale).astype(np.float32))
+        return replace(
+            adapters,
+            lora_a=tuple(lora_a),
+            lora_b=tuple(lora_b),
+            bias=(bias * self.output_scale).astype(np.float32),
+        )
+
+
+def _places(row_format: RowFormat) -> list[tuple[int, int]]:
+    """Where each tap starts in a row, and its width."""
+    return list(zip(row_format.layout.tap_offsets, row_format.tap_widths, strict=True))
+
+
+def has_bias(goal: Goal, options: Options) -> bool:
+    """Whether adapters have a bias: scaled taps need one, and some goals."""
+    return options.standardize or goal.bias
+
+
+class SkipJob:
+    """Skip adapters on rows (Algorithm 1): Skip-LoRA, Skip2-LoRA, LoRA-Last.
+
+    Rows of the samples held out are computed once, scaled by the statistics of the others, and
+    kept, with a Skip-Cache and without: validation never runs the backbone.
+    ``capacity`` limits the cache to the rows of so many samples.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        part: CheckedSamples,
+        options: Options,
+        *,
+        goal: Goal = PLAIN,
+        held: CheckedSamples | None = None,
+        capacity: int | None = None,
+        profile: _core.Profile | None = None,
+        start: SkipAdapters | None = None,
+    ) -> None:
+        adapted = range(len(backbone.tap_widths))[METHODS[options.method].adapted]
+        rows = RowFormat.of(
+            backbone,
+            adapted.start,
+            n_outputs=goal.n_outputs,
+            copy_input=options.standardize,
+        )
+        if capacity is None:
+            capacity = len(part.x) if options.cache else 0
+        self.cache = SkipCache.of(rows, len(part.x), capacity)
+        self.rows_kept = len(self.cache.rows) == len(part.x)
+        self._backbone, self._part, self._goal = backbone, part, goal
+        self._format, self._rank, self._bias = rows, options.rank, has_bias(goal, options)
+        self._scaling: Scaling | None = None
+        self.n_forwards = 0
+        began = time.perf_counter()
+        if options.standardize:
+            self._scaling = _standardize(self.cache, backbone, part, goal.task)
+            self.n_forwards += len(part.x)
+        self._held = held
+        self._held_cache = SkipCache.of(rows, 0) if held is None else self._computed(held.x)
+        self.fill_seconds = time.perf_counter() - began
+        self._x = rows.features(part.x)
+        self._held_x = self._x[:0] if held is None else rows.features(held.x)
+        self._packed = self._packed_at(start, options.seed)
+        self._trainer = _core.SkipTrainer(
+            self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
+        )
+        self._y = part.y
+        if self._scaling is not None and goal.task.numeric_targets:
+            self._y = self._scaling.targets(part.y)
+        self._source = self.cache.source(
+            backbone, part.x, None if self._scaling is None else self._scaling.apply
+        )
+
+    def _packed_at(self, start: SkipAdapters | None, seed: int) -> _core.SkipAdapter:
+        """Adapters as the core trains them, at ``start`` or random."""
+        packed = _core.SkipAdapter(
+            self._format.layout, self._rank, self._goal.task.loss, self._bias
+        )
+        packed.init(seed)
+        if self._scaling is not None:
+            packed.set_bias(self._scaling.start)
+        if start is not None:
+            scaled = start if self._scaling is None else self._scaling.unfold(start)
+            scaled.pack_into(packed)
+        return packed
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Payload and overhead of all rows that are kept, those held out among them."""
+        (payload, overhead), (held, beside) = self.cache.n_bytes, self._held_cache.n_bytes
+        return payload + held, overhead + beside
+
+    def epoch(self, learning_rate: float) -> _core.Epoch:
+        """Train one epoch; what the core says of it."""
+        epoch = self._trainer.epoch(self._x, self._y, self._source, learning_rate)
+        self.n_forwards += epoch.n_forward
+        return epoch
+
+    def result(self) -> SkipAdapters:
+        """A copy of the adapters, as they work on the taps as they are."""
+        adapters = self._as_trained()
+        return adapters if self._scaling is None else self._scaling.fold(adapters)
+
+    def _as_trained(self) -> SkipAdapters:
+        """A copy of the adapters, as they work on the rows that are kept."""
+        return SkipAdapters.unpack(self._packed, self._format, self._rank, bias=self._bias)
+
+    def validation_loss(self) -> float:
+        """Mean loss of the samples held out, from their rows."""
+        if self._held is None:
+            raise RuntimeError("no samples are held out")
+        logits = self._logits(self._as_trained(), self._held_cache.rows, self._held_x)
+        return mean_loss(self._goal.task, logits, self._held.y)
+
+    def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
+        """From rows that are kept; those that the cache lacks are computed once more."""
+        adapters = result if self._scaling is None else self._scaling.unfold(result)
+        held = held_out and self._held is not None
+        first = self._format.layout.logits_offset
+        base, adapted = [], []
+        held_rows = [(self._held_x, self._held_cache.rows)]
+        for x, rows in held_rows if held else self._training_rows():
+            adapted.append(self._logits(adapters, rows, x))
+            base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
+        return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
+
+    def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Features and rows of the samples to train on; those beyond the cache chunk by chunk."""
+        n_kept = len(self.cache.rows)
+        if n_kept:
+            yield self._x[:n_kept], self.cache.rows
+        for at in range(n_kept, len(self._x), SAMPLES_AT_ONCE):
+            chunk = slice(at, at + SAMPLES_AT_ONCE)
+            yield self._x[chunk], self._computed(self._part.x[chunk]).rows
+
+    def _computed(self, x: Any) -> SkipCache:
+        """Rows of checked samples, as they are trained on."""
+        self.n_forwards += len(x)
+        cache = SkipCache.of(self._format, len(x))
+        for _ in _fill(cache, self._backbone, x):
+            pass
+        if self._scaling is not None:
+            self._scaling.apply(cache.rows)
+        return cache
+
+    def _logits(
+        self, adapters: SkipAdapters, rows: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Outputs in the unit of the answers; ``adapters`` work on the rows that are kept."""
+        return self._unscaled(adapters.logits_from_rows(self._format, rows, features))
+
+    def _unscaled(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return outputs if self._scaling is None else outputs / self._scaling.output_scale
+
+
+def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
+    """Compute every row once, for the statistics, and scale those that are kept."""
+    targets = part.y if task.name == "regression" else None
+    scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets)
+    scaling.apply(cache.rows)
+    cache.filled[:] = 1
+    return scaling
+
+
+def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
+    """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
+    cached = cache.rows
+    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(cached) < len(x) else cached
+    for at in range(0, len(x), SAMPLES_AT_ONCE):
+        stop = min(at + SAMPLES_AT_ONCE, len(x))
+        rows = cached[at:stop] if stop <= len(cached) else spare[: stop - at]
+        cache.format.compute(backbone, x[at:stop], rows)
+        if stop > len(cached) > at:
+            cached[at:] = rows[: len(cached) - at]
+        yield rows
