@@ -95,8 +95,8 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    images = common.images_of(options)
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
+    images = common.images_of(options)
     size = None if images is None else images.size
     backbone = load_for_images(model, size, class_names=class_names, **loading)
     samples = read_for(

@@ -30,8 +30,8 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     of the numbers, or its square. All are those of scikit-learn's metrics.
     """
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
-    loaded = load_model(model, adapter, **loading)
     images = common.images_of(options)
+    loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, images=images, **options)
     scores = measure(
         loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles

@@ -40,16 +40,17 @@ def command(
     """
     check_output(output, force=force)
     loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
-    loaded = load_model(model, adapter, **loading)
     images = common.images_of(options)
+    loaded = load_model(model, adapter, **loading)
     outputs = loaded.model.outputs_for(loaded.task)
     x = read_without_answers(
         loaded.model, data, task=loaded.task, class_names=outputs.names, images=images, **options
     )
-    names = None if outputs.is_plain else outputs.titles
+    titles = outputs.titles
+    names = None if outputs.is_plain else titles
     predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)
     facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(x)}
-    predicted, line = _summary(loaded.task, predictions, outputs.titles)
+    predicted, line = _summary(loaded.task, predictions, titles)
     common.show(facts | predicted, [f"{output}: {len(x):,} samples: {line}"], as_json=as_json)
 
 

@@ -99,10 +99,10 @@ class Predictor(ABC):
 
         Names of classes are not those of numbers, nor the other way round.
         """
-        classes = self.classes_
-        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
         same = (task.name == "regression") == (self.learned.name == "regression")
-        return Outputs(numbers, names or (self.class_names if same else None))
+        classes, own_names = self.classes_, self.class_names if same else None
+        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
+        return Outputs(numbers, names or own_names)
 
     @abstractmethod
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:

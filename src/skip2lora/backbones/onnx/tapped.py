@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,7 +120,7 @@ def tap_model(
     """
     found, graph, print_of_base = understand(model, path, grid=grid, size=size)
     layers = tuple(source.tap for source in found.sources)
-    places, widths = chosen_taps(layers, taps)
+    places, _ = chosen_taps(layers, taps)
     logits, outputs = add_rows(graph, found.head, [found.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
@@ -134,10 +133,7 @@ def tap_model(
         grid=grid,
         size=size,
     )
-    by_name = dict(zip(outputs, widths, strict=True))
-    if logits is not None:
-        by_name[logits] = found.n_outputs
-    _add_outputs(graph, by_name, keep_outputs=keep_outputs)
+    _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
 
@@ -166,8 +162,11 @@ def task_of(found: Anatomy) -> str:
     return TASK_OF_END["Sigmoid" in activations]
 
 
-def _add_outputs(graph: Graph, widths: Mapping[str, int], *, keep_outputs: bool) -> None:
+def _add_outputs(graph: Graph, description: Description, *, keep_outputs: bool) -> None:
     """Make rows and logits outputs, by name and width."""
+    widths = dict(zip(description.outputs, description.tap_widths, strict=True))
+    if description.logits is not None:
+        widths[description.logits] = description.n_outputs
     model, onnx = graph.model, graph.onnx
     if not keep_outputs:
         del model.graph.output[:]
