@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.backbones import loading
+from skip2lora.backbones import base
 from skip2lora.backbones.base import SUFFIXES
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import ParameterError
@@ -137,8 +137,8 @@ def test_threads_of_a_module() -> None:
 
 
 def test_every_runtime_loads_by_the_same_options() -> None:
-    wanted = inspect.signature(loading.load).parameters
-    for where in loading.SUFFIXES.values():
+    wanted = inspect.signature(base.load).parameters
+    for where in base.SUFFIXES.values():
         module, _, name = where.partition(":")
         given = inspect.signature(getattr(importlib.import_module(module), name).load).parameters
         assert list(given) == list(wanted)
