@@ -215,11 +215,13 @@ def measured(
 
 def _labels(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
     right = predictions == answers
-    parts = []
-    for number in np.unique(answers):
-        own = right[answers == number]
-        parts.append({"name": names[number], "n_samples": len(own), "accuracy": float(own.mean())})
-    return Measures({"accuracy": float(right.mean())}, tuple(parts))
+    counts, hits = np.bincount(answers), np.bincount(answers[right], minlength=len(names))
+    parts = tuple(
+        {"name": names[number], "n_samples": count, "accuracy": int(hits[number]) / count}
+        for number, count in enumerate(counts.tolist())
+        if count
+    )
+    return Measures({"accuracy": float(right.mean())}, parts)
 
 
 def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
