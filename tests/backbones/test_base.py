@@ -73,7 +73,7 @@ Refused = Callable[..., str]
         ({"grid": 2}, "whose adapters start at every layer: leave grid out"),
         ({"size": (8, 8)}, "whose adapters start at every layer: leave size out"),
         ({"threads": 2}, "which runs on one thread: leave threads out"),
-        ({"output": "logits"}, "which has one output: leave output out"),
+        ({"output": "logits"}, "expected 'output', as it has one output: leave output out"),
         ({"class_names": ["a", "b"]}, "expected 3 distinct names"),
     ],
 )

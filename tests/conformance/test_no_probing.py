@@ -20,7 +20,7 @@ ALLOWED = {
     ("backbones/litert/sound.py", "options"): "a table of the schema, which differ by operator",
     ("backbones/torch/backbone.py", "module"): "a torch module that may be compiled",
     ("backbones/torch/network.py", "module"): "a torch module that may be a layer",
-    ("backbones/torch/network.py", "output"): "what a torch module returns",
+    ("backbones/torch/ends.py", "output"): "what a torch module returns",
     ("data/images.py", "opened"): "an image of Pillow, which differ by format",
     ("data/image_options.py", "self"): "fields, by their names",
     ("data/tables.py", "error"): "an error of pyarrow",

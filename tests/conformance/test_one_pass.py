@@ -113,7 +113,7 @@ def counter(
 
         count_calls(monkeypatch, Runner, "infer", lambda given: counter.add(len(given[0][0])))
     else:
-        from skip2lora.backbones.torch.network import Frozen
+        from skip2lora.backbones.torch.frozen import Frozen
 
         count_calls(monkeypatch, Frozen, "run", lambda given: counter.add(len(given[0])))
     return counter

@@ -23,22 +23,24 @@ class Tapping:
     """Names of the tapped layers, the grid of their maps, and what fixes the shapes of these.
 
     ``size`` is the height and width that open axes of images were fixed to. ``inputs`` are the
-    shapes of the samples that a module was run on to find its layers. Each is None where it does
-    not matter or is not known.
+    shapes of the samples that a module was run on to find its layers. ``output`` is the name of the
+    output that was taken of several. Each is None where it does not matter or is not known.
     """
 
     taps: tuple[str, ...] | None = None
     grid: int | None = None
     size: tuple[int, int] | None = None
     inputs: Shapes | None = None
+    output: str | None = None
 
     @classmethod
     def of(cls, backbone: Backbone) -> Tapping:
-        """That of a backbone; nothing of one without a choice of taps."""
+        """That of a backbone; of one without a choice of taps, which output is taken alone."""
+        output = backbone.output if len(backbone.outputs) > 1 else None
         if not backbone.chooses_taps:
-            return cls()
+            return cls(output=output)
         shapes, layers = backbone.sample_shapes, tuple(tap.layer for tap in backbone.taps)
-        return cls(layers, backbone.grid, backbone.size, shapes)
+        return cls(layers, backbone.grid, backbone.size, shapes, output)
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it, as JSON holds it."""
@@ -51,6 +53,8 @@ class Tapping:
             said["input_size"] = list(self.size)
         if self.inputs is not None:
             said["inputs"] = [[name, list(shape), kind] for name, shape, kind in self.inputs]
+        if self.output is not None:
+            said["output"] = self.output
         return said
 
     @classmethod
@@ -61,7 +65,7 @@ class Tapping:
             TypeError, ValueError: it gave something else.
         """
         taps, grid, size = entries.get("taps"), entries.get("grid"), entries.get("input_size")
-        inputs = entries.get("inputs")
+        inputs, output = entries.get("inputs"), entries.get("output")
         return cls(
             None if taps is None else tuple(map(str, taps)),
             None if grid is None else _whole(grid),
@@ -69,14 +73,17 @@ class Tapping:
             None
             if inputs is None
             else tuple((str(name), tuple(map(_whole, shape)), str(k)) for name, shape, k in inputs),
+            None if output is None else str(output),
         )
 
     def apply(self, backbone: Backbone) -> Backbone:
         """The same model, tapped so.
 
         Raises:
-            ParameterError: a layer or a size that it does not have.
+            ParameterError: a layer, a size or an output that it does not have.
         """
+        if self.output is not None:
+            backbone = backbone.with_output(self.output)
         if self.taps is None:
             return backbone
         if self.inputs is not None:
@@ -104,7 +111,7 @@ _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder inste
 #: What only some adapters have, in both files.
 _OPTIONAL = (
     "task", "keep_outputs", "new_labels", "output_names", "images", "taps", "grid", "input_size",
-    "inputs",
+    "inputs", "output",
 )  # fmt: skip
 
 
@@ -232,6 +239,19 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
             "disagree: copy both again"
         )
     return about, tensors
+
+
+def saved_output(path: str | os.PathLike[str]) -> str | None:
+    """The output of the model that an adapter is for, None where the model has one.
+
+    What is no adapter folder has none either: :func:`read_adapter` says so.
+
+    Raises:
+        ModelError: its description is damaged.
+    """
+    file = Path(path) / CONFIG_FILE
+    output = _read_config(file).get("output") if file.is_file() else None
+    return output if isinstance(output, str) else None
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.errors import FileError, ModelError, ParameterError
@@ -102,6 +103,26 @@ class Backbone(Predictor):
         return type(self).check is Backbone.check
 
     # --- outputs ----------------------------------------------------------------------------
+
+    @member
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """All outputs of the model, in its order: by default one with the logits, if there are."""
+        return (OutputSpec("output", (self.n_outputs,)),) if self.n_outputs else ()
+
+    @member
+    def output(self) -> str | None:
+        """The name of the one whose logits are adapted; None for a model without logits."""
+        return self.outputs[0].name if self.n_outputs else None
+
+    def with_output(self, output: str | int) -> Backbone:
+        """The same model, of which another output is taken, by its name or number.
+
+        Raises:
+            ParameterError: there is none, or it is no row of numbers a sample; by default there is
+                one output.
+        """
+        named(self.outputs, output, self.path or type(self).__name__)
+        return self
 
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before the last activation, (samples, n_outputs).

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.arrays import SamplesLike, check_samples, whole
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
+from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.errors import ModelError, ParameterError
@@ -79,6 +80,11 @@ class MLP(Backbone):
     bn_eps: float = 1e-5
     bn_momentum: float = 0.1
     class_names: tuple[str, ...] | None = None
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """Its one row of logits."""
+        return (OutputSpec("output", (self.n_outputs,), "logits"),)
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.widths))})"
@@ -251,7 +257,6 @@ class MLP(Backbone):
             ParameterError: an option that the network has no use for, or names that do not fit.
         """
         refuse(path, "whose adapters start at every layer", taps=taps, grid=grid, size=size)
-        refuse(path, "which has one output", output=output)
         refuse(path, "which runs on one thread", threads=None if threads == 1 else threads)
         tensors, description = read_tensors(path, kind=KIND)
         try:
@@ -282,6 +287,8 @@ class MLP(Backbone):
             raise ModelError(
                 f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"
             )
+        if output is not None:
+            model.with_output(output)
         return model.named(class_names)
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:

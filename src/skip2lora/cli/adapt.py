@@ -38,6 +38,7 @@ from skip2lora.training.loop import Fit
 @shared.taps
 @shared.grid
 @shared.threads
+@shared.output_name
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @shared.output("The adapter, a folder.", metavar="FOLDER")
@@ -98,7 +99,10 @@ def _adapted(
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     images = common.images_of(options)
     size = None if images is None else images.size
-    backbone = load_for_images(model, size, class_names=class_names, **loading)
+    backbone = load_for_images(
+        model, size, class_names=class_names, output=options.pop("output_name"), **loading
+    )
+    common.say_output(backbone)
     samples = read_for(
         backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
         new_classes=options["new_classes"], images=images,

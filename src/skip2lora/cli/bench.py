@@ -24,14 +24,18 @@ from skip2lora.errors import ParameterError
 from skip2lora.spread import Spread
 
 
-def _model(path: Path | None, widths: list[int], seed: int) -> Backbone:
+def _model(path: Path | None, widths: list[int], seed: int, output_name: str | None) -> Backbone:
     if path is None:
+        if output_name is not None:
+            raise ParameterError(
+                f"got --output-name {output_name} without MODEL, expected a model: leave it out"
+            )
         return MLP.create(widths or FAN_WIDTHS, seed=seed)
     if widths:
         raise ParameterError(
             f"got the model {path} and --widths, expected one of them: leave --widths out"
         )
-    return load(path)
+    return load(path, output=output_name)
 
 
 def _spread(of: Spread, unit: str, digits: int) -> str:
@@ -100,10 +104,11 @@ def _print(result: BenchResult) -> None:
 @click.option("--rank", default=4, show_default=True, help="Rank of each adapter.")
 @click.option("--rounds", default=5, show_default=True, help="Measurements of each number.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all that is random.")
+@shared.output_name
 @shared.as_json
 def command(
-    model: Path | None, widths: list[int], samples: int | None, batch_size: int, rank: int,
-    rounds: int, seed: int, as_json: bool,
+    model: Path | None, output_name: str | None, widths: list[int], samples: int | None,
+    batch_size: int, rank: int, rounds: int, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Time all methods, the cache fill and predictions on random samples, one thread.
 
@@ -115,8 +120,8 @@ def command(
     """
     with common.rounds_bar("bench", rounds) as callback:
         result = run_bench(
-            _model(model, widths, seed), n_samples=samples, batch_size=batch_size, rank=rank,
-            rounds=rounds, seed=seed, callback=callback,
+            _model(model, widths, seed, output_name), n_samples=samples, batch_size=batch_size,
+            rank=rank, rounds=rounds, seed=seed, callback=callback,
         )  # fmt: skip
     if as_json:
         facts = asdict(result) | {"cache_fill_us_a_sample": result.cache_fill_us_a_sample}

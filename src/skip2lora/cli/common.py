@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from skip2lora.adapt import AdaptedModel
+from skip2lora.adapters.folder import saved_output
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
 from skip2lora.data.image_layout import layout_of
@@ -211,11 +212,60 @@ class Loaded:
     task: Task
 
 
+def load_adapted(
+    model: Path,
+    adapter: Path,
+    *,
+    output_name: str | None = None,
+    threads: int = 1,
+    class_names: tuple[str, ...] | None = None,
+) -> AdaptedModel:
+    """The model with its adapter, which says which output of the model is taken.
+
+    Raises:
+        ParameterError: ``output_name`` is not that of the adapter.
+    """
+    saved = saved_output(adapter)
+    output = saved if output_name is None else output_name
+    backbone = load(model, threads=threads, class_names=class_names, output=output)
+    if saved is not None and backbone.output != saved:
+        raise ParameterError(
+            f"--output-name is {output_name}, {adapter} was made for {saved}, expected the same: "
+            "leave --output-name out"
+        )
+    return AdaptedModel.load(backbone, adapter)
+
+
+def say_output(model: Backbone) -> None:
+    """Say which output is taken, where there are several."""
+    if len(model.outputs) > 1 and model.output is not None:
+        names = ", ".join(spec.name for spec in model.outputs)
+        click.echo(f"skip2lora: output {model.output} of {names} is taken", err=True)
+
+
+def output_facts(model: Backbone) -> dict[str, Any]:
+    """The output that is taken, and all of them, for ``--json``."""
+    outputs = [spec.to_json() for spec in model.outputs]
+    taken = (spec for spec in outputs if spec["name"] == model.output)
+    return {"output": next(taken, None), "outputs": outputs}
+
+
+def output_lines(model: Backbone) -> list[str]:
+    """The output that is taken, and the others, for a person."""
+    taken = [str(spec) for spec in model.outputs if spec.name == model.output]
+    others = [str(spec) for spec in model.outputs if spec.name != model.output]
+    return [
+        *(f"output {spec} is taken" for spec in taken),
+        *([f"other outputs {', '.join(others)}"] if others else []),
+    ]
+
+
 def load_model(
     model: Path,
     adapter: Path | None,
     *,
     task: str | None = None,
+    output_name: str | None = None,
     threads: int = 1,
     class_names: tuple[str, ...] | None = None,
 ) -> Loaded:
@@ -224,10 +274,13 @@ def load_model(
     Raises:
         ParameterError: ``task`` is not that of the adapter.
     """
-    backbone = load(model, threads=threads, class_names=class_names)
+    loading: dict[str, Any] = {"threads": threads, "class_names": class_names}
     if adapter is None:
+        backbone = load(model, output=output_name, **loading)
+        say_output(backbone)
         return Loaded(backbone, backbone.learned if task is None else TASKS[task])
-    adapted = AdaptedModel.load(backbone, adapter)
+    adapted = load_adapted(model, adapter, output_name=output_name, **loading)
+    say_output(adapted.base)
     if task not in (None, adapted.task):
         raise ParameterError(
             f"--task is {task}, {adapter} was made for {adapted.task}, expected the same: leave "

@@ -18,6 +18,7 @@ from skip2lora.tasks.task import measure
 @shared.data_argument
 @shared.adapter
 @shared.threads
+@shared.output_name
 @shared.saved_task
 @shared.image_options
 @shared.answer_columns
@@ -29,7 +30,8 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     Of classes: accuracy. Of several labels: exact match, F1. Of numbers: R2 and errors, in the unit
     of the numbers, or its square. All are those of scikit-learn's metrics.
     """
-    loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
+    keys = ("task", "threads", "class_names", "output_name")
+    loading = {key: options.pop(key) for key in keys}
     images = common.images_of(options)
     loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, images=images, **options)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from skip2lora.adapt import AdaptedModel
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.backbones.base import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.errors import ParameterError
@@ -27,12 +25,14 @@ FORMATS = ("onnx", "onnx-adapter")
     "--to", "kind", required=True, type=click.Choice(FORMATS),
     help="One file with all inside, or adapters to swap over one session.",
 )  # fmt: skip
+@shared.output_name
 @shared.output("The exported model, such as adapted.onnx.", metavar="FILE")
 @shared.force
 @shared.as_json
 def command(
-    model: Path, adapter: Path, kind: str, output: Path, force: bool, as_json: bool
-) -> None:
+    model: Path, adapter: Path, kind: str, output_name: str | None, output: Path, force: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
 
     `onnx` is one self-contained file. `onnx-adapter` leaves the adapters as optional inputs and
@@ -42,7 +42,7 @@ def command(
     common.check_onnx(model, output, "exported", force=force)
     if kind == "onnx-adapter":
         check_output(output.with_suffix(".onnx_adapter"), force=force)
-    adapted = AdaptedModel.load(load(model), adapter)
+    adapted = common.load_adapted(model, adapter, output_name=output_name)
     if not isinstance(adapted.adapters, SkipAdapters):
         raise ParameterError(
             f"{adapter} is of {adapted.method}, expected skip adapters: adapt again"

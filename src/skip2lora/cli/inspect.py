@@ -15,20 +15,21 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import load
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
 from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
-from skip2lora.errors import DataError, FileError
+from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.plan import TapPlan, described
 
 _DATA = (".npz", ".csv", ".parquet")
 
 
-def _model(path: Path) -> dict[str, Any]:
-    model = load(path)
+def _model(path: Path, output_name: str | None) -> dict[str, Any]:
+    model = load(path, output=output_name)
     layers = described(model.tappable, copied=not model.first_tap_is_input)
     facts: dict[str, Any] = {"kind": "model"}
     if isinstance(model, MLP):
@@ -50,6 +51,7 @@ def _model(path: Path) -> dict[str, Any]:
     chosen = {tap.layer for tap in model.taps}
     return facts | {
         "class_names": model.class_names,
+        **common.output_facts(model),
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
         "cache_bytes_a_sample": RowFormat.of(model).payload_bytes,
@@ -68,6 +70,15 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
         f" {head}",
         *(f"{mark}{line}" for mark, line in zip(marks, lines, strict=True)),
     ]
+
+
+def _outputs(facts: dict[str, Any]) -> dict[str, str]:
+    """The output that is taken, and the others, for a person."""
+    specs = [OutputSpec(**of) for of in facts["outputs"]]
+    taken = None if facts["output"] is None else facts["output"]["name"]
+    others = ", ".join(str(spec) for spec in specs if spec.name != taken)
+    lines = {"output": next((str(spec) for spec in specs if spec.name == taken), "none")}
+    return {**lines, "other outputs": others} if others else lines
 
 
 def _answers(samples: Samples) -> dict[str, Any]:
@@ -109,18 +120,27 @@ def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     }
 
 
-def _facts(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
+def _facts(path: Path, columns: tuple[str, ...] | None, output_name: str | None) -> dict[str, Any]:
     if not path.exists():
         raise FileError(
             f"{path} does not exist, expected a model, an adapter folder or data: check the path"
+        )
+    if output_name is not None and not _is_model(path):
+        raise ParameterError(
+            f"--output-name is {output_name}, but {path} is no model, expected one: leave it out"
         )
     if path.is_dir() and (path / CONFIG_FILE).exists():
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
         return _data(path, columns)
-    if path.is_dir() and not (path / MODEL_FILE).exists():
-        return _images(path)
-    return _model(path)
+    return _model(path, output_name) if _is_model(path) else _images(path)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether it is one as far as its name tells."""
+    if path.is_dir():
+        return (path / MODEL_FILE).exists() and not (path / CONFIG_FILE).exists()
+    return path.suffix not in _DATA
 
 
 def _images(path: Path) -> dict[str, Any]:
@@ -152,13 +172,19 @@ def _text(value: Any) -> str:
 @click.command(short_help="Describe a model, an adapter or a data file.")
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
 @shared.answer_columns
+@shared.output_name
 @shared.as_json
-def command(path: Path, columns: tuple[str, ...] | None, as_json: bool) -> None:
+def command(
+    path: Path, columns: tuple[str, ...] | None, output_name: str | None, as_json: bool
+) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path, columns)
+    facts = _facts(path, columns, output_name)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)
+    if facts["kind"] == "model":
+        del shown["outputs"]
+        shown |= _outputs(facts)
     if facts["kind"] == "adapter" and "images" in shown:
         shown["images"] = str(Images.from_json(shown["images"]))
     if "input size" in shown:

@@ -6,9 +6,11 @@ import re
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|keep_outputs|mean|new_classes|size|source|std"
-    r"|target|task)=(?P<value>'[\w-]+'|[\w-]*)"
+    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|keep_outputs|mean|new_classes|output"
+    r"|size|source|std|target|task)=(?P<value>'[\w-]+'|[\w-]*)"
 )
+#: Those that are called otherwise here, as --output is where a result goes.
+_RENAMED = {"output": "output-name"}
 
 
 def with_options(message: str) -> str:
@@ -20,6 +22,7 @@ def with_options(message: str) -> str:
 
     def option(keyword: re.Match[str]) -> str:
         name, value = keyword["name"].replace("_", "-"), keyword["value"].strip("'")
+        name = _RENAMED.get(name, name)
         if value == "False":
             return f"--no-{name}"
         return f"--{name}" if value in ("", "True") else f"--{name} {value}"

@@ -39,6 +39,10 @@ class_names = click.option(
 )  # fmt: skip
 
 
+output_name = click.option(
+    "--output-name", metavar="NAME",
+    help="Which output of MODEL, of several. Default: the adapter's, or the one that classifies.",
+)  # fmt: skip
 keep_outputs = click.option(
     "--keep-outputs/--no-keep-outputs", default=True,
     help="Correct the outputs of MODEL, or leave them out and learn any anew; default: keep.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skip2lora.backbones.base import load_for_images
+from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_without_answers
@@ -25,6 +25,7 @@ from skip2lora.plan import Memory, Plan, plan
 @shared.taps
 @shared.grid
 @shared.threads
+@shared.output_name
 @click.option(
     "--classes", "n_outputs", type=int, help="Outputs in all, with new ones. Default: the model's."
 )
@@ -47,7 +48,8 @@ def command(
         )
     images = common.images_of(options)
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
-    backbone = load_for_images(model, None if images is None else images.size, **loading)
+    size, output = None if images is None else images.size, options.pop("output_name")
+    backbone = load_for_images(model, size, output=output, **loading)
     if images is not None and backbone.size:  # which it fixed
         images = replace(images, size=None)
     if data is None and images is not None and images.asked:
@@ -58,19 +60,20 @@ def command(
     if data is not None:
         X = read_without_answers(backbone, data, columns=columns, task=None, images=images)
     result = plan(backbone, X, n_samples=samples, **options)
-    facts = asdict(result)
+    facts = asdict(result) | common.output_facts(backbone)
     facts["memory"] |= {
         "adapting_bytes": result.memory.adapting_bytes,
         "peak_bytes": result.memory.peak_bytes,
     }
-    common.show({"model": str(model), **facts}, _lines(model, result), as_json=as_json)
+    common.show({"model": str(model), **facts}, _lines(model, result, backbone), as_json=as_json)
 
 
-def _lines(model: Path, result: Plan) -> list[str]:
+def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
     scaled = ", scaled taps" if result.standardize else ""
     return [
         f"{model}: {len(result.taps)} taps, {sum(tap.width for tap in result.taps):,} wide in all",
         *common.tap_lines(result.taps),
+        *common.output_lines(backbone),
         f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, rank {result.rank}, "
         f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs{scaled}",
         *_memory_lines(result.memory, result.n_parameters),

@@ -23,6 +23,7 @@ from skip2lora.tasks.task import Task
 @shared.data_argument
 @shared.adapter
 @shared.threads
+@shared.output_name
 @shared.output("Predictions, such as predictions.csv.", metavar="FILE")
 @shared.force
 @shared.saved_task
@@ -39,7 +40,8 @@ def command(
     Columns of answers in DATA are left out of the features and not used.
     """
     check_output(output, force=force)
-    loading = {name: options.pop(name) for name in ("task", "threads", "class_names")}
+    keys = ("task", "threads", "class_names", "output_name")
+    loading = {key: options.pop(key) for key in keys}
     images = common.images_of(options)
     loaded = load_model(model, adapter, **loading)
     outputs = loaded.model.outputs_for(loaded.task)

@@ -19,11 +19,12 @@ from skip2lora.data.image_options import Images
 @shared.taps
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
 @click.option("--size", metavar="HxW", help="Fixes images that may have any size.")
+@shared.output_name
 @shared.force
 @shared.as_json
 def command(
-    model: Path, output: Path, taps: Selection, grid: int, size: str | None, force: bool,
-    as_json: bool,
+    model: Path, output: Path, taps: Selection, grid: int, size: str | None,
+    output_name: str | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Add taps to MODEL (.onnx) once, on a workstation.
 
@@ -33,7 +34,7 @@ def command(
     from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size
-    tapped = prepare(model, output, taps=taps, grid=grid, size=fixed)
+    tapped = prepare(model, output, taps=taps, grid=grid, size=fixed, output=output_name)
     row_bytes = FLOAT_BYTES * (sum(tap.width for tap in tapped.taps) + tapped.n_outputs)
     facts = {
         "output": str(output),

@@ -30,7 +30,7 @@ from skip2lora.backbones.onnx.session import export_adapter, open_session
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.export.onnx_head import fold_last, plug_logits
+from skip2lora.export.onnx_head import fold_last, plug_logits, readers_elsewhere
 from skip2lora.files import check_output
 
 #: What the output of adapters is called where the base has no logits, or they are left out; the
@@ -100,7 +100,8 @@ def export_onnx(
     base = _read_base(backbone, adapters)
     adapters = base.adapters
     parts, sources, head = _Parts.of(adapters), base.sources, base.anatomy.head
-    if head is not None and len(parts.bias) == base.anatomy.n_outputs:
+    alone = not readers_elsewhere(base.graph, base.anatomy)
+    if head is not None and alone and len(parts.bias) == base.anatomy.n_outputs:
         own = parts.b[-adapters.rank :]
         change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
         if fold_last(base.graph, head, sources[-1], change):
@@ -190,7 +191,7 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
         )
     model = read_model(backbone.path)
     anatomy, graph, fingerprint = understand(
-        model, backbone.path, grid=backbone.grid, size=backbone.size
+        model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output
     )
     if backbone is not given:
         anatomy = replace(anatomy, head=None, n_outputs=0)

@@ -58,6 +58,23 @@ def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float
     return True
 
 
+def readers_elsewhere(graph: Graph, anatomy: Anatomy) -> list[Any]:
+    """Nodes that read the logits on the way to other outputs, which stay as they are."""
+    if anatomy.head is None:
+        return []
+    logits = anatomy.head.logits
+    own = {str(n.output[0]) for of in anatomy.heads if of.logits == logits for n in of.trailing}
+    elsewhere: set[str] = set()
+    for of in anatomy.heads:
+        if of.logits != logits:
+            elsewhere |= graph.ancestors(of.logits)
+    return [
+        node
+        for node in graph.readers.get(logits, ())
+        if node.output[0] in elsewhere and node.output[0] not in own
+    ]
+
+
 def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs: int) -> None:
     """Make the logits of the graph base logits plus ``added``, (samples, n_outputs).
 
@@ -67,6 +84,7 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
     graph, head = builder.graph, anatomy.head
     if added is None or head is None:
         return
+    others = readers_elsewhere(graph, anatomy)
     _bypass_quantising(graph, head)
     extra = n_outputs - anatomy.n_outputs
     if extra:
@@ -74,6 +92,10 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
     base = f"{builder.prefix}base_logits"
     maker = graph.producer[head.logits]
     maker.output[list(maker.output).index(head.logits)] = base
+    for node in others:
+        for place, name in enumerate(node.input):
+            if name == head.logits:
+                node.input[place] = base
     shape = list(anatomy.logits_shape)
     at = shape.index(anatomy.n_outputs)
     if extra:

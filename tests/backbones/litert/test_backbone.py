@@ -90,18 +90,24 @@ def shared(path_names: tuple[str, ...] = ("q", "k", "v")) -> bytes:
 
 
 def test_each_tensor_once(load: Load) -> None:
-    model = load(shared())
+    model = load(shared(), output="y")
     assert [(tap.layer, tap.tensor) for tap in model.taps] == [("q", "x"), ("y", "sum1")]
 
 
 def test_which_output(load: Load, refused: Refused) -> None:
-    model = load(shared())
-    assert (model.output.name, len(model.layers)) == ("y", 2)
+    model = load(shared(), output="y")
+    assert (model.output, len(model.layers)) == ("y", 2)
     other = load(shared(), output="unused")
     assert [tap.layer for tap in other.layers] == ["unused"]  # what does not lead there is no layer
-    assert load(shared(), output=1).output.name == "unused"
+    assert load(shared(), output=1).output == "unused"
+    assert (
+        model.with_output(1).logits(np.ones((2, 4))).tolist()
+        == other.logits(np.ones((2, 4))).tolist()
+    )
+    assert "y 4 (logits), unused 4 (logits), of which" in refused(ParameterError, load, shared())
     message = refused(ParameterError, load, shared(), output="z")
-    assert "output is 'z', expected a name or number from 0 of y (4,), unused (4,)" in message
+    assert "output is 'z' for " in message
+    assert "expected a name or number from 0 of y, unused: choose" in message
 
 
 def test_choosing_taps(load: Load, refused: Refused) -> None:
@@ -191,7 +197,7 @@ def test_no_row_of_numbers(load: Load, refused: Refused) -> None:
     network = cnn(end="")
     network.layers = network.layers[:1]
     message = refused(ModelError, load, network.content())
-    assert "has the outputs layer0 (8, 8, 6), expected one with a row of numbers" in message
+    assert "has the outputs layer0 8x8x6 (unknown), expected one with a row of numbers" in message
 
 
 def test_options_and_paths(load: Load, tmp_path: Path, refused: Refused) -> None:

@@ -124,8 +124,8 @@ def several(*, softmax: bool = True) -> Any:
 
 def test_the_output_that_classifies() -> None:
     assert (of(several()).end.output, of(several()).n_outputs) == ("probabilities", 4)  # type: ignore[union-attr]
-    # Without an activation the first row of numbers.
-    assert of(several(softmax=False)).end.output == "embedding"  # type: ignore[union-attr]
+    # Without an activation that which the other is not computed from.
+    assert of(several(softmax=False)).end.output == "classes"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("output", ["probabilities", 2])
@@ -144,7 +144,9 @@ def test_outputs_refused(refused: Refused) -> None:
     for output in (3, True, -1):
         assert f"output is {output!r} for m.xml" in refused(ParameterError, of, model, output)
     said = refused(ParameterError, of, model, "map")
-    assert "output 'map' of m.xml has shape [?,6,8,8], expected a row of numbers a sample" in said
+    assert (
+        "output is 'map' for m.xml, which is map 6x8x8 (unknown), expected a row of numbers" in said
+    )
 
 
 def test_an_encoder_has_no_logits() -> None:

@@ -212,10 +212,10 @@ def test_graphs(how: str, refused: Refused) -> None:
     ("function", "said"),
     [
         (lambda y: y[:, :, None, None], "gave torch.float32 of shape (2, 3, 1, 1) for 2 samples"),
-        (lambda y: y.argmax(1), "gave torch.int64 of shape (2, 1) for 2 samples, expected logits"),
-        (lambda y: y.sum(0), "gave torch.float32 of shape (3, 1) for 2 samples"),
+        (lambda y: y.argmax(1), "gave torch.int64 of shape (2,) for 2 samples, expected logits"),
+        (lambda y: y.sum(0), "gave torch.float32 of shape (3,) for 2 samples"),
         (lambda y: y[:1], "gave torch.float32 of shape (1, 3) for 2 samples"),
-        (lambda y: {"hidden": y}, "gave dict without logits, expected a tensor (samples, outputs)"),
+        (lambda y: {"hidden": 1}, "gave dict without logits, expected a tensor (samples, outputs)"),
         (lambda y: (), "gave tuple without logits"),
         (lambda y: None, "gave NoneType without logits"),
         (lambda y: y @ y.new_ones(3, len(y)), "gave 2 outputs for 2 samples and 3 for 3, expected"),

@@ -18,8 +18,9 @@ from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
+from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, named
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
-from skip2lora.errors import MissingExtraError, ModelError, ParameterError
+from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import unreadable
 from skip2lora.tasks.task import TASK_OF_END
 
@@ -37,14 +38,15 @@ class LiteRTBackbone(Backbone):
     Samples run one by one, so that a row's bits do not depend on its batch; the call costs some
     10 us a sample. Taps and logits of a quantised model are real numbers, by the scale and zero
     point of each tensor. ``layers`` are the taps there could be, ``taps`` those that are taken, the
-    input of each layer with weights. ``fingerprint`` is the SHA-256 of the file's bytes, so another
+    input of each layer with weights on the way to ``end``, the output that is taken.
+    ``fingerprint`` is the SHA-256 of the file's bytes, so another
     conversion of the same network is another model. Not safe to call from two threads at once.
     """
 
     graph: Graph
     layers: tuple[Tap, ...]
     taps: tuple[Tap, ...]
-    output: Output
+    end: Output
     fingerprint: str
     grid: int = GRID
     threads: int = 1
@@ -66,8 +68,9 @@ class LiteRTBackbone(Backbone):
 
         ``taps`` selects layers (:func:`~skip2lora.backbones.taps.chosen`), feature maps are
         averaged to ``grid`` x ``grid`` places (4), LiteRT runs on ``threads`` threads. ``output``
-        is the name or number of the output with the classes, by default the first that is one row
-        of numbers a sample. A softmax, sigmoid or argmax it ends in is left out of the logits.
+        is the name or number of the output that is taken, by default the one that classifies
+        (:func:`~skip2lora.backbones.outputs.choose`). A softmax, sigmoid or argmax it ends in is
+        left out of the logits.
 
         Raises:
             FileError: the file cannot be read.
@@ -100,9 +103,31 @@ class LiteRTBackbone(Backbone):
         refuse(self.path, _FIXED, size=size)
         layers, grid = self.layers, self.grid if grid is None else check_grid(grid)
         if grid != self.grid:
-            layers = _layers(self.graph, self.output, grid, self.graph.path)
+            layers = _layers(self.graph, self.end, grid, self.graph.path)
         places = chosen([tap.layer for tap in layers], selection)
         return replace(self, layers=layers, taps=tuple(layers[at] for at in places), grid=grid)
+
+    def with_output(self, output: str | int) -> LiteRTBackbone:
+        """The same model, of which another output is taken, its taps chosen by default again.
+
+        Raises:
+            ParameterError: there is none, or it is no row of numbers a sample.
+        """
+        end = self.graph.outputs[named(self.outputs, output, self.path)]
+        if end == self.end:
+            return self
+        layers = _layers(self.graph, end, self.grid, self.path)
+        return replace(self, end=end, layers=layers, class_names=None).with_taps(None)
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """All outputs, in the order of the file."""
+        return _specs(self.graph)
+
+    @property
+    def output(self) -> str:
+        """The name of the output that is taken."""
+        return self.end.name
 
     @property
     def tappable(self) -> tuple[Tap, ...]:
@@ -122,12 +147,12 @@ class LiteRTBackbone(Backbone):
     @property
     def n_outputs(self) -> int:
         """Width of the logits."""
-        return math.prod(self.output.logits.sample_shape)
+        return math.prod(self.end.logits.sample_shape)
 
     @property
     def task(self) -> str:
         """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return TASK_OF_END[self.output.sigmoid]
+        return TASK_OF_END[self.end.ending == "sigmoid"]
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:
@@ -233,31 +258,25 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
     return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 
 
-def _pick_output(graph: Graph, selected: str | int | None, path: Any) -> Output:
-    outputs = graph.outputs
-    shapes = [each.logits.sample_shape for each in outputs]
-    rows = [math.prod(shape) == max(shape, default=1) > 0 for shape in shapes]
-    names = ", ".join(
-        f"{each.name} {shape}" for each, shape in zip(outputs, shapes, strict=True)
-    )  # fmt: skip
-    if selected is None:
-        if not any(rows):
-            raise ModelError(
-                f"{path} has the outputs {names}, expected one with a row of numbers a sample: "
-                "use a classifier or regressor"
-            )
-        return outputs[rows.index(True)]
-    for at, each in enumerate(outputs):
-        if selected in (at, each.name) and not isinstance(selected, bool):
-            if not rows[at]:
-                raise ParameterError(
-                    f"output {selected!r} has shape {shapes[at]}, expected a row of numbers a "
-                    "sample: choose another"
-                )
-            return each
-    raise ParameterError(
-        f"output is {selected!r}, expected a name or number from 0 of {names}: choose one of them"
+def _specs(graph: Graph) -> tuple[OutputSpec, ...]:
+    """A number alone is a row of one."""
+    return tuple(
+        OutputSpec(each.name, each.logits.sample_shape or (1,), each.ending)
+        for each in graph.outputs
     )
+
+
+def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output:
+    specs, sources = _specs(graph), [each.logits.index for each in graph.outputs]
+    candidates = candidates_of(specs, sources, [graph.ancestors(source) for source in sources])
+    at = choose(candidates, asked, path)
+    if at is None:
+        listed = ", ".join(map(str, specs))
+        raise ModelError(
+            f"{path} has the outputs {listed}, expected one with a row of numbers a sample: "
+            "use a classifier or regressor"
+        )
+    return graph.outputs[at]
 
 
 def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ...]:

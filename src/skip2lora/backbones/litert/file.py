@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from skip2lora.backbones.litert.ends import end_of
 from skip2lora.backbones.litert.sound import fault_of
 from skip2lora.errors import ModelError, first_line
 
@@ -46,8 +47,7 @@ _CONTROL = frozenset({
 _RANDOM = frozenset({
     "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR",
 })  # fmt: skip
-_SAME_VALUES = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
-_ACTIVATIONS = frozenset({"SOFTMAX", "LOGISTIC", "LOG_SOFTMAX"})
+_ACTIVATED = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD"})
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     beta: float = 1.0
+    activated: bool = False  # by an activation of its own, such as RELU
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,14 @@ class Weighted:
 class Output:
     """One output as the file names it, and the logits it is made from.
 
-    ``logits`` times ``beta`` are what the softmax, sigmoid or argmax behind them reads.
+    ``logits`` times ``beta`` are what the softmax, sigmoid or argmax behind them reads; ``ending``
+    is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
     """
 
     name: str
     logits: Tensor
     beta: float = 1.0
-    sigmoid: bool = False
+    ending: str = "unknown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +124,17 @@ class Graph:
     constants: frozenset[int]
     operators: tuple[Operator, ...]
 
-    def layers(self, output: Output) -> tuple[Weighted, ...]:
-        """Layers with weights on the way to the logits of ``output``, in the order they run."""
-        needed = {output.logits.index}
+    def ancestors(self, index: int) -> set[int]:
+        """All tensors that the tensor of this index is computed from, and itself."""
+        needed = {index}
         for operator in reversed(self.operators):
             if needed.intersection(operator.outputs):
                 needed.update(operator.inputs)
+        return needed
+
+    def layers(self, output: Output) -> tuple[Weighted, ...]:
+        """Layers with weights on the way to the logits of ``output``, in the order they run."""
+        needed = self.ancestors(output.logits.index)
         found: list[Weighted] = []
         names: set[str] = set()
         makers = {index: each for each in self.operators for index in each.outputs}
@@ -235,14 +242,15 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         for signature in model.signatureDefs or ()
         for each in signature.inputs or ()
     }
+    constants = _constants(model, operators)
     return Graph(
         path,
         content,
         tuple(tensors[index] for index in given),
-        tuple(_output(index, tensors, makers) for index in made),
+        tuple(_output(index, tensors, makers, constants) for index in made),
         names,
         tensors,
-        _constants(model, operators),
+        constants,
         operators,
     )
 
@@ -256,8 +264,11 @@ def _operator_name(code: Any) -> str:
 
 
 def _operator(name: str, operator: Any) -> Operator:
-    beta = float(operator.builtinOptions.beta) if name == "SOFTMAX" else 1.0
-    return Operator(name, _indices(operator.inputs), _indices(operator.outputs), beta)
+    options = operator.builtinOptions
+    beta = float(options.beta) if name == "SOFTMAX" else 1.0
+    activated = name in _ACTIVATED and options is not None and options.fusedActivationFunction != 0
+    tensors = _indices(operator.inputs), _indices(operator.outputs)
+    return Operator(name, *tensors, beta, activated)
 
 
 def _check_operator(path: str, number: int, operator: Operator, tensors: Sequence[Any]) -> None:
@@ -324,21 +335,15 @@ def _constants(model: Any, operators: Sequence[Operator]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _output(index: int, tensors: Sequence[Tensor], makers: Mapping[int, Operator]) -> Output:
-    """Walk back from an output over what keeps its values to the activation it ends in."""
-    logits, sigmoid, beta = index, False, 1.0
-    at = index
-    while at in makers:
-        operator = makers[at]
-        if operator.name not in _SAME_VALUES | _ACTIVATIONS | {"ARG_MAX"}:
-            break
-        at = operator.inputs[0]
-        if operator.name in _SAME_VALUES:
-            continue
-        logits, beta, sigmoid = at, operator.beta, operator.name == "LOGISTIC"
-        if operator.name in _ACTIVATIONS:
-            break
-    return Output(tensors[index].name, tensors[logits], beta, sigmoid)
+def _output(
+    index: int,
+    tensors: Sequence[Tensor],
+    makers: Mapping[int, Operator],
+    constants: frozenset[int],
+) -> Output:
+    layers = {at for at, of in makers.items() if of.name in _WEIGHTED}
+    end = end_of(index, makers, constants, layers)
+    return Output(tensors[index].name, tensors[end.logits], end.beta, end.ending)
 
 
 def _tensor(index: int, tensor: Any, is_input: bool) -> Tensor:

@@ -27,11 +27,11 @@ class Runner:
     """The interpreter with the taps among its outputs, and what is read from it."""
 
     def __init__(self, model: LiteRTBackbone) -> None:
-        graph, self.output = model.graph, model.output
-        by_name = {layer.name: layer.input for layer in graph.layers(model.output)}
+        graph, self.end = model.graph, model.end
+        by_name = {layer.name: layer.input for layer in graph.layers(model.end)}
         self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
         given = {tensor.index for tensor in graph.inputs}
-        wanted = {tensor.index for _, tensor in self.taps} | {model.output.logits.index}
+        wanted = {tensor.index for _, tensor in self.taps} | {model.end.logits.index}
         # The memory of an input may be reused: what is tapped there is the sample itself.
         self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
         content = graph.with_outputs(sorted(wanted - given))
@@ -49,16 +49,16 @@ class Runner:
     ) -> NDArray[np.float32]:
         """Fill ``rows``, one array a tap or none at all; return the logits."""
         n_samples = len(arrays[0])
-        logits = np.empty((n_samples, math.prod(self.output.logits.sample_shape)), np.float32)
+        logits = np.empty((n_samples, math.prod(self.end.logits.sample_shape)), np.float32)
         for start in range(0, n_samples, _CHUNK):
             stop = min(start + _CHUNK, n_samples)
             self._run_chunk([array[start:stop] for array in arrays], rows, logits, start)
-        tensor = self.output.logits
+        tensor = self.end.logits
         if tensor.scale:
             logits -= tensor.zero_point
             logits *= np.float32(tensor.scale)
-        if self.output.beta != 1:
-            logits *= np.float32(self.output.beta)
+        if self.end.beta != 1:
+            logits *= np.float32(self.end.beta)
         return logits
 
     def _run_chunk(
@@ -71,7 +71,7 @@ class Runner:
         kept: dict[int, list[NDArray[Any]]] = {}
         for number in range(len(arrays[0])):
             self._invoke([array[number : number + 1] for array in arrays], start + number)
-            logits[start + number] = self.views[self.output.logits.index]().reshape(-1)
+            logits[start + number] = self.views[self.end.logits.index]().reshape(-1)
             for place, made in enumerate(rows):
                 fill = self.fills[place]
                 if fill is not None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from skip2lora.backbones.inputs import graph_mask
 from skip2lora.backbones.onnx.graph import (
     CONVOLUTIONS,
+    OPERATORS,
     Folded,
     Graph,
     Read,
@@ -20,6 +19,7 @@ from skip2lora.backbones.onnx.graph import (
     weight_layers,
 )
 from skip2lora.backbones.onnx.probe import probe
+from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, ending_of
 from skip2lora.backbones.taps import Tap, taps_of
 from skip2lora.errors import ModelError
 
@@ -41,13 +41,15 @@ class Head:
     """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
 
     ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
-    kinds of those that are more than a change of shape, such as ("Softmax", "ArgMax").
+    kinds of those that are more than a change of shape, such as ("Softmax", "ArgMax"); ``ending``
+    is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
     """
 
     output: str
     logits: str
     trailing: tuple[Any, ...] = ()
     activations: tuple[str, ...] = ()
+    ending: str = "unknown"
 
 
 class _Step(NamedTuple):
@@ -71,12 +73,25 @@ def head_of(graph: Graph, output: str) -> Head:
         if step.activation is not None:
             logits, kept = tensor, len(walked)
     steps = walked[kept - 1 :: -1] if kept else []
+    activations = tuple(step.activation for step in steps if step.activation is not None)
     return Head(
         output,
         logits,
         tuple(node for step in steps for node in step.nodes),
-        tuple(step.activation for step in steps if step.activation is not None),
+        activations,
+        ending_of(activations, sigmoids=("Sigmoid",), layer=_ends_in_layer(graph, tensor)),
     )
+
+
+def _ends_in_layer(graph: Graph, tensor: str) -> bool:
+    """Whether a layer with weights makes ``tensor``, at most with its bias behind it."""
+    node = graph.producer.get(tensor)
+    if node is not None and node.op_type == "Add":
+        data = [name for name in node.input if name not in graph.constants]
+        node = graph.producer.get(data[0]) if len(data) == 1 else None
+    if node is None or node.op_type not in OPERATORS:
+        return False
+    return any(name in graph.constants for name in node.input)
 
 
 def _step_before(graph: Graph, tensor: str) -> _Step | None:
@@ -189,7 +204,7 @@ def _make_float(onnx: Any, model: Any, node: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-_MOST_OUTPUTS = 1 << 20
+_NO_NUMBERS = (8, 9)  # texts and truth values, as TensorProto numbers types
 
 
 @dataclass(frozen=True)
@@ -210,21 +225,25 @@ class Source:
 class Anatomy:
     """What was found in a graph: all taps there could be, in order, and where the logits are.
 
-    ``head`` is None for a model whose output is no row of logits, such as a text encoder;
-    ``logits_shape`` is that of one sample's logits in the graph, such as (1000, 1, 1).
+    ``heads`` and ``outputs`` say what stands at each output. ``head`` is that of the one taken,
+    None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
+    one sample's logits in the graph, such as (1000, 1, 1).
     """
 
     sources: tuple[Source, ...]
+    heads: tuple[Head, ...]
+    outputs: tuple[OutputSpec, ...]
     head: Head | None
     n_outputs: int
-    logits_shape: tuple[int, ...] = ()
+    logits_shape: tuple[int | None, ...] = ()
 
 
-def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
-    """Find the layers and the logits of a graph.
+def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = None) -> Anatomy:
+    """Find the layers and the logits of a graph; ``output`` is that with the logits.
 
     Raises:
         ModelError: there is no layer with weights whose input has a known width.
+        ParameterError: there is no such output, or several may be that with the classes.
     """
     shapes, reads = infer(graph), weight_layers(graph)
     names = [value.name for value in graph.inputs]
@@ -244,18 +263,27 @@ def anatomy(graph: Graph, path: Path, *, grid: int) -> Anatomy:
     open_ones = [name for name in wanted if _is_open(shapes.get(name), batch)]
     if open_ones:
         shapes = {**shapes, **probe(graph, path.parent, open_ones, shapes)}
-    head, logits_shape = _choose_head(heads, shapes, batch)
+    outputs = tuple(_spec(graph, head, shapes.get(head.logits), batch) for head in heads)
+    behind = [graph.ancestors(head.logits) for head in heads]
+    sources = [head.logits for head in heads]
+    at = choose(candidates_of(outputs, sources, behind), output, path)
     mask = _mask(names, shapes)
-    if head is None:
-        output = heads[0].output
-        reads.append(Read(output, "output", output))
-    sources = _sources(reads, shapes, batch, mask, grid)
-    if not sources:
+    if at is None:
+        first = heads[0].output
+        reads.append(Read(first, "output", first))
+    else:  # what only leads to other outputs, or is made of this one, says nothing of it
+        before = behind[at] - {sources[at]}
+        reads = [read for read in reads if read.tensor in before]
+    tapped = _sources(reads, shapes, batch, mask, grid)
+    if not tapped:
         raise ModelError(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
             "export the model with fixed shapes (only the samples and tokens may vary)"
         )
-    return Anatomy(sources, head, int(np.prod(logits_shape)) if head else 0, logits_shape)
+    if at is None:
+        return Anatomy(tapped, tuple(heads), outputs, None, 0)
+    taken = outputs[at]
+    return Anatomy(tapped, tuple(heads), outputs, heads[at], taken.width, taken.shape)
 
 
 def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
@@ -264,18 +292,12 @@ def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
     return shape[0] != batch and (isinstance(batch, str) or not isinstance(shape[0], int))
 
 
-def _choose_head(
-    heads: Sequence[Head], shapes: dict[str, tuple[Size, ...]], batch: Size
-) -> tuple[Head | None, tuple[int, ...]]:
-    """The first output that has one row of logits for each sample; one with an activation wins."""
-    for head in sorted(heads, key=lambda head: not head.activations):
-        shape = shapes.get(head.logits)
-        if not shape or len(shape) < 2 or shape[0] != batch:
-            continue
-        sizes = [size for size in shape[1:] if isinstance(size, int)]
-        if len(sizes) == len(shape) - 1 and max(sizes) == int(np.prod(sizes)) < _MOST_OUTPUTS:
-            return head, tuple(sizes)
-    return None, ()
+def _spec(graph: Graph, head: Head, shape: tuple[Size, ...] | None, batch: Size) -> OutputSpec:
+    """What an output is; its sizes are open where it has not one row a sample."""
+    inner = shape[1:] if shape else (None,)
+    fits = shape and shape[0] == batch and graph.types.get(head.logits) not in _NO_NUMBERS
+    sizes = (size if fits and isinstance(size, int) else None for size in inner)
+    return OutputSpec(head.output, tuple(sizes), head.ending)
 
 
 def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[str, Size] | None:

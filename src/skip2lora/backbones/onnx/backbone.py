@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, SamplesLike, whole
-from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
     damaged,
@@ -30,31 +30,12 @@ from skip2lora.backbones.onnx.file import (
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
 from skip2lora.backbones.onnx.sizes import check_size as checked_size
-from skip2lora.backbones.onnx.tapped import KEY, Description, metadata_of, tap_model
-from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen
+from skip2lora.backbones.onnx.tapped import KEY, Asked, Description, metadata_of, tap_model
+from skip2lora.backbones.outputs import named
+from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.errors import MissingExtraError, ModelError
 
 _TOKENS = 128  # assumed where their number changes
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """How a file is to be tapped; what is None is as in the file, or by default.
-
-    With ``if_open``, ``size`` counts only where the model takes images of any size.
-    """
-
-    taps: Selection = None
-    grid: int | None = None
-    size: Size | None = None
-    output: str | int | None = None
-    if_open: bool = False
-
-    def __post_init__(self) -> None:
-        if self.grid is not None:
-            check_grid(self.grid)
-        if self.size is not None:
-            checked_size(self.size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,13 +80,16 @@ class OnnxBackbone(Backbone):
 
         ``size`` fixes height and width of images where the model leaves them open, so that their
         maps keep a grid; without it they are averaged over all places, as sizes may change. A file
-        written by :func:`prepare` has taps, grid and size already: what is None here is as there.
+        written by :func:`prepare` has taps, grid, size and output already: what is None here is as
+        there. ``output`` is the name or number of the output that is taken, by default the one that
+        classifies (:func:`~skip2lora.backbones.outputs.choose`).
 
         Raises:
             FileError: no such file.
             ModelError: truncated, too large, control flow or state, or no layers with weights.
             MissingExtraError: onnxruntime is missing, or onnx where the taps must be added.
-            ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range.
+            ParameterError: ``taps``, ``grid``, ``size`` or ``threads`` is out of range, there is no
+                such ``output``, or it must be chosen.
         """
         return cls._load(
             path, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
@@ -128,12 +112,10 @@ class OnnxBackbone(Backbone):
         class_names: Sequence[str] | None = None,
         **asked: Any,
     ) -> OnnxBackbone:
-        return cls._read(Path(path), _Asked(**asked), threads).named(class_names)
+        return cls._read(Path(path), Asked(**asked), threads).named(class_names)
 
     @classmethod
-    def _read(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
-        if asked.output is not None:
-            refuse(file, "whose output is that with the classes", output=asked.output)
+    def _read(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
         whole("threads", threads, 1, MOST_THREADS)
         try:
             model = read_model(file)
@@ -144,14 +126,17 @@ class OnnxBackbone(Backbone):
         text = metadata_of(model)
         if text is not None:
             known = Description.from_json(text, file)
-            if _fits(known, asked.taps, asked.grid, asked.size):
+            if asked.fits(known):
                 del model
                 return cls._read_prepared(file, asked, threads)
             # Its axes are fixed for good.
-            asked = replace(asked, grid=asked.grid or known.grid, size=asked.size or known.size)
+            asked = replace(
+                asked, grid=asked.grid or known.grid, size=asked.size or known.size,
+                output=known.output if asked.output is None else asked.output,
+            )  # fmt: skip
         description = tap_model(
             model, file, taps=asked.taps, grid=asked.grid or GRID, size=asked.size,
-            keep_outputs=False,
+            output=asked.output, keep_outputs=False,
         )  # fmt: skip
         data = model.SerializeToString()
         del model
@@ -159,17 +144,19 @@ class OnnxBackbone(Backbone):
         return cls(file, description, session.inputs, threads, session)
 
     @classmethod
-    def _read_prepared(cls, file: Path, asked: _Asked, threads: int) -> OnnxBackbone:
+    def _read_prepared(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
         session = Session.open(file, threads=threads)
         text = session.runtime.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise damaged(file)
         description = Description.from_json(text, file)
-        size = None if asked.if_open and not any_size(session.inputs) else asked.size
-        if not _fits(description, asked.taps, asked.grid, size):
-            need_onnx(f"other taps than {file.name} was prepared with")
-        return cls(file, _chosen(description, asked.taps), session.inputs, threads, session)
+        if asked.if_open and not any_size(session.inputs):
+            asked = replace(asked, size=None)
+        if not asked.fits(description):
+            what = "other taps" if asked.same_output(description) else "another output"
+            need_onnx(f"{what} than {file.name} was prepared with")
+        return cls(file, description.chosen(asked.taps), session.inputs, threads, session)
 
     def __post_init__(self) -> None:
         of = self.description
@@ -178,6 +165,8 @@ class OnnxBackbone(Backbone):
             grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
             fingerprint=of.fingerprint,
         )  # fmt: skip
+        if of.model_outputs:  # a file prepared before names none
+            vars(self).update(outputs=of.model_outputs, output=of.output)
 
     def with_taps(
         self,
@@ -193,16 +182,29 @@ class OnnxBackbone(Backbone):
             ModelError: the file changed since it was loaded.
         """
         grid, size = self.grid if grid is None else grid, size or self.size
-        if _fits(self.description, selection, grid, size) and selection is not None:
-            return replace(self, description=_chosen(self.description, selection))
-        model = OnnxBackbone.load(
-            self.path, taps=selection, grid=grid, size=size, threads=self.threads
-        )
+        asked = Asked(selection, grid, size, self.description.output)
+        if asked.fits(self.description) and selection is not None:
+            return replace(self, description=self.description.chosen(selection))
+        return replace(self._again(asked), class_names=self.class_names)
+
+    def with_output(self, output: str | int) -> OnnxBackbone:
+        """The same model, of which another output is taken, its taps chosen by default again.
+
+        Raises:
+            ParameterError: there is none, or it is no row of numbers a sample.
+            ModelError: the file changed since it was loaded.
+        """
+        name = self.outputs[named(self.outputs, output, self.path)].name
+        return self if name == self.output else self._again(Asked(None, self.grid, self.size, name))
+
+    def _again(self, asked: Asked) -> OnnxBackbone:
+        """The same file, read with other options."""
+        model = self._read(self.path, asked, self.threads)
         if model.fingerprint != self.fingerprint:
             raise ModelError(
                 f"{self.path} changed since it was loaded, expected it unchanged: load it again"
             )
-        return replace(model, class_names=self.class_names)
+        return model
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
@@ -250,16 +252,12 @@ class OnnxBackbone(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]
-        return _reload, (
-            self.path, names, self.grid, self.size, self.threads, self.class_names
-        )  # fmt: skip
+        asked = Asked(names, self.grid, self.size, self.description.output)
+        return _reload, (self.path, asked, self.threads, self.class_names)
 
 
-def _reload(
-    path: Path, names: list[str], grid: int, size: Any, threads: int, class_names: Any
-) -> OnnxBackbone:
-    made = OnnxBackbone.load(path, taps=names, grid=grid, size=size, threads=threads)
-    return replace(made, class_names=class_names)
+def _reload(path: Path, asked: Asked, threads: int, class_names: Any) -> OnnxBackbone:
+    return replace(OnnxBackbone._read(path, asked, threads), class_names=class_names)
 
 
 def prepare(
@@ -269,6 +267,7 @@ def prepare(
     taps: Selection = None,
     grid: int | None = None,
     size: Size | None = None,
+    output: str | int | None = None,
 ) -> Description:
     """Write a copy of the model with its taps as outputs, which loads without the package onnx.
 
@@ -281,24 +280,10 @@ def prepare(
     grid = check_grid(grid)
     model = read_model(file)
     size = None if size is None else checked_size(size)
-    description = tap_model(model, file, taps=taps, grid=grid, size=size, keep_outputs=True)
+    description = tap_model(
+        model, file, taps=taps, grid=grid, size=size, output=output, keep_outputs=True
+    )
     embed(model, file.parent)
     open_session(model.SerializeToString())  # a file that does not run is not written
     write_model(out, model)
     return description
-
-
-def _fits(known: Description, taps: Selection, grid: int | None, size: Any) -> bool:
-    """Whether a prepared file has all that is asked for."""
-    if grid not in (None, known.grid) or size not in (None, known.size):
-        return False
-    names = [tap.layer for tap in known.layers]
-    return taps is None or set(chosen(names, taps)) <= set(known.places)
-
-
-def _chosen(known: Description, taps: Selection) -> Description:
-    if taps is None:
-        return known
-    places = chosen([tap.layer for tap in known.layers], taps)
-    outputs = tuple(known.outputs[known.places.index(place)] for place in places)
-    return replace(known, places=tuple(places), outputs=outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import Graph, refuse_state
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
-from skip2lora.backbones.onnx.sizes import fix_size
-from skip2lora.backbones.taps import Selection, Tap, chosen_taps
+from skip2lora.backbones.onnx.sizes import check_size, fix_size
+from skip2lora.backbones.outputs import OutputSpec
+from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, chosen_taps
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import TASK_OF_END
 
@@ -27,7 +28,8 @@ class Description:
 
     ``outputs[k]`` is the name of the output with the rows of ``layers[places[k]]``. ``logits`` is
     the name of the output with the base logits, None for a model without any. ``size`` is the
-    height and width that open axes of its images were fixed to.
+    height and width that open axes of its images were fixed to. ``output`` is the name of that of
+    ``model_outputs`` whose logits these are.
     """
 
     fingerprint: str
@@ -39,6 +41,8 @@ class Description:
     task: str
     grid: int
     size: tuple[int, int] | None = None
+    model_outputs: tuple[OutputSpec, ...] = ()
+    output: str | None = None
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -49,6 +53,14 @@ class Description:
     def tap_widths(self) -> tuple[int, ...]:
         """Floats of each of their rows."""
         return tuple(tap.width for tap in self.taps)
+
+    def chosen(self, taps: Selection) -> Description:
+        """The same of fewer taps, all of them for None."""
+        if taps is None:
+            return self
+        places = chosen([tap.layer for tap in self.layers], taps)
+        outputs = tuple(self.outputs[self.places.index(place)] for place in places)
+        return replace(self, places=tuple(places), outputs=outputs)
 
     def to_json(self) -> str:
         """The text that stands in the metadata."""
@@ -72,7 +84,11 @@ class Description:
             places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
             size = found.pop("size", None)
             fixed = None if size is None else (int(size[0]), int(size[1]))
-            return cls(layers=layers, places=places, outputs=outputs, size=fixed, **found)
+            specs = tuple(_spec(output) for output in found.pop("model_outputs", ()))
+            return cls(
+                layers=layers, places=places, outputs=outputs, size=fixed, model_outputs=specs,
+                **found,
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
                 raise
@@ -82,6 +98,45 @@ class Description:
 def _tap(found: dict[str, Any]) -> Tap:
     shape, grid = tuple(found.pop("shape")), tuple(found.pop("grid"))
     return Tap(shape=shape, grid=grid, **found)
+
+
+def _spec(found: dict[str, Any]) -> OutputSpec:
+    return OutputSpec(str(found["name"]), tuple(found["shape"]), str(found["ending"]))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a file is to be tapped; what is None is as in the file, or by default.
+
+    With ``if_open``, ``size`` counts only where the model takes images of any size.
+    """
+
+    taps: Selection = None
+    grid: int | None = None
+    size: tuple[int, int] | None = None
+    output: str | int | None = None
+    if_open: bool = False
+
+    def __post_init__(self) -> None:
+        check_grid(self.grid)
+        if self.size is not None:
+            check_size(self.size)
+
+    def same_output(self, known: Description) -> bool:
+        """Whether the output asked for, if any, is that of a prepared file."""
+        if type(self.output) is not int:
+            return self.output in (None, known.output)
+        named = [spec.name == known.output for spec in known.model_outputs]
+        return 0 <= self.output < len(named) and named[self.output]
+
+    def fits(self, known: Description) -> bool:
+        """Whether a prepared file has all that is asked for."""
+        if self.grid not in (None, known.grid) or self.size not in (None, known.size):
+            return False
+        if not self.same_output(known):
+            return False
+        names = [tap.layer for tap in known.layers]
+        return self.taps is None or set(chosen(names, self.taps)) <= set(known.places)
 
 
 def metadata_of(model: Any) -> str | None:
@@ -110,15 +165,16 @@ def tap_model(
     taps: Selection,
     grid: int,
     size: tuple[int, int] | None = None,
+    output: str | int | None = None,
     keep_outputs: bool,
 ) -> Description:
     """Turn ``model`` into its tapped copy; its taps and the base logits become outputs.
 
     Raises:
         ModelError: no layers with weights, control flow, state.
-        ParameterError: ``taps``, ``grid`` or ``size`` does not fit.
+        ParameterError: ``taps``, ``grid``, ``size`` or ``output`` does not fit.
     """
-    found, graph, print_of_base = understand(model, path, grid=grid, size=size)
+    found, graph, print_of_base = understand(model, path, grid=grid, size=size, output=output)
     layers = tuple(source.tap for source in found.sources)
     places, _ = chosen_taps(layers, taps)
     logits, outputs = add_rows(graph, found.head, [found.sources[place] for place in places])
@@ -132,6 +188,8 @@ def tap_model(
         task=task_of(found),
         grid=grid,
         size=size,
+        model_outputs=found.outputs,
+        output=None if found.head is None else found.head.output,
     )
     _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
@@ -139,7 +197,12 @@ def tap_model(
 
 
 def understand(
-    model: Any, path: Path, *, grid: int, size: tuple[int, int] | None = None
+    model: Any,
+    path: Path,
+    *,
+    grid: int,
+    size: tuple[int, int] | None = None,
+    output: str | int | None = None,
 ) -> tuple[Anatomy, Graph, str]:
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text = metadata_of(model)
@@ -153,13 +216,12 @@ def understand(
     graph = Graph(model)
     refuse_state(graph, path)
     graph = float_activations(graph)
-    return anatomy(graph, path, grid=grid), graph, print_of_base
+    return anatomy(graph, path, grid=grid, output=output), graph, print_of_base
 
 
 def task_of(found: Anatomy) -> str:
     """What the end of the graph tells of the task."""
-    activations = found.head.activations if found.head is not None else ()
-    return TASK_OF_END["Sigmoid" in activations]
+    return TASK_OF_END[found.head is not None and found.head.ending == "sigmoid"]
 
 
 def _add_outputs(graph: Graph, description: Description, *, keep_outputs: bool) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec, graph_mask
-from skip2lora.backbones.openvino.graph import End, Graph, Read
+from skip2lora.backbones.openvino.graph import End, Graph, Read, key_of
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
+from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose
 from skip2lora.backbones.taps import Tap, tap_of
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.errors import ModelError
 
-_MOST_OUTPUTS = 1 << 20
 _NUMBERS = ("f32", "f16", "f64", "i8", "u8", "i16", "u16", "i32", "i64")
 
 
@@ -34,9 +33,10 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """All taps there could be, in order, and the end that has the logits, None without any."""
+    """All taps there could be, in order, all outputs, and the end that has the logits, or None."""
 
     sources: tuple[Source, ...]
+    outputs: tuple[OutputSpec, ...]
     end: End | None
     n_outputs: int
 
@@ -83,7 +83,8 @@ def anatomy(
 
     Raises:
         ModelError: there is no layer with weights whose input has a known width.
-        ParameterError: there is no such ``output``, or it has no row of numbers a sample.
+        ParameterError: there is no such ``output``, it has no row of numbers a sample, or several
+            may be that with the classes.
     """
     reads, ends = graph.reads(), graph.ends()
     if not reads:
@@ -94,13 +95,18 @@ def anatomy(
     sources = [read.source for read in reads] + [end.logits for end in ends]
     one, other, samples = shapes_of(graph.model, sources)
     seen = [_Seen(*shapes, samples) for shapes in zip(one, other, strict=True)]
-    widths = [_width(shapes) for shapes in seen[len(reads) :]]
-    end = _end(ends, widths, output, path)
-    if end is None:
-        reads.append(Read(ends[0].output, ends[0].output, ends[0].logits))
+    pairs = list(zip(reads, seen, strict=False))
+    outputs = tuple(map(_spec, ends, seen[len(reads) :]))
+    behind = [graph.ancestors(end.logits) for end in ends]
+    keys = [key_of(end.logits) for end in ends]
+    number = choose(candidates_of(outputs, keys, behind), output, path)
+    if number is None:
+        pairs.append((Read(ends[0].output, ends[0].output, ends[0].logits), seen[len(reads)]))
+    else:  # what only leads to other outputs, or is made of this one, says nothing of it
+        before = behind[number] - {keys[number]}
+        pairs = [pair for pair in pairs if key_of(pair[0].source) in before]
     at = graph_mask([(spec.name, len(spec.shape)) for spec in inputs])
     mask = None if at is None else inputs[at]
-    pairs = zip(reads, seen, strict=False)
     tapped = [_source(read, shapes, mask, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
     if not layers:
@@ -108,37 +114,18 @@ def anatomy(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
             "convert the model with fixed shapes (only the samples and tokens may vary)"
         )
-    return Anatomy(layers, end, 0 if end is None else widths[ends.index(end)])
+    if number is None:
+        return Anatomy(layers, outputs, None, 0)
+    return Anatomy(layers, outputs, ends[number], outputs[number].width)
 
 
-def _width(seen: _Seen) -> int:
-    """How many logits a sample has in a tensor, 0 where that is no row of them."""
-    inner = seen.sizes[1:]
-    if not inner or not seen.by_sample(0) or None in inner:
-        return 0
-    width = math.prod(size or 0 for size in inner)
-    return width if max(size or 0 for size in inner) == width < _MOST_OUTPUTS else 0
-
-
-def _end(
-    ends: Sequence[End], widths: Sequence[int], output: str | int | None, path: Path
-) -> End | None:
-    """The end asked for; or the first with a row of logits, one with an activation wins."""
-    if output is None:
-        ranked = sorted(zip(ends, widths, strict=True), key=lambda each: not each[0].activations)
-        return next((end for end, width in ranked if width), None)
-    for number, (end, width) in enumerate(zip(ends, widths, strict=True)):
-        if output in (number, end.output) and not isinstance(output, bool):
-            if not width:
-                raise ParameterError(
-                    f"output {output!r} of {path} has shape {end.logits.get_partial_shape()}, "
-                    "expected a row of numbers a sample: choose another"
-                )
-            return end
-    names = ", ".join(end.output for end in ends)
-    raise ParameterError(
-        f"output is {output!r} for {path}, expected a name or number from 0 of {names}: choose one"
-    )
+def _spec(end: End, seen: _Seen) -> OutputSpec:
+    """What an output is; its sizes are open where it has not one row a sample."""
+    inner = seen.sizes[1:] if seen.sizes else (None,)
+    numbers = end.logits.get_element_type().get_type_name() in _NUMBERS
+    if not numbers or not seen.sizes or not seen.by_sample(0):
+        inner = tuple(None for _ in inner)
+    return OutputSpec(end.output, inner, end.ending)
 
 
 def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Source | None:

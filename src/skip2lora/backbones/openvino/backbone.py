@@ -20,6 +20,7 @@ from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
+from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import TASK_OF_END
@@ -45,7 +46,6 @@ class OpenVINOBackbone(Backbone):
     places: tuple[int, ...]
     grid: int
     threads: int = 1
-    output: str | int | None = None
     class_names: tuple[str, ...] | None = None
 
     @classmethod
@@ -64,8 +64,8 @@ class OpenVINOBackbone(Backbone):
 
         ``taps`` chooses layers (:func:`~skip2lora.backbones.taps.chosen`), ``grid`` the places an
         axis of a map keeps (4). ``size`` fixes height and width of images where the model leaves
-        them open. ``output`` is the name or number of the output with the classes, by default the
-        first that is one row of numbers a sample; one that ends in softmax or sigmoid comes first.
+        them open. ``output`` is the name or number of the output that is taken, by default the one
+        that classifies (:func:`~skip2lora.backbones.outputs.choose`).
 
         Raises:
             FileError: the file or its weights are missing.
@@ -104,7 +104,7 @@ class OpenVINOBackbone(Backbone):
         grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
         layers = anatomy(opened.graph, opened.inputs, opened.path, grid=grid, output=output)
         places = chosen([source.tap.layer for source in layers.sources], taps)
-        backbone = cls(opened, layers, tuple(places), grid, threads, output)
+        backbone = cls(opened, layers, tuple(places), grid, threads)
         backbone._runner  # noqa: B018  - what the runtime refuses is said here
         return backbone
 
@@ -162,7 +162,28 @@ class OpenVINOBackbone(Backbone):
     def task(self) -> str:
         """What the end of the model tells: "multi-label" after Sigmoid, else "classification"."""
         end = self.anatomy.end
-        return TASK_OF_END[end is not None and "Sigmoid" in end.activations]
+        return TASK_OF_END[end is not None and end.ending == "sigmoid"]
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """All outputs of the model, in its order."""
+        return self.anatomy.outputs
+
+    @property
+    def output(self) -> str | None:
+        """The name of the output that is taken."""
+        return None if self.anatomy.end is None else self.anatomy.end.output
+
+    def with_output(self, output: str | int) -> OpenVINOBackbone:
+        """The same model, of which another output is taken, its taps chosen by default again.
+
+        Raises:
+            ParameterError: there is none, or it is no row of numbers a sample.
+        """
+        name = self.outputs[named(self.outputs, output, self.path)].name
+        if name == self.output:
+            return self
+        return self._of(self.opened, None, grid=self.grid, threads=self.threads, output=name)
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None

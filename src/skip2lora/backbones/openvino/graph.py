@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.outputs import ending_of
 from skip2lora.errors import ModelError
 
 #: Operators with weights, and where these are. Those of a product may stand on either side.
@@ -54,11 +55,20 @@ class Read:
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """The end of a network: ``logits`` stand before the ``activations``, such as ("Softmax",)."""
+    """The end of a network: ``logits`` stand before the ``activations``, such as ("Softmax",).
+
+    ``ending`` is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
+    """
 
     output: str
     logits: Any
     activations: tuple[str, ...] = ()
+    ending: str = "unknown"
+
+
+def key_of(source: Any) -> tuple[str, int]:
+    """The output of an operator, by the operator's name and its number."""
+    return source.get_node().get_name(), source.get_index()
 
 
 class Graph:
@@ -104,7 +114,7 @@ class Graph:
             while convolves and source.get_node().get_type_name() == "Pad":
                 # Padding belongs to the convolution, and its zeros say nothing.
                 source = source.get_node().input(0).get_source_output()
-            key = (source.get_node().get_name(), source.get_index())
+            key = key_of(source)
             if key in reads:
                 continue
             tensor = self.name_of(source)
@@ -160,7 +170,27 @@ class Graph:
             if node.get_type_name() in _ACTIVATIONS:
                 logits = source
                 activations.insert(0, str(node.get_type_name()))
-        return End(name, logits, tuple(activations))
+        layer = self._ends_in_layer(node)
+        ending = ending_of(activations, sigmoids=("Sigmoid",), layer=layer)
+        return End(name, logits, tuple(activations), ending)
+
+    def _ends_in_layer(self, node: Any) -> bool:
+        """Whether it is a layer with weights, or the bias of one."""
+        if node.get_type_name() == "Add":
+            makers = (each.get_source_output().get_node() for each in node.inputs())
+            data = [maker for maker in makers if maker.get_name() not in self.constants]
+            return len(data) == 1 and self._data(data[0]) is not None
+        return self._data(node) is not None
+
+    def ancestors(self, source: Any) -> set[tuple[str, int]]:
+        """All tensors that ``source`` is computed from, and itself, as :func:`key_of`."""
+        left, seen = [source], set[tuple[str, int]]()
+        while left:
+            tensor = left.pop()
+            if key_of(tensor) not in seen:
+                seen.add(key_of(tensor))
+                left += [each.get_source_output() for each in tensor.get_node().inputs()]
+        return seen
 
     def refuse_state(self, path: Path) -> None:
         """Refuse what is not the same function of every sample.

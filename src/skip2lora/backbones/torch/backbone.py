@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
+from skip2lora.backbones.outputs import OutputSpec, named
+from skip2lora.backbones.taps import Selection, Tap, check_grid, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
+from skip2lora.tasks.task import TASK_OF_END
 
 try:
     from torch import nn
@@ -28,6 +29,8 @@ except ImportError as error:
 from skip2lora.backbones.taps import Shapes
 from skip2lora.backbones.torch import network as torch_layers
 from skip2lora.backbones.torch.fingerprint import fingerprint
+from skip2lora.backbones.torch.frozen import Frozen
+from skip2lora.backbones.torch.frozen import frozen as frozen_module
 from skip2lora.backbones.torch.inputs import (
     Numbers,
     Samples,
@@ -40,7 +43,7 @@ from skip2lora.backbones.torch.inputs import (
     shapes_of,
     told,
 )
-from skip2lora.backbones.torch.network import Network, Place
+from skip2lora.backbones.torch.network import Network, Place, select
 from skip2lora.backbones.torch.rows import Reader
 
 
@@ -61,10 +64,11 @@ class TorchBackbone(Backbone):
 
     A module may take several inputs (pass a mapping by the keywords of its ``forward``, or a
     tuple), and return logits (samples, outputs), (samples,) for one output, or an object, mapping
-    or tuple with them (``.logits``, ``["logits"]``, the first). Where an ``nn.Softmax``,
-    ``nn.LogSoftmax`` or ``nn.Sigmoid`` made the output, the logits are its input. The mean of a
-    sequence leaves out the tokens that ``attention_mask`` or ``src_key_padding_mask`` leave out,
-    where it has as many tokens as the mask.
+    or tuple with them. ``output`` is the field, key or number of those that are taken, by default
+    ``logits`` or the one that classifies (:func:`~skip2lora.backbones.outputs.choose`). Where an
+    ``nn.Softmax``, ``nn.LogSoftmax`` or ``nn.Sigmoid`` made it, the logits are its input. The mean
+    of a sequence leaves out the tokens that ``attention_mask`` or ``src_key_padding_mask`` leave
+    out, where it has as many tokens as the mask.
 
     Raises:
         ModelError: no module with weights, or an output that is no logits.
@@ -92,12 +96,11 @@ class TorchBackbone(Backbone):
                 f"module is {type(module).__name__}, expected a torch.nn.Module: pass the network "
                 "itself, with its weights loaded"
             )
-        refuse(type(module).__name__, "whose forward says which it is", output=output)
         self.grid, self.batch_size = check_grid(grid), whole("batch_size", batch_size, 1)
         self.threads = None if threads is None else whole("threads", threads, 1, MOST_THREADS)
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
         torch_layers.layers_of(self.module)  # refuses one without
-        self._selection = taps
+        self._selection, self._asked = taps, output
         self.class_names = None if class_names is None else tuple(class_names)
         self._network: Network | None = None
         self._places: tuple[Place, ...] = ()
@@ -148,12 +151,22 @@ class TorchBackbone(Backbone):
     @property
     def n_outputs(self) -> int:
         """Width of the logits."""
-        return self._known().n_outputs
+        return self._known().taken.width
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """All that ``forward`` returns: by key or field, or by number in a tuple."""
+        return self._known().outputs
+
+    @property
+    def output(self) -> str:
+        """The name of the output that is taken."""
+        return self._known().output
 
     @property
     def task(self) -> str:
         """``multi-label`` where an ``nn.Sigmoid`` made the output, else ``classification``."""
-        return self._known().task
+        return TASK_OF_END[self._known().taken.ending == "sigmoid"]
 
     @property
     def fingerprint(self) -> str:
@@ -175,8 +188,21 @@ class TorchBackbone(Backbone):
             other.grid, other._network, other._taken = grid, None, {}
             return other if self.sample_shapes is None else other.with_shapes(self.sample_shapes)
         if other._network is not None:
-            other._places = _select(other._network.places, selection)
+            other._places = select(other._network.places, selection)
         return other
+
+    def with_output(self, output: str | int) -> TorchBackbone:
+        """The same module, of which another output is taken, its taps chosen as before.
+
+        Raises:
+            ParameterError: there is none, or it is no row of numbers a sample.
+        """
+        known = self._network
+        if known and known.outputs[named(known.outputs, output, self._name)].name == known.output:
+            return self
+        other = copy.copy(self)
+        other._asked, other._network, other._taken, other.class_names = output, None, {}, None
+        return other if self.sample_shapes is None else other.with_shapes(self.sample_shapes)
 
     @property
     def sample_shapes(self) -> Shapes | None:
@@ -266,7 +292,7 @@ class TorchBackbone(Backbone):
         for numbers in readings(shapes):
             try:
                 network = self._find(converted(x[:1], numbers))
-            except ModelError:
+            except (ModelError, ParameterError):
                 raise
             except Exception as error:  # noqa: BLE001, whatever a module raises
                 reasons.append(error)
@@ -286,19 +312,19 @@ class TorchBackbone(Backbone):
 
     def _find(self, x: Samples) -> Network:
         return torch_layers.find_network(
-            self.module, x, grid=self.grid, one_by_one=self.batch_size == 1
+            self.module, x, grid=self.grid, one_by_one=self.batch_size == 1, output=self._asked
         )
 
     def _accept(self, network: Network, shapes: Shapes) -> None:
         if self._network is None:
-            self._places = _select(network.places, self._selection)
-            self._network = network
-            check_names(self.class_names, network.n_outputs)
+            self._places = select(network.places, self._selection)
+            self._network, self._asked = network, network.output
+            check_names(self.class_names, network.taken.width)
             return
-        if network.n_outputs != self._network.n_outputs:
+        if network.taken.width != self.n_outputs:
             raise DataError(
-                f"X has samples as {told(shapes)}, which make {network.n_outputs} outputs, not "
-                f"{self._network.n_outputs}, expected {self._expected()}: pass such"
+                f"X has samples as {told(shapes)}, which make {network.taken.width} outputs, not "
+                f"{self.n_outputs}, expected {self._expected()}: pass such"
             )
         widths = {place.key: place.tap.width for place in network.places}
         for place in self._places:
@@ -325,7 +351,7 @@ class TorchBackbone(Backbone):
         """
         x = self._fit(x)
         logits = np.empty((len(x), self.n_outputs), np.float32)
-        with torch_layers.frozen(self.module, self.threads) as frozen:
+        with frozen_module(self.module, self.threads) as frozen:
             reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
                 mask = counting_tokens(x[batch])
@@ -338,7 +364,7 @@ class TorchBackbone(Backbone):
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
         samples = self.check(x)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
-        with torch_layers.frozen(self.module, self.threads) as frozen:
+        with frozen_module(self.module, self.threads) as frozen:
             for batch in self._batches(len(samples)):
                 logits[batch] = self._run(samples, batch, frozen)
         return logits
@@ -347,7 +373,7 @@ class TorchBackbone(Backbone):
         for at in range(0, n_samples, self.batch_size):
             yield slice(at, min(at + self.batch_size, n_samples))
 
-    def _run(self, x: Samples, batch: slice, frozen: torch_layers.Frozen) -> NDArray[np.float32]:
+    def _run(self, x: Samples, batch: slice, frozen: Frozen) -> NDArray[np.float32]:
         """The logits of one batch."""
         try:
             output = frozen.run(x[batch])
@@ -356,7 +382,7 @@ class TorchBackbone(Backbone):
                 f"{self._name} failed on samples {batch.start} to {batch.stop - 1} "
                 f"({first_line(error)}), expected logits: see the error above"
             ) from error
-        logits, _ = frozen.logits(output, batch.stop - batch.start)
+        logits = frozen.logits(output, batch.stop - batch.start, self.output)
         if logits.shape[1] != self.n_outputs:
             raise ModelError(
                 f"{self._name} gave {logits.shape[1]} outputs, expected {self.n_outputs} as at "
@@ -364,22 +390,3 @@ class TorchBackbone(Backbone):
             )
         made: NDArray[np.float32] = logits.float().numpy(force=True)
         return made
-
-
-def _select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:
-    """The chosen places; a layer that shares another's tensor may be named as well."""
-    if isinstance(taps, str):
-        taps = [taps]
-    names = [place.tap.layer for place in places]
-    words: Selection = taps
-    if isinstance(taps, Sequence):
-        words = []
-        for word in taps:
-            shared = [
-                place.tap.layer
-                for place in places
-                if isinstance(word, str) and any(fnmatchcase(name, word) for name in place.aliases)
-            ]
-            own = isinstance(word, str) and any(fnmatchcase(name, word) for name in names)
-            words += [*shared, *([word] if own or not shared else [])]
-    return tuple(places[at] for at in chosen(names, words))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.taps import Tap, tap_of
+from skip2lora.backbones.outputs import Candidate, OutputSpec, choose
+from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
+from skip2lora.backbones.torch.ends import End
+from skip2lora.backbones.torch.frozen import frozen
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import TASK_OF_END
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
 _TABLES = (nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # read vectors, whatever their weights
 # Of the largest logit: more than kinds of numbers and sizes of batches change.
 _SAME = 0.02
-_ENDINGS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 _MOST_PLACES = 3  # axes that PyTorch's pooling takes
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 
@@ -63,125 +64,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Network:
-    """What running a module has shown: its layers, in order, and its outputs."""
+    """What running a module has shown: its layers, in order, its outputs, and which is taken."""
 
     places: tuple[Place, ...]
-    n_outputs: int
-    task: str
+    outputs: tuple[OutputSpec, ...]
+    output: str
 
-
-# --- running --------------------------------------------------------------------------------
-
-
-@contextmanager
-def frozen(module: nn.Module, threads: int | None = None) -> Iterator[Frozen]:
-    """The module in eval mode without gradients; hooks put on its stack are removed at the end.
-
-    Every submodule gets its own mode back, also after an error. The fused path of PyTorch's
-    attention is off meanwhile: it would pass the submodules by. PyTorch runs on ``threads``
-    threads, None for as many as the caller has set.
-    """
-    parts = dict(module.named_modules())
-    training = [part for part in parts.values() if part.training]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        stack.callback(_train, training)
-        if threads is not None:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(threads)
-        torch.backends.mha.set_fastpath_enabled(False)
-        if training:
-            module.eval()
-        stack.enter_context(torch.no_grad())
-        yield Frozen(parts, stack)
-
-
-def _train(parts: Sequence[nn.Module]) -> None:
-    for part in parts:
-        part.training = True
-
-
-class Frozen:
-    """A module while it is :func:`frozen`; remembers its last softmax or sigmoid."""
-
-    def __init__(self, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
-        self.stack, self._parts, self._module = stack, parts, parts[""]
-        self.name = type(self._module).__name__
-        self._device, self._floats = _placed(parts)
-        self._ending: tuple[nn.Module, Tensor, Tensor] | None = None
-        for part in parts.values():
-            if isinstance(part, _ENDINGS):
-                stack.callback(part.register_forward_hook(self._remember).remove)
-
-    def part(self, name: str) -> nn.Module | None:
-        """The submodule of that name, None where it is gone; the module goes by its class."""
-        return self._parts.get(name, self._module if name == self.name else None)
-
-    def _remember(self, part: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if inputs:  # not one called by keyword
-            self._ending = (part, inputs[0], output)
-
-    def tensor(self, array: NDArray[Any]) -> Tensor:
-        """A copy, as the module may write on it, on its device and in its type of floats."""
-        tensor = torch.tensor(array)
-        return tensor.to(self._device, self._floats if tensor.is_floating_point() else None)
-
-    def run(self, x: NDArray[Any] | Inputs) -> Any:
-        """What the module makes of one batch."""
-        if isinstance(x, Inputs):
-            return self._module(**{name: self.tensor(array) for name, array in x.arrays.items()})
-        return self._module(self.tensor(x))
-
-    def logits(self, output: Any, n_samples: int) -> tuple[Tensor, str]:
-        """Logits (n_samples, n_outputs) before a last softmax or sigmoid, and the task.
-
-        Raises:
-            ModelError: the output is something else.
-        """
-        values = _logits_in(output, self.name)
-        sigmoid = False
-        if self._ending is not None and self._ending[2] is values:
-            part, values, _ = self._ending
-            sigmoid = isinstance(part, nn.Sigmoid)
-        self._ending = None
-        if values.ndim == 1:
-            values = values[:, None]
-        if values.ndim != 2 or len(values) != n_samples or not values.is_floating_point():
-            raise ModelError(
-                f"{self.name} gave {values.dtype} of shape {tuple(values.shape)} for {n_samples} "
-                f"samples, expected logits ({n_samples}, outputs): wrap it in a module whose "
-                "forward returns them"
-            )
-        return values, TASK_OF_END[sigmoid]
-
-
-def _placed(parts: Mapping[str, nn.Module]) -> tuple[torch.device, torch.dtype]:
-    """Where a module is, which may change between two calls, and its type of floats."""
-    device = None
-    for part in parts.values():
-        for each in chain(part.parameters(recurse=False), part.buffers(recurse=False)):
-            device = device or each.device
-            if each.is_floating_point():
-                return device, each.dtype
-    return device or torch.device("cpu"), torch.float32
-
-
-def _logits_in(output: Any, name: str) -> Tensor:
-    found = output
-    if not isinstance(output, Tensor):
-        found = getattr(output, "logits", None)
-        if found is None and isinstance(output, Mapping):
-            found = output.get("logits")
-        elif found is None and isinstance(output, Sequence) and output:
-            found = output[0]
-    if not isinstance(found, Tensor):
-        kind = type(output).__name__
-        raise ModelError(
-            f"{name} gave {kind} without logits, expected a tensor (samples, outputs), or an "
-            "object with logits: wrap it in a module whose forward returns them"
-        )
-    return found
+    @property
+    def taken(self) -> OutputSpec:
+        """The output whose logits are adapted."""
+        return next(spec for spec in self.outputs if spec.name == self.output)
 
 
 # --- finding the layers ---------------------------------------------------------------------
@@ -258,8 +150,9 @@ def call_hooks(
 class _Pass(NamedTuple):
     shapes: dict[Key, tuple[int, ...]]
     same: dict[Key, Key]  # the first reader of each tensor
-    logits: Tensor
-    task: str
+    ends: dict[str, End]
+    read: frozenset[int]  # where the tensors lie that layers with weights read, and make
+    made: frozenset[int]
 
 
 def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pass:
@@ -267,6 +160,7 @@ def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pa
     tensors: dict[Key, Tensor] = {}  # kept, so that no address is used twice
     first: dict[Any, Key] = {}
     same: dict[Key, Key] = {}
+    made: list[Tensor] = []
 
     def seen(key: Key, tensor: Tensor) -> None:
         tensors[key] = tensor
@@ -274,11 +168,44 @@ def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pa
         same[key] = first.setdefault(where, key)
 
     with frozen(module) as running:
-        call_hooks(layers_of(module), running.stack, seen)
-        output = running.run(x[np.zeros(n_samples, np.intp)])
-        logits, task = running.logits(output, n_samples)
+        layers = layers_of(module)
+        call_hooks(layers, running.stack, seen)
+        for part in layers.values():
+            handle = part.register_forward_hook(lambda _, __, output: made.append(output))
+            running.stack.callback(handle.remove)
+        ends = running.ends(running.run(x[np.zeros(n_samples, np.intp)]))
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    return _Pass(shapes, same, logits, task)
+    return _Pass(shapes, same, ends, _places_of(tensors.values()), _places_of(made))
+
+
+def _places_of(tensors: Iterable[Any]) -> frozenset[int]:
+    """Where tensors lie in memory."""
+    return frozenset(each.data_ptr() for each in tensors if isinstance(each, Tensor))
+
+
+def _choose(first: _Pass, n_samples: int, asked: str | int | None, name: str) -> Network:
+    """The outputs, and the one that is taken; its layers are not known yet.
+
+    Raises:
+        ModelError: none is a row of numbers a sample.
+        ParameterError: there is no such output, or several may be that with the classes.
+    """
+    candidates = []
+    for own, end in first.ends.items():
+        at = end.values.data_ptr() if isinstance(end.values, Tensor) else -1
+        spec = end.spec(own, n_samples, layer=at in first.made)
+        candidates.append(Candidate(spec, at, at in first.read))
+    specs = tuple(each.spec for each in candidates)
+    if asked is None and "logits" in first.ends:
+        asked = "logits"  # as is usual of such modules
+    taken = choose(candidates, asked, name)
+    if taken is None:
+        shown = next(end for end in first.ends.values() if isinstance(end.values, Tensor))
+        raise ModelError(
+            f"{name} gave {shown} for {n_samples} samples, expected logits ({n_samples}, outputs): "
+            "wrap it in a module whose forward returns them"
+        )
+    return Network((), specs, specs[taken].name)
 
 
 def _refuse_state(one: Tensor, other: Tensor, name: str) -> None:
@@ -293,7 +220,12 @@ def _refuse_state(one: Tensor, other: Tensor, name: str) -> None:
 
 
 def find_network(
-    module: nn.Module, x: NDArray[Any] | Inputs, *, grid: int, one_by_one: bool = False
+    module: nn.Module,
+    x: NDArray[Any] | Inputs,
+    *,
+    grid: int,
+    one_by_one: bool = False,
+    output: str | int | None = None,
 ) -> Network:
     """Find the layers of ``module`` by running it on the first sample of ``x``, several times.
 
@@ -302,17 +234,23 @@ def find_network(
     Raises:
         ModelError: no layer with weights is called, the output is no logits, or not the same for
             the same sample.
+        ParameterError: there is no such ``output``, or several may be that with the classes.
     """
     layers, name = layers_of(module), type(module).__name__
     counts = (1, 1) if one_by_one else (2, 3)
     one, other = (_observe(module, x, n_samples) for n_samples in counts)
-    n_outputs, also = int(one.logits.shape[1]), int(other.logits.shape[1])
-    if n_outputs != also:
+    network = _choose(one, counts[0], output, name)
+    rows = [
+        seen.ends[network.output].rows(n_samples) if network.output in seen.ends else None
+        for seen, n_samples in zip((one, other), counts, strict=True)
+    ]
+    widths = [0 if each is None else int(each.shape[1]) for each in rows]
+    if rows[0] is None or rows[1] is None or widths[0] != widths[1]:
         raise ModelError(
-            f"{name} gave {n_outputs} outputs for {counts[0]} samples and {also} for {counts[1]}, "
-            "expected as many for any: is it a network?"
+            f"{name} gave {widths[0]} outputs for {counts[0]} samples and {widths[1]} for "
+            f"{counts[1]}, expected as many for any: is it a network?"
         )
-    _refuse_state(one.logits, other.logits, name)
+    _refuse_state(rows[0], rows[1], name)
     places: dict[Key, Place] = {}
     for key, shape in one.shapes.items():
         axis = 0 if one_by_one else _samples_axis(shape, other.shapes.get(key, ()), *counts)
@@ -324,7 +262,7 @@ def find_network(
             f"{name} called none of its {len(layers)} layers on the samples, expected at least "
             "one: pass the nn.Module itself, not a traced, exported or replaced one"
         )
-    return Network(_merged(places, one.same), n_outputs, one.task)
+    return replace(network, places=_merged(places, one.same))
 
 
 def _samples_axis(
@@ -366,3 +304,22 @@ def _tap(name: str, axes: int, shape: tuple[int, ...], axis: int, count: int, gr
     if parts == 1 and len(inside) in (1, 3, 4):
         return tap_of(name, label, inside, grid=grid)
     return tap_of(name, label, (parts * math.prod(inside[:-1]), inside[-1]))
+
+
+def select(places: Sequence[Place], taps: Selection) -> tuple[Place, ...]:
+    """The chosen places; a layer that shares another's tensor may be named as well."""
+    if isinstance(taps, str):
+        taps = [taps]
+    names = [place.tap.layer for place in places]
+    words: Selection = taps
+    if isinstance(taps, Sequence):
+        words = []
+        for word in taps:
+            shared = [
+                place.tap.layer
+                for place in places
+                if isinstance(word, str) and any(fnmatchcase(name, word) for name in place.aliases)
+            ]
+            own = isinstance(word, str) and any(fnmatchcase(name, word) for name in names)
+            words += [*shared, *([word] if own or not shared else [])]
+    return tuple(places[at] for at in chosen(names, words))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from skip2lora._core import pool
 from skip2lora.backbones.taps import averaging
-from skip2lora.backbones.torch.network import Frozen, Key, Place, call_hooks
+from skip2lora.backbones.torch.frozen import Frozen
+from skip2lora.backbones.torch.network import Key, Place, call_hooks
 from skip2lora.errors import ModelError
 
 Rows = NDArray[np.float32]

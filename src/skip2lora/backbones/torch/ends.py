@@ -1,0 +1,57 @@
+"""What a PyTorch module returned: its outputs by name, and what stands at the end of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from skip2lora.backbones.outputs import OutputSpec
+
+
+class End(NamedTuple):
+    """An output before its activation, anything that is not even a tensor, and what ends it."""
+
+    values: Any
+    ending: str = ""
+
+    def __str__(self) -> str:
+        if not isinstance(self.values, Tensor):
+            return type(self.values).__name__
+        return f"{self.values.dtype} of shape {tuple(self.values.shape)}"
+
+    def rows(self, n_samples: int) -> Tensor | None:
+        """Logits (n_samples, n_outputs), None where it is no row of numbers a sample."""
+        values = self.values
+        if not isinstance(values, Tensor) or not values.is_floating_point():
+            return None
+        if values.ndim not in (1, 2) or len(values) != n_samples:
+            return None
+        return values[:, None] if values.ndim == 1 else values
+
+    def spec(self, name: str, n_samples: int, *, layer: bool) -> OutputSpec:
+        """How it is described; its sizes are open where it is no row of numbers a sample."""
+        rows = self.rows(n_samples)
+        if rows is not None:
+            ending = self.ending or ("logits" if layer else "unknown")
+            return OutputSpec(name, (int(rows.shape[1]),), ending)
+        inner = self.values.shape[1:] if isinstance(self.values, Tensor) else ()
+        return OutputSpec(name, tuple(None for _ in inner), self.ending or "unknown")
+
+
+def outputs_in(output: Any) -> dict[str, Any]:
+    """What a module returned, by the name of its key or field, or its number in a tuple."""
+    if isinstance(output, Tensor):
+        return {"output": output}
+    if isinstance(output, Mapping):
+        return {str(name): part for name, part in output.items()}
+    fields = getattr(output, "_fields", None)  # of a named tuple
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        names = fields or map(str, range(len(output)))
+        return dict(zip(names, output, strict=True))
+    parts = {
+        name: part for name, part in getattr(output, "__dict__", {}).items() if part is not None
+    }
+    logits = getattr(output, "logits", None)  # maybe a property
+    return parts if logits is None else {**parts, "logits": logits}
