@@ -264,14 +264,18 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
     if open_ones:
         shapes = {**shapes, **probe(graph, path.parent, open_ones, shapes)}
     outputs = tuple(_spec(graph, head, shapes.get(head.logits), batch) for head in heads)
-    behind = [graph.ancestors(head.logits) for head in heads]
-    sources = [head.logits for head in heads]
+    sources, behind = [head.logits for head in heads], [set[str]() for _ in heads]
+    if len(heads) > 1:
+        behind = [graph.ancestors(source) for source in sources]
     at = choose(candidates_of(outputs, sources, behind), output, path)
+    n_outputs = 0 if at is None else outputs[at].width
     mask = _mask(names, shapes)
     if at is None:
         first = heads[0].output
         reads.append(Read(first, "output", first))
-    else:  # what only leads to other outputs, or is made of this one, says nothing of it
+    elif (
+        len(heads) > 1
+    ):  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[at] - {sources[at]}
         reads = [read for read in reads if read.tensor in before]
     tapped = _sources(reads, shapes, batch, mask, grid)
@@ -282,8 +286,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
         )
     if at is None:
         return Anatomy(tapped, tuple(heads), outputs, None, 0)
-    taken = outputs[at]
-    return Anatomy(tapped, tuple(heads), outputs, heads[at], taken.width, taken.shape)
+    return Anatomy(tapped, tuple(heads), outputs, heads[at], n_outputs, outputs[at].shape)
 
 
 def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
