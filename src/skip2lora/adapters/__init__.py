@@ -1,4 +1,4 @@
-"""What training gives: adapters in memory, as a folder, and the rows they read.
+"""What training gives: adapters in memory, as a folder; rows, and the Skip-Cache that keeps them.
 
 No training and no backbone lives here; a row is laid out here as the cache and the adapters both
 need it, and what an adapter adds to base logits is computed here and nowhere else.

@@ -343,10 +343,20 @@ def load(
     )  # fmt: skip
 
 
-def load_for_images(path: str | os.PathLike[str], size: Size | None, **options: Any) -> Backbone:
+def load_for_images(
+    path: str | os.PathLike[str],
+    size: Size | None,
+    *,
+    taps: Selection = None,
+    grid: int | None = None,
+    threads: int = 1,
+    class_names: Sequence[str] | None = None,
+) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
-    return kind.load_for_images(file, size, **options)
+    return kind.load_for_images(
+        file, size, taps=taps, grid=grid, threads=threads, class_names=class_names
+    )
 
 
 def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:

@@ -1,4 +1,4 @@
-"""What several commands share: options, progress bar, output."""
+"""What several commands do: load MODEL and its adapter, read DATA, show progress and results."""
 
 from __future__ import annotations
 

@@ -119,9 +119,8 @@ def _encode_numbers(labels: NDArray[np.int32], outputs: Outputs) -> Encoded:
     """Checked numbers to places; what lies between the labels of the outputs counts as new."""
     if outputs.numbers is None:
         return Encoded(labels, outputs)
-    if outputs.numbers == range(len(outputs.numbers)) and labels.max(initial=-1) < len(
-        outputs.numbers
-    ):
+    n_known = len(outputs.numbers)
+    if outputs.numbers == range(n_known) and labels.max(initial=-1) < n_known:
         return Encoded(labels, outputs)
     known = np.array(outputs.numbers, np.int64)
     new = np.unique(labels[~np.isin(labels, known)])

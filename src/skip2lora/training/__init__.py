@@ -1,4 +1,4 @@
-"""From rows and answers to adapters: the cache, one job a method, the loop over epochs.
+"""From rows and answers to adapters: one job a method, the loop over epochs.
 
 Here every sample passes the frozen network once. What outputs mean is decided in ``tasks``, and
 labels arrive as numbers: no file is read and no name is matched here.
