@@ -351,11 +351,12 @@ def load_for_images(
     grid: int | None = None,
     threads: int = 1,
     class_names: Sequence[str] | None = None,
+    output: str | int | None = None,
 ) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
     return kind.load_for_images(
-        file, size, taps=taps, grid=grid, threads=threads, class_names=class_names
+        file, size, taps=taps, grid=grid, threads=threads, class_names=class_names, output=output
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -108,7 +109,7 @@ def _print(result: BenchResult) -> None:
 @shared.as_json
 def command(
     model: Path | None, output_name: str | None, widths: list[int], samples: int | None,
-    batch_size: int, rank: int, rounds: int, seed: int, as_json: bool,
+    rounds: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Time all methods, the cache fill and predictions on random samples, one thread.
 
@@ -120,8 +121,8 @@ def command(
     """
     with common.rounds_bar("bench", rounds) as callback:
         result = run_bench(
-            _model(model, widths, seed, output_name), n_samples=samples, batch_size=batch_size,
-            rank=rank, rounds=rounds, seed=seed, callback=callback,
+            _model(model, widths, options["seed"], output_name), n_samples=samples, rounds=rounds,
+            callback=callback, **options,
         )  # fmt: skip
     if as_json:
         facts = asdict(result) | {"cache_fill_us_a_sample": result.cache_fill_us_a_sample}
