@@ -280,7 +280,7 @@ def load_model(
         say_output(backbone)
         return Loaded(backbone, backbone.learned if task is None else TASKS[task])
     adapted = load_adapted(model, adapter, output_name=output_name, **loading)
-    say_output(adapted.base)
+    say_output(adapted.backbone.base)
     if task not in (None, adapted.task):
         raise ParameterError(
             f"--task is {task}, {adapter} was made for {adapted.task}, expected the same: leave "

@@ -118,7 +118,8 @@ class Asked:
     if_open: bool = False
 
     def __post_init__(self) -> None:
-        check_grid(self.grid)
+        if self.grid is not None:
+            check_grid(self.grid)
         if self.size is not None:
             check_size(self.size)
 
