@@ -16,6 +16,7 @@ from conformance.onnx_networks import onnx_backbone
 from conformance.test_backbones import litert_backbone, openvino_backbone
 from conformance.torch_networks import backbone_of_mlp
 from skip2lora import _core
+from skip2lora.adapters.rows import SkipCache
 from skip2lora.cli import run
 from skip2lora.methods import METHODS
 
@@ -49,13 +50,13 @@ class CountingNetwork:
         self.network.forward(x, *arguments)
 
 
-def row_source_in_python(cache: Any, backbone: Any, x: Any, scaling: Any = None) -> Any:
+def row_source_in_python(cache: Any, backbone: Any, x: Any, scale: Any = None) -> Any:
     """As that of a job, but the core asks for rows of an ``MLP`` where they can be counted."""
 
     def compute(indices: np.ndarray, rows: np.ndarray) -> None:
         cache.format.compute(backbone, x[indices], rows)
-        if scaling is not None:
-            scaling.apply(rows)
+        if scale is not None:
+            scale(rows)
 
     return _core.RowSource(cache.format.layout, cache.rows, cache.filled, compute)
 
@@ -95,7 +96,7 @@ def counter(
         monkeypatch.setattr(
             s2.MLP, "network", property(lambda self: CountingNetwork(network(self), counter.add))
         )
-        monkeypatch.setattr("skip2lora.training.jobs.row_source", row_source_in_python)
+        monkeypatch.setattr(SkipCache, "source", row_source_in_python)
     elif kind == "NumPy":
         count_calls(monkeypatch, NumpyBackbone, "forward", lambda given: counter.add(len(given[0])))
     elif kind == "ONNX":
@@ -132,7 +133,13 @@ def command(
     """Run a command on the model; how many samples passed it, and what was printed."""
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", X=samples[0], y=samples[1])
-    for name in ("models.load", "models.load_for_images", "inspect.load", "bench.load"):
+    for name in (
+        "common.load",
+        "adapt.load_for_images",
+        "plan.load_for_images",
+        "inspect.load",
+        "bench.load",
+    ):
         monkeypatch.setattr(f"skip2lora.cli.{name}", lambda *_, **__: counter.model)
 
     def type_in(*words: Any) -> tuple[int, dict[str, Any]]:
