@@ -26,7 +26,7 @@ KNOWN = {*sys.stdlib_module_names, "numpy", "reader", "skip2lora"}
 STUB = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
 MYPY = """[mypy]
 strict = True
-[{}]
+[mypy-{}]
 follow_imports = skip
 follow_imports_for_stubs = True
 ignore_missing_imports = True
@@ -105,8 +105,8 @@ def prepare(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     others = {module for module in modules if module.partition(".")[0] not in KNOWN}
     write_stubs(stubs, others)
     # mypy would look for `torch.nn` where PyTorch is installed, even though `torch` is a stub.
-    sections = ",".join(sorted({f"mypy-{module.partition('.')[0]}.*" for module in others}))
-    (folder / "mypy.ini").write_text(MYPY.format(sections), encoding="utf-8")
+    patterns = ",".join(sorted({f"{module.partition('.')[0]}.*" for module in others}))
+    (folder / "mypy.ini").write_text(MYPY.format(patterns), encoding="utf-8")
     pyright = {"include": ["code"], "stubPath": "stubs", "typeCheckingMode": "basic"}
     (folder / "pyrightconfig.json").write_text(json.dumps(pyright), encoding="utf-8")
     return sources
