@@ -278,6 +278,10 @@ inline void bind_training(nb::module_ &module) {
     nb::class_<Epoch>(module, "Epoch")
         .def_ro("status", &Epoch::status)
         .def_prop_ro("loss", [](const Epoch &e) { return e.stats.loss; })
+        .def_prop_ro("accuracy",
+                     [](const Epoch &e) {
+                         return static_cast<double>(e.stats.correct) / e.stats.n_seen;
+                     })
         .def_prop_ro("n_correct", [](const Epoch &e) { return e.stats.correct; })
         .def_prop_ro("n_seen", [](const Epoch &e) { return e.stats.n_seen; })
         .def_prop_ro("n_batches", [](const Epoch &e) { return e.stats.n_batches; })

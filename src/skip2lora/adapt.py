@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -337,13 +337,13 @@ def _adapt(
         model, CheckedSamples(samples, encoded.y), resolved, goal=goal, callback=options["callback"]
     )
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
+    measure = partial(done.measure, names_of_all, keep_outputs and not new_labels)
     adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
         new_labels=new_labels, output_names=names, images=options["images"],
+        fit=measure() if done.rows_kept else None,
     )  # fmt: skip
-
-    measure = partial(done.measure, names_of_all, keep_outputs and not new_labels)
-    return replace(adapted, fit=measure()) if done.rows_kept else adapted, measure
+    return adapted, measure
 
 
 def _check_outputs(

@@ -225,9 +225,10 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
     losses: list[float] = []
     accuracies: list[float] = []
     validation: list[float] = []
-    n_batches = best = 0
+    best = 0
     total = fill = job.fill_seconds
     best_result: Result | None = None
+    watched = bool(options.validation or callback)
     for number in range(options.epochs):
         start = time.perf_counter()
         epoch = job.epoch(options.rate(number))
@@ -236,8 +237,9 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
         if epoch.status != _core.OK:
             raise _diverged("loss", number + 1, options)
         losses.append(epoch.loss)
-        accuracies.append(epoch.n_correct / epoch.n_seen)
-        n_batches += epoch.n_batches
+        accuracies.append(epoch.accuracy)
+        if not watched:
+            continue
         if options.validation:
             validation.append(job.validation_loss())
             if validation[-1] < validation[best] or number == 0:
@@ -250,7 +252,7 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
             break
     history = History(
         tuple(losses), tuple(accuracies), tuple(validation),
-        best + 1 if validation else len(losses), n_batches, job.n_forwards,
+        best + 1 if validation else len(losses), len(losses) * epoch.n_batches, job.n_forwards,
     )  # fmt: skip
     result = best_result or job.result()
     for array in result.tensors().values():

@@ -258,7 +258,8 @@ class SkipJob:
         held_rows = [(self._held_x, self._held_cache.rows)]
         for x, rows in held_rows if held else self._training_rows():
             adapted.append(self._logits(adapters, rows, x))
-            base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
+            if with_base:
+                base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
         return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
 
     def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
