@@ -135,7 +135,7 @@ class Graph:
     def layers(self, output: Output) -> tuple[Weighted, ...]:
         """Layers with weights on the way to the logits of ``output``, in the order they run."""
         needed = self.ancestors(output.logits.index)
-        found: list[Weighted] = []
+        layers: list[Weighted] = []
         names: set[str] = set()
         makers = {index: each for each in self.operators for index in each.outputs}
         for operator in self.operators:
@@ -151,8 +151,8 @@ class Graph:
                 if makers[data].name not in _PADDING:
                     break
                 data = makers[data].inputs[0]  # the runtime pads inside of the convolution
-            found.append(Weighted(name, operator.name, self.tensors[data]))
-        return tuple(found)
+            layers.append(Weighted(name, operator.name, self.tensors[data]))
+        return tuple(layers)
 
     def _data_input(self, operator: Operator) -> int | None:
         for data, weights in _WEIGHTED.get(operator.name, ()):
@@ -229,8 +229,8 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
             f"{path} has {len(model.subgraphs)} graphs, expected one: convert the model with one "
             "signature"
         )
-    given, made = _indices(main.inputs), _indices(main.outputs)
-    if not given or not made:
+    given, results = _indices(main.inputs), _indices(main.outputs)
+    if not given or not results:
         raise ModelError(f"{path} has no input or no output, expected both: check the model")
     tensors = tuple(
         _tensor(index, each, index in given) for index, each in enumerate(main.tensors)
@@ -247,7 +247,7 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         path,
         content,
         tuple(tensors[index] for index in given),
-        tuple(_output(index, tensors, makers, constants) for index in made),
+        tuple(_output(index, tensors, makers, constants) for index in results),
         names,
         tensors,
         constants,
@@ -312,27 +312,27 @@ def _check_shapes(
 ) -> None:
     """Raise ValueError for shapes that do not fit together."""
     for number, (each, operator) in enumerate(zip(packed, operators, strict=True)):
-        read, made = (
+        read, written = (
             [tensors[index].shape if index >= 0 else None for index in indices]
             for indices in (operator.inputs, operator.outputs)
         )
-        fault = fault_of(operator.name, each.builtinOptions, read, made)
+        fault = fault_of(operator.name, each.builtinOptions, read, written)
         if fault is not None:
             raise ValueError(f"operator {number}, {operator.name}, {fault}")
 
 
 def _constants(model: Any, operators: Sequence[Operator]) -> frozenset[int]:
     """Tensors whose values are in the file, also those computed from such ones (DEQUANTIZE)."""
-    found = set()
+    constants = set()
     for index, tensor in enumerate(model.subgraphs[0].tensors):
         buffer = model.buffers[tensor.buffer]
         if buffer.size or (buffer.data is not None and len(buffer.data)):
-            found.add(index)
+            constants.add(index)
     for operator in operators:
         given = [index for index in operator.inputs if index >= 0]
-        if given and found.issuperset(given):
-            found.update(operator.outputs)
-    return frozenset(found)
+        if given and constants.issuperset(given):
+            constants.update(operator.outputs)
+    return frozenset(constants)
 
 
 def _output(

@@ -68,19 +68,19 @@ class Runner:
         logits: NDArray[np.float32],
         start: int,
     ) -> None:
-        kept: dict[int, list[NDArray[Any]]] = {}
+        waiting: dict[int, list[NDArray[Any]]] = {}
         for number in range(len(arrays[0])):
             self._invoke([array[number : number + 1] for array in arrays], start + number)
             logits[start + number] = self.views[self.end.logits.index]().reshape(-1)
-            for place, made in enumerate(rows):
+            for place, out in enumerate(rows):
                 fill = self.fills[place]
                 if fill is not None:
-                    fill(self._values(place, arrays, number), made[start + number])
+                    fill(self._values(place, arrays, number), out[start + number])
                 else:
                     values = self._values(place, arrays, number).copy()
-                    kept.setdefault(place, []).append(values)
+                    waiting.setdefault(place, []).append(values)
         mask = None if self.mask is None else arrays[self.mask]
-        for place, each in kept.items():
+        for place, each in waiting.items():
             rows[place][start : start + len(each)] = _rows(*self.taps[place], np.stack(each), mask)
 
     def _values(self, place: int, arrays: Sequence[NDArray[Any]], number: int) -> NDArray[Any]:
@@ -155,9 +155,9 @@ def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
 
 def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
     """Raise ModelError where the runtime gives another shape than the file announces."""
-    for made in interpreter.get_output_details():
-        tensor, shape = graph.tensors[made["index"]], tuple(map(int, made["shape"]))
-        fixed = len(made["shape_signature"]) > 0 and -1 not in made["shape_signature"][1:]
+    for output in interpreter.get_output_details():
+        tensor, shape = graph.tensors[output["index"]], tuple(map(int, output["shape"]))
+        fixed = len(output["shape_signature"]) > 0 and -1 not in output["shape_signature"][1:]
         if tensor.index in wanted and fixed and tensor.shape != shape:
             raise ModelError(
                 f"{graph.path} says that tensor {tensor.name} has shape {tensor.shape}, LiteRT "

@@ -264,8 +264,8 @@ class TorchBackbone(Backbone):
         return dict(zip(names, arrays, strict=False))
 
     def _parameters(self) -> list[tuple[str, Any]]:
-        found = inspect.signature(self.module.forward).parameters
-        return [(name, each.kind) for name, each in found.items() if name != "self"]
+        parameters = inspect.signature(self.module.forward).parameters
+        return [(name, each.kind) for name, each in parameters.items() if name != "self"]
 
     def _check_names(self, given: Mapping[str, Any]) -> None:
         kinds = dict(self._parameters())
@@ -388,5 +388,5 @@ class TorchBackbone(Backbone):
                 f"{self._name} gave {logits.shape[1]} outputs, expected {self.n_outputs} as at "
                 "first: make a new TorchBackbone where the module was changed"
             )
-        made: NDArray[np.float32] = logits.float().numpy(force=True)
-        return made
+        values: NDArray[np.float32] = logits.float().numpy(force=True)
+        return values

@@ -94,7 +94,7 @@ class Frozen:
             )
         ends = {}
         for name, part in parts.items():
-            before = next(((at, given) for at, given, made in endings if made is part), None)
+            before = next(((at, given) for at, given, result in endings if result is part), None)
             if before is None:
                 ends[name] = End(part)
             else:

@@ -119,8 +119,8 @@ def read_tensors(
     given = [*args, *kwargs.values()]
     if isinstance(module, nn.MultiheadAttention):
         given = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)]
-    found = [each for each in given if isinstance(each, Tensor)]
-    return found[: 3 if isinstance(module, nn.MultiheadAttention) else 1]
+    tensors = [each for each in given if isinstance(each, Tensor)]
+    return tensors[: 3 if isinstance(module, nn.MultiheadAttention) else 1]
 
 
 def call_hooks(
@@ -152,7 +152,7 @@ class _Pass(NamedTuple):
     same: dict[Key, Key]  # the first reader of each tensor
     ends: dict[str, End]
     read: frozenset[int]  # where the tensors lie that layers with weights read, and make
-    made: frozenset[int]
+    results: frozenset[int]
 
 
 def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pass:
@@ -160,7 +160,7 @@ def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pa
     tensors: dict[Key, Tensor] = {}  # kept, so that no address is used twice
     first: dict[Any, Key] = {}
     same: dict[Key, Key] = {}
-    made: list[Tensor] = []
+    results: list[Tensor] = []
 
     def seen(key: Key, tensor: Tensor) -> None:
         tensors[key] = tensor
@@ -171,11 +171,11 @@ def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pa
         layers = layers_of(module)
         call_hooks(layers, running.stack, seen)
         for part in layers.values():
-            handle = part.register_forward_hook(lambda _, __, output: made.append(output))
+            handle = part.register_forward_hook(lambda _, __, output: results.append(output))
             running.stack.callback(handle.remove)
         ends = running.ends(running.run(x[np.zeros(n_samples, np.intp)]))
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    return _Pass(shapes, same, ends, _places_of(tensors.values()), _places_of(made))
+    return _Pass(shapes, same, ends, _places_of(tensors.values()), _places_of(results))
 
 
 def _places_of(tensors: Iterable[Any]) -> frozenset[int]:
@@ -193,7 +193,7 @@ def _choose(first: _Pass, n_samples: int, asked: str | int | None, name: str) ->
     candidates = []
     for own, end in first.ends.items():
         at = end.values.data_ptr() if isinstance(end.values, Tensor) else -1
-        spec = end.spec(own, n_samples, layer=at in first.made)
+        spec = end.spec(own, n_samples, layer=at in first.results)
         candidates.append(Candidate(spec, at, at in first.read))
     specs = tuple(each.spec for each in candidates)
     if asked is None and "logits" in first.ends:

@@ -51,8 +51,8 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
 def _write_averages(values: Tensor, grid: tuple[int, ...], out: Rows) -> None:
     """Maps (samples, channels, ...) averaged over a grid; by the core from the main memory."""
     if values.device.type != "cpu" or len(grid) > 2:
-        for size, kept in zip(values.shape[2:], grid, strict=True):  # the first axis becomes last
-            values = values.movedim(2, -1) @ _matrix(size, kept, values.device)
+        for size, cells in zip(values.shape[2:], grid, strict=True):  # the first axis becomes last
+            values = values.movedim(2, -1) @ _matrix(size, cells, values.device)
         out[:] = values.reshape(out.shape).numpy(force=True)
         return
     samples, channels, *places = values.shape
@@ -66,9 +66,9 @@ def _write_averages(values: Tensor, grid: tuple[int, ...], out: Rows) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _matrix(size: int, kept: int, device: torch.device) -> Tensor:
-    """What averages the last axis, (size, kept)."""
-    return torch.from_numpy(np.ascontiguousarray(averaging(size, kept).T)).to(device)
+def _matrix(size: int, cells: int, device: torch.device) -> Tensor:
+    """What averages the last axis, (size, cells)."""
+    return torch.from_numpy(np.ascontiguousarray(averaging(size, cells).T)).to(device)
 
 
 def _write_sequence(values: Tensor, mask: Tensor | None, out: Rows) -> None:
