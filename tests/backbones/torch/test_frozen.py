@@ -55,12 +55,13 @@ def test_the_fused_path_stays_as_the_caller_has_it(fused: bool) -> None:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def test_samples_are_copied_in_the_types_of_the_module() -> None:
+@pytest.mark.parametrize("floats", [torch.float32, torch.float64])
+def test_samples_are_copied_in_the_types_of_the_module(floats: Any) -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("ids", torch.zeros(1, dtype=torch.int64))
-            self.layer = nn.Linear(5, 3).to(torch.float64)
+            self.layer = nn.Linear(5, 3).to(floats)
             self.types: list[torch.dtype] = []
 
         def forward(self, x: Any, mask: Any = None) -> Any:
@@ -71,7 +72,7 @@ def test_samples_are_copied_in_the_types_of_the_module() -> None:
     with frozen(module) as running:
         running.run(x)
         running.run(Inputs({"mask": np.ones((4, 1), np.int64), "x": x}))
-    assert module.types == [torch.float64, torch.float64, torch.int64]
+    assert module.types == [floats, floats, torch.int64]
     assert x.tobytes() == vectors().tobytes()
 
 
