@@ -63,7 +63,7 @@ class _Step(NamedTuple):
 def head_of(graph: Graph, output: str) -> Head:
     """What stands between ``output`` and its logits; the output itself where there is nothing."""
     walked: list[_Step] = []
-    tensor, logits, kept = output, output, 0
+    tensor, logits, n_steps = output, output, 0
     while len(walked) < _MOST_STEPS:
         step = _step_before(graph, tensor)
         if step is None:
@@ -71,8 +71,8 @@ def head_of(graph: Graph, output: str) -> Head:
         walked.append(step)
         tensor = step.tensor
         if step.activation is not None:
-            logits, kept = tensor, len(walked)
-    steps = walked[kept - 1 :: -1] if kept else []
+            logits, n_steps = tensor, len(walked)
+    steps = walked[n_steps - 1 :: -1] if n_steps else []
     activations = tuple(step.activation for step in steps if step.activation is not None)
     return Head(
         output,
@@ -140,16 +140,16 @@ def _spread_of(
 
     ``turned`` asks for a Reciprocal on the way, as of the sum that a product divides by.
     """
-    found: list[Any] = []
+    nodes: list[Any] = []
     reciprocals = 0
-    while len(found) < _MOST_STEPS:
+    while len(nodes) < _MOST_STEPS:
         node = graph.producer.get(tensor)
         if node is None:
             return None
-        found.append(node)
+        nodes.append(node)
         if node.op_type == kind:
             fits = str(node.input[0]) == source and reciprocals == turned
-            return found[::-1] if fits else None
+            return nodes[::-1] if fits else None
         reciprocals += node.op_type == "Reciprocal"
         if node.op_type not in _SPREAD and not (turned and node.op_type == "Reciprocal"):
             return None
@@ -168,36 +168,36 @@ def float_activations(graph: Graph) -> Graph:
     So the logits before them are numbers that adapters can be added to. The same graph where there
     are none.
     """
-    model, found = graph.model, {}
+    model, activations = graph.model, {}
     for value in model.graph.output:
         tensor, steps = value.name, 0
         while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
             steps += 1
             if node.op_type in _ON_INTEGERS:
-                found[str(node.output[0])] = node  # several outputs may share one
+                activations[str(node.output[0])] = node  # several outputs may share one
             elif node.op_type not in (*_HEADS, *_PASSED):
                 break
             tensor = node.input[0]
-    for node in found.values():
+    for node in activations.values():
         _make_float(graph.onnx, model, node)
-    return Graph(model) if found else graph
+    return Graph(model) if activations else graph
 
 
 def _make_float(onnx: Any, model: Any, node: Any) -> None:
     # The last one may be left out.
     data, scale, zero, out_scale, out_zero = (*node.input, "")[:5]
-    name, made = str(node.name or node.output[0]), str(node.output[0])
-    kept = [each for each in node.attribute if each.name == "axis"]
+    name, result = str(node.name or node.output[0]), str(node.output[0])
+    axes = [each for each in node.attribute if each.name == "axis"]
     kind = _ON_INTEGERS[node.op_type]
     make = onnx.helper.make_node
-    real, active = f"{made}.real", f"{made}.active"
+    real, active = f"{result}.real", f"{result}.active"
     new = [
         make("DequantizeLinear", [data, scale, *([zero] if zero else [])], [real], f"{name}.real"),
         make(kind, [real], [active], name),
-        make("QuantizeLinear", [active, out_scale, *([out_zero] if out_zero else [])], [made]),
+        make("QuantizeLinear", [active, out_scale, *([out_zero] if out_zero else [])], [result]),
     ]
-    new[1].attribute.extend(kept)
-    at = [each.output[0] if each.output else "" for each in model.graph.node].index(made)
+    new[1].attribute.extend(axes)
+    at = [each.output[0] if each.output else "" for each in model.graph.node].index(result)
     nodes = list(model.graph.node)
     nodes[at : at + 1] = new
     del model.graph.node[:]

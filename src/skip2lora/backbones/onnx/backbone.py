@@ -222,9 +222,9 @@ class OnnxBackbone(Backbone):
         """
         logits = self.description.logits
         wanted = [*self.description.outputs, *([logits] if logits else [])]
-        made = self._run(x, wanted)
-        rows = made[: len(self.description.outputs)]
-        base = made[-1] if logits else np.zeros((len(x), 0), np.float32)
+        values = self._run(x, wanted)
+        rows = values[: len(self.description.outputs)]
+        base = values[-1] if logits else np.zeros((len(x), 0), np.float32)
         return Taps(tuple(rows), base)
 
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:

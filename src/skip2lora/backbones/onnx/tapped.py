@@ -74,20 +74,20 @@ class Description:
             ModelError: it is damaged, or of another version.
         """
         try:
-            found = json.loads(text)
-            if found.pop("version") != _VERSION:
+            fields = json.loads(text)
+            if fields.pop("version") != _VERSION:
                 raise ModelError(
                     f"{path} was prepared by another version of skip2lora than expected: prepare "
                     "it again"
                 )
-            layers = tuple(_tap(layer) for layer in found.pop("layers"))
-            places, outputs = tuple(found.pop("places")), tuple(found.pop("outputs"))
-            size = found.pop("size", None)
+            layers = tuple(_tap(layer) for layer in fields.pop("layers"))
+            places, outputs = tuple(fields.pop("places")), tuple(fields.pop("outputs"))
+            size = fields.pop("size", None)
             fixed = None if size is None else (int(size[0]), int(size[1]))
-            specs = tuple(_spec(output) for output in found.pop("model_outputs", ()))
+            specs = tuple(_spec(output) for output in fields.pop("model_outputs", ()))
             return cls(
                 layers=layers, places=places, outputs=outputs, size=fixed, model_outputs=specs,
-                **found,
+                **fields,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
@@ -95,13 +95,13 @@ class Description:
             raise damaged(path, "its taps are described wrongly") from error
 
 
-def _tap(found: dict[str, Any]) -> Tap:
-    shape, grid = tuple(found.pop("shape")), tuple(found.pop("grid"))
-    return Tap(shape=shape, grid=grid, **found)
+def _tap(fields: dict[str, Any]) -> Tap:
+    shape, grid = tuple(fields.pop("shape")), tuple(fields.pop("grid"))
+    return Tap(shape=shape, grid=grid, **fields)
 
 
-def _spec(found: dict[str, Any]) -> OutputSpec:
-    return OutputSpec(str(found["name"]), tuple(found["shape"]), str(found["ending"]))
+def _spec(fields: dict[str, Any]) -> OutputSpec:
+    return OutputSpec(str(fields["name"]), tuple(fields["shape"]), str(fields["ending"]))
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,18 @@ class Asked:
 
 def metadata_of(model: Any) -> str | None:
     """The description in a ModelProto, None in one that was not tapped."""
-    found = {entry.key: str(entry.value) for entry in model.metadata_props}
-    return found.get(KEY)
+    entries = {entry.key: str(entry.value) for entry in model.metadata_props}
+    return entries.get(KEY)
 
 
 def strip(model: Any) -> None:
     """Remove what was added to a base model: nodes, constants, outputs and the description."""
     graph = model.graph
     for parts in (graph.node, graph.initializer, graph.output):
-        kept = [part for part in parts if not part.name.startswith(PREFIX)]
-        if len(kept) < len(parts):
+        rest = [part for part in parts if not part.name.startswith(PREFIX)]
+        if len(rest) < len(parts):
             del parts[:]
-            parts.extend(kept)
+            parts.extend(rest)
     entries = [entry for entry in model.metadata_props if entry.key != KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(entries)
@@ -175,22 +175,22 @@ def tap_model(
         ModelError: no layers with weights, control flow, state.
         ParameterError: ``taps``, ``grid``, ``size`` or ``output`` does not fit.
     """
-    found, graph, print_of_base = understand(model, path, grid=grid, size=size, output=output)
-    layers = tuple(source.tap for source in found.sources)
+    parts, graph, print_of_base = understand(model, path, grid=grid, size=size, output=output)
+    layers = tuple(source.tap for source in parts.sources)
     places, _ = chosen_taps(layers, taps)
-    logits, outputs = add_rows(graph, found.head, [found.sources[place] for place in places])
+    logits, outputs = add_rows(graph, parts.head, [parts.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
         layers=layers,
         places=tuple(places),
         outputs=outputs,
         logits=logits,
-        n_outputs=found.n_outputs,
-        task=task_of(found),
+        n_outputs=parts.n_outputs,
+        task=task_of(parts),
         grid=grid,
         size=size,
-        model_outputs=found.outputs,
-        output=None if found.head is None else found.head.output,
+        model_outputs=parts.outputs,
+        output=None if parts.head is None else parts.head.output,
     )
     _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
@@ -220,9 +220,9 @@ def understand(
     return anatomy(graph, path, grid=grid, output=output), graph, print_of_base
 
 
-def task_of(found: Anatomy) -> str:
+def task_of(parts: Anatomy) -> str:
     """What the end of the graph tells of the task."""
-    return TASK_OF_END[found.head is not None and found.head.ending == "sigmoid"]
+    return TASK_OF_END[parts.head is not None and parts.head.ending == "sigmoid"]
 
 
 def _add_outputs(graph: Graph, description: Description, *, keep_outputs: bool) -> None:
