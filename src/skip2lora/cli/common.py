@@ -255,8 +255,8 @@ def output_lines(model: Backbone) -> list[str]:
     taken = [str(spec) for spec in model.outputs if spec.name == model.output]
     others = [str(spec) for spec in model.outputs if spec.name != model.output]
     return [
-        *(f"output taken: {spec}" for spec in taken),
-        *([f"other outputs: {', '.join(others)}"] if others else []),
+        *(f"output {spec}" for spec in taken),
+        *([f"other outputs {', '.join(others)}"] if others else []),
     ]
 
 
