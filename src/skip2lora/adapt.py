@@ -30,7 +30,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS, Method
-from skip2lora.tasks.labels import check_names, encode, labels_of
+from skip2lora.tasks.labels import check_names, encode
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import (
@@ -119,15 +119,24 @@ class AdaptedModel(Predictor):
     def class_names(self) -> tuple[str, ...] | None:
         """The name of each output, None where they have none."""
         names = self._names
-        if names is None and not (self.new_labels and isinstance(self.new_labels[0], str)):
+        if names is None and not self._has_new_names:
             return None
         known = names or map(str, range(self.backbone.n_outputs))
         return (*known, *map(str, self.new_labels))
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The label of each output: those of the base model, then the new ones."""
-        return labels_of(self.backbone.n_outputs, self._names, self.new_labels)
+        """The label of each output: those of the base model, then the new ones.
+
+        All are names where the new ones are: those of the model, or its numbers as text.
+        """
+        if self._has_new_names:
+            return np.array(self.class_names, np.str_)
+        return np.array([*range(self.backbone.n_outputs), *self.new_labels], np.int64)
+
+    @property
+    def _has_new_names(self) -> bool:
+        return bool(self.new_labels) and isinstance(self.new_labels[0], str)
 
     @property
     def _names(self) -> tuple[str, ...] | None:
@@ -319,7 +328,7 @@ def _adapt(
         names = check_names(given, model.n_outputs)
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
-        own_names = model.outputs_for(learned, names).names
+        own_names = names or Outputs.of(model, learned).names
         outputs = Outputs(range(model.n_outputs), own_names)
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,

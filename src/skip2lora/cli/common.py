@@ -33,7 +33,7 @@ from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Task
+from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Outputs, Task
 from skip2lora.training.loop import Callback, EpochReport
 
 
@@ -278,7 +278,7 @@ def load_model(
     if adapter is None:
         backbone = load(model, output=output_name, **loading)
         say_output(backbone)
-        return Loaded(backbone, backbone.learned if task is None else TASKS[task])
+        return Loaded(backbone, TASKS[backbone.task if task is None else task])
     adapted = load_adapted(model, adapter, output_name=output_name, **loading)
     say_output(adapted.backbone.base)
     if task not in (None, adapted.task):
@@ -297,7 +297,7 @@ def load_model(
             f"--class-names is {listing(class_names)}, {adapter} was made for "
             f"{listing(saved_names)}, expected the same: leave --class-names out"
         )
-    return Loaded(adapted, adapted.learned)
+    return Loaded(adapted, TASKS[adapted.task])
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +324,7 @@ def read_for(
         DataError: names of classes that cannot be matched with the outputs.
         ParameterError: options for images that are not those of the adapter.
     """
-    outputs = model.outputs_for(task) if keep_outputs else NO_OUTPUTS
+    outputs = Outputs.of(model, task) if keep_outputs else NO_OUTPUTS
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
     table = _read(read_table, model, data, images, target=columns, task=task, class_names=names)
