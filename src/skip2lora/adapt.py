@@ -198,43 +198,7 @@ class AdaptedModel(Predictor):
             FileError: no such folder.
             ModelError: damaged, or made for another model.
         """
-        check_backbone(model)
-        about, tensors = read_adapter(path)
-        if not about.keep_outputs:
-            model = model.base
-        if about.base_fingerprint != model.fingerprint:
-            raise ModelError(
-                f"{path} was made for the model {about.base_fingerprint[:19]}, "
-                f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
-                "adapt again"
-            )
-        file = Path(path) / TENSORS_FILE
-        model, method = about.tapping.apply(model), METHODS[about.method]
-        if not about.keep_outputs:
-            model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
-        adapters: Adapters
-        if method.skip:
-            first_tap = range(len(model.tap_widths))[method.adapted].start
-            n_outputs = model.n_outputs + len(about.new_labels)
-            adapters = SkipAdapters.from_tensors(
-                file, tensors, model, about.rank, first_tap, n_outputs
-            )
-        else:
-            adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
-        if tensors:
-            raise ModelError(
-                f"{file}: tensor {min(tensors)} is unknown, expected adapters alone: adapt again"
-            )
-        names = about.output_names
-        if names is not None and len(names) != model.n_outputs:
-            raise ModelError(
-                f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
-                "of the model: adapt again"
-            )
-        return cls(
-            model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
-            output_names=names, images=about.images,
-        )  # fmt: skip
+        return restored(check_backbone(model), path, *read_adapter(path))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -243,6 +207,51 @@ class NewlyAdapted(AdaptedModel):
 
     history: History
     timing: Timing
+
+
+def restored(
+    model: Backbone, path: str | os.PathLike[str], about: AdapterConfig, tensors: Tensors
+) -> AdaptedModel:
+    """``model``, tapped as the adapter says that was read from ``path``, with its ``tensors``.
+
+    Those are taken out of ``tensors``.
+
+    Raises:
+        ModelError: damaged, or made for another model.
+    """
+    if not about.keep_outputs:
+        model = model.base
+    if about.base_fingerprint != model.fingerprint:
+        raise ModelError(
+            f"{path} was made for the model {about.base_fingerprint[:19]}, "
+            f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
+            "adapt again"
+        )
+    file = Path(path) / TENSORS_FILE
+    model, method = about.tapping.apply(model), METHODS[about.method]
+    if not about.keep_outputs:
+        model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
+    adapters: Adapters
+    if method.skip:
+        first_tap = range(len(model.tap_widths))[method.adapted].start
+        n_outputs = model.n_outputs + len(about.new_labels)
+        adapters = SkipAdapters.from_tensors(file, tensors, model, about.rank, first_tap, n_outputs)
+    else:
+        adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
+    if tensors:
+        raise ModelError(
+            f"{file}: tensor {min(tensors)} is unknown, expected adapters alone: adapt again"
+        )
+    names = about.output_names
+    if names is not None and len(names) != model.n_outputs:
+        raise ModelError(
+            f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
+            "of the model: adapt again"
+        )
+    return AdaptedModel(
+        model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
+        output_names=names, images=about.images,
+    )  # fmt: skip
 
 
 def adapt(
