@@ -30,7 +30,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS, Method
-from skip2lora.tasks.labels import check_names, encode, labels_of
+from skip2lora.tasks.labels import check_names, encode
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import (
@@ -119,15 +119,24 @@ class AdaptedModel(Predictor):
     def class_names(self) -> tuple[str, ...] | None:
         """The name of each output, None where they have none."""
         names = self._names
-        if names is None and not (self.new_labels and isinstance(self.new_labels[0], str)):
+        if names is None and not self._has_new_names:
             return None
         known = names or map(str, range(self.backbone.n_outputs))
         return (*known, *map(str, self.new_labels))
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The label of each output: those of the base model, then the new ones."""
-        return labels_of(self.backbone.n_outputs, self._names, self.new_labels)
+        """The label of each output: those of the base model, then the new ones.
+
+        All are names where the new ones are: those of the model, or its numbers as text.
+        """
+        if self._has_new_names:
+            return np.array(self.class_names, np.str_)
+        return np.array([*range(self.backbone.n_outputs), *self.new_labels], np.int64)
+
+    @property
+    def _has_new_names(self) -> bool:
+        return bool(self.new_labels) and isinstance(self.new_labels[0], str)
 
     @property
     def _names(self) -> tuple[str, ...] | None:
@@ -189,43 +198,7 @@ class AdaptedModel(Predictor):
             FileError: no such folder.
             ModelError: damaged, or made for another model.
         """
-        check_backbone(model)
-        about, tensors = read_adapter(path)
-        if not about.keep_outputs:
-            model = model.base
-        if about.base_fingerprint != model.fingerprint:
-            raise ModelError(
-                f"{path} was made for the model {about.base_fingerprint[:19]}, "
-                f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
-                "adapt again"
-            )
-        file = Path(path) / TENSORS_FILE
-        model, method = about.tapping.apply(model), METHODS[about.method]
-        if not about.keep_outputs:
-            model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
-        adapters: Adapters
-        if method.skip:
-            first_tap = range(len(model.tap_widths))[method.adapted].start
-            n_outputs = model.n_outputs + len(about.new_labels)
-            adapters = SkipAdapters.from_tensors(
-                file, tensors, model, about.rank, first_tap, n_outputs
-            )
-        else:
-            adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
-        if tensors:
-            raise ModelError(
-                f"{file}: tensor {min(tensors)} is unknown, expected adapters alone: adapt again"
-            )
-        names = about.output_names
-        if names is not None and len(names) != model.n_outputs:
-            raise ModelError(
-                f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
-                "of the model: adapt again"
-            )
-        return cls(
-            model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
-            output_names=names, images=about.images,
-        )  # fmt: skip
+        return restored(check_backbone(model), path, *read_adapter(path))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -234,6 +207,51 @@ class NewlyAdapted(AdaptedModel):
 
     history: History
     timing: Timing
+
+
+def restored(
+    model: Backbone, path: str | os.PathLike[str], about: AdapterConfig, tensors: Tensors
+) -> AdaptedModel:
+    """``model``, tapped as the adapter says that was read from ``path``, with its ``tensors``.
+
+    Those are taken out of ``tensors``.
+
+    Raises:
+        ModelError: damaged, or made for another model.
+    """
+    if not about.keep_outputs:
+        model = model.base
+    if about.base_fingerprint != model.fingerprint:
+        raise ModelError(
+            f"{path} was made for the model {about.base_fingerprint[:19]}, "
+            f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
+            "adapt again"
+        )
+    file = Path(path) / TENSORS_FILE
+    model, method = about.tapping.apply(model), METHODS[about.method]
+    if not about.keep_outputs:
+        model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
+    adapters: Adapters
+    if method.skip:
+        first_tap = range(len(model.tap_widths))[method.adapted].start
+        n_outputs = model.n_outputs + len(about.new_labels)
+        adapters = SkipAdapters.from_tensors(file, tensors, model, about.rank, first_tap, n_outputs)
+    else:
+        adapters = LayerAdapters.from_tensors(file, tensors, model, about.rank)
+    if tensors:
+        raise ModelError(
+            f"{file}: tensor {min(tensors)} is unknown, expected adapters alone: adapt again"
+        )
+    names = about.output_names
+    if names is not None and len(names) != model.n_outputs:
+        raise ModelError(
+            f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
+            "of the model: adapt again"
+        )
+    return AdaptedModel(
+        model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
+        output_names=names, images=about.images,
+    )  # fmt: skip
 
 
 def adapt(
@@ -319,7 +337,7 @@ def _adapt(
         names = check_names(given, model.n_outputs)
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
-        own_names = model.outputs_for(learned, names).names
+        own_names = names or Outputs.of(model, learned).names
         outputs = Outputs(range(model.n_outputs), own_names)
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,

@@ -21,7 +21,7 @@ from skip2lora.backbones.standins import Headless
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.labels import is_text, own_labels, places_in
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
 from skip2lora.training.loop import Trained, checked, pretrain
 from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
 from skip2lora.training.stream import Stream, learn
@@ -245,7 +245,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         if self.model is None or not self.keep_outputs:
             own = given[:0]
         else:
-            own = own_labels(self.model.outputs_for(CLASSIFICATION), given)
+            own = own_labels(Outputs.of(self.model, CLASSIFICATION), given)
         new = announced[~np.isin(announced, own)]
         known = np.concatenate([own, new]) if len(own) else new
         classes, outputs = np.unique(known, return_index=True)

@@ -19,6 +19,7 @@ import onnxruntime
 import onnx_models as nets
 import skip2lora as s2
 from desk import Answer, refused
+from skip2lora.adapters import folder
 from skip2lora.backbones.onnx import backbone, session
 
 Type = Callable[..., Answer]
@@ -223,30 +224,38 @@ def test_names_that_do_not_fit(table: Path, type_in: Type, names: str) -> None:
     refused(answer, "class_names is a, b, c", "4 distinct names")
 
 
-@pytest.mark.parametrize("command", ["adapt", "plan"])
-@pytest.mark.parametrize("prepared", [False, True])
-@pytest.mark.parametrize("name", ["open", "cnn"])
-def test_a_model_is_read_tapped_and_opened_once(
-    photos: Path, type_in: Type, monkeypatch: pytest.MonkeyPatch, command: str, name: str,
-    prepared: bool,
-) -> None:  # fmt: skip
-    if prepared:
-        assert type_in("prepare", f"{name}.onnx", "-o", "tapped.onnx").code == 0
-    calls: list[str] = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is called from now on of what reads adapters and models, in order."""
+    names: list[str] = []
 
     def counted(module: Any, function: str) -> None:
         original = getattr(module, function)
 
         def call(*arguments: Any, **options: Any) -> Any:
-            calls.append(function)
+            names.append(function)
             return original(*arguments, **options)
 
         monkeypatch.setattr(module, function, call)
 
+    for function in ("read_tensors", "_read_config"):
+        counted(folder, function)
     for function in ("read_model", "tap_model"):
         counted(backbone, function)
     counted(session, "open_session")
     counted(onnxruntime, "InferenceSession")
+    return names
+
+
+@pytest.mark.parametrize("command", ["adapt", "plan"])
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("name", ["open", "cnn"])
+def test_a_model_is_read_tapped_and_opened_once(
+    photos: Path, type_in: Type, calls: list[str], command: str, name: str, prepared: bool
+) -> None:
+    if prepared:
+        assert type_in("prepare", f"{name}.onnx", "-o", "tapped.onnx").code == 0
+    calls.clear()
     words = ("--new-classes", *FAST, "-o", "a") if command == "adapt" else ()
     size = ("--size", 16 if name == "open" else 14)
     model = "tapped.onnx" if prepared else f"{name}.onnx"
@@ -254,3 +263,29 @@ def test_a_model_is_read_tapped_and_opened_once(
     assert told.code == 0, told.err
     tapped = ["tap_model"] * (name == "open" or not prepared)  # one prepared so has its taps
     assert calls == ["read_model", *tapped, "open_session", "InferenceSession"]
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("predict", "-o", "p.csv")])
+@pytest.mark.parametrize(
+    ("name", "tapping"), [("cnn", {"taps": [1, -1], "grid": 2}), ("open", {"size": (14, 14)})]
+)
+def test_a_model_is_opened_once_as_its_adapter_says(
+    photos: Path, type_in: Type, calls: list[str], command: Any, name: str, tapping: Any
+) -> None:
+    x, y = nets.images(8, 14), np.arange(8) % 4
+    np.savez("d.npz", X=x, y=y)
+    s2.adapt(s2.load(f"{name}.onnx", **tapping), x, y, epochs=1).save("a")
+    calls.clear()
+    told = type_in(*command, f"{name}.onnx", "d.npz", "--adapter", "a")
+    assert told.code == 0, told.err
+    adapter, model = ["read_tensors", "_read_config"], ["read_model", "tap_model"]
+    assert calls == [*adapter, *model, "open_session", "InferenceSession"]
+
+
+def test_of_another_model_its_fingerprint_is_said_first(table: Path, type_in: Type) -> None:
+    """Though it lacks the layers that the adapter is for."""
+    x = nets.images(8)
+    s2.adapt(s2.load("cnn.onnx", taps=[0, 1]), x, np.arange(8) % 4, epochs=1).save("a")
+    nets.save(nets.mlp(), Path("other.onnx"))
+    answer = type_in("evaluate", "other.onnx", "numbers.npz", "--adapter", "a")
+    refused(answer, "a was made for the model", "got the model", "load that model")

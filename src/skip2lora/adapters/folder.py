@@ -37,7 +37,7 @@ class Tapping:
     def of(cls, backbone: Backbone) -> Tapping:
         """That of a backbone; of one without a choice of taps, which output is taken alone."""
         output = backbone.output if len(backbone.outputs) > 1 else None
-        if not backbone.chooses_taps:
+        if type(backbone).with_taps is Backbone.with_taps:
             return cls(output=output)
         shapes, layers = backbone.sample_shapes, tuple(tap.layer for tap in backbone.taps)
         return cls(layers, backbone.grid, backbone.size, shapes, output)
@@ -239,19 +239,6 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
             "disagree: copy both again"
         )
     return about, tensors
-
-
-def saved_output(path: str | os.PathLike[str]) -> str | None:
-    """The output of the model that an adapter is for, None where the model has one.
-
-    What is no adapter folder has none either: :func:`read_adapter` says so.
-
-    Raises:
-        ModelError: its description is damaged.
-    """
-    file = Path(path) / CONFIG_FILE
-    output = _read_config(file).get("output") if file.is_file() else None
-    return output if isinstance(output, str) else None
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

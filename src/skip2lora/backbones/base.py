@@ -198,11 +198,6 @@ class Backbone(Predictor):
         """Shapes of the samples by which taps were found; None where the model itself tells."""
         return None
 
-    @property
-    def chooses_taps(self) -> bool:
-        """Whether there is a choice of taps, as :meth:`with_taps` is not the default."""
-        return type(self).with_taps is not Backbone.with_taps
-
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None
     ) -> Backbone:

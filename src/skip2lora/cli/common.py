@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from skip2lora.adapt import AdaptedModel
-from skip2lora.adapters.folder import saved_output
+from skip2lora.adapt import AdaptedModel, restored
+from skip2lora.adapters.folder import read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
 from skip2lora.data.image_layout import layout_of
@@ -29,11 +29,11 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
 from skip2lora.data.reading import read_samples, read_table
 from skip2lora.data.samples import Samples, Table
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ParameterError, Skip2LoraError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Task
+from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Outputs, Task
 from skip2lora.training.loop import Callback, EpochReport
 
 
@@ -220,20 +220,27 @@ def load_adapted(
     threads: int = 1,
     class_names: tuple[str, ...] | None = None,
 ) -> AdaptedModel:
-    """The model with its adapter, which says which output of the model is taken.
+    """The model with its adapter, which says how the model is tapped, and of which output.
 
     Raises:
         ParameterError: ``output_name`` is not that of the adapter.
     """
-    saved = saved_output(adapter)
-    output = saved if output_name is None else output_name
-    backbone = load(model, threads=threads, class_names=class_names, output=output)
+    about, tensors = read_adapter(adapter)
+    tapping, saved = about.tapping, about.tapping.output
+    loading: dict[str, Any] = {
+        "threads": threads, "class_names": class_names,
+        "output": saved if output_name is None else output_name,
+    }  # fmt: skip
+    try:
+        backbone = load(model, taps=tapping.taps, grid=tapping.grid, size=tapping.size, **loading)
+    except Skip2LoraError:  # of another model, perhaps, which is to be said first
+        backbone = load(model, **loading)
     if saved is not None and backbone.output != saved:
         raise ParameterError(
             f"--output-name is {output_name}, {adapter} was made for {saved}, expected the same: "
             "leave --output-name out"
         )
-    return AdaptedModel.load(backbone, adapter)
+    return restored(backbone, adapter, about, tensors)
 
 
 def say_output(model: Backbone) -> None:
@@ -278,7 +285,7 @@ def load_model(
     if adapter is None:
         backbone = load(model, output=output_name, **loading)
         say_output(backbone)
-        return Loaded(backbone, backbone.learned if task is None else TASKS[task])
+        return Loaded(backbone, TASKS[backbone.task if task is None else task])
     adapted = load_adapted(model, adapter, output_name=output_name, **loading)
     say_output(adapted.backbone.base)
     if task not in (None, adapted.task):
@@ -297,7 +304,7 @@ def load_model(
             f"--class-names is {listing(class_names)}, {adapter} was made for "
             f"{listing(saved_names)}, expected the same: leave --class-names out"
         )
-    return Loaded(adapted, adapted.learned)
+    return Loaded(adapted, TASKS[adapted.task])
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +331,7 @@ def read_for(
         DataError: names of classes that cannot be matched with the outputs.
         ParameterError: options for images that are not those of the adapter.
     """
-    outputs = model.outputs_for(task) if keep_outputs else NO_OUTPUTS
+    outputs = Outputs.of(model, task) if keep_outputs else NO_OUTPUTS
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
     table = _read(read_table, model, data, images, target=columns, task=task, class_names=names)

@@ -15,7 +15,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_without_answers
 from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
-from skip2lora.tasks.task import Task
+from skip2lora.tasks.task import Outputs, Task
 
 
 @click.command(short_help="Predict classes, labels or numbers into a CSV file.")
@@ -44,7 +44,7 @@ def command(
     loading = {key: options.pop(key) for key in keys}
     images = common.images_of(options)
     loaded = load_model(model, adapter, **loading)
-    outputs = loaded.model.outputs_for(loaded.task)
+    outputs = Outputs.of(loaded.model, loaded.task)
     x = read_without_answers(
         loaded.model, data, task=loaded.task, class_names=outputs.names, images=images, **options
     )

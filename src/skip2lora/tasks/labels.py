@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
-from skip2lora.tasks.task import Answers, Encoded, NewLabels, Outputs, Task
+from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
 
 def _is_named(y: Any) -> bool:
@@ -37,16 +37,6 @@ def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] 
             "in the model's order: correct them"
         )
     return given
-
-
-def labels_of(n_known: int, names: Sequence[str] | None, new: NewLabels) -> NDArray[Any]:
-    """The label of each output, the model's ``n_known`` first: what decodes encoded labels.
-
-    All are names where the new ones are: those of the model, or its numbers as text.
-    """
-    if new and isinstance(new[0], str):
-        return np.array([*(names or map(str, range(n_known))), *new], np.str_)
-    return np.array([*range(n_known), *new], np.int64)
 
 
 def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool) -> Encoded:

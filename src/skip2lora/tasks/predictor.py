@@ -94,16 +94,6 @@ class Predictor(ABC):
         """The label of each output, (n_outputs,)."""
         return np.arange(self.n_outputs)
 
-    def outputs_for(self, task: Task, names: tuple[str, ...] | None = None) -> Outputs:
-        """What answers for ``task`` are encoded as; ``names`` replace those of the model.
-
-        Names of classes are not those of numbers, nor the other way round.
-        """
-        same = (task.name == "regression") == (self.learned.name == "regression")
-        classes, own_names = self.classes_, self.class_names if same else None
-        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
-        return Outputs(numbers, names or own_names)
-
     @abstractmethod
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs)."""
@@ -137,7 +127,7 @@ class Predictor(ABC):
         are right when all are; R2 is the mean of the outputs', as in scikit-learn.
         """
         task, logits = self.learned, self.logits(x)
-        answers = encode(task, y, len(logits), self.outputs_for(task)).y
+        answers = encode(task, y, len(logits), Outputs.of(self, task)).y
         predictions = predictions_of(task, logits)
         if task.name == "regression":
             return float(r2(predictions, answers).mean())

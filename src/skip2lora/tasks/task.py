@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,17 @@ class Answers:
     chosen: bool = False
 
 
+class _Labelled(Protocol):
+    """What predicts, as a :class:`~skip2lora.tasks.predictor.Predictor` does."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def classes_(self) -> NDArray[Any]: ...
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What the outputs of a model are called.
@@ -51,6 +62,17 @@ class Outputs:
 
     numbers: Sequence[int] | None = None
     names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, model: _Labelled, task: Task) -> Outputs:
+        """What answers for ``task`` are encoded as.
+
+        Names of classes are not those of numbers, nor the other way round.
+        """
+        same = (task.name == "regression") == (model.task == "regression")
+        classes = model.classes_
+        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
+        return cls(numbers, model.class_names if same else None)
 
     @property
     def count(self) -> int | None:

@@ -51,6 +51,8 @@ class LiteRTBackbone(Backbone):
     grid: int = GRID
     threads: int = 1
     class_names: tuple[str, ...] | None = None
+    # Taps of a file are copies that its runtime makes, of shapes that the file says.
+    first_tap_is_input, network, sample_shapes = False, None, None
 
     @classmethod
     def load(

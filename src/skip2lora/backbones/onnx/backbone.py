@@ -63,6 +63,8 @@ class OnnxBackbone(Backbone):
     n_outputs: int = field(init=False)
     task: str = field(init=False)
     fingerprint: str = field(init=False)
+    # Taps of a file are copies that its runtime makes, of shapes that the file says.
+    first_tap_is_input, network, sample_shapes = False, None, None
 
     @classmethod
     def load(
@@ -117,6 +119,10 @@ class OnnxBackbone(Backbone):
     @classmethod
     def _read(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
         whole("threads", threads, 1, MOST_THREADS)
+        if asked.grid is not None:
+            check_grid(asked.grid)
+        if asked.size is not None:
+            checked_size(asked.size)
         try:
             model = read_model(file)
         except MissingExtraError:

@@ -12,9 +12,9 @@ from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import Graph, refuse_state
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
-from skip2lora.backbones.onnx.sizes import check_size, fix_size
+from skip2lora.backbones.onnx.sizes import fix_size
 from skip2lora.backbones.outputs import OutputSpec
-from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, chosen_taps
+from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
 from skip2lora.errors import ModelError
 from skip2lora.tasks.task import TASK_OF_END
 
@@ -116,12 +116,6 @@ class Asked:
     size: tuple[int, int] | None = None
     output: str | int | None = None
     if_open: bool = False
-
-    def __post_init__(self) -> None:
-        if self.grid is not None:
-            check_grid(self.grid)
-        if self.size is not None:
-            check_size(self.size)
 
     def same_output(self, known: Description) -> bool:
         """Whether the output asked for, if any, is that of a prepared file."""
