@@ -1,4 +1,4 @@
-/* test_adapter.c - skip adapters: layout, packing, Eq. 17, and the fused step of Algorithm 1. */
+/* test_adapter.c - skip adapters: packing, Eq. 17, and the fused step of Algorithm 1. */
 #include "guard.h"
 
 enum { MOST_TAPS = 3, MOST_SAMPLES = 70, MOST_OUTPUTS = 40 };
@@ -57,44 +57,6 @@ static void *new_workspace(const s2_adapter *adapter, uint32_t count, size_t *by
     *bytes = s2_adapter_workspace_bytes(adapter, count);
     CHECK_EQUAL(*bytes % S2_ALIGN, 0);
     return guarded(*bytes);
-}
-
-static void test_layout(void) {
-    const uint32_t widths[] = {33, 17, 8};
-    uint32_t offset[3];
-    s2_row_layout layout;
-    CHECK_EQUAL(s2_row_layout_init(&layout, 3, widths, 6, 1, offset), S2_OK);
-    CHECK_EQUAL(offset[0], S2_TAP_IS_X);
-    CHECK_EQUAL(offset[1], 0);
-    CHECK_EQUAL(offset[2], 32);
-    CHECK_EQUAL(layout.logits_offset, 48);
-    CHECK_EQUAL(layout.row_stride, 64);
-    CHECK_EQUAL(s2_row_layout_init(&layout, 3, widths, 17, 0, offset), S2_OK);
-    CHECK_EQUAL(offset[0], 0);
-    CHECK_EQUAL(offset[1], 48);
-    CHECK_EQUAL(offset[2], 80);
-    CHECK_EQUAL(layout.logits_offset, 96);
-    CHECK_EQUAL(layout.row_stride, 128);
-}
-
-static void test_layout_errors(void) {
-    enum { MANY = 128 };
-    static uint32_t wide[MANY], offset[MANY];
-    s2_row_layout layout;
-    for (size_t k = 0; k < MANY; k++) {
-        wide[k] = S2_MAX_WIDTH;
-    }
-    CHECK_EQUAL(s2_row_layout_init(&layout, 0, wide, 3, 0, offset), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_row_layout_init(&layout, 1, wide, 0, 0, offset), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_row_layout_init(&layout, 1, wide, S2_MAX_WIDTH + 1, 0, offset), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_row_layout_init(&layout, 1, wide, S2_MAX_WIDTH, 0, offset), S2_OK);
-    CHECK_EQUAL(s2_row_layout_init(&layout, MANY, wide, 3, 0, offset), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_row_layout_init(&layout, MANY, wide, 3, 1, offset), S2_OK);
-    wide[1] = 0;
-    CHECK_EQUAL(s2_row_layout_init(&layout, 2, wide, 3, 1, offset), S2_BAD_SHAPE);
-    wide[1] = S2_MAX_WIDTH + 1;
-    CHECK_EQUAL(s2_row_layout_init(&layout, 2, wide, 3, 1, offset), S2_BAD_SHAPE);
-    CHECK_EQUAL(s2_row_layout_init(&layout, 1, wide + 1, 3, 1, offset), S2_BAD_SHAPE);
 }
 
 static void test_rank(void) {
@@ -405,8 +367,6 @@ static void test_same_bits_anywhere(const s2_kernels *kernels) {
 }
 
 int main(void) {
-    test_layout();
-    test_layout_errors();
     test_rank();
     test_pack_round_trip();
     with_each_table(test_init);
