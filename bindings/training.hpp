@@ -1,6 +1,7 @@
 // training.hpp - one epoch of training a call, without the interpreter lock.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <variant>
 
@@ -45,10 +46,11 @@ class Trainer {
 
     static void set_labels(s2_job &job, const Labels &labels, uint32_t n_outputs) {
         require(job.n_samples == labels.shape(0), "x and labels have different lengths");
+        uint32_t largest = 0; // a negative label is beyond any output; one test an epoch, not a label
         for (size_t i = 0; i < labels.shape(0); i++) {
-            require(labels.data()[i] >= 0 && static_cast<uint32_t>(labels.data()[i]) < n_outputs,
-                    "a label is outside 0..n_outputs-1");
+            largest = std::max(largest, static_cast<uint32_t>(labels.data()[i]));
         }
+        require(largest < n_outputs, "a label is outside 0..n_outputs-1");
         job.label = labels.data();
     }
     static void set_targets(s2_job &job, const Matrix &targets, uint32_t n_outputs) {
