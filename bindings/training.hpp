@@ -46,7 +46,8 @@ class Trainer {
 
     static void set_labels(s2_job &job, const Labels &labels, uint32_t n_outputs) {
         require(job.n_samples == labels.shape(0), "x and labels have different lengths");
-        uint32_t largest = 0; // a negative label is beyond any output; one test an epoch, not a label
+        uint32_t largest =
+            0; // a negative label is beyond any output; one test an epoch, not a label
         for (size_t i = 0; i < labels.shape(0); i++) {
             largest = std::max(largest, static_cast<uint32_t>(labels.data()[i]));
         }
@@ -280,10 +281,9 @@ inline void bind_training(nb::module_ &module) {
     nb::class_<Epoch>(module, "Epoch")
         .def_ro("status", &Epoch::status)
         .def_prop_ro("loss", [](const Epoch &e) { return e.stats.loss; })
-        .def_prop_ro("accuracy",
-                     [](const Epoch &e) {
-                         return static_cast<double>(e.stats.correct) / e.stats.n_seen;
-                     })
+        .def_prop_ro(
+            "accuracy",
+            [](const Epoch &e) { return static_cast<double>(e.stats.correct) / e.stats.n_seen; })
         .def_prop_ro("n_correct", [](const Epoch &e) { return e.stats.correct; })
         .def_prop_ro("n_seen", [](const Epoch &e) { return e.stats.n_seen; })
         .def_prop_ro("n_batches", [](const Epoch &e) { return e.stats.n_batches; })
