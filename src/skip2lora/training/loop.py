@@ -228,7 +228,6 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
     best = 0
     total = fill = job.fill_seconds
     best_result: Result | None = None
-    watched = bool(options.validation or callback)
     for number in range(options.epochs):
         start = time.perf_counter()
         epoch = job.epoch(options.rate(number))
@@ -238,8 +237,6 @@ def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
             raise _diverged("loss", number + 1, options)
         losses.append(epoch.loss)
         accuracies.append(epoch.accuracy)
-        if not watched:
-            continue
         if options.validation:
             validation.append(job.validation_loss())
             if validation[-1] < validation[best] or number == 0:
