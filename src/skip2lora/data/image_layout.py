@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from skip2lora.arrays import shape_text
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ParameterError
 
 CHANNELS = (1, 3)
 MOST_PIXELS = 1 << 14  # an axis
@@ -35,6 +35,24 @@ class Layout:
 def valid_size(height: int, width: int) -> bool:
     """Whether images can have so many pixels."""
     return min(height, width) >= 1 and max(height, width) <= MOST_PIXELS
+
+
+def check_size(size: Any) -> tuple[int, int]:
+    """``size`` as (height, width).
+
+    Raises:
+        ParameterError: it is something else.
+    """
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        height = width = None
+    if type(height) is not int or type(width) is not int or not valid_size(height, width):
+        raise ParameterError(
+            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels: pass such "
+            "as (224, 224)"
+        )
+    return height, width
 
 
 #: Rows of pixels, for a network that is yet to be made.

@@ -12,7 +12,8 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.sizes import check_size, fix_size
+from skip2lora.backbones.onnx.sizes import fix_size
+from skip2lora.data.image_layout import check_size
 from skip2lora.errors import ParameterError
 
 

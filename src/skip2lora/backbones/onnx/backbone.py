@@ -29,10 +29,10 @@ from skip2lora.backbones.onnx.file import (
 )
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
-from skip2lora.backbones.onnx.sizes import check_size as checked_size
 from skip2lora.backbones.onnx.tapped import KEY, Asked, Description, metadata_of, tap_model
 from skip2lora.backbones.outputs import named
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
+from skip2lora.data.image_layout import check_size as checked_size
 from skip2lora.errors import MissingExtraError, ModelError
 
 _TOKENS = 128  # assumed where their number changes

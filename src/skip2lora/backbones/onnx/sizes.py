@@ -7,26 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, valid_size
+from skip2lora.data.image_layout import CHANNELS
 from skip2lora.errors import ParameterError
-
-
-def check_size(size: Any) -> tuple[int, int]:
-    """``size`` as (height, width).
-
-    Raises:
-        ParameterError: it is something else.
-    """
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        height = width = None
-    if type(height) is not int or type(width) is not int or not valid_size(height, width):
-        raise ParameterError(
-            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels: pass such "
-            "as (224, 224)"
-        )
-    return height, width
 
 
 def leaves_open(model: Any) -> bool:

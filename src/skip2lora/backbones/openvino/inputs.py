@@ -10,7 +10,7 @@ from typing import Any
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.runtime import openvino, reason_of
-from skip2lora.data.image_layout import MOST_PIXELS, layout_of, valid_size
+from skip2lora.data.image_layout import check_size, layout_of
 from skip2lora.errors import DataError, ModelError, ParameterError
 
 _TYPES = {
@@ -76,7 +76,7 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
     Raises:
         ParameterError: no input is one image, its sizes are fixed to others, or cannot be these.
     """
-    height, width = _checked(size)
+    height, width = check_size(size)
     images = [(number, axes) for number, each in enumerate(inputs) if (axes := _places(each))]
     start = f"size is {height}x{width}, but"
     if len(images) != 1:
@@ -98,19 +98,6 @@ def fix_size(model: Any, inputs: Sequence[InputSpec], path: Path, size: tuple[in
             f"{start} {path} does not take it: {reason_of(error)}, expected one that fits: choose "
             "another size"
         ) from error
-
-
-def _checked(size: Any) -> tuple[int, int]:
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        height = width = None
-    if type(height) is not int or type(width) is not int or not valid_size(height, width):
-        raise ParameterError(
-            f"size is {size!r}, expected height and width of 1 to {MOST_PIXELS} pixels: pass such "
-            "as (224, 224)"
-        )
-    return height, width
 
 
 def _places(spec: InputSpec) -> tuple[int, int] | None:
