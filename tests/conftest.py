@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from desk import Answer
+from desk import Answer, unknown_advice
 from skip2lora.backbones.mlp import Layer
 from skip2lora.cli import run
 
@@ -111,8 +111,11 @@ def type_in(
 
     def type_command(*words: object) -> Answer:
         capsys.readouterr()
-        code = run([str(word) for word in words])
+        typed = [str(word) for word in words]
+        code = run(typed)
         captured = capsys.readouterr()
+        if code == 2:  # every option that a refusal names is one of the command
+            assert not unknown_advice(typed, captured.err), captured.err
         return Answer(code, captured.out, captured.err)
 
     return type_command

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
+
+from skip2lora.cli import COMMANDS, group
 
 N_FEATURES = 12
 NAMES = ("stop", "normal", "damaged")
@@ -40,6 +44,31 @@ def digests(folder: Path) -> dict[str, str]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def options_of(command: str) -> set[str]:
+    """What the command takes, such as --json."""
+    context = click.Context(group)
+    of = group.get_command(context, command)
+    assert of is not None
+    return {word for each in of.params for word in (*each.opts, *each.secondary_opts)} | {"--help"}
+
+
+def unknown_advice(words: list[str], message: str) -> set[str]:
+    """Options that a refusal names and the command does not have; what was typed may be wrong."""
+    if not words or words[0] not in COMMANDS:
+        return set()
+    of_others = {
+        option
+        for name in COMMANDS
+        for option in re.findall(rf"\b{name} (?:and )?(--[\w-]+)", message)
+        if option in options_of(name)
+    }
+    named = set(re.findall(r"(?<![\w/.-])--[a-z][\w-]*", message))
+    typed = {word.split("=")[0] for word in words}
+    if words[0] == "pretrain":  # learns classes alone so far
+        named -= {"--task"}
+    return named - options_of(words[0]) - of_others - typed
 
 
 def refused(answer: Answer, *parts: str) -> None:

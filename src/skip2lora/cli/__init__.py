@@ -14,6 +14,7 @@ from importlib import import_module
 import click
 
 from skip2lora import _core
+from skip2lora.cli.help import UnknownCommand, complaint
 from skip2lora.cli.messages import with_options
 from skip2lora.errors import Skip2LoraError
 
@@ -33,6 +34,10 @@ COMMANDS = (
 )
 
 
+#: Of every command, as those below take it over.
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
 class _LazyGroup(click.Group):
     """Imports the module of a command when it is asked for."""
 
@@ -43,14 +48,17 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, from the module of the same name."""
-        del ctx
         if cmd_name not in COMMANDS:
-            return None
+            raise UnknownCommand(cmd_name, COMMANDS, ctx)
         command: click.Command = import_module(f"skip2lora.cli.{cmd_name}").command
         return command
 
 
-@click.group(cls=_LazyGroup, invoke_without_command=True)
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="skip2lora", message="%(prog)s %(version)s")
 @click.pass_context
 def group(ctx: click.Context) -> None:
@@ -74,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _complain("stopped by Ctrl-C, nothing was written", 130)
     except click.ClickException as error:
-        return _complain(f"{error.format_message()} See skip2lora --help.", 2)
+        return _complain(complaint(error), 2)
     except Skip2LoraError as error:
         return _complain(with_options(str(error)), 2)
     except BrokenPipeError:

@@ -17,6 +17,7 @@ from skip2lora.backbones.standins import Headless
 from skip2lora.cli import common, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_for
+from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
@@ -26,7 +27,10 @@ from skip2lora.tasks.task import TASKS
 from skip2lora.training.loop import Fit
 
 
-@click.command(short_help="Fit to field data.")
+@click.command(
+    cls=Command, short_help="Fit to field data.",
+    example="skip2lora adapt fan.safetensors fan/finetune.npz -o adapter",
+)  # fmt: skip
 @shared.model_argument
 @shared.data_argument
 @shared.task("classification", "What is learned: one class, several labels, or numbers.")

@@ -21,6 +21,7 @@ from skip2lora.bench import (
 )
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
 from skip2lora.spread import Spread
 
@@ -90,7 +91,10 @@ def _print(result: BenchResult) -> None:
     console.print("\n".join(below), highlight=False, markup=False)
 
 
-@click.command(short_help="Time every method on this machine.")
+@click.command(
+    cls=Command, short_help="Time every method on this machine.",
+    example="skip2lora bench --rounds 3",
+)  # fmt: skip
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--widths", metavar="LIST", callback=shared.widths("256,96,96,3"),

@@ -8,6 +8,7 @@ import click
 
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.data.reading import write_samples
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import fan, har, simulated
@@ -17,7 +18,10 @@ from skip2lora.files import check_output, write_folder
 _FILES = ("pretrain.npz", "finetune.npz", "test.npz")
 
 
-@click.command(short_help="Write the data of a task as .npz files.")
+@click.command(
+    cls=Command, short_help="Write the data of a task as .npz files.",
+    example="skip2lora dataset damage1 -o fan",
+)  # fmt: skip
 @click.argument("name", type=click.Choice(["damage1", "damage2", "har", "simulated"]))
 @click.option(
     "--source", type=click.Path(path_type=Path),

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.demo import ADAPT_EPOCHS, METHODS, DemoResult, draw_curve, run_demo
 from skip2lora.errors import MissingExtraError
 
@@ -53,7 +54,10 @@ def _table(result: DemoResult) -> Table:
     return table
 
 
-@click.command(short_help="Show the whole story on simulated data.")
+@click.command(
+    cls=Command, short_help="Show the whole story on simulated data.",
+    example="skip2lora demo",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of data and training.")
 @shared.as_json
 def command(seed: int, as_json: bool) -> None:

@@ -10,10 +10,14 @@ import click
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for
+from skip2lora.cli.help import Command
 from skip2lora.tasks.task import measure
 
 
-@click.command(short_help="Measure a model on labelled data.")
+@click.command(
+    cls=Command, short_help="Measure a model on labelled data.",
+    example="skip2lora evaluate fan.safetensors fan/test.npz --adapter adapter",
+)  # fmt: skip
 @shared.model_argument
 @shared.data_argument
 @shared.adapter

@@ -9,13 +9,17 @@ import click
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 
 FORMATS = ("onnx", "onnx-adapter")
 
 
-@click.command(short_help="Write model and adapter for another runtime.")
+@click.command(
+    cls=Command, short_help="Write model and adapter for another runtime.",
+    example="skip2lora export model.onnx --adapter adapter --to onnx -o adapted.onnx",
+)  # fmt: skip
 @shared.model_argument
 @click.option(
     "--adapter", required=True, type=click.Path(path_type=Path),

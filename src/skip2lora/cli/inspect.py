@@ -18,6 +18,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
 from skip2lora.data.reading import read_samples
@@ -169,7 +170,10 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-@click.command(short_help="Describe a model, an adapter or a data file.")
+@click.command(
+    cls=Command, short_help="Describe a model, an adapter or a data file.",
+    example="skip2lora inspect model.onnx",
+)  # fmt: skip
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
 @shared.answer_columns
 @shared.output_name

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from skip2lora.arrays import whole
 from skip2lora.cli import common, figure4, power
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
 from skip2lora.files import make_folder, write_bytes
 from skip2lora.methods import METHODS
@@ -138,7 +139,10 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
         Console().print(shown)
 
 
-@click.command(short_help="Re-measure the paper's tables and figures.")
+@click.command(
+    cls=Command, short_help="Re-measure the paper's tables and figures.",
+    example="skip2lora paper table4 --data fan-recordings --trials 3",
+)  # fmt: skip
 @click.argument("what", type=click.Choice(list(_PARTS)))
 @click.option(
     "--data", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),

@@ -12,12 +12,16 @@ from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_without_answers
+from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Memory, Plan, plan
 
 
-@click.command(short_help="Memory and time of adapting, before it runs.")
+@click.command(
+    cls=Command, short_help="Memory and time of adapting, before it runs.",
+    example="skip2lora plan model.onnx --samples 200",
+)  # fmt: skip
 @shared.model_argument
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_without_answers
+from skip2lora.cli.help import Command
 from skip2lora.data.reading import write_predictions
 from skip2lora.files import check_output
 from skip2lora.tasks.task import Outputs, Task
 
 
-@click.command(short_help="Predict classes, labels or numbers into a CSV file.")
+@click.command(
+    cls=Command, short_help="Predict classes, labels or numbers into a CSV file.",
+    example="skip2lora predict fan.safetensors fan/test.npz --adapter adapter -o predictions.csv",
+)  # fmt: skip
 @shared.model_argument
 @shared.data_argument
 @shared.adapter

@@ -10,10 +10,14 @@ from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.taps import GRID, Selection
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.data.image_options import Images
 
 
-@click.command(short_help="Add taps to an ONNX model, for a device.")
+@click.command(
+    cls=Command, short_help="Add taps to an ONNX model, for a device.",
+    example="skip2lora prepare model.onnx -o tapped.onnx",
+)  # fmt: skip
 @shared.model_argument
 @shared.output("The tapped model, such as tapped.onnx.", metavar="FILE")
 @shared.taps

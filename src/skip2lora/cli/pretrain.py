@@ -12,6 +12,7 @@ from skip2lora.arrays import check_samples
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.errors import ParameterError
@@ -19,7 +20,10 @@ from skip2lora.files import check_output
 from skip2lora.training.loop import pretrain
 
 
-@click.command(short_help="Train a small network on data from the lab.")
+@click.command(
+    cls=Command, short_help="Train a small network on data from the lab.",
+    example="skip2lora pretrain fan/pretrain.npz -o fan.safetensors",
+)  # fmt: skip
 @shared.data_argument
 @click.option(
     "--hidden",

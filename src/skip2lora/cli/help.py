@@ -1,0 +1,109 @@
+"""Help for those who type: options under headings, an example a command, words nearly right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from skip2lora.training.options import OPTIONS
+
+#: Headings of ``--help`` and the parameters under them, in this order. A test holds that every
+#: option of every command stands under one.
+HEADINGS: dict[str, tuple[str, ...]] = {
+    "What DATA holds": (
+        "task", "tasks", "columns",
+        "class_names", "source", "data", "samples", "size", "mean", "std",
+    ),
+    "How MODEL is used": (
+        "adapter", "output_name", "keep_outputs", "taps", "grid", "threads", "n_outputs",
+    ),
+    "Training": (
+        "hidden", "batch_norm", *OPTIONS, "new_classes", "widths", "net", "rounds",
+        "trials", "tinytl",
+    ),
+    "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
+    "Result": ("kind", "output", "out", "force", "as_json"),
+}  # fmt: skip
+#: What others call an option of ours.
+_SYNONYMS = {
+    "answers": "target", "batch": "batch-size", "bs": "batch-size", "cores": "threads",
+    "dest": "output", "iterations": "epochs", "jobs": "threads", "labels": "target",
+    "layers": "taps", "lora-rank": "rank", "lr": "learning-rate", "n-jobs": "threads",
+    "num-epochs": "epochs", "out": "output", "overwrite": "force", "r": "rank",
+    "rate": "learning-rate", "random-state": "seed", "resize": "size", "scale": "standardize",
+    "step-size": "learning-rate", "val": "validation", "val-split": "validation",
+    "workers": "threads", "y": "target", "yes": "force",
+}  # fmt: skip
+_COMMAND_SYNONYMS = {
+    "benchmark": "bench", "convert": "export", "data": "dataset", "describe": "inspect",
+    "download": "dataset", "eval": "evaluate", "fetch": "dataset", "finetune": "adapt",
+    "fine-tune": "adapt", "fit": "adapt", "info": "inspect", "infer": "predict",
+    "learn": "adapt", "score": "evaluate", "show": "inspect", "test": "evaluate",
+    "train": "adapt",
+}  # fmt: skip
+
+
+class Command(click.Command):
+    """A command with an example, and its options under :data:`HEADINGS`."""
+
+    def __init__(self, *args: Any, example: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.example = example
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write an example, then the options, those of one heading together."""
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+        records = {
+            str(each.name): row
+            for each in self.get_params(ctx)
+            if isinstance(each, click.Option) and (row := each.get_help_record(ctx)) is not None
+        }
+        sections = [
+            (heading, [*filter(records.__contains__, names)]) for heading, names in HEADINGS.items()
+        ]
+        listed = {name for _, names in sections for name in names}
+        for heading, names in (*sections, ("Others", [*records.keys() - listed])):
+            if names:
+                with formatter.section(heading):
+                    formatter.write_dl([records[name] for name in names])
+
+
+def complaint(error: click.ClickException) -> str:
+    """One line for what was typed wrongly: what is wrong with it, and what to do."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = "skip2lora" if context is None else context.command_path
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        options = [
+            word.lstrip("-")
+            for each in context.command.get_params(context)
+            for word in (*each.opts, *each.secondary_opts)
+            if word.startswith("--")
+        ]
+        near = _near(error.option_name.lstrip("-"), options, _SYNONYMS)
+        shown = " or ".join(f"--{word}" for word in near) or "one that it has"
+        return f"{error.option_name} is no option of {path}, expected {shown}: see {path} --help"
+    if isinstance(error, UnknownCommand):
+        return error.message
+    return f"{error.format_message()} See {path} --help."
+
+
+class UnknownCommand(click.UsageError):
+    """What was typed is none of ``commands``."""
+
+    def __init__(self, name: str, commands: Iterable[str], ctx: click.Context) -> None:
+        near = " or ".join(_near(name, list(commands), _COMMAND_SYNONYMS)) or "one that it has"
+        super().__init__(
+            f"{name} is no command of skip2lora, expected {near}: see skip2lora --help", ctx
+        )
+
+
+def _near(word: str, words: list[str], synonyms: dict[str, str]) -> list[str]:
+    """Those of ``words`` that may be meant, at most three, what is surest first."""
+    meant = synonyms.get(word.lower().replace("_", "-"))
+    near = [meant] if meant in words else []
+    near += get_close_matches(word.replace("_", "-"), words, cutoff=0.7)
+    return list(dict.fromkeys(near))[:3]
