@@ -125,13 +125,10 @@ class AdaptedModel(Predictor):
         return (*known, *map(str, self.new_labels))
 
     @property
-    def classes_(self) -> NDArray[Any]:
-        """The label of each output: those of the base model, then the new ones.
-
-        All are names where the new ones are: those of the model, or its numbers as text.
-        """
+    def class_numbers(self) -> NDArray[np.int64]:
+        """The number of each output: its place, or for a new one its label, unless a name."""
         if self._has_new_names:
-            return np.array(self.class_names, np.str_)
+            return np.arange(self.n_outputs)
         return np.array([*range(self.backbone.n_outputs), *self.new_labels], np.int64)
 
     @property

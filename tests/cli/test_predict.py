@@ -27,9 +27,9 @@ def test_the_file_agrees_with_the_model(desk: Path, type_in: Type) -> None:
     model = s2.load(desk / "model.safetensors")
     with (desk / "p.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [int(row["prediction"]) for row in rows] == model.predict(x).tolist()
+    assert [int(row["prediction"]) for row in rows] == model.predict_index(x).tolist()
     probabilities = [[float(row[f"p_{name}"]) for name in NAMES] for row in rows]
     np.testing.assert_allclose(probabilities, model.predict_proba(x), rtol=1e-6)
-    counts = np.bincount(model.predict(x), minlength=3).tolist()
+    counts = np.bincount(model.predict_index(x), minlength=3).tolist()
     assert done.json["predicted"] == dict(zip(NAMES, counts, strict=True))
     assert (done.json["n_samples"], done.json["task"]) == (60, "classification")

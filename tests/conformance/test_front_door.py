@@ -223,7 +223,7 @@ def test_true_is_no_number(refused: Refused) -> None:
 
 def test_labels_are_numbered_as_outputs_whatever_the_classes_of_the_model(refused: Refused) -> None:
     model = NumpyBackbone([9, 6, 3], first_tap_is_input=True)
-    model.classes_ = np.array([0, 1, 7])
+    model.class_numbers = np.array([0, 1, 7])
     assert "got label 7 at row 0" in refused(DataError, s2.adapt, model, X, np.full(len(X), 7))
     assert model.score(X, np.full(len(X), 7)) == (model.predict(X) == 7).mean()
     assert model.score(X, np.full(len(X), 5)) == 0  # between those of the outputs: never right

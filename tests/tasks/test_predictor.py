@@ -33,6 +33,27 @@ def test_predictions(make_model: MakeModel, make_samples: Any) -> None:
     assert model.score(x, labels) == 1.0
 
 
+def test_names_are_predicted_where_there_are_some(
+    make_model: MakeModel, make_samples: Any, tmp_path: Any
+) -> None:
+    x, y = make_samples(60, 7)
+    plain = make_model(WIDTHS)
+    places = plain.predict(x)
+    named = s2.MLP(plain.layers, class_names=("off", "on", "loud"))
+    assert named.classes_.tolist() == ["off", "on", "loud"]
+    assert named.predict(x).tolist() == [("off", "on", "loud")[at] for at in places]
+    assert named.predict_index(x).tolist() == places.tolist()
+    assert named.score(x, named.predict(x)) == named.score(x, places) == 1
+    numbered = s2.MLP(plain.layers, class_names=("0", "1", "2"))
+    assert numbered.predict(x).tolist() == places.tolist()
+    adapted = s2.adapt(named, x, named.predict(x), epochs=3)
+    assert set(adapted.predict(x)) <= {"off", "on", "loud"}
+    assert adapted.classes_[adapted.predict_index(x)].tolist() == adapted.predict(x).tolist()
+    grown = s2.adapt(plain, x[y < 2], np.where(y < 2, 9, 9)[y < 2], epochs=3, new_classes=True)
+    assert grown.classes_.tolist() == [0, 1, 2, 9]
+    assert grown.predict_index(x).max() <= 3 < grown.predict(x).max() == 9
+
+
 def test_softmax_of_large_logits(make_model: MakeModel, make_samples: Any) -> None:
     x, _ = make_samples(10, 7)
     probabilities = make_model(WIDTHS, batch_norm=False).predict_proba(1e20 * x)

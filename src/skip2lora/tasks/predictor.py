@@ -90,21 +90,39 @@ class Predictor(ABC):
         return None
 
     @member
-    def classes_(self) -> NDArray[Any]:
-        """The label of each output, (n_outputs,)."""
+    def class_numbers(self) -> NDArray[np.int64]:
+        """The number that is the label of each output, (n_outputs,): its place, unless defined."""
         return np.arange(self.n_outputs)
+
+    @member
+    def classes_(self) -> NDArray[Any]:
+        """What :meth:`predict` calls each output, (n_outputs,): its name, or its number.
+
+        Names that are but the numbers of the outputs count as none.
+        """
+        names = self.class_names
+        if names is None or list(names) == [str(at) for at in range(len(names))]:
+            return self.class_numbers
+        return np.array(names, np.str_)
 
     @abstractmethod
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs)."""
 
     def predict(self, x: SamplesLike) -> NDArray[Any]:
-        """Labels of the largest logits, (samples,); of several labels 0 or 1 for each; numbers."""
-        predictions = predictions_of(self.learned, self.logits(x))
+        """The label of the largest logit, (samples,), as in ``classes_``: names, or numbers.
+
+        Of several labels 0 or 1 for each, of numbers the numbers: (samples, n_outputs).
+        """
+        predictions = self.predict_index(x)
         if self.learned.numeric_targets:
             return predictions
         labels: NDArray[Any] = self.classes_[predictions]
         return labels
+
+    def predict_index(self, x: SamplesLike) -> NDArray[Any]:
+        """As :meth:`predict`, with the place of the output, from 0, for its label."""
+        return predictions_of(self.learned, self.logits(x))
 
     def predict_proba(self, x: SamplesLike) -> NDArray[np.float32]:
         """Softmax of the logits, or their sigmoid for several labels: (samples, n_outputs).

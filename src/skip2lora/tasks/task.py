@@ -47,7 +47,7 @@ class _Labelled(Protocol):
     @property
     def task(self) -> str: ...
     @property
-    def classes_(self) -> NDArray[Any]: ...
+    def class_numbers(self) -> NDArray[np.int64]: ...
     @property
     def class_names(self) -> tuple[str, ...] | None: ...
 
@@ -70,9 +70,7 @@ class Outputs:
         Names of classes are not those of numbers, nor the other way round.
         """
         same = (task.name == "regression") == (model.task == "regression")
-        classes = model.classes_
-        numbers = range(len(classes)) if classes.dtype.kind == "U" else classes.tolist()
-        return cls(numbers, model.class_names if same else None)
+        return cls(model.class_numbers.tolist(), model.class_names if same else None)
 
     @property
     def count(self) -> int | None:
