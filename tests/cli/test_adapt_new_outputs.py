@@ -215,7 +215,7 @@ BAD: dict[str, tuple[tuple[Any, ...], list[str]]] = {
         ("c.csv", "--no-keep-outputs", "--method", "ft-all"), ["ft-all", "use skip2-lora"],
     ),
     "text for numbers": (
-        ("c.csv", "--no-keep-outputs", "--task", "regression"), ["row 1 (line 2)", "number"],
+        ("c.csv", "--no-keep-outputs", "--task", "regression"), ["row 0 (from 0, line", "number"],
     ),
     "numbers for classes": (
         ("r.csv", "--no-keep-outputs", "--target", "age"), ["whole number", "--task regression"],

@@ -207,7 +207,7 @@ ALL = ("--target", ",".join(NUMBERS))
 BAD: dict[str, tuple[Any, str, tuple[str, ...], list[str]]] = {
     "labels for regression": (
         lambda: write_csv("bad.csv", np.load("r.npz")["X"], {"label": ["on"] * 80}),
-        "bad.csv", ("--task", "regression"), ["row 1 (line 2)", '"label"', '"on"', "number"],
+        "bad.csv", ("--task", "regression"), ["row 0 (from", '"label"', '"on"', "number"],
     ),
     "numbers for classes": (
         lambda: None, "one.csv", ("--target", "mass"), ["whole number", "--task regression"],
@@ -234,7 +234,7 @@ BAD: dict[str, tuple[Any, str, tuple[str, ...], list[str]]] = {
     ),
     "nan in a table": (
         lambda: nan_at(3, 1), "bad.csv", ("--task", "regression", *ALL),
-        ["row 4 (line 5)", '"price"', "nan", "finite"],
+        ["row 3 (from 0, line 5)", '"price"', "nan", "finite"],
     ),
     "more than 0 and 1": (
         lambda: spoiled(y=np.full((80, 3), 2)), "bad.npz", ("--task", "multi-label"),

@@ -6,15 +6,19 @@ import csv
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sample_files import NAMES, X, Y, refusal, write_npz, write_text
+from skip2lora.arrays import check_samples
 from skip2lora.data.reading import read_samples, write_predictions, write_samples
 from skip2lora.data.samples import Samples
-from skip2lora.errors import FileError, ParameterError
+from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, softmax
 
 
@@ -129,3 +133,42 @@ def test_predictions_keep_every_bit(tmp_path: Path) -> None:
 def test_predictions_need_a_name_for_each_class(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="2 class names, expected 3"):
         write_predictions(tmp_path / "p.csv", CLASSIFICATION, np.ones((1, 3)), ("a", "b"))
+
+
+BAD_ROW = 2
+TABLE = np.arange(8, dtype=np.float64).reshape(4, 2)
+
+
+def _as_csv(folder: Path, x: NDArray[Any], y: NDArray[Any]) -> Path:
+    rows = "".join(f"{a},{b},{c}\n" for (a, b), c in zip(x, y, strict=True))
+    return write_text(folder / "a.csv", f"f,g,label\n{rows}")
+
+
+def _as_parquet(folder: Path, x: NDArray[Any], y: NDArray[Any]) -> Path:
+    arrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"f": x[:, 0], "g": x[:, 1], "label": y}), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def _as_npz(folder: Path, x: NDArray[Any], y: NDArray[Any]) -> Path:
+    return write_npz(folder / "a.npz", X=x, y=y)
+
+
+@pytest.mark.parametrize("write", [_as_csv, _as_parquet, _as_npz])
+@pytest.mark.parametrize("bad", ["nan", "infinity", "label"])
+def test_a_row_is_counted_from_0_in_every_file(
+    write: Callable[[Path, NDArray[Any], NDArray[Any]], Path], bad: str, tmp_path: Path
+) -> None:
+    x, y = TABLE.copy(), np.zeros(4)
+    if bad == "label":
+        y[BAD_ROW] = 0.5
+    else:
+        x[BAD_ROW, 1] = float(bad)
+    with pytest.raises(DataError) as of_array:
+        check_samples(x, y)
+    assert f"row {BAD_ROW}" in str(of_array.value)
+    assert "(from 0)" in str(of_array.value)
+    message = refusal(write(tmp_path, x, y))
+    assert f"row {BAD_ROW} (from 0" in message
+    assert ("line 4" in message) == (write is _as_csv)

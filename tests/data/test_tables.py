@@ -83,25 +83,25 @@ def test_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("f,label\n1,0\nabc,1\n", 'row 2 (line 3) column "f" has "abc"'),
-        ("f,label\n1,0\n\nabc,1\n", 'row 2 (line 4) column "f" has "abc"'),
-        ('f,label\n1,"0\n"\n"a\nb",1\n', 'row 2 (line 5) column "f" has "a b"'),
-        ("f,g,label\n1,2,0\n3,4\n", "row 2 (line 3) has 2 cells, expected 3"),
-        ("f,label\n1,0,5\n", "row 1 (line 2) has 3 cells, expected 2"),
-        ("f,label\n1,0\n,1\n", 'row 2 (line 3) column "f" is empty'),
-        ("f,label\n1, \n", 'row 1 (line 2) column "label" is empty'),
+        ("f,label\n1,0\nabc,1\n", 'row 1 (from 0, line 3) column "f" has "abc"'),
+        ("f,label\n1,0\n\nabc,1\n", 'row 1 (from 0, line 4) column "f" has "abc"'),
+        ('f,label\n1,"0\n"\n"a\nb",1\n', 'row 1 (from 0, line 5) column "f" has "a b"'),
+        ("f,g,label\n1,2,0\n3,4\n", "row 1 (from 0, line 3) has 2 cells, expected 3"),
+        ("f,label\n1,0,5\n", "row 0 (from 0, line 2) has 3 cells, expected 2"),
+        ("f,label\n1,0\n,1\n", 'row 1 (from 0, line 3) column "f" is empty'),
+        ("f,label\n1, \n", 'row 0 (from 0, line 2) column "label" is empty'),
         ("f,f,label\n1,2,0\n", 'column "f" is there twice'),
-        (",f,label\n0,1,0\n", "column 1 has no name"),
+        (",f,label\n0,1,0\n", "column 0 (from 0) has no name"),
         ("f,g\n1,2\n", 'columns f, g, expected one called "label", "y" or "target"'),
         ("0.5,1\n1,2\n", "line 1 holds only numbers"),
         ("\nf,label\n", "line 1 is blank"),
         ("f,label\n", "0 samples"),
         ("label\n0\n1\n", "0 features"),
-        ("f,label\n1,0\nnan,1\n", 'the first in row 2 (line 3), column "f"'),
+        ("f,label\n1,0\nnan,1\n", 'the first in row 1 (from 0, line 3), column "f"'),
         ("f,label\n1e39,0\n", "1 values are NaN, infinite or too large"),
-        ("f,label\n1,0\n2,0.5\n", "row 2 (line 3) has label 0.5"),
-        ("f,label\n1,0\n\n2,-1\n", "row 2 (line 4) has label -1"),
-        ("f,label\n1,0\n2,1x\n", 'row 2 (line 3) has label "1x", expected a number'),
+        ("f,label\n1,0\n2,0.5\n", "row 1 (from 0, line 3) has label 0.5"),
+        ("f,label\n1,0\n\n2,-1\n", "row 1 (from 0, line 4) has label -1"),
+        ("f,label\n1,0\n2,1x\n", 'row 1 (from 0, line 3) has label "1x", expected a number'),
         ('f,label\n1,"0\n', "damaged or no .csv"),
     ],
 )
@@ -112,7 +112,10 @@ def test_csv_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_csv_unknown_class_and_columns_are_named(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "f,label\n1,stop\n2,broken\n")
     message = refusal(path, class_names=NAMES)
-    assert 'row 2 (line 3) has label "broken", expected one of stop, normal, damaged' in message
+    assert (
+        'row 1 (from 0, line 3) has label "broken", expected one of stop, normal, damaged'
+        in message
+    )
     wide = write_text(tmp_path / "b.csv", ",".join(f"c{i}" for i in range(30)) + "\n")
     assert "c7, ... (30 in all)" in refusal(wide)
 
@@ -133,12 +136,14 @@ def test_parquet_refused(tmp_path: Path) -> None:
         return refusal(path, **options)
 
     assert 'column "f" is string, expected numbers' in said({"f": ["a"], "y": [0]})
-    assert 'row 2 column "f" is empty' in said({"f": [1.0, None], "y": [0, 1]})
-    assert 'row 1 column "y" is empty' in said({"f": [1.0], "y": arrow.array([None], "int64")})
-    assert "row 2 has label 0.5" in said({"f": [1.0, 2.0], "y": [0.0, 0.5]})
+    assert 'row 1 (from 0) column "f" is empty' in said({"f": [1.0, None], "y": [0, 1]})
+    assert 'row 0 (from 0) column "y" is empty' in said(
+        {"f": [1.0], "y": arrow.array([None], "int64")}
+    )
+    assert "row 1 (from 0) has label 0.5" in said({"f": [1.0, 2.0], "y": [0.0, 0.5]})
     assert "columns f, expected one called" in said({"f": [1.0]})
     assert "0 samples" in said({"f": arrow.array([], "float64"), "y": arrow.array([], "int64")})
-    assert 'in row 2, column "f"' in said({"f": [1.0, float("nan")], "y": [0, 1]})
+    assert 'in row 1 (from 0), column "f"' in said({"f": [1.0, float("nan")], "y": [0, 1]})
     whole = path.read_bytes()
     for content in (whole[:-5], whole[:20], b"hello there, no parquet"):
         path.write_bytes(content)

@@ -8,7 +8,8 @@ or "target" unless told otherwise (there may be several), and every other column
 are 0, 1, ... or the names of classes; several labels are a column of 0 and 1 each. A folder holds
 images, one sub-folder a class (:mod:`skip2lora.data.images`).
 
-Rows of a table count from 1 in messages, as in a spreadsheet; those of an array count from 0.
+A row, wherever one is named, is counted from 0, as in NumPy, in pandas and in the column ``row`` of
+predictions; of a text file the line is named too, counted from 1 as editors do.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _check_names(columns: Sequence[str], wanted: AnswerColumns) -> list[int]:
     for number, name in enumerate(columns):
         if not name.strip():
             raise DataError(
-                f"column {number + 1} has no name, expected a name for each column: "
+                f"column {number} (from 0) has no name, expected a name for each column: "
                 "name it, or remove it if it is an index"
             )
         if name in seen:
@@ -104,7 +104,7 @@ def read_csv(source: Path, wanted: AnswerColumns) -> Table:
                 if not cells:
                     continue  # a blank line, often the last
                 lines.append(reader.line_num)
-                place = f"row {len(lines)} (line {reader.line_num})"
+                place = f"row {len(lines) - 1} (from 0, line {reader.line_num})"
                 if len(cells) != len(columns):
                     raise DataError(
                         f"{place} has {len(cells)} cells, expected {len(columns)} as in the "
@@ -122,7 +122,7 @@ def read_csv(source: Path, wanted: AnswerColumns) -> Table:
         answers=Answers(
             _squeezed(np.array(answers, np.str_)) if places else None,
             column_names=tuple(columns[at] for at in places) or None,
-            place=lambda row: f"row {row + 1} (line {lines[row]})",
+            place=lambda row: f"row {row} (from 0, line {lines[row]})",
         ),
         feature_names=tuple(features),
     )
@@ -196,8 +196,8 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
     features = [name for at, name in enumerate(columns) if at not in places]
     for name in columns:
         if table[name].null_count:
-            row = table[name].to_pylist().index(None) + 1
-            _filled("", f"row {row}", name)
+            row = table[name].to_pylist().index(None)
+            _filled("", f"row {row} (from 0)", name)
     x = np.empty((table.num_rows, len(features)), np.float32)
     for number, name in enumerate(features):
         kind = table.schema.field(name).type
@@ -214,7 +214,6 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
         answers=Answers(
             _squeezed(answers) if places else None,
             column_names=tuple(columns[at] for at in places) or None,
-            place=lambda row: f"row {row + 1}",
         ),
         feature_names=tuple(features),
     )
