@@ -384,3 +384,13 @@ def test_better_than_a_linear_model_where_that_is_not_enough() -> None:
     ours = cross_val_score(Skip2LoRAClassifier(), x, y, cv=3).mean()
     assert ours > 0.93
     assert ours > cross_val_score(LogisticRegression(), x, y, cv=3).mean() + 0.2
+
+
+def test_features_that_hardly_move(samples: Any) -> None:
+    """The last bit of a large feature does not decide, in the network nor in the adapters."""
+    x, y = samples
+    x = np.concatenate([x, 1e6 + 0.1 * x], axis=1, dtype=np.float32)
+    fitted = Skip2LoRAClassifier(**QUICK).fit(x, y)
+    logits, moved = (fitted.adapted_.logits(each) for each in (x, np.nextafter(x, -x)))
+    assert np.abs(moved - logits).max() < 1e-4 * np.abs(logits).max()
+    assert fitted.score(x, y) > 0.9

@@ -10,7 +10,8 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.training.skip_job import Scaling
+from skip2lora.backbones.standins import RandomRows
+from skip2lora.training.skip_job import Scaling, column_scale
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -41,3 +42,42 @@ def test_unfold_is_the_reverse_of_fold(backbone: Any, samples: Any) -> None:
     again = scaling.unfold(scaling.fold(adapters)).tensors()
     for name, array in adapters.tensors().items():
         np.testing.assert_allclose(again[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def folded(scaling: Scaling, random: np.random.Generator) -> SkipAdapters:
+    """Random adapters, as large as they start, of scaled taps, as they work on the taps."""
+    widths = scaling.format.tap_widths
+    a = tuple(np.float32(random.normal(size=(width, 4)) / np.sqrt(width)) for width in widths)
+    b = tuple(random.normal(size=(4, 3)).astype(np.float32) for _ in a)
+    return scaling.fold(SkipAdapters(a, b, 0, np.float32([1, 2, 3])))
+
+
+@pytest.mark.parametrize("moves", [0.0, 1e-12, 1e-7, 1e-5, 1e-3, 1e-1])
+@pytest.mark.parametrize("level", [1e-25, 1e-6, 1.0, 1e6])
+def test_taps_of_nearly_constant_values(level: float, moves: float) -> None:
+    """The sum of the folded adapters is that of float64, however a runtime rounds the taps."""
+    random = np.random.default_rng(0)
+    widths = (4096, 96, 1)
+    rows = RowFormat.of(RandomRows(widths, 3))
+    made = rows.empty(40)
+    mean = level * random.uniform(0.5, 1, made.shape[1])
+    made[:] = mean * (1 + moves * random.normal(size=made.shape))
+    made[:, rows.layout.logits_offset :] = 0
+    adapters = folded(Scaling.of(rows, [made]), random)
+    places = list(zip(rows.layout.tap_offsets, widths, strict=True))
+    exact = np.float64(adapters.bias)
+    for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
+        exact = exact + made[:, at : at + width].astype(np.float64) @ a @ b
+    rounded = made * (1 + np.float32(2**-23) * random.choice([-1, 0, 1], made.shape))
+    for given, share in ((made, 3e-5), (rounded.astype(np.float32), 1e-4)):
+        got = adapters.logits_from_rows(rows, given, given)
+        np.testing.assert_allclose(got, exact, rtol=0, atol=share * np.abs(exact).max())
+
+
+def test_what_moves_is_scaled_to_one() -> None:
+    """Columns far from zero cost others nothing, and keep something themselves."""
+    mean = np.array([0.0, 1.0, 290.0, 2000.0, 0.0])
+    scale = column_scale(mean, np.array([1.0, 0.25, 9.0, 25.0, 0.0]))
+    np.testing.assert_allclose(scale[[0, 1, 4]], [1, 2, 1], rtol=1e-3)
+    assert scale[2] * 3 > 0.9
+    assert scale[3] * 5 > 0.5

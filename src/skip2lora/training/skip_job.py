@@ -27,6 +27,23 @@ from skip2lora.training.options import Options
 
 # Of the mean variance of a tap: a column that hardly moved in training must not explode later.
 _FLOOR = 1e-3
+# Scaling is folded into weights, which then add up terms of mean * scale to a sum of order 1, in
+# float32 and in any runtime; and a runtime rounds a tap at its mean, not the same in every batch.
+# So the deviation counts as a share of the mean at least: 2^-8, which leaves 16 bits of 24, and
+# more until the norm of mean * scale is 2^10 at most, which leaves 14 bits to the sum of all terms.
+_SHARES_OF_MEAN = 2.0 ** np.arange(-8, 0)
+_MOST_MEAN = 2.0**10
+
+
+def column_scale(mean: NDArray[np.float64], var: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What columns of that mean and variance are multiplied by for a deviation of 1 at most."""
+    scale = np.ones_like(mean)
+    for share in _SHARES_OF_MEAN:
+        floored = var + (share * mean) ** 2
+        scale = 1 / np.sqrt(np.where(floored > np.finfo(np.float32).tiny, floored, 1))
+        if np.linalg.norm(mean * scale) <= _MOST_MEAN:
+            break
+    return scale
 
 
 class _Moments:
@@ -87,8 +104,7 @@ class Scaling:
         scale = np.ones_like(mean)
         for start, width in _places(row_format):
             part = slice(start, start + width)
-            floor = _FLOOR * var[part].mean()
-            scale[part] = 1 / np.sqrt(var[part] + floor) if floor > 0 else 1
+            scale[part] = column_scale(mean[part], var[part] + _FLOOR * var[part].mean())
         mean[first:], scale[first:] = 0, 1
         bias = np.zeros(row_format.n_outputs)
         if targets is not None:
@@ -110,19 +126,16 @@ class Scaling:
     def fold(self, adapters: SkipAdapters) -> SkipAdapters:
         """The adapters that do on taps as they are what ``adapters`` do on scaled ones."""
         bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
-        bias = bias.astype(np.float64)
+        bias = bias / self.output_scale.astype(np.float64)
         lora_a, lora_b = [], []
         places = _places(self.format)
         for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
-            scaled = a.astype(np.float64) * self.scale[at : at + width, None]
-            bias -= self.mean[at : at + width].astype(np.float64) @ scaled @ b
-            lora_a.append(scaled.astype(np.float32))
-            lora_b.append((b / self.output_scale).astype(np.float32))
+            lora_a.append(a * self.scale[at : at + width, None])
+            lora_b.append(b / self.output_scale)
+            # Of the products as they were rounded, so that at the mean nothing is left of that.
+            bias -= self.mean[at : at + width].astype(np.float64) @ lora_a[-1] @ lora_b[-1]
         return replace(
-            adapters,
-            lora_a=tuple(lora_a),
-            lora_b=tuple(lora_b),
-            bias=(bias / self.output_scale).astype(np.float32),
+            adapters, lora_a=tuple(lora_a), lora_b=tuple(lora_b), bias=bias.astype(np.float32)
         )
 
     def unfold(self, adapters: SkipAdapters) -> SkipAdapters:
