@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import Adapters, LayerAdapters, Result, SkipAdapters, TunedNetwork
 from skip2lora.adapters.folder import (
-    CONFIG_FILE,
     TENSORS_FILE,
     AdapterConfig,
     Tapping,
@@ -23,7 +22,7 @@ from skip2lora.adapters.folder import (
     read_adapter,
 )
 from skip2lora.arrays import SamplesLike
-from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.base import CONFIG_FILE, Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless
 from skip2lora.data.image_options import Images
@@ -186,16 +185,22 @@ class AdaptedModel(Predictor):
         )  # fmt: skip
 
     @classmethod
-    def load(cls, model: Backbone, path: str | os.PathLike[str]) -> AdaptedModel:
+    def load(
+        cls, model: Backbone | str | os.PathLike[str], path: str | os.PathLike[str]
+    ) -> AdaptedModel:
         """Read an adapter folder that was made for ``model``, which is tapped as it says.
 
-        Where the adapter leaves the outputs of ``model`` out, so does what is read.
+        ``model`` is a model or its file. Where the adapter leaves the outputs of ``model`` out, so
+        does what is read.
 
         Raises:
-            FileError: no such folder.
+            FileError: no such folder, or no such file.
             ModelError: damaged, or made for another model.
         """
-        return restored(check_backbone(model), path, *read_adapter(path))
+        about, tensors = read_adapter(path)
+        if isinstance(model, (str, os.PathLike)):
+            model = about.tapping.load(model)
+        return restored(check_backbone(model), path, about, tensors)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from desk import NAMES
+from desk import NAMES, refused
 
 
 def test_adaptation_helps_and_every_command_agrees(desk, type_in):
@@ -36,6 +36,26 @@ def test_a_folder_serves_as_model(desk, type_in):
     Path("model.safetensors").rename("folder/model.safetensors")
     assert type_in("evaluate", "folder", "test.npz", "--adapter", "adapter").code == 0
     assert type_in("inspect", "folder", "--json").json["kind"] == "model"
+
+
+def test_an_adapter_finds_its_model_beside_it(desk, type_in):
+    named = ("model.safetensors", "test.npz", "--adapter", "adapter", "--json")
+    alone = type_in("evaluate", "adapter", "test.npz", "--json")
+    assert alone.json == type_in("evaluate", *named).json
+    assert alone.err == (
+        f"skip2lora: adapter is an adapter, its model {desk / 'model.safetensors'} is taken\n"
+    )
+    Path("model.safetensors").rename("elsewhere.safetensors")
+    said = "adapter is an adapter, expected the model that it was made for"
+    refused(type_in("evaluate", "adapter", "test.npz"), said, "load that model")
+
+
+def test_another_model_of_that_name_is_refused(desk, type_in):
+    typed = ("test.npz", "--hidden", "7", "-o", "model.safetensors", "--epochs", 1, "--force")
+    assert type_in("pretrain", *typed).code == 0
+    answer = type_in("evaluate", "adapter", "test.npz")
+    assert answer.code == 2
+    assert "adapter was made for the model sha256:" in answer.err
 
 
 def test_csv_with_names_gives_the_same_as_npz(desk, type_in):

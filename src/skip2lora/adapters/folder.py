@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import FileError, ModelError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
@@ -92,6 +92,17 @@ class Tapping:
             return backbone
         return backbone.with_taps(list(self.taps), grid=self.grid, size=self.size)
 
+    def load(self, path: str | os.PathLike[str], **options: Any) -> Backbone:
+        """The model of a file, tapped so; of another model perhaps, whose layers are not these.
+
+        ``options`` are those of :func:`skip2lora.load`, which raises as it says.
+        """
+        options.setdefault("output", self.output)
+        try:
+            return load(path, taps=self.taps, grid=self.grid, size=self.size, **options)
+        except Skip2LoraError:  # that the model is another one is to be said first
+            return load(path, **options)
+
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -105,7 +116,6 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 TENSORS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 KIND = "adapter"
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 #: What only some adapters have, in both files.
@@ -239,6 +249,23 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
             "disagree: copy both again"
         )
     return about, tensors
+
+
+def is_adapter(path: str | os.PathLike[str]) -> bool:
+    """Whether it is the folder of an adapter, as far as its files' names tell."""
+    return (Path(path) / CONFIG_FILE).is_file()
+
+
+def model_beside(path: str | os.PathLike[str]) -> Path | None:
+    """The file of the model that the adapter in the folder ``path`` was made for, by its name.
+
+    It is looked for beside the folder, then in the working directory; None where it is not there.
+    """
+    name = _read_config(Path(path) / CONFIG_FILE).get("base_model_name_or_path")
+    if not isinstance(name, str) or Path(name).name != name:
+        return None
+    places = (Path(path).absolute().parent / name, Path(name))
+    return next((file for file in places if file.is_file()), None)
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

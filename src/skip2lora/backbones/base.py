@@ -355,9 +355,18 @@ def load_for_images(
     )
 
 
+#: Of the folder of an adapter, which is told from that of a model by it.
+CONFIG_FILE = "adapter_config.json"
+
+
 def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
     """The file of a model, and the class that reads it."""
     file = Path(path)
+    if (file / CONFIG_FILE).is_file():
+        raise ModelError(
+            f"{file} is an adapter, expected the model that it was made for: load that model, then "
+            f"both with AdaptedModel.load(model, {str(file)!r})"
+        )
     if file.is_dir():
         file = file / "model.safetensors"
     if not file.exists():

@@ -80,6 +80,7 @@ class MLP(Backbone):
     bn_eps: float = 1e-5
     bn_momentum: float = 0.1
     class_names: tuple[str, ...] | None = None
+    path: str | os.PathLike[str] | None = None
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -282,7 +283,7 @@ class MLP(Backbone):
                     }
                 )
             )
-        model = cls(tuple(layers), class_names=names, **numbers)
+        model = cls(tuple(layers), class_names=names, path=path, **numbers)
         if tensors:
             raise ModelError(
                 f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"
@@ -293,7 +294,8 @@ class MLP(Backbone):
 
     def with_layers(self, arrays: Sequence[Sequence[Any]]) -> MLP:
         """The same network with other tensors, in the order of ``Layer.arrays``."""
-        return replace(self, layers=tuple(Layer(*of_layer) for of_layer in arrays))
+        layers = tuple(Layer(*of_layer) for of_layer in arrays)
+        return replace(self, layers=layers, path=None)
 
     def merged(self) -> MLP:
         """The same function without adapters in its layers: weight + lora_a . lora_b."""

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from skip2lora.adapt import AdaptedModel, restored
-from skip2lora.adapters.folder import read_adapter
+from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
 from skip2lora.data.image_layout import layout_of
@@ -29,7 +29,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
 from skip2lora.data.reading import read_samples, read_table
 from skip2lora.data.samples import Samples, Table
-from skip2lora.errors import ParameterError, Skip2LoraError
+from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.labels import encode
@@ -226,15 +226,9 @@ def load_adapted(
         ParameterError: ``output_name`` is not that of the adapter.
     """
     about, tensors = read_adapter(adapter)
-    tapping, saved = about.tapping, about.tapping.output
-    loading: dict[str, Any] = {
-        "threads": threads, "class_names": class_names,
-        "output": saved if output_name is None else output_name,
-    }  # fmt: skip
-    try:
-        backbone = load(model, taps=tapping.taps, grid=tapping.grid, size=tapping.size, **loading)
-    except Skip2LoraError:  # of another model, perhaps, which is to be said first
-        backbone = load(model, **loading)
+    saved = about.tapping.output
+    output = saved if output_name is None else output_name
+    backbone = about.tapping.load(model, threads=threads, class_names=class_names, output=output)
     if saved is not None and backbone.output != saved:
         raise ParameterError(
             f"--output-name is {output_name}, {adapter} was made for {saved}, expected the same: "
@@ -282,6 +276,10 @@ def load_model(
         ParameterError: ``task`` is not that of the adapter.
     """
     loading: dict[str, Any] = {"threads": threads, "class_names": class_names}
+    beside = model_beside(model) if adapter is None and is_adapter(model) else None
+    if beside is not None:
+        click.echo(f"skip2lora: {model} is an adapter, its model {beside} is taken", err=True)
+        model, adapter = beside, model
     if adapter is None:
         backbone = load(model, output=output_name, **loading)
         say_output(backbone)

@@ -10,10 +10,10 @@ import click
 import numpy as np
 
 from skip2lora.adapt import MODEL_FILE
-from skip2lora.adapters.folder import CONFIG_FILE, describe
+from skip2lora.adapters.folder import describe, is_adapter
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import load
+from skip2lora.backbones.base import CONFIG_FILE, load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
@@ -130,7 +130,7 @@ def _facts(path: Path, columns: tuple[str, ...] | None, output_name: str | None)
         raise ParameterError(
             f"--output-name is {output_name}, but {path} is no model, expected one: leave it out"
         )
-    if path.is_dir() and (path / CONFIG_FILE).exists():
+    if is_adapter(path):
         return {"kind": "adapter", **describe(path)}
     if path.suffix in _DATA:
         return _data(path, columns)
@@ -140,7 +140,7 @@ def _facts(path: Path, columns: tuple[str, ...] | None, output_name: str | None)
 def _is_model(path: Path) -> bool:
     """Whether it is one as far as its name tells."""
     if path.is_dir():
-        return (path / MODEL_FILE).exists() and not (path / CONFIG_FILE).exists()
+        return (path / MODEL_FILE).exists() and not is_adapter(path)
     return path.suffix not in _DATA
 
 

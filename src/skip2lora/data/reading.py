@@ -31,7 +31,7 @@ from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
@@ -121,6 +121,8 @@ def read_table(
         required or chosen is not None,
     )
     if reader is None and not source.is_dir():
+        if not source.exists():
+            raise FileError(f"{source} does not exist, expected data: check the path")
         raise DataError(
             f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .parquet or '
             "a folder of images: convert the file"
