@@ -232,7 +232,7 @@ def restored(
     file = Path(path) / TENSORS_FILE
     model, method = about.tapping.apply(model), METHODS[about.method]
     if not about.keep_outputs:
-        model = Headless(model, _n_without_label(tensors, len(about.new_labels)))
+        model = Headless(model, max(0, SkipAdapters.n_outputs_in(tensors) - len(about.new_labels)))
     adapters: Adapters
     if method.skip:
         first_tap = range(len(model.tap_widths))[method.adapted].start
@@ -393,9 +393,3 @@ def _check_outputs(
             "output_names is set with keep_outputs off, expected none, as classes are called as in "
             "y: leave output_names out, or pass names as y"
         )
-
-
-def _n_without_label(tensors: Tensors, n_labels: int) -> int:
-    """Outputs of saved adapters beyond those with a label of their own, at least 0."""
-    shapes = [array.shape for name, array in tensors.items() if name.endswith(".lora_b")]
-    return max([0, *(int(shape[-1]) - n_labels for shape in shapes if shape)])

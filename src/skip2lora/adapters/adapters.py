@@ -115,6 +115,12 @@ class SkipAdapters:
         }
         return tensors if self.bias is None else {**tensors, "bias": self.bias}
 
+    @staticmethod
+    def n_outputs_in(tensors: Tensors) -> int:
+        """Outputs of what :meth:`tensors` gave, 0 where no tensor says them."""
+        shapes = [array.shape for name, array in tensors.items() if name.endswith(".lora_b")]
+        return max([0, *(int(shape[-1]) for shape in shapes if shape)])
+
     @classmethod
     def from_tensors(
         cls,
