@@ -11,8 +11,8 @@ import pytest
 
 WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # Modules entered, and moves between them besides those a row and an epoch. A change that needs more
-# says why here.
-MOST = {"adapt": (28, 90), "predict": (24, 70)}
+# says why here: how a table of text is written is found out in a module of its own.
+MOST = {"adapt": (29, 94), "predict": (25, 74)}
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ def test_path_errors(tmp_path: Path) -> None:
     folder = tmp_path / "folder.csv"
     folder.mkdir()
     assert "directory" in refusal(folder, FileError)
-    assert '".txt"' in refusal(write_text(tmp_path / "a.txt", "x"))
+    assert '".json"' in refusal(write_text(tmp_path / "a.json", "x"))
+    assert '".gz"' in refusal(write_text(tmp_path / "a.npz.gz", "x"))
     for suffix in (".npz", ".csv", ".parquet"):
         assert "empty (0 bytes)" in refusal(write_text(tmp_path / f"e{suffix}", ""))
 

@@ -94,7 +94,7 @@ def test_parquet(tmp_path: Path) -> None:
         (",f,label\n0,1,0\n", "column 0 (from 0) has no name"),
         ("f,g\n1,2\n", 'columns f, g, expected one called "label", "y" or "target"'),
         ("0.5,1\n1,2\n", "line 1 holds only numbers"),
-        ("\nf,label\n", "line 1 is blank"),
+        ("\n\n", "line 3 is blank"),
         ("f,label\n", "0 samples"),
         ("label\n0\n1\n", "0 features"),
         ("f,label\n1,0\nnan,1\n", 'the first in row 1 (from 0, line 3), column "f"'),
@@ -122,7 +122,7 @@ def test_csv_unknown_class_and_columns_are_named(tmp_path: Path) -> None:
 
 def test_csv_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b"f,label\n\xff\xfe,1\n")
+    path.write_bytes(b"f,label\n\x81,1\n")  # nor is it Windows-1252
     assert "UTF-8" in refusal(path)
 
 

@@ -91,6 +91,12 @@ def show(facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
     click.echo(json.dumps(facts) if as_json else "\n".join(lines))
 
 
+def say_notes(notes: Sequence[str]) -> None:
+    """Say how a file was understood, a line each, on standard error."""
+    for note in notes:
+        click.echo(f"skip2lora: {note}", err=True)
+
+
 def percent(share: float) -> str:
     """A share from 0 to 1 for a person."""
     return f"{100 * share:.1f} %"
@@ -368,6 +374,18 @@ def _read(
     **options: Any,
 ) -> _Read:
     """What ``read`` gives; images in the layout of ``model``, as its adapter was made."""
+    samples = _unsaid(read, model, data, images, **options)
+    say_notes(samples.notes)
+    return samples
+
+
+def _unsaid(
+    read: Callable[..., _Read],
+    model: Backbone | AdaptedModel,
+    data: Path,
+    images: Images | None,
+    **options: Any,
+) -> _Read:
     if data.is_dir():
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)

@@ -21,12 +21,10 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
-from skip2lora.data.reading import read_samples
+from skip2lora.data.reading import is_data, read_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.plan import TapPlan, described
-
-_DATA = (".npz", ".csv", ".parquet")
 
 
 def _model(path: Path, output_name: str | None) -> dict[str, Any]:
@@ -102,6 +100,7 @@ def _answers(samples: Samples) -> dict[str, Any]:
 
 def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     samples = read_samples(path, target=columns, task=None, labels_required=False)
+    common.say_notes(samples.notes)
     if isinstance(samples.x, Inputs):
         shapes = {name: list(array.shape[1:]) for name, array in samples.x.arrays.items()}
         return {
@@ -132,7 +131,7 @@ def _facts(path: Path, columns: tuple[str, ...] | None, output_name: str | None)
         )
     if is_adapter(path):
         return {"kind": "adapter", **describe(path)}
-    if path.suffix in _DATA:
+    if is_data(path):
         return _data(path, columns)
     return _model(path, output_name) if _is_model(path) else _images(path)
 
@@ -141,7 +140,7 @@ def _is_model(path: Path) -> bool:
     """Whether it is one as far as its name tells."""
     if path.is_dir():
         return (path / MODEL_FILE).exists() and not is_adapter(path)
-    return path.suffix not in _DATA
+    return not is_data(path)
 
 
 def _images(path: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def command(
         samples = read_samples(
             data, target=options.pop("columns"), images=images, progress=progress
         )
+    common.say_notes(samples.notes)
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
     if n_classes < 2:

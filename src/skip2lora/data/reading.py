@@ -1,12 +1,13 @@
-"""Read DATA (.npz, .csv, .parquet, a folder of images), checked; write samples and predictions.
+"""Read DATA (.npz, tables, a folder of images), checked; write samples and predictions.
 
 A ``.npz`` holds arrays X (samples, features) and y, (samples,) or (samples, outputs), and may hold
 class_names (or names), target_names and feature_names. X may have more axes, and without X several
 arrays are a model's several inputs, under their names; whether they fit is for the model to check.
-A ``.csv`` or ``.parquet`` table has one row a sample; its column of answers is called "label", "y"
-or "target" unless told otherwise (there may be several), and every other column is a number. Labels
-are 0, 1, ... or the names of classes; several labels are a column of 0 and 1 each. A folder holds
-images, one sub-folder a class (:mod:`skip2lora.data.images`).
+A table, ``.parquet`` or text (``.csv``, ``.tsv``, ``.txt``, packed with ``.gz`` or not, of whatever
+delimiter: :mod:`skip2lora.data.text`), has one row a sample; its column of answers is called
+"label", "y" or "target" unless told otherwise (there may be several), and every other column is a
+number. Labels are 0, 1, ... or the names of classes; several labels are a column of 0 and 1 each. A
+folder holds images, one sub-folder a class (:mod:`skip2lora.data.images`).
 
 A row, wherever one is named, is counted from 0, as in NumPy, in pandas and in the column ``row`` of
 predictions; of a text file the line is named too, counted from 1 as editors do.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def read_samples(
     layout: Layout = ANY_LAYOUT,
     progress: Progress | None = None,
 ) -> Samples:
-    """Read a ``.npz``, ``.csv`` or ``.parquet`` file, or a folder of images.
+    """Read a ``.npz`` or ``.parquet`` file, a table of text, or a folder of images.
 
     ``target`` names the column or array of answers, or several; ``task`` says what they mean, None
     that they tell it themselves. Text labels become numbers by their place in ``class_names``, or
@@ -78,7 +79,7 @@ def read_samples(
     if answers.values is None:
         several = task is not None and task.numeric_targets
         names = answers.column_names if several else answers.class_names
-        return Samples(table.x, None, known or names, table.feature_names)
+        return Samples(table.x, None, known or names, table.feature_names, notes=table.notes)
     if task is None:
         task = infer_task(answers.values)
     if known is None or task.numeric_targets:
@@ -88,7 +89,7 @@ def read_samples(
     encoded = encode(task, answers, len(table.x), outputs)
     y = encoded.y.astype(np.int64) if encoded.y.ndim == 1 else encoded.y
     names, is_sorted = encoded.outputs.names, encoded.names_sorted
-    return Samples(table.x, y, names, table.feature_names, is_sorted)
+    return Samples(table.x, y, names, table.feature_names, is_sorted, table.notes)
 
 
 def read_table(
@@ -113,7 +114,7 @@ def read_table(
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
-    reader = _READERS.get(source.suffix.lower())
+    reader = _reader_of(source)
     chosen = (target,) if isinstance(target, str) else target
     wanted = AnswerColumns(
         None if chosen is None else tuple(chosen),
@@ -124,8 +125,8 @@ def read_table(
         if not source.exists():
             raise FileError(f"{source} does not exist, expected data: check the path")
         raise DataError(
-            f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .parquet or '
-            "a folder of images: convert the file"
+            f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
+            ".parquet or a folder of images: convert the file"
         )
     if reader is not None and images is not None and images.asked:
         raise ParameterError(
@@ -151,7 +152,7 @@ def read_table(
     except OSError as error:
         raise unreadable(source, error) from error
     answers = replace(table.answers, source=str(source), chosen=chosen is not None)
-    return replace(table, answers=answers)
+    return replace(table, answers=answers, notes=tuple(f"{source}: {note}" for note in table.notes))
 
 
 def _check_table(table: Table) -> None:
@@ -191,7 +192,21 @@ def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
         )
 
 
-_READERS = {".npz": read_npz, ".csv": read_csv, ".parquet": read_parquet}
+_READERS = {
+    ".npz": read_npz, ".csv": read_csv, ".tsv": read_csv, ".txt": read_csv, ".parquet": read_parquet
+}  # fmt: skip
+
+
+def _reader_of(path: Path) -> Callable[[Path, AnswerColumns], Table] | None:
+    """What reads a file of that name; pandas calls a ``.parquet`` packed inside ``.parquet.gz``."""
+    packed = path.suffix.lower() in (".gz", ".gzip")
+    reader = _READERS.get((path.with_suffix("") if packed else path).suffix.lower())
+    return None if packed and reader is read_npz else reader
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file is one of samples, as far as its name tells."""
+    return _reader_of(path) is not None
 
 
 def write_samples(path: str | os.PathLike[str], samples: Samples) -> None:

@@ -22,7 +22,8 @@ class Samples:
     0, 1, ..., or (samples, outputs) float32 with several labels or numbers, or None when the
     samples have no labels. ``class_names[label]``, the names of the columns of such a ``y``, and
     ``feature_names[column]`` are None when unknown. ``names_guessed`` says that the classes are in
-    the order of their sorted names, as the file tells no other.
+    the order of their sorted names, as the file tells no other. ``notes`` say how a file was
+    understood that is not written as most are.
     """
 
     x: Any
@@ -30,6 +31,7 @@ class Samples:
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
     names_guessed: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -61,3 +63,4 @@ class Table:
     x: NDArray[Any] | Inputs
     answers: Answers
     feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()

@@ -1,18 +1,18 @@
-"""Read a table, ``.csv`` or ``.parquet``: one row a sample, its answers in one or more columns."""
+"""Read a table, of text or ``.parquet``: one row a sample, its answers in one or more columns."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import as_float32, listing, number_or_none
+from skip2lora.arrays import as_float32, listing
 from skip2lora.data.samples import Table
+from skip2lora.data.text import open_table
 from skip2lora.errors import DataError, MissingExtraError, first_line
 from skip2lora.tasks.targets import USUAL_NAMES
 from skip2lora.tasks.task import Answers
@@ -86,84 +86,33 @@ def _squeezed(answers: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_csv(source: Path, wanted: AnswerColumns) -> Table:
-    """Read a ``.csv``: a header, then numbers, and text or numbers in the columns of answers.
+    """Read a table of text: a header, then numbers, and text or numbers in the columns of answers.
 
     Raises:
         DataError: damaged, an empty or missing cell, text where a number is expected.
+        UnicodeDecodeError: its text is in another encoding than UTF-8, UTF-16 and Windows-1252.
     """
-    rows: list[NDArray[np.float32]] = []
-    answers: list[list[str]] = []
-    lines: list[int] = []
     try:
-        with source.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            columns = _csv_header(next(reader, []))
-            places = _check_names(columns, wanted)
-            features = [name for at, name in enumerate(columns) if at not in places]
-            for cells in reader:
-                if not cells:
-                    continue  # a blank line, often the last
-                lines.append(reader.line_num)
-                place = f"row {len(lines) - 1} (from 0, line {reader.line_num})"
-                if len(cells) != len(columns):
-                    raise DataError(
-                        f"{place} has {len(cells)} cells, expected {len(columns)} as in the "
-                        "header: correct the row"
-                    )
-                answers.append([_filled(cells[at].strip(), place, columns[at]) for at in places])
-                left = [cell for at, cell in enumerate(cells) if at not in places]
-                rows.append(_numbers(left, place, features))
-    except csv.Error as error:
-        raise DataError(
-            f"it is damaged or no .csv ({error}), expected comma-separated text: export it again"
-        ) from error
+        return _read_text(source, wanted, None)
+    except UnicodeDecodeError:
+        read = _read_text(source, wanted, "cp1252")
+        return replace(read, notes=(*read.notes, "its text is read as Windows-1252, not UTF-8"))
+
+
+def _read_text(source: Path, wanted: AnswerColumns, encoding: str | None) -> Table:
+    with open_table(source, encoding) as text:
+        places = _check_names(text.columns, wanted)
+        x, answers, lines = text.values(places)
     return Table(
-        x=np.array(rows, np.float32).reshape(len(rows), len(features)),
+        x=x,
         answers=Answers(
-            _squeezed(np.array(answers, np.str_)) if places else None,
-            column_names=tuple(columns[at] for at in places) or None,
+            _squeezed(answers) if places else None,
+            column_names=tuple(text.columns[at] for at in places) or None,
             place=lambda row: f"row {row} (from 0, line {lines[row]})",
         ),
-        feature_names=tuple(features),
+        feature_names=tuple(name for at, name in enumerate(text.columns) if at not in places),
+        notes=text.notes,
     )
-
-
-def _csv_header(cells: list[str]) -> list[str]:
-    columns = [cell.strip() for cell in cells]
-    # pandas calls columns without names 0, 1, 2, ...: a header, unlike any other row of numbers.
-    counted = columns == [str(number) for number in range(len(columns))]
-    if not columns or (not counted and _all_numbers(columns)):
-        got = "is blank" if not columns else "holds only numbers"
-        raise DataError(f"line 1 {got}, expected the column names: add a header row")
-    return columns
-
-
-def _all_numbers(cells: list[str]) -> bool:
-    try:
-        for cell in cells:
-            float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers(cells: list[str], place: str, columns: list[str]) -> NDArray[np.float32]:
-    try:
-        return as_float32(np.array([float(cell) for cell in cells], np.float64))
-    except ValueError:
-        for cell, column in zip(cells, columns, strict=True):
-            if number_or_none(_filled(cell, place, column)) is None:
-                raise DataError(
-                    f'{place} column "{column}" has "{cell[:40]}", expected a number: correct it, '
-                    "or name the columns of answers with target="
-                ) from None
-        raise
-
-
-def _filled(cell: str, place: str, column: str) -> str:
-    if not cell.strip():
-        raise DataError(f'{place} column "{column}" is empty, expected a value: fill the cell')
-    return cell
 
 
 def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
@@ -197,7 +146,10 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
     for name in columns:
         if table[name].null_count:
             row = table[name].to_pylist().index(None)
-            _filled("", f"row {row} (from 0)", name)
+            raise DataError(
+                f'row {row} (from 0) column "{name}" is empty, expected a value: fill the cell, or '
+                "remove the row"
+            )
     x = np.empty((table.num_rows, len(features)), np.float32)
     for number, name in enumerate(features):
         kind = table.schema.field(name).type

@@ -1,0 +1,193 @@
+"""Tables of text: read as they were meant, however they are written, or refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sample_files import refusal, write_text
+from skip2lora.data.reading import read_samples
+
+COLUMNS = ["ax", "größe", "az", "label"]
+LABELS = ["idle", "wave left", "a, b; c"]
+VALUES = np.random.default_rng(3).normal(0, 50, (12, 3)).round(4)
+ANSWERS = np.arange(12) % 3
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a table may be written."""
+
+    delimiter: str = ","
+    decimal: str = "."
+    end: str = "\n"
+    encoding: str = "utf-8"
+    quoting: int = csv.QUOTE_MINIMAL
+    before: str = ""
+    units: bool = False
+    trailing: str = ""  # header, rows or both end in a delimiter
+    after: str = ""
+    packed: bool = False
+
+    def write(self, path: Path) -> Path:
+        stream = io.StringIO()
+        writer = csv.writer(
+            stream, delimiter=self.delimiter, lineterminator=self.end, quoting=self.quoting
+        )
+        ends = {
+            where: [""] if self.trailing in (where, "both") else [] for where in ("head", "row")
+        }
+        writer.writerow(COLUMNS + ends["head"])
+        if self.units:
+            writer.writerow(["m/s2", "°C", "", ""] + ends["row"])
+        for numbers, label in zip(VALUES, ANSWERS, strict=True):
+            cells = [f"{number:.4f}".replace(".", self.decimal) for number in numbers]
+            writer.writerow([*cells, LABELS[label], *ends["row"]])
+        after = self.after.replace(",", self.delimiter)
+        content = (self.before + stream.getvalue() + after).encode(self.encoding)
+        path.write_bytes(gzip.compress(content) if self.packed else content)
+        return path
+
+
+PLAIN = [Way(*way) for way in product(",;\t|", ".,", ["\n", "\r\n", "\r"])]
+OTHERS = [
+    way
+    for delimiter, decimal in [(",", "."), (";", ","), ("\t", ","), (",", ",")]
+    for way in (
+        Way(delimiter, decimal, encoding="utf-8-sig"),
+        Way(delimiter, decimal, encoding="utf-16"),
+        Way(delimiter, decimal, encoding="latin-1"),
+        Way(delimiter, decimal, quoting=csv.QUOTE_ALL),
+        Way(delimiter, decimal, quoting=csv.QUOTE_NONNUMERIC),
+        Way(delimiter, decimal, before=f"sep={delimiter}\r\n", end="\r\n"),
+        Way(delimiter, decimal, before="# logger v1, serial 7\n# x\n\n"),
+        Way(delimiter, decimal, before="\n\n"),
+        Way(delimiter, decimal, units=True),
+        Way(delimiter, decimal, trailing="both"),
+        Way(delimiter, decimal, trailing="head"),
+        Way(delimiter, decimal, trailing="row"),
+        Way(delimiter, decimal, after="\n\n,,,\n,,,\n"),
+        Way(delimiter, decimal, packed=True),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", PLAIN + OTHERS, ids=repr)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
+def test_however_it_is_written(way: Way, name: str, tmp_path: Path) -> None:
+    samples = read_samples(way.write(tmp_path / name))
+    np.testing.assert_array_equal(samples.x, VALUES.astype(np.float32))
+    assert samples.feature_names == tuple(COLUMNS[:3])
+    assert samples.class_names is not None
+    assert samples.y is not None
+    assert [samples.class_names[label] for label in samples.y] == [LABELS[at] for at in ANSWERS]
+    said = " ".join(samples.notes)
+    assert ("semicolons" in said) == (way.delimiter == ";")
+    assert ("tabs" in said) == (way.delimiter == "\t")
+    assert ("decimal comma" in said) == (way.decimal == ",")
+    assert ("Windows-1252" in said) == (way.encoding == "latin-1")
+    assert ('line 2 is left out, as it has units ("m/s2")' in said) == way.units
+    assert ("begin with #" in said) == ("#" in way.before)
+
+
+@pytest.mark.parametrize("way", PLAIN[::3], ids=repr)
+def test_numbers_alone(way: Way, tmp_path: Path) -> None:
+    """Without text that tells delimiters apart, in columns of any number from 1."""
+    for n_columns in (2, 3, 7):
+        rows = np.random.default_rng(n_columns).normal(0, 9, (20, n_columns)).round(2)
+        lines = [[f"c{at}" for at in range(n_columns)]]
+        lines += [[f"{number:.2f}".replace(".", way.decimal) for number in row] for row in rows]
+        text = io.StringIO()
+        csv.writer(text, delimiter=way.delimiter, lineterminator=way.end).writerows(lines)
+        read = read_samples(write_text(tmp_path / "a.csv", text.getvalue()), labels_required=False)
+        np.testing.assert_array_equal(read.x, rows.astype(np.float32))
+
+
+def test_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
+    table = np.column_stack([VALUES, ANSWERS])
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header="made by hand\nax,ay,az,label")
+    samples = read_samples(tmp_path / "a.csv")
+    assert samples.feature_names == ("ax", "ay", "az")
+    np.testing.assert_array_equal(samples.x, VALUES.astype(np.float32))
+
+
+def test_a_number_may_be_a_truth_or_infinite_digits(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "on,f,label\nTrue,.5,0\nfalse,-1.e3,1\nTRUE, +2 ,1\n")
+    assert read_samples(path).x.tolist() == [[1, 0.5], [0, -1000], [1, 2]]
+
+
+def test_columns_that_are_called_by_numbers(tmp_path: Path) -> None:
+    """Wavelengths of a spectrum are a header."""
+    path = write_text(tmp_path / "a.csv", "400.5,401,kind\n1,2,oil\n3,4,water\n")
+    assert read_samples(path, target="kind").feature_names == ("400.5", "401")
+
+
+THOUSANDS = ["1,234.5", "1_000", "1'234", "1.234.567", "1,234,567", "1 234.5", "-12,345.75"]
+
+
+@pytest.mark.parametrize("cell", THOUSANDS)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_thousands_separators_are_refused_by_name(
+    cell: str, delimiter: str, tmp_path: Path
+) -> None:
+    text = io.StringIO()
+    rows = [["f", "g", "label"], [cell, "1.5", "a"], ["2.25", "3.5", "b"]]
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    message = refusal(write_text(tmp_path / "a.csv", text.getvalue()))
+    assert f'row 0 (from 0, line 2) column "f" has "{cell}", with thousands separators' in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("f;label\n1,5;a\n1.234,5;b\n", 'line 3) column "f" has "1.234,5", with thousands'),
+        ("f;g;label\n1,234;2;a\n2,345;3;b\n", 'column "f" has "1,234", where the comma may'),
+        ("f;g;label\n1,5;2;a\n2;3.5;b\n", 'has "1,5", expected a number with a decimal point'),
+        ("f,g,label\n1,NA,a\n2,3,b\n", 'column "g" has "NA", a missing value'),
+        ("f,g,label\n1,2,a\n2,?,b\n", 'line 3) column "g" has "?", a missing value'),
+        ("f,g,label\n1,2,NaN\n2,3,b\n", 'line 2) column "label" has "NaN", a missing value'),
+        ("f,g,label\n1,2,a\n,,\n3,4,b\n", "row 1 (from 0, line 3) is empty, expected values"),
+        ("1,2,a\n3,4,b\n5,6,a\n", 'line 1 has numbers and "a", as rows below it'),
+        ("f,f,label\n1,2,a\n", 'column "f" is there twice'),
+        ("f,g,label\n1,2,a\n3,4\n", "row 1 (from 0, line 3) has 2 cells, expected 3"),
+        ("f,g,label\n1,2,a\n3,4,b,5\n", "row 1 (from 0, line 3) has 4 cells, expected 3"),
+        ("f,g,label\n1,2,a\n\0\0\0", "line 3 has NUL characters"),
+        ("f,label\n\u0663,a\n1,b\n", 'has "\u0663", expected a number'),
+        ("f,label\n12%,a\n1,b\n", 'has "12%", expected a number'),
+        ("f;g\tlabel\n1;2\t3\n4;5\t6\n", "may be separated by semicolons or tabs"),
+        ("PK\x03\x04 and so on", "it is a .zip or an Excel file"),
+    ],
+)  # fmt: skip
+def test_refused(text: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(write_text(tmp_path / "a.csv", text))
+
+
+def test_decimals_that_come_late(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "f;label\n" + "1;0\n" * 2000 + "1,5;0\n")
+    assert 'line 2002) column "f" has "1,5", expected a number with a decimal' in refusal(path)
+    path = write_text(tmp_path / "b.csv", "f;label\n" + "1,5;0\n" * 2000 + "1.234;0\n")
+    assert 'line 2002) column "f" has "1.234", with thousands' in refusal(path)
+
+
+def test_a_first_row_that_is_no_row_of_units(tmp_path: Path) -> None:
+    for row in ("abc,1.5", "1.5,a", "1O,a"):
+        path = write_text(tmp_path / "a.csv", f"f,label\n{row}\n2,a\n3,b\n")
+        if row == "1.5,a":
+            assert len(read_samples(path).x) == 3
+        else:
+            assert f'has "{row[:2]}' in refusal(path)
+
+
+def test_damaged_when_packed(tmp_path: Path) -> None:
+    path = Way(packed=True).write(tmp_path / "a.csv.gz")
+    whole = path.read_bytes()
+    for content in (whole[:-20], whole[:12], whole[:30] + b"\1" + whole[31:]):
+        path.write_bytes(content)
+        assert "damaged or no .csv" in refusal(path)
