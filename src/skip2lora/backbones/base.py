@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
+from skip2lora.backbones.formats import refuse_folder, refuse_stranger
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
@@ -332,10 +334,11 @@ def load(
         MissingExtraError: the runtime is not installed.
     """
     file, kind = _reader(path)
-    return kind.load(
-        file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
-        output=output,
-    )  # fmt: skip
+    with _told_apart(file):
+        return kind.load(
+            file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
+            output=output,
+        )  # fmt: skip
 
 
 def load_for_images(
@@ -350,9 +353,21 @@ def load_for_images(
 ) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
-    return kind.load_for_images(
-        file, size, taps=taps, grid=grid, threads=threads, class_names=class_names, output=output
-    )
+    with _told_apart(file):
+        return kind.load_for_images(
+            file, size, taps=taps, grid=grid, threads=threads, class_names=class_names,
+            output=output,
+        )  # fmt: skip
+
+
+@contextmanager
+def _told_apart(file: Path) -> Iterator[None]:
+    """What is refused is looked at once more: it may be something else than its suffix says."""
+    try:
+        yield
+    except ModelError:
+        refuse_stranger(file, readable=True)
+        raise
 
 
 #: Of the folder of an adapter, which is told from that of a model by it.
@@ -368,10 +383,12 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
             f"both with AdaptedModel.load(model, {str(file)!r})"
         )
     if file.is_dir():
+        refuse_folder(file)
         file = file / "model.safetensors"
     if not file.exists():
         raise FileError(f"{file} does not exist, expected a model: check the path")
     if file.suffix not in SUFFIXES:
+        refuse_stranger(file, readable=False)
         *others, last = SUFFIXES
         raise ModelError(
             f"{file} ends in {file.suffix or 'nothing'}, expected a model as {', '.join(others)} "

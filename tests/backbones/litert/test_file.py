@@ -37,10 +37,28 @@ def one_operator(kind: str, *, variable: bool = False) -> bytes:
     return file.pack([x], [z])
 
 
-@pytest.mark.parametrize("kind", ["WHILE", "IF", "CALL_ONCE", "VAR_HANDLE", "ASSIGN_VARIABLE"])
-def test_control_flow(kind: str, load: Load, refused: Refused) -> None:
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("WHILE", "is control flow"), ("IF", "is control flow"),
+        ("CALL_ONCE", "keeps a state"), ("VAR_HANDLE", "keeps a state"),
+        ("READ_VARIABLE", "keeps a state"), ("ASSIGN_VARIABLE", "keeps a state"),
+        ("HASHTABLE_FIND", "is a table of texts"),
+    ],
+)  # fmt: skip
+def test_control_flow_and_state(kind: str, what: str, load: Load, refused: Refused) -> None:
     message = refused(ModelError, load, one_operator(kind))
-    assert f"operator 1, {kind}, is control flow or a variable" in message
+    assert f"operator 1, {kind}, {what}" in message
+
+
+@pytest.mark.parametrize("kind", ["CALL_ONCE", "ASSIGN_VARIABLE"])
+def test_operators_that_make_nothing_are_no_damage(kind: str, load: Load, refused: Refused) -> None:
+    file = File()
+    x, y = file.tensor("x", (1, 3)), file.tensor("y", (1, 3))
+    file.operator("TANH", [x], [y])
+    file.operator(kind, [], [])
+    message = refused(ModelError, load, file.pack([x], [y]))
+    assert f"operator 1, {kind}, keeps a state from one sample to the next" in message
 
 
 def test_state_and_chance(load: Load, refused: Refused) -> None:

@@ -146,7 +146,7 @@ def test_a_model_without_logits_is_tapped_at_its_output() -> None:
 def test_inputs_without_shape() -> None:
     model = nets.mlp()
     model.graph.input[0].type.tensor_type.ClearField("shape")
-    with pytest.raises(ModelError, match="an input has no shape or no axis of samples"):
+    with pytest.raises(ModelError, match="input x has no shape, expected its number of axes"):
         found(model)
 
 

@@ -46,7 +46,7 @@ def test_taps_are_known_after_data(refused: Refused) -> None:
     ("make", "said"),
     [
         (lambda: "net.pt", "module is str, expected a torch.nn.Module"),
-        (lambda: nn.Linear, "module is type, expected a torch.nn.Module"),
+        (lambda: nn.Linear, "module is the class Linear, expected a torch.nn.Module"),
     ],
 )
 def test_what_is_no_module(make: Any, said: str, refused: Refused) -> None:

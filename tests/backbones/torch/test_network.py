@@ -205,7 +205,9 @@ def test_graphs(how: str, refused: Refused) -> None:
     else:
         graph = torch.jit.trace(mlp_like(), example)
     message = refused(ModelError, s2.TorchBackbone, graph, example=vectors())
-    assert "pass the nn.Module itself, not a traced or exported one" in message
+    assert f"{type(graph).__name__} is {'an exported' if how == 'exported' else 'TorchScript'}" in (
+        message
+    )
 
 
 @pytest.mark.parametrize(

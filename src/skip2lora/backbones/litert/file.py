@@ -39,10 +39,10 @@ _WEIGHTED = {
 }
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _PADDING = ("PAD", "PADV2", "MIRROR_PAD")
+_STATE = frozenset({"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+_TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
 _CONTROL = frozenset({
-    "WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
-    "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "STABLEHLO_WHILE",
-    "STABLEHLO_CASE", "STABLEHLO_COMPOSITE",
+    "WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE",
 })  # fmt: skip
 _RANDOM = frozenset({
     "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR",
@@ -273,8 +273,12 @@ def _operator(name: str, operator: Any) -> Operator:
 
 def _check_operator(path: str, number: int, operator: Operator, tensors: Sequence[Any]) -> None:
     reason = ""
-    if operator.name in _CONTROL:
-        reason = "is control flow or a variable"
+    if operator.name in _STATE:
+        reason = "keeps a state from one sample to the next"
+    elif operator.name in _CONTROL:
+        reason = "is control flow"
+    elif operator.name in _TABLES:
+        reason = "is a table of texts"
     elif operator.name in _RANDOM:
         reason = "is random"
     elif any(tensors[index].isVariable for index in operator.inputs if index >= 0):
@@ -301,7 +305,7 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
         raise IndexError("a tensor has a buffer that does not exist")
     for each in operators:
         read = max((max(places) for places in _WEIGHTED.get(each.name, ())), default=-1)
-        if len(each.inputs) <= read or not each.outputs:
+        if len(each.inputs) <= read or not (each.outputs or each.name in _STATE):
             raise IndexError(f"{each.name} has too few tensors")
     if any(size < 0 for tensor in main.tensors for size in _indices(tensor.shape)):
         raise IndexError("a tensor has a negative size")

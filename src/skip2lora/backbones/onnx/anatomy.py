@@ -19,9 +19,9 @@ from skip2lora.backbones.onnx.graph import (
     weight_layers,
 )
 from skip2lora.backbones.onnx.probe import probe
+from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, ending_of
 from skip2lora.backbones.taps import Tap, taps_of
-from skip2lora.errors import ModelError
 
 _HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
 # What may stand between the last activation and the output, or between two of them.
@@ -248,21 +248,15 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
     shapes, reads = infer(graph), weight_layers(graph)
     names = [value.name for value in graph.inputs]
     if not names or any(not shapes.get(name) for name in names):
-        raise ModelError(
-            f"{path}: an input has no shape or no axis of samples, expected both: export the model "
-            "with its shapes, or fix the input to a constant"
-        )
+        raise no_samples(graph, path, shapes)
     if not reads:
-        raise ModelError(
-            f"{path} has no layer with weights (Gemm, MatMul, Conv, ...), expected at least one: "
-            "is this the whole network?"
-        )
+        raise no_layers(graph, path)
     heads = [head_of(graph, value.name) for value in graph.model.graph.output]
     batch = shapes[names[0]][0]
     wanted = [each.tensor for each in reads] + [each.logits for each in heads]
     open_ones = [name for name in wanted if _is_open(shapes.get(name), batch)]
     if open_ones:
-        shapes = {**shapes, **probe(graph, path.parent, open_ones, shapes)}
+        shapes = {**shapes, **probe(graph, path, open_ones, shapes)}
     outputs = tuple(_spec(graph, head, shapes.get(head.logits), batch) for head in heads)
     sources, behind = [head.logits for head in heads], [set[str]() for _ in heads]
     if len(heads) > 1:
@@ -280,10 +274,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
         reads = [read for read in reads if read.tensor in before]
     tapped = _sources(reads, shapes, batch, mask, grid)
     if not tapped:
-        raise ModelError(
-            f"{path}: no input of a layer with weights has a known width, expected at least one: "
-            "export the model with fixed shapes (only the samples and tokens may vary)"
-        )
+        raise no_taps(graph, path, shapes, reads)
     if at is None:
         return Anatomy(tapped, tuple(heads), outputs, None, 0)
     return Anatomy(tapped, tuple(heads), outputs, heads[at], n_outputs, outputs[at].shape)
@@ -369,6 +360,8 @@ def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:
         return "fold", first.inner
     if len(shape) == 2 and isinstance(first, int) and isinstance(batch, int) and not first % batch:
         return "fold", first // batch
-    if first == batch or isinstance(first, Folded) or isinstance(batch, int):
+    if first == batch or isinstance(first, Folded):
+        return "fold", None
+    if isinstance(batch, int) and not isinstance(first, int):
         return "fold", None
     return None, None

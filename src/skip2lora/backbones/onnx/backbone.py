@@ -146,7 +146,7 @@ class OnnxBackbone(Backbone):
         )  # fmt: skip
         data = model.SerializeToString()
         del model
-        session = Session.open(data, folder=file.parent, threads=threads)
+        session = Session.open(data, folder=file.parent, threads=threads, path=file)
         return cls(file, description, session.inputs, threads, session)
 
     @classmethod
@@ -290,6 +290,6 @@ def prepare(
         model, file, taps=taps, grid=grid, size=size, output=output, keep_outputs=True
     )
     embed(model, file.parent)
-    open_session(model.SerializeToString())  # a file that does not run is not written
+    open_session(model.SerializeToString(), path=file)  # a file that does not run is not written
     write_model(out, model)
     return description

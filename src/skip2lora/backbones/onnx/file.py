@@ -18,7 +18,7 @@ from skip2lora.files import unreadable, write_bytes
 MOST_BYTES = (1 << 31) - 1
 _ROOM_BYTES = 1 << 24  # for the graph around the weights
 _CHUNK_BYTES = 1 << 24
-_OLDEST_OPSET = 7  # what onnxruntime takes
+_OLDEST_OPSET = 7  # the first that broadcasts as all later ones do, which taps rely on
 
 
 def need_onnx(what: str) -> Any:
@@ -86,8 +86,9 @@ def read_model(path: Path) -> Any:
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < _OLDEST_OPSET:
             raise ModelError(
-                f"{path} has opset {opset.version}, onnxruntime takes {_OLDEST_OPSET} and later: "
-                "convert it with onnx.version_converter"
+                f"{path} has opset {opset.version}, expected {_OLDEST_OPSET} or later, whose "
+                "operators taps are written in, though onnxruntime may run it: convert it with "
+                "onnx.version_converter"
             )
     for tensor in external_tensors(model):
         _check_external(path, tensor)

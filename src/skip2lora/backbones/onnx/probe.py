@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +20,14 @@ Seen = dict[str, tuple[Size, ...]]
 
 
 def probe(
-    graph: Graph, folder: Any, tensors: Sequence[str], shapes: dict[str, tuple[Size, ...]]
+    graph: Graph, path: Path, tensors: Sequence[str], shapes: dict[str, tuple[Size, ...]]
 ) -> Seen:
     """The shapes of ``tensors``, or nothing where the model refuses inputs of any size we try.
 
     The first axis of a tensor may be :class:`Folded`.
+
+    Raises:
+        ModelError: the runtime does not take the graph at all.
     """
     onnx = graph.onnx
     names = [value.name for value in graph.inputs]
@@ -35,7 +38,7 @@ def probe(
     wanted = [name for name in dict.fromkeys(tensors) if name not in names]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted)
     try:
-        session = open_session(model.SerializeToString(), folder=folder)
+        session = open_session(model.SerializeToString(), folder=path.parent, path=path)
         runs = []
         for size in sizes:
             feed = {

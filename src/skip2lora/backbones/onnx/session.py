@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,12 @@ _MOST_FLOATS = 1 << 21  # of the largest tap, in one run
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-def open_session(model: bytes | Path, *, folder: Path | None = None, threads: int = 1) -> Any:
+def open_session(
+    model: bytes | Path, *, folder: Path | None = None, threads: int = 1, path: Path | None = None
+) -> Any:
     """A session on the CPU; ``folder`` holds the external data of a ``model`` given as bytes.
+
+    ``path`` is the file that such a one was read from, for messages.
 
     Raises:
         ModelError: onnxruntime cannot run it.
@@ -57,10 +62,12 @@ def open_session(model: bytes | Path, *, folder: Path | None = None, threads: in
     try:
         return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
     except RUNTIME_ERRORS as error:
-        named = f"{model}: " if isinstance(model, Path) else ""
+        file = model if isinstance(model, Path) else path
+        named = "" if file is None else f"{file}: "
+        wanted, instead = _expected(str(error))
         raise ModelError(
             f"{named}onnxruntime {onnxruntime.__version__} cannot run the model: "
-            f"{reason_of(error)}, expected a whole file of a known opset: is it?"
+            f"{reason_of(error)}, expected {wanted}: use {instead}"
         ) from error
 
 
@@ -77,13 +84,20 @@ class Session:
     batch: int | None
 
     @classmethod
-    def open(cls, model: bytes | Path, *, folder: Path | None = None, threads: int = 1) -> Session:
+    def open(
+        cls,
+        model: bytes | Path,
+        *,
+        folder: Path | None = None,
+        threads: int = 1,
+        path: Path | None = None,
+    ) -> Session:
         """As :func:`open_session`.
 
         Raises:
             ModelError: also for an input that is none of samples.
         """
-        runtime = open_session(model, folder=folder, threads=threads)
+        runtime = open_session(model, folder=folder, threads=threads, path=path)
         return cls(runtime, specs_of(runtime), fixed_batch(runtime))
 
     def run(
@@ -145,9 +159,33 @@ def export_adapter(tensors: Mapping[str, NDArray[np.float32]], out: str | os.Pat
     write_file(out, lambda temporary: adapter.export_adapter(os.fspath(temporary)))
 
 
+#: Words of a reason of onnxruntime, what was expected, and what to use instead.
+_EXPECTED = {
+    "is not a registered function/op": ("its own operators", "an export without that one"),
+    "No Op registered for": ("operators of the opset that it says", "a new export"),
+    "Could not find an implementation": (
+        "types that it computes with on the CPU", "an export in float32"
+    ),
+    "Opset": ("an opset that it knows", "a newer onnxruntime or an older opset"),
+    "IR version": ("a version that it knows", "a newer onnxruntime or a lower ir_version"),
+    "is not currently registered": ("numbers that it computes with", "an export in float32"),
+    "Type Error": ("numbers that the operator takes", "an export in float32"),
+}  # fmt: skip
+
+
+def _expected(reason: str) -> tuple[str, str]:
+    known = (expected for words, expected in _EXPECTED.items() if words in reason)
+    return next(known, ("a whole file of a known opset", "a new export"))
+
+
+_SOURCE = re.compile(r"\S*onnxruntime_src/\S+ .*?\) (?=[A-Z]\w+ [\w*])")
+
+
 def reason_of(error: Exception) -> str:
     """The reason of an error of onnxruntime, without its code and the place in its sources."""
-    return first_line(error).rpartition("[ONNXRuntimeError] : ")[2]
+    text = _SOURCE.sub("", str(error).rpartition("[ONNXRuntimeError] : ")[2])
+    start = text.partition(" and support for this is limited")[0]
+    return first_line(RuntimeError(start)).rstrip(".")
 
 
 def specs_of(session: Any) -> tuple[InputSpec, ...]:

@@ -44,6 +44,7 @@ from skip2lora.backbones.torch.inputs import (
     told,
 )
 from skip2lora.backbones.torch.network import Network, Place, select
+from skip2lora.backbones.torch.refusals import check_module
 from skip2lora.backbones.torch.rows import Reader
 
 
@@ -91,13 +92,9 @@ class TorchBackbone(Backbone):
         example: Any = None,
         batch_size: int = 64,
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise ParameterError(
-                f"module is {type(module).__name__}, expected a torch.nn.Module: pass the network "
-                "itself, with its weights loaded"
-            )
         self.grid, self.batch_size = check_grid(grid), whole("batch_size", batch_size, 1)
         self.threads = None if threads is None else whole("threads", threads, 1, MOST_THREADS)
+        module = check_module(module)
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
         torch_layers.layers_of(self.module)  # refuses one without
         self._selection, self._asked = taps, output
@@ -237,9 +234,9 @@ class TorchBackbone(Backbone):
         """Samples that :meth:`forward` takes: one array, or ``Inputs`` for several.
 
         ``X`` is array-like, (samples, ...); a mapping by the keywords of the module's ``forward``;
-        or a tuple of arrays in their order. Floats become float32. Whole numbers stay what they are
-        where the module takes them (token ids), else they become floats too. Samples of a new shape
-        are tried: one sample passes through the module.
+        or a tuple of arrays in their order, or a list where several are required. Floats become
+        float32. Whole numbers stay what they are where the module takes them (token ids), else they
+        become floats too. Samples of a new shape are tried: one passes through the module.
 
         Raises:
             DataError: wrong shape, type or length, no samples, NaN, or a name the module lacks.
@@ -247,8 +244,8 @@ class TorchBackbone(Backbone):
         """
         if isinstance(X, Inputs):
             X = X.arrays
-        if isinstance(X, tuple):
-            X = self._named(X)
+        if isinstance(X, tuple) or (isinstance(X, list) and len(X) == self._n_required() > 1):
+            X = self._named(tuple(X))
         if not isinstance(X, Mapping):
             return self._fit(check_array(X, "X"))
         self._check_names(X)
@@ -259,9 +256,15 @@ class TorchBackbone(Backbone):
         if not names or len(arrays) > len(names):
             raise DataError(
                 f"X has {len(arrays)} inputs, {self._name} takes {', '.join(names) or 'none'}: "
-                "pass a mapping by those names, or a list for one input"
+                "pass a mapping by those names, or an array for one input"
             )
         return dict(zip(names, arrays, strict=False))
+
+    def _n_required(self) -> int:
+        """How many inputs the module cannot do without: a list of so many is one array each."""
+        parameters = inspect.signature(self.module.forward).parameters.values()
+        positional = (each for each in parameters if each.kind.name.startswith("POSITIONAL"))
+        return sum(each.default is inspect.Parameter.empty for each in positional)
 
     def _parameters(self) -> list[tuple[str, Any]]:
         parameters = inspect.signature(self.module.forward).parameters

@@ -24,6 +24,7 @@ from skip2lora.backbones.outputs import Candidate, OutputSpec, choose
 from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
 from skip2lora.backbones.torch.ends import End
 from skip2lora.backbones.torch.frozen import frozen
+from skip2lora.backbones.torch.refusals import no_layers
 from skip2lora.errors import ModelError
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
@@ -105,10 +106,7 @@ def layers_of(module: nn.Module) -> dict[str, nn.Module]:
         if weight_axes(part)
     }
     if not layers:
-        raise ModelError(
-            f"{type(module).__name__} has no module that holds weights, expected layers such as "
-            "nn.Linear or nn.Conv2d: pass the nn.Module itself, not a traced or exported one"
-        )
+        raise no_layers(module)
     return layers
 
 
