@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.arrays import check_samples, choice, first_not_finite, real, whole
+from skip2lora.arrays import as_array, check_samples, choice, first_not_finite, real, whole
 from skip2lora.errors import DataError, ParameterError
 
 
@@ -165,7 +165,12 @@ def test_label_beyond_the_outputs() -> None:
 
 @pytest.mark.parametrize("n_classes", [None, 3])
 def test_negative_label(n_classes: int | None) -> None:
-    assert "got label -1 at row 1" in refusal(table(2), [0, -1], n_classes=n_classes)
+    said = refusal(table(2), [0, -1], n_classes=n_classes)
+    assert "got label -1 at row 1" in said
+    assert said.endswith("leave samples out that have no label, if -1 marks them, such as y >= 0")
+    said = refusal(table(2), [1, -1], n_classes=n_classes)
+    assert said.endswith("number the two classes 0 and 1, such as y > 0")
+    assert "-1" not in refusal(table(2), [1, -2], n_classes=n_classes)
 
 
 def test_label_beyond_int32() -> None:
@@ -224,3 +229,15 @@ def test_choices() -> None:
     assert choice("kind", "b", ("a", "b")) == "b"
     with pytest.raises(ParameterError, match="kind is 'c', expected one of a, b"):
         choice("kind", "c", ("a", "b"))
+
+
+def test_tensors_come_without_their_gradients() -> None:
+    torch = pytest.importorskip("torch", reason="needs torch")
+    x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    values, labels = check_samples(x, torch.tensor([1, 0]), n_classes=2)
+    assert values.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert labels is not None
+    assert labels.tolist() == [1, 0]
+    assert check_samples(x.bfloat16())[0].tolist() == values.tolist()
+    assert as_array(x).base is not None  # no copy
+    assert "cannot become an array" in refusal([x[0], x[1]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,16 @@ def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
     return values
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """``values`` as NumPy reads them; a tensor of PyTorch without its gradients, in memory."""
+    torch = sys.modules.get("torch")  # whoever has a tensor has imported it
+    if torch is not None and isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        if values.dtype == torch.bfloat16:  # unknown to NumPy
+            values = values.float()
+    return np.asarray(values)
+
+
 def real_array(
     values: SamplesLike, name: str, *, fix: str = "convert it with .astype('float32')"
 ) -> NDArray[Any]:
@@ -135,8 +146,8 @@ def real_array(
     if np.ma.is_masked(values):
         raise DataError(f"{name} has masked values, expected all present: fill in or drop them")
     try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
+        array = as_array(values)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{name} cannot become an array ({first_line(error)}), "
             "expected rows of equal length: check it"
@@ -174,17 +185,31 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
     known = (labels >= 0) & (labels < limit)
     if not known.all():
         row = int(np.argmin(known))
-        raise DataError(_unknown_label(labels[row], row, n_classes))
+        raise DataError(_unknown_label(labels, row, n_classes))
     return np.ascontiguousarray(labels, dtype=np.int32)
 
 
-def _unknown_label(label: Any, row: int, n_classes: int | None) -> str:
-    got = f"got label {label:.0f} at row {row} (from 0)"
+def fix_of_label(labels: NDArray[Any], row: int, fix: str) -> str:
+    """What to do about the label at ``row``: ``fix``, unless -1 means something else than a class.
+
+    Others mark samples without a label by -1, or call two classes -1 and 1.
+    """
+    if labels[row] != -1:
+        return fix
+    if np.isin(labels, (-1, 1)).all() and (labels == 1).any():
+        return "number the two classes 0 and 1, such as y > 0"
+    return "leave samples out that have no label, if -1 marks them, such as y >= 0"
+
+
+def _unknown_label(labels: NDArray[Any], row: int, n_classes: int | None) -> str:
+    got = f"got label {labels[row]:.0f} at row {row} (from 0)"
     if n_classes is None:
-        return f"{got}, expected a whole number from 0 to {MAX_LABEL}: number the classes from 0"
+        fix = fix_of_label(labels, row, "number the classes from 0")
+        return f"{got}, expected a whole number from 0 to {MAX_LABEL}: {fix}"
+    fix = fix_of_label(labels, row, "correct the label, or train a model with more outputs")
     return (
         f"the model has {n_classes} outputs (0..{n_classes - 1}), {got}, expected one of them: "
-        "correct the label, or train a model with more outputs"
+        f"{fix}"
     )
 
 

@@ -83,7 +83,7 @@ class Texts:
                 return [text for value in values for text in self.of(value, local, depth - 1)]
             case ast.Call(func=ast.Name(id=name)) if depth and name in self.functions:
                 return self.returned(self.functions[name], depth - 1)
-        return [UNKNOWN]
+        return [FIXED] if isinstance(node, ast.Name) and node.id == FIX else [UNKNOWN]
 
     def inner(self, part: ast.expr, local: dict[str, list[ast.expr]], depth: int) -> list[str]:
         """The texts of one part of an f-string; a value stays a value unless its text is known."""
@@ -91,7 +91,7 @@ class Texts:
             return [str(part.value)]
         assert isinstance(part, ast.FormattedValue)
         texts = self.of(part.value, local, depth)
-        if isinstance(part.value, ast.Name) and part.value.id == FIX and texts == [UNKNOWN]:
+        if isinstance(part.value, ast.Name) and part.value.id == FIX and {*texts} == {UNKNOWN}:
             return [FIXED]
         return [VALUE if text == UNKNOWN else text.replace(UNKNOWN, VALUE) for text in texts]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import Inputs, shape_text
+from skip2lora.arrays import Inputs, as_array, shape_text
 from skip2lora.errors import DataError
 
 
@@ -81,8 +81,8 @@ def _by_name(x: Any, inputs: Sequence[InputSpec]) -> dict[str, Any]:
 def _check(values: ArrayLike, wanted: InputSpec, n_inputs: int) -> NDArray[Any]:
     name = "X" if n_inputs == 1 else wanted.name
     try:
-        array = np.asarray(values)
-    except ValueError as error:
+        array = as_array(values)
+    except (ValueError, RuntimeError) as error:
         raise DataError(
             f"{name} has samples of different sizes, expected one array {wanted}: pad them to one "
             "size (with an attention mask where the model has one), or pass them apart"

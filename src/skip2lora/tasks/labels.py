@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import MAX_LABEL, check_labels, listing, number_or_none
+from skip2lora.arrays import (
+    MAX_LABEL,
+    as_array,
+    check_labels,
+    fix_of_label,
+    listing,
+    number_or_none,
+)
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
@@ -17,7 +24,7 @@ from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
 def _is_named(y: Any) -> bool:
     """Whether labels are text."""
-    return np.asarray(y).dtype.kind in "US" if y is not None else False
+    return as_array(y).dtype.kind in "US" if y is not None else False
 
 
 def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
@@ -267,9 +274,11 @@ def _check_whole(
         row = int(np.argmin(good))
         known = "" if names is None else f" ({listing(names)})"
         last = "..." if limit is None else f"..., {limit - 1}{known}"
+        others = "correct the label, or learn numbers with task='regression'"
+        fix = fix_of_label(labels, row, others)
         raise DataError(
             f"{answers.place(row)} has label {labels[row]}, expected a whole number 0, 1, {last}: "
-            "correct the label, or learn numbers with task='regression'"
+            f"{fix}"
         )
     return labels.astype(np.int32)
 

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from skip2lora.arrays import Inputs, as_float32, first_not_finite
+from skip2lora.arrays import Inputs, as_array, as_float32, first_not_finite
 from skip2lora.backbones.inputs import counting_value, keyword_mask
 from skip2lora.backbones.taps import Shapes
 from skip2lora.errors import DataError, first_line
@@ -41,12 +40,9 @@ def check_inputs(arrays: Mapping[str, Any]) -> Inputs:
 
 def check_array(values: Any, name: str) -> NDArray[Any]:
     """One array of samples: float32 without NaN, int64 or bool."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.is_floating_point() else values).numpy()
     try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
+        array = as_array(values)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"{name} cannot become an array ({first_line(error)}), expected samples of one "
             "shape: check it, or pad them"
