@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS, Method
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
@@ -60,8 +61,8 @@ class AdaptedModel(Predictor):
     ``adapters`` is a ``TunedNetwork`` where the network was changed.
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
-    images became the samples. ``backbone`` is a ``Headless`` model
-    where the base model's own outputs are left out.
+    images became the samples, ``columns`` are those of a table, matched by name. ``backbone`` is a
+    ``Headless`` model where the base model's own outputs are left out.
     """
 
     backbone: Backbone
@@ -76,6 +77,7 @@ class AdaptedModel(Predictor):
     output_names: tuple[str, ...] | None = None
     images: Images | None = None
     fit: Fit | None = None
+    columns: Columns = field(default_factory=Columns)
 
     def __repr__(self) -> str:
         return (
@@ -152,7 +154,7 @@ class AdaptedModel(Predictor):
         Raises:
             DataError: samples the model cannot take.
         """
-        return self.adapters.logits(self.backbone, self.backbone.check(x))
+        return self.adapters.logits(self.backbone, self.backbone.check(self.columns.take(x)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as a folder, whole or not at all.
@@ -166,7 +168,7 @@ class AdaptedModel(Predictor):
         """
         adapters = self.adapters
         if isinstance(adapters, TunedNetwork):
-            files = {MODEL_FILE: adapters.model.to_bytes()}
+            files = {MODEL_FILE: replace(adapters.model, columns=self.columns).to_bytes()}
         else:
             files = self._files(adapters)
         write_files(path, files, names=RESULT_FILES)
@@ -176,7 +178,7 @@ class AdaptedModel(Predictor):
         base = self.backbone.base
         about = AdapterConfig(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
-            self.output_names, self.images, Tapping.of(base), keep_outputs=base is self.backbone,
+            self.output_names, self.images, Tapping.of(base), base is self.backbone, self.columns,
         )  # fmt: skip
         return adapter_files(
             about, tensors,
@@ -252,7 +254,7 @@ def restored(
         )
     return AdaptedModel(
         model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
-        output_names=names, images=about.images,
+        output_names=names, images=about.images, columns=about.columns.over(model.columns),
     )  # fmt: skip
 
 
@@ -278,6 +280,7 @@ def adapt(
     keep_outputs: bool = True,
     output_names: Sequence[str] | None = None,
     images: Images | None = None,
+    columns: Columns | None = None,
     standardize: bool | None = None,
     callback: Callback | None = None,
 ) -> NewlyAdapted:
@@ -290,8 +293,9 @@ def adapt(
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
     ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
-    ``output_names`` name the model's outputs, or the new columns, and ``images`` says how images
-    became ``X``: both are kept with the adapter.
+    ``output_names`` name the model's outputs, or the new columns, ``images`` says how images
+    became ``X`` and ``columns`` what its columns are: all are kept with the adapter. Columns of a
+    DataFrame are matched with those of the model by name, or else their names are kept.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
@@ -332,7 +336,8 @@ def _adapt(
     chosen, learned = METHODS[options["method"]], TASKS[options["task"]]
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
-    samples = checked(model, X)
+    columns = (options["columns"] or Columns()).over(model.columns).of(X)
+    samples = checked(model, columns.take(X))
     given = options["output_names"]
     names = None
     if given is not None and keep_outputs:
@@ -361,7 +366,7 @@ def _adapt(
     adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
         new_labels=new_labels, output_names=names, images=options["images"],
-        fit=measure() if done.rows_kept else None,
+        fit=measure() if done.rows_kept else None, columns=columns,
     )  # fmt: skip
     return adapted, measure
 

@@ -15,6 +15,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.methods import METHODS
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
 
 
@@ -120,8 +121,8 @@ KIND = "adapter"
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 #: What only some adapters have, in both files.
 _OPTIONAL = (
-    "task", "keep_outputs", "new_labels", "output_names", "images", "taps", "grid", "input_size",
-    "inputs", "output",
+    "task", "keep_outputs", "new_labels", "output_names", "images", "columns", "taps", "grid",
+    "input_size", "inputs", "output",
 )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ class AdapterConfig:
     """What an adapter says of itself.
 
     ``output_names`` are those of the base model's outputs where the base model has none,
-    ``images`` is how images became its samples. Without ``keep_outputs`` the base model's outputs
+    ``images`` is how images became its samples, ``columns`` are those of a table. Without ``keep_outputs`` the base model's outputs
     are left out, and its fingerprint is that of the whole model all the same.
     """
 
@@ -143,6 +144,7 @@ class AdapterConfig:
     images: Images | None = None
     tapping: Tapping = field(default_factory=Tapping)
     keep_outputs: bool = True
+    columns: Columns = field(default_factory=Columns)
 
     def to_json(self) -> dict[str, Any]:
         """What stands in both files; what only some adapters have is left out of the others."""
@@ -157,6 +159,8 @@ class AdapterConfig:
             said["output_names"] = list(self.output_names)
         if self.images is not None:
             said["images"] = self.images.to_json()
+        if self.columns != Columns():
+            said["columns"] = self.columns.to_json()
         return said | self.tapping.to_json()
 
     @classmethod
@@ -178,6 +182,7 @@ class AdapterConfig:
                 None if images is None else Images.from_json(images),
                 Tapping.from_json(entries),
                 _truth(entries.get("keep_outputs", True)),
+                Columns.from_json(entries.get("columns")),
             )
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(

@@ -21,6 +21,7 @@ from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.errors import FileError, ModelError, ParameterError
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names
 from skip2lora.tasks.predictor import Predictor, lacks, member
 
@@ -90,14 +91,21 @@ class Backbone(Predictor):
         width = self.tap_widths[0] if self.first_tap_is_input else None
         return (InputSpec("X", (width,), "float32"),)
 
+    @member
+    def columns(self) -> Columns:
+        """What the columns of a table are called, where the model learned that."""
+        return Columns()
+
     def check(self, X: Any) -> Any:
         """What a user passes as :meth:`forward` takes it: by default a table of features, float32.
+
+        Columns of a DataFrame are put in order by their names.
 
         Raises:
             DataError: samples the model cannot take.
         """
         n_features = self.tap_widths[0] if self.first_tap_is_input else None
-        return check_samples(X, n_features=n_features)[0]
+        return check_samples(self.columns.take(X), n_features=n_features)[0]
 
     @property
     def takes_table(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, digest, read_tensors, take, to_bytes, write_bytes
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names
 
 KIND = "mlp"
@@ -71,7 +72,8 @@ class Layer:
 class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 
-    ``class_names[label]`` is None when the classes have no names.
+    ``class_names[label]`` is None when the classes have no names; ``columns`` are those of the
+    samples that it learned.
     """
 
     recipe: ClassVar[Recipe] = PAPER
@@ -81,6 +83,7 @@ class MLP(Backbone):
     bn_momentum: float = 0.1
     class_names: tuple[str, ...] | None = None
     path: str | os.PathLike[str] | None = None
+    columns: Columns = field(default_factory=Columns)
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -162,7 +165,7 @@ class MLP(Backbone):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that changes an output; class names do not."""
+        """SHA-256 of everything that changes an output; names do not."""
         return digest(self.tensors(), self._numbers())
 
     @cached_property
@@ -173,7 +176,8 @@ class MLP(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: the arrays alone, without the network in the C core."""
-        return MLP, (self.layers, self.bn_eps, self.bn_momentum, self.class_names)
+        about = (self.bn_eps, self.bn_momentum, self.class_names, self.columns)
+        return MLP, (self.layers, *about)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:
         """Taps and base logits of ``x``, (samples, features); ``taps[0]`` is ``x`` itself.
@@ -192,7 +196,7 @@ class MLP(Backbone):
 
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`forward`."""
-        samples, _ = check_samples(x, n_features=self.n_features)
+        samples = self.check(x)
         last = len(self.layers) - 1
         layout = _core.RowLayout(self.tap_widths[last:], self.n_outputs, False)
         rows = np.empty((min(SAMPLES_AT_ONCE, len(samples)), layout.row_stride), np.float32)
@@ -234,6 +238,7 @@ class MLP(Backbone):
             "widths": self.widths,
             "batch_norm": self.batch_norm,
             "class_names": self.class_names,
+            **({"columns": self.columns.to_json()} if self.columns != Columns() else {}),
             **self._numbers(),
         }
         return to_bytes(self.merged().tensors(), description)
@@ -265,6 +270,9 @@ class MLP(Backbone):
             batch_norm = bool(description["batch_norm"])
             numbers = {name: float(description[name]) for name in ("bn_eps", "bn_momentum")}
             names = check_names(description["class_names"], sizes[-1])
+            columns = Columns.from_json(description.get("columns"))
+            if columns.features is not None and len(columns.features) != sizes[0]:
+                raise ValueError("columns")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{path}: its description is damaged ({error}), expected it as save wrote it: save "
@@ -283,7 +291,7 @@ class MLP(Backbone):
                     }
                 )
             )
-        model = cls(tuple(layers), class_names=names, path=path, **numbers)
+        model = cls(tuple(layers), class_names=names, path=path, columns=columns, **numbers)
         if tensors:
             raise ModelError(
                 f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"

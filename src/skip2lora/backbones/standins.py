@@ -12,6 +12,7 @@ from skip2lora import _core
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.taps import Tap
+from skip2lora.tasks.columns import Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,11 @@ class Headless(Backbone):
     def inputs(self) -> tuple[InputSpec, ...]:
         """Those of ``backbone``."""
         return self.backbone.inputs
+
+    @property
+    def columns(self) -> Columns:
+        """Those of ``backbone``."""
+        return self.backbone.columns
 
     @property
     def first_tap_is_input(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|keep_outputs|mean|new_classes|output"
-    r"|size|source|std|target|task)=(?P<value>'[\w-]+'|[\w-]*)"
+    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|ignore|keep_outputs|mean|new_classes|output"
+    r"|size|source|standardize|std|target|task)=(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
 _RENAMED = {"output": "output-name"}
@@ -25,6 +26,6 @@ def with_options(message: str) -> str:
         name = _RENAMED.get(name, name)
         if value == "False":
             return f"--no-{name}"
-        return f"--{name}" if value in ("", "True") else f"--{name} {value}"
+        return f"--{name}" if value in ("", "True") else f"--{name} {shlex.quote(value)}"
 
     return _KEYWORD.sub(option, message)

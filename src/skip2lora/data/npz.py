@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
 from skip2lora.data.samples import Table
-from skip2lora.data.tables import AnswerColumns, find_answers
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
+from skip2lora.tasks.columns import Columns, Wanted
 from skip2lora.tasks.targets import USUAL_NAMES
 from skip2lora.tasks.task import Answers
 
@@ -33,7 +33,7 @@ _BAD_NPZ = (
 )
 
 
-def read_npz(source: Path, wanted: AnswerColumns) -> Table:
+def read_npz(source: Path, wanted: Wanted) -> Table:
     """What the file says.
 
     ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
@@ -55,14 +55,15 @@ def read_npz(source: Path, wanted: AnswerColumns) -> Table:
         ) from error
     listed = listing(list(arrays)) or "no name"
     given = [name for name in arrays if name != "X" and name not in _NAMES]
-    places = find_answers(given, replace(wanted, required=False), "arrays")
-    y_names = [given[place] for place in places or ()]
-    x = _samples(arrays, y_names, listed)
+    places = replace(wanted, labels_required=False).answers(given, "arrays")
+    y_names = [given[place] for place in places]
+    aside = {*y_names, *_NAMES, *wanted.ignore, *({*USUAL_NAMES} - {*wanted.inputs})}
+    x, columns = _columns(arrays, _samples(arrays, aside, listed), wanted)
     if wanted.required and not y_names:
         raise DataError(
-            f"it has arrays {listed}, expected the answers as y: add them, or name them"
+            f"it has arrays {listed}, expected the answers as y: add them, or say which hold them "
+            "with target="
         )
-    width = x.shape[1] if isinstance(x, np.ndarray) and x.ndim == 2 else None
     return Table(
         x=x,
         answers=Answers(
@@ -70,8 +71,19 @@ def read_npz(source: Path, wanted: AnswerColumns) -> Table:
             class_names=_names(arrays, "class_names" if "class_names" in arrays else "names"),
             column_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
         ),
-        feature_names=None if width is None else _names(arrays, "feature_names", width),
+        columns=columns,
     )
+
+
+def _columns(arrays: dict[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[Any, Columns]:
+    """A table as the model learned its columns, where it has their names, and what they are."""
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or "feature_names" not in arrays:
+        return x, wanted.columns(None)
+    names = _names(arrays, "feature_names", x.shape[1]) or ()
+    places = wanted.features(names)
+    if places != list(range(len(names))):
+        x = np.ascontiguousarray(x[:, places])
+    return x, wanted.columns([names[at] for at in places])
 
 
 def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
@@ -87,7 +99,7 @@ def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
 
 
 def _samples(
-    arrays: dict[str, NDArray[Any]], y_names: list[str], listed: str
+    arrays: dict[str, NDArray[Any]], aside: set[str], listed: str
 ) -> NDArray[Any] | Inputs:
     x = arrays.get("X")
     if x is not None:
@@ -97,7 +109,7 @@ def _samples(
                 "(samples, ...) as the model takes them: write one row a sample"
             )
         return as_float32(x) if x.ndim == 2 or x.dtype.kind == "f" else x
-    named = {name: a for name, a in arrays.items() if name not in {*y_names, *USUAL_NAMES, *_NAMES}}
+    named = {name: array for name, array in arrays.items() if name not in aside}
     if len(named) < 2:
         raise DataError(f"it has arrays of {listed}, expected the samples as X: rename them")
     for name, array in named.items():

@@ -31,9 +31,10 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
 from skip2lora.data.samples import Samples, Table
-from skip2lora.data.tables import AnswerColumns, read_csv, read_parquet
+from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.files import unreadable, write_file
+from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
 from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, predictions_of, probabilities_of
@@ -44,22 +45,23 @@ __all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"
 def read_samples(
     path: str | os.PathLike[str],
     *,
-    target: str | Sequence[str] | None = None,
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
-    labels_required: bool = True,
     images: Images | None = None,
     layout: Layout = ANY_LAYOUT,
     progress: Progress | None = None,
+    **columns: Any,
 ) -> Samples:
     """Read a ``.npz`` or ``.parquet`` file, a table of text, or a folder of images.
 
-    ``target`` names the column or array of answers, or several; ``task`` says what they mean, None
-    that they tell it themselves. Text labels become numbers by their place in ``class_names``, or
+    ``columns`` are fields of :class:`~skip2lora.tasks.columns.Wanted`: ``target`` names the column
+    or array of answers, or several. ``task`` says what they mean, None that they tell it
+    themselves. Text labels become numbers by their place in ``class_names``, or
     in the sorted names of the file when that is None; the labels of a file with class names of its
     own are renumbered to those of ``class_names``. Columns of several labels or numbers are put in
     the order of ``class_names``, which then name the outputs, where they have these names. ``y`` is
-    None when the file has no answers, ``target`` is None and ``labels_required`` is False.
+    None when the file has no answers, ``target`` is None and ``labels_required`` is False. Columns
+    of features are in the order of those ``learned``.
 
     ``images`` says how images become numbers, ``layout`` in which shape a model takes them;
     ``progress`` is called with the images read so far and their number.
@@ -72,14 +74,17 @@ def read_samples(
     """
     known = None if class_names is None else tuple(class_names)
     table = read_table(
-        path, target=target, task=task, class_names=known, required=labels_required,
-        images=images, layout=layout, progress=progress,
+        path, task=task, class_names=known, images=images, layout=layout, progress=progress,
+        **columns,
     )  # fmt: skip
+    feature_names = table.columns.features if isinstance(table.x, np.ndarray) else None
     answers = table.answers
     if answers.values is None:
         several = task is not None and task.numeric_targets
         names = answers.column_names if several else answers.class_names
-        return Samples(table.x, None, known or names, table.feature_names, notes=table.notes)
+        return Samples(
+            table.x, None, known or names, feature_names, notes=table.notes, columns=table.columns
+        )
     if task is None:
         task = infer_task(answers.values)
     if known is None or task.numeric_targets:
@@ -89,19 +94,18 @@ def read_samples(
     encoded = encode(task, answers, len(table.x), outputs)
     y = encoded.y.astype(np.int64) if encoded.y.ndim == 1 else encoded.y
     names, is_sorted = encoded.outputs.names, encoded.names_sorted
-    return Samples(table.x, y, names, table.feature_names, is_sorted, table.notes)
+    return Samples(table.x, y, names, feature_names, is_sorted, table.notes, table.columns)
 
 
 def read_table(
     path: str | os.PathLike[str],
     *,
-    target: str | Sequence[str] | None = None,
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
-    required: bool = True,
     images: Images | None = None,
     layout: Layout = ANY_LAYOUT,
     progress: Progress | None = None,
+    **columns: Any,
 ) -> Table:
     """Read as :func:`read_samples` does, with the answers as the file says them.
 
@@ -115,12 +119,8 @@ def read_table(
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
     reader = _reader_of(source)
-    chosen = (target,) if isinstance(target, str) else target
-    wanted = AnswerColumns(
-        None if chosen is None else tuple(chosen),
-        known if task is None or task.numeric_targets else None,
-        required or chosen is not None,
-    )
+    outputs = known if task is None or task.numeric_targets else None
+    wanted = Wanted(**columns, outputs=outputs)
     if reader is None and not source.is_dir():
         if not source.exists():
             raise FileError(f"{source} does not exist, expected data: check the path")
@@ -151,7 +151,7 @@ def read_table(
         ) from error
     except OSError as error:
         raise unreadable(source, error) from error
-    answers = replace(table.answers, source=str(source), chosen=chosen is not None)
+    answers = replace(table.answers, source=str(source), chosen=wanted.chosen is not None)
     return replace(table, answers=answers, notes=tuple(f"{source}: {note}" for note in table.notes))
 
 
@@ -184,7 +184,8 @@ def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
     bad = first_not_finite(x.reshape(len(x), -1))
     if bad is not None:
         count, row, column = bad
-        of = column if table.feature_names is None else f'"{table.feature_names[column]}"'
+        names = table.columns.features
+        of = column if names is None or x.ndim != 2 else f'"{names[column]}"'
         raise DataError(
             f"{name}{count} values are NaN, infinite or too large, the first in "
             f"{table.answers.place(row)}, column {of}, expected finite float32 numbers: remove or "
@@ -197,7 +198,7 @@ _READERS = {
 }  # fmt: skip
 
 
-def _reader_of(path: Path) -> Callable[[Path, AnswerColumns], Table] | None:
+def _reader_of(path: Path) -> Callable[[Path, Wanted], Table] | None:
     """What reads a file of that name; pandas calls a ``.parquet`` packed inside ``.parquet.gz``."""
     packed = path.suffix.lower() in (".gz", ".gzip")
     reader = _READERS.get((path.with_suffix("") if packed else path).suffix.lower())

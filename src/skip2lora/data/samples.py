@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
 from skip2lora.errors import DataError
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Answers
 
 
@@ -23,7 +24,8 @@ class Samples:
     samples have no labels. ``class_names[label]``, the names of the columns of such a ``y``, and
     ``feature_names[column]`` are None when unknown. ``names_guessed`` says that the classes are in
     the order of their sorted names, as the file tells no other. ``notes`` say how a file was
-    understood that is not written as most are.
+    understood that is not written as most are. ``columns`` are those of the file, for a model that
+    learns them.
     """
 
     x: Any
@@ -32,6 +34,7 @@ class Samples:
     feature_names: tuple[str, ...] | None = None
     names_guessed: bool = False
     notes: tuple[str, ...] = ()
+    columns: Columns = field(default_factory=Columns)
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -57,10 +60,11 @@ class LabelledSamples(Samples):
 class Table:
     """What a file says, before its answers are encoded.
 
-    ``x`` is as in :class:`Samples`; ``answers`` has its text or numbers as they are.
+    ``x`` is as in :class:`Samples`; ``answers`` has its text or numbers as they are. ``columns``
+    are those of ``x`` as the model learned them, or is to.
     """
 
     x: NDArray[Any] | Inputs
     answers: Answers
-    feature_names: tuple[str, ...] | None = None
+    columns: Columns = field(default_factory=Columns)
     notes: tuple[str, ...] = ()

@@ -3,70 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import as_float32, listing
+from skip2lora.arrays import as_float32
 from skip2lora.data.samples import Table
-from skip2lora.data.text import open_table
+from skip2lora.data.text import open_table, otherwise
 from skip2lora.errors import DataError, MissingExtraError, first_line
-from skip2lora.tasks.targets import USUAL_NAMES
+from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
 
-@dataclass(frozen=True)
-class AnswerColumns:
-    """The answers to look for: ``chosen`` by the user, else ``known`` outputs, else a usual name.
-
-    ``required`` says that they must be there.
-    """
-
-    chosen: tuple[str, ...] | None = None
-    known: tuple[str, ...] | None = None
-    required: bool = True
-
-
-def find_answers(
-    columns: Sequence[str], wanted: AnswerColumns, what: str = "columns"
-) -> list[int] | None:
-    """Places of the columns that hold the answers, in the order asked for; None without any.
-
-    Raises:
-        DataError: one that is asked for or required is not there.
-    """
-    if wanted.chosen is not None:
-        missing = [name for name in wanted.chosen if name not in columns]
-        if missing:
-            raise DataError(
-                f'it has {what} {listing(columns)}, expected one called "{missing[0]}": '
-                "correct target="
-            )
-        twice = [name for at, name in enumerate(wanted.chosen) if name in wanted.chosen[:at]]
-        if twice:
-            raise DataError(
-                f'target= names column "{twice[0]}" twice, expected each column once: correct it'
-            )
-        return [columns.index(name) for name in wanted.chosen]
-    if wanted.known and set(wanted.known) <= set(columns):
-        return [columns.index(name) for name in wanted.known]
-    for name in USUAL_NAMES:
-        if name in columns:
-            return [columns.index(name)]
-    if not wanted.required:
-        return None
-    outputs = f" (or all of {listing(wanted.known)})" if wanted.known else ""
-    raise DataError(
-        f'it has {what} {listing(columns)}, expected one called "label", "y" or "target"{outputs} '
-        "with the answers: say which hold them with target="
-    )
-
-
-def _check_names(columns: Sequence[str], wanted: AnswerColumns) -> list[int]:
-    """Places of the columns with answers, after a check that columns have distinct names."""
+def _assign(columns: Sequence[str], wanted: Wanted) -> tuple[list[int], list[int]]:
+    """Places of answers and of features, after a check that columns have distinct names."""
     seen: set[str] = set()
     for number, name in enumerate(columns):
         if not name.strip():
@@ -77,7 +30,7 @@ def _check_names(columns: Sequence[str], wanted: AnswerColumns) -> list[int]:
         if name in seen:
             raise DataError(f'column "{name}" is there twice, expected once: rename one')
         seen.add(name)
-    return find_answers(columns, wanted) or []
+    return wanted.assign(columns)
 
 
 def _squeezed(answers: NDArray[Any]) -> NDArray[Any]:
@@ -85,7 +38,7 @@ def _squeezed(answers: NDArray[Any]) -> NDArray[Any]:
     return answers.reshape(-1) if answers.shape[-1:] == (1,) else answers
 
 
-def read_csv(source: Path, wanted: AnswerColumns) -> Table:
+def read_csv(source: Path, wanted: Wanted) -> Table:
     """Read a table of text: a header, then numbers, and text or numbers in the columns of answers.
 
     Raises:
@@ -99,10 +52,10 @@ def read_csv(source: Path, wanted: AnswerColumns) -> Table:
         return replace(read, notes=(*read.notes, "its text is read as Windows-1252, not UTF-8"))
 
 
-def _read_text(source: Path, wanted: AnswerColumns, encoding: str | None) -> Table:
+def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
     with open_table(source, encoding) as text:
-        places = _check_names(text.columns, wanted)
-        x, answers, lines = text.values(places)
+        places, at_features = _assign(text.columns, wanted)
+        x, answers, lines = text.values(places, at_features)
     return Table(
         x=x,
         answers=Answers(
@@ -110,12 +63,12 @@ def _read_text(source: Path, wanted: AnswerColumns, encoding: str | None) -> Tab
             column_names=tuple(text.columns[at] for at in places) or None,
             place=lambda row: f"row {row} (from 0, line {lines[row]})",
         ),
-        feature_names=tuple(name for at, name in enumerate(text.columns) if at not in places),
+        columns=wanted.columns([text.columns[at] for at in at_features]),
         notes=text.notes,
     )
 
 
-def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
+def read_parquet(source: Path, wanted: Wanted) -> Table:
     """Read a ``.parquet``: columns of numbers, and of text or numbers with the answers.
 
     Raises:
@@ -140,10 +93,10 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
             f"it is damaged or no .parquet ({first_line(error)}), "
             "expected a whole file: write it again"
         ) from error
-    columns = list(table.column_names)
-    places = _check_names(columns, wanted)
-    features = [name for at, name in enumerate(columns) if at not in places]
-    for name in columns:
+    columns = _without_index(table, wanted)
+    places, at_features = _assign(columns, wanted)
+    features = [columns[at] for at in at_features]
+    for name in (*features, *(columns[at] for at in places)):
         if table[name].null_count:
             row = table[name].to_pylist().index(None)
             raise DataError(
@@ -151,14 +104,15 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
                 "remove the row"
             )
     x = np.empty((table.num_rows, len(features)), np.float32)
-    for number, name in enumerate(features):
-        kind = table.schema.field(name).type
-        values = table[name].to_numpy()
-        if values.dtype.kind not in "fiub":
-            raise DataError(
-                f'column "{name}" is {kind}, expected numbers: convert or remove it, '
-                "or name the columns of answers with target="
-            )
+    arrays = {name: table[name].to_numpy() for name in features}
+    others = [name for name, values in arrays.items() if values.dtype.kind not in "fiub"]
+    if others:
+        kind = table.schema.field(others[0]).type
+        raise DataError(
+            f'column "{others[0]}" is {kind}, expected numbers: convert it, '
+            f"{otherwise(others)}"
+        )
+    for number, values in enumerate(arrays.values()):
         x[:, number] = as_float32(values)
     answers = np.array([table[columns[at]].to_pylist() for at in places]).T
     return Table(
@@ -167,5 +121,12 @@ def read_parquet(source: Path, wanted: AnswerColumns) -> Table:
             _squeezed(answers) if places else None,
             column_names=tuple(columns[at] for at in places) or None,
         ),
-        feature_names=tuple(features),
+        columns=wanted.columns(features),
     )
+
+
+def _without_index(table: Any, wanted: Wanted) -> list[str]:
+    """The columns but for those that pandas keeps its index in, unless they are asked for."""
+    index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    asked = {*(wanted.chosen or ()), *wanted.ignore, *(wanted.learned.features or ())}
+    return [name for name in table.column_names if name not in index or name in asked]

@@ -78,9 +78,9 @@ class TextTable:
     notes: tuple[str, ...]
 
     def values(
-        self, places: Sequence[int]
+        self, places: Sequence[int], features: Sequence[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.str_], list[int]]:
-        """Numbers (rows, other columns), answers in the columns ``places``, lines of the rows.
+        """Numbers (rows, features), answers in the columns ``places``, lines of the rows.
 
         Raises:
             DataError: a row of another width, a cell that is missing or no number.
@@ -88,13 +88,12 @@ class TextTable:
         numbers: list[NDArray[np.float32]] = []
         answers: list[list[str]] = []
         lines: list[int] = []
-        others = [at for at in range(len(self.columns)) if at not in places]
-        names = [self.columns[at] for at in others]
+        names = [self.columns[at] for at in features]
         for line, place, cells in self._rows():
             lines.append(line)
             answers.append([self._answer(cells[at], place, self.columns[at]) for at in places])
-            numbers.append(self._numbers([cells[at] for at in others], place, names))
-        shape = (len(lines), len(others))
+            numbers.append(self._numbers([cells[at] for at in features], place, names))
+        shape = (len(lines), len(features))
         return np.array(numbers, np.float32).reshape(shape), np.array(answers, np.str_), lines
 
     def _rows(self) -> Iterator[tuple[int, str, list[str]]]:
@@ -140,10 +139,11 @@ class TextTable:
                 return as_float32(np.array([float(cell) for cell in decimals], np.float64))
         except ValueError:
             pass
-        values = [self._number(*each, place) for each in zip(cells, columns, strict=True)]
+        named = dict(zip(columns, cells, strict=True))
+        values = [self._number(cell, name, place, named) for name, cell in named.items()]
         return as_float32(np.array(values, np.float64))
 
-    def _number(self, cell: str, column: str, place: str) -> float:
+    def _number(self, cell: str, column: str, place: str, row: dict[str, str]) -> float:
         text = _filled(cell.strip(), place, column, _MISSING_NUMBER)
         at = f'{place} column "{column}"'
         if text.lower() in _WORDS:
@@ -163,10 +163,20 @@ class TextTable:
                 f'{at} has "{text[:40]}", expected a number with {_DECIMALS[decimal]}, as others '
                 "here: export it again"
             )
+        is_text = (name == column or not _DIGIT_FIRST.match(row[name].strip()) for name in row)
+        names = [name for name, is_one in zip(row, is_text, strict=True) if is_one]
         raise DataError(
-            f'{at} has "{text[:40]}", expected a number: correct it, '
-            "or name the columns of answers with target="
+            f'{at} has "{text[:40]}", expected a number: correct it, {otherwise(names)}'
         )
+
+
+def otherwise(names: Sequence[str]) -> str:
+    """What to do about columns that are no numbers."""
+    columns = f"column{'s' * (len(names) != 1)}"
+    return (
+        f"leave the {columns} out with ignore='{','.join(names)}', or name the columns of answers "
+        "with target="
+    )
 
 
 def _filled(cell: str, place: str, column: str, missing: frozenset[str]) -> str:

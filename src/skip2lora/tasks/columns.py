@@ -1,0 +1,295 @@
+"""What the columns of a table are: features in their order, answers, and those left out.
+
+A model or an adapter keeps the :class:`Columns` that it learned; files and DataFrames are matched
+with them by name, whatever their order. What has no names goes by its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import listing
+from skip2lora.errors import DataError
+from skip2lora.tasks.targets import USUAL_NAMES
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a model or an adapter learned.
+
+    ``features`` are their names in the order of a sample, None where they had none. ``ignored``
+    are left out wherever they occur, as are the answers, ``target``, as the user once named them.
+    """
+
+    features: tuple[str, ...] | None = None
+    ignored: tuple[str, ...] = ()
+    target: tuple[str, ...] | None = None
+
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Where each feature is among the ``names`` of columns, in the order of a sample.
+
+        Names that only count the columns, 0, 1, ..., are matched by place.
+
+        Raises:
+            DataError: one is missing, or is none of the features.
+        """
+        aside = {*self.ignored, *(self.target or ())} - set(self.features or ())
+        at = [place for place, name in enumerate(names) if name not in aside]
+        given = [names[place] for place in at]
+        if self.features is None or tuple(given) == self.features:
+            return at
+        if set(given) == set(self.features):
+            return [names.index(name) for name in self.features]
+        if len(given) == len(self.features) and (_counted(given) or _counted(self.features)):
+            return at
+        raise _mismatch(given, self.features)
+
+    def take(self, x: Any) -> Any:
+        """A DataFrame as an array of its features, (samples, features); anything else as it is.
+
+        Raises:
+            DataError: as :meth:`places`, a name that is there twice, or a column of no numbers.
+        """
+        names = names_of(x)
+        if names is None:
+            return x
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f'X has two columns "{twice}", expected one: rename or drop one')
+        return _array(x, names, self.places(names))
+
+    def of(self, x: Any) -> Columns:
+        """With the names of the columns of ``x`` where it has some and none are known."""
+        names = names_of(x)
+        if self.features is not None or names is None:
+            return self
+        return Columns(tuple(names[at] for at in self.places(names)), self.ignored, self.target)
+
+    def over(self, earlier: Columns) -> Columns:
+        """What is known here, else ``earlier``; both are left out."""
+        return Columns(
+            self.features or earlier.features,
+            tuple(dict.fromkeys((*earlier.ignored, *self.ignored))),
+            self.target or earlier.target,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known, as JSON holds it."""
+        return {name: list(value) for name, value in vars(self).items() if value}
+
+    @classmethod
+    def from_json(cls, entries: Any) -> Columns:
+        """What :meth:`to_json` gave, or None.
+
+        Raises:
+            TypeError, ValueError: it gave something else.
+        """
+        known = {} if entries is None else dict(entries)
+        if set(known) - set(vars(cls())) or not all(map(_are_names, known.values())):
+            raise ValueError("columns")
+        return cls(**{name: tuple(value) for name, value in known.items()})
+
+
+def _are_names(values: Any) -> bool:
+    is_list = isinstance(values, list) and all(isinstance(name, str) for name in values)
+    return is_list and len(set(values)) == len(values) > 0
+
+
+def _counted(names: Sequence[str]) -> bool:
+    """Whether they but number the columns, as pandas calls those without names."""
+    return list(names) == [str(number) for number in range(len(names))]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return listing([f'"{name}"' for name in names])
+
+
+def _mismatch(given: Sequence[str], features: Sequence[str]) -> DataError:
+    missing = [name for name in features if name not in given]
+    extra = [name for name in given if name not in features]
+    expected = f"expected {listing(features)}, as the model learned"
+    s = "s" * (len(missing) != 1)
+    if not extra:
+        return DataError(f"it has no column{s} {_quoted(missing)}, {expected}: add the column{s}")
+    if missing:
+        return DataError(
+            f"it has no column{s} {_quoted(missing)} but {_quoted(extra)}, {expected}: "
+            "rename the columns if they are the same"
+        )
+    s = "s" * (len(extra) != 1)
+    fix = f"leave the column{s} out with ignore='{','.join(extra)}'"
+    return DataError(
+        f"it has the column{s} {_quoted(extra)}, {expected}: {fix}, or say which hold the answers "
+        "with target="
+    )
+
+
+def names_of(x: Any) -> list[str] | None:
+    """The names of the columns of a DataFrame; None of anything else, and where they but count."""
+    shape, columns = getattr(x, "shape", ()), getattr(x, "columns", None)
+    if columns is None or isinstance(x, Mapping | np.ndarray) or len(shape) != 2:
+        return None
+    labels = list(getattr(x, "column_names", columns))  # of an Arrow table columns are its data
+    plain = [int(label) if isinstance(label, np.integer) else label for label in labels]
+    return None if plain == list(range(len(plain))) else [str(label) for label in plain]
+
+
+def _array(x: Any, names: Sequence[str], places: Sequence[int]) -> NDArray[Any]:
+    """The columns at ``places`` as one array of numbers, (samples, columns)."""
+    labels = list(getattr(x, "column_names", x.columns))
+    if not places:
+        raise DataError("X has no columns of features, expected at least one: add them")
+    return np.stack([_numbers(x[labels[at]], names[at]) for at in places], axis=1)
+
+
+def _numbers(column: Any, name: str) -> NDArray[Any]:
+    values = np.asarray(column)
+    if values.dtype.kind in "fiub":
+        return values
+    text = values.dtype.kind != "O" or any(isinstance(value, str | bytes) for value in values)
+    try:  # of columns that may lack values, or have a type of their own
+        numbers = None if text else np.asarray(column, np.float64)
+    except (TypeError, ValueError):
+        numbers = None
+    if numbers is None or numbers.ndim != 1:
+        raise DataError(
+            f'X column "{name}" is {values.dtype} with such as {str(values[:1].tolist())[1:41]!r}, '
+            "expected numbers: convert the column, or leave it out"
+        )
+    return numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How to tell the columns of a file apart.
+
+    ``target`` are the answers as the user names them, ``ignore`` what the user leaves out, and
+    ``no_target`` says that no column has answers; ``labels_required`` that there must be some.
+    ``learned`` is what the model knows, ``n_features`` the width of its samples, ``inputs`` its
+    arrays where it takes several, and ``outputs`` what it calls the numbers it gives.
+    """
+
+    target: str | Sequence[str] | None = None
+    ignore: Sequence[str] = ()
+    no_target: bool = False
+    labels_required: bool = True
+    learned: Columns = field(default_factory=Columns)
+    n_features: int | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] | None = None
+
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """The answers as the user names them."""
+        return (self.target,) if isinstance(self.target, str) else self.target and (*self.target,)
+
+    @property
+    def required(self) -> bool:
+        """Whether there must be answers."""
+        return self.labels_required or self.chosen is not None
+
+    def columns(self, features: Sequence[str] | None) -> Columns:
+        """What is then known, of samples with these ``features``."""
+        own = Columns(None if features is None else tuple(features), (*self.ignore,), self.chosen)
+        return Columns(self.learned.features, (), None).over(own).over(self.learned)
+
+    def assign(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Places of the columns with answers, in the order asked for, and of the features.
+
+        The features are in the order that the model learned.
+
+        Raises:
+            DataError: a column that is asked for, learned or required is not there, or which ones
+                hold the answers is not clear.
+        """
+        answers = self.answers(names)
+        return answers, self.features(names, [names[place] for place in answers])
+
+    def features(self, names: Sequence[str], answers: Sequence[str] = ()) -> list[int]:
+        """Places of the features among ``names``, ``answers`` and what is ignored aside.
+
+        Raises:
+            DataError: as :meth:`assign`.
+        """
+        for name in self.ignore:
+            if name not in names or name in (self.learned.features or ()):
+                learned = "" if name not in names else ", but that is a feature of the model"
+                raise DataError(
+                    f'ignore= names column "{name}", it has columns {listing(names)}{learned}, '
+                    "expected one to leave out: correct ignore="
+                )
+        known = self.columns(None)
+        return Columns(known.features, (*known.ignored, *answers), known.target).places(names)
+
+    def answers(self, names: Sequence[str], what: str = "columns") -> list[int]:
+        """Places of the columns, or arrays, that hold the answers, none where there are none.
+
+        Raises:
+            DataError: as :meth:`assign`.
+        """
+        if self.chosen is not None:
+            return self._told(names, self.chosen, what)
+        known = self.columns(None)
+        apart = {*known.ignored, *(self.learned.features or ()), *self.inputs}
+        free = [name for name in names if name not in apart]
+        for answers in () if self.no_target else (self.learned.target, self.outputs):
+            if answers and set(answers) <= set(free):
+                return [names.index(name) for name in answers]
+        usual = [] if self.no_target else self._usual(free, what)
+        if usual or not self.required or self.no_target:
+            return [names.index(name) for name in usual]
+        outputs = f" (or all of {listing(self.outputs)})" if self.outputs else ""
+        raise DataError(
+            f'it has {what} {listing(names)}, expected one called "label", "y" or "target"'
+            f"{outputs} with the answers: say which hold them with target="
+        )
+
+    def _told(self, names: Sequence[str], told: tuple[str, ...], what: str) -> list[int]:
+        for at, name in enumerate(told):
+            if name not in names:
+                raise DataError(
+                    f'it has {what} {listing(names)}, expected one called "{name}": correct target='
+                )
+            if name in told[:at]:
+                raise DataError(
+                    f'target= names column "{name}" twice, expected each column once: correct it'
+                )
+            if name in (self.learned.features or ()):
+                raise DataError(
+                    f'target= names column "{name}", expected another, as it is a feature of the '
+                    f"model ({listing(self.learned.features or ())}): correct target="
+                )
+        return [names.index(name) for name in told]
+
+    def _usual(self, free: Sequence[str], what: str) -> list[str]:
+        """The column with a usual name, if nothing speaks against it.
+
+        Where all columns are as many as the features of the model, none is an answer. A ``y``
+        beside ``x`` and others is a coordinate, and one beside ``label`` or ``target`` a feature;
+        beside an array ``X`` it is as usual a name as they.
+        """
+        if not self.required and len(free) == self.n_features and what == "columns":
+            return []
+        usual = [name for name in USUAL_NAMES if name in free]
+        others = [name for name in usual if name != "y"]
+        if what == "columns" and others:
+            usual = others
+        elif what == "columns" and "x" in free and len(free) > 2 and not self._all_but_one(free):
+            usual = []
+        if len(usual) > 1:
+            raise DataError(
+                f"it has {what} {' and '.join(usual)}, expected the answers in one of them: leave "
+                f"the other out with ignore={usual[-1]}, or say which hold them with "
+                f"target={usual[0]}"
+            )
+        return usual
+
+    def _all_but_one(self, free: Sequence[str]) -> bool:
+        """Whether the columns are the features of the model and one more."""
+        known = self.n_features if self.learned.features is None else 0
+        return known is not None and len(free) == known + 1
