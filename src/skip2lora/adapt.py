@@ -293,9 +293,8 @@ def adapt(
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
     ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
-    ``output_names`` name the model's outputs, or the new columns, ``images`` says how images
-    became ``X`` and ``columns`` what its columns are: all are kept with the adapter. Columns of a
-    DataFrame are matched with those of the model by name, or else their names are kept.
+    ``output_names`` name the model's outputs, or the new columns, ``images`` says how images became
+    ``X``, ``columns`` what its columns are: all are kept. DataFrames are matched by these names.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
@@ -336,7 +335,7 @@ def _adapt(
     chosen, learned = METHODS[options["method"]], TASKS[options["task"]]
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
-    columns = (options["columns"] or Columns()).over(model.columns).of(X)
+    columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))
     given = options["output_names"]
     names = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -69,14 +70,15 @@ def test_words_of_names() -> None:
     made = []
 
     @click.command()
-    @shared.answer_columns
+    @shared.columns
     @shared.class_names
-    def command(columns: object, class_names: object) -> None:
-        made.append((columns, class_names))
+    def command(class_names: object, **options: Any) -> None:
+        made.append((common.columns_of(options), class_names))
 
-    command(["--label", "a", "--class-names", "x, y"], standalone_mode=False)
+    words = ["--label", "a", "--ignore", "b,c", "--class-names", "x, y"]
+    command(words, standalone_mode=False)
     command([], standalone_mode=False)
-    assert made == [(("a",), ("x", "y")), (None, None)]
+    assert made == [({"target": ("a",), "ignore": ("b", "c")}, ("x", "y")), ({}, None)]
 
 
 def test_facts_or_lines(capsys: pytest.CaptureFixture[str]) -> None:

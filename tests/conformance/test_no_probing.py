@@ -29,6 +29,7 @@ ALLOWED = {
     ("paper/timings.py", "os"): "what the system has",
     ("power/host.py", "psutil"): "what the system has",
     ("sklearn.py", "self"): "an estimator before its first fit",
+    ("tasks/columns.py", "x"): "a DataFrame, of whatever library",
     ("training/jobs.py", "layer"): "fields of a layer, by their names",
 }
 

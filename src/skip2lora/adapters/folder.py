@@ -131,8 +131,9 @@ class AdapterConfig:
     """What an adapter says of itself.
 
     ``output_names`` are those of the base model's outputs where the base model has none,
-    ``images`` is how images became its samples, ``columns`` are those of a table. Without ``keep_outputs`` the base model's outputs
-    are left out, and its fingerprint is that of the whole model all the same.
+    ``images`` is how images became its samples, ``columns`` are those of a table. Without
+    ``keep_outputs`` the base model's outputs are left out, and its fingerprint is that of the whole
+    model all the same.
     """
 
     method: str

@@ -176,7 +176,7 @@ class MLP(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: the arrays alone, without the network in the C core."""
-        about = (self.bn_eps, self.bn_momentum, self.class_names, self.columns)
+        about = (self.bn_eps, self.bn_momentum, self.class_names, None, self.columns)
         return MLP, (self.layers, *about)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:

@@ -34,7 +34,7 @@ from skip2lora.training.loop import Fit
 @shared.model_argument
 @shared.data_argument
 @shared.task("classification", "What is learned: one class, several labels, or numbers.")
-@shared.answer_columns
+@shared.columns
 @shared.class_names
 @training_options(adapt)
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
@@ -89,7 +89,6 @@ def _adapted(
     data: Path,
     meter: power.PowerMeter | None,
     *,
-    columns: tuple[str, ...] | None,
     class_names: tuple[str, ...] | None,
     **options: Any,
 ) -> tuple[AdaptedModel, Fit, int]:
@@ -108,7 +107,7 @@ def _adapted(
     )
     common.say_output(backbone)
     samples = read_for(
-        backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
+        backbone, data, columns=common.columns_of(options), task=learned, keep_outputs=keep_outputs,
         new_classes=options["new_classes"], images=images,
     )  # fmt: skip
     saved = (images or Images()).resolved(layout_of(backbone.inputs)) if data.is_dir() else None
@@ -116,7 +115,8 @@ def _adapted(
     with common.progress_bar("adapt") as callback, watching:
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
-            output_names=class_names, images=saved, callback=callback, **options,
+            output_names=class_names, images=saved, columns=samples.columns, callback=callback,
+            **options,
         )  # fmt: skip
     return adapted, fit, len(samples.x)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Measures, Outputs, Task
 from skip2lora.training.loop import Callback, EpochReport
@@ -41,6 +43,13 @@ def images_of(options: dict[str, Any]) -> Images | None:
     """How images become numbers, as options taken out say it; None where they say nothing."""
     size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
     return None if (size, mean, std) == (None, None, None) else Images.parse(size, mean, std)
+
+
+def columns_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Which columns are no features, as options taken out say it."""
+    names = ("target", "ignore", "no_target")
+    said = {name: options.pop(name) for name in names if name in options}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 @contextmanager
@@ -317,13 +326,14 @@ class EncodedSamples:
 
     x: Any
     answers: Encoded
+    columns: Columns
 
 
 def read_for(
     model: Backbone | AdaptedModel,
     data: Path,
     *,
-    columns: tuple[str, ...] | None,
+    columns: dict[str, Any],
     task: Task,
     keep_outputs: bool = True,
     new_classes: bool = False,
@@ -338,7 +348,7 @@ def read_for(
     outputs = Outputs.of(model, task) if keep_outputs else NO_OUTPUTS
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
-    table = _read(read_table, model, data, images, target=columns, task=task, class_names=names)
+    table = _read(read_table, model, data, images, task=task, class_names=names, **columns)
     encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
     if encoded.names_adopted:
         click.echo(
@@ -346,11 +356,11 @@ def read_for(
             f"{listing(encoded.outputs.titles)}, in the order of {data}",
             err=True,
         )
-    return EncodedSamples(table.x, encoded)
+    return EncodedSamples(table.x, encoded, table.columns)
 
 
 def read_without_answers(
-    model: Backbone | AdaptedModel, data: Path, *, columns: tuple[str, ...] | None,
+    model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
     task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
 ) -> Any:  # fmt: skip
     """The samples alone; answers need not be there, but those that are must be some.
@@ -360,8 +370,8 @@ def read_without_answers(
         ParameterError: as :func:`read_for`.
     """
     samples = _read(
-        read_samples, model, data, images, target=columns, task=task, class_names=class_names,
-        labels_required=False,
+        read_samples, model, data, images, task=task, class_names=class_names,
+        labels_required=False, **columns,
     )  # fmt: skip
     return samples.x
 
@@ -393,4 +403,9 @@ def _unsaid(
             return read(data, images=images, layout=layout, progress=progress, **options)
     if images is not None and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
-    return read(data, images=images, **options)
+    inputs = model.inputs
+    sizes = [size or 0 for size in inputs[0].shape] if len(inputs) == 1 else []
+    return read(
+        data, images=images, learned=model.columns, n_features=math.prod(sizes) or None,
+        inputs=tuple(each.name for each in inputs) if len(inputs) > 1 else (), **options,
+    )  # fmt: skip

@@ -25,7 +25,7 @@ from skip2lora.tasks.task import measure
 @shared.output_name
 @shared.saved_task
 @shared.image_options
-@shared.answer_columns
+@shared.columns
 @shared.class_names
 @shared.as_json
 def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **options: Any) -> None:
@@ -36,9 +36,9 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     """
     keys = ("task", "threads", "class_names", "output_name")
     loading = {key: options.pop(key) for key in keys}
-    images = common.images_of(options)
+    images, columns = common.images_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
-    samples = read_for(loaded.model, data, task=loaded.task, images=images, **options)
+    samples = read_for(loaded.model, data, task=loaded.task, images=images, columns=columns)
     scores = measure(
         loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
     )

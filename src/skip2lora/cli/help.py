@@ -14,7 +14,7 @@ from skip2lora.training.options import OPTIONS
 #: option of every command stands under one.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
-        "task", "tasks", "columns",
+        "task", "tasks", "target", "no_target", "ignore",
         "class_names", "source", "data", "samples", "size", "mean", "std",
     ),
     "How MODEL is used": (

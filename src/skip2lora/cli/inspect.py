@@ -12,7 +12,7 @@ import numpy as np
 from skip2lora.adapt import MODEL_FILE
 from skip2lora.adapters.folder import describe, is_adapter
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, listing
 from skip2lora.backbones.base import CONFIG_FILE, load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.outputs import OutputSpec
@@ -50,6 +50,7 @@ def _model(path: Path, output_name: str | None) -> dict[str, Any]:
     chosen = {tap.layer for tap in model.taps}
     return facts | {
         "class_names": model.class_names,
+        "columns": model.columns.to_json() or None,
         **common.output_facts(model),
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
@@ -98,8 +99,8 @@ def _answers(samples: Samples) -> dict[str, Any]:
     return {"targets": {name: {"smallest": low, "largest": high} for name, low, high in ranges}}
 
 
-def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
-    samples = read_samples(path, target=columns, task=None, labels_required=False)
+def _data(path: Path, columns: dict[str, Any]) -> dict[str, Any]:
+    samples = read_samples(path, task=None, labels_required=False, **columns)
     common.say_notes(samples.notes)
     if isinstance(samples.x, Inputs):
         shapes = {name: list(array.shape[1:]) for name, array in samples.x.arrays.items()}
@@ -120,7 +121,7 @@ def _data(path: Path, columns: tuple[str, ...] | None) -> dict[str, Any]:
     }
 
 
-def _facts(path: Path, columns: tuple[str, ...] | None, output_name: str | None) -> dict[str, Any]:
+def _facts(path: Path, columns: dict[str, Any], output_name: str | None) -> dict[str, Any]:
     if not path.exists():
         raise FileError(
             f"{path} does not exist, expected a model, an adapter folder or data: check the path"
@@ -174,14 +175,12 @@ def _text(value: Any) -> str:
     example="skip2lora inspect model.onnx",
 )  # fmt: skip
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
-@shared.answer_columns
+@shared.columns
 @shared.output_name
 @shared.as_json
-def command(
-    path: Path, columns: tuple[str, ...] | None, output_name: str | None, as_json: bool
-) -> None:
+def command(path: Path, output_name: str | None, as_json: bool, **options: Any) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path, columns, output_name)
+    facts = _facts(path, common.columns_of(options), output_name)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)
@@ -190,6 +189,8 @@ def command(
         shown |= _outputs(facts)
     if facts["kind"] == "adapter" and "images" in shown:
         shown["images"] = str(Images.from_json(shown["images"]))
+    for name, names in (shown.pop("columns", None) or {}).items():
+        shown[name if name == "features" else f"columns {name}"] = listing(names)
     if "input size" in shown:
         shown["input size"] = common.shape_text(shown["input size"])
     if "inputs" in shown and facts["kind"] == "model":

@@ -29,10 +29,28 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-answer_columns = click.option(
-    "--target", "--label", "columns", metavar="COLUMNS", type=_names,
-    help="Columns of the answers, with commas. Default: the adapter's, or label, y or target.",
-)  # fmt: skip
+no_target = click.option(
+    "--no-target", is_flag=True, help="No column of DATA has answers, whatever it is called."
+)
+
+
+def columns(function: _Function) -> _Function:
+    """``--target`` and ``--ignore``: which columns of a table are no features."""
+    for option in (
+        click.option(
+            "--ignore", metavar="COLUMNS", type=_names,
+            help="Columns to leave out, with commas; kept with the result. Default: MODEL's.",
+        ),
+        click.option(
+            "--target", "--label", "target", metavar="COLUMNS", type=_names,
+            help="Columns of the answers, with commas; kept with the result. Default: MODEL's, or "
+            "label, y or target.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 class_names = click.option(
     "--class-names", metavar="NAMES", type=_names,
     help="What the outputs of MODEL are called, in their order, with commas.",

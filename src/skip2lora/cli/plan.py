@@ -35,11 +35,11 @@ from skip2lora.plan import Memory, Plan, plan
 )
 @shared.keep_outputs
 @shared.image_options
-@shared.answer_columns
+@shared.columns
+@shared.no_target
 @shared.as_json
 def command(
-    model: Path, data: Path | None, samples: int | None,
-    columns: tuple[str, ...] | None, as_json: bool, **options: Any,
+    model: Path, data: Path | None, samples: int | None, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
@@ -50,7 +50,7 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
-    images = common.images_of(options)
+    images, columns = common.images_of(options), common.columns_of(options)
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     size, output = None if images is None else images.size, options.pop("output_name")
     backbone = load_for_images(model, size, output=output, **loading)

@@ -32,7 +32,8 @@ from skip2lora.tasks.task import Outputs, Task
 @shared.force
 @shared.saved_task
 @shared.image_options
-@shared.answer_columns
+@shared.columns
+@shared.no_target
 @shared.class_names
 @shared.as_json
 def command(
@@ -46,12 +47,13 @@ def command(
     check_output(output, force=force)
     keys = ("task", "threads", "class_names", "output_name")
     loading = {key: options.pop(key) for key in keys}
-    images = common.images_of(options)
+    images, columns = common.images_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
     outputs = Outputs.of(loaded.model, loaded.task)
     x = read_without_answers(
-        loaded.model, data, task=loaded.task, class_names=outputs.names, images=images, **options
-    )
+        loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,
+        images=images,
+    )  # fmt: skip
     titles = outputs.titles
     names = None if outputs.is_plain else titles
     predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from skip2lora.training.loop import pretrain
 @shared.output("The model, such as model.safetensors.", metavar="FILE")
 @shared.force
 @shared.image_options
-@shared.answer_columns
+@shared.columns
 @shared.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, output: Path, force: bool, as_json: bool,
@@ -51,10 +52,9 @@ def command(
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     images = common.images_of(options)
+    columns = common.columns_of(options)
     with common.reading_bar() as progress:
-        samples = read_samples(
-            data, target=options.pop("columns"), images=images, progress=progress
-        )
+        samples = read_samples(data, images=images, progress=progress, **columns)
     common.say_notes(samples.notes)
     check_samples(samples.x)
     n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
@@ -66,6 +66,7 @@ def command(
         [samples.x.shape[1], *hidden, n_classes], seed=options["seed"], batch_norm=batch_norm,
         class_names=samples.class_names,
     )  # fmt: skip
+    fresh = replace(fresh, columns=samples.columns)
     start = time.perf_counter()
     with common.progress_bar("pretrain") as callback:
         model = pretrain(fresh, samples.x, samples.labels, callback=callback, **options)

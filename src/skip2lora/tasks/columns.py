@@ -186,7 +186,9 @@ class Wanted:
     @property
     def chosen(self) -> tuple[str, ...] | None:
         """The answers as the user names them."""
-        return (self.target,) if isinstance(self.target, str) else self.target and (*self.target,)
+        if self.target is None:
+            return None
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
 
     @property
     def required(self) -> bool:
@@ -224,7 +226,8 @@ class Wanted:
                     "expected one to leave out: correct ignore="
                 )
         known = self.columns(None)
-        return Columns(known.features, (*known.ignored, *answers), known.target).places(names)
+        aside = (*known.ignored, *answers, *(self.learned.target or ()))
+        return Columns(known.features, aside, known.target).places(names)
 
     def answers(self, names: Sequence[str], what: str = "columns") -> list[int]:
         """Places of the columns, or arrays, that hold the answers, none where there are none.
@@ -249,13 +252,13 @@ class Wanted:
             f"{outputs} with the answers: say which hold them with target="
         )
 
-    def _told(self, names: Sequence[str], told: tuple[str, ...], what: str) -> list[int]:
-        for at, name in enumerate(told):
+    def _told(self, names: Sequence[str], chosen: tuple[str, ...], what: str) -> list[int]:
+        for at, name in enumerate(chosen):
             if name not in names:
                 raise DataError(
                     f'it has {what} {listing(names)}, expected one called "{name}": correct target='
                 )
-            if name in told[:at]:
+            if name in chosen[:at]:
                 raise DataError(
                     f'target= names column "{name}" twice, expected each column once: correct it'
                 )
@@ -264,7 +267,7 @@ class Wanted:
                     f'target= names column "{name}", expected another, as it is a feature of the '
                     f"model ({listing(self.learned.features or ())}): correct target="
                 )
-        return [names.index(name) for name in told]
+        return [names.index(name) for name in chosen]
 
     def _usual(self, free: Sequence[str], what: str) -> list[str]:
         """The column with a usual name, if nothing speaks against it.

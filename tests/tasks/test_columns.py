@@ -1,0 +1,187 @@
+"""Columns are what their names say, in whatever order they come."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.errors import DataError
+from skip2lora.tasks.columns import Columns, Wanted, names_of
+
+ABC = Columns(("a", "b", "c"))
+
+
+class Frame:
+    """What is asked of a DataFrame, as pandas and polars have it: columns, and each by its name."""
+
+    def __init__(self, **columns: Any) -> None:
+        self.data = columns
+        self.columns = list(columns)
+        self.shape = (len(next(iter(columns.values()))), len(columns))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.data[name]
+
+
+def refusal(call: Any, *args: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("names", [*itertools.permutations("abc")])
+def test_any_order_is_put_in_that_of_the_model(names: tuple[str, ...]) -> None:
+    assert [names[at] for at in ABC.places(names)] == ["a", "b", "c"]
+    frame = Frame(**{name: np.full(2, ord(name)) for name in names})
+    np.testing.assert_array_equal(ABC.take(frame), [[97, 98, 99]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        ("ab", ['no column "c"', "add the column"]),
+        ("a", ['no columns "b", "c"', "expected a, b, c"]),
+        ("abcd", ['the column "d"', "ignore='d'", "target="]),
+        ("dabce", ['the columns "d", "e"', "ignore='d,e'"]),
+        ("abd", ['no column "c" but "d"', "rename"]),
+        ("def", ['no columns "a", "b", "c" but "d", "e", "f"']),
+        ("012d", ['"d"']),
+    ],
+)
+def test_missing_and_extra_ones_are_named(names: str, parts: list[str]) -> None:
+    for part in parts:
+        assert part in refusal(ABC.places, list(names))
+
+
+def test_names_that_count_the_columns_are_none() -> None:
+    assert ABC.places(["0", "1", "2"]) == [0, 1, 2]
+    counted = Columns(("0", "1", "2"))
+    assert counted.places(["a", "b", "c"]) == [0, 1, 2]
+    assert counted.places(["2", "0", "1"]) == [1, 2, 0]  # a choice of columns that were counted
+    assert '"2"' in refusal(counted.places, ["0", "1"])
+    assert names_of(Frame(**{"0": [1], "1": [2]})) == ["0", "1"]
+    frame = Frame(a=[1], b=[2])
+    frame.columns = [0, 1]  # as pandas counts
+    assert names_of(frame) is None
+    frame.columns = [np.int64(1), np.int64(0)]
+    assert names_of(frame) == ["1", "0"]
+
+
+def test_what_has_no_names_stays_as_it_is() -> None:
+    for x in (np.ones((2, 3)), [[1, 2, 3]], {"columns": [1]}, None):
+        assert ABC.take(x) is x
+        assert names_of(x) is None
+
+
+def test_what_is_ignored_and_the_answers_are_aside() -> None:
+    columns = Columns(("a", "b"), ("when",), ("kind",))
+    assert columns.places(["kind", "b", "when", "a"]) == [3, 1]
+    assert Columns(None, ("when",), ("kind",)).places(["kind", "b", "when", "a"]) == [1, 3]
+
+
+def test_a_frame_becomes_numbers_or_is_refused_by_its_column() -> None:
+    mixed = Frame(a=[True, False], b=np.array([1, 2], object), c=np.float32([0.5, 1]))
+    np.testing.assert_array_equal(ABC.take(mixed), [[1, 1, 0.5], [0, 2, 1]])
+    for values in (["x", "y"], np.array(["1", "2"], object), np.array(["2024-01-01"] * 2, "M8[s]")):
+        frame = Frame(a=[1, 2], b=values, c=[1, 2])
+        assert 'column "b"' in refusal(ABC.take, frame)
+        assert Columns(("a", "c"), ("b",)).take(frame).shape == (2, 2)
+    frame = Frame(a=[1], b=[1])
+    frame.columns = ["a", "a"]
+    assert "two columns" in refusal(ABC.take, frame)
+
+
+def test_kept_as_json() -> None:
+    for columns in (Columns(), ABC, Columns(None, ("t",)), Columns(("a",), ("t",), ("y", "z"))):
+        assert Columns.from_json(columns.to_json() or None) == columns
+    for bad in ({"features": "abc"}, {"features": ["a", "a"]}, {"ignored": [1]}, {"more": ["a"]}):
+        with pytest.raises(ValueError, match="columns"):
+            Columns.from_json(bad)
+
+
+def split(names: str, **options: Any) -> tuple[list[str], list[str]]:
+    columns = names.split()
+    answers, features = Wanted(**options).assign(columns)
+    return [columns[at] for at in answers], [columns[at] for at in features]
+
+
+@pytest.mark.parametrize(
+    ("names", "answers"),
+    [
+        ("a b label", "label"),
+        ("a target b", "target"),
+        ("y a b", "y"),
+        ("x y", "y"),
+        ("x y z label", "label"),  # an accelerometer
+        ("y label", "label"),
+        ("target y", "target"),
+    ],
+)
+def test_answers_by_their_usual_name(names: str, answers: str) -> None:
+    rest = [name for name in names.split() if name != answers]
+    assert split(names) == ([answers], rest)
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "features"),
+    [
+        ("x y z", {"n_features": 3}, "x y z"),
+        ("x y z", {"learned": Columns(("z", "y", "x"))}, "z y x"),
+        ("x y z", {}, "x y z"),
+        ("label a", {"n_features": 2}, "label a"),
+        ("a b y", {"n_features": 2}, "a b"),
+        ("x z y", {"n_features": 2}, "x z"),
+        ("a b y", {"learned": Columns(("b", "a"))}, "b a"),
+        ("a b y", {"no_target": True}, "a b y"),
+        (
+            "a label target",
+            {"learned": Columns(("a",), target=("kind",)), "ignore": ["label"]},
+            "a",
+        ),
+        ("a kind", {"learned": Columns(("a",), target=("kind",))}, "a"),
+        ("kind a", {"learned": Columns(target=("kind",))}, "a"),
+        ("a", {"learned": Columns(("a",), target=("kind",))}, "a"),
+        ("y t a", {"learned": Columns(("a", "y"), ("t",))}, "a y"),
+    ],
+)
+def test_predict_needs_no_answers(names: str, known: dict[str, Any], features: str) -> None:
+    assert split(names, labels_required=False, **known)[1] == features.split()
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "parts"),
+    [
+        ("a label target", {}, ["label and target", "ignore=target", "target=label"]),
+        ("x y z activity", {}, ["x, y, z, activity", "say which hold them with target="]),
+        ("a b", {}, ["expected one called"]),
+        ("a b", {"learned": Columns(("a",), target=("kind",))}, ["expected one called"]),
+        ("a b", {"target": "kind"}, ['"kind"', "target="]),
+        ("a b", {"target": "b", "ignore": ["c"]}, ['"c"', "correct ignore="]),
+        ("a y", {"target": "y", "learned": Columns(("a", "y"))}, ['"y"', "feature of the model"]),
+        ("a y", {"target": "y", "ignore": ["a"], "learned": Columns(("a",))}, ["feature of the"]),
+        ("a b y", {"learned": Columns(("a",))}, ['the column "b"', "ignore='b'"]),
+    ],
+)
+def test_what_is_not_clear_is_refused(names: str, options: Any, parts: list[str]) -> None:
+    for part in parts:
+        assert part in refusal(lambda: split(names, **options))
+
+
+def test_what_is_told_is_kept_and_holds_over_what_was() -> None:
+    wanted = Wanted(target="kind", ignore=["t"], learned=Columns(("a",), ("s",), ("old",)))
+    assert wanted.columns(["a"]) == Columns(("a",), ("s", "t"), ("kind",))
+    assert split("a t kind s old", target="kind", ignore=["t"], learned=wanted.learned) == (
+        ["kind"], ["a"],
+    )  # fmt: skip
+
+
+def test_arrays_of_an_npz() -> None:
+    names = ["y", "subject"]
+    assert Wanted().answers(names, "arrays") == [0]
+    assert "label and y" in refusal(Wanted().answers, ["label", "y"], "arrays")
+    several = Wanted(inputs=("x", "y"), labels_required=False)
+    assert several.answers(["x", "y"], "arrays") == []
+    assert several.answers(["x", "y", "label"], "arrays") == [2]
