@@ -91,17 +91,17 @@ def test_facts_or_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_files_that_are_not_made_of_one_another(tmp_path: Path) -> None:
     model, out = tmp_path / "m.onnx", tmp_path / "o.onnx"
     model.touch()
-    common.check_onnx(model, out, "prepared", force=False)
+    shared.check_onnx(model, out, "prepared", force=False)
     with pytest.raises(ParameterError, match=r"m\.bin ends in \.bin, expected \.onnx.* exported"):
-        common.check_onnx(tmp_path / "m.bin", out, "exported", force=False)
+        shared.check_onnx(tmp_path / "m.bin", out, "exported", force=False)
     with pytest.raises(ParameterError, match=r"out ends in nothing"):
-        common.check_onnx(model, tmp_path / "out", "exported", force=False)
+        shared.check_onnx(model, tmp_path / "out", "exported", force=False)
     out.touch()
     with pytest.raises(FileError, match=r"o\.onnx exists"):
-        common.check_onnx(model, out, "prepared", force=False)
-    common.check_onnx(model, out, "prepared", force=True)
+        shared.check_onnx(model, out, "prepared", force=False)
+    shared.check_onnx(model, out, "prepared", force=True)
     with pytest.raises(ParameterError, match="is the model itself"):
-        common.check_onnx(model, model, "prepared", force=True)
+        shared.check_onnx(model, model, "prepared", force=True)
 
 
 def test_no_bar_where_there_is_no_terminal() -> None:

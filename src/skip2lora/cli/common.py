@@ -31,7 +31,6 @@ from skip2lora.data.images import Progress as Follow
 from skip2lora.data.reading import read_samples, read_table
 from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
-from skip2lora.files import check_output
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
@@ -145,27 +144,6 @@ def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
         f"{row[4]:>{wide[4]}}  {row[5]:>{wide[5]}}"
         for row in rows
     ]
-
-
-def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
-    """Refuse what is not made of one .onnx file into another; ``done`` is "exported", say.
-
-    Raises:
-        ParameterError: another suffix, or the model itself as the output.
-        FileError: as :func:`~skip2lora.files.check_output`.
-    """
-    for file in (model, output):
-        if file.suffix != ".onnx":
-            raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx, as only such models "
-                f"are {done}: choose another"
-            )
-    check_output(output, force=force)
-    if model.exists() and output.exists() and output.samefile(model):
-        raise ParameterError(
-            f"{output} is the model itself, expected another file, as its adapters fit no other "
-            "model: choose another name"
-        )
 
 
 #: What each measure is called, and how it is printed. JSON has more of them.

@@ -43,7 +43,7 @@ def command(
     writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
     the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
     """
-    common.check_onnx(model, output, "exported", force=force)
+    shared.check_onnx(model, output, "exported", force=force)
     if kind == "onnx-adapter":
         check_output(output.with_suffix(".onnx_adapter"), force=force)
     adapted = common.load_adapted(model, adapter, output_name=output_name)

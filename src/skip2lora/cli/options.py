@@ -13,6 +13,7 @@ import click
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.backbones.taps import Selection
 from skip2lora.errors import ParameterError
+from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS
 from skip2lora.training.options import OPTIONS, Option
 
@@ -187,3 +188,24 @@ def _default(name: str, option: Option) -> str:
     if option.kind is bool:
         paper, other = ("on" if value else "off" for value in (paper, other))
     return f"{paper}" if paper == other else f"{paper} (.safetensors) or {other}"
+
+
+def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
+    """Refuse what is not made of one .onnx file into another; ``done`` is "exported", say.
+
+    Raises:
+        ParameterError: another suffix, or the model itself as the output.
+        FileError: as :func:`~skip2lora.files.check_output`.
+    """
+    for file in (model, output):
+        if file.suffix != ".onnx":
+            raise ParameterError(
+                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx, as only such models "
+                f"are {done}: choose another"
+            )
+    check_output(output, force=force)
+    if model.exists() and output.exists() and output.samefile(model):
+        raise ParameterError(
+            f"{output} is the model itself, expected another file, as its adapters fit no other "
+            "model: choose another name"
+        )

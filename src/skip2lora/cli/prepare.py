@@ -34,7 +34,7 @@ def command(
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
-    common.check_onnx(model, output, "prepared", force=force)
+    shared.check_onnx(model, output, "prepared", force=force)
     from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size

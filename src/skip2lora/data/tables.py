@@ -109,8 +109,7 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
     if others:
         kind = table.schema.field(others[0]).type
         raise DataError(
-            f'column "{others[0]}" is {kind}, expected numbers: convert it, '
-            f"{otherwise(others)}"
+            f'column "{others[0]}" is {kind}, expected numbers: convert it, {otherwise(others)}'
         )
     for number, values in enumerate(arrays.values()):
         x[:, number] = as_float32(values)
