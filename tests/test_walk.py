@@ -11,8 +11,8 @@ import pytest
 
 WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # Modules entered, and moves between them besides those a row and an epoch. A change that needs more
-# says why here: how a table of text is written is found out in a module of its own; another, with up
-# to ten moves, matches columns by the names that model or adapter learned, where a file is read and
+# says why here: how a table of text is written is found out in a module of its own; another, with
+# ten moves, matches columns by the names that model or adapter learned, where a file is read and
 # where a DataFrame is passed.
 MOST = {"adapt": (31, 105), "predict": (27, 84)}
 
