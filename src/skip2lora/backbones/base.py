@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
-from skip2lora.backbones.formats import refuse_folder, refuse_stranger
+from skip2lora.backbones.formats import refuse_folder, refuse_stranger, told_apart
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
@@ -342,7 +341,7 @@ def load(
         MissingExtraError: the runtime is not installed.
     """
     file, kind = _reader(path)
-    with _told_apart(file):
+    with told_apart(file):
         return kind.load(
             file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
             output=output,
@@ -361,21 +360,11 @@ def load_for_images(
 ) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
-    with _told_apart(file):
+    with told_apart(file):
         return kind.load_for_images(
             file, size, taps=taps, grid=grid, threads=threads, class_names=class_names,
             output=output,
         )  # fmt: skip
-
-
-@contextmanager
-def _told_apart(file: Path) -> Iterator[None]:
-    """What is refused is looked at once more: it may be something else than its suffix says."""
-    try:
-        yield
-    except ModelError:
-        refuse_stranger(file, readable=True)
-        raise
 
 
 #: Of the folder of an adapter, which is told from that of a model by it.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from skip2lora.errors import ModelError
@@ -186,3 +188,13 @@ def _is_text(head: bytes) -> bool:
             return False
         text = head[: error.start].decode("utf-8")
     return all(letter.isprintable() or letter in "\n\r\t" for letter in text)
+
+
+@contextmanager
+def told_apart(file: Path) -> Iterator[None]:
+    """What is refused is looked at once more: it may be something else than its suffix says."""
+    try:
+        yield
+    except ModelError:
+        refuse_stranger(file, readable=True)
+        raise
