@@ -13,7 +13,7 @@ WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # Modules entered, and moves between them besides those a row and an epoch. A change that needs more
 # says why here: how a table of text is written is found out in a module of its own; another, with
 # ten moves, matches columns by the names that model or adapter learned, where a file is read and
-# where a DataFrame is passed. What a file is that was refused is asked where formats are told apart.
+# where a DataFrame is passed. What was refused is looked at where formats are told apart.
 MOST = {"adapt": (32, 109), "predict": (28, 88)}
 
 
