@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.errors import DivergedError
+from skip2lora.errors import DivergedError, ForgettingWarning
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
 Refused = Callable[..., str]
@@ -133,3 +133,16 @@ def test_a_notebook_shows_a_table_without_markup_of_others(
     named = replace(fresh, method="<b>")
     assert "&lt;b&gt;" in named._repr_html_()
     assert "<b>" not in named._repr_html_()
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_without_samples_are_named(model: s2.MLP, make_samples: Any) -> None:
+    x, y = make_samples(40)
+    s2.adapt(model, x, y, epochs=1)
+    with pytest.warns(ForgettingWarning, match=r"2 of 3 classes \(0, 2\), .* all: 1 may") as caught:
+        s2.adapt(model, x[y != 1], y[y != 1], epochs=1)
+    assert caught[0].filename == __file__
+    with pytest.warns(ForgettingWarning, match=r"2 of 4 classes \(1, 9\), .* all: 0, 2 may"):
+        s2.adapt(model, x, np.where(y == 1, 1, 9), epochs=1, new_classes=True)
+    for options in ({"keep_outputs": False}, {"keep_outputs": False, "task": "regression"}):
+        s2.adapt(model, x[y != 1], y[y != 1], epochs=1, **options)

@@ -348,6 +348,7 @@ def _adapt(
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
+        every_class=keep_outputs,
     )  # fmt: skip
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)

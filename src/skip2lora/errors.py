@@ -28,6 +28,10 @@ class ParameterError(Skip2LoraError, ValueError):
     """An argument out of its range, such as a rank of 0."""
 
 
+class ForgettingWarning(UserWarning):
+    """Classes of a model without a sample, which it may lose as it is adapted; no error."""
+
+
 class ModelError(Skip2LoraError, ValueError):
     """A model or adapter file that cannot be read, or one that does not fit the other."""
 

@@ -71,3 +71,18 @@ def test_saved_tensors_hold_no_date_path_or_duration(desk):
     header = json.loads(raw[8 : 8 + size])
     description = json.loads(header["__metadata__"]["skip2lora"])
     assert set(description) == {"kind", "version", "method", "rank", "base_fingerprint", "sha256"}
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_class_without_samples_is_named(desk, type_in):
+    data = np.load("field.npz")
+    some = data["y"] == 1
+    np.savez("some.npz", X=data["X"][some], y=data["y"][some], class_names=data["class_names"])
+    done = type_in("adapt", "model.safetensors", "some.npz", "--epochs", 1, "-o", "one")
+    assert done.code == 0
+    assert done.err == (
+        "skip2lora: y has samples of 1 of 3 classes (normal), expected some of all: stop, damaged "
+        "may be forgotten, add samples of them, such as old ones\n"
+    )
+    done = type_in("adapt", "model.safetensors", "field.npz", "--epochs", 1, "-o", "all")
+    assert (done.code, done.err) == (0, "")

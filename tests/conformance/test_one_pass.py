@@ -134,13 +134,14 @@ def command(
     monkeypatch.chdir(tmp_path)
     np.savez("data.npz", X=samples[0], y=samples[1])
     for name in (
-        "common.load",
-        "adapt.load_for_images",
-        "plan.load_for_images",
-        "inspect.load",
-        "bench.load",
+        "cli.common.load",
+        "cli.adapt.load_for_images",
+        "cli.plan.load_for_images",
+        "cli.inspect.load",
+        "cli.bench.load",
+        "adapters.folder.load",
     ):
-        monkeypatch.setattr(f"skip2lora.cli.{name}", lambda *_, **__: counter.model)
+        monkeypatch.setattr(f"skip2lora.{name}", lambda *_, **__: counter.model)
 
     def type_in(*words: Any) -> tuple[int, dict[str, Any]]:
         counter.take()

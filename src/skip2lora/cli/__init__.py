@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -78,13 +79,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # the name in SKIP2_KERNELS
         return _complain(str(error), 2)
     try:
-        code = group.main(args=arguments, prog_name="skip2lora", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(str(message))
+            code = group.main(args=arguments, prog_name="skip2lora", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         return _complain("stopped by Ctrl-C, nothing was written", 130)
     except click.ClickException as error:
         return _complain(complaint(error), 2)
     except Skip2LoraError as error:
-        return _complain(with_options(str(error)), 2)
+        return _complain(str(error), 2)
     except BrokenPipeError:
         # The reader of our output, such as `head`, is gone; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,8 +96,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"skip2lora: {' '.join(message.split())}", err=True)
+    _say(message)
     return code
+
+
+def _say(message: str) -> None:
+    """One line on standard error."""
+    click.echo(f"skip2lora: {' '.join(with_options(message).split())}", err=True)
 
 
 def main() -> None:

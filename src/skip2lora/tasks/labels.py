@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from skip2lora.arrays import (
     listing,
     number_or_none,
 )
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ForgettingWarning, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
@@ -291,11 +292,13 @@ def encode(
     *,
     new_outputs: bool = False,
     fix: str = ONE_COLUMN_AN_OUTPUT,
+    every_class: bool = False,
 ) -> Encoded:
     """Answers ``y`` of ``n_samples`` samples as ``outputs``, checked; what is encoded stays.
 
     ``new_outputs`` lets labels become outputs beside those there are, and columns any outputs;
-    ``fix`` is what to do about targets of another shape.
+    ``fix`` is what to do about targets of another shape. ``every_class`` warns of classes without
+    a sample (:class:`~skip2lora.errors.ForgettingWarning`).
 
     Raises:
         DataError: as :func:`~skip2lora.tasks.labels.encode_labels` and
@@ -307,7 +310,17 @@ def encode(
                 f"y has {len(y.y)} answers, expected {n_samples}, one a sample of X: "
                 "pass the answers of these samples"
             )
-        return y
+        encoded = y
+    else:
+        encoded = _encode(task, y, n_samples, outputs, new_outputs, fix)
+    if every_class and not task.numeric_targets:
+        _warn_of_forgetting(encoded)
+    return encoded
+
+
+def _encode(
+    task: Task, y: Any, n_samples: int, outputs: Outputs, new_outputs: bool, fix: str
+) -> Encoded:
     try:
         if task.numeric_targets:
             outputs = Outputs() if new_outputs else outputs
@@ -319,3 +332,18 @@ def encode(
         # A quoted cell of a .csv may hold line breaks.
         message = " ".join(f"{y.source}: {error}".splitlines())
         raise DataError(message) from error.__cause__
+
+
+def _warn_of_forgetting(encoded: Encoded) -> None:
+    """Say which classes have no samples."""
+    titles = encoded.titles
+    counts = np.bincount(encoded.y, minlength=len(titles))
+    if not counts.all():
+        there, missing = ([titles[at] for at in np.flatnonzero(of)] for of in (counts, counts == 0))
+        warnings.warn(
+            f"y has samples of {len(there)} of {len(titles)} classes ({listing(there)}), expected "
+            f"some of all: {listing(missing)} may be forgotten, add samples of them, such as old "
+            "ones",
+            ForgettingWarning,
+            stacklevel=5,  # where adapt is called
+        )
