@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import tracemalloc
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 
-from skip2lora.arrays import as_array, check_samples, choice, first_not_finite, real, whole
+from skip2lora.arrays import (
+    as_array,
+    check_samples,
+    choice,
+    first_not_finite,
+    plain_array,
+    real,
+    whole,
+)
 from skip2lora.errors import DataError, ParameterError
 
 
@@ -138,15 +147,17 @@ def test_ragged_and_masked() -> None:
         np.array([0, 1, 2, 0, 1, 2], np.uint8),
         np.array([0, 1, 2, 0, 1, 2], np.float64),
         np.arange(12)[::2] % 3,
+        np.array([[0], [1], [2], [0], [1], [2]]),
+        np.array([0, 1.0, np.int64(2), np.float32(0), True, Decimal(2)], object),
     ],
-    ids=["list", "uint8", "whole floats", "strided"],
+    ids=["list", "uint8", "whole floats", "strided", "column", "objects"],
 )
 def test_labels_become_int32(y: object) -> None:
     _, labels = check_samples(table(), y, n_classes=3)  # type: ignore[arg-type]
     assert labels is not None
     assert labels.dtype == np.int32
     assert labels.flags.c_contiguous
-    np.testing.assert_array_equal(labels, np.asarray(y, np.int32))
+    np.testing.assert_array_equal(labels, np.asarray(y, np.int32).ravel())
 
 
 def test_bool_labels_are_two_classes() -> None:
@@ -184,9 +195,74 @@ def test_fractional_label(bad: float) -> None:
 
 
 def test_shape_and_type_of_labels() -> None:
-    assert "y has 2 dimensions (6, 1)" in refusal(table(), np.zeros((6, 1)))
+    assert "y has 2 dimensions (6, 2)" in refusal(table(), np.zeros((6, 2)))
+    assert "y has 3 dimensions (6, 1, 1)" in refusal(table(), np.zeros((6, 1, 1)))
     assert "y has 5 labels, expected 6" in refusal(table(), np.zeros(5))
     assert "number the classes with np.unique" in refusal(table(2), ["stop", "normal"])
+
+
+class NAType:
+    """What a missing value of pandas is called."""
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+
+class Column:
+    """An array of a data frame, of the values given."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.empty(len(self.values), object)
+        array[:] = self.values
+        return array
+
+
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [
+        (Column("a", "bc"), ["a", "bc"]),
+        (Column(np.str_("a"), b"b\xc3\xb6"), ["a", "bö"]),
+        (np.array([b"a", b"b"]), ["a", "b"]),
+        (Column(1, np.int32(2)), [1, 2]),
+        (Column(True, 0.5), [1.0, 0.5]),
+        (Column(2**53 + 1, 3), [2**53 + 1, 3]),
+        (np.array([[1, 2.5]], object), [[1.0, 2.5]]),
+    ],
+)
+def test_objects_become_text_or_numbers(values: Any, plain: list[Any]) -> None:
+    array = plain_array(values, "y")
+    assert array.dtype != object
+    assert array.tolist() == plain
+
+
+@pytest.mark.parametrize("missing", [None, NAType(), float("nan")], ids=repr)
+@pytest.mark.parametrize("other", ["a", 1, True])
+def test_missing_values_are_named(missing: Any, other: Any) -> None:
+    if isinstance(missing, float) and not isinstance(other, str):
+        assert np.isnan(plain_array(Column(other, missing), "y")[1])  # a number that is none
+        return
+    with pytest.raises(DataError) as caught:
+        plain_array(Column(other, other, missing), "y")
+    assert f"y has {missing!r} at row 2 (from 0), a missing value" in str(caught.value)
+    table = np.array([[other, other], [other, missing]], object)
+    with pytest.raises(DataError, match=r"at row 1, column 1 \(from 0\), a missing value"):
+        plain_array(table, "X")
+
+
+def test_objects_of_several_kinds() -> None:
+    with pytest.raises(DataError, match=r"y has 7 at row 1 \(from 0\), expected str as in other"):
+        plain_array(Column("a", 7), "y")
+    with pytest.raises(DataError, match=r"X is a set, expected an array: .* sparse matrix"):
+        plain_array({1}, "X")
 
 
 @pytest.mark.parametrize("value", [1, 16, np.int64(7), np.uint8(3)])

@@ -7,6 +7,7 @@ import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ _CHUNK = 1 << 16
 
 
 MAX_LABEL = np.iinfo(np.int32).max
+_NUMBERS = (int, float, Decimal, np.bool_, np.integer, np.floating)
 
 
 def check_samples(
@@ -140,8 +142,20 @@ def real_array(
     """Return ``values`` as an array of real numbers, without a copy where NumPy can.
 
     Raises:
-        DataError: masked, ragged or not numbers; ``name`` is what messages call it, ``fix`` what to
-            do about other things than numbers.
+        DataError: masked, missing, ragged or not numbers; ``name`` is what messages call it,
+            ``fix`` what to do about other things than numbers.
+    """
+    array = plain_array(values, name)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {fix}")
+    return array
+
+
+def plain_array(values: Any, name: str) -> NDArray[Any]:
+    """``values`` as an array, of text or numbers where they are objects, as those of pandas are.
+
+    Raises:
+        DataError: masked, missing or ragged values, or objects of several kinds.
     """
     if np.ma.is_masked(values):
         raise DataError(f"{name} has masked values, expected all present: fill in or drop them")
@@ -152,20 +166,65 @@ def real_array(
             f"{name} cannot become an array ({first_line(error)}), "
             "expected rows of equal length: check it"
         ) from error
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} has dtype {array.dtype}, expected real numbers: {fix}")
-    return array
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    return _of_objects(array, name) if array.dtype == object else array
+
+
+def _of_objects(array: NDArray[np.object_], name: str) -> NDArray[Any]:
+    if array.ndim == 0:
+        raise DataError(
+            f"{name} is a {type(array.item()).__name__}, expected an array: pass such, as "
+            ".toarray() makes of a sparse matrix"
+        )
+    values = array.reshape(-1).tolist()
+    kinds = {type(value) for value in values}
+    if all(issubclass(kind, bytes | str) for kind in kinds):
+        texts = [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for value in values
+        ]
+        return np.array(texts, np.str_).reshape(array.shape)
+    if all(issubclass(kind, _NUMBERS) for kind in kinds):
+        return np.array(
+            [value if isinstance(value, int) else float(value) for value in values]
+        ).reshape(array.shape)
+    present = [value for value in values if not _is_missing(value)]
+    first = type(present[0]) if present else type(None)
+    wrong = [
+        at for at, value in enumerate(values) if _is_missing(value) or type(value) is not first
+    ]
+    if not wrong:  # neither text nor numbers
+        return array
+    place = np.unravel_index(wrong[0], array.shape)
+    where = f"row {place[0]}" + "".join(f", column {column}" for column in place[1:2])
+    got = repr(values[wrong[0]])[:40]
+    if _is_missing(values[wrong[0]]):
+        raise DataError(
+            f"{name} has {got} at {where} (from 0), a missing value, expected all present: fill it "
+            "in, or drop the row"
+        )
+    raise DataError(
+        f"{name} has {got} at {where} (from 0), expected {first.__name__} as in other rows: "
+        "convert it"
+    )
+
+
+def _is_missing(value: object) -> bool:
+    """None, NaN, or NA and NaT of pandas."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> NDArray[np.int32]:
     """Validate the labels of ``n_samples`` samples alone, as :func:`check_samples` does."""
     if y is None:
         raise DataError("y is None, expected one label a sample: pass the labels")
-    labels = real_array(y, "y", fix="number the classes with np.unique(y, return_inverse=True)[1]")
+    fix = "number the classes with np.unique(y, return_inverse=True)[1]"
+    labels = real_array(label_array(y), "y", fix=fix)
     if labels.ndim != 1:
         raise DataError(
             f"y has {labels.ndim} dimensions {labels.shape}, expected one label a sample "
-            f"({n_samples},): pass y.ravel(), or argmax(axis=1) of one-hot rows"
+            f"({n_samples},): pass y.argmax(axis=1) of one-hot rows"
         )
     if labels.size != n_samples:
         raise DataError(
@@ -187,6 +246,16 @@ def check_labels(y: ArrayLike | None, n_samples: int, n_classes: int | None) -> 
         row = int(np.argmin(known))
         raise DataError(_unknown_label(labels, row, n_classes))
     return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def label_array(y: Any) -> NDArray[Any]:
+    """Labels as an array of text or numbers, (samples,) where they are (samples, 1).
+
+    Raises:
+        DataError: as :func:`plain_array`.
+    """
+    labels = plain_array(y, "y")
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def fix_of_label(labels: NDArray[Any], row: int, fix: str) -> str:

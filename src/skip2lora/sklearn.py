@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapt import NewlyAdapted
-from skip2lora.arrays import SamplesLike, check_samples, choice, whole
+from skip2lora.arrays import SamplesLike, check_samples, choice, plain_array, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
@@ -237,6 +237,9 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         return self
 
     def _labelled(self, X: SamplesLike, y: ArrayLike, *, first: bool) -> tuple[Any, NDArray[Any]]:
+        if y is not None and np.asarray(y).dtype == object:
+            plain = plain_array(y, "y")  # None and NA are named, whole numbers are such
+            y = y if plain.dtype.kind == "U" else plain
         x, labels = self._samples(X, y, first=first)
         check_classification_targets(labels)
         return x, column_or_1d(labels, warn=True)

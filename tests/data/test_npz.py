@@ -60,7 +60,7 @@ def test_npz_with_text_labels_or_none(tmp_path: Path) -> None:
         ({"X": X.astype(complex), "y": Y}, "X is complex128"),
         ({"X": X}, "arrays X, expected the answers as y"),
         ({"X": X, "y": Y[:2]}, "labels have shape (2,), X has 3 samples"),
-        ({"X": X, "y": Y[:, None]}, "answers have shape (3, 1)"),
+        ({"X": X, "y": np.eye(3)[Y]}, "answers have shape (3, 3)"),
         ({"X": X, "y": Y + 0.5}, "row 0 (from 0) has label 0.5"),
         ({"X": X, "y": Y - 1}, "row 0 (from 0) has label -1"),
         ({"X": X, "y": Y, "class_names": np.array(["a", "b"])}, "row 1 (from 0) has label 2"),

@@ -72,7 +72,7 @@ def test_classes_are_renumbered_by_name() -> None:
         ([0, 2], {"known": ("a", "b")}, "row 1 has label 2, expected a whole number 0, 1, ..., 1"),
         ([0, -1], {}, "row 1 has label -1"),
         ([0, np.nan], {}, "row 1 has label nan"),
-        ([0, 2**31], {}, "row 1 has label 2147483648"),
+        ([0, -(2**31)], {}, "row 1 has label -2147483648"),
         ([0], {"own": ("a", "z"), "known": ("a", "b")}, 'class "z", expected only a, b'),
         ([1j], {}, "dtype complex128"),
         ([[0, 1]], {}, "shape (1, 2), expected one label a sample"),
@@ -82,6 +82,30 @@ def test_labels_that_are_refused(labels: Any, names: dict[str, Any], said: str) 
     with pytest.raises(DataError) as caught:
         numbered(labels, **names)
     assert said in str(caught.value)
+
+
+BIG = [20240101, 99, 2**31 + 7, 2**53 + 1]
+
+
+@pytest.mark.parametrize("number", BIG[::2])
+@pytest.mark.parametrize("write", [int, float, str], ids=["int", "float", "text"])
+def test_a_large_number_is_a_name_and_no_count_of_outputs(number: int, write: Any) -> None:
+    labels = [write(number), write(5), write(number)]
+    assert numbered(labels) == ([0, 1, 0], (str(number), "5"))
+    assert numbered(labels, known=("5", str(number))) == ([1, 0, 1], ("5", str(number)))
+    few = encoded(labels, Outputs(range(6)), new=True)  # the core takes it, or it is a name
+    assert few.y.tolist() == [6, 5, 6]
+    assert few.new_labels == ((number,) if number < 2**31 else (str(number),))
+
+
+def test_ids_as_long_as_text_are_kept_apart() -> None:
+    ids = [str(2**53), str(2**53 + 1)]
+    assert numbered([*ids, ids[0]]) == ([0, 1, 0], tuple(ids))
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [0, 5, 9], [0, 99], list(range(60, 121))])
+def test_a_few_classes_without_samples_make_no_names(labels: list[int]) -> None:
+    assert numbered(labels) == (labels, None)
 
 
 @pytest.mark.parametrize(

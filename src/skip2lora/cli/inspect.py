@@ -88,8 +88,11 @@ def _answers(samples: Samples) -> dict[str, Any]:
         return {"samples_a_class": None}
     if y.ndim == 1:
         numbers, counts = np.unique(y, return_counts=True)
-        names = samples.class_names or tuple(map(str, range(int(numbers.max()) + 1)))
-        of = {names[number]: int(n) for number, n in zip(numbers, counts, strict=True)}
+        names = samples.class_names
+        of = {
+            str(number) if names is None else names[number]: int(n)
+            for number, n in zip(numbers.tolist(), counts, strict=True)
+        }
         return {"samples_a_class": of}
     names = samples.class_names or tuple(map(str, range(y.shape[1])))
     if ((y == 0) | (y == 1)).all():

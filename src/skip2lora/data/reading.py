@@ -94,7 +94,10 @@ def read_samples(
     encoded = encode(task, answers, len(table.x), outputs)
     y = encoded.y.astype(np.int64) if encoded.y.ndim == 1 else encoded.y
     names, is_sorted = encoded.outputs.names, encoded.names_sorted
-    return Samples(table.x, y, names, feature_names, is_sorted, table.notes, table.columns)
+    notes = table.notes
+    if is_sorted and names is not None and all(map(str.isdecimal, names)):
+        notes += (f"{path}: its labels, such as {names[0]}, are taken as names of classes",)
+    return Samples(table.x, y, names, feature_names, is_sorted, notes, table.columns)
 
 
 def read_table(

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import (
     MAX_LABEL,
-    as_array,
     check_labels,
     fix_of_label,
+    label_array,
     listing,
     number_or_none,
 )
@@ -22,10 +22,8 @@ from skip2lora.errors import DataError, ForgettingWarning, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
-
-def _is_named(y: Any) -> bool:
-    """Whether labels are text."""
-    return as_array(y).dtype.kind in "US" if y is not None else False
+_FEW = 100  # outputs that may be without samples
+_NAME_THEM = "name the outputs with class_names="
 
 
 def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
@@ -61,22 +59,26 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
     """
     if isinstance(y, Answers):
         encoded = _encode_file(y, outputs, new_classes)
-    elif _is_named(y):
-        labels = np.asarray(y).astype(np.str_)
-        if labels.shape != (n_samples,):
-            raise DataError(
-                f"y has shape {labels.shape}, expected ({n_samples},): pass one label a sample of X"
-            )
-        encoded = _encode_names(labels, outputs, new_classes)
     else:
-        limit = None if new_classes else _limit(outputs)
-        encoded = _encode_numbers(check_labels(y, n_samples, limit), outputs)
+        encoded = _encode_array(y, n_samples, outputs, new_classes)
     if outputs.numbers is not None and not len(outputs.numbers) and len(encoded.new_labels) == 1:
         raise DataError(
             f"y has the label {encoded.new_labels[0]} alone, expected 2 or more without the "
             "model's outputs: collect samples of another class"
         )
     return encoded
+
+
+def _encode_array(y: Any, n_samples: int, outputs: Outputs, new_classes: bool) -> Encoded:
+    labels = None if y is None else label_array(y)
+    if labels is None or labels.dtype.kind != "U":
+        limit = None if new_classes else _limit(outputs)
+        return _encode_numbers(check_labels(labels, n_samples, limit), outputs)
+    if labels.shape != (n_samples,):
+        raise DataError(
+            f"y has shape {labels.shape}, expected ({n_samples},): pass one label a sample of X"
+        )
+    return _encode_names(labels, outputs, new_classes)
 
 
 def own_labels(outputs: Outputs, labels: NDArray[Any]) -> NDArray[Any]:
@@ -135,9 +137,10 @@ def _encode_names(labels: NDArray[np.str_], outputs: Outputs, new_classes: bool)
     new = tuple(str(name) for name in distinct if name not in known)
     if new and not new_classes:
         row = int(np.argmax(labels == new[0]))
+        fix = _NAME_THEM if outputs.names is None else "correct the label"
         raise DataError(
             f'got label "{new[0]}" at row {row} (from 0), expected one of {listing(known)}: '
-            "correct the label, or learn it with new_classes=True"
+            f"{fix}, or learn it with adapt and new_classes=True"
         )
     return Encoded(_lookup(distinct.tolist(), (*known, *new))[inverse], outputs, new)
 
@@ -152,6 +155,8 @@ def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encod
     values, own = answers.values, answers.class_names
     if values is None:
         raise DataError("the samples have no labels, expected one each: add y")
+    if values.ndim > 1 or values.dtype.kind in "OS":
+        values = label_array(values)
     if values.ndim > 1:
         raise DataError(
             f"its answers have shape {values.shape}, expected one label a sample: learn "
@@ -160,15 +165,48 @@ def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encod
     names = own or outputs.names
     if values.dtype.kind == "U":
         texts, inverse = np.unique(values, return_inverse=True)
-        numbers = _as_numbers(answers, texts.tolist(), inverse, names, new_classes and own is None)
+        named = own is None and _are_names(texts.tolist(), outputs, new_classes)
+        numbers = None
+        if not named:
+            new_names = new_classes and own is None
+            numbers = _as_numbers(answers, texts.tolist(), inverse, names, new_names)
         if numbers is None:
             return _encode_classes(own, texts.tolist(), inverse, outputs, new_classes)
         values = numbers[inverse]
+    if own is None and values.dtype.kind in "fiub":
+        numbered, inverse = np.unique(values, return_inverse=True)
+        named_as = _as_names(numbered, outputs, new_classes)
+        if named_as is not None:
+            texts, inverse = np.unique(np.array(named_as)[inverse], return_inverse=True)
+            return _encode_classes(None, texts.tolist(), inverse, outputs, new_classes)
     limit = len(own) if own else None if new_classes else _limit(outputs)
     labels = _check_whole(answers, values, limit, names)
     if own is None:
         return _encode_numbers(labels, outputs)
     return _encode_classes(own, own, labels, outputs, new_classes)
+
+
+def _as_names(distinct: NDArray[Any], outputs: Outputs, new_classes: bool) -> list[str] | None:
+    """What classes are called, where numbers name them; None where they do not."""
+    if not (np.isfinite(distinct) & (np.floor(distinct) == distinct)).all():
+        return None
+    texts = [str(int(number)) for number in distinct.tolist()]
+    known = outputs.names is not None and set(texts) <= set(outputs.names)
+    return texts if known or _are_names(texts, outputs, new_classes) else None
+
+
+def _are_names(texts: Sequence[str], outputs: Outputs, new_classes: bool) -> bool:
+    """Whether labels that are whole numbers name classes, as 20240101 does, and do not count them.
+
+    They do where no model tells and most outputs would have no sample, or where the core takes no
+    such number.
+    """
+    if not all(text.isdecimal() for text in texts):
+        return False
+    top = max(map(int, texts), default=0)
+    if outputs.numbers is None:
+        return top >= max(_FEW, 2 * len(texts))
+    return new_classes and top > MAX_LABEL
 
 
 def _encode_classes(
@@ -213,7 +251,7 @@ def _match_classes(
     if n_outputs is None:
         return Encoded(no_y, Outputs(range(len(names)), names), names_sorted=own is None)
     got = f"it has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
-    fix = "name the outputs with class_names="
+    fix = _NAME_THEM
     more = ", or learn new classes with adapt and new_classes=True"
     if len(names) != n_outputs:
         raise DataError(
@@ -278,8 +316,8 @@ def _check_whole(
         others = "correct the label, or learn numbers with task='regression'"
         fix = fix_of_label(labels, row, others)
         raise DataError(
-            f"{answers.place(row)} has label {labels[row]}, expected a whole number 0, 1, {last}: "
-            f"{fix}"
+            f"{answers.place(row)} has label {labels[row]:.15g}, expected a whole number 0, 1, "
+            f"{last}: {fix}"
         )
     return labels.astype(np.int32)
 

@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
-from skip2lora.arrays import check_labels
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import FT_ALL, METHODS
-from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, Goal, Measures, Outputs, Task, measure
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
 from skip2lora.training.skip_job import SkipJob
@@ -110,7 +110,8 @@ def pretrain(
 ) -> MLP:
     """Train all weights and biases by SGD (FT-All, section 3) and return the trained network.
 
-    ``X`` is (samples, features), ``y`` (samples,) with labels 0, 1, ...; ``model`` is not changed.
+    ``X`` is (samples, features), ``y`` (samples,) with labels 0, 1, ... or the names of the model's
+    classes; ``model`` is not changed.
     ``batch_size`` is by default 20, or the number of samples if that is smaller.
 
     Raises:
@@ -120,7 +121,8 @@ def pretrain(
     """
     asked = asked_of(locals())
     samples = checked(model, X)
-    labels = check_labels(y, len(samples), model.n_outputs)
+    outputs = Outputs(range(model.n_outputs), model.class_names)
+    labels = encode(CLASSIFICATION, y, len(samples), outputs).y
     options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
     job = NetworkJob(model, CheckedSamples(samples, labels), options)
     follow = None if callback is None else _model_reports(callback)
