@@ -74,3 +74,16 @@ def test_the_model_is_not_replaced(base: Path, type_in: Type, words: tuple[str, 
     assert (made.code, made.out) == (2, "")
     assert "is the model itself" in made.err
     assert (base / "base.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx-adapter"])
+def test_samples_to_compare_on(base: Path, type_in: Type, kind: str) -> None:
+    words = ("export", "base.onnx", "--adapter", "adapter", "--to", kind, "-o", "t.onnx")
+    np.savez(base / "narrow.npz", X=np.zeros((3, 2), np.float32))
+    refused = type_in(*words, "--data", "narrow.npz")
+    assert (refused.code, refused.out) == (2, "")
+    assert "X has shape (3, 2)" in refused.err
+    assert not (base / "t.onnx").exists()
+    made = type_in(*words, "--data", "field.npz", "--json")
+    assert made.code == 0, made.err
+    assert made.json["output"][0] == "t.onnx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,19 +30,24 @@ FORMATS = ("onnx", "onnx-adapter")
     "--to", "kind", required=True, type=click.Choice(FORMATS),
     help="One file with all inside, or adapters to swap over one session.",
 )  # fmt: skip
+@click.option(
+    "--data", metavar="DATA", type=click.Path(path_type=Path),
+    help="Samples to compare outputs on before the file is written; by default random ones.",
+)  # fmt: skip
 @shared.output_name
 @shared.output("The exported model, such as adapted.onnx.", metavar="FILE")
 @shared.force
 @shared.as_json
 def command(
-    model: Path, adapter: Path, kind: str, output_name: str | None, output: Path, force: bool,
-    as_json: bool,
+    model: Path, adapter: Path, kind: str, data: Path | None, output_name: str | None,
+    output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
 
     `onnx` is one self-contained file. `onnx-adapter` leaves the adapters as optional inputs and
     writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
     the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
+    Nothing is written unless it gives what MODEL with its adapter gives on a few samples.
     """
     shared.check_onnx(model, output, "exported", force=force)
     if kind == "onnx-adapter":
@@ -53,14 +59,16 @@ def command(
         )
     from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
-    said = {"method": adapted.method, "task": adapted.task}
+    options: dict[str, Any] = {"description": {"method": adapted.method, "task": adapted.task}}
+    if data is not None:
+        options["samples"] = common.read_without_answers(
+            adapted, data, columns={}, task=adapted.learned, images=None
+        )
     files = [output]
     if kind == "onnx":
-        export_onnx(adapted.backbone, adapted.adapters, output, description=said)
+        export_onnx(adapted.backbone, adapted.adapters, output, **options)
     else:
-        files.append(
-            export_onnx_adapter(adapted.backbone, adapted.adapters, output, description=said)
-        )
+        files.append(export_onnx_adapter(adapted.backbone, adapted.adapters, output, **options))
     facts = {
         "output": [str(file) for file in files],
         "bytes": [file.stat().st_size for file in files],

@@ -20,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import Result, SkipAdapters
+from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.file import embed, read_model, write_model
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.rows import Builder, add_pooled, add_tap, last_first, rearranged
-from skip2lora.backbones.onnx.session import export_adapter, open_session
+from skip2lora.backbones.onnx.session import export_adapter
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
+from skip2lora.export.check import check_export
 from skip2lora.export.onnx_head import fold_last, plug_logits, readers_elsewhere
 from skip2lora.files import check_output
 
@@ -69,8 +71,12 @@ class _Parts:
 
 @dataclass(frozen=True, eq=False)
 class _Base:
-    """A base model in memory, whole, with the adapters that go with its ``sources``."""
+    """A base model in memory, whole, with the adapters that go with its ``sources``.
 
+    ``given`` is ``backbone``, or what stands in for it.
+    """
+
+    given: Backbone
     backbone: OnnxBackbone
     adapters: SkipAdapters
     model: Any
@@ -85,16 +91,19 @@ def export_onnx(
     out: str | os.PathLike[str],
     *,
     description: Mapping[str, str] | None = None,
+    samples: SamplesLike | None = None,
 ) -> None:
     """Write base and adapters as one self-contained file for the stock onnxruntime.
 
     The adapter of the last layer is folded into that layer's weights where it reads a vector and
     they are plain numbers used once. Outputs of new classes follow those of the base.
-    ``description`` joins fingerprint, rank and layers in the metadata.
+    ``description`` joins fingerprint, rank and layers in the metadata. Before it is written, the
+    logits are compared with those of the adapted model on a few of ``samples``, or random ones.
 
     Raises:
         ModelError: the base changed, the adapters do not fit it, new classes do not fit through
-            the end of its graph, or the file would pass 2 GB.
+            the end of its graph, logits differ, or the file would pass 2 GB.
+        DataError: samples the model cannot take.
         FileError: the system refused.
     """
     base = _read_base(backbone, adapters)
@@ -113,9 +122,7 @@ def export_onnx(
         pooled = add_pooled(builder, source, f"tap.{number}")
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
-    _join(builder, base.anatomy, factors, parts)
-    _describe(base, description)
-    _write(base.model, out)
+    _write(base, _join(builder, base.anatomy, factors, parts), out, description, samples)
 
 
 def export_onnx_adapter(
@@ -124,6 +131,7 @@ def export_onnx_adapter(
     out: str | os.PathLike[str],
     *,
     description: Mapping[str, str] | None = None,
+    samples: SamplesLike | None = None,
 ) -> Path:
     """Write the base with adapters as optional inputs, and an ``.onnx_adapter`` file beside it.
 
@@ -145,7 +153,7 @@ def export_onnx_adapter(
     }
     shapes |= {"lora_b": ["hidden", n_outputs], "bias": [n_outputs]}
     for name, array in parts.named().items():
-        full = builder.constant(name, np.zeros_like(array))
+        full = builder.constant(name, array)
         base.model.graph.input.append(
             onnx.helper.make_tensor_value_info(full, onnx.TensorProto.FLOAT, shapes[name])
         )
@@ -153,9 +161,8 @@ def export_onnx_adapter(
     for number, source in last_first(base.sources):
         tensor = add_tap(builder, source, f"tap.{number}")
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
-    _join(builder, base.anatomy, factors, parts)
-    _describe(base, description)
-    _write(base.model, out)
+    logits = _join(builder, base.anatomy, factors, parts)
+    _write(base, logits, out, description, samples, without=[_PREFIX + name for name in shapes])
     write_onnx_adapter(adapters, beside)
     return beside
 
@@ -211,13 +218,16 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
             f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
         )
     embed(model, backbone.path.parent)
-    return _Base(backbone, adapters, model, graph, anatomy, sources)
+    return _Base(given, backbone, adapters, model, graph, anatomy, sources)
 
 
 def _join(
     builder: Builder, anatomy: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
-) -> None:
-    """Append the nodes to the logits, from each number, ``lora_a`` and tap that it multiplies."""
+) -> str:
+    """Append the nodes from each number, ``lora_a`` and tap that it multiplies to the logits.
+
+    The name of their tensor.
+    """
     columns = {}
     for number, name, tensor in factors:
         width = parts.a[number].shape[1]
@@ -236,7 +246,7 @@ def _join(
         added = None
     if anatomy.head is not None:
         plug_logits(builder, anatomy, added, len(parts.bias))
-        return
+        return anatomy.head.logits
     onnx = builder.graph.onnx
     name = _free_name(builder.graph)
     builder.node("Identity", [str(added)], "output", renamed=name)
@@ -244,6 +254,7 @@ def _join(
     builder.graph.model.graph.output.append(
         onnx.helper.make_tensor_value_info(name, kind, [None, len(parts.bias)])
     )
+    return name
 
 
 def _free_name(graph: Graph) -> str:
@@ -277,6 +288,20 @@ def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
         model.metadata_props.add(key=_METADATA + name, value=text)
 
 
-def _write(model: Any, out: str | os.PathLike[str]) -> None:
-    open_session(model.SerializeToString())  # a file that does not run is not written
+def _write(
+    base: _Base,
+    logits: str,
+    out: str | os.PathLike[str],
+    description: Mapping[str, str] | None,
+    samples: SamplesLike | None,
+    *,
+    without: Sequence[str] = (),
+) -> None:
+    """Write the model if it gives what was adapted; constants ``without`` which it is as 0."""
+    model = base.model
+    check_export(model, logits, base.backbone.session, base.given, base.adapters, samples)
+    for tensor in model.graph.initializer:
+        if tensor.name in without:
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    _describe(base, description)
     write_model(out, model)
