@@ -69,12 +69,14 @@ clean:
 
 $(VENV)/.created:
 	@sh tools/check-system.sh "$(PYTHON)"
+	@echo '$(VENV): a virtual environment with tools to build, a few MB to fetch'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install 'pip>=25.1'
 	$(PIP) install 'scikit-build-core>=1.1,<2' 'nanobind>=3.1,<4' cmake ninja
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(NATIVE)
+	@echo 'skip2lora: its C core is compiled, and what it needs is fetched; a minute or two'
 	$(INSTALL) '.[plot,data,parquet,power]'
 	@touch $@
 
@@ -82,6 +84,7 @@ $(VENV)/.groups: force | $(VENV)/.created
 	@echo '$(TEST_GROUPS)' | cmp -s - $@ || echo '$(TEST_GROUPS)' > $@
 
 $(VENV)/.test: $(VENV)/.installed $(VENV)/.groups
+	@echo 'tests: $(TEST_GROUPS), up to some 100 MB to fetch (more with torch); minutes'
 	$(PIP) install $(TEST_GROUPS:%=--group %)
 	@touch $@
 

@@ -51,8 +51,8 @@ def command(
     elif name == "har":
         if source is None:
             raise ParameterError(
-                "har is not fetched, it needs the folder or zip of `UCI HAR Dataset`: name it with "
-                "--source"
+                "har is not fetched, it needs the folder or zip of `UCI HAR Dataset`, which is at "
+                "https://archive.ics.uci.edu/dataset/240: fetch it and name it with --source"
             )
         splits = har.load_task(source)
     else:
