@@ -190,3 +190,35 @@ def graph_mask(inputs: Sequence[tuple[str, int]]) -> int | None:
         at for at, (name, n_axes) in enumerate(inputs) if n_axes == 1 and "mask" in name.lower()
     )
     return next(places, None) if len(inputs) > 1 else None
+
+
+def drawn(
+    inputs: Sequence[InputSpec], count: int, *, varied: bool = False
+) -> dict[str, NDArray[Any]]:
+    """``count`` samples of noise for inputs of known sizes: the same each time, each its own.
+
+    Real numbers lie between 0 and 1, in a range that differs from sample to sample. Whole numbers
+    are ones, which are valid tokens and masks by which all count; with ``varied`` bytes are any,
+    and tokens 0 or 1.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, spec in enumerate(inputs):
+        # Of its own, so that a sample is the same whatever their number.
+        random = np.random.Generator(np.random.PCG64(number))
+        shape = (count, *(size or 1 for size in spec.shape))
+        ranges = (1 + np.arange(count) % 4).reshape(-1, *[1] * len(spec.shape)) / np.float32(4)
+        if spec.reals:
+            values = random.random(shape, np.float32)
+            arrays[spec.name] = values * ranges if varied else values
+        elif varied and spec.dtype == "uint8" and len(spec.shape) > 1:
+            arrays[spec.name] = random.integers(0, 256, shape).astype(np.int32)
+        elif varied and not _masks(spec.name):
+            arrays[spec.name] = random.integers(0, 2, shape).astype(np.int32)
+        else:
+            arrays[spec.name] = np.full(shape, counting_value(spec.name), np.int32)
+    return arrays
+
+
+def _masks(name: str) -> bool:
+    """Whether an input of that name says which tokens count."""
+    return name in KEYWORDS or "mask" in name.lower()

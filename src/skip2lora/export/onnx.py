@@ -26,7 +26,7 @@ from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.file import embed, read_model, write_model
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.rows import Builder, add_pooled, add_tap, last_first, rearranged
+from skip2lora.backbones.onnx.rows import Builder, Pooled, add_pooled, add_tap, last_first
 from skip2lora.backbones.onnx.session import export_adapter
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.taps import chosen_taps
@@ -123,6 +123,17 @@ def export_onnx(
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
     _write(base, _join(builder, base.anatomy, factors, parts), out, description, samples)
+
+
+def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
+    """``lora_a`` (rank, width) of a tap's rows, for what ``pooled`` gives instead."""
+    matrix = lora_a
+    if pooled.channels_last:
+        *places, channels = pooled.shape
+        matrix = np.moveaxis(matrix.reshape(-1, channels, *places), 1, -1)
+    if pooled.factor is not None:
+        matrix = matrix.reshape(-1, *pooled.shape) * pooled.factor
+    return np.ascontiguousarray(matrix.reshape(lora_a.shape), np.float32)
 
 
 def export_onnx_adapter(

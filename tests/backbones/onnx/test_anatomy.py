@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto
 
 import onnx_models as nets
-from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
+from skip2lora.backbones.onnx.anatomy import Anatomy, Fold, anatomy
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.errors import ModelError
@@ -96,7 +96,7 @@ def found(model: Any, *, grid: int = 4) -> Anatomy:
 def test_where_the_samples_are() -> None:
     """Tokens that lie one after another, or come first, are told from samples."""
     folded = {source.tap.layer: source for source in found(nets.transformer(folded=True)).sources}
-    assert (folded["/query"].steps, folded["/up"].steps) == ("", "fold")
+    assert (folded["/query"].fold, folded["/up"].fold) == (None, Fold(1, None))
     assert folded["/up"].tap.shape == (None, 16)
     assert {source.mask for source in folded.values()} == {"attention_mask", None}
     assert folded["/head"].mask is None
@@ -105,7 +105,7 @@ def test_where_the_samples_are() -> None:
     net.node("MatMul", ["turned", net.weight("w", 4, 2)], "y")
     model = net.model([nets.value("x", ["n", 5, 4])], [nets.value("y", [5, "n", 2])])
     [source] = [each for each in found(model).sources if each.tap.layer == "/y"]
-    assert (source.steps, source.tap.shape) == ("swap", (5, 4))
+    assert (source.fold, source.tap.shape) == (Fold(5, 1), (5, 4))
 
 
 def test_a_mask_counts_for_as_many_tokens_alone() -> None:

@@ -1,4 +1,4 @@
-"""Shapes that inference leaves open, seen by running a model on two sizes of input."""
+"""What running a graph on noise shows: shapes, where tensors hold samples, and what mixes them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 
 import onnx_models as nets
-from skip2lora.backbones.onnx.graph import BATCH, Folded, Graph, infer
-from skip2lora.backbones.onnx.probe import probe
+from skip2lora.backbones.alone import Layout
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.probe import Look, Seen, look, mixing
 
 
-def seen(model: Any, *tensors: str) -> dict[str, Any]:
-    graph = Graph(model)
-    return probe(graph, Path(), tensors, infer(graph))
+def looked(model: Any, *tensors: str) -> Look:
+    return look(Graph(model), Path(), tensors, [value.name for value in model.graph.output])
+
+
+def shapes(model: Any, *tensors: str) -> dict[str, Any]:
+    seen = looked(model, *tensors)
+    return {name: seen.of(name).shape for name in tensors}
 
 
 def test_sizes_follow_those_of_the_inputs() -> None:
-    shapes = seen(nets.cnn(size="s"), "conv0", "depthwise", "fc")
-    assert shapes["conv0"] == (BATCH, 8, "s", "s")
-    assert shapes["depthwise"] == (BATCH, 8, None, None)  # half of it
-    assert shapes["fc"] == (BATCH, 4)
+    seen = shapes(nets.cnn(size="s"), "conv0", "depthwise", "fc")
+    assert seen["conv0"] == (1, 8, "s", "s")
+    assert seen["depthwise"] == (1, 8, None, None)  # half of it
+    assert seen["fc"] == (1, 4)
 
 
 def test_samples_times_tokens_are_folded() -> None:
-    shapes = seen(nets.transformer(folded=True), "up", "unfolded")
-    assert shapes["up"] == (Folded("t"), 32)
-    assert shapes["unfolded"] == (BATCH, "t", 16)
+    seen = looked(nets.transformer(folded=True), "up", "unfolded")
+    assert seen.of("up").shape == ("t", 32)
+    assert seen.of("up").by_sample is None
+    assert seen.of("unfolded").by_sample == ("t", 16)
 
 
 def test_a_fixed_number_of_samples() -> None:
-    assert seen(nets.mlp(batch=4), "fc1") == {"fc1": (4, 5)}
-    folded = seen(nets.transformer(folded=True, batch=2, tokens=7), "up")
-    assert folded == {"up": (Folded(7), 32)}
+    seen = looked(nets.mlp(batch=4), "fc1")
+    assert (seen.batch, seen.of("fc1").by_sample) == (4, (5,))
+    folded = looked(nets.transformer(folded=True, batch=2, tokens=7), "up")
+    assert folded.of("up").verdict.layout == Layout(0, 1, 7)
 
 
 def test_names_are_not_taken_for_one_another() -> None:
@@ -50,8 +57,11 @@ def test_names_are_not_taken_for_one_another() -> None:
         [nets.value("x", ["n", 3, "h", "w"]), nets.value("ids", ["n", "t", "u"])],
         [nets.value("turned", ["n", 3, "w", "h"]), nets.value("swapped", ["t", "u", "n"])],
     )
-    shapes = seen(model, "turned", "swapped", "x")
-    assert shapes == {"turned": (BATCH, 3, "w", "h"), "swapped": ("t", "u", BATCH)}
+    seen = looked(model, "x")
+    assert seen.of("turned").shape == (1, 3, "w", "h")
+    assert seen.of("swapped").shape == ("t", "u", 1)
+    assert seen.of("swapped").verdict.layout == Layout(2)
+    assert seen.of("x").shape == (1, 3, "h", "w")
 
 
 @pytest.mark.parametrize("width", [3, 4])
@@ -59,11 +69,130 @@ def test_an_axis_before_the_samples_is_not_folded(width: int) -> None:
     net = nets.Net()
     net.node("Transpose", ["x"], "turned", perm=[1, 0])
     model = net.model([nets.value("x", ["n", width])], [nets.value("turned", [width, "n"])])
-    assert seen(model, "turned") == {"turned": (width, BATCH)}
+    seen = looked(model).of("turned")
+    assert (seen.verdict.layout, seen.shape) == (Layout(1), (width, 1))
 
 
-def test_a_model_that_refuses_every_size_tells_nothing() -> None:
+FOLDS = {
+    "samples first": ([0, 1, 2, 3], [-1, 4], Layout(0, 1, 15)),
+    "samples last": ([1, 2, 0, 3], [-1, 4], Layout(0, 15, 1)),
+    "samples in the middle": ([1, 0, 2, 3], [-1, 4], Layout(0, 5, 3)),
+    "heads and samples": ([2, 0, 1, 3], [-1, 5, 4], Layout(0, 3, 1)),
+    "tokens first": ([1, 0, 2, 3], [5, -1, 4], Layout(1, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("batch", ["n", 2, 3, 4])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_the_order_of_samples_in_an_axis(fold: str, batch: Any) -> None:
+    perm, shape, layout = FOLDS[fold]
     net = nets.Net()
-    net.node("Reshape", ["x", net.constant("to", np.array([5, 11], np.int64))], "y")
-    model = net.model([nets.value("x", ["n", 11])], [nets.value("y", [5, 11])])
-    assert seen(model, "y") == {}
+    net.node("Transpose", ["x"], "turned", perm=perm)
+    net.node("Reshape", ["turned", net.constant("to", np.array(shape))], "y")
+    model = net.model([nets.value("x", [batch, 5, 3, 4])], [nets.value("y", [None] * len(shape))])
+    assert looked(model).of("y").verdict.layout == layout
+
+
+@pytest.mark.parametrize(("inside", "batch"), [(1, 1), (5, 5), (-1, None)])
+def test_a_graph_made_for_so_many_samples(inside: int, batch: int | None) -> None:
+    net = nets.Net()
+    net.node("Reshape", ["x", net.constant("to", np.array([inside, 11], np.int64))], "y")
+    model = net.model([nets.value("x", ["n", 11])], [nets.value("y", [None, 11])])
+    seen = looked(model)
+    assert (seen.batch, seen.baked, seen.unknown) == (batch, batch is not None, None)
+
+
+def test_a_graph_that_refuses_noise_is_known_by_its_shapes() -> None:
+    net = nets.Net()
+    net.node("Reshape", ["x", net.constant("to", np.array([5, 11], np.int64))], "five")
+    net.node("Reshape", ["x", net.constant("other", np.array([7, 11], np.int64))], "seven")
+    net.node("Concat", ["five", "seven"], "y", axis=0)
+    model = net.model([nets.value("x", ["n", 11])], [nets.value("y", [12, 11])])
+    seen = looked(model, "x")
+    assert seen.unknown is not None
+    assert "Reshape" in seen.unknown
+    assert seen.of("x").by_sample == (11,)
+    assert seen.of("y") == Seen(seen.of("nothing").verdict)
+
+
+TIME_FIRST = {
+    "batch open": ["t", "n", 4],
+    "time fixed": [6, "n", 4],
+    "named": ["steps", "batch", 4],
+    "fixed": [6, 3, 4],
+    "one": [6, 1, 4],
+}
+
+
+@pytest.mark.parametrize("sizes", TIME_FIRST)
+def test_inputs_with_the_samples_along_the_second_axis(sizes: str) -> None:
+    net = nets.Net()
+    net.node("GRU", ["x", net.weight("w", 1, 15, 4), net.weight("r", 1, 15, 5)], "", hidden_size=5)
+    net.nodes[-1].output[:] = ["", "state"]
+    net.node("Squeeze", ["state", net.constant("first", np.array([0]))], "y")
+    shape = TIME_FIRST[sizes]
+    model = net.model([nets.value("x", shape)], [nets.value("y", [shape[1], 5])])
+    seen = looked(model, "x")
+    assert seen.axes == {"x": 1}
+    assert seen.of("y").by_sample == (5,)
+
+
+def test_a_state_with_the_samples_along_its_second_axis() -> None:
+    net = nets.Net()
+    net.node("Transpose", ["state"], "turned", perm=[1, 0, 2])
+    net.node("Flatten", ["turned"], "flat", axis=1)
+    net.node("Concat", ["x", "flat"], "y", axis=1)
+    for second, open_state in (("n", "n"), ("n", "other"), ("batch", None)):
+        model = net.model(
+            [nets.value("x", [second, 3]), nets.value("state", [2, open_state, 4])],
+            [nets.value("y", [second, 11])],
+        )
+        assert looked(model).axes == {"x": 0, "state": 1}
+
+
+MIXERS: dict[str, Any] = {
+    "ReduceMean": {"axes": [0]},
+    "Softmax": {"axis": 0},
+    "CumSum": {"input": np.int64(0)},
+    "TopK": {"input": np.array([1]), "axis": 0},
+    "BatchNormalization": {"training_mode": 1},
+}
+
+
+@pytest.mark.parametrize("operator", MIXERS)
+def test_the_node_that_mixes_samples_is_named(operator: str) -> None:
+    attributes = dict(MIXERS[operator])
+    net = nets.Net()
+    net.node("Gemm", ["x", net.weight("w", 4, 4)], "fc")
+    net.node("Relu", ["fc"], "relu")
+    inputs = ["relu"]
+    if "input" in attributes:
+        inputs.append(net.constant("k", attributes.pop("input")))
+    if operator == "BatchNormalization":
+        inputs += [net.vector(name, 4, around=1) for name in ("gamma", "beta", "mean", "var")]
+    net.node(operator, inputs, "mixed", **attributes)
+    if operator == "BatchNormalization":
+        net.nodes[-1].output.extend(["running.mean", "running.var"])
+    if operator == "TopK":
+        net.nodes[-1].output.append("places")
+    net.node("Sub", ["relu", "mixed"], "apart")
+    net.node("Gemm", ["apart", net.weight("v", 4, 2)], "y")
+    model = net.model([nets.value("x", ["n", 4])], [nets.value("y", ["n", 2])])
+    seen = looked(model, "fc", "apart")
+    assert seen.of("fc").verdict.holds()
+    assert not seen.of("apart").verdict.holds()
+    assert not seen.of("y").verdict.holds()
+    said = str(mixing(Graph(model), Path("m.onnx"), "y", seen, dynamic=False))
+    assert f"node /mixed ({operator}) mixes the samples of a batch" in said
+
+
+def test_a_random_node_is_named_as_such() -> None:
+    """Also one that no list of operators has: of a domain of its own, or of a later opset."""
+    net = nets.Net()
+    net.node("Dropout", ["x", net.constant("half", np.float32(0.5)), "flag"], "dropped")
+    net.node("Cast", [net.constant("one", np.int64(1))], "flag", to=9)
+    net.nodes.reverse()
+    net.node("Gemm", ["dropped", net.weight("v", 40, 2)], "y")
+    model = net.model([nets.value("x", ["n", 40])], [nets.value("y", ["n", 2])])
+    said = str(mixing(Graph(model), Path("m.onnx"), "y", looked(model), dynamic=False))
+    assert said.startswith("m.onnx: node /dropped (Dropout) is random")

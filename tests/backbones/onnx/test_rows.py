@@ -26,10 +26,10 @@ from skip2lora.backbones.onnx.rows import (
     add_pooled,
     add_tap,
     last_first,
-    rearranged,
 )
 from skip2lora.backbones.onnx.session import open_session
 from skip2lora.backbones.taps import Tap, rows_of
+from skip2lora.export.onnx import rearranged
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")

@@ -19,7 +19,7 @@ import onnx
 
 import onnx_models as nets
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.onnx.session import fixed_batch, open_session, specs_of
+from skip2lora.backbones.onnx.session import Session, fixed_batch, open_session, specs_of
 from skip2lora.errors import MissingExtraError, ModelError
 
 
@@ -51,20 +51,37 @@ def test_inputs_without_the_axis_of_samples() -> None:
         nets.value("ids", ["n"], nets.INT64),
         nets.value("real", [4, 2], onnx.TensorProto.DOUBLE),
     )
-    assert specs_of(session) == (
+    assert specs_of(session, {}) == (
         InputSpec("image", (3, None, 5), "float32"),
         InputSpec("ids", (), "int64"),
         InputSpec("real", (2,), "float64"),
     )
-    assert fixed_batch(session) == 4
-    assert fixed_batch(session_of(nets.value("x", ["n", 2]))) is None
+    assert fixed_batch(session, {}) == 4
+    assert fixed_batch(session_of(nets.value("x", ["n", 2])), {}) is None
+
+
+def test_inputs_with_the_samples_along_another_axis() -> None:
+    session = session_of(nets.value("x", [4, "n", 5]), nets.value("state", ["n", 3]))
+    assert specs_of(session, {"x": 1})[0] == InputSpec("x", (4, 5), "float32")
+    assert fixed_batch(session, {"x": 1}) is None
+    assert fixed_batch(session, {}) == 4
 
 
 def test_inputs_that_are_no_samples() -> None:
     with pytest.raises(ModelError, match=r"input x is tensor\(string\), expected numbers"):
-        specs_of(session_of(nets.value("x", ["n"], onnx.TensorProto.STRING)))
+        specs_of(session_of(nets.value("x", ["n"], onnx.TensorProto.STRING)), {})
     with pytest.raises(ModelError, match="input x is one number for all samples"):
-        specs_of(session_of(nets.value("x", [])))
+        specs_of(session_of(nets.value("x", [])), {})
+
+
+def test_a_wrong_number_of_rows_is_an_error() -> None:
+    """Never cut to the samples that were asked for: rows would be those of others."""
+    net = nets.Net()
+    net.node("Concat", ["x", "x"], "y", axis=0)
+    model = net.model([nets.value("x", ["n", 2])], [nets.value("y", ["m", 2])])
+    session = Session.open(model.SerializeToString())
+    with pytest.raises(ModelError, match="output y has 6 rows for 3 samples, expected one a"):
+        session.run({"x": np.zeros((3, 2), np.float32)}, ["y"], 2)
 
 
 def test_what_onnxruntime_cannot_run(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +12,14 @@ from skip2lora.backbones.inputs import graph_mask
 from skip2lora.backbones.onnx.graph import (
     CONVOLUTIONS,
     OPERATORS,
-    Folded,
     Graph,
     Read,
     Size,
     infer,
+    sizes_of,
     weight_layers,
 )
-from skip2lora.backbones.onnx.probe import probe
+from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look, mixing
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, ending_of
 from skip2lora.backbones.taps import Tap, taps_of
@@ -207,17 +208,26 @@ def _make_float(onnx: Any, model: Any, node: Any) -> None:
 _NO_NUMBERS = (8, 9)  # texts and truth values, as TensorProto numbers types
 
 
+class Fold(NamedTuple):
+    """A tensor that is ``lead`` x samples x ``trail`` tokens and their width; None is any number.
+
+    So are tokens that come first, samples and tokens in one axis, and windows of tokens.
+    """
+
+    lead: int | None
+    trail: int | None
+
+
 @dataclass(frozen=True)
 class Source:
     """A tap, what its layer reads, and how the tensor comes to have the samples first.
 
-    ``steps`` are "fold" (samples times tokens become two axes) or "swap" (tokens come first);
-    ``mask`` is the input that says which tokens count.
+    ``fold`` is None where it has them so; ``mask`` is the input that says which tokens count.
     """
 
     tap: Tap
     read: Read
-    steps: str = ""
+    fold: Fold | None = None
     mask: str | None = None
 
 
@@ -227,7 +237,7 @@ class Anatomy:
 
     ``heads`` and ``outputs`` say what stands at each output. ``head`` is that of the one taken,
     None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
-    one sample's logits in the graph, such as (1000, 1, 1).
+    one sample's logits in the graph, such as (1000, 1, 1). ``look`` is what running it has shown.
     """
 
     sources: tuple[Source, ...]
@@ -235,6 +245,7 @@ class Anatomy:
     outputs: tuple[OutputSpec, ...]
     head: Head | None
     n_outputs: int
+    look: Look
     logits_shape: tuple[int | None, ...] = ()
 
 
@@ -242,72 +253,72 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
     """Find the layers and the logits of a graph; ``output`` is that with the logits.
 
     Raises:
-        ModelError: there is no layer with weights whose input has a known width.
+        ModelError: there is no layer with weights whose input has a known width, or a sample's
+            logits depend on those beside it.
         ParameterError: there is no such output, or several may be that with the classes.
     """
-    shapes, reads = infer(graph), weight_layers(graph)
-    names = [value.name for value in graph.inputs]
-    if not names or any(not shapes.get(name) for name in names):
-        raise no_samples(graph, path, shapes)
+    reads, names = weight_layers(graph), [value.name for value in graph.inputs]
+    if not names or any(not sizes_of(value) for value in graph.inputs):
+        raise no_samples(graph, path, infer(graph))
     if not reads:
         raise no_layers(graph, path)
     heads = [head_of(graph, value.name) for value in graph.model.graph.output]
-    batch = shapes[names[0]][0]
-    wanted = [each.tensor for each in reads] + [each.logits for each in heads]
-    open_ones = [name for name in wanted if _is_open(shapes.get(name), batch)]
-    if open_ones:
-        shapes = {**shapes, **probe(graph, path, open_ones, shapes)}
-    outputs = tuple(_spec(graph, head, shapes.get(head.logits), batch) for head in heads)
-    sources, behind = [head.logits for head in heads], [set[str]() for _ in heads]
-    if len(heads) > 1:
-        behind = [graph.ancestors(source) for source in sources]
-    at = choose(candidates_of(outputs, sources, behind), output, path)
+    ends = [head.logits for head in heads]
+    seen = look(graph, path, [read.tensor for read in reads], ends)
+    if seen.baked:
+        fix_batch(graph, seen.axes, seen.batch or 1)
+    graph.samples = names[0], seen.axes[names[0]]
+    outputs = tuple(_spec(graph, head, seen.of(head.logits)) for head in heads)
+    behind = [graph.ancestors(end) if len(heads) > 1 else set[str]() for end in ends]
+    at = choose(candidates_of(outputs, ends, behind), output, path)
     n_outputs = 0 if at is None else outputs[at].width
-    mask = _mask(names, shapes)
+    dynamic = _rounds_batches(graph)
+    if at is not None and not seen.of(ends[at]).verdict.holds(dynamic=dynamic):
+        raise mixing(graph, path, ends[at], seen, dynamic=dynamic)
+    mask = _mask(names, seen.shapes, seen.axes)
     if at is None:
         first = heads[0].output
         reads.append(Read(first, "output", first))
     elif (
         len(heads) > 1
     ):  # what only leads to other outputs, or is made of this one, says nothing of it
-        before = behind[at] - {sources[at]}
+        before = behind[at] - {ends[at]}
         reads = [read for read in reads if read.tensor in before]
-    tapped = _sources(reads, shapes, batch, mask, grid)
+    reads = [read for read in reads if seen.of(read.tensor).verdict.holds(dynamic=dynamic)]
+    tapped = _sources(reads, seen, mask, grid)
     if not tapped:
-        raise no_taps(graph, path, shapes, reads)
+        raise no_taps(graph, path, seen.shapes, reads)
     if at is None:
-        return Anatomy(tapped, tuple(heads), outputs, None, 0)
-    return Anatomy(tapped, tuple(heads), outputs, heads[at], n_outputs, outputs[at].shape)
+        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen)
+    return Anatomy(tapped, tuple(heads), outputs, heads[at], n_outputs, seen, outputs[at].shape)
 
 
-def _is_open(shape: tuple[Size, ...] | None, batch: Size) -> bool:
-    if not shape or shape[-1] is None or isinstance(shape[-1], str):
-        return True
-    return shape[0] != batch and (isinstance(batch, str) or not isinstance(shape[0], int))
+def _rounds_batches(graph: Graph) -> bool:
+    """Whether numbers become integers with one scale for all samples of a batch."""
+    return any(node.op_type.startswith("DynamicQuantize") for node in graph.model.graph.node)
 
 
-def _spec(graph: Graph, head: Head, shape: tuple[Size, ...] | None, batch: Size) -> OutputSpec:
+def _spec(graph: Graph, head: Head, seen: Seen) -> OutputSpec:
     """What an output is; its sizes are open where it has not one row a sample."""
-    inner = shape[1:] if shape else (None,)
-    fits = shape and shape[0] == batch and graph.types.get(head.logits) not in _NO_NUMBERS
-    sizes = (size if fits and isinstance(size, int) else None for size in inner)
-    return OutputSpec(head.output, tuple(sizes), head.ending)
+    inner = seen.by_sample
+    if inner is None or graph.types.get(head.logits) in _NO_NUMBERS:
+        inner = (None,) * (len(seen.shape) - 1 if seen.shape else 1)
+    sizes = tuple(size if isinstance(size, int) else None for size in inner)
+    return OutputSpec(head.output, sizes, head.ending)
 
 
-def _mask(names: Sequence[str], shapes: dict[str, tuple[Size, ...]]) -> tuple[str, Size] | None:
+def _mask(
+    names: Sequence[str], shapes: dict[str, tuple[Size, ...]], axes: Mapping[str, int]
+) -> tuple[str, Size] | None:
     at = graph_mask([(name, len(shapes[name]) - 1) for name in names])
-    return None if at is None else (names[at], shapes[names[at]][1])
+    return None if at is None or axes[names[at]] else (names[at], shapes[names[at]][1])
 
 
 def _sources(
-    reads: Sequence[Read],
-    shapes: dict[str, tuple[Size, ...]],
-    batch: Size,
-    mask: tuple[str, Size] | None,
-    grid: int,
+    reads: Sequence[Read], seen: Look, mask: tuple[str, Size] | None, grid: int
 ) -> tuple[Source, ...]:
     """The taps among what layers read: what has a row for each sample, of a known width."""
-    places = [(read, _place(read, shapes.get(read.tensor), batch)) for read in reads]
+    places = [(read, _place(read, seen.of(read.tensor))) for read in reads]
     known = [(read, place) for read, place in places if place is not None]
     taps = taps_of(
         [(read.layer, read.tensor, place.shape, place.channels_first) for read, place in known],
@@ -316,52 +327,58 @@ def _sources(
     sources = []
     for (read, place), tap in zip(known, taps, strict=True):
         counted = mask is not None and place.tokens is not None and mask[1] == place.tokens
-        sources.append(Source(tap, read, place.steps, mask[0] if mask and counted else None))
+        sources.append(Source(tap, read, place.fold, mask[0] if mask and counted else None))
     return tuple(sources)
 
 
 class _Place(NamedTuple):
-    """How a layer's data lies: the shape of one sample, and that of a sequence's samples first."""
+    """How a layer's data lies: the shape of one sample, and how its samples are to come first."""
 
     shape: tuple[int | None, ...]
     channels_first: bool = False
-    steps: str = ""
+    fold: Fold | None = None
     tokens: Size = None
 
 
-def _place(read: Read, shape: tuple[Size, ...] | None, batch: Size) -> _Place | None:
-    if not shape or len(shape) < 2:
+def _place(read: Read, seen: Seen) -> _Place | None:
+    shape, layout, inner = seen.shape, seen.verdict.layout, seen.by_sample
+    if layout is None or len(shape) < 2:
         return None
-    first, inner = shape[0], tuple(None if isinstance(s, str | Folded) else s for s in shape[1:])
     convolves = read.operator in CONVOLUTIONS
-    channels_first = convolves or (read.places_first and len(shape) == 3)
-    if first == batch and len(shape) > 2 and (channels_first or len(shape) == 4):
-        known = inner[0 if channels_first else -1] is not None
-        return _Place(inner, channels_first) if known else None
-    if inner[-1] is None or convolves:
+    if inner is not None:
+        sizes = tuple(map(_number, inner))
+        channels_first = convolves or (read.places_first and len(shape) == 3)
+        if len(shape) > 2 and (channels_first or len(shape) == 4):
+            known = sizes[0 if channels_first else -1] is not None
+            return _Place(sizes, channels_first) if known else None
+        if len(shape) == 2:
+            return _Place(sizes) if sizes[0] is not None and not convolves else None
+    width = _number(shape[-1])
+    if width is None or convolves or layout.axis == len(shape) - 1:
         return None
-    if first == batch and len(shape) == 2:
-        return _Place(inner)
-    steps, tokens = ("swap", shape[0]) if read.tokens_first else _tokens(shape, batch)
-    if steps is None:
+    lead, trail = list(shape[: layout.axis]), list(shape[layout.axis + 1 : -1])
+    if layout.outer > 1 and layout.inner > 1:
+        lead, trail = [*lead, layout.outer], [layout.inner, *trail]
+    elif layout.outer > 1:
+        lead.append(shape[layout.axis])
+    else:
+        trail.insert(0, shape[layout.axis])
+    tokens = _product([*lead, *trail])
+    fold = Fold(_number(_product(lead)), _number(_product(trail)))
+    if fold == (None, None):
         return None
-    count = tokens if isinstance(tokens, int) else None
-    return _Place((count, inner[-1]), steps=steps, tokens=tokens)
+    first = inner is not None and len(shape) == 3
+    return _Place((_number(tokens), width), False, None if first else fold, tokens)
 
 
-def _tokens(shape: tuple[Size, ...], batch: Size) -> tuple[str | None, Size]:
-    """How samples become the first axis, and the number of tokens."""
-    first = shape[0]
-    if first == batch and len(shape) == 3:
-        return "", shape[1]
-    if len(shape) == 3 and shape[1] == batch and batch != 1:
-        return "swap", first
-    if len(shape) == 2 and isinstance(first, Folded):
-        return "fold", first.inner
-    if len(shape) == 2 and isinstance(first, int) and isinstance(batch, int) and not first % batch:
-        return "fold", first // batch
-    if first == batch or isinstance(first, Folded):
-        return "fold", None
-    if isinstance(batch, int) and not isinstance(first, int):
-        return "fold", None
-    return None, None
+def _number(size: Size) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _product(sizes: Sequence[Size]) -> Size:
+    """The name of the only size that is open, where the others are one."""
+    several = [size for size in sizes if size != 1]
+    if len(several) == 1:
+        return several[0]
+    numbers = [size for size in several if isinstance(size, int)]
+    return math.prod(numbers) if len(numbers) == len(several) else None

@@ -146,7 +146,9 @@ class OnnxBackbone(Backbone):
         )  # fmt: skip
         data = model.SerializeToString()
         del model
-        session = Session.open(data, folder=file.parent, threads=threads, path=file)
+        session = Session.open(
+            data, folder=file.parent, threads=threads, path=file, axes=description.axes
+        )
         return cls(file, description, session.inputs, threads, session)
 
     @classmethod
@@ -157,6 +159,7 @@ class OnnxBackbone(Backbone):
             need_onnx(f"adding taps to {file.name}")
             raise damaged(file)
         description = Description.from_json(text, file)
+        session = session.along(description.axes)
         if asked.if_open and not any_size(session.inputs):
             asked = replace(asked, size=None)
         if not asked.fits(description):
@@ -246,7 +249,14 @@ class OnnxBackbone(Backbone):
 
     def _run(self, x: NDArray[Any] | Inputs, wanted: list[str]) -> list[NDArray[np.float32]]:
         arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
-        return self.session.run(arrays, wanted, self._largest_tap)
+        values = self.session.run(arrays, wanted, self._largest_tap)
+        for name, rows in zip(wanted, values, strict=True):
+            if len(rows) != len(x):
+                raise ModelError(
+                    f"{self.path}: output {name} has {len(rows)} rows for {len(x)} samples, "
+                    "expected one a sample: leave its layer out with taps="
+                )
+        return values
 
     @cached_property
     def _largest_tap(self) -> int:

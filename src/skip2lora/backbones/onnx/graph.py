@@ -10,21 +10,13 @@ known. The axis of the samples is named :data:`BATCH`, or is the number the mode
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skip2lora.errors import ModelError, first_line
 
-
-class Folded(NamedTuple):
-    """An axis of samples times ``inner``, as where tokens of all samples lie one after another."""
-
-    inner: int | str | None
-
-
-Plain = int | str | None
-Size = Plain | Folded
+Size = int | str | None
 BATCH = "skip2lora.batch"
 # Their result depends on no value of their input.
 _SHAPE_ONLY = ("Shape", "Size")
@@ -50,6 +42,8 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
         self.opset = opset_of(model)
+        #: An input and its axis that holds the samples.
+        self.samples = (self.inputs[0].name if self.inputs else "", 0)
         #: Types of elements, as TensorProto numbers them, of constants and of what infer() found.
         self.types = {name: int(each.data_type) for name, each in self.initializers.items()}
 
@@ -120,8 +114,11 @@ def sizes_of(value: Any) -> tuple[Size, ...] | None:
     )
 
 
-def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
-    """Shapes by ONNX's shape inference, with the axis of the samples named :data:`BATCH`."""
+def infer(graph: Graph, axes: Mapping[str, int] | None = None) -> dict[str, tuple[Size, ...]]:
+    """Shapes by ONNX's shape inference, with the axis of the samples named :data:`BATCH`.
+
+    ``axes`` says which axis of each input that is, by default the first of all.
+    """
     onnx = graph.onnx
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
@@ -134,7 +131,7 @@ def infer(graph: Graph) -> dict[str, tuple[Size, ...]]:
             for axis, dim in enumerate(value.type.tensor_type.shape.dim):
                 if dim.HasField("dim_value") and dim.dim_value > 0:
                     continue
-                if axis == 0:
+                if axis == (axes or {}).get(value.name, 0):
                     dim.dim_param = BATCH
                 elif not dim.dim_param:
                     dim.dim_param = f"{value.name}.{axis}"
@@ -166,14 +163,14 @@ def input_sizes(shapes: dict[str, tuple[Size, ...]], names: Iterable[str]) -> li
 
 def matched(
     one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[dict[str, int], dict[str, int]]
-) -> tuple[Plain, ...]:
+) -> tuple[Size, ...]:
     """The shape of a tensor that was ``one`` and ``other`` with inputs of two ``sizes``.
 
     A size that follows one of the inputs' takes its name; another that changed is None.
     """
     first, second = sizes
 
-    def name_of(a: int, b: int) -> Plain:
+    def name_of(a: int, b: int) -> Size:
         for name in first:
             if first[name] != second[name] and (a, b) == (first[name], second[name]):
                 return name

@@ -1,100 +1,372 @@
-"""Shapes that shape inference leaves open: seen by running the model on two sizes of input."""
+"""A graph is run on a few samples of noise: which shapes its tensors have, where they hold samples.
+
+So it is known which axis of the inputs holds the samples, how many the graph takes at a time, and
+what differs between a sample alone and the same one in a batch (:mod:`skip2lora.backbones.alone`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.graph import BATCH, Folded, Graph, Size, input_sizes, matched
-from skip2lora.backbones.onnx.session import RUNTIME_ERRORS, dtype_of, open_session, run_options
+from skip2lora.backbones.alone import (
+    Batch,
+    Layout,
+    Verdict,
+    batches_of,
+    depends_on_samples,
+    mixed,
+    verdict_of,
+    verdicts_of,
+)
+from skip2lora.backbones.inputs import InputSpec, drawn
+from skip2lora.backbones.onnx.graph import (
+    BATCH,
+    Graph,
+    Size,
+    infer,
+    input_sizes,
+    matched,
+    sizes_of,
+)
+from skip2lora.backbones.onnx.session import (
+    RUNTIME_ERRORS,
+    dtype_of,
+    open_session,
+    reason_of,
+    run_options,
+)
+from skip2lora.errors import ModelError
 
-_SAMPLES = (2, 3)
+_MORE = 2  # samples of a second run with other sizes, where the model leaves any open
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
 _TOKENS = (12, 20)
+_MOST_BAKED = 256  # samples that a graph may be made for, though it says that any number will do
 # Sizes that do not fit together, or a type that NumPy does not know.
 _REFUSED: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, KeyError, TypeError)
+_UNUSABLE: tuple[type[Exception], ...] = (ModelError, *_REFUSED)
 
-Seen = dict[str, tuple[Size, ...]]
+Axes = Mapping[str, int]
+Run = tuple[Batch, Mapping[str, NDArray[Any]]]
 
 
-def probe(
-    graph: Graph, path: Path, tensors: Sequence[str], shapes: dict[str, tuple[Size, ...]]
-) -> Seen:
-    """The shapes of ``tensors``, or nothing where the model refuses inputs of any size we try.
+@dataclass(frozen=True)
+class Seen:
+    """One tensor: ``verdict`` says where its samples are, ``shape`` what one sample has.
 
-    The first axis of a tensor may be :class:`Folded`.
+    The axis with the samples has the size that one of them takes there, mostly 1. Sizes that
+    follow an open one of the inputs have its name, others that change are None.
+    """
+
+    verdict: Verdict
+    shape: tuple[Size, ...] = ()
+
+    def matched(self, run: Run, name: str, sizes: tuple[dict[str, int], dict[str, int]]) -> Seen:
+        """The same, with the names of sizes that another run with other sizes tells."""
+        one = tuple(size for size in self.shape if isinstance(size, int))
+        other = _of_sample(run, name, self.verdict)
+        if len(other) != len(one):
+            return Seen(replace(self.verdict, layout=None))
+        return replace(self, shape=matched(one, other, sizes))
+
+    def where_inferred(self, shape: tuple[Size, ...] | None) -> Seen:
+        """The same, of which only sizes that inference gives too are taken for fixed."""
+        if self.verdict.layout is None:
+            return self
+        given = shape if shape is not None and len(shape) == len(self.shape) else ()
+        sure = [
+            at == self.verdict.layout.axis or self.shape[at : at + 1] == given[at : at + 1]
+            for at in range(len(self.shape))
+        ]
+        sizes = zip(self.shape, sure, strict=True)
+        return replace(self, shape=tuple(size if fixed else None for size, fixed in sizes))
+
+    @property
+    def by_sample(self) -> tuple[Size, ...] | None:
+        """The shape of one sample of a tensor that has them along its first axis, else None."""
+        layout = self.verdict.layout
+        return self.shape[1:] if layout is not None and layout[:3] == (0, 1, 1) else None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What running a graph has shown of some tensors.
+
+    ``axes`` are those of the inputs that hold the samples, ``batch`` how many samples the graph
+    takes at a time, None for any number; ``baked`` says that only its inside knows that.
+    ``unknown`` is why the graph could not be run, None where it could. ``shapes`` are those that
+    can be inferred.
+    """
+
+    axes: Axes
+    shapes: dict[str, tuple[Size, ...]]
+    batch: int | None
+    baked: bool = False
+    unknown: str | None = None
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+
+    def of(self, tensor: str) -> Seen:
+        """Of a tensor that may not have been there."""
+        return self.seen.get(tensor, Seen(Verdict(None)))
+
+
+class Probe:
+    """A session over some tensors of a graph, whose inputs hold the samples along ``axes``."""
+
+    def __init__(self, graph: Graph, path: Path, tensors: Sequence[str]) -> None:
+        onnx = graph.onnx
+        self.names = [value.name for value in graph.inputs]
+        self.wanted = [name for name in dict.fromkeys(tensors) if name not in self.names]
+        model = onnx.ModelProto()
+        model.CopyFrom(graph.model)
+        del model.graph.output[:]
+        values = (onnx.helper.make_empty_tensor_value_info(name) for name in self.wanted)
+        model.graph.output.extend(values)
+        if not self.wanted:  # a graph has to have one
+            model.graph.output.append(graph.model.graph.output[0])
+        self.session = open_session(
+            model.SerializeToString(), folder=path.parent, path=path, optimised=False
+        )
+        self.types = {value.name: dtype_of(value) for value in self.session.get_inputs()}
+        self.varied = True
+
+    def run(
+        self, batch: Batch, sizes: Mapping[str, int], shapes: Mapping[str, Any], axes: Axes
+    ) -> dict[str, NDArray[Any]]:
+        """The tensors for samples of noise by their numbers, the inputs among them.
+
+        Raises:
+            One of ``_REFUSED``: the graph does not take them.
+        """
+        specs = []
+        for name in self.names:
+            lengths = [_length(size, sizes) for size in shapes[name]]
+            del lengths[axes[name]]
+            specs.append(InputSpec(name, tuple(lengths), self.types[name]))
+        samples = drawn(specs, max(batch) + 1, varied=self.varied)
+        feed = {
+            name: np.ascontiguousarray(
+                np.moveaxis(array[list(batch)].astype(self.types[name]), 0, axes[name])
+            )
+            for name, array in samples.items()
+        }
+        values = self.session.run(self.wanted, feed, run_options()) if self.wanted else []
+        return {**feed, **dict(zip(self.wanted, values, strict=True))}
+
+
+def look(graph: Graph, path: Path, tensors: Sequence[str], ends: Sequence[str]) -> Look:
+    """See ``tensors`` and ``ends``, the logits of each output, of a graph.
+
+    Samples are where an output has the numbers of each whatever the others are: along the first
+    axis of the inputs if that holds, else along the second.
 
     Raises:
         ModelError: the runtime does not take the graph at all.
     """
-    onnx = graph.onnx
-    names = [value.name for value in graph.inputs]
-    sizes = _sizes(shapes, names)
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    del model.graph.output[:]
-    wanted = [name for name in dict.fromkeys(tensors) if name not in names]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted)
+    tensors = [*tensors, *ends]
+    probe = Probe(graph, path, tensors)
+    first: Look | None = None
+    for axes in _axes_of(graph):
+        seen = _look(graph, probe, axes)
+        if seen.unknown is None and any(seen.of(end).verdict.holds(dynamic=True) for end in ends):
+            return seen
+        first = first or seen
+        if first.unknown is not None and seen.unknown is None:
+            first = seen
+    return first or _unseen(graph, _first_axes(graph), "it has no inputs")
+
+
+def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
+    """What is seen if the inputs have their samples along these axes."""
+    shapes = infer(graph, axes)
+    declared = batch_of(graph, axes)
+    reason = ""
+    for size, varied in _attempts(graph, declared):
+        probe.varied = varied
+        batches = batches_of(size)
+        one, other = _sizes(shapes, probe.names, batches[0])
+        try:
+            runs = [(batch, probe.run(batch, _with(one, batch), shapes, axes)) for batch in batches]
+        except _REFUSED as error:
+            reason = reason or reason_of(error)
+            continue
+        rest = tuple(range(size or _MORE))
+        more = None
+        if one.keys() > {BATCH}:
+            try:
+                more = probe.run(rest, _with(other, rest), shapes, axes)
+            except _REFUSED:  # what is open is known by inference alone
+                more = None
+        verdicts = verdicts_of(runs, runs[0][1])
+        seen = {
+            name: Seen(each, _of_sample(runs[0], name, each)) for name, each in verdicts.items()
+        }
+        if more is not None:
+            sizes = one, _with(other, rest)
+            seen = {name: each.matched((rest, more), name, sizes) for name, each in seen.items()}
+        elif one.keys() > {BATCH}:
+            seen = {name: each.where_inferred(shapes.get(name)) for name, each in seen.items()}
+        return Look(axes, shapes, size, declared is None and size is not None, None, seen)
+    return _unseen(graph, axes, reason)
+
+
+def _attempts(graph: Graph, declared: int | None) -> Iterator[tuple[int | None, bool]]:
+    """Samples at a time and whether whole numbers may vary: what is declared, then what may be."""
+    yield declared, True
+    yield declared, False
+    if declared is None:
+        for size in (1, *sorted(_baked(graph) - {1})):
+            yield size, True
+            yield size, False
+
+
+def _baked(graph: Graph) -> set[int]:
+    """First sizes of the shapes that tensors are brought to."""
+    shapes = [
+        graph.array(node.input[1])
+        for node in graph.model.graph.node
+        if node.op_type == "Reshape" and len(node.input) > 1
+    ]
+    sizes = {int(shape[0]) for shape in shapes if shape is not None and shape.size}
+    return {size for size in sizes if 0 < size <= _MOST_BAKED}
+
+
+def _of_sample(run: Run, name: str, verdict: Verdict) -> tuple[int, ...]:
+    """The shape of a tensor, but of one sample along the axis that holds them."""
+    if verdict.layout is None:
+        return ()
+    (batch, values), axis = run, verdict.layout.axis
+    shape = values[name].shape
+    return (*shape[:axis], shape[axis] // len(batch), *shape[axis + 1 :])
+
+
+def _unseen(graph: Graph, axes: Axes, reason: str) -> Look:
+    """Where the samples are by the shapes that can be inferred; folds are not known then."""
+    batch = batch_of(graph, axes)
+    shapes, size = infer(graph, axes), BATCH if batch is None else batch
+    seen = {}
+    for name, shape in shapes.items():
+        at = next((axis for axis in (0, 1) if shape[axis : axis + 1] == (size,)), None)
+        if at is not None:
+            plain = tuple(None if isinstance(each, tuple) else each for each in shape)
+            seen[name] = Seen(Verdict(Layout(at)), (*plain[:at], 1, *plain[at + 1 :]))
+    return Look(axes, shapes, batch, False, reason, seen)
+
+
+# --- what mixes samples ---------------------------------------------------------------------
+
+
+def mixing(graph: Graph, path: Path, end: str, seen: Look, *, dynamic: bool) -> ModelError:
+    """The error that names the node which first makes numbers depend on more than the sample."""
+    before = graph.ancestors(end) - graph.constants
+    known = {value.name for value in graph.inputs}
+    nodes = [node for node in graph.model.graph.node if before.intersection(node.output)]
+    tensors = [name for node in nodes for name in node.output if name in before]
+    runs = _all_runs(graph, path, tensors, seen)
+    for node in nodes if runs else ():
+        for name in before.intersection(node.output):
+            own = [(batch, values[name]) for batch, values in runs[:-1]]
+            verdict = verdict_of(own)
+            if verdict.holds(dynamic=dynamic) or not depends_on_samples(own):
+                known.add(name)
+            elif known.issuperset(before.intersection(node.input)):
+                once, again = runs[0][1][name], runs[-1][1][name]
+                same = np.array_equal(once, again, equal_nan=once.dtype.kind == "f")
+                title = f"node {graph.title(node)} ({node.op_type})"
+                return mixed(path, title, verdict, random=not same)
+    return mixed(path, f"output {end}", seen.of(end).verdict)
+
+
+def _all_runs(
+    graph: Graph, path: Path, tensors: Sequence[str], seen: Look
+) -> list[tuple[Batch, dict[str, Any]]]:
+    """What the tensors are in each batch, and once more in the first; none where that fails."""
+    shapes, batches = seen.shapes, batches_of(seen.batch)
     try:
-        session = open_session(model.SerializeToString(), folder=path.parent, path=path)
-        runs = []
-        for size in sizes:
-            feed = {
-                value.name: np.ones(
-                    [_length(each, size) for each in shapes[value.name]],
-                    dtype_of(value),
-                )
-                for value in session.get_inputs()
-            }
-            runs.append([np.shape(array) for array in session.run(wanted, feed, run_options())])
-    except _REFUSED:
-        return {}
-    batch = tuple(size.get(BATCH, _fixed(shapes, names)) for size in sizes)
-    return {
-        name: _shape(one, other, sizes, batch)
-        for name, one, other in zip(wanted, *runs, strict=True)
-        if one and len(one) == len(other)
+        probe = Probe(graph, path, tensors)
+        sizes = _sizes(shapes, probe.names, batches[0])[0]
+        return [
+            (batch, probe.run(batch, _with(sizes, batch), shapes, seen.axes))
+            for batch in (*batches, batches[0])
+        ]
+    except _UNUSABLE:
+        return []
+
+
+# --- axes and sizes of the inputs -----------------------------------------------------------
+
+
+def _first_axes(graph: Graph) -> dict[str, int]:
+    return {value.name: 0 for value in graph.inputs}
+
+
+def _axes_of(graph: Graph) -> list[dict[str, int]]:
+    """Which axes of the inputs may hold the samples, the likely ones first."""
+    shapes = {value.name: sizes_of(value) or () for value in graph.inputs}
+    words = {
+        size
+        for shape in shapes.values()
+        for size in shape
+        if isinstance(size, str) and ("batch" in size.lower() or "sample" in size.lower())
     }
+    open_first = {shape[0] for shape in shapes.values() if shape and isinstance(shape[0], str)}
+    some_open = any(shape and not isinstance(shape[0], int) for shape in shapes.values())
+
+    def second(shape: tuple[Any, ...]) -> bool:
+        """Whether the first axis is not that of the samples by its name or size."""
+        if len(shape) < 2 or shape[0] in words:
+            return False
+        if shape[1] in words:
+            return True
+        fixed = isinstance(shape[0], int) and shape[0] > 0
+        return fixed and (shape[1] in open_first or (some_open and not isinstance(shape[1], int)))
+
+    choices = [
+        {name: int(second(shape)) for name, shape in shapes.items()},
+        _first_axes(graph),
+        {name: int(len(shape) == 3) for name, shape in shapes.items()},
+    ]
+    return [axes for at, axes in enumerate(choices) if axes not in choices[:at]]
 
 
-def _length(size: Size, sizes: dict[str, int]) -> int:
+def batch_of(graph: Graph, axes: Axes) -> int | None:
+    """The number of samples that the inputs are fixed to, None where any will do."""
+    sizes = [(sizes_of(value) or ())[axes[value.name] :][:1] for value in graph.inputs]
+    fixed = [size for (size,) in filter(None, sizes) if isinstance(size, int) and size > 0]
+    return max(fixed, default=None)
+
+
+def fix_batch(graph: Graph, axes: Axes, batch: int) -> None:
+    """Say in the inputs how many samples they take, in place."""
+    for value in graph.inputs:
+        value.type.tensor_type.shape.dim[axes[value.name]].dim_value = batch
+
+
+def _length(size: Any, sizes: Mapping[str, int]) -> int:
     return sizes[size] if isinstance(size, str) else size if isinstance(size, int) else 1
 
 
+def _with(sizes: dict[str, int], batch: Batch) -> dict[str, int]:
+    return {**sizes, BATCH: len(batch)}
+
+
 def _sizes(
-    shapes: dict[str, tuple[Size, ...]], names: Sequence[str]
+    shapes: dict[str, tuple[Size, ...]], names: Sequence[str], batch: Batch
 ) -> tuple[dict[str, int], dict[str, int]]:
+    """Two numbers for each size that is open, different ones for different names."""
     images = {size for name in names if len(shapes[name]) >= 4 for size in shapes[name]}
     sizes: tuple[dict[str, int], dict[str, int]] = ({}, {})
     for at in (0, 1):
-        if any(shapes[name][0] == BATCH for name in names):
-            sizes[at][BATCH] = _SAMPLES[at]
         for number, name in enumerate(input_sizes(shapes, names)):
-            # Different sizes for different names, so that one is not taken for another.
+            # So that one is not taken for another.
             sizes[at][name] = (
                 _PLACES[at] + 32 * number * (1 + at)
                 if name in images
                 else _TOKENS[at] + number * (1 + 2 * at)
             )
-    return sizes
-
-
-def _fixed(shapes: dict[str, tuple[Size, ...]], names: Sequence[str]) -> int:
-    size = shapes[names[0]][0]
-    return size if isinstance(size, int) else 1
-
-
-def _shape(
-    one: tuple[int, ...],
-    other: tuple[int, ...],
-    sizes: tuple[dict[str, int], dict[str, int]],
-    batch: tuple[int, ...],
-) -> tuple[Size, ...]:
-    shape = matched(one, other, sizes)
-    fixed = batch[0] == batch[1]
-    if shape[0] == (batch[0] if fixed else BATCH) or one[0] % batch[0] or other[0] % batch[1]:
-        return shape
-    inner = matched((one[0] // batch[0],), (other[0] // batch[1],), sizes)[0]
-    return (Folded(inner), *shape[1:])
+    return _with(sizes[0], batch), sizes[1]

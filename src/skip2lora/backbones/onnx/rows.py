@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.anatomy import Head, Source
+from skip2lora.backbones.onnx.anatomy import Fold, Head, Source
 from skip2lora.backbones.onnx.graph import Graph, Read
 from skip2lora.backbones.onnx.integers import make_unsigned
 from skip2lora.backbones.taps import Tap, averaging
@@ -171,17 +171,6 @@ def add_tap(builder: Builder, source: Source, output: str) -> str:
     return builder.node("Flatten", [tensor], output, axis=1)
 
 
-def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
-    """``lora_a`` (rank, width) of a tap's rows, for what ``pooled`` gives instead."""
-    matrix = lora_a
-    if pooled.channels_last:
-        *places, channels = pooled.shape
-        matrix = np.moveaxis(matrix.reshape(-1, channels, *places), 1, -1)
-    if pooled.factor is not None:
-        matrix = matrix.reshape(-1, *pooled.shape) * pooled.factor
-    return np.ascontiguousarray(matrix.reshape(lora_a.shape), np.float32)
-
-
 def add_pooled(builder: Builder, source: Source, output: str) -> Pooled:
     """What a tap's rows are made of, with as few steps as the runtime's layout allows."""
     read, tap, tensor = source.read, source.tap, source.read.tensor
@@ -332,13 +321,12 @@ def _averages(sizes: Sequence[int], grid: Sequence[int]) -> NDArray[np.float32]:
     return matrix
 
 
-def _title(sizes: Sequence[int], grid: Sequence[int]) -> str:
-    return "x".join(map(str, sizes)) + "." + "x".join(map(str, grid))
-
-
 def _matrix(builder: Builder, sizes: Sequence[int], grid: Sequence[int], *, last: bool) -> str:
     """What averages all places at once, from the right or from the left."""
-    matrix, title = _averages(sizes, grid), _title(sizes, grid)
+    matrix, title = (
+        _averages(sizes, grid),
+        f"{'x'.join(map(str, sizes))}.{'x'.join(map(str, grid))}",
+    )
     if last:
         return builder.constant(f"averaging.{title}", matrix.T)
     return builder.constant(f"averaging.left.{title}", matrix)
@@ -347,13 +335,8 @@ def _matrix(builder: Builder, sizes: Sequence[int], grid: Sequence[int], *, last
 def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str:
     """Mean of the tokens that count, then the first token: (samples, 2 x width)."""
     tokens, width = source.tap.shape
-    if source.steps == "swap":
-        tensor = builder.node("Transpose", [tensor], f"{output}.swapped", perm=[1, 0, 2])
-    elif source.steps == "fold":
-        parts = [_samples(builder), builder.constant("rest", np.array([-1], np.int64))]
-        parts.append(builder.constant(f"width.{width}", np.array([width], np.int64)))
-        shape = builder.node("Concat", parts, f"{output}.shape", axis=0)
-        tensor = builder.node("Reshape", [tensor, shape], f"{output}.folded")
+    if source.fold is not None:
+        tensor = _unfolded(builder, source.fold, width or 1, tensor, output)
     zero = builder.constant("zero", np.array(0, np.int64))
     first = builder.node("Gather", [tensor, zero], f"{output}.first", axis=1)
     if source.mask is None and tokens is None:
@@ -369,13 +352,35 @@ def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str
     return builder.node("Concat", [mean, first], output, axis=1)
 
 
+def _unfolded(builder: Builder, fold: Fold, width: int, tensor: str, output: str) -> str:
+    """The samples first, then their tokens, then the width."""
+    lead, trail = fold
+    sizes: list[int | None]  # None for the samples
+    if 1 in fold:
+        sizes = [None, -1] if lead == 1 else [-1, None]
+    else:
+        sizes = [-1, None, trail] if lead is None else [lead, None, -1]
+    parts = [_samples(builder) if size is None else _whole(builder, size) for size in sizes]
+    shape = builder.node("Concat", [*parts, _whole(builder, width)], f"{output}.shape", axis=0)
+    tensor = builder.node("Reshape", [tensor, shape], f"{output}.folded")
+    if lead == 1:
+        return tensor
+    perm = [1, 0, *range(2, 1 + len(parts))]
+    tensor = builder.node("Transpose", [tensor], f"{output}.swapped", perm=perm)
+    return tensor if trail == 1 else builder.reshape(tensor, [0, -1, width], f"{output}.tokens")
+
+
+def _whole(builder: Builder, size: int) -> str:
+    return builder.constant(f"size.{size}", np.array([size], np.int64))
+
+
 def _samples(builder: Builder) -> str:
     """The number of samples, (1,)."""
     count = builder.made("samples")
     if count is None:
-        shape = builder.node("Shape", [builder.graph.inputs[0].name], "samples.shape")
-        zero = builder.constant("zeros", np.zeros(1, np.int64))
-        count = builder.node("Gather", [shape, zero], "samples", axis=0)
+        name, axis = builder.graph.samples
+        shape = builder.node("Shape", [name], "samples.shape")
+        count = builder.node("Gather", [shape, _whole(builder, axis)], "samples", axis=0)
     return count
 
 

@@ -43,11 +43,17 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def open_session(
-    model: bytes | Path, *, folder: Path | None = None, threads: int = 1, path: Path | None = None
+    model: bytes | Path,
+    *,
+    folder: Path | None = None,
+    threads: int = 1,
+    path: Path | None = None,
+    optimised: bool = True,
 ) -> Any:
     """A session on the CPU; ``folder`` holds the external data of a ``model`` given as bytes.
 
-    ``path`` is the file that such a one was read from, for messages.
+    ``path`` is the file that such a one was read from, for messages. One that is not ``optimised``
+    opens faster, for a few runs.
 
     Raises:
         ModelError: onnxruntime cannot run it.
@@ -56,6 +62,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if folder is not None:
         options.add_session_config_entry(_EXTERNAL_FOLDER, os.fspath(folder.absolute()))
     source = os.fspath(model) if isinstance(model, Path) else model
@@ -76,12 +84,13 @@ class Session:
     """An opened model, which runs over any number of samples.
 
     ``inputs`` are what a sample consists of. ``batch`` is the number of samples that the model was
-    fixed to, None where any will do.
+    fixed to, None where any will do; ``axes`` are the axes of the samples where not the first.
     """
 
     runtime: Any = field(repr=False)
     inputs: tuple[InputSpec, ...]
     batch: int | None
+    axes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -91,14 +100,23 @@ class Session:
         folder: Path | None = None,
         threads: int = 1,
         path: Path | None = None,
+        axes: Mapping[str, int] | None = None,
     ) -> Session:
-        """As :func:`open_session`.
+        """As :func:`open_session`; ``axes`` hold the samples of inputs that have them not first.
 
         Raises:
             ModelError: also for an input that is none of samples.
         """
         runtime = open_session(model, folder=folder, threads=threads, path=path)
-        return cls(runtime, specs_of(runtime), fixed_batch(runtime))
+        return cls._of(runtime, axes or {})
+
+    @classmethod
+    def _of(cls, runtime: Any, axes: Mapping[str, int]) -> Session:
+        return cls(runtime, specs_of(runtime, axes), fixed_batch(runtime, axes), axes)
+
+    def along(self, axes: Mapping[str, int]) -> Session:
+        """The same model with the samples along these axes of its inputs, the first of others."""
+        return self._of(self.runtime, axes) if axes else self
 
     def run(
         self, arrays: Mapping[str, NDArray[Any]], wanted: Sequence[str], largest_tap: int
@@ -117,16 +135,22 @@ class Session:
             count = min(size, n_samples - at)
             if self.batch and count < size:
                 feed = {name: _filled_up(part, size) for name, part in feed.items()}
+            placed = {name: _moved(part, self.axes.get(name, 0)) for name, part in feed.items()}
             try:
-                rows = self.runtime.run(wanted, feed, run_options())
+                rows = self.runtime.run(wanted, placed, run_options())
             except RUNTIME_ERRORS as error:
                 raise DataError(
                     f"the model refused the samples ({reason_of(error)}), expected such as it was "
                     "made for: are their values right?"
                 ) from error
             for parts, array in zip(outputs, rows, strict=True):
-                parts.append(array if len(array) == count else array[:count])
+                parts.append(array[:count] if len(array) == self.batch else array)
         return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs]
+
+
+def _moved(samples: NDArray[Any], axis: int) -> NDArray[Any]:
+    """The samples along another axis."""
+    return np.ascontiguousarray(np.moveaxis(samples, 0, axis)) if axis else samples
 
 
 def _filled_up(samples: NDArray[Any], n_samples: int) -> NDArray[Any]:
@@ -188,7 +212,7 @@ def reason_of(error: Exception) -> str:
     return first_line(RuntimeError(start)).rstrip(".")
 
 
-def specs_of(session: Any) -> tuple[InputSpec, ...]:
+def specs_of(session: Any, axes: Mapping[str, int]) -> tuple[InputSpec, ...]:
     """The inputs of a session, without the axis of the samples.
 
     Raises:
@@ -206,16 +230,15 @@ def specs_of(session: Any) -> tuple[InputSpec, ...]:
                 f"input {value.name} is one number for all samples, expected an axis of samples: "
                 "fix it to a constant when exporting the model"
             )
-        shape = tuple(
-            size if isinstance(size, int) and size > 0 else None for size in value.shape[1:]
-        )
-        specs.append(InputSpec(value.name, shape, dtype_of(value)))
+        sizes = [size if isinstance(size, int) and size > 0 else None for size in value.shape]
+        del sizes[axes.get(value.name, 0)]
+        specs.append(InputSpec(value.name, tuple(sizes), dtype_of(value)))
     return tuple(specs)
 
 
-def fixed_batch(session: Any) -> int | None:
+def fixed_batch(session: Any, axes: Mapping[str, int]) -> int | None:
     """The number of samples that the model was fixed to, None where any will do."""
-    sizes = {value.shape[0] for value in session.get_inputs()}
+    sizes = {value.shape[axes.get(value.name, 0)] for value in session.get_inputs()}
     fixed = [size for size in sizes if isinstance(size, int) and size > 0]
     return max(fixed, default=None)
 

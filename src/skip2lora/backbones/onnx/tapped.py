@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Description:
     ``outputs[k]`` is the name of the output with the rows of ``layers[places[k]]``. ``logits`` is
     the name of the output with the base logits, None for a model without any. ``size`` is the
     height and width that open axes of its images were fixed to. ``output`` is the name of that of
-    ``model_outputs`` whose logits these are.
+    ``model_outputs`` whose logits these are. ``axes`` hold the samples of inputs that do not have
+    them along the first.
     """
 
     fingerprint: str
@@ -43,6 +44,7 @@ class Description:
     size: tuple[int, int] | None = None
     model_outputs: tuple[OutputSpec, ...] = ()
     output: str | None = None
+    axes: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -185,6 +187,7 @@ def tap_model(
         size=size,
         model_outputs=parts.outputs,
         output=None if parts.head is None else parts.head.output,
+        axes={name: axis for name, axis in parts.look.axes.items() if axis},
     )
     _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())

@@ -1,0 +1,222 @@
+"""Whether a sample has the same numbers alone and among others, and where a tensor holds samples.
+
+A model runs a few times on few samples that differ (:func:`batches_of`): among others, among
+others still and in another order, alone. What holds by the numbers that came out is known of any
+tensor of any runtime, whatever the operators that made it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.errors import ModelError
+
+#: Of a tensor's largest number: what other samples may change of one that keeps its place in a
+#: batch of the same size, for which a runtime computes the same numbers in the same order.
+_SWAYED = 1e-5
+#: What another place, or another number of samples, may change besides: rounding, of any type.
+_MOVED = 0.02
+#: What is worth a word.
+NOTED = 1e-3
+#: What samples that are quantised with one scale for all of a batch may differ by.
+_DYNAMIC = 0.2
+
+#: Numbers of samples, in the order in which a batch holds them.
+Batch = tuple[int, ...]
+
+
+def batches_of(size: int | None) -> tuple[Batch, ...]:
+    """Which samples each run has, for a model of any number of samples or of ``size`` at a time.
+
+    The second sample keeps its place while all others change; one moves to another place. A model
+    of one sample runs the first one twice.
+    """
+    if size is None:
+        return (0, 1, 2), (3, 1, 0), (1,)
+    if size == 1:
+        return (0,), (1,), (0,)
+    first = tuple(range(size))
+    if size == 2:
+        return first, (2, 1), (1, 0)
+    return first, (size, 1, *range(size + 1, 2 * size - 2), 0)
+
+
+class Layout(NamedTuple):
+    """Axis ``axis`` holds ``outer`` x samples x ``inner`` places, in that order."""
+
+    axis: int
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def parts(self) -> int:
+        """Places of one sample along the axis."""
+        return self.outer * self.inner
+
+    def by_sample(self, values: NDArray[Any], n_samples: int) -> NDArray[Any]:
+        """``values`` with the samples first."""
+        shape = values.shape
+        split = (self.outer, n_samples, self.inner)
+        whole = values.reshape(*shape[: self.axis], *split, *shape[self.axis + 1 :])
+        return np.moveaxis(whole, self.axis + 1, 0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a tensor shows: where its samples are, and by how much their numbers changed.
+
+    ``layout`` is None where no axis holds one sample's numbers as they were in another batch.
+    ``swayed`` is what other samples changed of one that kept its place, ``moved`` what its place or
+    the number of samples changed, both as shares of the ``largest`` number.
+    """
+
+    layout: Layout | None
+    swayed: float = 0.0
+    moved: float = 0.0
+    largest: float = 1.0
+
+    @property
+    def apart(self) -> float:
+        """The larger of both."""
+        return max(self.swayed, self.moved)
+
+    def holds(self, *, dynamic: bool = False) -> bool:
+        """Whether a sample alone has the numbers that it has in a batch, but for rounding.
+
+        ``dynamic`` is for models that round all samples of a batch with one scale.
+        """
+        if self.layout is None:
+            return False
+        return self.apart <= _DYNAMIC if dynamic else self._exact
+
+    @property
+    def _exact(self) -> bool:
+        return self.swayed <= _SWAYED and self.moved <= _MOVED
+
+
+def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) -> ModelError:
+    """The error for a part of a model whose numbers depend on more than the sample."""
+    if random:
+        return ModelError(
+            f"{path}: {what} is random or keeps something from call to call, expected the same "
+            "numbers for the same sample, as samples are cached: export the model for inference"
+        )
+    share = "have no axis of their own in it"
+    if verdict.layout is not None:
+        apart = verdict.apart * verdict.largest
+        share = f"change by {apart:.2g} of {verdict.largest:.3g} with the others"
+    return ModelError(
+        f"{path}: {what} mixes the samples of a batch, whose numbers {share}, expected those of a "
+        "sample alone, as samples are cached: export the model for inference (model.eval()) and "
+        "without what is computed over all samples"
+    )
+
+
+def verdicts_of(
+    runs: Sequence[tuple[Batch, Mapping[str, NDArray[Any]]]], names: Iterable[str]
+) -> dict[str, Verdict]:
+    """:func:`verdict_of` the tensors of these names."""
+    return {name: verdict_of([(batch, values[name]) for batch, values in runs]) for name in names}
+
+
+def verdict_of(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> Verdict:
+    """What the values of one tensor show, of each run with the samples it had."""
+    arrays = [(batch, _numbers(np.asarray(values))) for batch, values in runs]
+    shapes, counts = [values.shape for _, values in arrays], [len(batch) for batch, _ in arrays]
+    best: Verdict | None = None
+    largest: float | None = None
+    for layout in _candidates(shapes, counts):
+        swayed, moved, varies = _compared(arrays, layout)
+        if not varies and layout.parts > 1 and max(counts) > 1:
+            continue  # equal samples do not tell where each of them is
+        if largest is None and swayed + moved > 0:
+            largest = max(_largest(values) for _, values in arrays)
+        scale = largest or 1.0
+        verdict = Verdict(layout, swayed / scale, moved / scale, scale)
+        if best is None or verdict.apart < best.apart:
+            best = verdict
+        if best.apart <= _SWAYED:
+            break
+    return best or Verdict(None)
+
+
+def _candidates(shapes: Sequence[tuple[int, ...]], counts: Sequence[int]) -> Iterator[Layout]:
+    """Where samples might be by the sizes alone, an axis of their own first."""
+    if len({len(shape) for shape in shapes}) != 1:
+        return
+    folds = []
+    for axis in range(len(shapes[0])):
+        rest = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
+        parts = {
+            shape[axis] // count if shape[axis] % count == 0 else 0
+            for shape, count in zip(shapes, counts, strict=True)
+        }
+        if len(rest) != 1 or len(parts) != 1 or 0 in parts:
+            continue
+        (size,) = parts
+        if size == 1:
+            yield Layout(axis)
+        else:
+            folds.append((axis, size))
+    for axis, size in folds:
+        divisors = [n for n in range(1, size + 1) if size % n == 0]
+        for outer in sorted(divisors, key=lambda n: (n not in (1, size), n)):
+            yield Layout(axis, outer, size // outer)
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[Any]:
+    return values if values.dtype.kind in "fiub" else np.zeros(values.shape)  # texts
+
+
+def _largest(values: NDArray[Any]) -> float:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return float(np.abs(finite.astype(np.float64)).max()) if finite.size else 0.0
+
+
+def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The largest difference; what is no number is equal to itself alone."""
+    if np.array_equal(one, other) or not one.size:
+        return 0.0
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(first - second))
+    return float(np.where(np.isnan(apart), math.inf, apart).max())
+
+
+def depends_on_samples(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> bool:
+    """Whether a tensor differs between runs of equally many samples, but other ones."""
+    for at, (batch, values) in enumerate(runs):
+        for other, others in runs[:at]:
+            if len(batch) != len(other) or batch == other:
+                continue
+            if not np.array_equal(values, others, equal_nan=values.dtype.kind == "f"):
+                return True
+    return False
+
+
+def _compared(
+    runs: Sequence[tuple[Batch, NDArray[Any]]], layout: Layout
+) -> tuple[float, float, bool]:
+    """By how much samples were swayed and moved, and whether they differ from each other."""
+    seen: dict[int, list[tuple[int, int, NDArray[Any]]]] = {}
+    for batch, values in runs:
+        rows = layout.by_sample(values, len(batch))
+        for place, sample in enumerate(batch):
+            seen.setdefault(sample, []).append((place, len(batch), rows[place]))
+    swayed = moved = 0.0
+    for (place, count, row), *others in seen.values():
+        for other_place, other_count, other in others:
+            apart = _apart(row, other)
+            if (place, count) == (other_place, other_count):
+                swayed = max(swayed, apart)
+            else:
+                moved = max(moved, apart)
+    first, *rest = (rows[0][2] for rows in seen.values())
+    return swayed, moved, not all(np.array_equal(first, other) for other in rest)

@@ -1,0 +1,134 @@
+"""A sample alone and among others, told by numbers alone: of any runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.backbones.alone import (
+    Layout,
+    Verdict,
+    batches_of,
+    depends_on_samples,
+    mixed,
+    verdict_of,
+)
+
+X = np.random.default_rng(0).normal(size=(128, 5, 3, 4)).astype(np.float32)
+X[1] /= 2  # is never the largest
+SIZES = (None, 1, 2, 3, 4, 64)
+
+
+def verdict(function: Callable[[Any], Any], size: int | None = None) -> Verdict:
+    return verdict_of([(batch, function(X[list(batch)])) for batch in batches_of(size)])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_one_sample_keeps_its_place_while_the_others_change(size: int | None) -> None:
+    first, second, *rest = batches_of(size)
+    if size == 1:
+        assert (first, second, rest) == ((0,), (1,), [(0,)])
+        return
+    assert len(first) == len(second) == (size or 3)
+    assert first[1] == second[1]
+    changed = [one != other for one, other in zip(first, second, strict=True)]
+    assert changed == [at != 1 for at in range(len(first))]
+    where = {(sample, place) for batch in batches_of(size) for place, sample in enumerate(batch)}
+    assert len(where) > len({sample for sample, _ in where})  # one moves
+    assert (rest == [(1,)]) == (size is None)
+
+
+ORDERS: dict[str, tuple[Callable[[Any], Any], Layout]] = {
+    "as they are": (lambda x: x, Layout(0)),
+    "second": (lambda x: x.swapaxes(0, 1), Layout(1)),
+    "last": (lambda x: np.moveaxis(x, 0, -1), Layout(3)),
+    "first in an axis": (lambda x: x.reshape(-1, 3, 4), Layout(0, 1, 5)),
+    "last in an axis": (lambda x: x.swapaxes(0, 1).reshape(-1, 3, 4), Layout(0, 5, 1)),
+    "between": (lambda x: x.swapaxes(0, 1).reshape(-1, 4), Layout(0, 5, 3)),
+    "in the second": (lambda x: x.transpose(2, 0, 1, 3).reshape(3, -1, 4), Layout(1, 1, 5)),
+}
+
+
+@pytest.mark.parametrize("size", [each for each in SIZES if each != 1])
+@pytest.mark.parametrize("order", ORDERS)
+def test_where_the_samples_are(order: str, size: int | None) -> None:
+    function, layout = ORDERS[order]
+    seen = verdict(function, size)
+    assert (seen.layout, seen.apart) == (layout, 0)
+    assert seen.holds()
+    values = function(X[:7])
+    assert layout.by_sample(values, 7).reshape(7, -1).shape[1] == 60
+    np.testing.assert_array_equal(
+        np.sort(layout.by_sample(values, 7).reshape(7, -1)), np.sort(X[:7].reshape(7, -1))
+    )
+
+
+MIXED: dict[str, Callable[[Any], Any]] = {
+    "a little of the mean": lambda x: x - 1e-3 * x.mean(axis=0),
+    "the largest": lambda x: x / x.max(),
+    "the one before": lambda x: x + np.roll(x, 1, axis=0),
+    "the place": lambda x: x + np.arange(len(x))[:, None, None, None],
+    "the number": lambda x: x / len(x),
+    "sorted": lambda x: np.sort(x, axis=0),
+    "one for all": lambda x: x.mean(axis=0, keepdims=True),
+    "each with each": lambda x: x.reshape(len(x), -1) @ x.reshape(len(x), -1).T,
+    "as many as there are": lambda x: x[x > 0],
+}
+
+
+@pytest.mark.parametrize("size", [None, 3, 4])
+@pytest.mark.parametrize("way", MIXED)
+def test_what_mixes_samples(way: str, size: int | None) -> None:
+    if size is not None and way == "the number":
+        pytest.skip("their number is fixed")
+    seen = verdict(MIXED[way], size)
+    assert not seen.holds()
+    assert "mixes the samples of a batch" in str(mixed("m", "it", seen))
+
+
+def test_rounding_is_not_mixing() -> None:
+    """Another number of samples changes the order of sums; other samples do not."""
+    seen = verdict(lambda x: x * (1 + 1e-4 * len(x)))
+    assert 0 < seen.moved < 1e-3
+    assert seen.holds()
+    assert verdict(lambda x: x.astype(np.float16)).holds()
+    quantised = verdict(lambda x: np.rint(x / np.abs(x).max() * 127) * np.abs(x).max() / 127)
+    assert not quantised.holds()
+    assert quantised.holds(dynamic=True)
+    assert not verdict(MIXED["the one before"]).holds(dynamic=True)
+
+
+def test_equal_samples_do_not_tell_where_each_is() -> None:
+    """What is the same for all is no fold of samples; along an axis of their own it may stay."""
+    assert verdict(lambda x: np.ones((len(x) * 5, 4))).layout is None
+    assert verdict(lambda x: np.zeros((len(x), 4))).layout == Layout(0)
+
+
+def test_what_is_no_number_equals_itself() -> None:
+    def logarithm(x: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return np.log(np.where(x > 0, x, np.minimum(x, 0) * 0))
+
+    assert verdict(logarithm).holds()
+    assert verdict(lambda x: np.where(x > 0, np.nan, x)).holds()
+    assert not verdict(lambda x: np.where(x > x.mean(axis=0), np.nan, x)).holds()
+
+
+def test_a_model_of_one_sample_that_keeps_something() -> None:
+    calls = iter(range(9))
+    assert not verdict(lambda x: x + next(calls), 1).holds()
+    assert verdict(lambda x: x + 1, 1).holds()
+
+
+def test_what_depends_on_the_number_of_samples_alone() -> None:
+    def depends(function: Callable[[Any], Any]) -> bool:
+        return depends_on_samples([(each, function(X[list(each)])) for each in batches_of(None)])
+
+    assert not depends(lambda x: np.array(x.shape))
+    assert not depends(lambda x: np.full((2, 2), np.nan))
+    assert depends(lambda x: x.mean(axis=0))
+    assert depends(lambda x: np.flatnonzero(x.reshape(-1) > 0))
+    assert "is random" in str(mixed("m", "it", Verdict(None), random=True))
