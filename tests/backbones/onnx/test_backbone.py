@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import skip2lora as s2
 from onnx_exports import expected_rows
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.session import Session
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import DataError, ModelError, ParameterError
 
@@ -208,3 +210,15 @@ def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
         assert said in refused(DataError, backbone.check, bad)
     beyond = backbone.check(feed | {"input_ids": ids + 1000})
     assert "the model refused the samples" in refused(DataError, backbone.forward, beyond)
+
+
+def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, refused: Refused) -> None:
+    """Never cut to the samples that were asked for: rows would be those of others."""
+    backbone = OnnxBackbone.load(nets.save(nets.mlp(), tmp_path / "m.onnx"))
+    net = nets.Net()
+    net.node("Concat", ["x", "x"], "twice", axis=0)
+    net.node("Gemm", ["twice", net.weight("w", 9, 3)], "skip2lora.logits")
+    model = net.model([nets.value("x", ["n", 9])], [nets.value("skip2lora.logits", ["m", 3])])
+    session = Session.open(model.SerializeToString())
+    said = refused(ModelError, replace(backbone, session=session).logits, np.zeros((4, 9)))
+    assert "output skip2lora.logits has 8 rows for 4 samples, expected one a sample" in said

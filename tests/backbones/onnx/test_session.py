@@ -19,7 +19,7 @@ import onnx
 
 import onnx_models as nets
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.onnx.session import Session, fixed_batch, open_session, specs_of
+from skip2lora.backbones.onnx.session import fixed_batch, open_session, specs_of
 from skip2lora.errors import MissingExtraError, ModelError
 
 
@@ -72,16 +72,6 @@ def test_inputs_that_are_no_samples() -> None:
         specs_of(session_of(nets.value("x", ["n"], onnx.TensorProto.STRING)), {})
     with pytest.raises(ModelError, match="input x is one number for all samples"):
         specs_of(session_of(nets.value("x", [])), {})
-
-
-def test_a_wrong_number_of_rows_is_an_error() -> None:
-    """Never cut to the samples that were asked for: rows would be those of others."""
-    net = nets.Net()
-    net.node("Concat", ["x", "x"], "y", axis=0)
-    model = net.model([nets.value("x", ["n", 2])], [nets.value("y", ["m", 2])])
-    session = Session.open(model.SerializeToString())
-    with pytest.raises(ModelError, match="output y has 6 rows for 3 samples, expected one a"):
-        session.run({"x": np.zeros((3, 2), np.float32)}, ["y"], 2)
 
 
 def test_what_onnxruntime_cannot_run(tmp_path: Path) -> None:

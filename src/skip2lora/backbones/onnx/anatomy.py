@@ -284,8 +284,8 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
     ):  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[at] - {ends[at]}
         reads = [read for read in reads if read.tensor in before]
-    reads = [read for read in reads if seen.of(read.tensor).verdict.holds(dynamic=dynamic)]
-    tapped = _sources(reads, seen, mask, grid)
+    holding = [read for read in reads if seen.of(read.tensor).verdict.holds(dynamic=dynamic)]
+    tapped = _sources(holding, seen, mask, grid)
     if not tapped:
         raise no_taps(graph, path, seen.shapes, reads)
     if at is None:

@@ -36,10 +36,10 @@ from skip2lora.backbones.onnx.graph import (
 )
 from skip2lora.backbones.onnx.session import (
     RUNTIME_ERRORS,
-    dtype_of,
     open_session,
     reason_of,
     run_options,
+    specs_of,
 )
 from skip2lora.errors import ModelError
 
@@ -132,7 +132,7 @@ class Probe:
         self.session = open_session(
             model.SerializeToString(), folder=path.parent, path=path, optimised=False
         )
-        self.types = {value.name: dtype_of(value) for value in self.session.get_inputs()}
+        self.types = {spec.name: spec.dtype for spec in specs_of(self.session, {})}
         self.varied = True
 
     def run(
