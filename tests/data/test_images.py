@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
-from skip2lora.data.reading import read_samples
+from skip2lora.data.reading import read_samples, read_table
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError
 
 CHW = Layout("chw", 4, 6, 3)
@@ -171,44 +172,90 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     save(tmp_path / "1.png", COLOUR)
     assert "1 files and no sub-folder" in refusal(tmp_path)
     (tmp_path / "a").mkdir()
-    assert "1.png lies beside the sub-folders" in refusal(tmp_path)
-    (tmp_path / "1.png").unlink()
     assert "a has no images" in refusal(tmp_path)
-    (tmp_path / "a" / "deeper").mkdir()
-    assert "a/deeper is a folder" in refusal(tmp_path)
 
 
-def test_files_that_are_no_image(tmp_path: Path) -> None:
+def broken_images() -> dict[str, bytes]:
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR).save(stream, "png")
+    whole = stream.getvalue()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    bad = {"text": b"just text", "empty": b"", "half": whole[: len(whole) // 2], "head": whole[:40]}
+    return bad | {"flipped": bytes(flipped)}
+
+
+@pytest.mark.parametrize("kind", broken_images())
+def test_images_that_cannot_be_read_are_listed_in_one_go(kind: str, tmp_path: Path) -> None:
     folder(tmp_path, "a", "b")
-    bad = tmp_path / "b" / "2.png"
-    whole = (tmp_path / "a" / "1.png").read_bytes()
-    broken = bytearray(whole)
-    broken[len(whole) // 2] ^= 255
-    for content in (b"just text", b"", whole[: len(whole) // 2], whole[:40], bytes(broken)):
-        bad.write_bytes(content)
-        message = refusal(tmp_path)
-        assert message.startswith(f"{tmp_path}: b/2.png cannot be read as an image")
-        assert message.count(str(tmp_path)) == 1
+    content = broken_images()[kind]
+    (tmp_path / "b" / "0.png").write_bytes(content)
+    (tmp_path / "a" / "9.png").write_bytes(content)
+    samples = read(tmp_path)
+    assert samples.y.tolist() == [0, 1]
+    np.testing.assert_allclose(samples.x[1], COLOUR.transpose(2, 0, 1) / 255, rtol=1e-6)
+    note = samples.notes[-1]
+    assert note.startswith(f"{tmp_path}: 2 images that cannot be read left out: a/9.png (")
+    assert "), b/0.png (" in note
+    (tmp_path / "b" / "1.png").write_bytes(content)
+    message = refusal(tmp_path)
+    assert message.startswith(f"{tmp_path}: no image of b can be read (a/9.png (")
+    assert message.count(str(tmp_path)) == 1
+    assert "b/1.png (" in message
 
 
-def test_animated(tmp_path: Path) -> None:
+def test_images_that_are_no_single_picture_of_8_or_16_bits(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (0, 200)]
     folder(tmp_path, "a", "b")
     save(tmp_path / "b" / "2.gif", frames[0], save_all=True, append_images=frames[1:])
-    assert "b/2.gif has 2 pictures" in refusal(tmp_path)
-
-
-def test_pixels_beyond_16_bits(tmp_path: Path) -> None:
-    folder(tmp_path, "a", "b")
-    save(tmp_path / "b" / "2.tif", np.full((4, 6), 1 << 20, np.int32))
-    assert "b/2.tif has pixels from 1048576" in refusal(tmp_path)
-    save(tmp_path / "b" / "2.tif", np.full((4, 6), 0.5, np.float32))
-    assert "b/2.tif has pixels of floating point" in refusal(tmp_path)
+    save(tmp_path / "b" / "3.tif", np.full((4, 6), 1 << 20, np.int32))
+    save(tmp_path / "b" / "4.tif", np.full((4, 6), 0.5, np.float32))
+    (tmp_path / "b" / "5.png").symlink_to(tmp_path / "gone.png")
+    note = read(tmp_path).notes[-1]
+    assert "b/2.gif (2 pictures" in note
+    assert "b/3.tif (pixels from 1048576 to 1048576" in note
+    assert "b/4.tif (pixels of floating point" in note
+    assert "b/5.png (" in note
+    assert describe_images(tmp_path)["samples_a_class"] == {"a": 1, "b": 4}
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
-    assert "cannot be read as an image" in refusal(folder(tmp_path, "a", "b"))
+    assert "exceeds limit of 20 pixels" in refusal(folder(tmp_path, "a", "b"))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_fewer_bits_in_16(bits: int, tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    pixels = (GREY.astype(np.uint16) << (bits - 8)) + ((1 << (bits - 8)) - 1)
+    pixels[0, 0] = (1 << bits) - 1
+    save(tmp_path / "b" / "deep.png", pixels)
+    save(tmp_path / "b" / "deepdark.png", pixels >> 2)  # dark, not of fewer bits
+    layout = Layout("hw", 4, 6, 1, integers=True)
+    samples = read_table(tmp_path, layout=layout)
+    np.testing.assert_array_equal(samples.x[2], pixels >> (bits - 8))
+    np.testing.assert_array_equal(samples.x[3], (pixels >> 2) >> (bits - 8))
+    assert any("images of 16 bits are read as of" in note for note in samples.notes) == (bits < 16)
+    assert samples.images is not None
+    assert samples.images.bits == bits
+    saved = Images.from_json(samples.images.resolved(layout).to_json())
+    assert saved.bits == bits
+    (tmp_path / "b" / "deep.png").unlink()  # as an adapter was made, whatever comes later
+    later = read_table(tmp_path, layout=layout, images=Images().following(saved))
+    np.testing.assert_array_equal(later.x[2], (pixels >> 2) >> (bits - 8))
+    if bits < 16:
+        save(tmp_path / "b" / "deep.png", np.full((4, 6), 1 << bits, np.uint16))
+        later = read_table(tmp_path, layout=layout, images=Images().following(saved))
+        assert f"b/deep.png (pixels up to {1 << bits}, beyond" in later.notes[-1]
+
+
+def test_one_image(tmp_path: Path) -> None:
+    path = save(tmp_path / "photo.PNG", COLOUR)
+    samples = read(path, labels_required=False)
+    assert samples.x.shape == (1, 3, 4, 6)
+    assert samples.y is None
+    path.write_text("text")
+    assert "photo.PNG cannot be read" in refusal(path, labels_required=False)
 
 
 def test_size(tmp_path: Path) -> None:
@@ -265,6 +312,8 @@ def test_describe(tmp_path: Path) -> None:
     facts = describe_images(tmp_path)
     assert facts["samples_a_class"] == {"a": 1, "b": 2}
     assert (facts["n_samples"], facts["smallest"], facts["largest"]) == (3, "9x2", "4x6")
+    assert facts["notes"] is None
     (tmp_path / "b" / "2.png").write_text("text")
-    with pytest.raises(DataError, match=r"b/2\.png"):
-        describe_images(tmp_path)
+    facts = describe_images(tmp_path)
+    assert facts["samples_a_class"] == {"a": 1, "b": 1}
+    assert "b/2.png" in facts["notes"][0]

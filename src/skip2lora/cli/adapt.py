@@ -20,7 +20,6 @@ from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
-from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS
@@ -107,10 +106,10 @@ def _adapted(
     )
     common.say_output(backbone)
     samples = read_for(
-        backbone, data, columns=common.columns_of(options), task=learned, keep_outputs=keep_outputs,
-        new_classes=options["new_classes"], images=images,
+        backbone, data, columns=common.columns_of(options, "train"), task=learned,
+        keep_outputs=keep_outputs, new_classes=options["new_classes"], images=images,
     )  # fmt: skip
-    saved = (images or Images()).resolved(layout_of(backbone.inputs)) if data.is_dir() else None
+    saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
     watching = nullcontext() if meter is None else meter.watching()
     with common.progress_bar("adapt") as callback, watching:
         adapted, fit = adapt_and_measure(

@@ -25,6 +25,7 @@ from skip2lora.adapt import AdaptedModel, restored
 from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
+from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
@@ -44,9 +45,10 @@ def images_of(options: dict[str, Any]) -> Images | None:
     return None if (size, mean, std) == (None, None, None) else Images.parse(size, mean, std)
 
 
-def columns_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Which columns are no features, as options taken out say it."""
-    names = ("target", "ignore", "no_target")
+def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[str, Any]:
+    """Which columns are no features, as options taken out say it, and which part is usual."""
+    options["usual_split"] = usual_split
+    names = ("target", "ignore", "no_target", "split", "usual_split")
     said = {name: options.pop(name) for name in names if name in options}
     return {name: value for name, value in said.items() if value is not None}
 
@@ -305,6 +307,7 @@ class EncodedSamples:
     x: Any
     answers: Encoded
     columns: Columns
+    images: Images | None = None
 
 
 def read_for(
@@ -334,7 +337,7 @@ def read_for(
             f"{listing(encoded.outputs.titles)}, in the order of {data}",
             err=True,
         )
-    return EncodedSamples(table.x, encoded, table.columns)
+    return EncodedSamples(table.x, encoded, table.columns, table.images)
 
 
 def read_without_answers(
@@ -374,7 +377,7 @@ def _unsaid(
     images: Images | None,
     **options: Any,
 ) -> _Read:
-    if data.is_dir():
+    if data.is_dir() or is_image(data):
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)
         with reading_bar() as progress:

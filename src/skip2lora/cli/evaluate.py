@@ -36,7 +36,7 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     """
     keys = ("task", "threads", "class_names", "output_name")
     loading = {key: options.pop(key) for key in keys}
-    images, columns = common.images_of(options), common.columns_of(options)
+    images, columns = common.images_of(options), common.columns_of(options, "test")
     loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, images=images, columns=columns)
     scores = measure(

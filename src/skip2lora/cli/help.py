@@ -14,7 +14,7 @@ from skip2lora.training.options import OPTIONS
 #: option of every command stands under one.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
-        "task", "tasks", "target", "no_target", "ignore",
+        "task", "tasks", "target", "no_target", "ignore", "split",
         "class_names", "source", "data", "samples", "size", "mean", "std",
     ),
     "How MODEL is used": (

@@ -183,7 +183,7 @@ def _text(value: Any) -> str:
 @shared.as_json
 def command(path: Path, output_name: str | None, as_json: bool, **options: Any) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path, common.columns_of(options), output_name)
+    facts = _facts(path, common.columns_of(options, "train"), output_name)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)

@@ -36,8 +36,12 @@ no_target = click.option(
 
 
 def columns(function: _Function) -> _Function:
-    """``--target`` and ``--ignore``: which columns of a table are no features."""
+    """``--target`` and ``--ignore``: which columns are no features; ``--split``: which part."""
     for option in (
+        click.option(
+            "--split", type=click.Choice(["train", "val", "test"]),
+            help="Part of DATA that has several. Default: test to evaluate, train to learn.",
+        ),
         click.option(
             "--ignore", metavar="COLUMNS", type=_names,
             help="Columns to leave out, with commas; kept with the result. Default: MODEL's.",

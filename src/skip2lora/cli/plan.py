@@ -50,7 +50,7 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
-    images, columns = common.images_of(options), common.columns_of(options)
+    images, columns = common.images_of(options), common.columns_of(options, "train")
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
     size, output = None if images is None else images.size, options.pop("output_name")
     backbone = load_for_images(model, size, output=output, **loading)

@@ -52,7 +52,7 @@ def command(
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     images = common.images_of(options)
-    columns = common.columns_of(options)
+    columns = common.columns_of(options, "train")
     with common.reading_bar() as progress:
         samples = read_samples(data, images=images, progress=progress, **columns)
     common.say_notes(samples.notes)

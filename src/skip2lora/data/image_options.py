@@ -21,13 +21,15 @@ class Images:
 
     ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1. ``axes`` is the
     order of axes, as of :class:`~skip2lora.data.image_layout.Layout`. What is None is as by
-    default: size and axes those of the model, mean 0, std 1.
+    default: size and axes those of the model, mean 0, std 1. ``bits`` is how many of the 16 of an
+    image count, None where there is no such image.
     """
 
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     axes: str | None = None
+    bits: int | None = None
 
     @property
     def asked(self) -> bool:
@@ -64,18 +66,21 @@ class Images:
     def resolved(self, layout: Layout) -> Images:
         """All of it, for a model of that layout, to be kept."""
         mean, std = self.scale
-        return Images(size=find_size(self, layout), mean=mean, std=std, axes=layout.axes)
+        size = find_size(self, layout)
+        return Images(size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits)
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""
         said = {"size": self.size, "mean": self.mean, "std": self.std}
         lists = {name: list(value) for name, value in said.items() if value is not None}
-        return lists if self.axes is None else {**lists, "layout": self.axes}
+        others = {"layout": self.axes, "bits": self.bits}
+        return lists | {name: value for name, value in others.items() if value is not None}
 
     def __str__(self) -> str:
         """Such as ``size 224x224, mean 0, std 1, layout chw``."""
         said = [f"{n} {_told(n, getattr(self, n))}" for n in ("size", "mean", "std")]
-        return ", ".join([*said, f"layout {self.axes}"])
+        bits = [] if self.bits is None else [f"{self.bits} of 16 bits"]
+        return ", ".join([*said, f"layout {self.axes}", *bits])
 
     @classmethod
     def from_json(cls, entries: Any) -> Images:
@@ -84,14 +89,16 @@ class Images:
         Raises:
             TypeError, ValueError: it gave something else.
         """
-        size, axes = entries.get("size"), entries.get("layout")
+        size, axes, bits = (entries.get(name) for name in ("size", "layout", "bits"))
         if size is not None:
             height, width = map(int, size)
             size = (height, width)
         scale = {n: tuple(map(float, entries[n])) for n in ("mean", "std") if n in entries}
         if not all(math.isfinite(value) for numbers in scale.values() for value in numbers):
             raise ValueError("images")
-        return cls(size=size, axes=None if axes is None else str(axes), **scale)
+        if bits is not None and bits not in range(8, 17):
+            raise ValueError("images")
+        return cls(size=size, axes=None if axes is None else str(axes), bits=bits, **scale)
 
     @classmethod
     def parse(cls, size: str | None, mean: str | None, std: str | None) -> Images:

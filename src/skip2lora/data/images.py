@@ -9,62 +9,135 @@ are 0 and 1 unless told; a model that reads whole numbers gets them as they are,
 from __future__ import annotations
 
 import math
+import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.arrays import listing
+from skip2lora.data.image_folder import Listing, heif_is_read, list_images
 from skip2lora.data.image_layout import CHANNELS, Layout
 from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, first_line
+from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-_LEFT_OUT = ("thumbs.db", "desktop.ini")  # what file managers leave behind, as are dot files
+# What Pillow raises for files that are cut, changed or of another kind.
+_BAD_IMAGE = (
+    OSError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, ArithmeticError,
+    EOFError, struct.error,
+)  # fmt: skip
 
 #: Called with the images read so far and their number.
 Progress = Callable[[int, int], None]
+
+
+class _UnusableError(DataError):
+    """An image that cannot be read as one sample; ``reason`` says why."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        self.name, self.reason = f"{file.parent.name}/{file.name}", reason
+        super().__init__(
+            f"{self.name} cannot be read as an image ({reason}), expected a whole image such as "
+            ".png or .jpg: replace or remove it"
+        )
 
 
 def read_images(
     folder: Path,
     images: Images,
     layout: Layout,
-    labels_required: bool,
+    wanted: Wanted,
     progress: Progress | None = None,
 ) -> Table:
     """All images of ``folder``, float32 or uint8 as ``layout`` says, labelled by sub-folder.
 
     Classes are in the order of their sorted names, files in that of theirs. Without sub-folders
-    the images have no labels.
+    the images have no labels. Those that cannot be read are left out, and named in a note.
 
     Raises:
-        DataError: no images, a file that is no image or holds several.
+        DataError: no images, none of a class that can be read.
         ParameterError: a size that the model does not take, numbers that do not fit the channels.
         MissingExtraError: Pillow is not installed.
     """
     _pillow(folder)
-    files = image_files(folder, labels_required=labels_required)
+    listed = list_images(folder, wanted)
+    files = listed.files
     height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, files)
     _check_scaling(images, layout, channels)
     kind: Any = np.uint8 if layout.integers else np.float32
     pixels = np.empty((len(files), height, width, channels), kind)
-    for at, file in enumerate(files):
-        picture = _pixels(file, (height, width), channels)
+    bad: dict[int, _UnusableError] = {}
+    deep: dict[int, int] = {}  # the largest pixel of each with 16 bits
+
+    def fill(at: int, image: Any) -> None:
+        picture = _pixels(image, files[at], (height, width), channels)
         pixels[at] = picture if layout.integers else _normal(picture, images)
+
+    for at, file in enumerate(files):
+        try:
+            image = _opened(file)
+            if image.mode.startswith("I"):
+                deep[at] = _largest(image, file)
+            else:
+                fill(at, image)
+        except _UnusableError as error:
+            bad[at] = error
         if progress is not None:
             progress(at + 1, len(files))
-    labels = None
-    if files[0].parent != folder:
-        labels = np.array([file.parent.name for file in files], np.str_)
-    place = lambda row: str(files[row].relative_to(folder))  # noqa: E731
-    return Table(_laid_out(pixels, layout), Answers(labels, place=place))
+    bits = images.bits or _depth(max(deep.values(), default=0))
+    for at, largest in deep.items():
+        if largest >> bits:
+            reason = f"pixels up to {largest}, beyond the {bits} bits that others had"
+            bad[at] = _UnusableError(files[at], reason)
+        else:
+            fill(at, _shallow(_opened(files[at]), bits))
+    notes = [*listed.notes]
+    if deep and bits < 16 and images.bits is None:
+        notes.append(f"images of 16 bits are read as of {bits}, as no pixel is larger")
+    used = [at for at in range(len(files)) if at not in bad]
+    notes += _left_out(listed, bad)
+    at_used = np.array(used, np.intp)
+    labels = None if listed.classes is None else np.array(listed.classes, np.str_)[at_used]
+    root = folder if folder.is_dir() else folder.parent
+    names = tuple(str(files[at].relative_to(root)) for at in used)
+    return Table(
+        _laid_out(pixels if len(used) == len(files) else pixels[at_used], layout),
+        Answers(labels, place=lambda row: names[row]),
+        notes=tuple(notes), files=names, images=replace(images, bits=bits) if deep else images,
+    )  # fmt: skip
+
+
+def _left_out(listed: Listing, bad: Mapping[int, _UnusableError]) -> list[str]:
+    """A note of the images that cannot be read.
+
+    Raises:
+        DataError: without them there are none, or none of a class.
+    """
+    if not bad:
+        return []
+    named = listing([f"{error.name} ({error.reason})" for error in bad.values()])
+    classes = listed.classes or [""] * len(listed.files)
+    lost = {*classes} - {name for at, name in enumerate(classes) if at not in bad}
+    if lost and len(bad) == 1:
+        raise next(iter(bad.values()))
+    if lost:
+        of = f" of {listing(sorted(lost))}" if listed.classes else ""
+        raise DataError(
+            f"no image{of} can be read ({named}), expected at least one: replace or remove them"
+        )
+    s = "s" * (len(bad) != 1)
+    return [f"{len(bad)} image{s} that cannot be read left out: {named}"]
 
 
 def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
@@ -84,73 +157,31 @@ def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
         )
 
 
-def image_files(folder: Path, *, labels_required: bool) -> list[Path]:
-    """The images of all sub-folders, or of the folder itself where it has none.
-
-    Dot files are left out; beside sub-folders whatever is no image by its name.
-
-    Raises:
-        DataError: there are none, or they lie where they belong to no class.
-    """
-    entries = sorted(path for path in folder.iterdir() if not _left_out(path))
-    classes = [path for path in entries if path.is_dir()]
-    loose = [path for path in entries if not path.is_dir()]
-    if not classes and (labels_required or not loose):
-        got = f"{len(loose)} files and no sub-folder" if loose else "nothing in it"
-        raise DataError(
-            f"it has {got}, expected images in one sub-folder a class: sort them into sub-folders"
-        )
-    if not classes:
-        return loose
-    for path in loose:
-        if path.suffix.lower() in _SUFFIXES:
-            raise DataError(
-                f"{path.name} lies beside the sub-folders, expected every image in that of its "
-                "class: move or remove it"
-            )
-    return [file for path in classes for file in _files_of(path)]
-
-
-def _files_of(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if not _left_out(path))
-    for file in files:
-        if file.is_dir():
-            raise DataError(
-                f"{folder.name}/{file.name} is a folder, expected images alone in the folder of "
-                "a class: move them up"
-            )
-    if not files:
-        raise DataError(f"{folder.name} has no images, expected at least one: remove the folder")
-    return files
-
-
-def _left_out(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _LEFT_OUT
-
-
 def describe_images(folder: Path) -> dict[str, Any]:
-    """Numbers of samples and sizes, from the heads of the files.
+    """Numbers of samples and sizes, from the heads of the files, and what was left out.
 
     Raises:
         DataError: as :func:`read_images`.
     """
-    pillow = _pillow(folder)
-    files = image_files(folder, labels_required=False)
-    counts: dict[str, int] = {}
-    sizes = []
-    for file in files:
-        counts[file.parent.name] = counts.get(file.parent.name, 0) + 1
+    _pillow(folder)
+    listed = list_images(folder, Wanted(labels_required=False, usual_split="train"))
+    bad: dict[int, _UnusableError] = {}
+    sizes: dict[int, tuple[int, int]] = {}
+    for at, file in enumerate(listed.files):
         try:
-            with pillow.open(file) as image:
-                sizes.append((image.height, image.width))
-        except (OSError, ValueError, pillow.DecompressionBombError) as error:
-            raise _no_image(file, error) from error
+            with _head(file) as image:
+                sizes[at] = (image.height, image.width)
+        except _UnusableError as error:
+            bad[at] = error
+    notes = [*listed.notes, *_left_out(listed, bad)]
+    counts = None if listed.classes is None else Counter(listed.classes[at] for at in sizes)
     return {
         "kind": "images",
-        "n_samples": len(files),
-        "smallest": "x".join(map(str, min(sizes, key=math.prod))),
-        "largest": "x".join(map(str, max(sizes, key=math.prod))),
-        "samples_a_class": None if files[0].parent == folder else counts,
+        "n_samples": len(sizes),
+        "smallest": "x".join(map(str, min(sizes.values(), key=math.prod))),
+        "largest": "x".join(map(str, max(sizes.values(), key=math.prod))),
+        "samples_a_class": counts,
+        "notes": notes or None,
     }
 
 
@@ -162,7 +193,25 @@ def _pillow(folder: Path) -> Any:
             f"reading the images in {folder} needs Pillow: pip install 'skip2lora[image]', "
             "or use .npz"
         ) from error
+    if heif_is_read():
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return Image
+
+
+@contextmanager
+def _head(file: Path) -> Iterator[Any]:
+    """Yield what Pillow makes of a file, whose pixels are yet to be read."""
+    pillow = _pillow(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pillow.DecompressionBombWarning)
+            with pillow.open(file) as image:
+                yield image
+    except (*_BAD_IMAGE, pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+        reason = first_line(error).replace(str(file), file.name) or type(error).__name__
+        raise _UnusableError(file, reason) from error
 
 
 def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
@@ -180,69 +229,57 @@ def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
 
 
 def _is_grey(file: Path) -> bool:
-    pillow = _pillow(file)
     try:
-        with pillow.open(file) as image:
+        with _head(file) as image:
             return str(image.mode) in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-    except (OSError, ValueError, pillow.DecompressionBombError) as error:
-        raise _no_image(file, error) from error
+    except _UnusableError:
+        return True  # it is left out, and says nothing
 
 
-def _no_image(file: Path, error: Exception) -> DataError:
-    reason = first_line(error).replace(str(file), file.name)
-    return DataError(
-        f"{file.parent.name}/{file.name} cannot be read as an image ({reason}), expected a whole "
-        "image such as .png or .jpg: replace or remove it"
-    )
-
-
-def _pixels(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """One image, (height, width, channels)."""
-    pillow = _pillow(file)
+def _opened(file: Path) -> Any:
+    """One image as its EXIF orientation says, in the mode of the file."""
     from PIL import ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(file) as opened:
-                # A camera keeps its preview in an .mpo, which comes second.
-                n_frames = 1 if opened.format == "MPO" else int(getattr(opened, "n_frames", 1))
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-    except (
-        OSError, ValueError, SyntaxError, pillow.DecompressionBombError,
-        pillow.DecompressionBombWarning,
-    ) as error:  # fmt: skip
-        raise _no_image(file, error) from error
+    with _head(file) as opened:
+        # A camera keeps its preview in an .mpo, which comes second.
+        n_frames = 1 if opened.format == "MPO" else int(getattr(opened, "n_frames", 1))
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
     if n_frames > 1:
-        raise DataError(
-            f"{file.parent.name}/{file.name} has {n_frames} pictures, expected one a file: "
-            "export the one that counts"
-        )
-    image = _converted(image, channels, file)
-    if image.size != size[::-1]:
-        image = image.resize(size[::-1], pillow.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(*size, channels)
-
-
-def _converted(image: Any, channels: int, file: Path) -> Any:
-    """In 8 bits, grey or colour."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(
-                f"{file.parent.name}/{file.name} has pixels from {values.min()} to "
-                f"{values.max()}, expected at most 16 bits: convert it"
-            )
-        image = _pillow(file).fromarray((values >> 8).astype(np.uint8))
+        raise _UnusableError(file, f"{n_frames} pictures, where one counts")
     if image.mode == "F":
-        raise DataError(
-            f"{file.parent.name}/{file.name} has pixels of floating point, expected 8 or 16 bits: "
-            "convert it, or pass a .npz"
-        )
+        raise _UnusableError(file, "pixels of floating point, not of 8 or 16 bits")
+    return image
+
+
+def _largest(image: Any, file: Path) -> int:
+    """The largest pixel of an image of more than 8 bits."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        reason = f"pixels from {values.min()} to {values.max()}, beyond 16 bits"
+        raise _UnusableError(file, reason)
+    return int(values.max())
+
+
+def _depth(largest: int) -> int:
+    """How many bits cameras and sensors give, whose largest pixel this is: 8 to 16."""
+    return next(bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
+
+
+def _shallow(image: Any, bits: int) -> Any:
+    """An image of more than 8 bits, of which ``bits`` count, in 8."""
+    values = np.asarray(image).astype(np.int64) >> (bits - 8)
+    return _pillow(Path()).fromarray(values.astype(np.uint8))
+
+
+def _pixels(image: Any, file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """One image in 8 bits, grey or colour, (height, width, channels)."""
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("L" if channels == 1 else "RGB")
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], _pillow(file).Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(*size, channels)
 
 
 def _normal(pixels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
+from skip2lora.data.parts import check_no_part, choose_part, part_called
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 from skip2lora.tasks.columns import Columns, Wanted
-from skip2lora.tasks.targets import USUAL_NAMES
+from skip2lora.tasks.targets import USUAL_ARRAYS
 from skip2lora.tasks.task import Answers
 
 # Arrays that are no samples.
@@ -46,18 +47,22 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
     try:
         with source.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            arrays = {} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+            names = [] if isinstance(loaded, np.ndarray) else loaded.files
+            arrays = {name: _array(loaded, name) for name in names}
+    except DataError:
+        raise
     except _BAD_NPZ as error:
         raise DataError(
             f"it is damaged or no .npz ({first_line(error)}), "
             "expected plain arrays X and y: write it again "
             "with np.savez, X as numbers and y as numbers or text"
         ) from error
+    arrays, notes = _one_part(arrays, wanted)
     listed = listing(list(arrays)) or "no name"
     given = [name for name in arrays if name != "X" and name not in _NAMES]
     places = replace(wanted, labels_required=False).answers(given, "arrays")
     y_names = [given[place] for place in places]
-    aside = {*y_names, *_NAMES, *wanted.ignore, *({*USUAL_NAMES} - {*wanted.inputs})}
+    aside = {*y_names, *_NAMES, *wanted.ignore, *({*USUAL_ARRAYS} - {*wanted.inputs})}
     x, columns = _columns(arrays, _samples(arrays, aside, listed), wanted)
     if wanted.required and not y_names:
         raise DataError(
@@ -72,7 +77,42 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
             column_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
         ),
         columns=columns,
+        notes=notes,
     )
+
+
+def _array(loaded: Any, name: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = loaded[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise DataError(
+            f"{name} is an array of Python objects, expected numbers or text: write "
+            f"np.array({name}.tolist())"
+        ) from error
+    return array
+
+
+def _one_part(
+    arrays: dict[str, NDArray[Any]], wanted: Wanted
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Arrays such as ``x_train`` and ``y_train`` as X and y, of one part, and a note of it."""
+    parts: dict[str, dict[str, NDArray[Any]]] = {}
+    others = {}
+    for name, array in arrays.items():
+        words = name.lower().split("_")
+        part = part_called(words[1]) or part_called(words[0]) if len(words) == 2 else None
+        axis = next((word for word in words if word in ("x", "y")), None)
+        if part is None or axis is None:
+            others[name] = array
+        else:
+            parts.setdefault(part, {})["X" if axis == "x" else "y"] = array
+    if "X" in arrays or not any("X" in part for part in parts.values()):
+        check_no_part(wanted, arrays)
+        return arrays, ()
+    chosen, note = choose_part(parts, wanted)
+    return others | chosen, (note,)
 
 
 def _columns(arrays: dict[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[Any, Columns]:

@@ -26,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, check_samples, first_not_finite
+from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import ANY_LAYOUT, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.npz import read_npz
+from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.errors import DataError, FileError, ParameterError
@@ -124,12 +126,12 @@ def read_table(
     reader = _reader_of(source)
     outputs = known if task is None or task.numeric_targets else None
     wanted = Wanted(**columns, outputs=outputs)
-    if reader is None and not source.is_dir():
+    if reader is None and not (source.is_dir() or is_image(source)):
         if not source.exists():
             raise FileError(f"{source} does not exist, expected data: check the path")
         raise DataError(
             f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
-            ".parquet or a folder of images: convert the file"
+            ".parquet, an image or a folder of them: convert the file"
         )
     if reader is not None and images is not None and images.asked:
         raise ParameterError(
@@ -138,10 +140,12 @@ def read_table(
         )
     try:
         if reader is None:
-            table = read_images(source, images or Images(), layout, wanted.required, progress)
+            table = read_images(source, images or Images(), layout, wanted, progress)
         else:
             if source.stat().st_size == 0:
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
+            if reader is not read_npz:
+                check_no_part(wanted)
             table = reader(source, wanted)
             _check_table(table)
     except DataError as error:

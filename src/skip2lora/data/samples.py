@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
+from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Answers
@@ -61,10 +62,13 @@ class Table:
     """What a file says, before its answers are encoded.
 
     ``x`` is as in :class:`Samples`; ``answers`` has its text or numbers as they are. ``columns``
-    are those of ``x`` as the model learned them, or is to.
+    are those of ``x`` as the model learned them, or is to. ``files`` are the names of images, and
+    ``images`` how they became numbers.
     """
 
     x: NDArray[Any] | Inputs
     answers: Answers
     columns: Columns = field(default_factory=Columns)
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
+    images: Images | None = None

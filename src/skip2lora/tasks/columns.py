@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import listing
 from skip2lora.errors import DataError
-from skip2lora.tasks.targets import USUAL_NAMES
+from skip2lora.tasks.targets import USUAL_ARRAYS, USUAL_NAMES
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class Wanted:
     ``target`` are the answers as the user names them, ``ignore`` what the user leaves out, and
     ``no_target`` says that no column has answers; ``labels_required`` that there must be some.
     ``learned`` is what the model knows, ``n_features`` the width of its samples, ``inputs`` its
-    arrays where it takes several, and ``outputs`` what it calls the numbers it gives.
+    arrays where it takes several, and ``outputs`` what it calls the numbers it gives. ``split`` is
+    the part of data that come in parts, train, val or test; ``usual_split`` that which is read
+    where the user names none.
     """
 
     target: str | Sequence[str] | None = None
@@ -182,6 +184,8 @@ class Wanted:
     n_features: int | None = None
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] | None = None
+    split: str | None = None
+    usual_split: str | None = None
 
     @property
     def chosen(self) -> tuple[str, ...] | None:
@@ -278,7 +282,8 @@ class Wanted:
         """
         if not self.required and len(free) == self.n_features and what == "columns":
             return []
-        usual = [name for name in USUAL_NAMES if name in free]
+        known = USUAL_NAMES if what == "columns" else USUAL_ARRAYS
+        usual = [name for name in known if name in free]
         others = [name for name in usual if name != "y"]
         if what == "columns" and others:
             usual = others

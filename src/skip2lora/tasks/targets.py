@@ -14,6 +14,8 @@ from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs, Task
 
 #: What the only column of answers is usually called, which says nothing of its output.
 USUAL_NAMES = ("label", "y", "target")
+#: And what an array of them is called.
+USUAL_ARRAYS = (*USUAL_NAMES, "labels", "targets")
 
 #: What to do about targets of another shape.
 ONE_COLUMN_AN_OUTPUT = "pass one row a sample, one column an output"

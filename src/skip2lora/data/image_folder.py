@@ -1,0 +1,177 @@
+"""Which files of a folder are images, and of which class: whatever else lies there is left out.
+
+What a system leaves behind (``.DS_Store``, ``Thumbs.db``, ``__MACOSX``, ``@eaDir``) is not counted;
+files that are no images by their name are, in a note.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from skip2lora.arrays import listing
+from skip2lora.data.parts import check_no_part, choose_part, part_called
+from skip2lora.errors import DataError
+from skip2lora.tasks.columns import Wanted
+
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif",
+     ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga")
+)  # fmt: skip
+_HEIF = frozenset((".heic", ".heif", ".hif"))
+# What file managers, archives and network drives leave behind, as are dot files.
+_LEFTOVERS = frozenset(
+    ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found",
+     "icon\r", "#recycle", "system volume information")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of a folder, and the class of each where they are in sub-folders.
+
+    ``notes`` say what else there is, and is left out.
+    """
+
+    files: list[Path]
+    classes: list[str] | None
+    notes: tuple[str, ...]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is one, as far as its name tells."""
+    return path.suffix.lower() in _SUFFIXES | _HEIF
+
+
+def heif_is_read() -> bool:
+    """Whether there is what reads ``.heic``."""
+    return find_spec("pillow_heif") is not None
+
+
+def list_images(folder: Path, wanted: Wanted) -> Listing:
+    """The images of all sub-folders, or of the folder itself where it has none.
+
+    Classes are in the order of their sorted names, files in that of theirs, those of folders in the
+    folder of a class after its own.
+
+    Raises:
+        DataError: there are none, or they lie where they belong to no class, or are in no parts
+            where one is asked for.
+    """
+    if not folder.is_dir():
+        return Listing([folder], None, ())
+    folders, loose = _entries(folder)
+    parts = {part_called(path.name): path for path in folders}
+    if folders and None not in parts and any(map(_has_classes, folders)):
+        chosen, note = choose_part({str(name): path for name, path in parts.items()}, wanted)
+        inside = list_images(chosen, Wanted(labels_required=wanted.required))
+        return Listing(inside.files, inside.classes, (note, *inside.notes))
+    check_no_part(wanted, [path.name for path in folders])
+    left_out: list[Path] = []
+    if not folders:
+        files = list(_images(loose, left_out))
+        if wanted.required or not files:
+            got = f"{len(loose)} files and no sub-folder" if loose else "nothing in it"
+            raise DataError(
+                f"it has {got}, expected images in one sub-folder a class: sort them into "
+                "sub-folders"
+            )
+        return Listing(files, None, _notes(left_out, [], folder))
+    _check_one_level(folder, folders)
+    by_class = {path.name: list(_images(_walk(path), left_out)) for path in folders}
+    notes = _without_images(folder, by_class, left_out)
+    beside = list(_images(loose, []))
+    if beside:
+        names = listing([path.name for path in beside])
+        notes.append(f"{names} beside the folders of classes left out")
+    return Listing(
+        [file for files in by_class.values() for file in files],
+        [name for name, files in by_class.items() for _ in files],
+        _notes(left_out, notes, folder),
+    )
+
+
+def _without_images(
+    folder: Path, by_class: dict[str, list[Path]], left_out: list[Path]
+) -> list[str]:
+    """A note of folders without images.
+
+    Raises:
+        DataError: they all are, or images are in one that cannot be read here.
+    """
+    empty = [name for name, files in by_class.items() if not files]
+    for name in empty:
+        heif = [path for path in left_out if _is_heif(path) and folder / name in path.parents]
+        if heif:
+            raise DataError(
+                f"{name} has {len(heif)} images as {heif[0].suffix} alone, expected pillow-heif to "
+                "read them: install it with pip install pillow-heif, or convert them"
+            )
+    if len(empty) == len(by_class):
+        raise DataError(f"{listing(empty)} has no images, expected at least one: add some")
+    return [f"no images in {listing(empty)}, which is no class then"] if empty else []
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Sub-folders and files, sorted, without leftovers."""
+    entries = sorted(path for path in folder.iterdir() if not _left_behind(path.name))
+    folders = [path for path in entries if path.is_dir()]
+    return folders, [path for path in entries if not path.is_dir()]
+
+
+def _left_behind(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+def _has_classes(folder: Path) -> bool:
+    return bool(_entries(folder)[0])
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files in a folder, its own first, then those of folders in it."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _left_behind(name))
+        yield from (Path(root, name) for name in sorted(files) if not _left_behind(name))
+
+
+def _images(files: Iterable[Path], left_out: list[Path]) -> Iterator[Path]:
+    """Those that can be images; the others are added to ``left_out``."""
+    known = _SUFFIXES | _HEIF if heif_is_read() else _SUFFIXES
+    for path in files:
+        # A pipe or device is never opened; a link that leads nowhere is a damaged image.
+        if path.suffix.lower() in known and (path.is_file() or not path.exists()):
+            yield path
+        else:
+            left_out.append(path)
+
+
+def _check_one_level(folder: Path, folders: list[Path]) -> None:
+    """Raise DataError if the folders look like parts with the same classes each, or one alone."""
+    inside = [_entries(path) for path in folders]
+    names = [{path.name for path in classes} for classes, _ in inside]
+    alike = all(each == names[0] and len(each) > 1 for each in names)
+    if alike and not any(files for _, files in inside):
+        shown = ", ".join(path.name for path in folders[:4])
+        raise DataError(
+            f"its folders {shown} each have folders {listing(sorted(names[0]))}, expected one "
+            f"folder a class: pass {folder.name}/{folders[0].name}"
+        )
+
+
+def _is_heif(path: Path) -> bool:
+    return path.suffix.lower() in _HEIF
+
+
+def _notes(left_out: list[Path], notes: list[str], folder: Path) -> tuple[str, ...]:
+    """What is said of files that are left out: counted by suffix."""
+    heif = [str(path.relative_to(folder)) for path in left_out if _is_heif(path)]
+    others = Counter(path.suffix or path.name for path in left_out if not _is_heif(path))
+    kinds = [f"{suffix} {count}" for suffix, count in others.most_common()]
+    said = [f"no image, left out: {listing(kinds)}"] if kinds else []
+    if heif:
+        said.append(f"left out: {listing(heif)}, which pip install pillow-heif makes readable")
+    return (*notes, *said)

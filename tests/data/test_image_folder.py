@@ -1,0 +1,117 @@
+"""Which files of a folder are images, of which class, and what is said of the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from skip2lora.data import image_folder
+from skip2lora.data.image_folder import Listing, list_images
+from skip2lora.errors import DataError
+from skip2lora.tasks.columns import Wanted
+
+
+def put(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def listed(root: Path, **wanted: object) -> Listing:
+    return list_images(root, Wanted(**wanted))  # type: ignore[arg-type]
+
+
+def names(listing: Listing, root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in listing.files]
+
+
+PLAIN = ("a/1.jpg", "b/2.png")
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", ".cache", "lost+found"])
+@pytest.mark.parametrize("place", ["", "a/"])
+def test_folders_that_systems_leave_behind(name: str, place: str, tmp_path: Path) -> None:
+    put(tmp_path, *PLAIN, f"{place}{name}/a/._1.jpg", f"{place}{name}/1.jpg")
+    listing = listed(tmp_path)
+    assert (names(listing, tmp_path), listing.notes) == ([*PLAIN], ())
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._1.jpg", "Icon\r"])
+@pytest.mark.parametrize("place", ["", "a/"])
+def test_files_that_systems_leave_behind(name: str, place: str, tmp_path: Path) -> None:
+    listing = listed(put(tmp_path, *PLAIN, f"{place}{name}"))
+    assert (names(listing, tmp_path), listing.notes) == ([*PLAIN], ())
+
+
+def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, *PLAIN, "README.txt", "a/notes.txt", "a/IMG_9.MOV", "b/IMG_0.AAE", "b/none")
+    os.mkfifo(tmp_path / "b" / "pipe.jpg")
+    listing = listed(tmp_path)
+    assert names(listing, tmp_path) == [*PLAIN]
+    assert listing.notes == (
+        "no image, left out: .MOV 1, .txt 1, .AAE 1, none 1, .jpg 1",
+    )  # fmt: skip
+
+
+def test_heic_is_named_where_it_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, *PLAIN, "a/IMG_1.HEIC")
+    monkeypatch.setattr(image_folder, "heif_is_read", lambda: False)
+    listing = listed(tmp_path)
+    assert names(listing, tmp_path) == [*PLAIN]
+    assert "a/IMG_1.HEIC, which pip install pillow-heif makes readable" in listing.notes[0]
+    put(tmp_path, "c/IMG_2.heic")
+    with pytest.raises(DataError, match=r"c has 1 images as \.heic alone, expected pillow-heif"):
+        listed(tmp_path)
+    monkeypatch.setattr(image_folder, "heif_is_read", lambda: True)
+    assert names(listed(tmp_path), tmp_path)[1::2] == ["a/IMG_1.HEIC", "c/IMG_2.heic"]
+
+
+def test_nested_loose_and_empty(tmp_path: Path) -> None:
+    put(tmp_path, *PLAIN, "a/day2/0.jpg", "loose.jpg")
+    (tmp_path / "c").mkdir()
+    listing = listed(tmp_path)
+    assert names(listing, tmp_path) == ["a/1.jpg", "a/day2/0.jpg", "b/2.png"]
+    assert listing.classes == ["a", "a", "b"]
+    assert listing.notes == (
+        "no images in c, which is no class then",
+        "loose.jpg beside the folders of classes left out",
+    )
+
+
+@pytest.mark.parametrize("words", [("train", "val", "test"), ("Training", "Valid", "testing")])
+def test_parts(words: tuple[str, ...], tmp_path: Path) -> None:
+    put(tmp_path, *(f"{word}/{name}" for word in words for name in PLAIN), "README.txt")
+    for asked, word in zip(("train", "val", "test"), words, strict=True):
+        for wanted in ({"split": asked}, {"usual_split": asked}):
+            listing = listed(tmp_path, **wanted)
+            assert names(listing, tmp_path / word) == [*PLAIN]
+            assert listing.classes == ["a", "b"]
+            assert listing.notes[0].endswith(f"{asked} is read")
+    with pytest.raises(DataError, match=r"has parts .*, expected one: say which with split="):
+        listed(tmp_path)
+
+
+def test_parts_that_are_none(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.jpg", "bus/2.jpg")
+    assert listed(tmp_path, usual_split="train").classes == ["bus", "train"]
+    with pytest.raises(DataError, match="split= is train, it has no parts"):
+        listed(tmp_path, split="train")
+    put(tmp_path / "other", *(f"{part}/{name}" for part in ("fold1", "fold2") for name in PLAIN))
+    with pytest.raises(DataError, match=r"fold1, fold2 each have folders a, b, .* other/fold1"):
+        listed(tmp_path / "other")
+    put(tmp_path / "wrapped", *(f"photos/{name}" for name in PLAIN))
+    with pytest.raises(DataError, match="pass wrapped/photos"):
+        listed(tmp_path / "wrapped")
+
+
+def test_a_part_without_sub_folders_has_no_labels(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/{name}" for name in PLAIN), "test/1.jpg")
+    assert listed(tmp_path, split="test", labels_required=False).classes is None
+    with pytest.raises(DataError, match="expected images in one sub-folder a class"):
+        listed(tmp_path, split="test")
