@@ -61,6 +61,17 @@ class Trainer {
         job.n_outputs = n_outputs;
     }
 
+    static void set_answers(s2_job &job, const std::variant<Labels, Matrix> &y, s2_loss loss,
+                            uint32_t n_outputs) {
+        require((loss == S2_SOFTMAX) == std::holds_alternative<Labels>(y),
+                "softmax needs labels, the other losses targets");
+        if (const Labels *labels = std::get_if<Labels>(&y)) {
+            set_labels(job, *labels, n_outputs);
+        } else {
+            set_targets(job, std::get<Matrix>(y), n_outputs);
+        }
+    }
+
     // What every epoch writes; to be claimed before anything of it is touched.
     void claim(Claim &claim, const RowSource *source) const {
         claim.writes(this, sizeof *this, "this trainer is");
@@ -138,13 +149,7 @@ class SkipTrainer : public Trainer {
         require(&source.layout == &adapter_.layout, "the rows are of another layout");
         const uint32_t n_outputs = adapter_.layout.layout.n_outputs;
         s2_job job = job_of(x);
-        require((adapter_.adapter.loss == S2_SOFTMAX) == std::holds_alternative<Labels>(y),
-                "softmax needs labels, the other losses targets");
-        if (const Labels *labels = std::get_if<Labels>(&y)) {
-            set_labels(job, *labels, n_outputs);
-        } else {
-            set_targets(job, std::get<Matrix>(y), n_outputs);
-        }
+        set_answers(job, y, adapter_.adapter.loss, n_outputs);
         Claim all;
         claim(all, &source);
         all.writes(adapter_.adapter.packed, adapter_.n_bytes(), "these adapters are");
@@ -206,9 +211,11 @@ using TypesRow = std::tuple<unsigned, unsigned, unsigned>; // fc, lora, batch no
 class NetworkTrainer : public Trainer {
   public:
     NetworkTrainer(Network &network, const std::vector<TypesRow> &rows, uint32_t batch_size,
-                   const s2_optimizer &optimizer, uint64_t seed, Profile *profile)
+                   const s2_optimizer &optimizer, uint64_t seed, Profile *profile, int loss)
         : Trainer(batch_size, optimizer, seed, profile), network_(network), net_(network.net),
           tap_(batch_size) {
+        require(loss >= S2_SOFTMAX && loss <= S2_SQUARED, "the loss is unknown");
+        net_.loss = static_cast<s2_loss>(loss);
         require(rows.size() == network.net.n_layers, "expected one row of compute types a layer");
         require(!profile || profile->fits(network.net.n_layers),
                 "the profile's parts are of another number of layers");
@@ -224,9 +231,11 @@ class NetworkTrainer : public Trainer {
         moments_ = zeroed(state_, s2_net_state_bytes(&network.net, types_.data(), optimizer_.rule));
     }
 
-    Epoch epoch(const Matrix &x, const Labels &labels, RowSource *source, double learning_rate) {
+    // `y` are labels for softmax, targets for the other losses.
+    Epoch epoch(const Matrix &x, const std::variant<Labels, Matrix> &y, RowSource *source,
+                double learning_rate) {
         s2_job job = job_of(x);
-        set_labels(job, labels, network_.n_outputs());
+        set_answers(job, y, net_.loss, network_.n_outputs());
         Claim all;
         claim(all, source);
         all.writes(&network_, sizeof network_, "this network is");
@@ -262,6 +271,7 @@ class NetworkTrainer : public Trainer {
         taps.count = batch->count;
         taps.x = self.tap_.data();
         taps.label = batch->label;
+        taps.target = batch->target;
         return step(context, &taps, stats);
     }
 
@@ -300,9 +310,10 @@ inline void bind_training(nb::module_ &module) {
              "learning_rate"_a);
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")
         .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const s2_optimizer &,
-                      uint64_t, Profile *>(),
+                      uint64_t, Profile *, int>(),
              "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a,
-             "profile"_a = nb::none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
-        .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "labels"_a.noconvert(),
+             "profile"_a = nb::none(), "loss"_a = static_cast<int>(S2_SOFTMAX),
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
+        .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(),
              "source"_a.none(), "learning_rate"_a);
 }

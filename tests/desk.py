@@ -66,8 +66,6 @@ def unknown_advice(words: list[str], message: str) -> set[str]:
     }
     named = set(re.findall(r"(?<![\w/.-])--[a-z][\w-]*", message))
     typed = {word.split("=")[0] for word in words}
-    if words[0] == "pretrain":  # learns classes alone so far
-        named -= {"--task"}
     return named - options_of(words[0]) - of_others - typed
 
 

@@ -109,20 +109,24 @@ def net_forward(params, rows, x, *, lora_to_last=False):
     return taps, y, saved
 
 
-def net_step(params, rows, x, labels, learning_rate, *, lora_to_last=False, cached=None):
+def net_step(
+    params, rows, x, labels, learning_rate, *, lora_to_last=False, cached=None,
+    mean_loss=softmax_cross_entropy,
+):  # fmt: skip
     """One batch of SGD: the parameters after it, the mean loss before it, the gradients.
 
     params: a dict a layer: weight, bias, gamma, beta, mean, var, lora_a, lora_b (None if absent).
     rows: a dict a layer of compute types: fc "ywbx"; lora "", "yw" or "ywx"; bn with "s" (batch
     statistics) and "w" (gamma, beta trained). lora_to_last: Eq. 17 in place of Eq. 9; with it,
-    cached (taps, base_logits) stands in for x (Skip2-LoRA). Other tensors come back untouched.
+    cached (taps, base_logits) stands in for x (Skip2-LoRA). mean_loss is one of oracle_losses, of
+    labels or targets. Other tensors come back untouched.
     """
     whole = lora_to_last and cached and (*cached, [{}] * len(rows))
     taps, logits, saved = whole or net_forward(params, rows, x, lora_to_last=lora_to_last)
     for layer, row, tap in zip(params, rows, taps, strict=True):
         if row["lora"] and lora_to_last:
             logits = logits + lora_forward(tap, layer["lora_a"], layer["lora_b"])[1]  # Eq. 17
-    loss, grad_logits = softmax_cross_entropy(logits, labels)
+    loss, grad_logits = mean_loss(logits, labels)
     after, grads, gy = [], [], grad_logits  # gy: None below the last layer that computes gx
     for layer, row, tap, seen in reversed(list(zip(params, rows, taps, saved, strict=True))):
         new, grad, lora = dict(layer), {}, {}

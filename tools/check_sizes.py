@@ -21,6 +21,7 @@ PUBLIC = {
     "src/skip2lora/adapt.py:adapt",
     "src/skip2lora/plan.py:plan",
     "src/skip2lora/sklearn.py:__init__",
+    "src/skip2lora/training/pretraining.py:pretrain",
 }
 _SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -269,6 +269,7 @@ typedef struct {
     const s2_layer *layers; /* (n_layers) */
     float bn_eps, bn_momentum;
     s2_profile *profile; /* of s2_net_step, or NULL */
+    s2_loss loss;
 } s2_net;
 
 s2_status s2_net_check(const s2_net *net);
@@ -287,7 +288,7 @@ size_t s2_net_step_workspace_bytes(const s2_net *net, const s2_compute_types *ty
 /* Room for the optimiser's state of every trained tensor; zero it before the first step. */
 size_t s2_net_state_bytes(const s2_net *net, const s2_compute_types *types, s2_rule rule);
 /* Forward, loss, backward and update of one batch by one row of compute types a layer. A network
- * learns labels alone, by cross entropy of softmax. A layer's own adapter is part of its forward
+ * learns labels, or targets as its loss says. A layer's own adapter is part of its forward
  * pass whatever its row says. `state` may be NULL for a rule without moments. With S2_NOT_FINITE
  * nothing was updated but running statistics. */
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,

@@ -265,30 +265,6 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
     return S2_OK;
 }
 
-/* Losses of numbers against targets, in rows; a sample is right if each class is on its side. */
-static void target_loss(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
-                        s2_batch_stats *stats) {
-    const size_t n_outputs = adapter->layout->n_outputs;
-    const float share = 1.0f / (float)batch->count;
-    double total = 0.0;
-    stats->correct = 0;
-    for (size_t s = 0; s < batch->count; s++) {
-        float *logits = room->logits + s * n_outputs;
-        if (adapter->loss == S2_SQUARED) {
-            total +=
-                (double)adapter->kernels->loss_squared(n_outputs, batch->target[s], share, logits);
-            continue;
-        }
-        int right = 1;
-        for (size_t o = 0; o < n_outputs; o++) {
-            right &= (logits[o] > 0.0f) == (batch->target[s][o] > 0.5f);
-        }
-        stats->correct += (uint32_t)right;
-        total += (double)adapter->kernels->loss_sigmoid(n_outputs, batch->target[s], share, logits);
-    }
-    stats->loss = (float)(total / batch->count);
-}
-
 /* The loss; its gradient replaces the logits. */
 static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room,
                  s2_batch_stats *stats) {
@@ -298,7 +274,8 @@ static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter
                                .logits = room->logits,
                                .label = batch->label};
     if (adapter->loss != S2_SOFTMAX) {
-        target_loss(adapter, batch, room, stats);
+        s2_loss_targets(adapter->kernels, adapter->loss, batch->count, adapter->layout->n_outputs,
+                        batch->target, room->logits, stats);
     } else if (room->few) {
         adapter->kernels->loss_lanes(&pass, stats);
     } else {

@@ -1,4 +1,4 @@
-/* loss.c - softmax cross entropy of a row-major batch. Few outputs go through samples in lanes. */
+/* loss.c - losses of a row-major batch. Softmax of few outputs goes through samples in lanes. */
 #include "kernels.h"
 
 #include <string.h>
@@ -41,4 +41,25 @@ void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n
     } else {
         through_lanes(kernels, &pass, scratch, stats);
     }
+}
+
+void s2_loss_targets(const s2_kernels *kernels, s2_loss loss, uint32_t count, uint32_t n_outputs,
+                     const float *const *target, float *logits, s2_batch_stats *stats) {
+    const float share = 1.0f / (float)count;
+    double total = 0.0;
+    stats->correct = 0;
+    for (size_t s = 0; s < count; s++) {
+        float *of_sample = logits + s * n_outputs;
+        if (loss == S2_SQUARED) {
+            total += (double)kernels->loss_squared(n_outputs, target[s], share, of_sample);
+            continue;
+        }
+        int right = 1;
+        for (size_t o = 0; o < n_outputs; o++) {
+            right &= (of_sample[o] > 0.0f) == (target[s][o] > 0.5f);
+        }
+        stats->correct += (uint32_t)right;
+        total += (double)kernels->loss_sigmoid(n_outputs, target[s], share, of_sample);
+    }
+    stats->loss = (float)(total / count);
 }

@@ -6,6 +6,7 @@
 #include "profile.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct {
     s2_layer_room room;
@@ -232,6 +233,21 @@ static void update_all(const s2_net *net, const s2_compute_types *types, const s
     }
 }
 
+/* The loss; g becomes its gradient. */
+static void loss(const s2_net *net, const s2_batch *batch, const step_room *room,
+                 s2_batch_stats *stats) {
+    const uint32_t n_outputs = net->layers[net->n_layers - 1].n_out;
+    const float *logits = room->layer[net->n_layers - 1].room.out;
+    if (net->loss == S2_SOFTMAX) {
+        s2_loss_cross_entropy(net->kernels, batch->count, n_outputs, logits, batch->label, room->g,
+                              stats, room->scratch);
+        return;
+    }
+    memcpy(room->g, logits, (size_t)batch->count * n_outputs * sizeof *logits);
+    s2_loss_targets(net->kernels, net->loss, batch->count, n_outputs, batch->target, room->g,
+                    stats);
+}
+
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,
                       const s2_update *update, void *state, s2_batch_stats *stats, void *workspace,
                       size_t workspace_bytes) {
@@ -243,7 +259,8 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
     if (status != S2_OK) {
         return status;
     }
-    if (batch->x == NULL || batch->label == NULL ||
+    const void *answers = net->loss == S2_SOFTMAX ? (const void *)batch->label : batch->target;
+    if (batch->x == NULL || answers == NULL ||
         (state == NULL && s2_net_state_bytes(net, types, update->rule) > 0)) {
         return S2_BAD_VALUE;
     }
@@ -252,8 +269,7 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
         return S2_NO_ROOM;
     }
     forward(net, types, batch, &room);
-    s2_loss_cross_entropy(net->kernels, batch->count, net->layers[last].n_out,
-                          room.layer[last].room.out, batch->label, room.g, stats, room.scratch);
+    loss(net, batch, &room, stats);
     s2_mark(net->profile, S2_PHASE_FORWARD);
     if (!isfinite(stats->loss)) {
         return S2_NOT_FINITE;

@@ -37,7 +37,7 @@ static inline void new_network(network *made, const s2_kernels *kernels, int wit
             layer->lora_b = random_floats(rng, RANK * n_out);
         }
     }
-    made->net = (s2_net){kernels, DEPTH, made->layers, 1e-5f, 0.1f, NULL};
+    made->net = (s2_net){kernels, DEPTH, made->layers, 1e-5f, 0.1f, NULL, S2_SOFTMAX};
     CHECK_EQUAL(s2_net_check(&made->net), S2_OK);
 }
 

@@ -254,7 +254,7 @@ static void test_net_without_batch_norm(const s2_kernels *kernels) {
 static void test_step_by_hand(const s2_kernels *kernels) {
     float weight[] = {0, 0, 0, 0}, bias[] = {0, 0};
     const s2_layer layer = {.n_in = 2, .n_out = 2, .weight = weight, .bias = bias};
-    const s2_net net = {kernels, 1, &layer, 1e-5f, 0.1f, NULL};
+    const s2_net net = {kernels, 1, &layer, 1e-5f, 0.1f, NULL, S2_SOFTMAX};
     const float *x[] = {(const float[]){1, 2}, (const float[]){3, -4}};
     const s2_batch batch = {.count = 2, .x = x, .label = (int32_t[]){0, 1}};
     const s2_compute_types types[] = {{Y | W | B, 0, 0}};

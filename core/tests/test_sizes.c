@@ -54,7 +54,7 @@ static void new_wide(network *made, const s2_kernels *kernels, const uint32_t wi
         made->layers[k] = (s2_layer){
             .n_in = width[k], .n_out = width[k + 1], .weight = &nothing, .bias = &nothing};
     }
-    made->net = (s2_net){kernels, 2, made->layers, 1e-5f, 0.1f, NULL};
+    made->net = (s2_net){kernels, 2, made->layers, 1e-5f, 0.1f, NULL, S2_SOFTMAX};
 }
 
 /* 16-16384-3 with batch 65,536 needs 12.8 GB. */

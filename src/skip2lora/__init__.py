@@ -27,7 +27,8 @@ from skip2lora.errors import (
     SensorError,
     Skip2LoraError,
 )
-from skip2lora.training.loop import EpochReport, History, Timing, pretrain
+from skip2lora.training.loop import EpochReport, History, Timing
+from skip2lora.training.pretraining import pretrain
 
 if typing.TYPE_CHECKING:
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone

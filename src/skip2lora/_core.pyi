@@ -161,11 +161,12 @@ class NetworkTrainer:
         optimizer: Optimizer,
         seed: int,
         profile: Profile | None = ...,
+        loss: int = ...,
     ) -> None: ...
     def epoch(
         self,
         x: _Float,
-        labels: NDArray[np.int32],
+        y: NDArray[np.int32] | _Float,
         source: RowSource | None,
         learning_rate: float,
     ) -> Epoch: ...

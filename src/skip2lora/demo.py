@@ -13,7 +13,8 @@ from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated
 from skip2lora.drawing import new_figure, png
 from skip2lora.files import make_folder, write_bytes
-from skip2lora.training.loop import Callback, EpochReport, pretrain
+from skip2lora.training.loop import Callback, EpochReport
+from skip2lora.training.pretraining import pretrain
 
 HIDDEN = (96, 96)
 PRETRAIN_EPOCHS = 100
@@ -48,7 +49,9 @@ def run_demo(*, seed: int = 0, callback: Callback | None = None) -> DemoResult:
     test = split.test
     names = split.pretrain.class_names or ()
     fresh = MLP.create([x.shape[1], *HIDDEN, len(names)], seed=seed, class_names=names)
-    model = pretrain(fresh, x, y, epochs=PRETRAIN_EPOCHS, seed=seed, callback=callback)
+    model = pretrain(
+        fresh, x, y, epochs=PRETRAIN_EPOCHS, seed=seed, standardize=False, callback=callback
+    )  # as in the paper
     adapted, accuracy, curves = {}, {}, {}
     before = model.score(test.x, test.labels)
     for method in METHODS:

@@ -22,9 +22,9 @@ from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
-from skip2lora.training.loop import Trained, checked, pretrain
+from skip2lora.training.loop import Trained, checked
 from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
-from skip2lora.training.skip_job import column_scale
+from skip2lora.training.pretraining import pretrain
 from skip2lora.training.stream import Stream, learn
 
 try:
@@ -154,19 +154,12 @@ class _Skip2LoRA(BaseEstimator):
     def _pretrained(
         self, x: NDArray[np.float32], labels: NDArray[Any], n_outputs: int, names: Any = None
     ) -> MLP:
-        """A network that learned ``labels`` from scaled features and takes them as they are."""
-        mean, var = x.mean(axis=0, dtype=np.float64), x.var(axis=0, dtype=np.float64)
-        scale = column_scale(mean, var)
+        """A network that learned ``labels``, and takes features as they are."""
         seed = _draw(check_random_state(self.random_state))
         widths = [x.shape[1], *np.ravel(self.hidden).tolist(), n_outputs]
         fresh = MLP.create(widths, seed=seed, class_names=names)
         epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
-        scaled = ((x - mean) * scale).astype(np.float32)
-        trained = pretrain(fresh, scaled, labels, epochs=epochs, seed=seed)
-        (weight, bias, *norm), *others = (layer.arrays() for layer in trained.layers)
-        weight = weight * scale[:, None]
-        bias = bias - mean @ weight
-        return trained.with_layers([(np.float32(weight), np.float32(bias), *norm), *others])
+        return pretrain(fresh, x, labels, epochs=epochs, seed=seed)
 
     def _logits(self, X: SamplesLike) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")

@@ -92,7 +92,7 @@ def test_tensors_are_read_only() -> None:
         ([8], "got 1 widths, expected 2 to 65"),
         ([8] * 66, "got 66 widths, expected 2 to 65"),
         ([8, 0, 3], "width 0 at place 1 of [8, 0, 3], expected 1 to"),
-        ([8, 4, 1], "width 1 at place 2 of [8, 4, 1], expected 2 to"),
+        ([8, 4, 0], "width 0 at place 2 of [8, 4, 0], expected 1 to"),
         ([8, -4, 3], "width -4 at place 1"),
         ([2**24 + 1, 3], "width 16777217 at place 0"),
         ([8, 4.0, 3], "expected whole numbers"),

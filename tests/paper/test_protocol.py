@@ -9,7 +9,7 @@ import pytest
 from skip2lora.datasets import simulated
 from skip2lora.errors import FileError, ParameterError
 from skip2lora.paper import protocol
-from skip2lora.training.loop import pretrain
+from skip2lora.training.pretraining import pretrain
 
 
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_pre_training_is_of_the_pre_train_samples() -> None:
     task = protocol.Experiment("damage1", 5, 1, 1)
     same = pretrain(
         protocol.new_network(split, 0), split.pretrain.x, split.pretrain.labels,
-        epochs=5, batch_size=20, learning_rate=0.01, seed=0,
+        epochs=5, batch_size=20, learning_rate=0.01, seed=0, standardize=False,
     )  # fmt: skip
     assert protocol.pretrained(split, task, 0).fingerprint == same.fingerprint
 

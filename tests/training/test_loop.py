@@ -173,7 +173,7 @@ def core_run(
     before = [dict(zip(FIELDS, layer.arrays(), strict=True)) for layer in model.layers]
     if name == "ft-all":
         reports: list[EpochReport] = []
-        after = s2.pretrain(model, x, y, callback=reports.append, **RUN)
+        after = s2.pretrain(model, x, y, callback=reports.append, standardize=False, **RUN)
         tensors, losses, n_batches = after.tensors(), [report.loss for report in reports], None
     else:
         adapted = s2.adapt(model, x, y, method=name, rank=RANK, **RUN)

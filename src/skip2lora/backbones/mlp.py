@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,13 @@ from skip2lora import _core
 from skip2lora.arrays import SamplesLike, check_samples, whole
 from skip2lora.backbones.base import Backbone, Size, Taps, refuse
 from skip2lora.backbones.outputs import OutputSpec
-from skip2lora.backbones.recipe import PAPER, Recipe
+from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, digest, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names
+from skip2lora.tasks.task import CLASSIFICATION, TASKS
 
 KIND = "mlp"
 _MAX_LAYERS = 64  # S2_MAX_LAYERS
@@ -73,10 +74,8 @@ class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 
     ``class_names[label]`` is None when the classes have no names; ``columns`` are those of the
-    samples that it learned.
+    samples that it learned, ``task`` says what the outputs mean.
     """
-
-    recipe: ClassVar[Recipe] = PAPER
 
     layers: tuple[Layer, ...]
     bn_eps: float = 1e-5
@@ -84,11 +83,17 @@ class MLP(Backbone):
     class_names: tuple[str, ...] | None = None
     path: str | os.PathLike[str] | None = None
     columns: Columns = field(default_factory=Columns)
+    task: str = CLASSIFICATION.name
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
         """Its one row of logits."""
         return (OutputSpec("output", (self.n_outputs,), "logits"),)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The paper's where classes are learned."""
+        return PAPER if self.task == CLASSIFICATION.name else ANY_MODEL
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.widths))})"
@@ -101,11 +106,12 @@ class MLP(Backbone):
         seed: int = 0,
         batch_norm: bool = True,
         class_names: Sequence[str] | None = None,
+        task: str = CLASSIFICATION.name,
     ) -> MLP:
         """A network with random weights, such as ``MLP.create([256, 96, 96, 3])``.
 
-        ``widths`` are the features, the hidden widths and the outputs. Weights are drawn from
-        N(0, 1/n_in), biases are 0.
+        ``widths`` are the features, the hidden widths and the outputs; ``task`` is what these will
+        mean. Weights are drawn from N(0, 1/n_in), biases are 0.
 
         Raises:
             ParameterError: fewer than two widths, a width below 1, or names that do not fit.
@@ -121,7 +127,7 @@ class MLP(Backbone):
             last = len(layers) + 2 == len(sizes)
             norm = _fresh_norm(n_out) if batch_norm and not last else {}
             layers.append(Layer(weight, bias, **norm))
-        return cls(tuple(layers), class_names=names)
+        return cls(tuple(layers), class_names=names, task=TASKS[task].name)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -176,7 +182,7 @@ class MLP(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: the arrays alone, without the network in the C core."""
-        about = (self.bn_eps, self.bn_momentum, self.class_names, None, self.columns)
+        about = (self.bn_eps, self.bn_momentum, self.class_names, None, self.columns, self.task)
         return MLP, (self.layers, *about)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:
@@ -239,6 +245,7 @@ class MLP(Backbone):
             "batch_norm": self.batch_norm,
             "class_names": self.class_names,
             **({"columns": self.columns.to_json()} if self.columns != Columns() else {}),
+            **({"task": self.task} if self.task != CLASSIFICATION.name else {}),
             **self._numbers(),
         }
         return to_bytes(self.merged().tensors(), description)
@@ -271,6 +278,7 @@ class MLP(Backbone):
             numbers = {name: float(description[name]) for name in ("bn_eps", "bn_momentum")}
             names = check_names(description["class_names"], sizes[-1])
             columns = Columns.from_json(description.get("columns"))
+            task = TASKS[description.get("task", CLASSIFICATION.name)].name
             if columns.features is not None and len(columns.features) != sizes[0]:
                 raise ValueError("columns")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -291,7 +299,9 @@ class MLP(Backbone):
                     }
                 )
             )
-        model = cls(tuple(layers), class_names=names, path=path, columns=columns, **numbers)
+        model = cls(
+            tuple(layers), class_names=names, path=path, columns=columns, task=task, **numbers
+        )
         if tensors:
             raise ModelError(
                 f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"
@@ -336,10 +346,9 @@ def _check_widths(widths: Sequence[int]) -> tuple[int, ...]:
             "pass features, hidden widths, outputs"
         )
     for place, size in enumerate(sizes):
-        low = 2 if place + 1 == len(sizes) else 1
-        if not low <= size <= _MAX_WIDTH:
+        if not 1 <= size <= _MAX_WIDTH:
             raise ParameterError(
-                f"width {size} at place {place} of {list(sizes)}, expected {low} to {_MAX_WIDTH}: "
+                f"width {size} at place {place} of {list(sizes)}, expected 1 to {_MAX_WIDTH}: "
                 "choose another"
             )
     return sizes

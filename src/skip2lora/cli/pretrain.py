@@ -16,9 +16,11 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
+from skip2lora.data.samples import Samples
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.training.loop import pretrain
+from skip2lora.tasks.task import TASKS, Outputs, measure
+from skip2lora.training.pretraining import pretrain
 
 
 @click.command(
@@ -26,6 +28,7 @@ from skip2lora.training.loop import pretrain
     example="skip2lora pretrain fan/pretrain.npz -o fan.safetensors",
 )  # fmt: skip
 @shared.data_argument
+@shared.task("classification", "What is learned: one class, several labels, or numbers.")
 @click.option(
     "--hidden",
     default="96,96",
@@ -44,48 +47,71 @@ def command(
     data: Path, hidden: list[int], batch_norm: bool, output: Path, force: bool, as_json: bool,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Train all weights of a new network on DATA (SGD, cross entropy) and write it.
+    """Train all weights of a new network on DATA (SGD) and write it.
 
-    The network has one input a feature of DATA and one output a class.
+    The network has one input a feature of DATA and one output a class, a label or a number. It
+    learns scaled features, and takes them as they are.
     """
     check_output(output, force=force)
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
-    images = common.images_of(options)
-    columns = common.columns_of(options, "train")
-    with common.reading_bar() as progress:
-        samples = read_samples(data, images=images, progress=progress, **columns)
-    common.say_notes(samples.notes)
-    check_samples(samples.x)
-    n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
-    if n_classes < 2:
-        raise ParameterError(
-            f"{data} has one class only, expected two or more: add samples of another"
-        )
-    fresh = MLP.create(
-        [samples.x.shape[1], *hidden, n_classes], seed=options["seed"], batch_norm=batch_norm,
-        class_names=samples.class_names,
+    samples = _read(data, options)
+    fresh = replace(
+        MLP.create(
+            [samples.x.shape[1], *hidden, _n_outputs(data, samples)], seed=options["seed"],
+            batch_norm=batch_norm, class_names=samples.class_names, task=options["task"],
+        ),
+        columns=samples.columns,
     )  # fmt: skip
-    fresh = replace(fresh, columns=samples.columns)
     start = time.perf_counter()
     with common.progress_bar("pretrain") as callback:
         model = pretrain(fresh, samples.x, samples.labels, callback=callback, **options)
     took_ms = 1e3 * (time.perf_counter() - start)
     model.save(output)
-    accuracy = model.score(samples.x, samples.labels)
+    names = Outputs.of(model, model.learned).titles
+    scores = measure(model.learned, model.logits(samples.x), samples.labels, names)
     facts = {
         "output": str(output),
+        "task": model.task,
         "widths": model.widths,
         "n_parameters": model.n_parameters,
         "n_samples": len(samples.x),
         "epochs": options["epochs"],
         "training_ms": took_ms,
-        "accuracy": accuracy,
+        **scores.overall,
         "fingerprint": model.fingerprint,
     }
     lines = [
         f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
         f"{len(samples.x):,} samples, {options['epochs']} epochs in {common.duration(took_ms)}, "
-        f"accuracy on them {common.percent(accuracy)}",
+        f"on them {common.measures_line(model.learned, scores)}",
     ]
     common.show(facts, lines, as_json=as_json)
+
+
+def _read(data: Path, options: dict[str, Any]) -> Samples:
+    """A table of samples, as ``options`` say that are taken out."""
+    images, columns = common.images_of(options), common.columns_of(options, "train")
+    with common.reading_bar() as progress:
+        samples = read_samples(
+            data, task=TASKS[options["task"]], images=images, progress=progress, **columns
+        )
+    common.say_notes(samples.notes)
+    check_samples(samples.x)
+    return samples
+
+
+def _n_outputs(data: Path, samples: Samples) -> int:
+    """One a column of numbers, or one a class.
+
+    Raises:
+        ParameterError: there is one class alone.
+    """
+    if samples.labels.ndim > 1:
+        return int(samples.labels.shape[1])
+    n_classes = len(samples.class_names or ()) or int(samples.labels.max()) + 1
+    if n_classes < 2:
+        raise ParameterError(
+            f"{data} has one class only, expected two or more: add samples of another"
+        )
+    return n_classes

@@ -9,7 +9,7 @@ from typing import Any
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split, fan, har
 from skip2lora.errors import FileError, ParameterError
-from skip2lora.training.loop import pretrain
+from skip2lora.training.pretraining import pretrain
 
 RANK, BATCH_SIZE, LEARNING_RATE, HIDDEN = 4, 20, 0.01, (96, 96)
 _FAN_FOLDERS = ("cooling-fan", ".")
@@ -77,5 +77,5 @@ def pretrained(split: Split, experiment: Experiment, seed: int) -> MLP:
     return pretrain(
         new_network(split, seed), split.pretrain.x, split.pretrain.labels,
         epochs=experiment.pretrain_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE,
-        seed=seed,
+        seed=seed, standardize=False,
     )  # fmt: skip

@@ -31,7 +31,8 @@ from skip2lora.paper.protocol import (
     new_network,
     pretrained,
 )
-from skip2lora.training.loop import EpochReport, pretrain
+from skip2lora.training.loop import EpochReport
+from skip2lora.training.pretraining import pretrain
 
 VERSION = 1
 TUNED = "skip2-lora (tuned)"
@@ -57,7 +58,7 @@ def before_after(task: str, data: Path, seed: int) -> Numbers:
     scratch = pretrain(
         new_network(split, seed), split.finetune.x, split.finetune.labels,
         epochs=TASKS[task].scratch_epochs, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE,
-        seed=seed,
+        seed=seed, standardize=False,
     )  # fmt: skip
     test = (split.test.x, split.test.labels)
     return {"before": _pretrained(task, data, seed).score(*test), "after": scratch.score(*test)}

@@ -13,7 +13,7 @@ from skip2lora.adapters.adapters import LayerAdapters, Result, TunedNetwork
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.mlp import MLP
 from skip2lora.methods import METHODS, Method
-from skip2lora.tasks.task import PLAIN, mean_loss
+from skip2lora.tasks.task import PLAIN, Task, mean_loss
 from skip2lora.training.options import Options
 
 
@@ -81,6 +81,7 @@ class NetworkJob:
         held: CheckedSamples | None = None,
         capacity: int | None = None,
         profile: _core.Profile | None = None,
+        task: Task = PLAIN.task,
     ) -> None:
         n_layers = len(model.layers)
         method = METHODS[options.method]
@@ -106,7 +107,7 @@ class NetworkJob:
         self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
         self._trainer = _core.NetworkTrainer(
             self._network, _rows(model, method)[self._start :], options.batch_size,
-            options.core_optimizer(), options.seed, profile,
+            options.core_optimizer(), options.seed, profile, task.loss,
         )  # fmt: skip
 
     def epoch(self, learning_rate: float) -> _core.Epoch:

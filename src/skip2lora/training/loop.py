@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
-from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import DivergedError, ParameterError
-from skip2lora.methods import FT_ALL, METHODS
-from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import CLASSIFICATION, PLAIN, Goal, Measures, Outputs, Task, measure
+from skip2lora.methods import METHODS
+from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
-from skip2lora.training.options import Options, asked_of, n_held_out, resolve_options
+from skip2lora.training.options import Options, n_held_out
 from skip2lora.training.skip_job import SkipJob
 
 
@@ -97,49 +94,6 @@ class Trained:
     cache_overhead_bytes: int = 0
 
 
-def pretrain(
-    model: MLP,
-    X: ArrayLike,
-    y: ArrayLike,
-    *,
-    epochs: int = 100,
-    batch_size: int | None = None,
-    learning_rate: float = 0.01,
-    seed: int = 0,
-    callback: Callback | None = None,
-) -> MLP:
-    """Train all weights and biases by SGD (FT-All, section 3) and return the trained network.
-
-    ``X`` is (samples, features), ``y`` (samples,) with labels 0, 1, ... or the names of the model's
-    classes; ``model`` is not changed.
-    ``batch_size`` is by default 20, or the number of samples if that is smaller.
-
-    Raises:
-        DataError: samples or labels that do not fit the model, fewer than two samples.
-        ParameterError: an option out of range.
-        DivergedError: the loss became infinite or NaN.
-    """
-    asked = asked_of(locals())
-    samples = checked(model, X)
-    outputs = Outputs(range(model.n_outputs), model.class_names)
-    labels = encode(CLASSIFICATION, y, len(samples), outputs).y
-    options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
-    job = NetworkJob(model, CheckedSamples(samples, labels), options)
-    follow = None if callback is None else _model_reports(callback)
-    trained: MLP = _run(job, options, follow).result.model
-    return trained
-
-
-def _model_reports(callback: Callback) -> Callback:
-    """The callback of :func:`pretrain` is given networks."""
-
-    def follow(report: EpochReport) -> None:
-        fields = vars(report) | {"result": lambda: report.result().model}
-        callback(EpochReport(**fields))
-
-    return follow
-
-
 def train(
     backbone: Backbone,
     part: CheckedSamples,
@@ -182,7 +136,7 @@ def train(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    done = _run(job, options, callback)
+    done = run(job, options, callback)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
     def measure(names: Sequence[str], with_base: bool) -> Fit:
@@ -222,7 +176,7 @@ class _Run:
     rest: float  # seconds of everything else in the epochs
 
 
-def _run(job: Job, options: Options, callback: Callback | None) -> _Run:
+def run(job: Job, options: Options, callback: Callback | None) -> _Run:
     """All epochs, or with early stopping as many as bring something better."""
     losses: list[float] = []
     accuracies: list[float] = []

@@ -108,7 +108,7 @@ class Options:
         "Early stopping: after so many epochs without a better one.", unset="never"
     )
     cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
-    standardize: bool = _option("Train on scaled taps.", kind=bool)
+    standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

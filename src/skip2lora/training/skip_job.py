@@ -31,17 +31,21 @@ _FLOOR = 1e-3
 # float32 and in any runtime; and a runtime rounds a tap at its mean, not the same in every batch.
 # So the deviation counts as a share of the mean at least: 2^-8, which leaves 16 bits of 24, and
 # more until the norm of mean * scale is 2^10 at most, which leaves 14 bits to the sum of all terms.
-_SHARES_OF_MEAN = 2.0 ** np.arange(-8, 0)
-_MOST_MEAN = 2.0**10
+_BITS = 8
 
 
-def column_scale(mean: NDArray[np.float64], var: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What columns of that mean and variance are multiplied by for a deviation of 1 at most."""
+def column_scale(
+    mean: NDArray[np.float64], var: NDArray[np.float64], bits: int = _BITS
+) -> NDArray[np.float64]:
+    """What columns of that mean and variance are multiplied by for a deviation of 1 at most.
+
+    It takes ``bits`` of the 24 of a float32, and two more of the sum of all columns.
+    """
     scale = np.ones_like(mean)
-    for share in _SHARES_OF_MEAN:
+    for share in 2.0 ** np.arange(-bits, 0):
         floored = var + (share * mean) ** 2
         scale = 1 / np.sqrt(np.where(floored > np.finfo(np.float32).tiny, floored, 1))
-        if np.linalg.norm(mean * scale) <= _MOST_MEAN:
+        if np.linalg.norm(mean * scale) <= 2.0 ** (bits + 2):
             break
     return scale
 
