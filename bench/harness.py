@@ -82,7 +82,9 @@ def pretrained(split: Split, seed: int, *, quick: bool = False) -> s2.MLP:
     """256-96-96-3 trained before the move, as in the paper."""
     fresh = s2.MLP.create(NETS[0].widths, seed=seed)
     part = split.pretrain
-    return s2.pretrain(fresh, part.x, part.labels, epochs=5 if quick else 100, seed=seed)
+    return s2.pretrain(
+        fresh, part.x, part.labels, epochs=5 if quick else 100, seed=seed, standardize=False
+    )
 
 
 # ---- timing ------------------------------------------------------------------------------------
