@@ -27,7 +27,7 @@ def loaded_by(code: str) -> set[str]:
     [
         "import skip2lora",
         "from skip2lora import *",
-        "import skip2lora as s2; s2.adapt(s2.MLP.create([3, 2]), [[1, 2, 3]], [0], rank=1).score",
+        "from skip2lora import MLP, adapt; adapt(MLP.create([1, 2]), [[1], [2]], [0, 1]).score",
     ],
     ids=["import", "all names", "adapt"],
 )

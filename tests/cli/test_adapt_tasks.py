@@ -234,7 +234,7 @@ BAD: dict[str, tuple[Any, str, tuple[str, ...], list[str]]] = {
     ),
     "nan in a table": (
         lambda: nan_at(3, 1), "bad.csv", ("--task", "regression", *ALL),
-        ["row 3 (from 0, line 5)", '"price"', "nan", "finite"],
+        ["row 3 (from 0, line 5)", '"price"', "nan", "missing value"],
     ),
     "more than 0 and 1": (
         lambda: spoiled(y=np.full((80, 3), 2)), "bad.npz", ("--task", "multi-label"),

@@ -162,7 +162,7 @@ def test_bad_options_of_adapt(desk, type_in, options, parts):
         (["dataset", "damage1", "--source", "nothing", "-o", "d"], ["nothing"]),
         (["dataset", "simulated", "--source", ".", "-o", "d"], ["--source"]),
         (["evaluate", "none.safetensors", "field.npz"], ["none.safetensors"]),
-        (["evaluate", "field.npz", "field.npz"], [".safetensors"]),
+        (["evaluate", "field.npz", "field.npz"], ["is arrays of NumPy", "and this as data"]),
         (["evaluate", "model.safetensors", "field.npz", "--adapter", "none"], ["none"]),
     ],
     ids=lambda value: " ".join(value) if len(value) > 1 else "",

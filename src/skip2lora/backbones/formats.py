@@ -21,6 +21,7 @@ _PICKLE = (
     "load it where it was made and export the model as .onnx (torch.onnx.export, skl2onnx.to_onnx)"
 )
 _UNPACK = "unpack it, and give the model inside"
+_DATA = "give the model, and this as data"
 
 #: What stands in the first bytes of a file, from which byte on: what that is, and what helps.
 _BYTES: tuple[tuple[int, bytes, str, str], ...] = (
@@ -36,10 +37,10 @@ _BYTES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
     (0, b"7z\xbc\xaf", "an archive (7z)", _UNPACK),
     (257, b"ustar", "an archive (tar)", _UNPACK),
-    (0, b"\x93NUMPY", "an array of NumPy", "give the model, and this as data"),
+    (0, b"\x93NUMPY", "an array of NumPy", _DATA),
     (0, b"GGUF", "a model as GGUF", "use the one that it was made from"),
-    (0, b"\x89PNG", "an image", "give the model, and this as data"),
-    (0, b"\xff\xd8\xff", "an image", "give the model, and this as data"),
+    (0, b"\x89PNG", "an image", _DATA),
+    (0, b"\xff\xd8\xff", "an image", _DATA),
     (0, b"%PDF", "a PDF", "check the path"),
     (0, b"\x7fELF", "a program or library", "check the path"),
 )  # fmt: skip
@@ -155,6 +156,8 @@ def _zipped(file: Path) -> tuple[str, str]:
         return "what torch.save wrote, weights (a state dict) or a pickled module", _TORCH
     if "model.weights.h5" in inner:
         return "a Keras model (.keras)", _KERAS
+    if names and all(name.endswith(".npy") for name in names):
+        return "arrays of NumPy (.npz)", _DATA
     return "an archive (zip)", _UNPACK
 
 
