@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from safetensors.numpy import save
 
 from skip2lora.errors import FileError, ModelError
 from skip2lora.files import (
+    WRITTEN,
     canonical,
     check_output,
     digest,
@@ -28,6 +31,7 @@ from skip2lora.files import (
     write_bytes,
     write_file,
     write_folder,
+    write_together,
 )
 
 MARKER = "adapter_config.json"
@@ -228,7 +232,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     earlier = tmp_path / "earlier"
     write_folder(earlier, adapter("one"), names=NAMES)
     link = tmp_path / "link"
-    link.symlink_to(earlier)
+    link.symlink_to(photos)
     before = names(tmp_path)
     for target in (photos, mixed, nested, plain, link):
         with pytest.raises(FileError, match="choose another name"):
@@ -482,3 +486,166 @@ def test_take(file: Path, refused: Callable[..., str]) -> None:
     assert f"{file}: tensor b.weight is missing, expected shape (2, 3)" in message
     message = refused(ModelError, take, file, tensors, "a.bias", (3,))
     assert f"{file}: tensor a.bias has shape (2,), expected (3,)" in message
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_links_stay_and_what_they_lead_to_is_replaced(tmp_path: Path, kind: str) -> None:
+    """Through two links, the second relative and in another folder."""
+
+    def write(path: Path, content: str) -> None:
+        if kind == "file":
+            write_file(path, text(content))
+        else:
+            write_folder(path, adapter(content), names=NAMES)
+
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "second").symlink_to("true")
+    first = tmp_path / "first"
+    first.symlink_to(tmp_path / "far" / "second")
+    for content in ("one", "two"):  # dangling, then not
+        with pytest.raises(FileError, match="exists already"):
+            check_output(first, force=False, names=None if kind == "file" else NAMES)
+        check_output(first, force=True, names=None if kind == "file" else NAMES)
+        write(first, content)
+        assert first.is_symlink()
+        assert (tmp_path / "far" / "second").is_symlink()
+        place = tmp_path / "far" / "true"
+        assert not place.is_symlink()
+        assert (place if kind == "file" else place / "weights").read_text() == content
+    assert names(tmp_path) == ["far", "first"]
+    assert names(tmp_path / "far") == ["second", "true"]
+
+
+def test_links_in_a_circle_and_to_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to(tmp_path / "none" / "c")
+    for name, reason in (("a", "symbolic links"), ("c", "is not a folder")):
+        for which in (None, NAMES):
+            with pytest.raises(FileError, match=reason):
+                check_output(tmp_path / name, force=True, names=which)
+    with pytest.raises(FileError, match="symbolic links"):
+        write_file(tmp_path / "a", text("one"))
+    assert names(tmp_path) == ["a", "b", "c"]
+
+
+def test_a_link_to_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with pytest.raises(FileError, match="it is a folder"):
+        write_file(tmp_path / "link", text("one"))
+
+
+def reader_of(fifo: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_gets_the_content_and_stays(tmp_path: Path, linked: bool) -> None:
+    fifo = target = tmp_path / "fifo.txt"
+    os.mkfifo(fifo)
+    if linked:
+        target = tmp_path / "link.txt"
+        target.symlink_to("fifo.txt")
+    before = names(tmp_path)
+    check_output(target, force=False)  # nothing is replaced
+    with pytest.raises(FileError, match="no process reads this pipe"):
+        write_file(target, text("one"))
+    with reader_of(fifo) as reader:
+        descriptor = os.open(fifo, os.O_WRONLY)  # waits for the reader
+        write_file(target, text("two"))
+        os.close(descriptor)
+        assert reader.communicate(timeout=30)[0] == b"two"
+    assert fifo.is_fifo()
+    assert names(tmp_path) == before
+
+
+def test_a_reader_that_left_is_no_refusal(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+    def leave(path: Path) -> None:
+        path.write_bytes(bytes(1 << 20))  # more than a pipe holds
+        threading.Timer(0.2, os.close, [reading]).start()
+
+    with pytest.raises(BrokenPipeError):
+        write_file(fifo, leave)
+
+
+def test_a_terminal_gets_the_content_and_stays(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    place = os.ttyname(slave)
+    check_output(place, force=False)
+    write_file(place, text("one"))
+    assert os.read(master, 100) == b"one"
+    assert Path(place).is_char_device()
+    with pytest.raises(FileError, match="is a device, expected a folder"):
+        check_output(place, force=True, names=NAMES)
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_socket_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # its path may not be long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        for which, reason in ((None, "it is a socket"), (NAMES, "is a socket")):
+            with pytest.raises(FileError, match=reason):
+                check_output("s", force=True, names=which)
+        with pytest.raises(FileError, match="it is a socket"):
+            write_file("s", text("one"))
+        with pytest.raises(FileError, match="is a socket"):
+            write_folder("s", adapter("one"), names=NAMES)
+        assert Path("s").is_socket()
+
+
+def test_open_descriptors_are_written_to(tmp_path: Path) -> None:
+    """/dev/stdout of a shell that appends, and another descriptor of it."""
+    code = """
+import sys
+from skip2lora.files import check_output, write_bytes, write_folder
+print("first")
+for path, content in (("/dev/stdout", b"second\\n"), ("/dev/fd/7", b"seven")):
+    check_output(path, force=False)
+    write_bytes(path, content)
+try:
+    write_folder("/dev/stdout", print, names=())
+except OSError as error:
+    print(error)
+"""
+    subprocess.run(
+        f"{sys.executable} -c '{code}' >> out 7> seven", shell=True, cwd=tmp_path, check=True
+    )
+    out = (tmp_path / "out").read_text().splitlines()
+    assert out[:2] == ["first", "second"]
+    assert "expected a folder" in out[2]
+    assert (tmp_path / "seven").read_text() == "seven"
+    assert names(tmp_path) == ["out", "seven"]
+
+
+def test_files_together_are_all_whole_before_the_first_is_replaced(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_together({one: text("old"), two: text("old")})
+
+    def fail(path: Path) -> None:
+        assert one.read_text() == "old"
+        disk_full(path)
+
+    with pytest.raises(FileError, match="two: No space left"):
+        write_together({one: text("new"), two: fail})
+    assert [one.read_text(), two.read_text()] == ["old", "old"]
+    write_together({one: text("new"), two: text("new")})
+    assert [one.read_text(), two.read_text()] == ["new", "new"]
+    assert names(tmp_path) == ["one", "two"]
+
+
+def test_what_was_written_last_is_known(tmp_path: Path) -> None:
+    WRITTEN.clear()
+    with pytest.raises(FileError):
+        write_file(tmp_path / "a", disk_full)
+    assert not WRITTEN
+    write_file(tmp_path / "a", text("one"))
+    assert list(WRITTEN) == [tmp_path / "a"]
+    write_folder(tmp_path / "b", adapter("one"), names=NAMES)
+    assert list(WRITTEN) == [tmp_path / "b"]

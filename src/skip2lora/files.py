@@ -1,7 +1,8 @@
 """Write files and folders whole or not at all; named float32 tensors as ``.safetensors``.
 
-A result is written beside its target under a temporary name, synced to disk and renamed, so that a
-full disk, a crash or Ctrl-C never leaves half a file and never loses the one that was there.
+A result is written beside its target, synced to disk and put in its place in one step
+(:mod:`skip2lora.replacing`), so that a full disk, a crash or Ctrl-C never leaves half a file and
+never loses the one that was there.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import hashlib
 import json
 import lzma
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError, first_line
+from skip2lora.replacing import (
+    Place,
+    check_replaceable,
+    is_stream,
+    pour,
+    put,
+    refusals,
+    resolved,
+    sweep,
+    sync,
+    temporary,
+    uninterrupted,
+)  # fmt: skip
 
 #: What reading a damaged zip raises, whatever its compression.
 BAD_ZIP = (
@@ -33,6 +46,8 @@ BAD_ZIP = (
     NotImplementedError,
     RuntimeError,
 )
+#: The path that was written last in this process, for who is stopped and says what was done.
+WRITTEN: deque[Path] = deque(maxlen=1)
 
 
 def check_output(
@@ -41,13 +56,20 @@ def check_output(
     """Refuse an output path that exists (unless ``force``) or whose folder cannot be written.
 
     Called before any long work starts, so that nothing is computed in vain. ``names`` are those of
-    :func:`write_folder`, None for a file.
+    :func:`write_folder`, None for a file. Links are followed. A pipe or a terminal is written to as
+    it is and never replaced, so it needs no ``force``.
 
     Raises:
-        FileError: the path exists, or its parent is missing, not a folder or not writable.
+        FileError: the path exists, is a disk or a socket, or its parent is missing, not a folder or
+            not writable.
     """
     target = Path(path)
-    parent = target.absolute().parent
+    with refusals(target):
+        place = resolved(target)
+    check_replaceable(target, place, names)
+    if isinstance(place, int) or is_stream(place):
+        return target
+    parent = place.parent
     if not parent.is_dir():
         raise FileError(
             f"cannot write {target}: {parent} is not a folder, expected one: create it first"
@@ -57,12 +79,12 @@ def check_output(
             f"cannot write {target}: no permission in {parent}, expected a folder that can be "
             "written: choose another"
         )
-    if (target.exists() or target.is_symlink()) and not force:
+    sweep(place)
+    if os.path.lexists(target) and not force:
         raise FileError(
             f"{target} exists already, expected a free name: pass force=True to replace it, or "
             "another"
         )
-    _check_replaceable(target, names)
     return target
 
 
@@ -95,28 +117,50 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        FileError: the system refused; ``path`` is as it was.
+        FileError, BrokenPipeError: as :func:`write_file`.
     """
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_file(path, write)
+    write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
-def write_file(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-    """Call ``write(temporary)``, then move the result over ``path``.
+def write_file(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary)``, then put the result in the place of ``path``.
+
+    Links are followed: the file at their end is replaced. A pipe or a terminal gets the content.
 
     Raises:
         FileError: the system refused (no space, no permission, ...); ``path`` is as it was.
+        BrokenPipeError: the reader of a pipe left.
     """
-    target = Path(path)
-    with _temporary_beside(target) as temporary:
-        write(temporary)
-        _sync(temporary)
-        _check_replaceable(target, None)
-        temporary.replace(target)
-        _sync(target.absolute().parent)
+    write_together({path: write})
+
+
+def write_together(files: Mapping[str | os.PathLike[str], Callable[[Path], object]]) -> None:
+    """Several files as :func:`write_file` does; all are whole before the first is replaced.
+
+    Raises:
+        FileError, BrokenPipeError: as there.
+    """
+    ready: list[tuple[Path, Path, Place]] = []
+    with ExitStack() as stack:
+        for path, write in files.items():
+            target = Path(path)
+            stack.enter_context(refusals(target))
+            place = resolved(target)
+            check_replaceable(target, place, None)
+            draft = stack.enter_context(temporary(place))
+            write(draft)
+            sync(draft)
+            ready.append((draft, target, place))
+        with uninterrupted():
+            for draft, target, place in ready:
+                if not isinstance(place, int) and not is_stream(place):
+                    check_replaceable(target, place, None)
+                    put(draft, place)
+                    WRITTEN.append(target)
+        for draft, target, place in ready:
+            if is_stream(place):
+                WRITTEN.append(target)
+                pour(draft, place)
 
 
 def write_folder(
@@ -125,21 +169,27 @@ def write_folder(
     """Call ``write(temporary_folder)``, then put that folder in the place of ``path``.
 
     A folder that is already there is replaced only when it holds files of these ``names`` and
-    nothing else, that is, when it is an earlier result of the same kind.
+    nothing else, that is, when it is an earlier result of the same kind. Links are followed.
 
     Raises:
         FileError: the system refused, or ``path`` is something else; ``path`` is as it was.
     """
     target = Path(path)
-    with _temporary_beside(target) as temporary:
-        temporary.mkdir()
-        write(temporary)
-        for file in sorted(temporary.iterdir()):
-            _sync(file)
-        _sync(temporary)
-        _check_replaceable(target, names)
-        _swap(temporary, target)
-        _sync(target.absolute().parent)
+    with refusals(target):
+        place = resolved(target)
+        check_replaceable(target, place, names)
+        if isinstance(place, int):  # refused above
+            raise TypeError(f"{target} is open descriptor {place}")
+        with temporary(place) as draft:
+            draft.mkdir()
+            write(draft)
+            for file in sorted(draft.iterdir()):
+                sync(file)
+            sync(draft)
+            with uninterrupted():
+                check_replaceable(target, place, names)
+                put(draft, place)
+                WRITTEN.append(target)
 
 
 def write_files(
@@ -156,77 +206,6 @@ def write_files(
             (folder / name).write_bytes(content)
 
     write_folder(path, write, names=names)
-
-
-def _check_replaceable(target: Path, names: tuple[str, ...] | None) -> None:
-    """Raise FileError if ``target`` is a folder where a file is to be, or a folder of others."""
-    if names is None:
-        if target.is_dir():
-            raise FileError(
-                f"cannot write {target}: it is a folder, expected a file name: choose one"
-            )
-        return
-    if not target.exists() and not target.is_symlink():
-        return
-    if target.is_symlink() or not target.is_dir():
-        raise FileError(f"{target} exists and is no folder, expected one: choose another name")
-    for path in sorted(target.iterdir()):
-        if path.name not in names or not path.is_file():
-            raise FileError(
-                f"{target} exists and holds {path.name}, expected {' or '.join(names)} alone in "
-                "what is replaced: choose another name"
-            )
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Rename ``temporary`` to ``target``; an old ``target`` is removed only after that worked."""
-    place = target.absolute()
-    if not place.exists():
-        temporary.rename(place)
-        return
-    old = temporary.with_name(temporary.name + ".old")
-    place.rename(old)
-    try:
-        temporary.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    shutil.rmtree(old)
-
-
-@contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
-    """Yield a free name beside ``target``; whatever is left there at the end is removed."""
-    parent = target.absolute().parent
-    try:
-        room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-    except OSError as error:
-        raise _refused(target, error) from error
-    try:
-        yield room / (target.absolute().name or "result")  # the suffix may matter
-    except FileError:
-        raise
-    except OSError as error:
-        raise _refused(target, error) from error
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
-def _refused(target: Path, error: OSError) -> FileError:
-    reason = error.strerror or str(error)
-    return FileError(
-        f"cannot write {target}: {reason}, expected a place with space and permission, nothing was "
-        "changed: free space or choose another place"
-    )
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 Tensors = dict[str, NDArray[np.float32]]
