@@ -131,10 +131,10 @@ def write_file(path: str | os.PathLike[str], write: Callable[[Path], object]) ->
         FileError: the system refused (no space, no permission, ...); ``path`` is as it was.
         BrokenPipeError: the reader of a pipe left.
     """
-    write_together({path: write})
+    write_together({Path(path): write})
 
 
-def write_together(files: Mapping[str | os.PathLike[str], Callable[[Path], object]]) -> None:
+def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """Several files as :func:`write_file` does; all are whole before the first is replaced.
 
     Raises:
@@ -142,8 +142,7 @@ def write_together(files: Mapping[str | os.PathLike[str], Callable[[Path], objec
     """
     ready: list[tuple[Path, Path, Place]] = []
     with ExitStack() as stack:
-        for path, write in files.items():
-            target = Path(path)
+        for target, write in files.items():
             stack.enter_context(refusals(target))
             place = resolved(target)
             check_replaceable(target, place, None)

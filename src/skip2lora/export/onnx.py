@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,16 +24,16 @@ from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.file import embed, read_model, write_model
+from skip2lora.backbones.onnx.file import embed, model_writer, read_model
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.rows import Builder, Pooled, add_pooled, add_tap, last_first
-from skip2lora.backbones.onnx.session import export_adapter
+from skip2lora.backbones.onnx.session import adapter_writer
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.check import check_export
 from skip2lora.export.onnx_head import fold_last, plug_logits, readers_elsewhere
-from skip2lora.files import check_output
+from skip2lora.files import check_output, write_file, write_together
 
 #: What the output of adapters is called where the base has no logits, or they are left out; the
 #: second where the base has a tensor of the first name.
@@ -173,8 +173,10 @@ def export_onnx_adapter(
         tensor = add_tap(builder, source, f"tap.{number}")
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     logits = _join(builder, base.anatomy, factors, parts)
-    _write(base, logits, out, description, samples, without=[_PREFIX + name for name in shapes])
-    write_onnx_adapter(adapters, beside)
+    _write(
+        base, logits, out, description, samples, without=[_PREFIX + name for name in shapes],
+        beside={beside: _adapter_writer(adapters)},
+    )  # fmt: skip
     return beside
 
 
@@ -196,8 +198,12 @@ def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> N
     Raises:
         FileError: the system refused.
     """
-    named = {_PREFIX + name: array for name, array in _Parts.of(adapters).named().items()}
-    export_adapter(named, out)
+    write_file(out, _adapter_writer(adapters))
+
+
+def _adapter_writer(adapters: SkipAdapters) -> Callable[[Path], object]:
+    named = _Parts.of(adapters).named()
+    return adapter_writer({_PREFIX + name: array for name, array in named.items()})
 
 
 def _read_base(given: Backbone, adapters: Result) -> _Base:
@@ -307,12 +313,16 @@ def _write(
     samples: SamplesLike | None,
     *,
     without: Sequence[str] = (),
+    beside: Mapping[Path, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Write the model if it gives what was adapted; constants ``without`` which it is as 0."""
+    """Write the model if it gives what was adapted; constants ``without`` which it is as 0.
+
+    Files ``beside`` it are written with it.
+    """
     model = base.model
     check_export(model, logits, base.backbone.session, base.given, base.adapters, samples)
     for tensor in model.graph.initializer:
         if tensor.name in without:
             tensor.raw_data = bytes(len(tensor.raw_data))
     _describe(base, description)
-    write_model(out, model)
+    write_together({**(beside or {}), Path(out): model_writer(model)})

@@ -20,7 +20,7 @@ import numpy as np
 from skip2lora import _core
 from skip2lora.drawing import new_figure, png
 from skip2lora.errors import ModelError
-from skip2lora.files import write_bytes
+from skip2lora.files import write_together
 from skip2lora.machine import cpu_name
 from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
@@ -129,8 +129,13 @@ def write_report(
         MissingExtraError: a figure needs matplotlib, which is not installed.
     """
     page = _page(facts, tables, curves, figure4)
-    write_bytes(out / "report.json", (json.dumps(facts, indent=1) + "\n").encode())
-    write_bytes(out / "report.html", page.encode())
+    text = json.dumps(facts, indent=1) + "\n"
+    write_together(
+        {
+            out / "report.json": lambda path: path.write_bytes(text.encode()),
+            out / "report.html": lambda path: path.write_bytes(page.encode()),
+        }
+    )
 
 
 def _page(

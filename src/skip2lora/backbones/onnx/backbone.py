@@ -23,9 +23,9 @@ from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
     damaged,
     embed,
+    model_writer,
     need_onnx,
     read_model,
-    write_model,
 )
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
@@ -34,6 +34,7 @@ from skip2lora.backbones.outputs import named
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
 from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.files import write_file
 
 _TOKENS = 128  # assumed where their number changes
 
@@ -301,5 +302,5 @@ def prepare(
     )
     embed(model, file.parent)
     open_session(model.SerializeToString(), path=file)  # a file that does not run is not written
-    write_model(out, model)
+    write_file(out, model_writer(model))
     return description

@@ -6,13 +6,12 @@ A flipped bit often leaves a message that still parses: :func:`fault_of` looks i
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from skip2lora.errors import FileError, MissingExtraError, ModelError, first_line
-from skip2lora.files import unreadable, write_bytes
+from skip2lora.files import unreadable
 
 #: What one protobuf message can hold.
 MOST_BYTES = (1 << 31) - 1
@@ -227,13 +226,9 @@ def _size(folder: Path, tensor: Any) -> int:
     return file.stat().st_size - offset if length is None else length
 
 
-def write_model(path: str | os.PathLike[str], model: Any) -> None:
-    """Write ``model`` whole or not at all.
-
-    Raises:
-        FileError: the system refused.
-    """
-    write_bytes(path, model.SerializeToString(deterministic=True))
+def model_writer(model: Any) -> Callable[[Path], object]:
+    """What writes ``model`` to a path, the same bytes each time."""
+    return lambda path: path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 _STRING, _MESSAGE = 9, 11  # FieldDescriptor.TYPE_STRING and TYPE_MESSAGE

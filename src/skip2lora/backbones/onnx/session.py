@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line
-from skip2lora.files import write_file
 
 try:
     import onnxruntime
@@ -166,21 +165,21 @@ def run_options() -> Any:
     return options
 
 
-def export_adapter(tensors: Mapping[str, NDArray[np.float32]], out: str | os.PathLike[str]) -> None:
-    """Write tensors in the AdapterFormat of onnxruntime, whole or not at all.
+def adapter_writer(tensors: Mapping[str, NDArray[np.float32]]) -> Callable[[Path], object]:
+    """What writes tensors to a path in the AdapterFormat of onnxruntime."""
 
-    Raises:
-        FileError: the system refused.
-    """
-    adapter = onnxruntime.AdapterFormat()
-    adapter.set_adapter_version(1)
-    adapter.set_model_version(1)
-    values = {
-        name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-        for name, array in tensors.items()
-    }
-    adapter.set_parameters(values)
-    write_file(out, lambda temporary: adapter.export_adapter(os.fspath(temporary)))
+    def write(path: Path) -> None:
+        adapter = onnxruntime.AdapterFormat()
+        adapter.set_adapter_version(1)
+        adapter.set_model_version(1)
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+            for name, array in tensors.items()
+        }
+        adapter.set_parameters(values)
+        adapter.export_adapter(os.fspath(path))
+
+    return write
 
 
 #: Words of a reason of onnxruntime, what was expected, and what to use instead.
