@@ -215,10 +215,11 @@ def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
 def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, refused: Refused) -> None:
     """Never cut to the samples that were asked for: rows would be those of others."""
     backbone = OnnxBackbone.load(nets.save(nets.mlp(), tmp_path / "m.onnx"))
+    name = str(backbone.description.logits)
     net = nets.Net()
     net.node("Concat", ["x", "x"], "twice", axis=0)
-    net.node("Gemm", ["twice", net.weight("w", 9, 3)], "skip2lora.logits")
-    model = net.model([nets.value("x", ["n", 9])], [nets.value("skip2lora.logits", ["m", 3])])
+    net.node("Gemm", ["twice", net.weight("w", 9, 3)], name)
+    model = net.model([nets.value("x", ["n", 9])], [nets.value(name, ["m", 3])])
     session = Session.open(model.SerializeToString())
     said = refused(ModelError, replace(backbone, session=session).logits, np.zeros((4, 9)))
-    assert "output skip2lora.logits has 8 rows for 4 samples, expected one a sample" in said
+    assert f"output {name} has 8 rows for 4 samples, expected one a sample" in said
