@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from skip2lora.errors import ModelError
 
-#: Of a tensor's largest number: what other samples may change of one that keeps its place in a
-#: batch of the same size, for which a runtime computes the same numbers in the same order.
-_SWAYED = 1e-5
+#: Of what samples differ by: what others may change of one that keeps its place in a batch of the
+#: same size, for which a runtime computes the same numbers in the same order.
+_SWAYED = 1e-4
 #: What another place, or another number of samples, may change besides: rounding, of any type.
 _MOVED = 0.02
-#: What is worth a word.
-NOTED = 1e-3
-#: What samples that are quantised with one scale for all of a batch may differ by.
+#: What samples that are quantised with one scale for all of a batch may change.
 _DYNAMIC = 0.2
+#: Of a tensor's largest number: what rounding alone makes of it.
+_ROUNDED = 1e-6
 
 #: Numbers of samples, in the order in which a batch holds them.
 Batch = tuple[int, ...]
@@ -73,17 +73,19 @@ class Verdict:
 
     ``layout`` is None where no axis holds one sample's numbers as they were in another batch.
     ``swayed`` is what other samples changed of one that kept its place, ``moved`` what its place or
-    the number of samples changed, both as shares of the ``largest`` number.
+    the number of samples changed, ``spread`` what the samples differ by, and ``largest`` the
+    largest number; 0 where it was not needed.
     """
 
     layout: Layout | None
     swayed: float = 0.0
     moved: float = 0.0
-    largest: float = 1.0
+    spread: float = 0.0
+    largest: float = 0.0
 
     @property
     def apart(self) -> float:
-        """The larger of both."""
+        """The largest change."""
         return max(self.swayed, self.moved)
 
     def holds(self, *, dynamic: bool = False) -> bool:
@@ -91,13 +93,13 @@ class Verdict:
 
         ``dynamic`` is for models that round all samples of a batch with one scale.
         """
-        if self.layout is None:
+        if self.layout is None or math.isinf(self.apart):
             return False
-        return self.apart <= _DYNAMIC if dynamic else self._exact
-
-    @property
-    def _exact(self) -> bool:
-        return self.swayed <= _SWAYED and self.moved <= _MOVED
+        rounded = _ROUNDED * self.largest
+        if dynamic:
+            return self.apart <= max(_DYNAMIC * self.spread, rounded)
+        swayed = self.swayed <= max(_SWAYED * self.spread, rounded)
+        return swayed and self.moved <= max(_MOVED * self.spread, rounded)
 
 
 def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) -> ModelError:
@@ -109,8 +111,7 @@ def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) ->
         )
     share = "have no axis of their own in it"
     if verdict.layout is not None:
-        apart = verdict.apart * verdict.largest
-        share = f"change by {apart:.2g} of {verdict.largest:.3g} with the others"
+        share = f"change by {verdict.apart:.2g} of {verdict.largest:.3g} with the others"
     return ModelError(
         f"{path}: {what} mixes the samples of a batch, whose numbers {share}, expected those of a "
         "sample alone, as samples are cached: export the model for inference (model.eval()) and "
@@ -130,19 +131,18 @@ def verdict_of(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> Verdict:
     arrays = [(batch, _numbers(np.asarray(values))) for batch, values in runs]
     shapes, counts = [values.shape for _, values in arrays], [len(batch) for batch, _ in arrays]
     best: Verdict | None = None
-    largest: float | None = None
     for layout in _candidates(shapes, counts):
-        swayed, moved, varies = _compared(arrays, layout)
-        if not varies and layout.parts > 1 and max(counts) > 1:
-            continue  # equal samples do not tell where each of them is
-        if largest is None and swayed + moved > 0:
+        swayed, moved, spread = _compared(arrays, layout)
+        largest = 0.0
+        if swayed or moved or (layout.parts > 1 and max(counts) > 1):
             largest = max(_largest(values) for _, values in arrays)
-        scale = largest or 1.0
-        verdict = Verdict(layout, swayed / scale, moved / scale, scale)
+            if layout.parts > 1 and spread <= _ROUNDED * largest and max(counts) > 1:
+                continue  # equal samples do not tell where each of them is
+        verdict = Verdict(layout, swayed, moved, min(spread, 2 * largest), largest)
         if best is None or verdict.apart < best.apart:
             best = verdict
-        if best.apart <= _SWAYED:
-            break
+        if verdict.holds():
+            return verdict
     return best or Verdict(None)
 
 
@@ -203,8 +203,8 @@ def depends_on_samples(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> bool:
 
 def _compared(
     runs: Sequence[tuple[Batch, NDArray[Any]]], layout: Layout
-) -> tuple[float, float, bool]:
-    """By how much samples were swayed and moved, and whether they differ from each other."""
+) -> tuple[float, float, float]:
+    """By how much samples were swayed and moved, and by how much they differ from each other."""
     seen: dict[int, list[tuple[int, int, NDArray[Any]]]] = {}
     for batch, values in runs:
         rows = layout.by_sample(values, len(batch))
@@ -218,5 +218,8 @@ def _compared(
                 swayed = max(swayed, apart)
             else:
                 moved = max(moved, apart)
-    first, *rest = (rows[0][2] for rows in seen.values())
-    return swayed, moved, not all(np.array_equal(first, other) for other in rest)
+    spread = 0.0
+    if swayed or moved or layout.parts > 1:
+        first, *rest = (rows[0][2] for rows in seen.values())
+        spread = max((_apart(first, other) for other in rest), default=0.0)
+    return swayed, moved, spread

@@ -192,28 +192,29 @@ def graph_mask(inputs: Sequence[tuple[str, int]]) -> int | None:
     return next(places, None) if len(inputs) > 1 else None
 
 
-def drawn(
-    inputs: Sequence[InputSpec], count: int, *, varied: bool = False
-) -> dict[str, NDArray[Any]]:
-    """``count`` samples of noise for inputs of known sizes: the same each time, each its own.
+def drawn(inputs: Sequence[InputSpec], count: int, *, n_tokens: int = 0) -> dict[str, NDArray[Any]]:
+    """``count`` samples of noise for inputs of known sizes: each the same, whatever their number.
 
-    Real numbers lie between 0 and 1, in a range that differs from sample to sample. Whole numbers
-    are ones, which are valid tokens and masks by which all count; with ``varied`` bytes are any,
-    and tokens 0 or 1.
+    Real numbers lie between 0 and 1. Whole numbers are ones, which are valid tokens and masks by
+    which all count. With ``n_tokens`` samples are more different: the range of real numbers changes
+    from sample to sample, bytes are any, other whole numbers but those of masks are below it.
     """
     arrays: dict[str, NDArray[Any]] = {}
     for number, spec in enumerate(inputs):
-        # Of its own, so that a sample is the same whatever their number.
         random = np.random.Generator(np.random.PCG64(number))
         shape = (count, *(size or 1 for size in spec.shape))
-        ranges = (1 + np.arange(count) % 4).reshape(-1, *[1] * len(spec.shape)) / np.float32(4)
         if spec.reals:
-            values = random.random(shape, np.float32)
-            arrays[spec.name] = values * ranges if varied else values
-        elif varied and spec.dtype == "uint8" and len(spec.shape) > 1:
-            arrays[spec.name] = random.integers(0, 256, shape).astype(np.int32)
-        elif varied and not _masks(spec.name):
-            arrays[spec.name] = random.integers(0, 2, shape).astype(np.int32)
+            arrays[spec.name] = random.random(shape, np.float32)
+            if n_tokens:
+                ranges = (1 + np.arange(count) % 4) / np.float32(4)
+                arrays[spec.name] *= ranges.reshape(-1, *[1] * len(spec.shape))
+                # One that is like another, which attention between samples would look at.
+                if count > 2:
+                    arrays[spec.name][2] += 9 * arrays[spec.name][1]
+                    arrays[spec.name][2] /= 10
+        elif n_tokens and not _masks(spec.name):
+            most = 256 if spec.dtype == "uint8" and len(spec.shape) > 1 else n_tokens
+            arrays[spec.name] = random.integers(0, most, shape).astype(np.int32)
         else:
             arrays[spec.name] = np.full(shape, counting_value(spec.name), np.int32)
     return arrays

@@ -46,6 +46,8 @@ from skip2lora.errors import ModelError
 _MORE = 2  # samples of a second run with other sizes, where the model leaves any open
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
 _TOKENS = (12, 20)
+_N_TOKENS = (9, 2, 0)  # a vocabulary may be smaller; at last ones alone
+_REALS = {1, 10, 11, 16}  # float, half, double and bfloat16, as TensorProto numbers types
 _MOST_BAKED = 256  # samples that a graph may be made for, though it says that any number will do
 # Sizes that do not fit together, or a type that NumPy does not know.
 _REFUSED: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, KeyError, TypeError)
@@ -100,7 +102,7 @@ class Look:
     ``axes`` are those of the inputs that hold the samples, ``batch`` how many samples the graph
     takes at a time, None for any number; ``baked`` says that only its inside knows that.
     ``unknown`` is why the graph could not be run, None where it could. ``shapes`` are those that
-    can be inferred.
+    can be inferred, ``n_tokens`` how whole numbers were drawn.
     """
 
     axes: Axes
@@ -108,7 +110,19 @@ class Look:
     batch: int | None
     baked: bool = False
     unknown: str | None = None
+    n_tokens: int = 0
     seen: Mapping[str, Seen] = field(default_factory=dict)
+
+    def rows_of(self, ends: Sequence[str]) -> bool:
+        """Whether any of these tensors has one row, of any shape, a sample."""
+        seen = [] if self.unknown else [self.of(end) for end in ends]
+        return any(each.by_sample is not None and each.verdict.holds(dynamic=True) for each in seen)
+
+    def n_holding(self) -> int:
+        """How many tensors have the samples as they are alone."""
+        if self.unknown is not None:
+            return -1
+        return sum(each.verdict.holds(dynamic=True) for each in self.seen.values())
 
     def of(self, tensor: str) -> Seen:
         """Of a tensor that may not have been there."""
@@ -133,7 +147,7 @@ class Probe:
             model.SerializeToString(), folder=path.parent, path=path, optimised=False
         )
         self.types = {spec.name: spec.dtype for spec in specs_of(self.session, {})}
-        self.varied = True
+        self.n_tokens = _N_TOKENS[0]
 
     def run(
         self, batch: Batch, sizes: Mapping[str, int], shapes: Mapping[str, Any], axes: Axes
@@ -148,7 +162,7 @@ class Probe:
             lengths = [_length(size, sizes) for size in shapes[name]]
             del lengths[axes[name]]
             specs.append(InputSpec(name, tuple(lengths), self.types[name]))
-        samples = drawn(specs, max(batch) + 1, varied=self.varied)
+        samples = drawn(specs, max(batch) + 1, n_tokens=self.n_tokens)
         feed = {
             name: np.ascontiguousarray(
                 np.moveaxis(array[list(batch)].astype(self.types[name]), 0, axes[name])
@@ -170,15 +184,12 @@ def look(graph: Graph, path: Path, tensors: Sequence[str], ends: Sequence[str]) 
     """
     tensors = [*tensors, *ends]
     probe = Probe(graph, path, tensors)
-    first: Look | None = None
+    looks = []
     for axes in _axes_of(graph):
-        seen = _look(graph, probe, axes)
-        if seen.unknown is None and any(seen.of(end).verdict.holds(dynamic=True) for end in ends):
-            return seen
-        first = first or seen
-        if first.unknown is not None and seen.unknown is None:
-            first = seen
-    return first or _unseen(graph, _first_axes(graph), "it has no inputs")
+        looks.append(_look(graph, probe, axes))
+        if looks[-1].rows_of(ends):
+            return looks[-1]
+    return max(looks, key=Look.n_holding)
 
 
 def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
@@ -186,8 +197,7 @@ def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
     shapes = infer(graph, axes)
     declared = batch_of(graph, axes)
     reason = ""
-    for size, varied in _attempts(graph, declared):
-        probe.varied = varied
+    for size, probe.n_tokens in _attempts(graph, declared):
         batches = batches_of(size)
         one, other = _sizes(shapes, probe.names, batches[0])
         try:
@@ -211,18 +221,24 @@ def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
             seen = {name: each.matched((rest, more), name, sizes) for name, each in seen.items()}
         elif one.keys() > {BATCH}:
             seen = {name: each.where_inferred(shapes.get(name)) for name, each in seen.items()}
-        return Look(axes, shapes, size, declared is None and size is not None, None, seen)
+        return Look(
+            axes, shapes, size, declared is None and size is not None, None, probe.n_tokens, seen
+        )
     return _unseen(graph, axes, reason)
 
 
-def _attempts(graph: Graph, declared: int | None) -> Iterator[tuple[int | None, bool]]:
-    """Samples at a time and whether whole numbers may vary: what is declared, then what may be."""
-    yield declared, True
-    yield declared, False
-    if declared is None:
-        for size in (1, *sorted(_baked(graph) - {1})):
-            yield size, True
-            yield size, False
+def _attempts(graph: Graph, declared: int | None) -> Iterator[tuple[int | None, int]]:
+    """Samples at a time and how many tokens there are: what is declared, then what may be."""
+    sizes = [declared] if declared else [None, 1, *sorted(_baked(graph) - {1})]
+    for size in sizes:
+        for n_tokens in _N_TOKENS if _reads_tokens(graph) else _N_TOKENS[:1]:
+            yield size, n_tokens
+
+
+def _reads_tokens(graph: Graph) -> bool:
+    """Whether an input has whole numbers, of which not all may be valid."""
+    types = {value.type.tensor_type.elem_type for value in graph.inputs}
+    return not types <= _REALS
 
 
 def _baked(graph: Graph) -> set[int]:
@@ -255,7 +271,7 @@ def _unseen(graph: Graph, axes: Axes, reason: str) -> Look:
         if at is not None:
             plain = tuple(None if isinstance(each, tuple) else each for each in shape)
             seen[name] = Seen(Verdict(Layout(at)), (*plain[:at], 1, *plain[at + 1 :]))
-    return Look(axes, shapes, batch, False, reason, seen)
+    return Look(axes, shapes, batch, False, reason, 0, seen)
 
 
 # --- what mixes samples ---------------------------------------------------------------------
@@ -264,15 +280,18 @@ def _unseen(graph: Graph, axes: Axes, reason: str) -> Look:
 def mixing(graph: Graph, path: Path, end: str, seen: Look, *, dynamic: bool) -> ModelError:
     """The error that names the node which first makes numbers depend on more than the sample."""
     before = graph.ancestors(end) - graph.constants
-    known = {value.name for value in graph.inputs}
     nodes = [node for node in graph.model.graph.node if before.intersection(node.output)]
     tensors = [name for node in nodes for name in node.output if name in before]
     runs = _all_runs(graph, path, tensors, seen)
-    for node in nodes if runs else ():
-        for name in before.intersection(node.output):
+    for by_place in (False, True) if runs else ():
+        known = {value.name for value in graph.inputs}
+        for node, name in [(each, name) for each in nodes for name in each.output]:
+            if name not in before:
+                continue
             own = [(batch, values[name]) for batch, values in runs[:-1]]
             verdict = verdict_of(own)
-            if verdict.holds(dynamic=dynamic) or not depends_on_samples(own):
+            alike = not depends_on_samples(own) and not (by_place and verdict.layout)
+            if verdict.holds(dynamic=dynamic) or alike:
                 known.add(name)
             elif known.issuperset(before.intersection(node.input)):
                 once, again = runs[0][1][name], runs[-1][1][name]
@@ -289,6 +308,7 @@ def _all_runs(
     shapes, batches = seen.shapes, batches_of(seen.batch)
     try:
         probe = Probe(graph, path, tensors)
+        probe.n_tokens = seen.n_tokens
         sizes = _sizes(shapes, probe.names, batches[0])[0]
         return [
             (batch, probe.run(batch, _with(sizes, batch), shapes, seen.axes))
