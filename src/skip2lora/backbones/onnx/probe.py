@@ -113,10 +113,10 @@ class Look:
     n_tokens: int = 0
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
-    def rows_of(self, ends: Sequence[str]) -> bool:
-        """Whether any of these tensors has one row, of any shape, a sample."""
+    def holds(self, ends: Sequence[str]) -> bool:
+        """Whether any of these tensors has the samples as they are alone."""
         seen = [] if self.unknown else [self.of(end) for end in ends]
-        return any(each.by_sample is not None and each.verdict.holds(dynamic=True) for each in seen)
+        return any(each.verdict.holds(dynamic=True) for each in seen)
 
     def n_holding(self) -> int:
         """How many tensors have the samples as they are alone."""
@@ -187,7 +187,7 @@ def look(graph: Graph, path: Path, tensors: Sequence[str], ends: Sequence[str]) 
     looks = []
     for axes in _axes_of(graph):
         looks.append(_look(graph, probe, axes))
-        if looks[-1].rows_of(ends):
+        if looks[-1].holds(ends):
             return looks[-1]
     return max(looks, key=Look.n_holding)
 
