@@ -68,3 +68,18 @@ def test_csv_with_names_gives_the_same_as_npz(desk, type_in):
     words = ("model.safetensors", "test.csv", "--adapter", "adapter", "--json")
     from_csv = type_in("evaluate", *words).json
     assert from_csv == type_in("evaluate", words[0], "test.npz", *words[2:]).json
+
+
+def test_classes_are_measured_and_confused(desk, type_in):
+    answer = type_in("evaluate", "model.safetensors", "test.npz", "--json").json
+    assert {"accuracy", "balanced_accuracy", "f1_macro", "auroc"} < answer.keys()
+    assert 0 <= answer["expected_calibration_error"] <= 1
+    assert answer["confusion"]["classes"] == list(NAMES)
+    matrix = np.array(answer["confusion"]["matrix"])
+    assert matrix.sum() == answer["n_samples"]
+    assert matrix.trace() / matrix.sum() == pytest.approx(answer["accuracy"])
+    recalls = [of["recall"] for of in answer["classes"]]
+    assert recalls == pytest.approx((matrix.diagonal() / matrix.sum(axis=1)).tolist())
+    assert recalls == [of["accuracy"] for of in answer["classes"]]
+    text = type_in("evaluate", "model.safetensors", "test.npz").out
+    assert "samples of a class (rows) taken for (columns)" in text

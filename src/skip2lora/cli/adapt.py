@@ -18,6 +18,7 @@ from skip2lora.cli import common, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
+from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
@@ -149,8 +150,8 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
     anew = isinstance(adapted.backbone, Headless)
     before = "the model alone has no such outputs"
     if fit.before is not None:
-        before = f"before {common.measures_line(learned, fit.before)}"
-    after = common.measures_line(learned, fit.after)
+        before = f"before {measures_line(learned, fit.before)}"
+    after = measures_line(learned, fit.after)
     total, fill = common.duration(timing["total_ms"]), common.duration(timing["cache_fill_ms"])
     training = common.duration(timing["training_ms"])
     return [

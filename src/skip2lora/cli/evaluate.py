@@ -11,7 +11,8 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for
 from skip2lora.cli.help import Command
-from skip2lora.tasks.task import measure
+from skip2lora.cli.measures import measures_table
+from skip2lora.tasks.evaluation import Evaluation, evaluate
 
 
 @click.command(
@@ -31,15 +32,16 @@ from skip2lora.tasks.task import measure
 def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **options: Any) -> None:
     """Measure MODEL, with or without an adapter, on DATA.
 
-    Of classes: accuracy. Of several labels: exact match, F1. Of numbers: R2 and errors, in the unit
-    of the numbers, or its square. All are those of scikit-learn's metrics.
+    Of classes: accuracy, balanced accuracy, F1, AUROC, calibration error, and which are taken for
+    which. Of several labels: exact match, F1, AUROC. Of numbers: R2 and errors, in the unit of the
+    numbers, or its square. All but the calibration error are those of scikit-learn's metrics.
     """
     keys = ("task", "threads", "class_names", "output_name")
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options, "test")
     loaded = load_model(model, adapter, **loading)
     samples = read_for(loaded.model, data, task=loaded.task, images=images, columns=columns)
-    scores = measure(
+    scores = evaluate(
         loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
     )
     part = "targets" if loaded.task.name == "regression" else "classes"
@@ -48,6 +50,14 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
         "task": loaded.task.name,
         **scores.overall,
         "n_samples": len(samples.x),
+        **_confusion(scores),
         part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, common.measures_table(loaded.task, scores, len(samples.x)), as_json=as_json)
+    common.show(facts, measures_table(loaded.task, scores, len(samples.x)), as_json=as_json)
+
+
+def _confusion(scores: Evaluation) -> dict[str, Any]:
+    """Of classes which are taken for which: a row a true class, a column a predicted one."""
+    if not scores.classes:
+        return {}
+    return {"confusion": {"classes": scores.classes, "matrix": scores.confusion}}

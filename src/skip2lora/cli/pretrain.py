@@ -14,6 +14,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
@@ -84,7 +85,7 @@ def command(
     lines = [
         f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
         f"{len(samples.x):,} samples, {options['epochs']} epochs in {common.duration(took_ms)}, "
-        f"on them {common.measures_line(model.learned, scores)}",
+        f"on them {measures_line(model.learned, scores)}",
     ]
     common.show(facts, lines, as_json=as_json)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from skip2lora.errors import ParameterError
 
 #: Labels of outputs that a model does not have: numbers, or names where labels are names.
 NewLabels = tuple[int, ...] | tuple[str, ...]
+_Real = TypeVar("_Real", np.float32, np.float64)
 
 
 def _row(row: int) -> str:
@@ -175,20 +176,20 @@ def predictions_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:
     return predictions.astype(np.int64)
 
 
-def probabilities_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def probabilities_of(task: Task, outputs: NDArray[_Real]) -> NDArray[_Real] | None:
     """Probabilities, (samples, n_outputs): softmax, or sigmoid of several labels; else None."""
     if task is TASKS["regression"]:
         return None
     if task.numeric_targets:
-        sigmoid: NDArray[np.float32] = 0.5 + 0.5 * np.tanh(0.5 * outputs)
+        sigmoid: NDArray[_Real] = 0.5 + 0.5 * np.tanh(0.5 * outputs)
         return sigmoid
     return softmax(outputs)
 
 
-def softmax(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def softmax(outputs: NDArray[_Real]) -> NDArray[_Real]:
     """Rows that add up to one, (samples, outputs)."""
     powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    probabilities: NDArray[_Real] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 
 
@@ -210,7 +211,7 @@ def mean_loss(
 class Measures:
     """``overall`` measures by name, and ``parts``: one row a class or target, with its ``name``."""
 
-    overall: dict[str, float]
+    overall: dict[str, Any]
     parts: tuple[dict[str, Any], ...]
 
 

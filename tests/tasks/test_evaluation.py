@@ -1,0 +1,106 @@
+"""Measures of an evaluation are those of scikit-learn, or of a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skip2lora.tasks.evaluation import auroc, calibration_error, evaluate
+from skip2lora.tasks.task import TASKS, softmax
+
+metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+CLASSES = TASKS["classification"]
+NAMES = ("ant", "bee", "cat", "dog", "eel")
+
+
+def outputs(seed: int, n_samples: int, n_outputs: int, ties: bool) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(0, 2, (n_samples, n_outputs))
+    return (logits.round(0) if ties else logits).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_outputs", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_classes(n_outputs: int, seed: int) -> None:
+    logits = outputs(seed, 60, n_outputs, ties=seed % 2 == 0)
+    y = np.random.default_rng(seed + 9).integers(0, n_outputs, 60)
+    y[:n_outputs] = np.arange(n_outputs)
+    predicted, probabilities = logits.argmax(axis=1), softmax(logits.astype(np.float64))
+    scores = evaluate(CLASSES, logits, y, NAMES[:n_outputs])
+    overall = scores.overall
+    assert overall["accuracy"] == pytest.approx(metrics.accuracy_score(y, predicted))
+    balanced = metrics.balanced_accuracy_score(y, predicted)
+    assert overall["balanced_accuracy"] == pytest.approx(balanced)
+    assert overall["f1_macro"] == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
+    own = probabilities[:, 1] if n_outputs == 2 else probabilities
+    area = metrics.roc_auc_score(y, own, multi_class="ovr")
+    assert overall["auroc"] == pytest.approx(area, abs=1e-6)
+    matrix = metrics.confusion_matrix(y, predicted)
+    assert [list(row) for row in scores.confusion] == matrix.tolist()
+    assert scores.classes == NAMES[:n_outputs]
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        y, predicted, zero_division=0
+    )
+    for at, of in enumerate(scores.parts):
+        assert (of["precision"], of["recall"], of["f1"]) == pytest.approx(
+            (precision[at], recall[at], f1[at])
+        )
+        assert of["auroc"] == pytest.approx(
+            metrics.roc_auc_score(y == at, probabilities[:, at]), abs=1e-6
+        )
+
+
+def test_classes_that_samples_or_predictions_lack() -> None:
+    y, predicted = np.array([3, 3, 0, 0]), np.array([3, 1, 0, 3])
+    logits = np.eye(5, dtype=np.float32)[predicted] * 4
+    scores = evaluate(CLASSES, logits, y, NAMES)
+    assert scores.classes == ("ant", "bee", "dog")
+    assert scores.confusion == ((1, 0, 1), (0, 0, 0), (0, 1, 1))
+    assert [of["name"] for of in scores.parts] == ["ant", "dog"]
+    labels = [0, 1, 3]
+    f1 = metrics.f1_score(y, predicted, average="macro", labels=labels, zero_division=0)
+    assert scores.overall["f1_macro"] == pytest.approx(f1)
+    assert scores.overall["balanced_accuracy"] == 0.5
+    alone = evaluate(CLASSES, logits[:2], y[:2], NAMES)
+    assert alone.overall["auroc"] is None
+    assert alone.parts[0]["auroc"] is None
+
+
+def test_several_labels() -> None:
+    logits = outputs(1, 50, 3, ties=True)
+    y = (np.random.default_rng(2).random((50, 3)) > 0.5).astype(np.float32)
+    y[:, 2] = 1
+    scores = evaluate(TASKS["multi-label"], logits, y, NAMES[:3])
+    areas = [metrics.roc_auc_score(y[:, at], logits[:, at]) for at in (0, 1)]
+    assert [of["auroc"] for of in scores.parts] == [*map(pytest.approx, areas), None]
+    assert scores.overall["auroc"] == pytest.approx(np.mean(areas))
+    assert scores.confusion == ()
+
+
+def test_numbers_are_as_before() -> None:
+    logits = outputs(1, 50, 2, ties=False)
+    scores = evaluate(TASKS["regression"], logits, logits + 1, NAMES[:2])
+    assert "auroc" not in scores.overall
+    assert scores.overall["mean_absolute_error"] == pytest.approx(1)
+
+
+def test_auroc_of_ties_and_extremes() -> None:
+    right = np.array([False, True])
+    assert auroc(np.array([0.1, 0.9]), right) == 1
+    assert auroc(np.array([0.9, 0.1]), right) == 0
+    assert auroc(np.array([0.5, 0.5]), right) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_error(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    confidences = np.append(random.random(200), [0.0, 1.0])
+    right = random.random(202) < confidences**2
+    expected = 0.0
+    for low in range(15):
+        inside = (confidences >= low / 15) & ((confidences < (low + 1) / 15) | (low == 14))
+        if inside.any():
+            gap = abs(confidences[inside].mean() - right[inside].mean())
+            expected += inside.mean() * gap
+    assert calibration_error(confidences, right) == pytest.approx(expected)
+    assert calibration_error(np.ones(5), np.ones(5, bool)) == 0
+    assert calibration_error(np.ones(5), np.zeros(5, bool)) == 1
