@@ -19,6 +19,7 @@ SUFFIXES = {".py", ".pyi", ".c", ".h", ".cpp", ".hpp"}
 #: Public calls whose every parameter is a documented keyword.
 PUBLIC = {
     "src/skip2lora/adapt.py:adapt",
+    "src/skip2lora/backbones/torch/backbone.py:__init__",
     "src/skip2lora/plan.py:plan",
     "src/skip2lora/sklearn.py:__init__",
     "src/skip2lora/training/pretraining.py:pretrain",

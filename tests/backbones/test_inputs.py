@@ -12,8 +12,6 @@ from skip2lora.backbones.inputs import (
     InputSpec,
     check_inputs,
     counting_value,
-    graph_mask,
-    keyword_mask,
 )
 from skip2lora.errors import DataError
 
@@ -80,24 +78,13 @@ def test_the_first_bad_sample_is_named() -> None:
         check_inputs(x, IMAGE)
 
 
-@pytest.mark.parametrize(
-    ("inputs", "place"),
-    [
-        ([("ids", 1), ("attention_mask", 1)], 1),
-        ([("Attention_Mask:0 mask", 1), ("ids", 1)], 0),
-        ([("ids", 1), ("mask", 2), ("my_mask", 1)], 2),  # one axis of tokens
-        ([("masked_ids", 1)], None),  # the only input says nothing of another
-        ([("ids", 1), ("types", 1)], None),
-    ],
-)
-def test_mask_of_a_graph(inputs: list[tuple[str, int]], place: int | None) -> None:
-    assert graph_mask(inputs) == place
-
-
-def test_mask_by_keyword() -> None:
-    assert keyword_mask({"ids": 1, "padding_mask": 1, "attention_mask": 1}) == "attention_mask"
-    assert keyword_mask({"ids": 1, "attention_mask": 2, "padding_mask": 1}) == "padding_mask"
-    assert keyword_mask({"ids": 1, "mask": 1}) is None
+def test_minus_infinity_is_a_mask_and_nothing_else() -> None:
+    inputs = (InputSpec("ids", (2,), "int64"), InputSpec("mask", (2,), "float32"))
+    checked = check_inputs({"ids": [[1, 2]], "mask": np.array([[0, -np.inf]])}, inputs)
+    assert checked.arrays["mask"].tolist() == [[0, -65504]]
+    for other in ([[1, -np.inf]], [[0, np.inf]], [[0, np.nan]]):
+        with pytest.raises(DataError, match="mask has NaN or infinite values"):
+            check_inputs({"ids": [[1, 2]], "mask": np.array(other)}, inputs)
 
 
 def test_values_by_which_all_tokens_count() -> None:

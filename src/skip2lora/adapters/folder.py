@@ -25,7 +25,8 @@ class Tapping:
 
     ``size`` is the height and width that open axes of images were fixed to. ``inputs`` are the
     shapes of the samples that a module was run on to find its layers. ``output`` is the name of the
-    output that was taken of several. Each is None where it does not matter or is not known.
+    output that was taken of several, ``mask`` says which tokens count. Each is None where it does
+    not matter or is not known.
     """
 
     taps: tuple[str, ...] | None = None
@@ -33,6 +34,7 @@ class Tapping:
     size: tuple[int, int] | None = None
     inputs: Shapes | None = None
     output: str | None = None
+    mask: str | None = None
 
     @classmethod
     def of(cls, backbone: Backbone) -> Tapping:
@@ -41,7 +43,7 @@ class Tapping:
         if type(backbone).with_taps is Backbone.with_taps:
             return cls(output=output)
         shapes, layers = backbone.sample_shapes, tuple(tap.layer for tap in backbone.taps)
-        return cls(layers, backbone.grid, backbone.size, shapes, output)
+        return cls(layers, backbone.grid, backbone.size, shapes, output, backbone.mask)
 
     def to_json(self) -> dict[str, Any]:
         """What is known of it, as JSON holds it."""
@@ -56,6 +58,8 @@ class Tapping:
             said["inputs"] = [[name, list(shape), kind] for name, shape, kind in self.inputs]
         if self.output is not None:
             said["output"] = self.output
+        if self.mask is not None:
+            said["mask"] = self.mask
         return said
 
     @classmethod
@@ -66,7 +70,7 @@ class Tapping:
             TypeError, ValueError: it gave something else.
         """
         taps, grid, size = entries.get("taps"), entries.get("grid"), entries.get("input_size")
-        inputs, output = entries.get("inputs"), entries.get("output")
+        inputs, output, mask = (entries.get(name) for name in ("inputs", "output", "mask"))
         return cls(
             None if taps is None else tuple(map(str, taps)),
             None if grid is None else _whole(grid),
@@ -75,6 +79,7 @@ class Tapping:
             if inputs is None
             else tuple((str(name), tuple(map(_whole, shape)), str(k)) for name, shape, k in inputs),
             None if output is None else str(output),
+            None if mask is None else str(mask),
         )
 
     def apply(self, backbone: Backbone) -> Backbone:
@@ -87,6 +92,8 @@ class Tapping:
             backbone = backbone.with_output(self.output)
         if self.taps is None:
             return backbone
+        if self.mask is not None:
+            backbone = backbone.with_mask(self.mask)
         if self.inputs is not None:
             backbone = backbone.with_shapes(self.inputs)
         if self == Tapping.of(backbone):
@@ -99,6 +106,7 @@ class Tapping:
         ``options`` are those of :func:`skip2lora.load`, which raises as it says.
         """
         options.setdefault("output", self.output)
+        options.setdefault("mask", self.mask)
         try:
             return load(path, taps=self.taps, grid=self.grid, size=self.size, **options)
         except Skip2LoraError:  # that the model is another one is to be said first
@@ -122,7 +130,7 @@ _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder inste
 #: What only some adapters have, in both files.
 _OPTIONAL = (
     "task", "keep_outputs", "new_labels", "output_names", "images", "columns", "taps", "grid",
-    "input_size", "inputs", "output",
+    "input_size", "inputs", "output", "mask",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
 from skip2lora.backbones.formats import refuse_folder, refuse_stranger, told_apart
-from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
@@ -203,6 +203,11 @@ class Backbone(Predictor):
         return None
 
     @member
+    def mask(self) -> str | None:
+        """Which input says what counts, as ``pad=padding``, or ``none``; None where none may."""
+        return None
+
+    @member
     def sample_shapes(self) -> Shapes | None:
         """Shapes of the samples by which taps were found; None where the model itself tells."""
         return None
@@ -219,6 +224,12 @@ class Backbone(Predictor):
             type(self).__name__, "whose adapters start at every layer",
             taps=selection, grid=grid, size=size,
         )  # fmt: skip
+        return self
+
+    def with_mask(self, mask: str) -> Backbone:
+        """The same with that mask; ParameterError where it has no such, as by default."""
+        if mask != NO_MASK:
+            refuse(type(self).__name__, "which has no input that says what counts", mask=mask)
         return self
 
     def with_shapes(self, shapes: Shapes) -> Backbone:
@@ -259,13 +270,14 @@ class Backbone(Predictor):
         threads: int = 1,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> Self:
         """Read a file; the options are those of :func:`skip2lora.load`.
 
         Raises:
             ModelError: the class reads no files, as by default.
         """
-        del taps, grid, size, threads, class_names, output
+        del taps, grid, size, threads, class_names, output, mask
         raise ModelError(
             f"{cls.__name__} reads no files, got {path}, expected a class with a method load: "
             "make the model in Python"
@@ -323,6 +335,7 @@ def load(
     threads: int = 1,
     class_names: Sequence[str] | None = None,
     output: str | int | None = None,
+    mask: str | None = None,
 ) -> Backbone:
     """Load a model by its file, or by the folder that holds ``model.safetensors``.
 
@@ -332,7 +345,9 @@ def load(
     by default 4. ``size`` fixes the height and width of images where the model leaves them open:
     its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
     ``class_names`` name the outputs, in their order. ``output`` is the name or number of the output
-    with the classes, where there are several.
+    with the classes, where there are several. ``mask`` says which tokens count where an input does:
+    "tokens" (1 where one counts), "padding", "additive", "lengths", "none", with the input before
+    it where several may be meant, "pad=padding"; by default running the model tells.
 
     Raises:
         FileError: there is no such file.
@@ -344,27 +359,15 @@ def load(
     with told_apart(file):
         return kind.load(
             file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
-            output=output,
+            output=output, mask=mask,
         )  # fmt: skip
 
 
-def load_for_images(
-    path: str | os.PathLike[str],
-    size: Size | None,
-    *,
-    taps: Selection = None,
-    grid: int | None = None,
-    threads: int = 1,
-    class_names: Sequence[str] | None = None,
-    output: str | int | None = None,
-) -> Backbone:
+def load_for_images(path: str | os.PathLike[str], size: Size | None, **options: Any) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
     with told_apart(file):
-        return kind.load_for_images(
-            file, size, taps=taps, grid=grid, threads=threads, class_names=class_names,
-            output=output,
-        )  # fmt: skip
+        return kind.load_for_images(file, size, **options)
 
 
 #: Of the folder of an adapter, which is told from that of a model by it.

@@ -22,6 +22,11 @@ class InputSpec:
     dtype: str
 
     @property
+    def title(self) -> str:
+        """All that it is called."""
+        return self.name
+
+    @property
     def reals(self) -> bool:
         """Whether it takes real numbers, not whole ones or truth values."""
         return np.dtype(self.dtype).kind == "f"
@@ -130,7 +135,7 @@ def _advice(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
 
 
 def _typed(array: NDArray[Any], wanted: InputSpec, name: str) -> NDArray[Any]:
-    dtype = np.dtype(wanted.dtype)
+    dtype, array = np.dtype(wanted.dtype), bounded(array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
         raise DataError(
@@ -160,6 +165,19 @@ def _typed(array: NDArray[Any], wanted: InputSpec, name: str) -> NDArray[Any]:
     return converted
 
 
+def bounded(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, but a mask of zeros and -infinity with large finite numbers in their place.
+
+    They hide as much, and leave numbers where all is hidden.
+    """
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    hidden = np.isneginf(array)
+    if not ((array == 0) | hidden).all():
+        return array
+    return np.where(hidden, np.finfo(np.float16).min, array).astype(array.dtype)
+
+
 #: Keywords of PyTorch's modules and of those built from them, first come first: what a mask of that
 #: name holds where a token counts, 1, or 0 where true marks padding.
 KEYWORDS = {
@@ -170,26 +188,13 @@ KEYWORDS = {
 }
 
 
+#: The mask of a model in which all tokens count.
+NO_MASK = "none"
+
+
 def counting_value(name: str) -> int:
     """What an input of that name holds where all tokens count; 1 is also a valid token."""
     return KEYWORDS.get(name, 1)
-
-
-def keyword_mask(n_axes: Mapping[str, int]) -> str | None:
-    """The mask among a module's inputs, given by keyword with the number of axes of a sample."""
-    return next((name for name in KEYWORDS if n_axes.get(name) == 1), None)
-
-
-def graph_mask(inputs: Sequence[tuple[str, int]]) -> int | None:
-    """The place of the mask among a graph's inputs, each its names and the axes of a sample.
-
-    An exported graph has one that is 1 where a token counts, under a name of the exporter's with
-    "mask" in it. The only input is none.
-    """
-    places = (
-        at for at, (name, n_axes) in enumerate(inputs) if n_axes == 1 and "mask" in name.lower()
-    )
-    return next(places, None) if len(inputs) > 1 else None
 
 
 def drawn(inputs: Sequence[InputSpec], count: int, *, n_tokens: int = 0) -> dict[str, NDArray[Any]]:

@@ -261,6 +261,7 @@ class MLP(Backbone):
         threads: int = 1,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> MLP:
         """Read what :meth:`save` wrote; ``class_names`` replace those of the file.
 
@@ -270,6 +271,7 @@ class MLP(Backbone):
             ParameterError: an option that the network has no use for, or names that do not fit.
         """
         refuse(path, "whose adapters start at every layer", taps=taps, grid=grid, size=size)
+        refuse(path, "whose samples have no tokens", mask=mask)
         refuse(path, "which runs on one thread", threads=None if threads == 1 else threads)
         tensors, description = read_tensors(path, kind=KIND)
         try:

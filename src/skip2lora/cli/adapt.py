@@ -43,6 +43,7 @@ from skip2lora.training.loop import Fit
 @shared.grid
 @shared.threads
 @shared.output_name
+@shared.mask
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @shared.output("The adapter, a folder.", metavar="FOLDER")
@@ -99,7 +100,7 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
+    loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
     images = common.images_of(options)
     size = None if images is None else images.size
     backbone = load_for_images(

@@ -26,18 +26,21 @@ from skip2lora.errors import ParameterError
 from skip2lora.spread import Spread
 
 
-def _model(path: Path | None, widths: list[int], seed: int, output_name: str | None) -> Backbone:
+def _model(
+    path: Path | None, widths: list[int], seed: int, output_name: str | None, mask: str | None
+) -> Backbone:
     if path is None:
-        if output_name is not None:
-            raise ParameterError(
-                f"got --output-name {output_name} without MODEL, expected a model: leave it out"
-            )
+        for option, value in (("--output-name", output_name), ("--mask", mask)):
+            if value is not None:
+                raise ParameterError(
+                    f"got {option} {value} without MODEL, expected a model: leave it out"
+                )
         return MLP.create(widths or FAN_WIDTHS, seed=seed)
     if widths:
         raise ParameterError(
             f"got the model {path} and --widths, expected one of them: leave --widths out"
         )
-    return load(path, output=output_name)
+    return load(path, output=output_name, mask=mask)
 
 
 def _spread(of: Spread, unit: str, digits: int) -> str:
@@ -110,9 +113,11 @@ def _print(result: BenchResult) -> None:
 @click.option("--rounds", default=5, show_default=True, help="Measurements of each number.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all that is random.")
 @shared.output_name
+@shared.mask
 @shared.as_json
 def command(
-    model: Path | None, output_name: str | None, widths: list[int], samples: int | None,
+    model: Path | None, output_name: str | None, mask: str | None, widths: list[int],
+    samples: int | None,
     rounds: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Time all methods, the cache fill and predictions on random samples, one thread.
@@ -125,8 +130,8 @@ def command(
     """
     with common.rounds_bar("bench", rounds) as callback:
         result = run_bench(
-            _model(model, widths, options["seed"], output_name), n_samples=samples, rounds=rounds,
-            callback=callback, **options,
+            _model(model, widths, options["seed"], output_name, mask),
+            n_samples=samples, rounds=rounds, callback=callback, **options,
         )  # fmt: skip
     if as_json:
         facts = asdict(result) | {"cache_fill_us_a_sample": result.cache_fill_us_a_sample}

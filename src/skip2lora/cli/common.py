@@ -164,22 +164,27 @@ def load_adapted(
     adapter: Path,
     *,
     output_name: str | None = None,
-    threads: int = 1,
-    class_names: tuple[str, ...] | None = None,
+    mask: str | None = None,
+    **loading: Any,
 ) -> AdaptedModel:
-    """The model with its adapter, which says how the model is tapped, and of which output.
+    """The model with its adapter, which says how it is tapped; ``loading`` as of ``load``.
 
     Raises:
-        ParameterError: ``output_name`` is not that of the adapter.
+        ParameterError: ``output_name`` or ``mask`` is not that of the adapter.
     """
     about, tensors = read_adapter(adapter)
     saved = about.tapping.output
     output = saved if output_name is None else output_name
-    backbone = about.tapping.load(model, threads=threads, class_names=class_names, output=output)
+    backbone = about.tapping.load(model, output=output, **loading)
     if saved is not None and backbone.output != saved:
         raise ParameterError(
             f"--output-name is {output_name}, {adapter} was made for {saved}, expected the same: "
             "leave --output-name out"
+        )
+    if mask is not None and backbone.with_mask(mask).mask != about.tapping.mask:
+        raise ParameterError(
+            f"--mask is {mask}, {adapter} was made for {about.tapping.mask}, expected the same: "
+            "leave --mask out"
         )
     return restored(backbone, adapter, about, tensors)
 
@@ -213,25 +218,24 @@ def load_model(
     adapter: Path | None,
     *,
     task: str | None = None,
-    output_name: str | None = None,
-    threads: int = 1,
     class_names: tuple[str, ...] | None = None,
+    **options: Any,
 ) -> Loaded:
-    """The model with its adapter, or alone.
+    """The model with its adapter, or alone; ``options`` are those of :func:`load_adapted`.
 
     Raises:
         ParameterError: ``task`` is not that of the adapter.
     """
-    loading: dict[str, Any] = {"threads": threads, "class_names": class_names}
     beside = model_beside(model) if adapter is None and is_adapter(model) else None
     if beside is not None:
         click.echo(f"skip2lora: {model} is an adapter, its model {beside} is taken", err=True)
         model, adapter = beside, model
     if adapter is None:
-        backbone = load(model, output=output_name, **loading)
+        output = options.pop("output_name", None)
+        backbone = load(model, output=output, class_names=class_names, **options)
         say_output(backbone)
         return Loaded(backbone, TASKS[backbone.task if task is None else task])
-    adapted = load_adapted(model, adapter, output_name=output_name, **loading)
+    adapted = load_adapted(model, adapter, class_names=class_names, **options)
     say_output(adapted.backbone.base)
     if task not in (None, adapted.task):
         raise ParameterError(

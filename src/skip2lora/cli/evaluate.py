@@ -24,6 +24,7 @@ from skip2lora.tasks.evaluation import Evaluation, evaluate
 @shared.adapter
 @shared.threads
 @shared.output_name
+@shared.mask
 @shared.saved_task
 @shared.image_options
 @shared.columns
@@ -36,7 +37,7 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     which. Of several labels: exact match, F1, AUROC. Of numbers: R2 and errors, in the unit of the
     numbers, or its square. All but the calibration error are those of scikit-learn's metrics.
     """
-    keys = ("task", "threads", "class_names", "output_name")
+    keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options, "test")
     loaded = load_model(model, adapter, **loading)

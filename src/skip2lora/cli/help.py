@@ -18,7 +18,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "class_names", "source", "data", "samples", "size", "mean", "std",
     ),
     "How MODEL is used": (
-        "adapter", "output_name", "keep_outputs", "taps", "grid", "threads", "n_outputs",
+        "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
     ),
     "Training": (
         "hidden", "batch_norm", *OPTIONS, "new_classes", "widths", "net", "rounds",

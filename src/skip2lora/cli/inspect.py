@@ -14,6 +14,8 @@ from skip2lora.adapters.folder import describe, is_adapter
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs, listing
 from skip2lora.backbones.base import CONFIG_FILE, load
+from skip2lora.backbones.inputs import NO_MASK
+from skip2lora.backbones.masks import MEANINGS
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
@@ -27,8 +29,8 @@ from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.plan import TapPlan, described
 
 
-def _model(path: Path, output_name: str | None) -> dict[str, Any]:
-    model = load(path, output=output_name)
+def _model(path: Path, output_name: str | None, mask: str | None) -> dict[str, Any]:
+    model = load(path, output=output_name, mask=mask)
     layers = described(model.tappable, copied=not model.first_tap_is_input)
     facts: dict[str, Any] = {"kind": "model"}
     if isinstance(model, MLP):
@@ -45,6 +47,7 @@ def _model(path: Path, output_name: str | None) -> dict[str, Any]:
             ],
             "n_outputs": model.n_outputs,
             "task": model.task,
+            "mask": model.mask,
             "notes": list(model.notes) or None,
         }
     chosen = {tap.layer for tap in model.taps}
@@ -124,20 +127,23 @@ def _data(path: Path, columns: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(path: Path, columns: dict[str, Any], output_name: str | None) -> dict[str, Any]:
+def _facts(
+    path: Path, columns: dict[str, Any], output_name: str | None, mask: str | None
+) -> dict[str, Any]:
     if not path.exists():
         raise FileError(
             f"{path} does not exist, expected a model, an adapter folder or data: check the path"
         )
-    if output_name is not None and not _is_model(path):
-        raise ParameterError(
-            f"--output-name is {output_name}, but {path} is no model, expected one: leave it out"
-        )
+    for option, value in (("--output-name", output_name), ("--mask", mask)):
+        if value is not None and not _is_model(path):
+            raise ParameterError(
+                f"{option} is {value}, but {path} is no model, expected one: leave it out"
+            )
     if is_adapter(path):
         return {"kind": "adapter", **describe(path)}
     if is_data(path):
         return _data(path, columns)
-    return _model(path, output_name) if _is_model(path) else _images(path)
+    return _model(path, output_name, mask) if _is_model(path) else _images(path)
 
 
 def _is_model(path: Path) -> bool:
@@ -180,16 +186,21 @@ def _text(value: Any) -> str:
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
 @shared.columns
 @shared.output_name
+@shared.mask
 @shared.as_json
-def command(path: Path, output_name: str | None, as_json: bool, **options: Any) -> None:
+def command(
+    path: Path, output_name: str | None, mask: str | None, as_json: bool, **options: Any
+) -> None:
     """Describe a model, an adapter folder or a data file."""
-    facts = _facts(path, common.columns_of(options, "train"), output_name)
+    facts = _facts(path, common.columns_of(options, "train"), output_name, mask)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}
     shown.pop("layers", None)
     if facts["kind"] == "model":
         del shown["outputs"]
         shown |= _outputs(facts)
+    if facts["kind"] == "model" and facts.get("mask") not in (None, NO_MASK):
+        shown["mask"] = f"{facts['mask']} ({MEANINGS[facts['mask'].rpartition('=')[2]]})"
     if facts["kind"] == "adapter" and "images" in shown:
         shown["images"] = str(Images.from_json(shown["images"]))
     for name, names in (shown.pop("columns", None) or {}).items():

@@ -66,6 +66,11 @@ output_name = click.option(
     "--output-name", metavar="NAME",
     help="Which output of MODEL, of several. Default: the adapter's, or the one that classifies.",
 )  # fmt: skip
+mask = click.option(
+    "--mask", metavar="MEANING",
+    help="Which tokens of MODEL count: tokens, padding, additive, lengths, none; NAME=MEANING. "
+    "Default: the adapter's, or found by running MODEL.",
+)  # fmt: skip
 keep_outputs = click.option(
     "--keep-outputs/--no-keep-outputs", default=True,
     help="Correct the outputs of MODEL, or leave them out and learn any anew; default: keep.",

@@ -30,6 +30,7 @@ from skip2lora.plan import Memory, Plan, plan
 @shared.grid
 @shared.threads
 @shared.output_name
+@shared.mask
 @click.option(
     "--classes", "n_outputs", type=int, help="Outputs in all, with new ones. Default: the model's."
 )
@@ -51,7 +52,7 @@ def command(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
     images, columns = common.images_of(options), common.columns_of(options, "train")
-    loading = {name: options.pop(name) for name in ("taps", "grid", "threads")}
+    loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
     size, output = None if images is None else images.size, options.pop("output_name")
     backbone = load_for_images(model, size, output=output, **loading)
     if images is not None and backbone.size:  # which it fixed

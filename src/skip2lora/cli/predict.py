@@ -28,6 +28,7 @@ from skip2lora.tasks.task import Outputs, Task
 @shared.adapter
 @shared.threads
 @shared.output_name
+@shared.mask
 @shared.output("Predictions, such as predictions.csv.", metavar="FILE")
 @shared.force
 @shared.saved_task
@@ -45,7 +46,7 @@ def command(
     Columns of answers in DATA are left out of the features and not used.
     """
     check_output(output, force=force)
-    keys = ("task", "threads", "class_names", "output_name")
+    keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)

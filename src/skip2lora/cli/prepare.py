@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from skip2lora.adapters.rows import FLOAT_BYTES
-from skip2lora.backbones.taps import GRID, Selection
+from skip2lora.backbones.taps import GRID
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
@@ -24,11 +25,12 @@ from skip2lora.data.image_options import Images
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
 @click.option("--size", metavar="HxW", help="Fixes images that may have any size.")
 @shared.output_name
+@shared.mask
 @shared.force
 @shared.as_json
 def command(
-    model: Path, output: Path, taps: Selection, grid: int, size: str | None,
-    output_name: str | None, force: bool, as_json: bool,
+    model: Path, output: Path, size: str | None, output_name: str | None, force: bool,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Add taps to MODEL (.onnx) once, on a workstation.
 
@@ -38,7 +40,7 @@ def command(
     from skip2lora.backbones.onnx.backbone import prepare
 
     fixed = Images.parse(size, None, None).size
-    tapped = prepare(model, output, taps=taps, grid=grid, size=fixed, output=output_name)
+    tapped = prepare(model, output, size=fixed, output=output_name, **options)
     row_bytes = FLOAT_BYTES * (sum(tap.width for tap in tapped.taps) + tapped.n_outputs)
     facts = {
         "output": str(output),

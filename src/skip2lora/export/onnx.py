@@ -215,8 +215,9 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
         )
     model = read_model(backbone.path)
     anatomy, graph, fingerprint = understand(
-        model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output
-    )
+        model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output,
+        mask=backbone.mask,
+    )  # fmt: skip
     if backbone is not given:
         anatomy = replace(anatomy, head=None, n_outputs=0)
     if fingerprint != backbone.fingerprint:

@@ -220,3 +220,36 @@ def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     message = refused(MissingExtraError, s2.load, path)
     assert "needs ai-edge-litert: pip install 'skip2lora[litert]'" in message
+
+
+@pytest.mark.parametrize("meaning", ["tokens", "padding"])
+@pytest.mark.parametrize("ones", [0, 2])
+def test_rows_of_a_mask(meaning: str, ones: int, load: Load) -> None:
+    """Found by running: tokens (1, 4, 3), averaged by a mask of real numbers."""
+    file = File()
+    x, mask = file.tensor("x", (1, 4, 3)), file.tensor("m", (1, *[1] * ones, 4))
+    names = {"hidden": (1, 4, 2), "row": (1, 1, 4), "mean": (1, 1, 2), "y": (1, 2)}
+    hidden, row, mean, y = (file.tensor(name, shape) for name, shape in names.items())
+    weight = file.constant("w", np.array([[1, 0], [0, 1], [1, 1]], np.float32))
+    head, bias = (file.constant(n, np.ones(s, "f")) for n, s in (("h", (2, 2)), ("b", 2)))
+    shape = file.constant("shape", np.array([1, 1, 4], np.int32))
+    file.operator("BATCH_MATMUL", [x, weight], [hidden])
+    file.operator("RESHAPE", [mask, shape], [row])
+    if meaning == "padding":
+        one, kept = file.constant("one", np.ones((1, 1, 4), "f")), file.tensor("k", (1, 1, 4))
+        file.operator("SUB", [one, row], [kept])
+        row = kept
+    file.operator("BATCH_MATMUL", [row, hidden], [mean])
+    file.operator("FULLY_CONNECTED", [mean, head, bias], [y])
+    model = load(file.pack([x, mask], [y]))
+    assert model.mask == f"m={meaning}"
+    samples = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    counts = np.array([[1, 1, 0, 0], [1, 1, 1, 1]], np.float32)
+    given = counts if meaning == "tokens" else 1 - counts
+    given = given.reshape(2, *[1] * ones, 4)
+    rows = model.forward(model.check({"x": samples, "m": given})).taps[0]
+    np.testing.assert_allclose(rows[0, :3], samples[0, :2].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(rows[1, :3], samples[1].mean(axis=0), rtol=1e-5)
+    other = model.with_mask("none")
+    rows = other.forward(other.check({"x": samples, "m": given})).taps[0]
+    np.testing.assert_allclose(rows[0, :3], samples[0].mean(axis=0), rtol=1e-5)

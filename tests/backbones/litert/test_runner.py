@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, ParameterError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
 
@@ -135,7 +135,9 @@ def test_sequences_and_their_mask(load: Load) -> None:
     file.operator("BATCH_MATMUL", [tokens, weight], [made])
     file.operator("MEAN", [made, axis], [mean], keepDims=False)
     file.operator("FULLY_CONNECTED", [mean, other, bias], [y])
-    model = load(file.pack([tokens, mask], [y]))
+    with pytest.raises(ParameterError, match=r"input mask of .* may say which tokens count"):
+        load(file.pack([tokens, mask], [y]))  # which nothing reads
+    model = load(file.pack([tokens, mask], [y]), mask="tokens")
     assert [(tap.kind, tap.width) for tap in model.taps] == [("sequence", 6), ("vector", 2)]
     x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     kept = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])

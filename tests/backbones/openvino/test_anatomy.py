@@ -11,6 +11,7 @@ import pytest
 
 import openvino_models as nets
 from openvino_models import op
+from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import specs_of
@@ -22,7 +23,9 @@ PATH = Path("m.xml")
 
 def of(model: Any, output: Any = None, grid: int = 4) -> Anatomy:
     graph = Graph(model)
-    return anatomy(graph, specs_of(graph, PATH), PATH, grid=grid, output=output)
+    inputs = specs_of(graph, PATH)
+    mask = mask_of(None, inputs, PATH)
+    return anatomy(graph, inputs, PATH, grid=grid, output=output, mask=mask)
 
 
 def taps(model: Any, **options: Any) -> list[Any]:
@@ -55,7 +58,8 @@ def test_sequences(batch: int, tokens: int) -> None:
         ("mean", "vector", (12,), ()),
     ]
     sources = of(nets.texts(batch=batch, tokens=tokens)).sources
-    assert [each.mask for each in sources] == ["attention_mask", "attention_mask", None]
+    masks = [each.mask and each.mask.name for each in sources]
+    assert masks == ["attention_mask", "attention_mask", None]
 
 
 @pytest.mark.parametrize("batch", [-1, 2])

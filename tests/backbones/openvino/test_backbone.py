@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 
+import mask_models as masks
 import openvino_models as nets
 import skip2lora as s2
 from skip2lora.arrays import Inputs
@@ -233,3 +235,18 @@ def test_the_rows_of_onnxruntime(name: str, tmp_path: Path) -> None:
     for theirs, ours in pairs:
         largest = np.abs(theirs).max(initial=0)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize(("meaning", "dtype", "ones"), masks.KINDS)
+def test_rows_of_every_kind_of_mask(meaning: str, dtype: str, ones: int, tmp_path: Path) -> None:
+    onnx = masks.saved(tmp_path / "m.onnx", meaning, dtype, ones)
+    openvino.save_model(openvino.convert_model(onnx), tmp_path / "m.xml", compress_to_fp16=False)
+    model = s2.load(tmp_path / "m.xml")
+    assert model.mask == f"m={meaning}"
+    given = {"ids": masks.IDS, "m": masks.said(meaning, dtype, ones)}
+    rows = model.forward(model.check(given)).taps[0]
+    np.testing.assert_allclose(rows, masks.rows(), atol=1e-6)
+    other = model.with_mask("none")
+    again = pickle.loads(pickle.dumps(other))  # noqa: S301
+    assert again.mask == other.mask == "none"
+    assert other.with_taps(1).with_output("y").mask == "none"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import mask_models as masks
 import skip2lora as s2
 from conformance.torch_networks import REASON
 
@@ -119,3 +121,48 @@ def test_its_repr_needs_no_samples() -> None:
     assert repr(backbone) == "TorchBackbone(Sequential, no samples yet)"
     backbone.check(np.zeros((2, 4), np.float32))
     assert repr(backbone) == "TorchBackbone(Sequential, 2 taps, 2 outputs)"
+
+
+class Padded(nn.Module):
+    """A mean of the tokens that count by ``m``, whatever its numbers mean."""
+
+    def __init__(self, meaning: str) -> None:
+        super().__init__()
+        self.meaning, self.embed = meaning, nn.Embedding(9, 5)
+        self.up, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, ids: Any, m: Any) -> Any:
+        hidden = self.up(self.embed(ids))
+        flat = m.flatten(1) if m.ndim > 1 else m[:, None]
+        counts = {
+            "tokens": flat != 0, "padding": flat == 0, "additive": flat > -1,
+            "lengths": torch.arange(ids.shape[1]) < flat,
+        }[self.meaning].float()[:, :, None]  # fmt: skip
+        return self.head((hidden * counts).sum(1) / counts.sum(1).clamp(min=1))
+
+
+@pytest.mark.parametrize(("meaning", "dtype", "ones"), masks.KINDS)
+def test_rows_of_every_kind_of_mask(meaning: str, dtype: str, ones: int, tmp_path: Path) -> None:
+    """Found by running the first sample; kept by the adapter, which a fresh module reads."""
+    module = Padded(meaning)
+    given = {"ids": masks.IDS, "m": masks.said(meaning, dtype, ones)}
+    model = s2.TorchBackbone(module, example=given)
+    assert model.mask == f"m={meaning}"
+    rows = model.forward(model.check(given)).taps[0]
+    tokens = module.embed(torch.tensor(masks.IDS)).detach().numpy()
+    mean = (tokens * masks.COUNTS[:, :, None]).sum(1) / masks.COUNTS.sum(1, keepdims=True)
+    np.testing.assert_allclose(rows[:, :5], mean, atol=1e-5)
+    adapted = s2.adapt(model, given, np.arange(len(masks.IDS)) % 3, epochs=2)
+    adapted.save(tmp_path / "adapter")
+    again = s2.AdaptedModel.load(s2.TorchBackbone(module), tmp_path / "adapter")
+    assert again.backbone.mask == model.mask
+    assert np.array_equal(again.logits(given), adapted.logits(given))
+
+
+def test_a_mask_that_is_told() -> None:
+    given = {"ids": masks.IDS, "m": masks.said("padding", "bool", 0)}
+    model = s2.TorchBackbone(Padded("padding"), mask="none", example=given)
+    rows = model.forward(model.check(given)).taps[0]
+    tokens = model.module.embed(torch.tensor(masks.IDS)).detach().numpy()
+    np.testing.assert_allclose(rows[:, :5], tokens.mean(axis=1), atol=1e-5)
+    assert model.with_mask("m=padding").mask == "m=padding"

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, whole
+from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
+from skip2lora.backbones.inputs import NO_MASK
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, named
@@ -51,6 +53,7 @@ class LiteRTBackbone(Backbone):
     grid: int = GRID
     threads: int = 1
     class_names: tuple[str, ...] | None = None
+    mask: str | None = None
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -65,6 +68,7 @@ class LiteRTBackbone(Backbone):
         threads: int = 1,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> LiteRTBackbone:
         """Read a .tflite file.
 
@@ -72,7 +76,8 @@ class LiteRTBackbone(Backbone):
         averaged to ``grid`` x ``grid`` places (4), LiteRT runs on ``threads`` threads. ``output``
         is the name or number of the output that is taken, by default the one that classifies
         (:func:`~skip2lora.backbones.outputs.choose`). A softmax, sigmoid or argmax it ends in is
-        left out of the logits.
+        left out of the logits. ``mask`` is what says which tokens count, by default as running the
+        model tells (:mod:`skip2lora.backbones.masks`).
 
         Raises:
             FileError: the file cannot be read.
@@ -96,6 +101,9 @@ class LiteRTBackbone(Backbone):
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
         model._runner  # noqa: B018  - what the runtime refuses is said here
+        if mask is None and len(model.inputs) > 1:
+            mask = masks.find_mask(model)
+        model = model if mask is None else model.with_mask(mask)
         return model.named(class_names)
 
     def with_taps(
@@ -120,6 +128,11 @@ class LiteRTBackbone(Backbone):
             return self
         layers = _layers(self.graph, end, self.grid, self.path)
         return replace(self, end=end, layers=layers, class_names=None).with_taps(None)
+
+    def with_mask(self, mask: str) -> LiteRTBackbone:
+        """The same model, in which other tokens count; ParameterError for no such mask."""
+        counting = masks.mask_of(mask, self.inputs, self.path)
+        return replace(self, mask=str(counting or NO_MASK))
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

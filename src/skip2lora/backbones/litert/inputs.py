@@ -26,6 +26,11 @@ class LiteRTInput(InputSpec):
     alias: str = ""
 
     @property
+    def title(self) -> str:
+        """Its name in the graph and in the signature."""
+        return f"{self.name} {self.alias}".strip()
+
+    @property
     def reals(self) -> bool:
         """Also where it is quantised."""
         return self.scale != 0 or super().reals

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora._core import pool
-from skip2lora.backbones.inputs import graph_mask
+from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.taps import Tap, rows_of
 from skip2lora.errors import ModelError, first_line
 
@@ -42,7 +42,9 @@ class Runner:
         self.sizes = [math.prod(tensor.shape or ()) for _, tensor in self.taps]
         self.fills = [_fill_of(tap, tensor) for tap, tensor in self.taps]
         self.inputs = graph.inputs
-        self.mask = _mask_input(graph)
+        self.mask = None
+        if model.mask is not None:
+            self.mask = mask_of(model.mask, model.inputs, graph.path)
 
     def run(
         self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
@@ -79,7 +81,10 @@ class Runner:
                 else:
                     values = self._values(place, arrays, number).copy()
                     waiting.setdefault(place, []).append(values)
-        mask = None if self.mask is None else arrays[self.mask]
+        mask = None
+        if self.mask is not None:
+            names = [tensor.name for tensor in self.inputs]
+            mask = self.mask.counts(dict(zip(names, arrays, strict=True)))
         for place, each in waiting.items():
             rows[place][start : start + len(each)] = _rows(*self.taps[place], np.stack(each), mask)
 
@@ -168,10 +173,3 @@ def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:
 def reason_of(error: BaseException) -> str:
     """The reason of an error of the runtime, which may end in a point."""
     return first_line(error).rstrip(".")
-
-
-def _mask_input(graph: Graph) -> int | None:
-    """The input that says which tokens count, by either of its names."""
-    names = [f"{each.name} {graph.signature.get(each.index, '')}" for each in graph.inputs]
-    axes = [len(each.sample_shape) for each in graph.inputs]
-    return graph_mask(list(zip(names, axes, strict=True)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skip2lora.backbones.inputs import graph_mask
+from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.onnx.graph import (
     CONVOLUTIONS,
     OPERATORS,
@@ -19,6 +19,7 @@ from skip2lora.backbones.onnx.graph import (
     sizes_of,
     weight_layers,
 )
+from skip2lora.backbones.onnx.masks import NOTHING, Counted, counting
 from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look, mixing
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, ending_of
@@ -222,13 +223,13 @@ class Fold(NamedTuple):
 class Source:
     """A tap, what its layer reads, and how the tensor comes to have the samples first.
 
-    ``fold`` is None where it has them so; ``mask`` is the input that says which tokens count.
+    ``fold`` is None where it has them so; ``mask`` says which tokens count.
     """
 
     tap: Tap
     read: Read
     fold: Fold | None = None
-    mask: str | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ class Anatomy:
     ``heads`` and ``outputs`` say what stands at each output. ``head`` is that of the one taken,
     None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
     one sample's logits in the graph, such as (1000, 1, 1). ``look`` is what running it has shown.
+    ``mask`` says which tokens count, None where no input may.
     """
 
     sources: tuple[Source, ...]
@@ -247,10 +249,21 @@ class Anatomy:
     n_outputs: int
     look: Look
     logits_shape: tuple[int | None, ...] = ()
+    mask: str | None = None
 
 
-def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = None) -> Anatomy:
+def anatomy(
+    graph: Graph,
+    path: Path,
+    *,
+    grid: int,
+    output: str | int | None = None,
+    mask: str | None = None,
+) -> Anatomy:
     """Find the layers and the logits of a graph; ``output`` is that with the logits.
+
+    ``mask`` says which input says what tokens count, as :func:`~skip2lora.backbones.masks.mask_of`
+    reads it.
 
     Raises:
         ModelError: there is no layer with weights whose input has a known width, or a sample's
@@ -275,7 +288,7 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
     dynamic = _rounds_batches(graph)
     if at is not None and not seen.of(ends[at]).verdict.holds(dynamic=dynamic):
         raise mixing(graph, path, ends[at], seen, dynamic=dynamic)
-    mask = _mask(names, seen.shapes, seen.axes)
+    counted = counting(graph, seen, mask, path) if mask or len(names) > 1 else NOTHING
     if at is None:
         first = heads[0].output
         reads.append(Read(first, "output", first))
@@ -285,12 +298,13 @@ def anatomy(graph: Graph, path: Path, *, grid: int, output: str | int | None = N
         before = behind[at] - {ends[at]}
         reads = [read for read in reads if read.tensor in before]
     holding = [read for read in reads if seen.of(read.tensor).verdict.holds(dynamic=dynamic)]
-    tapped = _sources(holding, seen, mask, grid)
+    tapped = _sources(holding, seen, counted, grid)
     if not tapped:
         raise no_taps(graph, path, seen.shapes, reads)
     if at is None:
-        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen)
-    return Anatomy(tapped, tuple(heads), outputs, heads[at], n_outputs, seen, outputs[at].shape)
+        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen, mask=counted.text)
+    head, shape = heads[at], outputs[at].shape
+    return Anatomy(tapped, tuple(heads), outputs, head, n_outputs, seen, shape, counted.text)
 
 
 def _rounds_batches(graph: Graph) -> bool:
@@ -307,16 +321,7 @@ def _spec(graph: Graph, head: Head, seen: Seen) -> OutputSpec:
     return OutputSpec(head.output, sizes, head.ending)
 
 
-def _mask(
-    names: Sequence[str], shapes: dict[str, tuple[Size, ...]], axes: Mapping[str, int]
-) -> tuple[str, Size] | None:
-    at = graph_mask([(name, len(shapes[name]) - 1) for name in names])
-    return None if at is None or axes[names[at]] else (names[at], shapes[names[at]][1])
-
-
-def _sources(
-    reads: Sequence[Read], seen: Look, mask: tuple[str, Size] | None, grid: int
-) -> tuple[Source, ...]:
+def _sources(reads: Sequence[Read], seen: Look, counted: Counted, grid: int) -> tuple[Source, ...]:
     """The taps among what layers read: what has a row for each sample, of a known width."""
     places = [(read, _place(read, seen.of(read.tensor))) for read in reads]
     known = [(read, place) for read, place in places if place is not None]
@@ -326,8 +331,8 @@ def _sources(
     )
     sources = []
     for (read, place), tap in zip(known, taps, strict=True):
-        counted = mask is not None and place.tokens is not None and mask[1] == place.tokens
-        sources.append(Source(tap, read, place.fold, mask[0] if mask and counted else None))
+        mask = counted.mask if place.tokens in counted.sizes else None
+        sources.append(Source(tap, read, place.fold, mask))
     return tuple(sources)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, SamplesLike, whole
+from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.file import (
@@ -64,6 +65,7 @@ class OnnxBackbone(Backbone):
     n_outputs: int = field(init=False)
     task: str = field(init=False)
     fingerprint: str = field(init=False)
+    mask: str | None = field(init=False)
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -78,6 +80,7 @@ class OnnxBackbone(Backbone):
         threads: int = 1,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> OnnxBackbone:
         """Read a model; ``taps`` chooses layers, ``grid`` the places an axis of a map keeps (4).
 
@@ -85,7 +88,8 @@ class OnnxBackbone(Backbone):
         maps keep a grid; without it they are averaged over all places, as sizes may change. A file
         written by :func:`prepare` has taps, grid, size and output already: what is None here is as
         there. ``output`` is the name or number of the output that is taken, by default the one that
-        classifies (:func:`~skip2lora.backbones.outputs.choose`).
+        classifies (:func:`~skip2lora.backbones.outputs.choose`). ``mask`` is what says which
+        tokens count, by default as running the model tells (:mod:`skip2lora.backbones.masks`).
 
         Raises:
             FileError: no such file.
@@ -96,7 +100,7 @@ class OnnxBackbone(Backbone):
         """
         return cls._load(
             path, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
-            output=output,
+            output=output, mask=mask,
         )  # fmt: skip
 
     @classmethod
@@ -140,17 +144,23 @@ class OnnxBackbone(Backbone):
             asked = replace(
                 asked, grid=asked.grid or known.grid, size=asked.size or known.size,
                 output=known.output if asked.output is None else asked.output,
+                mask=asked.mask or known.mask,
             )  # fmt: skip
         description = tap_model(
             model, file, taps=asked.taps, grid=asked.grid or GRID, size=asked.size,
-            output=asked.output, keep_outputs=False,
+            output=asked.output, mask=asked.mask, keep_outputs=False,
         )  # fmt: skip
         data = model.SerializeToString()
         del model
         session = Session.open(
             data, folder=file.parent, threads=threads, path=file, axes=description.axes
         )
-        return cls(file, description, session.inputs, threads, session)
+        backbone = cls(file, description, session.inputs, threads, session)
+        if asked.mask is None and description.mask is not None:
+            mask = masks.find_mask(backbone)
+            if mask not in (None, description.mask):
+                return cls._read(file, replace(asked, mask=mask), threads)
+        return backbone
 
     @classmethod
     def _read_prepared(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
@@ -173,7 +183,7 @@ class OnnxBackbone(Backbone):
         vars(self).update(
             layers=of.layers, tappable=of.layers, taps=of.taps, tap_widths=of.tap_widths,
             grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
-            fingerprint=of.fingerprint,
+            fingerprint=of.fingerprint, mask=of.mask,
         )  # fmt: skip
         if of.model_outputs:  # a file prepared before names none
             vars(self).update(outputs=of.model_outputs, output=of.output)
@@ -192,7 +202,7 @@ class OnnxBackbone(Backbone):
             ModelError: the file changed since it was loaded.
         """
         grid, size = self.grid if grid is None else grid, size or self.size
-        asked = Asked(selection, grid, size, self.description.output)
+        asked = Asked(selection, grid, size, self.description.output, self.mask)
         if asked.fits(self.description) and selection is not None:
             return replace(self, description=self.description.chosen(selection))
         return replace(self._again(asked), class_names=self.class_names)
@@ -205,7 +215,21 @@ class OnnxBackbone(Backbone):
             ModelError: the file changed since it was loaded.
         """
         name = self.outputs[named(self.outputs, output, self.path)].name
-        return self if name == self.output else self._again(Asked(None, self.grid, self.size, name))
+        asked = Asked(None, self.grid, self.size, name, self.mask)
+        return self if name == self.output else self._again(asked)
+
+    def with_mask(self, mask: str) -> OnnxBackbone:
+        """The same model with the same taps, in which other tokens count.
+
+        Raises:
+            ParameterError: there is no such input or meaning.
+            ModelError: the file changed since it was loaded.
+        """
+        if mask == self.mask:
+            return self
+        names = [tap.layer for tap in self.taps]
+        asked = Asked(names, self.grid, self.size, self.description.output, mask)
+        return replace(self._again(asked), class_names=self.class_names)
 
     def _again(self, asked: Asked) -> OnnxBackbone:
         """The same file, read with other options."""
@@ -269,7 +293,7 @@ class OnnxBackbone(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = [tap.layer for tap in self.taps]
-        asked = Asked(names, self.grid, self.size, self.description.output)
+        asked = Asked(names, self.grid, self.size, self.description.output, self.mask)
         return _reload, (self.path, asked, self.threads, self.class_names)
 
 
@@ -285,6 +309,7 @@ def prepare(
     grid: int | None = None,
     size: Size | None = None,
     output: str | int | None = None,
+    mask: str | None = None,
 ) -> Description:
     """Write a copy of the model with its taps as outputs, which loads without the package onnx.
 
@@ -297,8 +322,10 @@ def prepare(
     grid = check_grid(grid)
     model = read_model(file)
     size = None if size is None else checked_size(size)
+    if mask is None and len(model.graph.input) > 1:  # running the model tells
+        mask = OnnxBackbone.load(file, grid=grid, size=size, output=output).mask
     description = tap_model(
-        model, file, taps=taps, grid=grid, size=size, output=output, keep_outputs=True
+        model, file, taps=taps, grid=grid, size=size, output=output, mask=mask, keep_outputs=True
     )
     embed(model, file.parent)
     open_session(model.SerializeToString(), path=file)  # a file that does not run is not written

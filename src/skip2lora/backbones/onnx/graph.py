@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.errors import ModelError, first_line
 
 Size = int | str | None
@@ -112,6 +113,19 @@ def sizes_of(value: Any) -> tuple[Size, ...] | None:
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None)
         for dim in kind.shape.dim
     )
+
+
+def input_specs(graph: Graph, axes: Mapping[str, int]) -> tuple[InputSpec, ...]:
+    """What a sample consists of, as far as the file says it; ``axes`` hold the samples."""
+    specs = []
+    for value in graph.inputs:
+        shape = list(sizes_of(value) or (None,))
+        del shape[axes[value.name]]
+        sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
+        kind = value.type.tensor_type.elem_type or graph.onnx.TensorProto.FLOAT
+        name = str(graph.onnx.helper.tensor_dtype_to_np_dtype(kind))
+        specs.append(InputSpec(value.name, sizes, name))
+    return tuple(specs)
 
 
 def infer(graph: Graph, axes: Mapping[str, int] | None = None) -> dict[str, tuple[Size, ...]]:

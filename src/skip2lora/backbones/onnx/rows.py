@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from skip2lora.backbones.onnx.anatomy import Fold, Head, Source
 from skip2lora.backbones.onnx.graph import Graph, Read
 from skip2lora.backbones.onnx.integers import make_unsigned
+from skip2lora.backbones.onnx.masks import weights_of
 from skip2lora.backbones.taps import Tap, averaging
 
 PREFIX = "skip2lora."
@@ -345,7 +346,7 @@ def _sequence(builder: Builder, source: Source, tensor: str, output: str) -> str
         row = (
             _matrix(builder, [tokens or 1], [1], last=False)
             if source.mask is None
-            else _weights(builder, source.mask)
+            else weights_of(builder, source.mask)
         )
         weighted = builder.node("MatMul", [row, tensor], f"{output}.sum")
         mean = builder.node("Flatten", [weighted], f"{output}.mean", axis=1)
@@ -382,17 +383,3 @@ def _samples(builder: Builder) -> str:
         shape = builder.node("Shape", [name], "samples.shape")
         count = builder.node("Gather", [shape, _whole(builder, axis)], "samples", axis=0)
     return count
-
-
-def _weights(builder: Builder, mask: str) -> str:
-    """What each token counts, (samples, 1, tokens): rows add up to one, or are zero."""
-    shares = builder.made("mask.weights")
-    if shares is None:
-        counted = builder.as_float(mask, "mask")
-        row = builder.reshape(counted, [0, 1, -1], "mask.row")
-        column = builder.reshape(counted, [0, -1, 1], "mask.column")
-        total = builder.node("MatMul", [row, column], "mask.total")  # of ones: their number
-        one = builder.constant("one", np.ones(1, np.float32))
-        total = builder.node("Max", [total, one], "mask.at_least_one")
-        shares = builder.node("Div", [row, total], "mask.weights")
-    return shares

@@ -30,7 +30,7 @@ class Description:
     the name of the output with the base logits, None for a model without any. ``size`` is the
     height and width that open axes of its images were fixed to. ``output`` is the name of that of
     ``model_outputs`` whose logits these are. ``axes`` hold the samples of inputs that do not have
-    them along the first.
+    them along the first. ``mask`` says which input says what tokens count, None where none may.
     """
 
     fingerprint: str
@@ -45,6 +45,7 @@ class Description:
     model_outputs: tuple[OutputSpec, ...] = ()
     output: str | None = None
     axes: dict[str, int] = field(default_factory=dict)
+    mask: str | None = None
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -117,6 +118,7 @@ class Asked:
     grid: int | None = None
     size: tuple[int, int] | None = None
     output: str | int | None = None
+    mask: str | None = None
     if_open: bool = False
 
     def same_output(self, known: Description) -> bool:
@@ -130,7 +132,7 @@ class Asked:
         """Whether a prepared file has all that is asked for."""
         if self.grid not in (None, known.grid) or self.size not in (None, known.size):
             return False
-        if not self.same_output(known):
+        if not self.same_output(known) or self.mask not in (None, known.mask):
             return False
         names = [tap.layer for tap in known.layers]
         return self.taps is None or set(chosen(names, self.taps)) <= set(known.places)
@@ -163,6 +165,7 @@ def tap_model(
     grid: int,
     size: tuple[int, int] | None = None,
     output: str | int | None = None,
+    mask: str | None = None,
     keep_outputs: bool,
 ) -> Description:
     """Turn ``model`` into its tapped copy; its taps and the base logits become outputs.
@@ -171,7 +174,9 @@ def tap_model(
         ModelError: no layers with weights, control flow, state.
         ParameterError: ``taps``, ``grid``, ``size`` or ``output`` does not fit.
     """
-    parts, graph, print_of_base = understand(model, path, grid=grid, size=size, output=output)
+    parts, graph, print_of_base = understand(
+        model, path, grid=grid, size=size, output=output, mask=mask
+    )
     layers = tuple(source.tap for source in parts.sources)
     places, _ = chosen_taps(layers, taps)
     logits, outputs = add_rows(graph, parts.head, [parts.sources[place] for place in places])
@@ -188,6 +193,7 @@ def tap_model(
         model_outputs=parts.outputs,
         output=None if parts.head is None else parts.head.output,
         axes={name: axis for name, axis in parts.look.axes.items() if axis},
+        mask=parts.mask,
     )
     _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
@@ -201,6 +207,7 @@ def understand(
     grid: int,
     size: tuple[int, int] | None = None,
     output: str | int | None = None,
+    mask: str | None = None,
 ) -> tuple[Anatomy, Graph, str]:
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text = metadata_of(model)
@@ -214,7 +221,7 @@ def understand(
     graph = Graph(model)
     refuse_state(graph, path)
     graph = float_activations(graph)
-    return anatomy(graph, path, grid=grid, output=output), graph, print_of_base
+    return anatomy(graph, path, grid=grid, output=output, mask=mask), graph, print_of_base
 
 
 def task_of(parts: Anatomy) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.inputs import InputSpec, graph_mask
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.graph import End, Graph, Read, key_of
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose
@@ -28,7 +29,7 @@ class Source:
     tap: Tap
     source: Any
     steps: str = ""
-    mask: str | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +78,15 @@ class _Seen:
 
 
 def anatomy(
-    graph: Graph, inputs: Sequence[InputSpec], path: Path, *, grid: int, output: str | int | None
+    graph: Graph,
+    inputs: Sequence[InputSpec],
+    path: Path,
+    *,
+    grid: int,
+    output: str | int | None,
+    mask: Mask | None = None,
 ) -> Anatomy:
-    """Find the layers and the logits of a network.
+    """Find the layers and the logits of a network; ``mask`` says which tokens count.
 
     Raises:
         ModelError: there is no layer with weights whose input has a known width.
@@ -105,9 +112,11 @@ def anatomy(
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
         pairs = [pair for pair in pairs if key_of(pair[0].source) in before]
-    at = graph_mask([(spec.name, len(spec.shape)) for spec in inputs])
-    mask = None if at is None else inputs[at]
-    tapped = [_source(read, shapes, mask, grid) for read, shapes in pairs]
+    sizes = {spec.name: spec.shape for spec in inputs}
+    counted = None
+    if mask is not None:
+        counted = mask, sizes[mask.of][0] if mask.meaning == "lengths" else sizes[mask.name][-1]
+    tapped = [_source(read, shapes, counted, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
     if not layers:
         raise ModelError(
@@ -128,7 +137,9 @@ def _spec(end: End, seen: _Seen) -> OutputSpec:
     return OutputSpec(end.output, inner, end.ending)
 
 
-def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Source | None:
+def _source(
+    read: Read, seen: _Seen, mask: tuple[Mask, int | None] | None, grid: int
+) -> Source | None:
     """The tap of what a layer reads, None where its width is not known."""
     shape = seen.sizes
     if len(shape) < 2 or read.source.get_element_type().get_type_name() not in _NUMBERS:
@@ -152,5 +163,5 @@ def _source(read: Read, seen: _Seen, mask: InputSpec | None, grid: int) -> Sourc
     elif not first:
         return None
     tap = tap_of(read.layer, read.tensor, inner)
-    counted = mask is not None and tap.kind == "sequence" and mask.shape[0] == inner[0]
-    return Source(tap, read.source, steps, mask.name if mask is not None and counted else None)
+    counted = mask is not None and tap.kind == "sequence" and mask[1] == inner[0]
+    return Source(tap, read.source, steps, mask[0] if mask is not None and counted else None)

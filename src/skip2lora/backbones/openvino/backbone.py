@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, whole
+from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
-from skip2lora.backbones.inputs import InputSpec, check_inputs
+from skip2lora.backbones.inputs import NO_MASK, InputSpec, check_inputs
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
@@ -47,6 +48,7 @@ class OpenVINOBackbone(Backbone):
     grid: int
     threads: int = 1
     class_names: tuple[str, ...] | None = None
+    mask: str | None = None
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -61,13 +63,15 @@ class OpenVINOBackbone(Backbone):
         threads: int = 1,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> OpenVINOBackbone:
         """Read an .xml file, whose weights are in the .bin beside it.
 
         ``taps`` chooses layers (:func:`~skip2lora.backbones.taps.chosen`), ``grid`` the places an
         axis of a map keeps (4). ``size`` fixes height and width of images where the model leaves
         them open. ``output`` is the name or number of the output that is taken, by default the one
-        that classifies (:func:`~skip2lora.backbones.outputs.choose`).
+        that classifies (:func:`~skip2lora.backbones.outputs.choose`). ``mask`` is what says which
+        tokens count, by default as running the model tells (:mod:`skip2lora.backbones.masks`).
 
         Raises:
             FileError: the file or its weights are missing.
@@ -76,7 +80,7 @@ class OpenVINOBackbone(Backbone):
             MissingExtraError: openvino is not installed.
         """
         opened = open_model(Path(path), size)
-        model = cls._of(opened, taps, grid=grid, threads=threads, output=output)
+        model = cls._of(opened, taps, grid=grid, threads=threads, output=output, mask=mask)
         return model._warned().named(class_names)
 
     @classmethod
@@ -102,12 +106,23 @@ class OpenVINOBackbone(Backbone):
         grid: int | None = None,
         threads: int = 1,
         output: str | int | None = None,
+        mask: str | None = None,
     ) -> OpenVINOBackbone:
         grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
-        layers = anatomy(opened.graph, opened.inputs, opened.path, grid=grid, output=output)
+        counting = None
+        if mask is not None or len(opened.inputs) > 1:
+            counting = masks.mask_of(mask, opened.inputs, opened.path)
+        layers = anatomy(
+            opened.graph, opened.inputs, opened.path, grid=grid, output=output, mask=counting
+        )
         places = chosen([source.tap.layer for source in layers.sources], taps)
-        backbone = cls(opened, layers, tuple(places), grid, threads)
+        text = str(counting or NO_MASK) if masks.candidates(opened.inputs) else None
+        backbone = cls(opened, layers, tuple(places), grid, threads, mask=text)
         backbone._runner  # noqa: B018  - what the runtime refuses is said here
+        if mask is None and len(opened.inputs) > 1:
+            mask = masks.find_mask(backbone)
+            if mask not in (None, backbone.mask):
+                return cls._of(opened, taps, grid=grid, threads=threads, output=output, mask=mask)
         return backbone
 
     def _warned(self) -> OpenVINOBackbone:
@@ -185,7 +200,21 @@ class OpenVINOBackbone(Backbone):
         name = self.outputs[named(self.outputs, output, self.path)].name
         if name == self.output:
             return self
-        return self._of(self.opened, None, grid=self.grid, threads=self.threads, output=name)
+        return self._of(
+            self.opened, None, grid=self.grid, threads=self.threads, output=name, mask=self.mask
+        )
+
+    def with_mask(self, mask: str) -> OpenVINOBackbone:
+        """The same model with the same taps, in which other tokens count.
+
+        Raises:
+            ParameterError: there is no such input or meaning.
+        """
+        taps = [tap.layer for tap in self.taps]
+        model = self._of(
+            self.opened, taps, grid=self.grid, threads=self.threads, output=self.output, mask=mask
+        )
+        return model.named(self.class_names)
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None
@@ -205,7 +234,7 @@ class OpenVINOBackbone(Backbone):
             )
         model = self._of(
             opened, selection, grid=self.grid if grid is None else grid, threads=self.threads,
-            output=self.output,
+            output=self.output, mask=self.mask,
         )  # fmt: skip
         return model.named(self.class_names)
 
@@ -274,6 +303,7 @@ class OpenVINOBackbone(Backbone):
             "threads": self.threads,
             "class_names": self.class_names,
             "output": self.output,
+            "mask": self.mask,
         }
         return _reload, (self.path, options)
 

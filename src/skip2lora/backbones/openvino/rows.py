@@ -134,8 +134,8 @@ def _fill(
         return
     mask = None
     if source.mask is not None:
-        names = [spec.name for spec in inputs]
-        mask = feed[names.index(source.mask)][: len(rows)].astype(np.float32)
+        arrays = dict(zip([spec.name for spec in inputs], feed, strict=True))
+        mask = source.mask.counts(arrays)[: len(rows)]
     rows[:] = rows_of(tap, values.astype(np.float32, copy=False), mask)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, SamplesLike, whole
+from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
@@ -34,13 +34,14 @@ from skip2lora.backbones.torch.frozen import frozen as frozen_module
 from skip2lora.backbones.torch.inputs import (
     Numbers,
     Samples,
+    by_keyword,
     check_array,
     check_inputs,
     converted,
-    counting_tokens,
     made_up,
     readings,
     shapes_of,
+    specs_of,
     told,
 )
 from skip2lora.backbones.torch.network import Network, Place, select
@@ -68,8 +69,8 @@ class TorchBackbone(Backbone):
     or tuple with them. ``output`` is the field, key or number of those that are taken, by default
     ``logits`` or the one that classifies (:func:`~skip2lora.backbones.outputs.choose`). Where an
     ``nn.Softmax``, ``nn.LogSoftmax`` or ``nn.Sigmoid`` made it, the logits are its input. The mean
-    of a sequence leaves out the tokens that ``attention_mask`` or ``src_key_padding_mask`` leave
-    out, where it has as many tokens as the mask.
+    of a sequence leaves out the tokens that a mask leaves out, where it has as many: ``mask`` says
+    which input and how, by default as running the module tells (:mod:`skip2lora.backbones.masks`).
 
     Raises:
         ModelError: no module with weights, or an output that is no logits.
@@ -89,6 +90,7 @@ class TorchBackbone(Backbone):
         threads: int | None = None,
         class_names: Sequence[str] | None = None,
         output: str | int | None = None,
+        mask: str | None = None,
         example: Any = None,
         batch_size: int = 64,
     ) -> None:
@@ -97,7 +99,7 @@ class TorchBackbone(Backbone):
         module = check_module(module)
         self.module: nn.Module = getattr(module, "_orig_mod", module)  # of torch.compile
         torch_layers.layers_of(self.module)  # refuses one without
-        self._selection, self._asked = taps, output
+        self._selection, self._asked, self._asked_mask = taps, output, mask
         self.class_names = None if class_names is None else tuple(class_names)
         self._network: Network | None = None
         self._places: tuple[Place, ...] = ()
@@ -211,10 +213,18 @@ class TorchBackbone(Backbone):
         """Inputs of those samples; a table of any width where they are not known yet."""
         if self.sample_shapes is None:
             return super().inputs
-        types = {"f": "float32", "i": "int64", "b": "bool"}
-        return tuple(
-            InputSpec(name or "X", shape, types[kind]) for name, shape, kind in self.sample_shapes
-        )
+        return specs_of(self.sample_shapes)
+
+    @property
+    def mask(self) -> str | None:
+        """Which input says what counts, as ``pad=padding``; None where none may, or not known."""
+        return self._asked_mask
+
+    def with_mask(self, mask: str) -> TorchBackbone:
+        """The same module, in which other tokens count; what is no mask is refused by ``check``."""
+        other = copy.copy(self)
+        other._asked_mask, other._taken = mask, dict(self._taken)
+        return other
 
     def with_shapes(self, shapes: Shapes) -> TorchBackbone:
         """The same module, its layers found by running it on a made-up sample of these shapes.
@@ -242,42 +252,8 @@ class TorchBackbone(Backbone):
             DataError: wrong shape, type or length, no samples, NaN, or a name the module lacks.
             ModelError: the module has no layers to tap, or gives no logits.
         """
-        if isinstance(X, Inputs):
-            X = X.arrays
-        if isinstance(X, tuple) or (isinstance(X, list) and len(X) == self._n_required() > 1):
-            X = self._named(tuple(X))
-        if not isinstance(X, Mapping):
-            return self._fit(check_array(X, "X"))
-        self._check_names(X)
-        return self._fit(check_inputs(X))
-
-    def _named(self, arrays: tuple[Any, ...]) -> dict[str, Any]:
-        names = [name for name, kind in self._parameters() if kind.name.startswith("POSITIONAL")]
-        if not names or len(arrays) > len(names):
-            raise DataError(
-                f"X has {len(arrays)} inputs, {self._name} takes {', '.join(names) or 'none'}: "
-                "pass a mapping by those names, or an array for one input"
-            )
-        return dict(zip(names, arrays, strict=False))
-
-    def _n_required(self) -> int:
-        """How many inputs the module cannot do without: a list of so many is one array each."""
-        parameters = inspect.signature(self.module.forward).parameters.values()
-        positional = (each for each in parameters if each.kind.name.startswith("POSITIONAL"))
-        return sum(each.default is inspect.Parameter.empty for each in positional)
-
-    def _parameters(self) -> list[tuple[str, Any]]:
-        parameters = inspect.signature(self.module.forward).parameters
-        return [(name, each.kind) for name, each in parameters.items() if name != "self"]
-
-    def _check_names(self, given: Mapping[str, Any]) -> None:
-        kinds = dict(self._parameters())
-        wrong = [name for name in given if name not in kinds]
-        if wrong and inspect.Parameter.VAR_KEYWORD not in kinds.values():
-            raise DataError(
-                f"X has input {wrong[0]!r}, which {self._name} does not take, expected "
-                f"{', '.join(kinds)}: name the inputs as its forward does"
-            )
+        given = by_keyword(self.module, X.arrays if isinstance(X, Inputs) else X)
+        return self._fit(check_inputs(given) if isinstance(given, Mapping) else check_array(given))
 
     def _fit(self, x: Samples) -> Samples:
         """``x`` as the numbers the module takes; a shape that is new is tried first."""
@@ -286,6 +262,10 @@ class TorchBackbone(Backbone):
             self._taken[shapes] = self._try(x, shapes)
             fitted = converted(x, self._taken[shapes])
             self._taken.setdefault(shapes_of(fitted), self._taken[shapes])
+            if self._asked_mask is None and isinstance(fitted, Inputs):
+                self._asked_mask = masks.find_mask(
+                    self, specs_of(shapes_of(fitted)), fitted[:1].arrays
+                )
             return fitted
         return converted(x, self._taken[shapes])
 
@@ -357,7 +337,7 @@ class TorchBackbone(Backbone):
         with frozen_module(self.module, self.threads) as frozen:
             reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
-                mask = counting_tokens(x[batch])
+                mask = self._counting(x[batch])
                 reader.start(batch, None if mask is None else frozen.tensor(mask).float())
                 logits[batch] = self._run(x, batch, frozen)
                 reader.finish()
@@ -371,6 +351,13 @@ class TorchBackbone(Backbone):
             for batch in self._batches(len(samples)):
                 logits[batch] = self._run(samples, batch, frozen)
         return logits
+
+    def _counting(self, x: Samples) -> NDArray[np.float32] | None:
+        """1 for the tokens that count, (samples, tokens), where an input says so."""
+        if self._asked_mask is None or not isinstance(x, Inputs):
+            return None
+        mask = masks.mask_of(self._asked_mask, specs_of(shapes_of(x)), self._name)
+        return None if mask is None else mask.counts(x.arrays)
 
     def _batches(self, n_samples: int) -> Iterator[slice]:
         for at in range(0, n_samples, self.batch_size):

@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from skip2lora.arrays import Inputs, as_array, as_float32, first_not_finite
-from skip2lora.backbones.inputs import counting_value, keyword_mask
+from skip2lora.backbones.inputs import InputSpec, bounded, counting_value
 from skip2lora.backbones.taps import Shapes
 from skip2lora.errors import DataError, first_line
 
 Samples = NDArray[Any] | Inputs
 #: What an input is given as: floats of the module's type, whole numbers (int64), or truth values.
 Numbers = Literal["f", "i", "b"]
+
+
+def by_keyword(module: nn.Module, X: Any) -> Any:
+    """What a user passes, a tuple or list of several inputs by the keywords of ``forward``.
+
+    A list is several inputs where the module needs so many, and otherwise one array.
+
+    Raises:
+        DataError: more inputs than it takes, or one that it does not.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    positional = [each for each in parameters.values() if each.kind.name.startswith("POSITIONAL")]
+    needed = sum(each.default is inspect.Parameter.empty for each in positional)
+    name = type(module).__name__
+    if isinstance(X, tuple) or (isinstance(X, list) and len(X) == needed > 1):
+        names = [each.name for each in positional]
+        if not names or len(X) > len(names):
+            raise DataError(
+                f"X has {len(X)} inputs, {name} takes {', '.join(names) or 'none'}: pass a mapping "
+                "by those names, or an array for one input"
+            )
+        return dict(zip(names, X, strict=False))
+    if isinstance(X, Mapping):
+        wrong = [key for key in X if key not in parameters]
+        kinds = {each.kind for each in parameters.values()}
+        if wrong and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise DataError(
+                f"X has input {wrong[0]!r}, which {name} does not take, expected "
+                f"{', '.join(parameters)}: name the inputs as its forward does"
+            )
+    return X
 
 
 def check_inputs(arrays: Mapping[str, Any]) -> Inputs:
@@ -38,7 +71,7 @@ def check_inputs(arrays: Mapping[str, Any]) -> Inputs:
     return Inputs(checked)
 
 
-def check_array(values: Any, name: str) -> NDArray[Any]:
+def check_array(values: Any, name: str = "X") -> NDArray[Any]:
     """One array of samples: float32 without NaN, int64 or bool."""
     try:
         array = as_array(values)
@@ -61,7 +94,7 @@ def check_array(values: Any, name: str) -> NDArray[Any]:
         return array
     if array.dtype.kind in "iu":
         return array.astype(np.int64, copy=False)
-    floats = as_float32(array)
+    floats = as_float32(bounded(array))
     bad = first_not_finite(floats.reshape(len(floats), -1))
     if bad is not None:
         raise DataError(
@@ -75,6 +108,12 @@ def shapes_of(x: Samples) -> Shapes:
     """Shape of one sample and kind of numbers of each input; the only one has no name."""
     arrays = x.arrays if isinstance(x, Inputs) else {"": x}
     return tuple((name, array.shape[1:], array.dtype.kind) for name, array in arrays.items())
+
+
+def specs_of(shapes: Shapes) -> tuple[InputSpec, ...]:
+    """The inputs of samples of these shapes."""
+    types = {"f": "float32", "i": "int64", "b": "bool"}
+    return tuple(InputSpec(name or "X", shape, types[kind]) for name, shape, kind in shapes)
 
 
 def told(shapes: Shapes) -> str:
@@ -109,13 +148,3 @@ def made_up(shapes: Shapes) -> Samples:
         for name, shape, kind in shapes
     }
     return arrays[""] if "" in arrays else Inputs(arrays)
-
-
-def counting_tokens(x: Samples) -> NDArray[np.float32] | None:
-    """1 for the tokens that count, (samples, tokens), where an input says so."""
-    if isinstance(x, Inputs):
-        name = keyword_mask({name: array.ndim - 1 for name, array in x.arrays.items()})
-        if name is not None:
-            counting = x.arrays[name] == counting_value(name)
-            return np.asarray(counting, np.float32)
-    return None
