@@ -27,6 +27,12 @@ hypothesis.settings.load_profile("suite")
 Samples = tuple[np.ndarray, np.ndarray]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many random graphs tests/conformance/test_random_graphs.py draws, and from which seed."""
+    parser.addoption("--graphs", type=int, default=500)
+    parser.addoption("--first-graph", type=int, default=0)
+
+
 @pytest.fixture(scope="session")
 def make_samples() -> Callable[..., Samples]:
     """make_samples(n_samples, n_features, n_classes, seed): X and y that can be learned."""

@@ -74,6 +74,19 @@ def test_taps_of_nearly_constant_values(level: float, moves: float) -> None:
         np.testing.assert_allclose(got, exact, rtol=0, atol=share * np.abs(exact).max())
 
 
+def test_taps_of_rounding() -> None:
+    """As an average of what was normalised over the same places: other noise, the same outputs."""
+    random = np.random.default_rng(0)
+    rows = RowFormat.of(RandomRows((640, 96), 3))
+    made = rows.empty(80)
+    mean = random.uniform(-1, 1, made.shape[1])
+    made[:] = mean + 2.0**-20 * random.normal(size=made.shape)
+    made[:, rows.layout.logits_offset :] = 0
+    adapters = folded(Scaling.of(rows, [made[:40]]), random)
+    one, other = (adapters.logits_from_rows(rows, part, part) for part in (made[:40], made[40:]))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * np.abs(one).max())
+
+
 def test_what_moves_is_scaled_to_one() -> None:
     """Columns far from zero cost others nothing, and keep something themselves."""
     mean = np.array([0.0, 1.0, 290.0, 2000.0, 0.0])

@@ -32,6 +32,8 @@ _FLOOR = 1e-3
 # So the deviation counts as a share of the mean at least: 2^-8, which leaves 16 bits of 24, and
 # more until the norm of mean * scale is 2^10 at most, which leaves 14 bits to the sum of all terms.
 _BITS = 8
+# A tap that moves by less of its size, over all samples and columns, holds rounding alone.
+_ROUNDING = 2.0**-16
 
 
 def column_scale(
@@ -108,7 +110,9 @@ class Scaling:
         scale = np.ones_like(mean)
         for start, width in _places(row_format):
             part = slice(start, start + width)
-            scale[part] = column_scale(mean[part], var[part] + _FLOOR * var[part].mean())
+            size, moves = (mean[part] ** 2).mean(), var[part].mean()
+            floor = _FLOOR * moves if moves > _ROUNDING**2 * size else size
+            scale[part] = column_scale(mean[part], var[part] + floor)
         mean[first:], scale[first:] = 0, 1
         bias = np.zeros(row_format.n_outputs)
         if targets is not None:
