@@ -4,6 +4,8 @@
 #   make check   formatters, linters, types, layers, sizes, C warnings
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
+#   make mutate  whether tests notice random changes of the package, hours;
+#                MUTATE="--sample 20 --seed 1" for some
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
 #                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
@@ -20,7 +22,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench docs format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench mutate docs format core-test test-arm bench-arm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -53,6 +55,9 @@ check: $(VENV)/.check $(VENV)/.installed
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/run.py $(BENCH)
+
+mutate: $(VENV)/.test $(VENV)/.mutate
+	$(BIN)/python tools/mutate.py $(MUTATE)
 
 docs: $(VENV)/.docs $(VENV)/.installed
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site
@@ -90,6 +95,10 @@ $(VENV)/.test: $(VENV)/.installed $(VENV)/.groups
 
 $(VENV)/.check: $(VENV)/.created pyproject.toml
 	$(PIP) install --group check
+	@touch $@
+
+$(VENV)/.mutate: $(VENV)/.created pyproject.toml
+	$(PIP) install --group mutate
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.created pyproject.toml
