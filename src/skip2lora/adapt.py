@@ -42,6 +42,7 @@ from skip2lora.tasks.task import (
     NewLabels,
     Outputs,
     Task,
+    task_for,
 )
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
@@ -275,7 +276,7 @@ def adapt(
     validation: float = 0.0,
     patience: int | None = None,
     cache: bool | None = None,
-    task: str = "classification",
+    task: str | None = None,
     new_classes: bool = False,
     keep_outputs: bool = True,
     output_names: Sequence[str] | None = None,
@@ -299,15 +300,14 @@ def adapt(
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
-    of the paper for an ``MLP``: 4, 300, 0.01, sgd, off; for any other model 4, 50, 0.001, adam, on.
-    ``batch_size`` is by default 20, or the number of samples if that is smaller. ``optimizer`` is
-    sgd, momentum, adam or adamw; ``weight_decay`` by default 0.01 for adamw, else 0; ``schedule``
-    constant or cosine; ``seed`` that of all that is random. ``validation`` holds out that
-    share of the samples and keeps the epoch that did best on them; early stopping ends training
-    after ``patience`` epochs without a better one. ``cache`` turns the Skip-Cache on or off where
-    the method allows it. ``standardize`` trains on taps scaled by their mean and deviation over the
-    samples; the result works on taps as they are. ``callback`` gets an
-    :class:`~skip2lora.EpochReport` after each epoch.
+    of the paper for an ``MLP`` of classes: 4, 300, 0.01, sgd, off; for any other
+    model 4, 50, 0.001, adam, on. ``batch_size`` is by default 20, or the number
+    of samples if that is smaller. ``optimizer`` is sgd, momentum, adam or adamw; ``weight_decay``
+    by default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
+    random. ``validation`` holds out that share of the samples and keeps the epoch that did best on
+    them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
+    Skip-Cache on or off where the method allows it. ``standardize`` trains on scaled taps; the
+    result takes them as they are. ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch.
 
     Raises:
         DataError: samples or labels that do not fit the model.
@@ -332,11 +332,11 @@ def _adapt(
     model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: Mapping[str, Any]
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
-    chosen, learned = METHODS[options["method"]], TASKS[options["task"]]
+    columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
+    samples = checked(model, columns.take(X))  # by which a module's outputs are found
+    chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
-    columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
-    samples = checked(model, columns.take(X))
     given = options["output_names"]
     names = None
     if given is not None and keep_outputs:

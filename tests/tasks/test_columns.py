@@ -185,3 +185,16 @@ def test_arrays_of_an_npz() -> None:
     several = Wanted(inputs=("x", "y"), labels_required=False)
     assert several.answers(["x", "y"], "arrays") == []
     assert several.answers(["x", "y", "label"], "arrays") == [2]
+
+
+def test_names_of_features_are_not_those_of_arrays() -> None:
+    learned = Columns(("x", "y", "z"))
+    assert Wanted(learned=learned).answers(["y"], "arrays") == [0]
+    assert Wanted(learned=learned, target="y").answers(["y"], "arrays") == [0]
+
+
+def test_as_many_answers_as_features_are_answers_all_the_same() -> None:
+    known = {"learned": Columns(("a", "b")), "n_features": 2, "labels_required": False}
+    assert split("a label b", **known) == (["label"], ["a", "b"])
+    for part in ('"c"', "ignore='c'"):
+        assert part in refusal(lambda: split("a label b c", **known))

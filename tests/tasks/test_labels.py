@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from skip2lora.tasks.task import CLASSIFICATION, NO_OUTPUTS, Answers, Encoded, O
 
 ANIMALS = ("cat", "dog", "eel")
 NAMED, UNNAMED = Outputs(range(3), ANIMALS), Outputs(range(3))
+IN_ORDER = replace(NAMED, in_order=True)
 
 
 def label(row: int) -> str:
@@ -50,7 +52,6 @@ def test_text_is_numbered_in_sorted_order_or_as_known() -> None:
 
 def test_text_that_is_all_numbers() -> None:
     assert numbered(["0", "2.0", "1"]) == ([0, 2, 1], None)
-    assert numbered(["0", "1"], known=("off", "on")) == ([0, 1], ("off", "on"))
     # known names win over numbers
     assert numbered(["3", "7"], known=("7", "3")) == ([1, 0], ("7", "3"))
 
@@ -69,7 +70,7 @@ def test_classes_are_renumbered_by_name() -> None:
         (["a", "1"], {"known": ("a", "b")}, 'row 1 has label "1"'),
         (["0", "1", "2x"], {}, 'row 2 has label "2x", expected a number'),
         (["0", "0.5"], {}, "row 1 has label 0.5, expected a whole number"),
-        ([0, 2], {"known": ("a", "b")}, "row 1 has label 2, expected a whole number 0, 1, ..., 1"),
+        ([0, 2], {"known": ("a", "b")}, "row 0 has label 0, expected a name"),
         ([0, -1], {}, "row 1 has label -1"),
         ([0, np.nan], {}, "row 1 has label nan"),
         ([0, -(2**31)], {}, "row 1 has label -2147483648"),
@@ -105,21 +106,68 @@ def test_ids_as_long_as_text_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("labels", [[1, 2, 3], [0, 5, 9], [0, 99], list(range(60, 121))])
 def test_a_few_classes_without_samples_make_no_names(labels: list[int]) -> None:
-    assert numbered(labels) == (labels, None)
+    assert numbered(10 * labels) == (10 * labels, None)
+
+
+def numbers(n_distinct: int, n_samples: int, step: int, first: int) -> list[int]:
+    return [first + step * (at % n_distinct) for at in range(n_samples)]
+
+
+@pytest.mark.parametrize("write", [int, str, float])
+@pytest.mark.parametrize(
+    ("n_distinct", "n_samples", "step", "first", "are_classes"),
+    [
+        (20, 20, 3, 0, True), (21, 42, 1, 0, True), (21, 42, 1, 1, True), (21, 41, 1, 0, False),
+        (21, 209, 3, 0, False), (21, 210, 3, 0, True), (73, 300, 1, 18, False),
+        (214, 442, 1, 25, False), (200, 300, 5, 1000, False), (956, 956, 1, 0, False),
+    ],
+)  # fmt: skip
+def test_measured_numbers_are_no_classes(
+    n_distinct: int, n_samples: int, step: int, first: int, are_classes: bool, write: Any
+) -> None:
+    labels = [write(number) for number in numbers(n_distinct, n_samples, step, first)]
+    for outputs, new in ((Outputs(), False), (NO_OUTPUTS, True), (UNNAMED, True)):
+        if are_classes:
+            assert encoded(labels, outputs, new=new).y.size == n_samples
+            continue
+        with pytest.raises(DataError) as caught:
+            encoded(labels, outputs, new=new)
+        for part in ("whole numbers", f"{n_samples:,} samples", "task='regression'", "target="):
+            assert part in str(caught.value)
+    if write is int:
+        assert encoded(labels, Outputs(range(5000))).y.tolist() == labels  # a model knows them
+
+
+def test_names_are_classes_however_many() -> None:
+    names = [f"c{at}" for at in range(60)]
+    assert encoded(names, Outputs()).y.size == 60
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2], [1, 2, 1], ["0", "1"], [0.0, 2.0], ["1.0", "2.0"], [True, False]]
+)
+def test_numbers_do_not_count_the_names_of_a_model(labels: Any, new: bool) -> None:
+    """Nobody said in which order: the names of a file, say, were sorted."""
+    with pytest.raises(DataError) as caught:
+        encoded(labels, NAMED, new=new)
+    for part in ("expected a name", "cat, dog, eel", "class_names="):
+        assert part in str(caught.value)
+    expected = [int(float(label)) for label in labels]
+    assert encoded(labels, IN_ORDER, new=new).y.tolist() == expected
+    assert encoded(labels, UNNAMED, new=new).y.tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("labels", "own", "outputs", "places"),
     [
         (["eel", "cat"], None, NAMED, [2, 0]),
-        (["2", "0"], None, NAMED, [2, 0]),
-        ([2, 0], None, NAMED, [2, 0]),
         ([0, 1], ("eel", "cat"), NAMED, [2, 0]),
         (["eel", "cat"], ("eel", "dog", "cat"), NAMED, [2, 0]),
         (["2", "0.0"], None, UNNAMED, [2, 0]),
         ([0, 2], ("eel", "dog", "cat"), UNNAMED, [0, 2]),
         ([0, 7, 1], None, Outputs((0, 1, 7)), [0, 2, 1]),
-        (["7", "1"], None, Outputs((0, 1, 7), ("cat", "dog", "7")), [2, 1]),
+        (["7", "dog"], None, Outputs((0, 1, 7), ("cat", "dog", "7")), [2, 1]),
         (["7"], None, Outputs((0, 1, 7), ("cat", "dog", "7")), [2]),
         ([7], None, Outputs((0, 1, 7), ("cat", "dog", "7")), [2]),
         (["10", "9"], None, Outputs(range(2), ("9", "10")), [1, 0]),
@@ -145,7 +193,8 @@ def test_a_model_without_names_takes_those_of_a_file_that_orders_them() -> None:
         (["cat", "dog", "eel"], None, UNNAMED, ["in no order", "class_names=", "cat,dog,eel"]),
         ([0, 1], ("a", "b"), UNNAMED, ["2 classes (a, b)", "new_classes=True"]),
         (["cat"], ("cat", "ant"), NAMED, ['class "ant"', "cat, dog, eel"]),
-        ([3], None, NAMED, ["row 0 has label 3", "0, 1, ..., 2 (cat, dog, eel)"]),
+        ([3], None, NAMED, ["row 0 has label 3", "expected a name", "cat, dog, eel"]),
+        ([3], None, IN_ORDER, ["row 0 has label 3", "0, 1, ..., 2 (cat, dog, eel)"]),
         ([3], None, UNNAMED, ["row 0 has label 3", "..., 2"]),
         (["cat", "7"], None, NAMED, ['row 1 has label "7"']),
     ],
@@ -167,7 +216,7 @@ def test_labels_that_a_model_does_not_have(
         # what the file lists and no sample has is no class
         ([0, 0], ("yak", "ant"), NAMED, [3, 3], ("yak",)),
         (["7", "1", "5"], None, UNNAMED, [4, 1, 3], (5, 7)),
-        ([7, 1, 5], None, NAMED, [4, 1, 3], (5, 7)),
+        ([7, 5], None, NAMED, [4, 3], (5, 7)),
         (["b", "a"], None, UNNAMED, [4, 3], ("a", "b")),
         (["9", "10"], None, Outputs(range(2), ("9", "10")), [0, 1], ()),
         (["b", "a"], None, NO_OUTPUTS, [1, 0], ("a", "b")),

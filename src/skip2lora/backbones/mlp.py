@@ -182,8 +182,8 @@ class MLP(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: the arrays alone, without the network in the C core."""
-        about = (self.bn_eps, self.bn_momentum, self.class_names, None, self.columns, self.task)
-        return MLP, (self.layers, *about)
+        own = (self.class_names, None, self.columns, self.task)
+        return MLP, (self.layers, self.bn_eps, self.bn_momentum, *own)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:
         """Taps and base logits of ``x``, (samples, features); ``taps[0]`` is ``x`` itself.

@@ -23,7 +23,7 @@ from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import TASKS, task_for
 from skip2lora.training.loop import Fit
 
 
@@ -33,7 +33,7 @@ from skip2lora.training.loop import Fit
 )  # fmt: skip
 @shared.model_argument
 @shared.data_argument
-@shared.task("classification", "What is learned: one class, several labels, or numbers.")
+@shared.task(None, "What is learned. Default: numbers where MODEL gives these, else classes.")
 @shared.columns
 @shared.class_names
 @training_options(adapt)
@@ -94,7 +94,7 @@ def _adapted(
     **options: Any,
 ) -> tuple[AdaptedModel, Fit, int]:
     """The result and the number of samples; ``options`` are ``adapt``'s, and those of loading."""
-    learned, keep_outputs = TASKS[options["task"]], options["keep_outputs"]
+    keep_outputs = options["keep_outputs"]
     if class_names is not None and not keep_outputs:
         raise ParameterError(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
@@ -107,9 +107,11 @@ def _adapted(
         model, size, class_names=class_names, output=options.pop("output_name"), **loading
     )
     common.say_output(backbone)
+    learned = task_for(backbone, options["task"])
     samples = read_for(
         backbone, data, columns=common.columns_of(options, "train"), task=learned,
-        keep_outputs=keep_outputs, new_classes=options["new_classes"], images=images,
+        keep_outputs=keep_outputs, new_classes=options["new_classes"],
+        in_order=class_names is not None, images=images,
     )  # fmt: skip
     saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
     watching = nullcontext() if meter is None else meter.watching()

@@ -29,7 +29,7 @@ from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
-from skip2lora.data.reading import read_samples, read_table
+from skip2lora.data.reading import read_table
 from skip2lora.data.samples import Samples, Table
 from skip2lora.errors import ParameterError
 from skip2lora.plan import TapPlan
@@ -274,15 +274,20 @@ def read_for(
     task: Task,
     keep_outputs: bool = True,
     new_classes: bool = False,
+    in_order: bool = False,
     images: Images | None = None,
 ) -> EncodedSamples:
     """Samples whose answers are encoded as the outputs of ``model``, and new ones if allowed.
+
+    Numbers count the names of classes where the user lists these, ``in_order``.
 
     Raises:
         DataError: names of classes that cannot be matched with the outputs.
         ParameterError: options for images that are not those of the adapter.
     """
-    outputs = Outputs.of(model, task) if keep_outputs else NO_OUTPUTS
+    outputs = NO_OUTPUTS
+    if keep_outputs:
+        outputs = replace(Outputs.of(model, task), in_order=in_order)
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
     table = _read(read_table, model, data, images, task=task, class_names=names, **columns)
@@ -300,17 +305,17 @@ def read_without_answers(
     model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
     task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
 ) -> Any:  # fmt: skip
-    """The samples alone; answers need not be there, but those that are must be some.
+    """The samples alone; what answers there are is not looked at.
 
     Raises:
-        DataError: no samples, or answers that are not those of ``class_names``.
+        DataError: no samples, or columns that are not those of ``model``.
         ParameterError: as :func:`read_for`.
     """
-    samples = _read(
-        read_samples, model, data, images, task=task, class_names=class_names,
+    table = _read(
+        read_table, model, data, images, task=task, class_names=class_names,
         labels_required=False, **columns,
     )  # fmt: skip
-    return samples.x
+    return table.x
 
 
 def _read(

@@ -41,7 +41,10 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options, "test")
     loaded = load_model(model, adapter, **loading)
-    samples = read_for(loaded.model, data, task=loaded.task, images=images, columns=columns)
+    samples = read_for(
+        loaded.model, data, task=loaded.task, images=images, columns=columns,
+        in_order=loading["class_names"] is not None,
+    )  # fmt: skip
     scores = evaluate(
         loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
     )

@@ -242,7 +242,8 @@ class Wanted:
         if self.chosen is not None:
             return self._told(names, self.chosen, what)
         known = self.columns(None)
-        apart = {*known.ignored, *(self.learned.features or ()), *self.inputs}
+        learned = (self.learned.features or ()) if what == "columns" else self.inputs
+        apart = {*known.ignored, *learned}
         free = [name for name in names if name not in apart]
         for answers in () if self.no_target else (self.learned.target, self.outputs):
             if answers and set(answers) <= set(free):
@@ -266,7 +267,7 @@ class Wanted:
                 raise DataError(
                     f'target= names column "{name}" twice, expected each column once: correct it'
                 )
-            if name in (self.learned.features or ()):
+            if what == "columns" and name in (self.learned.features or ()):
                 raise DataError(
                     f'target= names column "{name}", expected another, as it is a feature of the '
                     f"model ({listing(self.learned.features or ())}): correct target="
@@ -280,7 +281,8 @@ class Wanted:
         beside ``x`` and others is a coordinate, and one beside ``label`` or ``target`` a feature;
         beside an array ``X`` it is as usual a name as they.
         """
-        if not self.required and len(free) == self.n_features and what == "columns":
+        unnamed = self.learned.features is None and what == "columns"
+        if unnamed and not self.required and len(free) == self.n_features:
             return []
         known = USUAL_NAMES if what == "columns" else USUAL_ARRAYS
         usual = [name for name in known if name in free]

@@ -19,7 +19,7 @@ from skip2lora.arrays import (
     number_or_none,
 )
 from skip2lora.errors import DataError, ForgettingWarning, ParameterError
-from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, encode_targets
+from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, check_classes, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
 _FEW = 100  # outputs that may be without samples
@@ -61,6 +61,8 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
         encoded = _encode_file(y, outputs, new_classes)
     else:
         encoded = _encode_array(y, n_samples, outputs, new_classes)
+    if outputs.numbers is None or encoded.new_labels:
+        check_classes(encoded)
     if outputs.numbers is not None and not len(outputs.numbers) and len(encoded.new_labels) == 1:
         raise DataError(
             f"y has the label {encoded.new_labels[0]} alone, expected 2 or more without the "
@@ -179,11 +181,24 @@ def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encod
         if named_as is not None:
             texts, inverse = np.unique(np.array(named_as)[inverse], return_inverse=True)
             return _encode_classes(None, texts.tolist(), inverse, outputs, new_classes)
+        _refuse_numbers(answers, values, outputs, new_classes)
     limit = len(own) if own else None if new_classes else _limit(outputs)
     labels = _check_whole(answers, values, limit, names)
     if own is None:
         return _encode_numbers(labels, outputs)
     return _encode_classes(own, own, labels, outputs, new_classes)
+
+
+def _refuse_numbers(answers: Answers, labels: NDArray[Any], outputs: Outputs, new: bool) -> None:
+    """Raise DataError for numbers of classes that have names: they may count another order."""
+    counted = (labels < (_limit(outputs) or 0)) | (not new)
+    if outputs.names and not outputs.in_order and counted.any():
+        row = int(np.argmax(counted))
+        raise DataError(
+            f"{answers.place(row)} has label {labels[row]:.15g}, expected a name, as the model has "
+            f"classes {listing(outputs.names)}: write these, or list them in the order of 0, 1, "
+            "... with class_names="
+        )
 
 
 def _as_names(distinct: NDArray[Any], outputs: Outputs, new_classes: bool) -> list[str] | None:
@@ -251,17 +266,16 @@ def _match_classes(
     if n_outputs is None:
         return Encoded(no_y, Outputs(range(len(names)), names), names_sorted=own is None)
     got = f"it has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
-    fix = _NAME_THEM
     more = ", or learn new classes with adapt and new_classes=True"
     if len(names) != n_outputs:
         raise DataError(
             f"{got}, the model has {n_outputs} output{'s' * (n_outputs != 1)} without names, "
-            f"expected one an output: {fix}{more}"
+            f"expected one an output: {_NAME_THEM}{more}"
         )
     if own is None:
         raise DataError(
             f"{got} in no order, the model has {n_outputs} outputs without names, expected to "
-            f"know which is which: {fix}, such as {','.join(names[:8])}{more}"
+            f"know which is which: {_NAME_THEM}, such as {','.join(names[:8])}{more}"
         )
     return Encoded(no_y, replace(outputs, names=names), names_adopted=True)
 
@@ -283,8 +297,7 @@ def _as_numbers(
         return np.array([float(text) for text in texts], np.float64)
     except ValueError:
         numbers = [number_or_none(text) for text in texts]
-    if new_classes:
-        names = None
+    names = None if new_classes else names
     if names is None and not any(number is not None for number in numbers):
         return None
     # The first stranger, rather one that is no number either.

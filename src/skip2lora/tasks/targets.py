@@ -201,6 +201,32 @@ def _match_columns(
     )
 
 
+# More different numbers than this are classes only if most have several samples.
+_MOST_CLASSES = 20
+
+
+def check_classes(encoded: Encoded) -> None:
+    """Raise DataError where whole numbers that are learned as classes look like measured ones.
+
+    Measured ones leave gaps, and hardly any comes ten times; numbers that count classes from 0 or 1
+    have two samples each at least.
+    """
+    counts = np.bincount(encoded.y)
+    places = np.flatnonzero(counts)
+    titles = encoded.titles or tuple(map(str, range(len(counts))))
+    texts = [titles[place] for place in places]
+    if len(texts) <= _MOST_CLASSES or not all(text.isdecimal() for text in texts):
+        return
+    numbers = sorted(map(int, texts))
+    gaps = numbers[0] > 1 or numbers[-1] - numbers[0] >= len(numbers)
+    if len(numbers) > len(encoded.y) / (10 if gaps else 2):
+        raise DataError(
+            f"y has {len(numbers):,} different whole numbers in {len(encoded.y):,} samples "
+            f"({listing(list(map(str, numbers)))}), expected classes with several samples each: "
+            "learn numbers with task='regression', or say which holds the classes with target="
+        )
+
+
 def infer_task(labels: NDArray[Any]) -> Task:
     """The task that answers look like: several columns, fractions, or labels of classes."""
     try:

@@ -58,11 +58,13 @@ class Outputs:
     """What the outputs of a model are called.
 
     ``numbers`` has the number that is the label of each, None without a model: as many as there
-    are. ``names`` has the name of each, None where they have none.
+    are. ``names`` has the name of each, None where they have none. ``in_order`` says that the user
+    listed the names along with the answers, so that numbers count them.
     """
 
     numbers: Sequence[int] | None = None
     names: tuple[str, ...] | None = None
+    in_order: bool = False
 
     @classmethod
     def of(cls, model: _Labelled, task: Task) -> Outputs:
@@ -162,6 +164,12 @@ TASKS = _Tasks(
 CLASSIFICATION = TASKS["classification"]
 #: The task that the end of a model tells, by whether it is a sigmoid.
 TASK_OF_END = {False: "classification", True: "multi-label"}
+
+
+def task_for(model: _Labelled, asked: str | None) -> Task:
+    """What ``model`` is to learn: what is ``asked`` for, or numbers where it gives these."""
+    numbers = model.task == "regression"
+    return TASKS[asked if asked is not None else "regression" if numbers else "classification"]
 
 
 #: The paper's: labels the model knows.

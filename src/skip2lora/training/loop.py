@@ -216,9 +216,11 @@ def run(job: Job, options: Options, callback: Callback | None) -> _Run:
 
 def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
     rate = options.learning_rate
+    unscaled = METHODS[options.method].skip and not options.standardize
+    scale = ", or standardize=True for samples in large units" if unscaled else ""
     return DivergedError(
         f"the {what} is not finite in epoch {epoch} at learning_rate {rate:g}, "
-        f"expected a finite {what}: try {rate / 10:g}"
+        f"expected a finite {what}: try {rate / 10:g}{scale}"
     )
 
 
