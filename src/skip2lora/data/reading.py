@@ -158,7 +158,7 @@ def read_table(
         ) from error
     except OSError as error:
         raise unreadable(source, error) from error
-    answers = replace(table.answers, source=str(source), chosen=wanted.chosen is not None)
+    answers = replace(table.answers, source=str(source), chosen=wanted.target is not None)
     return replace(table, answers=answers, notes=tuple(f"{source}: {note}" for note in table.notes))
 
 
