@@ -394,3 +394,45 @@ def test_features_that_hardly_move(samples: Any) -> None:
     logits, moved = (fitted.adapted_.logits(each) for each in (x, np.nextafter(x, -x)))
     assert np.abs(moved - logits).max() < 1e-4 * np.abs(logits).max()
     assert fitted.score(x, y) > 0.9
+
+
+class ChecksAlone(NumpyBackbone):
+    """A table is checked by the model itself, as of other runtimes."""
+
+    def check(self, X: Any) -> np.ndarray:
+        return np.asarray(X, np.float32)
+
+
+@pytest.mark.parametrize("base", ["none", "table", "named", "check"])
+def test_columns_are_matched_by_name(base: str, samples: Any, make_model: Any) -> None:
+    """With those of the model, where it has some; in the order of the first fit, as elsewhere."""
+    pyarrow = pytest.importorskip("pyarrow")  # scikit-learn looks for libraries it knows
+
+    def frame(values: np.ndarray, names: str) -> Any:
+        return pyarrow.table(dict(zip(names, np.ascontiguousarray(values.T), strict=True)))
+
+    x, y = samples
+    x, order = x[:, :4], [2, 0, 3, 1]
+    model = None if base == "none" else make_model([4, 6, 3])
+    if base == "named":
+        model = s2.pretrain(model, frame(x, "abcd"), y, epochs=2)
+    if base == "check":
+        model = ChecksAlone([4, 6, 3], first_tap_is_input=True)
+    moved = frame(x[:, order], "cadb")
+    for kind, answers in ((Skip2LoRAClassifier, y), (Skip2LoRARegressor, x[:, 0])):
+        keep = {} if kind is Skip2LoRAClassifier else {"keep_outputs": False}
+        fitted = kind(model, **keep, **QUICK).fit(moved, answers)
+        assert [*fitted.feature_names_in_] == ["c", "a", "d", "b"]
+        learned = "abcd" if base == "named" else "cadb"
+        assert fitted.adapted_.columns.features == tuple(learned)
+        own = np.asarray(fitted.adapted_.logits(moved))
+        np.testing.assert_array_equal(fitted.adapted_.logits(frame(x, "abcd")), own)
+        if base == "named":
+            np.testing.assert_array_equal(fitted.adapted_.logits(x), own)
+        fitted.partial_fit(moved, answers)
+        for call in (fitted.predict, lambda z, f=fitted, a=answers: f.partial_fit(z, a)):
+            with pytest.raises(ValueError, match="same order"):
+                call(frame(x, "abcd"))
+        if base == "named":
+            with pytest.raises(DataError, match='no column "d" but "e"'):
+                kind(model, **keep, **QUICK).fit(frame(x, "abce"), answers)

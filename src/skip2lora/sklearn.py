@@ -20,6 +20,7 @@ from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.backbones.standins import Headless
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import METHODS
+from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
 from skip2lora.training.loop import Trained, checked
@@ -97,22 +98,38 @@ class _Skip2LoRA(BaseEstimator):
     ) -> tuple[Any, Any]:
         """``X`` as the model takes it, and ``y`` as an array.
 
-        A model that says itself what it takes (images, several inputs) checks ``X`` alone;
-        anything else is a table, which scikit-learn checks.
+        A model that says what it takes (images, several inputs) checks ``X``, else scikit-learn.
         """
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         if self.model is not None and not check_backbone(self.model).takes_table:
-            x = self.model.check(X)
+            x = self.model.check(self._taken(X, first=first))
             answers = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-            if len(answers) != len(x):
-                raise DataError(
-                    f"y has {len(answers)} samples, expected {len(x)}, as many as X: pass such"
-                )
+            if (count := len(answers)) != len(x):
+                raise DataError(f"y has {count} samples, expected {len(x)}, as X has: pass such")
             return x, answers
         least = 2 if first and self.model is None else 1  # batch norm needs two
         x, answers = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
+        x = self._in_order(x)
         return (check_samples(x)[0] if self.model is None else checked(self.model, x)), answers
+
+    def _taken(self, X: SamplesLike, *, first: bool) -> Any:
+        """A DataFrame as an array, after scikit-learn saw its names; anything else as it is."""
+        validate_data(self, X, reset=first, skip_check_array=True, ensure_2d=False)
+        return self._columns.take(X)
+
+    @property
+    def _columns(self) -> Columns:
+        """Those of the model, or else of the samples of the first fit."""
+        known = Columns() if self.model is None else self.model.columns
+        names = [*getattr(self, "feature_names_in_", ())]
+        own = [names[at] for at in known.places(names)] if names else []
+        return known.over(Columns(tuple(own) or None))
+
+    def _in_order(self, x: NDArray[Any]) -> NDArray[Any]:
+        """A table with its columns as in the first fit, as the model takes it."""
+        names = [*getattr(self, "feature_names_in_", ())]
+        return x[:, self._columns.places(names)] if names else x
 
     def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> _State:
         method = METHODS[choice("method", self.method, _METHODS)]
@@ -148,7 +165,7 @@ class _Skip2LoRA(BaseEstimator):
         sizes = (done.cache_bytes, done.cache_overhead_bytes)
         return NewlyAdapted(
             state.stream.backbone, done.adapters, state.method, done.history, done.timing, *sizes,
-            task=state.goal.task.name, new_labels=state.new_labels,
+            task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
         )  # fmt: skip
 
     def _pretrained(
@@ -159,13 +176,13 @@ class _Skip2LoRA(BaseEstimator):
         widths = [x.shape[1], *np.ravel(self.hidden).tolist(), n_outputs]
         fresh = MLP.create(widths, seed=seed, class_names=names)
         epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
-        return pretrain(fresh, x, labels, epochs=epochs, seed=seed)
+        return pretrain(fresh, x, labels, epochs=epochs, seed=seed, columns=self._columns)
 
     def _logits(self, X: SamplesLike) -> NDArray[np.float32]:
         check_is_fitted(self, "adapted_")
         if self.model is None or self.model.takes_table:
-            X = validate_data(self, X, reset=False)
-        return self.adapted_.logits(X)
+            return self.adapted_.logits(self._in_order(validate_data(self, X, reset=False)))
+        return self.adapted_.logits(self._taken(X, first=False))
 
 
 class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):

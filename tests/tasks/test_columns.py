@@ -8,22 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from frames import Frame
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Columns, Wanted, names_of
 
 ABC = Columns(("a", "b", "c"))
-
-
-class Frame:
-    """What is asked of a DataFrame, as pandas and polars have it: columns, and each by its name."""
-
-    def __init__(self, **columns: Any) -> None:
-        self.data = columns
-        self.columns = list(columns)
-        self.shape = (len(next(iter(columns.values()))), len(columns))
-
-    def __getitem__(self, name: str) -> Any:
-        return self.data[name]
 
 
 def refusal(call: Any, *args: Any) -> str:

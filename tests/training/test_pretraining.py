@@ -11,6 +11,7 @@ import pytest
 
 import oracle
 import skip2lora as s2
+from frames import Frame
 from oracle_losses import LOSSES
 from skip2lora.backbones.mlp import Layer
 
@@ -132,22 +133,27 @@ def test_regression_of_one_number(make_samples: Any, tmp_path: Any) -> None:
     assert adapted.score(x, y + 3e4) > 0.9
 
 
-def test_a_frames_columns_are_learned(make_samples: Any) -> None:
+def test_a_frames_columns_are_learned(make_samples: Any, tmp_path: Any) -> None:
     x, y = make_samples(60, 3)
-    frame = type("Frame", (), {})()
-    frame.columns, frame.shape = ["a", "b", "c"], x.shape
-    type(frame).__getitem__ = lambda self, name: x[:, "abc".index(name)]
-    model = s2.pretrain(s2.MLP.create([3, 8, 3]), frame, y, epochs=5)
+    model = s2.pretrain(s2.MLP.create([3, 8, 3]), Frame.of(x, "abc"), y, epochs=5)
     assert model.columns.features == ("a", "b", "c")
+    moved = Frame.of(x[:, [2, 0, 1]], "cab")
     expected = model.predict(x)
-    frame.columns = ["c", "a", "b"]
-    np.testing.assert_array_equal(model.predict(frame), expected)
-    frame.columns, frame.shape = ["c", "a"], (60, 2)
-    with pytest.raises(s2.DataError, match='no column "b"'):
-        model.predict(frame)
-    frame.columns, frame.shape = ["c", "a", "b"], x.shape
-    adapted = s2.adapt(model, frame, y, epochs=2)
-    np.testing.assert_array_equal(adapted.predict(frame), adapted.predict(x))
+    np.testing.assert_array_equal(model.predict(moved), expected)
+    assert model.score(moved, y) == model.score(x, y)
+    with pytest.raises(s2.DataError, match='X has no column "b"'):
+        model.predict(Frame.of(x[:, :2], "ca"))
+    adapted = s2.adapt(model, moved, y, epochs=2)
+    np.testing.assert_array_equal(adapted.predict(moved), adapted.predict(x))
+    unnamed = s2.pretrain(s2.MLP.create([3, 8, 3]), x, y, epochs=5)
+    adapted = s2.adapt(unnamed, Frame.of(x, "abc"), y, epochs=2)
+    adapted.save(tmp_path / "a")
+    loaded = s2.AdaptedModel.load(unnamed, tmp_path / "a")
+    np.testing.assert_array_equal(loaded.predict(moved), adapted.predict(x))
+    tuned = s2.adapt(unnamed, Frame.of(x, "abc"), y, method="ft-all", epochs=2)
+    tuned.save(tmp_path / "t")
+    again = s2.load(tmp_path / "t" / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(moved), tuned.predict(x))
 
 
 def test_what_is_refused(make_samples: Any, refused: Callable[..., str]) -> None:

@@ -30,10 +30,11 @@ class Columns:
     ignored: tuple[str, ...] = ()
     target: tuple[str, ...] | None = None
 
-    def places(self, names: Sequence[str]) -> list[int]:
+    def places(self, names: Sequence[str], of: str = "it") -> list[int]:
         """Where each feature is among the ``names`` of columns, in the order of a sample.
 
-        Names that only count the columns, 0, 1, ..., are matched by place.
+        Names that only count the columns, 0, 1, ..., are matched by place. Messages call what has
+        the columns ``of``: a file, or X.
 
         Raises:
             DataError: one is missing, or is none of the features.
@@ -47,7 +48,7 @@ class Columns:
             return [names.index(name) for name in self.features]
         if len(given) == len(self.features) and (_counted(given) or _counted(self.features)):
             return at
-        raise _mismatch(given, self.features)
+        raise _mismatch(given, self.features, of)
 
     def take(self, x: Any) -> Any:
         """A DataFrame as an array of its features, (samples, features); anything else as it is.
@@ -61,7 +62,7 @@ class Columns:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f'X has two columns "{twice}", expected one: rename or drop one')
-        return _array(x, names, self.places(names))
+        return _array(x, names, self.places(names, "X"))
 
     def of(self, x: Any) -> Columns:
         """With the names of the columns of ``x`` where it has some and none are known."""
@@ -109,24 +110,24 @@ def _quoted(names: Sequence[str]) -> str:
     return listing([f'"{name}"' for name in names])
 
 
-def _mismatch(given: Sequence[str], features: Sequence[str]) -> DataError:
+def _mismatch(given: Sequence[str], features: Sequence[str], of: str) -> DataError:
     missing = [name for name in features if name not in given]
     extra = [name for name in given if name not in features]
     expected = f"expected {listing(features)}, as the model learned"
     s = "s" * (len(missing) != 1)
     if not extra:
-        return DataError(f"it has no column{s} {_quoted(missing)}, {expected}: add the column{s}")
+        return DataError(f"{of} has no column{s} {_quoted(missing)}, {expected}: add the column{s}")
     if missing:
         return DataError(
-            f"it has no column{s} {_quoted(missing)} but {_quoted(extra)}, {expected}: "
+            f"{of} has no column{s} {_quoted(missing)} but {_quoted(extra)}, {expected}: "
             "rename the columns if they are the same"
         )
     s = "s" * (len(extra) != 1)
+    got = f"{of} has the column{s} {_quoted(extra)}, {expected}"
+    if of == "X":
+        return DataError(f"{got}: leave the column{s} out")
     fix = f"leave the column{s} out with ignore='{','.join(extra)}'"
-    return DataError(
-        f"it has the column{s} {_quoted(extra)}, {expected}: {fix}, or say which hold the answers "
-        "with target="
-    )
+    return DataError(f"{got}: {fix}, or say which hold the answers with target=")
 
 
 def names_of(x: Any) -> list[str] | None:
@@ -134,14 +135,19 @@ def names_of(x: Any) -> list[str] | None:
     shape, columns = getattr(x, "shape", ()), getattr(x, "columns", None)
     if columns is None or isinstance(x, Mapping | np.ndarray) or len(shape) != 2:
         return None
-    labels = list(getattr(x, "column_names", columns))  # of an Arrow table columns are its data
+    labels = _labels(x)
     plain = [int(label) if isinstance(label, np.integer) else label for label in labels]
     return None if plain == list(range(len(plain))) else [str(label) for label in plain]
 
 
+def _labels(x: Any) -> list[Any]:
+    """Names of the columns as ``x`` has them; of an Arrow table ``columns`` are its data."""
+    return list(getattr(x, "column_names", x.columns))
+
+
 def _array(x: Any, names: Sequence[str], places: Sequence[int]) -> NDArray[Any]:
     """The columns at ``places`` as one array of numbers, (samples, columns)."""
-    labels = list(getattr(x, "column_names", x.columns))
+    labels = _labels(x)
     if not places:
         raise DataError("X has no columns of features, expected at least one: add them")
     return np.stack([_numbers(x[labels[at]], names[at]) for at in places], axis=1)
@@ -158,8 +164,8 @@ def _numbers(column: Any, name: str) -> NDArray[Any]:
         numbers = None
     if numbers is None or numbers.ndim != 1:
         raise DataError(
-            f'X column "{name}" is {values.dtype} with such as {str(values[:1].tolist())[1:41]!r}, '
-            "expected numbers: convert the column, or leave it out"
+            f'X column "{name}" has "{str(values[0])[:40]}" ({values.dtype}), expected numbers: '
+            "convert the column, or leave it out"
         )
     return numbers
 
