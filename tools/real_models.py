@@ -153,7 +153,7 @@ def _try_onnx(
     model = adapted.base
     facts["step"] = "export"
     try:
-        export_onnx(adapted.backbone, adapted.adapters, folder / "out.onnx")
+        export_onnx(adapted.backbone, adapted.adapters, folder / "out.onnx", samples=samples)
     except Skip2LoraError as error:
         facts["refused"].append(f"export: {error}")
     else:

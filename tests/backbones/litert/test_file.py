@@ -22,49 +22,8 @@ Refused = Callable[..., str]
 
 
 def test_an_input_of_no_values(load: Load, refused: Refused) -> None:
-    content = repacked(one_operator("TANH"), of_tensor(0, 0, 3))
+    content = repacked(cnn().content(), of_tensor(0, 0, 3))
     assert "(an input has no values)" in refused(ModelError, load, content)
-
-
-def one_operator(kind: str, *, variable: bool = False) -> bytes:
-    file = File()
-    x, y, z = file.tensor("x", (1, 3)), file.tensor("y", (1, 3)), file.tensor("z", (1, 3))
-    weight = file.constant("w", np.eye(3, dtype=np.float32))
-    bias = file.constant("b", np.zeros(3, np.float32))
-    file.operator("FULLY_CONNECTED", [x, weight, bias], [y])
-    file.operator(kind, [y], [z])
-    file.graph.tensors[y].isVariable = variable
-    return file.pack([x], [z])
-
-
-@pytest.mark.parametrize(
-    ("kind", "what"),
-    [
-        ("WHILE", "is control flow"), ("IF", "is control flow"),
-        ("CALL_ONCE", "keeps a state"), ("VAR_HANDLE", "keeps a state"),
-        ("READ_VARIABLE", "keeps a state"), ("ASSIGN_VARIABLE", "keeps a state"),
-        ("HASHTABLE_FIND", "is a table of texts"),
-    ],
-)  # fmt: skip
-def test_control_flow_and_state(kind: str, what: str, load: Load, refused: Refused) -> None:
-    message = refused(ModelError, load, one_operator(kind))
-    assert f"operator 1, {kind}, {what}" in message
-
-
-@pytest.mark.parametrize("kind", ["CALL_ONCE", "ASSIGN_VARIABLE"])
-def test_operators_that_make_nothing_are_no_damage(kind: str, load: Load, refused: Refused) -> None:
-    file = File()
-    x, y = file.tensor("x", (1, 3)), file.tensor("y", (1, 3))
-    file.operator("TANH", [x], [y])
-    file.operator(kind, [], [])
-    message = refused(ModelError, load, file.pack([x], [y]))
-    assert f"operator 1, {kind}, keeps a state from one sample to the next" in message
-
-
-def test_state_and_chance(load: Load, refused: Refused) -> None:
-    message = refused(ModelError, load, one_operator("TANH", variable=True))
-    assert "operator 1, TANH, keeps a state from one sample to the next" in message
-    assert "MULTINOMIAL, is random" in refused(ModelError, load, one_operator("MULTINOMIAL"))
 
 
 def test_several_graphs(load: Load, refused: Refused) -> None:

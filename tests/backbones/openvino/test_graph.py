@@ -163,9 +163,10 @@ def random() -> Any:
     return net.model(net.dense(op.add(x, noise), 4, 2, "fc"))
 
 
-def recurrent(*, carried: bool = False) -> Any:
+def recurrent(*, carried: bool = False, layer: bool = False) -> Any:
     net = nets.Net()
     x = net.input("x", [-1, 5, 4])
+    x = net.dense(x, 4, 4, "before") if layer else x
     count = op.gather(op.shape_of(x), nets.whole([0]), nets.whole(0))
     shape = op.concat([count, nets.whole([1, 6])], 0)
     zeros = op.broadcast(nets.constant(0), shape)
@@ -190,12 +191,24 @@ def recurrent(*, carried: bool = False) -> Any:
     ],
 )
 def test_refused(make: Callable[[], Any], said: str, refused: Refused) -> None:
-    message = refused(ModelError, Graph(make()).refuse_state, Path("m.xml"))
+    message = refused(ModelError, Graph(make()).cut_before_state, Path("m.xml"))
     assert message.startswith("m.xml: operator ")
     assert said in message
 
 
+def test_layers_before_a_state_are_tapped(tmp_path: Path) -> None:
+    load = nets.loader(tmp_path)
+    with pytest.warns(UserWarning, match="takes its state from input state: only the layers up to"):
+        model = load(recurrent(carried=True, layer=True))
+    assert (model.n_outputs, model.output) == (0, None)
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    rows = model.forward(model.check({"x": x, "state": np.zeros((3, 6), np.float32)}))
+    np.testing.assert_allclose(rows.taps[0][:, :4], x.mean(axis=1), atol=1e-6)
+    assert len(rows.taps) == 2  # what the recurrent layer reads is before its state
+
+
 def test_a_recurrent_layer_that_starts_at_zero() -> None:
     graph = Graph(recurrent())
-    graph.refuse_state(Path("m.xml"))
+    graph.cut_before_state(Path("m.xml"))
+    assert graph.cut is None
     assert [read.layer for read in graph.reads()] == ["x", "last"]

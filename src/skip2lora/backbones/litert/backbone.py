@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,7 +49,7 @@ class LiteRTBackbone(Backbone):
     graph: Graph
     layers: tuple[Tap, ...]
     taps: tuple[Tap, ...]
-    end: Output
+    end: Output | None
     fingerprint: str
     grid: int = GRID
     threads: int = 1
@@ -104,6 +105,8 @@ class LiteRTBackbone(Backbone):
         if mask is None and len(model.inputs) > 1:
             mask = masks.find_mask(model)
         model = model if mask is None else model.with_mask(mask)
+        for note in model.notes:
+            warnings.warn(f"{path}: {note}", stacklevel=3)  # where load is called
         return model.named(class_names)
 
     def with_taps(
@@ -140,9 +143,9 @@ class LiteRTBackbone(Backbone):
         return _specs(self.graph)
 
     @property
-    def output(self) -> str:
+    def output(self) -> str | None:
         """The name of the output that is taken."""
-        return self.end.name
+        return None if self.end is None else self.end.name
 
     @property
     def tappable(self) -> tuple[Tap, ...]:
@@ -162,12 +165,17 @@ class LiteRTBackbone(Backbone):
     @property
     def n_outputs(self) -> int:
         """Width of the logits."""
-        return math.prod(self.end.logits.sample_shape)
+        return 0 if self.end is None else math.prod(self.end.logits.sample_shape)
 
     @property
     def task(self) -> str:
         """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return TASK_OF_END[self.end.ending == "sigmoid"]
+        return TASK_OF_END[self.end is not None and self.end.ending == "sigmoid"]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the model is left out, if anything."""
+        return () if self.graph.cut is None else (self.graph.cut,)
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:
@@ -281,10 +289,12 @@ def _specs(graph: Graph) -> tuple[OutputSpec, ...]:
     )
 
 
-def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output:
+def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output | None:
     specs, sources = _specs(graph), [each.logits.index for each in graph.outputs]
     candidates = candidates_of(specs, sources, [graph.ancestors(source) for source in sources])
     at = choose(candidates, asked, path)
+    if at is None and graph.cut is not None:
+        return None
     if at is None:
         listed = ", ".join(map(str, specs))
         raise ModelError(
@@ -294,11 +304,11 @@ def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output:
     return graph.outputs[at]
 
 
-def _layers(graph: Graph, output: Output, grid: int, path: Any) -> tuple[Tap, ...]:
+def _layers(graph: Graph, output: Output | None, grid: int, path: Any) -> tuple[Tap, ...]:
     layers = graph.layers(output)
     if not layers:
         raise ModelError(
-            f"{path} has no layer with weights on the way to {output.name}, expected "
+            f"{path} has no layer with weights on the way to {output and output.name}, expected "
             "FULLY_CONNECTED, convolutions or BATCH_MATMUL with constant weights: "
             "use another model"
         )

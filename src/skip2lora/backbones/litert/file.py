@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from skip2lora.backbones.litert.ends import end_of
 from skip2lora.backbones.litert.sound import fault_of
+from skip2lora.backbones.litert.straight import STATE, node_fault, shortened, straight_part
 from skip2lora.errors import ModelError, first_line
 
 _IDENTIFIER = b"TFL3"
@@ -39,14 +40,6 @@ _WEIGHTED = {
 }
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _PADDING = ("PAD", "PADV2", "MIRROR_PAD")
-_STATE = frozenset({"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
-_TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
-_CONTROL = frozenset({
-    "WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE",
-})  # fmt: skip
-_RANDOM = frozenset({
-    "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR",
-})  # fmt: skip
 _ACTIVATED = frozenset({"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD"})
 
 
@@ -113,7 +106,10 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What a .tflite file says; ``content`` are its bytes, ``path`` is for messages."""
+    """What a .tflite file says; ``content`` are its bytes, ``path`` is for messages.
+
+    ``cut`` says before which operator the graph was cut, None where it runs straight through.
+    """
 
     path: str
     content: bytes
@@ -123,6 +119,7 @@ class Graph:
     tensors: tuple[Tensor, ...]
     constants: frozenset[int]
     operators: tuple[Operator, ...]
+    cut: str | None = None
 
     def ancestors(self, index: int) -> set[int]:
         """All tensors that the tensor of this index is computed from, and itself."""
@@ -132,9 +129,14 @@ class Graph:
                 needed.update(operator.inputs)
         return needed
 
-    def layers(self, output: Output) -> tuple[Weighted, ...]:
-        """Layers with weights on the way to the logits of ``output``, in the order they run."""
-        needed = self.ancestors(output.logits.index)
+    def layers(self, output: Output | None) -> tuple[Weighted, ...]:
+        """Layers with weights on the way to the logits of ``output``, in the order they run.
+
+        All of them for None, of a graph that was cut.
+        """
+        needed = {index for operator in self.operators for index in operator.outputs}
+        if output is not None:
+            needed = self.ancestors(output.logits.index)
         layers: list[Weighted] = []
         names: set[str] = set()
         makers = {index: each for each in self.operators for index in each.outputs}
@@ -163,7 +165,8 @@ class Graph:
 
     def without_shape(self) -> tuple[int, ...]:
         """Tensors that layers or outputs read and whose shape is not in the file."""
-        used = [layer.input for output in self.outputs for layer in self.layers(output)]
+        ends = self.outputs or (None,)
+        used = [layer.input for output in ends for layer in self.layers(output)]
         used += [output.logits for output in self.outputs]
         return tuple(sorted({tensor.index for tensor in used if tensor.shape is None}))
 
@@ -177,9 +180,13 @@ class Graph:
 
     def with_outputs(self, tensors: Sequence[int]) -> bytes:
         """The file with these tensors as further outputs of its graph."""
-        content = self.content
+        content, own = self.content, ()
         root = schema.Model.GetRootAs(content).Subgraphs(0)
-        outputs = np.concatenate([root.OutputsAsNumpy(), np.array(tensors, np.int32)])
+        if self.cut is not None:
+            content = bytes(shortened(content, len(self.operators)))
+        else:
+            own = root.OutputsAsNumpy()
+        outputs = np.array([*own, *tensors], np.int32)
         field = root._tab.Pos + root._tab.Offset(8)  # where the graph's table points to its outputs
         end = -(-len(content) // 4) * 4
         vector = struct.pack("<I", len(outputs)) + outputs.astype("<i4").tobytes()
@@ -222,9 +229,12 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
     codes = [_operator_name(code) for code in model.operatorCodes]
     operators = tuple(_operator(codes[each.opcodeIndex], each) for each in main.operators)
     _check_indices(model, operators)
-    for number, operator in enumerate(operators):
-        _check_operator(path, number, operator, main.tensors)
-    if len(model.subgraphs) > 1:
+    faults = [
+        (number, reason)
+        for number, operator in enumerate(operators)
+        if (reason := node_fault(operator, main.tensors))
+    ]
+    if len(model.subgraphs) > 1 and not faults:
         raise ModelError(
             f"{path} has {len(model.subgraphs)} graphs, expected one: convert the model with one "
             "signature"
@@ -243,7 +253,7 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         for each in signature.inputs or ()
     }
     constants = _constants(model, operators)
-    return Graph(
+    graph = Graph(
         path,
         content,
         tuple(tensors[index] for index in given),
@@ -253,6 +263,7 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         constants,
         operators,
     )
+    return straight_part(graph, faults, results) if faults else graph
 
 
 def _operator_name(code: Any) -> str:
@@ -271,25 +282,6 @@ def _operator(name: str, operator: Any) -> Operator:
     return Operator(name, *tensors, beta, activated)
 
 
-def _check_operator(path: str, number: int, operator: Operator, tensors: Sequence[Any]) -> None:
-    reason = ""
-    if operator.name in _STATE:
-        reason = "keeps a state from one sample to the next"
-    elif operator.name in _CONTROL:
-        reason = "is control flow"
-    elif operator.name in _TABLES:
-        reason = "is a table of texts"
-    elif operator.name in _RANDOM:
-        reason = "is random"
-    elif any(tensors[index].isVariable for index in operator.inputs if index >= 0):
-        reason = "keeps a state from one sample to the next"
-    if reason:
-        raise ModelError(
-            f"{path}: operator {number}, {operator.name}, {reason}, expected a graph whose outputs "
-            "depend on one sample alone: convert the model without it"
-        )
-
-
 def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
     """Raise IndexError for what the runtime might read out of bounds."""
     main = model.subgraphs[0]
@@ -305,7 +297,7 @@ def _check_indices(model: Any, operators: Sequence[Operator]) -> None:
         raise IndexError("a tensor has a buffer that does not exist")
     for each in operators:
         read = max((max(places) for places in _WEIGHTED.get(each.name, ())), default=-1)
-        if len(each.inputs) <= read or not (each.outputs or each.name in _STATE):
+        if len(each.inputs) <= read or not (each.outputs or each.name in STATE):
             raise IndexError(f"{each.name} has too few tensors")
     if any(size < 0 for tensor in main.tensors for size in _indices(tensor.shape)):
         raise IndexError("a tensor has a negative size")

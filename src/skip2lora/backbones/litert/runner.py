@@ -27,11 +27,12 @@ class Runner:
     """The interpreter with the taps among its outputs, and what is read from it."""
 
     def __init__(self, model: LiteRTBackbone) -> None:
-        graph, self.end = model.graph, model.end
+        graph, self.end, self.n_outputs = model.graph, model.end, model.n_outputs
         by_name = {layer.name: layer.input for layer in graph.layers(model.end)}
         self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
         given = {tensor.index for tensor in graph.inputs}
-        wanted = {tensor.index for _, tensor in self.taps} | {model.end.logits.index}
+        wanted = {tensor.index for _, tensor in self.taps}
+        wanted |= set() if model.end is None else {model.end.logits.index}
         # The memory of an input may be reused: what is tapped there is the sample itself.
         self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
         content = graph.with_outputs(sorted(wanted - given))
@@ -51,10 +52,12 @@ class Runner:
     ) -> NDArray[np.float32]:
         """Fill ``rows``, one array a tap or none at all; return the logits."""
         n_samples = len(arrays[0])
-        logits = np.empty((n_samples, math.prod(self.end.logits.sample_shape)), np.float32)
+        logits = np.empty((n_samples, self.n_outputs), np.float32)
         for start in range(0, n_samples, _CHUNK):
             stop = min(start + _CHUNK, n_samples)
             self._run_chunk([array[start:stop] for array in arrays], rows, logits, start)
+        if self.end is None:
+            return logits
         tensor = self.end.logits
         if tensor.scale:
             logits -= tensor.zero_point
@@ -73,7 +76,8 @@ class Runner:
         waiting: dict[int, list[NDArray[Any]]] = {}
         for number in range(len(arrays[0])):
             self._invoke([array[number : number + 1] for array in arrays], start + number)
-            logits[start + number] = self.views[self.end.logits.index]().reshape(-1)
+            if self.end is not None:
+                logits[start + number] = self.views[self.end.logits.index]().reshape(-1)
             for place, out in enumerate(rows):
                 fill = self.fills[place]
                 if fill is not None:

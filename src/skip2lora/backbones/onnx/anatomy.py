@@ -239,7 +239,7 @@ class Anatomy:
     ``heads`` and ``outputs`` say what stands at each output. ``head`` is that of the one taken,
     None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
     one sample's logits in the graph, such as (1000, 1, 1). ``look`` is what running it has shown.
-    ``mask`` says which tokens count, None where no input may.
+    ``mask`` says which tokens count, None where no input may; ``cut`` what was left out.
     """
 
     sources: tuple[Source, ...]
@@ -250,6 +250,7 @@ class Anatomy:
     look: Look
     logits_shape: tuple[int | None, ...] = ()
     mask: str | None = None
+    cut: str | None = None
 
 
 def anatomy(
@@ -277,7 +278,8 @@ def anatomy(
         raise no_layers(graph, path)
     heads = [head_of(graph, value.name) for value in graph.model.graph.output]
     ends = [head.logits for head in heads]
-    seen = look(graph, path, [read.tensor for read in reads], ends)
+    tensors = [read.tensor for read in reads]
+    seen = look(graph, path, tensors, ends or tensors)
     if seen.baked:
         fix_batch(graph, seen.axes, seen.batch or 1)
     graph.samples = names[0], seen.axes[names[0]]
@@ -290,8 +292,7 @@ def anatomy(
         raise mixing(graph, path, ends[at], seen, dynamic=dynamic)
     counted = counting(graph, seen, mask, path) if mask or len(names) > 1 else NOTHING
     if at is None:
-        first = heads[0].output
-        reads.append(Read(first, "output", first))
+        reads += [Read(head.output, "output", head.output) for head in heads[:1]]
     elif (
         len(heads) > 1
     ):  # what only leads to other outputs, or is made of this one, says nothing of it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,7 +120,10 @@ class OnnxBackbone(Backbone):
         class_names: Sequence[str] | None = None,
         **asked: Any,
     ) -> OnnxBackbone:
-        return cls._read(Path(path), Asked(**asked), threads).named(class_names)
+        model = cls._read(Path(path), Asked(**asked), threads)
+        for note in model.notes:
+            warnings.warn(f"{path}: {note}", stacklevel=4)  # where load is called
+        return model.named(class_names)
 
     @classmethod
     def _read(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
@@ -187,6 +191,11 @@ class OnnxBackbone(Backbone):
         )  # fmt: skip
         if of.model_outputs:  # a file prepared before names none
             vars(self).update(outputs=of.model_outputs, output=of.output)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the model is left out, if anything."""
+        return () if self.description.cut is None else (self.description.cut,)
 
     def with_taps(
         self,

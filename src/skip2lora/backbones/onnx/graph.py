@@ -42,6 +42,8 @@ class Graph:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.constants = self._constants()
+        #: What the layers with weights read, where a part of them was cut off; else they are asked.
+        self.reads: list[Read] | None = None
         self.opset = opset_of(model)
         #: An input and its axis that holds the samples.
         self.samples = (self.inputs[0].name if self.inputs else "", 0)
@@ -207,34 +209,47 @@ _PASSED = (
 )  # fmt: skip
 
 
-def refuse_state(graph: Graph, path: object) -> None:
-    """Refuse a graph with loops, branches, chance, or a state that a caller carries along.
+class Fault(NamedTuple):
+    """A node by which equal samples need not give the same: what it is, and the refusal.
 
-    Raises:
-        ModelError: naming the first such node.
+    ``random`` are those by chance; the others are loops, branches, and states carried along.
     """
+
+    node: Any
+    what: str
+    error: ModelError
+    random: bool = False
+
+
+def faults_of(graph: Graph, path: object) -> Iterator[Fault]:
+    """The nodes with loops, branches, chance, or a state that a caller carries along."""
     for node in graph.model.graph.node:
-        title = graph.title(node)
+        title = f"node {graph.title(node)} ({node.op_type})"
         if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
-            raise ModelError(
-                f"{path}: node {title} ({node.op_type}) is {_LOOPS[node.op_type]}, expected a "
-                "graph that runs straight through, as layers inside may run any number of times: "
-                "export the model without control flow, or simplify it with onnxsim"
+            what = f"{title} is {_LOOPS[node.op_type]}"
+            error = ModelError(
+                f"{path}: {what}, expected a graph that runs straight through, or layers with "
+                "weights before it, as those inside may run any number of times: export the model "
+                "without control flow, or simplify it with onnxsim"
             )
+            yield Fault(node, what, error)
         if node.op_type in _RANDOM or _drops(graph, node):
-            raise ModelError(
-                f"{path}: node {title} ({node.op_type}) is random, expected a graph that gives "
-                "the same for the same sample, as samples are cached: export the model for "
-                "inference"
+            what = f"{title} is random"
+            error = ModelError(
+                f"{path}: {what}, expected a graph that gives the same for the same sample, as "
+                "samples are cached: export the model for inference"
             )
+            yield Fault(node, what, error, random=True)
         if node.op_type in RECURRENT:
             carried = next(_carried(graph, node), None)
             if carried is not None:
-                raise ModelError(
-                    f"{path}: node {title} ({node.op_type}) takes its state from input "
-                    f"{carried}, expected a model without state between samples, as a cached "
-                    "sample must always give the same: export it with a state of zeros"
+                what = f"{title} takes its state from input {carried}"
+                error = ModelError(
+                    f"{path}: {what}, expected a model without state between samples, or layers "
+                    "with weights before it, as a cached sample must always give the same: export "
+                    "it with a state of zeros"
                 )
+                yield Fault(node, what, error)
 
 
 def _drops(graph: Graph, node: Any) -> bool:
@@ -326,6 +341,8 @@ def weight_layers(graph: Graph) -> list[Read]:
 
     A layer is called by its node's name, or by its first output where that is empty or not unique.
     """
+    if graph.reads is not None:
+        return list(graph.reads)
     nodes = [node for node in graph.model.graph.node if node.op_type in OPERATORS]
     names = [str(node.name) for node in nodes]
     reads: dict[str, Read] = {}

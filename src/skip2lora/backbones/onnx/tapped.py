@@ -10,12 +10,13 @@ from typing import Any
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
-from skip2lora.backbones.onnx.graph import Graph, refuse_state
+from skip2lora.backbones.onnx.graph import Graph, faults_of
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
 from skip2lora.backbones.onnx.sizes import fix_size
+from skip2lora.backbones.onnx.straight import straight_part
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, first_line
 from skip2lora.tasks.task import TASK_OF_END
 
 KEY = "skip2lora"
@@ -31,6 +32,7 @@ class Description:
     height and width that open axes of its images were fixed to. ``output`` is the name of that of
     ``model_outputs`` whose logits these are. ``axes`` hold the samples of inputs that do not have
     them along the first. ``mask`` says which input says what tokens count, None where none may.
+    ``cut`` says before what the model was cut, None for one that runs straight through.
     """
 
     fingerprint: str
@@ -46,6 +48,7 @@ class Description:
     output: str | None = None
     axes: dict[str, int] = field(default_factory=dict)
     mask: str | None = None
+    cut: str | None = None
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -194,6 +197,7 @@ def tap_model(
         output=None if parts.head is None else parts.head.output,
         axes={name: axis for name, axis in parts.look.axes.items() if axis},
         mask=parts.mask,
+        cut=parts.cut,
     )
     _add_outputs(graph, description, keep_outputs=keep_outputs)
     model.metadata_props.add(key=KEY, value=description.to_json())
@@ -218,10 +222,23 @@ def understand(
         print_of_base = Description.from_json(text, path).fingerprint
     if size is not None:
         fix_size(model, path, size)
-    graph = Graph(model)
-    refuse_state(graph, path)
-    graph = float_activations(graph)
-    return anatomy(graph, path, grid=grid, output=output, mask=mask), graph, print_of_base
+    graph, cut = Graph(model), None if text is None else Description.from_json(text, path).cut
+    faults = tuple(faults_of(graph, path))
+    if faults:
+        graph, cut = straight_part(graph, faults)
+    reads, graph = graph.reads, float_activations(graph)
+    graph.reads = reads
+    try:
+        parts = anatomy(graph, path, grid=grid, output=output, mask=mask)
+    except ModelError as error:
+        if not faults:
+            raise
+        raise ModelError(
+            f"{path}: {faults[0].what}, and what is before it cannot be tapped "
+            f"({first_line(error)}), expected layers with weights there: export the model without "
+            "control flow or state"
+        ) from error
+    return replace(parts, cut=cut), graph, print_of_base
 
 
 def task_of(parts: Anatomy) -> str:

@@ -108,7 +108,8 @@ def anatomy(
     keys = [key_of(end.logits) for end in ends]
     number = choose(candidates_of(outputs, keys, behind), output, path)
     if number is None:
-        pairs.append((Read(ends[0].output, ends[0].output, ends[0].logits), seen[len(reads)]))
+        first = [Read(end.output, end.output, end.logits) for end in ends[:1]]
+        pairs += zip(first, seen[len(reads) :], strict=False)
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
         pairs = [pair for pair in pairs if key_of(pair[0].source) in before]

@@ -132,8 +132,9 @@ class OpenVINOBackbone(Backbone):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That a quantised model is run in floats."""
-        return (_IN_FLOATS,) if self.opened.graph.integers else ()
+        """That a quantised model is run in floats, and what of the model is left out."""
+        graph = self.opened.graph
+        return (*([_IN_FLOATS] if graph.integers else []), *([graph.cut] if graph.cut else []))
 
     @property
     def path(self) -> Path:

@@ -71,12 +71,19 @@ def key_of(source: Any) -> tuple[str, int]:
     return source.get_node().get_name(), source.get_index()
 
 
+def _read_by(node: Any) -> list[Any]:
+    return [each.get_source_output() for each in node.inputs()]
+
+
 class Graph:
     """The operators of ``model`` in their order."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.nodes: list[Any] = model.get_ordered_ops()
+        #: Names of operators that are left out, and why; None where nothing is.
+        self.behind: set[str] = set()
+        self.cut: str | None = None
 
     @cached_property
     def constants(self) -> set[str]:
@@ -110,6 +117,8 @@ class Graph:
                 continue
             kind = node.get_type_name()
             source = node.input(place).get_source_output()
+            if key_of(source)[0] in self.behind:
+                continue
             convolves = "Convolution" in kind
             while convolves and source.get_node().get_type_name() == "Pad":
                 # Padding belongs to the convolution, and its zeros say nothing.
@@ -158,7 +167,8 @@ class Graph:
 
     def ends(self) -> list[End]:
         """What stands at each output of the model, in their order."""
-        return [self._end(result) for result in self.model.get_results()]
+        results = self.model.get_results()
+        return [self._end(each) for each in results if each.get_name() not in self.behind]
 
     def _end(self, result: Any) -> End:
         source = result.input(0).get_source_output()
@@ -192,28 +202,45 @@ class Graph:
                 left += [each.get_source_output() for each in tensor.get_node().inputs()]
         return seen
 
-    def refuse_state(self, path: Path) -> None:
-        """Refuse what is not the same function of every sample.
+    def cut_before_state(self, path: Path) -> None:
+        """Leave out what is behind operators that are not the same function of every sample.
+
+        ``cut`` then says what.
 
         Raises:
-            ModelError: naming the first operator that is a loop, a branch, random, or has a state.
+            ModelError: no layer with weights is before the first that is a loop, a branch, random,
+                or has a state.
         """
+        first = ""
         for node in self.nodes:
-            kind, name = node.get_type_name(), node.get_friendly_name()
-            if kind in _REFUSED:
-                raise ModelError(
-                    f"{path}: operator {name} ({kind}) {_REFUSED[kind]}, expected a network that "
-                    "gives the same for the same sample, as samples are cached: export the model "
-                    "without it"
-                )
-            for place in range(1, 1 + _STATES.get(kind, 0)):
-                carried = self._input_behind(node.input(place).get_source_output())
-                if carried is not None:
-                    raise ModelError(
-                        f"{path}: operator {name} ({kind}) takes its state from input {carried}, "
-                        "expected a model without state between samples, as a cached sample must "
-                        "always give the same: export it with a state of zeros"
-                    )
+            reason = self._fault_of(node)
+            if reason or any(key_of(each)[0] in self.behind for each in _read_by(node)):
+                self.behind.add(node.get_name())
+            if reason and not first:
+                first = f"operator {node.get_friendly_name()} ({node.get_type_name()}) {reason}"
+        if not first:
+            return
+        before = (node for node in self.nodes if node.get_name() not in self.behind)
+        if "is random" in first or all(self._data(node) is None for node in before):
+            raise ModelError(
+                f"{path}: {first}, expected a network that gives the same for the same sample, as "
+                "samples are cached, or layers with weights before that: export the model without "
+                "it, or with a state of zeros"
+            )
+        self.cut = (
+            f"{first}: only the layers up to there are tapped, and outputs behind it left out"
+        )
+
+    def _fault_of(self, node: Any) -> str:
+        """Why an operator need not give the same for the same sample, "" where it does."""
+        kind = node.get_type_name()
+        if kind in _REFUSED:
+            return _REFUSED[kind]
+        for place in range(1, 1 + _STATES.get(kind, 0)):
+            carried = self._input_behind(node.input(place).get_source_output())
+            if carried is not None:
+                return f"takes its state from input {carried}"
+        return ""
 
     def _input_behind(self, source: Any) -> str | None:
         """The input of the model that is handed on as it is, if any."""

@@ -34,7 +34,7 @@ def open_model(path: Path, size: Size | None, *, if_open: bool = False) -> Opene
     """
     model = read_model(path)
     graph, base = Graph(model), fingerprint(model)
-    graph.refuse_state(path)
+    graph.cut_before_state(path)
     inputs = specs_of(graph, path)
     if if_open and not takes_any_size(inputs):
         size = None
