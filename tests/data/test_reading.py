@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 import zipfile
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 
 from sample_files import NAMES, X, Y, refusal, write_npz, write_text
 from skip2lora.arrays import check_samples
-from skip2lora.data.reading import read_samples, write_predictions, write_samples
+from skip2lora.data.reading import read_samples, write_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError, ParameterError
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, softmax
 
 
 def test_file_classes_are_renumbered_to_those_of_the_model(tmp_path: Path) -> None:
@@ -86,54 +84,6 @@ def test_samples_are_written_as_npz_only(tmp_path: Path) -> None:
         write_samples(tmp_path / "a.csv", Samples(X, Y))
     with pytest.raises(FileError, match="cannot write"):
         write_samples(tmp_path / "none" / "a.npz", Samples(X, Y))
-
-
-def read_cells(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.reader(stream))
-
-
-def test_predictions(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    logits = np.array([[0, np.log(3)], [200, 0]], np.float32)
-    write_predictions(path, CLASSIFICATION, logits)
-    assert read_cells(path) == [
-        ["row", "prediction", "p_0", "p_1"],
-        ["0", "1", "0.25", "0.75"],
-        ["1", "0", "1.0", "0.0"],
-    ]
-    write_predictions(path, CLASSIFICATION, logits, ("stop, off", "on"))
-    cells = read_cells(path)
-    assert cells[0] == ["row", "prediction", "name", "p_stop, off", "p_on"]
-    assert cells[2] == ["1", "0", "stop, off", "1.0", "0.0"]
-
-
-def test_predictions_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    outputs = np.array([[200, 0.5], [-200, 0], [200, -300]], np.float32)
-    write_predictions(path, TASKS["multi-label"], outputs, ("wet", "hot"))
-    cells = read_cells(path)
-    assert cells[0] == ["row", "prediction", "p_wet", "p_hot"]
-    assert [row[1] for row in cells[1:]] == ["wet;hot", "", "wet"]
-    assert cells[2][2:] == ["0.0", "0.5"]
-    write_predictions(path, TASKS["regression"], outputs, ("mass", "price"))
-    assert read_cells(path)[:2] == [["row", "mass", "price"], ["0", "200.0", "0.5"]]
-    write_predictions(path, TASKS["regression"], outputs)
-    assert read_cells(path)[0] == ["row", "prediction_0", "prediction_1"]
-    write_predictions(path, TASKS["regression"], outputs[:, :1])
-    assert read_cells(path)[0] == ["row", "prediction"]
-
-
-def test_predictions_keep_every_bit(tmp_path: Path) -> None:
-    logits = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
-    write_predictions(tmp_path / "p.csv", CLASSIFICATION, logits)
-    cells = np.array(read_cells(tmp_path / "p.csv")[1:])[:, 2:].astype(np.float32)
-    np.testing.assert_array_equal(cells, softmax(logits))
-
-
-def test_predictions_need_a_name_for_each_class(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="2 class names, expected 3"):
-        write_predictions(tmp_path / "p.csv", CLASSIFICATION, np.ones((1, 3)), ("a", "b"))
 
 
 BAD_ROW = 2

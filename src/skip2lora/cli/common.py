@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -29,8 +29,9 @@ from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
+from skip2lora.data.piped import NAME, data_file
 from skip2lora.data.reading import read_table
-from skip2lora.data.samples import Samples, Table
+from skip2lora.data.samples import Table
 from skip2lora.errors import ParameterError
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
@@ -146,9 +147,6 @@ def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
         f"{row[4]:>{wide[4]}}  {row[5]:>{wide[5]}}"
         for row in rows
     ]
-
-
-_Read = TypeVar("_Read", Table, Samples)
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,7 @@ def read_for(
         outputs = replace(Outputs.of(model, task), in_order=in_order)
     new_outputs = new_classes or not keep_outputs
     names = None if new_outputs else outputs.names
-    table = _read(read_table, model, data, images, task=task, class_names=names, **columns)
+    table = _read(model, data, images, task=task, class_names=names, **columns)
     encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
     if encoded.names_adopted:
         click.echo(
@@ -301,53 +299,40 @@ def read_for(
     return EncodedSamples(table.x, encoded, table.columns, table.images)
 
 
-def read_without_answers(
+def read_to_predict(
     model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
     task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
-) -> Any:  # fmt: skip
-    """The samples alone; what answers there are is not looked at.
-
-    Raises:
-        DataError: no samples, or columns that are not those of ``model``.
-        ParameterError: as :func:`read_for`.
-    """
-    table = _read(
-        read_table, model, data, images, task=task, class_names=class_names,
-        labels_required=False, **columns,
-    )  # fmt: skip
-    return table.x
+) -> Table:  # fmt: skip
+    """The samples, with their answers as the file says them, where there are any."""
+    return _read(
+        model, data, images, task=task, class_names=class_names, labels_required=False, **columns
+    )
 
 
 def _read(
-    read: Callable[..., _Read],
-    model: Backbone | AdaptedModel,
-    data: Path,
-    images: Images | None,
-    **options: Any,
-) -> _Read:
-    """What ``read`` gives; images in the layout of ``model``, as its adapter was made."""
-    samples = _unsaid(read, model, data, images, **options)
-    say_notes(samples.notes)
-    return samples
+    model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
+) -> Table:
+    """What the file says; images in the layout of ``model``, as its adapter was made."""
+    with data_file(data) as file:
+        called = NAME if file != data else None
+        table = _unsaid(model, file, images, called=called, **options)
+    say_notes(table.notes)
+    return table
 
 
 def _unsaid(
-    read: Callable[..., _Read],
-    model: Backbone | AdaptedModel,
-    data: Path,
-    images: Images | None,
-    **options: Any,
-) -> _Read:
+    model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
+) -> Table:
     if data.is_dir() or is_image(data):
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)
         with reading_bar() as progress:
-            return read(data, images=images, layout=layout, progress=progress, **options)
+            return read_table(data, images=images, layout=layout, progress=progress, **options)
     if images is not None and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
     inputs = model.inputs
     sizes = [size or 0 for size in inputs[0].shape] if len(inputs) == 1 else []
-    return read(
+    return read_table(
         data, images=images, learned=model.columns, n_features=math.prod(sizes) or None,
         inputs=tuple(each.name for each in inputs) if len(inputs) > 1 else (), **options,
     )  # fmt: skip

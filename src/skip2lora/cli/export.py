@@ -61,9 +61,9 @@ def command(
 
     options: dict[str, Any] = {"description": {"method": adapted.method, "task": adapted.task}}
     if data is not None:
-        options["samples"] = common.read_without_answers(
+        options["samples"] = common.read_to_predict(
             adapted, data, columns={}, task=adapted.learned, images=None
-        )
+        ).x
     files = [output]
     if kind == "onnx":
         export_onnx(adapted.backbone, adapted.adapters, output, **options)

@@ -25,7 +25,9 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "trials", "tinytl",
     ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
-    "Result": ("kind", "output", "out", "force", "as_json"),
+    "Result": (
+        "threshold", "threshold_data", "precision", "kind", "output", "out", "force", "as_json",
+    ),
 }  # fmt: skip
 #: What others call an option of ours.
 _SYNONYMS = {

@@ -8,7 +8,8 @@ import shlex
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
     r"(?<![\w./-])(?P<name>class_names|data|force|i2c|ignore|keep_outputs|mask|mean|new_classes"
-    r"|output|samples|size|source|standardize|std|target|task)=(?P<value>'[^']*'|[\w-]*)"
+    r"|output|precision|samples|size|source|split|standardize|std|target|task|threshold)="
+    r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
 _RENAMED = {"output": "output-name", "samples": "data"}

@@ -56,6 +56,35 @@ def columns(function: _Function) -> _Function:
     return function
 
 
+def _threshold(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+    """One number, or NAME=NUMBER with commas."""
+    if text is None:
+        return None
+    words = [word.rpartition("=") for word in text.split(",")]
+    named = {name.strip(): value.strip() for name, sign, value in words if sign}
+    return named if len(named) == len(words) else text
+
+
+def thresholds(function: _Function) -> _Function:
+    """``--threshold`` and what it is chosen on, ``--threshold-data`` and ``--precision``."""
+    for option in (
+        click.option(
+            "--precision", default=0.95, show_default=True,
+            help="Share of predictions above a threshold that is right in --threshold-data.",
+        ),
+        click.option(
+            "--threshold-data", metavar="DATA", type=click.Path(path_type=Path),
+            help="Labelled samples to choose thresholds on; not those to be predicted.",
+        ),
+        click.option(
+            "--threshold", metavar="NUMBERS", callback=_threshold,
+            help="Least probability of a class, 0.8 or stop=0.9,go=0.6; below, none of these.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 class_names = click.option(
     "--class-names", metavar="NAMES", type=_names,
     help="What the outputs of MODEL are called, in their order, with commas.",

@@ -11,7 +11,7 @@ import click
 from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
-from skip2lora.cli.common import read_without_answers
+from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
@@ -63,7 +63,7 @@ def command(
         )
     X = None
     if data is not None:
-        X = read_without_answers(backbone, data, columns=columns, task=None, images=images)
+        X = read_to_predict(backbone, data, columns=columns, task=None, images=images).x
     result = plan(backbone, X, n_samples=samples, **options)
     facts = asdict(result) | common.output_facts(backbone)
     facts["memory"] |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,25 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.arrays import label_array
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
-from skip2lora.cli.common import load_model, read_without_answers
+from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.data.reading import write_predictions
+from skip2lora.data.image_options import Images
+from skip2lora.data.predictions import write_predictions
+from skip2lora.data.samples import Table
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import check_output
-from skip2lora.tasks.task import Outputs, Task
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, probabilities_of
+from skip2lora.tasks.thresholds import (
+    NEVER,
+    NO_PLACE,
+    NONE_OF_THESE,
+    checked_thresholds,
+    choose_thresholds,
+)
 
 
 @click.command(
@@ -36,6 +49,7 @@ from skip2lora.tasks.task import Outputs, Task
 @shared.columns
 @shared.no_target
 @shared.class_names
+@shared.thresholds
 @shared.as_json
 def command(
     model: Path, data: Path, adapter: Path | None, output: Path, force: bool, as_json: bool,
@@ -43,7 +57,8 @@ def command(
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
-    Columns of answers in DATA are left out of the features and not used.
+    DATA may be one image, or - for a table, a .npz or an image on standard input. Answers in DATA
+    are left out of the features, and written beside the predictions.
     """
     check_output(output, force=force)
     keys = ("task", "threads", "class_names", "output_name", "mask")
@@ -51,20 +66,98 @@ def command(
     images, columns = common.images_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
     outputs = Outputs.of(loaded.model, loaded.task)
-    x = read_without_answers(
+    least, said = _thresholds(loaded, data, columns, images, **options)
+    table = read_to_predict(
         loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,
         images=images,
     )  # fmt: skip
     titles = outputs.titles
     names = None if outputs.is_plain else titles
-    predictions = write_predictions(output, loaded.task, loaded.model.logits(x), names)
-    facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(x)}
-    predicted, line = _summary(loaded.task, predictions, titles)
-    common.show(facts | predicted, [f"{output}: {len(x):,} samples: {line}"], as_json=as_json)
+    beside: dict[str, Sequence[str]] = {} if table.files is None else {"file": table.files}
+    if loaded.task is CLASSIFICATION and table.answers.values is not None:
+        beside["true"] = _true(table, outputs)
+    logits = loaded.model.logits(table.x)
+    predictions = write_predictions(
+        output, loaded.task, logits, names, beside=beside, thresholds=least
+    )
+    facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(logits), **said}
+    predicted, line = _summary(loaded.task, predictions, titles, least is not None)
+    common.show(facts | predicted, [f"{output}: {len(logits):,} samples: {line}"], as_json=as_json)
+
+
+def _thresholds(
+    loaded: common.Loaded,
+    data: Path,
+    columns: dict[str, Any],
+    images: Images | None,
+    *,
+    threshold: dict[str, float] | float | None,
+    threshold_data: Path | None,
+    precision: float,
+) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
+    """The least probability of each output, and what is told of it.
+
+    Raises:
+        ParameterError: it is given twice, or is to be chosen on the data that are predicted.
+    """
+    model, task = loaded.model, loaded.task
+    titles = Outputs.of(model, task).titles
+    if threshold_data is None:
+        if threshold is None:
+            return None, {}
+        least = checked_thresholds(task, threshold, titles)
+        return least, {"thresholds": dict(zip(titles, least.tolist(), strict=True))}
+    if threshold is not None:
+        raise ParameterError(
+            "--threshold and --threshold-data are both given, expected one: leave one out"
+        )
+    if data.exists() and threshold_data.exists() and data.samefile(threshold_data):
+        raise ParameterError(
+            f"--threshold-data is {data}, which is to be predicted, expected other samples: choose "
+            "data that nothing is measured on"
+        )
+    samples = read_for(model, threshold_data, columns=columns, task=task, images=images)
+    logits = model.logits(samples.x)
+    shares = probabilities_of(task, logits)
+    least = choose_thresholds(
+        task, logits if shares is None else shares, samples.answers.y, precision
+    )
+    chosen = {
+        name: None if value == NEVER else value
+        for name, value in zip(titles, least.tolist(), strict=True)
+    }
+    listed = ", ".join(
+        f"{name} {'never' if value is None else f'{value:.3f}'}" for name, value in chosen.items()
+    )
+    click.echo(
+        f"skip2lora: thresholds from {threshold_data} ({len(logits):,} samples), where "
+        f"{common.percent(precision)} of predictions above them are right: {listed}",
+        err=True,
+    )
+    return least, {"thresholds": chosen, "thresholds_from": str(threshold_data)}
+
+
+def _true(table: Table, outputs: Outputs) -> list[str]:
+    """The true class of each sample, "" where it has none: as the model calls it, if it does."""
+    values = label_array(table.answers.values)
+    known = values != "" if values.dtype.kind == "U" else np.ones(len(values), bool)
+    labels = np.full(len(values), "", object)
+    answers = replace(table.answers, values=values[known])
+    try:
+        places = encode(CLASSIFICATION, answers, int(known.sum()), outputs).y
+        labels[known] = [outputs.titles[place] for place in places]
+    except DataError:
+        click.echo(
+            f"skip2lora: {table.answers.source} has answers that are none of the model, written "
+            "as they are to the column true",
+            err=True,
+        )
+        labels[known] = values[known].tolist()
+    return [str(label) for label in labels]
 
 
 def _summary(
-    task: Task, predictions: NDArray[Any], names: Sequence[str]
+    task: Task, predictions: NDArray[Any], names: Sequence[str], some_are_none: bool
 ) -> tuple[dict[str, Any], str]:
     """How many samples each class got, or the range of each output."""
     if task.name == "regression":
@@ -82,7 +175,9 @@ def _summary(
         return {"predicted": ranges}, ", ".join(shown)
     if task.numeric_targets:  # the places of the ones
         predictions = np.nonzero(predictions)[1]
-    counts = np.bincount(predictions, minlength=len(names))
+    counts = np.bincount(predictions[predictions != NO_PLACE], minlength=len(names))
     by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
+    if some_are_none and not task.numeric_targets:
+        by_class[NONE_OF_THESE] = int((predictions == NO_PLACE).sum())
     line = ", ".join(f"{name} {count:,}" for name, count in by_class.items() if count)
     return {"predicted": by_class}, line or "no labels"

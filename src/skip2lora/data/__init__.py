@@ -4,6 +4,7 @@ What a file says becomes ``Samples`` here; what its labels mean to a model is de
 No model is run here.
 """
 
-from skip2lora.data.reading import read_samples, write_predictions, write_samples
+from skip2lora.data.predictions import write_predictions
+from skip2lora.data.reading import read_samples, write_samples
 
 __all__ = ["read_samples", "write_predictions", "write_samples"]

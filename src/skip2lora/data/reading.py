@@ -1,4 +1,4 @@
-"""Read DATA (.npz, tables, a folder of images), checked; write samples and predictions.
+"""Read DATA (.npz, tables, a folder of images), checked; write samples.
 
 A ``.npz`` holds arrays X (samples, features) and y, (samples,) or (samples, outputs), and may hold
 class_names (or names), target_names and feature_names. X may have more axes, and without X several
@@ -15,9 +15,8 @@ predictions; of a text file the line is named too, counted from 1 as editors do.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,9 @@ from skip2lora.files import unreadable, write_file
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
-from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, predictions_of, probabilities_of
+from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task
 
-__all__ = ["check_samples", "read_samples", "write_predictions", "write_samples"]
+__all__ = ["check_samples", "read_samples", "write_samples"]
 
 
 def read_samples(
@@ -52,6 +51,7 @@ def read_samples(
     images: Images | None = None,
     layout: Layout = ANY_LAYOUT,
     progress: Progress | None = None,
+    called: str | None = None,
     **columns: Any,
 ) -> Samples:
     """Read a ``.npz`` or ``.parquet`` file, a table of text, or a folder of images.
@@ -66,7 +66,8 @@ def read_samples(
     of features are in the order of those ``learned``.
 
     ``images`` says how images become numbers, ``layout`` in which shape a model takes them;
-    ``progress`` is called with the images read so far and their number.
+    ``progress`` is called with the images read so far and their number; ``called`` is what messages
+    call the file.
 
     Raises:
         FileError: the file is missing or cannot be read.
@@ -77,7 +78,7 @@ def read_samples(
     known = None if class_names is None else tuple(class_names)
     table = read_table(
         path, task=task, class_names=known, images=images, layout=layout, progress=progress,
-        **columns,
+        called=called, **columns,
     )  # fmt: skip
     feature_names = table.columns.features if isinstance(table.x, np.ndarray) else None
     answers = table.answers
@@ -98,7 +99,9 @@ def read_samples(
     names, is_sorted = encoded.outputs.names, encoded.names_sorted
     notes = table.notes
     if is_sorted and names is not None and all(map(str.isdecimal, names)):
-        notes += (f"{path}: its labels, such as {names[0]}, are taken as names of classes",)
+        notes += (
+            f"{called or path}: its labels, such as {names[0]}, are taken as names of classes",
+        )
     return Samples(table.x, y, names, feature_names, is_sorted, notes, table.columns)
 
 
@@ -110,16 +113,19 @@ def read_table(
     images: Images | None = None,
     layout: Layout = ANY_LAYOUT,
     progress: Progress | None = None,
+    called: str | None = None,
     **columns: Any,
 ) -> Table:
     """Read as :func:`read_samples` does, with the answers as the file says them.
 
-    ``class_names`` are columns to look for where ``task`` has several.
+    ``class_names`` are columns to look for where ``task`` has several; ``called`` is what messages
+    call the file.
 
     Raises:
         FileError, DataError, ParameterError, MissingExtraError: as :func:`read_samples`.
     """
     source = Path(path)
+    name = called or str(source)
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
@@ -130,12 +136,12 @@ def read_table(
         if not source.exists():
             raise FileError(f"{source} does not exist, expected data: check the path")
         raise DataError(
-            f'cannot read {source}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
+            f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
             ".parquet, an image or a folder of them: convert the file"
         )
     if reader is not None and images is not None and images.asked:
         raise ParameterError(
-            f"size, mean or std are given for {source}, expected a folder of images for them: "
+            f"size, mean or std are given for {name}, expected a folder of images for them: "
             "leave them out"
         )
     try:
@@ -150,16 +156,16 @@ def read_table(
             _check_table(table)
     except DataError as error:
         # A quoted cell of a .csv may hold line breaks.
-        message = " ".join(f"{source}: {error}".splitlines())
+        message = " ".join(f"{name}: {error}".splitlines())
         raise DataError(message) from error.__cause__
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
+            f"{name}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
         ) from error
     except OSError as error:
         raise unreadable(source, error) from error
-    answers = replace(table.answers, source=str(source), chosen=wanted.target is not None)
-    return replace(table, answers=answers, notes=tuple(f"{source}: {note}" for note in table.notes))
+    answers = replace(table.answers, source=name, chosen=wanted.target is not None)
+    return replace(table, answers=answers, notes=tuple(f"{name}: {note}" for note in table.notes))
 
 
 def _check_table(table: Table) -> None:
@@ -242,65 +248,3 @@ def write_samples(path: str | os.PathLike[str], samples: Samples) -> None:
             np.savez(stream, allow_pickle=False, **arrays)
 
     write_file(path, write)
-
-
-def write_predictions(
-    path: str | os.PathLike[str],
-    task: Task,
-    outputs: NDArray[np.floating[Any]],
-    names: Sequence[str] | None = None,
-) -> NDArray[Any]:
-    """Write a ``.csv`` with one row a sample, made from ``outputs``, (samples, n_outputs).
-
-    Its columns are row (from 0), then of classes prediction, name if known, and p_CLASS for each;
-    of several labels prediction, their names or numbers with ``;`` between, and p_CLASS for each;
-    of numbers each output under its name, or prediction (prediction_0, ... of several) without.
-    Returns the predictions, as of :func:`~skip2lora.tasks.task.predictions_of`.
-
-    Raises:
-        ParameterError: ``names`` does not name each output once.
-        FileError: the system refused; ``path`` is as it was.
-    """
-    n_outputs = outputs.shape[1]
-    if names is not None and len(names) != n_outputs:
-        raise ParameterError(
-            f"got {len(names)} class names, expected {n_outputs}: pass one an output"
-        )
-    predictions = predictions_of(task, outputs)
-    shares = probabilities_of(task, outputs)
-    header, rows = _prediction_table(task, predictions, shares, names)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["row", *header])
-            writer.writerows([number, *cells] for number, cells in enumerate(rows))
-
-    write_file(path, write)
-    return predictions
-
-
-def _prediction_table(
-    task: Task,
-    predictions: NDArray[Any],
-    shares: NDArray[np.float32] | None,
-    names: Sequence[str] | None,
-) -> tuple[list[str], Iterator[list[Any]]]:
-    """Names of the columns behind the first, and their cells."""
-    n_outputs = (predictions if shares is None else shares).shape[1]
-    titles = list(names) if names is not None else [str(at) for at in range(n_outputs)]
-    if shares is None:
-        if names is None:
-            titles = [f"prediction_{at}" for at in titles] if len(titles) > 1 else ["prediction"]
-        return titles, ([*map(str, row)] for row in predictions)
-    of_classes = [f"p_{title}" for title in titles]
-    if task.numeric_targets:
-        sets = (";".join(titles[at] for at in np.flatnonzero(row)) for row in predictions)
-        return ["prediction", *of_classes], (
-            [joined, *map(str, row)] for joined, row in zip(sets, shares, strict=True)
-        )
-    named = [] if names is None else ["name"]
-    return ["prediction", *named, *of_classes], (
-        [int(label), *([titles[label]] if named else []), *map(str, row)]
-        for label, row in zip(predictions, shares, strict=True)
-    )

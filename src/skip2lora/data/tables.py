@@ -55,7 +55,7 @@ def read_csv(source: Path, wanted: Wanted) -> Table:
 def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
     with open_table(source, encoding) as text:
         places, at_features = _assign(text.columns, wanted)
-        x, answers, lines = text.values(places, at_features)
+        x, answers, lines = text.values(places, at_features, optional=not wanted.required)
     return Table(
         x=x,
         answers=Answers(
@@ -96,7 +96,8 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
     columns = _without_index(table, wanted)
     places, at_features = _assign(columns, wanted)
     features = [columns[at] for at in at_features]
-    for name in (*features, *(columns[at] for at in places)):
+    asked = [columns[at] for at in places]
+    for name in (*features, *(asked if wanted.required else ())):
         if table[name].null_count:
             row = table[name].to_pylist().index(None)
             raise DataError(
@@ -113,7 +114,8 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
         )
     for number, values in enumerate(arrays.values()):
         x[:, number] = as_float32(values)
-    answers = np.array([table[columns[at]].to_pylist() for at in places]).T
+    filled = [["" if v is None else v for v in table[name].to_pylist()] for name in asked]
+    answers = np.array(filled).T
     return Table(
         x=x,
         answers=Answers(

@@ -78,9 +78,11 @@ class TextTable:
     notes: tuple[str, ...]
 
     def values(
-        self, places: Sequence[int], features: Sequence[int]
+        self, places: Sequence[int], features: Sequence[int], *, optional: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.str_], list[int]]:
         """Numbers (rows, features), answers in the columns ``places``, lines of the rows.
+
+        Answers that are ``optional`` may be missing: an empty text.
 
         Raises:
             DataError: a row of another width, a cell that is missing or no number.
@@ -91,7 +93,9 @@ class TextTable:
         names = [self.columns[at] for at in features]
         for line, place, cells in self._rows():
             lines.append(line)
-            answers.append([self._answer(cells[at], place, self.columns[at]) for at in places])
+            answers.append(
+                [self._answer(cells[at], place, self.columns[at], optional) for at in places]
+            )
             numbers.append(self._numbers([cells[at] for at in features], place, names))
         shape = (len(lines), len(features))
         return np.array(numbers, np.float32).reshape(shape), np.array(answers, np.str_), lines
@@ -118,8 +122,10 @@ class TextTable:
             yield line, place, cells
             row += 1
 
-    def _answer(self, cell: str, place: str, column: str) -> str:
+    def _answer(self, cell: str, place: str, column: str, optional: bool) -> str:
         """The cell of an answer, a number with a point."""
+        if optional and (not cell.strip() or cell.strip().lower() in MISSING):
+            return ""
         text = _filled(cell.strip(), place, column, MISSING)
         if self.dialect.decimal == "," and _COMMA_NUMBER.fullmatch(text):
             return text.replace(",", ".")

@@ -22,7 +22,6 @@ from skip2lora.errors import DataError, ForgettingWarning, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, check_classes, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
-_FEW = 100  # outputs that may be without samples
 _NAME_THEM = "name the outputs with class_names="
 
 
@@ -165,9 +164,12 @@ def _encode_file(answers: Answers, outputs: Outputs, new_classes: bool) -> Encod
             "several labels or numbers with adapt and task=multi-label or regression"
         )
     names = own or outputs.names
+    if values.dtype.kind == "U" and (values == "").any():
+        place = answers.place(int(np.argmax(values == "")))
+        raise DataError(f"{place} has no label, expected one each: fill it in, or remove the row")
     if values.dtype.kind == "U":
         texts, inverse = np.unique(values, return_inverse=True)
-        named = own is None and _are_names(texts.tolist(), outputs, new_classes)
+        named = own is None and outputs.called_by(texts.tolist(), new_classes)
         numbers = None
         if not named:
             new_names = new_classes and own is None
@@ -207,21 +209,7 @@ def _as_names(distinct: NDArray[Any], outputs: Outputs, new_classes: bool) -> li
         return None
     texts = [str(int(number)) for number in distinct.tolist()]
     known = outputs.names is not None and set(texts) <= set(outputs.names)
-    return texts if known or _are_names(texts, outputs, new_classes) else None
-
-
-def _are_names(texts: Sequence[str], outputs: Outputs, new_classes: bool) -> bool:
-    """Whether labels that are whole numbers name classes, as 20240101 does, and do not count them.
-
-    They do where no model tells and most outputs would have no sample, or where the core takes no
-    such number.
-    """
-    if not all(text.isdecimal() for text in texts):
-        return False
-    top = max(map(int, texts), default=0)
-    if outputs.numbers is None:
-        return top >= max(_FEW, 2 * len(texts))
-    return new_classes and top > MAX_LABEL
+    return texts if known or outputs.called_by(texts, new_classes) else None
 
 
 def _encode_classes(

@@ -21,6 +21,14 @@ from skip2lora.tasks.task import (
     probabilities_of,
     r2,
 )
+from skip2lora.tasks.thresholds import (
+    NO_PLACE,
+    NONE_OF_THESE,
+    Threshold,
+    checked_thresholds,
+    choose_thresholds,
+    decide,
+)
 
 if TYPE_CHECKING:
     # To type checkers it is what it acts as: a property that anything may override.
@@ -109,20 +117,54 @@ class Predictor(ABC):
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax or sigmoid, (samples, n_outputs)."""
 
-    def predict(self, x: SamplesLike) -> NDArray[Any]:
+    def predict(self, x: SamplesLike, *, threshold: Threshold | None = None) -> NDArray[Any]:
         """The label of the largest logit, (samples,), as in ``classes_``: names, or numbers.
 
         Of several labels 0 or 1 for each, of numbers the numbers: (samples, n_outputs).
+        ``threshold`` is the least probability of a class, one for all, one each, or some by label:
+        below it a sample is "none of these", -1 where labels are numbers. Of several labels it
+        stands for one half.
+
+        Raises:
+            ParameterError: ``threshold`` is no probability, or the outputs are numbers.
         """
-        predictions = self.predict_index(x)
+        predictions = self.predict_index(x, threshold=threshold)
         if self.learned.numeric_targets:
             return predictions
         labels: NDArray[Any] = self.classes_[predictions]
-        return labels
+        if threshold is None:
+            return labels
+        named = labels.dtype.kind == "U"
+        return np.where(predictions == NO_PLACE, NONE_OF_THESE if named else NO_PLACE, labels)
 
-    def predict_index(self, x: SamplesLike) -> NDArray[Any]:
-        """As :meth:`predict`, with the place of the output, from 0, for its label."""
-        return predictions_of(self.learned, self.logits(x))
+    def predict_index(self, x: SamplesLike, *, threshold: Threshold | None = None) -> NDArray[Any]:
+        """As :meth:`predict`, with the place of the output, from 0, for its label; -1 for none.
+
+        Raises:
+            ParameterError: as :meth:`predict`.
+        """
+        if threshold is None:
+            return predictions_of(self.learned, self.logits(x))
+        least = checked_thresholds(self.learned, threshold, self.classes_.tolist())
+        return decide(self.learned, self.predict_proba(x), least)
+
+    def choose_threshold(
+        self, x: SamplesLike, y: ArrayLike, *, precision: float = 0.95
+    ) -> dict[Any, float]:
+        """The ``threshold`` of each label from which on predictions are right as often as asked.
+
+        ``x`` and ``y`` are samples that the model was not trained on, and that it is not measured
+        on later. ``precision`` is the share of predictions of a label, at or above its threshold,
+        that is right on them. A label that never gets there has infinity: it is not predicted.
+
+        Raises:
+            ParameterError: ``precision`` is no share, or the outputs are numbers.
+        """
+        task, logits = self.learned, self.logits(x)
+        answers = encode(task, y, len(logits), Outputs.of(self, task)).y
+        shares = probabilities_of(task, logits)
+        least = choose_thresholds(task, logits if shares is None else shares, answers, precision)
+        return dict(zip(self.classes_.tolist(), least.tolist(), strict=True))
 
     def predict_proba(self, x: SamplesLike) -> NDArray[np.float32]:
         """Softmax of the logits, or their sigmoid for several labels: (samples, n_outputs).

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
+from skip2lora.arrays import MAX_LABEL
 from skip2lora.errors import ParameterError
 
 #: Labels of outputs that a model does not have: numbers, or names where labels are names.
 NewLabels = tuple[int, ...] | tuple[str, ...]
+_FEW = 100  # outputs that may be without samples
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 
@@ -84,6 +86,19 @@ class Outputs:
     def titles(self) -> tuple[str, ...]:
         """The name of each, or its number."""
         return self.names or tuple(map(str, self.numbers or ()))
+
+    def called_by(self, numbers: Sequence[str], new_classes: bool) -> bool:
+        """Whether whole numbers of a file name classes, as 20240101 does, and do not count them.
+
+        They do where no model tells and most outputs would have no sample, or where the core takes
+        no such number.
+        """
+        if not all(text.isdecimal() for text in numbers):
+            return False
+        top = max(map(int, numbers), default=0)
+        if self.numbers is None:
+            return top >= max(_FEW, 2 * len(numbers))
+        return new_classes and top > MAX_LABEL
 
     @property
     def is_plain(self) -> bool:

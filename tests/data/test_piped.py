@@ -1,0 +1,37 @@
+"""Standard input: of which kind its first bytes are."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skip2lora.data.piped import data_file
+
+
+@pytest.mark.parametrize("suffix", ["npz", "png", "jpg", "bmp", "gif", "tif", "webp", "csv", "gz"])
+def test_kinds(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    if suffix == "npz":
+        np.savez(stream, X=np.ones(2))
+    elif suffix in ("csv", "gz"):
+        text = b"f,label\n1,0\n"
+        stream.write(gzip.compress(text) if suffix == "gz" else text)
+    else:
+        kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
+        Image.new("RGB", (2, 2)).save(stream, kind)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream.getvalue())))
+    with data_file(Path("-")) as path:
+        assert path.suffix == (".csv" if suffix == "gz" else f".{suffix}")
+        assert path.read_bytes() == stream.getvalue()
+    assert not path.exists()
+
+
+def test_a_file_is_itself() -> None:
+    with data_file(Path("a.csv")) as path:
+        assert path == Path("a.csv")
