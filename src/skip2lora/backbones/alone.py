@@ -31,6 +31,9 @@ _ROUNDED = 1e-6
 Batch = tuple[int, ...]
 
 
+N_SAMPLES = 4  # of which the batches of a model of any number are
+
+
 def batches_of(size: int | None) -> tuple[Batch, ...]:
     """Which samples each run has, for a model of any number of samples or of ``size`` at a time.
 

@@ -11,6 +11,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.torch_networks import REASON, of_mlp
+from skip2lora.backbones.alone import Layout
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import ModelError
 
@@ -213,14 +214,14 @@ def test_graphs(how: str, refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda y: y[:, :, None, None], "gave torch.float32 of shape (2, 3, 1, 1) for 2 samples"),
-        (lambda y: y.argmax(1), "gave torch.int64 of shape (2,) for 2 samples, expected logits"),
-        (lambda y: y.sum(0), "gave torch.float32 of shape (3,) for 2 samples"),
-        (lambda y: y[:1], "gave torch.float32 of shape (1, 3) for 2 samples"),
+        (lambda y: y[:, :, None, None], "gave torch.float32 of shape (3, 3, 1, 1) for 3 samples"),
+        (lambda y: y.argmax(1), "gave torch.int64 of shape (3,) for 3 samples, expected logits"),
+        (lambda y: y.sum(0), "gave 1 outputs for 3 samples and 0 for 1, expected"),
+        (lambda y: y[:1], "gave torch.float32 of shape (1, 3) for 3 samples"),
         (lambda y: {"hidden": 1}, "gave dict without logits, expected a tensor (samples, outputs)"),
         (lambda y: (), "gave tuple without logits"),
         (lambda y: None, "gave NoneType without logits"),
-        (lambda y: y @ y.new_ones(3, len(y)), "gave 2 outputs for 2 samples and 3 for 3, expected"),
+        (lambda y: y @ y.new_ones(3, len(y)), "gave 3 outputs for 3 samples and 1 for 1, expected"),
     ],
     ids=["4-d", "labels", "not a sample", "one of two", "dict", "tuple", "nothing", "square"],
 )
@@ -282,3 +283,35 @@ def test_one_number_a_sample() -> None:
     backbone = s2.TorchBackbone(Returns(lambda y: y[:, 0]), example=vectors())
     assert backbone.n_outputs == 1
     assert backbone.logits(vectors()).shape == (4, 1)
+
+
+def test_a_module_that_takes_one_sample_alone(refused: Refused) -> None:
+    """Where three at a time fail and one does not, samples run one by one."""
+    module = Returns(lambda y: y.reshape(1, 3))
+    backbone = s2.TorchBackbone(module, example=vectors()[:1])
+    assert backbone.batch_size == 1
+    whole, alone = backbone.forward(vectors()), backbone.forward(vectors()[2:3])
+    np.testing.assert_array_equal(whole.base_logits[2:3], alone.base_logits)
+    squeezed = s2.TorchBackbone(Returns(lambda y: y.squeeze(0)))
+    assert "is their axis squeezed" in refused(ModelError, squeezed.check, vectors())
+
+
+@pytest.mark.parametrize("kind", ["numbers", "ones", "zeros", "tokens"])
+def test_any_example_tells_where_samples_are(kind: str) -> None:
+    """Samples of one number everywhere are made different first."""
+
+    class Folds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.last = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            tokens = x if x.is_floating_point() else self.table(x)
+            return self.last(tokens.transpose(0, 1).reshape(-1, 4)).reshape(5, -1, 3).mean(0)
+
+    example = {
+        "numbers": np.arange(20.0).reshape(1, 5, 4),
+        "ones": np.ones((1, 5, 4)), "zeros": np.zeros((1, 5, 4)), "tokens": np.ones((1, 5), int),
+    }[kind]  # fmt: skip
+    backbone = s2.TorchBackbone(Folds(), example=example)
+    assert [place.layout for place in backbone._places] == [Layout(0, 5, 1)]

@@ -9,6 +9,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.torch_networks import REASON
+from skip2lora.backbones.alone import Layout
 from skip2lora.backbones.taps import Tap, rows_of
 
 torch = pytest.importorskip("torch", reason=REASON)
@@ -146,7 +147,7 @@ def test_rows_are_those_of_numpy(kind: str, dtype: str) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     tensor = torch.from_numpy(x).to(getattr(torch, dtype)).requires_grad_()
     rows = np.full((3, tap.width), np.nan, np.float32)
-    write_rows(Place(Key("l", 0, 0), 0, tap), tensor, None, rows)
+    write_rows(Place(Key("l", 0, 0), Layout(0), tap), tensor, None, rows)
     want = rows_of(tap, tensor.detach().float().numpy())
     np.testing.assert_allclose(rows, want, rtol=1e-5, atol=1e-6)
 
@@ -156,7 +157,7 @@ def test_rows_of_tokens_that_come_first() -> None:
     x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
     mask = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.float32)
     rows = np.full((3, 8), np.nan, np.float32)
-    place = Place(Key("l", 0, 0), 1, tap)
+    place = Place(Key("l", 0, 0), Layout(1), tap)
     write_rows(place, torch.from_numpy(x.swapaxes(0, 1)), torch.from_numpy(mask), rows)
     np.testing.assert_allclose(rows, rows_of(tap, x, mask), rtol=1e-5, atol=1e-6)
     assert np.isfinite(rows).all()  # a sample of which no token counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones import masks
+from skip2lora.backbones.alone import N_SAMPLES
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
@@ -38,6 +40,7 @@ from skip2lora.backbones.torch.inputs import (
     check_array,
     check_inputs,
     converted,
+    different,
     made_up,
     readings,
     shapes_of,
@@ -246,7 +249,7 @@ class TorchBackbone(Backbone):
         ``X`` is array-like, (samples, ...); a mapping by the keywords of the module's ``forward``;
         or a tuple of arrays in their order, or a list where several are required. Floats become
         float32. Whole numbers stay what they are where the module takes them (token ids), else they
-        become floats too. Samples of a new shape are tried: one passes through the module.
+        become floats too. Of a new shape, a few like the first pass through the module.
 
         Raises:
             DataError: wrong shape, type or length, no samples, NaN, or a name the module lacks.
@@ -294,9 +297,22 @@ class TorchBackbone(Backbone):
         return any(isinstance(part, tables) for part in self.module.modules())
 
     def _find(self, x: Samples) -> Network:
-        return torch_layers.find_network(
-            self.module, x, grid=self.grid, one_by_one=self.batch_size == 1, output=self._asked
-        )
+        """What the module does with samples like ``x``; one that takes but one sample gets one."""
+        reasons: list[Exception] = []
+        for size, varied in itertools.product(sorted({self.batch_size, 1})[::-1], (True, False)):
+            samples = different(x, N_SAMPLES, varied=varied)
+            try:
+                network = torch_layers.find_network(
+                    self.module, samples, grid=self.grid, one_by_one=size == 1, output=self._asked
+                )
+            except (ModelError, ParameterError):
+                raise
+            except Exception as error:  # noqa: BLE001, whatever a module raises
+                reasons.append(error)
+                continue
+            self.batch_size = size
+            return network
+        raise reasons[0]
 
     def _accept(self, network: Network, shapes: Shapes) -> None:
         if self._network is None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class Frozen:
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """A copy, as the module may write on it, on its device and in its type of floats."""
-        tensor = torch.tensor(array)
+        tensor = torch.tensor(np.ascontiguousarray(array))
         return tensor.to(self._device, self._floats if tensor.is_floating_point() else None)
 
     def run(self, x: NDArray[Any] | Inputs) -> Any:

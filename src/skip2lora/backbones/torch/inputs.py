@@ -140,6 +140,44 @@ def converted(x: Samples, numbers: Mapping[str, Numbers]) -> Samples:
     return x.astype(types[numbers[""]], copy=False)
 
 
+def different(x: Samples, count: int, *, varied: bool) -> Samples:
+    """``count`` samples like the first of ``x``, each its own.
+
+    Numbers of a sample change places and the range of real ones shrinks, so that they stay such as
+    the module takes; of a sample that has one number everywhere they are random. What is true or
+    false stays, as do masks. Without ``varied`` all samples are alike.
+    """
+    if isinstance(x, Inputs):
+        keep = {name for name in x.arrays if "mask" in name}
+        return Inputs(
+            {
+                name: _different(array, count, varied and name not in keep, seed)
+                for seed, (name, array) in enumerate(x.arrays.items())
+            }
+        )
+    return _different(x, count, varied, 0)
+
+
+def _different(array: NDArray[Any], count: int, varied: bool, seed: int) -> NDArray[Any]:
+    samples = array[np.zeros(count, np.intp)]
+    if not varied or array.dtype.kind == "b":
+        return samples
+    random = np.random.Generator(np.random.PCG64(seed))
+    flat = samples.reshape(count, -1)
+    reals, alike = array.dtype.kind == "f", (flat == flat[0, 0]).all()
+    for number in range(1, count):
+        row = flat[number]
+        if alike:
+            row[:] = random.random(row.shape) if reals else random.integers(0, 2, row.shape)
+        elif reals:
+            row[:] = random.permutation(row) * random.uniform(0.25, 1, row.shape)
+        else:
+            row[:] = random.permutation(row)
+    if reals and count > 2:  # one that is like another, which attention between samples looks at
+        flat[2] = 0.9 * flat[1] + 0.1 * flat[2]
+    return samples
+
+
 def made_up(shapes: Shapes) -> Samples:
     """One sample of these shapes: ones, which are valid tokens, and masks by which all count."""
     types = {"f": np.float32, "i": np.int64, "b": np.bool_}

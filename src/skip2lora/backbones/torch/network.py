@@ -1,7 +1,7 @@
 """What a PyTorch module computes on the way: which layers read which tensors, and their rows.
 
-Shapes and calls are known by running alone, so a network is found by passing two and then three
-samples through it: the axis that grows is the axis of the samples, wherever the module put it.
+Shapes and calls are known by running alone, so a network is found by passing a few samples through
+it, among others and alone (:mod:`skip2lora.backbones.alone`): so is known where it put the samples.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
+from skip2lora.backbones.alone import Batch, Layout, batches_of, verdict_of
 from skip2lora.backbones.outputs import Candidate, OutputSpec, choose
 from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
 from skip2lora.backbones.torch.ends import End
 from skip2lora.backbones.torch.frozen import frozen
+from skip2lora.backbones.torch.mixing import mixing, numbers_of, rounds_batches
 from skip2lora.backbones.torch.refusals import no_layers
 from skip2lora.errors import ModelError
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
 _TABLES = (nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # read vectors, whatever their weights
-# Of the largest logit: more than kinds of numbers and sizes of batches change.
-_SAME = 0.02
 _MOST_PLACES = 3  # axes that PyTorch's pooling takes
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 
@@ -52,13 +52,13 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tap is read: ``axis`` of its tensor holds the samples.
+    """Where a tap is read, and where its tensor holds the samples.
 
     ``aliases`` are the other layers that read the same tensor.
     """
 
     key: Key
-    axis: int
+    layout: Layout
     tap: Tap
     aliases: tuple[str, ...] = ()
 
@@ -146,22 +146,26 @@ def call_hooks(
 
 
 class _Pass(NamedTuple):
+    batch: Batch
     shapes: dict[Key, tuple[int, ...]]
+    values: dict[Key, NDArray[Any]]
     same: dict[Key, Key]  # the first reader of each tensor
     ends: dict[str, End]
     read: frozenset[int]  # where the tensors lie that layers with weights read, and make
     results: frozenset[int]
 
 
-def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pass:
-    """Run once on so many copies of the first sample: what layers read, and who read it first."""
+def _observe(module: nn.Module, x: NDArray[Any] | Inputs, batch: Batch) -> _Pass:
+    """Run once on samples of ``x``: what layers read, and who read it first."""
     tensors: dict[Key, Tensor] = {}  # kept, so that no address is used twice
+    values: dict[Key, NDArray[Any]] = {}
     first: dict[Any, Key] = {}
     same: dict[Key, Key] = {}
     results: list[Tensor] = []
 
     def seen(key: Key, tensor: Tensor) -> None:
         tensors[key] = tensor
+        values[key] = numbers_of(tensor, len(batch))
         where = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor._version)
         same[key] = first.setdefault(where, key)
 
@@ -171,9 +175,11 @@ def _observe(module: nn.Module, x: NDArray[Any] | Inputs, n_samples: int) -> _Pa
         for part in layers.values():
             handle = part.register_forward_hook(lambda _, __, output: results.append(output))
             running.stack.callback(handle.remove)
-        ends = running.ends(running.run(x[np.zeros(n_samples, np.intp)]))
+        ends = running.ends(running.run(x[np.array(batch)]))
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    return _Pass(shapes, same, ends, _places_of(tensors.values()), _places_of(results))
+    return _Pass(
+        batch, shapes, values, same, ends, _places_of(tensors.values()), _places_of(results)
+    )
 
 
 def _places_of(tensors: Iterable[Any]) -> frozenset[int]:
@@ -206,15 +212,44 @@ def _choose(first: _Pass, n_samples: int, asked: str | int | None, name: str) ->
     return Network((), specs, specs[taken].name)
 
 
-def _refuse_state(one: Tensor, other: Tensor, name: str) -> None:
-    """Raise ModelError for logits that differ, though all are of the same sample."""
-    rows = torch.cat([one, other]).detach().double()
-    apart, size = (rows - rows[0]).abs().max(), rows.abs().max()
-    if apart > _SAME * size:  # what is no number is refused with the user's samples
+def _rows_of(passes: Sequence[_Pass], output: str, name: str) -> list[Tensor]:
+    """The logits of each pass.
+
+    Raises:
+        ModelError: there are not as many a sample in each.
+    """
+    rows = []
+    for seen in passes:
+        end = seen.ends.get(output)
+        rows.append(None if end is None else end.rows(len(seen.batch)))
+    widths = [0 if each is None else int(each.shape[1]) for each in rows]
+    for seen, each, width in zip(passes, rows, widths, strict=True):
+        if each is None or width != widths[0]:
+            raise ModelError(
+                f"{name} gave {widths[0]} outputs for {len(passes[0].batch)} samples and {width} "
+                f"for {len(seen.batch)}, expected as many for any: is their axis squeezed away?"
+            )
+    return [each for each in rows if each is not None]
+
+
+def _refuse_mixing(module: nn.Module, x: Any, passes: Sequence[_Pass], output: str) -> None:
+    """Raise ModelError where the logits of a sample depend on more than the sample."""
+    name, first = type(module).__name__, passes[0]
+    rows = [each.detach() for each in _rows_of(passes, output, name)]
+    batches = [seen.batch for seen in passes]
+    numbers = [numbers_of(each, len(batch)) for each, batch in zip(rows, batches, strict=True)]
+    verdict = verdict_of(list(zip(batches, numbers, strict=True)))
+    if verdict.holds(dynamic=rounds_batches(module)):
+        return
+    [again] = _rows_of([_observe(module, x, first.batch)], output, name)
+    apart = float((again.detach() - rows[0]).abs().max())
+    if apart > 0:  # what is no number is refused with the user's samples
         raise ModelError(
-            f"{name} gave logits {float(apart):.3g} apart for the same sample, expected the same "
+            f"{name} gave logits {apart:.3g} apart for the same sample, expected the same "
             "each time, as samples are cached: take out what is random or kept between calls"
         )
+    if np.isfinite(numbers[0]).all():
+        raise mixing(module, x, batches, verdict)
 
 
 def find_network(
@@ -225,54 +260,45 @@ def find_network(
     one_by_one: bool = False,
     output: str | int | None = None,
 ) -> Network:
-    """Find the layers of ``module`` by running it on the first sample of ``x``, several times.
+    """Find the layers of ``module`` by running it on samples of ``x``, in three batches.
 
-    Layers that read something else than the samples (such as a table of positions) are left out.
+    Layers that read something else than the samples (such as a table of positions) are left out, as
+    are those by which a sample's numbers change with the others.
 
     Raises:
-        ModelError: no layer with weights is called, the output is no logits, or not the same for
-            the same sample.
+        ModelError: no layer with weights is called, the output is no logits, not the same for the
+            same sample, or changes with the others of a batch.
         ParameterError: there is no such ``output``, or several may be that with the classes.
     """
     layers, name = layers_of(module), type(module).__name__
-    counts = (1, 1) if one_by_one else (2, 3)
-    one, other = (_observe(module, x, n_samples) for n_samples in counts)
-    network = _choose(one, counts[0], output, name)
-    rows = [
-        seen.ends[network.output].rows(n_samples) if network.output in seen.ends else None
-        for seen, n_samples in zip((one, other), counts, strict=True)
-    ]
-    widths = [0 if each is None else int(each.shape[1]) for each in rows]
-    if rows[0] is None or rows[1] is None or widths[0] != widths[1]:
-        raise ModelError(
-            f"{name} gave {widths[0]} outputs for {counts[0]} samples and {widths[1]} for "
-            f"{counts[1]}, expected as many for any: is it a network?"
-        )
-    _refuse_state(rows[0], rows[1], name)
+    *batches, last = batches_of(1 if one_by_one else None)
+    passes = [_observe(module, x, batch) for batch in batches]
+    network = _choose(passes[0], len(passes[0].batch), output, name)
+    try:
+        passes.append(_observe(module, x, last))
+    except Exception:  # whatever a module raises
+        _refuse_mixing(module, x, passes, network.output)  # statistics of one sample, maybe
+        raise
+    first, *others = passes
+    _refuse_mixing(module, x, passes, network.output)
     places: dict[Key, Place] = {}
-    for key, shape in one.shapes.items():
-        axis = 0 if one_by_one else _samples_axis(shape, other.shapes.get(key, ()), *counts)
-        if axis is not None:
-            tap = _tap(key.name, weight_axes(layers[key.module]), shape, axis, counts[0], grid)
-            places[key] = Place(key, axis, tap)
+    for key, shape in first.shapes.items():
+        if len(shape) < 2 or not all(key in seen.values for seen in others):
+            continue
+        verdict = verdict_of([(seen.batch, seen.values[key]) for seen in passes])
+        layout = verdict.layout
+        if one_by_one:
+            layout = Layout(0, 1, shape[0])
+        if layout is not None and verdict.holds(dynamic=rounds_batches(module)):
+            axes = weight_axes(layers[key.module])
+            tap = _tap(key.name, axes, shape, layout.axis, len(first.batch), grid)
+            places[key] = Place(key, layout, tap)
     if not places:
         raise ModelError(
             f"{name} called none of its {len(layers)} layers on the samples, expected at least "
             "one: pass the nn.Module itself, not a traced, exported or replaced one"
         )
-    return replace(network, places=_merged(places, one.same))
-
-
-def _samples_axis(
-    shape: tuple[int, ...], other: tuple[int, ...], count: int, other_count: int
-) -> int | None:
-    """The one axis that grows with the samples, or None."""
-    if len(shape) != len(other) or len(shape) < 2:
-        return None
-    grown = [axis for axis, size in enumerate(shape) if size != other[axis]]
-    if len(grown) != 1 or shape[grown[0]] * other_count != other[grown[0]] * count:
-        return None
-    return grown[0] if shape[grown[0]] % count == 0 else None
+    return replace(network, places=_merged(places, first.same))
 
 
 def _merged(places: Mapping[Key, Place], same: Mapping[Key, Key]) -> tuple[Place, ...]:
@@ -291,7 +317,7 @@ def _merged(places: Mapping[Key, Place], same: Mapping[Key, Key]) -> tuple[Place
 def _tap(name: str, axes: int, shape: tuple[int, ...], axis: int, count: int, grid: int) -> Tap:
     """The tap of a tensor of this shape; ``axes`` are those of the layer's weights.
 
-    Samples may be folded with windows, frames or tokens into one axis, samples outermost.
+    Samples may be folded with windows, frames or tokens into one axis, in any order.
     """
     inside = shape[:axis] + shape[axis + 1 :]
     parts = shape[axis] // count

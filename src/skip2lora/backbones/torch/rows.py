@@ -30,8 +30,11 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
         values = values.detach()
     if values.dtype != torch.float32:
         values = (values.dequantize() if values.is_quantized else values).float()
-    if place.axis:
-        values = values.movedim(place.axis, 0)
+    axis, outer, _ = place.layout
+    if axis:
+        values = values.movedim(axis, 0)
+    if outer > 1:
+        values = _samples_outermost(values, outer, n_samples)
     tap, parts = place.tap, values.shape[0] // n_samples
     if tap.kind == "vector":
         out[:] = values.reshape(n_samples, -1).numpy(force=True)
@@ -46,6 +49,13 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
         # More axes than pooling takes are averaged away, other parts are places.
         more = values.ndim > 2 + len(tap.grid)
         _write_averages(values.mean(dim=1) if more else values.movedim(1, 2), tap.grid, out)
+
+
+def _samples_outermost(values: Tensor, outer: int, n_samples: int) -> Tensor:
+    """The first axis, ``outer`` places around the samples, in the order of the samples."""
+    rest = values.shape[1:]
+    apart = values.reshape(outer, n_samples, -1, *rest).transpose(0, 1)
+    return apart.reshape(-1, *rest)
 
 
 def _write_averages(values: Tensor, grid: tuple[int, ...], out: Rows) -> None:
