@@ -197,3 +197,42 @@ def test_a_regression_is_no_problem_of_many_classes(desk: dict[str, Any], type_i
     adapted = type_in("adapt", "n.safetensors", "t.csv", "-o", "b", "--json").json
     assert adapted["task"] == "regression"
     assert type_in("predict", "n.safetensors", "t.csv", "-o", "p.csv").code == 0
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx-adapter"])
+def test_an_exported_model_keeps_the_names(desk: dict[str, Any], kind: str, type_in: Type) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=shape).astype(np.float32) for shape in ((3, 8), (8, 3))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w1"], ["logits"]),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3])] for n in ("x", "logits")
+    ]
+    constants = [numpy_helper.from_array(w, f"w{at}") for at, w in enumerate(weights)]
+    graph = helper.make_graph(nodes, "g", *ends, constants)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), "m.onnx")
+    words = ("--class-names", ",".join(CLASSES), "--epochs", 20)
+    assert type_in("adapt", "m.onnx", "lab.csv", "-o", "o", *words).code == 0
+    write("t.csv", {name: desk[name] for name in ("z", "label", "x", "y")})
+    by_name = [
+        type_in("evaluate", "m.onnx", name, "--adapter", "o", "--json").json["accuracy"]
+        for name in ("lab.csv", "t.csv")
+    ]
+    assert by_name[0] == by_name[1]
+    made = type_in("export", "m.onnx", "--adapter", "o", "--to", kind, "-o", "e.onnx")
+    assert made.code == 0, made.err
+    assert s2.load("e.onnx").columns.features == NAMES
+    named = ("--class-names", ",".join(CLASSES))
+    if kind == "onnx":
+        again = type_in("evaluate", "e.onnx", "t.csv", *named, "--json")
+        assert again.json["accuracy"] == by_name[0]
+    write("t.csv", {name: desk[name] for name in ("z", "label", "x")})
+    refused(type_in("evaluate", "e.onnx", "t.csv", *named), 'no column "y"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
+from skip2lora.tasks.columns import Columns
 
 FORMATS = ("onnx", "onnx-adapter")
 
@@ -59,7 +61,10 @@ def command(
         )
     from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
-    options: dict[str, Any] = {"description": {"method": adapted.method, "task": adapted.task}}
+    said = {"method": adapted.method, "task": adapted.task}
+    if adapted.columns != Columns():
+        said["columns"] = json.dumps(adapted.columns.to_json())
+    options: dict[str, Any] = {"description": said}
     if data is not None:
         options["samples"] = common.read_to_predict(
             adapted, data, columns={}, task=adapted.learned, images=None

@@ -6,6 +6,7 @@ it and needs ONNX Runtime and NumPy alone.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -37,7 +38,10 @@ from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
 from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import write_file
+from skip2lora.tasks.columns import Columns
 
+#: The metadata in which an exported file keeps the names of columns.
+COLUMNS_KEY = "skip2lora.columns"
 _TOKENS = 128  # assumed where their number changes
 
 
@@ -249,13 +253,26 @@ class OnnxBackbone(Backbone):
             )
         return model
 
+    @cached_property
+    def columns(self) -> Columns:
+        """What an exported file says of the columns that its adapter learned.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        entries = self.session.runtime.get_modelmeta().custom_metadata_map
+        try:
+            return Columns.from_json(json.loads(entries.get(COLUMNS_KEY, "{}")))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise damaged(self.path) from error
+
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
 
         Raises:
             DataError: a missing input, another shape or type, NaN, no samples.
         """
-        return check_inputs(x, self.inputs)
+        return check_inputs(self.columns.take(x), self.inputs)
 
     def forward(self, x: NDArray[Any] | Inputs) -> Taps:
         """Taps and base logits of checked samples.
