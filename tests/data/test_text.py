@@ -148,7 +148,9 @@ def test_thousands_separators_are_refused_by_name(
     ("text", "said"),
     [
         ("f;label\n1,5;a\n1.234,5;b\n", 'line 3) column "f" has "1.234,5", with thousands'),
-        ("f;g;label\n1,234;2;a\n2,345;3;b\n", 'column "f" has "1,234", where the comma may'),
+        ("f;g;label\n1,234;2;a\n2,345;3;b\n", 'column "f" has "1,234", which may be a'),
+        ("f;g;label\n1.234;2;a\n12.345;3;b\n", 'column "f" has "1.234", which may be a'),
+        ("f g label\n1.5 2 a\n2.5 3 b\n", "its cells are separated by spaces"),
         ("f;g;label\n1,5;2;a\n2;3.5;b\n", 'has "1,5", expected a number with a decimal point'),
         ("f,g,label\n1,NA,a\n2,3,b\n", 'column "g" has "NA", a missing value'),
         ("f,g,label\n1,2,a\n2,?,b\n", 'line 3) column "g" has "?", a missing value'),

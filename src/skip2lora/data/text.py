@@ -12,7 +12,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -31,7 +31,7 @@ _MOST_CHARACTERS = 1 << 26  # a line
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA_NUMBER = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 # What may be a thousand and more, or one and a fraction.
-_THREE_DIGITS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+_THREE_DIGITS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 _DIGIT_FIRST = re.compile(r"[+-]?[.,]?\d")  # of any script
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[,.'\u2019_ \u00a0\u2009\u202f][0-9]{3})+(?:[.,][0-9]*)?")
 _WORDS = {"true": 1.0, "false": 0.0}
@@ -134,17 +134,11 @@ class TextTable:
     def _numbers(self, cells: list[str], place: str, columns: Sequence[str]) -> NDArray[np.float32]:
         """The cells as numbers, (columns,)."""
         text = "".join(cells)
-        plain = text.isascii() and "_" not in text
-        if plain and self.dialect.decimal == ",":
-            plain = "." not in text
-            decimals = [cell.replace(",", ".") for cell in cells] if plain else cells
-        else:
-            decimals = cells
-        try:
-            if plain:
+        comma = self.dialect.decimal == ","
+        if text.isascii() and "_" not in text and not (comma and "." in text):
+            decimals = [cell.replace(",", ".") for cell in cells] if comma else cells
+            with suppress(ValueError):
                 return as_float32(np.array([float(cell) for cell in decimals], np.float64))
-        except ValueError:
-            pass
         named = dict(zip(columns, cells, strict=True))
         values = [self._number(cell, name, place, named) for name, cell in named.items()]
         return as_float32(np.array(values, np.float64))
@@ -261,7 +255,7 @@ def _table(stream: IO[str]) -> TextTable:
             notes = ["its columns are named in a comment"]
     cells = _cells(sampled, delimiter)
     columns = _columns(cells, skipped + 1)
-    dialect = Dialect(delimiter, _find_decimal(cells[1:], columns))
+    dialect = Dialect(delimiter, _find_decimal(cells[1:], columns, delimiter))
     reader = csv.reader(chain(sampled, lines), strict=True, **_spelled(delimiter))
     next(reader, None)
     records = (
@@ -310,6 +304,7 @@ def _find_delimiter(lines: Sequence[str]) -> str:
         if n_numbers:
             scores[delimiter] = 2 * n_numbers - len(fitting)
     if not scores:  # the header alone tells
+        _check_spaces(lines, widths)
         return max(widths, key=lambda delimiter: widths[delimiter], default=",")
     best = max(scores.values())
     likely = [delimiter for delimiter, score in scores.items() if score == best]
@@ -320,6 +315,16 @@ def _find_delimiter(lines: Sequence[str]) -> str:
             'line such as "sep=;" at the top: add one'
         )
     return likely[0]
+
+
+def _check_spaces(lines: Sequence[str], widths: dict[str, int]) -> None:
+    """Raise DataError where numbers stand side by side with nothing but spaces between them."""
+    words = lines[1].split() if len(lines) > 1 else []
+    if max(widths.values(), default=0) < 2 <= sum(map(_is_number, words)):
+        raise DataError(
+            "its cells are separated by spaces, expected commas, semicolons, tabs or bars: "
+            "export it again"
+        )
 
 
 def _is_header(line: str, following: Sequence[str], delimiter: str) -> bool:
@@ -355,25 +360,25 @@ def _columns(cells: list[list[str]], line: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find_decimal(rows: Sequence[list[str]], columns: Sequence[str]) -> str:
+def _find_decimal(rows: Sequence[list[str]], columns: Sequence[str], delimiter: str) -> str:
     """A point, or a comma where that alone makes numbers of cells.
 
     Raises:
-        DataError: the comma may separate thousands as well.
+        DataError: it may separate thousands as well, as a point may where semicolons stand between
+            cells.
     """
     cells = [(cell, at) for row in rows for at, cell in enumerate(row)]
     commas = [(cell, at) for cell, at in cells if _COMMA_NUMBER.fullmatch(cell)]
-    points = any("." in cell and _NUMBER.fullmatch(cell) for cell, _ in cells)
-    if points or not commas:
-        return "."
-    if all(_THREE_DIGITS.fullmatch(cell) for cell, _ in commas):
-        cell, at = commas[0]
+    points = [(cell, at) for cell, at in cells if "." in cell and _NUMBER.fullmatch(cell)]
+    doubtful = points if delimiter == ";" and not commas else commas if not points else []
+    if doubtful and all(_THREE_DIGITS.fullmatch(cell) for cell, _ in doubtful):
+        cell, at = doubtful[0]
         raise DataError(
-            f'column "{columns[at] if at < len(columns) else at}" has "{cell}", where the comma '
-            "may separate thousands or decimals, expected that to be clear: export it with a "
-            "decimal point and without thousands separators"
+            f'column "{columns[at] if at < len(columns) else at}" has "{cell}", which may be a '
+            "thousand and more or a fraction, expected that to be clear: export it with commas "
+            "between cells and decimal points"
         )
-    return ","
+    return "," if commas and not points else "."
 
 
 def _unit(rows: Sequence[list[str]]) -> str | None:
