@@ -88,8 +88,8 @@ def test_standard_input(
 
     answer = piped(Path(name).read_bytes())
     assert answer.code == 0, answer.err
-    assert type_in("predict", "model.safetensors", name, "-o", "a.out").code == 0
-    assert Path("b.csv").read_bytes() == Path("a.out").read_bytes()
+    assert type_in("predict", "model.safetensors", name, "-o", "a.txt").code == 0
+    assert Path("b.csv").read_bytes() == Path("a.txt").read_bytes()
     answer = piped(b"f0,f1\nwarm,1\n")
     assert answer.code == 2
     assert answer.err.startswith("skip2lora: standard input: ")
@@ -132,3 +132,10 @@ def test_bad_thresholds(
 ) -> None:
     refused(type_in("predict", "model.safetensors", "test.npz", "-o", "p.csv", *words), *parts)
     assert not Path("p.csv").exists()
+
+
+def test_a_name_for_something_else_is_refused(desk: Path, type_in: Type) -> None:
+    for name in ("p.json", "p.parquet"):
+        refused(type_in("predict", "model.safetensors", "test.npz", "-o", name), name, ".csv")
+        assert not Path(name).exists()
+    assert type_in("predict", "model.safetensors", "test.npz", "-o", "p").code == 0

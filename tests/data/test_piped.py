@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from skip2lora.data.piped import data_file
+from skip2lora.data.piped import standard_input
 
 
 @pytest.mark.parametrize("suffix", ["npz", "png", "jpg", "bmp", "gif", "tif", "webp", "csv", "gz"])
@@ -26,12 +25,7 @@ def test_kinds(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
         kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
         Image.new("RGB", (2, 2)).save(stream, kind)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream.getvalue())))
-    with data_file(Path("-")) as path:
+    with standard_input() as path:
         assert path.suffix == (".csv" if suffix == "gz" else f".{suffix}")
         assert path.read_bytes() == stream.getvalue()
     assert not path.exists()
-
-
-def test_a_file_is_itself() -> None:
-    with data_file(Path("a.csv")) as path:
-        assert path == Path("a.csv")

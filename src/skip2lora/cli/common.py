@@ -29,8 +29,8 @@ from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress as Follow
-from skip2lora.data.piped import NAME, data_file
-from skip2lora.data.reading import read_table
+from skip2lora.data.piped import NAME, standard_input
+from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
 from skip2lora.errors import ParameterError
 from skip2lora.plan import TapPlan
@@ -313,9 +313,11 @@ def _read(
     model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
 ) -> Table:
     """What the file says; images in the layout of ``model``, as its adapter was made."""
-    with data_file(data) as file:
-        called = NAME if file != data else None
-        table = _unsaid(model, file, images, called=called, **options)
+    if str(data) == "-":
+        with standard_input() as file:
+            table = _unsaid(model, file, images, called=NAME, **options)
+    else:
+        table = _unsaid(model, data, images, **options)
     say_notes(table.notes)
     return table
 
@@ -323,7 +325,7 @@ def _read(
 def _unsaid(
     model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
 ) -> Table:
-    if data.is_dir() or is_image(data):
+    if not is_data(data) and (data.is_dir() or is_image(data)):
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)
         with reading_bar() as progress:

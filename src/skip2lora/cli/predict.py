@@ -17,7 +17,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.help import Command
 from skip2lora.data.image_options import Images
-from skip2lora.data.predictions import write_predictions
+from skip2lora.data.predictions import check_name, write_predictions
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import check_output
@@ -61,6 +61,7 @@ def command(
     are left out of the features, and written beside the predictions.
     """
     check_output(output, force=force)
+    check_name(output)
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options)

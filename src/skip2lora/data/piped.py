@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: What standard input is called, as a file and in messages.
-DASH, NAME = "-", "standard input"
+#: What standard input is called in messages.
+NAME = "standard input"
 _KINDS = {
     b"PK": ".npz", b"PAR1": ".parquet", b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp",
     b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif",
@@ -18,14 +18,8 @@ _KINDS = {
 
 
 @contextmanager
-def data_file(path: Path) -> Iterator[Path]:
-    """Yield ``path``, or a file of what comes on standard input where that is ``-``.
-
-    A table of text may be packed, as in a file.
-    """
-    if str(path) != DASH:
-        yield path
-        return
+def standard_input() -> Iterator[Path]:
+    """Yield a file of what comes on standard input; a table of text may be packed, as in a file."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "data"
         with whole.open("wb") as stream:

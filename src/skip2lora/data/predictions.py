@@ -65,6 +65,15 @@ def write_predictions(
     return predictions
 
 
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Raise ParameterError if a file is named as if it held something else than a ``.csv``."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in ("", ".csv", ".txt"):
+        raise ParameterError(
+            f"output is {path}, expected .csv at its end, as that is what is written: name it so"
+        )
+
+
 def _table(
     task: Task,
     predictions: NDArray[Any],

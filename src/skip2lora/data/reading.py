@@ -150,7 +150,7 @@ def read_table(
         else:
             if source.stat().st_size == 0:
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
-            if reader is not read_npz:
+            if wanted.split is not None and reader is not read_npz:
                 check_no_part(wanted)
             table = reader(source, wanted)
             _check_table(table)
