@@ -24,7 +24,7 @@ import numpy as np
 import skip2lora as s2
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import Backbone, load_for_images
-from skip2lora.errors import ParameterError, Skip2LoraError
+from skip2lora.errors import DataError, ModelError, ParameterError, Skip2LoraError
 from skip2lora.plan import plan
 
 SUFFIXES = (".onnx", ".tflite", ".xml", ".safetensors", ".ort")
@@ -32,6 +32,7 @@ _LIMIT_SECONDS = 150
 _SAMPLES = 9
 _OPEN_SIZE = 64  # of an image, or tokens, where they are open
 _SOUND = 8000  # values of a recording of any length
+_ANSWERS = {"output": 0, "mask": "none"}  # to what a model asks
 _SAME = 1e-4  # of the largest logit, as exported and predicted must agree
 
 
@@ -42,29 +43,45 @@ def models_below(folder: Path, part: str) -> list[Path]:
 
 
 def loaded(path: Path) -> Backbone:
-    """The model; of outputs that may all be that with the classes, the first is taken."""
-    try:
-        return load_for_images(path, (_OPEN_SIZE, _OPEN_SIZE))
-    except ParameterError as error:
-        if "choose it with output=" not in str(error):
-            raise
-        return load_for_images(path, (_OPEN_SIZE, _OPEN_SIZE), output=0)
+    """The model, with an answer to what it asks: the first output, a mask that is none."""
+    told: dict[str, Any] = {}
+    while True:
+        try:
+            return load_for_images(path, (_OPEN_SIZE, _OPEN_SIZE), **told)
+        except ParameterError as error:
+            asked = [key for key in _ANSWERS if key not in told and f" {key}=" in str(error)]
+            if not asked:
+                raise
+            told[asked[0]] = _ANSWERS[asked[0]]
 
 
 def samples_of(model: Backbone) -> Any:
-    """Checked random samples: small token ids where whole numbers are read."""
+    """Checked random samples that the model takes, with as many different tokens as it knows."""
+    for n_tokens in (256, 9):
+        samples = _random(model, n_tokens)
+        try:
+            model.forward(samples)
+        except (DataError, ModelError):
+            continue
+        return samples
+    return _random(model, 2)
+
+
+def _random(model: Backbone, n_tokens: int) -> Any:
     random = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
+    mask, _, meaning = (model.mask or "").partition("=")
     for spec in model.inputs:
         kind = np.dtype(spec.dtype).kind
         longest = _SOUND if spec.shape == (None,) and kind == "f" else _OPEN_SIZE
         shape = (_SAMPLES, *(size or longest for size in spec.shape))
-        if kind == "f":
+        if spec.name == mask:  # all tokens count
+            value = {"tokens": 1, "lengths": _OPEN_SIZE}.get(meaning, 0)
+            arrays[spec.name] = np.full(shape, value, spec.dtype)
+        elif kind == "f":
             arrays[spec.name] = random.normal(size=shape).astype(np.float32)
-        elif kind == "b" or "mask" in spec.name:
-            arrays[spec.name] = np.ones(shape, spec.dtype)
         else:
-            arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+            arrays[spec.name] = random.integers(0, n_tokens, shape).astype(spec.dtype)
     return model.check(arrays if len(arrays) > 1 else next(iter(arrays.values())))
 
 
@@ -163,8 +180,9 @@ def _try_onnx(
         if not difference <= _SAME:
             facts["wrong"].append(f"export: {difference:.2g} from predict")
     facts["step"] = "prepare"
-    prepare(path, folder / "tapped.onnx", size=model.size, output=model.output)
-    prepared = s2.load(folder / "tapped.onnx")
+    out = folder / "tapped.onnx"
+    prepare(path, out, size=model.size, output=model.output, mask=model.mask)
+    prepared = s2.load(out)
     if prepared.tap_widths != model.tap_widths:
         facts["wrong"].append("prepare: other taps")
 
