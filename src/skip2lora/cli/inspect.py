@@ -11,9 +11,9 @@ import numpy as np
 
 from skip2lora.adapt import MODEL_FILE
 from skip2lora.adapters.folder import describe, is_adapter
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.arrays import Inputs, listing
-from skip2lora.backbones.base import CONFIG_FILE, load
+from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.inputs import NO_MASK
 from skip2lora.backbones.masks import MEANINGS
 from skip2lora.backbones.mlp import MLP
@@ -57,9 +57,16 @@ def _model(path: Path, output_name: str | None, mask: str | None) -> dict[str, A
         **common.output_facts(model),
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
-        "cache_bytes_a_sample": RowFormat.of(model).payload_bytes,
+        "cache_bytes_a_sample": _row_bytes(model),
         "fingerprint": model.fingerprint,
     }
+
+
+def _row_bytes(model: Backbone) -> int:
+    """Of an encoder, whose rows have outputs once some are learned: those of its taps."""
+    if model.n_outputs == 0:
+        return FLOAT_BYTES * sum(model.tap_widths)
+    return RowFormat.of(model).payload_bytes
 
 
 def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
