@@ -24,13 +24,13 @@ from skip2lora.adapters.folder import (
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import CONFIG_FILE, Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.standins import Headless
+from skip2lora.backbones.standins import Binary, Headless, for_task
 from skip2lora.data.image_options import Images
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.errors import ModelError
 from skip2lora.files import Tensors, write_files
-from skip2lora.methods import METHODS, Method
+from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
-from skip2lora.tasks.labels import check_names, encode
+from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import (
@@ -41,12 +41,11 @@ from skip2lora.tasks.task import (
     Goal,
     NewLabels,
     Outputs,
-    Task,
     task_for,
 )
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, Fit, History, Timing, checked, train
-from skip2lora.training.options import asked_of, resolve_options
+from skip2lora.training.options import asked_of, check_outputs, resolve_options
 
 MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
@@ -179,7 +178,8 @@ class AdaptedModel(Predictor):
         base = self.backbone.base
         about = AdapterConfig(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
-            self.output_names, self.images, Tapping.of(base), base is self.backbone, self.columns,
+            self.output_names, self.images, Tapping.of(base),
+            not isinstance(self.backbone, Headless), self.columns,
         )  # fmt: skip
         return adapter_files(
             about, tensors,
@@ -236,6 +236,10 @@ def restored(
     model, method = about.tapping.apply(model), METHODS[about.method]
     if not about.keep_outputs:
         model = Headless(model, max(0, SkipAdapters.n_outputs_in(tensors) - len(about.new_labels)))
+    elif method.skip and about.task.name != model.task:
+        n_own = SkipAdapters.n_outputs_in(tensors) - len(about.new_labels)
+        if (model.n_outputs, n_own) != (1, 1):  # once there was one class, and new ones beside it
+            model = for_task(model, about.task.name)
     adapters: Adapters
     if method.skip:
         first_tap = range(len(model.tap_widths))[method.adapted].start
@@ -293,6 +297,7 @@ def adapt(
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
     outputs needs it for several labels and numbers. The defaults are then those for any model.
+    Labels 0 and 1, or two names in sorted order, are the two classes of a model with one output.
     ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
     ``output_names`` name the model's outputs, or the new columns, ``images`` says how images became
     ``X``, ``columns`` what its columns are: all are kept. DataFrames are matched by these names.
@@ -336,7 +341,11 @@ def _adapt(
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
     chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
-    _check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
+    check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
+    if keep_outputs and chosen.skip and learned.name != model.task:
+        model = for_task(model, learned.name)
+    if keep_outputs and not new_classes and not model.n_outputs:
+        model.base.need_outputs(closed=True)
     given = options["output_names"]
     names = None
     if given is not None and keep_outputs:
@@ -344,6 +353,8 @@ def _adapt(
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
         own_names = names or Outputs.of(model, learned).names
+        if own_names is None and isinstance(model, Binary) and not new_classes:
+            own_names = two_names(y)
         outputs = Outputs(range(model.n_outputs), own_names)
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
@@ -353,7 +364,7 @@ def _adapt(
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
         names = check_names(given, model.n_outputs)
-    if outputs.names is None:  # of the columns, or of the classes of a file
+    if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
     new_labels, names_of_all = encoded.new_labels, encoded.titles
     resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
@@ -369,32 +380,3 @@ def _adapt(
         fit=measure() if done.rows_kept else None, columns=columns,
     )  # fmt: skip
     return adapted, measure
-
-
-def _check_outputs(
-    method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
-) -> None:
-    """Raise ParameterError for options that mean nothing with the task or the outputs kept."""
-    if new_classes and task.numeric_targets:
-        raise ParameterError(
-            f"new_classes is on with task {task.name}, expected classification: "
-            "leave one of them out"
-        )
-    if keep:
-        return
-    if not method.skip:
-        able = ", ".join(name for name, each in METHODS.items() if each.skip)
-        raise ParameterError(
-            f"keep_outputs is off with method {method.name}, which needs the network to its end, "
-            f"expected one of {able}: use skip2-lora"
-        )
-    if new_classes:
-        raise ParameterError(
-            "new_classes is on with keep_outputs off, which learns all labels anew, expected one "
-            "of them: leave new_classes out"
-        )
-    if names is not None and not task.numeric_targets:
-        raise ParameterError(
-            "output_names is set with keep_outputs off, expected none, as classes are called as in "
-            "y: leave output_names out, or pass names as y"
-        )

@@ -17,7 +17,7 @@ from skip2lora.arrays import SamplesLike, check_samples, choice, plain_array, wh
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
-from skip2lora.backbones.standins import Headless
+from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
@@ -279,7 +279,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
         elif not self.keep_outputs:
             model = Headless(self.model, len(classes))
         else:
-            model = self.model
+            model = for_task(self.model, CLASSIFICATION.name)
             n_more = len(known) if len(new) else None
             whole_numbers = new.dtype.kind in "iu" and not is_text(own)
             after = range(len(own), len(known))
@@ -369,7 +369,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
                 f"y has {width} numbers a sample, the model {self.model.n_outputs} outputs, "
                 "expected one an output: pass keep_outputs=False to learn new ones from its layers"
             )
-        return self.model, goal
+        return for_task(self.model, goal.task.name), goal
 
     def predict(self, X: SamplesLike) -> NDArray[np.float64]:
         """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""

@@ -12,7 +12,6 @@ from skip2lora.backbones.outputs import (
     OutputSpec,
     candidates_of,
     choose,
-    ending_of,
     named,
 )
 from skip2lora.errors import ParameterError
@@ -87,17 +86,6 @@ def test_what_another_is_computed_from() -> None:
     behind = [{"a"}, {"a", "b"}, {"b"}]  # c has the logits of b
     made = candidates_of(specs, ["a", "b", "b"], behind)
     assert [each.feeds for each in made] == [True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("activations", "layer", "ending"),
-    [
-        (["Softmax", "ArgMax"], True, "softmax"), (["ArgMax"], False, "softmax"),
-        (["Sigmoid", "ArgMax"], True, "sigmoid"), ([], True, "logits"), ([], False, "unknown"),
-    ],
-)  # fmt: skip
-def test_endings(activations: list[str], layer: bool, ending: str) -> None:
-    assert ending_of(activations, sigmoids=("Sigmoid",), layer=layer) == ending
 
 
 def test_names_and_numbers(refused: Refused) -> None:

@@ -113,7 +113,7 @@ def test_export(desk: Path, type_in: Type, kind: str, numbers: Any) -> None:
     from onnx_exports import session_of
 
     session, feed = session_of(Path("e.onnx")), {"x": numbers[0]}
-    assert [of.name for of in session.get_outputs()][1:] == ["logits"]
+    assert [of.name for of in session.get_outputs()] == ["logits"]
     import onnxruntime
 
     options = onnxruntime.RunOptions()
@@ -121,8 +121,7 @@ def test_export(desk: Path, type_in: Type, kind: str, numbers: Any) -> None:
         adapter = onnxruntime.LoraAdapter()
         adapter.Load("e.onnx_adapter")
         options.add_active_adapter(adapter)
-    own, made = session.run(None, feed, options)
-    assert own.tobytes() == session_of(Path(model)).run(None, feed)[0].tobytes()
+    [made] = session.run(None, feed, options)
     want = s2.AdaptedModel.load(s2.load(model), "a").predict(numbers[0])
     assert (np.abs(made - want).max(axis=0) < 1e-5 * np.abs(want).max(axis=0)).all()
 

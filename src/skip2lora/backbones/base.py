@@ -146,12 +146,13 @@ class Backbone(Predictor):
         parts = [self.forward(samples[at : at + SAMPLES_AT_ONCE]).base_logits for at in starts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def need_outputs(self) -> None:
-        """Raise ModelError for a model that predicts nothing by itself, such as an encoder."""
-        if self.n_outputs == 0:
+    def need_outputs(self, *, closed: bool = False) -> None:
+        """Raise ModelError for a model without logits; ``closed``: only if it says of classes."""
+        reason = "".join(f" ({of.name} is {of.reason})" for of in self.outputs if of.reason)
+        if self.n_outputs == 0 and (reason or not closed):
             raise ModelError(
-                f"{self.path or type(self).__name__} gives no row of logits for a sample, expected "
-                "one to predict: adapt it to classes of your own with new_classes=True"
+                f"{self.path or type(self).__name__} gives no row of logits for a sample{reason}, "
+                "expected one to predict: learn outputs of your own with keep_outputs=False"
             )
 
     @property

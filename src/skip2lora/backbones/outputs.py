@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from skip2lora.backbones.ends import End
 from skip2lora.errors import ParameterError
 
 #: What may stand at the end of an output, that which tells most of classes first: an activation of
-#: classes or of several labels, a layer with weights alone, anything else.
-ENDINGS = ("softmax", "sigmoid", "logits", "unknown")
+#: classes or of several labels, a layer with weights alone, anything else, numbers that are no
+#: logits, and what says of classes without giving logits.
+ENDINGS = ("softmax", "sigmoid", "logits", "unknown", "numbers", "probabilities", "labels")
+#: The tasks that activations are for.
+ACTIVATIONS = {"softmax": "classification", "sigmoid": "multi-label"}
+#: Those of outputs that cannot be kept, as nothing can be added before what made them.
+CLOSED = ("probabilities", "labels")
+NO_LOGITS = "whole numbers, labels or texts, from which no logits follow"
 #: What exporters and people call an output with classes, without numbers and signs behind it.
 _USUAL = frozenset({
     "logits", "logit", "scores", "score", "probabilities", "probability", "probs", "prob",
@@ -28,29 +35,54 @@ class OutputSpec:
     """One output: ``shape`` is that of one sample, before its last activation.
 
     A size that is open, or one that does not go with the samples, is None. ``ending`` is one of
-    ``ENDINGS``.
+    ``ENDINGS``; ``reason`` says why an output has no logits.
     """
 
     name: str
     shape: tuple[int | None, ...]
     ending: str = "unknown"
+    reason: str = ""
 
     def __str__(self) -> str:
         sizes = "x".join("?" if size is None else str(size) for size in self.shape)
-        return f"{self.name} {sizes or 'of one number for all samples'} ({self.ending})"
+        ending = self.reason or self.ending
+        return f"{self.name} {sizes or 'of one number for all samples'} ({ending})"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it says of classes what no logits follow from."""
+        return self.ending in CLOSED
+
+    def refuted(self) -> OutputSpec:
+        """That of an output that on samples was not what follows from its logits."""
+        reason = f"not what follows from its {self.ending}"
+        return replace(self, ending="probabilities", reason=reason)
 
     @property
     def width(self) -> int:
         """Numbers in the row that a sample has, 0 where that is no row of them."""
         sizes = [size for size in self.shape if size is not None]
-        if not sizes or len(sizes) < len(self.shape):
+        if not sizes or len(sizes) < len(self.shape) or self.closed:
             return 0
         width = math.prod(sizes)
         return width if max(sizes) == width < _MOST_OUTPUTS else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Name, shape and ending, as JSON holds them."""
-        return asdict(self) | {"shape": list(self.shape)}
+        """Name, shape and ending, as JSON holds them, and the reason where there is one."""
+        fields = asdict(self) | {"shape": list(self.shape)}
+        return fields if self.reason else {k: v for k, v in fields.items() if k != "reason"}
+
+
+def spec_of(name: str, shape: tuple[int | None, ...], end: End, *, labels: bool) -> OutputSpec:
+    """What an output is; ``shape`` is that of its logits, ``labels`` says it has no reals."""
+    if end.reason:
+        return OutputSpec(name, shape, end.ending, end.reason)
+    if labels:
+        return OutputSpec(name, shape, "labels", NO_LOGITS)
+    if not end.pair:
+        return OutputSpec(name, shape, end.ending)
+    width = OutputSpec(name, shape).width  # 1 - p beside p
+    return OutputSpec(name, (2,), "softmax") if width == 1 else OutputSpec(name, shape, "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -85,17 +117,22 @@ def candidates_of(
     ]
 
 
-def ending_of(activations: Collection[str], *, sigmoids: Collection[str], layer: bool) -> str:
-    """The ending for the kinds of activations, and whether a layer with weights is before them."""
-    if activations:
-        return "sigmoid" if set(activations) & set(sigmoids) else "softmax"
-    return "logits" if layer else "unknown"
+def task_of(spec: OutputSpec | None) -> str:
+    """The task that the output taken tells, if any: a name of :data:`skip2lora.tasks.task.TASKS`.
+
+    One number without a sigmoid is a number.
+    """
+    if spec is None:
+        return "classification"
+    number = spec.width == 1 or spec.ending == "numbers"
+    return ACTIVATIONS.get(spec.ending, "regression" if number else "classification")
 
 
 def choose(candidates: Sequence[Candidate], asked: str | int | None, path: object) -> int | None:
     """The place of the output to take: that asked for by name or number, or the classifying one.
 
-    None where no output has a row of numbers a sample.
+    None where no output has a row of numbers a sample, or where the one that says of classes has no
+    logits and another is but an embedding.
 
     Raises:
         ParameterError: there is no such output, it is no row of numbers a sample, or none is asked
@@ -108,6 +145,8 @@ def choose(candidates: Sequence[Candidate], asked: str | int | None, path: objec
     if not rows:
         return None
     best = min(candidates[number].rank for number in rows)
+    if best[1] >= ENDINGS.index("unknown") and any(spec.closed for spec in specs):
+        return None
     first, *others = (number for number in rows if candidates[number].rank == best)
     if any(candidates[number].source != candidates[first].source for number in others):
         listed = ", ".join(map(str, specs))
@@ -139,6 +178,11 @@ def named(specs: Sequence[OutputSpec], asked: str | int, path: object) -> int:
         raise ParameterError(
             f"output is {asked!r} for {path}, expected a name or number from 0 of {names}: choose "
             "one of them"
+        )
+    if specs[at].closed:
+        raise ParameterError(
+            f"output is {asked!r} for {path}, which is {specs[at].reason}, expected one with "
+            "logits: choose another, or learn outputs of your own with keep_outputs=False"
         )
     if not specs[at].width:
         raise ParameterError(

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.outputs import ACTIVATIONS
+from skip2lora.backbones.recipe import Recipe
 from skip2lora.backbones.taps import Tap
+from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
 
 
 @dataclass(frozen=True, eq=False)
-class Headless(Backbone):
-    """``backbone`` with ``n_outputs`` outputs that are 0: adapters and a bias make all of them.
-
-    Others can be learned so, on its taps alone.
-    """
+class _StandIn(Backbone):
+    """``backbone`` with other outputs."""
 
     backbone: Backbone
-    n_outputs: int
 
     @property
     def base(self) -> Backbone:
@@ -56,11 +56,6 @@ class Headless(Backbone):
         return self.backbone.first_tap_is_input
 
     @property
-    def fingerprint(self) -> str:
-        """That of ``backbone``, marked: an adapter of the one does not fit the other."""
-        return f"{self.backbone.fingerprint}-headless-{self.n_outputs}"
-
-    @property
     def takes_table(self) -> bool:
         """As of ``backbone``."""
         return self.backbone.takes_table
@@ -73,10 +68,94 @@ class Headless(Backbone):
         """
         return self.backbone.check(X)
 
+
+@dataclass(frozen=True, eq=False)
+class Headless(_StandIn):
+    """``backbone`` with ``n_outputs`` outputs that are 0: adapters and a bias make all of them.
+
+    Others can be learned so, on its taps alone.
+    """
+
+    n_outputs: int
+
+    @property
+    def fingerprint(self) -> str:
+        """That of ``backbone``, marked: an adapter of the one does not fit the other."""
+        return f"{self.backbone.fingerprint}-headless-{self.n_outputs}"
+
     def forward(self, x: Any) -> Taps:
         """Taps of checked samples, and base logits of 0, (samples, n_outputs)."""
         taps = self.backbone.forward(x)
         return replace(taps, base_logits=np.zeros((len(x), self.n_outputs), np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Binary(_StandIn):
+    """``backbone`` of one output, a logit, as two classes: the second is what it speaks for."""
+
+    n_outputs = 2
+
+    @property
+    def fingerprint(self) -> str:
+        """That of ``backbone``, marked."""
+        return f"{self.backbone.fingerprint}-binary"
+
+    @property
+    def recipe(self) -> Recipe:
+        """That of ``backbone``."""
+        return self.backbone.recipe
+
+    def forward(self, x: Any) -> Taps:
+        """Taps of checked samples, and base logits (samples, 2)."""
+        taps = self.backbone.forward(x)
+        return replace(taps, base_logits=taps.base_logits * PAIR)
+
+
+@dataclass(frozen=True, eq=False)
+class Bare(_StandIn):
+    """``backbone`` whose logits learn another task than the activation behind them tells."""
+
+    @property
+    def n_outputs(self) -> int:
+        """That of ``backbone``."""
+        return self.backbone.n_outputs
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Those of ``backbone``."""
+        return self.backbone.class_names
+
+    @property
+    def recipe(self) -> Recipe:
+        """That of ``backbone``."""
+        return self.backbone.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """That of ``backbone``, as its rows are."""
+        return self.backbone.fingerprint
+
+    def forward(self, x: Any) -> Taps:
+        """Those of ``backbone``."""
+        return self.backbone.forward(x)
+
+
+def for_task(model: Backbone, task: str) -> Backbone:
+    """``model`` with outputs that are what ``task`` learns: itself, or a stand-in.
+
+    Raises:
+        ParameterError: its outputs are numbers and no logits, and ``task`` is no regression.
+    """
+    spec = next((spec for spec in model.outputs if spec.name == model.output), None)
+    ending = "" if spec is None else spec.ending
+    if spec is not None and ending == "numbers" and task != "regression":
+        raise ParameterError(
+            f"output {spec.name} of the model is {spec.reason}, expected logits for {task}: learn "
+            "all anew with keep_outputs=False, or numbers with task='regression'"
+        )
+    if model.n_outputs == 1 and task == "classification":
+        return Binary(model)
+    return model if ACTIVATIONS.get(ending, task) == task else Bare(model)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from skip2lora import _core
 from skip2lora.adapt import RESULT_FILES, AdaptedModel, adapt, adapt_and_measure
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import load_for_images
-from skip2lora.backbones.standins import Headless
+from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.cli import common, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_for
@@ -23,6 +23,7 @@ from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
+from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, task_for
 from skip2lora.training.loop import Fit
 
@@ -103,11 +104,13 @@ def _adapted(
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
     images = common.images_of(options)
     size = None if images is None else images.size
-    backbone = load_for_images(
-        model, size, class_names=class_names, output=options.pop("output_name"), **loading
-    )
+    backbone = load_for_images(model, size, output=options.pop("output_name"), **loading)
     common.say_output(backbone)
     learned = task_for(backbone, options["task"])
+    if keep_outputs and backbone.n_outputs == 1 and METHODS[options["method"]].skip:
+        backbone = for_task(backbone, learned.name)
+    if class_names is not None:
+        backbone = backbone.named(class_names)
     samples = read_for(
         backbone, data, columns=common.columns_of(options, "train"), task=learned,
         keep_outputs=keep_outputs, new_classes=options["new_classes"],

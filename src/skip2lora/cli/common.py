@@ -25,6 +25,7 @@ from skip2lora.adapt import AdaptedModel, restored
 from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
+from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
@@ -232,6 +233,8 @@ def load_model(
         output = options.pop("output_name", None)
         backbone = load(model, output=output, class_names=class_names, **options)
         say_output(backbone)
+        if task is not None:
+            backbone = for_task(backbone, task)
         return Loaded(backbone, TASKS[backbone.task if task is None else task])
     adapted = load_adapted(model, adapter, class_names=class_names, **options)
     say_output(adapted.backbone.base)
@@ -241,7 +244,7 @@ def load_model(
             "--task out"
         )
     saved_names = adapted.output_names
-    if class_names is not None and adapted.base is not adapted.backbone:
+    if class_names is not None and isinstance(adapted.backbone, Headless):
         raise ParameterError(
             f"--class-names is {listing(class_names)}, {adapter} takes none as it leaves the "
             f"outputs of {model} out: leave --class-names out"

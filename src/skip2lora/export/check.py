@@ -35,12 +35,15 @@ def check_export(
     backbone: Backbone,
     adapters: SkipAdapters,
     samples: SamplesLike | None = None,
+    *,
+    columns: NDArray[np.float32] | None = None,
 ) -> None:
     """Compare a ModelProto with ``adapters`` on ``backbone``, for one sample and several at once.
 
     Its tensor ``logits`` and what is predicted are compared with the sum in float64, and no other
     output may say what the base said of a class. The samples are some of ``samples``, or random;
-    the model is fed as ``session`` feeds its base.
+    the model is fed as ``session`` feeds its base. Logits times ``columns`` are the numbers in its
+    graph.
 
     Raises:
         ModelError: onnxruntime does not run it, it gives something else, or it takes no random
@@ -67,7 +70,8 @@ def check_export(
         predicted = adapters.logits_from_rows(row_format, rows, row_format.features(some))
         largest = max(largest, *(float(np.abs(each).max(initial=0)) for each in (exact, base)))
         _compare("predicted", predicted, exact, share * largest)
-        _compare("exported", sums.reshape(len(some), -1), exact, share * largest)
+        numbers = exact if columns is None else exact @ columns
+        _compare("exported", sums.reshape(len(some), -1), numbers, share * largest)
         base = base[:, : backbone.n_outputs]
         _refuse_stale(dict(zip(names, others, strict=True)), base, exact)
 

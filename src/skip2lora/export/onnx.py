@@ -1,8 +1,9 @@
 """An adapted model as one ONNX file: base, taps, pooling and adapters inside.
 
 The adapters' sum is added to the base logits, before the last activation; inputs and outputs are
-those of the base. Where the base has no logits, or they are left out (a stand-in), the sum is an
-output of its own behind those of the base. The hidden values of all taps stand side by side, so
+those of the base. Where the base has no logits, or they are left out or taken for another task (a
+stand-in), the sum is an output of its own behind those of the base, without what these say of
+classes. The hidden values of all taps stand side by side, so
 that one product with all ``lora_b`` ends it (Eq. 17).
 """
 
@@ -22,17 +23,32 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.file import embed, model_writer, read_model
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.rows import Builder, Pooled, add_pooled, add_tap, last_first
+from skip2lora.backbones.onnx.rows import (
+    Builder,
+    Pooled,
+    add_logits,
+    add_pooled,
+    add_tap,
+    last_first,
+)
 from skip2lora.backbones.onnx.session import adapter_writer
 from skip2lora.backbones.onnx.tapped import understand
+from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.check import check_export
-from skip2lora.export.onnx_head import fold_last, plug_logits, readers_elsewhere
+from skip2lora.export.onnx_head import (
+    columns_of,
+    drop_stale,
+    fold_last,
+    plug_logits,
+    readers_elsewhere,
+)
 from skip2lora.files import check_output, write_file, write_together
 
 #: What the output of adapters is called where the base has no logits, or they are left out; the
@@ -73,6 +89,8 @@ class _Parts:
 class _Base:
     """A base model in memory, whole, with the adapters that go with its ``sources``.
 
+    ``bare`` says that its activations are not those of what was learned.
+
     ``given`` is ``backbone``, or what stands in for it.
     """
 
@@ -83,6 +101,7 @@ class _Base:
     graph: Graph
     anatomy: Anatomy
     sources: tuple[Source, ...]
+    bare: bool = False
 
 
 def export_onnx(
@@ -109,10 +128,12 @@ def export_onnx(
     base = _read_base(backbone, adapters)
     adapters = base.adapters
     parts, sources, head = _Parts.of(adapters), base.sources, base.anatomy.head
-    alone = not readers_elsewhere(base.graph, base.anatomy)
+    alone = not base.bare and not readers_elsewhere(base.graph, base.anatomy)
     if head is not None and alone and len(parts.bias) == base.anatomy.n_outputs:
         own = parts.b[-adapters.rank :]
         change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
+        columns = columns_of(base.anatomy)
+        change = change if columns is None else change @ columns
         if fold_last(base.graph, head, sources[-1], change):
             sources = sources[:-1]
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
@@ -122,7 +143,7 @@ def export_onnx(
         pooled = add_pooled(builder, source, f"tap.{number}")
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
-    _write(base, _join(builder, base.anatomy, factors, parts), out, description, samples)
+    _write(base, _join(builder, base, factors, parts), out, description, samples)
 
 
 def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
@@ -172,7 +193,7 @@ def export_onnx_adapter(
     for number, source in last_first(base.sources):
         tensor = add_tap(builder, source, f"tap.{number}")
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
-    logits = _join(builder, base.anatomy, factors, parts)
+    logits = _join(builder, base, factors, parts)
     _write(
         base, logits, out, description, samples, without=[_PREFIX + name for name in shapes],
         beside={beside: _adapter_writer(adapters)},
@@ -218,8 +239,14 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
         model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output,
         mask=backbone.mask,
     )  # fmt: skip
-    if backbone is not given:
+    bare = isinstance(given, Bare)
+    anew = given is not backbone and not isinstance(given, Binary)
+    drop_stale(graph, anatomy, replaced=(backbone.output or "") if anew else None)
+    if isinstance(given, Headless):
         anatomy = replace(anatomy, head=None, n_outputs=0)
+    if isinstance(given, Binary) and anatomy.head is not None:
+        turned = 1 if anatomy.columns is None else anatomy.columns.item()
+        anatomy = replace(anatomy, columns=turned * PAIR, n_outputs=2)
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
@@ -236,11 +263,11 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
             f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
         )
     embed(model, backbone.path.parent)
-    return _Base(given, backbone, adapters, model, graph, anatomy, sources)
+    return _Base(given, backbone, adapters, model, graph, anatomy, sources, bare)
 
 
 def _join(
-    builder: Builder, anatomy: Anatomy, factors: Sequence[tuple[int, str, str]], parts: _Parts
+    builder: Builder, base: _Base, factors: Sequence[tuple[int, str, str]], parts: _Parts
 ) -> str:
     """Append the nodes from each number, ``lora_a`` and tap that it multiplies to the logits.
 
@@ -262,12 +289,16 @@ def _join(
         added = builder.node("Gemm", [joined, builder.constant("lora_b", parts.b), bias], "added")
     elif not parts.bias.any():
         added = None
-    if anatomy.head is not None:
-        plug_logits(builder, anatomy, added, len(parts.bias))
-        return anatomy.head.logits
-    onnx = builder.graph.onnx
+    head, onnx = base.anatomy.head, builder.graph.onnx
+    if head is not None and not base.bare:
+        plug_logits(builder, base.anatomy, added, len(parts.bias))
+        return head.logits
     name = _free_name(builder.graph)
-    builder.node("Identity", [str(added)], "output", renamed=name)
+    if head is None:
+        builder.node("Identity", [str(added or bias)], "output", renamed=name)
+    else:
+        own = add_logits(builder, head.logits, "own", base.anatomy.columns)
+        builder.node("Add", [own, added or bias], "output", renamed=name)
     kind = onnx.TensorProto.FLOAT
     builder.graph.model.graph.output.append(
         onnx.helper.make_tensor_value_info(name, kind, [None, len(parts.bias)])
@@ -321,7 +352,10 @@ def _write(
     Files ``beside`` it are written with it.
     """
     model = base.model
-    check_export(model, logits, base.backbone.session, base.given, base.adapters, samples)
+    columns = None if base.bare else columns_of(base.anatomy)
+    check_export(
+        model, logits, base.backbone.session, base.given, base.adapters, samples, columns=columns
+    )
     for tensor in model.graph.initializer:
         if tensor.name in without:
             tensor.raw_data = bytes(len(tensor.raw_data))

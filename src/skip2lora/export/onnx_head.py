@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.anatomy import Anatomy, Head, Source
+from skip2lora.backbones.onnx.anatomy import Anatomy, Source
+from skip2lora.backbones.onnx.ends import Head
 from skip2lora.backbones.onnx.file import need_onnx
-from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.graph import Graph, weight_layers
 from skip2lora.backbones.onnx.rows import Builder
 from skip2lora.errors import ModelError
 
@@ -59,20 +60,44 @@ def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float
 
 
 def readers_elsewhere(graph: Graph, anatomy: Anatomy) -> list[Any]:
-    """Nodes that read the logits on the way to other outputs, which stay as they are."""
-    if anatomy.head is None:
+    """Nodes that read the logits on the way to further layers, whose outputs stay as they are.
+
+    What is made of probabilities follows them.
+    """
+    head = anatomy.head
+    if head is None or head.end.ending not in ("logits", "unknown"):
         return []
-    logits = anatomy.head.logits
-    own = {str(n.output[0]) for of in anatomy.heads if of.logits == logits for n in of.trailing}
     elsewhere: set[str] = set()
-    for of in anatomy.heads:
-        if of.logits != logits:
-            elsewhere |= graph.ancestors(of.logits)
-    return [
-        node
-        for node in graph.readers.get(logits, ())
-        if node.output[0] in elsewhere and node.output[0] not in own
-    ]
+    for read in weight_layers(graph):
+        behind = graph.ancestors(read.tensor)
+        if head.logits in behind:
+            elsewhere |= behind
+            elsewhere.update(out for of in graph.readers[read.tensor] for out in of.output)
+    return [node for node in graph.readers.get(head.logits, ()) if elsewhere & set(node.output)]
+
+
+def drop_stale(graph: Graph, anatomy: Anatomy, *, replaced: str | None) -> None:
+    """Take out the outputs that would still say what the base says of classes.
+
+    With ``replaced``, the output whose classes are learned anew, those are all that show its
+    logits; else only what says of classes without following from the logits.
+    """
+    stale: set[str] = set()
+    own = next((of for of in anatomy.heads if of.output == replaced), anatomy.head)
+    says = own is not None and own.end.ending != "unknown"
+    for head, spec in zip(anatomy.heads, anatomy.outputs, strict=True):
+        shows = own is not None and own.logits in graph.ancestors(head.output)
+        if (spec.closed and (replaced or not shows)) or (replaced and shows and says):
+            stale.add(head.output)
+    rest = [value for value in graph.model.graph.output if value.name not in stale]
+    del graph.model.graph.output[:]
+    graph.model.graph.output.extend(rest)
+
+
+def columns_of(anatomy: Anatomy) -> NDArray[np.float32] | None:
+    """What is added to outputs times this is added to the numbers in the graph; None for itself."""
+    columns = anatomy.columns
+    return None if columns is None else np.linalg.pinv(columns).astype(np.float32)
 
 
 def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs: int) -> None:
@@ -87,6 +112,15 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
     others = readers_elsewhere(graph, anatomy)
     _bypass_quantising(graph, head)
     extra = n_outputs - anatomy.n_outputs
+    columns = columns_of(anatomy)
+    if extra and columns is not None:
+        raise ModelError(
+            f"one sigmoid after the logits holds the {anatomy.n_outputs} classes of the model, "
+            f"expected {n_outputs} as in the adapter: learn all anew with keep_outputs=False"
+        )
+    if columns is not None:
+        matrix = builder.constant("columns", columns)
+        added = builder.node("MatMul", [added, matrix], "added.columns")
     if extra:
         _widen(graph, head, anatomy.n_outputs, n_outputs)
     base = f"{builder.prefix}base_logits"
@@ -97,13 +131,13 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
             if name == head.logits:
                 node.input[place] = base
     shape = list(anatomy.logits_shape)
-    at = shape.index(anatomy.n_outputs)
     if extra:
+        at = shape.index(anatomy.n_outputs)
         ends = [0] * (2 * len(shape) + 2)
         ends[len(shape) + 2 + at] = extra
         base = _pad(builder, base, ends)
         shape[at] = n_outputs
-    if len(shape) > 1:
+    if len(shape) != 1:
         target = builder.constant("logits.shape", np.array([-1, *shape], np.int64))
         added = builder.node("Reshape", [added, target], "added.shaped")
     float32 = need_onnx("export").TensorProto.FLOAT

@@ -25,6 +25,15 @@ from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 _NAME_THEM = "name the outputs with class_names="
 
 
+def two_names(y: Any) -> tuple[str, ...] | None:
+    """The two names that labels are, sorted; None where they are something else."""
+    if y is None or isinstance(y, Answers | Encoded):
+        return None
+    labels = label_array(y)
+    names = np.unique(labels) if labels.dtype.kind == "U" else ()
+    return tuple(map(str, names)) if len(names) == 2 else None
+
+
 def check_names(names: Sequence[str] | None, n_outputs: int) -> tuple[str, ...] | None:
     """Names of a model's outputs, None for none.
 

@@ -72,8 +72,11 @@ class Outputs:
     def of(cls, model: _Labelled, task: Task) -> Outputs:
         """What answers for ``task`` are encoded as.
 
-        Names of classes are not those of numbers, nor the other way round.
+        Names of classes are not those of numbers, nor the other way round. One output is a logit
+        of two classes.
         """
+        if task.name == "classification" and len(model.class_numbers) == 1:
+            return cls(range(2))
         same = (task.name == "regression") == (model.task == "regression")
         return cls(model.class_numbers.tolist(), model.class_names if same else None)
 
@@ -177,8 +180,6 @@ TASKS = _Tasks(
     )
 )
 CLASSIFICATION = TASKS["classification"]
-#: The task that the end of a model tells, by whether it is a sigmoid.
-TASK_OF_END = {False: "classification", True: "multi-label"}
 
 
 def task_for(model: _Labelled, asked: str | None) -> Task:

@@ -12,6 +12,7 @@ from skip2lora.arrays import choice, real, whole
 from skip2lora.backbones.recipe import Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method
+from skip2lora.tasks.task import Task
 
 DEFAULT_BATCH_SIZE = 20
 
@@ -234,3 +235,36 @@ def _batch_size(batch_size: int | None, low: int, n_samples: int) -> int:
             "make it smaller or leave it out"
         )
     return size
+
+
+def check_outputs(
+    method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
+) -> None:
+    """Check options that may mean nothing with the task, or with the outputs kept.
+
+    Raises:
+        ParameterError: they mean nothing.
+    """
+    if new_classes and task.numeric_targets:
+        raise ParameterError(
+            f"new_classes is on with task {task.name}, expected classification: "
+            "leave one of them out"
+        )
+    if keep:
+        return
+    if not method.skip:
+        able = ", ".join(name for name, each in METHODS.items() if each.skip)
+        raise ParameterError(
+            f"keep_outputs is off with method {method.name}, which needs the network to its end, "
+            f"expected one of {able}: use skip2-lora"
+        )
+    if new_classes:
+        raise ParameterError(
+            "new_classes is on with keep_outputs off, which learns all labels anew, expected one "
+            "of them: leave new_classes out"
+        )
+    if names is not None and not task.numeric_targets:
+        raise ParameterError(
+            "output_names is set with keep_outputs off, expected none, as classes are called as in "
+            "y: leave output_names out, or pass names as y"
+        )

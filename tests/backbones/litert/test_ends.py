@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
 
-from skip2lora.backbones.litert.ends import End, end_of
+from skip2lora.backbones.ends import End
+from skip2lora.backbones.litert.ends import end_of
 from skip2lora.backbones.litert.file import Operator
 
 WEIGHT, BIAS = 90, 91
@@ -37,7 +38,7 @@ def end(*behind: str | Operator, layer: Operator = LAYER, beta: float = 1.0) -> 
         (("DEQUANTIZE", "SOFTMAX", "RESHAPE", "QUANTIZE"), 2, "softmax"),
         (("SQUEEZE",), 2, "logits"),
         (("LOGISTIC", "SOFTMAX"), 2, "softmax"),  # the last activation alone is left out
-        (("SOFTMAX", "MUL"), 3, "unknown"),
+        (("SOFTMAX", "MUL"), 3, "probabilities"),  # by a constant that is not known
         (("TANH",), 2, "unknown"),
     ],
     ids=str,
@@ -45,12 +46,14 @@ def end(*behind: str | Operator, layer: Operator = LAYER, beta: float = 1.0) -> 
 def test_the_last_activation_is_what_ends_it(
     behind: tuple[str, ...], logits: int, ending: str
 ) -> None:
-    assert end(*behind) == End(logits, 1.0, ending)
+    walked = end(*behind)
+    assert (walked.logits, walked.ending, walked.factor) == (logits, ending, 1.0)
 
 
 def test_beta_is_that_of_the_softmax() -> None:
-    assert end("SOFTMAX", beta=2.0) == End(1, 2.0, "softmax")
-    assert end("TANH", beta=2.0).beta == 1.0
+    walked = end("SOFTMAX", beta=2.0)
+    assert (walked.logits, walked.ending, walked.factor) == (1, "softmax", 2.0)
+    assert end("TANH", beta=2.0).factor == 1.0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_beta_is_that_of_the_softmax() -> None:
     ids=["bias", "bias first", "with RELU", "residual", "factor"],
 )
 def test_a_layer_may_have_its_bias_behind_it(add: Operator, ending: str) -> None:
-    assert end(add) == End(2, 1.0, ending)
+    assert (end(add).logits, end(add).ending) == (2, ending)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +85,5 @@ def test_what_is_no_layer_of_logits(layer: Operator) -> None:
 
 
 def test_an_input_of_the_graph_is_no_layer() -> None:
-    assert end_of(0, {}, CONSTANTS, {1}) == End(0, 1.0, "unknown")
+    walked = end_of(0, {}, CONSTANTS, {1})
+    assert (walked.logits, walked.ending) == (0, "unknown")

@@ -132,7 +132,7 @@ def test_what_a_file_says() -> None:
     assert (given.name, given.dtype, given.shape) == ("input", "int8", (1, 8, 8, 2))
     assert given.scale > 0
     assert (given.sample_shape, given.n_bytes) == ((8, 8, 2), 128)
-    assert (output.name, output.ending, output.beta) == ("probabilities", "softmax", 1.0)
+    assert (output.name, output.end.ending, output.end.factor) == ("probabilities", "softmax", 1.0)
     layers = graph.layers(output)
     assert [(layer.name, layer.operator) for layer in layers] == [
         ("layer0", "CONV_2D"), ("layer1", "DEPTHWISE_CONV_2D"), ("layer4", "FULLY_CONNECTED"),

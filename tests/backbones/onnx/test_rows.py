@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 import onnx_models as nets
 from onnx_exports import expected_rows
-from skip2lora.backbones.onnx.anatomy import Source, head_of
+from skip2lora.backbones.onnx.anatomy import Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.graph import Graph, Read, infer
 from skip2lora.backbones.onnx.rows import (
@@ -151,7 +151,7 @@ def test_logits_of_another_type_and_shape() -> None:
     )
     graph = Graph(model)
     infer(graph)
-    logits = add_logits(Builder(graph), head_of(graph, "half"), "logits")
+    logits = add_logits(Builder(graph), "half", "logits")
     model.graph.output.append(helper.make_empty_tensor_value_info(logits))
     x = np.arange(8, dtype=np.float32).reshape(2, 4, 1)
     [made] = open_session(model.SerializeToString()).run([logits], {"x": x})

@@ -127,9 +127,9 @@ def several(*, softmax: bool = True) -> Any:
 
 
 def test_the_output_that_classifies() -> None:
-    assert (of(several()).end.output, of(several()).n_outputs) == ("probabilities", 4)  # type: ignore[union-attr]
+    assert (of(several()).end.name, of(several()).n_outputs) == ("probabilities", 4)  # type: ignore[union-attr]
     # Without an activation that which the other is not computed from.
-    assert of(several(softmax=False)).end.output == "classes"  # type: ignore[union-attr]
+    assert of(several(softmax=False)).end.name == "classes"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("output", ["probabilities", 2])

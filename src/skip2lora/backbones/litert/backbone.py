@@ -21,11 +21,18 @@ from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import NO_MASK
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
-from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, named
+from skip2lora.backbones.noise import random_samples
+from skip2lora.backbones.outputs import (
+    OutputSpec,
+    candidates_of,
+    choose,
+    named,
+    spec_of,
+    task_of,
+)
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import unreadable
-from skip2lora.tasks.task import TASK_OF_END
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
@@ -107,7 +114,7 @@ class LiteRTBackbone(Backbone):
         model = model if mask is None else model.with_mask(mask)
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=3)  # where load is called
-        return model.named(class_names)
+        return model._checked().named(class_names)
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None
@@ -130,7 +137,19 @@ class LiteRTBackbone(Backbone):
         if end == self.end:
             return self
         layers = _layers(self.graph, end, self.grid, self.path)
-        return replace(self, end=end, layers=layers, class_names=None).with_taps(None)
+        model = replace(self, end=end, layers=layers, class_names=None).with_taps(None)
+        return model._checked()
+
+    def _checked(self) -> LiteRTBackbone:
+        """Itself, without logits where the output does not follow from them on random samples."""
+        if self.end is None or self.end.end.says is None:
+            return self
+        samples = random_samples(self, 3)
+        if samples is None or self._runner.agrees(self._arrays(samples)):
+            return self
+        end = replace(self.end, end=self.end.end.refuted())
+        outputs = tuple(end if each is self.end else each for each in self.graph.outputs)
+        return replace(self, graph=replace(self.graph, outputs=outputs), end=None)
 
     def with_mask(self, mask: str) -> LiteRTBackbone:
         """The same model, in which other tokens count; ParameterError for no such mask."""
@@ -144,7 +163,7 @@ class LiteRTBackbone(Backbone):
 
     @property
     def output(self) -> str | None:
-        """The name of the output that is taken."""
+        """The name of the output that is taken, None where no output has logits."""
         return None if self.end is None else self.end.name
 
     @property
@@ -164,13 +183,13 @@ class LiteRTBackbone(Backbone):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the logits."""
-        return 0 if self.end is None else math.prod(self.end.logits.sample_shape)
+        """Width of the logits; 0 where there are none."""
+        return 0 if self.end is None else _output_spec(self.end).width
 
     @property
     def task(self) -> str:
-        """``multi-label`` where the model ends in a sigmoid, else ``classification``."""
-        return TASK_OF_END[self.end is not None and self.end.ending == "sigmoid"]
+        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        return task_of(None if self.end is None else _output_spec(self.end))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -212,8 +231,9 @@ class LiteRTBackbone(Backbone):
 
         Raises:
             DataError: samples the model cannot take.
-            ModelError: the runtime failed on a sample.
+            ModelError: the runtime failed on a sample, or the model has no logits.
         """
+        self.need_outputs()
         return self._runner.run(self._arrays(self.check(x)), [])
 
     def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
@@ -283,17 +303,21 @@ def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
 
 def _specs(graph: Graph) -> tuple[OutputSpec, ...]:
     """A number alone is a row of one."""
-    return tuple(
-        OutputSpec(each.name, each.logits.sample_shape or (1,), each.ending)
-        for each in graph.outputs
-    )
+    return tuple(map(_output_spec, graph.outputs))
+
+
+def _output_spec(output: Output) -> OutputSpec:
+    logits = output.logits
+    labels = "float" not in logits.dtype and not logits.scale
+    return spec_of(output.name, logits.sample_shape or (1,), output.end, labels=labels)
 
 
 def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output | None:
+    """The output to take; None where those there are have no logits."""
     specs, sources = _specs(graph), [each.logits.index for each in graph.outputs]
     candidates = candidates_of(specs, sources, [graph.ancestors(source) for source in sources])
     at = choose(candidates, asked, path)
-    if at is None and graph.cut is not None:
+    if at is None and (graph.cut is not None or any(spec.closed for spec in specs)):
         return None
     if at is None:
         listed = ", ".join(map(str, specs))

@@ -1,25 +1,38 @@
-"""The end of a LiteRT graph: the activation behind its logits, and what makes these."""
+"""The ends of a LiteRT graph: what stands between each output and its logits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from skip2lora.backbones.outputs import ending_of
+import numpy as np
+
+from skip2lora.backbones import ends
+from skip2lora.backbones.ends import End, Op
 
 if TYPE_CHECKING:
-    from skip2lora.backbones.litert.file import Operator
+    from skip2lora.backbones.litert.file import Operator, Tensor
 
-_SAME_VALUES = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
-_ACTIVATIONS = frozenset({"SOFTMAX", "LOGISTIC", "LOG_SOFTMAX"})
-
-
-class End(NamedTuple):
-    """The tensor of the logits; times ``beta`` they are what the activation reads."""
-
-    logits: int
-    beta: float
-    ending: str
+_SAME = frozenset({
+    "QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "GATHER",
+})  # fmt: skip
+_ACTIVATIONS: dict[str, tuple[int, Any]] = {
+    "SOFTMAX": (ends.SOFTMAX, None), "LOG_SOFTMAX": (ends.SOFTMAX, np.log),
+    "LOGISTIC": (ends.SIGMOID, None),
+}  # fmt: skip
+_OF_ONE: dict[str, Any] = {
+    "LOG": np.log, "EXP": np.exp, "NEG": np.negative, "ROUND": np.round, "FLOOR": np.floor,
+    "CEIL": np.ceil, "ABS": np.abs, "SQRT": np.sqrt, "TANH": np.tanh, "SIGN": np.sign,
+    "LOGICAL_NOT": np.logical_not, "RELU": lambda values: np.maximum(values, 0),
+    "RELU_0_TO_1": lambda values: np.clip(values, 0, 1),
+    "RELU6": lambda values: np.clip(values, 0, 6),
+}  # fmt: skip
+_OF_TWO: dict[str, Any] = {
+    "ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": np.divide, "POW": np.power,
+    "MAXIMUM": np.maximum, "MINIMUM": np.minimum, "GREATER": np.greater,
+    "GREATER_EQUAL": np.greater_equal, "LESS": np.less, "LESS_EQUAL": np.less_equal,
+    "EQUAL": np.equal,
+}  # fmt: skip
 
 
 def end_of(
@@ -27,39 +40,105 @@ def end_of(
     makers: Mapping[int, Operator],
     constants: Collection[int],
     layers: Collection[int],
+    tensors: Mapping[int, Tensor] | None = None,
+    values: Mapping[int, float] | None = None,
 ) -> End:
-    """Walk back from an output over what keeps its values to the activation it ends in.
+    """Walk back from an output to its logits.
 
     ``makers`` are the operators by the tensors they make, ``layers`` the tensors that operators
-    with weights make.
+    with weights make; ``values`` has the constants of one value, and ``tensors`` their types.
     """
-    at, end = index, End(index, 1.0, "")
-    while at in makers:
-        operator = makers[at]
-        if operator.name not in _SAME_VALUES | _ACTIVATIONS | {"ARG_MAX"}:
-            break
-        at = operator.inputs[0]
-        if operator.name in _SAME_VALUES:
+    own = _Walk(makers, constants, layers, tensors or {}, values or {})
+    return ends.end_of(index, own.op_of)
+
+
+def values_of(
+    packed: Sequence[Any], buffers: Sequence[Any], tensors: Sequence[Tensor]
+) -> dict[int, float]:
+    """The real number in each constant tensor of one number."""
+    values = {}
+    for tensor, each in zip(tensors, packed, strict=True):
+        data = buffers[each.buffer].data
+        if data is None or tensor.dtype == "string":
             continue
-        end = End(at, operator.beta, operator.name)
+        try:
+            kind = np.dtype(tensor.dtype)
+        except TypeError:
+            continue
+        if len(data) != kind.itemsize:
+            continue
+        number = np.frombuffer(bytes(data), kind)
+        if number.dtype.kind in "fiub":
+            scale = tensor.scale or 1.0
+            values[tensor.index] = scale * (float(number[0]) - tensor.zero_point)
+    return values
+
+
+class _Walk:
+    def __init__(
+        self,
+        makers: Mapping[int, Operator],
+        constants: Collection[int],
+        layers: Collection[int],
+        tensors: Mapping[int, Tensor],
+        values: Mapping[int, float],
+    ) -> None:
+        self.makers, self.constants, self.layers = makers, constants, layers
+        self.tensors, self.values = tensors, values
+
+    def op_of(self, index: int) -> Op | None:
+        """What makes a tensor, as :mod:`skip2lora.backbones.ends` takes it."""
+        operator = self.makers.get(index)
+        if operator is None or index in self.constants:
+            return None
+        data = tuple(at for at in operator.inputs if at >= 0 and at not in self.constants)
+        title, nodes = f"operator {operator.name}", (operator,)
+        if operator.activated:
+            return Op(ends.OTHER, data, title)
+        if index in self.layers and len(data) < len(operator.inputs):
+            return Op(ends.LAYER, data, title)
+        rounds = index in self.tensors and self.tensors[index].scale > 0
         if operator.name in _ACTIVATIONS:
-            break
-    activations = [end.ending] if end.ending else []
-    layer = _ends_in_layer(at, makers, constants, layers)
-    return end._replace(ending=ending_of(activations, sigmoids=("LOGISTIC",), layer=layer))
+            kind, behind = _ACTIVATIONS[operator.name]
+            return Op(kind, data, title, behind, nodes, operator.beta, rounds)
+        if operator.name in _SAME and data:
+            return Op(ends.SAME, data[:1], title, None, nodes, rounds=rounds)
+        if operator.name in ("ARG_MAX", "TOPK_V2"):
+            return Op(ends.LARGEST, data[:1], title, None, nodes)
+        if operator.name in ("CONCATENATION", "PACK"):
+            return Op(ends.JOIN, data, title, None, nodes)
+        return self._function(operator, data, title) or Op(ends.OTHER, data, title)
 
+    def _function(self, operator: Operator, data: tuple[int, ...], title: str) -> Op | None:
+        """A function of each number, where all other operands are constants of one value."""
+        nodes = (operator,)
+        if len(data) != 1:
+            return None
+        if operator.name == "CAST":
+            return self._cast(operator, data, title)
+        if operator.name == "EXP" and self.op_of(data[0]) is None:
+            return Op(ends.NUMBERS, data, title)
+        if operator.name in _OF_ONE:
+            return Op(ends.EACH, data, title, _OF_ONE[operator.name], nodes)
+        if operator.name not in _OF_TWO or len(operator.inputs) != 2:
+            return None
+        apply, at = _OF_TWO[operator.name], operator.inputs.index(data[0])
+        constant = self.values.get(operator.inputs[1 - at])
+        if constant is None:
+            before = self.op_of(data[0])  # a constant for each output, as the bias of a layer
+            layer = before is not None and before.kind == ends.LAYER
+            return before if layer and operator.name in ("ADD", "SUB") else None
+        if at == 0:
+            return Op(ends.EACH, data, title, lambda values: apply(values, constant), nodes)
+        return Op(ends.EACH, data, title, lambda values: apply(constant, values), nodes)
 
-def _ends_in_layer(
-    at: int,
-    makers: Mapping[int, Operator],
-    constants: Collection[int],
-    layers: Collection[int],
-) -> bool:
-    """Whether a layer with weights makes a tensor, at most with its bias behind it."""
-    operator = makers.get(at)
-    if operator is not None and operator.name == "ADD" and not operator.activated:
-        data = [index for index in operator.inputs if index not in constants]
-        at, operator = (data[0], makers.get(data[0])) if len(data) == 1 else (at, None)
-    if operator is None or operator.activated or at not in layers:
-        return False
-    return any(index in constants for index in operator.inputs)
+    def _cast(self, operator: Operator, data: tuple[int, ...], title: str) -> Op:
+        source, result = (
+            self.tensors[at].dtype if at in self.tensors else "float32"
+            for at in (data[0], operator.outputs[0])
+        )
+        if result == "bool":
+            return Op(ends.EACH, data, title, lambda values: values != 0, (operator,))
+        if "int" in result and "float" in source:
+            return Op(ends.EACH, data, title, np.trunc, (operator,))
+        return Op(ends.SAME, data, title, None, (operator,))

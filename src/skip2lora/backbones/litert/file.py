@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from skip2lora.backbones.litert.ends import end_of
+from skip2lora.backbones.ends import End
+from skip2lora.backbones.litert.ends import end_of, values_of
 from skip2lora.backbones.litert.sound import fault_of
 from skip2lora.backbones.litert.straight import STATE, node_fault, shortened, straight_part
 from skip2lora.errors import ModelError, first_line
@@ -94,14 +95,13 @@ class Weighted:
 class Output:
     """One output as the file names it, and the logits it is made from.
 
-    ``logits`` times ``beta`` are what the softmax, sigmoid or argmax behind them reads; ``ending``
-    is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
+    ``end`` says what makes the output of them.
     """
 
     name: str
     logits: Tensor
-    beta: float = 1.0
-    ending: str = "unknown"
+    end: End
+    tensor: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,10 @@ class Graph:
         tensors = list(self.tensors)
         for index, shape in shapes.items():
             tensors[index] = replace(tensors[index], shape=tuple(map(int, shape)))
-        outputs = [replace(each, logits=tensors[each.logits.index]) for each in self.outputs]
+        outputs = [
+            replace(each, logits=tensors[each.logits.index], tensor=tensors[each.tensor.index])
+            for each in self.outputs
+        ]
         return replace(self, tensors=tuple(tensors), outputs=tuple(outputs))
 
     def with_outputs(self, tensors: Sequence[int]) -> bytes:
@@ -253,11 +256,12 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         for each in signature.inputs or ()
     }
     constants = _constants(model, operators)
+    values = values_of(main.tensors, model.buffers, tensors)
     graph = Graph(
         path,
         content,
         tuple(tensors[index] for index in given),
-        tuple(_output(index, tensors, makers, constants) for index in results),
+        tuple(_output(index, tensors, makers, constants, values) for index in results),
         names,
         tensors,
         constants,
@@ -336,10 +340,12 @@ def _output(
     tensors: Sequence[Tensor],
     makers: Mapping[int, Operator],
     constants: frozenset[int],
+    values: Mapping[int, float],
 ) -> Output:
     layers = {at for at, of in makers.items() if of.name in _WEIGHTED}
-    end = end_of(index, makers, constants, layers)
-    return Output(tensors[index].name, tensors[end.logits], end.beta, end.ending)
+    known = {tensor.index: tensor for tensor in tensors}
+    end = end_of(index, makers, constants, layers, known, values)
+    return Output(tensors[index].name, tensors[end.logits], end, tensors[index])
 
 
 def _tensor(index: int, tensor: Any, is_input: bool) -> Tensor:

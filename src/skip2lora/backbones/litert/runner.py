@@ -27,12 +27,14 @@ class Runner:
     """The interpreter with the taps among its outputs, and what is read from it."""
 
     def __init__(self, model: LiteRTBackbone) -> None:
-        graph, self.end, self.n_outputs = model.graph, model.end, model.n_outputs
+        graph, self.end = model.graph, model.end
         by_name = {layer.name: layer.input for layer in graph.layers(model.end)}
         self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
         given = {tensor.index for tensor in graph.inputs}
         wanted = {tensor.index for _, tensor in self.taps}
         wanted |= set() if model.end is None else {model.end.logits.index}
+        if model.end is not None and model.end.end.says is not None:
+            wanted |= {model.end.tensor.index}
         # The memory of an input may be reused: what is tapped there is the sample itself.
         self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
         content = graph.with_outputs(sorted(wanted - given))
@@ -47,12 +49,25 @@ class Runner:
         if model.mask is not None:
             self.mask = mask_of(model.mask, model.inputs, graph.path)
 
+    def agrees(self, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Whether the output of the model is what follows from its logits."""
+        if self.end is None:
+            return True
+        logits: list[NDArray[Any]] = []
+        outputs: list[NDArray[Any]] = []
+        for number in range(len(arrays[0])):
+            self._invoke([array[number : number + 1] for array in arrays], number)
+            for tensor, values in ((self.end.logits, logits), (self.end.tensor, outputs)):
+                values.append(_real(tensor, self.views[tensor.index]().reshape(-1)))
+        return self.end.end.agrees(np.stack(logits), np.stack(outputs))
+
     def run(
         self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """Fill ``rows``, one array a tap or none at all; return the logits."""
         n_samples = len(arrays[0])
-        logits = np.empty((n_samples, self.n_outputs), np.float32)
+        width = 0 if self.end is None else math.prod(self.end.logits.sample_shape)
+        logits = np.empty((n_samples, width), np.float32)
         for start in range(0, n_samples, _CHUNK):
             stop = min(start + _CHUNK, n_samples)
             self._run_chunk([array[start:stop] for array in arrays], rows, logits, start)
@@ -62,9 +77,7 @@ class Runner:
         if tensor.scale:
             logits -= tensor.zero_point
             logits *= np.float32(tensor.scale)
-        if self.end.beta != 1:
-            logits *= np.float32(self.end.beta)
-        return logits
+        return self.end.end.rows(logits)
 
     def _run_chunk(
         self,
@@ -114,6 +127,14 @@ class Runner:
                 f"LiteRT failed on sample {number} (from 0), {reason_of(error)}, expected outputs: "
                 "check its values"
             ) from error
+
+
+def _real(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any]:
+    """A copy of values as real numbers, by the scale of quantised ones."""
+    if not tensor.scale:
+        return values.copy()
+    real: NDArray[np.float32] = (values.astype(np.float32) - tensor.zero_point) * tensor.scale
+    return real
 
 
 def _fill_of(tap: Tap, tensor: Tensor) -> _Fill | None:

@@ -1,4 +1,4 @@
-"""Taps in an ONNX graph, of which kind they are; its logits, and the activations behind them."""
+"""Taps in an ONNX graph, of which kind they are, and where its logits are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones.ends import End
 from skip2lora.backbones.masks import Mask
+from skip2lora.backbones.onnx.ends import Head, head_of
 from skip2lora.backbones.onnx.graph import (
     CONVOLUTIONS,
-    OPERATORS,
     Graph,
     Read,
     Size,
@@ -22,191 +26,11 @@ from skip2lora.backbones.onnx.graph import (
 from skip2lora.backbones.onnx.masks import NOTHING, Counted, counting
 from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look, mixing
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
-from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, ending_of
+from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of, task_of
 from skip2lora.backbones.taps import Tap, taps_of
 
-_HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK")
-# What may stand between the last activation and the output, or between two of them.
-_PASSED = (
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast",
-    "QuantizeLinear", "DequantizeLinear", "ZipMap", "ArrayFeatureExtractor",
-)  # fmt: skip
-# What spreads the largest value or the sum of a softmax written out over its row again.
-_SPREAD = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Identity", "Cast", "Max", "Where")
-#: Activations on integers, as com.microsoft has them, and the standard's.
-_ON_INTEGERS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
-_MOST_STEPS = 64
-
-
-@dataclass(frozen=True)
-class Head:
-    """The end of a graph: ``logits`` comes before the activations, ``trailing`` from there on.
-
-    ``trailing`` are the nodes from the logits to the output, in that order; ``activations`` the
-    kinds of those that are more than a change of shape, such as ("Softmax", "ArgMax"); ``ending``
-    is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
-    """
-
-    output: str
-    logits: str
-    trailing: tuple[Any, ...] = ()
-    activations: tuple[str, ...] = ()
-    ending: str = "unknown"
-
-
-class _Step(NamedTuple):
-    """One activation or change of shape: what it reads, and the nodes it is made of."""
-
-    tensor: str
-    nodes: tuple[Any, ...]
-    activation: str | None = None
-
-
-def head_of(graph: Graph, output: str) -> Head:
-    """What stands between ``output`` and its logits; the output itself where there is nothing."""
-    walked: list[_Step] = []
-    tensor, logits, n_steps = output, output, 0
-    while len(walked) < _MOST_STEPS:
-        step = _step_before(graph, tensor)
-        if step is None:
-            break
-        walked.append(step)
-        tensor = step.tensor
-        if step.activation is not None:
-            logits, n_steps = tensor, len(walked)
-    steps = walked[n_steps - 1 :: -1] if n_steps else []
-    activations = tuple(step.activation for step in steps if step.activation is not None)
-    return Head(
-        output,
-        logits,
-        tuple(node for step in steps for node in step.nodes),
-        activations,
-        ending_of(activations, sigmoids=("Sigmoid",), layer=_ends_in_layer(graph, tensor)),
-    )
-
-
-def _ends_in_layer(graph: Graph, tensor: str) -> bool:
-    """Whether a layer with weights makes ``tensor``, at most with its bias behind it."""
-    node = graph.producer.get(tensor)
-    if node is not None and node.op_type == "Add":
-        data = [name for name in node.input if name not in graph.constants]
-        node = graph.producer.get(data[0]) if len(data) == 1 else None
-    if node is None or node.op_type not in OPERATORS:
-        return False
-    return any(name in graph.constants for name in node.input)
-
-
-def _step_before(graph: Graph, tensor: str) -> _Step | None:
-    node = graph.producer.get(tensor)
-    if node is None or not node.input:
-        return None
-    kind = str(node.op_type)
-    if kind in _HEADS:
-        return _Step(str(node.input[0]), (node,), kind)
-    if kind in _PASSED:
-        at = 1 if kind == "ArrayFeatureExtractor" else 0  # the index of a class name
-        return _Step(str(node.input[at]), (node,)) if len(node.input) > at else None
-    if kind in ("Div", "Mul"):
-        return _softmax(graph, node)
-    return None
-
-
-def _softmax(graph: Graph, node: Any) -> _Step | None:
-    """exp(z - max(z)) / sum(exp(z - max(z))), node by node, as exporters from other frameworks do.
-
-    A product with the reciprocal of the sum is one as well; the largest value need not be there.
-    """
-    power, spread = str(node.input[0]), str(node.input[1])
-    exponential = graph.producer.get(power)
-    if node.op_type == "Mul" and (exponential is None or exponential.op_type != "Exp"):
-        power, spread = spread, power
-        exponential = graph.producer.get(power)
-    if exponential is None or exponential.op_type != "Exp":
-        return None
-    below = _spread_of(graph, spread, "ReduceSum", power, turned=node.op_type == "Mul")
-    if below is None:
-        return None
-    logits, nodes = str(exponential.input[0]), [exponential, *below, node]
-    shifted = graph.producer.get(logits)
-    if shifted is not None and shifted.op_type == "Sub":
-        before = _spread_of(graph, str(shifted.input[1]), "ReduceMax", str(shifted.input[0]))
-        if before is not None:
-            logits, nodes = str(shifted.input[0]), [*before, shifted, *nodes]
-    return _Step(logits, tuple(nodes), "Softmax")
-
-
-def _spread_of(
-    graph: Graph, tensor: str, kind: str, source: str, *, turned: bool = False
-) -> list[Any] | None:
-    """The nodes from ``source``, reduced by ``kind``, to ``tensor``; None where it is not that.
-
-    ``turned`` asks for a Reciprocal on the way, as of the sum that a product divides by.
-    """
-    nodes: list[Any] = []
-    reciprocals = 0
-    while len(nodes) < _MOST_STEPS:
-        node = graph.producer.get(tensor)
-        if node is None:
-            return None
-        nodes.append(node)
-        if node.op_type == kind:
-            fits = str(node.input[0]) == source and reciprocals == turned
-            return nodes[::-1] if fits else None
-        reciprocals += node.op_type == "Reciprocal"
-        if node.op_type not in _SPREAD and not (turned and node.op_type == "Reciprocal"):
-            return None
-        read = node.input[1:] if node.op_type == "Where" else node.input
-        data = [str(name) for name in read if name and name not in graph.constants]
-        # A shape that is computed is the second input; of Max and Where all but one are constant.
-        if not data or (node.op_type in ("Max", "Where") and len(data) > 1):
-            return None
-        tensor = data[0]
-    return None
-
-
-def float_activations(graph: Graph) -> Graph:
-    """Make activations on integers, at the end of a graph, the standard's between two roundings.
-
-    So the logits before them are numbers that adapters can be added to. The same graph where there
-    are none.
-    """
-    model, activations = graph.model, {}
-    for value in model.graph.output:
-        tensor, steps = value.name, 0
-        while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
-            steps += 1
-            if node.op_type in _ON_INTEGERS:
-                activations[str(node.output[0])] = node  # several outputs may share one
-            elif node.op_type not in (*_HEADS, *_PASSED):
-                break
-            tensor = node.input[0]
-    for node in activations.values():
-        _make_float(graph.onnx, model, node)
-    return Graph(model) if activations else graph
-
-
-def _make_float(onnx: Any, model: Any, node: Any) -> None:
-    # The last one may be left out.
-    data, scale, zero, out_scale, out_zero = (*node.input, "")[:5]
-    name, result = str(node.name or node.output[0]), str(node.output[0])
-    axes = [each for each in node.attribute if each.name == "axis"]
-    kind = _ON_INTEGERS[node.op_type]
-    make = onnx.helper.make_node
-    real, active = f"{result}.real", f"{result}.active"
-    new = [
-        make("DequantizeLinear", [data, scale, *([zero] if zero else [])], [real], f"{name}.real"),
-        make(kind, [real], [active], name),
-        make("QuantizeLinear", [active, out_scale, *([out_zero] if out_zero else [])], [result]),
-    ]
-    new[1].attribute.extend(axes)
-    at = [each.output[0] if each.output else "" for each in model.graph.node].index(result)
-    nodes = list(model.graph.node)
-    nodes[at : at + 1] = new
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-_NO_NUMBERS = (8, 9)  # texts and truth values, as TensorProto numbers types
+_LAYERS = ("Gemm", "MatMul", "Conv")
+_LABELS = (2, 3, 4, 5, 6, 7, 8, 9, 12, 13)  # whole numbers, texts, truth values, in TensorProto
 
 
 class Fold(NamedTuple):
@@ -238,8 +62,9 @@ class Anatomy:
 
     ``heads`` and ``outputs`` say what stands at each output. ``head`` is that of the one taken,
     None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
-    one sample's logits in the graph, such as (1000, 1, 1). ``look`` is what running it has shown.
-    ``mask`` says which tokens count, None where no input may; ``cut`` what was left out.
+    one sample's logits in the graph, such as (1000, 1, 1), or () where it is one number. ``look``
+    is what running it has shown. Those numbers times ``columns`` are the logits, where there are
+    such. ``mask`` says which tokens count, None where no input may; ``cut`` what was left out.
     """
 
     sources: tuple[Source, ...]
@@ -248,7 +73,9 @@ class Anatomy:
     head: Head | None
     n_outputs: int
     look: Look
-    logits_shape: tuple[int | None, ...] = ()
+    task: str
+    logits_shape: tuple[int, ...] = ()
+    columns: NDArray[np.float32] | None = None
     mask: str | None = None
     cut: str | None = None
 
@@ -276,23 +103,32 @@ def anatomy(
         raise no_samples(graph, path, infer(graph))
     if not reads:
         raise no_layers(graph, path)
-    heads = [head_of(graph, value.name) for value in graph.model.graph.output]
+    heads = [_head(graph, value.name) for value in graph.model.graph.output]
     ends = [head.logits for head in heads]
+    lists = {v.name for v in graph.model.graph.output if v.type.HasField("sequence_type")}
+    said = [head.output for head in heads if head.end.says and head.output not in lists]
     tensors = [read.tensor for read in reads]
-    seen = look(graph, path, tensors, ends or tensors)
+    seen = look(graph, path, tensors, ends or tensors, said)
     if seen.baked:
         fix_batch(graph, seen.axes, seen.batch or 1)
     graph.samples = names[0], seen.axes[names[0]]
+    heads = [head if _follows(head, seen) else head.refuted() for head in heads]
     outputs = tuple(_spec(graph, head, seen.of(head.logits)) for head in heads)
     behind = [graph.ancestors(end) if len(heads) > 1 else set[str]() for end in ends]
     at = choose(candidates_of(outputs, ends, behind), output, path)
     n_outputs = 0 if at is None else outputs[at].width
+    task = task_of(None if at is None else outputs[at])
+    inner = () if at is None else seen.of(ends[at]).by_sample or ()
+    shape = tuple(size for size in inner if isinstance(size, int))
+    end = None if at is None else heads[at].end
+    columns = end.columns(math.prod(shape)) if end and (end.pair or end.sign < 0) else None
     dynamic = _rounds_batches(graph)
     if at is not None and not seen.of(ends[at]).verdict.holds(dynamic=dynamic):
         raise mixing(graph, path, ends[at], seen, dynamic=dynamic)
     counted = counting(graph, seen, mask, path) if mask or len(names) > 1 else NOTHING
     if at is None:
-        reads += [Read(head.output, "output", head.output) for head in heads[:1]]
+        open_ones = [head.output for head in heads[:1] if not outputs[0].closed]
+        reads += [Read(name, "output", name) for name in open_ones]
     elif (
         len(heads) > 1
     ):  # what only leads to other outputs, or is made of this one, says nothing of it
@@ -303,9 +139,11 @@ def anatomy(
     if not tapped:
         raise no_taps(graph, path, seen.shapes, reads)
     if at is None:
-        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen, mask=counted.text)
-    head, shape = heads[at], outputs[at].shape
-    return Anatomy(tapped, tuple(heads), outputs, head, n_outputs, seen, shape, counted.text)
+        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen, task, mask=counted.text)
+    return Anatomy(
+        tapped, tuple(heads), outputs, heads[at], n_outputs, seen, task, shape, columns,
+        counted.text,
+    )  # fmt: skip
 
 
 def _rounds_batches(graph: Graph) -> bool:
@@ -313,13 +151,33 @@ def _rounds_batches(graph: Graph) -> bool:
     return any(node.op_type.startswith("DynamicQuantize") for node in graph.model.graph.node)
 
 
+def _head(graph: Graph, output: str) -> Head:
+    """What stands at an output; nothing where a layer makes it."""
+    maker = graph.producer.get(output)
+    if maker is None or maker.op_type not in _LAYERS or maker.input[1] not in graph.constants:
+        return head_of(graph, output)
+    return Head(output, output, End(output, "logits"))
+
+
+def _follows(head: Head, seen: Look) -> bool:
+    """Whether an output was what follows from its logits, where both could be seen."""
+    if head.end.says is None or head.output not in seen.values or head.logits not in seen.values:
+        return True
+    logits, said = seen.values[head.logits], seen.values[head.output]
+    if seen.of(head.logits).by_sample is None:
+        return True
+    return head.end.agrees(logits.reshape(len(logits), -1), said)
+
+
 def _spec(graph: Graph, head: Head, seen: Seen) -> OutputSpec:
     """What an output is; its sizes are open where it has not one row a sample."""
-    inner = seen.by_sample
-    if inner is None or graph.types.get(head.logits) in _NO_NUMBERS:
+    inner, labels = seen.by_sample, graph.types.get(head.logits) in _LABELS
+    if inner is None:
         inner = (None,) * (len(seen.shape) - 1 if seen.shape else 1)
-    sizes = tuple(size if isinstance(size, int) else None for size in inner)
-    return OutputSpec(head.output, sizes, head.ending)
+    sizes = tuple(size if isinstance(size, int) else None for size in inner or (1,))
+    if head.end.ending == "logits" and not labels:
+        return OutputSpec(head.output, sizes, "logits")
+    return spec_of(head.output, sizes, head.end, labels=labels)
 
 
 def _sources(reads: Sequence[Read], seen: Look, counted: Counted, grid: int) -> tuple[Source, ...]:

@@ -32,7 +32,13 @@ from skip2lora.backbones.onnx.file import (
 )
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
-from skip2lora.backbones.onnx.tapped import KEY, Asked, Description, metadata_of, tap_model
+from skip2lora.backbones.onnx.tapped import (
+    KEY,
+    Asked,
+    Description,
+    metadata_of,
+    tap_model,
+)
 from skip2lora.backbones.outputs import named
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
@@ -346,8 +352,8 @@ def prepare(
     """
     file = Path(path)
     grid = check_grid(grid)
-    model = read_model(file)
     size = None if size is None else checked_size(size)
+    model = read_model(file)
     if mask is None and len(model.graph.input) > 1:  # running the model tells
         mask = OnnxBackbone.load(file, grid=grid, size=size, output=output).mask
     description = tap_model(

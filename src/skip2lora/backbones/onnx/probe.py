@@ -102,7 +102,8 @@ class Look:
     ``axes`` are those of the inputs that hold the samples, ``batch`` how many samples the graph
     takes at a time, None for any number; ``baked`` says that only its inside knows that.
     ``unknown`` is why the graph could not be run, None where it could. ``shapes`` are those that
-    can be inferred, ``n_tokens`` how whole numbers were drawn.
+    can be inferred, ``n_tokens`` how whole numbers were drawn, ``values`` those of the outputs and
+    their logits for some samples.
     """
 
     axes: Axes
@@ -112,6 +113,7 @@ class Look:
     unknown: str | None = None
     n_tokens: int = 0
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def holds(self, ends: Sequence[str]) -> bool:
         """Whether any of these tensors has the samples as they are alone."""
@@ -173,8 +175,14 @@ class Probe:
         return {**feed, **dict(zip(self.wanted, values, strict=True))}
 
 
-def look(graph: Graph, path: Path, tensors: Sequence[str], ends: Sequence[str]) -> Look:
-    """See ``tensors`` and ``ends``, the logits of each output, of a graph.
+def look(
+    graph: Graph,
+    path: Path,
+    tensors: Sequence[str],
+    ends: Sequence[str],
+    outputs: Sequence[str] = (),
+) -> Look:
+    """See ``tensors``, and values of ``ends``, the logits of each output, and of ``outputs``.
 
     Samples are where an output has the numbers of each whatever the others are: along the first
     axis of the inputs if that holds, else along the second.
@@ -182,17 +190,17 @@ def look(graph: Graph, path: Path, tensors: Sequence[str], ends: Sequence[str]) 
     Raises:
         ModelError: the runtime does not take the graph at all.
     """
-    tensors = [*tensors, *ends]
-    probe = Probe(graph, path, tensors)
+    probe = Probe(graph, path, [*tensors, *ends, *outputs])
+    shown = (*ends, *outputs) if outputs else ()
     looks = []
     for axes in _axes_of(graph):
-        looks.append(_look(graph, probe, axes))
+        looks.append(_look(graph, probe, axes, shown))
         if looks[-1].holds(ends):
             return looks[-1]
     return max(looks, key=Look.n_holding)
 
 
-def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
+def _look(graph: Graph, probe: Probe, axes: Axes, shown: Sequence[str]) -> Look:
     """What is seen if the inputs have their samples along these axes."""
     shapes = infer(graph, axes)
     declared = batch_of(graph, axes)
@@ -221,9 +229,9 @@ def _look(graph: Graph, probe: Probe, axes: Axes) -> Look:
             seen = {name: each.matched((rest, more), name, sizes) for name, each in seen.items()}
         elif one.keys() > {BATCH}:
             seen = {name: each.where_inferred(shapes.get(name)) for name, each in seen.items()}
-        return Look(
-            axes, shapes, size, declared is None and size is not None, None, probe.n_tokens, seen
-        )
+        values = {name: runs[0][1][name] for name in shown}
+        baked = declared is None and size is not None
+        return Look(axes, shapes, size, baked, None, probe.n_tokens, seen, values)
     return _unseen(graph, axes, reason)
 
 

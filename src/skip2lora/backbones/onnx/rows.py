@@ -13,14 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.onnx.anatomy import Fold, Head, Source
+from skip2lora.backbones.onnx.anatomy import Anatomy, Fold, Source
 from skip2lora.backbones.onnx.graph import Graph, Read
 from skip2lora.backbones.onnx.integers import make_unsigned
 from skip2lora.backbones.onnx.masks import weights_of
 from skip2lora.backbones.taps import Tap, averaging
 
 PREFIX = "skip2lora."
-LOGITS = PREFIX + "logits"
 _OWN_DOMAIN = "com.microsoft"
 
 
@@ -123,12 +122,12 @@ def last_first(items: Sequence[T]) -> list[tuple[int, T]]:
 
 
 def add_rows(
-    graph: Graph, head: Head | None, sources: Sequence[Source]
+    graph: Graph, anatomy: Anatomy, sources: Sequence[Source]
 ) -> tuple[str | None, tuple[str, ...]]:
     """The base logits, None without a head, and the rows of each tap, under names of our own."""
-    builder = Builder(graph)
-    logits = None if head is None else add_logits(builder, head, LOGITS.removeprefix(PREFIX))
-    rows = {}
+    builder, logits, rows = Builder(graph), None, {}
+    if anatomy.head is not None:
+        logits = add_logits(builder, anatomy.head.logits, "logits", anatomy.columns)
     for number, source in last_first(sources):
         tensor = add_tap(builder, source, f"tap.{number}")
         if not tensor.startswith(PREFIX):  # stripping must find it
@@ -137,10 +136,13 @@ def add_rows(
     return logits, tuple(rows[number] for number in range(len(sources)))
 
 
-def add_logits(builder: Builder, head: Head, output: str) -> str:
-    """The base logits, (samples, n_outputs) float32."""
-    flat = builder.node("Flatten", [head.logits], f"{output}.flat", axis=1)
-    return builder.as_float(flat, output, like=head.logits)
+def add_logits(builder: Builder, tensor: str, output: str, columns: Any = None) -> str:
+    """The base logits, (samples, n_outputs) float32: those of a tensor, times ``columns``."""
+    flat = builder.node("Flatten", [tensor], f"{output}.flat", axis=1)
+    real = builder.as_float(flat, output if columns is None else f"{output}.real", like=tensor)
+    if columns is None:
+        return real
+    return builder.node("MatMul", [real, builder.constant(f"{output}.columns", columns)], output)
 
 
 class Pooled(NamedTuple):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy, float_activations
+from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
+from skip2lora.backbones.onnx.ends import ON_INTEGERS, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import Graph, faults_of
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
@@ -17,7 +19,6 @@ from skip2lora.backbones.onnx.straight import straight_part
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
 from skip2lora.errors import ModelError, first_line
-from skip2lora.tasks.task import TASK_OF_END
 
 KEY = "skip2lora"
 _VERSION = 1
@@ -107,7 +108,8 @@ def _tap(fields: dict[str, Any]) -> Tap:
 
 
 def _spec(fields: dict[str, Any]) -> OutputSpec:
-    return OutputSpec(str(fields["name"]), tuple(fields["shape"]), str(fields["ending"]))
+    reason = str(fields.get("reason", ""))  # a file prepared before has none
+    return OutputSpec(str(fields["name"]), tuple(fields["shape"]), str(fields["ending"]), reason)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def tap_model(
     )
     layers = tuple(source.tap for source in parts.sources)
     places, _ = chosen_taps(layers, taps)
-    logits, outputs = add_rows(graph, parts.head, [parts.sources[place] for place in places])
+    logits, outputs = add_rows(graph, parts, [parts.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
         layers=layers,
@@ -190,7 +192,7 @@ def tap_model(
         outputs=outputs,
         logits=logits,
         n_outputs=parts.n_outputs,
-        task=task_of(parts),
+        task=parts.task,
         grid=grid,
         size=size,
         model_outputs=parts.outputs,
@@ -199,7 +201,9 @@ def tap_model(
         mask=parts.mask,
         cut=parts.cut,
     )
-    _add_outputs(graph, description, keep_outputs=keep_outputs)
+    if not keep_outputs:
+        del model.graph.output[:]
+    _add_outputs(graph, description)
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
 
@@ -226,8 +230,9 @@ def understand(
     faults = tuple(faults_of(graph, path))
     if faults:
         graph, cut = straight_part(graph, faults)
-    reads, graph = graph.reads, float_activations(graph)
-    graph.reads = reads
+    if not ON_INTEGERS.keys().isdisjoint(map(attrgetter("op_type"), model.graph.node)):
+        reads, graph = graph.reads, float_activations(graph)
+        graph.reads = reads
     try:
         parts = anatomy(graph, path, grid=grid, output=output, mask=mask)
     except ModelError as error:
@@ -241,19 +246,12 @@ def understand(
     return replace(parts, cut=cut), graph, print_of_base
 
 
-def task_of(parts: Anatomy) -> str:
-    """What the end of the graph tells of the task."""
-    return TASK_OF_END[parts.head is not None and parts.head.ending == "sigmoid"]
-
-
-def _add_outputs(graph: Graph, description: Description, *, keep_outputs: bool) -> None:
+def _add_outputs(graph: Graph, description: Description) -> None:
     """Make rows and logits outputs, by name and width."""
     widths = dict(zip(description.outputs, description.tap_widths, strict=True))
     if description.logits is not None:
         widths[description.logits] = description.n_outputs
     model, onnx = graph.model, graph.onnx
-    if not keep_outputs:
-        del model.graph.output[:]
     for name, width in widths.items():
         kind = onnx.TensorProto.FLOAT
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [None, width]))

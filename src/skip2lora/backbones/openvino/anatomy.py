@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
-from skip2lora.backbones.openvino.graph import End, Graph, Read, key_of
+from skip2lora.backbones.openvino.ends import key_of
+from skip2lora.backbones.openvino.graph import Graph, Output, Read
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
-from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose
+from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of
 from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
 
-_NUMBERS = ("f32", "f16", "f64", "i8", "u8", "i16", "u16", "i32", "i64")
+_REALS = ("f32", "f16", "f64", "bf16")
+_NUMBERS = (*_REALS, "i8", "u8", "i16", "u16", "i32", "i64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +40,14 @@ class Anatomy:
 
     sources: tuple[Source, ...]
     outputs: tuple[OutputSpec, ...]
-    end: End | None
+    end: Output | None
     n_outputs: int
+
+    def without_logits(self) -> Anatomy:
+        """The same where the output that is taken does not follow from its logits on samples."""
+        name = None if self.end is None else self.end.name
+        outputs = tuple(of.refuted() if of.name == name else of for of in self.outputs)
+        return replace(self, outputs=outputs, end=None, n_outputs=0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def anatomy(
     keys = [key_of(end.logits) for end in ends]
     number = choose(candidates_of(outputs, keys, behind), output, path)
     if number is None:
-        first = [Read(end.output, end.output, end.logits) for end in ends[:1]]
+        first = [Read(end.name, end.name, end.logits) for end in ends[:1] if not outputs[0].closed]
         pairs += zip(first, seen[len(reads) :], strict=False)
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
@@ -129,13 +137,13 @@ def anatomy(
     return Anatomy(layers, outputs, ends[number], outputs[number].width)
 
 
-def _spec(end: End, seen: _Seen) -> OutputSpec:
+def _spec(output: Output, seen: _Seen) -> OutputSpec:
     """What an output is; its sizes are open where it has not one row a sample."""
-    inner = seen.sizes[1:] if seen.sizes else (None,)
-    numbers = end.logits.get_element_type().get_type_name() in _NUMBERS
-    if not numbers or not seen.sizes or not seen.by_sample(0):
+    inner: Sizes = (seen.sizes[1:] or (1,)) if seen.sizes else (None,)
+    if not seen.sizes or not seen.by_sample(0):
         inner = tuple(None for _ in inner)
-    return OutputSpec(end.output, inner, end.ending)
+    kind = output.logits.get_element_type().get_type_name()
+    return spec_of(output.name, inner, output.end, labels=kind not in _REALS)
 
 
 def _source(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import NO_MASK, InputSpec, check_inputs
+from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
-from skip2lora.backbones.outputs import OutputSpec, named
+from skip2lora.backbones.outputs import OutputSpec, named, task_of
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.errors import ModelError
-from skip2lora.tasks.task import TASK_OF_END
 
 _IN_FLOATS = (
     "is quantised and runs in floats here, as OpenVINO in integers gives other answers once taps "
@@ -123,7 +123,14 @@ class OpenVINOBackbone(Backbone):
             mask = masks.find_mask(backbone)
             if mask not in (None, backbone.mask):
                 return cls._of(opened, taps, grid=grid, threads=threads, output=output, mask=mask)
-        return backbone
+        return backbone._checked()
+
+    def _checked(self) -> OpenVINOBackbone:
+        """Itself, without logits where the output does not follow from them on random samples."""
+        samples = random_samples(self, 3) if self._runner.checks else None
+        if samples is None or self._runner.agrees(self._arrays(samples)):
+            return self
+        return replace(self, anatomy=self.anatomy.without_logits())
 
     def _warned(self) -> OpenVINOBackbone:
         for note in self.notes:
@@ -178,9 +185,8 @@ class OpenVINOBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """What the end of the model tells: "multi-label" after Sigmoid, else "classification"."""
-        end = self.anatomy.end
-        return TASK_OF_END[end is not None and end.ending == "sigmoid"]
+        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        return task_of(next((of for of in self.outputs if of.name == self.output), None))
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -190,7 +196,7 @@ class OpenVINOBackbone(Backbone):
     @property
     def output(self) -> str | None:
         """The name of the output that is taken."""
-        return None if self.anatomy.end is None else self.anatomy.end.output
+        return None if self.anatomy.end is None else self.anatomy.end.name
 
     def with_output(self, output: str | int) -> OpenVINOBackbone:
         """The same model, of which another output is taken, its taps chosen by default again.
@@ -251,7 +257,7 @@ class OpenVINOBackbone(Backbone):
     def _run_of(self, sources: Sequence[Any]) -> Runner:
         end, graph = self.anatomy.end, self.opened.graph
         return Runner(
-            graph.model, self.inputs, sources, None if end is None else end.logits,
+            graph.model, self.inputs, sources, end,
             batch=batch_of(graph.model), threads=self.threads, integers=graph.integers,
             path=self.path,
         )  # fmt: skip

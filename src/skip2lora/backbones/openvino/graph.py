@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.outputs import ending_of
+from skip2lora.backbones.ends import End, Op, end_of
+from skip2lora.backbones.openvino.ends import key_of, op_of
 from skip2lora.errors import ModelError
 
 #: Operators with weights, and where these are. Those of a product may stand on either side.
@@ -28,7 +29,6 @@ _REFUSED = {
     "If": "is a branch", "Loop": "is a loop", "TensorIterator": "is a loop",
     "RandomUniform": "is random", "Multinomial": "is random",
 }  # fmt: skip
-_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid", "TopK")
 # What changes shapes, types or the order of axes alone.
 _PASSED = ("Reshape", "Squeeze", "Unsqueeze", "Convert", "FakeQuantize")
 _MOVED = (
@@ -54,21 +54,13 @@ class Read:
 
 
 @dataclass(frozen=True, eq=False)
-class End:
-    """The end of a network: ``logits`` stand before the ``activations``, such as ("Softmax",).
+class Output:
+    """One output by its ``name``; ``source`` is made of its ``logits``, as ``end`` says."""
 
-    ``ending`` is one of :data:`skip2lora.backbones.outputs.ENDINGS`.
-    """
-
-    output: str
+    name: str
     logits: Any
-    activations: tuple[str, ...] = ()
-    ending: str = "unknown"
-
-
-def key_of(source: Any) -> tuple[str, int]:
-    """The output of an operator, by the operator's name and its number."""
-    return source.get_node().get_name(), source.get_index()
+    end: End
+    source: Any
 
 
 def _read_by(node: Any) -> list[Any]:
@@ -165,31 +157,27 @@ class Graph:
             source = data[0]
         return str(min(names))
 
-    def ends(self) -> list[End]:
+    def ends(self) -> list[Output]:
         """What stands at each output of the model, in their order."""
         results = self.model.get_results()
         return [self._end(each) for each in results if each.get_name() not in self.behind]
 
-    def _end(self, result: Any) -> End:
+    def _end(self, result: Any) -> Output:
         source = result.input(0).get_source_output()
         name = self.name_of(source) or str(result.get_friendly_name())
-        activations: list[str] = []
-        logits = source
-        while (node := source.get_node()).get_type_name() in (*_ACTIVATIONS, *_PASSED):
-            source = node.input(0).get_source_output()
-            if node.get_type_name() in _ACTIVATIONS:
-                logits = source
-                activations.insert(0, str(node.get_type_name()))
-        layer = self._ends_in_layer(node)
-        ending = ending_of(activations, sigmoids=("Sigmoid",), layer=layer)
-        return End(name, logits, tuple(activations), ending)
+        end = end_of(key_of(source), self._op_of)
+        operator, number = end.logits
+        return Output(name, self._by_name[operator].output(number), end, source)
 
-    def _ends_in_layer(self, node: Any) -> bool:
-        """Whether it is a layer with weights, or the bias of one."""
-        if node.get_type_name() == "Add":
-            makers = (each.get_source_output().get_node() for each in node.inputs())
-            data = [maker for maker in makers if maker.get_name() not in self.constants]
-            return len(data) == 1 and self._data(data[0]) is not None
+    @cached_property
+    def _by_name(self) -> dict[str, Any]:
+        return {node.get_name(): node for node in self.nodes}
+
+    def _op_of(self, key: tuple[str, int]) -> Op | None:
+        return op_of(self._by_name[key[0]], self.constants, self.is_layer)
+
+    def is_layer(self, node: Any) -> bool:
+        """Whether it is a layer with weights."""
         return self._data(node) is not None
 
     def ancestors(self, source: Any) -> set[tuple[str, int]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skip2lora._core import pool
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.anatomy import Source
+from skip2lora.backbones.openvino.graph import Output
 from skip2lora.backbones.openvino.runtime import compiled, openvino, outputs_of, reason_of
 from skip2lora.backbones.taps import Tap, rows_of
 from skip2lora.errors import DataError
@@ -26,7 +27,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Runner:
-    """The compiled network, whose outputs are the taps and the logits.
+    """The compiled network, whose outputs are the taps, the logits and the ``output`` made of them.
 
     ``batch`` is the number of samples it was fixed to, None where any will do.
     """
@@ -36,7 +37,7 @@ class Runner:
         model: Any,
         inputs: Sequence[InputSpec],
         sources: Sequence[Source],
-        logits: Any,
+        output: Output | None,
         *,
         batch: int | None,
         threads: int,
@@ -49,7 +50,10 @@ class Runner:
         # What is tapped in an input is the sample itself.
         self.given = [numbers.get(each.source.get_node().get_name()) for each in sources]
         wanted = [each.source for each, at in zip(sources, self.given, strict=True) if at is None]
-        wanted += [logits] if logits is not None else []
+        self.end = None if output is None else output.end
+        wanted += [output.logits] if output is not None else []
+        self.checks = output is not None and output.end.says is not None
+        wanted += [output.source] if output is not None and self.checks else []
         network = outputs_of(wanted, parameters)
         self.request = compiled(
             network, threads, integers=integers, path=path
@@ -77,7 +81,20 @@ class Runner:
                     _fill(source, values, feed, self.inputs, row[part])
                 if logits.shape[1]:
                     values = next(views)
-                    logits[part] = values.reshape(len(values), -1)[:count]
+                    numbers = values.reshape(len(values), -1)[:count]
+                    logits[part] = numbers if self.end is None else self.end.rows(numbers)
+
+    def agrees(self, arrays: Arrays) -> bool:
+        """Whether the output of the model is what follows from its logits."""
+        if self.end is None or not self.checks:
+            return True
+        with self.lock:
+            for _, count, feed in self._feeds(arrays):
+                logits, said = self.infer(feed)[-2:]
+                numbers = logits.reshape(len(logits), -1)[:count]
+                if not self.end.agrees(numbers, said.reshape(len(logits), -1)[:count]):
+                    return False
+        return True
 
     def infer(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Views of the outputs for one array an input, to be gone with the next call.

@@ -15,11 +15,10 @@ from skip2lora.backbones import masks
 from skip2lora.backbones.alone import N_SAMPLES
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.outputs import OutputSpec, named
+from skip2lora.backbones.outputs import OutputSpec, named, task_of
 from skip2lora.backbones.taps import Selection, Tap, check_grid, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
-from skip2lora.tasks.task import TASK_OF_END
 
 try:
     from torch import nn
@@ -167,8 +166,8 @@ class TorchBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """``multi-label`` where an ``nn.Sigmoid`` made the output, else ``classification``."""
-        return TASK_OF_END[self._known().taken.ending == "sigmoid"]
+        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        return task_of(self._known().taken)
 
     @property
     def fingerprint(self) -> str:

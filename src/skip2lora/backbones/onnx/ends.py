@@ -1,0 +1,301 @@
+"""The ends of an ONNX graph: what stands between each output and its logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skip2lora.backbones import ends
+from skip2lora.backbones.ends import End, Op, end_of
+from skip2lora.backbones.onnx.graph import OPERATORS, Graph
+
+#: Activations on integers, as com.microsoft has them, and the standard's.
+ON_INTEGERS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
+_ACTIVATIONS: dict[str, tuple[int, Any]] = {
+    "Softmax": (ends.SOFTMAX, None), "LogSoftmax": (ends.SOFTMAX, np.log),
+    "Sigmoid": (ends.SIGMOID, None),
+}  # fmt: skip
+_SAME = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout", "ZipMap",
+    "Normalizer", "LabelEncoder", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+#: Functions of each number; those of two have a constant on either side.
+_OF_ONE: dict[str, Any] = {
+    "Log": np.log, "Exp": np.exp, "Neg": np.negative, "Round": np.round, "Floor": np.floor,
+    "Ceil": np.ceil, "Abs": np.abs, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Tanh": np.tanh,
+    "Not": np.logical_not, "Sign": np.sign, "Relu": lambda values: np.maximum(values, 0),
+}  # fmt: skip
+_OF_TWO: dict[str, Any] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
+    "Max": np.maximum, "Min": np.minimum, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
+    "Less": np.less, "LessOrEqual": np.less_equal, "Equal": np.equal,
+}  # fmt: skip
+_NUMBERS = ("Softplus", "Exp")
+_CLOSED = ("HardSigmoid", "Hardmax")
+_ML_ONLY = (
+    "LinearClassifier", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor", "TreeEnsemble",
+)  # fmt: skip
+_FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16, as TensorProto numbers types
+_BOOL = 9
+# What spreads the largest value or the sum of a softmax written out over its row again.
+_SPREAD = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Identity", "Cast", "Max", "Where")
+_MOST_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a graph at one ``output``.
+
+    ``logits`` is the tensor before the activations, itself where there are none.
+    """
+
+    output: str
+    logits: str
+    end: End
+
+    def refuted(self) -> Head:
+        """The same where the output was not what follows from its logits."""
+        return replace(self, end=self.end.refuted())
+
+    @property
+    def trailing(self) -> tuple[Any, ...]:
+        """The nodes from the logits to the output, in that order."""
+        return self.end.nodes
+
+
+def head_of(graph: Graph, output: str) -> Head:
+    """What stands between ``output`` and its logits; the output itself where there is nothing."""
+    rounding = graph.producer.get(output)
+    if rounding is None or rounding.op_type != "QuantizeLinear":
+        end = end_of(output, lambda tensor: op_of(graph, tensor))
+        return Head(output, str(end.logits), end)
+    end = end_of(str(rounding.input[0]), lambda tensor: op_of(graph, tensor))
+    last = Op(ends.SAME, (end.logits,), nodes=(rounding,))  # the output has integers
+    return Head(output, str(end.logits), replace(end, ops=(*end.ops, last), says=None))
+
+
+def op_of(graph: Graph, tensor: str) -> Op | None:
+    """What makes a tensor, as :mod:`skip2lora.backbones.ends` takes it."""
+    node = graph.producer.get(tensor)
+    if node is None or not node.input or tensor in graph.constants:
+        return None
+    kind, title, nodes = str(node.op_type), f"{node.op_type} {node.name or node.output[0]}", (node,)
+    data = tuple(str(name) for name in node.input if name and name not in graph.constants)
+    if kind in _ML_ONLY or kind in _CLOSED:
+        return Op(ends.CLOSED, data, title)
+    if kind in OPERATORS and len(data) < sum(map(bool, node.input)):
+        return Op(ends.LAYER, data, title)
+    if kind in _ACTIVATIONS:
+        activation, behind = _ACTIVATIONS[kind]
+        return Op(activation, data, title, behind, nodes)
+    if kind in _SAME and (kind != "Normalizer" or _attribute(node, "norm") == b"L1"):
+        return Op(ends.SAME, data[:1], title, None, nodes, rounds=kind == "QuantizeLinear")
+    if kind in ("ArgMax", "TopK"):
+        return Op(ends.LARGEST, data[:1], title, None, nodes)
+    if kind in ("Gather", "ArrayFeatureExtractor") and str(node.input[0]) in graph.constants:
+        return Op(ends.SAME, data[:1], title, None, nodes)  # the label of each place
+    if kind == "Concat":
+        return Op(ends.JOIN, data, title, None, nodes)
+    return _function(graph, node, data, title) or _written_out(graph, node, title)
+
+
+def _function(graph: Graph, node: Any, data: tuple[str, ...], title: str) -> Op | None:
+    """A function of each number, where all other operands are constants of one value."""
+    kind, nodes = str(node.op_type), (node,)
+    if kind in _NUMBERS and not _says_of(graph, data):
+        return Op(ends.NUMBERS, data, title)
+    if kind in _OF_ONE:
+        return Op(ends.EACH, data, title, _OF_ONE[kind], nodes)
+    if kind in ("Cast", "CastLike"):
+        return _cast(graph, node, data, title)
+    if len(data) != 1:
+        return None
+    if kind in _OF_TWO and len(node.input) == 2:
+        at = [str(name) for name in node.input].index(data[0])
+        constant, apply = _scalar(graph, str(node.input[1 - at])), _OF_TWO[kind]
+        if constant is None:
+            return _moved(graph, data, title) if kind in ("Add", "Sub") else None
+        if at == 0:
+            return Op(ends.EACH, data, title, lambda values: apply(values, constant), nodes)
+        return Op(ends.EACH, data, title, lambda values: apply(constant, values), nodes)
+    if kind == "Clip":
+        low, high = (_limit(graph, node, at, name) for at, name in ((1, "min"), (2, "max")))
+        if low is None or high is None:
+            return None
+        return Op(ends.EACH, data, title, lambda values: np.clip(values, low, high), nodes)
+    if kind == "Binarizer":
+        threshold = float(_attribute(node, "threshold") or 0.0)
+        return Op(ends.EACH, data, title, lambda values: values > threshold, nodes)
+    if kind == "Where" and str(node.input[0]) == data[0]:
+        yes, no = (_scalar(graph, str(name)) for name in node.input[1:3])
+        if yes is not None and no is not None:
+            return Op(ends.EACH, data, title, lambda values: np.where(values, yes, no), nodes)
+    if kind == "BatchNormalization":
+        return _moved(graph, data, title)
+    return None
+
+
+def _says_of(graph: Graph, data: tuple[str, ...]) -> bool:
+    """Whether what is exponentiated is a logarithm, as that of a softmax."""
+    maker = graph.producer.get(data[0]) if data else None
+    return maker is not None and maker.op_type in ("LogSoftmax", "Log", "Sub", "Mul", "Div")
+
+
+def _moved(graph: Graph, data: tuple[str, ...], title: str) -> Op | None:
+    """A constant for each output, as the bias of a layer: a part of it."""
+    before = op_of(graph, data[0])
+    if before is not None and before.kind == ends.LAYER:
+        return Op(ends.LAYER, data, title)
+    return None
+
+
+def _cast(graph: Graph, node: Any, data: tuple[str, ...], title: str) -> Op:
+    to = _attribute(node, "to")
+    if node.op_type == "CastLike":
+        to = graph.types.get(str(node.input[1]))
+    given = graph.types.get(data[0])
+    if to == _BOOL:
+        return Op(ends.EACH, data[:1], title, lambda values: values != 0, (node,))
+    if to in _FLOATS or given not in _FLOATS:
+        return Op(ends.SAME, data[:1], title, None, (node,))
+    return Op(ends.EACH, data[:1], title, np.trunc, (node,))
+
+
+def _limit(graph: Graph, node: Any, at: int, name: str) -> float | None:
+    """A limit of Clip: an input, an attribute in old opsets, or none at all."""
+    if len(node.input) > at and node.input[at]:
+        return _scalar(graph, str(node.input[at]))
+    given = _attribute(node, name)
+    if given is not None:
+        return float(given)
+    return -np.inf if name == "min" else np.inf
+
+
+def _attribute(node: Any, name: str) -> Any:
+    for each in node.attribute:
+        if each.name == name:
+            return {1: each.f, 2: each.i, 3: each.s}.get(each.type)
+    return None
+
+
+def _scalar(graph: Graph, name: str) -> float | None:
+    """A constant of one value, however it is cast and shaped."""
+    for _ in range(_MOST_STEPS):
+        array = graph.array(name)
+        if array is not None:
+            same = array.size > 0 and array.dtype.kind in "fiub" and np.ptp(array * 1.0) == 0
+            return float(array.reshape(-1)[0]) if same else None
+        node = graph.producer.get(name)
+        if (
+            node is None
+            or node.op_type not in (*_SPREAD, "CastLike")
+            or name not in graph.constants
+        ):
+            return None
+        name = str(node.input[0])
+    return None
+
+
+def _written_out(graph: Graph, node: Any, title: str) -> Op:
+    """A softmax as other frameworks write it, else any operator.
+
+    exp(z - max(z)) / sum(exp(z - max(z))), node by node. A product with the reciprocal of the sum
+    is one as well; the largest value need not be there.
+    """
+    data = tuple(str(name) for name in node.input if name and name not in graph.constants)
+    other = Op(ends.OTHER, data, title)
+    if node.op_type not in ("Div", "Mul") or len(node.input) != 2:
+        return other
+    power, spread = str(node.input[0]), str(node.input[1])
+    exponential = graph.producer.get(power)
+    if node.op_type == "Mul" and (exponential is None or exponential.op_type != "Exp"):
+        power, spread = spread, power
+        exponential = graph.producer.get(power)
+    if exponential is None or exponential.op_type != "Exp":
+        return other
+    below = _spread_of(graph, spread, "ReduceSum", power, turned=node.op_type == "Mul")
+    if below is None:
+        return other
+    logits, nodes = str(exponential.input[0]), [exponential, *below, node]
+    shifted = graph.producer.get(logits)
+    if shifted is not None and shifted.op_type == "Sub":
+        before = _spread_of(graph, str(shifted.input[1]), "ReduceMax", str(shifted.input[0]))
+        if before is not None:
+            logits, nodes = str(shifted.input[0]), [*before, shifted, *nodes]
+    return Op(ends.SOFTMAX, (logits,), title, None, tuple(nodes))
+
+
+def _spread_of(
+    graph: Graph, tensor: str, kind: str, source: str, *, turned: bool = False
+) -> list[Any] | None:
+    """The nodes from ``source``, reduced by ``kind``, to ``tensor``; None where it is not that.
+
+    ``turned`` asks for a Reciprocal on the way, as of the sum that a product divides by.
+    """
+    nodes: list[Any] = []
+    reciprocals = 0
+    while len(nodes) < _MOST_STEPS:
+        node = graph.producer.get(tensor)
+        if node is None:
+            return None
+        nodes.append(node)
+        if node.op_type == kind:
+            fits = str(node.input[0]) == source and reciprocals == turned
+            return nodes[::-1] if fits else None
+        reciprocals += node.op_type == "Reciprocal"
+        if node.op_type not in _SPREAD and not (turned and node.op_type == "Reciprocal"):
+            return None
+        read = node.input[1:] if node.op_type == "Where" else node.input
+        data = [str(name) for name in read if name and name not in graph.constants]
+        # A shape that is computed is the second input; of Max and Where all but one are constant.
+        if not data or (node.op_type in ("Max", "Where") and len(data) > 1):
+            return None
+        tensor = data[0]
+    return None
+
+
+def float_activations(graph: Graph) -> Graph:
+    """Make activations on integers, at the end of a graph, the standard's between two roundings.
+
+    So the logits before them are numbers that adapters can be added to. The same graph where there
+    are none.
+    """
+    model, activations = graph.model, {}
+    for value in model.graph.output:
+        tensor, steps = value.name, 0
+        while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
+            steps += 1
+            if node.op_type in ON_INTEGERS:
+                activations[str(node.output[0])] = node  # several outputs may share one
+                break
+            step = op_of(graph, tensor)
+            if step is None or not step.nodes:
+                break
+            tensor = step.inputs[0]
+    for node in activations.values():
+        _make_float(graph.onnx, model, node)
+    return Graph(model) if activations else graph
+
+
+def _make_float(onnx: Any, model: Any, node: Any) -> None:
+    # The last one may be left out.
+    data, scale, zero, out_scale, out_zero = (*node.input, "")[:5]
+    name, result = str(node.name or node.output[0]), str(node.output[0])
+    axes = [each for each in node.attribute if each.name == "axis"]
+    kind = ON_INTEGERS[node.op_type]
+    make = onnx.helper.make_node
+    real, active = f"{result}.real", f"{result}.active"
+    new = [
+        make("DequantizeLinear", [data, scale, *([zero] if zero else [])], [real], f"{name}.real"),
+        make(kind, [real], [active], name),
+        make("QuantizeLinear", [active, out_scale, *([out_zero] if out_zero else [])], [result]),
+    ]
+    new[1].attribute.extend(axes)
+    at = [each.output[0] if each.output else "" for each in model.graph.node].index(result)
+    nodes = list(model.graph.node)
+    nodes[at : at + 1] = new
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

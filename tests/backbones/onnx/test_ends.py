@@ -1,0 +1,418 @@
+"""Every kind of end of an ONNX graph: what the model says before adapting, and after export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
+pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+
+from onnx import TensorProto, helper
+
+import onnx_models as nets
+import skip2lora as s2
+from onnx_exports import session_of
+from skip2lora.backbones.onnx.ends import float_activations, head_of
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.export.onnx import export_onnx
+
+Refused = Callable[..., str]
+X = np.random.default_rng(3).normal(size=(40, 6)).astype(np.float32)
+ML = "ai.onnx.ml"
+
+
+class Said(NamedTuple):
+    """What a model predicts: probabilities, labels of the largest or 0 and 1, and logits."""
+
+    proba: np.ndarray
+    labels: np.ndarray
+
+
+class Tail:
+    """Nodes behind logits ``z`` of a network of two layers; ``named`` collects the outputs."""
+
+    def __init__(self, width: int) -> None:
+        self.net = nets.Net(seed=5)
+        self.outputs: list[Any] = []
+        hidden = self.net.node("Gemm", ["x", self.net.weight("v", 6, 8)], "hidden")
+        hidden = self.net.node("Relu", [hidden], "active")
+        bias = self.net.vector("b", width)
+        self.z = self.net.node("Gemm", [hidden, self.net.weight("w", 8, width), bias], "z")
+        self.count = 0
+
+    def __call__(self, operator: str, *inputs: Any, **options: Any) -> str:
+        names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
+        self.count += 1
+        return self.net.node(operator, names, f"{operator.lower()}{self.count}", **options)
+
+    def constant(self, values: Any) -> str:
+        self.count += 1
+        values = np.asarray(values)
+        values = values.astype(np.float32) if values.dtype.kind == "f" else values
+        return self.net.constant(f"constant{self.count}", values)
+
+    def output(self, tensor: str, kind: int = TensorProto.FLOAT) -> None:
+        self.outputs.append(nets.value(tensor, None, kind))
+
+    def save(self, path: Path) -> Path:
+        graph = helper.make_graph(
+            self.net.nodes, "net", [nets.value("x", ["n", 6])], self.outputs, self.net.constants
+        )
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+        return nets.save(model, path)
+
+
+def softmax(t: Tail) -> str:
+    return t("Softmax", t.z, axis=1)
+
+
+def sigmoid(t: Tail) -> str:
+    return t("Sigmoid", t.z)
+
+
+def turned(t: Tail, p: str) -> str:
+    return t("Sub", 1.0, p)
+
+
+LONG, TEXT, BOOL, HALF = (
+    TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL, TensorProto.FLOAT16,
+)  # fmt: skip
+NAMES = np.array(["a", "b", "c"], object)
+
+
+def zipped(t: Tail) -> None:
+    p = softmax(t)
+    name = t("ZipMap", p, domain=ML, classlabels_int64s=[0, 1, 2])
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    of = helper.make_sequence_type_proto(helper.make_map_type_proto(LONG, kind))
+    t.outputs.append(helper.make_value_info(name, of))
+
+
+def of_rows(values: Any) -> np.ndarray:
+    if isinstance(values, list):
+        return np.array([list(row.values()) for row in values])
+    return np.asarray(values)
+
+
+# name: logits, what makes the outputs, what each of them is to be
+KEPT: dict[str, tuple[int, Callable[[Tail], Any], list[Callable[[Said], Any]]]] = {
+    "softmax": (3, lambda t: t.output(softmax(t)), [lambda s: s.proba]),
+    "log": (3, lambda t: t.output(t("LogSoftmax", t.z, axis=1)), [lambda s: np.log(s.proba)]),
+    "log of softmax": (3, lambda t: t.output(t("Log", softmax(t))), [lambda s: np.log(s.proba)]),
+    "percent": (3, lambda t: t.output(t("Mul", softmax(t), 100.0)), [lambda s: 100 * s.proba]),
+    "per mille": (3, lambda t: t.output(t("Div", softmax(t), 0.001)), [lambda s: 1000 * s.proba]),
+    "clamped": (
+        3, lambda t: t.output(t("Clip", softmax(t), 1e-7, 1 - 1e-7)), [lambda s: s.proba],
+    ),
+    "clamped in steps": (
+        3, lambda t: t.output(t("Min", t("Max", softmax(t), 1e-6), 1 - 1e-6)),
+        [lambda s: s.proba],
+    ),
+    "temperature": (
+        3, lambda t: t.output(t("Softmax", t("Div", t.z, 2.5), axis=1)), [lambda s: s.proba],
+    ),
+    "reshaped": (
+        3,
+        lambda t: t.output(t("Reshape", t("Unsqueeze", softmax(t), [1, 3]), [0, 1, 1, 3])),
+        [lambda s: s.proba[:, None, None]],
+    ),
+    "half": (3, lambda t: t.output(t("Cast", softmax(t), to=HALF), HALF), [lambda s: s.proba]),
+    "label": (
+        3, lambda t: t.output(t("ArgMax", t.z, axis=1, keepdims=0), LONG), [lambda s: s.labels],
+    ),
+    "label of percent": (
+        3,
+        lambda t: t.output(
+            t("Cast", t("ArgMax", t("Mul", softmax(t), 100.0), axis=1, keepdims=0), to=1)
+        ),
+        [lambda s: s.labels],
+    ),
+    "name": (
+        3,
+        lambda t: t.output(
+            t("ArrayFeatureExtractor", NAMES, t("ArgMax", softmax(t), axis=1), domain=ML), TEXT
+        ),
+        [lambda s: NAMES[s.labels][None]],
+    ),
+    "number of a name": (
+        3,
+        lambda t: t.output(
+            t("Gather", np.array([7, 9, 4]), t("ArgMax", t.z, axis=1, keepdims=0)), LONG
+        ),
+        [lambda s: np.array([7, 9, 4])[s.labels]],
+    ),
+    "encoded": (
+        3,
+        lambda t: t.output(
+            t(
+                "LabelEncoder", t("ArgMax", t.z, axis=1, keepdims=0), domain=ML,
+                keys_int64s=[0, 1, 2], values_strings=["a", "b", "c"],
+            ),
+            TEXT,
+        ),
+        [lambda s: NAMES[s.labels]],
+    ),
+    "map": (3, zipped, [lambda s: s.proba]),
+    "sigmoid": (3, lambda t: t.output(sigmoid(t)), [lambda s: s.proba]),
+    "one sigmoid": (1, lambda t: t.output(sigmoid(t)), [lambda s: s.proba]),
+    "one sigmoid a sample": (
+        1, lambda t: t.output(t("Squeeze", sigmoid(t), np.array([1]))), [lambda s: s.proba[:, 0]],
+    ),
+    "turned": (2, lambda t: t.output(turned(t, sigmoid(t))), [lambda s: s.proba]),
+    "threshold": (
+        3, lambda t: t.output(t("Greater", sigmoid(t), 0.5), BOOL), [lambda s: s.labels == 1],
+    ),
+    "threshold of logits": (
+        3, lambda t: t.output(t("Cast", t("Greater", t.z, 0.0), to=LONG), LONG),
+        [lambda s: s.labels],
+    ),
+    "rounded": (
+        3, lambda t: t.output(t("Cast", t("Round", sigmoid(t)), to=LONG), LONG),
+        [lambda s: s.labels],
+    ),
+    "chosen": (
+        3,
+        lambda t: t.output(t("Where", t("Less", 0.5, sigmoid(t)), np.array(1), np.array(0)), LONG),
+        [lambda s: s.labels],
+    ),
+    "binarised": (
+        3, lambda t: t.output(t("Binarizer", sigmoid(t), domain=ML, threshold=0.5)),
+        [lambda s: s.labels],
+    ),
+    "1 - p, p": (
+        1, lambda t: t.output(t("Concat", turned(t, p := sigmoid(t)), p, axis=1)),
+        [lambda s: s.proba],
+    ),
+    "p, 1 - p": (
+        1, lambda t: t.output(t("Concat", p := sigmoid(t), turned(t, p), axis=1)),
+        [lambda s: s.proba],
+    ),
+    "1 - p, p of several": (
+        3, lambda t: t.output(t("Concat", turned(t, p := sigmoid(t)), p, axis=1)),
+        [lambda s: np.concatenate([1 - s.proba, s.proba], axis=1)],
+    ),
+    "normalised": (
+        1,
+        lambda t: t.output(
+            t("Normalizer", t("Concat", turned(t, p := sigmoid(t)), p, axis=1), domain=ML,
+              norm="L1")
+        ),
+        [lambda s: s.proba],
+    ),
+    "label and probabilities": (
+        1,
+        lambda t: (
+            t.output(t("ArgMax", q := t("Concat", turned(t, p := sigmoid(t)), p, axis=1), axis=1,
+                       keepdims=0), LONG),
+            t.output(q),
+        ),
+        [lambda s: s.labels, lambda s: s.proba],
+    ),
+    "all at once": (
+        3,
+        lambda t: (
+            t.output(p := sigmoid(t)), t.output(t("Greater", p, 0.5), BOOL),
+            t.output(t("Mul", p, 100.0)), t.output(t("Greater", p, 0.8), BOOL),
+        ),
+        [
+            lambda s: s.proba, lambda s: s.labels == 1, lambda s: 100 * s.proba,
+            lambda s: s.proba > 0.8,
+        ],
+    ),
+}  # fmt: skip
+
+
+def said_of(model: Any) -> Said:
+    return Said(model.predict_proba(X), model.predict(X))
+
+
+def check(got: list[Any], expected: list[Callable[[Said], Any]], said: Said) -> None:
+    assert len(got) == len(expected)
+    for values, of in zip(got, expected, strict=True):
+        want, rows = of(said), of_rows(values)
+        assert rows.shape == want.shape
+        if want.dtype.kind == "f":
+            near = 2e-3 if rows.dtype == np.float16 else 1e-4 * max(1, float(np.abs(want).max()))
+            np.testing.assert_allclose(rows, want, rtol=1e-3, atol=near)
+        else:
+            assert rows.tolist() == want.tolist()
+
+
+def kept(name: str, folder: Path) -> tuple[Any, Path]:
+    width, build, _ = KEPT[name]
+    tail = Tail(width)
+    build(tail)
+    path = tail.save(folder / "m.onnx")
+    return s2.load(path), path
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_says_the_same_before_and_after(name: str, tmp_path: Path) -> None:
+    model, path = kept(name, tmp_path)
+    expected = KEPT[name][2]
+    check(session_of(path).run(None, {"x": X}), expected, said_of(model))
+    several = model.task == "multi-label"
+    y = X[:, : model.n_outputs] > 0.4 if several else np.arange(len(X)) % model.n_outputs
+    adapted = s2.adapt(model, X, y, task=model.task, epochs=30, learning_rate=0.02)
+    assert np.abs(adapted.predict_proba(X) - model.predict_proba(X)).max() > 0.1
+    export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
+    check(session_of(tmp_path / "e.onnx").run(None, {"x": X}), expected, said_of(adapted))
+
+
+CLOSED: dict[str, Callable[[Tail], Any]] = {
+    "mean of two": lambda t: t.output(
+        t("Div", t("Add", softmax(t), t("Softmax", t("Mul", t.z, 2.0), axis=1)), 2.0)
+    ),
+    "clamped from 0.1": lambda t: t.output(t("Clip", softmax(t), 0.1, 0.9)),
+    "product": lambda t: t.output(t("Mul", p := softmax(t), p)),
+    "softened": lambda t: t.output(t("Add", t("Mul", softmax(t), 0.9), 0.03)),
+    "threshold elsewhere": lambda t: t.output(t("Greater", sigmoid(t), 0.7), BOOL),
+    "cut off": lambda t: t.output(t("Cast", softmax(t), to=LONG), LONG),
+    "whole percent": lambda t: t.output(t("Cast", t("Mul", softmax(t), 100.0), to=LONG), LONG),
+    "one hot": lambda t: t.output(t("Hardmax", t.z, axis=1)),
+    "hard sigmoid": lambda t: t.output(t("HardSigmoid", t.z)),
+    "weighted": lambda t: t.output(t("Mul", softmax(t), np.array([0.5, 1.0, 2.0]))),
+    "the largest": lambda t: t.output(t("ReduceMax", softmax(t), axes=[1], keepdims=1)),
+    "mean of places": lambda t: t.output(
+        t("ReduceMean", t("Softmax", t("Reshape", t.z, [0, 1, 3]), axis=2), axes=[1], keepdims=0)
+    ),
+    "label of a mean": lambda t: t.output(
+        t("ArgMax", t("Add", softmax(t), sigmoid(t)), axis=1, keepdims=0), LONG
+    ),
+    "over another axis": lambda t: t.output(
+        t("Reshape", t("Softmax", t("Reshape", t.z, [0, 3, 1]), axis=2), [0, 3])
+    ),
+    "trees": lambda t: t.output(
+        t("TreeEnsembleRegressor", t.z, domain=ML, n_targets=1, nodes_treeids=[0, 0, 0],
+          nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0], nodes_modes=["BRANCH_LEQ", "LEAF",
+          "LEAF"], nodes_values=[0.0, 0.0, 0.0], nodes_truenodeids=[1, 0, 0],
+          nodes_falsenodeids=[2, 0, 0], target_treeids=[0, 0], target_nodeids=[1, 2],
+          target_ids=[0, 0], target_weights=[0.2, 0.8])
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_cannot_be_undone_is_refused_but_for_new_outputs(
+    name: str, tmp_path: Path, refused: Refused
+) -> None:
+    tail = Tail(3)
+    CLOSED[name](tail)
+    path = tail.save(tmp_path / "m.onnx")
+    model = s2.load(path)
+    [spec] = model.outputs
+    assert (model.n_outputs, model.output) == (0, None)
+    assert spec.closed
+    assert spec.reason
+    y = (X[:, 0] > 0).astype(int)
+    for call in (lambda: model.predict_proba(X), lambda: s2.adapt(model, X, y)):
+        said = refused(ModelError, call)
+        assert f"({spec.name} is {spec.reason})" in said
+        assert "keep_outputs=False" in said
+    said = refused(ParameterError, s2.load, path, output=spec.name)
+    assert f"which is {spec.reason}, expected one with logits" in said
+    adapted = s2.adapt(model, X, y, keep_outputs=False, epochs=60, learning_rate=0.02)
+    assert adapted.score(X, y) > 0.8
+    export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
+    session = session_of(tmp_path / "e.onnx")
+    assert [of.name for of in session.get_outputs()] == ["logits"]  # not what the base says
+    assert (session.run(None, {"x": X})[0].argmax(axis=1) == adapted.predict_index(X)).all()
+
+
+@pytest.mark.parametrize("operator", ["Softplus", "Exp"])
+def test_numbers_are_no_logits(operator: str, tmp_path: Path, refused: Refused) -> None:
+    tail = Tail(2)
+    tail.output(tail(operator, tail.z))
+    path = tail.save(tmp_path / "m.onnx")
+    model = s2.load(path)
+    assert model.task == "regression"
+    np.testing.assert_allclose(model.predict(X), session_of(path).run(None, {"x": X})[0], rtol=1e-5)
+    said = refused(ParameterError, s2.adapt, model, X, np.arange(40) % 2, task="classification")
+    assert f"made by {operator}" in said
+    assert "task='regression'" in said
+
+
+def test_one_number_is_a_number_or_two_classes(tmp_path: Path) -> None:
+    """As people export a regression, and a logit without its sigmoid."""
+    tail = Tail(1)
+    tail.output(tail("Squeeze", tail.z, np.array([1])))
+    path = tail.save(tmp_path / "m.onnx")
+    model = s2.load(path)
+    assert (model.n_outputs, model.task) == (1, "regression")
+    [stock] = session_of(path).run(None, {"x": X})
+    np.testing.assert_allclose(model.predict(X)[:, 0], stock, atol=1e-6)
+    numbers = s2.adapt(model, X, X[:, 0], task="regression", epochs=5)
+    classes = s2.adapt(model, X, (X[:, 0] > 0).astype(int), task="classification", epochs=50)
+    names = s2.adapt(model, X, np.where(X[:, 0] > 0, "ok", "bad"), task="classification", epochs=50)
+    assert classes.predict_proba(X).shape == (40, 2)
+    assert names.class_names == ("bad", "ok")
+    assert names.predict(X).tolist() == np.array(["bad", "ok"])[classes.predict(X)].tolist()
+    for adapted, want in (
+        (numbers, numbers.predict(X)[:, 0]),
+        (classes, np.log(classes.predict_proba(X)[:, 1] / classes.predict_proba(X)[:, 0])),
+    ):
+        export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
+        [made] = session_of(tmp_path / "e.onnx").run(None, {"x": X})
+        np.testing.assert_allclose(made, want, rtol=1e-3, atol=1e-4)
+    classes.save(tmp_path / "a")
+    loaded = s2.AdaptedModel.load(s2.load(path), tmp_path / "a")
+    assert loaded.predict_proba(X).tobytes() == classes.predict_proba(X).tobytes()
+
+
+def test_another_task_than_the_activation_is_for(tmp_path: Path) -> None:
+    """Sigmoids cannot say what a softmax does: the logits of the adapted model are the output."""
+    model, path = kept("sigmoid", tmp_path)
+    adapted = s2.adapt(model, X, np.arange(40) % 3, task="classification", epochs=20)
+    adapted.save(tmp_path / "a")
+    for each in (adapted, s2.AdaptedModel.load(s2.load(path), tmp_path / "a")):
+        export_onnx(each.backbone, each.adapters, tmp_path / "e.onnx", samples=X)
+        [made] = session_of(tmp_path / "e.onnx").run(None, {"x": X})
+        np.testing.assert_allclose(made, adapted.logits(X), rtol=1e-4, atol=1e-5)
+
+
+def test_new_classes_do_not_fit_through_one_sigmoid(tmp_path: Path, refused: Refused) -> None:
+    model, _ = kept("1 - p, p", tmp_path)
+    adapted = s2.adapt(model, X, np.arange(40) % 3, new_classes=True, epochs=5)
+    said = refused(ModelError, export_onnx, adapted.backbone, adapted.adapters, tmp_path / "e.onnx")
+    assert "one sigmoid after the logits holds the 2 classes of the model, expected 3" in said
+
+
+def test_a_layer_behind_an_embedding_stays_as_it_is(tmp_path: Path) -> None:
+    tail = Tail(3)
+    tail.output(tail.z)
+    tail.output(tail("MatMul", tail.z, np.eye(3) * 2))
+    path = tail.save(tmp_path / "m.onnx")
+    model = s2.load(path, output=0)
+    adapted = s2.adapt(model, X, np.arange(40) % 3, epochs=20)
+    export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
+    logits, other = session_of(tmp_path / "e.onnx").run(None, {"x": X})
+    np.testing.assert_allclose(logits, adapted.logits(X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(other, 2 * model.logits(X), rtol=1e-4, atol=1e-5)
+
+
+def test_activations_on_integers_become_the_standards() -> None:
+    net = nets.Net()
+    for name, value in (
+        ("s", np.float32(0.1)),
+        ("zero", np.uint8(128)),
+        ("o", np.float32(1 / 256)),
+    ):
+        net.constant(name, value)
+    integers = net.node("QuantizeLinear", ["x", "s", "zero"], "q")
+    inputs = [integers, "s", "zero", "o", net.constant("low", np.uint8(0))]
+    made = net.node("QLinearSigmoid", inputs, "p", domain="com.microsoft")
+    net.node("DequantizeLinear", [made, "o", "low"], "y")
+    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 3])])
+    graph = float_activations(Graph(model))
+    head = head_of(graph, "y")
+    assert (head.end.ending, head.logits) == ("sigmoid", "p.real")
+    assert [node.op_type for node in head.trailing] == [
+        "Sigmoid", "QuantizeLinear", "DequantizeLinear",
+    ]  # fmt: skip

@@ -1,0 +1,136 @@
+"""The one rule by which ends are walked back, on operators of no runtime."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.backbones import ends
+from skip2lora.backbones.ends import End, Op, end_of
+from skip2lora.tasks.task import softmax
+
+Z = np.random.default_rng(0).normal(size=(5, 3)) * 3
+
+
+def each(function: Any, of: str) -> Op:
+    return Op(ends.EACH, (of,), "each", function)
+
+
+def walk(*made: Op, output: str = "t") -> End:
+    """Operators in a row: the first reads ``z``, which a layer makes, each later the one before."""
+    graph: dict[Any, Op] = {"z": Op(ends.LAYER, ("x",), "layer")}
+    for at, op in enumerate(made):
+        name = output if at == len(made) - 1 else f"t{at}"
+        graph[name] = op
+    return end_of(output, graph.get)
+
+
+SOFTMAX = Op(ends.SOFTMAX, ("z",), "softmax")
+SIGMOID = Op(ends.SIGMOID, ("z",), "sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("function", "kept"),
+    [
+        (lambda p: 100 * p, True), (np.log, True), (lambda p: p.clip(1e-7, 1), True),
+        (lambda p: p > 0.5, True), (np.round, True), (lambda p: np.log(p + 1e-9), True),
+        (lambda p: p + 0.01, False), (lambda p: p**2, False), (lambda p: p > 0.4, False),
+        (lambda p: 0 * p, False), (lambda p: p.clip(0.1, 1), False), (np.trunc, False),
+        (lambda p: -p, False),
+    ],
+)  # fmt: skip
+def test_functions_of_probabilities(function: Any, kept: bool) -> None:
+    for activation in (SOFTMAX, SIGMOID):
+        end = walk(activation, each(function, "t0"))
+        assert (end.logits == "z") == kept
+        assert (end.ending == "probabilities") != kept
+        assert bool(end.reason) != kept
+
+
+def test_a_sigmoid_may_be_turned_but_no_softmax() -> None:
+    end = walk(SIGMOID, each(lambda p: 1 - p, "t0"))
+    assert (end.logits, end.sign) == ("z", -1)
+    np.testing.assert_array_equal(end.rows(Z.astype(np.float32)), -Z.astype(np.float32))
+    assert walk(SOFTMAX, each(lambda p: 1 - p, "t0")).reason
+
+
+def test_what_a_label_is_of() -> None:
+    of_softmax = walk(SOFTMAX, each(np.square, "t0"), Op(ends.LARGEST, ("t1",), "largest"))
+    assert (of_softmax.logits, of_softmax.ending) == ("z", "softmax")
+    assert walk(SOFTMAX, each(np.negative, "t0"), Op(ends.LARGEST, ("t1",), "largest")).reason
+    plain = walk(Op(ends.LARGEST, ("z",), "largest"))
+    assert (plain.logits, plain.ending) == ("z", "softmax")
+    names = np.array(["c", "a", "b"])
+    assert plain.agrees(Z, names[Z.argmax(axis=1)])
+    assert not plain.agrees(Z, Z.argmin(axis=1))
+    assert walk(each(lambda z: z > 0, "z")).ending == "sigmoid"
+    assert walk(each(lambda z: z > 1, "z")).ending == "labels"
+    assert walk(each(lambda z: z / 3, "z")).ending == "logits"
+    assert walk(each(np.tanh, "z")).ending == "unknown"
+
+
+def pair(one: Any, other: Any) -> End:
+    graph = {
+        "z": Op(ends.LAYER, ("x",), "layer"), "p": SIGMOID, "a": each(one, "p"),
+        "b": each(other, "p"), "t": Op(ends.JOIN, ("a", "b"), "join"),
+    }  # fmt: skip
+    return end_of("t", graph.get)
+
+
+def test_a_pair() -> None:
+    end = pair(lambda p: 1 - p, lambda p: p)
+    logit = Z[:, :1].astype(np.float32)
+    for turned in (end, pair(lambda p: p, lambda p: 1 - p)):
+        p = softmax(turned.rows(logit))
+        assert turned.agrees(logit, p)
+        np.testing.assert_allclose(logit @ turned.columns(1), turned.rows(logit))
+        assert turned.columns(3) is None
+    sigmoid = 1 / (1 + np.exp(-Z))
+    assert end.agrees(Z, np.concatenate([1 - sigmoid, sigmoid], axis=1))
+    assert pair(lambda p: p, lambda p: p).reason
+    assert pair(lambda p: 1 - p, lambda p: p / 2).reason
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_samples_may_refute_it(near: bool) -> None:
+    end = walk(SOFTMAX)
+    assert end.agrees(Z, softmax(Z) + (1e-4 if near else 1e-2)) == near
+    assert not end.agrees(Z, softmax(Z)[:, :2])
+    assert end.refuted().reason == "not what follows from its softmax"
+    rounded = walk(SOFTMAX, Op(ends.SAME, ("t0",), "quantize", rounds=True))
+    assert rounded.agrees(Z, softmax(Z) + 1e-2)
+
+
+def test_a_softmax_may_have_a_factor() -> None:
+    end = walk(Op(ends.SOFTMAX, ("z",), "softmax", factor=2.0))
+    assert end.agrees(Z, softmax(2 * Z))
+    numbers = Z.astype(np.float32)
+    np.testing.assert_array_equal(end.rows(numbers), 2 * numbers)
+    np.testing.assert_allclose(numbers @ end.columns(3), 2 * numbers, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "others", "made"),
+    [
+        (ends.OTHER, ("p", "q"), True), (ends.OTHER, ("p", "z"), False),
+        (ends.OTHER, ("p",), True), (ends.JOIN, ("p", "z"), True), (ends.OTHER, ("z",), False),
+        (ends.CLOSED, ("z",), True), (ends.LAYER, ("p",), False),
+    ],
+)  # fmt: skip
+def test_what_is_made_of_probabilities(kind: int, others: tuple[str, ...], made: bool) -> None:
+    graph = {
+        "z": Op(ends.LAYER, ("x",), "layer"), "p": SOFTMAX, "q": SIGMOID,
+        "t": Op(kind, others, "node n"),
+    }  # fmt: skip
+    end = end_of("t", graph.get)
+    assert (end.reason == "made of probabilities by node n, which cannot be undone") == made
+
+
+def test_an_end_can_be_pickled() -> None:
+    end = walk(SOFTMAX)
+    copied = pickle.loads(pickle.dumps(end))  # noqa: S301
+    assert (copied.logits, copied.ending, copied.ops, copied.says) == ("z", "softmax", (), None)
+    assert copied.agrees(Z, Z)  # it was compared when it was loaded
