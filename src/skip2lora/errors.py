@@ -28,6 +28,10 @@ class ParameterError(Skip2LoraError, ValueError):
     """An argument out of its range, such as a rank of 0."""
 
 
+class ColumnsWarning(UserWarning):
+    """Columns with names that a model does not know, which go by their place; no error."""
+
+
 class ForgettingWarning(UserWarning):
     """Classes of a model without a sample, which it may lose as it is adapted; no error."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from frames import Frame
-from skip2lora.errors import DataError
+from skip2lora.errors import ColumnsWarning, DataError
 from skip2lora.tasks.columns import Columns, Wanted, names_of
 
 ABC = Columns(("a", "b", "c"))
@@ -187,3 +187,8 @@ def test_as_many_answers_as_features_are_answers_all_the_same() -> None:
     assert split("a label b", **known) == (["label"], ["a", "b"])
     for part in ('"c"', "ignore='c'"):
         assert part in refusal(lambda: split("a label b c", **known))
+
+
+def test_names_that_nothing_knows_are_taken_in_their_order_with_a_word() -> None:
+    with pytest.warns(ColumnsWarning, match="knows no names of columns, b, a are taken in this"):
+        np.testing.assert_array_equal(Columns().take(Frame(b=[1, 2], a=[3, 4])), [[1, 3], [2, 4]])

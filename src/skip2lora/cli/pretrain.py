@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from skip2lora.arrays import check_samples
+from skip2lora.arrays import check_samples, listing
 from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
@@ -84,6 +84,7 @@ def command(
     }
     lines = [
         f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
+        f"{len(names):,} output{'s' * (len(names) != 1)}: {listing(names)}",
         f"{len(samples.x):,} samples, {options['epochs']} epochs in {common.duration(took_ms)}, "
         f"on them {measures_line(model.learned, scores)}",
     ]

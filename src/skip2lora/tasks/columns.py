@@ -6,6 +6,7 @@ with them by name, whatever their order. What has no names goes by its place.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import listing
-from skip2lora.errors import DataError
+from skip2lora.errors import ColumnsWarning, DataError
 from skip2lora.tasks.targets import USUAL_ARRAYS, USUAL_NAMES
 
 
@@ -46,12 +47,14 @@ class Columns:
             return at
         if set(given) == set(self.features):
             return [names.index(name) for name in self.features]
-        if len(given) == len(self.features) and (_counted(given) or _counted(self.features)):
+        if len(given) == len(self.features) and (counted(given) or counted(self.features)):
             return at
         raise _mismatch(given, self.features, of)
 
     def take(self, x: Any) -> Any:
         """A DataFrame as an array of its features, (samples, features); anything else as it is.
+
+        Where no names are known, a :class:`~skip2lora.errors.ColumnsWarning` says so.
 
         Raises:
             DataError: as :meth:`places`, a name that is there twice, or a column of no numbers.
@@ -59,6 +62,8 @@ class Columns:
         names = names_of(x)
         if names is None:
             return x
+        if self.features is None:
+            warnings.warn(by_place(names), ColumnsWarning, stacklevel=3)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f'X has two columns "{twice}", expected one: rename or drop one')
@@ -101,9 +106,14 @@ def _are_names(values: Any) -> bool:
     return is_list and len(set(values)) == len(values) > 0
 
 
-def _counted(names: Sequence[str]) -> bool:
+def counted(names: Sequence[str]) -> bool:
     """Whether they but number the columns, as pandas calls those without names."""
     return list(names) == [str(number) for number in range(len(names))]
+
+
+def by_place(names: Sequence[str]) -> str:
+    """What is to be said where columns with ``names`` meet none that are known."""
+    return f"the model knows no names of columns, {listing(names)} are taken in this order"
 
 
 def _quoted(names: Sequence[str]) -> str:
