@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
@@ -202,6 +202,29 @@ def test_images_that_cannot_be_read_are_listed_in_one_go(kind: str, tmp_path: Pa
     assert message.startswith(f"{tmp_path}: no image of b can be read (a/9.png (")
     assert message.count(str(tmp_path)) == 1
     assert "b/1.png (" in message
+
+
+def test_damaged_metadata_warn_nobody(tmp_path: Path) -> None:
+    """Pixels that can be read are read; an orientation that cannot is a damaged image."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder(tmp_path, "a", "b")
+    n_read = set()
+    for cut in range(8, 26, 3):
+        save(tmp_path / "a" / "2.png", COLOUR, exif=exif.tobytes()[:cut])
+        samples = read(tmp_path)
+        assert (len(samples.x) == 2) == ("a/2.png (" in " ".join(samples.notes))
+        n_read.add(len(samples.x))
+    assert n_read == {2, 3}
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
+def test_a_damaged_avif(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    whole = save(tmp_path / "a" / "2.avif", COLOUR).read_bytes()
+    for at in range(40, len(whole), 7):
+        (tmp_path / "a" / "2.avif").write_bytes(whole[:at] + b"\xff\0" + whole[at + 2 :])
+        assert len(read(tmp_path).x) in (2, 3)
 
 
 def test_images_that_are_no_single_picture_of_8_or_16_bits(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from skip2lora.tasks.task import Answers
 # What Pillow raises for files that are cut, changed or of another kind.
 _BAD_IMAGE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, ArithmeticError,
-    EOFError, struct.error,
+    EOFError, RuntimeError, struct.error,
 )  # fmt: skip
 
 #: Called with the images read so far and their number.
@@ -206,6 +206,7 @@ def _head(file: Path) -> Iterator[Any]:
     pillow = _pillow(file)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata beside pixels that can be read
             warnings.simplefilter("error", pillow.DecompressionBombWarning)
             with pillow.open(file) as image:
                 yield image
