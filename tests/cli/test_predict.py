@@ -58,7 +58,7 @@ def test_true_labels_and_probabilities_stand_beside(desk: Path, type_in: Type) -
     predict = ("predict", "model.safetensors", "a.csv", "-o", "p.csv", "--force")
     csv_of(desk, "a.csv", [NAMES[0], "", NAMES[1], "NA", NAMES[2], NAMES[0]])
     answer = type_in(*predict)
-    assert answer.code == 0, answer.err
+    assert (answer.code, answer.err) == (0, "")
     rows = rows_of()
     assert [row["true"] for row in rows] == [NAMES[0], "", NAMES[1], "", NAMES[2], NAMES[0]]
     for row in rows:

@@ -116,6 +116,15 @@ def test_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
     samples = read_samples(tmp_path / "a.csv")
     assert samples.feature_names == ("ax", "ay", "az")
     np.testing.assert_array_equal(samples.x, VALUES.astype(np.float32))
+    path = write_text(tmp_path / "b.csv", "# by hand\n# f,label\n1,0\nx,1\n")
+    assert 'row 1 (from 0, line 4) column "f" has "x"' in refusal(path)
+
+
+def test_names_with_delimiters(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "acc,x;acc,y\n1,5;3,25\n2,5;4,75\n")
+    samples = read_samples(path, labels_required=False)
+    assert samples.feature_names == ("acc,x", "acc,y")
+    assert samples.x.tolist() == [[1.5, 3.25], [2.5, 4.75]]
 
 
 def test_a_number_may_be_a_truth_or_infinite_digits(tmp_path: Path) -> None:
