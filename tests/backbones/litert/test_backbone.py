@@ -193,11 +193,14 @@ def test_no_weights(load: Load, refused: Refused) -> None:
     assert "has no layer with weights on the way to y, expected FULLY_CONNECTED" in message
 
 
-def test_no_row_of_numbers(load: Load, refused: Refused) -> None:
+def test_a_model_of_maps_learns_outputs_of_its_own(load: Load) -> None:
     network = cnn(end="")
     network.layers = network.layers[:1]
-    message = refused(ModelError, load, network.content())
-    assert "has the outputs layer0 8x8x6 (unknown), expected one with a row of numbers" in message
+    model = load(network.content())
+    assert (model.n_outputs, model.output, len(model.outputs)) == (0, None, 1)
+    x = samples_of(network, 9)
+    adapted = s2.adapt(model, x, np.arange(9) % 3, keep_outputs=False, epochs=2)
+    assert adapted.logits(x).shape == (9, 3)
 
 
 def test_options_and_paths(load: Load, tmp_path: Path, refused: Refused) -> None:

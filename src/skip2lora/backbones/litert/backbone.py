@@ -317,22 +317,15 @@ def _pick_output(graph: Graph, asked: str | int | None, path: Any) -> Output | N
     specs, sources = _specs(graph), [each.logits.index for each in graph.outputs]
     candidates = candidates_of(specs, sources, [graph.ancestors(source) for source in sources])
     at = choose(candidates, asked, path)
-    if at is None and (graph.cut is not None or any(spec.closed for spec in specs)):
-        return None
-    if at is None:
-        listed = ", ".join(map(str, specs))
-        raise ModelError(
-            f"{path} has the outputs {listed}, expected one with a row of numbers a sample: "
-            "use a classifier or regressor"
-        )
-    return graph.outputs[at]
+    return None if at is None else graph.outputs[at]
 
 
 def _layers(graph: Graph, output: Output | None, grid: int, path: Any) -> tuple[Tap, ...]:
     layers = graph.layers(output)
+    way = "" if output is None else f" on the way to {output.name}"
     if not layers:
         raise ModelError(
-            f"{path} has no layer with weights on the way to {output and output.name}, expected "
+            f"{path} has no layer with weights{way}, expected "
             "FULLY_CONNECTED, convolutions or BATCH_MATMUL with constant weights: "
             "use another model"
         )
