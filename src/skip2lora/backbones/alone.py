@@ -63,9 +63,11 @@ class Layout(NamedTuple):
         return self.outer * self.inner
 
     def by_sample(self, values: NDArray[Any], n_samples: int) -> NDArray[Any]:
-        """``values`` with the samples first."""
+        """``values`` with the samples first; where they lie in a row, in rows of any length."""
         shape = values.shape
-        split = (self.outer, n_samples, self.inner)
+        split = (self.outer, n_samples, -1 if self.outer == 1 else self.inner)
+        if self.inner == 1 < self.outer:
+            split = (-1, n_samples, 1)
         whole = values.reshape(*shape[: self.axis], *split, *shape[self.axis + 1 :])
         return np.moveaxis(whole, self.axis + 1, 0)
 

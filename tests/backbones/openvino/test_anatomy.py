@@ -11,6 +11,7 @@ import pytest
 
 import openvino_models as nets
 from openvino_models import op
+from skip2lora.backbones.alone import Layout
 from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.graph import Graph
@@ -70,8 +71,8 @@ def test_folded_tokens(batch: int) -> None:
     flat = nets.named(op.reshape(x, nets.whole([-1, 4]), False), "flat")
     hidden = op.reshape(net.dense(flat, 4, 6, "fc0"), nets.whole([-1, 30]), False)
     found = of(net.model(net.dense(nets.named(hidden, "hidden"), 30, 2, "fc1")))
-    assert [(each.tap.kind, each.tap.shape, each.steps) for each in found.sources] == [
-        ("sequence", (5, 4), "fold"), ("vector", (30,), ""),
+    assert [(each.tap.kind, each.tap.shape, each.layout) for each in found.sources] == [
+        ("sequence", (5, 4), Layout(0, 1, 5)), ("vector", (30,), None),
     ]  # fmt: skip
 
 
@@ -82,8 +83,8 @@ def test_tokens_first() -> None:
     made = net.dense(turned, 4, 6, "fc0")
     hidden = nets.named(op.reduce_mean(made, nets.whole([0]), False), "hidden")
     found = of(net.model(net.dense(hidden, 6, 2, "fc1")))
-    assert [(each.tap.kind, each.tap.shape, each.steps) for each in found.sources] == [
-        ("sequence", (5, 4), "swap"), ("vector", (6,), ""),
+    assert [(each.tap.kind, each.tap.shape, each.layout) for each in found.sources] == [
+        ("sequence", (5, 4), Layout(1)), ("vector", (6,), None),
     ]  # fmt: skip
 
 
@@ -97,12 +98,22 @@ def test_channels_last() -> None:
     assert first.tap.width == 48
 
 
-def test_layers_left_out() -> None:
-    """One that reads no place a sample."""
+def test_what_mixes_samples_is_named(refused: Refused) -> None:
     net = nets.Net()
     x = net.input("x", [-1, 4])
     mean = nets.named(op.reduce_mean(x, nets.whole([0]), True), "mean of all samples")
     hidden = nets.named(op.add(x, net.dense(mean, 4, 4, "fc0")), "hidden")
+    said = refused(ModelError, of, net.model(net.dense(hidden, 4, 2, "fc1")))
+    assert "(ReduceMean) mixes the samples of a batch" in said
+
+
+def test_layers_left_out() -> None:
+    """One that reads no place a sample, which says nothing of the answer."""
+    net = nets.Net()
+    x = net.input("x", [-1, 4])
+    mean = nets.named(op.reduce_mean(x, nets.whole([0]), True), "mean of all samples")
+    nothing = op.multiply(net.dense(mean, 4, 4, "fc0"), nets.constant(np.zeros(4)))
+    hidden = nets.named(op.add(x, nothing), "hidden")
     assert [tap[0] for tap in taps(net.model(net.dense(hidden, 4, 2, "fc1")))] == ["hidden"]
 
 

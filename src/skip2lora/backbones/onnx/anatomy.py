@@ -222,6 +222,8 @@ def _place(read: Read, seen: Seen) -> _Place | None:
         return None
     lead, trail = list(shape[: layout.axis]), list(shape[layout.axis + 1 : -1])
     if layout.outer > 1 and layout.inner > 1:
+        if _number(shape[layout.axis]) is None:
+            return None  # in which order is known of one number of tokens alone
         lead, trail = [*lead, layout.outer], [layout.inner, *trail]
     elif layout.outer > 1:
         lead.append(shape[layout.axis])

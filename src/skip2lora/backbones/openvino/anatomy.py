@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from skip2lora.backbones.alone import Layout, Verdict
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
 from skip2lora.backbones.openvino.graph import Graph, Output, Read
 from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
+from skip2lora.backbones.openvino.probe import look, mixing, refuse_late
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of
 from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
@@ -24,13 +27,13 @@ _NUMBERS = (*_REALS, "i8", "u8", "i16", "u16", "i32", "i64")
 class Source:
     """A tap and the output of an operator that it is read from.
 
-    ``steps`` are "fold" (samples times tokens become two axes) or "swap" (tokens come first);
+    ``layout`` says where a sequence has the samples, None where first and alone;
     ``mask`` is the input that says which tokens count.
     """
 
     tap: Tap
     source: Any
-    steps: str = ""
+    layout: Layout | None = None
     mask: Mask | None = None
 
 
@@ -57,6 +60,7 @@ class _Seen:
     one: Sizes | None
     other: Sizes | None
     samples: tuple[int, int]
+    verdict: Verdict
 
     @property
     def sizes(self) -> Sizes:
@@ -73,16 +77,21 @@ class _Seen:
         """Whether there is one place a sample along ``axis``."""
         return bool(self.sizes) and self.along(axis) in (self.samples, (None, None))
 
-    def places(self) -> tuple[bool, int | None]:
-        """Whether a sample has several places in a row along the first axis, and how many.
+    @property
+    def layout(self) -> Layout | None:
+        """Where the samples are, as far as no other sample changes their numbers."""
+        return self.verdict.layout if self.verdict.holds() else None
 
-        Their number is None where it changes.
-        """
-        one, other = self.along(0)
-        if not one or not other or one % self.samples[0] or other % self.samples[1]:
-            return False, None
+    def tokens(self, layout: Layout) -> int | None:
+        """Rows of numbers that a sample has, None where they may change."""
+        one, other = self.along(layout.axis)
+        sizes = [*self.sizes[: layout.axis], *self.sizes[layout.axis + 1 : -1]]
+        if one is None or other is None:
+            return None
         counts = one // self.samples[0], other // self.samples[1]
-        return True, counts[0] if counts[0] == counts[1] else None
+        if counts[0] != counts[1] or None in sizes:
+            return None
+        return math.prod(size for size in (counts[0], *sizes) if size is not None)
 
 
 def anatomy(
@@ -109,12 +118,21 @@ def anatomy(
         )
     sources = [read.source for read in reads] + [end.logits for end in ends]
     one, other, samples = shapes_of(graph.model, sources)
-    seen = [_Seen(*shapes, samples) for shapes in zip(one, other, strict=True)]
+    verdicts = look(graph, inputs, sources, path)
+    known = verdicts is not None
+    if verdicts is None:  # no noise fits: by the shapes alone, folds are not known
+        verdicts = [_by_shape(a, b, samples) for a, b in zip(one, other, strict=True)]
+    seen = [_Seen(a, b, samples, each) for a, b, each in zip(one, other, verdicts, strict=True)]
+    if ends and not any(each.layout for each in seen[len(reads) :]):
+        refuse_late(graph, inputs, ends[0].logits, path)
     pairs = list(zip(reads, seen, strict=False))
     outputs = tuple(map(_spec, ends, seen[len(reads) :]))
     behind = [graph.ancestors(end.logits) for end in ends]
     keys = [key_of(end.logits) for end in ends]
     number = choose(candidates_of(outputs, keys, behind), output, path)
+    if known and number is not None and seen[len(reads) + number].layout is None:
+        verdict = seen[len(reads) + number].verdict
+        raise mixing(graph, inputs, ends[number].logits, verdict, path)
     if number is None:
         first = [Read(end.name, end.name, end.logits) for end in ends[:1] if not outputs[0].closed]
         pairs += zip(first, seen[len(reads) :], strict=False)
@@ -127,6 +145,8 @@ def anatomy(
         counted = mask, sizes[mask.of][0] if mask.meaning == "lengths" else sizes[mask.name][-1]
     tapped = [_source(read, shapes, counted, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
+    if ends and not layers and known and not all(each.layout for each in seen):
+        raise mixing(graph, inputs, ends[0].logits, seen[len(reads)].verdict, path)
     if not layers:
         raise ModelError(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
@@ -146,31 +166,41 @@ def _spec(output: Output, seen: _Seen) -> OutputSpec:
     return spec_of(output.name, inner, output.end, labels=kind not in _REALS)
 
 
+def _by_shape(one: Sizes | None, other: Sizes | None, samples: tuple[int, int]) -> Verdict:
+    """Where one place a sample is along the first axis, or the second."""
+    axes = range(min(len(one or ()), len(other or ()), 2))
+    held = (
+        axis for axis in axes if ((one or ())[axis], (other or ())[axis]) in (samples, (None, None))
+    )
+    axis = next(held, None)
+    return Verdict(None if axis is None else Layout(axis))
+
+
 def _source(
-    read: Read, seen: _Seen, mask: tuple[Mask, int | None] | None, grid: int
+    read: Read, seen: _Seen, counted: tuple[Mask, int | None] | None, grid: int
 ) -> Source | None:
-    """The tap of what a layer reads, None where its width is not known."""
-    shape = seen.sizes
+    """The tap of what a layer reads, None where its width or the place of samples is not known."""
+    shape, layout = seen.sizes, seen.layout
     if len(shape) < 2 or read.source.get_element_type().get_type_name() not in _NUMBERS:
         return None
-    inner, first, steps = shape[1:], seen.by_sample(0), ""
+    if layout is None:
+        return None
+    inner, first = shape[1:], layout == Layout(0)
     channels_first = read.convolves or (read.places_first and len(shape) == 3)
     if first and len(shape) > 2 and (channels_first or len(shape) > 3):
         if inner[0 if channels_first else -1] is None:
             return None
         tap = tap_of(read.layer, read.tensor, inner, channels_first=channels_first, grid=grid)
         return Source(tap, read.source)
-    if inner[-1] is None or read.convolves:
+    if inner[-1] is None or read.convolves or layout.axis == len(shape) - 1:
         return None
-    if len(shape) == 3 and not first and seen.by_sample(1):
-        steps, inner = "swap", (shape[0], inner[-1])
-    elif len(shape) == 2 and not first:
-        folded, tokens = seen.places()
-        if not folded:
-            return None
-        steps, inner = "fold", (tokens, inner[-1])
-    elif not first:
-        return None
-    tap = tap_of(read.layer, read.tensor, inner)
-    counted = mask is not None and tap.kind == "sequence" and mask[1] == inner[0]
-    return Source(tap, read.source, steps, mask[0] if mask is not None and counted else None)
+    if first and len(shape) == 2:
+        return Source(tap_of(read.layer, read.tensor, inner), read.source)
+    if layout.outer > 1 and layout.inner > 1 and seen.tokens(layout) is None:
+        return None  # in which order is known of one number of tokens alone
+    tap = tap_of(read.layer, read.tensor, (seen.tokens(layout), inner[-1]))
+    is_counted = counted is not None and counted[1] == tap.shape[0]
+    return Source(
+        tap, read.source, None if first else layout,
+        counted[0] if counted is not None and is_counted else None,
+    )  # fmt: skip

@@ -121,7 +121,7 @@ def _set(model: Any, shapes: Sequence[Sequence[int | None]]) -> None:
 
 
 @contextmanager
-def _fixed(model: Any, shapes: Sequence[Sequence[int]]) -> Iterator[None]:
+def fixed(model: Any, shapes: Sequence[Sequence[int]]) -> Iterator[None]:
     """The model with inputs of these shapes, as long as it takes."""
     before = [sizes_of(port) for port in model.inputs]
     try:
@@ -142,7 +142,7 @@ def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any],
     seen = []
     try:
         for at in (0, 1):
-            with _fixed(model, [_filled(sizes_of(port), samples[at], at) for port in model.inputs]):
+            with fixed(model, [filled(sizes_of(port), samples[at], at) for port in model.inputs]):
                 seen.append([_shape_of(source) for source in sources])
     except RuntimeError:
         shapes = [_shape_of(source) for source in sources]
@@ -150,7 +150,8 @@ def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any],
     return seen[0], seen[1], samples
 
 
-def _filled(shape: Sizes, samples: int, at: int) -> list[int]:
+def filled(shape: Sizes, samples: int, at: int) -> list[int]:
+    """A shape of so many samples, with the first or second of the sizes tried for an open one."""
     side = (_PLACES if len(shape) > 3 else _TOKENS)[at]
     return [samples, *(side if size is None else size for size in shape[1:])]
 

@@ -141,10 +141,9 @@ def _fill(
 ) -> None:
     """The rows of one tap, whose tensor may hold more samples than are asked for."""
     tap, n_samples = source.tap, len(feed[0])
-    if source.steps == "swap":
-        values = values.swapaxes(0, 1)
-    elif source.steps == "fold":
-        values = values.reshape(n_samples, -1, values.shape[-1])
+    if source.layout is not None:
+        width = values.shape[-1]
+        values = source.layout.by_sample(values, n_samples).reshape(n_samples, -1, width)
     values = values[: len(rows)]
     if tap.kind == "map" and len(tap.grid) == 2 and values.dtype == np.float32:
         _pool(tap, values, rows)

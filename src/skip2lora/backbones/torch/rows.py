@@ -30,11 +30,11 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
         values = values.detach()
     if values.dtype != torch.float32:
         values = (values.dequantize() if values.is_quantized else values).float()
-    axis, outer, _ = place.layout
+    axis, outer, inner = place.layout
     if axis:
         values = values.movedim(axis, 0)
     if outer > 1:
-        values = _samples_outermost(values, outer, n_samples)
+        values = _samples_outermost(values, outer if inner > 1 else -1, inner, n_samples)
     tap, parts = place.tap, values.shape[0] // n_samples
     if tap.kind == "vector":
         out[:] = values.reshape(n_samples, -1).numpy(force=True)
@@ -51,10 +51,10 @@ def write_rows(place: Place, tensor: Tensor, mask: Tensor | None, out: Rows) -> 
         _write_averages(values.mean(dim=1) if more else values.movedim(1, 2), tap.grid, out)
 
 
-def _samples_outermost(values: Tensor, outer: int, n_samples: int) -> Tensor:
-    """The first axis, ``outer`` places around the samples, in the order of the samples."""
+def _samples_outermost(values: Tensor, outer: int, inner: int, n_samples: int) -> Tensor:
+    """The first axis, ``outer`` x samples x ``inner`` places, in the order of the samples."""
     rest = values.shape[1:]
-    apart = values.reshape(outer, n_samples, -1, *rest).transpose(0, 1)
+    apart = values.reshape(outer, n_samples, inner, *rest).transpose(0, 1)
     return apart.reshape(-1, *rest)
 
 

@@ -1,0 +1,123 @@
+"""An OpenVINO network is run on a few samples of noise: where its tensors hold the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.backbones.alone import (
+    Batch,
+    Verdict,
+    batches_of,
+    depends_on_samples,
+    mixed,
+    verdict_of,
+)
+from skip2lora.backbones.inputs import InputSpec, drawn
+from skip2lora.backbones.openvino.graph import Graph
+from skip2lora.backbones.openvino.inputs import batch_of, filled, fixed, sizes_of
+from skip2lora.backbones.openvino.runtime import compiled, openvino, outputs_of
+from skip2lora.errors import ModelError
+
+_N_TOKENS = 2  # whole numbers below it are valid in any vocabulary: the runtime checks none
+Runs = list[tuple[Batch, list[NDArray[Any]]]]
+
+
+def look(
+    graph: Graph, inputs: Sequence[InputSpec], sources: Sequence[Any], path: Path
+) -> list[Verdict] | None:
+    """What each of ``sources``, outputs of operators, shows; None where the model takes no noise.
+
+    Raises:
+        ModelError: the runtime cannot run the model.
+    """
+    runs = _runs(graph, inputs, sources, path)
+    if not runs:
+        return None
+    n_tensors = range(len(sources))
+    return [verdict_of([(batch, values[at]) for batch, values in runs]) for at in n_tensors]
+
+
+def refuse_late(graph: Graph, inputs: Sequence[InputSpec], end: Any, path: Path) -> None:
+    """Raise ModelError where ``end`` keeps samples along the second axis of the inputs."""
+    late = [spec.name for spec in inputs if len(spec.shape) == 2]
+    axes = [int(spec.name in late) for spec in inputs]
+    turned = _runs(graph, inputs, [end], path, axes) if late else []
+    if turned and verdict_of([(batch, values[0]) for batch, values in turned]).holds():
+        raise ModelError(
+            f"{path}: input {late[0]} has its samples along the second axis, as (time, samples, "
+            "features), expected them along the first: convert the model with batch_first=True, or "
+            "with a transposition in front"
+        )
+
+
+def mixing(
+    graph: Graph, inputs: Sequence[InputSpec], end: Any, verdict: Verdict, path: Path
+) -> ModelError:
+    """The error that names the operator which first makes numbers depend on other samples."""
+    behind = {name for name, _ in graph.ancestors(end)} - graph.constants
+    nodes = [node for node in graph.nodes if node.get_name() in behind and _is_tensor(node)]
+    runs = _runs(graph, inputs, [node.output(0) for node in nodes], path)
+    for place, node in enumerate(nodes if runs else ()):
+        own = [(batch, values[place]) for batch, values in runs]
+        of_node = verdict_of(own)
+        if not of_node.holds() and depends_on_samples(own):
+            title = f"operator {node.get_friendly_name()} ({node.get_type_name()})"
+            return mixed(path, title, of_node)
+    return mixed(path, "its output", verdict)
+
+
+def _is_tensor(node: Any) -> bool:
+    return node.get_type_name() not in ("Parameter", "Result") and node.get_output_size() > 0
+
+
+def _runs(
+    graph: Graph,
+    inputs: Sequence[InputSpec],
+    sources: Sequence[Any],
+    path: Path,
+    axes: Sequence[int] | None = None,
+) -> Runs:
+    """The tensors in each batch, samples along ``axes`` of the inputs; none where that fails."""
+    axes = axes or [0] * len(inputs)
+    parameters = graph.model.get_parameters()
+    given = {node.get_name(): number for number, node in enumerate(parameters)}
+    numbers = [given.get(each.get_node().get_name()) for each in sources]
+    wanted = [each for each, at in zip(sources, numbers, strict=True) if at is None]
+    if not wanted:
+        return []
+    network = outputs_of(wanted, parameters)
+    request = compiled(network, 1, integers=graph.integers, path=path).create_infer_request()
+    shapes = [list(sizes_of(port)) for port in graph.model.inputs]
+    sizes = [shape.pop(axis) for shape, axis in zip(shapes, axes, strict=True)]
+    declared = batch_of(graph.model) if not any(axes) else max(filter(None, sizes), default=None)
+    specs = [
+        replace(spec, shape=tuple(filled((1, *shape), 1, 0)[1:]))
+        for spec, shape in zip(inputs, shapes, strict=True)
+    ]
+    runs: Runs = []
+    for batch in batches_of(declared):
+        samples = drawn(specs, max(batch) + 1, n_tokens=_N_TOKENS)
+        feed = [
+            np.ascontiguousarray(
+                np.moveaxis(samples[spec.name][list(batch)].astype(spec.dtype), 0, axis)
+            )
+            for spec, axis in zip(specs, axes, strict=True)
+        ]
+        try:
+            with fixed(graph.model, [array.shape for array in feed]):
+                pass  # the runtime itself would read beyond a tensor of another size
+            for number, array in enumerate(feed):
+                request.set_input_tensor(number, openvino.Tensor(array))
+            request.start_async()
+            request.wait()
+        except RuntimeError:
+            return []
+        views = (request.get_output_tensor(number).data.copy() for number in range(len(wanted)))
+        runs.append((batch, [next(views) if at is None else feed[at] for at in numbers]))
+    return runs
