@@ -35,3 +35,7 @@ def test_images_and_tokens(tmp_path: Any) -> None:
     for array in x.arrays.values():
         assert array.tolist() == [[1] * 5] * 2
     tokens.forward(x)
+    x = random_samples(tokens, 5, open_size=6, n_tokens=2)
+    assert len(np.unique(x.arrays["input_ids"], axis=0)) > 1
+    assert x.arrays["attention_mask"].all()
+    tokens.forward(x)

@@ -64,13 +64,17 @@ class Pictures(Sketch):
         return Map(made, out, -(-x.height // stride), -(-x.width // stride))
 
     def normal(self, x: Map) -> Map:
-        kind, channels = self.pick("batch", "instance", "group", "last"), x.channels
+        kind, channels = self.pick("batch", "instance", "plain", "group", "last"), x.channels
         gamma, beta = self.vector(channels, 1), self.vector(channels)
         if kind == "batch":
             inputs = [x.tensor, gamma, beta, self.vector(channels), self.vector(channels, 1)]
             made = self.node("BatchNormalization", inputs)
         elif kind == "instance":
             made = self.node("InstanceNormalization", [x.tensor, gamma, beta])
+        elif kind == "plain":  # as nn.InstanceNorm2d is by default: an average is rounding alone
+            parts = [np.ones(channels, np.float32), np.zeros(channels, np.float32)]
+            names = [self.net.constant(self.name("c"), part) for part in parts]
+            made = self.node("InstanceNormalization", [x.tensor, *names])
         elif kind == "last":
             made = self.turn(x.tensor, 0, 2, 3, 1)
             made = self.node("LayerNormalization", [made, gamma, beta], axis=-1)
@@ -114,6 +118,22 @@ class Pictures(Sketch):
     def sizes(x: Map) -> tuple[int, int, int]:
         return x.channels, x.height, x.width
 
+    def enlarged(self, x: Map) -> Map:
+        """Twice as large: transposed, resized, or depth to space."""
+        if x.height * x.width > 30:
+            return self.conv(x)
+        kind, channels = self.pick("ConvTranspose", "Resize", "DepthToSpace"), x.channels
+        if kind == "ConvTranspose":
+            weight = self.weight(channels, 4, 2, 2)
+            made, channels = self.node(kind, [x.tensor, weight], strides=[2, 2]), 4
+        elif kind == "Resize":
+            scales = self.net.constant(self.name("c"), np.float32([1, 1, 2, 2]))
+            made = self.node(kind, [x.tensor, "", scales], mode="nearest")
+        else:
+            made = self.node("Conv", [x.tensor, self.weight(8, channels, 1, 1)])
+            made, channels = self.node(kind, [made], blocksize=2), 2
+        return Map(made, channels, 2 * x.height, 2 * x.width)
+
     def branches(self, x: Map) -> Map:
         one, other = (self.node("Conv", [x.tensor, self.weight(3, x.channels, 1, 1)]) for _ in "ab")
         return Map(self.node("Concat", [one, other], axis=1), 6, x.height, x.width)
@@ -147,7 +167,7 @@ class Pictures(Sketch):
         """A few blocks."""
         blocks: list[Callable[[Map], Map]] = [
             self.conv, self.conv, self.conv, self.normal, self.pooled, self.squeezed,
-            self.shuffled, self.branches, self.rows, self.windows,
+            self.shuffled, self.enlarged, self.branches, self.rows, self.windows,
         ]  # fmt: skip
         x = self.conv(x)
         for _ in range(self.random.integers(1, 4)):
@@ -173,7 +193,7 @@ class Pictures(Sketch):
             width = x.channels * x.height * x.width
             return self.reshape(x.tensor, self.open, width), width
         if kind == "mean":
-            return self.node("ReduceMean", [x.tensor], axes=[2, 3], keepdims=0), x.channels
+            return self.mean(x.tensor, 2, 3), x.channels
         pooled = self.node("GlobalAveragePool", [x.tensor])
         return self.node("Flatten", [pooled]), x.channels
 
@@ -185,8 +205,7 @@ class Artist(Pictures):
         """A row that depends on the other rows of a batch."""
         kind = self.pick("mean", "norm", "softmax", "sum", "turn", "attention", "recurrent")
         if kind == "mean":
-            mean = self.node("ReduceMean", [tensor], axes=[0], keepdims=1)
-            return self.node("Sub", [tensor, mean], "mix")
+            return self.node("Sub", [tensor, self.mean(tensor, 0, keepdims=1)], "mix")
         if kind == "norm":
             vectors = [self.vector(width, around) for around in (1, 0, 0, 1)]
             made = self.node("BatchNormalization", [tensor, *vectors], "mix", training_mode=1)
@@ -227,7 +246,7 @@ class Artist(Pictures):
 def draw(seed: int) -> Drawn:
     """The graph of a seed, with samples."""
     random = np.random.default_rng(seed)
-    artist = Artist(random, Net(seed=seed, opset=17))
+    artist = Artist(random, Net(seed=seed, opset=int(random.choice([17, 17, 18, 21]))))
     kind = artist.pick(*KINDS)
     batch = artist.pick("n", "n", "n", "n", 1, 3)
     baked = artist.chance({1: 0.5, "n": 0.06}.get(batch, 0))

@@ -113,9 +113,23 @@ class Sketch:
         tensor = self.linear(x.tensor, x.width, out, flat="-" in x.layout)
         return Tokens(tensor, x.layout, x.count, out)
 
+    def mean(self, tensor: str, *axes: int, keepdims: int = 0) -> str:
+        """Opset 18 made axes an input."""
+        if self.net.opset < 18:
+            return self.node("ReduceMean", [tensor], axes=list(axes), keepdims=keepdims)
+        return self.node("ReduceMean", [tensor, self.ints(*axes)], keepdims=keepdims)
+
     def norm(self, x: Tokens) -> Tokens:
-        inputs = [x.tensor, self.vector(x.width, 1), self.vector(x.width)]
-        tensor = self.node("LayerNormalization", inputs, axis=-1)
+        """Of each token, as one node or written out."""
+        gamma, beta = self.vector(x.width, 1), self.vector(x.width)
+        if self.chance(0.6):
+            tensor = self.node("LayerNormalization", [x.tensor, gamma, beta], axis=-1)
+        else:
+            off = self.node("Sub", [x.tensor, self.mean(x.tensor, -1, keepdims=1)])
+            square = self.mean(self.node("Mul", [off, off]), -1, keepdims=1)
+            root = self.node("Sqrt", [self.node("Add", [square, self.number(1e-5)])])
+            tensor = self.node("Mul", [self.node("Div", [off, root]), gamma])
+            tensor = self.node("Add", [tensor, beta])
         return Tokens(tensor, x.layout, x.count, x.width)
 
     def forward(self, x: Tokens) -> Tokens:
@@ -218,9 +232,14 @@ class Sketch:
     def with_first(self, x: Tokens) -> Tokens:
         """One more token before the others, the same for all samples."""
         x = self.lie(x, "ntf")
-        some = self.node("Slice", [x.tensor, self.ints(0), self.ints(1), self.ints(1)])
-        nothing = self.node("Mul", [some, self.number(0)])
-        first = self.node("Add", [nothing, self.weight(1, x.width)])
+        if self.chance(0.5):
+            some = self.node("Slice", [x.tensor, self.ints(0), self.ints(1), self.ints(1)])
+            nothing = self.node("Mul", [some, self.number(0)])
+            first = self.node("Add", [nothing, self.weight(1, x.width)])
+        else:
+            samples = self.node("Gather", [self.node("Shape", [x.tensor]), self.ints(0)], axis=0)
+            shape = self.node("Concat", [samples, self.ints(1, x.width)], axis=0)
+            first = self.node("Expand", [self.weight(1, 1, x.width), shape])
         joined = self.node("Concat", [first, x.tensor], axis=1)
         return Tokens(joined, "ntf", x.count + 1, x.width)
 
@@ -249,7 +268,7 @@ class Sketch:
         x = self.lie(x, self.pick("ntf", "tnf") if kind != "flat" else "ntf")
         axis = x.layout.index("t")
         if kind == "mean":
-            return self.node("ReduceMean", [x.tensor], axes=[axis], keepdims=0), x.width
+            return self.mean(x.tensor, axis), x.width
         if kind == "flat":
             return self.reshape(x.tensor, self.open, x.count * x.width), x.count * x.width
         place = self.net.constant(self.name("i"), np.int64(0 if kind == "first" else -1))

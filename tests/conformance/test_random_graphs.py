@@ -27,8 +27,6 @@ from skip2lora.tasks.task import softmax
 
 SHARE = 1e-4  # of the largest number
 A_TEST = 25  # graphs in a test
-#: Seeds of graphs that are refused for another reason than they have, to be mended.
-OPEN = {54, 103, 286, 413}
 
 
 def close(one: Any, other: Any, what: str, largest: float = 0) -> None:
@@ -148,7 +146,7 @@ def check_outputs(drawn: Drawn, adapted: Any, out: Path, reference: Reference, s
 
 
 def check(seed: int, folder: Path) -> str:
-    """The graph of a seed is right, or refused for the reason that it has."""
+    """The graph of a seed is right, refused for the reason that it has, or constant."""
     drawn, random = draw(seed), np.random.default_rng([seed, 1])
     path = nets.save(drawn.model, folder / "m.onnx")
     named = next(name for name, what in drawn.outputs.items() if what in ("logits", "end"))
@@ -158,10 +156,12 @@ def check(seed: int, folder: Path) -> str:
         if any(f"node {name} " in str(error) for name in drawn.mixing):
             return "refused"
         raise
-    assert not drawn.mixing, f"loaded, but samples are mixed by {drawn.mixing}"
     reference = Reference(drawn, ["logits", *(tap.tensor for tap in backbone.taps)])
     x = drawn.feed["x"]
     base = np.concatenate(reference.alone(x, "logits")).astype(np.float64)
+    if base.std(axis=0).max() < 1e-3 * np.abs(base).max():  # no sample can be told from another
+        return "constant"
+    assert not drawn.mixing, f"loaded, but samples are mixed by {drawn.mixing}"
     tensors = [reference.alone(x, tap.tensor) for tap in backbone.taps]
     rows = [
         np.stack([row_of(tap, values) for values in each])
@@ -193,7 +193,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_alone_in_a_batch_exported_and_in_float64(seeds: range, tmp_path: Path) -> None:
     faults = {}
-    for seed in set(seeds) - OPEN:
+    for seed in seeds:
         try:
             check(seed, tmp_path)
         except Exception as error:  # noqa: BLE001, all are told

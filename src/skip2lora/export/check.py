@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ _ROUNDED_SHARE = 5e-2
 _HALVES = (10, 16)  # float16 and bfloat16, as TensorProto numbers types
 _N_SAMPLES = 4
 _OPEN_SIZES = (64, 8, 224)
+_N_TOKENS = (2, 0)  # any words, or one word alone
 
 
 def check_export(
@@ -79,8 +81,8 @@ def check_export(
 def _drawn(backbone: Backbone) -> Any:
     """Random samples that the model takes, which may not take every size of an open axis."""
     reason = ""
-    for size in _OPEN_SIZES:
-        x = random_samples(backbone, _N_SAMPLES, open_size=size)
+    for size, n_tokens in itertools.product(_OPEN_SIZES, _N_TOKENS):
+        x = random_samples(backbone, _N_SAMPLES, open_size=size, n_tokens=n_tokens)
         if x is None:
             break
         try:
