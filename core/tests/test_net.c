@@ -105,7 +105,7 @@ static void test_step_refuses(const s2_kernels *kernels) {
     check_step(&net, (s2_compute_types[]){{Y, 0, Y}, {Y, 0, Y}, {Y | W, Y, 0}}, &one, S2_OK);
 }
 
-/* What a step reads is there, or it says so; a network learns labels alone. */
+/* What a step reads is there, or it says so; one that learns labels needs them. */
 static void test_step_refuses_null(const s2_kernels *kernels) {
     s2_rng rng;
     s2_rng_seed(&rng, 6, 3);
@@ -270,6 +270,37 @@ static void test_step_by_hand(const s2_kernels *kernels) {
     CHECK_SAME(bias, ((const float[]){0, 0}), sizeof bias);
 }
 
+/* The same with targets: of the squared error gy is (y - t)/2, of sigmoid at 1/2 also (1/2 - t)/2. */
+static void test_step_on_targets_by_hand(const s2_kernels *kernels) {
+    for (s2_loss loss = S2_SIGMOID; loss <= S2_SQUARED; loss++) {
+        float weight[] = {0, 0, 0, 0}, bias[] = {0, 0};
+        const s2_layer layer = {.n_in = 2, .n_out = 2, .weight = weight, .bias = bias};
+        const s2_net net = {kernels, 1, &layer, 1e-5f, 0.1f, NULL, loss};
+        const float *x[] = {(const float[]){1, 2}, (const float[]){3, -4}};
+        const float *t[] = {(const float[]){1, 0}, (const float[]){0, 1}};
+        const s2_batch batch = {.count = 2, .x = x, .target = t};
+        const s2_compute_types types[] = {{Y | W | B, 0, 0}};
+        const size_t room = s2_net_step_workspace_bytes(&net, types, 2);
+        const s2_update update = {.rate = 2.0f, .keep = 1};
+        s2_batch_stats stats;
+        CHECK_EQUAL(s2_net_step(&net, types,
+                                &(s2_batch){.count = 2, .x = x, .label = (int32_t[2]){0}}, &update,
+                                NULL, &stats, guarded(room), room),
+                    S2_BAD_VALUE); /* labels alone */
+        CHECK_EQUAL(s2_net_step(&net, types, &batch, &update, NULL, &stats, guarded(room), room),
+                    S2_OK);
+        if (loss == S2_SQUARED) {
+            CHECK_NEAR(stats.loss, 0.5, 1e-7);
+            CHECK_SAME(weight, ((const float[]){1, 3, 2, -4}), sizeof weight);
+            CHECK_SAME(bias, ((const float[]){1, 1}), sizeof bias);
+        } else {
+            CHECK_NEAR(stats.loss, 2 * 0.69314718, 1e-6);
+            CHECK_SAME(weight, ((const float[]){-1, 1, 3, -3}), sizeof weight);
+            CHECK_SAME(bias, ((const float[]){0, 0}), sizeof bias);
+        }
+    }
+}
+
 int main(void) {
     test_check_refuses();
     with_each_table(test_step_refuses);
@@ -277,5 +308,6 @@ int main(void) {
     with_each_table(test_frozen_tensors_keep_their_bytes);
     with_each_table(test_net_without_batch_norm);
     with_each_table(test_step_by_hand);
+    with_each_table(test_step_on_targets_by_hand);
     return check_report("test_net");
 }
