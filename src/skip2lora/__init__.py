@@ -10,13 +10,10 @@ Pre-train or load a model, then fit low-rank adapters to field data in milliseco
 """
 
 import importlib
+import sys
+import types
 import typing
 
-from skip2lora.adapt import AdaptedModel, adapt
-from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import SkipCache
-from skip2lora.backbones.base import Backbone, Taps, load
-from skip2lora.backbones.mlp import MLP
 from skip2lora.errors import (
     DataError,
     DivergedError,
@@ -27,11 +24,21 @@ from skip2lora.errors import (
     SensorError,
     Skip2LoraError,
 )
-from skip2lora.training.loop import EpochReport, History, Timing
-from skip2lora.training.pretraining import pretrain
 
 if typing.TYPE_CHECKING:
+    from skip2lora.adapt import AdaptedModel as AdaptedModel
+    from skip2lora.adapt import adapt as adapt
+    from skip2lora.adapters.adapters import SkipAdapters as SkipAdapters
+    from skip2lora.adapters.rows import SkipCache as SkipCache
+    from skip2lora.backbones.base import Backbone as Backbone
+    from skip2lora.backbones.base import Taps as Taps
+    from skip2lora.backbones.base import load as load
+    from skip2lora.backbones.mlp import MLP as MLP
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
+    from skip2lora.training.loop import EpochReport as EpochReport
+    from skip2lora.training.loop import History as History
+    from skip2lora.training.loop import Timing as Timing
+    from skip2lora.training.pretraining import pretrain as pretrain
 
 __version__ = "0.1.0"
 
@@ -58,8 +65,25 @@ __all__ = [
     "pretrain",
 ]
 
-#: Names whose modules need an extra: imported on first use, so that importing the package is light.
-_ON_REQUEST = {"TorchBackbone": "skip2lora.backbones.torch"}
+#: Where names are that are imported on first use. NumPy and the rest take half a second, in which
+#: the command must answer Ctrl-C already.
+_ON_REQUEST = {
+    "AdaptedModel": "skip2lora.adapt",
+    "adapt": "skip2lora.adapt",
+    "SkipAdapters": "skip2lora.adapters.adapters",
+    "SkipCache": "skip2lora.adapters.rows",
+    "Backbone": "skip2lora.backbones.base",
+    "Taps": "skip2lora.backbones.base",
+    "load": "skip2lora.backbones.base",
+    "MLP": "skip2lora.backbones.mlp",
+    "EpochReport": "skip2lora.training.loop",
+    "History": "skip2lora.training.loop",
+    "Timing": "skip2lora.training.loop",
+    "pretrain": "skip2lora.training.pretraining",
+    "TorchBackbone": "skip2lora.backbones.torch",
+}
+#: Modules that are there without an import of their own.
+_MODULES = ("adapters", "arrays", "backbones", "data", "files", "methods", "tasks", "training")
 
 
 if not typing.TYPE_CHECKING:  # a checker would take any name to be there
@@ -67,8 +91,20 @@ if not typing.TYPE_CHECKING:  # a checker would take any name to be there
     def __getattr__(name: str) -> typing.Any:
         if name in _ON_REQUEST:
             return getattr(importlib.import_module(_ON_REQUEST[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(f"skip2lora.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    class _Package(types.ModuleType):
+        """Keeps ``adapt`` the function, where an import puts the module of that name."""
+
+        def __setattr__(self, name: str, value: typing.Any) -> None:
+            if name == "adapt" and isinstance(value, types.ModuleType):
+                value = value.adapt
+            super().__setattr__(name, value)
+
+    sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_REQUEST})
+    return sorted({*globals(), *_ON_REQUEST, *_MODULES})

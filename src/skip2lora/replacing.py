@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from skip2lora.errors import FileError
 
@@ -75,16 +76,27 @@ def pour(content: Path, place: Place) -> None:
         BrokenPipeError: its reader left.
     """
     with content.open("rb") as source:
-        if place == 1 and sys.stdout is not None:
-            sys.stdout.flush()
+        if place == 1 and _is_captured(sys.stdout):
             shutil.copyfileobj(source, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
         elif isinstance(place, int):
+            if place == 1 and sys.stdout is not None:
+                sys.stdout.flush()
             with open(place, "wb", closefd=False) as stream:
                 shutil.copyfileobj(source, stream)
         else:
             with open(place, "wb", opener=_open_stream) as stream:
                 shutil.copyfileobj(source, stream)
+
+
+def _is_captured(stream: TextIO | None) -> bool:
+    """Whether it is no descriptor of the system but what a program put there to read it."""
+    if stream is None:
+        return False
+    try:
+        stream.fileno()
+    except OSError:
+        return True
+    return False
 
 
 def _open_stream(path: str, _: int) -> int:

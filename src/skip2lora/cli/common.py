@@ -98,9 +98,9 @@ def rounds_bar(what: str, rounds: int) -> Iterator[Callable[[], None]]:
         yield partial(update, advance=1) if update else lambda: None
 
 
-def show(facts: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
-    """Print the facts as one JSON object, or the lines for a person."""
-    click.echo(json.dumps(facts) if as_json else "\n".join(lines))
+def show(facts: dict[str, Any], lines: list[str], *, as_json: bool, aside: bool = False) -> None:
+    """Print the facts as one JSON object, or the lines for a person; on standard error if aside."""
+    click.echo(json.dumps(facts) if as_json else "\n".join(lines), err=aside)
 
 
 def say_notes(notes: Sequence[str]) -> None:

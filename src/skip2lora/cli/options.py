@@ -182,6 +182,7 @@ def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _F
     return click.option(
         "-o", "--output", required=True, metavar=metavar,
         type=click.Path(path_type=Path), help=help_text,
+        callback=lambda _, __, path: Path("/dev/stdout") if str(path) == "-" else path,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from skip2lora.data.predictions import check_name, write_predictions
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import check_output
+from skip2lora.replacing import resolved
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, probabilities_of
 from skip2lora.tasks.thresholds import (
@@ -42,7 +43,7 @@ from skip2lora.tasks.thresholds import (
 @shared.threads
 @shared.output_name
 @shared.mask
-@shared.output("Predictions, such as predictions.csv.", metavar="FILE")
+@shared.output("Predictions, such as predictions.csv, or - for standard output.", metavar="FILE")
 @shared.force
 @shared.saved_task
 @shared.image_options
@@ -62,6 +63,12 @@ def command(
     """
     check_output(output, force=force)
     check_name(output)
+    aside = resolved(output) == 1  # standard output
+    if aside and as_json:
+        raise ParameterError(
+            "--output is standard output with --json, which prints its object there, expected one "
+            "of them: leave --json out"
+        )
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
     images, columns = common.images_of(options), common.columns_of(options)
@@ -83,7 +90,8 @@ def command(
     )
     facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(logits), **said}
     predicted, line = _summary(loaded.task, predictions, titles, least is not None)
-    common.show(facts | predicted, [f"{output}: {len(logits):,} samples: {line}"], as_json=as_json)
+    lines = [f"{output}: {len(logits):,} samples: {line}"]
+    common.show(facts | predicted, lines, as_json=as_json, aside=aside)
 
 
 def _thresholds(
