@@ -215,7 +215,7 @@ def test_graphs(how: str, refused: Refused) -> None:
     ("function", "said"),
     [
         (lambda y: y[:, :, None, None], "gave torch.float32 of shape (3, 3, 1, 1) for 3 samples"),
-        (lambda y: y.argmax(1), "gave torch.int64 of shape (3,) for 3 samples, expected logits"),
+        (lambda y: y.long(), "gave torch.int64 of shape (3, 3) for 3 samples, expected logits"),
         (lambda y: y.sum(0), "gave 1 outputs for 3 samples and 0 for 1, expected"),
         (lambda y: y[:1], "gave torch.float32 of shape (1, 3) for 3 samples"),
         (lambda y: {"hidden": 1}, "gave dict without logits, expected a tensor (samples, outputs)"),

@@ -349,7 +349,7 @@ class TorchBackbone(Backbone):
         """
         x = self._fit(x)
         logits = np.empty((len(x), self.n_outputs), np.float32)
-        with frozen_module(self.module, self.threads) as frozen:
+        with frozen_module(self.module, self.threads, walked=self._known().walked) as frozen:
             reader = Reader(frozen, self._places, len(x))
             for batch in self._batches(len(x)):
                 mask = self._counting(x[batch])
@@ -362,7 +362,7 @@ class TorchBackbone(Backbone):
         """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
         samples = self.check(x)
         logits = np.empty((len(samples), self.n_outputs), np.float32)
-        with frozen_module(self.module, self.threads) as frozen:
+        with frozen_module(self.module, self.threads, walked=self._known().walked) as frozen:
             for batch in self._batches(len(samples)):
                 logits[batch] = self._run(samples, batch, frozen)
         return logits

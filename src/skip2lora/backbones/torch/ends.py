@@ -5,37 +5,56 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from skip2lora.backbones.ends import End as Walked
 from skip2lora.backbones.outputs import OutputSpec
 
 
 class End(NamedTuple):
-    """An output before its activation, anything that is not even a tensor, and what ends it."""
+    """An output before its activation, anything that is not even a tensor, and what ends it.
+
+    ``walked`` is how its operators were walked back, None where a module of its own ends it.
+    """
 
     values: Any
     ending: str = ""
+    walked: Walked | None = None
 
     def __str__(self) -> str:
         if not isinstance(self.values, Tensor):
             return type(self.values).__name__
-        return f"{self.values.dtype} of shape {tuple(self.values.shape)}"
+        shown = f"{self.values.dtype} of shape {tuple(self.values.shape)}"
+        reason = "" if self.walked is None else self.walked.reason
+        return f"{shown}, {reason}" if reason else shown
 
     def rows(self, n_samples: int) -> Tensor | None:
         """Logits (n_samples, n_outputs), None where it is no row of numbers a sample."""
-        values = self.values
+        values, walked = self.values, self.walked
         if not isinstance(values, Tensor) or not values.is_floating_point():
             return None
         if values.ndim not in (1, 2) or len(values) != n_samples:
             return None
-        return values[:, None] if values.ndim == 1 else values
+        rows = values[:, None] if values.ndim == 1 else values
+        if walked is None:
+            return rows
+        if walked.reason:
+            return None
+        if walked.pair and rows.shape[1] == 1:
+            return torch.cat([-rows, rows], 1) * (0.5 * walked.sign)
+        return rows if walked.pair or walked.sign > 0 else -rows
 
     def spec(self, name: str, n_samples: int, *, layer: bool) -> OutputSpec:
         """How it is described; its sizes are open where it is no row of numbers a sample."""
         rows = self.rows(n_samples)
         if rows is not None:
             ending = self.ending or ("logits" if layer else "unknown")
+            if self.walked is not None and self.walked.pair:
+                ending = "softmax" if self.values.shape[1:] in ((), (1,)) else "sigmoid"
             return OutputSpec(name, (int(rows.shape[1]),), ending)
+        if self.walked is not None and self.walked.reason:
+            return OutputSpec(name, (), self.walked.ending, self.walked.reason)
         inner = self.values.shape[1:] if isinstance(self.values, Tensor) else ()
         return OutputSpec(name, tuple(None for _ in inner), self.ending or "unknown")
 

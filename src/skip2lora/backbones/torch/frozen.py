@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -14,18 +14,22 @@ from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.torch.ends import End, outputs_in
+from skip2lora.backbones.torch.trail import Trail
 from skip2lora.errors import ModelError
 
 _ENDINGS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 
 
 @contextmanager
-def frozen(module: nn.Module, threads: int | None = None) -> Iterator[Frozen]:
+def frozen(
+    module: nn.Module, threads: int | None = None, *, walked: bool = True
+) -> Iterator[Frozen]:
     """The module in eval mode without gradients; hooks put on its stack are removed at the end.
 
     Every submodule gets its own mode back, also after an error. The fused path of PyTorch's
     attention is off meanwhile: it would pass the submodules by. PyTorch runs on ``threads``
-    threads, None for as many as the caller has set.
+    threads, None for as many as the caller has set. With ``walked`` its last operators are
+    remembered, to walk back from an output that no module of its own ends.
     """
     parts = dict(module.named_modules())
     training = [part for part in parts.values() if part.training]
@@ -40,7 +44,7 @@ def frozen(module: nn.Module, threads: int | None = None) -> Iterator[Frozen]:
         if training:
             module.eval()
         stack.enter_context(torch.no_grad())
-        yield Frozen(parts, stack)
+        yield Frozen(parts, stack, Trail() if walked else None)
 
 
 def _train(parts: Sequence[nn.Module]) -> None:
@@ -51,7 +55,10 @@ def _train(parts: Sequence[nn.Module]) -> None:
 class Frozen:
     """A module while it is :func:`frozen`; remembers what softmaxes and sigmoids made of rows."""
 
-    def __init__(self, parts: Mapping[str, nn.Module], stack: ExitStack) -> None:
+    def __init__(
+        self, parts: Mapping[str, nn.Module], stack: ExitStack, trail: Trail | None = None
+    ) -> None:
+        self._trail = trail
         self.stack, self._parts, self._module = stack, parts, parts[""]
         self.name = type(self._module).__name__
         self._device, self._floats = _placed(parts)
@@ -75,9 +82,10 @@ class Frozen:
 
     def run(self, x: NDArray[Any] | Inputs) -> Any:
         """What the module makes of one batch."""
-        if isinstance(x, Inputs):
-            return self._module(**{name: self.tensor(array) for name, array in x.arrays.items()})
-        return self._module(self.tensor(x))
+        with nullcontext() if self._trail is None else self._trail:
+            if isinstance(x, Inputs):
+                return self._module(**{of: self.tensor(array) for of, array in x.arrays.items()})
+            return self._module(self.tensor(x))
 
     def ends(self, output: Any) -> dict[str, End]:
         """What stands at each output, by its name, from what the module returned.
@@ -97,10 +105,12 @@ class Frozen:
         for name, part in parts.items():
             before = next(((at, given) for at, given, result in endings if result is part), None)
             if before is None:
-                ends[name] = End(part)
+                ends[name] = End(part) if self._trail is None else self._trail.ended(part)
             else:
                 sigmoid = isinstance(before[0], nn.Sigmoid)
                 ends[name] = End(before[1], "sigmoid" if sigmoid else "softmax")
+        if self._trail is not None:
+            self._trail.clear()
         return ends
 
     def logits(self, output: Any, n_samples: int, name: str) -> Tensor:

@@ -70,6 +70,7 @@ class Network:
     places: tuple[Place, ...]
     outputs: tuple[OutputSpec, ...]
     output: str
+    walked: bool = False  # back from the output over its operators
 
     @property
     def taken(self) -> OutputSpec:
@@ -209,7 +210,8 @@ def _choose(first: _Pass, n_samples: int, asked: str | int | None, name: str) ->
             f"{name} gave {shown} for {n_samples} samples, expected logits ({n_samples}, outputs): "
             "wrap it in a module whose forward returns them"
         )
-    return Network((), specs, specs[taken].name)
+    own = specs[taken].name
+    return Network((), specs, own, first.ends[own].walked is not None)
 
 
 def _rows_of(passes: Sequence[_Pass], output: str, name: str) -> list[Tensor]:
