@@ -87,7 +87,7 @@ void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n
 /* The other losses, of numbers against targets; a sample is right if each class is on its side. */
 void s2_loss_targets(const s2_kernels *kernels, s2_loss loss, uint32_t count, uint32_t n_outputs,
                      const float *const *target, /* (count) -> (n_outputs) */
-                     float *logits,              /* (count, n_outputs); the gradient replaces them */
+                     float *logits,              /* (count, n_outputs); becomes the gradient */
                      s2_batch_stats *stats);
 
 #ifdef __cplusplus

@@ -48,5 +48,6 @@ def test_the_default_of_each_recipe_is_told() -> None:
     told = {each.name: each.help for each in adapt_command.command.params if each.name in OPTIONS}
     assert told["rank"] == "Rank of each adapter, if any. Default: 4."
     assert told["epochs"] == "Passes over the data. Default: 300 (.safetensors) or 50."
-    assert told["standardize"] == "Train on scaled taps. Default: off (.safetensors) or on."
+    scaled = "Train on scaled taps, or features. Default: off (.safetensors) or on."
+    assert told["standardize"] == scaled
     assert told["patience"].endswith("Default: never.")
