@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora.arrays import Inputs
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.masks import MEANINGS, Mask, by_name, candidates, find_mask, mask_of
 from skip2lora.backbones.taps import Tap
@@ -125,6 +126,32 @@ def test_a_mask_that_no_sequence_reads_is_not_asked_for() -> None:
     model = Pooling(InputSpec("mask", (None,), "int64"), None)
     model.taps = (Tap("layer", "x", "vector", (8,)),)
     assert find_mask(model) is None
+
+
+class Pair(Pooling):
+    """Two texts, each with a mask of its own."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(InputSpec("m", (None,), "int64"), first)
+        names = (("ids_a", "int64"), ("ids_b", "int64"), ("a", "int64"), ("b", "bool"))
+        self.inputs = tuple(InputSpec(name, (None,), dtype) for name, dtype in names)
+        self.meanings = (first, second)
+
+    def forward(self, x: Any) -> s2.Taps:
+        logits, arrays, own = [], list(x.arrays.values()), self.inputs
+        for at, meaning in enumerate(self.meanings):
+            self.inputs, self.meaning = (own[0], InputSpec("m", (None,), "int64")), meaning
+            rows = super().forward(Inputs({"ids_a": arrays[at], "m": arrays[2 + at]}))
+            logits.append(rows.base_logits)
+        self.inputs = own
+        return s2.Taps(rows.taps, logits[0] + logits[1])
+
+
+@pytest.mark.parametrize("second", ["tokens", "padding"])
+def test_of_two_masks_one_is_to_be_told(second: str, refused: Refused) -> None:
+    said = refused(ParameterError, find_mask, Pair("tokens", second))
+    assert "inputs a and b of Pair both say which tokens count" in said
+    assert f"choose mask='a=tokens' or mask='b={second}'" in said
 
 
 def test_a_model_without_a_mask_is_not_run() -> None:

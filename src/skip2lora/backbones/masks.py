@@ -37,7 +37,7 @@ _COUNTS = re.compile(r"(^|[\W_])lens?($|[\W_])|length|(n|num)_tokens", re.I)
 _OTHER = re.compile(r"ids?($|[\W_])|type|segment|position|value|feature|pixel|embed", re.I)
 #: Whole numbers that are few, and say nothing by themselves.
 _STEADY = re.compile(r"type|segment|position", re.I)
-_MOST_TRIED = 2
+_MOST_TRIED, _MOST_READ = 2, 3
 _TOKENS = (12, 96)  # tried where their number is open
 # Of the largest answer: what is an effect; and what padding may have of that of tokens.
 _EFFECT, _NOTHING = 1e-5, 1e-3
@@ -154,16 +154,23 @@ def find_mask(
     It runs on ``sample``, (1, ...) an input, or on made-up ones; ``inputs`` are the model's.
 
     Raises:
-        ParameterError: its name says that an input is a mask, but nothing what it means.
+        ParameterError: its name says that an input is a mask, but nothing what it means; or two
+            inputs are masks.
     """
     inputs = model.inputs if inputs is None else inputs
     names = candidates(inputs)
     if not names or all(tap.kind != "sequence" for tap in model.tappable):
         return None
-    for name in names[:_MOST_TRIED]:
-        meaning = probed(model, name, inputs, sample)
-        if meaning is not None:
-            return f"{name}={meaning}"
+    tried = [(name, probed(model, name, inputs, sample)) for name in names[:_MOST_TRIED]]
+    masks = [f"{name}={meaning}" for name, meaning in tried if meaning is not None]
+    if len(masks) > 1:
+        raise ParameterError(
+            f"inputs {tried[0][0]} and {tried[1][0]} of {model.path or type(model).__name__} both "
+            f"say which tokens count, expected one of them to go by: choose mask='{masks[0]}' or "
+            f"mask='{masks[1]}'"
+        )
+    if masks:
+        return masks[0]
     title = _title(names[0], inputs)
     if not _SUGGESTS.search(title):
         return NO_MASK
@@ -217,7 +224,8 @@ def _sample(inputs: Sequence[InputSpec], tokens: int, lowest: int) -> dict[str, 
 def judged(model: Backbone, spec: InputSpec, base: Mapping[str, NDArray[Any]]) -> str | None:
     """What an input means by how the answers change when half of the others' tokens do.
 
-    ``base`` is one sample. One run of six samples tells, of twelve for an input of real numbers.
+    ``base`` is one sample. One run of six samples tells, or ten of two inputs with tokens, and
+    twice as many for an input of real numbers.
 
     Raises:
         DataError, ModelError: the model cannot take such samples.
@@ -231,27 +239,34 @@ def judged(model: Backbone, spec: InputSpec, base: Mapping[str, NDArray[Any]]) -
         patterns = [np.array([n_tokens // 2]), np.array([n_tokens])]
     elif spec.reals:
         patterns += [np.where(half, _MINUS, 0.0) for half in halves]
-    changed = [
-        {key: array if key == name else _changed(key, array, half) for key, array in base.items()}
-        for half in (None, *halves)
-    ]
+    read = [key for key in base if key != name and _changes(key, base[key], n_tokens)]
+    changes = [(None, halves[0]), *((key, half) for key in read[:_MOST_READ] for half in halves)]
     arrays = {
         key: np.concatenate([
-            pattern.reshape(array.shape).astype(array.dtype) if key == name else sample[key]
+            pattern.reshape(array.shape).astype(array.dtype) if key == name
+            else _changed(array, half) if key == other else array
             for pattern in patterns
-            for sample in changed
+            for other, half in changes
         ])
         for key, array in base.items()
     }  # fmt: skip
     answers = _answers(model, arrays)
-    effects = [_effects(*answers[at : at + 3]) for at in range(0, len(answers), 3)]
-    return _meaning(effects, lengths=lengths, first=model.n_outputs > 0)
+    blocks = np.split(answers, len(patterns))
+    seen = set()
+    for at in range(1, len(changes), 2):  # the two halves of each that is read
+        effects = [_effects(block[0], block[at], block[at + 1]) for block in blocks]
+        seen.add(_meaning(effects, lengths=lengths, first=model.n_outputs > 0))
+    seen.discard(None)
+    return seen.pop() if len(seen) == 1 else None
 
 
-def _changed(name: str, sample: NDArray[Any], half: NDArray[np.bool_] | None) -> NDArray[Any]:
+def _changes(name: str, sample: NDArray[Any], n_tokens: int) -> bool:
+    """Whether it has tokens to be changed."""
+    return n_tokens in sample.shape[1:] and not _STEADY.search(name)
+
+
+def _changed(sample: NDArray[Any], half: NDArray[np.bool_]) -> NDArray[Any]:
     """A sample, (1, ...), with other tokens in one half of the axis that is as long as it."""
-    if half is None or len(half) not in sample.shape[1:] or _STEADY.search(name):
-        return sample
     axis = sample.shape.index(len(half), 1)
     places = half.reshape([-1 if at == axis else 1 for at in range(sample.ndim)])
     if sample.dtype.kind == "f":
