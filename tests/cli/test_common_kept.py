@@ -194,7 +194,7 @@ def test_names_are_told(table: Path, type_in: Type) -> None:
     told = type_in("predict", "cnn.onnx", "numbers.npz", "--adapter", "a", "-o", "p.csv", "--json")
     assert set(told.json["predicted"]) == set("abcd")
     head = Path("p.csv").read_text().splitlines()[0]
-    assert head == "row,true,prediction,name,probability,p_a,p_b,p_c,p_d"
+    assert head == "row,prediction,name,probability,true,p_a,p_b,p_c,p_d"
     assert type_in("evaluate", "cnn.onnx", "text.npz", "--adapter", "a").code == 0
     other = ("--adapter", "a", "--class-names", "d,c,b,a")
     refused(type_in("evaluate", "cnn.onnx", "text.npz", *other), "d, c, b, a", "for a, b, c, d")

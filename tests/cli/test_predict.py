@@ -135,7 +135,7 @@ def test_bad_thresholds(
 
 
 def test_a_name_for_something_else_is_refused(desk: Path, type_in: Type) -> None:
-    for name in ("p.json", "p.parquet"):
+    for name in ("p.json", "p.parquet", "p.xlsx"):
         refused(type_in("predict", "model.safetensors", "test.npz", "-o", name), name, ".csv")
         assert not Path(name).exists()
     assert type_in("predict", "model.safetensors", "test.npz", "-o", "p").code == 0

@@ -67,14 +67,14 @@ def test_what_is_known_beside_predictions(tmp_path: Path) -> None:
     known = {"file": ["a/1.png", "b/2.png"], "true": ["on", ""]}
     write_predictions(path, CLASSIFICATION, logits, ("off", "on"), beside=known)
     assert read_cells(path) == [
-        ["row", "file", "true", "prediction", "name", "probability", "p_off", "p_on"],
-        ["0", "a/1.png", "on", "1", "on", "0.75", "0.25", "0.75"],
-        ["1", "b/2.png", "", "0", "off", "1.0", "1.0", "0.0"],
+        ["row", "prediction", "name", "probability", "file", "true", "p_off", "p_on"],
+        ["0", "1", "on", "0.75", "a/1.png", "on", "0.25", "0.75"],
+        ["1", "0", "off", "1.0", "b/2.png", "", "1.0", "0.0"],
     ]
     write_predictions(path, CLASSIFICATION, logits, beside={})
     assert read_cells(path)[1] == ["0", "1", "0.75", "0.25", "0.75"]
     write_predictions(path, TASKS["regression"], logits, ("m", "n"), beside={"true_m": [1.0, 2.0]})
-    assert read_cells(path)[0] == ["row", "true_m", "m", "n"]
+    assert read_cells(path)[0] == ["row", "m", "n", "true_m"]
 
 
 def test_none_of_these(tmp_path: Path) -> None:

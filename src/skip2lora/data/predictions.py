@@ -31,8 +31,8 @@ def write_predictions(
     Its columns are row (from 0), then of classes prediction, name if known, and p_CLASS for each;
     of several labels prediction, their names or numbers with ``;`` between, and p_CLASS for each;
     of numbers each output under its name, or prediction (prediction_0, ... of several) without.
-    ``beside`` are columns to put behind row, (samples,) each; probability, that of the class
-    predicted, is then put before the others. A class below its part of ``thresholds``,
+    ``beside`` are columns to put behind these but before p_CLASS, (samples,) each, after
+    probability, that of the class predicted. A class below its part of ``thresholds``,
     (n_outputs,), is not predicted: prediction is -1 and name "none of these" where none is.
     Returns the predictions, as of :func:`~skip2lora.tasks.task.predictions_of`, -1 for none.
 
@@ -53,13 +53,14 @@ def write_predictions(
     header, rows = _table(task, predictions, shares, names, likely=beside is not None)
     columns = beside or {}
     known = zip(*columns.values(), strict=True) if columns else (() for _ in outputs)
+    at = len(header) - (0 if shares is None else n_outputs)
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["row", *columns, *header])
+            writer.writerow(["row", *header[:at], *columns, *header[at:]])
             cells = enumerate(zip(known, rows, strict=True))
-            writer.writerows([number, *first, *others] for number, (first, others) in cells)
+            writer.writerows([number, *row[:at], *own, *row[at:]] for number, (own, row) in cells)
 
     write_file(path, write)
     return predictions
@@ -68,7 +69,7 @@ def write_predictions(
 def check_name(path: str | os.PathLike[str]) -> None:
     """Raise ParameterError if a file is named as if it held something else than a ``.csv``."""
     suffix = Path(path).suffix.lower()
-    if suffix not in ("", ".csv", ".txt"):
+    if suffix in (".json", ".jsonl", ".parquet", ".xlsx", ".xls"):
         raise ParameterError(
             f"output is {path}, expected .csv at its end, as that is what is written: name it so"
         )
