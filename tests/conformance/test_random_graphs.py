@@ -159,9 +159,10 @@ def check(seed: int, folder: Path) -> str:
     reference = Reference(drawn, ["logits", *(tap.tensor for tap in backbone.taps)])
     x = drawn.feed["x"]
     base = np.concatenate(reference.alone(x, "logits")).astype(np.float64)
+    if drawn.mixing:  # it may be nothing in numbers, as where attention looks at its own sample
+        close(reference.run(x, ["logits"])[0], base, f"loaded, though {drawn.mixing} mixes")
     if base.std(axis=0).max() < 1e-3 * np.abs(base).max():  # no sample can be told from another
         return "constant"
-    assert not drawn.mixing, f"loaded, but samples are mixed by {drawn.mixing}"
     tensors = [reference.alone(x, tap.tensor) for tap in backbone.taps]
     rows = [
         np.stack([row_of(tap, values) for values in each])
