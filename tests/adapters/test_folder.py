@@ -174,6 +174,8 @@ ZEROS = np.zeros((8, 2), np.float32)
         ({}, {"method": "lora-all"}, {"method": "lora-all"}, "is missing"),
         ({}, {"method": "lora-last"}, {"method": "lora-last"}, "taps.0.lora_a is unknown"),
         ({}, {"version": 2}, {}, "format version 2"),
+        ({}, {"columns": {"features": "ab"}}, {"columns": {"features": "ab"}}, "damaged (columns)"),
+        ({}, {"columns": {"none": ["a"]}}, {"columns": {"none": ["a"]}}, "damaged (columns)"),
         ({}, {}, {"r": 3}, "disagree: copy both again"),
         ({}, {}, {"method": "lora-last"}, "disagree"),
         ({}, {}, {"revision": "sha256:0"}, "disagree"),
@@ -355,8 +357,12 @@ def test_tapping_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("output_names", ["x"]), ("images", {"size": [1, 1]}), ("grid", 3)]
-)
+    ("name", "value"),
+    [
+        ("output_names", ["x"]), ("images", {"size": [1, 1]}), ("grid", 3),
+        ("columns", {"features": ["a", "b", "c", "d", "e"]}),
+    ],
+)  # fmt: skip
 def test_files_that_disagree(tmp_path: Path, name: str, value: Any) -> None:
     model = s2.MLP.create([5, 4, 3])
     x = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
