@@ -215,6 +215,21 @@ KEPT: dict[str, tuple[int, Callable[[Tail], Any], list[Callable[[Said], Any]]]] 
         ),
         [lambda s: s.labels, lambda s: s.proba],
     ),
+    "linear classifier": (
+        4,
+        lambda t: (
+            t.net.nodes.append(
+                helper.make_node(
+                    "LinearClassifier", [t("Relu", t.z)], ["chosen", "scores"], domain=ML,
+                    name="lc", classlabels_ints=[4, 0, 9], multi_class=1, post_transform="SOFTMAX",
+                    intercepts=[0.1, 0.0, -0.2],
+                    coefficients=np.linspace(-2, 2, 12).tolist(),
+                )
+            ),
+            t.output("chosen", LONG), t.output(t("Normalizer", "scores", domain=ML, norm="L1")),
+        ),
+        [lambda s: np.array([4, 0, 9])[s.labels], lambda s: s.proba],
+    ),
     "all at once": (
         3,
         lambda t: (

@@ -13,6 +13,10 @@ from skip2lora.backbones.onnx.graph import OPERATORS, Graph
 
 #: Activations on integers, as com.microsoft has them, and the standard's.
 ON_INTEGERS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
+_LINEAR = "LinearClassifier"
+_TRANSFORMS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
+#: What :func:`float_activations` rewrites.
+REWRITTEN = frozenset({*ON_INTEGERS, _LINEAR})
 _ACTIVATIONS: dict[str, tuple[int, Any]] = {
     "Softmax": (ends.SOFTMAX, None), "LogSoftmax": (ends.SOFTMAX, np.log),
     "Sigmoid": (ends.SIGMOID, None),
@@ -260,8 +264,8 @@ def _spread_of(
 def float_activations(graph: Graph) -> Graph:
     """Make activations on integers, at the end of a graph, the standard's between two roundings.
 
-    So the logits before them are numbers that adapters can be added to. The same graph where there
-    are none.
+    So the logits before them are numbers that adapters can be added to; and a LinearClassifier is
+    written out. The same graph where there are none.
     """
     model, activations = graph.model, {}
     for value in model.graph.output:
@@ -277,7 +281,38 @@ def float_activations(graph: Graph) -> Graph:
             tensor = step.inputs[0]
     for node in activations.values():
         _make_float(graph.onnx, model, node)
-    return Graph(model) if activations else graph
+    linear = [node for node in model.graph.node if node.op_type == _LINEAR]
+    rewritten = [_write_out(graph.onnx, model, node) for node in linear]
+    return Graph(model) if activations or any(rewritten) else graph
+
+
+def _write_out(onnx: Any, model: Any, node: Any) -> bool:
+    """Make a LinearClassifier a layer with activation and labels, if it is of the usual kind."""
+    of = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    labels = of.get("classlabels_ints") or of.get("classlabels_strings") or []
+    behind = _TRANSFORMS.get(of.get("post_transform", b"NONE"))
+    weights, bias = of.get("coefficients", []), of.get("intercepts", [])
+    if len(labels) < 2 or behind is None or len(bias) != len(labels) or len(node.output) != 2:
+        return False
+    if len(weights) % len(labels):
+        return False
+    matrix = np.array(weights, np.float32).reshape(len(labels), -1)
+    names = np.array(labels, object if isinstance(labels[0], bytes) else np.int64)
+    name, (label, scores) = str(node.name or node.output[1]), map(str, node.output)
+    for part, values in (("w", matrix), ("b", np.array(bias, np.float32)), ("labels", names)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, f"{scores}.{part}"))
+    make, logits, place = onnx.helper.make_node, f"{scores}.logits", f"{scores}.place"
+    parts = [f"{scores}.w", f"{scores}.b"]
+    new = [make("Gemm", [node.input[0], *parts], [logits], name, transB=1)]
+    new.append(make(behind, [logits], [scores], f"{name}.{behind}"))
+    new.append(make("ArgMax", [logits], [place], f"{name}.place", axis=1, keepdims=0))
+    new.append(make("Gather", [f"{scores}.labels", place], [label], f"{name}.label"))
+    nodes = list(model.graph.node)
+    at = next(number for number, each in enumerate(nodes) if node.output[1] in each.output)
+    nodes[at : at + 1] = new
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return True
 
 
 def _make_float(onnx: Any, model: Any, node: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
-from skip2lora.backbones.onnx.ends import ON_INTEGERS, float_activations
+from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import Graph, faults_of
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
@@ -230,7 +230,7 @@ def understand(
     faults = tuple(faults_of(graph, path))
     if faults:
         graph, cut = straight_part(graph, faults)
-    if not ON_INTEGERS.keys().isdisjoint(map(attrgetter("op_type"), model.graph.node)):
+    if not REWRITTEN.isdisjoint(map(attrgetter("op_type"), model.graph.node)):
         reads, graph = graph.reads, float_activations(graph)
         graph.reads = reads
     try:
