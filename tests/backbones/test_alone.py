@@ -14,6 +14,7 @@ from skip2lora.backbones.alone import (
     batches_of,
     depends_on_samples,
     mixed,
+    note_of,
     verdict_of,
 )
 
@@ -132,3 +133,12 @@ def test_what_depends_on_the_number_of_samples_alone() -> None:
     assert depends(lambda x: x.mean(axis=0))
     assert depends(lambda x: np.flatnonzero(x.reshape(-1) > 0))
     assert "is random" in str(mixed("m", "it", Verdict(None), random=True))
+
+
+def test_what_is_said_of_rounding() -> None:
+    assert note_of(Verdict(Layout(0), 0, 1e-4, 1, 1)) is None
+    said = note_of(Verdict(Layout(0), 0.02, 0.01, 2, 3))
+    assert said is not None
+    assert "up to 0.02 apart, of 3, from the same one in a batch" in said
+    assert said.endswith("with one scale for all samples of a batch")
+    assert str(note_of(Verdict(Layout(0), 0, 0.01, 2, 3))).endswith("rounded differently there")

@@ -24,6 +24,8 @@ _SWAYED = 1e-4
 _MOVED = 0.02
 #: What samples that are quantised with one scale for all of a batch may change.
 _DYNAMIC = 0.2
+#: From when on a change is worth a word.
+_NOTED = 1e-3
 #: Of a tensor's largest number: what rounding alone makes of it.
 _ROUNDED = 1e-6
 
@@ -65,9 +67,9 @@ class Layout(NamedTuple):
     def by_sample(self, values: NDArray[Any], n_samples: int) -> NDArray[Any]:
         """``values`` with the samples first; where they lie in a row, in rows of any length."""
         shape = values.shape
-        split = (self.outer, n_samples, -1 if self.outer == 1 else self.inner)
-        if self.inner == 1 < self.outer:
-            split = (-1, n_samples, 1)
+        parts = shape[self.axis] // n_samples
+        outer = self.outer if self.inner > 1 or self.outer == 1 else parts
+        split = (outer, n_samples, parts // outer)
         whole = values.reshape(*shape[: self.axis], *split, *shape[self.axis + 1 :])
         return np.moveaxis(whole, self.axis + 1, 0)
 
@@ -121,6 +123,18 @@ def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) ->
         f"{path}: {what} mixes the samples of a batch, whose numbers {share}, expected those of a "
         "sample alone, as samples are cached: export the model for inference (model.eval()) and "
         "without what is computed over all samples"
+    )
+
+
+def note_of(verdict: Verdict) -> str | None:
+    """What is said of logits that are rounded differently alone and in a batch; None for little."""
+    if verdict.apart <= _NOTED * verdict.spread:
+        return None
+    others = verdict.swayed > _SWAYED * verdict.spread
+    why = ", with one scale for all samples of a batch" if others else ""
+    return (
+        f"a sample alone has logits up to {verdict.apart:.2g} apart, of {verdict.largest:.3g}, "
+        f"from the same one in a batch, as they are rounded differently there{why}"
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,3 +258,21 @@ def test_rows_of_a_mask(meaning: str, ones: int, load: Load) -> None:
     other = model.with_mask("none")
     rows = other.forward(other.check({"x": samples, "m": given})).taps[0]
     np.testing.assert_allclose(rows[0, :3], samples[0].mean(axis=0), rtol=1e-5)
+
+
+def test_what_is_kept_between_calls_is_refused(
+    load: Load, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    """Whatever keeps it: the first sample runs again after another."""
+    model = mlp([9, 5, 3], 0).content()
+    load(model)
+    calls, original = [0], LiteRTBackbone.forward
+
+    def forward(self: LiteRTBackbone, x: Any) -> Any:
+        calls[0] += 1
+        rows = original(self, x)
+        return replace(rows, base_logits=rows.base_logits + calls[0])
+
+    monkeypatch.setattr(LiteRTBackbone, "forward", forward)
+    assert "keeps something from call to call" in refused(ModelError, load, model)
+    assert calls == [3]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones import masks
+from skip2lora.backbones.alone import batches_of, mixed, verdict_of
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
-from skip2lora.backbones.inputs import NO_MASK
+from skip2lora.backbones.inputs import NO_MASK, drawn
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
 from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
 from skip2lora.backbones.noise import random_samples
@@ -31,7 +32,7 @@ from skip2lora.backbones.outputs import (
     task_of,
 )
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
-from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.errors import DataError, MissingExtraError, ModelError
 from skip2lora.files import unreadable
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class LiteRTBackbone(Backbone):
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
         model._runner  # noqa: B018  - what the runtime refuses is said here
+        _refuse_state(model)
         if mask is None and len(model.inputs) > 1:
             mask = masks.find_mask(model)
         model = model if mask is None else model.with_mask(mask)
@@ -239,6 +241,21 @@ class LiteRTBackbone(Backbone):
     def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
         given = [x.arrays[spec.name] for spec in self.inputs] if isinstance(x, Inputs) else [x]
         return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
+
+
+def _refuse_state(model: LiteRTBackbone) -> None:
+    """Raise ModelError where one sample gets other logits after another than at first."""
+    arrays = drawn(model.inputs, 2, n_tokens=2)
+    try:
+        samples = model.check(arrays)
+        runs = [
+            (batch, model.forward(samples[np.array(batch)]).base_logits) for batch in batches_of(1)
+        ]
+    except (ModelError, DataError):
+        return  # it takes no noise
+    verdict = verdict_of(runs)
+    if not verdict.holds():
+        raise mixed(model.path, f"what {model.output} is made of", verdict, random=True)
 
 
 def _parser(path: str | os.PathLike[str]) -> Any:

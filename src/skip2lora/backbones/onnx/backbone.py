@@ -204,8 +204,8 @@ class OnnxBackbone(Backbone):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the model is left out, if anything."""
-        return () if self.description.cut is None else (self.description.cut,)
+        """What of the model is left out, and how much batches change, if anything."""
+        return tuple(filter(None, (self.description.cut, self.description.rounded)))
 
     def with_taps(
         self,

@@ -7,6 +7,7 @@ it, among others and alone (:mod:`skip2lora.backbones.alone`): so is known where
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.alone import Batch, Layout, batches_of, verdict_of
+from skip2lora.backbones.alone import Batch, Layout, batches_of, note_of, verdict_of
 from skip2lora.backbones.outputs import Candidate, OutputSpec, choose
 from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
 from skip2lora.backbones.torch.ends import End
@@ -242,6 +243,8 @@ def _refuse_mixing(module: nn.Module, x: Any, passes: Sequence[_Pass], output: s
     numbers = [numbers_of(each, len(batch)) for each, batch in zip(rows, batches, strict=True)]
     verdict = verdict_of(list(zip(batches, numbers, strict=True)))
     if verdict.holds(dynamic=rounds_batches(module)):
+        if (note := note_of(verdict)) is not None:
+            warnings.warn(f"{name}: {note}", stacklevel=2)
         return
     [again] = _rows_of([_observe(module, x, first.batch)], output, name)
     apart = float((again.detach() - rows[0]).abs().max())
