@@ -149,7 +149,7 @@ class Probe:
             model.SerializeToString(), folder=path.parent, path=path, optimised=False
         )
         self.types = {spec.name: spec.dtype for spec in specs_of(self.session, {})}
-        self.n_tokens = _N_TOKENS[0]
+        self.n_tokens, self.options = _N_TOKENS[0], run_options()
 
     def run(
         self, batch: Batch, sizes: Mapping[str, int], shapes: Mapping[str, Any], axes: Axes
@@ -171,7 +171,7 @@ class Probe:
             )
             for name, array in samples.items()
         }
-        values = self.session.run(self.wanted, feed, run_options()) if self.wanted else []
+        values = self.session.run(self.wanted, feed, self.options) if self.wanted else []
         return {**feed, **dict(zip(self.wanted, values, strict=True))}
 
 
