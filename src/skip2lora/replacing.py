@@ -4,7 +4,7 @@ What is new is written in a *room*, a hidden folder beside its target, and renam
 there changes places with the new one (``renameat2`` with ``RENAME_EXCHANGE``). Where system or file
 system have no such step, the old one is moved into the room first; a process killed between the
 two renames leaves a room that says so, and whoever reads or writes the target next puts the new
-folder there (:func:`sweep`).
+folder there (:func:`sweep`; ``read_unchanged`` of ``adapters/folder.py`` calls it).
 
 A room is locked while its process lives, so the next write of the same target knows which rooms are
 left over. Locks end at the machine: rooms of another one, on a shared disk, are left for an hour.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.taps import Shapes
@@ -15,6 +17,7 @@ from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.methods import METHODS
+from skip2lora.replacing import resolved, sweep
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
 
@@ -126,6 +129,8 @@ def _pair(value: Any) -> tuple[int, int]:
 
 TENSORS_FILE = "adapter_model.safetensors"
 KIND = "adapter"
+_TRIES = 200  # to read a folder that others replace
+Result = TypeVar("Result")
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 #: What only some adapters have, in both files.
 _OPTIONAL = (
@@ -237,14 +242,64 @@ def adapter_files(about: AdapterConfig, tensors: Tensors, **facts: Any) -> dict[
     return {TENSORS_FILE: to_bytes(tensors, identity), CONFIG_FILE: text.encode()}
 
 
+def read_unchanged(folder: Path, read: Callable[[], Result]) -> Result:
+    """What ``read`` gives, called again where somebody replaced ``folder`` meanwhile.
+
+    A folder that a killed run moved away is put back first.
+
+    Raises:
+        FileError: it was replaced each time.
+    """
+    for _ in range(_TRIES):
+        with ExitStack() as stack:
+            opened = _open_folder(folder)
+            if opened is None:  # a file, nothing, or without permission: for ``read`` to say
+                return read()
+            stack.callback(os.close, opened)  # the number of an open folder is not used again
+            try:
+                result = read()
+            except Skip2LoraError:
+                if _is_same(opened, folder):
+                    raise
+            else:
+                if _is_same(opened, folder):
+                    return result
+    raise FileError(f"{folder} is being replaced all the time, expected it to last: try again")
+
+
+def _open_folder(folder: Path) -> int | None:
+    for attempt in range(_TRIES):
+        try:
+            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            place = resolved(folder)
+            if isinstance(place, int) or not (sweep(place) or attempt < 3):
+                return None
+            time.sleep(1e-3)  # seconds, between the two renames of another process
+        except OSError:
+            return None
+    return None
+
+
+def _is_same(opened: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened), folder.stat())
+    except OSError:
+        return False
+
+
 def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
-    """What :func:`adapter_files` wrote.
+    """What :func:`adapter_files` wrote; both files of one adapter where another replaces it.
 
     Raises:
         FileError: no such folder.
         ModelError: damaged, or not an adapter.
     """
     folder = Path(path)
+    return read_unchanged(folder, lambda: _read_adapter(folder))
+
+
+def _read_adapter(folder: Path) -> tuple[AdapterConfig, Tensors]:
     if not (folder / TENSORS_FILE).is_file() or not (folder / CONFIG_FILE).is_file():
         raise FileError(
             f"{folder} is not an adapter folder, expected {TENSORS_FILE} and {CONFIG_FILE} in it: "
@@ -267,7 +322,8 @@ def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:
 
 def is_adapter(path: str | os.PathLike[str]) -> bool:
     """Whether it is the folder of an adapter, as far as its files' names tell."""
-    return (Path(path) / CONFIG_FILE).is_file()
+    folder = Path(path)
+    return read_unchanged(folder, lambda: (folder / CONFIG_FILE).is_file())
 
 
 def model_beside(path: str | os.PathLike[str]) -> Path | None:
@@ -275,7 +331,9 @@ def model_beside(path: str | os.PathLike[str]) -> Path | None:
 
     It is looked for beside the folder, then in the working directory; None where it is not there.
     """
-    name = _read_config(Path(path) / CONFIG_FILE).get("base_model_name_or_path")
+    folder = Path(path)
+    config = read_unchanged(folder, lambda: _read_config(folder / CONFIG_FILE))
+    name = config.get("base_model_name_or_path")
     if not isinstance(name, str) or Path(name).name != name:
         return None
     places = (Path(path).absolute().parent / name, Path(name))
