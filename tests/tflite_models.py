@@ -104,6 +104,7 @@ class File:
             "RESHAPE": "ReshapeOptions", "SOFTMAX": "SoftmaxOptions", "ARG_MAX": "ArgMaxOptions",
             "BATCH_MATMUL": "BatchMatMulOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
             "CONCATENATION": "ConcatenationOptions", "MEAN": "ReducerOptions", "ADD": "AddOptions",
+            "PACK": "PackOptions", "SQUEEZE": "SqueezeOptions", "GATHER": "GatherOptions",
         }.get(kind)  # fmt: skip
         if name:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)

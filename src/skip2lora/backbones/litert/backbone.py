@@ -116,7 +116,7 @@ class LiteRTBackbone(Backbone):
         model = model if mask is None else model.with_mask(mask)
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=3)  # where load is called
-        return model._checked().named(class_names)
+        return model._checked(output).named(class_names)
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None
@@ -140,10 +140,13 @@ class LiteRTBackbone(Backbone):
             return self
         layers = _layers(self.graph, end, self.grid, self.path)
         model = replace(self, end=end, layers=layers, class_names=None).with_taps(None)
-        return model._checked()
+        return model._checked(output)
 
-    def _checked(self) -> LiteRTBackbone:
-        """Itself, without logits where the output does not follow from them on random samples."""
+    def _checked(self, asked: str | int | None) -> LiteRTBackbone:
+        """Itself, without logits where the output does not follow from them on random samples.
+
+        Raises ParameterError where that is the output ``asked`` for.
+        """
         if self.end is None or self.end.end.says is None:
             return self
         samples = random_samples(self, 3)
@@ -151,7 +154,10 @@ class LiteRTBackbone(Backbone):
             return self
         end = replace(self.end, end=self.end.end.refuted())
         outputs = tuple(end if each is self.end else each for each in self.graph.outputs)
-        return replace(self, graph=replace(self.graph, outputs=outputs), end=None)
+        model = replace(self, graph=replace(self.graph, outputs=outputs), end=None)
+        if asked is not None:
+            named(model.outputs, asked, self.path)
+        return model
 
     def with_mask(self, mask: str) -> LiteRTBackbone:
         """The same model, in which other tokens count; ParameterError for no such mask."""
