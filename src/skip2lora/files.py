@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError, ModelError, first_line
+from skip2lora.limits import check_file
 from skip2lora.replacing import (
     Place,
     check_replaceable,
@@ -247,10 +248,7 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
     from safetensors import SafetensorError, safe_open
 
     file = Path(path)
-    if not file.is_file():
-        raise FileError(
-            f"{file} is not a file, expected a {kind} written by skip2lora: check the path"
-        )
+    check_file(file, f"a {kind} written by skip2lora")
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}

@@ -30,10 +30,10 @@ def test_file_classes_are_renumbered_to_those_of_the_model(tmp_path: Path) -> No
 
 
 def test_path_errors(tmp_path: Path) -> None:
-    assert "No such file" in refusal(tmp_path / "none.csv", FileError)
+    assert "does not exist, expected data" in refusal(tmp_path / "none.csv", FileError)
     folder = tmp_path / "folder.csv"
     folder.mkdir()
-    assert "directory" in refusal(folder, FileError)
+    assert "no regular file" in refusal(folder, FileError)
     assert '".json"' in refusal(write_text(tmp_path / "a.json", "x"))
     assert '".gz"' in refusal(write_text(tmp_path / "a.npz.gz", "x"))
     for suffix in (".npz", ".csv", ".parquet"):

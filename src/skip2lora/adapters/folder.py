@@ -16,6 +16,7 @@ from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
+from skip2lora.limits import check_file, is_folder
 from skip2lora.methods import METHODS
 from skip2lora.replacing import resolved, sweep
 from skip2lora.tasks.columns import Columns
@@ -323,7 +324,7 @@ def _read_adapter(folder: Path) -> tuple[AdapterConfig, Tensors]:
 def is_adapter(path: str | os.PathLike[str]) -> bool:
     """Whether it is the folder of an adapter, as far as its files' names tell."""
     folder = Path(path)
-    return read_unchanged(folder, lambda: (folder / CONFIG_FILE).is_file())
+    return read_unchanged(folder, lambda: is_folder(folder) and (folder / CONFIG_FILE).is_file())
 
 
 def model_beside(path: str | os.PathLike[str]) -> Path | None:
@@ -362,6 +363,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    check_file(file, "the description of an adapter")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

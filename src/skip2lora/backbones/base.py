@@ -19,7 +19,8 @@ from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
-from skip2lora.errors import FileError, ModelError, ParameterError
+from skip2lora.errors import ModelError, ParameterError
+from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names
 from skip2lora.tasks.predictor import Predictor, lacks, member
@@ -378,16 +379,15 @@ CONFIG_FILE = "adapter_config.json"
 def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
     """The file of a model, and the class that reads it."""
     file = Path(path)
-    if (file / CONFIG_FILE).is_file():
-        raise ModelError(
-            f"{file} is an adapter, expected the model that it was made for: load that model, then "
-            f"both with AdaptedModel.load(model, {str(file)!r})"
-        )
-    if file.is_dir():
+    if is_folder(file):
+        if (file / CONFIG_FILE).is_file():
+            raise ModelError(
+                f"{file} is an adapter, expected the model that it was made for: load that model, "
+                f"then both with AdaptedModel.load(model, {str(file)!r})"
+            )
         refuse_folder(file)
         file = file / "model.safetensors"
-    if not file.exists():
-        raise FileError(f"{file} does not exist, expected a model: check the path")
+    check_file(file, "a model")
     if file.suffix not in SUFFIXES:
         refuse_stranger(file, readable=False)
         *others, last = SUFFIXES

@@ -119,12 +119,19 @@ def _answer(arguments: Sequence[str] | None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None or error.errno not in _FULL:
-            raise
+            # Such as a working directory that is gone, or a name that is too long.
+            name = "" if error.filename is None else f" of {str(error.filename)[:300]}"
+            return _complain(
+                f"the system refused ({error.strerror or error}{name}), expected paths that can be "
+                "used: check them", 2
+            )  # fmt: skip
         _close(sys.stdout)
         return _complain(
             f"cannot write to standard output: {error.strerror}, expected a place with space: free "
             "some, or choose another", 2
         )  # fmt: skip
+    except MemoryError:
+        return _complain("the memory does not suffice, expected less data or a smaller model", 2)
     return code if isinstance(code, int) else 0
 
 

@@ -34,6 +34,7 @@ from skip2lora.data.piped import NAME, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
 from skip2lora.errors import ParameterError
+from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
@@ -328,7 +329,7 @@ def _read(
 def _unsaid(
     model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
 ) -> Table:
-    if not is_data(data) and (data.is_dir() or is_image(data)):
+    if not is_data(data) and (is_folder(data) or is_image(data)):
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)
         with reading_bar() as progress:

@@ -25,7 +25,8 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
 from skip2lora.data.reading import is_data, read_samples
 from skip2lora.data.samples import Samples
-from skip2lora.errors import DataError, FileError, ParameterError
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.limits import check_file, is_folder
 from skip2lora.plan import TapPlan, described
 
 
@@ -137,10 +138,8 @@ def _data(path: Path, columns: dict[str, Any]) -> dict[str, Any]:
 def _facts(
     path: Path, columns: dict[str, Any], output_name: str | None, mask: str | None
 ) -> dict[str, Any]:
-    if not path.exists():
-        raise FileError(
-            f"{path} does not exist, expected a model, an adapter folder or data: check the path"
-        )
+    if not is_folder(path):
+        check_file(path, "a model, an adapter folder or data")
     for option, value in (("--output-name", output_name), ("--mask", mask)):
         if value is not None and not _is_model(path):
             raise ParameterError(
@@ -155,7 +154,7 @@ def _facts(
 
 def _is_model(path: Path) -> bool:
     """Whether it is one as far as its name tells."""
-    if path.is_dir():
+    if is_folder(path):
         return (path / MODEL_FILE).exists() and not is_adapter(path)
     return not is_data(path)
 

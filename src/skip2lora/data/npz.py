@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from skip2lora.data.parts import check_no_part, choose_part, part_called
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
+from skip2lora.limits import check_bytes
 from skip2lora.tasks.columns import Columns, Wanted
 from skip2lora.tasks.targets import USUAL_ARRAYS
 from skip2lora.tasks.task import Answers
@@ -32,6 +34,7 @@ _BAD_NPZ = (
     OverflowError,
     tokenize.TokenError,
 )
+_LAST_CODE, _SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)  # of Unicode, and what is none in it
 
 
 def read_npz(source: Path, wanted: Wanted) -> Table:
@@ -44,19 +47,55 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
     Raises:
         DataError: damaged, pickled, no samples, no answers where they are required.
     """
-    try:
-        with source.open("rb") as stream:
+    with source.open("rb") as stream:
+        try:
             loaded = np.load(stream, allow_pickle=False)
-            names = [] if isinstance(loaded, np.ndarray) else loaded.files
-            arrays = {name: _array(loaded, name) for name in names}
-    except DataError:
-        raise
-    except _BAD_NPZ as error:
-        raise DataError(
-            f"it is damaged or no .npz ({first_line(error)}), "
-            "expected plain arrays X and y: write it again "
-            "with np.savez, X as numbers and y as numbers or text"
-        ) from error
+        except _BAD_NPZ as error:
+            raise _damaged(error) from error
+        return _table(_Arrays(source, loaded), wanted)
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of a file, each read when it is asked for; others cost nothing."""
+
+    def __init__(self, source: Path, loaded: Any, members: dict[str, str] | None = None) -> None:
+        self._source, self._loaded = source, loaded
+        # Anything else in the archive is no array.
+        names = [] if isinstance(loaded, np.ndarray) else loaded.zip.namelist()
+        inside = {name[:-4]: name for name in names if name.endswith(".npy")}
+        self._members = inside if members is None else members
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._n_bytes = 0
+
+    def of(self, names: Mapping[str, str]) -> _Arrays:
+        """Some of them, under other names."""
+        members = {name: self._members[inside] for name, inside in names.items()}
+        return _Arrays(self._source, self._loaded, members)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
+            member = self._members[name]
+            size = int(self._loaded.zip.getinfo(member).file_size)
+            self._n_bytes += size
+            check_bytes(self._source, self._n_bytes)
+            self._arrays[name] = _array(self._loaded, member, name, size)
+        return self._arrays[name]
+
+
+def _damaged(error: Exception) -> DataError:
+    return DataError(
+        f"it is damaged or no .npz ({first_line(error)}), expected plain arrays X and y: write it "
+        "again with np.savez, X as numbers and y as numbers or text"
+    )
+
+
+def _table(arrays: _Arrays, wanted: Wanted) -> Table:
     arrays, notes = _one_part(arrays, wanted)
     listed = listing(list(arrays)) or "no name"
     given = [name for name in arrays if name != "X" and name not in _NAMES]
@@ -81,41 +120,46 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
     )
 
 
-def _array(loaded: Any, name: str) -> NDArray[Any]:
+def _array(loaded: Any, member: str, name: str, n_bytes: int) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = loaded[name]
-    except ValueError as error:
+        array: Any = loaded[member]
+    except _BAD_NPZ as error:
         if "Object arrays" not in str(error):
-            raise
+            raise _damaged(error) from error
         raise DataError(
             f"{name} is an array of Python objects, expected numbers or text: write "
             f"np.array({name}.tolist())"
         ) from error
+    if not isinstance(array, np.ndarray) or array.size > n_bytes:  # values of no bytes
+        raise _damaged(ValueError(f"{name} holds no values"))
+    if array.dtype.kind == "U":
+        codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
+        bad = (codes > _LAST_CODE) | ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1]))
+        if bad.any():
+            raise _damaged(ValueError(f"{name} has {hex(int(codes[bad][0]))}, no character"))
     return array
 
 
-def _one_part(
-    arrays: dict[str, NDArray[Any]], wanted: Wanted
-) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+def _one_part(arrays: _Arrays, wanted: Wanted) -> tuple[_Arrays, tuple[str, ...]]:
     """Arrays such as ``x_train`` and ``y_train`` as X and y, of one part, and a note of it."""
-    parts: dict[str, dict[str, NDArray[Any]]] = {}
+    parts: dict[str, dict[str, str]] = {}
     others = {}
-    for name, array in arrays.items():
+    for name in arrays:
         words = name.lower().split("_")
         part = part_called(words[1]) or part_called(words[0]) if len(words) == 2 else None
         axis = next((word for word in words if word in ("x", "y")), None)
         if part is None or axis is None:
-            others[name] = array
+            others[name] = name
         else:
-            parts.setdefault(part, {})["X" if axis == "x" else "y"] = array
+            parts.setdefault(part, {})["X" if axis == "x" else "y"] = name
     if "X" in arrays or not any("X" in part for part in parts.values()):
         check_no_part(wanted, arrays)
         return arrays, ()
     chosen, note = choose_part(parts, wanted)
-    return others | chosen, (note,)
+    return arrays.of(others | chosen), (note,)
 
 
-def _columns(arrays: dict[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[Any, Columns]:
+def _columns(arrays: Mapping[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[Any, Columns]:
     """A table as the model learned its columns, where it has their names, and what they are."""
     if not isinstance(x, np.ndarray) or x.ndim != 2 or "feature_names" not in arrays:
         return x, wanted.columns(None)
@@ -126,7 +170,7 @@ def _columns(arrays: dict[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[A
     return x, wanted.columns([names[at] for at in places])
 
 
-def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
+def _answers(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
     if len(names) == 1:
         return arrays[names[0]]
     for name in names:
@@ -139,7 +183,7 @@ def _answers(arrays: dict[str, NDArray[Any]], names: list[str]) -> NDArray[Any]:
 
 
 def _samples(
-    arrays: dict[str, NDArray[Any]], aside: set[str], listed: str
+    arrays: Mapping[str, NDArray[Any]], aside: set[str], listed: str
 ) -> NDArray[Any] | Inputs:
     x = arrays.get("X")
     if x is not None:
@@ -169,7 +213,7 @@ def _samples(
 
 
 def _names(
-    arrays: dict[str, NDArray[Any]], key: str, count: int | None = None
+    arrays: Mapping[str, NDArray[Any]], key: str, count: int | None = None
 ) -> tuple[str, ...] | None:
     if key not in arrays:
         return None

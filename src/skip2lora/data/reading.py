@@ -33,8 +33,9 @@ from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import read_csv, read_parquet
-from skip2lora.errors import DataError, FileError, ParameterError
+from skip2lora.errors import DataError, FileError, ParameterError, first_line
 from skip2lora.files import unreadable, write_file
+from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.targets import infer_task
@@ -129,12 +130,11 @@ def read_table(
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
-    reader = _reader_of(source)
+    reader, is_there = _reader_of(source), is_folder(source)
     outputs = known if task is None or task.numeric_targets else None
     wanted = Wanted(**columns, outputs=outputs)
-    if reader is None and not (source.is_dir() or is_image(source)):
-        if not source.exists():
-            raise FileError(f"{source} does not exist, expected data: check the path")
+    n_bytes = 0 if reader is None and is_there else check_file(source, "data")
+    if reader is None and not (is_there or is_image(source)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
             ".parquet, an image or a folder of them: convert the file"
@@ -148,7 +148,7 @@ def read_table(
         if reader is None:
             table = read_images(source, images or Images(), layout, wanted, progress)
         else:
-            if source.stat().st_size == 0:
+            if n_bytes == 0:
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
             if wanted.split is not None and reader is not read_npz:
                 check_no_part(wanted)
@@ -162,8 +162,15 @@ def read_table(
         raise DataError(
             f"{name}: its text is not UTF-8 ({error}), expected UTF-8: export it again"
         ) from error
+    except FileError:
+        raise
     except OSError as error:
         raise unreadable(source, error) from error
+    except MemoryError as error:
+        raise FileError(
+            f"{name} does not fit into memory ({first_line(error)}), expected less: read a part "
+            "of it"
+        ) from error
     answers = replace(table.answers, source=name, chosen=wanted.target is not None)
     return replace(table, answers=answers, notes=tuple(f"{name}: {note}" for note in table.notes))
 

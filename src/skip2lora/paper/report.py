@@ -21,6 +21,7 @@ from skip2lora import _core
 from skip2lora.drawing import new_figure, png
 from skip2lora.errors import ModelError
 from skip2lora.files import write_together
+from skip2lora.limits import check_file
 from skip2lora.machine import cpu_name
 from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
@@ -73,8 +74,9 @@ def check_report(out: Path) -> None:
     if not file.exists():
         return
     try:
+        check_file(file, "a report")
         written = json.loads(file.read_text(encoding="utf-8")).get("version")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{file} cannot be read ({error}), expected a report of version {VERSION}: choose "
             "another folder"

@@ -20,6 +20,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
 from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.files import make_folder, write_bytes
+from skip2lora.limits import check_file
 from skip2lora.methods import METHODS
 from skip2lora.paper.protocol import (
     BATCH_SIZE,
@@ -170,8 +171,9 @@ def read_trial(file: Path) -> Numbers:
         ModelError: the file is damaged or of another version.
     """
     try:
+        check_file(file, "a trial")
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{file} cannot be read ({error}), expected a trial: remove it to run it again"
         ) from error

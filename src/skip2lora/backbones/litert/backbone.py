@@ -34,6 +34,7 @@ from skip2lora.backbones.outputs import (
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError
 from skip2lora.files import unreadable
+from skip2lora.limits import check_file
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
@@ -98,6 +99,7 @@ class LiteRTBackbone(Backbone):
         grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
         refuse(path, _FIXED, size=size)
         parse = _parser(path)
+        check_file(path, "a .tflite model")
         try:
             content = Path(path).read_bytes()
         except OSError as error:

@@ -23,6 +23,7 @@ from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
+from skip2lora.backbones.onnx.external import check_sealed
 from skip2lora.backbones.onnx.file import (
     damaged,
     embed,
@@ -145,6 +146,7 @@ class OnnxBackbone(Backbone):
         try:
             model = read_model(file)
         except MissingExtraError:
+            check_sealed(file)
             return cls._read_prepared(file, asked, threads)
         if asked.if_open and asked.size is not None and not leaves_open(model):
             asked = replace(asked, size=None)

@@ -6,17 +6,25 @@ A flipped bit often leaves a message that still parses: :func:`fault_of` looks i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from skip2lora.errors import FileError, MissingExtraError, ModelError, first_line
-from skip2lora.files import unreadable
+from skip2lora.backbones.onnx.external import (
+    check_external,
+    external_tensors,
+    names_files,
+    place_of,
+)
+from skip2lora.errors import MissingExtraError, ModelError, first_line
+from skip2lora.limits import check_file
 
 #: What one protobuf message can hold.
 MOST_BYTES = (1 << 31) - 1
 _ROOM_BYTES = 1 << 24  # for the graph around the weights
 _CHUNK_BYTES = 1 << 24
+_MOST_NODES = 100_000  # or tensors; what is known has some ten thousand
 _OLDEST_OPSET = 7  # the first that broadcasts as all later ones do, which taps rely on
 
 
@@ -43,13 +51,10 @@ def check_size(path: Path) -> None:
     """Refuse what protobuf cannot hold.
 
     Raises:
-        FileError: there is no such file.
+        FileError: there is no such file, or it is over the limit of memory.
         ModelError: it is empty or too large.
     """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise unreadable(path, error) from error
+    size = check_file(path, "an ONNX model")
     if size > MOST_BYTES:
         raise ModelError(
             f"{path} has {size / 1e9:.2f} GB, expected at most 2 GB in one ONNX file: save it "
@@ -70,7 +75,10 @@ def read_model(path: Path) -> Any:
     onnx = need_onnx(f"reading {path.name}")
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
+        content = path.read_bytes()
+        has_others = names_files(content)
+        model.ParseFromString(content)
+        del content
     except (ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         raise damaged(path) from error
     except Exception as error:
@@ -79,6 +87,7 @@ def read_model(path: Path) -> Any:
         raise damaged(path) from error
     if not model.graph.node or not model.graph.output:
         raise damaged(path)
+    _check_count(path, model)
     fault = fault_of(onnx, model)
     if fault is not None:
         raise damaged(path, fault)
@@ -89,8 +98,7 @@ def read_model(path: Path) -> Any:
                 "operators taps are written in, though onnxruntime may run it: convert it with "
                 "onnx.version_converter"
             )
-    for tensor in external_tensors(model):
-        _check_external(path, tensor)
+    check_external(path, model, _tensors(model) if has_others else external_tensors(model))
     return _inlined(onnx, model, path)
 
 
@@ -98,6 +106,12 @@ def _inlined(onnx: Any, model: Any, path: Path) -> Any:
     """The model with its own functions as nodes, so that the layers in them are found."""
     if not model.functions:
         return model
+    n_nodes, n_bytes = _expanded(model, path)
+    if n_nodes > _MOST_NODES or n_bytes > MOST_BYTES:
+        raise ModelError(
+            f"{path} has functions that make {n_nodes:,} nodes and {n_bytes / 1e6:,.0f} MB when "
+            f"written out, expected at most {_MOST_NODES:,} and 2 GB: export it without them"
+        )
     try:
         return onnx.inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
@@ -107,6 +121,61 @@ def _inlined(onnx: Any, model: Any, path: Path) -> Any:
         ) from error
 
 
+def _check_count(path: Path, model: Any) -> None:
+    count = max(len(model.graph.node), len(model.graph.initializer), len(model.functions))
+    if count > _MOST_NODES:
+        raise ModelError(
+            f"{path} has {count:,} nodes, tensors or functions, expected at most {_MOST_NODES:,}: "
+            "simplify it, as with onnxsim"
+        )
+
+
+def _expanded(model: Any, path: Path) -> tuple[int, int]:
+    """Nodes and bytes of a model whose functions are written out, without doing so.
+
+    Raises:
+        ModelError: functions that call each other in a circle.
+    """
+    functions = {(each.domain, each.name, each.overload): each for each in model.functions}
+    calls = {key: Counter(_calls(each, functions)) for key, each in functions.items()}
+    sizes: dict[Any, tuple[int, int]] = {}
+    left, waiting = [*functions], set()
+    while left:
+        key = left[-1]
+        inner = [each for each in calls[key] if each not in sizes]
+        if key in sizes or not inner:
+            sizes.setdefault(key, _size_with(functions[key], calls[key], sizes))
+            left.pop()
+        elif key in waiting:
+            raise ModelError(
+                f"{path} has functions that call each other in a circle, expected such as end: "
+                "export it without them"
+            )
+        else:
+            waiting.add(key)
+            left += inner
+    return _size_with(model.graph, Counter(_calls(model.graph, functions)), sizes)
+
+
+def _calls(body: Any, functions: Container[Any]) -> Iterator[Any]:
+    """The functions that a body calls, in its branches and loops too."""
+    for message in _messages(body):
+        if message.DESCRIPTOR.name == "NodeProto":
+            key = (message.domain, message.op_type, message.overload)
+            if key in functions:
+                yield key
+
+
+def _size_with(
+    body: Any, calls: Mapping[Any, int], sizes: Mapping[Any, tuple[int, int]]
+) -> tuple[int, int]:
+    """Nodes and bytes of a body and of what it calls."""
+    n_nodes, n_bytes = len(body.node), int(body.ByteSize())
+    for key, count in calls.items():
+        n_nodes, n_bytes = n_nodes + count * sizes[key][0], n_bytes + count * sizes[key][1]
+    return n_nodes, n_bytes
+
+
 def damaged(path: Path, fault: str | None = None) -> ModelError:
     """The error for a file that is no whole model."""
     reason = "" if fault is None else f" ({fault})"
@@ -114,37 +183,6 @@ def damaged(path: Path, fault: str | None = None) -> ModelError:
         f"{path} is truncated or no ONNX model{reason}, expected a whole one: copy or export it "
         "again"
     )
-
-
-def external_tensors(model: Any) -> Iterator[Any]:
-    """The tensors whose values lie in another file."""
-    for tensor in model.graph.initializer:
-        if tensor.data_location == 1:  # TensorProto.EXTERNAL
-            yield tensor
-
-
-def _place(folder: Path, tensor: Any) -> tuple[Path, int, int | None]:
-    """File, first byte and number of bytes of an external tensor."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    length = entries.get("length")
-    file = folder / entries.get("location", "")
-    return file, int(entries.get("offset", 0)), None if length is None else int(length)
-
-
-def _check_external(path: Path, tensor: Any) -> None:
-    file, offset, length = _place(path.parent, tensor)
-    if path.parent.resolve() not in file.resolve().parents:
-        raise ModelError(
-            f"{path}: tensor {tensor.name} lies outside its folder, at {file}, expected beside "
-            "the model: move it there and save the model again"
-        )
-    if not file.is_file():
-        raise FileError(
-            f"{path} keeps its weights in {file.name}, which is not beside it as expected: copy "
-            "both files"
-        )
-    if file.stat().st_size < offset + (length or 0):
-        raise ModelError(f"{file} is truncated, {path.name} expects more of it: copy it again")
 
 
 def fingerprint(model: Any, folder: Path) -> str:
@@ -182,7 +220,7 @@ def _bare(message: Any, kind: Any) -> bytes:
 
 def _values(onnx: Any, tensor: Any, folder: Path) -> Iterator[bytes]:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        file, offset, length = _place(folder, tensor)
+        file, offset, length = place_of(folder, tensor)
         with file.open("rb") as stream:
             stream.seek(offset)
             left = file.stat().st_size - offset if length is None else length
@@ -222,7 +260,7 @@ def embed(model: Any, folder: Path) -> None:
 
 
 def _size(folder: Path, tensor: Any) -> int:
-    file, offset, length = _place(folder, tensor)
+    file, offset, length = place_of(folder, tensor)
     return file.stat().st_size - offset if length is None else length
 
 
@@ -258,6 +296,10 @@ def _messages(message: Any) -> Iterator[Any]:
         if field.type == _MESSAGE:
             for inner in [value] if hasattr(value, "ListFields") else value:
                 yield from _messages(inner)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    return (each for each in _messages(model) if each.DESCRIPTOR.name == "TensorProto")
 
 
 def _broken_text(message: Any) -> str | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.openvino.runtime import core, reason_of
-from skip2lora.errors import FileError, ModelError
+from skip2lora.errors import ModelError
 from skip2lora.files import unreadable
+from skip2lora.limits import check_file
 
 _HEAD = re.compile(r'\ufeff?\s*(?:<\?xml[^>]*\?>)?\s*<net\b[^<]*?\bversion="(\d+)"')
 _OLDEST = 10  # of the format; what OpenVINO reads since 2020
@@ -26,6 +27,7 @@ def read_model(path: Path) -> Any:
         ModelError: damaged, no model of OpenVINO, or the weights of another model.
     """
     weights = path.with_suffix(".bin")
+    check_file(path, "a model of OpenVINO")
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -59,17 +61,7 @@ def _check_weights(path: Path, text: str, weights: Path) -> None:
     """Whether ``weights`` is as long as the .xml says, which a file of another model is not."""
     places = [(_OFFSET.search(data), _SIZE.search(data)) for data in _DATA.findall(text)]
     ends = [int(offset[1]) + int(size[1]) for offset, size in places if offset and size]
-    if not ends and not weights.exists():
-        raise FileError(
-            f"{weights} does not exist, expected the weights of {path.name}: copy both files"
-        )
-    try:
-        size = weights.stat().st_size
-    except OSError as error:
-        raise FileError(
-            f"cannot read {weights} ({error.strerror}), expected the weights of {path.name}: "
-            "copy both files"
-        ) from error
+    size = check_file(weights, f"the weights of {path.name}")
     if size != max(ends, default=0):
         raise ModelError(
             f"{weights} has {size} bytes, {path.name} expects {max(ends, default=0)}, so "
