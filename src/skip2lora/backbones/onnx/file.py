@@ -126,7 +126,7 @@ def _check_count(path: Path, model: Any) -> None:
     if count > _MOST_NODES:
         raise ModelError(
             f"{path} has {count:,} nodes, tensors or functions, expected at most {_MOST_NODES:,}: "
-            "simplify it, as with onnxsim"
+            "export it with fewer, or use onnxsim"
         )
 
 
