@@ -264,13 +264,14 @@ sys.exit(run(sys.argv[1:]))
     [
         ["adapt", "model.safetensors", "field.npz", "--epochs", "2", "--force", "-o", "adapter"],
         ["pretrain", "lab.npz", "--epochs", "2", "--force", "-o", "model.safetensors"],
-        ["predict", "model.safetensors", "field.npz", "--force", "-o", "test.npz"],
+        ["predict", "model.safetensors", "field.npz", "--force", "-o", "p.csv"],
         ["dataset", "simulated", "-o", "data"],
     ],
     ids=lambda words: words[0],
 )
 def test_full_disk(desk, words):
     """The system lets no file grow beyond 200 bytes, as a full disk would."""
+    (desk / "p.csv").write_text("row\n")
     before = digests(desk)
     done = subprocess.run(
         [sys.executable, "-c", LIMIT, *words], cwd=desk, capture_output=True, text=True, timeout=60
