@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import skip2lora as s2  # noqa: E402
-from skip2lora.errors import ModelError  # noqa: E402
+from skip2lora.errors import ModelError, ParameterError  # noqa: E402
 
 X = np.random.default_rng(3).normal(size=(12, 6)).astype(np.float32)
 Refused = Callable[..., str]
@@ -55,6 +56,11 @@ CLOSED: dict[str, Any] = {
     "threshold elsewhere": lambda z: torch.sigmoid(z) > 0.7,
     "in place": lambda z: z.sigmoid_(),
     "over another axis": lambda z: torch.softmax(z[:, :, None], 2)[:, :, 0],
+    "turned softmax": lambda z: 1 - z.softmax(1),
+    "product": lambda z: z.softmax(1) * z.sigmoid(),
+    "label of a mean": lambda z: (z.softmax(1) + z.sigmoid()).argmax(1),
+    "cut off": lambda z: (z.softmax(1) * 100).long(),
+    "whole logits": lambda z: z.long(),
 }
 
 
@@ -73,9 +79,45 @@ def test_what_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_what_is_refused(name: str, refused: Refused) -> None:
-    said = refused(ModelError, s2.TorchBackbone, Ended(3, CLOSED[name]), example=X)
-    assert "expected logits" in said
+def test_what_cannot_be_undone_is_refused_but_for_new_outputs(name: str, refused: Refused) -> None:
+    module, y = Ended(3, CLOSED[name]), (X[:, 0] > 0).astype(int)
+    model = s2.TorchBackbone(module, example=X)
+    [spec] = model.outputs
+    assert (model.n_outputs, model.output) == (0, None)
+    assert spec.closed
+    for call in (lambda: model.predict_proba(X), lambda: s2.adapt(model, X, y)):
+        said = refused(ModelError, call)
+        assert f"({spec.name} is {spec.reason})" in said
+        assert "keep_outputs=False" in said
+    said = refused(ParameterError, s2.TorchBackbone, module, example=X, output="output")
+    assert f"which is {spec.reason}, expected one with logits" in said
+    for fresh in (model, s2.TorchBackbone(module)):  # its taps known already, or not yet
+        adapted = s2.adapt(fresh, X, y, keep_outputs=False, epochs=60, learning_rate=0.05)
+        assert adapted.score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+def test_samples_are_told_apart_without_logits_too(mixes: bool, refused: Refused) -> None:
+    """A module whose probabilities depend on the batch is refused, with logits or without."""
+    module = Ended(3, lambda z: (z - z.mean(0) * mixes).softmax(1).clamp(0.1, 0.9))
+    if not mixes:
+        assert s2.TorchBackbone(module, example=X).taps
+        return
+    said = refused(ModelError, s2.TorchBackbone, module, example=X)
+    assert "forward (Ended) mixes the samples of a batch" in said
+
+
+def test_a_field_called_logits_that_has_none(tmp_path: Path) -> None:
+    """It is not taken for its name; an adapter with outputs of its own comes back."""
+    module = Ended(3, lambda z: {"logits": z.softmax(1).clamp(0.1, 0.9), "size": len(z)})
+    model = s2.TorchBackbone(module, example=X)
+    assert (model.output, model.n_outputs) == (None, 0)
+    y = np.where(X[:, 0] > 0, "ok", "bad")
+    adapted = s2.adapt(model, X, y, keep_outputs=False, epochs=60, learning_rate=0.05)
+    adapted.save(tmp_path / "a")
+    again = s2.AdaptedModel.load(s2.TorchBackbone(module, example=X), tmp_path / "a")
+    assert again.predict(X).tolist() == adapted.predict(X).tolist()
+    assert again.class_names == ("bad", "ok")
 
 
 def test_one_number_and_two_classes() -> None:

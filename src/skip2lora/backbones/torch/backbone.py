@@ -70,12 +70,13 @@ class TorchBackbone(Backbone):
     tuple), and return logits (samples, outputs), (samples,) for one output, or an object, mapping
     or tuple with them. ``output`` is the field, key or number of those that are taken, by default
     ``logits`` or the one that classifies (:func:`~skip2lora.backbones.outputs.choose`). Where an
-    ``nn.Softmax``, ``nn.LogSoftmax`` or ``nn.Sigmoid`` made it, the logits are its input. The mean
+    ``nn.Softmax``, ``nn.LogSoftmax`` or ``nn.Sigmoid`` made it, the logits are its input; where
+    probabilities or labels have none, there are no outputs to keep. The mean
     of a sequence leaves out the tokens that a mask leaves out, where it has as many: ``mask`` says
     which input and how, by default as running the module tells (:mod:`skip2lora.backbones.masks`).
 
     Raises:
-        ModelError: no module with weights, or an output that is no logits.
+        ModelError: no module with weights, or an output that says nothing of the samples.
         DataError: the module cannot take the example.
         ParameterError: ``module`` is no ``nn.Module``, or an option out of range.
     """
@@ -151,8 +152,8 @@ class TorchBackbone(Backbone):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the logits."""
-        return self._known().taken.width
+        """Width of the logits; 0 where there are none."""
+        return self._known().n_outputs
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -160,8 +161,8 @@ class TorchBackbone(Backbone):
         return self._known().outputs
 
     @property
-    def output(self) -> str:
-        """The name of the output that is taken."""
+    def output(self) -> str | None:
+        """The name of the output that is taken, None where no output has logits."""
         return self._known().output
 
     @property
@@ -317,11 +318,11 @@ class TorchBackbone(Backbone):
         if self._network is None:
             self._places = select(network.places, self._selection)
             self._network, self._asked = network, network.output
-            check_names(self.class_names, network.taken.width)
+            check_names(self.class_names, network.n_outputs)
             return
-        if network.taken.width != self.n_outputs:
+        if network.n_outputs != self.n_outputs:
             raise DataError(
-                f"X has samples as {told(shapes)}, which make {network.taken.width} outputs, not "
+                f"X has samples as {told(shapes)}, which make {network.n_outputs} outputs, not "
                 f"{self.n_outputs}, expected {self._expected()}: pass such"
             )
         widths = {place.key: place.tap.width for place in network.places}
@@ -359,8 +360,9 @@ class TorchBackbone(Backbone):
         return Taps(tuple(reader.taps), logits)
 
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
-        """Outputs before softmax, (samples, n_outputs); raises as :meth:`check`."""
+        """Outputs before softmax, (samples, n_outputs); as :meth:`check`, ModelError without."""
         samples = self.check(x)
+        self.need_outputs()
         logits = np.empty((len(samples), self.n_outputs), np.float32)
         with frozen_module(self.module, self.threads, walked=self._known().walked) as frozen:
             for batch in self._batches(len(samples)):

@@ -29,6 +29,16 @@ class End(NamedTuple):
         reason = "" if self.walked is None else self.walked.reason
         return f"{shown}, {reason}" if reason else shown
 
+    @property
+    def tensor(self) -> bool:
+        """Whether it is one."""
+        return isinstance(self.values, Tensor)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has whole numbers, or truths, of which nothing tells the logits."""
+        return self.tensor and not self.values.is_floating_point()
+
     def rows(self, n_samples: int) -> Tensor | None:
         """Logits (n_samples, n_outputs), None where it is no row of numbers a sample."""
         values, walked = self.values, self.walked

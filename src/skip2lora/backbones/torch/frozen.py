@@ -113,13 +113,15 @@ class Frozen:
             self._trail.clear()
         return ends
 
-    def logits(self, output: Any, n_samples: int, name: str) -> Tensor:
-        """The logits (n_samples, n_outputs) of the output of that name.
+    def logits(self, output: Any, n_samples: int, name: str | None) -> Tensor:
+        """The logits (n_samples, n_outputs) of the output of that name; of None, no columns.
 
         Raises:
             ModelError: it is something else.
         """
         ends = self.ends(output)
+        if name is None:
+            return torch.empty(n_samples, 0)
         rows = ends[name].rows(n_samples) if name in ends else None
         if rows is None:
             shown = ends[name] if name in ends else f"outputs {', '.join(ends)}"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.alone import Batch, Layout, batches_of, note_of, verdict_of
-from skip2lora.backbones.outputs import Candidate, OutputSpec, choose
+from skip2lora.backbones.outputs import NO_LOGITS, Candidate, OutputSpec, choose
 from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
 from skip2lora.backbones.torch.ends import End
 from skip2lora.backbones.torch.frozen import frozen
@@ -66,17 +66,25 @@ class Place:
 
 @dataclass(frozen=True)
 class Network:
-    """What running a module has shown: its layers, in order, its outputs, and which is taken."""
+    """What running a module has shown: its layers, in order, its outputs, and which is taken.
+
+    ``output`` is None where those that say of classes have no logits.
+    """
 
     places: tuple[Place, ...]
     outputs: tuple[OutputSpec, ...]
-    output: str
+    output: str | None
     walked: bool = False  # back from the output over its operators
 
     @property
-    def taken(self) -> OutputSpec:
+    def taken(self) -> OutputSpec | None:
         """The output whose logits are adapted."""
-        return next(spec for spec in self.outputs if spec.name == self.output)
+        return next((spec for spec in self.outputs if spec.name == self.output), None)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the logits, 0 where there are none."""
+        return 0 if self.taken is None else self.taken.width
 
 
 # --- finding the layers ---------------------------------------------------------------------
@@ -193,38 +201,54 @@ def _choose(first: _Pass, n_samples: int, asked: str | int | None, name: str) ->
     """The outputs, and the one that is taken; its layers are not known yet.
 
     Raises:
-        ModelError: none is a row of numbers a sample.
+        ModelError: none is a row of numbers a sample, nor says of classes otherwise.
         ParameterError: there is no such output, or several may be that with the classes.
     """
-    candidates = []
-    for own, end in first.ends.items():
-        at = end.values.data_ptr() if isinstance(end.values, Tensor) else -1
-        spec = end.spec(own, n_samples, layer=at in first.results)
-        candidates.append(Candidate(spec, at, at in first.read))
-    specs = tuple(each.spec for each in candidates)
-    if asked is None and "logits" in first.ends:
+    ends = first.ends
+    at = {of: end.values.data_ptr() if end.tensor else -1 for of, end in ends.items()}
+    specs = [end.spec(of, n_samples, layer=at[of] in first.results) for of, end in ends.items()]
+    if not any(spec.width for spec in specs):
+        specs = [
+            replace(spec, ending="labels", reason=NO_LOGITS)
+            if end.whole and not spec.closed
+            else spec
+            for spec, end in zip(specs, ends.values(), strict=True)
+        ]
+    candidates = [Candidate(spec, at[spec.name], at[spec.name] in first.read) for spec in specs]
+    if asked is None and any(spec.name == "logits" and not spec.closed for spec in specs):
         asked = "logits"  # as is usual of such modules
     taken = choose(candidates, asked, name)
     if taken is None:
-        shown = next(end for end in first.ends.values() if isinstance(end.values, Tensor))
+        if any(spec.closed for spec in specs):
+            return Network((), tuple(specs), None)
+        shown = next(end for end in ends.values() if end.tensor)
         raise ModelError(
             f"{name} gave {shown} for {n_samples} samples, expected logits ({n_samples}, outputs): "
             "wrap it in a module whose forward returns them"
         )
     own = specs[taken].name
-    return Network((), specs, own, first.ends[own].walked is not None)
+    return Network((), tuple(specs), own, ends[own].walked is not None)
 
 
-def _rows_of(passes: Sequence[_Pass], output: str, name: str) -> list[Tensor]:
-    """The logits of each pass.
+def _said(seen: _Pass, output: str | None) -> Tensor | None:
+    """The logits of a pass, or the first real numbers that it gave where nothing has logits."""
+    if output is not None:
+        return seen.ends[output].rows(len(seen.batch)) if output in seen.ends else None
+    for end in seen.ends.values():
+        if end.walked is not None and end.walked.reason and end.values.is_floating_point():
+            return end.values.reshape(len(end.values), -1) if end.values.ndim else None
+    return None
+
+
+def _rows_of(passes: Sequence[_Pass], output: str | None, name: str) -> list[Tensor]:
+    """The logits of each pass; without logits, what is said instead, or nothing.
 
     Raises:
         ModelError: there are not as many a sample in each.
     """
-    rows = []
-    for seen in passes:
-        end = seen.ends.get(output)
-        rows.append(None if end is None else end.rows(len(seen.batch)))
+    rows = [_said(seen, output) for seen in passes]
+    if output is None and any(each is None for each in rows):
+        return []
     widths = [0 if each is None else int(each.shape[1]) for each in rows]
     for seen, each, width in zip(passes, rows, widths, strict=True):
         if each is None or width != widths[0]:
@@ -235,10 +259,12 @@ def _rows_of(passes: Sequence[_Pass], output: str, name: str) -> list[Tensor]:
     return [each for each in rows if each is not None]
 
 
-def _refuse_mixing(module: nn.Module, x: Any, passes: Sequence[_Pass], output: str) -> None:
+def _refuse_mixing(module: nn.Module, x: Any, passes: Sequence[_Pass], output: str | None) -> None:
     """Raise ModelError where the logits of a sample depend on more than the sample."""
     name, first = type(module).__name__, passes[0]
     rows = [each.detach() for each in _rows_of(passes, output, name)]
+    if not rows:
+        return  # each tap is looked at by itself
     batches = [seen.batch for seen in passes]
     numbers = [numbers_of(each, len(batch)) for each, batch in zip(rows, batches, strict=True)]
     verdict = verdict_of(list(zip(batches, numbers, strict=True)))
