@@ -87,7 +87,7 @@ class LiteRTBackbone(Backbone):
         is the name or number of the output that is taken, by default the one that classifies
         (:func:`~skip2lora.backbones.outputs.choose`). A softmax, sigmoid or argmax it ends in is
         left out of the logits. ``mask`` is what says which tokens count, by default as running the
-        model tells (:mod:`skip2lora.backbones.masks`).
+        model tells (``skip2lora.backbones.masks``).
 
         Raises:
             FileError: the file cannot be read.
@@ -198,7 +198,7 @@ class LiteRTBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        """What the end of the model tells (``skip2lora.backbones.outputs.task_of``)."""
         return task_of(None if self.end is None else _output_spec(self.end))
 
     @property

@@ -101,7 +101,7 @@ class OnnxBackbone(Backbone):
         written by :func:`prepare` has taps, grid, size and output already: what is None here is as
         there. ``output`` is the name or number of the output that is taken, by default the one that
         classifies (:func:`~skip2lora.backbones.outputs.choose`). ``mask`` is what says which
-        tokens count, by default as running the model tells (:mod:`skip2lora.backbones.masks`).
+        tokens count, by default as running the model tells (``skip2lora.backbones.masks``).
 
         Raises:
             FileError: no such file.

@@ -71,7 +71,7 @@ class OpenVINOBackbone(Backbone):
         axis of a map keeps (4). ``size`` fixes height and width of images where the model leaves
         them open. ``output`` is the name or number of the output that is taken, by default the one
         that classifies (:func:`~skip2lora.backbones.outputs.choose`). ``mask`` is what says which
-        tokens count, by default as running the model tells (:mod:`skip2lora.backbones.masks`).
+        tokens count, by default as running the model tells (``skip2lora.backbones.masks``).
 
         Raises:
             FileError: the file or its weights are missing.
@@ -185,7 +185,7 @@ class OpenVINOBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        """What the end of the model tells (``skip2lora.backbones.outputs.task_of``)."""
         return task_of(next((of for of in self.outputs if of.name == self.output), None))
 
     @property

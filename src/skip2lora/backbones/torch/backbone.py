@@ -73,7 +73,7 @@ class TorchBackbone(Backbone):
     ``nn.Softmax``, ``nn.LogSoftmax`` or ``nn.Sigmoid`` made it, the logits are its input; where
     probabilities or labels have none, there are no outputs to keep. The mean
     of a sequence leaves out the tokens that a mask leaves out, where it has as many: ``mask`` says
-    which input and how, by default as running the module tells (:mod:`skip2lora.backbones.masks`).
+    which input and how, by default as running the module tells (``skip2lora.backbones.masks``).
 
     Raises:
         ModelError: no module with weights, or an output that says nothing of the samples.
@@ -167,7 +167,7 @@ class TorchBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """What the end of the model tells (:func:`~skip2lora.backbones.outputs.task_of`)."""
+        """What the end of the model tells (``skip2lora.backbones.outputs.task_of``)."""
         return task_of(self._known().taken)
 
     @property
