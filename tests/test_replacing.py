@@ -8,6 +8,7 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -313,3 +314,23 @@ def test_where_a_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert resolved(Path("..")) == tmp_path.parent.resolve()
     (tmp_path / "out").symlink_to("/dev/stdout")
     assert resolved(Path("out")) == 1
+
+
+def test_a_signal_while_a_room_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = tempfile.mkdtemp
+
+    def interrupt(**options: str) -> str:
+        place = true(**options)
+        signal.raise_signal(signal.SIGINT)
+        return place
+
+    monkeypatch.setattr(tempfile, "mkdtemp", interrupt)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), room(tmp_path / "t"):
+            pytest.fail("it was entered")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert names(tmp_path) == []

@@ -219,13 +219,16 @@ def room(target: Path) -> Iterator[Path]:
     Rooms that killed runs left for the same target are swept first.
     """
     sweep(target)
-    place, lock = _locked_room(target)
+    taken: tuple[Path, int] | None = None
     try:
-        yield place
+        with uninterrupted():
+            taken = _locked_room(target)
+        yield taken[0]
     finally:
         with uninterrupted():
-            shutil.rmtree(place, ignore_errors=True)
-            os.close(lock)
+            if taken is not None:
+                shutil.rmtree(taken[0], ignore_errors=True)
+                os.close(taken[1])
 
 
 def put(new: Path, target: Path) -> None:

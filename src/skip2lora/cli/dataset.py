@@ -9,7 +9,7 @@ import click
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
-from skip2lora.data.reading import write_samples
+from skip2lora.data.reading import samples_writer
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import fan, har, simulated
 from skip2lora.errors import ParameterError
@@ -60,7 +60,7 @@ def command(
 
     def write(folder: Path) -> None:
         for file, samples in zip(_FILES, splits, strict=True):
-            write_samples(folder / file, samples)
+            samples_writer(samples)(folder / file)
 
     write_folder(output, write, names=_FILES)
     facts = {"output": str(output), "files": {}}

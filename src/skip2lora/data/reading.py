@@ -239,6 +239,11 @@ def write_samples(path: str | os.PathLike[str], samples: Samples) -> None:
     """
     if Path(path).suffix.lower() != ".npz":
         raise ParameterError(f"got output {path}, expected a name that ends in .npz: rename it")
+    write_file(path, samples_writer(samples))
+
+
+def samples_writer(samples: Samples) -> Callable[[Path], None]:
+    """What writes them as :func:`write_samples` does, to a path of any name."""
     arrays: dict[str, NDArray[Any]] = {"X": samples.x}
     if samples.y is not None:
         arrays["y"] = samples.y
@@ -254,4 +259,4 @@ def write_samples(path: str | os.PathLike[str], samples: Samples) -> None:
         with temporary.open("wb") as stream:  # a stream, as np.savez would add to a name
             np.savez(stream, allow_pickle=False, **arrays)
 
-    write_file(path, write)
+    return write
