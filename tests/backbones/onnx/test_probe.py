@@ -13,9 +13,19 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 
 import onnx_models as nets
+from backbones.onnx.test_mixing import MIXERS
+from conformance import random_graphs
 from skip2lora.backbones.alone import Layout
-from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.probe import Look, Seen, look, mixing
+from skip2lora.backbones.onnx.graph import Graph, infer
+from skip2lora.backbones.onnx.probe import (
+    Look,
+    Seen,
+    _axes_of,
+    batch_of,
+    fix_batch,
+    look,
+    numbers_for,
+)
 
 
 def looked(model: Any, *tensors: str) -> Look:
@@ -150,49 +160,81 @@ def test_a_state_with_the_samples_along_its_second_axis() -> None:
         assert looked(model).axes == {"x": 0, "state": 1}
 
 
-MIXERS: dict[str, Any] = {
-    "ReduceMean": {"axes": [0]},
-    "Softmax": {"axis": 0},
-    "CumSum": {"input": np.int64(0)},
-    "TopK": {"input": np.array([1]), "axis": 0},
-    "BatchNormalization": {"training_mode": 1},
-}
-
-
-@pytest.mark.parametrize("operator", MIXERS)
-def test_the_node_that_mixes_samples_is_named(operator: str) -> None:
+@pytest.mark.parametrize("time_first", [False, True])
+@pytest.mark.parametrize("operator", ["CumSum", "ReduceMean", "Softmax"])
+def test_rows_of_samples_that_are_mixed_tell_the_axis_of_the_samples(
+    operator: str, time_first: bool
+) -> None:
+    """Before the node that mixes them, tokens taken for samples hold as well."""
     attributes = dict(MIXERS[operator])
     net = nets.Net()
-    net.node("Gemm", ["x", net.weight("w", 4, 4)], "fc")
+    net.node("MatMul", ["x", net.weight("w", 4, 4)], "fc")
     net.node("Relu", ["fc"], "relu")
-    inputs = ["relu"]
-    if "input" in attributes:
-        inputs.append(net.constant("k", attributes.pop("input")))
-    if operator == "BatchNormalization":
-        inputs += [net.vector(name, 4, around=1) for name in ("gamma", "beta", "mean", "var")]
-    net.node(operator, inputs, "mixed", **attributes)
-    if operator == "BatchNormalization":
-        net.nodes[-1].output.extend(["running.mean", "running.var"])
-    if operator == "TopK":
-        net.nodes[-1].output.append("places")
-    net.node("Sub", ["relu", "mixed"], "apart")
-    net.node("Gemm", ["apart", net.weight("v", 4, 2)], "y")
-    model = net.model([nets.value("x", ["n", 4])], [nets.value("y", ["n", 2])])
-    seen = looked(model, "fc", "apart")
-    assert seen.of("fc").verdict.holds()
-    assert not seen.of("apart").verdict.holds()
+    net.node("Transpose", ["relu"], "turned", perm=[1, 0, 2] if time_first else [0, 1, 2])
+    net.node("Reshape", ["turned", net.constant("shape", np.array([-1, 20]))], "row")
+    constants = [net.constant("k", attributes.pop("input"))] if "input" in attributes else []
+    net.node(operator, ["row", *constants], "mixed", **attributes)
+    net.node("Sub", ["row", "mixed"], "apart")
+    net.node("Gemm", ["apart", net.weight("v", 20, 2)], "y")
+    net.node("Relu", ["apart"], "other")
+    shape = [5, "n", 4] if time_first else ["n", 5, 4]
+    outputs = [nets.value("y", ["n", 2]), nets.value("other", ["n", 20])]
+    seen = looked(net.model([nets.value("x", shape)], outputs), "x", "relu", "row")
+    assert seen.axes == {"x": int(time_first)}
+    assert seen.of("y").by_sample == (2,)
     assert not seen.of("y").verdict.holds()
-    said = str(mixing(Graph(model), Path("m.onnx"), "y", seen, dynamic=False))
-    assert f"node /mixed ({operator}) mixes the samples of a batch" in said
 
 
-def test_a_random_node_is_named_as_such() -> None:
-    """Also one that no list of operators has: of a domain of its own, or of a later opset."""
+def test_folds_of_samples_are_less_than_a_row_a_sample() -> None:
+    """Of tokens without any layer between them, a fold holds along either axis."""
     net = nets.Net()
-    net.node("Dropout", ["x", net.constant("half", np.float32(0.5)), "flag"], "dropped")
-    net.node("Cast", [net.constant("one", np.int64(1))], "flag", to=9)
-    net.nodes.reverse()
-    net.node("Gemm", ["dropped", net.weight("v", 40, 2)], "y")
-    model = net.model([nets.value("x", ["n", 40])], [nets.value("y", ["n", 2])])
-    said = str(mixing(Graph(model), Path("m.onnx"), "y", looked(model), dynamic=False))
-    assert said.startswith("m.onnx: node /dropped (Dropout) is random")
+    net.node("Transpose", ["x"], "turned", perm=[1, 0, 2])
+    net.node("Reshape", ["turned", net.constant("shape", np.array([-1, 8]))], "other")
+    net.node("Gemm", ["other", net.weight("v", 8, 3)], "y")
+    outputs = [nets.value("y", ["n", 3]), nets.value("other", ["n", 8])]
+    seen = looked(net.model([nets.value("x", [2, "n", 4])], outputs), "x")
+    assert seen.axes == {"x": 1}
+    assert seen.of("y").by_sample == (3,)
+
+
+def test_as_many_outputs_as_tokens_are_not_samples() -> None:
+    """What differs as little as samples quantised together do, in a graph that quantises none."""
+    seen = looked(random_graphs.draw(1207).model, "transpose1")
+    assert seen.axes == {"x": 1}
+
+
+def graph(*shape: Any) -> Graph:
+    net = nets.Net()
+    net.node("Relu", ["x"], "y")
+    return Graph(net.model([nets.value("x", list(shape))], [nets.value("y", list(shape))]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        (("n", 4), [0]),
+        (("n", 5, 4), [0, 1]),
+        (("batch", "time", 4), [0, 1]),
+        (("time", "batch", 4), [1, 0]),
+        ((5, "n", 4), [0, 1]),
+        ((5, 3, 4), [0, 1]),
+        (("n", 3, 8, 8), [0]),
+    ],
+)
+def test_likely_axes_come_first(shape: tuple[Any, ...], axes: list[int]) -> None:
+    assert _axes_of(graph(*shape)) == [{"x": axis} for axis in axes]
+
+
+def test_a_number_of_samples_can_be_fixed() -> None:
+    of = graph(5, "n", 4)
+    assert (batch_of(of, {"x": 0}), batch_of(of, {"x": 1})) == (5, None)
+    fix_batch(of, {"x": 1}, 3)
+    assert batch_of(of, {"x": 1}) == 3
+
+
+def test_open_sizes_have_numbers_of_their_own() -> None:
+    of = graph("n", 3, "h", "w")
+    one, other = numbers_for(infer(of, {"x": 0}), ["x"], (0, 1, 2))
+    assert one["h"] != one["w"]
+    assert other["h"] != other["w"]
+    assert all(one[name] != other[name] for name in ("h", "w"))

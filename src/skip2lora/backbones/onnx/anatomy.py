@@ -24,7 +24,8 @@ from skip2lora.backbones.onnx.graph import (
     weight_layers,
 )
 from skip2lora.backbones.onnx.masks import NOTHING, Counted, counting
-from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look, mixing
+from skip2lora.backbones.onnx.mixing import mixing
+from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of, task_of
 from skip2lora.backbones.taps import Tap, taps_of
@@ -108,7 +109,8 @@ def anatomy(
     lists = {v.name for v in graph.model.graph.output if v.type.HasField("sequence_type")}
     said = [head.output for head in heads if head.end.says and head.output not in lists]
     tensors = [read.tensor for read in reads]
-    seen = look(graph, path, tensors, ends or tensors, said)
+    dynamic = _rounds_batches(graph)
+    seen = look(graph, path, tensors, ends or tensors, said, dynamic=dynamic)
     if seen.baked:
         fix_batch(graph, seen.axes, seen.batch or 1)
     graph.samples = names[0], seen.axes[names[0]]
@@ -122,7 +124,6 @@ def anatomy(
     shape = tuple(size for size in inner if isinstance(size, int))
     end = None if at is None else heads[at].end
     columns = end.columns(math.prod(shape)) if end and (end.pair or end.sign < 0) else None
-    dynamic = _rounds_batches(graph)
     if at is not None and not seen.of(ends[at]).verdict.holds(dynamic=dynamic):
         raise mixing(graph, path, ends[at], seen, dynamic=dynamic)
     counted = counting(graph, seen, mask, path) if mask or len(names) > 1 else NOTHING

@@ -19,9 +19,6 @@ from skip2lora.backbones.alone import (
     Layout,
     Verdict,
     batches_of,
-    depends_on_samples,
-    mixed,
-    verdict_of,
     verdicts_of,
 )
 from skip2lora.backbones.inputs import InputSpec, drawn
@@ -41,17 +38,16 @@ from skip2lora.backbones.onnx.session import (
     run_options,
     specs_of,
 )
-from skip2lora.errors import ModelError
 
 _MORE = 2  # samples of a second run with other sizes, where the model leaves any open
+_N_TOKENS = (9, 2, 0)  # a vocabulary may be smaller; at last ones alone
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
 _TOKENS = (12, 20)
-_N_TOKENS = (9, 2, 0)  # a vocabulary may be smaller; at last ones alone
+_SURE = 3  # of axes with which an output has an axis of samples, the same alone
 _REALS = {1, 10, 11, 16}  # float, half, double and bfloat16, as TensorProto numbers types
 _MOST_BAKED = 256  # samples that a graph may be made for, though it says that any number will do
-# Sizes that do not fit together, or a type that NumPy does not know.
-_REFUSED: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, KeyError, TypeError)
-_UNUSABLE: tuple[type[Exception], ...] = (ModelError, *_REFUSED)
+#: Sizes that do not fit together, or a type that NumPy does not know.
+REFUSED: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, KeyError, TypeError)
 
 Axes = Mapping[str, int]
 Run = tuple[Batch, Mapping[str, NDArray[Any]]]
@@ -115,16 +111,26 @@ class Look:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def holds(self, ends: Sequence[str]) -> bool:
-        """Whether any of these tensors has the samples as they are alone."""
-        seen = [] if self.unknown else [self.of(end) for end in ends]
-        return any(each.verdict.holds(dynamic=True) for each in seen)
+    def likely(self, ends: Sequence[str], *, dynamic: bool) -> int:
+        """How likely the axes are right by what is seen at ends.
 
-    def n_holding(self) -> int:
-        """How many tensors have the samples as they are alone."""
+        Tokens that are taken for samples hold too, up to where the true ones are mixed: a row a
+        sample at an end says more than a fold, even of a graph that mixes them.
+        """
         if self.unknown is not None:
             return -1
-        return sum(each.verdict.holds(dynamic=True) for each in self.seen.values())
+        return max((self._likely(self.of(end), dynamic) for end in ends), default=0)
+
+    @staticmethod
+    def _likely(seen: Seen, dynamic: bool) -> int:
+        layout = seen.verdict.layout
+        if seen.verdict.holds(dynamic=dynamic):
+            return _SURE if layout is not None and layout.parts == 1 else 1
+        return 2 if seen.by_sample is not None else 0
+
+    def n_holding(self, *, dynamic: bool) -> int:
+        """How many tensors have the samples as they are alone."""
+        return sum(each.verdict.holds(dynamic=dynamic) for each in self.seen.values())
 
     def of(self, tensor: str) -> Seen:
         """Of a tensor that may not have been there."""
@@ -157,7 +163,7 @@ class Probe:
         """The tensors for samples of noise by their numbers, the inputs among them.
 
         Raises:
-            One of ``_REFUSED``: the graph does not take them.
+            One of ``REFUSED``: the graph does not take them.
         """
         specs = []
         for name in self.names:
@@ -181,11 +187,14 @@ def look(
     tensors: Sequence[str],
     ends: Sequence[str],
     outputs: Sequence[str] = (),
+    *,
+    dynamic: bool = False,
 ) -> Look:
     """See ``tensors``, and values of ``ends``, the logits of each output, and of ``outputs``.
 
     Samples are where an output has the numbers of each whatever the others are: along the first
-    axis of the inputs if that holds, else along the second.
+    axis of the inputs if that holds, else along the second. ``dynamic`` is as in
+    :meth:`~skip2lora.backbones.alone.Verdict.holds`.
 
     Raises:
         ModelError: the runtime does not take the graph at all.
@@ -195,9 +204,12 @@ def look(
     looks = []
     for axes in _axes_of(graph):
         looks.append(_look(graph, probe, axes, shown))
-        if looks[-1].holds(ends):
+        if looks[-1].likely(ends, dynamic=dynamic) == _SURE:
             return looks[-1]
-    return max(looks, key=Look.n_holding)
+    return max(
+        looks,
+        key=lambda each: (each.likely(ends, dynamic=dynamic), each.n_holding(dynamic=dynamic)),
+    )
 
 
 def _look(graph: Graph, probe: Probe, axes: Axes, shown: Sequence[str]) -> Look:
@@ -207,25 +219,27 @@ def _look(graph: Graph, probe: Probe, axes: Axes, shown: Sequence[str]) -> Look:
     reason = ""
     for size, probe.n_tokens in _attempts(graph, declared):
         batches = batches_of(size)
-        one, other = _sizes(shapes, probe.names, batches[0])
+        one, other = numbers_for(shapes, probe.names, batches[0])
         try:
-            runs = [(batch, probe.run(batch, _with(one, batch), shapes, axes)) for batch in batches]
-        except _REFUSED as error:
+            runs = [
+                (batch, probe.run(batch, with_batch(one, batch), shapes, axes)) for batch in batches
+            ]
+        except REFUSED as error:
             reason = reason or reason_of(error)
             continue
         rest = tuple(range(size or _MORE))
         more = None
         if one.keys() > {BATCH}:
             try:
-                more = probe.run(rest, _with(other, rest), shapes, axes)
-            except _REFUSED:  # what is open is known by inference alone
+                more = probe.run(rest, with_batch(other, rest), shapes, axes)
+            except REFUSED:  # what is open is known by inference alone
                 more = None
         verdicts = verdicts_of(runs, runs[0][1])
         seen = {
             name: Seen(each, _of_sample(runs[0], name, each)) for name, each in verdicts.items()
         }
         if more is not None:
-            sizes = one, _with(other, rest)
+            sizes = one, with_batch(other, rest)
             seen = {name: each.matched((rest, more), name, sizes) for name, each in seen.items()}
         elif one.keys() > {BATCH}:
             seen = {name: each.where_inferred(shapes.get(name)) for name, each in seen.items()}
@@ -282,55 +296,7 @@ def _unseen(graph: Graph, axes: Axes, reason: str) -> Look:
     return Look(axes, shapes, batch, False, reason, 0, seen)
 
 
-# --- what mixes samples ---------------------------------------------------------------------
-
-
-def mixing(graph: Graph, path: Path, end: str, seen: Look, *, dynamic: bool) -> ModelError:
-    """The error that names the node which first makes numbers depend on more than the sample."""
-    before = graph.ancestors(end) - graph.constants
-    nodes = [node for node in graph.model.graph.node if before.intersection(node.output)]
-    tensors = [name for node in nodes for name in node.output if name in before]
-    runs = _all_runs(graph, path, tensors, seen)
-    for by_place in (False, True) if runs else ():
-        known = {value.name for value in graph.inputs}
-        for node, name in [(each, name) for each in nodes for name in each.output]:
-            if name not in before:
-                continue
-            own = [(batch, values[name]) for batch, values in runs[:-1]]
-            verdict = verdict_of(own)
-            alike = not depends_on_samples(own) and not (by_place and verdict.layout)
-            if verdict.holds(dynamic=dynamic) or alike:
-                known.add(name)
-            elif known.issuperset(before.intersection(node.input)):
-                once, again = runs[0][1][name], runs[-1][1][name]
-                same = np.array_equal(once, again, equal_nan=once.dtype.kind == "f")
-                title = f"node {graph.title(node)} ({node.op_type})"
-                return mixed(path, title, verdict, random=not same)
-    return mixed(path, f"output {end}", seen.of(end).verdict)
-
-
-def _all_runs(
-    graph: Graph, path: Path, tensors: Sequence[str], seen: Look
-) -> list[tuple[Batch, dict[str, Any]]]:
-    """What the tensors are in each batch, and once more in the first; none where that fails."""
-    shapes, batches = seen.shapes, batches_of(seen.batch)
-    try:
-        probe = Probe(graph, path, tensors)
-        probe.n_tokens = seen.n_tokens
-        sizes = _sizes(shapes, probe.names, batches[0])[0]
-        return [
-            (batch, probe.run(batch, _with(sizes, batch), shapes, seen.axes))
-            for batch in (*batches, batches[0])
-        ]
-    except _UNUSABLE:
-        return []
-
-
 # --- axes and sizes of the inputs -----------------------------------------------------------
-
-
-def _first_axes(graph: Graph) -> dict[str, int]:
-    return {value.name: 0 for value in graph.inputs}
 
 
 def _axes_of(graph: Graph) -> list[dict[str, int]]:
@@ -356,7 +322,7 @@ def _axes_of(graph: Graph) -> list[dict[str, int]]:
 
     choices = [
         {name: int(second(shape)) for name, shape in shapes.items()},
-        _first_axes(graph),
+        dict.fromkeys(shapes, 0),
         {name: int(len(shape) == 3) for name, shape in shapes.items()},
     ]
     return [axes for at, axes in enumerate(choices) if axes not in choices[:at]]
@@ -376,14 +342,16 @@ def fix_batch(graph: Graph, axes: Axes, batch: int) -> None:
 
 
 def _length(size: Any, sizes: Mapping[str, int]) -> int:
+    """The number for a size: its own, that of its name, or 1."""
     return sizes[size] if isinstance(size, str) else size if isinstance(size, int) else 1
 
 
-def _with(sizes: dict[str, int], batch: Batch) -> dict[str, int]:
+def with_batch(sizes: dict[str, int], batch: Batch) -> dict[str, int]:
+    """The numbers for open sizes, and how many samples there are."""
     return {**sizes, BATCH: len(batch)}
 
 
-def _sizes(
+def numbers_for(
     shapes: dict[str, tuple[Size, ...]], names: Sequence[str], batch: Batch
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Two numbers for each size that is open, different ones for different names."""
@@ -397,4 +365,4 @@ def _sizes(
                 if name in images
                 else _TOKENS[at] + number * (1 + 2 * at)
             )
-    return _with(sizes[0], batch), sizes[1]
+    return with_batch(sizes[0], batch), sizes[1]
