@@ -83,6 +83,11 @@ class End:
         """The runtime's nodes from the logits to the output."""
         return tuple(node for op in self.ops for node in op.nodes)
 
+    @property
+    def bare(self) -> bool:
+        """Whether it is the label of the largest logit, with no activation between."""
+        return bool(self.ops) and self.ops[0].kind == LARGEST
+
     def refuted(self) -> End:
         """The end of an output that on samples was not what follows from the logits."""
         if self.reason:

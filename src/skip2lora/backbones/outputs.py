@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from skip2lora.backbones.ends import End
@@ -35,13 +35,15 @@ class OutputSpec:
     """One output: ``shape`` is that of one sample, before its last activation.
 
     A size that is open, or one that does not go with the samples, is None. ``ending`` is one of
-    ``ENDINGS``; ``reason`` says why an output has no logits.
+    ``ENDINGS``; ``reason`` says why an output has no logits. ``bare`` is a label of the largest
+    logit, which tells nothing of probabilities.
     """
 
     name: str
     shape: tuple[int | None, ...]
     ending: str = "unknown"
     reason: str = ""
+    bare: bool = field(default=False, repr=False, compare=False)
 
     def __str__(self) -> str:
         sizes = "x".join("?" if size is None else str(size) for size in self.shape)
@@ -70,6 +72,7 @@ class OutputSpec:
     def to_json(self) -> dict[str, Any]:
         """Name, shape and ending, as JSON holds them, and the reason where there is one."""
         fields = asdict(self) | {"shape": list(self.shape)}
+        del fields["bare"]
         return fields if self.reason else {k: v for k, v in fields.items() if k != "reason"}
 
 
@@ -80,7 +83,7 @@ def spec_of(name: str, shape: tuple[int | None, ...], end: End, *, labels: bool)
     if labels:
         return OutputSpec(name, shape, "labels", NO_LOGITS)
     if not end.pair:
-        return OutputSpec(name, shape, end.ending)
+        return OutputSpec(name, shape, end.ending, bare=end.bare)
     width = OutputSpec(name, shape).width  # 1 - p beside p
     return OutputSpec(name, (2,), "softmax") if width == 1 else OutputSpec(name, shape, "sigmoid")
 
@@ -97,11 +100,12 @@ class Candidate:
     feeds: bool = False
 
     @property
-    def rank(self) -> tuple[bool, int, bool, bool]:
-        """The lower, the more it tells that classes stand there."""
-        ending, name = ENDINGS.index(self.spec.ending), self.spec.name
+    def rank(self) -> tuple[bool, float, bool, bool]:
+        """The lower, the more it tells of classes; a label tells less than probabilities."""
+        ending, name = float(ENDINGS.index(self.spec.ending)), self.spec.name
+        ending = ENDINGS.index("logits") - 0.5 if self.spec.bare else ending
         unusual = _BEHIND.sub("", name.lower()) not in _USUAL
-        return self.feeds, ending, self.spec.width == 1, unusual
+        return self.feeds and not self.spec.bare, ending, self.spec.width == 1, unusual
 
 
 def candidates_of(
@@ -132,7 +136,7 @@ def choose(candidates: Sequence[Candidate], asked: str | int | None, path: objec
     """The place of the output to take: that asked for by name or number, or the classifying one.
 
     None where no output has a row of numbers a sample, or where the one that says of classes has no
-    logits and another is but an embedding.
+    logits and another is but an embedding or a label.
 
     Raises:
         ParameterError: there is no such output, it is no row of numbers a sample, or none is asked
@@ -145,9 +149,10 @@ def choose(candidates: Sequence[Candidate], asked: str | int | None, path: objec
     if not rows:
         return None
     best = min(candidates[number].rank for number in rows)
-    if best[1] >= ENDINGS.index("unknown") and any(spec.closed for spec in specs):
-        return None
     first, *others = (number for number in rows if candidates[number].rank == best)
+    unsure = specs[first].bare or best[1] >= ENDINGS.index("unknown")
+    if unsure and any(spec.closed for spec in specs):
+        return None
     if any(candidates[number].source != candidates[first].source for number in others):
         listed = ", ".join(map(str, specs))
         raise ParameterError(

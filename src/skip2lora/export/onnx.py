@@ -352,7 +352,7 @@ def _write(
     Files ``beside`` it are written with it.
     """
     model = base.model
-    columns = None if base.bare else columns_of(base.anatomy)
+    columns = None if base.bare or base.anatomy.head is None else columns_of(base.anatomy)
     check_export(
         model, logits, base.backbone.session, base.given, base.adapters, samples, columns=columns
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.backbones.ends import End
+from skip2lora.backbones.ends import SAME, End, Op
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.onnx.ends import Head, head_of
 from skip2lora.backbones.onnx.graph import (
@@ -156,7 +156,12 @@ def _head(graph: Graph, output: str) -> Head:
     """What stands at an output; nothing where a layer makes it."""
     maker = graph.producer.get(output)
     if maker is None or maker.op_type not in _LAYERS or maker.input[1] not in graph.constants:
-        return head_of(graph, output)
+        head = head_of(graph, output)
+        if maker is None or maker.op_type != "ZipMap" or head.logits != output:
+            return head
+        numbers = str(maker.input[0])  # it has no array itself
+        zipped = Op(SAME, (numbers,), nodes=(maker,))
+        return Head(output, numbers, replace(head.end, logits=numbers, ops=(zipped,)))
     return Head(output, output, End(output, "logits"))
 
 

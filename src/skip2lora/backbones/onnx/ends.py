@@ -103,7 +103,11 @@ def op_of(graph: Graph, tensor: str) -> Op | None:
         return Op(ends.SAME, data[:1], title, None, nodes)  # the label of each place
     if kind == "Concat":
         return Op(ends.JOIN, data, title, None, nodes)
-    return _function(graph, node, data, title) or _written_out(graph, node, title)
+    return (
+        _sigmoid(graph, node, title)
+        or _function(graph, node, data, title)
+        or _written_out(graph, node, title)
+    )
 
 
 def _function(graph: Graph, node: Any, data: tuple[str, ...], title: str) -> Op | None:
@@ -203,6 +207,26 @@ def _scalar(graph: Graph, name: str) -> float | None:
     return None
 
 
+def _sigmoid(graph: Graph, node: Any, title: str) -> Op | None:
+    """A sigmoid as skl2onnx writes it, 1 / (1 + exp(-z)), node by node."""
+    below, nodes = str(node.input[-1]), [node]
+    divides = node.op_type == "Div" and _scalar(graph, str(node.input[0])) == 1
+    if node.op_type != "Reciprocal" and not divides:
+        return None
+    for kinds, constant in ((("Add",), 1.0), (("Exp",), None)):
+        each = graph.producer.get(below)
+        if each is None or each.op_type not in kinds:
+            return None
+        values = {str(name): _scalar(graph, str(name)) for name in each.input}
+        data = [name for name, value in values.items() if value is None]
+        if len(data) != 1 or len(values) < len(each.input):
+            return None
+        if set(values.values()) - {None, constant}:
+            return None
+        below, nodes = data[0], [each, *nodes]
+    return Op(ends.SIGMOID, (below,), title, lambda values: 1 - values, tuple(nodes))
+
+
 def _written_out(graph: Graph, node: Any, title: str) -> Op:
     """A softmax as other frameworks write it, else any operator.
 
@@ -297,14 +321,21 @@ def _write_out(onnx: Any, model: Any, node: Any) -> bool:
     if len(weights) % len(labels):
         return False
     matrix = np.array(weights, np.float32).reshape(len(labels), -1)
+    offset = np.array(bias, np.float32)
+    opposed = not (matrix[:1] + matrix[1:]).any() and not (offset[:1] + offset[1:]).any()
+    if behind == "Sigmoid" and len(labels) == 2 and opposed:  # 1 - p beside p
+        half = np.float32(0.5)
+        matrix, offset, behind = half * matrix, half * offset, "Softmax"
     names = np.array(labels, object if isinstance(labels[0], bytes) else np.int64)
     name, (label, scores) = str(node.name or node.output[1]), map(str, node.output)
-    for part, values in (("w", matrix), ("b", np.array(bias, np.float32)), ("labels", names)):
+    for part, values in (("w", matrix), ("b", offset), ("labels", names)):
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, f"{scores}.{part}"))
-    make, logits, place = onnx.helper.make_node, f"{scores}.logits", f"{scores}.place"
+    make, place = onnx.helper.make_node, f"{scores}.place"
+    logits = scores if behind == "Identity" else f"{scores}.logits"
     parts = [f"{scores}.w", f"{scores}.b"]
     new = [make("Gemm", [node.input[0], *parts], [logits], name, transB=1)]
-    new.append(make(behind, [logits], [scores], f"{name}.{behind}"))
+    if logits != scores:
+        new.append(make(behind, [logits], [scores], f"{name}.{behind}"))
     new.append(make("ArgMax", [logits], [place], f"{name}.place", axis=1, keepdims=0))
     new.append(make("Gather", [f"{scores}.labels", place], [label], f"{name}.label"))
     nodes = list(model.graph.node)

@@ -62,7 +62,8 @@ class End(NamedTuple):
             ending = self.ending or ("logits" if layer else "unknown")
             if self.walked is not None and self.walked.pair:
                 ending = "softmax" if self.values.shape[1:] in ((), (1,)) else "sigmoid"
-            return OutputSpec(name, (int(rows.shape[1]),), ending)
+            bare = self.walked is not None and self.walked.bare
+            return OutputSpec(name, (int(rows.shape[1]),), ending, bare=bare)
         if self.walked is not None and self.walked.reason:
             return OutputSpec(name, (), self.walked.ending, self.walked.reason)
         inner = self.values.shape[1:] if isinstance(self.values, Tensor) else ()
