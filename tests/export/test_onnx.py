@@ -292,6 +292,23 @@ def test_adapters_are_swapped_over_one_session(name: str, tmp_path: Path) -> Non
             np.testing.assert_allclose(made, activated(model, logits), rtol=1e-5, atol=1e-5)
 
 
+def test_a_pair_of_two_exports_is_seen(tmp_path: Path) -> None:
+    """A kill may come when one of two files is new; model and adapter then differ in a version."""
+    pairs = set()
+    for seed in range(2):
+        backbone = OnnxBackbone.load(nets.save(nets.mlp(seed=seed), tmp_path / "m.onnx"))
+        for rank in (1, 2):
+            beside = export_onnx_adapter(
+                backbone, random_adapters(backbone, rank=rank), tmp_path / "e.onnx"
+            )
+            version = session_of(tmp_path / "e.onnx").get_modelmeta().version
+            assert (
+                onnxruntime.AdapterFormat.read_adapter(str(beside)).get_model_version() == version
+            )
+            pairs.add(version)
+    assert len(pairs) == 2  # any adapters of one base go with it
+
+
 def test_equal_exports_are_equal_bytes(tmp_path: Path) -> None:
     backbone = OnnxBackbone.load(nets.save(nets.cnn(), tmp_path / "m.onnx"))
     for name in ("a", "b"):

@@ -170,6 +170,8 @@ def export_onnx_adapter(
     Without an adapter the session computes the base; with one (``onnxruntime.LoraAdapter`` and
     ``RunOptions.add_active_adapter``) the adapted model. Adapters of any rank for the same taps and
     number of outputs, written by :func:`write_onnx_adapter`, can be swapped over one session.
+    Both files have the same ``model_version``, 28 bits of the base's fingerprint.
+
     Returns the path of the adapter file. Raises as :func:`export_onnx`, and ParameterError for an
     ``out`` that is called as the adapter file is.
     """
@@ -194,9 +196,11 @@ def export_onnx_adapter(
         tensor = add_tap(builder, source, f"tap.{number}")
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     logits = _join(builder, base, factors, parts)
+    # Of two files of two runs, as a killed one may leave them, both say another version.
+    base.model.model_version = int(base.backbone.fingerprint[-7:], 16)
     _write(
         base, logits, out, description, samples, without=[_PREFIX + name for name in shapes],
-        beside={beside: _adapter_writer(adapters)},
+        beside={beside: _adapter_writer(adapters, base.model.model_version)},
     )  # fmt: skip
     return beside
 
@@ -216,15 +220,18 @@ def _beside(out: str | os.PathLike[str]) -> Path:
 def write_onnx_adapter(adapters: SkipAdapters, out: str | os.PathLike[str]) -> None:
     """Write adapters alone in onnxruntime's AdapterFormat, for a model exported with inputs.
 
+    Their ``model_version`` is 1, as they are not told of a base.
+
     Raises:
         FileError: the system refused.
     """
-    write_file(out, _adapter_writer(adapters))
+    write_file(out, _adapter_writer(adapters, 1))
 
 
-def _adapter_writer(adapters: SkipAdapters) -> Callable[[Path], object]:
+def _adapter_writer(adapters: SkipAdapters, model_version: int) -> Callable[[Path], object]:
     named = _Parts.of(adapters).named()
-    return adapter_writer({_PREFIX + name: array for name, array in named.items()})
+    tensors = {_PREFIX + name: array for name, array in named.items()}
+    return adapter_writer(tensors, model_version=model_version)
 
 
 def _read_base(given: Backbone, adapters: Result) -> _Base:

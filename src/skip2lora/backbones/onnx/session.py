@@ -165,13 +165,18 @@ def run_options() -> Any:
     return options
 
 
-def adapter_writer(tensors: Mapping[str, NDArray[np.float32]]) -> Callable[[Path], object]:
-    """What writes tensors to a path in the AdapterFormat of onnxruntime."""
+def adapter_writer(
+    tensors: Mapping[str, NDArray[np.float32]], *, model_version: int = 1
+) -> Callable[[Path], object]:
+    """What writes tensors to a path in the AdapterFormat of onnxruntime, for a model of a version.
+
+    ``model_version`` has at most 31 bits.
+    """
 
     def write(path: Path) -> None:
         adapter = onnxruntime.AdapterFormat()
         adapter.set_adapter_version(1)
-        adapter.set_model_version(1)
+        adapter.set_model_version(model_version)
         values = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
             for name, array in tensors.items()
