@@ -6,6 +6,7 @@
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
 #   make mutate  whether tests notice random changes of the package, hours;
 #                MUTATE="--sample 20 --seed 1" for some
+#   make fuzz    a minute of damaged files of every format; FUZZ="--seconds 600 --seed 3" for more
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
 #                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
@@ -22,7 +23,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate docs format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench mutate fuzz docs format core-test test-arm bench-arm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -58,6 +59,9 @@ bench: $(VENV)/.bench
 
 mutate: $(VENV)/.test $(VENV)/.mutate
 	$(BIN)/python tools/mutate.py $(MUTATE)
+
+fuzz: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m hostile.fuzz $(FUZZ)
 
 docs: $(VENV)/.docs $(VENV)/.installed
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site

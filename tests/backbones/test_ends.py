@@ -104,6 +104,14 @@ def test_samples_may_refute_it(near: bool) -> None:
     assert rounded.agrees(Z, softmax(Z) + 1e-2)
 
 
+def test_nothing_follows_from_logits_that_are_no_numbers() -> None:
+    end, z = walk(SOFTMAX), Z.copy()
+    z[0, 0] = np.inf
+    assert end.agrees(z, softmax(Z))
+    assert not end.agrees(z, 1 - softmax(Z))
+    assert end.agrees(np.full_like(Z, np.nan), softmax(Z))
+
+
 def test_a_softmax_may_have_a_factor() -> None:
     end = walk(Op(ends.SOFTMAX, ("z",), "softmax", factor=2.0))
     assert end.agrees(Z, softmax(2 * Z))

@@ -66,6 +66,14 @@ def test_other_versions_are_not_mixed(kept: Path) -> None:
         report.check_report(kept)
 
 
+@pytest.mark.parametrize("content", ['{"version": 1}', '{"version": 1, "numbers": [1]}'])
+def test_trials_without_numbers(content: str, kept: Path) -> None:
+    file = trials.trial_file(kept, "methods", "damage1", 1)
+    file.write_text(content)
+    with pytest.raises(ModelError, match="holds no numbers, expected a trial"):
+        trials.read_trial(file)
+
+
 def test_table5_without_pytorch_names_the_extra(
     small_trials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

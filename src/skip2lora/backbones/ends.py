@@ -115,19 +115,23 @@ class End:
     def agrees(self, logits: Array, said: Array) -> bool:
         """Whether the output ``said`` is what follows from its ``logits``, (samples, width).
 
-        Labels must be the same wherever the largest logits are at the same place.
+        Labels must be the same wherever the largest logits are at the same place. Nothing follows
+        from logits that are no finite numbers.
         """
         if self.says is None:
             return True
+        finite = np.isfinite(logits).all(axis=1)
+        if not finite.any():
+            return True
+        logits, said = logits[finite], np.asarray(said).reshape(len(logits), -1)[finite]
         expected = self.says(logits.astype(np.float64) * self.factor)
         if expected.ndim == 1:
-            return _same_groups(expected, np.asarray(said).reshape(len(logits), -1)[:, 0])
-        got = np.asarray(said).reshape(len(logits), -1)
-        if got.shape != expected.shape or got.dtype.kind not in "fiub":
+            return _same_groups(expected, said[:, 0])
+        if said.shape != expected.shape or said.dtype.kind not in "fiub":
             return False
         near = 0.02 if any(op.rounds for op in self.ops) else 2e-3
         size = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
-        apart = np.abs(got.astype(np.float64) - expected)
+        apart = np.abs(said.astype(np.float64) - expected)
         if expected.dtype.kind == "b":  # a number at the threshold may be rounded over it
             return bool(apart.mean() < near * 10)
         return bool((apart[np.isfinite(expected)] <= near * size).all())

@@ -182,7 +182,9 @@ def read_trial(file: Path) -> Numbers:
             f"{file} is of another version, expected {VERSION} as it is not mixed with new trials: "
             "choose another folder or remove this one"
         )
-    numbers: Numbers = content["numbers"]
+    numbers = content.get("numbers")
+    if not isinstance(numbers, dict):
+        raise ModelError(f"{file} holds no numbers, expected a trial: remove it to run it again")
     return numbers
 
 

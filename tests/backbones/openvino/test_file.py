@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import openvino_models as nets
@@ -58,6 +59,18 @@ def test_damaged(old: str, new: str, said: str, path: Path, refused: Refused) ->
     assert old in text
     path.write_text(text.replace(old, new))
     assert said in refused(ModelError, read_model, path)
+
+
+@pytest.mark.parametrize(("place", "size"), [(1, -(2**55)), (3, 2**40)])
+def test_pads_beyond_any_size(place: int, size: int, tmp_path: Path, refused: Refused) -> None:
+    """OpenVINO 2026.4 ends the process as it runs the first one."""
+    path = nets.save(nets.cnn(), tmp_path / "m.xml")
+    weights = path.with_suffix(".bin")
+    content = bytearray(weights.read_bytes())
+    assert content[:32] == np.array([0, 0, 1, 1], np.int64).tobytes()
+    content[8 * place : 8 * place + 8] = size.to_bytes(8, "little", signed=True)
+    weights.write_bytes(content)
+    assert f"{size}" in refused(ModelError, read_model, path)
 
 
 def test_no_text(path: Path, refused: Refused) -> None:

@@ -262,3 +262,13 @@ def test_what_the_runtime_refuses(load: Any, refused: Refused) -> None:
     said = refused(DataError, backbone.forward, backbone.check(feed))
     assert said.startswith("OpenVINO refused the samples: ")
     assert said.endswith("are their values right?")
+
+
+def test_a_tensor_without_the_samples_is_refused(
+    load: Callable[..., Any], refused: Refused
+) -> None:
+    """As a damaged Pad, which takes samples away, gives."""
+    (source, *_) = load(nets.cnn())._runner.sources
+    feed, rows = [np.ones((2, 3, 14, 14), np.float32)], np.empty((2, source.tap.width), np.float32)
+    said = refused(DataError, rows_module._fill, source, feed[0][:0], feed, (), rows)
+    assert "(0, 3, 14, 14) for 2 samples, expected a row each" in said

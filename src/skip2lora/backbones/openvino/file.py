@@ -49,12 +49,32 @@ def read_model(path: Path) -> Any:
         )
     _check_weights(path, text, weights)
     try:
-        return core().read_model(str(path), str(weights))
+        model = core().read_model(str(path), str(weights))
     except RuntimeError as error:
         raise ModelError(
             f"{path} is damaged or not supported: {reason_of(error)}, expected a whole model: "
             "copy or convert it again"
         ) from error
+
+    _check_pads(path, model)
+    return model
+
+
+def _check_pads(path: Path, model: Any) -> None:
+    """Refuse a Pad beyond any size, with which the runtime writes where it must not."""
+    for node in model.get_ordered_ops():
+        if node.get_type_info().name != "Pad":
+            continue
+        for source in node.input_values()[1:3]:
+            of = source.get_node()
+            if (
+                of.get_type_info().name == "Constant"
+                and (abs(of.data.astype(float)) >= 2**31).any()
+            ):
+                raise ModelError(
+                    f"{path} is damaged: {node.get_friendly_name()} pads by {of.data.tolist()}, "
+                    "expected sizes of an image: copy or convert it again"
+                )
 
 
 def _check_weights(path: Path, text: str, weights: Path) -> None:

@@ -145,6 +145,11 @@ def _fill(
         width = values.shape[-1]
         values = source.layout.by_sample(values, n_samples).reshape(n_samples, -1, width)
     values = values[: len(rows)]
+    if len(values) != len(rows) or values.size == 0:
+        raise DataError(
+            f"{tap.tensor} has shape {values.shape} for {n_samples} samples, expected a row each: "
+            "is the model whole? copy or convert it again"
+        )
     if tap.kind == "map" and len(tap.grid) == 2 and values.dtype == np.float32:
         _pool(tap, values, rows)
         return
