@@ -7,6 +7,8 @@
 #   make mutate  whether tests notice random changes of the package, hours;
 #                MUTATE="--sample 20 --seed 1" for some
 #   make fuzz    a minute of damaged files of every format; FUZZ="--seconds 600 --seed 3" for more
+#   make crash   kills and stops every writing command at each step of its writing, some minutes;
+#                CRASH="--kills 50 --signals 20" for some
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
 #                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
@@ -23,7 +25,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz docs format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test test-arm bench-arm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -62,6 +64,9 @@ mutate: $(VENV)/.test $(VENV)/.mutate
 
 fuzz: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m hostile.fuzz $(FUZZ)
+
+crash: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(or $(CRASH),--kills 500 --signals 200)
 
 docs: $(VENV)/.docs $(VENV)/.installed
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site
