@@ -18,7 +18,7 @@ import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import expected_rows
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.session import Session
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import DataError, ModelError, ParameterError
@@ -226,3 +226,21 @@ def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, refused: Refused) ->
     session = Session.open(model.SerializeToString())
     said = refused(ModelError, replace(backbone, session=session).logits, np.zeros((4, 9)))
     assert f"output {name} has 8 rows for 4 samples, expected one a sample" in said
+
+
+def test_what_takes_no_noise_is_said(tmp_path: Path) -> None:
+    """A sample alone may then differ from the same one in a batch."""
+    net = nets.Net()
+    net.node("Mul", ["x", net.constant("thousand", np.float32(1000))], "scaled")
+    net.node("Cast", ["scaled"], "ids", to=7)
+    net.node("Gather", [net.weight("table", 9, 4), "ids"], "words")
+    net.node("ReduceMean", ["words"], "mean", axes=[1], keepdims=0)
+    net.node("Gemm", ["mean", net.weight("v", 4, 2)], "y")
+    model = net.model([nets.value("x", ["n", 5])], [nets.value("y", ["n", 2])])
+    path = nets.save(model, tmp_path / "m.onnx")
+    with pytest.warns(UserWarning, match="takes no samples of noise .*Gather"):
+        loaded = s2.load(path)
+    assert "not known whether a sample has the same numbers alone" in loaded.notes[0]
+    prepare(path, tmp_path / "p.onnx")
+    with pytest.warns(UserWarning, match="takes no samples of noise"):
+        assert OnnxBackbone.load(tmp_path / "p.onnx").notes == loaded.notes

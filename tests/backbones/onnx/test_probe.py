@@ -125,6 +125,20 @@ def test_a_graph_that_refuses_noise_is_known_by_its_shapes() -> None:
     assert seen.of("y") == Seen(seen.of("nothing").verdict)
 
 
+def test_sound_may_have_to_be_longer() -> None:
+    net = nets.Net()
+    net.node("Conv", ["x", net.weight("w", 6, 1, 512)], "conv", strides=[64])
+    net.node("GlobalAveragePool", ["conv"], "pooled")
+    net.node("Flatten", ["pooled"], "flat")
+    net.node("Gemm", ["flat", net.weight("v", 6, 2)], "y")
+    seen = looked(
+        net.model([nets.value("x", ["n", 1, "length"])], [nets.value("y", ["n", 2])]), "conv"
+    )
+    assert (seen.unknown, seen.batch) == (None, None)
+    assert seen.of("conv").by_sample == (6, None)
+    assert seen.of("y").verdict.holds()
+
+
 TIME_FIRST = {
     "batch open": ["t", "n", 4],
     "time fixed": [6, "n", 4],
@@ -234,7 +248,7 @@ def test_a_number_of_samples_can_be_fixed() -> None:
 
 def test_open_sizes_have_numbers_of_their_own() -> None:
     of = graph("n", 3, "h", "w")
-    one, other = numbers_for(infer(of, {"x": 0}), ["x"], (0, 1, 2))
+    one, other = numbers_for(infer(of, {"x": 0}), ["x"], (0, 1, 2), (12, 20))
     assert one["h"] != one["w"]
     assert other["h"] != other["w"]
     assert all(one[name] != other[name] for name in ("h", "w"))

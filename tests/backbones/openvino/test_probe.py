@@ -35,7 +35,7 @@ def test_the_order_of_samples_in_an_axis(batch: int, order: list[int], layout: L
     turned = op.transpose(net.input("x", [batch, 5, 4]), nets.whole(order))
     flat = op.reshape(turned, nets.whole([-1, 4]), False)
     graph, inputs, end = parts(net.model(net.dense(flat, 4, 6, "fc")))
-    assert [each.layout for each in look(graph, inputs, [end], PATH) or ()] == [layout]
+    assert [each.layout for each in look(graph, inputs, [end], PATH)[0] or ()] == [layout]
 
 
 def test_tokens_and_inputs_themselves() -> None:
@@ -44,7 +44,7 @@ def test_tokens_and_inputs_themselves() -> None:
     words = op.gather(net.weight(2, 4), ids, nets.whole(0))
     graph, inputs, end = parts(net.model(words))
     source = graph.model.get_parameters()[0].output(0)
-    verdicts = look(graph, inputs, [source, end], PATH)
+    verdicts, _ = look(graph, inputs, [source, end], PATH)
     assert verdicts is not None
     assert [(each.layout, each.holds()) for each in verdicts] == [(Layout(0), True)] * 2
 
@@ -54,7 +54,9 @@ def test_sizes_that_do_not_fit_are_not_run() -> None:
     net = nets.Net()
     x = net.input("x", [-1, -1])
     graph, inputs, end = parts(net.model(op.matmul(x, net.weight(7, 3), False, False)))
-    assert look(graph, inputs, [end], PATH) is None
+    verdicts, reason = look(graph, inputs, [end], PATH)
+    assert verdicts is None
+    assert reason
 
 
 def test_the_operator_that_mixes_is_named() -> None:
@@ -63,7 +65,7 @@ def test_the_operator_that_mixes_is_named() -> None:
     mixed = op.softmax(hidden, 0)
     mixed.set_friendly_name("mixer")
     graph, inputs, end = parts(net.model(net.dense(mixed, 6, 2, "fc1")))
-    [verdict] = look(graph, inputs, [end], PATH) or ()
+    [verdict] = look(graph, inputs, [end], PATH)[0] or ()
     assert not verdict.holds()
     said = str(mixing(graph, inputs, end, verdict, PATH))
     assert said.startswith("m.xml: operator mixer (Softmax) mixes the samples of a batch")

@@ -10,7 +10,7 @@ import numpy as np
 
 from skip2lora.backbones.alone import Batch, batches_of, depends_on_samples, mixed, verdict_of
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.probe import REFUSED, Look, Probe, numbers_for, with_batch
+from skip2lora.backbones.onnx.probe import REFUSED, Look, Probe, with_batch
 from skip2lora.errors import ModelError
 
 _UNUSABLE: tuple[type[Exception], ...] = (ModelError, *REFUSED)
@@ -48,9 +48,8 @@ def _all_runs(
     try:
         probe = Probe(graph, path, tensors)
         probe.n_tokens = seen.n_tokens
-        sizes = numbers_for(shapes, probe.names, batches[0])[0]
         return [
-            (batch, probe.run(batch, with_batch(sizes, batch), shapes, seen.axes))
+            (batch, probe.run(batch, with_batch(seen.sizes, batch), shapes, seen.axes))
             for batch in (*batches, batches[0])
         ]
     except _UNUSABLE:

@@ -19,6 +19,8 @@ from skip2lora.backbones.alone import (
     Layout,
     Verdict,
     batches_of,
+    note_of,
+    unseen,
     verdicts_of,
 )
 from skip2lora.backbones.inputs import InputSpec, drawn
@@ -42,7 +44,7 @@ from skip2lora.backbones.onnx.session import (
 _MORE = 2  # samples of a second run with other sizes, where the model leaves any open
 _N_TOKENS = (9, 2, 0)  # a vocabulary may be smaller; at last ones alone
 _PLACES = (224, 256)  # height and width of images, where the model leaves them open
-_TOKENS = (12, 20)
+_LENGTHS = ((12, 20), (576, 960))  # of what else they leave open: longer ones for sound
 _SURE = 3  # of axes with which an output has an axis of samples, the same alone
 _REALS = {1, 10, 11, 16}  # float, half, double and bfloat16, as TensorProto numbers types
 _MOST_BAKED = 256  # samples that a graph may be made for, though it says that any number will do
@@ -98,8 +100,8 @@ class Look:
     ``axes`` are those of the inputs that hold the samples, ``batch`` how many samples the graph
     takes at a time, None for any number; ``baked`` says that only its inside knows that.
     ``unknown`` is why the graph could not be run, None where it could. ``shapes`` are those that
-    can be inferred, ``n_tokens`` how whole numbers were drawn, ``values`` those of the outputs and
-    their logits for some samples.
+    can be inferred, ``n_tokens`` how whole numbers were drawn, ``sizes`` what open sizes were,
+    ``values`` those of the outputs and their logits for some samples.
     """
 
     axes: Axes
@@ -108,6 +110,7 @@ class Look:
     baked: bool = False
     unknown: str | None = None
     n_tokens: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
     seen: Mapping[str, Seen] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -131,6 +134,12 @@ class Look:
     def n_holding(self, *, dynamic: bool) -> int:
         """How many tensors have the samples as they are alone."""
         return sum(each.verdict.holds(dynamic=dynamic) for each in self.seen.values())
+
+    def note(self, logits: str | None) -> str | None:
+        """How a sample alone and in a batch differ, or that it is not known; None where equal."""
+        if self.unknown is not None:
+            return unseen(self.unknown)
+        return None if logits is None else note_of(self.of(logits).verdict)
 
     def of(self, tensor: str) -> Seen:
         """Of a tensor that may not have been there."""
@@ -217,9 +226,9 @@ def _look(graph: Graph, probe: Probe, axes: Axes, shown: Sequence[str]) -> Look:
     shapes = infer(graph, axes)
     declared = batch_of(graph, axes)
     reason = ""
-    for size, probe.n_tokens in _attempts(graph, declared):
+    for lengths, size, probe.n_tokens in _attempts(graph, shapes, declared):
         batches = batches_of(size)
-        one, other = numbers_for(shapes, probe.names, batches[0])
+        one, other = numbers_for(shapes, probe.names, batches[0], lengths)
         try:
             runs = [
                 (batch, probe.run(batch, with_batch(one, batch), shapes, axes)) for batch in batches
@@ -245,16 +254,23 @@ def _look(graph: Graph, probe: Probe, axes: Axes, shown: Sequence[str]) -> Look:
             seen = {name: each.where_inferred(shapes.get(name)) for name, each in seen.items()}
         values = {name: runs[0][1][name] for name in shown}
         baked = declared is None and size is not None
-        return Look(axes, shapes, size, baked, None, probe.n_tokens, seen, values)
+        return Look(axes, shapes, size, baked, None, probe.n_tokens, one, seen, values)
     return _unseen(graph, axes, reason)
 
 
-def _attempts(graph: Graph, declared: int | None) -> Iterator[tuple[int | None, int]]:
-    """Samples at a time and how many tokens there are: what is declared, then what may be."""
+def _attempts(
+    graph: Graph, shapes: dict[str, tuple[Size, ...]], declared: int | None
+) -> Iterator[tuple[tuple[int, int], int | None, int]]:
+    """Lengths left open, samples at a time, and how many tokens there are.
+
+    Each first as it is declared or small, then as it may be.
+    """
     sizes = [declared] if declared else [None, 1, *sorted(_baked(graph) - {1})]
-    for size in sizes:
-        for n_tokens in _N_TOKENS if _reads_tokens(graph) else _N_TOKENS[:1]:
-            yield size, n_tokens
+    tokens = _N_TOKENS if _reads_tokens(graph) else _N_TOKENS[:1]
+    for lengths in _LENGTHS:
+        yield from ((lengths, size, n_tokens) for size in sizes for n_tokens in tokens)
+        if not input_sizes(shapes, [value.name for value in graph.inputs]):
+            break
 
 
 def _reads_tokens(graph: Graph) -> bool:
@@ -293,7 +309,7 @@ def _unseen(graph: Graph, axes: Axes, reason: str) -> Look:
         if at is not None:
             plain = tuple(None if isinstance(each, tuple) else each for each in shape)
             seen[name] = Seen(Verdict(Layout(at)), (*plain[:at], 1, *plain[at + 1 :]))
-    return Look(axes, shapes, batch, False, reason, 0, seen)
+    return Look(axes, shapes, batch, False, reason, seen=seen)
 
 
 # --- axes and sizes of the inputs -----------------------------------------------------------
@@ -346,13 +362,16 @@ def _length(size: Any, sizes: Mapping[str, int]) -> int:
     return sizes[size] if isinstance(size, str) else size if isinstance(size, int) else 1
 
 
-def with_batch(sizes: dict[str, int], batch: Batch) -> dict[str, int]:
+def with_batch(sizes: Mapping[str, int], batch: Batch) -> dict[str, int]:
     """The numbers for open sizes, and how many samples there are."""
     return {**sizes, BATCH: len(batch)}
 
 
 def numbers_for(
-    shapes: dict[str, tuple[Size, ...]], names: Sequence[str], batch: Batch
+    shapes: dict[str, tuple[Size, ...]],
+    names: Sequence[str],
+    batch: Batch,
+    lengths: tuple[int, int],
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Two numbers for each size that is open, different ones for different names."""
     images = {size for name in names if len(shapes[name]) >= 4 for size in shapes[name]}
@@ -363,6 +382,6 @@ def numbers_for(
             sizes[at][name] = (
                 _PLACES[at] + 32 * number * (1 + at)
                 if name in images
-                else _TOKENS[at] + number * (1 + 2 * at)
+                else lengths[at] + number * (1 + 2 * at)
             )
     return with_batch(sizes[0], batch), sizes[1]

@@ -9,7 +9,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.alone import note_of
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
 from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
@@ -35,7 +34,8 @@ class Description:
     ``model_outputs`` whose logits these are. ``axes`` hold the samples of inputs that do not have
     them along the first. ``mask`` says which input says what tokens count, None where none may.
     ``cut`` says before what the model was cut, None for one that runs straight through; ``rounded``
-    by how much a sample alone differs from the same one in a batch, None for next to nothing.
+    by how much a sample alone differs from the same one in a batch, or that it is not known; None
+    for next to nothing.
     """
 
     fingerprint: str
@@ -203,7 +203,7 @@ def tap_model(
         axes={name: axis for name, axis in parts.look.axes.items() if axis},
         mask=parts.mask,
         cut=parts.cut,
-        rounded=None if parts.head is None else note_of(parts.look.of(parts.head.logits).verdict),
+        rounded=parts.look.note(None if parts.head is None else parts.head.logits),
     )
     if not keep_outputs:
         del model.graph.output[:]

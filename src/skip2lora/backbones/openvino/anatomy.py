@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.alone import Layout, Verdict
+from skip2lora.backbones.alone import Layout, Verdict, unseen
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
@@ -39,12 +39,16 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """All taps there could be, in order, all outputs, and the end that has the logits, or None."""
+    """All taps there could be, in order, all outputs, and the end that has the logits, or None.
+
+    ``note`` says that it is not known whether a sample alone has the numbers it has in a batch.
+    """
 
     sources: tuple[Source, ...]
     outputs: tuple[OutputSpec, ...]
     end: Output | None
     n_outputs: int
+    note: str | None = None
 
     def without_logits(self) -> Anatomy:
         """The same where the output that is taken does not follow from its logits on samples."""
@@ -118,8 +122,8 @@ def anatomy(
         )
     sources = [read.source for read in reads] + [end.logits for end in ends]
     one, other, samples = shapes_of(graph.model, sources)
-    verdicts = look(graph, inputs, sources, path)
-    known = verdicts is not None
+    verdicts, reason = look(graph, inputs, sources, path)
+    known, note = verdicts is not None, unseen(reason) if reason else None
     if verdicts is None:  # no noise fits: by the shapes alone, folds are not known
         verdicts = [_by_shape(a, b, samples) for a, b in zip(one, other, strict=True)]
     seen = [_Seen(a, b, samples, each) for a, b, each in zip(one, other, verdicts, strict=True)]
@@ -153,8 +157,8 @@ def anatomy(
             "convert the model with fixed shapes (only the samples and tokens may vary)"
         )
     if number is None:
-        return Anatomy(layers, outputs, None, 0)
-    return Anatomy(layers, outputs, ends[number], outputs[number].width)
+        return Anatomy(layers, outputs, None, 0, note)
+    return Anatomy(layers, outputs, ends[number], outputs[number].width, note)
 
 
 def _spec(output: Output, seen: _Seen) -> OutputSpec:

@@ -134,14 +134,15 @@ class OpenVINOBackbone(Backbone):
 
     def _warned(self) -> OpenVINOBackbone:
         for note in self.notes:
-            warnings.warn(f"{self.path} {note}", stacklevel=4)  # where load is called
+            warnings.warn(f"{self.path}: {note}", stacklevel=4)  # where load is called
         return self
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That a quantised model is run in floats, and what of the model is left out."""
+        """That a quantised model is run in floats, what is left out, and what is not known."""
         graph = self.opened.graph
-        return (*([_IN_FLOATS] if graph.integers else []), *([graph.cut] if graph.cut else []))
+        said = (_IN_FLOATS if graph.integers else None, graph.cut, self.anatomy.note)
+        return tuple(filter(None, said))
 
     @property
     def path(self) -> Path:

@@ -19,8 +19,8 @@ _TYPES = {
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
 _SAMPLES = (2, 3)
-_PLACES = (224, 256)  # height and width of images, where they are open
-_TOKENS = (12, 20)
+_PLACES = (224, 256, 320)  # height and width of images, where they are open
+_TOKENS = (12, 20, 576)  # the last for what reads sound
 
 #: Sizes of one tensor, None for one that may change.
 Sizes = tuple[int | None, ...]
@@ -151,7 +151,7 @@ def shapes_of(model: Any, sources: Sequence[Any]) -> tuple[list[Any], list[Any],
 
 
 def filled(shape: Sizes, samples: int, at: int) -> list[int]:
-    """A shape of so many samples, with the first or second of the sizes tried for an open one."""
+    """A shape of so many samples, with one of the sizes tried for an open one."""
     side = (_PLACES if len(shape) > 3 else _TOKENS)[at]
     return [samples, *(side if size is None else size for size in shape[1:])]
 

@@ -21,33 +21,36 @@ from skip2lora.backbones.alone import (
 from skip2lora.backbones.inputs import InputSpec, drawn
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import batch_of, filled, fixed, sizes_of
-from skip2lora.backbones.openvino.runtime import compiled, openvino, outputs_of
+from skip2lora.backbones.openvino.runtime import compiled, openvino, outputs_of, reason_of
 from skip2lora.errors import ModelError
 
+_SIZES = (0, 2)  # which of the sizes that are tried for open ones
 _N_TOKENS = 2  # whole numbers below it are valid in any vocabulary: the runtime checks none
 Runs = list[tuple[Batch, list[NDArray[Any]]]]
 
 
 def look(
     graph: Graph, inputs: Sequence[InputSpec], sources: Sequence[Any], path: Path
-) -> list[Verdict] | None:
-    """What each of ``sources``, outputs of operators, shows; None where the model takes no noise.
+) -> tuple[list[Verdict] | None, str]:
+    """What each of ``sources``, outputs of operators, shows.
+
+    None where the model takes no noise, and the reason.
 
     Raises:
         ModelError: the runtime cannot run the model.
     """
-    runs = _runs(graph, inputs, sources, path)
+    runs, reason = _runs(graph, inputs, sources, path)
     if not runs:
-        return None
+        return None, reason
     n_tensors = range(len(sources))
-    return [verdict_of([(batch, values[at]) for batch, values in runs]) for at in n_tensors]
+    return [verdict_of([(batch, values[at]) for batch, values in runs]) for at in n_tensors], ""
 
 
 def refuse_late(graph: Graph, inputs: Sequence[InputSpec], end: Any, path: Path) -> None:
     """Raise ModelError where ``end`` keeps samples along the second axis of the inputs."""
     late = [spec.name for spec in inputs if len(spec.shape) == 2]
     axes = [int(spec.name in late) for spec in inputs]
-    turned = _runs(graph, inputs, [end], path, axes) if late else []
+    turned = _runs(graph, inputs, [end], path, axes)[0] if late else []
     if turned and verdict_of([(batch, values[0]) for batch, values in turned]).holds():
         raise ModelError(
             f"{path}: input {late[0]} has its samples along the second axis, as (time, samples, "
@@ -62,7 +65,7 @@ def mixing(
     """The error that names the operator which first makes numbers depend on other samples."""
     behind = {name for name, _ in graph.ancestors(end)} - graph.constants
     nodes = [node for node in graph.nodes if node.get_name() in behind and _is_tensor(node)]
-    runs = _runs(graph, inputs, [node.output(0) for node in nodes], path)
+    runs, _ = _runs(graph, inputs, [node.output(0) for node in nodes], path)
     for place, node in enumerate(nodes if runs else ()):
         own = [(batch, values[place]) for batch, values in runs]
         of_node = verdict_of(own)
@@ -82,42 +85,57 @@ def _runs(
     sources: Sequence[Any],
     path: Path,
     axes: Sequence[int] | None = None,
-) -> Runs:
-    """The tensors in each batch, samples along ``axes`` of the inputs; none where that fails."""
+) -> tuple[Runs, str]:
+    """The tensors in each batch, samples along ``axes`` of the inputs; or none, and why."""
     axes = axes or [0] * len(inputs)
     parameters = graph.model.get_parameters()
     given = {node.get_name(): number for number, node in enumerate(parameters)}
     numbers = [given.get(each.get_node().get_name()) for each in sources]
     wanted = [each for each, at in zip(sources, numbers, strict=True) if at is None]
     if not wanted:
-        return []
+        return [], ""
     network = outputs_of(wanted, parameters)
     request = compiled(network, 1, integers=graph.integers, path=path).create_infer_request()
     shapes = [list(sizes_of(port)) for port in graph.model.inputs]
     sizes = [shape.pop(axis) for shape, axis in zip(shapes, axes, strict=True)]
     declared = batch_of(graph.model) if not any(axes) else max(filter(None, sizes), default=None)
-    specs = [
-        replace(spec, shape=tuple(filled((1, *shape), 1, 0)[1:]))
-        for spec, shape in zip(inputs, shapes, strict=True)
-    ]
-    runs: Runs = []
-    for batch in batches_of(declared):
-        samples = drawn(specs, max(batch) + 1, n_tokens=_N_TOKENS)
-        feed = [
-            np.ascontiguousarray(
-                np.moveaxis(samples[spec.name][list(batch)].astype(spec.dtype), 0, axis)
-            )
-            for spec, axis in zip(specs, axes, strict=True)
+    reason = ""
+    for at in _SIZES if any(None in shape for shape in shapes) else _SIZES[:1]:
+        specs = [
+            replace(spec, shape=tuple(filled((1, *shape), 1, at)[1:]))
+            for spec, shape in zip(inputs, shapes, strict=True)
         ]
         try:
-            with fixed(graph.model, [array.shape for array in feed]):
-                pass  # the runtime itself would read beyond a tensor of another size
-            for number, array in enumerate(feed):
-                request.set_input_tensor(number, openvino.Tensor(array))
-            request.start_async()
-            request.wait()
-        except RuntimeError:
-            return []
-        views = (request.get_output_tensor(number).data.copy() for number in range(len(wanted)))
-        runs.append((batch, [next(views) if at is None else feed[at] for at in numbers]))
-    return runs
+            return [
+                (batch, _run(graph, request, specs, batch, axes, numbers))
+                for batch in batches_of(declared)
+            ], ""
+        except RuntimeError as error:
+            reason = reason or reason_of(error)
+    return [], reason
+
+
+def _run(
+    graph: Graph,
+    request: Any,
+    specs: Sequence[InputSpec],
+    batch: Batch,
+    axes: Sequence[int],
+    numbers: Sequence[int | None],
+) -> list[NDArray[Any]]:
+    """The outputs for some samples; by its number, an input instead. RuntimeError if refused."""
+    samples = drawn(specs, max(batch) + 1, n_tokens=_N_TOKENS)
+    feed = [
+        np.ascontiguousarray(
+            np.moveaxis(samples[spec.name][list(batch)].astype(spec.dtype), 0, axis)
+        )
+        for spec, axis in zip(specs, axes, strict=True)
+    ]
+    with fixed(graph.model, [array.shape for array in feed]):
+        pass  # the runtime itself would read beyond a tensor of another size
+    for number, array in enumerate(feed):
+        request.set_input_tensor(number, openvino.Tensor(array))
+    request.start_async()
+    request.wait()
+    views = (request.get_output_tensor(at).data.copy() for at in range(numbers.count(None)))
+    return [next(views) if at is None else feed[at] for at in numbers]
