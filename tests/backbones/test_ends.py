@@ -39,7 +39,7 @@ SIGMOID = Op(ends.SIGMOID, ("z",), "sigmoid")
         (lambda p: p > 0.5, True), (np.round, True), (lambda p: np.log(p + 1e-9), True),
         (lambda p: p + 0.01, False), (lambda p: p**2, False), (lambda p: p > 0.4, False),
         (lambda p: 0 * p, False), (lambda p: p.clip(0.1, 1), False), (np.trunc, False),
-        (lambda p: -p, False),
+        (lambda p: -p, False), (lambda p: np.where(p > 0.9, np.inf, p), False),
     ],
 )  # fmt: skip
 def test_functions_of_probabilities(function: Any, kept: bool) -> None:
@@ -94,6 +94,34 @@ def test_a_pair() -> None:
     assert pair(lambda p: 1 - p, lambda p: p / 2).reason
 
 
+def test_what_is_no_pair() -> None:
+    """Of two different numbers, or with a function behind that is not undone."""
+    graph = {
+        "z": Op(ends.LAYER, ("x",), "layer"), "w": Op(ends.LAYER, ("x",), "layer"), "p": SIGMOID,
+        "q": Op(ends.SIGMOID, ("w",), "sigmoid"), "again": SIGMOID,
+        "minus": each(lambda p: -p, "p"), "rest": each(lambda p: p + 1, "minus"),
+        "one": Op(ends.JOIN, ("rest", "again"), "join"),
+        "two": Op(ends.JOIN, ("rest", "q"), "join"), "square": each(np.square, "one"),
+    }  # fmt: skip
+    assert (end_of("one", graph.get).logits, end_of("one", graph.get).pair) == ("z", True)
+    assert end_of("two", graph.get).reason
+    assert end_of("square", graph.get).reason
+
+
+def test_a_factor_of_a_pair() -> None:
+    wide = End("z", "pair", pair=True, factor=2.0)
+    numbers = Z.astype(np.float32)
+    np.testing.assert_array_equal(wide.rows(numbers), 2 * numbers)
+    np.testing.assert_array_equal(numbers @ wide.columns(3), 2 * numbers)
+
+
+def test_a_label_alone_is_bare() -> None:
+    largest = Op(ends.LARGEST, ("t0",), "largest")
+    assert walk(Op(ends.LARGEST, ("z",), "largest")).bare
+    assert not walk(SOFTMAX, largest).bare
+    assert not walk(SOFTMAX).bare
+
+
 @pytest.mark.parametrize("near", [True, False])
 def test_samples_may_refute_it(near: bool) -> None:
     end = walk(SOFTMAX)
@@ -102,6 +130,12 @@ def test_samples_may_refute_it(near: bool) -> None:
     assert end.refuted().reason == "not what follows from its softmax"
     rounded = walk(SOFTMAX, Op(ends.SAME, ("t0",), "quantize", rounds=True))
     assert rounded.agrees(Z, softmax(Z) + 1e-2)
+    assert not rounded.agrees(Z, softmax(Z) + 0.1)
+    assert walk(SIGMOID).agrees(Z, 1 / (1 + np.exp(-Z)))
+    assert not walk(SIGMOID).agrees(Z, softmax(Z))
+    threshold = walk(SIGMOID, each(lambda p: p > 0.5, "t0"))
+    assert threshold.agrees(Z, Z > 0)
+    assert not threshold.agrees(Z, Z < 0)
 
 
 def test_nothing_follows_from_logits_that_are_no_numbers() -> None:
