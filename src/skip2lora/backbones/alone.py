@@ -141,8 +141,8 @@ def note_of(verdict: Verdict) -> str | None:
 def unseen(reason: str) -> str:
     """What is said of a model that no samples of noise could be passed through."""
     return (
-        "it is not known whether a sample has the same numbers alone and in a batch, as the model "
-        f"takes no samples of noise ({reason}): compare predictions of one sample and of several"
+        f"takes no samples of noise ({reason}), so it is not known whether a sample has the same "
+        "numbers alone and in a batch: compare predictions of one sample and of several"
     )
 
 

@@ -134,7 +134,7 @@ class OpenVINOBackbone(Backbone):
 
     def _warned(self) -> OpenVINOBackbone:
         for note in self.notes:
-            warnings.warn(f"{self.path}: {note}", stacklevel=4)  # where load is called
+            warnings.warn(f"{self.path} {note}", stacklevel=4)  # where load is called
         return self
 
     @property
