@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import onnx_models
 from desk import refused
 
 
@@ -30,6 +31,16 @@ def test_plan_for_a_person(type_in, desk: Path) -> None:
     for part in ("1,000 samples, 7 outputs", "the sample", "measured on random rows", "peak"):
         assert part in told.out
     assert not list(desk.glob("new*"))
+
+
+def test_plan_says_what_loading_runs(type_in, desk: Path) -> None:
+    """Only where the model is of a runtime, which has to be asked."""
+    assert "passes of noise" not in type_in("plan", "model.safetensors").out
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    onnx_models.save(onnx_models.mlp(), desk / "mlp.onnx")
+    said = type_in("plan", "mlp.onnx")
+    assert "3 passes of noise, 7 samples" in said.out, said.err
 
 
 BAD = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from skip2lora.backbones.alone import batches_of
 from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
@@ -82,7 +83,7 @@ def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
         f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, rank {result.rank}, "
         f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs{scaled}",
         *_memory_lines(result.memory, result.n_parameters),
-        *_time_lines(result),
+        *_time_lines(result, noise=backbone.network is None),
     ]
 
 
@@ -104,7 +105,7 @@ def _memory_lines(memory: Memory, n_parameters: int) -> list[str]:
     ]
 
 
-def _time_lines(result: Plan) -> list[str]:
+def _time_lines(result: Plan, *, noise: bool) -> list[str]:
     fill = "not measured: the model leaves the size of a sample open, pass DATA"
     if result.cache_fill_ms is not None and result.fill_us_a_sample is not None:
         fill = (
@@ -112,8 +113,16 @@ def _time_lines(result: Plan) -> list[str]:
             f"{common.duration(result.fill_us_a_sample / 1e3, digits=3)} a sample, "
             f"measured on {result.n_measured}"
         )
+    few = sum(map(len, batches_of(None)))
+    took = "not measured"
+    if result.fill_us_a_sample is not None:
+        took = f"about {common.duration(few * result.fill_us_a_sample / 1e3)}"
+    loading = (
+        f"  loading          3 passes of noise, {few} samples or a fixed batch 3 times: {took}"
+    )
     return [
         "time on this machine",
+        *([loading] if noise else []),
         f"  cache fill       {fill}",
         f"  training         {common.duration(result.training_ms)}: {result.n_batches:,} batches "
         f"of {result.us_a_batch:.1f} us, measured on random rows",
