@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import onnx_models
 from desk import refused
 
 
@@ -38,6 +37,8 @@ def test_plan_says_what_loading_runs(type_in, desk: Path) -> None:
     assert "passes of noise" not in type_in("plan", "model.safetensors").out
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    import onnx_models
+
     onnx_models.save(onnx_models.mlp(), desk / "mlp.onnx")
     said = type_in("plan", "mlp.onnx")
     assert "3 passes of noise, 7 samples" in said.out, said.err
