@@ -89,6 +89,17 @@ def test_divergence_is_an_error(
     assert "at learning_rate 1e+30, expected a finite loss: try 1e+29" in message
 
 
+@pytest.mark.parametrize("rate", [1e38, 3e38])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_a_step_beyond_float32(
+    rate: float, optimizer: str, model: s2.MLP, make_samples: Any, refused: Any
+) -> None:
+    """Adam begins with ten times the rate."""
+    x, y = make_samples(40)
+    said = refused(DivergedError, s2.adapt, model, x, y, optimizer=optimizer, learning_rate=rate)
+    assert f"at learning_rate {rate:g}, expected a finite loss: try {rate / 10:g}" in said
+
+
 @pytest.mark.parametrize(
     ("scale", "epochs", "learning_rate"), [(1e4, 1, 3e38), (1, 3, 1e19), (1, 3, 100.0)]
 )

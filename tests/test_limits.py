@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_table
 from skip2lora.errors import FileError, ParameterError
 from skip2lora.limits import VARIABLE, check_bytes, check_file, is_folder, max_bytes
@@ -67,3 +70,42 @@ def test_arrays_that_nobody_asked_for_cost_nothing(
     assert read_table(path).x.tolist() == x.tolist()
     np.savez_compressed(path, X=np.zeros((40, 6000), np.float32), y=y)
     assert "takes 1 MB of memory or more" in refused(FileError, read_table, path)
+
+
+def test_a_packed_table_costs_no_more(tmp_path: Path, monkeypatch, refused: Refused) -> None:
+    path = tmp_path / "d.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b,label\n" + b"1,2,0\n3,4,1\n" * 10**5))
+    assert path.stat().st_size < 10_000
+    monkeypatch.setenv(VARIABLE, "100000")
+    assert f"{path} takes 0 MB of memory or more" in refused(FileError, read_table, path)
+
+
+def test_one_long_answer_makes_all_long(tmp_path: Path, monkeypatch, refused: Refused) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("a,label\n1," + "x" * 2000 + "\n2,y\n" * 500)
+    monkeypatch.setenv(VARIABLE, "2000000")
+    assert "takes 4 MB of memory or more" in refused(FileError, read_table, path)
+
+
+def test_a_parquet_of_one_value_a_million_times(
+    tmp_path: Path, monkeypatch, refused: Refused
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "d.parquet"
+    parquet.write_table(pyarrow.table({"a": np.zeros(10**6, "f"), "label": [0] * 10**6}), path)
+    assert path.stat().st_size < 100_000
+    monkeypatch.setenv(VARIABLE, "1000000")
+    assert "takes 8 MB of memory or more" in refused(FileError, read_table, path)
+
+
+def test_images_of_any_size(tmp_path: Path, monkeypatch, refused: Refused) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.new("L", (3000, 3000)).save(tmp_path / "large.png")
+    pillow.new("L", (8, 8)).save(tmp_path / "small.png")
+    monkeypatch.setenv(VARIABLE, "1000000")
+    read = partial(read_table, tmp_path, labels_required=False)
+    table = read(images=Images(size=(8, 8)))
+    assert len(table.x) == 1
+    assert "large.png takes 36 MB of memory or more" in str(table.notes)
+    assert "takes 2 MB of memory" in refused(FileError, read, images=Images(size=(500, 500)))

@@ -33,9 +33,9 @@ extern "C" {
 typedef enum {
     S2_OK = 0,
     S2_BAD_SHAPE, /* a width, rank, count or offset is 0, too large or does not fit its neighbour */
-    S2_BAD_VALUE, /* a label outside 0..n_outputs-1, a rate not finite, NULL for what is read */
+    S2_BAD_VALUE, /* a label outside 0..n_outputs-1, NULL for what is read */
     S2_NO_ROOM,   /* a buffer is smaller than its _bytes function says */
-    S2_NOT_FINITE,    /* the loss became infinite or NaN */
+    S2_NOT_FINITE,    /* the loss, or the rate of a step, became infinite or NaN */
     S2_FORWARD_FAILED /* the caller's forward function said so */
 } s2_status;
 

@@ -38,5 +38,5 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
             return S2_BAD_VALUE;
         }
     }
-    return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_BAD_VALUE;
+    return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_NOT_FINITE;
 }

@@ -40,6 +40,18 @@ def test_path_errors(tmp_path: Path) -> None:
         assert "empty (0 bytes)" in refusal(write_text(tmp_path / f"e{suffix}", ""))
 
 
+def test_a_label_of_any_length(tmp_path: Path) -> None:
+    """Python makes no int of more than 4,300 digits."""
+    long = "9" * 5000
+    path = write_text(tmp_path / "d.csv", f"a,label\n1,0\n2,{long}\n3,0\n")
+    assert read_samples(path).class_names == ("0", long)
+    assert read_samples(path).notes == (
+        f"{path}: its labels, such as 0, are taken as names of classes",
+    )
+    write_text(path, f"a,label\n1,-{long}\n2,1\n")
+    assert "row 0 (from 0, line 2) has label -inf" in refusal(path)
+
+
 def test_class_names_must_differ(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz", X=X, y=Y)
     with pytest.raises(ParameterError, match="expected distinct names"):

@@ -28,6 +28,7 @@ from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
 from skip2lora.data.samples import Table
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, first_line
+from skip2lora.limits import check_bytes
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
@@ -76,6 +77,7 @@ def read_images(
     channels = _find_channels(layout, height * width, files)
     _check_scaling(images, layout, channels)
     kind: Any = np.uint8 if layout.integers else np.float32
+    check_bytes(folder, len(files) * height * width * channels * np.dtype(kind).itemsize)
     pixels = np.empty((len(files), height, width, channels), kind)
     bad: dict[int, _UnusableError] = {}
     deep: dict[int, int] = {}  # the largest pixel of each with 16 bits
@@ -244,6 +246,7 @@ def _opened(file: Path) -> Any:
     with _head(file) as opened:
         # A camera keeps its preview in an .mpo, which comes second.
         n_frames = 1 if opened.format == "MPO" else int(getattr(opened, "n_frames", 1))
+        check_bytes(file, 4 * opened.width * opened.height)
         opened.load()
         image = ImageOps.exif_transpose(opened)
     if n_frames > 1:

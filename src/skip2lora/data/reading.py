@@ -101,7 +101,7 @@ def read_samples(
     notes = table.notes
     if is_sorted and names is not None and all(map(str.isdecimal, names)):
         notes += (
-            f"{called or path}: its labels, such as {names[0]}, are taken as names of classes",
+            f"{called or path}: its labels, such as {names[0][:40]}, are taken as names of classes",
         )
     return Samples(table.x, y, names, feature_names, is_sorted, notes, table.columns)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from skip2lora.arrays import as_float32
 from skip2lora.data.samples import Table
 from skip2lora.data.text import open_table, otherwise
-from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.errors import DataError, FileError, MissingExtraError, first_line
+from skip2lora.limits import check_bytes
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
@@ -85,9 +86,11 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
     try:
         # ParquetFile, unlike read_table, adds no columns guessed from folder names.
         with pyarrow.parquet.ParquetFile(source) as file:
+            _check_size(source, file.metadata)
             table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # the system's word, not pyarrow's
+        # Ours, or the system's word and not pyarrow's.
+        if isinstance(error, FileError) or getattr(error, "errno", None) is not None:
             raise
         raise DataError(
             f"it is damaged or no .parquet ({first_line(error)}), "
@@ -124,6 +127,13 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
         ),
         columns=wanted.columns(features),
     )
+
+
+def _check_size(source: Path, about: Any) -> None:
+    """Whether it fits into memory: one value a million times takes no bytes in the file."""
+    groups = (about.row_group(at) for at in range(about.num_row_groups))
+    packed = sum(group.total_byte_size for group in groups)
+    check_bytes(source, max(packed, 4 * about.num_rows * about.num_columns))
 
 
 def _without_index(table: Any, wanted: Wanted) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
 from skip2lora.errors import DataError
+from skip2lora.limits import check_bytes, max_bytes
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMALS = {".": "a decimal point", ",": "a decimal comma"}
@@ -76,6 +77,7 @@ class TextTable:
     records: Iterator[Record]
     dialect: Dialect
     notes: tuple[str, ...]
+    source: Path
 
     def values(
         self, places: Sequence[int], features: Sequence[int], *, optional: bool = False
@@ -97,8 +99,10 @@ class TextTable:
                 [self._answer(cells[at], place, self.columns[at], optional) for at in places]
             )
             numbers.append(self._numbers([cells[at] for at in features], place, names))
-        shape = (len(lines), len(features))
-        return np.array(numbers, np.float32).reshape(shape), np.array(answers, np.str_), lines
+        x = np.array(numbers, np.float32).reshape(len(lines), len(features))
+        longest = max((len(text) for row in answers for text in row), default=0)
+        check_bytes(self.source, x.nbytes + 4 * len(lines) * longest * len(places))
+        return x, np.array(answers, np.str_), lines
 
     def _rows(self) -> Iterator[tuple[int, str, list[str]]]:
         """Line, place (for errors) and cells of each row, as many cells as there are columns."""
@@ -201,24 +205,24 @@ def open_table(source: Path, encoding: str | None = None) -> Iterator[TextTable]
     for magic, kind in _OTHER_KINDS.items():
         if head.startswith(magic):
             raise DataError(f"it is {kind}, expected text: export it as .csv, or name it so")
-    packed = head.startswith(b"\x1f\x8b")
     if encoding is None:
         encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        opener = gzip.open if packed else open
+        opener = gzip.open if head.startswith(b"\x1f\x8b") else open
         with opener(source, "rt", encoding=encoding, newline="") as stream:
-            yield _table(stream)
+            yield _table(stream, source)
     except (csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"it is damaged or no .csv ({error}), expected text with a delimiter: export it again"
         ) from error
 
 
-def _lines(stream: IO[str]) -> Iterator[str]:
+def _lines(stream: IO[str], source: Path) -> Iterator[str]:
     """Its lines; a carriage return alone ends one too."""
-    number = 0
-    while line := stream.readline(_MOST_CHARACTERS):
-        number += 1
+    n_read, limit = 0, max_bytes()
+    for number, line in enumerate(iter(lambda: stream.readline(_MOST_CHARACTERS), ""), 1):
+        if (n_read := n_read + len(line)) > limit:  # a few bytes of .gz may hold any number
+            check_bytes(source, n_read)
         if len(line) == _MOST_CHARACTERS:
             raise DataError(
                 f"line {number} has more than {_MOST_CHARACTERS:,} characters, expected a row of "
@@ -232,8 +236,8 @@ def _lines(stream: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _table(stream: IO[str]) -> TextTable:
-    lines = _lines(stream)
+def _table(stream: IO[str], source: Path) -> TextTable:
+    lines = _lines(stream, source)
     first, skipped = next(lines, ""), 0
     separator = re.fullmatch(r"\"?sep=(.)\"?[;,]*\s*", first, re.IGNORECASE)
     if separator:
@@ -267,7 +271,7 @@ def _table(stream: IO[str]) -> TextTable:
     if unit is not None:
         line = next(records).line
         notes.append(f'line {line} is left out, as it has units ("{unit}")')
-    return TextTable(columns, records, dialect, (*dialect.notes, *notes))
+    return TextTable(columns, records, dialect, (*dialect.notes, *notes), source)
 
 
 def _spelled(delimiter: str) -> dict[str, Any]:
