@@ -303,7 +303,7 @@ def _as_numbers(
     row = int(np.argmax(np.isin(inverse, strangers)))
     expected = "a number as in other rows" if names is None else f"one of {listing(names)}"
     raise DataError(
-        f'{answers.place(row)} has label "{texts[inverse[row]]}", expected {expected}: '
+        f'{answers.place(row)} has label "{texts[inverse[row]][:300]}", expected {expected}: '
         "correct the label"
     )
 
