@@ -84,6 +84,14 @@ def test_progress_bar_and_ctrl_c(desk, terminal):
     assert not list(desk.glob(".*"))
 
 
+@pytest.fixture(autouse=True)
+def heard_hangups():
+    """SIGHUP as a terminal has it, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 

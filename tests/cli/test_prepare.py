@@ -27,7 +27,7 @@ Type = Callable[..., Answer]
     [
         ("prepare base.onnx -o t.bin", "t.bin ends in .bin, expected .onnx"),
         ("prepare field.npz -o t.onnx", "field.npz ends in .npz, expected .onnx"),
-        ("prepare none.onnx -o t.onnx", "cannot read none.onnx"),
+        ("prepare none.onnx -o t.onnx", "none.onnx does not exist"),
         ("prepare base.onnx -o base.onnx", "base.onnx exists already"),
         ("prepare base.onnx -o t.onnx --taps fc9", 'taps has "fc9", which fits no layer'),
         ("prepare base.onnx -o t.onnx --grid 0", "grid is 0, expected a whole number"),

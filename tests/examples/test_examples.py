@@ -75,7 +75,8 @@ def run(
         timeout=600,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
-    assert "Warning" not in done.stderr
+    # Some learn digits with networks of other classes, which is said, and meant.
+    assert "Warning" not in done.stderr.replace("ForgettingWarning", "")
     assert not list((folder / "here").iterdir())
     return done
 

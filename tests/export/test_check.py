@@ -108,6 +108,7 @@ def test_outputs_that_would_be_stale(apart: str, tmp_path: Path, refused: Refuse
     assert not out.exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*takes no samples of noise")
 def test_samples_that_no_model_takes(tmp_path: Path, refused: Refused) -> None:
     net = nets.Net()
     word = net.node("Gather", [net.weight("words", 1, 6), "x"], "word")  # 0 is the only one

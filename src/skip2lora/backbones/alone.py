@@ -128,7 +128,7 @@ def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) ->
 
 def note_of(verdict: Verdict) -> str | None:
     """What is said of logits that are rounded differently alone and in a batch; None for little."""
-    if verdict.apart <= _NOTED * verdict.spread:
+    if verdict.apart <= max(_NOTED * verdict.spread, _ROUNDED * verdict.largest):
         return None
     others = verdict.swayed > _SWAYED * verdict.spread
     why = ", with one scale for all samples of a batch" if others else ""
