@@ -9,7 +9,7 @@ probabilities has no logits, and its reason is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,57 @@ class Op:
 
 
 OpOf = Callable[[Any], Op | None]
+
+#: What runtimes call functions of one number, and of two, in small letters without "_".
+_ONE: dict[str, tuple[int, Each | None]] = {name: (kind, apply) for kind, apply, names in (
+    (SOFTMAX, None, "softmax"), (SOFTMAX, np.log, "logsoftmax"),
+    (SIGMOID, None, "sigmoid logistic"), (SIGMOID, np.log, "logsigmoidforward"),
+    (EACH, np.log, "log"), (EACH, np.exp, "exp"), (EACH, np.negative, "neg negative"),
+    (EACH, np.round, "round"), (EACH, np.floor, "floor"), (EACH, np.ceil, "ceil ceiling"),
+    (EACH, np.abs, "abs"), (EACH, np.sqrt, "sqrt"), (EACH, np.reciprocal, "reciprocal"),
+    (EACH, np.tanh, "tanh"), (EACH, np.sign, "sign"), (EACH, np.logical_not, "not logicalnot"),
+    (EACH, lambda x: np.maximum(x, 0), "relu"), (EACH, lambda x: np.clip(x, 0, 6), "relu6"),
+    (EACH, lambda x: np.clip(x, 0, 1), "relu0to1"),
+) for name in names.split()}  # fmt: skip
+_TWO: dict[str, Any] = {name: apply for apply, names in (
+    (np.add, "add"), (np.subtract, "sub subtract"), (np.multiply, "mul multiply"),
+    (np.divide, "div divide"), (np.power, "pow power"), (np.maximum, "max maximum"),
+    (np.minimum, "min minimum"), (np.greater, "greater gt"), (np.less, "less lt"),
+    (np.greater_equal, "greaterorequal greaterequal ge"), (np.equal, "equal eq"),
+    (np.less_equal, "lessorequal lessequal le"), (lambda a, b: b - a, "rsub"),
+) for name in names.split()}  # fmt: skip
+
+
+def of_one(name: str, op: Op) -> Op | None:
+    """``op`` as the activation or function that a runtime calls ``name``; None where none."""
+    known = _ONE.get(_bare(name))
+    return None if known is None else replace(op, kind=known[0], apply=known[1])
+
+
+def takes_two(name: str) -> bool:
+    """Whether a runtime calls a function of two numbers so."""
+    return _bare(name) in _TWO
+
+
+def of_two(name: str, op: Op, constant: float, at: int = 0) -> Op:
+    """``op`` as the function ``name`` of a tensor, operand ``at`` (0 or 1), and ``constant``."""
+    function = _TWO[_bare(name)]
+
+    def apply(values: Array) -> Any:
+        return function(constant, values) if at else function(values, constant)
+
+    return replace(op, kind=EACH, apply=apply)
+
+
+def cast(op: Op, *, to_truth: bool, to_whole: bool) -> Op:
+    """``op`` as a change of type: to truths, of fractions to whole numbers, or of none."""
+    if to_truth:
+        return replace(op, kind=EACH, apply=lambda values: values != 0)
+    return replace(op, kind=EACH, apply=np.trunc) if to_whole else replace(op, kind=SAME)
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import ACTIVATIONS
-from skip2lora.backbones.recipe import Recipe
+from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
@@ -60,6 +60,11 @@ class _StandIn(Backbone):
         """As of ``backbone``."""
         return self.backbone.takes_table
 
+    @property
+    def recipe(self) -> Recipe:
+        """That of ``backbone``."""
+        return self.backbone.recipe
+
     def check(self, X: Any) -> Any:
         """``X`` as ``backbone`` takes it.
 
@@ -83,6 +88,11 @@ class Headless(_StandIn):
         """That of ``backbone``, marked: an adapter of the one does not fit the other."""
         return f"{self.backbone.fingerprint}-headless-{self.n_outputs}"
 
+    @property
+    def recipe(self) -> Recipe:
+        """That for any model: outputs are learned anew, and not corrected."""
+        return ANY_MODEL
+
     def forward(self, x: Any) -> Taps:
         """Taps of checked samples, and base logits of 0, (samples, n_outputs)."""
         taps = self.backbone.forward(x)
@@ -99,11 +109,6 @@ class Binary(_StandIn):
     def fingerprint(self) -> str:
         """That of ``backbone``, marked."""
         return f"{self.backbone.fingerprint}-binary"
-
-    @property
-    def recipe(self) -> Recipe:
-        """That of ``backbone``."""
-        return self.backbone.recipe
 
     def forward(self, x: Any) -> Taps:
         """Taps of checked samples, and base logits (samples, 2)."""
@@ -124,11 +129,6 @@ class Bare(_StandIn):
     def class_names(self) -> tuple[str, ...] | None:
         """Those of ``backbone``."""
         return self.backbone.class_names
-
-    @property
-    def recipe(self) -> Recipe:
-        """That of ``backbone``."""
-        return self.backbone.recipe
 
     @property
     def fingerprint(self) -> str:

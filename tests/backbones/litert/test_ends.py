@@ -15,10 +15,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 import skip2lora as s2
 import tflite_models as files
+from closed_ends import learns_new_outputs_alone
 from skip2lora.backbones.ends import End
 from skip2lora.backbones.litert.ends import end_of
 from skip2lora.backbones.litert.file import Operator
-from skip2lora.errors import ModelError, ParameterError
 
 Refused = Callable[..., str]
 WEIGHT, BIAS = 90, 91
@@ -346,16 +346,4 @@ def test_what_cannot_be_undone_is_refused_but_for_new_outputs(
     tail = Tail(width, integers)
     path = tail.save(build(tail), tmp_path / "m.tflite")
     stock(path)  # it runs
-    model = s2.load(path)
-    [spec] = model.outputs
-    assert (model.n_outputs, model.output) == (0, None)
-    assert spec.closed
-    y = (X[:, 0] > 0).astype(int)
-    for call in (lambda: model.predict_proba(X), lambda: s2.adapt(model, X, y)):
-        said = refused(ModelError, call)
-        assert f"({spec.name} is {spec.reason})" in said
-        assert "keep_outputs=False" in said
-    said = refused(ParameterError, s2.load, path, output=spec.name)
-    assert f"which is {spec.reason}, expected one with logits" in said
-    adapted = s2.adapt(model, X, y, keep_outputs=False, epochs=60, learning_rate=0.02)
-    assert adapted.score(X, y) > 0.8
+    learns_new_outputs_alone(path, X, refused)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 import onnx_models as nets
 import skip2lora as s2
+from closed_ends import learns_new_outputs_alone
 from onnx_exports import session_of
 from skip2lora.backbones.onnx.ends import float_activations, head_of
 from skip2lora.backbones.onnx.graph import Graph
@@ -321,20 +322,7 @@ def test_what_cannot_be_undone_is_refused_but_for_new_outputs(
     tail = Tail(3)
     CLOSED[name](tail)
     path = tail.save(tmp_path / "m.onnx")
-    model = s2.load(path)
-    [spec] = model.outputs
-    assert (model.n_outputs, model.output) == (0, None)
-    assert spec.closed
-    assert spec.reason
-    y = (X[:, 0] > 0).astype(int)
-    for call in (lambda: model.predict_proba(X), lambda: s2.adapt(model, X, y)):
-        said = refused(ModelError, call)
-        assert f"({spec.name} is {spec.reason})" in said
-        assert "keep_outputs=False" in said
-    said = refused(ParameterError, s2.load, path, output=spec.name)
-    assert f"which is {spec.reason}, expected one with logits" in said
-    adapted = s2.adapt(model, X, y, keep_outputs=False, epochs=60, learning_rate=0.02)
-    assert adapted.score(X, y) > 0.8
+    adapted = learns_new_outputs_alone(path, X, refused)
     export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
     session = session_of(tmp_path / "e.onnx")
     assert [of.name for of in session.get_outputs()] == ["logits"]  # not what the base says

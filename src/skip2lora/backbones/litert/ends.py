@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,23 +17,6 @@ if TYPE_CHECKING:
 _SAME = frozenset({
     "QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "GATHER",
 })  # fmt: skip
-_ACTIVATIONS: dict[str, tuple[int, Any]] = {
-    "SOFTMAX": (ends.SOFTMAX, None), "LOG_SOFTMAX": (ends.SOFTMAX, np.log),
-    "LOGISTIC": (ends.SIGMOID, None),
-}  # fmt: skip
-_OF_ONE: dict[str, Any] = {
-    "LOG": np.log, "EXP": np.exp, "NEG": np.negative, "ROUND": np.round, "FLOOR": np.floor,
-    "CEIL": np.ceil, "ABS": np.abs, "SQRT": np.sqrt, "TANH": np.tanh, "SIGN": np.sign,
-    "LOGICAL_NOT": np.logical_not, "RELU": lambda values: np.maximum(values, 0),
-    "RELU_0_TO_1": lambda values: np.clip(values, 0, 1),
-    "RELU6": lambda values: np.clip(values, 0, 6),
-}  # fmt: skip
-_OF_TWO: dict[str, Any] = {
-    "ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": np.divide, "POW": np.power,
-    "MAXIMUM": np.maximum, "MINIMUM": np.minimum, "GREATER": np.greater,
-    "GREATER_EQUAL": np.greater_equal, "LESS": np.less, "LESS_EQUAL": np.less_equal,
-    "EQUAL": np.equal,
-}  # fmt: skip
 
 
 def end_of(
@@ -98,47 +82,44 @@ class _Walk:
         if index in self.layers and len(data) < len(operator.inputs):
             return Op(ends.LAYER, data, title)
         rounds = index in self.tensors and self.tensors[index].scale > 0
-        if operator.name in _ACTIVATIONS:
-            kind, behind = _ACTIVATIONS[operator.name]
-            return Op(kind, data, title, behind, nodes, operator.beta, rounds)
         if operator.name in _SAME and data:
             return Op(ends.SAME, data[:1], title, None, nodes, rounds=rounds)
         if operator.name in ("ARG_MAX", "TOPK_V2"):
             return Op(ends.LARGEST, data[:1], title, None, nodes)
         if operator.name in ("CONCATENATION", "PACK"):
             return Op(ends.JOIN, data, title, None, nodes)
-        return self._function(operator, data, title) or Op(ends.OTHER, data, title)
+        return self._function(operator, data, title, rounds) or Op(ends.OTHER, data, title)
 
-    def _function(self, operator: Operator, data: tuple[int, ...], title: str) -> Op | None:
+    def _function(
+        self, operator: Operator, data: tuple[int, ...], title: str, rounds: bool
+    ) -> Op | None:
         """A function of each number, where all other operands are constants of one value."""
-        nodes = (operator,)
         if len(data) != 1:
             return None
         if operator.name == "CAST":
             return self._cast(operator, data, title)
         if operator.name == "EXP" and self.op_of(data[0]) is None:
             return Op(ends.NUMBERS, data, title)
-        if operator.name in _OF_ONE:
-            return Op(ends.EACH, data, title, _OF_ONE[operator.name], nodes)
-        if operator.name not in _OF_TWO or len(operator.inputs) != 2:
+        each = Op(ends.OTHER, data, title, None, (operator,), operator.beta)
+        if function := ends.of_one(operator.name, each):
+            return function if function.kind == ends.EACH else replace(function, rounds=rounds)
+        if not ends.takes_two(operator.name) or len(operator.inputs) != 2:
             return None
-        apply, at = _OF_TWO[operator.name], operator.inputs.index(data[0])
+        at = operator.inputs.index(data[0])
         constant = self.values.get(operator.inputs[1 - at])
         if constant is None:
             before = self.op_of(data[0])  # a constant for each output, as the bias of a layer
             layer = before is not None and before.kind == ends.LAYER
             return before if layer and operator.name in ("ADD", "SUB") else None
-        if at == 0:
-            return Op(ends.EACH, data, title, lambda values: apply(values, constant), nodes)
-        return Op(ends.EACH, data, title, lambda values: apply(constant, values), nodes)
+        return ends.of_two(operator.name, each, constant, at)
 
     def _cast(self, operator: Operator, data: tuple[int, ...], title: str) -> Op:
         source, result = (
             self.tensors[at].dtype if at in self.tensors else "float32"
             for at in (data[0], operator.outputs[0])
         )
-        if result == "bool":
-            return Op(ends.EACH, data, title, lambda values: values != 0, (operator,))
-        if "int" in result and "float" in source:
-            return Op(ends.EACH, data, title, np.trunc, (operator,))
-        return Op(ends.SAME, data, title, None, (operator,))
+        whole = "int" in result and "float" in source
+        return ends.cast(
+            Op(ends.OTHER, data, title, None, (operator,)),
+            to_truth=result == "bool", to_whole=whole,
+        )  # fmt: skip

@@ -17,25 +17,10 @@ _LINEAR = "LinearClassifier"
 _TRANSFORMS = {b"NONE": "Identity", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}
 #: What :func:`float_activations` rewrites.
 REWRITTEN = frozenset({*ON_INTEGERS, _LINEAR})
-_ACTIVATIONS: dict[str, tuple[int, Any]] = {
-    "Softmax": (ends.SOFTMAX, None), "LogSoftmax": (ends.SOFTMAX, np.log),
-    "Sigmoid": (ends.SIGMOID, None),
-}  # fmt: skip
 _SAME = (
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout", "ZipMap",
     "Normalizer", "LabelEncoder", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
-#: Functions of each number; those of two have a constant on either side.
-_OF_ONE: dict[str, Any] = {
-    "Log": np.log, "Exp": np.exp, "Neg": np.negative, "Round": np.round, "Floor": np.floor,
-    "Ceil": np.ceil, "Abs": np.abs, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Tanh": np.tanh,
-    "Not": np.logical_not, "Sign": np.sign, "Relu": lambda values: np.maximum(values, 0),
-}  # fmt: skip
-_OF_TWO: dict[str, Any] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
-    "Max": np.maximum, "Min": np.minimum, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
-    "Less": np.less, "LessOrEqual": np.less_equal, "Equal": np.equal,
-}  # fmt: skip
 _NUMBERS = ("Softplus", "Exp")
 _CLOSED = ("HardSigmoid", "Hardmax")
 _ML_ONLY = (
@@ -92,9 +77,6 @@ def op_of(graph: Graph, tensor: str) -> Op | None:
         return Op(ends.CLOSED, data, title)
     if kind in OPERATORS and len(data) < sum(map(bool, node.input)):
         return Op(ends.LAYER, data, title)
-    if kind in _ACTIVATIONS:
-        activation, behind = _ACTIVATIONS[kind]
-        return Op(activation, data, title, behind, nodes)
     if kind in _SAME and (kind != "Normalizer" or _attribute(node, "norm") == b"L1"):
         return Op(ends.SAME, data[:1], title, None, nodes, rounds=kind == "QuantizeLinear")
     if kind in ("ArgMax", "TopK"):
@@ -115,20 +97,19 @@ def _function(graph: Graph, node: Any, data: tuple[str, ...], title: str) -> Op 
     kind, nodes = str(node.op_type), (node,)
     if kind in _NUMBERS and not _says_of(graph, data):
         return Op(ends.NUMBERS, data, title)
-    if kind in _OF_ONE:
-        return Op(ends.EACH, data, title, _OF_ONE[kind], nodes)
+    each = Op(ends.OTHER, data, title, None, nodes)
+    if function := ends.of_one(kind, each):
+        return function
     if kind in ("Cast", "CastLike"):
         return _cast(graph, node, data, title)
     if len(data) != 1:
         return None
-    if kind in _OF_TWO and len(node.input) == 2:
+    if ends.takes_two(kind) and len(node.input) == 2:
         at = [str(name) for name in node.input].index(data[0])
-        constant, apply = _scalar(graph, str(node.input[1 - at])), _OF_TWO[kind]
+        constant = _scalar(graph, str(node.input[1 - at]))
         if constant is None:
             return _moved(graph, data, title) if kind in ("Add", "Sub") else None
-        if at == 0:
-            return Op(ends.EACH, data, title, lambda values: apply(values, constant), nodes)
-        return Op(ends.EACH, data, title, lambda values: apply(constant, values), nodes)
+        return ends.of_two(kind, each, constant, at)
     if kind == "Clip":
         low, high = (_limit(graph, node, at, name) for at, name in ((1, "min"), (2, "max")))
         if low is None or high is None:
@@ -165,11 +146,10 @@ def _cast(graph: Graph, node: Any, data: tuple[str, ...], title: str) -> Op:
     if node.op_type == "CastLike":
         to = graph.types.get(str(node.input[1]))
     given = graph.types.get(data[0])
-    if to == _BOOL:
-        return Op(ends.EACH, data[:1], title, lambda values: values != 0, (node,))
-    if to in _FLOATS or given not in _FLOATS:
-        return Op(ends.SAME, data[:1], title, None, (node,))
-    return Op(ends.EACH, data[:1], title, np.trunc, (node,))
+    return ends.cast(
+        Op(ends.OTHER, data[:1], title, None, (node,)),
+        to_truth=to == _BOOL, to_whole=to not in _FLOATS and given in _FLOATS,
+    )  # fmt: skip
 
 
 def _limit(graph: Graph, node: Any, at: int, name: str) -> float | None:

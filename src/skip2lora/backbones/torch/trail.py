@@ -20,21 +20,6 @@ _SAME = (
     "transpose", "clone", "detach", "alias", "contiguous", "flatten",
 )  # fmt: skip
 _LAYERS = ("addmm", "mm", "linear", "convolution", "_convolution", "bmm")
-_ACTIVATIONS: dict[str, tuple[int, Any]] = {
-    "_softmax": (ends.SOFTMAX, None), "_log_softmax": (ends.SOFTMAX, np.log),
-    "sigmoid": (ends.SIGMOID, None),
-    "log_sigmoid_forward": (ends.SIGMOID, np.log),
-}  # fmt: skip
-_OF_ONE: dict[str, Any] = {
-    "log": np.log, "exp": np.exp, "neg": np.negative, "round": np.round, "floor": np.floor,
-    "abs": np.abs, "sqrt": np.sqrt, "tanh": np.tanh, "logical_not": np.logical_not,
-    "relu": lambda values: np.maximum(values, 0),
-}  # fmt: skip
-_OF_TWO: dict[str, Any] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "pow": np.power,
-    "gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal, "eq": np.equal,
-    "rsub": lambda values, number: number - values,
-}  # fmt: skip
 _CLOSED = ("hardsigmoid", "sigmoid_", "hardtanh")
 
 
@@ -107,15 +92,12 @@ def _op(key: int, makers: dict[int, tuple[str, tuple[Any, ...], dict[str, Any]]]
         return Op(ends.CLOSED, data, title)
     if len(data) < len(_flat(args)) or not data:  # in place
         return Op(ends.OTHER, data, title)
-    if name in _ACTIVATIONS:
-        kind, behind = _ACTIVATIONS[name]
-        return Op(kind, data, title, behind)
     if name in _SAME:
         return Op(ends.SAME, data, title)
     if name == "_to_copy":
         real = kwargs.get("dtype") is None or kwargs["dtype"].is_floating_point
         cut = not real and read[0].is_floating_point()
-        return Op(ends.EACH, data, title, np.trunc) if cut else Op(ends.SAME, data, title)
+        return ends.cast(Op(ends.OTHER, data, title), to_truth=False, to_whole=cut)
     if name in ("argmax", "topk", "max"):
         return Op(ends.LARGEST, data[:1], title)
     if name in ("cat", "stack"):
@@ -131,8 +113,9 @@ def _function(
     """A function of each number, where all other operands are numbers."""
     if len(data) != 1 or kwargs.get("alpha", 1) != 1:
         return None
-    if name in _OF_ONE:
-        return Op(ends.EACH, data, title, _OF_ONE[name])
+    op = Op(ends.OTHER, data, title)
+    if function := ends.of_one(name, op):
+        return function
     if name.startswith("clamp"):
         low, high = (*args[1:], None, None)[:2]
         low, high = kwargs.get("min", low), kwargs.get("max", high)
@@ -140,7 +123,6 @@ def _function(
             low, high = None, low
         low, high = (-np.inf if low is None else low), (np.inf if high is None else high)
         return Op(ends.EACH, data, title, lambda values: np.clip(values, low, high))
-    if name in _OF_TWO and len(args) >= 2 and isinstance(args[1], int | float):
-        apply, number = _OF_TWO[name], args[1]
-        return Op(ends.EACH, data, title, lambda values: apply(values, number))
+    if ends.takes_two(name) and len(args) >= 2 and isinstance(args[1], int | float):
+        return ends.of_two(name, op, args[1])
     return None
