@@ -227,7 +227,7 @@ def test_what_only_looks_like_a_room_stays(tmp_path: Path) -> None:
     target = tmp_path / "t"
     left = left_room(target)
     (tmp_path / f"{left.name}.bak").mkdir()
-    (tmp_path / f"{left.name[:-1]}X").mkdir()
+    (tmp_path / f"{left.name[:-1]}-").mkdir()
     (tmp_path / f"{left.name[:-1]}_").write_text("a file")
     (tmp_path / f"{left.name[:-2]}__").symlink_to(folder(tmp_path / "mine", "1"))
     (tmp_path / ".t.backup").mkdir()
