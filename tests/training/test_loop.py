@@ -378,6 +378,14 @@ def split(
     return stratified_split(CheckedSamples(x, y), options)
 
 
+def test_a_weight_goes_with_its_sample() -> None:
+    x, y = np.arange(40, dtype=np.float32).reshape(20, 2), np.arange(20, dtype=np.int32) % 3
+    options = resolve_options(ANY_MODEL, WIDTHS[:-1], 20, validation=0.25)
+    for part in stratified_split(CheckedSamples(x, y, x[:, 0] + 1), options):
+        assert part is not None
+        np.testing.assert_array_equal(part.weight, part.x[:, 0] + 1)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("method", ["skip2-lora", "skip-lora", "lora-last"])

@@ -19,10 +19,20 @@ from skip2lora.training.options import Options
 
 @dataclass(frozen=True, eq=False)
 class CheckedSamples:
-    """Checked samples and labels, (n,), or targets, (n, n_outputs)."""
+    """Checked samples and labels, (n,), or targets, (n, n_outputs).
+
+    ``weight``, (n,), says how much each sample counts relative to the others: finite, 0 or more,
+    not all 0. None: all the same.
+    """
 
     x: Any
     y: NDArray[Any]
+    weight: NDArray[np.float32] | None = None
+
+    def __getitem__(self, which: Any) -> CheckedSamples:
+        """Those of a slice, or of an array of places or of one bool a sample."""
+        weight = None if self.weight is None else self.weight[which]
+        return CheckedSamples(self.x[which], self.y[which], weight)
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,9 +163,7 @@ def stratified_split(
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
     held = np.zeros(len(samples), bool)
     held[by_class[places]] = True
-    return CheckedSamples(samples[~held], labels[~held]), CheckedSamples(
-        samples[held], labels[held]
-    )
+    return part[~held], part[held]
 
 
 @dataclass(frozen=True, eq=False)

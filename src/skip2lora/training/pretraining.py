@@ -69,10 +69,10 @@ def pretrain(
     model = replace(model, task=learned.name, columns=columns)
     outputs = Outputs(range(model.n_outputs), model.class_names)
     answers = encode(learned, y, len(samples), outputs).y
-    scaled = _Scaled.of(samples, answers, learned) if standardize else None
-    part = CheckedSamples(samples, answers) if scaled is None else scaled.part
+    part = CheckedSamples(samples, answers)
+    scaled = _Scaled.of(part, learned) if standardize else None
     options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
-    job = NetworkJob(model, part, options, task=learned)
+    job = NetworkJob(model, part if scaled is None else scaled.part, options, task=learned)
 
     def network(tuned: Any) -> MLP:
         trained: MLP = tuned.model
@@ -107,16 +107,16 @@ class _Scaled:
     unit: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, x: NDArray[np.float32], answers: NDArray[Any], task: Task) -> _Scaled:
-        mean, deviation = _moments(x)
+    def of(cls, part: CheckedSamples, task: Task) -> _Scaled:
+        mean, deviation = _moments(part.x)
         scale = column_scale(mean, deviation**2, _BITS)
-        scaled = ((x - mean) * scale).astype(np.float32)
+        scaled = replace(part, x=((part.x - mean) * scale).astype(np.float32))
         if task.name != "regression":
-            return cls(CheckedSamples(scaled, answers), mean, scale)
-        offset, unit = _moments(answers)
+            return cls(scaled, mean, scale)
+        offset, unit = _moments(part.y)
         unit[unit == 0] = 1
-        targets = ((answers - offset) / unit).astype(np.float32)
-        return cls(CheckedSamples(scaled, targets), mean, scale, offset, unit)
+        targets = ((part.y - offset) / unit).astype(np.float32)
+        return cls(replace(scaled, y=targets), mean, scale, offset, unit)
 
     def fold(self, network: MLP) -> MLP:
         """The same function of features as they are, in float64 up to its weights.
