@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skip2lora.tasks.evaluation import auroc, calibration_error, evaluate
+from skip2lora.tasks.evaluation import auroc, calibration_error, evaluate, wilson_interval
 from skip2lora.tasks.task import TASKS, softmax
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
@@ -104,3 +104,11 @@ def test_calibration_error(seed: int) -> None:
     assert calibration_error(confidences, right) == pytest.approx(expected)
     assert calibration_error(np.ones(5), np.ones(5, bool)) == 0
     assert calibration_error(np.ones(5), np.zeros(5, bool)) == 1
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 5), (3, 10), (97, 100), (470, 470)])
+def test_wilson_interval(n_right: int, n: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    level = 2 * stats.norm.cdf(2.25) - 1
+    expected = stats.binomtest(n_right, n).proportion_ci(level, method="wilson")
+    assert wilson_interval(n_right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
