@@ -217,18 +217,28 @@ def softmax(outputs: NDArray[_Real]) -> NDArray[_Real]:
     return probabilities
 
 
+def sample_losses(
+    task: Task, outputs: NDArray[_Real], answers: NDArray[np.int32] | NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """The loss of each checked answer, (samples,), in double precision."""
+    values = outputs.astype(np.float64)
+    losses: NDArray[np.float64]
+    if not task.numeric_targets:
+        values -= values.max(axis=1, keepdims=True)
+        own = values[np.arange(len(answers)), answers]
+        losses = np.log(np.exp(values).sum(axis=1)) - own
+    elif task.name == "regression":
+        losses = 0.5 * ((values - answers) ** 2).sum(axis=1)
+    else:
+        losses = (np.logaddexp(0, values) - values * answers).sum(axis=1)
+    return losses
+
+
 def mean_loss(
     task: Task, outputs: NDArray[np.float32], answers: NDArray[np.int32] | NDArray[np.float32]
 ) -> float:
     """The loss that training makes small, over checked answers, in double precision."""
-    values = outputs.astype(np.float64)
-    if not task.numeric_targets:
-        values -= values.max(axis=1, keepdims=True)
-        own = values[np.arange(len(answers)), answers]
-        return float((np.log(np.exp(values).sum(axis=1)) - own).mean())
-    if task.name == "regression":
-        return float(0.5 * ((values - answers) ** 2).sum(axis=1).mean())
-    return float((np.logaddexp(0, values) - values * answers).sum(axis=1).mean())
+    return float(sample_losses(task, outputs, answers).mean())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""What held-out answers say, against numbers worked out otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skip2lora.tasks.task import TASKS
+from skip2lora.training.held_out import HeldOut, wilson
+
+
+@pytest.mark.parametrize(("n_right", "n_samples"), [(0, 7), (3, 10), (93, 100), (50, 50)])
+def test_the_ends_of_wilsons_interval_are_z_errors_from_the_share(
+    n_right: int, n_samples: int
+) -> None:
+    for z in (1.96, 2.25):
+        for end in wilson(n_right, n_samples, z):
+            off = n_right / n_samples - end
+            assert off**2 == pytest.approx(z * z * end * (1 - end) / n_samples, abs=1e-12)
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    """Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, 15 of 148, 0 of 20."""
+    assert wilson(81, 263, 1.959964) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148, 1.959964) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0, 20, 1.959964) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_accuracy_counts_samples_and_the_loss_weighs_them() -> None:
+    logits = np.log(np.float32([[0.8, 0.2], [0.4, 0.6], [0.5, 0.5]]))
+    weight = np.float32([1, 3, 0])
+    of = HeldOut.of(TASKS["classification"], logits, np.int32([0, 0, 1]), 4, weight)
+    assert (of.measure, of.n_samples, of.n_folds) == ("accuracy", 3, 4)
+    assert of.value == pytest.approx(1 / 3)
+    assert (of.low, of.high) == wilson(1, 3)
+    assert of.loss == pytest.approx(-(np.log(0.8) + 3 * np.log(0.4)) / 4)
+
+
+def test_several_labels_are_right_together() -> None:
+    logits = np.float32([[2, -1], [2, 1], [-1, -1]])
+    of = HeldOut.of(TASKS["multi-label"], logits, np.float32([[1, 0], [1, 0], [0, 0]]), 1)
+    assert (of.measure, of.value) == ("exact_match", pytest.approx(2 / 3))
+
+
+def test_numbers_have_r2_and_no_interval() -> None:
+    numbers = np.float32([[1], [2], [3], [6]])
+    of = HeldOut.of(TASKS["regression"], numbers + 1, numbers, 4)
+    assert (of.measure, of.low, of.high) == ("r2", None, None)
+    assert of.value == pytest.approx(1 - 4 / 14)
+    assert of.loss == pytest.approx(0.5)
