@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import ModelError
 
 _ALIGN_BYTES = 64  # S2_ALIGN
@@ -155,6 +156,18 @@ class SkipCache:
         """As :meth:`create`, for rows of that format."""
         n_rows = n_samples if capacity is None else min(capacity, n_samples)
         return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8))
+
+    def fill(self, backbone: Backbone, x: Any, start: int = 0) -> None:
+        """Compute the rows of checked samples ``x``, which are those from ``start`` on.
+
+        Raises:
+            ModelError: as :meth:`RowFormat.compute`.
+        """
+        for at in range(0, len(x), SAMPLES_AT_ONCE):
+            chunk = x[at : at + SAMPLES_AT_ONCE]
+            rows = slice(start + at, start + at + len(chunk))
+            self.format.compute(backbone, chunk, self.rows[rows])
+            self.filled[rows] = 1
 
     def source(
         self,

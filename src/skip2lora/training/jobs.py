@@ -22,17 +22,19 @@ class CheckedSamples:
     """Checked samples and labels, (n,), or targets, (n, n_outputs).
 
     ``weight``, (n,), says how much each sample counts relative to the others: finite, 0 or more,
-    not all 0. None: all the same.
+    not all 0. None: all the same. ``old``, (n,), marks samples of the old domain; None: there are
+    none.
     """
 
     x: Any
     y: NDArray[Any]
     weight: NDArray[np.float32] | None = None
+    old: NDArray[np.bool_] | None = None
 
     def __getitem__(self, which: Any) -> CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
-        weight = None if self.weight is None else self.weight[which]
-        return CheckedSamples(self.x[which], self.y[which], weight)
+        weight, old = (None if of is None else of[which] for of in (self.weight, self.old))
+        return CheckedSamples(self.x[which], self.y[which], weight, old)
 
 
 @dataclass(frozen=True, eq=False)

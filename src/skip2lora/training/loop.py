@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
+from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
@@ -147,17 +149,48 @@ def train(
     return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)
 
 
+def train_on_rows(
+    cache: SkipCache,
+    part: CheckedSamples,
+    options: Options,
+    *,
+    goal: Goal = PLAIN,
+    callback: Callback | None = None,
+    start: SkipAdapters | None = None,
+) -> Trained:
+    """As :func:`train` by skip adapters, but no sample passes the frozen model any more.
+
+    ``part.x`` are rows of ``cache``, which has the first tap copied; they stay as they are.
+    The adapters start at its taps, all of them.
+
+    Raises:
+        DivergedError: the loss became infinite or NaN.
+    """
+    rows, first_tap = cache.format, cache.format.first_tap
+    known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
+    if start is not None:
+        start = replace(start, first_tap=0)
+    options = replace(options, method="skip2-lora")
+    done = train(known, part, options, goal=goal, callback=callback, start=start)
+    adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
+    return replace(done, adapters=adapters)
+
+
 def stratified_split(
     part: CheckedSamples, options: Options
 ) -> tuple[CheckedSamples, CheckedSamples | None]:
-    """The part to train on, and the part held out: the same share of each class, by chance."""
+    """The part to train on, and the part held out: the same share of each class, by chance.
+
+    Samples of the old domain have their share in both.
+    """
     if not options.validation:
         return part, None
     samples, labels = part.x, part.y
     random = np.random.Generator(np.random.PCG64([options.seed, len(samples)]))
     shuffled = random.permutation(len(samples))
     order = labels[shuffled] if labels.ndim == 1 else labels[shuffled][:, 0]
-    by_class = shuffled[np.argsort(order, kind="stable")]
+    domain = np.zeros(len(samples)) if part.old is None else part.old
+    by_class = shuffled[np.lexsort((order, domain[shuffled]))]
     # Every k-th of the samples sorted by class, at evenly spaced places.
     n_held = n_held_out(len(samples), options.validation)
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)

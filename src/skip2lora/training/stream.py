@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import Goal
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.loop import Callback, Trained, train
+from skip2lora.training.loop import Callback, Trained, train_on_rows
 from skip2lora.training.options import Options
 
 
@@ -81,14 +80,11 @@ def learn(
     began = time.perf_counter()
     more = _extended(stream, samples, answers, options.seed)
     fill_ms = 1e3 * (time.perf_counter() - began)
-    rows, first_tap = more.cache.format, more.cache.format.first_tap
-    done = train(
-        KnownRows(rows.tap_widths, rows.n_outputs, rows.layout),
-        CheckedSamples(more.cache.rows, more.answers), options, goal=goal, callback=callback,
-        start=None if more.adapters is None else replace(more.adapters, first_tap=0),
+    done = train_on_rows(
+        more.cache, CheckedSamples(more.cache.rows, more.answers), options, goal=goal,
+        callback=callback, start=more.adapters,
     )  # fmt: skip
-    adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
-    next_stream = replace(_reservoir(more, capacity), adapters=adapters)
+    next_stream = replace(_reservoir(more, capacity), adapters=cast(SkipAdapters, done.adapters))
     timing = replace(
         done.timing,
         cache_fill_ms=fill_ms,
@@ -97,7 +93,6 @@ def learn(
     )
     return next_stream, replace(
         done,
-        adapters=adapters,
         history=replace(done.history, n_forwards=len(samples)),
         timing=timing,
         cache_bytes=next_stream.cache.payload_bytes,
@@ -110,8 +105,8 @@ def _extended(stream: Stream, samples: Any, answers: NDArray[Any], seed: int) ->
     n_kept = len(stream)
     cache = SkipCache.of(stream.cache.format, n_kept + len(samples))
     cache.rows[:n_kept] = stream.cache.rows
-    cache.format.compute(stream.backbone, samples, cache.rows[n_kept:])
-    cache.filled[:] = 1
+    cache.filled[:n_kept] = 1
+    cache.fill(stream.backbone, samples, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(len(samples))
     return replace(
         stream,
