@@ -8,6 +8,7 @@
 #ifndef S2_KERNELS_H
 #define S2_KERNELS_H
 
+#include "skip2_exact.h"
 #include "skip2_layers.h"
 
 /* With more outputs than this the logits lie in rows, (count, n_outputs), else with samples in lanes,
@@ -127,6 +128,11 @@ struct s2_kernels {
     /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
     void (*descend)(size_t size, const s2_update *update, const float *g, float *m, float *v,
                     float *w);
+    /* s2_objective_loss */
+    double (*objective)(const s2_objective *pass, const float *logits, float *grad);
+    double (*dot)(size_t size, const float *a, const float *b);
+    /* y += factor * x */
+    void (*add_scaled)(size_t size, float factor, const float *x, float *y);
     /* Independent multiply-adds, as fast as this table can; returns the operations done. */
     double (*multiply_adds)(size_t rounds, float *result);
 };

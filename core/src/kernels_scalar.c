@@ -298,6 +298,8 @@ static float scalar_loss_squared(size_t n_outputs, const float *target, float sh
     return loss;
 }
 
+#include "scalar_objective.h"
+
 static double scalar_multiply_adds(size_t rounds, float *result) {
     enum { CHAINS = 16 };
     float sum[CHAINS] = {0};
@@ -335,5 +337,8 @@ const s2_kernels s2_kernels_scalar = {
     .relu_forward = scalar_relu_forward,
     .relu_backward = scalar_relu_backward,
     .descend = scalar_descend,
+    .objective = scalar_objective,
+    .dot = scalar_dot,
+    .add_scaled = scalar_add_scaled,
     .multiply_adds = scalar_multiply_adds,
 };

@@ -146,6 +146,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
 #include "vector_gemm.h"
 #include "vector_head.h"
 #include "vector_norm.h"
+#include "vector_objective.h"
 #include "vector_taps.h"
 
 #define S2_VECTOR_KERNELS(of_name)                                                                 \
@@ -170,6 +171,9 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .relu_forward = vector_relu_forward,                                                       \
         .relu_backward = vector_relu_backward,                                                     \
         .descend = vector_descend,                                                                 \
+        .objective = vector_objective,                                                             \
+        .dot = vector_dot,                                                                         \
+        .add_scaled = vector_add_scaled,                                                           \
         .multiply_adds = vector_multiply_adds,                                                     \
     }
 
