@@ -3,7 +3,8 @@
  *
  * Everywhere the objective is
  *
- *     sum over samples i of weight_i * loss(offset_i + z_i . W + bias, target_i) + penalty / 2 * |W|^2
+ *     sum over samples i of weight_i * loss(offset_i + z_i . W + bias, target_i)
+ *         + penalty / 2 * |W|^2
  *
  * where z_i are the standardised columns of a row and the bias is free. The weights sum to 1.
  *
@@ -39,8 +40,8 @@ typedef struct {
  * negative or not finite, weights that are all 0, targets of samples with a weight that are out of
  * their range. */
 s2_status s2_objective_check(const s2_objective *objective);
-/* The weighted sum of the samples' losses, each summed over its outputs: cross entropy, binary cross
- * entropy, half the squared error. */
+/* The weighted sum of the samples' losses, each summed over its outputs: cross entropy, binary
+ * cross entropy, half the squared error. */
 double s2_objective_loss(const s2_objective *objective,
                          const float *logits, /* (n_outputs, lanes) */
                          float *grad);        /* (n_outputs, lanes): weight * (prediction - target);
