@@ -178,7 +178,7 @@ class AdaptedModel(Predictor):
         base = self.backbone.base
         about = AdapterConfig(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
-            self.output_names, self.images, Tapping.of(base),
+            self.output_names, self.images, Tapping.of(self.backbone),
             not isinstance(self.backbone, Headless), self.columns,
         )  # fmt: skip
         return adapter_files(

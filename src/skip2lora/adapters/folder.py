@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
+from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
+from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import Shapes
 from skip2lora.data.image_options import Images
 from skip2lora.errors import FileError, ModelError, Skip2LoraError
@@ -30,7 +32,7 @@ class Tapping:
     ``size`` is the height and width that open axes of images were fixed to. ``inputs`` are the
     shapes of the samples that a module was run on to find its layers. ``output`` is the name of the
     output that was taken of several, ``mask`` says which tokens count. Each is None where it does
-    not matter or is not known.
+    not matter or is not known. ``derived`` are taps that are derived from these.
     """
 
     taps: tuple[str, ...] | None = None
@@ -39,10 +41,13 @@ class Tapping:
     inputs: Shapes | None = None
     output: str | None = None
     mask: str | None = None
+    derived: tuple[DerivedTap, ...] = ()
 
     @classmethod
     def of(cls, backbone: Backbone) -> Tapping:
         """That of a backbone; of one without a choice of taps, which output is taken alone."""
+        if isinstance(backbone, StandIn):
+            return replace(cls.of(backbone.base), derived=derived_taps(backbone))
         output = backbone.output if len(backbone.outputs) > 1 else None
         if type(backbone).with_taps is Backbone.with_taps:
             return cls(output=output)
@@ -64,6 +69,8 @@ class Tapping:
             said["output"] = self.output
         if self.mask is not None:
             said["mask"] = self.mask
+        if self.derived:
+            said["derived_taps"] = [tap.to_json() for tap in self.derived]
         return said
 
     @classmethod
@@ -71,7 +78,7 @@ class Tapping:
         """What :meth:`to_json` gave, among other keys.
 
         Raises:
-            TypeError, ValueError: it gave something else.
+            KeyError, TypeError, ValueError: it gave something else.
         """
         taps, grid, size = entries.get("taps"), entries.get("grid"), entries.get("input_size")
         inputs, output, mask = (entries.get(name) for name in ("inputs", "output", "mask"))
@@ -84,6 +91,7 @@ class Tapping:
             else tuple((str(name), tuple(map(_whole, shape)), str(k)) for name, shape, k in inputs),
             None if output is None else str(output),
             None if mask is None else str(mask),
+            tuple(map(DerivedTap.from_json, entries.get("derived_taps", ()))),
         )
 
     def apply(self, backbone: Backbone) -> Backbone:
@@ -92,6 +100,10 @@ class Tapping:
         Raises:
             ParameterError: a layer, a size or an output that it does not have.
         """
+        if isinstance(backbone, Derived):
+            backbone = backbone.base
+        if self.derived:
+            return Derived(replace(self, derived=()).apply(backbone), self.derived)
         if self.output is not None:
             backbone = backbone.with_output(self.output)
         if self.taps is None:
@@ -136,7 +148,7 @@ _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder inste
 #: What only some adapters have, in both files.
 _OPTIONAL = (
     "task", "keep_outputs", "new_labels", "output_names", "images", "columns", "taps", "grid",
-    "input_size", "inputs", "output", "mask",
+    "input_size", "inputs", "output", "mask", "derived_taps",
 )  # fmt: skip
 
 

@@ -20,15 +20,15 @@ from skip2lora.tasks.columns import Columns
 
 
 @dataclass(frozen=True, eq=False)
-class _StandIn(Backbone):
-    """``backbone`` with other outputs."""
+class StandIn(Backbone):
+    """``backbone`` with other outputs, or with more taps."""
 
     backbone: Backbone
 
     @property
     def base(self) -> Backbone:
-        """``backbone``, with its own outputs."""
-        return self.backbone
+        """The model with its own taps and outputs, whatever stands in for it."""
+        return self.backbone.base
 
     @property
     def tap_widths(self) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class _StandIn(Backbone):
 
 
 @dataclass(frozen=True, eq=False)
-class Headless(_StandIn):
+class Headless(StandIn):
     """``backbone`` with ``n_outputs`` outputs that are 0: adapters and a bias make all of them.
 
     Others can be learned so, on its taps alone.
@@ -100,7 +100,7 @@ class Headless(_StandIn):
 
 
 @dataclass(frozen=True, eq=False)
-class Binary(_StandIn):
+class Binary(StandIn):
     """``backbone`` of one output, a logit, as two classes: the second is what it speaks for."""
 
     n_outputs = 2
@@ -117,7 +117,7 @@ class Binary(_StandIn):
 
 
 @dataclass(frozen=True, eq=False)
-class Bare(_StandIn):
+class Bare(StandIn):
     """``backbone`` whose logits learn another task than the activation behind them tells."""
 
     @property

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import LOGITS, DerivedTap, derived_taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
@@ -42,6 +43,7 @@ from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.check import check_export
+from skip2lora.export.onnx_derived import add_derived
 from skip2lora.export.onnx_head import (
     columns_of,
     drop_stale,
@@ -89,7 +91,8 @@ class _Parts:
 class _Base:
     """A base model in memory, whole, with the adapters that go with its ``sources``.
 
-    ``bare`` says that its activations are not those of what was learned.
+    ``bare`` says that its activations are not those of what was learned, ``own`` is the anatomy
+    without regard to that.
 
     ``given`` is ``backbone``, or what stands in for it.
     """
@@ -100,8 +103,15 @@ class _Base:
     model: Any
     graph: Graph
     anatomy: Anatomy
-    sources: tuple[Source, ...]
+    own: Anatomy
+    sources: tuple[Source | DerivedTap, ...]
     bare: bool = False
+
+    @property
+    def folds(self) -> bool:
+        """Whether the last layer's weights may change, as nothing else needs its logits."""
+        needed = any(isinstance(of, DerivedTap) and of.kind == LOGITS for of in self.sources)
+        return not self.bare and not needed and not readers_elsewhere(self.graph, self.anatomy)
 
 
 def export_onnx(
@@ -128,19 +138,24 @@ def export_onnx(
     base = _read_base(backbone, adapters)
     adapters = base.adapters
     parts, sources, head = _Parts.of(adapters), base.sources, base.anatomy.head
-    alone = not base.bare and not readers_elsewhere(base.graph, base.anatomy)
-    if head is not None and alone and len(parts.bias) == base.anatomy.n_outputs:
+    last = sources[-1]
+    same = head is not None and len(parts.bias) == base.anatomy.n_outputs
+    if head is not None and same and base.folds and isinstance(last, Source):
         own = parts.b[-adapters.rank :]
         change = parts.a[-1].T.astype(np.float64) @ own.astype(np.float64)
         columns = columns_of(base.anatomy)
         change = change if columns is None else change @ columns
-        if fold_last(base.graph, head, sources[-1], change):
+        if fold_last(base.graph, head, last, change):
             sources = sources[:-1]
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
     builder = Builder(base.graph, _PREFIX)
     factors = []
     for number, source in last_first(sources):
-        pooled = add_pooled(builder, source, f"tap.{number}")
+        if isinstance(source, Source):
+            pooled = add_pooled(builder, source, f"tap.{number}")
+        else:
+            tensor = add_derived(builder, source, base.own, f"tap.{number}")
+            pooled = Pooled(tensor, (parts.a[number].shape[1],))
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
     _write(base, _join(builder, base, factors, parts), out, description, samples)
@@ -193,7 +208,11 @@ def export_onnx_adapter(
         )
     factors = []
     for number, source in last_first(base.sources):
-        tensor = add_tap(builder, source, f"tap.{number}")
+        title = f"tap.{number}"
+        if isinstance(source, Source):
+            tensor = add_tap(builder, source, title)
+        else:
+            tensor = add_derived(builder, source, base.own, title)
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     logits = _join(builder, base, factors, parts)
     # Of two files of two runs, as a killed one may leave them, both say another version.
@@ -247,7 +266,8 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
         mask=backbone.mask,
     )  # fmt: skip
     bare = isinstance(given, Bare)
-    anew = given is not backbone and not isinstance(given, Binary)
+    anew = bare or isinstance(given, Headless)
+    own = anatomy
     drop_stale(graph, anatomy, replaced=(backbone.output or "") if anew else None)
     if isinstance(given, Headless):
         anatomy = replace(anatomy, head=None, n_outputs=0)
@@ -261,8 +281,11 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
         )
     layers = [source.tap for source in anatomy.sources]
     places, widths_of_all = chosen_taps(layers, [tap.layer for tap in backbone.taps])
-    sources = tuple(anatomy.sources[place] for place in places[adapters.first_tap :])
-    widths = list(widths_of_all[adapters.first_tap :])
+    derived = derived_taps(given)
+    sources: tuple[Source | DerivedTap, ...] = derived
+    sources += tuple(anatomy.sources[place] for place in places)
+    sources = sources[adapters.first_tap :]
+    widths = [*(of.width(backbone) for of in derived), *widths_of_all][adapters.first_tap :]
     got = [len(array) for array in adapters.lora_a]
     if widths != got or adapters.n_outputs < anatomy.n_outputs:
         raise ModelError(
@@ -270,7 +293,7 @@ def _read_base(given: Backbone, adapters: Result) -> _Base:
             f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
         )
     embed(model, backbone.path.parent)
-    return _Base(given, backbone, adapters, model, graph, anatomy, sources, bare)
+    return _Base(given, backbone, adapters, model, graph, anatomy, own, sources, bare)
 
 
 def _join(
@@ -328,7 +351,7 @@ def _free_name(graph: Graph) -> str:
 
 def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
     model = base.model
-    layers = [source.tap.layer for source in base.sources]
+    layers = [of.tap.layer if isinstance(of, Source) else of.kind for of in base.sources]
     facts = {
         "base_fingerprint": base.backbone.fingerprint,
         "rank": str(base.adapters.rank),

@@ -123,10 +123,11 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
         added = builder.node("MatMul", [added, matrix], "added.columns")
     if extra:
         _widen(graph, head, anatomy.n_outputs, n_outputs)
+    own = [node for node in graph.model.graph.node if node.name.startswith(builder.prefix)]
     base = f"{builder.prefix}base_logits"
     maker = graph.producer[head.logits]
     maker.output[list(maker.output).index(head.logits)] = base
-    for node in others:
+    for node in (*others, *own):  # a tap of the logits, too, stays as it is
         for place, name in enumerate(node.input):
             if name == head.logits:
                 node.input[place] = base

@@ -1,0 +1,249 @@
+"""Derived taps: more taps of a model, computed from what a row of it holds.
+
+A row of them is the derived columns, then the row as it was: whoever has rows of the model, and no
+samples, can derive the taps from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import SamplesLike, choice
+from skip2lora.backbones.base import Backbone, Size, Taps
+from skip2lora.backbones.outputs import OutputSpec
+from skip2lora.backbones.standins import StandIn
+from skip2lora.backbones.taps import Selection, Shapes, Tap
+from skip2lora.errors import DataError, ParameterError
+
+LOGITS, LOG, LOG_CENTRED = "logits", "log", "log-centred"
+KINDS = (LOGITS, LOG, LOG_CENTRED)
+# What is added before the logarithm, of the largest number of a sample, in the mean over samples.
+_SHARE = 0.01
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class DerivedTap:
+    """One derived tap: the base logits themselves, or a logarithm of the sample.
+
+    ``log`` is log(max(sample, 0) + shift), ``log-centred`` the same less its mean over the sample.
+    What is below 0 counts as 0, so that no sample the model takes gives NaN, here or in an exported
+    graph, which cannot refuse one.
+    """
+
+    kind: str
+    shift: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"kind": self.kind} | ({"shift": self.shift} if self.kind != LOGITS else {})
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> DerivedTap:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it gave something else.
+        """
+        kind = entry["kind"]
+        if kind not in KINDS:
+            raise ValueError(f"derived tap {kind!r}")
+        shift = 0.0 if kind == LOGITS else float(entry["shift"])
+        if kind != LOGITS and not _SMALLEST <= shift <= np.finfo(np.float32).max:
+            raise ValueError(f"shift {shift}")
+        return cls(kind, shift)
+
+    def width(self, backbone: Backbone) -> int:
+        """Floats of the tap."""
+        return backbone.n_outputs if self.kind == LOGITS else backbone.tap_widths[0]
+
+    def of(self, taps: Taps) -> NDArray[np.float32]:
+        """The tap of samples whose taps these are, (samples, width)."""
+        if self.kind == LOGITS:
+            return taps.base_logits
+        shifted = np.maximum(taps.taps[0], np.float32(0), order="C")
+        shifted += np.float32(self.shift)
+        np.log(shifted, out=shifted)
+        if self.kind == LOG_CENTRED:
+            shifted -= shifted.mean(axis=1, keepdims=True)
+        return shifted
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Derived(StandIn):
+    """``backbone`` with the taps ``derived`` before its own; :meth:`of` checks and makes it.
+
+    It has the fingerprint of ``backbone``: an adapter's folder names the derived taps, as it names
+    the layers that are tapped.
+    """
+
+    derived: tuple[DerivedTap, ...]
+
+    def __repr__(self) -> str:
+        return f"Derived({self.backbone!r}, {', '.join(tap.kind for tap in self.derived)})"
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, kinds: Iterable[str], samples: SamplesLike | None = None
+    ) -> Derived:
+        """``backbone`` with derived taps of these kinds: "logits", "log", "log-centred".
+
+        The logarithms need ``samples`` without negative numbers: a hundredth of the largest number
+        of a sample, in the mean over them, is added, so that the unit of the samples is of no
+        account and no 0 stands far out.
+
+        Raises:
+            ParameterError: no such kind; logits of a model without; logarithms of a model whose
+                first tap is not the sample.
+            DataError: samples the model cannot take, or with a negative number.
+        """
+        names = tuple(choice("derived taps", kind, KINDS) for kind in kinds)
+        if LOGITS in names and not backbone.n_outputs:
+            raise ParameterError(
+                f"derived taps have logits, but {backbone!r} has none, expected a model with "
+                "outputs: leave logits out"
+            )
+        if not {LOG, LOG_CENTRED} & set(names):
+            return cls(backbone, tuple(map(DerivedTap, names)))
+        if not taps_samples(backbone):
+            raise ParameterError(
+                f"derived taps have a logarithm of the sample, but the first tap of {backbone!r} "
+                "is none, expected such as of an MLP: leave log and log-centred out"
+            )
+        if samples is None:
+            raise ParameterError(
+                "derived taps have a logarithm without samples, expected some for what is added "
+                "before it: pass samples"
+            )
+        shift = _shift_of(backbone.check(samples))
+        return cls(backbone, tuple(DerivedTap(k, 0.0 if k == LOGITS else shift) for k in names))
+
+    # --- what is derived --------------------------------------------------------------------
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Of the derived taps, then of those of ``backbone``."""
+        widths = (tap.width(self.backbone) for tap in self.derived)
+        return (*widths, *self.backbone.tap_widths)
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The derived ones, then those of ``backbone``."""
+        more = [Tap(d.kind, d.kind, "vector", (d.width(self.backbone),)) for d in self.derived]
+        return (*more, *self.backbone.taps)
+
+    @property
+    def first_tap_is_input(self) -> bool:
+        """No: a derived tap comes first."""
+        return not self.derived and self.backbone.first_tap_is_input
+
+    def forward(self, x: Any) -> Taps:
+        """Taps and base logits of checked samples."""
+        taps = self.backbone.forward(x)
+        return Taps((*(tap.of(taps) for tap in self.derived), *taps.taps), taps.base_logits)
+
+    # --- what is as it was ------------------------------------------------------------------
+
+    @property
+    def n_outputs(self) -> int:
+        """As of ``backbone``."""
+        return self.backbone.n_outputs
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """Those of ``backbone``."""
+        return self.backbone.outputs
+
+    @property
+    def output(self) -> str | None:
+        """That of ``backbone``."""
+        return self.backbone.output
+
+    @property
+    def task(self) -> str:
+        """That of ``backbone``."""
+        return self.backbone.task
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Those of ``backbone``."""
+        return self.backbone.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """That of ``backbone``."""
+        return self.backbone.fingerprint
+
+    @property
+    def path(self) -> Any:
+        """That of ``backbone``."""
+        return self.backbone.path
+
+    @property
+    def sample_shapes(self) -> Shapes | None:
+        """Those of ``backbone``."""
+        return self.backbone.sample_shapes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of ``backbone``."""
+        return self.backbone.notes
+
+    def logits(self, x: SamplesLike) -> NDArray[np.float32]:
+        """Those of ``backbone``."""
+        return self.backbone.logits(x)
+
+    def named(self, class_names: Any) -> Derived:
+        """A copy whose outputs have these names; itself for None."""
+        return self if class_names is None else self._over(self.backbone.named(class_names))
+
+    def with_output(self, output: str | int) -> Derived:
+        """The same taps of another output of ``backbone``."""
+        return self._over(self.backbone.with_output(output))
+
+    def with_taps(
+        self, selection: Selection, *, grid: int | None = None, size: Size | None = None
+    ) -> Derived:
+        """The same derived taps before others of ``backbone``."""
+        return self._over(self.backbone.with_taps(selection, grid=grid, size=size))
+
+    def _over(self, backbone: Backbone) -> Derived:
+        return Derived(backbone, self.derived)
+
+
+def derived_taps(backbone: Backbone) -> tuple[DerivedTap, ...]:
+    """Those of ``backbone``, or of what it stands in for."""
+    if isinstance(backbone, Derived):
+        return backbone.derived
+    return derived_taps(backbone.backbone) if isinstance(backbone, StandIn) else ()
+
+
+def taps_samples(backbone: Backbone) -> bool:
+    """Whether the first tap of a row is the sample, copied or not."""
+    if backbone.first_tap_is_input:
+        return True
+    first, inputs = backbone.taps[0], backbone.inputs
+    return (
+        first.kind == "vector"
+        and [of.name for of in inputs] == [first.tensor]
+        and inputs[0].shape == first.shape
+        and inputs[0].dtype == "float32"
+    )
+
+
+def _shift_of(samples: Any) -> float:
+    """What is added to checked samples before the logarithm."""
+    at = np.argwhere(samples < 0)
+    if len(at):
+        sample, column = at[0]
+        raise DataError(
+            f"sample {sample} has {samples[sample, column]:g} in column {column}, expected no "
+            "negative number for its logarithm: leave log and log-centred out"
+        )
+    shift = np.float32(_SHARE * samples.max(axis=1).mean(dtype=np.float64))
+    return float(shift) if shift >= _SMALLEST else 1.0
