@@ -1,0 +1,83 @@
+"""Several skip adapters as one: the logits that their weighted sum has, and no more rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.merging import mixed
+
+WIDTHS = [9, 16, 5]
+MIX = [0.75, 0.25]
+
+
+def adapters_of(rank: int, n_outputs: int, *, first_tap: int = 0, seed: int = 0) -> SkipAdapters:
+    random = np.random.default_rng(seed)
+    widths = WIDTHS[first_tap:]
+    a = tuple(random.normal(size=(width, rank)).astype(np.float32) for width in widths)
+    b = tuple(random.normal(size=(rank, n_outputs)).astype(np.float32) for _ in widths)
+    bias = random.normal(size=n_outputs).astype(np.float32)
+    return SkipAdapters(a, b, first_tap, bias)
+
+
+def added(adapters: SkipAdapters, backbone: NumpyBackbone, x: np.ndarray) -> np.ndarray:
+    """What they add to the base logits, in double precision."""
+    taps = backbone.forward(x).taps[adapters.first_tap :]
+    total = np.zeros((len(x), adapters.n_outputs)) + (0 if adapters.bias is None else adapters.bias)
+    for tap, a, b in zip(taps, adapters.lora_a, adapters.lora_b, strict=True):
+        total += tap.astype(np.float64) @ a @ b
+    return total
+
+
+@pytest.mark.parametrize(
+    ("ranks", "n_outputs", "rank"),
+    [((2, 1), 7, 3), ((4, 6), 7, 7), ((20, 4), 20, 16)],
+    ids=["side by side", "as many as outputs", "as wide as a tap"],
+)
+def test_the_mix_adds_the_weighted_sum(ranks: tuple, n_outputs: int, rank: int) -> None:
+    backbone = NumpyBackbone([*WIDTHS, n_outputs], first_tap_is_input=False)
+    x = np.random.default_rng(1).normal(size=(11, 9)).astype(np.float32)
+    parts = [
+        adapters_of(ranks[0], n_outputs, first_tap=2),
+        adapters_of(ranks[1], n_outputs, seed=1),
+    ]
+    mix = mixed(parts, MIX, WIDTHS)
+    assert (mix.rank, mix.first_tap, len(mix.lora_a)) == (rank, 0, 3)
+    expected = sum(share * added(part, backbone, x) for share, part in zip(MIX, parts, strict=True))
+    np.testing.assert_allclose(added(mix, backbone, x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        mix.logits(backbone, x), backbone.forward(x).base_logits + expected, rtol=1e-4, atol=1e-3
+    )
+
+
+def test_outputs_that_no_part_changes_take_no_rank() -> None:
+    part = adapters_of(6, 7)
+    for b in part.lora_b:
+        b[:, [0, 3, 4, 5]] = 0
+    mix = mixed([part], [1.0], WIDTHS)
+    assert mix.rank == 3
+    for a, b, (old_a, old_b) in zip(
+        mix.lora_a, mix.lora_b, zip(part.lora_a, part.lora_b, strict=True), strict=True
+    ):
+        np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-5, atol=1e-5)
+
+
+def test_base_logits_count_as_much_as_they_are_to() -> None:
+    """Of 4 outputs of the model; 2 more are new."""
+    random = np.random.default_rng(2)
+    part, base_logits = adapters_of(3, 6), random.normal(size=(11, 4))
+    factor = np.array([0.5, 0.5, 1.0, 0.5])
+    mix = mixed([replace(part, bias=None), part], MIX, WIDTHS, factor)
+    assert [len(a) for a in mix.lora_a] == [4, *WIDTHS]
+    np.testing.assert_allclose(mix.bias, 0.25 * part.bias)
+    product = base_logits @ mix.lora_a[0] @ mix.lora_b[0]
+    np.testing.assert_allclose(product[:, :4], (factor - 1) * base_logits, atol=1e-6)
+    np.testing.assert_array_equal(product[:, 4:], 0)
+    for a, b, old_a, old_b in zip(
+        mix.lora_a[1:], mix.lora_b[1:], part.lora_a, part.lora_b, strict=True
+    ):
+        np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-4, atol=1e-5)
