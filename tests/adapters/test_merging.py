@@ -11,7 +11,7 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.merging import mixed
 
-WIDTHS = [9, 16, 5]
+WIDTHS = [9, 16, 5]  # of the taps
 MIX = [0.75, 0.25]
 
 
@@ -39,7 +39,7 @@ def added(adapters: SkipAdapters, backbone: NumpyBackbone, x: np.ndarray) -> np.
     ids=["side by side", "as many as outputs", "as wide as a tap"],
 )
 def test_the_mix_adds_the_weighted_sum(ranks: tuple, n_outputs: int, rank: int) -> None:
-    backbone = NumpyBackbone([*WIDTHS, n_outputs], first_tap_is_input=False)
+    backbone = NumpyBackbone([*WIDTHS, n_outputs], first_tap_is_input=True)
     x = np.random.default_rng(1).normal(size=(11, 9)).astype(np.float32)
     parts = [
         adapters_of(ranks[0], n_outputs, first_tap=2),

@@ -5,25 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skip2lora.tasks.evaluation import wilson_interval
 from skip2lora.tasks.task import TASKS
-from skip2lora.training.held_out import HeldOut, wilson
-
-
-@pytest.mark.parametrize(("n_right", "n_samples"), [(0, 7), (3, 10), (93, 100), (50, 50)])
-def test_the_ends_of_wilsons_interval_are_z_errors_from_the_share(
-    n_right: int, n_samples: int
-) -> None:
-    for z in (1.96, 2.25):
-        for end in wilson(n_right, n_samples, z):
-            off = n_right / n_samples - end
-            assert off**2 == pytest.approx(z * z * end * (1 - end) / n_samples, abs=1e-12)
-
-
-def test_wilsons_interval_is_the_published_one() -> None:
-    """Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, 15 of 148, 0 of 20."""
-    assert wilson(81, 263, 1.959964) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148, 1.959964) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20, 1.959964) == pytest.approx((0.0, 0.1611), abs=5e-5)
+from skip2lora.training.held_out import HeldOut
 
 
 def test_accuracy_counts_samples_and_the_loss_weighs_them() -> None:
@@ -32,7 +16,7 @@ def test_accuracy_counts_samples_and_the_loss_weighs_them() -> None:
     of = HeldOut.of(TASKS["classification"], logits, np.int32([0, 0, 1]), 4, weight)
     assert (of.measure, of.n_samples, of.n_folds) == ("accuracy", 3, 4)
     assert of.value == pytest.approx(1 / 3)
-    assert (of.low, of.high) == wilson(1, 3)
+    assert (of.low, of.high) == wilson_interval(1, 3)
     assert of.loss == pytest.approx(-(np.log(0.8) + 3 * np.log(0.4)) / 4)
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.tasks.evaluation import wilson_interval
 from skip2lora.tasks.task import Task, predictions_of, r2, sample_losses
-
-#: Of Wilson's interval. Folds train on each other's samples, so the usual 1.96 covers the accuracy
-#: of other samples in 92 % of cases, 2.25 in 96 %.
-WILSON_Z = 2.25
-
-
-def wilson(n_right: int, n_samples: int, z: float = WILSON_Z) -> tuple[float, float]:
-    """Wilson's interval of a share, (low, high): never outside 0 to 1, never of no width."""
-    share, more = n_right / n_samples, z * z / n_samples
-    middle = (share + more / 2) / (1 + more)
-    half = z * math.sqrt((share * (1 - share) + more / 4) / n_samples) / (1 + more)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True)
@@ -64,6 +52,6 @@ class HeldOut:
         if task.numeric_targets:
             right = right.all(axis=1)
         n_right = int(np.count_nonzero(right))
-        low, high = wilson(n_right, len(answers))
+        low, high = wilson_interval(n_right, len(answers))
         measure = "exact_match" if task.numeric_targets else "accuracy"
         return cls(measure, n_right / len(answers), low, high, loss, len(answers), n_folds)
