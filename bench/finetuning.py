@@ -20,7 +20,7 @@ import numpy as np
 
 import skip2lora as s2
 from harness import BATCH, NETS, RANK, Net, Side
-from skip2lora.adapt import AdaptedModel
+from skip2lora.adapted import AdaptedModel
 from skip2lora.datasets import Split
 from skip2lora.training.costs import method_costs
 from skip2lora.training.loop import EpochReport

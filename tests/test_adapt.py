@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,29 +120,6 @@ def test_no_result_holds_infinity(
     except DivergedError:
         return
     assert [name for name, array in tensors.items() if not np.isfinite(array).all()] == []
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_its_repr_is_one_short_line(method: str, model: s2.MLP, make_samples: Any) -> None:
-    result = s2.adapt(model, *make_samples(40), method=method, epochs=2, rank=2)
-    start = f"AdaptedModel(MLP(8-6-5-3), {method}, rank 2, "
-    assert repr(result) == f"{start}{result.trainable_parameters} trained numbers, 3 outputs)"
-    assert len(repr(result.adapters)) < 60
-    assert "rank 2" in repr(result.adapters)
-
-
-def test_a_notebook_shows_a_table_without_markup_of_others(
-    model: s2.MLP, make_samples: Any, tmp_path: Path
-) -> None:
-    fresh = s2.adapt(model, *make_samples(40), epochs=2)
-    fresh.save(tmp_path / "adapter")
-    loaded = s2.AdaptedModel.load(model, tmp_path / "adapter")
-    assert "<th>base model</th><td>MLP(8-6-5-3)</td>" in fresh._repr_html_()
-    assert f"<td>{fresh.timing.total_ms:,.1f} ms</td>" in fresh._repr_html_()
-    assert "time to adapt" not in loaded._repr_html_()
-    named = replace(fresh, method="<b>")
-    assert "&lt;b&gt;" in named._repr_html_()
-    assert "<b>" not in named._repr_html_()
 
 
 @pytest.mark.filterwarnings("error")

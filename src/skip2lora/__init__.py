@@ -26,8 +26,8 @@ from skip2lora.errors import (
 )
 
 if typing.TYPE_CHECKING:
-    from skip2lora.adapt import AdaptedModel as AdaptedModel
     from skip2lora.adapt import adapt as adapt
+    from skip2lora.adapted import AdaptedModel as AdaptedModel
     from skip2lora.adapters.adapters import SkipAdapters as SkipAdapters
     from skip2lora.adapters.rows import SkipCache as SkipCache
     from skip2lora.backbones.base import Backbone as Backbone
@@ -68,7 +68,7 @@ __all__ = [
 #: Where names are that are imported on first use. NumPy and the rest take half a second, in which
 #: the command must answer Ctrl-C already.
 _ON_REQUEST = {
-    "AdaptedModel": "skip2lora.adapt",
+    "AdaptedModel": "skip2lora.adapted",
     "adapt": "skip2lora.adapt",
     "SkipAdapters": "skip2lora.adapters.adapters",
     "SkipCache": "skip2lora.adapters.rows",

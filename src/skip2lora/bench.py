@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from skip2lora import _core
-from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
+from skip2lora.adapt import adapt
+from skip2lora.adapted import AdaptedModel, NewlyAdapted
 from skip2lora.arrays import whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP

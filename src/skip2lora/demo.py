@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skip2lora.adapt import AdaptedModel, NewlyAdapted, adapt
+from skip2lora.adapt import adapt
+from skip2lora.adapted import AdaptedModel, NewlyAdapted
 from skip2lora.backbones.mlp import MLP
 from skip2lora.data.samples import Samples
 from skip2lora.datasets import Split, simulated

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.adapt import NewlyAdapted
+from skip2lora.adapted import NewlyAdapted
 from skip2lora.arrays import SamplesLike, check_samples, choice, plain_array, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
@@ -199,7 +199,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
     reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
-    :class:`~skip2lora.adapt.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
+    :class:`~skip2lora.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
     and ``feature_names_in_``.
     """
 

@@ -15,7 +15,7 @@ SHORTEST = 15  # letters that say something; what is shorter only wraps another 
 REFUSALS = ("ModelError", "MissingExtraError")
 SOURCES = sorted(
     file
-    for place in ("adapt.py", "bench.py", "files.py", "adapters", "backbones", "export")
+    for place in ("adapted.py", "bench.py", "files.py", "adapters", "backbones", "export")
     for file in ([PACKAGE / place] if place.endswith(".py") else (PACKAGE / place).rglob("*.py"))
 )
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from skip2lora import _core
-from skip2lora.adapt import RESULT_FILES, AdaptedModel, adapt, adapt_and_measure
+from skip2lora.adapt import adapt, adapt_and_measure
+from skip2lora.adapted import RESULT_FILES, AdaptedModel
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import load_for_images
 from skip2lora.backbones.standins import Headless, for_task

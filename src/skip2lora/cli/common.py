@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from skip2lora.adapt import AdaptedModel, restored
+from skip2lora.adapted import AdaptedModel, restored
 from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load

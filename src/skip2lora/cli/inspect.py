@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from skip2lora.adapt import MODEL_FILE
+from skip2lora.adapted import MODEL_FILE
 from skip2lora.adapters.folder import describe, is_adapter
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.arrays import Inputs, listing

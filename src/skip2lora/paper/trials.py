@@ -15,7 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from skip2lora.adapt import AdaptedModel, adapt
+from skip2lora.adapt import adapt
+from skip2lora.adapted import AdaptedModel
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
 from skip2lora.errors import MissingExtraError, ModelError
