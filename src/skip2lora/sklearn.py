@@ -25,7 +25,7 @@ from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
-from skip2lora.training.pretraining import pretrain
+from skip2lora.training.pretraining import N_RANGES, pretrain, ranges_of
 from skip2lora.training.stream import Stream, learn
 
 try:
@@ -40,8 +40,6 @@ except ImportError as error:
     ) from error
 
 _METHODS = ("skip2-lora", "lora-last")
-# Hidden layers of a network for numbers learn to tell these apart: docs/decisions/0012.
-_BINS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,7 +359,7 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
         width = targets.shape[1]
         goal = Goal(TASKS["regression"])
         if self.model is None:
-            return Headless(self._pretrained(x, _ranges(targets), _BINS), width), goal
+            return Headless(self._pretrained(x, ranges_of(targets), N_RANGES), width), goal
         if not self.keep_outputs:
             return Headless(self.model, width), goal
         if self.model.n_outputs != width:
@@ -375,15 +373,6 @@ class Skip2LoRARegressor(RegressorMixin, _Skip2LoRA):
         """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""
         numbers = self._logits(X)
         return numbers.reshape(len(numbers), *self._shape).astype(np.float64)
-
-
-def _ranges(targets: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Which fifth of the samples each belongs to, by its number, or by the numbers' main axis."""
-    values = targets.astype(np.float64) - targets.mean(axis=0, dtype=np.float64)
-    values /= np.maximum(values.std(axis=0), np.finfo(np.float32).tiny)
-    line = values[:, 0] if values.shape[1] == 1 else values @ np.linalg.svd(values)[2][0]
-    edges = np.quantile(line, np.arange(1, _BINS) / _BINS)
-    return np.searchsorted(edges, line)
 
 
 def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import skip2lora as s2
 from frames import Frame
 from oracle_losses import LOSSES
 from skip2lora.backbones.mlp import Layer
+from skip2lora.training.pretraining import ranges_of
 
 FIELDS = [field.name for field in dataclasses.fields(Layer)]
 LOSS_OF = {"classification": "softmax", "multi-label": "sigmoid", "regression": "squared"}
@@ -164,3 +165,11 @@ def test_what_is_refused(make_samples: Any, refused: Callable[..., str]) -> None
     assert "(20, 1)" in refused(s2.DataError, s2.pretrain, one, x, x, task="regression")
     bad = np.where(x == x[3, 1], np.nan, x)
     assert "row 3, column 1" in refused(s2.DataError, s2.pretrain, one, bad, y, task="regression")
+
+
+def test_ranges_are_as_many_samples_each_along_the_main_axis() -> None:
+    numbers = np.random.default_rng(0).permutation(50).astype(np.float32)
+    assert ranges_of(numbers[:, None]).tolist() == (numbers // 10).tolist()
+    both = np.stack([numbers, 3 - 2 * numbers], axis=1)
+    ranges = ranges_of(both)
+    assert (ranges == numbers // 10).all() or (ranges == 4 - numbers // 10).all()

@@ -26,6 +26,8 @@ from skip2lora.training.skip_job import column_scale
 # A feature may vary by 2^-10 of its mean, as the year does or the pressure of the air, and is still
 # scaled in full; what one that varies less loses in float32 stays below 1e-4 of the logits.
 _BITS = 10
+#: Hidden layers of a network for numbers learn to tell these apart: docs/decisions/0012.
+N_RANGES = 5
 
 
 def pretrain(
@@ -138,3 +140,12 @@ class _Scaled:
 def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation of each column."""
     return values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+
+
+def ranges_of(targets: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which fifth of the samples each belongs to, by its number, or by the numbers' main axis."""
+    values = targets.astype(np.float64) - targets.mean(axis=0, dtype=np.float64)
+    values /= np.maximum(values.std(axis=0), np.finfo(np.float32).tiny)
+    line = values[:, 0] if values.shape[1] == 1 else values @ np.linalg.svd(values)[2][0]
+    edges = np.quantile(line, np.arange(1, N_RANGES) / N_RANGES)
+    return np.asarray(np.searchsorted(edges, line))

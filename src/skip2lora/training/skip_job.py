@@ -108,7 +108,7 @@ class Scaling:
             at += len(rows)
         mean, var = of_rows.mean(), of_rows.var()
         scale = np.ones_like(mean)
-        for start, width in _places(row_format):
+        for start, width in places_of(row_format):
             part = slice(start, start + width)
             size, moves = (mean[part] ** 2).mean(), var[part].mean()
             floor = _FLOOR * moves if moves > _ROUNDING**2 * size else size
@@ -136,7 +136,7 @@ class Scaling:
         bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
         bias = bias / self.output_scale.astype(np.float64)
         lora_a, lora_b = [], []
-        places = _places(self.format)
+        places = places_of(self.format)
         for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
             lora_a.append(a * self.scale[at : at + width, None])
             lora_b.append(b / self.output_scale)
@@ -151,7 +151,7 @@ class Scaling:
         bias = np.zeros(self.format.n_outputs) if adapters.bias is None else adapters.bias
         bias = bias.astype(np.float64)
         lora_a, lora_b = [], []
-        places = _places(self.format)
+        places = places_of(self.format)
         for (at, width), a, b in zip(places, adapters.lora_a, adapters.lora_b, strict=True):
             bias += self.mean[at : at + width].astype(np.float64) @ a @ b
             lora_a.append((a / self.scale[at : at + width, None]).astype(np.float32))
@@ -164,7 +164,7 @@ class Scaling:
         )
 
 
-def _places(row_format: RowFormat) -> list[tuple[int, int]]:
+def places_of(row_format: RowFormat) -> list[tuple[int, int]]:
     """Where each tap starts in a row, and its width."""
     return list(zip(row_format.layout.tap_offsets, row_format.tap_widths, strict=True))
 
