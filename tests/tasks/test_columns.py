@@ -93,8 +93,32 @@ def test_kept_as_json() -> None:
 
 def split(names: str, **options: Any) -> tuple[list[str], list[str]]:
     columns = names.split()
-    answers, features = Wanted(**options).assign(columns)
+    answers, features, _ = Wanted(**options).assign(columns)
     return [columns[at] for at in answers], [columns[at] for at in features]
+
+
+def test_columns_beside_are_neither_features_nor_answers() -> None:
+    wanted = Wanted(aside={"group": "speaker", "weight": "w"})
+    assert wanted.assign(["w", "a", "speaker", "b", "label"]) == ([4], [1, 3], [2, 0])
+    learned = wanted.columns(["a", "b"])
+    assert learned.ignored == ("speaker", "w")  # to predict, too
+    names = ["a", "b", "w", "speaker"]
+    assert Wanted(learned=learned, labels_required=False).features(names) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("d", 'group= names "d", it has columns a, b, label, expected one of them'),
+        ("label", 'group= names "label", which is an answer, expected another of its columns'),
+        ("b", 'group= names "b", which is a feature of the model, expected another'),
+    ],
+)
+def test_columns_beside_must_be_there_and_free(name: str, words: str) -> None:
+    wanted = Wanted(target="label", aside={"group": name}, learned=Columns(("a", "b")))
+    with pytest.raises(DataError) as raised:
+        wanted.assign(["a", "b", "label"])
+    assert words in str(raised.value)
 
 
 @pytest.mark.parametrize(

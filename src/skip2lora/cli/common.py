@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -266,6 +266,7 @@ class EncodedSamples:
     answers: Encoded
     columns: Columns
     images: Images | None = None
+    aside: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_for(
@@ -300,7 +301,7 @@ def read_for(
             f"{listing(encoded.outputs.titles)}, in the order of {data}",
             err=True,
         )
-    return EncodedSamples(table.x, encoded, table.columns, table.images)
+    return EncodedSamples(table.x, encoded, table.columns, table.images, table.aside)
 
 
 def read_to_predict(

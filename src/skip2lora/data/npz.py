@@ -101,7 +101,9 @@ def _table(arrays: _Arrays, wanted: Wanted) -> Table:
     given = [name for name in arrays if name != "X" and name not in _NAMES]
     places = replace(wanted, labels_required=False).answers(given, "arrays")
     y_names = [given[place] for place in places]
-    aside = {*y_names, *_NAMES, *wanted.ignore, *({*USUAL_ARRAYS} - {*wanted.inputs})}
+    wanted.beside([*arrays], y_names, "arrays")  # refuses
+    beside = [*wanted.aside.values()]
+    aside = {*y_names, *_NAMES, *wanted.ignore, *beside, *({*USUAL_ARRAYS} - {*wanted.inputs})}
     x, columns = _columns(arrays, _samples(arrays, aside, listed), wanted)
     if wanted.required and not y_names:
         raise DataError(
@@ -116,6 +118,7 @@ def _table(arrays: _Arrays, wanted: Wanted) -> Table:
             column_names=tuple(y_names) if len(y_names) > 1 else _names(arrays, "target_names"),
         ),
         columns=columns,
+        aside=dict(zip(wanted.aside, map(arrays.__getitem__, beside), strict=True)),
         notes=notes,
     )
 

@@ -144,6 +144,8 @@ def read_table(
             f"size, mean or std are given for {name}, expected a folder of images for them: "
             "leave them out"
         )
+    if reader is None:
+        _check_no_columns(name, wanted)
     try:
         if reader is None:
             table = read_images(source, images or Images(), layout, wanted, progress)
@@ -175,6 +177,15 @@ def read_table(
     return replace(table, answers=answers, notes=tuple(f"{name}: {note}" for note in table.notes))
 
 
+def _check_no_columns(name: str, wanted: Wanted) -> None:
+    """Raise DataError where columns of images are asked for."""
+    for keyword, column in wanted.aside.items():
+        raise DataError(
+            f'{keyword}= names "{column}", {name} has images and no columns, expected a table or '
+            f".npz: leave {keyword}= out"
+        )
+
+
 def _check_table(table: Table) -> None:
     labels = table.answers.values
     if labels is not None and labels.shape[:1] != (len(table.x),):
@@ -182,6 +193,12 @@ def _check_table(table: Table) -> None:
             f"the labels have shape {labels.shape}, X has {len(table.x)} samples, "
             "expected an answer a sample: was it written whole?"
         )
+    for keyword, values in table.aside.items():
+        if values.shape not in [(len(table.x),), (len(table.x), 1)]:
+            raise DataError(
+                f"{keyword}= names an array of shape {values.shape}, X has {len(table.x)} samples, "
+                f"expected a value a sample: correct {keyword}="
+            )
     if isinstance(table.x, Inputs):
         for name, array in table.x.arrays.items():
             _check_array(array, f"{name}: ", table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,13 +63,15 @@ class Table:
     """What a file says, before its answers are encoded.
 
     ``x`` is as in :class:`Samples`; ``answers`` has its text or numbers as they are. ``columns``
-    are those of ``x`` as the model learned them, or is to. ``files`` are the names of images, and
-    ``images`` how they became numbers.
+    are those of ``x`` as the model learned them, or is to. ``aside`` has what was to be read beside
+    these, (samples,) each, as the file says it. ``files`` are the names of images, and ``images``
+    how they became numbers.
     """
 
     x: NDArray[Any] | Inputs
     answers: Answers
     columns: Columns = field(default_factory=Columns)
+    aside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
     images: Images | None = None

@@ -19,8 +19,8 @@ from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
 
-def _assign(columns: Sequence[str], wanted: Wanted) -> tuple[list[int], list[int]]:
-    """Places of answers and of features, after a check that columns have distinct names."""
+def _assign(columns: Sequence[str], wanted: Wanted) -> tuple[list[int], list[int], list[int]]:
+    """Places of answers, of features and of others, after a check that names are distinct."""
     seen: set[str] = set()
     for number, name in enumerate(columns):
         if not name.strip():
@@ -55,8 +55,10 @@ def read_csv(source: Path, wanted: Wanted) -> Table:
 
 def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
     with open_table(source, encoding) as text:
-        places, at_features = _assign(text.columns, wanted)
-        x, answers, lines = text.values(places, at_features, optional=not wanted.required)
+        places, at_features, beside = _assign(text.columns, wanted)
+        asked = [*places, *beside]
+        x, words, lines = text.values(asked, at_features, optional=not wanted.required)
+        answers, others = np.split(words.reshape(len(lines), len(asked)), [len(places)], axis=1)
     return Table(
         x=x,
         answers=Answers(
@@ -65,6 +67,7 @@ def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
             place=lambda row: f"row {row} (from 0, line {lines[row]})",
         ),
         columns=wanted.columns([text.columns[at] for at in at_features]),
+        aside=dict(zip(wanted.aside, others.T, strict=True)),
         notes=text.notes,
     )
 
@@ -97,16 +100,34 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
             "expected a whole file: write it again"
         ) from error
     columns = _without_index(table, wanted)
-    places, at_features = _assign(columns, wanted)
+    places, at_features, beside = _assign(columns, wanted)
     features = [columns[at] for at in at_features]
-    asked = [columns[at] for at in places]
-    for name in (*features, *(asked if wanted.required else ())):
+    asked, others = ([columns[at] for at in some] for some in (places, beside))
+    for name in (*features, *others, *(asked if wanted.required else ())):
         if table[name].null_count:
             row = table[name].to_pylist().index(None)
             raise DataError(
                 f'row {row} (from 0) column "{name}" is empty, expected a value: fill the cell, or '
                 "remove the row"
             )
+    filled = [["" if v is None else v for v in table[name].to_pylist()] for name in asked]
+    answers = np.array(filled).T
+    return Table(
+        x=_features(table, features),
+        answers=Answers(
+            _squeezed(answers) if places else None,
+            column_names=tuple(columns[at] for at in places) or None,
+        ),
+        columns=wanted.columns(features),
+        aside={
+            keyword: np.array(table[name].to_pylist())
+            for keyword, name in zip(wanted.aside, others, strict=True)
+        },
+    )
+
+
+def _features(table: Any, features: Sequence[str]) -> NDArray[np.float32]:
+    """The columns of numbers, (samples, features)."""
     x = np.empty((table.num_rows, len(features)), np.float32)
     arrays = {name: table[name].to_numpy() for name in features}
     others = [name for name, values in arrays.items() if values.dtype.kind not in "fiub"]
@@ -117,16 +138,7 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
         )
     for number, values in enumerate(arrays.values()):
         x[:, number] = as_float32(values)
-    filled = [["" if v is None else v for v in table[name].to_pylist()] for name in asked]
-    answers = np.array(filled).T
-    return Table(
-        x=x,
-        answers=Answers(
-            _squeezed(answers) if places else None,
-            column_names=tuple(columns[at] for at in places) or None,
-        ),
-        columns=wanted.columns(features),
-    )
+    return x
 
 
 def _check_size(source: Path, about: Any) -> None:

@@ -186,6 +186,7 @@ class Wanted:
 
     ``target`` are the answers as the user names them, ``ignore`` what the user leaves out, and
     ``no_target`` says that no column has answers; ``labels_required`` that there must be some.
+    ``aside`` names what is read beside features and answers, such as ``{"group": "speaker"}``.
     ``learned`` is what the model knows, ``n_features`` the width of its samples, ``inputs`` its
     arrays where it takes several, and ``outputs`` what it calls the numbers it gives. ``split`` is
     the part of data that come in parts, train, val or test; ``usual_split`` that which is read
@@ -200,6 +201,7 @@ class Wanted:
     n_features: int | None = None
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] | None = None
+    aside: Mapping[str, str] = field(default_factory=dict)
     split: str | None = None
     usual_split: str | None = None
 
@@ -217,20 +219,23 @@ class Wanted:
 
     def columns(self, features: Sequence[str] | None) -> Columns:
         """What is then known, of samples with these ``features``."""
-        own = Columns(None if features is None else tuple(features), (*self.ignore,), self.chosen)
+        ignored = (*self.ignore, *self.aside.values())
+        own = Columns(None if features is None else tuple(features), ignored, self.chosen)
         return Columns(self.learned.features, (), None).over(own).over(self.learned)
 
-    def assign(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Places of the columns with answers, in the order asked for, and of the features.
+    def assign(self, names: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
+        """Places of the columns with answers, of the features, and of those read ``aside``.
 
-        The features are in the order that the model learned.
+        The features are in the order that the model learned, others in that asked for.
 
         Raises:
             DataError: a column that is asked for, learned or required is not there, or which ones
                 hold the answers is not clear.
         """
         answers = self.answers(names)
-        return answers, self.features(names, [names[place] for place in answers])
+        called = [names[place] for place in answers]
+        beside = self.beside(names, called)
+        return answers, self.features(names, called), beside
 
     def features(self, names: Sequence[str], answers: Sequence[str] = ()) -> list[int]:
         """Places of the features among ``names``, ``answers`` and what is ignored aside.
@@ -248,6 +253,29 @@ class Wanted:
         known = self.columns(None)
         aside = (*known.ignored, *answers, *(self.learned.target or ()))
         return Columns(known.features, aside, known.target).places(names)
+
+    def beside(
+        self, names: Sequence[str], answers: Sequence[str], what: str = "columns"
+    ) -> list[int]:
+        """Places of the columns, or arrays, that are read ``aside``, in its order.
+
+        Raises:
+            DataError: one is not there, or is a feature or an answer.
+        """
+        features = (self.learned.features or ()) if what == "columns" else self.inputs
+        for keyword, name in self.aside.items():
+            if name not in names:
+                raise DataError(
+                    f'{keyword}= names "{name}", it has {what} {listing(names)}, expected one of '
+                    f"them: correct {keyword}="
+                )
+            if name in answers or name in features:
+                role = "an answer" if name in answers else "a feature of the model"
+                raise DataError(
+                    f'{keyword}= names "{name}", which is {role}, expected another of its {what}: '
+                    f"correct {keyword}="
+                )
+        return [names.index(name) for name in self.aside.values()]
 
     def answers(self, names: Sequence[str], what: str = "columns") -> list[int]:
         """Places of the columns, or arrays, that hold the answers, none where there are none.
