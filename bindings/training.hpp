@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <optional>
 #include <variant>
 
 #include "profile.hpp"
@@ -69,6 +71,16 @@ class Trainer {
             set_labels(job, *labels, n_outputs);
         } else {
             set_targets(job, std::get<Matrix>(y), n_outputs);
+        }
+    }
+
+    static void set_weights(s2_job &job, const std::optional<Vector> &weight) {
+        if (weight) {
+            require(job.n_samples == weight->shape(0), "x and weights have different lengths");
+            const float *first = weight->data(), *end = first + weight->shape(0);
+            require(std::all_of(first, end, [](float w) { return w >= 0 && std::isfinite(w); }),
+                    "a weight is negative or not finite");
+            job.weight = first;
         }
     }
 
@@ -143,13 +155,14 @@ class SkipTrainer : public Trainer {
         }
     }
 
-    // `y` are labels for softmax, targets for the other losses.
+    // `y` are labels for softmax, targets for the other losses; `weight` has one number a sample.
     Epoch epoch(const Matrix &x, const std::variant<Labels, Matrix> &y, RowSource &source,
-                double learning_rate) {
+                double learning_rate, const std::optional<Vector> &weight) {
         require(&source.layout == &adapter_.layout, "the rows are of another layout");
         const uint32_t n_outputs = adapter_.layout.layout.n_outputs;
         s2_job job = job_of(x);
         set_answers(job, y, adapter_.adapter.loss, n_outputs);
+        set_weights(job, weight);
         Claim all;
         claim(all, &source);
         all.writes(adapter_.adapter.packed, adapter_.n_bytes(), "these adapters are");
@@ -231,11 +244,12 @@ class NetworkTrainer : public Trainer {
         moments_ = zeroed(state_, s2_net_state_bytes(&network.net, types_.data(), optimizer_.rule));
     }
 
-    // `y` are labels for softmax, targets for the other losses.
+    // `y` are labels for softmax, targets for the other losses; `weight` has one number a sample.
     Epoch epoch(const Matrix &x, const std::variant<Labels, Matrix> &y, RowSource *source,
-                double learning_rate) {
+                double learning_rate, const std::optional<Vector> &weight) {
         s2_job job = job_of(x);
         set_answers(job, y, net_.loss, network_.n_outputs());
+        set_weights(job, weight);
         Claim all;
         claim(all, source);
         all.writes(&network_, sizeof network_, "this network is");
@@ -272,6 +286,7 @@ class NetworkTrainer : public Trainer {
         taps.x = self.tap_.data();
         taps.label = batch->label;
         taps.target = batch->target;
+        taps.weight = batch->weight;
         return step(context, &taps, stats);
     }
 
@@ -307,7 +322,7 @@ inline void bind_training(nb::module_ &module) {
         .def("workspace_bytes", &SkipTrainer::workspace_bytes, "n_samples"_a, "n_features"_a)
         .def_prop_ro("reserved_bytes", &SkipTrainer::reserved_bytes)
         .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(), "source"_a,
-             "learning_rate"_a);
+             "learning_rate"_a, "weight"_a.noconvert() = nb::none());
     nb::class_<NetworkTrainer>(module, "NetworkTrainer")
         .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const s2_optimizer &,
                       uint64_t, Profile *, int>(),
@@ -315,5 +330,5 @@ inline void bind_training(nb::module_ &module) {
              "profile"_a = nb::none(), "loss"_a = static_cast<int>(S2_SOFTMAX),
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
         .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(),
-             "source"_a.none(), "learning_rate"_a);
+             "source"_a.none(), "learning_rate"_a, "weight"_a.noconvert() = nb::none());
 }

@@ -20,6 +20,15 @@ def squared(outputs, targets):
     return 0.5 * (off**2).sum() / len(outputs), off / len(outputs)
 
 
+def weighted(mean_loss, logits, answers, weight):
+    """Of each sample by itself, times its weight; then their sum over their number."""
+    alone = [mean_loss(logits[at : at + 1], answers[at : at + 1]) for at in range(len(weight))]
+    (weight,) = oracle.wide(weight)
+    losses, gradients = (np.array(of) for of in zip(*alone, strict=True))
+    count = len(weight)
+    return weight @ losses / count, gradients[:, 0] * weight[:, None] / count
+
+
 LOSSES = {
     "softmax": oracle.softmax_cross_entropy,
     "sigmoid": sigmoid_cross_entropy,

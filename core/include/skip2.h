@@ -105,7 +105,7 @@ enum {
 };
 
 typedef struct {
-    float loss;       /* mean over the batch */
+    float loss;       /* mean over the batch, weighted where it has weights */
     uint32_t correct; /* samples whose largest logit is their label's */
 } s2_batch_stats;
 
@@ -163,20 +163,22 @@ typedef struct {
 s2_status s2_row_layout_init(s2_row_layout *layout, uint32_t n_taps, const uint32_t *tap_width,
                              uint32_t n_outputs, int first_tap_is_x, uint32_t *tap_offset);
 
-/* One mini-batch: pointers to the samples, to their rows, and their labels or targets. */
+/* One mini-batch: pointers to the samples, to their rows, and their labels or targets. With weights
+ * its loss is sum(weight * loss of a sample) / count: they are to have mean 1 over all samples. */
 typedef struct {
     uint32_t count;
     const float *const *x;      /* (count) -> (n_features) */
     const float *const *row;    /* (count) -> (row_stride); NULL where the step needs no rows */
     const int32_t *label;       /* (count); NULL where the loss takes targets */
     const float *const *target; /* (count) -> (n_outputs); NULL where it takes labels */
+    const float *weight;        /* (count), finite, 0 or more; NULL: all 1, with the same bits */
     /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing. */
     const float *const *next_x, *const *next_row; /* (n_next) */
     uint32_t n_next;
 } s2_batch;
 
-/* S2_OK for a batch with samples, labels in 0..n_outputs-1 where it has labels, and a finite
- * update. */
+/* S2_OK for a batch with samples, labels in 0..n_outputs-1 and weights in their range where it has
+ * them, and a finite update. */
 s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_update *update);
 
 /* ---- Skip-Cache (cache.c; section 4.2) ------------------------------------------------------- */
@@ -309,6 +311,7 @@ typedef struct {
     const int32_t *label; /* (n_samples), or NULL */
     const float *target;  /* (n_samples, n_outputs), or NULL */
     uint32_t n_outputs;   /* of target */
+    const float *weight;  /* (n_samples), or NULL */
     uint32_t batch_size;
     uint32_t
         smallest_batch;    /* a shorter last batch is left out: 2 where statistics need two rows */

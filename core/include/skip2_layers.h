@@ -78,15 +78,16 @@ void s2_relu_backward(const s2_kernels *kernels, size_t size, const float *y, fl
 
 /* SIZE_MAX where no size can say it. */
 size_t s2_loss_scratch_floats(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs);
-/* Softmax and cross entropy; grad is that of the mean over the batch. */
+/* Softmax and cross entropy: the mean over the batch, and its gradient. */
 void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs,
-                           const float *logits,  /* (count, n_outputs) */
                            const int32_t *label, /* (count) */
-                           float *grad,          /* (count, n_outputs), may be logits itself */
+                           const float *weight,  /* (count), or NULL: all 1 */
+                           float *logits,        /* (count, n_outputs); becomes the gradient */
                            s2_batch_stats *stats, float *scratch);
 /* The other losses, of numbers against targets; a sample is right if each class is on its side. */
 void s2_loss_targets(const s2_kernels *kernels, s2_loss loss, uint32_t count, uint32_t n_outputs,
                      const float *const *target, /* (count) -> (n_outputs) */
+                     const float *weight,        /* (count), or NULL: all 1 */
                      float *logits,              /* (count, n_outputs); becomes the gradient */
                      s2_batch_stats *stats);
 

@@ -272,10 +272,11 @@ static void loss(const s2_adapter *adapter, const s2_batch *batch, const adapter
                                .n_outputs = adapter->layout->n_outputs,
                                .lanes = room->lanes,
                                .logits = room->logits,
-                               .label = batch->label};
+                               .label = batch->label,
+                               .weight = batch->weight};
     if (adapter->loss != S2_SOFTMAX) {
         s2_loss_targets(adapter->kernels, adapter->loss, batch->count, adapter->layout->n_outputs,
-                        batch->target, room->logits, stats);
+                        batch->target, batch->weight, room->logits, stats);
     } else if (room->few) {
         adapter->kernels->loss_lanes(&pass, stats);
     } else {

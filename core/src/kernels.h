@@ -95,7 +95,13 @@ typedef struct {
     float *logits;        /* (n_outputs, lanes) or (count, n_outputs), becomes the gradient of the
                              mean loss */
     const int32_t *label; /* (count) */
+    const float *weight;  /* (count), or NULL: all 1 */
 } s2_loss_pass;
+
+/* What the gradient of a sample is multiplied by, and with `share` = 1 its loss. */
+static inline float s2_weighted(const float *weight, size_t sample, float share) {
+    return weight != NULL ? weight[sample] * share : share;
+}
 
 struct s2_kernels {
     const char *name;

@@ -238,14 +238,14 @@ static void loss(const s2_net *net, const s2_batch *batch, const step_room *room
                  s2_batch_stats *stats) {
     const uint32_t n_outputs = net->layers[net->n_layers - 1].n_out;
     const float *logits = room->layer[net->n_layers - 1].room.out;
-    if (net->loss == S2_SOFTMAX) {
-        s2_loss_cross_entropy(net->kernels, batch->count, n_outputs, logits, batch->label, room->g,
-                              stats, room->scratch);
-        return;
-    }
     memcpy(room->g, logits, (size_t)batch->count * n_outputs * sizeof *logits);
-    s2_loss_targets(net->kernels, net->loss, batch->count, n_outputs, batch->target, room->g,
-                    stats);
+    if (net->loss == S2_SOFTMAX) {
+        s2_loss_cross_entropy(net->kernels, batch->count, n_outputs, batch->label, batch->weight,
+                              room->g, stats, room->scratch);
+    } else {
+        s2_loss_targets(net->kernels, net->loss, batch->count, n_outputs, batch->target,
+                        batch->weight, room->g, stats);
+    }
 }
 
 s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2_batch *batch,

@@ -38,5 +38,10 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
             return S2_BAD_VALUE;
         }
     }
+    for (uint32_t s = 0; batch->weight != NULL && s < batch->count; s++) {
+        if (!isfinite(batch->weight[s]) || batch->weight[s] < 0.0f) {
+            return S2_BAD_VALUE;
+        }
+    }
     return isfinite(update->rate) && isfinite(update->keep) ? S2_OK : S2_NOT_FINITE;
 }

@@ -22,6 +22,7 @@ typedef struct {
     const float **next_x, **next_row; /* (batch_size), or NULL: nothing is fetched early */
     int32_t *label;                   /* (batch_size), or NULL */
     const float **target;             /* (batch_size), or NULL */
+    float *weight;                    /* (batch_size), or NULL */
     uint32_t *missing;                /* (batch_size) samples the cache lacks */
     float *missing_row;               /* (batch_size, row_stride) */
 } train_room;
@@ -43,6 +44,9 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
     }
     if (job->target != NULL) {
         room.target = s2_take(arena, 1, job->batch_size, sizeof *room.target);
+    }
+    if (job->weight != NULL) {
+        room.weight = s2_take_floats(arena, 1, job->batch_size);
     }
     if (prefetches(job)) {
         room.next_x = s2_take(arena, 1, job->batch_size, sizeof *room.next_x);
@@ -102,6 +106,9 @@ static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint
         if (job->label != NULL) {
             S2_PREFETCH(job->label + sample[s]);
         }
+        if (job->weight != NULL) {
+            S2_PREFETCH(job->weight + sample[s]);
+        }
         S2_PREFETCH(job->cache->filled + sample[s]);
     }
     return count;
@@ -119,6 +126,9 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
     for (uint32_t s = 0; job->target != NULL && s < count; s++) {
         room->target[s] = job->target + (size_t)sample[s] * job->n_outputs;
     }
+    for (uint32_t s = 0; job->weight != NULL && s < count; s++) {
+        room->weight[s] = job->weight[sample[s]];
+    }
     s2_mark(job->profile, S2_PHASE_REST);
     if (job->forward != NULL) {
         const s2_status status = find_rows(job, room, sample, count, stats);
@@ -132,6 +142,7 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
                             .row = room->row,
                             .label = room->label,
                             .target = room->target,
+                            .weight = room->weight,
                             .next_x = room->next_x,
                             .next_row = room->next_row,
                             .n_next = look_ahead(job, room, sample + count, ahead)};

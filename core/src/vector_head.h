@@ -109,7 +109,7 @@ static void vector_head_backward(const s2_head_pass *pass) {
 
 /* Logits become exp(logits - largest) times `share` over their sum: softmax, averaged. Returns the
  * cross entropy, given the labels' own logits; best_class is the first of equals. */
-INLINE V softmax_lanes(const s2_loss_pass *pass, size_t s, float share, V own, V *best_class) {
+INLINE V softmax_lanes(const s2_loss_pass *pass, size_t s, V share, V own, V *best_class) {
     float *logits = pass->logits + s;
     V best = V_LOAD(logits), sum = V_ZERO();
     *best_class = V_ZERO();
@@ -124,7 +124,7 @@ INLINE V softmax_lanes(const s2_loss_pass *pass, size_t s, float share, V own, V
         V_STORE(logits + o * pass->lanes, power);
         sum = V_ADD(sum, power);
     }
-    const V factor = V_DIV(V_SET(share), sum);
+    const V factor = V_DIV(share, sum);
     for (size_t o = 0; o < pass->n_outputs; o++) {
         V_STORE(logits + o * pass->lanes, V_MUL(V_LOAD(logits + o * pass->lanes), factor));
     }
@@ -142,16 +142,19 @@ static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
         const size_t used = left < V_WIDTH ? left : V_WIDTH;
         const int32_t *label = pass->label + s;
         float *logits = pass->logits + s;
-        float own[V_WIDTH] = {0}, of_lane[V_WIDTH], found[V_WIDTH];
+        float own[V_WIDTH] = {0}, of_lane[V_WIDTH], found[V_WIDTH], shares[V_WIDTH];
+        const V weight = pass->weight ? load_part(pass->weight + s, used) : V_SET(1.0f);
         V best_class;
         for (size_t l = 0; l < used; l++) {
             own[l] = logits[(size_t)label[l] * pass->lanes + l];
         }
-        V_STORE(of_lane, softmax_lanes(pass, s, share, V_LOAD(own), &best_class));
+        V_STORE(shares, V_MUL(weight, V_SET(share)));
+        const V each = softmax_lanes(pass, s, V_LOAD(shares), V_LOAD(own), &best_class);
+        V_STORE(of_lane, V_MUL(weight, each));
         V_STORE(found, best_class);
         for (size_t l = 0; l < used; l++) {
             stats->correct += found[l] == (float)label[l];
-            logits[(size_t)label[l] * pass->lanes + l] -= share;
+            logits[(size_t)label[l] * pass->lanes + l] -= shares[l];
         }
         loss = V_ADD(loss, load_part(of_lane, used));
         for (size_t o = 0; used < V_WIDTH && o < pass->n_outputs; o++) {
@@ -219,9 +222,10 @@ static void vector_loss_rows(const s2_loss_pass *pass, s2_batch_stats *stats) {
         correct += own == best && is_first(logits, label);
         FOR_VECTORS(pass->n_outputs, exponentials_tile, V_SET(best), logits, &sum);
         const float total = sum_of_lanes(sum);
-        FOR_VECTORS(pass->n_outputs, scale_tile, V_SET(share / total), logits);
-        logits[label] -= share;
-        loss += log_poly(total) + (best - own);
+        const float own_share = s2_weighted(pass->weight, s, share);
+        FOR_VECTORS(pass->n_outputs, scale_tile, V_SET(own_share / total), logits);
+        logits[label] -= own_share;
+        loss += s2_weighted(pass->weight, s, log_poly(total) + (best - own));
     }
     stats->loss = loss * share;
     stats->correct = correct;

@@ -97,6 +97,15 @@ static inline int32_t *random_labels(s2_rng *rng, uint32_t count, uint32_t n_out
     return label;
 }
 
+/* From 0 to 2, the first one 0. */
+static inline float *random_weights(s2_rng *rng, uint32_t count) {
+    float *weight = guarded_floats(count);
+    for (uint32_t s = 0; s < count; s++) {
+        weight[s] = s == 0 ? 0.0f : 2.0f * s2_rng_unit(rng);
+    }
+    return weight;
+}
+
 /* Calls `test` once for every kernel table this processor runs. */
 static inline void with_each_table(void (*test)(const s2_kernels *kernels)) {
     for (const char *const *name = s2_kernels_names(); *name != NULL; name++) {

@@ -160,22 +160,23 @@ static void test_step_by_hand(const s2_kernels *kernels) {
     row[layout.logits_offset] = -4; /* -4 + 1 * 1 + 6 * 0.5 */
     row[layout.logits_offset + 1] = 1;
     s2_adapter adapter = {.kernels = kernels, .layout = &layout, .rank = 1};
-    for (uint32_t count = 1; count <= 2; count++) { /* twice the sample: the mean is the same */
+    for (uint32_t count = 1; count <= 3; count++) { /* more of the sample: the mean is the same */
         adapter.packed = aligned_floats(s2_adapter_floats(&layout, 1, 0));
         s2_adapter_pack(&adapter, 0, a0, b0);
         s2_adapter_pack(&adapter, 1, a1, b1);
         size_t room;
         void *workspace = new_workspace(&adapter, count, &room);
         const s2_batch batch = {.count = count,
-                                .x = (const float *[]){x, x},
-                                .row = (const float *[]){row, row},
-                                .label = (int32_t[]){0, 0}};
+                                .x = (const float *[]){x, x, (float[]){7, 8}},
+                                .row = (const float *[]){row, row, row},
+                                .label = (int32_t[]){0, 0, 1},
+                                .weight = count == 3 ? (const float[]){1.25f, 1.75f, 0} : NULL};
         s2_batch_stats stats;
         CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &(s2_update){.rate = 0.5f, .keep = 1}, &stats,
                                     workspace, room),
                     S2_OK);
         CHECK_NEAR(stats.loss, 0.69314718, 1e-7);
-        CHECK_EQUAL(stats.correct, count);
+        CHECK_EQUAL(stats.correct, count < 2 ? count : 2);
         float a[2], b[2]; /* gy is -1/2, 1/2; gh by the old lora_b is -1 and -1/4 */
         s2_adapter_unpack(&adapter, 0, a, b);
         CHECK_SAME(a, ((const float[]){1.0f, 1.25f}), sizeof a);
@@ -265,6 +266,7 @@ static void test_workspace(const s2_kernels *kernels) {
         check_logits(&adapter, &batch, logits);
         CHECK_SAME(adapter.packed, before, bytes);
         batch.label = small.label;
+        batch.weight = count % 2 ? NULL : random_weights(&rng, count);
         CHECK_EQUAL(s2_adapter_step(&adapter, &batch, &(s2_update){.rate = 1, .keep = 1}, &stats,
                                     workspace, room),
                     S2_OK);
@@ -307,6 +309,10 @@ static void test_refuses_null(const s2_kernels *kernels) {
     STEPS(batch.row = NULL, S2_BAD_VALUE);
     STEPS(batch.x = NULL, S2_BAD_VALUE);
     STEPS(batch.label = NULL, S2_BAD_VALUE);
+    STEPS(batch.weight = ((const float[]){1, 1, 1, (float)NAN}), S2_BAD_VALUE);
+    STEPS(batch.weight = ((const float[]){1, 1, (float)INFINITY, 1}), S2_BAD_VALUE);
+    STEPS(batch.weight = ((const float[]){-1e-30f, 1, 1, 1}), S2_BAD_VALUE);
+    STEPS(batch.weight = ((const float[]){0, 0, 0, 0}), S2_OK);
     STEPS(batch.n_next = 1, S2_BAD_VALUE);
     STEPS((batch.n_next = 1, batch.next_row = whole.row), S2_BAD_VALUE);
     STEPS((batch.n_next = 1, batch.next_row = whole.row, batch.next_x = whole.x), S2_OK);

@@ -217,10 +217,10 @@ static void test_loss(const s2_kernels *kernels) {
     const int32_t labels[] = {2, 0, 0};
     int32_t *label = guarded(sizeof labels);
     memcpy(label, labels, sizeof labels);
-    float *grad = guarded_floats(12),
+    float *grad = guarded_copy(logits, 12 * sizeof *logits),
           *scratch = guarded_floats(s2_loss_scratch_floats(kernels, 3, 4));
     s2_batch_stats stats;
-    s2_loss_cross_entropy(kernels, 3, 4, logits, label, grad, &stats, scratch);
+    s2_loss_cross_entropy(kernels, 3, 4, label, NULL, grad, &stats, scratch);
     CHECK_NEAR(stats.loss, 2.0 * log(4.0) / 3.0, 1e-6);
     CHECK_EQUAL(stats.correct, 2); /* of equals the first is the prediction */
     static const double expected[] = {1 / 12., 1 / 12., -1 / 4., 1 / 12., -1 / 4., 1 / 12.,
@@ -228,9 +228,15 @@ static void test_loss(const s2_kernels *kernels) {
     for (size_t i = 0; i < 12; i++) {
         CHECK_NEAR(grad[i], expected[i], 1e-7);
     }
-    float *in_place = guarded_copy(logits, 12 * sizeof *logits);
-    s2_loss_cross_entropy(kernels, 3, 4, in_place, label, in_place, &stats, scratch);
-    CHECK_SAME(in_place, grad, 12 * sizeof *grad);
+    const float weights[] = {1, 2, 0};
+    const float *weight = guarded_copy(weights, sizeof weights);
+    float *weighted = guarded_copy(logits, 12 * sizeof *logits);
+    s2_loss_cross_entropy(kernels, 3, 4, label, weight, weighted, &stats, scratch);
+    CHECK_NEAR(stats.loss, 3.0 * log(4.0) / 3.0, 1e-6);
+    CHECK_EQUAL(stats.correct, 2);
+    for (size_t i = 0; i < 12; i++) { /* a weight is exact, and 0 leaves nothing */
+        CHECK_NEAR(weighted[i], (double)(weights[i / 4] * grad[i]), 0.0);
+    }
 }
 
 /* (rows, depth) . (depth, cols), in double; element (r, k) of a at a[r * a_row + k * a_depth]. */
@@ -341,10 +347,11 @@ static void test_loss_and_bn_sizes(const s2_kernels *kernels) {
         check_where("%s, (%u, %u)", s2_kernels_name(kernels), count, width);
         const float *z = random_floats(&rng, count * width);
         const int32_t *label = random_labels(&rng, count, width);
-        float *grad = guarded_floats(count * width), *y = guarded_floats(count * width);
+        float *grad = guarded_copy(z, count * width * sizeof *z), *y = guarded_floats(count * width);
         float *scratch = guarded_floats(s2_loss_scratch_floats(kernels, count, width));
         s2_batch_stats stats;
-        s2_loss_cross_entropy(kernels, count, width, z, label, grad, &stats, scratch);
+        const float *weight = i % 2 ? NULL : random_weights(&rng, count);
+        s2_loss_cross_entropy(kernels, count, width, label, weight, grad, &stats, scratch);
         CHECK(isfinite(stats.loss) && stats.correct <= count);
         float *stat[8];
         for (size_t k = 0; k < 8; k++) {

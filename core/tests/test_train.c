@@ -8,9 +8,10 @@ typedef struct {
     unsigned seen[N_SAMPLES], computed[N_SAMPLES]; /* times */
     uint32_t order[MOST_BATCHES * BATCH], count[MOST_BATCHES];
     uint32_t n_seen, n_batches, n_calls;
-    unsigned wrong;                 /* x, row, label or announced x of another sample */
+    unsigned wrong;                 /* x, row, label, weight or announced x of another sample */
     const float *next_x[BATCH * 4]; /* announced by the batch before */
     uint32_t n_next, n_announced;
+    int weighted;
     uint32_t failing;    /* call of forward that fails, from 1; 0: none */
     uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
     s2_status step_says; /* from the second batch on */
@@ -34,6 +35,8 @@ static s2_status note_step(void *context, const s2_batch *batch, s2_batch_stats 
         const uint32_t sample = (uint32_t)batch->x[i][0];
         notes->wrong += batch->label[i] != (int32_t)(sample % 4);
         notes->wrong += batch->row != NULL && batch->row[i][0] != (float)sample;
+        notes->wrong += (batch->weight != NULL) != notes->weighted;
+        notes->wrong += batch->weight != NULL && batch->weight[i] != (float)sample;
         notes->order[notes->n_seen++] = sample;
         notes->seen[sample]++;
         notes->wrong += i < notes->n_next && notes->next_x[i] != batch->x[i];
@@ -60,9 +63,10 @@ typedef struct {
 static void new_training(training *made, uint32_t n_samples, uint32_t batch, uint32_t capacity) {
     memset(made, 0, sizeof *made);
     float *x = guarded_floats((size_t)n_samples * N_FEATURES);
+    float *weight = guarded_floats(n_samples);
     int32_t *label = guarded(n_samples * sizeof *label);
     for (uint32_t i = 0; i < n_samples; i++) {
-        x[i * N_FEATURES] = (float)i;
+        x[i * N_FEATURES] = weight[i] = (float)i;
         label[i] = (int32_t)(i % 4);
     }
     made->cache = (s2_cache){.rows = guarded_floats((size_t)capacity * STRIDE),
@@ -74,6 +78,7 @@ static void new_training(training *made, uint32_t n_samples, uint32_t batch, uin
                          .n_features = N_FEATURES,
                          .x = x,
                          .label = label,
+                         .weight = n_samples % 2 ? weight : NULL,
                          .batch_size = batch,
                          .smallest_batch = 1,
                          .forward = note_forward,
@@ -81,6 +86,7 @@ static void new_training(training *made, uint32_t n_samples, uint32_t batch, uin
                          .cache = &made->cache,
                          .step = note_step,
                          .step_context = &made->notes};
+    made->notes.weighted = made->job.weight != NULL;
     s2_rng_seed(&made->rng, 4, S2_STREAM_ORDER);
 }
 

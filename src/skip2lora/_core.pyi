@@ -150,6 +150,7 @@ class SkipTrainer:
         y: NDArray[np.int32] | _Float,
         source: RowSource,
         learning_rate: float,
+        weight: _Float | None = ...,
     ) -> Epoch: ...
 
 class NetworkTrainer:
@@ -169,4 +170,5 @@ class NetworkTrainer:
         y: NDArray[np.int32] | _Float,
         source: RowSource | None,
         learning_rate: float,
+        weight: _Float | None = ...,
     ) -> Epoch: ...

@@ -172,11 +172,13 @@ class Table:
         check_guards(gy)
         return gy
 
-    def loss(self, logits, labels):
-        """Mean loss, how many are right, and the gradient."""
-        grad, stats = nans(*logits.shape), core_api.BatchStats(np.nan, 2**32 - 1)
+    def loss(self, logits, labels, weight=None):
+        """Mean loss, how many are right, and the gradient; ``weight`` is float32, (count,)."""
+        grad, stats = copy_of(logits), core_api.BatchStats(np.nan, 2**32 - 1)
         scratch = nans(self.core.s2_loss_scratch_floats(self.kernels, *logits.shape))
-        rest = (logits, np.int32(labels), grad, ctypes.byref(stats), scratch)
+        own = None if weight is None else copy_of(weight)
+        where = None if own is None else own.ctypes.data
+        rest = (np.int32(labels), where, grad, ctypes.byref(stats), scratch)
         self.core.s2_loss_cross_entropy(self.kernels, *logits.shape, *rest)
         check_guards(grad, scratch)
         return stats.loss, stats.correct, grad

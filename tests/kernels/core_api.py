@@ -39,7 +39,10 @@ class RowLayout(ctypes.Structure):
 class Batch(ctypes.Structure):
     _fields_ = (
         ("count", c_uint32),
-        *((name, c_void_p) for name in ("x", "row", "label", "target", "next_x", "next_row")),
+        *(
+            (name, c_void_p)
+            for name in ("x", "row", "label", "target", "weight", "next_x", "next_row")
+        ),
         ("n_next", c_uint32),
     )
 
@@ -197,7 +200,7 @@ SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
     "s2_relu_backward": (None, (c_void_p, c_size_t, FLOATS, FLOATS)),
     "s2_loss_cross_entropy": (
         None,
-        (c_void_p, U32, U32, FLOATS, LABELS, FLOATS, STATS, FLOATS),
+        (c_void_p, U32, U32, LABELS, c_void_p, FLOATS, STATS, FLOATS),
     ),
     "s2_row_layout_init": (c_int, (LAYOUT, U32, c_void_p, U32, c_int, c_void_p)),
     "s2_adapter_check": (c_int, (LAYOUT, U32)),

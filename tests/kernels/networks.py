@@ -22,14 +22,16 @@ def addresses(rows):
 class Samples:
     """A batch for the core; the rows are copies, each in memory of its own."""
 
-    def __init__(self, x, rows, labels, targets=()):
+    def __init__(self, x, rows, labels, targets=(), weight=None):
         self.x = [row.copy() for row in x]
         self.rows = [row.copy() for row in rows]
         self.labels, self.targets = np.int32(labels), [row.copy() for row in targets]
         self.pointers = addresses(self.x), addresses(self.rows), addresses(self.targets)
         at = [array.ctypes.data if len(array) else None for array in self.pointers]
         labels_at = self.labels.ctypes.data if len(self.labels) else None
-        self.batch = core_api.Batch(len(x), at[0], at[1], labels_at, at[2])
+        self.weight = None if weight is None else copy_of(weight)
+        weight_at = None if weight is None else self.weight.ctypes.data
+        self.batch = core_api.Batch(len(x), at[0], at[1], labels_at, at[2], weight_at)
 
     @property
     def pointer(self):
@@ -74,12 +76,13 @@ class Network:
         room.check()
         return rows
 
-    def step(self, rows, x, labels, learning_rate):
+    def step(self, rows, x, labels, learning_rate, weight=None):
         """One batch by rows of compute types (as oracle.net_step); the loss before it."""
         types = (core_api.ComputeTypes * len(rows))(
             *((flags(row["fc"]), flags(row["lora"]), flags(row["bn"])) for row in rows)
         )
-        samples, stats = Samples(x, [], labels), core_api.BatchStats(np.nan, 0)
+        samples = Samples(x, [], labels, weight=weight)
+        stats = core_api.BatchStats(np.nan, 0)
         net = ctypes.byref(self.net)
         room = Workspace(self.core.s2_net_step_workspace_bytes(net, types, len(x)))
         status = self.core.s2_net_step(
@@ -187,9 +190,9 @@ class SkipAdapter:
         room.check()
         return logits
 
-    def step(self, x, rows, labels, learning_rate, targets=()):
+    def step(self, x, rows, labels, learning_rate, targets=(), weight=None):
         """One batch; the loss before it."""
-        status, stats = self.run(Samples(x, rows, labels, targets), learning_rate)
+        status, stats = self.run(Samples(x, rows, labels, targets, weight), learning_rate)
         assert status == OK
         return stats.loss
 

@@ -8,6 +8,7 @@ from kernels.cases import COUNTS, TOLERANCE, assert_close, normal
 from kernels.core_api import LAYER_TENSORS
 from kernels.methods import METHODS, SKIP_LORA, make_params
 from kernels.networks import Layout, Network, SkipAdapter
+from oracle_losses import weighted
 
 RANK = 3
 # Every tail of a tile as an input and as an output, and the paper's two networks' own widths
@@ -83,6 +84,29 @@ def test_one_step(table, widths, name):
         what = f"{name}, {count} rows"
         assert_close(loss, want_loss, 1 + want_loss, what, TOLERANCE + abs(near_loss - want_loss))
         check_tensors(net.params, params, after, near, rows, what)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("widths", [(9, 17, 3), (23, 33, 2, 34)], ids=str)
+def test_one_weighted_step(table, widths, name):
+    """The loss alone is weighted: batch norm counts every row once."""
+    rows, count = METHODS[name].rows(len(widths) - 1), 20
+    params = make_params(widths, rows, RANK, seed=count)
+    x, labels = normal(1, count, widths[0]), np.arange(count) % widths[-1]
+    weight = (np.arange(count) / (count - 1) * 2).astype(np.float32)
+    net = Network(table, params)
+    loss = net.step(rows, x, labels, 1.0, weight)
+
+    def mean_loss(logits, labels):
+        return weighted(oracle.softmax_cross_entropy, logits, labels, weight)
+
+    after, want, _ = oracle.net_step(params, rows, x, labels, 1.0, mean_loss=mean_loss)
+    near_params, near_x = jittered(params, x)
+    near, near_loss, _ = oracle.net_step(
+        near_params, rows, near_x, labels, 1.0, mean_loss=mean_loss
+    )
+    assert_close(loss, want, 1 + want, name, TOLERANCE + abs(near_loss - want))
+    check_tensors(net.params, params, after, near, rows, name)
 
 
 def last_row(name):

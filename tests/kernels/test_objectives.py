@@ -6,8 +6,9 @@ import pytest
 import oracle
 from kernels import core_api
 from kernels.cases import assert_close, normal
+from kernels.differences import assert_same_gradient, central_difference
 from kernels.networks import Layout, Samples, SkipAdapter
-from oracle_losses import LOSSES
+from oracle_losses import LOSSES, weighted
 
 CODES = {
     "softmax": core_api.SOFTMAX,
@@ -44,10 +45,17 @@ def answers_of(loss, count, n_outputs):
     return random.normal(size=(count, n_outputs)).astype(np.float32)
 
 
-def step(adapter, taps, rows, loss, answers, rate):
+def weights_of(count):
+    """Of a wide range, one of them 0, and with mean 1."""
+    weight = 10.0 ** np.random.default_rng(count).uniform(-3, 2, count)
+    weight[count // 2] *= count < 2
+    return (weight / weight.mean()).astype(np.float32)
+
+
+def step(adapter, taps, rows, loss, answers, rate, weight=None):
     if loss == "softmax":
-        return adapter.step(taps[0], rows, answers, rate)
-    return adapter.step(taps[0], rows, [], rate, targets=answers)
+        return adapter.step(taps[0], rows, answers, rate, weight=weight)
+    return adapter.step(taps[0], rows, [], rate, targets=answers, weight=weight)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
@@ -74,6 +82,66 @@ def test_step(table, loss, n_outputs, bias):
                 assert_close(got, old - g, np.abs(g).max() + np.abs(old) + 1, "adapters")
         if bias:
             assert_close(adapter.bias, start - grad.sum(axis=0), 1 + np.abs(start), "bias")
+
+
+@pytest.mark.parametrize("n_outputs", OUTPUTS)
+@pytest.mark.parametrize("loss", CODES)
+def test_a_weighted_step(table, loss, n_outputs):
+    for count in (1, 2, 7, 20, 33):
+        adapter, rows, taps, base, params, start = make(table, loss, n_outputs, count, bias=True)
+        answers, weight = answers_of(loss, count, n_outputs), weights_of(count)
+        logits = base.astype(np.float64) + start
+        for tap, layer in zip(taps, params, strict=True):
+            logits += oracle.lora_forward(tap, layer["lora_a"], layer["lora_b"])[1]
+        want, grad = weighted(LOSSES[loss], logits, answers, weight)
+        got = step(adapter, taps, rows, loss, answers, 1.0, weight)
+        assert_close(got, want, weight.max() + want, "loss")
+        for (got_a, got_b), tap, layer in zip(adapter.tensors(), taps, params, strict=True):
+            wa, wb = layer["lora_a"], layer["lora_b"]
+            grads = oracle.lora_backward(
+                "yw", tap, oracle.lora_forward(tap, wa, wb)[0], grad, wa, wb
+            )
+            for got, old, g in ((got_a, wa, grads["a"]), (got_b, wb, grads["b"])):
+                assert_close(got, old - g, np.abs(g).max() + np.abs(old) + 1, "adapters")
+        assert_close(adapter.bias, start - grad.sum(axis=0), 1 + np.abs(start), "bias")
+
+
+@pytest.mark.parametrize("n_outputs", [3, 32, 33])
+@pytest.mark.parametrize("loss", CODES)
+def test_weights_of_1_change_no_bit(table, loss, n_outputs):
+    for count in (1, 7, 20):
+        ends = []
+        for weight in (None, np.ones(count, np.float32)):
+            adapter, rows, taps, *_ = make(table, loss, n_outputs, count, bias=True)
+            answers = answers_of(loss, count, n_outputs)
+            ends.append((step(adapter, taps, rows, loss, answers, 0.1, weight), adapter.packed))
+        assert ends[0][0] == ends[1][0]
+        np.testing.assert_array_equal(ends[0][1], ends[1][1])
+
+
+@pytest.mark.parametrize("loss", CODES)
+def test_the_weighted_oracle_matches_finite_differences(loss):
+    logits, weight = normal(3, 5, 3).astype(np.float64), weights_of(5)
+    answers = answers_of(loss, 5, 3)
+    _, grad = weighted(LOSSES[loss], logits, answers, weight)
+    numeric = central_difference(lambda v: weighted(LOSSES[loss], v, answers, weight)[0], logits)
+    assert_same_gradient(grad, numeric)
+    same = weighted(LOSSES[loss], logits, answers, np.ones(5))
+    for got, want in zip(same, LOSSES[loss](logits, answers), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", CODES)
+def test_a_weight_of_2_is_the_sample_twice(table, loss):
+    """And one of 0 is none: weight 2 of 3 where the mean weight is 1."""
+    which, weight = [0, 0, 1, 3], np.float32([2, 1, 0, 1])
+    adapter, rows, taps, *_ = make(table, loss, 5, 4, bias=True)
+    other, *_ = make(table, loss, 5, 4, bias=True)
+    answers = answers_of(loss, 4, 5)
+    one = step(adapter, taps, rows, loss, answers, 0.1, weight)
+    two = step(other, [tap[which] for tap in taps], rows[which], loss, answers[which], 0.1)
+    assert_close(one, two, two, "loss")
+    assert_close(adapter.packed, other.packed, np.abs(other.packed) + 0.1, "adapters")
 
 
 @pytest.mark.parametrize("n_outputs", [1, 5, 40])
