@@ -86,6 +86,20 @@ def adapter_of(tap_widths: list[int], rank: int) -> None:
     _core.SkipAdapter(_core.RowLayout(tap_widths, N_OUTPUTS, False), rank)
 
 
+def weigh(weight: np.ndarray) -> tuple[float, float]:
+    """The losses of both trainers with such weights."""
+    of, tuner = Parts(), _core.NetworkTrainer(network(), TYPES, BATCH, _core.Optimizer(0), 0)
+    x = zeros(N_SAMPLES, 6)
+    one = of.trainer.epoch(of.x, of.labels, of.source, 0.01, weight)
+    return one.loss, tuner.epoch(x, of.labels, None, 0.01, weight=weight).loss
+
+
+def with_last(weight: float) -> np.ndarray:
+    weights = np.ones(N_SAMPLES, np.float32)
+    weights[-1] = weight
+    return weights
+
+
 OUT_OF_RANGE: dict[str, Callable[[], object]] = {
     # with three taps each of these is, modulo 2^32, the network's first layer
     "first_tap 2^32-1": lambda: forward_from(2**32 - 1),
@@ -108,6 +122,11 @@ OUT_OF_RANGE: dict[str, Callable[[], object]] = {
     "rule": lambda: _core.Optimizer(3),
     "rule -1": lambda: _core.Optimizer(-1),
     "beta1": lambda: _core.Optimizer(_core.ADAM, beta1=1.0),
+    "too few weights": lambda: weigh(np.ones(N_SAMPLES - 1, np.float32)),
+    "weights of doubles": lambda: weigh(np.ones(N_SAMPLES)),
+    "weight -1": lambda: weigh(with_last(-1)),
+    "weight NaN": lambda: weigh(with_last(np.nan)),
+    "weight infinite": lambda: weigh(with_last(np.inf)),
     "eps": lambda: _core.Optimizer(_core.ADAM, eps=0.0),
 }
 
@@ -125,6 +144,9 @@ def test_the_same_calls_with_sound_numbers() -> None:
     train(BATCH)
     tune()
     adapter_of([65536] + [1] * 9, 1)
+    halves = np.full(N_SAMPLES, 0.5, np.float32)
+    for half, one in zip(weigh(halves), weigh(2 * halves), strict=True):
+        assert half == pytest.approx(one / 2, rel=0.01)  # a step lies between two batches
 
 
 # ---- two calls at a time -------------------------------------------------------------------------

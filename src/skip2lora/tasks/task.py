@@ -235,10 +235,16 @@ def sample_losses(
 
 
 def mean_loss(
-    task: Task, outputs: NDArray[np.float32], answers: NDArray[np.int32] | NDArray[np.float32]
+    task: Task,
+    outputs: NDArray[np.float32],
+    answers: NDArray[np.int32] | NDArray[np.float32],
+    weight: NDArray[np.float32] | None = None,
 ) -> float:
-    """The loss that training makes small, over checked answers, in double precision."""
-    return float(sample_losses(task, outputs, answers).mean())
+    """The loss that training makes small, over checked answers, in double precision.
+
+    ``weight``, (samples,), says how much each counts relative to the others; None: all the same.
+    """
+    return float(np.average(sample_losses(task, outputs, answers), weights=weight))
 
 
 @dataclass(frozen=True)

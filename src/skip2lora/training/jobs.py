@@ -37,6 +37,11 @@ class CheckedSamples:
         return CheckedSamples(self.x[which], self.y[which], weight, old)
 
 
+def relative(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With mean 1, as the core takes weights: so a learning rate means what it did."""
+    return np.asarray(weight / weight.mean(dtype=np.float64), np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """What a result and the base model give for the same samples, (samples, n_outputs) each."""
@@ -102,6 +107,7 @@ class NetworkJob:
         self._source = None
         self._start = n_layers - 1 if method.freezes_below else 0
         self._model, self._method, self._part, self._held = model, method, part, held
+        self._weight = None if part.weight is None else relative(part.weight)
         if self._start:
             if capacity is None:
                 capacity = len(part.x) if options.cache else 0
@@ -125,7 +131,7 @@ class NetworkJob:
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
         part = self._part
-        epoch = self._trainer.epoch(part.x, part.y, self._source, learning_rate)
+        epoch = self._trainer.epoch(part.x, part.y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
         return epoch
 
@@ -138,7 +144,8 @@ class NetworkJob:
         """Mean loss of the samples held out, which pass the network as it is now."""
         if self._held is None:
             raise RuntimeError("no samples are held out")
-        return mean_loss(PLAIN.task, self.result().logits(self._model, self._held.x), self._held.y)
+        logits = self.result().logits(self._model, self._held.x)
+        return mean_loss(PLAIN.task, logits, self._held.y, self._held.weight)
 
     def outputs(
         self, result: TunedNetwork | LayerAdapters, *, held_out: bool, with_base: bool

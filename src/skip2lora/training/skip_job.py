@@ -22,7 +22,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
-from skip2lora.training.jobs import CheckedSamples, Outputs
+from skip2lora.training.jobs import CheckedSamples, Outputs, relative
 from skip2lora.training.options import Options
 
 # Of the mean variance of a tap: a column that hardly moved in training must not explode later.
@@ -53,18 +53,22 @@ def column_scale(
 
 
 class _Moments:
-    """Mean and variance of columns that come in chunks."""
+    """Mean and variance of columns that come in chunks, with weights or all the same."""
 
     def __init__(self) -> None:
-        self.count, self.shift, self.total, self.squares = 0, 0.0, 0.0, 0.0
+        self.count, self.shift, self.total, self.squares = 0.0, 0.0, 0.0, 0.0
 
-    def add(self, values: NDArray[np.float32]) -> None:
+    def add(self, values: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> None:
         if self.count == 0:
             self.shift = values[0].astype(np.float64)
         off = values - self.shift  # near the mean: squares of large numbers would cancel
-        self.count += len(values)
+        squares, count = off**2, float(len(values))
+        if weight is not None:
+            each = weight[:, None].astype(np.float64)
+            off, squares, count = each * off, each * squares, float(each.sum())
+        self.count += count
         self.total = self.total + off.sum(axis=0)
-        self.squares = self.squares + (off**2).sum(axis=0)
+        self.squares = self.squares + squares.sum(axis=0)
 
     def mean(self) -> NDArray[np.float64]:
         return np.asarray(self.shift + self.total / self.count)
@@ -93,18 +97,22 @@ class Scaling:
         row_format: RowFormat,
         chunks: Iterable[NDArray[np.float32]],
         targets: NDArray[np.float32] | None = None,
+        weight: NDArray[np.float32] | None = None,
     ) -> Scaling:
         """Statistics over rows that come in chunks, (samples, row_stride) each.
 
-        ``targets``, (samples, n_outputs), are numbers to learn, or None.
+        ``targets``, (samples, n_outputs), are numbers to learn, or None. ``weight``, (samples,),
+        says how much each counts relative to the others; None: all the same.
         """
         of_rows, missing, at = _Moments(), _Moments(), 0
         first = row_format.layout.logits_offset
         outputs = slice(first, first + row_format.n_outputs)
         for rows in chunks:
-            of_rows.add(rows)
+            chunk = slice(at, at + len(rows))
+            own = None if weight is None else weight[chunk]
+            of_rows.add(rows, own)
             if targets is not None:
-                missing.add(targets[at : at + len(rows)] - rows[:, outputs])
+                missing.add(targets[chunk] - rows[:, outputs], own)
             at += len(rows)
         mean, var = of_rows.mean(), of_rows.var()
         scale = np.ones_like(mean)
@@ -223,6 +231,7 @@ class SkipJob:
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
         self._y = part.y
+        self._weight = None if part.weight is None else relative(part.weight)
         if self._scaling is not None and goal.task.numeric_targets:
             self._y = self._scaling.targets(part.y)
         self._source = self.cache.source(
@@ -250,7 +259,7 @@ class SkipJob:
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
-        epoch = self._trainer.epoch(self._x, self._y, self._source, learning_rate)
+        epoch = self._trainer.epoch(self._x, self._y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
         return epoch
 
@@ -268,7 +277,7 @@ class SkipJob:
         if self._held is None:
             raise RuntimeError("no samples are held out")
         logits = self._logits(self._as_trained(), self._held_cache.rows, self._held_x)
-        return mean_loss(self._goal.task, logits, self._held.y)
+        return mean_loss(self._goal.task, logits, self._held.y, self._held.weight)
 
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
         """From rows that are kept; those that the cache lacks are computed once more."""
@@ -315,7 +324,7 @@ class SkipJob:
 def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
     """Compute every row once, for the statistics, and scale those that are kept."""
     targets = part.y if task.name == "regression" else None
-    scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets)
+    scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets, part.weight)
     scaling.apply(cache.rows)
     cache.filled[:] = 1
     return scaling
