@@ -15,6 +15,7 @@ from skip2lora.backbones.alone import (
     depends_on_samples,
     mixed,
     note_of,
+    untapped,
     verdict_of,
 )
 
@@ -104,8 +105,47 @@ def test_rounding_is_not_mixing() -> None:
 
 def test_equal_samples_do_not_tell_where_each_is() -> None:
     """What is the same for all is no fold of samples; along an axis of their own it may stay."""
-    assert verdict(lambda x: np.ones((len(x) * 5, 4))).layout is None
+    same = verdict(lambda x: np.ones((len(x) * 5, 4)))
+    assert (same.fits(), same.holds(), same.ambiguous()) == (True, False, True)
     assert verdict(lambda x: np.zeros((len(x), 4))).layout == Layout(0)
+    assert verdict(lambda x: np.zeros((len(x), 4))).holds()
+
+
+SIGNS = np.array([[-1, 1], [1, -1], [-1, 1]])  # of three tokens, whatever the samples
+
+
+@pytest.mark.parametrize(("size", "told"), [(None, True), (1, True), (2, True), (3, False)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_as_many_tokens_as_samples(axis: int, size: int | None, told: bool) -> None:
+    """Of numbers that samples share, either axis may be that of the samples."""
+    seen = verdict(lambda x: np.stack([SIGNS] * len(x), axis), size)
+    assert seen.holds() == told
+    assert seen.ambiguous() != told
+    if told and size != 1:
+        assert seen.layout == Layout(axis)
+    assert verdict(lambda x: x[:, :3, 0].swapaxes(0, axis), size).holds()  # of their own
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_which_order_of_a_fold_does_not_show(size: int) -> None:
+    """The same tokens of each sample, as many as samples: so are the samples of each token."""
+    both = verdict(lambda x: np.sign(np.resize([-1, 1, -1], (len(x), 3, 2))).reshape(-1, 2), size)
+    assert not both.holds()
+    assert "the same numbers in several orders" in str(mixed("m", "it", both))
+    assert untapped(["a", "b"]) == (
+        "what a, b reads is not tapped, as its numbers are the same in several orders of the "
+        "samples, of noise"
+    )
+    assert "what a, b, c and 2 more reads" in str(untapped(list("abcde")))
+    assert untapped([]) is None
+
+
+def test_one_scale_for_all_samples_of_a_fold() -> None:
+    rounded = verdict(lambda x: (np.rint(x / np.abs(x).max() * 127) * np.abs(x).max()).reshape(-1))
+    assert (rounded.holds(), rounded.holds(dynamic=True)) == (False, True)
+    assert rounded.layout == Layout(0, 1, 60)
+    assert rounded.rival is not None
+    assert not rounded.ambiguous(dynamic=True)
 
 
 def test_what_is_no_number_equals_itself() -> None:
@@ -130,6 +170,7 @@ def test_what_depends_on_the_number_of_samples_alone() -> None:
 
     assert not depends(lambda x: np.array(x.shape))
     assert not depends(lambda x: np.full((2, 2), np.nan))
+    assert not depends(lambda x: np.float32(1) + np.float32(1e-7) * x)
     assert depends(lambda x: x.mean(axis=0))
     assert depends(lambda x: np.flatnonzero(x.reshape(-1) > 0))
     assert "is random" in str(mixed("m", "it", Verdict(None), random=True))

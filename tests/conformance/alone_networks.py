@@ -153,6 +153,19 @@ class Aside(nn.Module):
         return self.last(self.aside(first.flip(0)).flip(0) + first)
 
 
+class Dead(nn.Module):
+    """A layer over tokens of all samples that are zero, unless a sample is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.dead, self.last = nn.Linear(6, 4), nn.Linear(2, 2), nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Any:
+        first = self.first(x)
+        tokens = torch.relu(first - 20).reshape(-1, 2)
+        return self.last(self.dead(tokens).reshape(first.shape) + first)
+
+
 Shape = tuple[int, ...]
 #: Each a module and the shape of one sample.
 SEPARATE: dict[str, tuple[Callable[[], nn.Module], Shape]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,10 @@ _DYNAMIC = 0.2
 _NOTED = 1e-3
 #: Of a tensor's largest number: what rounding alone makes of it.
 _ROUNDED = 1e-6
+#: Places along an axis that are looked at first, where an order is not likely.
+_FEW = 4
+#: Names in a message.
+_SHOWN = 3
 
 #: Numbers of samples, in the order in which a batch holds them.
 Batch = tuple[int, ...]
@@ -81,7 +85,7 @@ class Verdict:
     ``layout`` is None where no axis holds one sample's numbers as they were in another batch.
     ``swayed`` is what other samples changed of one that kept its place, ``moved`` what its place or
     the number of samples changed, ``spread`` what the samples differ by, and ``largest`` the
-    largest number; 0 where it was not needed.
+    largest number; 0 where it was not needed. ``rival`` is another place where the samples may be.
     """
 
     layout: Layout | None
@@ -89,6 +93,7 @@ class Verdict:
     moved: float = 0.0
     spread: float = 0.0
     largest: float = 0.0
+    rival: Verdict | None = None
 
     @property
     def apart(self) -> float:
@@ -98,8 +103,17 @@ class Verdict:
     def holds(self, *, dynamic: bool = False) -> bool:
         """Whether a sample alone has the numbers that it has in a batch, but for rounding.
 
-        ``dynamic`` is for models that round all samples of a batch with one scale.
+        Only where it is known which numbers are its own. ``dynamic`` is for models that round all
+        samples of a batch with one scale.
         """
+        return self.fits(dynamic=dynamic) and not self.ambiguous(dynamic=dynamic)
+
+    def ambiguous(self, *, dynamic: bool = False) -> bool:
+        """Whether the numbers do not tell which are those of a sample."""
+        return self.rival is not None and self.rival.fits(dynamic=dynamic)
+
+    def fits(self, *, dynamic: bool = False) -> bool:
+        """As :meth:`holds`, if the samples are where ``layout`` says."""
         if self.layout is None or math.isinf(self.apart):
             return False
         rounded = _ROUNDED * self.largest
@@ -115,6 +129,12 @@ def mixed(path: object, what: str, verdict: Verdict, *, random: bool = False) ->
         return ModelError(
             f"{path}: {what} is random or keeps something from call to call, expected the same "
             "numbers for the same sample, as samples are cached: export the model for inference"
+        )
+    if verdict.ambiguous():
+        return ModelError(
+            f"{path}: {what} has the same numbers in several orders of its samples, of noise, "
+            "expected an axis of samples that they tell from the others: export the model for any "
+            "number of samples"
         )
     share = "have no axis of their own in it"
     if verdict.layout is not None:
@@ -146,6 +166,24 @@ def unseen(reason: str) -> str:
     )
 
 
+def told(verdicts: Mapping[str, Verdict], *, dynamic: bool = False) -> tuple[set[str], set[str]]:
+    """Which tensors have the samples as they are alone, and of which it is not known where."""
+    fitting = {name for name, verdict in verdicts.items() if verdict.fits(dynamic=dynamic)}
+    unsure = {name for name in fitting if verdicts[name].ambiguous(dynamic=dynamic)}
+    return fitting - unsure, unsure
+
+
+def untapped(layers: Sequence[str]) -> str | None:
+    """What is said of layers whose samples could not be told apart; None for no layers."""
+    if not layers:
+        return None
+    more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
+    return (
+        f"what {', '.join(layers[:_SHOWN])}{more} reads is not tapped, as its numbers are the same "
+        "in several orders of the samples, of noise"
+    )
+
+
 def verdicts_of(
     runs: Sequence[tuple[Batch, Mapping[str, NDArray[Any]]]], names: Iterable[str]
 ) -> dict[str, Verdict]:
@@ -157,20 +195,41 @@ def verdict_of(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> Verdict:
     """What the values of one tensor show, of each run with the samples it had."""
     arrays = [(batch, _numbers(np.asarray(values))) for batch, values in runs]
     shapes, counts = [values.shape for _, values in arrays], [len(batch) for batch, _ in arrays]
-    best: Verdict | None = None
+    verdicts: list[Verdict] = []
     for layout in _candidates(shapes, counts):
-        swayed, moved, spread = _compared(arrays, layout)
-        largest = 0.0
-        if swayed or moved or (layout.parts > 1 and max(counts) > 1):
-            largest = max(_largest(values) for _, values in arrays)
-            if layout.parts > 1 and spread <= _ROUNDED * largest and max(counts) > 1:
-                continue  # equal samples do not tell where each of them is
-        verdict = Verdict(layout, swayed, moved, min(spread, 2 * largest), largest)
-        if best is None or verdict.apart < best.apart:
-            best = verdict
-        if verdict.holds():
-            return verdict
-    return best or Verdict(None)
+        if verdicts and verdicts[0].holds():
+            if max(counts) == 1:
+                break  # all is of the one sample, in any order
+            if not _may_fit(arrays, layout):
+                continue
+        verdicts.append(_seen_by(arrays, layout))
+        verdicts.sort(key=lambda each: (not each.holds(), each.apart))
+    if not verdicts:
+        return Verdict(None)
+    best, *others = verdicts
+    folded = best.layout is not None and best.layout.parts > 1 and max(counts) > 1
+    if folded and best.spread <= _ROUNDED * best.largest:
+        return replace(best, rival=best)  # equal samples do not tell where each of them is
+    return replace(best, rival=others[0]) if others else best
+
+
+def _seen_by(runs: Sequence[tuple[Batch, NDArray[Any]]], layout: Layout) -> Verdict:
+    """What the values show if the samples are there."""
+    swayed, moved, spread = _compared(runs, layout)
+    largest = 0.0
+    if swayed or moved or layout.parts > 1:
+        largest = max(_largest(values) for _, values in runs)
+    return Verdict(layout, swayed, moved, min(spread, 2 * largest), largest)
+
+
+def _may_fit(runs: Sequence[tuple[Batch, NDArray[Any]]], layout: Layout) -> bool:
+    """Whether a few of the numbers do not speak against it."""
+    few = [slice(_FEW)] * runs[0][1].ndim
+    few[layout.axis] = slice(None)
+    some = [(batch, values[tuple(few)]) for batch, values in runs]
+    swayed, moved, _ = _compared(some, layout)
+    largest = max(_largest(values) for _, values in runs) if swayed or moved else 0.0
+    return swayed <= 2 * _SWAYED * largest and moved <= 2 * _MOVED * largest
 
 
 def _candidates(shapes: Sequence[tuple[int, ...]], counts: Sequence[int]) -> Iterator[Layout]:
@@ -218,12 +277,13 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def depends_on_samples(runs: Sequence[tuple[Batch, NDArray[Any]]]) -> bool:
-    """Whether a tensor differs between runs of equally many samples, but other ones."""
+    """Whether a tensor differs, by more than rounding, between runs of as many other samples."""
     for at, (batch, values) in enumerate(runs):
         for other, others in runs[:at]:
             if len(batch) != len(other) or batch == other:
                 continue
-            if not np.array_equal(values, others, equal_nan=values.dtype.kind == "f"):
+            one, two = _numbers(values), _numbers(others)
+            if one.shape != two.shape or _apart(one, two) > _ROUNDED * _largest(one):
                 return True
     return False
 

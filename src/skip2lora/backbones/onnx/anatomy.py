@@ -65,7 +65,8 @@ class Anatomy:
     None for a model without a row of logits, such as a text encoder; ``logits_shape`` is that of
     one sample's logits in the graph, such as (1000, 1, 1), or () where it is one number. ``look``
     is what running it has shown. Those numbers times ``columns`` are the logits, where there are
-    such. ``mask`` says which tokens count, None where no input may; ``cut`` what was left out.
+    such. ``mask`` says which tokens count, None where no input may; ``cut`` what was left out;
+    ``unsure`` the layers whose samples could not be told apart.
     """
 
     sources: tuple[Source, ...]
@@ -79,6 +80,7 @@ class Anatomy:
     columns: NDArray[np.float32] | None = None
     mask: str | None = None
     cut: str | None = None
+    unsure: tuple[str, ...] = ()
 
 
 def anatomy(
@@ -135,15 +137,16 @@ def anatomy(
     ):  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[at] - {ends[at]}
         reads = [read for read in reads if read.tensor in before]
-    holding = [read for read in reads if seen.of(read.tensor).verdict.holds(dynamic=dynamic)]
-    tapped = _sources(holding, seen, counted, grid)
+    holding, unsure = seen.told([read.tensor for read in reads], dynamic=dynamic)
+    tapped = _sources([read for read in reads if read.tensor in holding], seen, counted, grid)
     if not tapped:
         raise no_taps(graph, path, seen.shapes, reads)
     if at is None:
-        return Anatomy(tapped, tuple(heads), outputs, None, 0, seen, task, mask=counted.text)
+        n_outputs, shape = 0, ()
+    head = None if at is None else heads[at]
     return Anatomy(
-        tapped, tuple(heads), outputs, heads[at], n_outputs, seen, task, shape, columns,
-        counted.text,
+        tapped, tuple(heads), outputs, head, n_outputs, seen, task, shape, columns, counted.text,
+        unsure=tuple(read.layer for read in reads if read.tensor in unsure),
     )  # fmt: skip
 
 

@@ -18,6 +18,9 @@ _UNUSABLE: tuple[type[Exception], ...] = (ModelError, *REFUSED)
 
 def mixing(graph: Graph, path: Path, end: str, seen: Look, *, dynamic: bool) -> ModelError:
     """The error that names the node which first makes numbers depend on more than the sample."""
+    verdict = seen.of(end).verdict
+    if verdict.fits(dynamic=dynamic):
+        return mixed(path, f"output {end}", verdict)
     before = graph.ancestors(end) - graph.constants
     nodes = [node for node in graph.model.graph.node if before.intersection(node.output)]
     tensors = [name for node in nodes for name in node.output if name in before]
@@ -30,7 +33,7 @@ def mixing(graph: Graph, path: Path, end: str, seen: Look, *, dynamic: bool) -> 
             own = [(batch, values[name]) for batch, values in runs[:-1]]
             verdict = verdict_of(own)
             alike = not depends_on_samples(own) and not (by_place and verdict.layout)
-            if verdict.holds(dynamic=dynamic) or alike:
+            if verdict.fits(dynamic=dynamic) or alike:
                 known.add(name)
             elif known.issuperset(before.intersection(node.input)):
                 once, again = runs[0][1][name], runs[-1][1][name]

@@ -20,7 +20,9 @@ from skip2lora.backbones.alone import (
     Verdict,
     batches_of,
     note_of,
+    told,
     unseen,
+    untapped,
     verdicts_of,
 )
 from skip2lora.backbones.inputs import InputSpec, drawn
@@ -135,11 +137,21 @@ class Look:
         """How many tensors have the samples as they are alone."""
         return sum(each.verdict.holds(dynamic=dynamic) for each in self.seen.values())
 
-    def note(self, logits: str | None) -> str | None:
-        """How a sample alone and in a batch differ, or that it is not known; None where equal."""
+    def told(self, tensors: Sequence[str], *, dynamic: bool) -> tuple[set[str], set[str]]:
+        """:func:`~skip2lora.backbones.alone.told` of these tensors."""
+        return told({name: self.of(name).verdict for name in tensors}, dynamic=dynamic)
+
+    def note(self, logits: str | None, unsure: Sequence[str]) -> str | None:
+        """How a sample alone and in a batch differ, or what is not known of it; None where equal.
+
+        ``unsure`` are layers whose samples could not be told apart.
+        """
         if self.unknown is not None:
             return unseen(self.unknown)
-        return None if logits is None else note_of(self.of(logits).verdict)
+        said = None if logits is None else note_of(self.of(logits).verdict)
+        if unsure:
+            said = "; ".join(filter(None, (said, untapped(unsure))))
+        return said
 
     def of(self, tensor: str) -> Seen:
         """Of a tensor that may not have been there."""

@@ -34,8 +34,8 @@ class Description:
     ``model_outputs`` whose logits these are. ``axes`` hold the samples of inputs that do not have
     them along the first. ``mask`` says which input says what tokens count, None where none may.
     ``cut`` says before what the model was cut, None for one that runs straight through; ``rounded``
-    by how much a sample alone differs from the same one in a batch, or that it is not known; None
-    for next to nothing.
+    by how much a sample alone differs from the same one in a batch, or what of it is not known;
+    None for next to nothing.
     """
 
     fingerprint: str
@@ -187,6 +187,7 @@ def tap_model(
     )
     layers = tuple(source.tap for source in parts.sources)
     places, _ = chosen_taps(layers, taps)
+    end = None if parts.head is None else parts.head.logits
     logits, outputs = add_rows(graph, parts, [parts.sources[place] for place in places])
     description = Description(
         fingerprint=print_of_base,
@@ -203,7 +204,7 @@ def tap_model(
         axes={name: axis for name, axis in parts.look.axes.items() if axis},
         mask=parts.mask,
         cut=parts.cut,
-        rounded=parts.look.note(None if parts.head is None else parts.head.logits),
+        rounded=parts.look.note(end, parts.unsure),
     )
     if not keep_outputs:
         del model.graph.output[:]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.alone import Layout, Verdict, unseen
+from skip2lora.backbones.alone import Layout, Verdict, unseen, untapped
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
@@ -41,7 +41,7 @@ class Source:
 class Anatomy:
     """All taps there could be, in order, all outputs, and the end that has the logits, or None.
 
-    ``note`` says that it is not known whether a sample alone has the numbers it has in a batch.
+    ``note`` says what is not known of a sample alone and the same one in a batch.
     """
 
     sources: tuple[Source, ...]
@@ -156,6 +156,8 @@ def anatomy(
             f"{path}: no input of a layer with weights has a known width, expected at least one: "
             "convert the model with fixed shapes (only the samples and tokens may vary)"
         )
+    unsure = [read.layer for read, each in pairs if each.verdict.ambiguous()]
+    note = untapped(unsure) if unsure else note
     if number is None:
         return Anatomy(layers, outputs, None, 0, note)
     return Anatomy(layers, outputs, ends[number], outputs[number].width, note)

@@ -63,13 +63,15 @@ def mixing(
     graph: Graph, inputs: Sequence[InputSpec], end: Any, verdict: Verdict, path: Path
 ) -> ModelError:
     """The error that names the operator which first makes numbers depend on other samples."""
+    if verdict.fits():
+        return mixed(path, "its output", verdict)
     behind = {name for name, _ in graph.ancestors(end)} - graph.constants
     nodes = [node for node in graph.nodes if node.get_name() in behind and _is_tensor(node)]
     runs, _ = _runs(graph, inputs, [node.output(0) for node in nodes], path)
     for place, node in enumerate(nodes if runs else ()):
         own = [(batch, values[place]) for batch, values in runs]
         of_node = verdict_of(own)
-        if not of_node.holds() and depends_on_samples(own):
+        if not of_node.fits() and depends_on_samples(own):
             title = f"operator {node.get_friendly_name()} ({node.get_type_name()})"
             return mixed(path, title, of_node)
     return mixed(path, "its output", verdict)

@@ -31,14 +31,16 @@ def rounds_batches(module: nn.Module) -> bool:
 
 def mixing(module: nn.Module, x: Any, batches: Sequence[Batch], verdict: Verdict) -> ModelError:
     """The error that names the part which does so first; ``verdict`` is that of the logits."""
-    name = type(module).__name__
+    name, dynamic = type(module).__name__, rounds_batches(module)
+    if verdict.fits(dynamic=dynamic):
+        return mixed(name, "its output", verdict)
     runs = [(batch, _tensors(module, x, batch)) for batch in batches]
     for place, (title, _) in enumerate(runs[0][1]):
         if not all(len(tensors) > place and tensors[place][0] == title for _, tensors in runs):
             break  # another path for other batches
         own = [(batch, tensors[place][1]) for batch, tensors in runs]
         of_part = verdict_of(own)
-        if not of_part.holds(dynamic=rounds_batches(module)) and depends_on_samples(own):
+        if not of_part.fits(dynamic=dynamic) and depends_on_samples(own):
             return mixed(name, title, of_part)
     return mixed(name, "its output", verdict)
 

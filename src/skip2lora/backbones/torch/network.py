@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.alone import Batch, Layout, batches_of, note_of, verdict_of
+from skip2lora.backbones.alone import Batch, Layout, batches_of, note_of, untapped, verdict_of
 from skip2lora.backbones.outputs import NO_LOGITS, Candidate, OutputSpec, choose
 from skip2lora.backbones.taps import Selection, Tap, chosen, tap_of
 from skip2lora.backbones.torch.ends import End
@@ -313,6 +313,7 @@ def find_network(
     first, *others = passes
     _refuse_mixing(module, x, passes, network.output)
     places: dict[Key, Place] = {}
+    unsure: list[str] = []
     for key, shape in first.shapes.items():
         if len(shape) < 2 or not all(key in seen.values for seen in others):
             continue
@@ -324,11 +325,15 @@ def find_network(
             axes = weight_axes(layers[key.module])
             tap = _tap(key.name, axes, shape, layout.axis, len(first.batch), grid)
             places[key] = Place(key, layout, tap)
+        elif verdict.ambiguous(dynamic=rounds_batches(module)):
+            unsure.append(key.name)
     if not places:
         raise ModelError(
             f"{name} called none of its {len(layers)} layers on the samples, expected at least "
             "one: pass the nn.Module itself, not a traced, exported or replaced one"
         )
+    if (note := untapped(unsure)) is not None:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
     return replace(network, places=_merged(places, first.same))
 
 
