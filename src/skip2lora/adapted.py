@@ -20,8 +20,10 @@ from skip2lora.adapters.folder import (
 )
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import CONFIG_FILE, Backbone, check_backbone
+from skip2lora.backbones.field_mlp import FieldMLP, field_statistics
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.standins import Headless, for_task
+from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.standins import Headless, StandIn, for_task
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ModelError
 from skip2lora.files import Tensors, write_files
@@ -158,7 +160,10 @@ class AdaptedModel(Predictor):
         write_files(path, files, names=RESULT_FILES)
 
     def _files(self, adapters: Adapters) -> dict[str, bytes]:
-        n_outputs, rank, tensors = self.n_outputs, adapters.rank, adapters.tensors()
+        n_outputs, rank = self.n_outputs, adapters.rank
+        tensors = adapters.tensors()
+        if isinstance(self.backbone, StandIn | FieldMLP):
+            tensors = {**field_statistics(self.backbone), **tensors}
         base = self.backbone.base
         about = AdapterConfig(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
@@ -217,7 +222,10 @@ def restored(
             "adapt again"
         )
     file = Path(path) / TENSORS_FILE
-    model, method = about.tapping.apply(model), METHODS[about.method]
+    model, method = model.base, METHODS[about.method]  # without taps and statistics of another
+    if method.skip and isinstance(model, MLP) and any(of.startswith("layers.") for of in tensors):
+        model = FieldMLP.from_tensors(file, tensors, model)
+    model = about.tapping.apply(model)
     if not about.keep_outputs:
         model = Headless(model, max(0, SkipAdapters.n_outputs_in(tensors) - len(about.new_labels)))
     elif method.skip and about.task.name != model.task:

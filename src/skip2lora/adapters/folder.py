@@ -100,8 +100,6 @@ class Tapping:
         Raises:
             ParameterError: a layer, a size or an output that it does not have.
         """
-        if isinstance(backbone, Derived):
-            backbone = backbone.base
         if self.derived:
             return Derived(replace(self, derived=()).apply(backbone), self.derived)
         if self.output is not None:
