@@ -11,6 +11,7 @@
 
 #include "layers.hpp"
 #include "pooling.hpp"
+#include "ridge.hpp"
 #include "training.hpp"
 
 namespace {
@@ -56,4 +57,5 @@ NB_MODULE(_core, module) {
     bind_profile(module);
     bind_row_source(module);
     bind_training(module);
+    bind_ridge(module);
 }

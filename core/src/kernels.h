@@ -63,6 +63,17 @@ typedef struct {
     int add;            /* start from c itself instead */
 } s2_gemm;
 
+/* c += a . b in double: of the factors of symmetric matrices, which lose too much in float. */
+typedef struct {
+    uint32_t rows, cols, depth;
+    const double *a; /* (rows, depth): element (r, k) at a[r * a_row + k * a_depth] */
+    size_t a_row, a_depth;
+    const double *b;       /* (depth, cols): element (k, m) at b[k * b_depth + m * b_col] */
+    size_t b_depth, b_col; /* one of them is 1 */
+    double *c;             /* (rows, cols), row stride c_row */
+    size_t c_row;
+} s2_gemm_double;
+
 /* One tap of one batch in the fused step. */
 typedef struct {
     uint32_t count, width, rank;
@@ -107,6 +118,7 @@ struct s2_kernels {
     const char *name;
     uint32_t lanes; /* samples in lanes come in multiples of this */
     void (*gemm)(const s2_gemm *pass);
+    void (*gemm_double)(const s2_gemm_double *pass);
     /* hidden = tap . lora_a */
     void (*tap_forward)(const s2_tap_pass *pass);
     /* Eqs. 12 and 15 in one: lora_a moves against tap^T . hidden gradient */

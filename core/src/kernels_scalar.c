@@ -42,6 +42,20 @@ static void scalar_gemm(const s2_gemm *pass) {
     }
 }
 
+static void scalar_gemm_double(const s2_gemm_double *pass) {
+    for (size_t r = 0; r < pass->rows; r++) {
+        double *restrict c = pass->c + r * pass->c_row;
+        for (size_t k = 0; k < pass->depth; k++) {
+            const double a = pass->a[r * pass->a_row + k * pass->a_depth];
+            const double *restrict b = pass->b + k * pass->b_depth;
+            for (size_t m = 0; m < pass->cols; m++) {
+                c[m] += a * b[m * pass->b_col];
+                S2_OPERATIONS(2);
+            }
+        }
+    }
+}
+
 static void scalar_tap_forward(const s2_tap_pass *pass) {
     for (size_t r = 0; r < pass->rank; r++) {
         const float *a = pass->a + r * pass->a_row;
@@ -322,6 +336,7 @@ const s2_kernels s2_kernels_scalar = {
     .name = "scalar",
     .lanes = 1,
     .gemm = scalar_gemm,
+    .gemm_double = scalar_gemm_double,
     .tap_forward = scalar_tap_forward,
     .tap_update = scalar_tap_update,
     .head_forward = scalar_head_forward,

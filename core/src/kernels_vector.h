@@ -143,6 +143,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
     return 2.0 * CHAINS * V_WIDTH * (double)rounds;
 }
 
+#include "vector_double.h"
 #include "vector_gemm.h"
 #include "vector_head.h"
 #include "vector_norm.h"
@@ -154,6 +155,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .name = of_name,                                                                           \
         .lanes = V_WIDTH,                                                                          \
         .gemm = vector_gemm,                                                                       \
+        .gemm_double = vector_gemm_double,                                                         \
         .tap_forward = vector_tap_forward,                                                         \
         .tap_update = vector_tap_update,                                                           \
         .head_forward = vector_head_forward,                                                       \
