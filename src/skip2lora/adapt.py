@@ -19,7 +19,8 @@ from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import NO_OUTPUTS, Encoded, Goal, Outputs, task_for
-from skip2lora.training.jobs import CheckedSamples
+from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, weigh
+from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, Fit, checked, train
 from skip2lora.training.options import asked_of, check_outputs, resolve_options
 
@@ -48,6 +49,8 @@ def adapt(
     images: Images | None = None,
     columns: Columns | None = None,
     standardize: bool | None = None,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
     callback: Callback | None = None,
 ) -> NewlyAdapted:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
@@ -75,6 +78,12 @@ def adapt(
     Skip-Cache on or off where the method allows it. ``standardize`` trains on scaled taps; the
     result takes them as they are. ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch.
 
+    ``sample_weight``, (samples,), says how much each sample counts in the loss relative to the
+    others: with 2 as if it were there twice, with 0 as if it were not. ``class_weight`` is a number
+    a class, by its name or number (a mapping; others count 1), or "balanced": samples / (classes *
+    samples of the class), as in scikit-learn. Both are multiplied. The statistics of a batch, of
+    methods that use them, count each sample once.
+
     Raises:
         DataError: samples or labels that do not fit the model.
         ParameterError: an option out of range, or a method the model cannot run.
@@ -100,6 +109,10 @@ def _adapt(
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
+    weight = options["sample_weight"]
+    if weight is not None:
+        weight = check_weights(weight, len(samples))
+        samples, y, weight = leave_out(samples, y, weight)
     chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
@@ -128,11 +141,12 @@ def _adapt(
     if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
     new_labels, names_of_all = encoded.new_labels, encoded.titles
-    resolved = resolve_options(model.recipe, model.tap_widths, len(samples), **asked_of(options))
+    part = CheckedSamples(samples, encoded.y)
+    if weight is not None or options["class_weight"] is not None:
+        part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
+    resolved = resolve_options(model.recipe, model.tap_widths, len(part.x), **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
-    done = train(
-        model, CheckedSamples(samples, encoded.y), resolved, goal=goal, callback=options["callback"]
-    )
+    done = train(model, part, resolved, goal=goal, callback=options["callback"])
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
     measure = partial(done.measure, names_of_all, keep_outputs and not new_labels)
     adapted = NewlyAdapted(

@@ -27,6 +27,9 @@ BELOW_CLI = [
         ("or new_classes=True: stop", "or --new-classes: stop"),
         ("add size=HEIGHTxWIDTH, such as size=224", "add --size HEIGHTxWIDTH, such as --size 224"),
         ("size= is 4x7", "--size is 4x7"),
+        ("weigh samples with sample_weight=", "weigh samples with --weight"),
+        ('weight= names "w"', '--weight names "w"'),
+        ("class_weight= names the class 1", "--class-weight names the class 1"),
         ("a/force=True.npz has X=3", "a/force=True.npz has X=3"),
     ],
 )

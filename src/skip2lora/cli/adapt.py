@@ -38,6 +38,7 @@ from skip2lora.training.loop import Fit
 @shared.task(None, "What is learned. Default: numbers where MODEL gives these, else classes.")
 @shared.columns
 @shared.class_names
+@shared.weights
 @training_options(adapt)
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
 @shared.keep_outputs
@@ -123,7 +124,7 @@ def _adapted(
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
             output_names=class_names, images=saved, columns=samples.columns, callback=callback,
-            **options,
+            sample_weight=samples.aside.get("weight"), **options,
         )  # fmt: skip
     return adapted, fit, len(samples.x)
 

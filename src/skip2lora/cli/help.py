@@ -14,14 +14,14 @@ from skip2lora.training.options import OPTIONS
 #: option of every command stands under one.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
-        "task", "tasks", "target", "no_target", "ignore", "split",
+        "task", "tasks", "target", "no_target", "ignore", "weight", "split",
         "class_names", "source", "data", "samples", "size", "mean", "std",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
     ),
     "Training": (
-        "hidden", "batch_norm", *OPTIONS, "new_classes", "widths", "net", "rounds",
+        "hidden", "batch_norm", *OPTIONS, "class_weight", "new_classes", "widths", "net", "rounds",
         "trials", "tinytl",
     ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
@@ -35,7 +35,8 @@ _SYNONYMS = {
     "dest": "output", "iterations": "epochs", "jobs": "threads", "labels": "target",
     "layers": "taps", "lora-rank": "rank", "lr": "learning-rate", "n-jobs": "threads",
     "num-epochs": "epochs", "out": "output", "overwrite": "force", "r": "rank",
-    "rate": "learning-rate", "random-state": "seed", "resize": "size", "scale": "standardize",
+    "rate": "learning-rate", "random-state": "seed", "resize": "size", "sample-weight": "weight",
+    "scale": "standardize",
     "step-size": "learning-rate", "val": "validation", "val-split": "validation",
     "workers": "threads", "y": "target", "yes": "force",
 }  # fmt: skip

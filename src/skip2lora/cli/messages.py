@@ -7,12 +7,13 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|data|force|i2c|ignore|keep_outputs|mask|mean|new_classes"
-    r"|output|precision|samples|size|source|split|standardize|std|target|task|threshold)="
+    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|i2c|ignore|keep_outputs|mask|mean|new_classes"
+    r"|output|precision|sample_weight|samples|size|source|split|standardize|std|target|task"
+    r"|threshold|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
-_RENAMED = {"output": "output-name", "samples": "data"}
+_RENAMED = {"output": "output-name", "sample-weight": "weight", "samples": "data"}
 
 
 def with_options(message: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from skip2lora.arrays import number_or_none
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.backbones.taps import Selection
 from skip2lora.errors import ParameterError
@@ -79,6 +80,31 @@ def thresholds(function: _Function) -> _Function:
         click.option(
             "--threshold", metavar="NUMBERS", callback=_threshold,
             help="Least probability of a class, 0.8 or stop=0.9,go=0.6; below, none of these.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def _class_weight(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+    """A word, or NAME=NUMBER with commas."""
+    if text is None:
+        return None
+    words = [word.rpartition("=") for word in text.split(",")]
+    named = {name.strip(): number_or_none(value) for name, sign, value in words if sign}
+    return named if len(named) == len(words) and None not in named.values() else text
+
+
+def weights(function: _Function) -> _Function:
+    """``--class-weight`` and ``--weight``: how much each sample counts."""
+    for option in (
+        click.option(
+            "--weight", metavar="COLUMN",
+            help="Column with how much each sample counts, 2 as if twice; it is no feature.",
+        ),
+        click.option(
+            "--class-weight", metavar="WEIGHTS", callback=_class_weight,
+            help="How much samples of a class count: balanced, or such as stop=5,go=1.",
         ),
     ):  # fmt: skip
         function = option(function)

@@ -39,6 +39,7 @@ from skip2lora.training.pretraining import pretrain
 )
 @click.option("--batch-norm/--no-batch-norm", default=True, show_default=True)
 @training_options(pretrain)
+@shared.weights
 @shared.output("The model, such as model.safetensors.", metavar="FILE")
 @shared.force
 @shared.image_options
@@ -66,7 +67,10 @@ def command(
     )  # fmt: skip
     start = time.perf_counter()
     with common.progress_bar("pretrain") as callback:
-        model = pretrain(fresh, samples.x, samples.labels, callback=callback, **options)
+        model = pretrain(
+            fresh, samples.x, samples.labels, sample_weight=samples.weight, callback=callback,
+            **options,
+        )  # fmt: skip
     took_ms = 1e3 * (time.perf_counter() - start)
     model.save(output)
     names = Outputs.of(model, model.learned).titles

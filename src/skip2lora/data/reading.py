@@ -33,6 +33,7 @@ from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.tables import read_csv, read_parquet
+from skip2lora.data.weights import weighted
 from skip2lora.errors import DataError, FileError, ParameterError, first_line
 from skip2lora.files import unreadable, write_file
 from skip2lora.limits import check_file, is_folder
@@ -103,7 +104,9 @@ def read_samples(
         notes += (
             f"{called or path}: its labels, such as {names[0][:40]}, are taken as names of classes",
         )
-    return Samples(table.x, y, names, feature_names, is_sorted, notes, table.columns)
+    return Samples(
+        table.x, y, names, feature_names, is_sorted, notes, table.columns, table.aside.get("weight")
+    )
 
 
 def read_table(
@@ -154,8 +157,7 @@ def read_table(
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
             if wanted.split is not None and reader is not read_npz:
                 check_no_part(wanted)
-            table = reader(source, wanted)
-            _check_table(table)
+            table = _checked(reader(source, wanted))
     except DataError as error:
         # A quoted cell of a .csv may hold line breaks.
         message = " ".join(f"{name}: {error}".splitlines())
@@ -186,7 +188,8 @@ def _check_no_columns(name: str, wanted: Wanted) -> None:
         )
 
 
-def _check_table(table: Table) -> None:
+def _checked(table: Table) -> Table:
+    """A table whose parts fit together, without rows of weight 0."""
     labels = table.answers.values
     if labels is not None and labels.shape[:1] != (len(table.x),):
         raise DataError(
@@ -204,6 +207,7 @@ def _check_table(table: Table) -> None:
             _check_array(array, f"{name}: ", table)
     else:
         _check_array(table.x, "", table)
+    return weighted(table) if "weight" in table.aside else table
 
 
 def _check_array(x: NDArray[Any], name: str, table: Table) -> None:

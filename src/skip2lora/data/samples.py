@@ -27,7 +27,7 @@ class Samples:
     ``feature_names[column]`` are None when unknown. ``names_guessed`` says that the classes are in
     the order of their sorted names, as the file tells no other. ``notes`` say how a file was
     understood that is not written as most are. ``columns`` are those of the file, for a model that
-    learns them.
+    learns them. ``weight``, (samples,), says how much each counts where the file says so.
     """
 
     x: Any
@@ -37,6 +37,7 @@ class Samples:
     names_guessed: bool = False
     notes: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
+    weight: NDArray[np.float64] | None = None
 
     @property
     def labels(self) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,12 @@ class CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
         weight, old = (None if of is None else of[which] for of in (self.weight, self.old))
         return CheckedSamples(self.x[which], self.y[which], weight, old)
+
+
+def weighed(part: CheckedSamples, weight: NDArray[np.float32] | None) -> CheckedSamples:
+    """With such weights; samples of weight 0 are left out."""
+    weighted = replace(part, weight=weight)
+    return weighted if weight is None or weight.all() else weighted[weight > 0]
 
 
 def relative(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,7 +18,8 @@ from skip2lora.methods import FT_ALL
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task
-from skip2lora.training.jobs import CheckedSamples, NetworkJob
+from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, weigh
+from skip2lora.training.jobs import CheckedSamples, NetworkJob, weighed
 from skip2lora.training.loop import Callback, EpochReport, checked, run
 from skip2lora.training.options import asked_of, resolve_options
 from skip2lora.training.skip_job import column_scale
@@ -41,6 +42,8 @@ def pretrain(
     seed: int = 0,
     task: str | None = None,
     standardize: bool = True,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
     columns: Columns | None = None,
     callback: Callback | None = None,
 ) -> MLP:
@@ -50,6 +53,7 @@ def pretrain(
     ``model`` is not changed. ``task`` is classification, multi-label (``y`` is (samples, n_outputs)
     of 0 and 1) or regression (numbers, also (samples,) of one output), by default that of
     ``model``. ``batch_size`` is by default 20, or the number of samples if that is smaller.
+    ``sample_weight`` and ``class_weight`` are those of :func:`~skip2lora.adapt`.
     ``standardize`` trains on features, and numbers, scaled by their mean and deviation; the result
     takes and gives them as they are. The paper does not scale. The network keeps the names of the
     columns of a DataFrame, or ``columns``.
@@ -61,7 +65,10 @@ def pretrain(
     """
     asked = asked_of(locals()) | {"standardize": False}  # which is of taps
     columns = (columns or Columns()).over(check_backbone(model).columns).of(X)
-    samples = checked(model, columns.take(X))
+    samples, own = checked(model, columns.take(X)), None
+    if sample_weight is not None:
+        own = check_weights(sample_weight, len(samples))
+        samples, y, own = leave_out(samples, y, own)
     learned = TASKS[model.task if task is None else task]
     if model.n_outputs < 2 and learned.name == "classification":
         raise ParameterError(
@@ -70,10 +77,10 @@ def pretrain(
         )
     model = replace(model, task=learned.name, columns=columns)
     outputs = Outputs(range(model.n_outputs), model.class_names)
-    answers = encode(learned, y, len(samples), outputs).y
-    part = CheckedSamples(samples, answers)
+    encoded = encode(learned, y, len(samples), outputs)
+    part = weighed(CheckedSamples(samples, encoded.y), weigh(learned, encoded, own, class_weight))
     scaled = _Scaled.of(part, learned) if standardize else None
-    options = resolve_options(PAPER, model.tap_widths, len(samples), method=FT_ALL.name, **asked)
+    options = resolve_options(PAPER, model.tap_widths, len(part.x), method=FT_ALL.name, **asked)
     job = NetworkJob(model, part if scaled is None else scaled.part, options, task=learned)
 
     def network(tuned: Any) -> MLP:
@@ -110,12 +117,12 @@ class _Scaled:
 
     @classmethod
     def of(cls, part: CheckedSamples, task: Task) -> _Scaled:
-        mean, deviation = _moments(part.x)
+        mean, deviation = _moments(part.x, part.weight)
         scale = column_scale(mean, deviation**2, _BITS)
         scaled = replace(part, x=((part.x - mean) * scale).astype(np.float32))
         if task.name != "regression":
             return cls(scaled, mean, scale)
-        offset, unit = _moments(part.y)
+        offset, unit = _moments(part.y, part.weight)
         unit[unit == 0] = 1
         targets = ((part.y - offset) / unit).astype(np.float32)
         return cls(replace(scaled, y=targets), mean, scale, offset, unit)
@@ -137,9 +144,14 @@ class _Scaled:
         return network.with_layers([first, *others])
 
 
-def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of each column."""
-    return values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+def _moments(
+    values: NDArray[np.float32], weight: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each column, of samples that count as ``weight`` says."""
+    if weight is None:
+        return values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = np.average(values, axis=0, weights=weight.astype(np.float64))
+    return mean, np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
 
 
 def ranges_of(targets: NDArray[np.float32]) -> NDArray[np.int64]:
