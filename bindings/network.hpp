@@ -53,14 +53,17 @@ class Network {
         }
     }
 
-    // Taps and base logits of each sample into its row.
+    // Taps and base logits of each sample into its row, which starts at a column of `rows`.
     void forward(const Matrix &x, const RowLayout &layout, uint32_t first_tap, const Rows &rows,
-                 size_t at_a_time) const {
+                 size_t at_a_time, size_t column) const {
         require_at_a_time(at_a_time);
         require_fits(layout, first_tap);
         require(x.shape(1) == n_features(), "x has another width than the network");
-        require(rows.shape(0) == x.shape(0) && rows.shape(1) == layout.layout.row_stride,
+        require(rows.shape(0) == x.shape(0) && column <= rows.shape(1) &&
+                    rows.shape(1) - column == layout.layout.row_stride,
                 "rows have another shape than x and the layout ask for");
+        s2_row_layout within = layout.layout;
+        within.row_stride = count_of(rows.shape(1));
         Claim claim;
         claim.reads(this, sizeof *this, "this network is");
         nb::gil_scoped_release released;
@@ -71,15 +74,15 @@ class Network {
             for (size_t s = 0; s < count; s++) {
                 sample[s] = x.data() + (at + s) * x.shape(1);
             }
-            require_ok(
-                run(count, sample, layout, first_tap, rows.data() + at * rows.shape(1), room));
+            require_ok(run(count, sample, within, first_tap,
+                           rows.data() + at * rows.shape(1) + column, room));
         }
     }
 
-    s2_status run(uint32_t count, const float *const *x, const RowLayout &layout,
+    s2_status run(uint32_t count, const float *const *x, const s2_row_layout &layout,
                   uint32_t first_tap, float *rows, Buffer &room) const {
         room.reserve(s2_net_forward_workspace_bytes(&net, count));
-        return s2_net_forward(&net, count, x, &layout.layout, first_tap, rows, room.data(),
+        return s2_net_forward(&net, count, x, &layout, first_tap, rows, room.data(),
                               room.size());
     }
 
@@ -214,7 +217,7 @@ inline void bind_network(nb::module_ &module) {
         .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,
              "bn_momentum"_a)
         .def("forward", &Network::forward, "x"_a.noconvert(), "layout"_a, "first_tap"_a,
-             "rows"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME);
+             "rows"_a.noconvert(), "at_a_time"_a = SAMPLES_AT_A_TIME, "column"_a = 0);
 }
 
 inline void bind_adapter(nb::module_ &module) {

@@ -66,7 +66,7 @@ class RowSource {
             for (uint32_t s = 0; s < count; s++) {
                 sample_[s] = x_ + samples[s] * n_features_;
             }
-            return network_->run(count, sample_.data(), layout, first_tap(), rows, room_);
+            return network_->run(count, sample_.data(), layout.layout, first_tap(), rows, room_);
         }
         nb::gil_scoped_acquire held;
         // By reference: an array without an owner would be copied, and what is written lost.

@@ -65,7 +65,13 @@ class RowLayout:
 class Network:
     def __init__(self, layers: Sequence[_Layer], bn_eps: float, bn_momentum: float) -> None: ...
     def forward(
-        self, x: _Float, layout: RowLayout, first_tap: int, rows: _Float, at_a_time: int = ...
+        self,
+        x: _Float,
+        layout: RowLayout,
+        first_tap: int,
+        rows: _Float,
+        at_a_time: int = ...,
+        column: int = ...,
     ) -> None: ...
 
 class SkipAdapter:

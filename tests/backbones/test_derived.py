@@ -85,6 +85,38 @@ def test_rows_alone_suffice(model: s2.MLP, samples: Any) -> None:
     assert again.tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("first_tap", range(6))
+def test_rows_of_some_taps_and_more_outputs(first_tap: int, model: s2.MLP, samples: Any) -> None:
+    """Written by the core behind the derived columns, they are what ``forward`` gives."""
+    x, _ = samples
+    derived = Derived.of(model, ALL, x)
+    own = RowFormat.of(derived, first_tap, n_outputs=5)
+    rows = own.empty(60)
+    rows[...] = -12345
+    own.compute(derived, x, rows)
+    made = derived.forward(x)
+    places = zip(own.layout.tap_offsets, made.taps[first_tap:], strict=True)
+    for start, tap in places:
+        assert rows[:, start : start + tap.shape[1]].tobytes() == tap.tobytes()
+    at = own.layout.logits_offset
+    assert rows[:, at : at + 3].tobytes() == made.base_logits.tobytes()
+    assert not rows[:, at + 3 : at + 5].any()
+
+
+def test_the_core_keeps_to_its_columns(model: s2.MLP, samples: Any) -> None:
+    x, _ = samples
+    own = RowFormat.of(model, copy_input=True)
+    wide = np.zeros((60, own.layout.row_stride + 16), np.float32)
+    for column in (0, 1, 15, 17, 2**40):
+        with pytest.raises(ValueError, match="rows have another shape"):
+            model.network.forward(x, own.layout, 0, wide, column=column)
+    model.network.forward(x, own.layout, 0, wide, column=16)
+    rows = own.empty(60)
+    own.compute(model, x, rows)
+    assert wide[:, 16:].tobytes() == rows.tobytes()
+    assert not wide[:, :16].any()
+
+
 @pytest.mark.parametrize("kind", ["log", "log-centred"])
 def test_a_negative_number_counts_as_0(kind: str, model: s2.MLP, samples: Any) -> None:
     x, _ = samples

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.derived import Derived
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import ModelError
 
@@ -92,6 +93,9 @@ class RowFormat:
         if network is not None:
             network.forward(x, self.layout, self.first_tap, rows)
             return
+        if isinstance(backbone, Derived) and backbone.backbone.network is not None:
+            self._compute_derived(backbone, backbone.backbone.network, x, rows)
+            return
         output = backbone.forward(x)
         taps = output.taps[self.first_tap :]
         if len(taps) != len(self.tap_widths):
@@ -114,6 +118,25 @@ class RowFormat:
                 "the model gave NaN or infinity for finite samples, expected finite taps and "
                 "logits: check the model"
             )
+
+    def _compute_derived(
+        self, backbone: Derived, network: _core.Network, x: Any, rows: NDArray[np.float32]
+    ) -> None:
+        """The row of the model behind the derived columns: from the core without a copy."""
+        below, offsets = backbone.backbone, self.layout.tap_offsets
+        n_derived = len(backbone.derived)
+        first = max(0, self.first_tap - n_derived)
+        own = RowFormat.of(below, first, n_outputs=self.n_outputs, copy_input=True)
+        network.forward(
+            x, own.layout, first, rows, column=self.layout.row_stride - own.layout.row_stride
+        )
+        if self.first_tap < n_derived:
+            at = self.layout.logits_offset
+            taps = Taps((x,), rows[:, at : at + below.n_outputs])
+            for start, values in zip(
+                offsets, backbone.derive(taps)[self.first_tap :], strict=False
+            ):
+                rows[:, start : start + values.shape[1]] = values
 
 
 def _row_format(

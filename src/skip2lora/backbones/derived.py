@@ -62,17 +62,6 @@ class DerivedTap:
         """Floats of the tap."""
         return backbone.n_outputs if self.kind == LOGITS else backbone.tap_widths[0]
 
-    def of(self, taps: Taps) -> NDArray[np.float32]:
-        """The tap of samples whose taps these are, (samples, width)."""
-        if self.kind == LOGITS:
-            return taps.base_logits
-        shifted = np.maximum(taps.taps[0], np.float32(0), order="C")
-        shifted += np.float32(self.shift)
-        np.log(shifted, out=shifted)
-        if self.kind == LOG_CENTRED:
-            shifted -= shifted.mean(axis=1, keepdims=True)
-        return shifted
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Derived(StandIn):
@@ -145,7 +134,21 @@ class Derived(StandIn):
     def forward(self, x: Any) -> Taps:
         """Taps and base logits of checked samples."""
         taps = self.backbone.forward(x)
-        return Taps((*(tap.of(taps) for tap in self.derived), *taps.taps), taps.base_logits)
+        return Taps((*self.derive(taps), *taps.taps), taps.base_logits)
+
+    def derive(self, taps: Taps) -> list[NDArray[np.float32]]:
+        """The derived taps, (samples, width) each, of samples whose others these are."""
+        logs: dict[float, NDArray[np.float32]] = {}
+        values = []
+        for tap in self.derived:
+            if tap.kind == LOGITS:
+                values.append(taps.base_logits)
+                continue
+            if tap.shift not in logs:
+                logs[tap.shift] = _logarithm(taps.taps[0], tap.shift)
+            log = logs[tap.shift]
+            values.append(log - log.mean(axis=1, keepdims=True) if tap.kind == LOG_CENTRED else log)
+        return values
 
     # --- what is as it was ------------------------------------------------------------------
 
@@ -236,11 +239,16 @@ def taps_samples(backbone: Backbone) -> bool:
     )
 
 
+def _logarithm(samples: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
+    shifted = np.maximum(samples, np.float32(0), order="C")
+    shifted += np.float32(shift)
+    return np.log(shifted, out=shifted)
+
+
 def _shift_of(samples: Any) -> float:
     """What is added to checked samples before the logarithm."""
-    at = np.argwhere(samples < 0)
-    if len(at):
-        sample, column = at[0]
+    if samples.min() < 0:
+        sample, column = np.argwhere(samples < 0)[0]
         raise DataError(
             f"sample {sample} has {samples[sample, column]:g} in column {column}, expected no "
             "negative number for its logarithm: leave log and log-centred out"
