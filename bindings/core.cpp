@@ -9,6 +9,7 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include "exact.hpp"
 #include "layers.hpp"
 #include "pooling.hpp"
 #include "ridge.hpp"
@@ -58,4 +59,5 @@ NB_MODULE(_core, module) {
     bind_row_source(module);
     bind_training(module);
     bind_ridge(module);
+    bind_exact(module);
 }

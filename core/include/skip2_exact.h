@@ -22,6 +22,56 @@ extern "C" {
 
 #define S2_SAMPLE_LANES 32u
 
+/* ---- columns (columns.c) --------------------------------------------------------------------- */
+
+/* Mean and variance of columns whose rows come in chunks; `count` starts at 0. */
+typedef struct {
+    uint32_t width;
+    uint64_t count;        /* rows so far */
+    float *first;          /* (width): the first row */
+    double *sum, *squares; /* (width): of x - first */
+} s2_moments;
+
+void s2_moments_add(const s2_kernels *kernels, s2_moments *moments, uint32_t count,
+                    const float *rows, /* (count, row_stride), of which `width` floats are read */
+                    size_t row_stride);
+/* After one row at least: mean and biased variance, (width). */
+void s2_moments_finish(const s2_moments *moments, double *mean, double *var);
+/* (row - mean) * scale in place: rows (count, row_stride), mean and scale (row_stride). */
+void s2_scale_rows(const s2_kernels *kernels, uint32_t count, size_t row_stride, const float *mean,
+                   const float *scale, float *rows);
+
+/* Columns of all samples, a tap's: z = (x - mean) * scale. */
+typedef struct {
+    const s2_kernels *kernels;
+    uint32_t n_samples;
+    uint32_t first, width; /* within a row */
+    const float *rows;     /* (n_samples, row_stride) */
+    size_t row_stride;
+    const float *mean, *scale; /* (row_stride) */
+} s2_columns;
+
+s2_status s2_columns_check(const s2_columns *columns);
+
+/* Samples rounded up to lanes. */
+size_t s2_sample_lanes(uint32_t n_samples);
+/* The Gram matrix Z Z^T of the samples lies in panels of S2_SAMPLE_LANES columns, each with all
+ * n_samples rows: element (i, j) at ((j / 32) * n_samples + i) * 32 + j % 32. */
+size_t s2_gram_floats(uint32_t n_samples);
+size_t s2_gram_bytes(uint32_t n_samples);
+/* Adds the products of these columns, the lower half alone. `gram` starts at zero, all of it. */
+s2_status s2_gram_add(const s2_columns *columns, float *gram, void *workspace,
+                      size_t workspace_bytes);
+double s2_gram_trace(uint32_t n_samples, const float *gram);
+/* Multiplies by the factor and mirrors the lower half into the upper. */
+void s2_gram_finish(const s2_kernels *kernels, uint32_t n_samples, float factor, float *gram);
+
+size_t s2_column_weights_bytes(uint32_t n_outputs);
+/* W = Z^T A: coefficients A (n_outputs, lanes), weights (width, n_outputs). */
+s2_status s2_column_weights(const s2_columns *columns, uint32_t n_outputs,
+                            const float *coefficients, float *weights, void *workspace,
+                            size_t workspace_bytes);
+
 /* ---- loss (objective.c) ---------------------------------------------------------------------- */
 
 /* A chunk of samples, or all of them. A sample of weight 0 is left out: its gradient is 0. */
@@ -46,6 +96,42 @@ double s2_objective_loss(const s2_objective *objective,
                          const float *logits, /* (n_outputs, lanes) */
                          float *grad);        /* (n_outputs, lanes): weight * (prediction - target);
                                                  may be logits */
+
+/* ---- exact solver in sample coordinates (exact.c) -------------------------------------------- */
+
+/* W = Z^T A with a row of A for each sample: all that is asked of the columns is the Gram matrix.
+ * Samples of weight 0 are held out: their coefficients are 0, their logits known all the same. */
+typedef struct {
+    s2_objective objective; /* all samples: lanes are s2_sample_lanes(n_samples) */
+    uint32_t n_samples;
+    const float *gram;   /* finished: both halves */
+    const float *offset; /* (n_outputs, lanes), or NULL: zero */
+} s2_dual;
+
+/* Where to start, and what comes of it. From zeros, or from the solution at another penalty. */
+typedef struct {
+    float *coefficients; /* A, (n_outputs, lanes) */
+    float *products; /* G A, (n_outputs, lanes): logits less offset and bias, of the samples held
+                            out, too; computed afresh from A */
+    float *bias;     /* (n_outputs) */
+} s2_dual_solution;
+
+typedef struct {
+    uint32_t iterations;
+    double objective; /* penalty included */
+    double decrement; /* about twice what is left above the least objective */
+    int converged;    /* as far as asked for, or as rounding allows; 0: too many iterations */
+} s2_dual_report;
+
+s2_status s2_dual_check(const s2_dual *dual);
+size_t s2_dual_bytes(uint32_t n_samples, uint32_t n_outputs);
+/* L-BFGS in the metric of the Gram matrix until the decrement is at most `tolerance` of the
+ * objective, or of 0.001 if that is larger: 1e-5 leaves less than 1e-4 of it, 3e-5 mostly.
+ * S2_BAD_VALUE for a penalty or a tolerance that is negative or not finite, S2_NOT_FINITE where the
+ * objective is at the start. */
+s2_status s2_dual_solve(const s2_dual *dual, double penalty, double tolerance,
+                        const s2_dual_solution *solution, s2_dual_report *report, void *workspace,
+                        size_t workspace_bytes);
 
 #ifdef __cplusplus
 }

@@ -146,6 +146,20 @@ struct s2_kernels {
     /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
     void (*descend)(size_t size, const s2_update *update, const float *g, float *m, float *v,
                     float *w);
+    /* Of rows few enough for a cache: adds them to the sums */
+    void (*column_moments)(const s2_moments *moments, uint32_t count, const float *rows,
+                           size_t row_stride);
+    /* y = (x - mean) * scale; y may be x */
+    void (*scale_row)(size_t width, const float *x, const float *mean, const float *scale,
+                      float *y);
+    /* y = x + shift + factor * direction; y may be x */
+    void (*move_along)(size_t size, const float *x, float shift, float factor,
+                       const float *direction, float *y);
+    /* y = factor * x; y may be x */
+    void (*scaled)(size_t size, float factor, const float *x, float *y);
+    /* a (rows, cols) to out (cols, rows), both with strides */
+    void (*transpose)(size_t rows, size_t cols, const float *a, size_t a_row, float *out,
+                      size_t out_row);
     /* s2_objective_loss */
     double (*objective)(const s2_objective *pass, const float *logits, float *grad);
     double (*dot)(size_t size, const float *a, const float *b);

@@ -314,6 +314,7 @@ static float scalar_loss_squared(size_t n_outputs, const float *target, float sh
     return loss;
 }
 
+#include "plain_loops.h"
 #include "scalar_objective.h"
 
 static double scalar_multiply_adds(size_t rounds, float *result) {
@@ -354,6 +355,11 @@ const s2_kernels s2_kernels_scalar = {
     .relu_forward = scalar_relu_forward,
     .relu_backward = scalar_relu_backward,
     .descend = scalar_descend,
+    .column_moments = column_moments,
+    .scale_row = scale_row,
+    .move_along = move_along,
+    .scaled = scaled,
+    .transpose = scalar_transpose,
     .objective = scalar_objective,
     .dot = scalar_dot,
     .add_scaled = scalar_add_scaled,

@@ -143,6 +143,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
     return 2.0 * CHAINS * V_WIDTH * (double)rounds;
 }
 
+#include "plain_loops.h"
 #include "vector_double.h"
 #include "vector_gemm.h"
 #include "vector_head.h"
@@ -173,6 +174,11 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .relu_forward = vector_relu_forward,                                                       \
         .relu_backward = vector_relu_backward,                                                     \
         .descend = vector_descend,                                                                 \
+        .column_moments = column_moments,                                                          \
+        .scale_row = scale_row,                                                                    \
+        .move_along = move_along,                                                                  \
+        .scaled = scaled,                                                                          \
+        .transpose = transpose,                                                                    \
         .objective = vector_objective,                                                             \
         .dot = vector_dot,                                                                         \
         .add_scaled = vector_add_scaled,                                                           \

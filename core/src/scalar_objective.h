@@ -72,3 +72,12 @@ static void scalar_add_scaled(size_t size, float factor, const float *restrict x
         y[i] += factor * x[i];
     }
 }
+
+static void scalar_transpose(size_t rows, size_t cols, const float *a, size_t a_row, float *out,
+                             size_t out_row) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < cols; c++) {
+            out[c * out_row + r] = a[r * a_row + c];
+        }
+    }
+}

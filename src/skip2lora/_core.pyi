@@ -18,8 +18,10 @@ ADAM: int
 SOFTMAX: int
 SIGMOID: int
 SQUARED: int
+SAMPLE_LANES: int
 
 _Float = NDArray[np.float32]
+_Double = NDArray[np.float64]
 _Layer = tuple[
     _Float,
     _Float,
@@ -193,3 +195,62 @@ class Ridge:
     def leave_out(
         self, samples: NDArray[np.uint32], coefficients: _Float, residuals: _Float
     ) -> None: ...
+
+class ColumnMoments:
+    """Mean and biased variance of the columns of rows that come in chunks."""
+
+    def __init__(self, width: int) -> None: ...
+    def add(self, rows: _Float) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def finish(self, mean: _Double, var: _Double) -> None: ...
+
+def scale_rows(rows: _Float, mean: _Float, scale: _Float) -> None: ...
+def gram_bytes(n_samples: int) -> int: ...
+def gram_add(
+    rows: _Float, first: int, width: int, mean: _Float, scale: _Float, gram: _Float
+) -> None: ...
+def gram_trace(gram: _Float) -> float: ...
+def gram_finish(gram: _Float, factor: float) -> None: ...
+def column_weights(
+    rows: _Float,
+    first: int,
+    width: int,
+    mean: _Float,
+    scale: _Float,
+    coefficients: _Float,
+    weights: _Float,
+) -> None: ...
+def dual_bytes(n_samples: int, n_outputs: int) -> int: ...
+
+class DualReport:
+    """``decrement`` is about twice what the objective has above its least."""
+
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def objective(self) -> float: ...
+    @property
+    def decrement(self) -> float: ...
+    @property
+    def converged(self) -> bool: ...
+
+class DualProblem:
+    """One weighted fit on a Gram matrix; the arrays are kept and must not change."""
+
+    def __init__(
+        self,
+        gram: _Float,
+        loss: int,
+        targets: _Float,
+        weights: _Float,
+        offsets: _Float | None = ...,
+    ) -> None: ...
+    def solve(
+        self,
+        penalty: float,
+        tolerance: float,
+        coefficients: _Float,
+        products: _Float,
+        bias: _Float,
+    ) -> DualReport: ...
