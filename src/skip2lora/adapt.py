@@ -23,6 +23,7 @@ from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, weigh
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, Fit, checked, train
 from skip2lora.training.options import asked_of, check_outputs, resolve_options
+from skip2lora.training.rehearsal import Keep, old_samples, rehearse
 
 
 def adapt(
@@ -52,6 +53,8 @@ def adapt(
     sample_weight: ArrayLike | None = None,
     class_weight: ClassWeight | None = None,
     callback: Callback | None = None,
+    keep: Keep | None = None,
+    keep_weight: float | None = None,
 ) -> NewlyAdapted:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
@@ -84,8 +87,16 @@ def adapt(
     samples of the class), as in scikit-learn. Both are multiplied. The statistics of a batch, of
     methods that use them, count each sample once.
 
+    ``keep`` are samples of the old domain and their labels, ``(X, y)``, which are learned beside
+    the new ones so that what the model knew is kept, or a lab set
+    (:class:`~skip2lora.training.lab_set.LabSet`) or its file; by default the lab set that lies
+    beside the model's file, if there is one, and False leaves it. Their labels are those of the
+    result. One counts as much as ``keep_weight`` new ones, by default one.
+
     Raises:
         DataError: samples or labels that do not fit the model.
+        FileError: the lab set cannot be read.
+        ModelError: the lab set is damaged, or of another model.
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
@@ -133,7 +144,10 @@ def _adapt(
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
-        every_class=keep_outputs,
+    )  # fmt: skip
+    old = old_samples(
+        options["keep"], options["keep_weight"], model, encoded, task=learned, method=chosen,
+        keep_outputs=keep_outputs, check=lambda x: checked(model, columns.take(x)),
     )  # fmt: skip
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
@@ -144,11 +158,13 @@ def _adapt(
     part = CheckedSamples(samples, encoded.y)
     if weight is not None or options["class_weight"] is not None:
         part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
-    resolved = resolve_options(model.recipe, model.tap_widths, len(part.x), **asked_of(options))
+    n_samples = len(part.x) + (0 if old is None else len(old))
+    resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
-    done = train(model, part, resolved, goal=goal, callback=options["callback"])
+    run = train if old is None else partial(rehearse, old=old)
+    done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
     sizes = (done.cache_bytes, done.cache_overhead_bytes)
-    measure = partial(done.measure, names_of_all, keep_outputs and not new_labels)
+    measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
         model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
         new_labels=new_labels, output_names=names, images=options["images"],

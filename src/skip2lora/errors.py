@@ -36,6 +36,10 @@ class ForgettingWarning(UserWarning):
     """Classes of a model without a sample, which it may lose as it is adapted; no error."""
 
 
+class FewSamplesWarning(UserWarning):
+    """Classes of which there are fewer than three samples to learn from; no error."""
+
+
 class ModelError(Skip2LoraError, ValueError):
     """A model or adapter file that cannot be read, or one that does not fit the other."""
 

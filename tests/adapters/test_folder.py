@@ -248,7 +248,7 @@ def test_full_disk(adapted: dict[str, s2.AdaptedModel], tmp_path: Path) -> None:
 import resource, signal, sys
 import numpy as np
 import skip2lora as s2
-x, y = np.zeros((4, 64), np.float32), np.arange(4) % 3
+x, y = np.zeros((9, 64), np.float32), np.arange(9) % 3
 adapted = s2.adapt(s2.MLP.create([64, 64, 3]), x, y, rank=32, epochs=1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))

@@ -82,7 +82,7 @@ def test_a_class_without_samples_is_named(desk, type_in):
     assert done.code == 0
     assert done.err == (
         "skip2lora: y has samples of 1 of 3 classes (normal), expected some of all: stop, damaged "
-        "may be forgotten, add samples of them, such as old ones\n"
+        "may be forgotten, add samples of them, such as old ones with --keep\n"
     )
     done = type_in("adapt", "model.safetensors", "field.npz", "--epochs", 1, "-o", "all")
     assert (done.code, done.err) == (0, "")

@@ -7,8 +7,8 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|i2c|ignore|keep_outputs|mask|mean|new_classes"
-    r"|output|precision|sample_weight|samples|size|source|split|standardize|std|target|task"
+    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|i2c|ignore|keep|keep_outputs|mask"
+    r"|mean|new_classes|output|precision|sample_weight|samples|size|source|split|standardize|std|target|task"
     r"|threshold|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
@@ -26,6 +26,8 @@ def with_options(message: str) -> str:
     def option(keyword: re.Match[str]) -> str:
         name, value = keyword["name"].replace("_", "-"), keyword["value"].strip("'")
         name = _RENAMED.get(name, name)
+        if (name, value) == ("keep", "False"):
+            return "--no-lab-set"
         if value == "False":
             return f"--no-{name}"
         return f"--{name}" if value in ("", "True") else f"--{name} {shlex.quote(value)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from skip2lora.arrays import (
     listing,
     number_or_none,
 )
-from skip2lora.errors import DataError, ForgettingWarning, ParameterError
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, check_classes, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
@@ -340,13 +339,11 @@ def encode(
     *,
     new_outputs: bool = False,
     fix: str = ONE_COLUMN_AN_OUTPUT,
-    every_class: bool = False,
 ) -> Encoded:
     """Answers ``y`` of ``n_samples`` samples as ``outputs``, checked; what is encoded stays.
 
     ``new_outputs`` lets labels become outputs beside those there are, and columns any outputs;
-    ``fix`` is what to do about targets of another shape. ``every_class`` warns of classes without
-    a sample (:class:`~skip2lora.errors.ForgettingWarning`).
+    ``fix`` is what to do about targets of another shape.
 
     Raises:
         DataError: as :func:`~skip2lora.tasks.labels.encode_labels` and
@@ -358,12 +355,8 @@ def encode(
                 f"y has {len(y.y)} answers, expected {n_samples}, one a sample of X: "
                 "pass the answers of these samples"
             )
-        encoded = y
-    else:
-        encoded = _encode(task, y, n_samples, outputs, new_outputs, fix)
-    if every_class and not task.numeric_targets:
-        _warn_of_forgetting(encoded)
-    return encoded
+        return y
+    return _encode(task, y, n_samples, outputs, new_outputs, fix)
 
 
 def _encode(
@@ -380,18 +373,3 @@ def _encode(
         # A quoted cell of a .csv may hold line breaks.
         message = " ".join(f"{y.source}: {error}".splitlines())
         raise DataError(message) from error.__cause__
-
-
-def _warn_of_forgetting(encoded: Encoded) -> None:
-    """Say which classes have no samples."""
-    titles = encoded.titles
-    counts = np.bincount(encoded.y, minlength=len(titles))
-    if not counts.all():
-        there, missing = ([titles[at] for at in np.flatnonzero(of)] for of in (counts, counts == 0))
-        warnings.warn(
-            f"y has samples of {len(there)} of {len(titles)} classes ({listing(there)}), expected "
-            f"some of all: {listing(missing)} may be forgotten, add samples of them, such as old "
-            "ones",
-            ForgettingWarning,
-            stacklevel=5,  # where adapt is called
-        )

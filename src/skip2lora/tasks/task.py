@@ -6,7 +6,7 @@ Measures of how good predictions are give what scikit-learn's metrics of the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -134,6 +134,17 @@ class Encoded:
     def titles(self) -> tuple[str, ...]:
         """The name of each place, or its number, the new ones last."""
         return (*self.outputs.titles, *map(str, self.new_labels))
+
+    @property
+    def all_outputs(self) -> Outputs:
+        """The outputs with the new ones after them, for further answers."""
+        new, own = self.new_labels, self.outputs
+        if not new:
+            return own
+        if own.names is None and not isinstance(new[0], str):
+            return replace(own, numbers=[*(own.numbers or ()), *map(int, new)])
+        titles = self.titles
+        return replace(own, numbers=range(len(titles)), names=titles)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
@@ -83,17 +84,29 @@ class Timing:
 class Trained:
     """A result and how it came about.
 
-    ``measure(names, with_base)`` tells how good it is; the samples pass the model for that unless
-    ``rows_kept`` says that there are rows of all.
+    ``measure(names, n_base)`` tells how good it is, as :func:`measure_fit`; the samples pass the
+    model for that unless ``rows_kept`` says that there are rows of all.
     """
 
     adapters: Result
     history: History
     timing: Timing
-    measure: Callable[[Sequence[str], bool], Fit]
+    measure: Callable[[Sequence[str], int], Fit]
     rows_kept: bool
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
+
+    def after_fill(self, began: float, filled: float, n_forwards: int) -> Trained:
+        """The same, where rows of ``n_forwards`` samples were computed before it.
+
+        From ``began`` to ``filled``, seconds of ``time.perf_counter``.
+        """
+        timing = Timing(
+            1e3 * (filled - began),
+            self.timing.training_ms + self.timing.cache_fill_ms,  # copied and scaled
+            1e3 * (time.perf_counter() - began),
+        )
+        return replace(self, history=replace(self.history, n_forwards=n_forwards), timing=timing)
 
 
 def train(
@@ -141,10 +154,8 @@ def train(
     done = run(job, options, callback)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
-    def measure(names: Sequence[str], with_base: bool) -> Fit:
-        return measure_fit(
-            job, done.result, goal.task, training, held, names=names, with_base=with_base
-        )
+    def measure(names: Sequence[str], n_base: int) -> Fit:
+        return measure_fit(job, done.result, goal.task, training, held, names=names, n_base=n_base)
 
     return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)
 
@@ -277,6 +288,8 @@ class Fit:
     These are the samples held out where there are any (``held_out``), else those trained on.
     ``before`` is None where the base model has no such outputs: new classes, or outputs that are
     learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
+    ``old`` is the same of samples of the old domain, where such were trained on too; they count
+    nowhere else.
     """
 
     before: Measures | None
@@ -284,6 +297,7 @@ class Fit:
     on_all: Measures
     held_out: bool
     n_measured: int
+    old: Fit | None = None
 
 
 def measure_fit(
@@ -294,16 +308,41 @@ def measure_fit(
     held: CheckedSamples | None,
     *,
     names: Sequence[str],
-    with_base: bool,
+    n_base: int,
 ) -> Fit:
-    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs."""
-    measured_on = part if held is None else held
-    outputs = job.outputs(result, held_out=held is not None, with_base=with_base)
-    after = on_all = measure(task, outputs.adapted, measured_on.y, names)
-    base = outputs.base
-    before = None if base is None else measure(task, base, measured_on.y, names)
-    if held is not None:
-        others = job.outputs(result, held_out=False, with_base=False).adapted
-        everything = np.concatenate([others, outputs.adapted])
-        on_all = measure(task, everything, np.concatenate([part.y, held.y]), names)
-    return Fit(before, after, on_all, held is not None, len(measured_on.y))
+    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs.
+
+    The base model has the first ``n_base`` of them.
+    """
+    parts = [part] if held is None else [part, held]
+    outputs = [
+        job.outputs(
+            result, held_out=each is held,
+            with_base=n_base > 0 and (each is parts[-1] or part.old is not None),
+        )
+        for each in parts
+    ]  # fmt: skip
+
+    def fit(places: Sequence[NDArray[np.intp]], n_known: int) -> Fit:
+        """Of the samples at ``places`` of each part, whose answers are below ``n_known``."""
+        pairs = zip(places, parts, outputs, strict=True)
+        chosen = [(of.adapted[at], of.base, part.y[at], at) for at, part, of in pairs if len(at)]
+        adapted, base, answers, at = chosen[-1]
+        after = on_all = measure(task, adapted, answers, names)
+        before = None
+        if base is not None and n_known <= n_base:
+            before = measure(task, base[at, :n_base], answers, names)
+        if len(chosen) > 1:
+            everything, true = (np.concatenate([each[of] for each in chosen]) for of in (0, 2))
+            on_all = measure(task, everything, true, names)
+        return Fit(before, after, on_all, places[-1] is at and held is not None, len(at))
+
+    if part.old is None:
+        return fit([np.arange(len(each.y)) for each in parts], len(names))
+    olds = [np.zeros(0, np.bool_) if each.old is None else each.old for each in parts]
+    n_old = len(names)
+    if not task.numeric_targets:
+        highest = (each.y[old].max(initial=0) for each, old in zip(parts, olds, strict=True))
+        n_old = 1 + int(max(highest))
+    of_old = fit([np.flatnonzero(old) for old in olds], n_old)
+    return replace(fit([np.flatnonzero(~old) for old in olds], len(names)), old=of_old)

@@ -79,22 +79,14 @@ def learn(
         )
     began = time.perf_counter()
     more = _extended(stream, samples, answers, options.seed)
-    fill_ms = 1e3 * (time.perf_counter() - began)
+    filled = time.perf_counter()
     done = train_on_rows(
         more.cache, CheckedSamples(more.cache.rows, more.answers), options, goal=goal,
         callback=callback, start=more.adapters,
     )  # fmt: skip
     next_stream = replace(_reservoir(more, capacity), adapters=cast(SkipAdapters, done.adapters))
-    timing = replace(
-        done.timing,
-        cache_fill_ms=fill_ms,
-        training_ms=done.timing.training_ms + done.timing.cache_fill_ms,  # copied and scaled
-        total_ms=1e3 * (time.perf_counter() - began),
-    )
     return next_stream, replace(
-        done,
-        history=replace(done.history, n_forwards=len(samples)),
-        timing=timing,
+        done.after_fill(began, filled, len(samples)),
         cache_bytes=next_stream.cache.payload_bytes,
         cache_overhead_bytes=next_stream.cache.overhead_bytes,
     )

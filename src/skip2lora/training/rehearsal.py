@@ -1,0 +1,205 @@
+"""Rehearsal: samples of the old domain are trained on beside the new ones, so that it is kept."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.arrays import SamplesLike, listing, real
+from skip2lora.backbones.base import Backbone
+from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError
+from skip2lora.methods import METHODS, Method
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import Answers, Encoded, Goal, Task
+from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.lab_set import LabSet, lab_set_beside
+from skip2lora.training.loop import Callback, Trained, train, train_on_rows
+from skip2lora.training.options import Options
+
+#: Samples of a class, below which adapting warns.
+ENOUGH = 3
+#: How much an old sample counts beside a new one, where nobody says.
+DEFAULT_WEIGHT = 1.0
+#: What ``keep=`` may be: samples and labels, a lab set or its file; False for none.
+Keep = tuple[SamplesLike, ArrayLike | Answers | Encoded] | LabSet | str | os.PathLike[str] | bool
+
+
+@dataclass(frozen=True, eq=False)
+class OldSamples:
+    """Samples of the old domain: ``model`` gives their rows for ``x``, checked or known rows.
+
+    ``y`` are encoded answers and ``weight`` says how much a sample counts beside a new one.
+    ``lab_set`` is where they come from, if not from samples.
+    """
+
+    model: Backbone
+    x: Any
+    y: NDArray[Any]
+    weight: float
+    lab_set: LabSet | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def find_lab_set(
+    model: Backbone, keep: Keep | None, *, keep_outputs: bool = True
+) -> tuple[Any, Any] | LabSet | None:
+    """``keep``, where it is None the lab set beside the file of ``model``, if there is one.
+
+    Where the outputs of ``model`` are left out, so is that lab set.
+
+    Raises:
+        FileError: the lab set cannot be read.
+        ModelError: it is damaged.
+        ParameterError: ``keep`` is something else, or is set without ``keep_outputs``.
+    """
+    if keep is None and keep_outputs and model.base.path is not None:
+        beside = lab_set_beside(model.base.path)
+        keep = beside if beside.is_file() else None
+    if keep is None or keep is False:
+        return None
+    if not keep_outputs:
+        raise ParameterError(
+            "keep is set with keep_outputs off, which leaves out what the model knew, expected one "
+            "of them: leave keep out, or pass old samples with the others in X and y"
+        )
+    if isinstance(keep, str | os.PathLike):
+        return LabSet.read(keep)
+    if not isinstance(keep, LabSet) and not (isinstance(keep, tuple) and len(keep) == 2):
+        raise ParameterError(
+            f"keep is {type(keep).__name__}, expected samples and labels, (X, y), a lab set or its "
+            "file: pass one, or leave keep out"
+        )
+    return keep
+
+
+def old_samples(
+    keep: Keep | None,
+    weight: float | None,
+    model: Backbone,
+    encoded: Encoded,
+    *,
+    task: Task,
+    method: Method,
+    keep_outputs: bool,
+    check: Callable[[Any], Any],
+) -> OldSamples | None:
+    """What ``keep`` means for ``model``, whose new samples have the answers ``encoded``.
+
+    Their labels are those of the result, new classes among them. ``check`` gives ``X`` as ``model``
+    takes it. Classes with few samples among all, or none, are warned of.
+
+    Raises:
+        DataError: samples or labels that do not fit the model.
+        FileError: the lab set cannot be read.
+        ModelError: it is damaged, of another model, or of other taps.
+        ParameterError: ``keep`` is something else, or a weight out of range.
+    """
+    weight = DEFAULT_WEIGHT if weight is None else weight
+    weight = real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
+    chosen = find_lab_set(model, keep, keep_outputs=keep_outputs)
+    old = None
+    if isinstance(chosen, LabSet):
+        old = _of_lab_set(chosen, weight, model, task, method)
+    elif chosen is not None:
+        try:
+            x = check(chosen[0])
+            answers = encode(task, chosen[1], len(x), encoded.all_outputs).y
+            old = OldSamples(model, x, answers, weight)
+        except DataError as error:
+            raise DataError(f"keep: {error}") from error
+    if not task.numeric_targets:
+        answers = encoded.y if old is None else np.concatenate([encoded.y, old.y])
+        _warn_of_classes(answers, encoded.titles, all_of=keep_outputs)
+    return old
+
+
+def _of_lab_set(
+    lab_set: LabSet, weight: float, model: Backbone, task: Task, method: Method
+) -> OldSamples:
+    if lab_set.task is not task:
+        raise ParameterError(
+            f"{lab_set.path or 'the lab set'} has answers for {lab_set.task.name}, the task is "
+            f"{task.name}, expected the same: leave the lab set with keep=False"
+        )
+    known, rows = lab_set.rows_for(model)
+    if not method.skip:  # an MLP, whose first tap is the sample
+        known, rows = model, lab_set.taps[0]
+    return OldSamples(known, rows, lab_set.answers, weight, lab_set)
+
+
+def rehearse(
+    model: Backbone,
+    part: CheckedSamples,
+    old: OldSamples,
+    options: Options,
+    *,
+    goal: Goal,
+    callback: Callback | None = None,
+) -> Trained:
+    """As :func:`~skip2lora.training.loop.train`, on the samples of ``part`` and the old ones.
+
+    Each sample passes the frozen model once, with a Skip-Cache and without, and a known row never.
+
+    Raises:
+        ModelError: the model gave other shapes than it announced, NaN or infinity.
+        DivergedError: the loss became infinite or NaN.
+    """
+    n_new, method = len(part.y), METHODS[options.method]
+    weight = np.ones(n_new, np.float32) if part.weight is None else part.weight
+    weight = weight / weight.mean(dtype=np.float64)  # old ones count beside the mean new one
+    joined = CheckedSamples(
+        part.x, np.concatenate([part.y, old.y]),
+        np.concatenate([weight, np.full(len(old), old.weight)]).astype(np.float32),
+        np.arange(n_new + len(old)) >= n_new,
+    )  # fmt: skip
+    if not method.skip:
+        x = np.concatenate([part.x, old.x])
+        return train(model, replace(joined, x=x), options, goal=goal, callback=callback)
+    began = time.perf_counter()
+    first_tap = range(len(model.tap_widths))[method.adapted].start
+    cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))
+    cache.fill(model, part.x)
+    cache.fill(old.model, old.x, n_new)
+    filled = time.perf_counter()
+    done = train_on_rows(
+        cache, replace(joined, x=cache.rows), options, goal=goal, callback=callback
+    )
+    n_forwards = n_new + (len(old) if old.model is model else 0)
+    return done.after_fill(began, filled, n_forwards)
+
+
+def _warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: bool) -> None:
+    """Say which of the classes ``titles`` have few of the samples with these encoded labels.
+
+    ``all_of`` says that a class without a sample may be forgotten, as the model has it.
+    """
+    counts = np.bincount(answers, minlength=len(titles))
+    named = np.array(titles, object)
+    there, missing = ([*named[of]] for of in (counts > 0, counts == 0))
+    if all_of and missing:
+        warnings.warn(
+            f"y has samples of {len(there)} of {len(titles)} classes ({listing(there)}), expected "
+            f"some of all: {listing(missing)} may be forgotten, add samples of them, such as old "
+            "ones with keep=",
+            ForgettingWarning,
+            stacklevel=5,  # where adapt is called
+        )
+    pairs = zip(titles, counts.tolist(), strict=True)
+    few = [f"{title} {count}" for title, count in pairs if 0 < count < ENOUGH]
+    if few:
+        warnings.warn(
+            f"y has few samples of {len(few)} class{'es' * (len(few) != 1)} ({listing(few)}), "
+            f"expected at least {ENOUGH} of each to tell it from others: collect more",
+            FewSamplesWarning,
+            stacklevel=5,
+        )

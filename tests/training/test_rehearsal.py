@@ -1,0 +1,251 @@
+"""Samples of the old domain beside new ones: joined once, weighed, scaled alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapt import adapt_and_measure
+from skip2lora.errors import (
+    DataError,
+    FewSamplesWarning,
+    FileError,
+    ForgettingWarning,
+    ModelError,
+    ParameterError,
+)
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Outputs
+from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.lab_set import LabSet, lab_set_beside
+
+WIDTHS = [9, 16, 5, 3]
+OPTIONS: dict[str, Any] = {"epochs": 6, "learning_rate": 0.01, "batch_size": 20}
+
+
+@pytest.fixture(params=["MLP", "input is a tap", "input is none"])
+def backbone(request: pytest.FixtureRequest, make_model: Any) -> Any:
+    if request.param == "MLP":
+        return make_model(WIDTHS)
+    return NumpyBackbone(WIDTHS, first_tap_is_input=request.param == "input is a tap")
+
+
+@pytest.fixture
+def new(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = make_samples(60, 9)
+    return x * np.float32(3) + 2, y.astype(np.int32)
+
+
+@pytest.fixture
+def old(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = make_samples(24, 9, seed=1)
+    return x, y.astype(np.int32)
+
+
+def tensors(adapted: s2.AdaptedModel) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in adapted.adapters.tensors().items()}
+
+
+def all_of(model: Any, old: Any, task: str = "classification") -> LabSet:
+    """A lab set of all old samples, in their order."""
+    part = CheckedSamples(old[0], old[1])
+    lab = LabSet.choose(model, part, TASKS[task], 100)
+    rows, own = (np.concatenate(of, axis=1) for of in (model.forward(old[0]).taps, lab.taps))
+    order = [int(np.flatnonzero((own == row).all(axis=1))[0]) for row in rows]
+    return LabSet(
+        lab.layers, tuple(tap[order] for tap in lab.taps), lab.base_logits[order],
+        lab.answers[order], lab.task, lab.fingerprint, lab.tapping,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("method", ["skip2-lora", "skip-lora", "lora-last"])
+def test_old_samples_are_learned_as_if_among_the_new(
+    backbone: Any, new: Any, old: Any, method: str, standardize: bool
+) -> None:
+    """From samples and from known rows: joined once, and scaled by the statistics of all."""
+    options = OPTIONS | {"method": method, "standardize": standardize, "keep_weight": 1}
+    x, y = np.concatenate([new[0], old[0]]), np.concatenate([new[1], old[1]])
+    expected = s2.adapt(backbone, x, y, **(options | {"keep_weight": None}))
+    for keep in (old, all_of(backbone, old)):
+        adapted = s2.adapt(backbone, *new, keep=keep, **options)
+        assert tensors(adapted) == tensors(expected)
+        assert adapted.history.n_forwards == (84 if keep is old else 60)
+
+
+@pytest.mark.parametrize("method", ["ft-all", "lora-all", "ft-last"])
+def test_methods_through_the_network(make_model: Any, new: Any, old: Any, method: str) -> None:
+    model = make_model(WIDTHS)
+    x, y = np.concatenate([new[0], old[0]]), np.concatenate([new[1], old[1]])
+    expected = s2.adapt(model, x, y, method=method, epochs=2)
+    for keep in (old, all_of(model, old)):
+        adapted, fit = adapt_and_measure(
+            model, *new, keep=keep, keep_weight=1, method=method, epochs=2
+        )
+        for name, array in adapted.adapters.tensors().items():
+            np.testing.assert_array_equal(array, expected.adapters.tensors()[name])
+        assert fit.old is not None
+        assert fit.old.before.overall["accuracy"] == model.score(*old)
+        assert fit.old.after.overall["accuracy"] == adapted.score(*old)
+
+
+def test_no_row_passes_twice(new: Any, old: Any) -> None:
+    for standardize in (True, False):
+        model = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+        lab = all_of(model, old)
+        model.batches.clear()
+        s2.adapt(model, *new, keep=old, standardize=standardize, validation=0.25, **OPTIONS)
+        assert model.n_forwards == 84
+        model.batches.clear()
+        s2.adapt(model, *new, keep=lab, method="skip-lora", standardize=standardize, **OPTIONS)
+        assert model.n_forwards == 60
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task(backbone: Any, new: Any, old: Any, task: str) -> None:
+    def answers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if task == "classification":
+            return y
+        return (x[:, :3] > 0).astype(np.float32) if task == "multi-label" else x[:, :3] * 2
+
+    options = OPTIONS | {"task": task, "standardize": True, "keep_weight": 1}
+    both = (old[0], answers(*old))
+    x = np.concatenate([new[0], old[0]])
+    y = np.concatenate([answers(*new), both[1]])
+    expected = s2.adapt(backbone, x, y, **(options | {"keep_weight": None}))
+    for keep in (both, all_of(backbone, both, task)):
+        adapted = s2.adapt(backbone, new[0], answers(*new), keep=keep, **options)
+        assert tensors(adapted) == tensors(expected)
+
+
+def test_new_and_old_are_measured_apart(backbone: Any, new: Any, old: Any) -> None:
+    adapted = s2.adapt(backbone, *new, keep=old, **OPTIONS)
+    fit, base = adapted.fit, backbone.logits
+    assert fit is not None
+    assert fit.old is not None
+    assert (fit.n_measured, fit.old.n_measured) == (60, 24)
+    assert (fit.held_out, fit.old.held_out) == (False, False)
+    for of, (x, y) in ((fit, new), (fit.old, old)):
+        assert of.before.overall["accuracy"] == (base(x).argmax(axis=1) == y).mean()
+        assert of.after.overall["accuracy"] == adapted.score(x, y)
+        assert of.on_all == of.after
+    held = s2.adapt(backbone, *new, keep=old, validation=0.25, **OPTIONS).fit
+    assert (held.n_measured, held.old.n_measured) == (15, 6)
+    assert held.held_out
+    assert held.old.held_out
+    assert sum(part["n_samples"] for part in held.on_all.parts) == 60
+    assert sum(part["n_samples"] for part in held.old.on_all.parts) == 24
+
+
+def test_a_new_class_beside_the_own_labels_of_old_samples(
+    backbone: Any, new: Any, old: Any
+) -> None:
+    x, y = new
+    adapted = s2.adapt(
+        backbone, x, np.full_like(y, 7), keep=old, new_classes=True, standardize=True, **OPTIONS
+    )
+    assert adapted.n_outputs == 4
+    assert adapted.fit.before is None  # the base model has no class 7
+    assert adapted.fit.old.before.overall["accuracy"] == (
+        (backbone.logits(old[0]).argmax(axis=1) == old[1]).mean()
+    )
+    places = (adapted.logits(old[0]).argmax(axis=1) == old[1]).mean()
+    assert adapted.fit.old.after.overall["accuracy"] == places
+    with_new = (np.concatenate([old[0], x[:3]]), np.concatenate([old[1], [7, 7, 7]]))
+    again = s2.adapt(backbone, x, np.full_like(y, 7), keep=with_new, new_classes=True, epochs=1)
+    assert again.fit.old.before is None
+
+
+@pytest.mark.parametrize(
+    ("names", "new_labels", "expected"),
+    [
+        (None, (7,), Outputs([0, 1, 7])),
+        (None, ("z",), Outputs(range(3), ("0", "1", "z"))),
+        (("a", "b"), ("z",), Outputs(range(3), ("a", "b", "z"))),
+        (("a", "b"), (), Outputs(range(2), ("a", "b"))),
+    ],
+)
+def test_old_labels_are_those_of_the_result(names: Any, new_labels: Any, expected: Any) -> None:
+    own = Outputs(range(2), names)
+    y = np.array([*(names or new_labels), *new_labels])
+    encoded = encode(CLASSIFICATION, y, len(y), own, new_outputs=bool(new_labels))
+    assert list(encoded.all_outputs.numbers) == list(expected.numbers)
+    assert encoded.all_outputs.names == expected.names
+
+
+def test_lab_set_beside_the_model(make_model: Any, new: Any, old: Any, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    make_model(WIDTHS).save(file)
+    model = s2.load(file)
+    plain = s2.adapt(model, *new, **OPTIONS)
+    assert plain.fit.old is None
+    lab = all_of(model, old)
+    lab_set_beside(file).write_bytes(lab.to_bytes())
+    adapted = s2.adapt(model, *new, **OPTIONS)
+    assert adapted.fit.old.n_measured == 24
+    for keep in (lab, lab_set_beside(file), str(lab_set_beside(file))):
+        assert tensors(s2.adapt(model, *new, keep=keep, **OPTIONS)) == tensors(adapted)
+    assert tensors(s2.adapt(model, *new, keep=False, **OPTIONS)) == tensors(plain)
+    given = s2.adapt(model, *new, keep=(old[0][:9], old[1][:9]), **OPTIONS)
+    assert given.fit.old.n_measured == 9  # instead of the lab set
+    anew = s2.adapt(model, *new, keep_outputs=False, **OPTIONS)
+    assert anew.fit.old is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "error", "words"),
+    [
+        (True, ParameterError, "keep is bool, expected samples and labels"),
+        (7, ParameterError, "keep is int"),
+        ((1, 2, 3), ParameterError, "keep is tuple"),
+        ("none.safetensors", FileError, "none.safetensors"),
+    ],
+)
+def test_what_keep_may_not_be(
+    make_model: Any, new: Any, refused: Any, keep: Any, error: Any, words: str
+) -> None:
+    assert words in refused(error, s2.adapt, make_model(WIDTHS), *new, keep=keep)
+
+
+def test_old_samples_that_do_not_fit(make_model: Any, new: Any, old: Any, refused: Any) -> None:
+    def refusal(error: Any, model: Any = None, **options: Any) -> str:
+        return refused(error, s2.adapt, model or make_model(WIDTHS), *new, **options)
+
+    x, y = old
+    assert refusal(DataError, keep=(x[:, :5], y)).startswith("keep: ")
+    assert refusal(DataError, keep=(x, y[:5])).startswith("keep: ")
+    assert "label 9" in refusal(DataError, keep=(x, y + 7))
+    for weight in (0, -1, np.nan, np.inf, "2"):
+        assert "keep_weight is" in refusal(ParameterError, keep=old, keep_weight=weight)
+    assert "keep is set with keep_outputs off" in refusal(
+        ParameterError, keep=old, keep_outputs=False
+    )
+    lab = all_of(make_model(WIDTHS), old)
+    assert "of the model" in refusal(ModelError, make_model(WIDTHS, seed=3), keep=lab)
+    numbers = all_of(make_model(WIDTHS), (x, x[:, :3]), "regression")
+    assert "answers for regression, the task is classification" in refusal(
+        ParameterError, keep=numbers
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_warnings_count_old_samples_too(make_model: Any, new: Any, old: Any) -> None:
+    model, (x, y) = make_model(WIDTHS), new
+    some = y != 1
+    with pytest.warns(ForgettingWarning, match="1 may be forgotten") as caught:
+        s2.adapt(model, x[some], y[some], epochs=1)
+    assert caught[0].filename == __file__
+    s2.adapt(model, x[some], y[some], keep=old, epochs=1)
+    s2.adapt(model, x[some], y[some], keep=all_of(model, old), epochs=1)
+    few = np.concatenate([np.flatnonzero(some), np.flatnonzero(~some)[:2]])
+    with pytest.warns(FewSamplesWarning, match=r"few samples of 1 class \(1 2\)") as caught:
+        s2.adapt(model, x[few], y[few], epochs=1)
+    assert caught[0].filename == __file__
+    with pytest.warns(FewSamplesWarning, match=r"few samples of 1 class \(1 2\)"):
+        s2.adapt(model, x[few], y[few], epochs=1, keep_outputs=False)
+    s2.adapt(model, x[few], y[few], keep=(x[~some][2:3], y[~some][2:3]), epochs=1)
