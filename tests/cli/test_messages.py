@@ -25,6 +25,7 @@ BELOW_CLI = [
         ("with task=multi-label or regression", "with --task multi-label or regression"),
         ("learn anew with keep_outputs=False", "learn anew with --no-keep-outputs"),
         ("or new_classes=True: stop", "or --new-classes: stop"),
+        ("old ones with keep=, or keep=False", "old ones with --keep, or --no-lab-set"),
         ("add size=HEIGHTxWIDTH, such as size=224", "add --size HEIGHTxWIDTH, such as --size 224"),
         ("size= is 4x7", "--size is 4x7"),
         ("weigh samples with sample_weight=", "weigh samples with --weight"),

@@ -19,6 +19,7 @@ from skip2lora import _core
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.cli import run
 from skip2lora.methods import METHODS
+from skip2lora.training.lab_set import LabSet
 
 WIDTHS, N_SAMPLES, N_HELD = [9, 16, 5, 3], 60, 15
 KINDS = ("MLP", "NumPy", "ONNX", "LiteRT", "OpenVINO", "PyTorch")
@@ -162,6 +163,21 @@ def test_adapt(counter: Counter, samples: Any, standardize: bool, validation: fl
     assert counter.take() == N_SAMPLES
     assert adapted.history.n_forwards == N_SAMPLES
     assert adapted.fit.n_measured == (N_HELD if validation else N_SAMPLES)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_old_samples_pass_once_and_known_rows_never(
+    counter: Counter, samples: Any, standardize: bool
+) -> None:
+    x, y = samples
+    lab = LabSet.of(counter.model, x[:30], y[:30], 4)
+    assert counter.take() == 30
+    options = {"standardize": standardize, "epochs": 5, "validation": 0.25}
+    for method in ("skip2-lora", "skip-lora"):
+        adapted = s2.adapt(counter.model, x, y, keep=lab, method=method, **options)
+        assert counter.take() == adapted.history.n_forwards == N_SAMPLES
+        adapted = s2.adapt(counter.model, x, y, keep=(x[:9], y[:9]), method=method, **options)
+        assert counter.take() == adapted.history.n_forwards == N_SAMPLES + 9
 
 
 @pytest.mark.parametrize("standardize", [True, False])

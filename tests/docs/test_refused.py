@@ -16,9 +16,14 @@ REFUSALS = ("ModelError", "MissingExtraError")
 SOURCES = sorted(
     file
     for place in (
-        "adapted.py", "bench.py", "files.py", "adapters", "backbones", "export",
+        "adapted.py",
+        "bench.py",
+        "files.py",
+        "adapters",
+        "backbones",
+        "export",
         "training/lab_set.py",
-    )  # fmt: skip
+    )
     for file in ([PACKAGE / place] if place.endswith(".py") else (PACKAGE / place).rglob("*.py"))
 )
 

@@ -18,7 +18,8 @@ from skip2lora.errors import FileError, ModelError
 from skip2lora.files import read_tensors, to_bytes
 from skip2lora.tasks.task import CLASSIFICATION, TASKS
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.lab_set import LabSet, lab_set_beside
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.rehearsal import lab_set_beside
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -187,7 +188,7 @@ def test_damaged(
 ) -> None:
     file = tmp_path / "lab"
     file.write_bytes(LabSet.choose(make_model(WIDTHS), part, CLASSIFICATION, 4).to_bytes())
-    tensors, about = read_tensors(file, kind="lab-set")
+    tensors, about = read_tensors(file, kind="lab set")
     change(tensors, about)
     file.write_bytes(to_bytes(tensors, json.loads(json.dumps(about))))
     message = refused(ModelError, LabSet.read, file)
@@ -203,6 +204,6 @@ def test_cut_short_and_something_else(
         file.write_bytes(damaged)
         refused(ModelError, LabSet.read, file)
     make_model(WIDTHS).save(file)
-    assert "expected a lab-set" in refused(ModelError, LabSet.read, file)
+    assert "expected a lab set" in refused(ModelError, LabSet.read, file)
     refused(FileError, LabSet.read, tmp_path / "none")
     assert isinstance(make_model(WIDTHS), s2.MLP)

@@ -11,6 +11,7 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapt import adapt_and_measure
+from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import (
     DataError,
     FewSamplesWarning,
@@ -20,9 +21,11 @@ from skip2lora.errors import (
     ParameterError,
 )
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import CLASSIFICATION, TASKS, Outputs
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Outputs
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.lab_set import LabSet, lab_set_beside
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.options import resolve_options
+from skip2lora.training.rehearsal import OldSamples, lab_set_beside, rehearse
 
 WIDTHS = [9, 16, 5, 3]
 OPTIONS: dict[str, Any] = {"epochs": 6, "learning_rate": 0.01, "batch_size": 20}
@@ -76,6 +79,40 @@ def test_old_samples_are_learned_as_if_among_the_new(
         adapted = s2.adapt(backbone, *new, keep=keep, **options)
         assert tensors(adapted) == tensors(expected)
         assert adapted.history.n_forwards == (84 if keep is old else 60)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("method", ["skip2-lora", "ft-all"])
+def test_an_old_sample_counts_as_so_many(
+    make_model: Any, new: Any, old: Any, method: str, standardize: bool
+) -> None:
+    """As if each were there three times, in one batch of all."""
+    model = make_model(WIDTHS, batch_norm=False)
+    if method == "ft-all" and standardize:
+        return
+    options: dict[str, Any] = {"method": method, "standardize": standardize, "epochs": 20}
+    x, y = (
+        np.concatenate([of_new, *[of_old] * 3]) for of_new, of_old in zip(new, old, strict=True)
+    )
+    expected = s2.adapt(model, x, y, batch_size=132, **options)
+    adapted = s2.adapt(model, *new, keep=old, keep_weight=3, batch_size=84, **options)
+    plain = s2.adapt(model, *new, keep=old, keep_weight=1, batch_size=84, **options)
+    np.testing.assert_allclose(adapted.logits(x), expected.logits(x), rtol=1e-4, atol=1e-4)
+    assert np.abs(plain.logits(x) - expected.logits(x)).max() > 0.01
+
+
+def test_a_weight_is_told_from_new_weights(make_model: Any, new: Any, old: Any) -> None:
+    """Weights of new samples are relative to each other: twice as large ones change nothing."""
+    model = make_model(WIDTHS)
+    of_old = OldSamples(model, old[0], old[1], 2.0)
+    options = resolve_options(ANY_MODEL, model.tap_widths, 84, epochs=3)
+    weight = np.linspace(0.5, 1.5, 60, dtype=np.float32)
+    results = []
+    for factor in (1, 2):
+        part = CheckedSamples(*new, weight * np.float32(factor))
+        results.append(rehearse(model, part, of_old, options, goal=PLAIN).adapters.tensors())
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(array, results[1][name])
 
 
 @pytest.mark.parametrize("method", ["ft-all", "lora-all", "ft-last"])

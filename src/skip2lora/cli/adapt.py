@@ -25,8 +25,9 @@ from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
-from skip2lora.tasks.task import TASKS, task_for
+from skip2lora.tasks.task import TASKS, Task, task_for
 from skip2lora.training.loop import Fit
+from skip2lora.training.rehearsal import DEFAULT_WEIGHT, LAB_SET_SUFFIX, Keep, lab_set_beside
 
 
 @click.command(
@@ -42,6 +43,19 @@ from skip2lora.training.loop import Fit
 @training_options(adapt)
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
 @shared.keep_outputs
+@click.option(
+    "--keep",
+    metavar="OLD",
+    type=click.Path(path_type=Path),
+    help="Samples of the old domain, learned too, so that it is kept: as DATA, or a lab set. "
+    "Default: the lab set beside MODEL, if any.",
+)
+@click.option(
+    "--keep-weight",
+    type=float,
+    help=f"How many new samples an old one counts as. Default: {DEFAULT_WEIGHT:g}.",
+)
+@click.option("--no-lab-set", is_flag=True, help="Leave the lab set beside MODEL.")
 @shared.taps
 @shared.grid
 @shared.threads
@@ -68,9 +82,10 @@ def command(
         meter = power.PowerMeter(power.sensors_for(**sensors))
     else:
         _check_no_sensors(**sensors)
+    old = options["keep"]
     adapted, fit, n_samples = _adapted(model, data, meter, **options)
     adapted.save(output)
-    facts = _facts(adapted, fit, n_samples)
+    facts = _facts(adapted, fit, n_samples, old)
     lines = _lines(output, adapted, fit, facts)
     if meter is not None:
         facts["power"] = meter.facts()
@@ -113,35 +128,43 @@ def _adapted(
         backbone = for_task(backbone, learned.name)
     if class_names is not None:
         backbone = backbone.named(class_names)
+    columns = common.columns_of(options, "train")
     samples = read_for(
-        backbone, data, columns=common.columns_of(options, "train"), task=learned,
-        keep_outputs=keep_outputs, new_classes=options["new_classes"],
-        in_order=class_names is not None, images=images,
+        backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
+        new_classes=options["new_classes"], in_order=class_names is not None, images=images,
     )  # fmt: skip
+    old, no_lab_set = options.pop("keep"), options.pop("no_lab_set")
+    keep: Keep | None = old if old is not None else False if no_lab_set else None
+    if old is not None and old.suffix != LAB_SET_SUFFIX:
+        table = common.read_old(backbone, old, columns=columns, task=learned, images=images)
+        keep = (table.x, table.answers)
     saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
     watching = nullcontext() if meter is None else meter.watching()
     with common.progress_bar("adapt") as callback, watching:
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
             output_names=class_names, images=saved, columns=samples.columns, callback=callback,
-            sample_weight=samples.aside.get("weight"), **options,
+            sample_weight=samples.aside.get("weight"), keep=keep, **options,
         )  # fmt: skip
     return adapted, fit, len(samples.x)
 
 
-def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int) -> dict[str, Any]:
+def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) -> dict[str, Any]:
     timing, history = adapted.timing, adapted.history
     if timing is None or history is None:  # adapt() always sets them
         raise RuntimeError("adapt gave no history")
+    of_old = None
+    if fit.old is not None:
+        source = old or lab_set_beside(adapted.base.path or "")
+        of_old = {"lab_set": str(source) if source.suffix == LAB_SET_SUFFIX else None}
+        of_old |= _fit_facts(fit.old)
     return {
         "method": adapted.method,
         "task": adapted.task,
         "n_outputs": adapted.n_outputs,
         **fit.on_all.overall,
-        "before": None if fit.before is None else fit.before.overall,
-        "after": fit.after.overall,
-        "measured_on": "held-out" if fit.held_out else "training",
-        "n_measured": fit.n_measured,
+        **_fit_facts(fit),
+        "old": of_old,
         "n_samples": n_samples,
         "timing": asdict(timing),
         "n_batches": history.n_batches,
@@ -153,13 +176,18 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int) -> dict[str, Any]:
     }
 
 
+def _fit_facts(fit: Fit) -> dict[str, Any]:
+    return {
+        "before": None if fit.before is None else fit.before.overall,
+        "after": fit.after.overall,
+        "measured_on": "held-out" if fit.held_out else "training",
+        "n_measured": fit.n_measured,
+    }
+
+
 def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any]) -> list[str]:
     timing, learned = facts["timing"], TASKS[adapted.task]
     anew = isinstance(adapted.backbone, Headless)
-    before = "the model alone has no such outputs"
-    if fit.before is not None:
-        before = f"before {measures_line(learned, fit.before)}"
-    after = measures_line(learned, fit.after)
     total, fill = common.duration(timing["total_ms"]), common.duration(timing["cache_fill_ms"])
     training = common.duration(timing["training_ms"])
     return [
@@ -168,7 +196,25 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         f"{facts['n_samples']:,} samples, {facts['n_batches']:,} batches in {total} (cache fill "
         f"{fill}, training {training}), {facts['kernels']} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
-        f"{before}, after {after}, on "
-        + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
-        + f" sample{'s' * (fit.n_measured != 1)}",
+        _fit_line(learned, fit),
+        *_old_lines(learned, fit.old, facts["old"]),
     ]
+
+
+def _old_lines(learned: Task, fit: Fit | None, facts: dict[str, Any] | None) -> list[str]:
+    if fit is None or facts is None:
+        return []
+    source = "" if facts["lab_set"] is None else f" (lab set {facts['lab_set']})"
+    return [f"old domain{source}: {_fit_line(learned, fit)}"]
+
+
+def _fit_line(learned: Task, fit: Fit) -> str:
+    """How good the model was before and is after, and on which samples."""
+    before = "the model alone has no such outputs"
+    if fit.before is not None:
+        before = f"before {measures_line(learned, fit.before)}"
+    return (
+        f"{before}, after {measures_line(learned, fit.after)}, on "
+        + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
+        + f" sample{'s' * (fit.n_measured != 1)}"
+    )

@@ -306,6 +306,14 @@ def read_for(
     return EncodedSamples(table.x, encoded, table.columns, table.images, table.aside)
 
 
+def read_old(
+    model: Backbone, data: Path, *, columns: dict[str, Any], task: Task, images: Images | None
+) -> Table:
+    """Samples of the old domain, with their answers as the file says them."""
+    names = Outputs.of(model, task).names
+    return _read(model, data, images, task=task, class_names=names, **columns)
+
+
 def read_to_predict(
     model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
     task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,

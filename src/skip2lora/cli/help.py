@@ -19,10 +19,11 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
+        "lab_set",
     ),
     "Training": (
-        "hidden", "batch_norm", *OPTIONS, "class_weight", "new_classes", "widths", "net", "rounds",
-        "trials", "tinytl",
+        "hidden", "batch_norm", *OPTIONS, "class_weight", "new_classes", "keep", "keep_weight",
+        "no_lab_set", "widths", "net", "rounds", "trials", "tinytl",
     ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
     "Result": (

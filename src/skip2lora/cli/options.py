@@ -148,6 +148,12 @@ adapter = click.option(
 )
 
 
+lab_set = click.option(
+    "--lab-set", type=int, metavar="COUNT",
+    help="Put rows of so many samples of each class beside it, by which adapt keeps what it knows.",
+)  # fmt: skip
+
+
 def _taps(text: str) -> Selection:
     """One number, or numbers, names and patterns with commas."""
     words = [word.strip() for word in text.split(",") if word.strip()]

@@ -14,6 +14,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
 from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
@@ -21,6 +22,7 @@ from skip2lora.data.samples import Samples
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS, Outputs, measure
+from skip2lora.training.lab_set import LabSet
 from skip2lora.training.pretraining import pretrain
 
 
@@ -42,12 +44,13 @@ from skip2lora.training.pretraining import pretrain
 @shared.weights
 @shared.output("The model, such as model.safetensors.", metavar="FILE")
 @shared.force
+@shared.lab_set
 @shared.image_options
 @shared.columns
 @shared.as_json
 def command(
     data: Path, hidden: list[int], batch_norm: bool, output: Path, force: bool, as_json: bool,
-    **options: Any,
+    lab_set: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Train all weights of a new network on DATA (SGD) and write it.
 
@@ -57,6 +60,7 @@ def command(
     check_output(output, force=force)
     if output.suffix != ".safetensors":
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
+    check_lab_set(output, lab_set, force=force)
     samples = _read(data, options)
     fresh = replace(
         MLP.create(
@@ -72,10 +76,13 @@ def command(
             **options,
         )  # fmt: skip
     took_ms = 1e3 * (time.perf_counter() - start)
+    lab = None
+    if lab_set is not None:
+        lab = LabSet.of(model, samples.x, samples.labels, lab_set, seed=options["seed"])
     model.save(output)
     names = Outputs.of(model, model.learned).titles
     scores = measure(model.learned, model.logits(samples.x), samples.labels, names)
-    facts = {
+    facts: dict[str, Any] = {
         "output": str(output),
         "task": model.task,
         "widths": model.widths,
@@ -85,12 +92,14 @@ def command(
         "training_ms": took_ms,
         **scores.overall,
         "fingerprint": model.fingerprint,
+        "lab_set": save_lab_set(output, lab),
     }
     lines = [
         f"{output}: {'-'.join(map(str, model.widths))}, {model.n_parameters:,} parameters",
         f"{len(names):,} output{'s' * (len(names) != 1)}: {listing(names)}",
         f"{len(samples.x):,} samples, {options['epochs']} epochs in {common.duration(took_ms)}, "
         f"on them {measures_line(model.learned, scores)}",
+        *lab_set_lines(facts["lab_set"]),
     ]
     common.show(facts, lines, as_json=as_json)
 

@@ -13,29 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.arrays import SamplesLike, whole
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import KnownRows, on_rows
 from skip2lora.errors import ModelError
-from skip2lora.files import Tensors, read_tensors, take, to_bytes
-from skip2lora.tasks.task import TASKS, Task
+from skip2lora.files import Tensors, read_tensors, take, to_bytes, write_bytes
+from skip2lora.tasks.labels import encode
+from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task, task_for
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.kmeans import representatives
+from skip2lora.training.loop import checked
 from skip2lora.training.skip_job import Scaling
 
-KIND = "lab-set"
-_SUFFIX = ".lab-set.safetensors"
+KIND = "lab set"
 #: Of a class, drawn at random where there are more: k-means compares each with each.
 _MOST = 256
-
-
-def lab_set_beside(model: str | os.PathLike[str]) -> Path:
-    """Where the lab set of the model in that file lies."""
-    file = Path(model)
-    return file.with_name(file.name + _SUFFIX)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,6 +58,31 @@ class LabSet:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+    @classmethod
+    def of(
+        cls,
+        model: Backbone,
+        X: SamplesLike,
+        y: ArrayLike | Encoded,
+        count: int = 10,
+        *,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> LabSet:
+        """The lab set of ``count`` samples of each class in ``X`` and ``y``, as :meth:`choose`.
+
+        Both are as :func:`skip2lora.adapt` takes them; labels are those of ``model``.
+
+        Raises:
+            DataError: samples or labels that do not fit the model.
+            ModelError: as :meth:`choose`.
+            ParameterError: ``count`` is below 1.
+        """
+        count, learned = whole("count", count, 1), task_for(model, task)
+        samples = checked(model, X)
+        answers = encode(learned, y, len(samples), Outputs.of(model, learned)).y
+        return cls.choose(model.base, CheckedSamples(samples, answers), learned, count, seed=seed)
 
     @classmethod
     def choose(
@@ -120,8 +141,8 @@ class LabSet:
             if there is None or there.shape[1] != width or tapping != self.tapping:
                 raise ModelError(
                     f"{name} was made with other taps than those of the model, as that of "
-                    f"{tap.layer}, {width} wide, expected the same: tap the model as then, choose "
-                    "the lab set again, or leave it with keep=False"
+                    f"{tap.layer}, {width} wide, expected the same: choose the lab set again, or "
+                    "leave it with keep=False"
                 )
         rows, known = row_format.empty(len(self)), _known(row_format)
         views = known.forward(rows)
@@ -130,8 +151,16 @@ class LabSet:
         views.base_logits[:] = self.base_logits
         return on_rows(model, known), rows
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file of a lab set, whole or not at all.
+
+        Raises:
+            FileError: the system refused.
+        """
+        write_bytes(path, self.to_bytes())
+
     def to_bytes(self) -> bytes:
-        """The file of a lab set."""
+        """What :meth:`save` writes."""
         tensors = {f"taps.{number}": tap for number, tap in enumerate(self.taps)}
         tensors |= {"base_logits": self.base_logits, "answers": self.answers.astype(np.float32)}
         about = {

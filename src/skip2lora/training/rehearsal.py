@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,24 @@ from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Task
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.lab_set import LabSet, lab_set_beside
+from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import Callback, Trained, train, train_on_rows
 from skip2lora.training.options import Options
 
+#: Of every lab set's file; one that lies beside its model is called after it.
+LAB_SET_SUFFIX = ".safetensors"
 #: Samples of a class, below which adapting warns.
 ENOUGH = 3
 #: How much an old sample counts beside a new one, where nobody says.
 DEFAULT_WEIGHT = 1.0
 #: What ``keep=`` may be: samples and labels, a lab set or its file; False for none.
 Keep = tuple[SamplesLike, ArrayLike | Answers | Encoded] | LabSet | str | os.PathLike[str] | bool
+
+
+def lab_set_beside(model: str | os.PathLike[str]) -> Path:
+    """Where the lab set of the model in that file lies."""
+    file = Path(model)
+    return file.with_name(f"{file.name}.lab-set{LAB_SET_SUFFIX}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +113,10 @@ def old_samples(
         ModelError: it is damaged, of another model, or of other taps.
         ParameterError: ``keep`` is something else, or a weight out of range.
     """
-    weight = DEFAULT_WEIGHT if weight is None else weight
-    weight = real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
+    if weight is None:
+        weight = DEFAULT_WEIGHT
+    else:
+        weight = real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
     chosen = find_lab_set(model, keep, keep_outputs=keep_outputs)
     old = None
     if isinstance(chosen, LabSet):
