@@ -91,7 +91,8 @@ def adapt(
     the new ones so that what the model knew is kept, or a lab set
     (:class:`~skip2lora.training.lab_set.LabSet`) or its file; by default the lab set that lies
     beside the model's file, if there is one, and False leaves it. Their labels are those of the
-    result. One counts as much as ``keep_weight`` new ones, by default one.
+    result. One counts as much as ``keep_weight`` new ones, by default one; ``(X, y, weight)`` says
+    how much beside each other.
 
     Raises:
         DataError: samples or labels that do not fit the model.
@@ -132,9 +133,7 @@ def _adapt(
     if keep_outputs and not new_classes and not model.n_outputs:
         model.base.need_outputs(closed=True)
     given = options["output_names"]
-    names = None
-    if given is not None and keep_outputs:
-        names = check_names(given, model.n_outputs)
+    names = check_names(given, model.n_outputs) if keep_outputs else None
     outputs = NO_OUTPUTS
     if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
         own_names = names or Outputs.of(model, learned).names
@@ -163,11 +162,10 @@ def _adapt(
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
     run = train if old is None else partial(rehearse, old=old)
     done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
-    sizes = (done.cache_bytes, done.cache_overhead_bytes)
     measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
-        model, done.adapters, chosen.name, done.history, done.timing, *sizes, task=learned.name,
-        new_labels=new_labels, output_names=names, images=options["images"],
-        fit=measure() if done.rows_kept else None, columns=columns,
+        model, done.adapters, chosen.name, done.history, done.timing, done.cache_bytes,
+        done.cache_overhead_bytes, task=learned.name, new_labels=new_labels, output_names=names,
+        images=options["images"], fit=measure() if done.rows_kept else None, columns=columns,
     )  # fmt: skip
     return adapted, measure

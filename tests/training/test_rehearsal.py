@@ -11,7 +11,7 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapt import adapt_and_measure
-from skip2lora.backbones.recipe import ANY_MODEL
+from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.errors import (
     DataError,
     FewSamplesWarning,
@@ -101,10 +101,23 @@ def test_an_old_sample_counts_as_so_many(
     assert np.abs(plain.logits(x) - expected.logits(x)).max() > 0.01
 
 
+def test_old_samples_may_have_weights_of_their_own(make_model: Any, new: Any, old: Any) -> None:
+    model = make_model(WIDTHS)
+    each = np.arange(24) % 3
+    some = each > 0
+    expected = s2.adapt(model, *new, keep=(old[0], old[1], each * 7), epochs=3)
+    part = CheckedSamples(*new)
+    of_old = OldSamples(model, old[0][some], old[1][some], each[some] / 1.5)
+    options = resolve_options(PAPER, model.tap_widths, 76, epochs=3)
+    result = rehearse(model, part, of_old, options, goal=PLAIN).adapters.tensors()
+    for name, array in expected.adapters.tensors().items():
+        np.testing.assert_array_equal(array, result[name])
+
+
 def test_a_weight_is_told_from_new_weights(make_model: Any, new: Any, old: Any) -> None:
     """Weights of new samples are relative to each other: twice as large ones change nothing."""
     model = make_model(WIDTHS)
-    of_old = OldSamples(model, old[0], old[1], 2.0)
+    of_old = OldSamples(model, old[0], old[1], np.full(24, 2.0))
     options = resolve_options(ANY_MODEL, model.tap_widths, 84, epochs=3)
     weight = np.linspace(0.5, 1.5, 60, dtype=np.float32)
     results = []
@@ -239,7 +252,7 @@ def test_lab_set_beside_the_model(make_model: Any, new: Any, old: Any, tmp_path:
     [
         (True, ParameterError, "keep is bool, expected samples and labels"),
         (7, ParameterError, "keep is int"),
-        ((1, 2, 3), ParameterError, "keep is tuple"),
+        ((1,), ParameterError, "keep is tuple"),
         ("none.safetensors", FileError, "none.safetensors"),
     ],
 )

@@ -138,6 +138,8 @@ def _adapted(
     if old is not None and old.suffix != LAB_SET_SUFFIX:
         table = common.read_old(backbone, old, columns=columns, task=learned, images=images)
         keep = (table.x, table.answers)
+        if "weight" in table.aside:
+            keep = (*keep, table.aside["weight"])
     saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
     watching = nullcontext() if meter is None else meter.watching()
     with common.progress_bar("adapt") as callback, watching:

@@ -20,6 +20,7 @@ from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, Pa
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Task
+from skip2lora.tasks.weights import check_weights, leave_out
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import Callback, Trained, train, train_on_rows
@@ -31,8 +32,13 @@ LAB_SET_SUFFIX = ".safetensors"
 ENOUGH = 3
 #: How much an old sample counts beside a new one, where nobody says.
 DEFAULT_WEIGHT = 1.0
-#: What ``keep=`` may be: samples and labels, a lab set or its file; False for none.
-Keep = tuple[SamplesLike, ArrayLike | Answers | Encoded] | LabSet | str | os.PathLike[str] | bool
+_Answers = ArrayLike | Answers | Encoded
+#: What ``keep=`` may be: samples and labels, and their weights, a lab set or its file; False for
+#: none.
+Keep = (
+    tuple[SamplesLike, _Answers] | tuple[SamplesLike, _Answers, ArrayLike]
+    | LabSet | str | os.PathLike[str] | bool
+)  # fmt: skip
 
 
 def lab_set_beside(model: str | os.PathLike[str]) -> Path:
@@ -45,15 +51,13 @@ def lab_set_beside(model: str | os.PathLike[str]) -> Path:
 class OldSamples:
     """Samples of the old domain: ``model`` gives their rows for ``x``, checked or known rows.
 
-    ``y`` are encoded answers and ``weight`` says how much a sample counts beside a new one.
-    ``lab_set`` is where they come from, if not from samples.
+    ``y`` are encoded answers; ``weight``, (samples,), says how much each counts beside a new one.
     """
 
     model: Backbone
     x: Any
     y: NDArray[Any]
-    weight: float
-    lab_set: LabSet | None = None
+    weight: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -61,7 +65,7 @@ class OldSamples:
 
 def find_lab_set(
     model: Backbone, keep: Keep | None, *, keep_outputs: bool = True
-) -> tuple[Any, Any] | LabSet | None:
+) -> tuple[Any, ...] | LabSet | None:
     """``keep``, where it is None the lab set beside the file of ``model``, if there is one.
 
     Where the outputs of ``model`` are left out, so is that lab set.
@@ -83,7 +87,7 @@ def find_lab_set(
         )
     if isinstance(keep, str | os.PathLike):
         return LabSet.read(keep)
-    if not isinstance(keep, LabSet) and not (isinstance(keep, tuple) and len(keep) == 2):
+    if not isinstance(keep, LabSet) and not (isinstance(keep, tuple) and len(keep) in (2, 3)):
         raise ParameterError(
             f"keep is {type(keep).__name__}, expected samples and labels, (X, y), a lab set or its "
             "file: pass one, or leave keep out"
@@ -123,9 +127,13 @@ def old_samples(
         old = _of_lab_set(chosen, weight, model, task, method)
     elif chosen is not None:
         try:
-            x = check(chosen[0])
-            answers = encode(task, chosen[1], len(x), encoded.all_outputs).y
-            old = OldSamples(model, x, answers, weight)
+            x, y, *more = chosen
+            x = check(x)
+            each = np.ones(len(x))
+            if more:
+                x, y, each = leave_out(x, y, check_weights(more[0], len(x)))
+            answers = encode(task, y, len(x), encoded.all_outputs).y
+            old = OldSamples(model, x, answers, weight * each / each.mean())
         except DataError as error:
             raise DataError(f"keep: {error}") from error
     if not task.numeric_targets:
@@ -145,7 +153,7 @@ def _of_lab_set(
     known, rows = lab_set.rows_for(model)
     if not method.skip:  # an MLP, whose first tap is the sample
         known, rows = model, lab_set.taps[0]
-    return OldSamples(known, rows, lab_set.answers, weight, lab_set)
+    return OldSamples(known, rows, lab_set.answers, np.full(len(lab_set), weight))
 
 
 def rehearse(
@@ -170,7 +178,7 @@ def rehearse(
     weight = weight / weight.mean(dtype=np.float64)  # old ones count beside the mean new one
     joined = CheckedSamples(
         part.x, np.concatenate([part.y, old.y]),
-        np.concatenate([weight, np.full(len(old), old.weight)]).astype(np.float32),
+        np.concatenate([weight, old.weight]).astype(np.float32),
         np.arange(n_new + len(old)) >= n_new,
     )  # fmt: skip
     if not method.skip:
