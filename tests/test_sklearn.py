@@ -436,3 +436,30 @@ def test_columns_are_matched_by_name(base: str, samples: Any, make_model: Any) -
         if base == "named":
             with pytest.raises(DataError, match='no column "d" but "e"'):
                 kind(model, **keep, **QUICK).fit(frame(x, "abce"), answers)
+
+
+# --- the exact solver ----------------------------------------------------------------------------
+
+
+def test_the_exact_solver(make_samples: Any, make_model: Any) -> None:
+    x, y = make_samples(60, 8)
+    names = np.array(["ant", "bee", "cat"])[y]
+    model = Skip2LoRAClassifier(make_model([8, 6, 3]), solver="exact", keep_outputs=False)
+    model.fit(x, names)
+    assert model.adapted_.history.solver == "exact"
+    assert model.score(x, names) > 0.9
+    same = Skip2LoRAClassifier(
+        make_model([8, 6, 3]), solver="exact", keep_outputs=False, random_state=5, epochs=1
+    )
+    assert same.fit(x, names).predict_proba(x).tobytes() == model.predict_proba(x).tobytes()
+    penalty = model.adapted_.history.penalty
+    model.set_params(penalty=penalty).fit(x[:20], names[:20])
+    model.partial_fit(x[20:], names[20:])  # from all rows that are kept
+    np.testing.assert_allclose(model.predict_proba(x), same.predict_proba(x), atol=0.01)
+
+
+def test_the_exact_solver_of_numbers(make_samples: Any, make_model: Any) -> None:
+    x, _ = make_samples(60, 8)
+    y = x[:, 0] * 40 - 5000
+    model = Skip2LoRARegressor(make_model([8, 6, 3]), solver="exact", keep_outputs=False)
+    assert model.fit(x[:50], y[:50]).score(x[50:], y[50:]) > 0.95

@@ -22,6 +22,8 @@ from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
+from skip2lora.training.exact import PENALTIES
+from skip2lora.training.exact_job import ExactMemory, check_memory, estimated_seconds
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import Options, asked_of, resolve_options
 from skip2lora.training.skip_job import SkipJob, has_bias
@@ -89,7 +91,8 @@ class Plan:
     comes to, ``training_ms`` that time for all batches. ``fill_us_a_sample`` is measured on
     ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample is not
     known. Other load on the machine comes on top. ``operations_a_batch`` are those of
-    :mod:`skip2lora.training.costs`, of a full batch.
+    :mod:`skip2lora.training.costs`, of a full batch. Of the exact solver, what is of steps and
+    batches is 0, and ``training_ms`` is a guess from fewer samples of random numbers.
     """
 
     taps: tuple[TapPlan, ...]
@@ -110,6 +113,7 @@ class Plan:
     fill_us_a_sample: float | None
     cache_fill_ms: float | None
     n_measured: int
+    solver: str = "steps"
 
 
 def plan(
@@ -124,6 +128,8 @@ def plan(
     n_outputs: int | None = None,
     keep_outputs: bool = True,
     standardize: bool | None = None,
+    solver: str | None = None,
+    penalty: float | None = None,
     seconds: float = 0.02,
 ) -> Plan:
     """Plan Skip2-LoRA on ``X``, or on ``n_samples`` samples, 500 by default.
@@ -135,7 +141,7 @@ def plan(
     ``model`` is not changed.
 
     Raises:
-        DataError: ``X`` does not fit the model.
+        DataError: ``X`` does not fit the model, or so many samples cannot be solved exactly.
         ParameterError: an option out of range, or both ``X`` and ``n_samples``.
     """
     asked = asked_of(locals())
@@ -151,8 +157,10 @@ def plan(
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
     options = resolve_options(model.recipe, model.tap_widths, count, **asked)
     goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs))
-    fill = _measure_fill(model, samples, count, options, goal)
-    return _Planner(model, count, options, goal).finish(seconds, fill)
+    planner = _Planner(model, count, options, goal)
+    if options.solver == "exact":
+        check_memory(planner.rows(), count, planner.rows().n_outputs)
+    return planner.finish(seconds, _measure_fill(model, samples, count, options, goal))
 
 
 def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
@@ -174,6 +182,26 @@ def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
     return whole("classes", n_outputs, 1 if model.n_outputs == 0 else 2)
 
 
+def _n_parameters(rows: RowFormat, rank: int, bias: bool) -> int:
+    widths, n_outputs = rows.tap_widths, rows.n_outputs
+    return (sum(widths) + len(widths) * n_outputs) * rank + n_outputs * bias
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What training takes once there are rows; of the exact solver there are no batches."""
+
+    rank: int
+    n_parameters: int
+    seconds: float
+    adapter_bytes: int
+    workspace_bytes: int
+    optimizer_bytes: int = 0
+    n_batches: int = 0
+    operations_a_batch: int = 0
+    seconds_a_batch: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Planner:
     model: Backbone
@@ -187,38 +215,54 @@ class _Planner:
         )
 
     def finish(self, seconds: float, fill: _FillCost) -> Plan:
-        """Count, and measure a step."""
-        rows, size, rank = self.rows(), self.options.batch_size, self.options.rank
-        bias = has_bias(self.goal, self.options)
-        adapter = _core.SkipAdapter(rows.layout, rank, self.goal.task.loss, bias)
-        trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
-        n_parameters = (sum(rows.tap_widths) + len(rows.tap_widths) * rows.n_outputs) * rank
-        n_parameters += rows.n_outputs * bias
-        payload = rows.payload_bytes
-        samples_bytes = self.n_samples * fill.sample_bytes
+        """Count, and measure a step, or the exact solver on fewer samples."""
+        rows, options = self.rows(), self.options
+        work = self._exact(rows) if options.solver == "exact" else self._steps(rows, seconds, fill)
+        payload, samples_bytes = rows.payload_bytes, self.n_samples * fill.sample_bytes
         memory = Memory(
             samples_bytes=samples_bytes,
             cache_bytes=self.n_samples * payload,
             cache_overhead_bytes=self.n_samples * (rows.row_bytes - payload + 1),
-            saved_bytes=FLOAT_BYTES * n_parameters,
-            adapter_bytes=adapter.n_bytes,
-            optimizer_bytes=trainer.state_bytes,
-            workspace_bytes=trainer.workspace_bytes(self.n_samples, fill.n_features),
+            saved_bytes=FLOAT_BYTES * work.n_parameters,
+            adapter_bytes=work.adapter_bytes,
+            optimizer_bytes=work.optimizer_bytes,
+            workspace_bytes=work.workspace_bytes,
             fill_bytes=self._fill_bytes(rows),
             process_bytes=_process_bytes() - samples_bytes * fill.loaded,
         )
-        us = 1e6 * self._seconds_a_batch(seconds)
-        operations = skip_cost(rows.tap_widths, rows.n_outputs, size, rank).operations
-        n_batches = -(-self.n_samples // size) * self.options.epochs
+        us, operations = 1e6 * work.seconds_a_batch, work.operations_a_batch
         return Plan(
             described(self.model.taps, copied=not rows.first_tap_is_input),
-            self.n_samples, rows.n_outputs, rank,
-            self.options.epochs, size, self.options.optimizer, self.options.standardize,
-            n_parameters, n_batches, operations, memory, us, operations / (1e3 * us),
-            us * n_batches / 1e3,
+            self.n_samples, rows.n_outputs, work.rank, options.epochs, options.batch_size,
+            options.optimizer, options.standardize, work.n_parameters, work.n_batches, operations,
+            memory, us, operations / (1e3 * us) if us else 0.0, 1e3 * work.seconds,
             None if fill.seconds is None else 1e6 * fill.seconds,
             None if fill.seconds is None else 1e3 * fill.seconds * self.n_samples,
-            fill.n_samples,
+            fill.n_samples, options.solver,
+        )  # fmt: skip
+
+    def _steps(self, rows: RowFormat, seconds: float, fill: _FillCost) -> _Work:
+        size, rank = self.options.batch_size, self.options.rank
+        bias = has_bias(self.goal, self.options)
+        adapter = _core.SkipAdapter(rows.layout, rank, self.goal.task.loss, bias)
+        trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
+        n_batches = -(-self.n_samples // size) * self.options.epochs
+        a_batch = self._seconds_a_batch(seconds)
+        return _Work(
+            rank, _n_parameters(rows, rank, bias), a_batch * n_batches, adapter.n_bytes,
+            trainer.workspace_bytes(self.n_samples, fill.n_features), trainer.state_bytes,
+            n_batches, skip_cost(rows.tap_widths, rows.n_outputs, size, rank).operations, a_batch,
+        )  # fmt: skip
+
+    def _exact(self, rows: RowFormat) -> _Work:
+        rank = min(self.options.rank, rows.n_outputs)
+        n_parameters = _n_parameters(rows, rank, bias=True)
+        n_penalties = len(PENALTIES) if self.options.penalty is None else 1
+        return _Work(
+            rank, n_parameters,
+            estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties),
+            FLOAT_BYTES * n_parameters,
+            ExactMemory.of(rows, self.n_samples, rows.n_outputs).n_bytes,
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat) -> int:
@@ -277,7 +321,8 @@ def _measure_fill(
 
     def seconds(those: Any) -> float:
         part = CheckedSamples(those, np.zeros(len(those), np.int32))
-        smaller = replace(options, epochs=1, batch_size=min(options.batch_size, len(those)))
+        size = min(options.batch_size, len(those))
+        smaller = replace(options, rank=1, epochs=1, batch_size=size)
         job = SkipJob(model, part, smaller, goal=goal)
         return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / len(those)
 

@@ -67,6 +67,7 @@ class _Skip2LoRA(BaseEstimator):
     batch_size: int | None
     standardize: bool
     validation: float
+    solver: str | None
     capacity: int | None
     random_state: Any
 
@@ -86,6 +87,8 @@ class _Skip2LoRA(BaseEstimator):
         standardize: bool = True,
         validation: float = 0.0,
         patience: int | None = None,
+        solver: str | None = None,
+        penalty: float | None = None,
         capacity: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -151,8 +154,11 @@ class _Skip2LoRA(BaseEstimator):
     def _options(self, stream: Stream, n_more: int, seed: int) -> Options:
         """For all samples, on the rows of ``stream``, which are those of the method."""
         n_samples = len(stream) + n_more
-        asked = asked_of(vars(self)) | {"method": "skip2-lora", "seed": seed}
-        if self.batch_size is not None:  # parts of the samples may be smaller than a batch
+        asked = asked_of(vars(self), steps=self.solver != "exact")
+        asked |= {"method": "skip2-lora", "seed": seed}
+        if (
+            self.batch_size is not None and "batch_size" in asked
+        ):  # parts of the samples may be smaller than a batch
             share = OPTIONS["validation"].checked("validation", self.validation)
             n_trained = max(1, n_samples - n_held_out(n_samples, share))
             asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
@@ -195,6 +201,7 @@ class Skip2LoRAClassifier(ClassifierMixin, _Skip2LoRA):
     largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
     the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, by
     reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
+    ``solver="exact"`` solves anew from all samples that are kept, whatever the steps would be.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
     :class:`~skip2lora.AdaptedModel`, which can be saved), and of tables ``n_features_in_``

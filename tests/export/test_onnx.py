@@ -23,7 +23,7 @@ import skip2lora as s2
 from onnx_exports import activated, expected, random_adapters, session_of
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.standins import Headless
-from skip2lora.errors import FileError, ModelError, ParameterError
+from skip2lora.errors import FileError, ForgettingWarning, ModelError, ParameterError
 from skip2lora.export.onnx import export_onnx, export_onnx_adapter, write_onnx_adapter
 from skip2lora.tasks.task import softmax
 
@@ -365,3 +365,23 @@ def test_an_output_before_the_bias_stays_as_it_is(tmp_path: Path) -> None:
     logits, product = session_of(tmp_path / "e.onnx").run(None, TABLE)
     np.testing.assert_allclose(logits, expected(backbone, adapters, TABLE), atol=1e-5)
     np.testing.assert_allclose(product, nets.raw(path, ["product"], TABLE)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_solved_exactly(integers: bool, tmp_path: Path) -> None:
+    """Rank as many as classes, with classes that have no sample and a new one."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 12)).astype(np.float32)
+    path = nets.save(nets.mlp([12, 16, 9, 5]), tmp_path / "base.onnx")
+    if integers:
+        path = nets.quantized(path, [{"x": x}])
+    backbone = OnnxBackbone.load(path)
+    labels = np.array([1, 3, 7])[np.argsort(np.argsort(x[:, 0])) // 20]
+    with pytest.warns(ForgettingWarning):
+        adapted = s2.adapt(backbone, x, labels, solver="exact", new_classes=True)
+    assert adapted.adapters.rank == 3
+    assert adapted.history.held_out.value > 0.6
+    out = tmp_path / "out.onnx"
+    export_onnx(backbone, adapted.adapters, out)
+    [exported] = session_of(out).run(None, {"x": x})
+    np.testing.assert_allclose(exported, adapted.logits(x), rtol=1e-4, atol=1e-4)

@@ -95,7 +95,8 @@ def test_what_is_said_is_taken() -> None:
     asked = {
         "method": "skip-lora", "rank": 7, "epochs": 3, "batch_size": 4, "learning_rate": 0.5,
         "seed": 9, "optimizer": "adamw", "weight_decay": 0.25, "schedule": "cosine",
-        "validation": 0.2, "patience": 2, "cache": True, "standardize": True,
+        "validation": 0.2, "patience": 2, "cache": True, "standardize": True, "solver": "steps",
+        "penalty": None,
     }  # fmt: skip
     assert asked.keys() == OPTIONS.keys()
     assert vars(resolved(**asked)) == asked
@@ -150,3 +151,11 @@ def test_out_of_range(
     asked: dict[str, Any], error: type[Exception], said: str, refused: Callable[..., str]
 ) -> None:
     assert said in refused(error, resolved, **asked)
+
+
+def test_the_exact_solver_takes_any_rank_on_scaled_taps() -> None:
+    options = resolved(solver="exact")
+    assert (options.solver, options.rank, options.penalty) == ("exact", 16, None)
+    assert (options.standardize, options.cache) == (True, True)
+    last = resolved(solver="exact", method="lora-last", penalty=0.5, rank=2)
+    assert (last.rank, last.penalty, last.cache) == (2, 0.5, True)

@@ -171,6 +171,11 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) ->
         "timing": asdict(timing),
         "n_batches": history.n_batches,
         "best_epoch": history.best_epoch,
+        "solver": history.solver,
+        "penalty": history.penalty,
+        "iterations": history.iterations,
+        "rank_loss": history.rank_loss,
+        "held_out": None if history.held_out is None else asdict(history.held_out),
         "trainable_parameters": adapted.trainable_parameters,
         "cache_bytes": adapted.cache_bytes,
         "cache_overhead_bytes": adapted.cache_overhead_bytes,
@@ -195,9 +200,10 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
     return [
         f"{output}: {adapted.method}, {facts['trainable_parameters']:,} trainable parameters"
         + (f", outputs learned anew: {facts['n_outputs']:,}" if anew else ""),
-        f"{facts['n_samples']:,} samples, {facts['n_batches']:,} batches in {total} (cache fill "
+        f"{facts['n_samples']:,} samples, {_work(facts)} in {total} (cache fill "
         f"{fill}, training {training}), {facts['kernels']} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
+        *([] if facts["penalty"] is None else _exact_lines(facts)),
         _fit_line(learned, fit),
         *_old_lines(learned, fit.old, facts["old"]),
     ]
@@ -220,3 +226,23 @@ def _fit_line(learned: Task, fit: Fit) -> str:
         + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
         + f" sample{'s' * (fit.n_measured != 1)}"
     )
+
+
+def _work(facts: dict[str, Any]) -> str:
+    if facts["solver"] == "exact":
+        return f"solved exactly, {facts['iterations']:,} iterations"
+    return f"{facts['n_batches']:,} batches"
+
+
+def _exact_lines(facts: dict[str, Any]) -> list[str]:
+    """The penalty, what samples held out say of it, and what a smaller rank costs."""
+    held, line = facts["held_out"], f"penalty {facts['penalty']:g}"
+    if held is not None:
+        name = held["measure"].replace("_", " ")
+        share = common.percent if held["low"] is not None else "{:.4f}".format
+        line += f", held out {name} {share(held['value'])}"
+        if held["low"] is not None:
+            line += f" ({common.percent(held['low'])} to {common.percent(held['high'])})"
+        line += f" by {held['n_folds']} folds" if held["n_folds"] > 1 else ""
+    lost = facts["rank_loss"]
+    return [line, *([] if lost is None else [f"the smaller rank adds {lost:.4g} to the loss"])]

@@ -8,8 +8,8 @@ import shlex
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
     r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|i2c|ignore|keep|keep_outputs|mask"
-    r"|mean|new_classes|output|precision|sample_weight|samples|size|source|split|standardize|std|target|task"
-    r"|threshold|weight)="
+    r"|mean|new_classes|output|penalty|precision|sample_weight|samples|size|solver|source|split"
+    r"|standardize|std|target|task|threshold|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.

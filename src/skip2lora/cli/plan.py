@@ -76,12 +76,15 @@ def command(
 
 def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
     scaled = ", scaled taps" if result.standardize else ""
+    how = "solved exactly"
+    if result.solver == "steps":
+        how = f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs"
     return [
         f"{model}: {len(result.taps)} taps, {sum(tap.width for tap in result.taps):,} wide in all",
         *common.tap_lines(result.taps),
         *common.output_lines(backbone),
         f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, rank {result.rank}, "
-        f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs{scaled}",
+        f"{how}{scaled}",
         *_memory_lines(result.memory, result.n_parameters),
         *_time_lines(result, noise=backbone.network is None),
     ]
@@ -120,12 +123,18 @@ def _time_lines(result: Plan, *, noise: bool) -> list[str]:
     loading = (
         f"  loading          3 passes of noise, {few} samples or a fixed batch 3 times: {took}"
     )
+    duration = common.duration(result.training_ms)
+    training = [
+        f"  training         {duration}: {result.n_batches:,} batches of {result.us_a_batch:.1f} "
+        "us, measured on random rows",
+        f"                   {result.operations_a_batch:,} operations a batch, "
+        f"{result.gflops:.1f} GFLOP/s",
+    ]
+    if result.solver == "exact":
+        training = [f"  training         about {duration}, from fewer samples of random numbers"]
     return [
         "time on this machine",
         *([loading] if noise else []),
         f"  cache fill       {fill}",
-        f"  training         {common.duration(result.training_ms)}: {result.n_batches:,} batches "
-        f"of {result.us_a_batch:.1f} us, measured on random rows",
-        f"                   {result.operations_a_batch:,} operations a batch, "
-        f"{result.gflops:.1f} GFLOP/s",
+        *training,
     ]

@@ -23,6 +23,9 @@ from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
+from skip2lora.training.exact import best_of
+from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.options import Options, n_held_out
 from skip2lora.training.skip_job import SkipJob
@@ -56,6 +59,12 @@ class History:
     validation loss. ``n_forwards`` counts the samples that passed the frozen model: each once with
     a full Skip-Cache, without one those trained on once an epoch and those held out once; 0 where
     the whole network is run.
+
+    Of the exact solver there is one value for each of ``penalties``, which it tries from the
+    strongest on, ``validation_loss`` that of samples held out by folds. ``best_epoch`` is then the
+    number of ``penalty``, the one taken, ``held_out`` what those samples say of it (None where
+    none could be), ``iterations`` counts those of all folds and penalties, and ``rank_loss`` is
+    what a smaller rank adds to the loss of the samples trained on, None where none was asked for.
     """
 
     loss: tuple[float, ...]
@@ -64,6 +73,12 @@ class History:
     best_epoch: int
     n_batches: int
     n_forwards: int
+    solver: str = "steps"
+    penalties: tuple[float, ...] = ()
+    penalty: float | None = None
+    held_out: HeldOut | None = None
+    iterations: int = 0
+    rank_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +148,10 @@ def train(
     began = time.perf_counter()
     method = METHODS[options.method]
     training, held = stratified_split(part, options)
-    job: Job
-    if method.skip:
+    job: Job | ExactJob
+    if options.solver == "exact":
+        job = ExactJob(backbone, training, options, goal=goal, held=held)
+    elif method.skip:
         job = SkipJob(
             backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
             start=start,
@@ -151,7 +168,7 @@ def train(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    done = run(job, options, callback)
+    done = _solve(job, callback) if isinstance(job, ExactJob) else run(job, options, callback)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
     def measure(names: Sequence[str], n_base: int) -> Fit:
@@ -256,6 +273,27 @@ def run(job: Job, options: Options, callback: Callback | None) -> _Run:
     return _Run(result, history, fill, total - fill)
 
 
+def _solve(job: ExactJob, callback: Callback | None) -> _Run:
+    """All penalties, or as many as bring something better; a callback sees each as an epoch."""
+    start, points = time.perf_counter(), job.points
+    for point in job.path():
+        if callback is not None:
+            number, of = len(points), len(job.penalties)
+            report = (point.solution.loss, point.accuracy, point.held_out_loss)
+            callback(EpochReport(number, of, *report, lambda: job.result()[0]))
+    result, rank_loss = job.result()
+    held_out_losses = [each.held_out_loss for each in points]
+    best = best_of(points)
+    history = History(
+        tuple(each.solution.loss for each in points), tuple(each.accuracy for each in points),
+        tuple(loss for loss in held_out_losses if loss is not None), best + 1, 0, job.n_forwards,
+        solver="exact", penalties=tuple(each.penalty for each in points),
+        penalty=points[best].penalty, held_out=job.held_out(),
+        iterations=sum(each.iterations for each in points), rank_loss=rank_loss,
+    )  # fmt: skip
+    return _Run(result, history, job.fill_seconds, time.perf_counter() - start)
+
+
 def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
     rate = options.learning_rate
     unscaled = METHODS[options.method].skip and not options.standardize
@@ -301,8 +339,8 @@ class Fit:
 
 
 def measure_fit(
-    job: Job,
-    result: Result,
+    job: Job | ExactJob,
+    result: Any,
     task: Task,
     part: CheckedSamples,
     held: CheckedSamples | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from skip2lora import _core
@@ -110,6 +110,15 @@ class Options:
     )
     cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
     standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
+    solver: str = _option(
+        "By steps, or exactly: the best that all taps can give.", kind=str, unset="steps",
+        choices=("steps", "exact"),
+    )  # fmt: skip
+    penalty: float | None = _option(
+        "Of the exact solver, times half the squares of its weights.", kind=float,
+        unset="of 1, 0.1 .. 1e-6 what does best on samples held out",
+        low=0.0, high=3e38, limits="from 0",
+    )  # fmt: skip
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -130,9 +139,19 @@ class Options:
 OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in fields(Options)}
 
 
-def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the ``arguments`` of a function that are options of training."""
-    return {name: value for name, value in arguments.items() if name in OPTIONS}
+#: Options of training by steps, which the exact solver does not take.
+OF_STEPS = (
+    "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule", "patience",
+    "standardize", "cache",
+)  # fmt: skip
+
+
+def asked_of(arguments: Mapping[str, Any], *, steps: bool = True) -> dict[str, Any]:
+    """Those of the ``arguments`` of a function that are options of training, by steps or not."""
+    left_out = () if steps else OF_STEPS
+    return {
+        name: value for name, value in arguments.items() if name in OPTIONS and name not in left_out
+    }
 
 
 def resolve_options(
@@ -147,7 +166,8 @@ def resolve_options(
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
     method = METHODS[asked.pop("method", OPTIONS["method"].default)]
-    asked["cache"] = check_cache(method, asked.get("cache"))
+    exact = _is_exact(method, asked)
+    asked["cache"] = exact or check_cache(method, asked.get("cache"))
     values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
     for name, value in asked.items():
         if not (type(value) is type(values[name]) and value == values[name]):
@@ -155,10 +175,12 @@ def resolve_options(
     for name, value in vars(recipe).items():
         if values[name] is None:
             values[name] = value
-    values["method"] = method.name
+    values["method"], values["solver"] = method.name, "exact" if exact else "steps"
+    if exact:  # of any rank that the taps allow
+        recipe = replace(recipe, rank=max(tap_widths[method.adapted]))
     values["rank"] = _rank(method, tap_widths, asked.get("rank"), recipe)
     if asked.get("standardize") is None:
-        values["standardize"] = method.skip and recipe.standardize
+        values["standardize"] = exact or (method.skip and recipe.standardize)
     if values["weight_decay"] is None:
         values["weight_decay"] = OPTIMIZERS[values["optimizer"]].weight_decay
     least = 2 if method.batch_statistics else 1
@@ -186,6 +208,36 @@ def check_cache(method: Method, cache: bool | None) -> bool:
             "leave cache out"
         )
     return method.cache if cache is None else cache
+
+
+def _is_exact(method: Method, asked: Mapping[str, Any]) -> bool:
+    """Whether the exact solver is asked for; nothing beside it may be that it does not take.
+
+    Raises:
+        ParameterError: something is, or ``penalty`` without it.
+    """
+    solver = OPTIONS["solver"].checked("solver", asked.get("solver"))
+    penalty = OPTIONS["penalty"].checked("penalty", asked.get("penalty"))
+    if solver != "exact":
+        if penalty is not None:
+            raise ParameterError(
+                f"penalty is {penalty:g} with solver steps, expected the exact one: pass "
+                "solver='exact', or leave penalty out"
+            )
+        return False
+    if not method.skip or (method.lora_inner and not method.cache):
+        raise ParameterError(
+            f"solver is exact with method {method.name}, expected one whose rows are kept, "
+            "skip2-lora or lora-last: use skip2-lora"
+        )
+    for name in OF_STEPS:
+        value = asked.get(name)
+        if value is not None and value != OPTIONS[name].default and value is not True:
+            raise ParameterError(
+                f"{name} is {value} beside solver='exact', which has no such choice, expected "
+                f"none: leave {name} out"
+            )
+    return True
 
 
 def n_held_out(n_samples: int, share: float) -> int:

@@ -64,17 +64,18 @@ def learn(
 
     ``options``, of Skip2-LoRA, are for all of them. The adapters go on from those of ``stream``,
     which stays as it is; statistics of scaled taps are those of all rows, and the change leaves the
-    outputs as they were. The optimiser starts anew. Of more than ``capacity`` samples a reservoir
-    of so many is kept.
+    outputs as they were. The optimiser, or the exact solver, starts anew. Of more than ``capacity``
+    samples a reservoir of so many is kept.
 
     Raises:
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
         ParameterError: the rank is not that of the adapters so far.
         DivergedError: the loss became infinite or NaN.
     """
-    if stream.adapters is not None and stream.adapters.rank != options.rank:
+    start = stream.adapters if options.solver == "steps" else None  # that needs none
+    if start is not None and start.rank != options.rank:
         raise ParameterError(
-            f"rank is {options.rank}, the adapters so far have rank {stream.adapters.rank}, "
+            f"rank is {options.rank}, the adapters so far have rank {start.rank}, "
             "expected the same: keep it, or begin anew"
         )
     began = time.perf_counter()
@@ -82,7 +83,7 @@ def learn(
     filled = time.perf_counter()
     done = train_on_rows(
         more.cache, CheckedSamples(more.cache.rows, more.answers), options, goal=goal,
-        callback=callback, start=more.adapters,
+        callback=callback, start=start,
     )  # fmt: skip
     next_stream = replace(_reservoir(more, capacity), adapters=cast(SkipAdapters, done.adapters))
     return next_stream, replace(

@@ -1,0 +1,152 @@
+"""The columns of a convex fit: taps of rows, scaled as they are read, and their Gram matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.training.problem import shares_of
+from skip2lora.training.skip_job import Scaling, places_of
+
+LANES = 32  # S2_SAMPLE_LANES
+_ALIGN_BYTES = 64  # S2_ALIGN
+
+
+def lanes_of(n_samples: int) -> int:
+    """Floats from one output to the next, where samples lie side by side."""
+    return -(-n_samples // LANES) * LANES
+
+
+def in_lanes(of_samples: NDArray[np.floating], lanes: int) -> NDArray[np.float32]:
+    """(n, outputs) as the core reads it: (outputs, lanes), zero where there is no sample."""
+    table = zeros(of_samples.shape[1], lanes)
+    table[:, : len(of_samples)] = of_samples.T
+    return table
+
+
+def _square(n_samples: int) -> NDArray[np.float32]:
+    """Room for a Gram matrix, (lanes / 32, n, 32): panels of its columns."""
+    lanes = lanes_of(n_samples)
+    return zeros(lanes // LANES * n_samples, LANES).reshape(-1, n_samples, LANES)
+
+
+def zeros(n_rows: int, lanes: int) -> NDArray[np.float32]:
+    """Zeros, (n_rows, lanes), aligned for the kernels."""
+    spare = _ALIGN_BYTES // 4
+    floats = np.zeros(n_rows * lanes + spare, np.float32)
+    start = -floats.ctypes.data % _ALIGN_BYTES // 4
+    return floats[start : start + n_rows * lanes].reshape(n_rows, lanes)
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The scaled columns z of ``taps`` in ``rows``, (n, row_stride), which stay as they are.
+
+    z is the root of ``factor`` times (row - mean) * scale of ``scaling``, so that the mean of
+    |z|^2 over the samples is 1, and a penalty means the same for every model. ``gram`` is z z^T in
+    panels of 32 columns, (lanes / 32, n, 32).
+    """
+
+    rows: NDArray[np.float32]
+    scaling: Scaling
+    taps: tuple[int, ...]
+    gram: NDArray[np.float32]
+    factor: float
+
+    @classmethod
+    def nested(
+        cls,
+        rows: NDArray[np.float32],
+        scaling: Scaling,
+        selections: Sequence[Sequence[int]],
+        *,
+        weight: NDArray[np.floating] | None = None,
+        tap_weights: Sequence[float] | None = None,
+    ) -> list[Design]:
+        """One design a selection, numbers of taps of the row format, each more than the one before.
+
+        The Gram matrix of the next goes on from that of the last. ``weight``, (n,), counts samples
+        in the mean of |z|^2, 0 leaves one out. ``tap_weights``, one a tap, multiply its columns.
+        """
+        scaling = _weighted(scaling, tap_weights)
+        places = places_of(scaling.format)
+        shares = shares_of(len(rows), weight)
+        gram, at = _square(len(rows)), np.arange(len(rows))
+        designs: list[Design] = []
+        done: set[int] = set()
+        for taps in selections:
+            for tap in taps:
+                if tap not in done:
+                    first, width = places[tap]
+                    _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
+            done |= set(taps)
+            own = gram
+            if len(designs) + 1 < len(selections):
+                own = _square(len(rows))
+                own[:] = gram
+            size = float(shares @ own[at // LANES, at, at % LANES])
+            factor = 1 / size if size > 0 else 1.0
+            _core.gram_finish(own, factor)
+            designs.append(cls(rows, scaling, tuple(sorted(done)), own, factor))
+        return designs
+
+    @classmethod
+    def of_columns(cls, columns: NDArray[np.float32], scaling: Scaling) -> Design:
+        """Of ``columns``, (n, width), as they are, for outputs scaled as by ``scaling``."""
+        n_samples, width = columns.shape
+        n_outputs = scaling.format.n_outputs
+        layout = _core.RowLayout((width,), n_outputs, False)
+        own = RowFormat((width,), n_outputs, 0, False, layout)
+        rows, gram = own.empty(n_samples), _square(n_samples)
+        rows[:, :width] = columns
+        mean = np.zeros(layout.row_stride, np.float32)
+        scaling = replace(scaling, format=own, mean=mean, scale=np.ones_like(mean))
+        _core.gram_add(rows, 0, width, scaling.mean, scaling.scale, gram)
+        _core.gram_finish(gram, 1.0)
+        return cls(rows, scaling, (0,), gram, 1.0)
+
+    @property
+    def lanes(self) -> int:
+        """Of arrays whose samples lie side by side."""
+        return lanes_of(len(self.rows))
+
+    def weights_of(self, coefficients: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """W of every tap of the row format, (width, outputs), for columns scaled by ``scaling``.
+
+        ``coefficients``, (outputs, lanes), are A of W = Z^T A. Taps left out have zeros.
+        """
+        weights = []
+        for tap, (first, width) in enumerate(places_of(self.scaling.format)):
+            of_tap = np.zeros((width, len(coefficients)), np.float32)
+            if tap in self.taps:
+                _core.column_weights(
+                    self.rows, first, width, self.scaling.mean, self.scaling.scale, coefficients,
+                    of_tap,
+                )  # fmt: skip
+                of_tap *= np.float32(self.factor)
+            weights.append(of_tap)
+        return weights
+
+    def projected(self, bases: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Z of each tap times its basis, (width, columns): (n, all columns), side by side."""
+        parts = []
+        for (first, width), basis in zip(places_of(self.scaling.format), bases, strict=True):
+            at = slice(first, first + width)
+            scaled = (self.rows[:, at] - self.scaling.mean[at]) * self.scaling.scale[at]
+            parts.append(scaled @ basis * np.float32(self.factor**0.5))
+        return np.concatenate(parts, axis=1)
+
+
+def _weighted(scaling: Scaling, tap_weights: Sequence[float] | None) -> Scaling:
+    """With the columns of each tap multiplied by its weight."""
+    if tap_weights is None:
+        return scaling
+    scale = scaling.scale.copy()
+    for (first, width), weight in zip(places_of(scaling.format), tap_weights, strict=True):
+        scale[first : first + width] *= np.float32(weight)
+    return replace(scaling, scale=scale)

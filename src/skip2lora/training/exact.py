@@ -1,0 +1,290 @@
+"""Convex fits of all taps at once: softmax, sigmoid and squared loss with an L2 penalty.
+
+Every linear map from a tap to the outputs has a rank of at most the number of outputs, so that what
+is solved here is a skip adapter. The objective is
+
+    sum_i weight_i loss(base_logits_i + z_i W + bias, answer_i) + penalty / 2 |W|^2
+
+with weights that add up to 1 and a free bias. docs/decisions/0015-exact.md says why it is solved
+in the coordinates of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import _core
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.errors import DataError, DivergedError
+from skip2lora.training.design import Design, in_lanes, zeros
+from skip2lora.training.folds import Folds
+from skip2lora.training.problem import Problem
+
+#: From the strongest, whose solution is where the next begins.
+PENALTIES = tuple(10.0**-power for power in range(7))
+# Newton's decrement, as a share of the objective, at which a fit is done: about twice what is left
+# above the least. What becomes an adapter is solved further than what is held out.
+_TOLERANCE, _OF_FOLDS = 5e-6, 3e-5
+_WORSE = 2  # penalties in a row that were worse than the best, after which the path ends
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What is best of all samples that are trained on, at one ``penalty``.
+
+    ``coefficients``, (learned, lanes), are A of W = Z^T A; ``bias`` is that of all outputs,
+    (n_outputs,), as they are scaled. ``trained``, (n,), are the samples that count, and ``loss`` is
+    their weighted mean loss, without the penalty.
+    """
+
+    design: Design
+    problem: Problem
+    penalty: float
+    coefficients: NDArray[np.float32]
+    bias: NDArray[np.float64]
+    trained: NDArray[np.bool_]
+    loss: float
+
+    def adapters(self, rank: int | None = None) -> SkipAdapters:
+        """As skip adapters on taps as they are, of that rank at most.
+
+        A rank below that of the solution is what :meth:`cut` gives.
+        """
+        if rank is not None and rank < self.full_rank:
+            return self.cut(rank)[0]
+        pairs = []
+        for weights in self.design.weights_of(self.coefficients):
+            width, n_learned = weights.shape
+            if n_learned <= self.full_rank:
+                pairs.append((weights, np.eye(n_learned, dtype=np.float32)))
+            else:
+                pairs.append((np.eye(width, dtype=np.float32), weights))
+        return self._adapters(pairs, self.full_rank, self.bias)
+
+    @property
+    def full_rank(self) -> int:
+        """The rank that loses nothing: the largest width of a tap, or outputs if fewer."""
+        return min(max(self.design.scaling.format.tap_widths), len(self.problem.learned))
+
+    def cut(self, rank: int) -> tuple[SkipAdapters, float]:
+        """Adapters of a smaller rank, and the loss.
+
+        Each tap keeps the ``rank`` directions in which W is largest; then all lora_b are solved
+        again at once, at the same penalty, as |A B| = |B| for directions at right angles.
+        """
+        design, problem = self.design, self.problem
+        bases = []
+        for weights in design.weights_of(self.coefficients):
+            basis = np.zeros((len(weights), rank), np.float32)
+            if weights.any():
+                left = np.linalg.svd(weights.astype(np.float64), full_matrices=False)[0]
+                basis[:, : min(left.shape[1], rank)] = left[:, :rank]
+            bases.append(basis)
+        hidden = design.projected(bases)
+        small = Design.of_columns(hidden, design.scaling)
+        fit = _Fit(_Numbers.of(small, problem), self.trained)
+        fit.solve(self.penalty, _TOLERANCE)
+        together = small.weights_of(fit.coefficients)[0] * np.float32(design.factor**0.5)
+        pairs = list(zip(bases, np.split(together, len(bases)), strict=True))
+        logits, bias = fit.settled()
+        loss = problem.mean_loss(logits, self.trained)
+        return self._adapters(pairs, rank, bias), loss
+
+    def _adapters(
+        self,
+        pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+        rank: int,
+        bias: NDArray[np.float64],
+    ) -> SkipAdapters:
+        """Pairs of all taps, (width, r) and (r, learned), with zeros up to ``rank``, folded."""
+        n_outputs, scaling = len(bias), self.design.scaling
+        lora_a, lora_b = [], []
+        for a, b in pairs:
+            lora_a.append(np.zeros((len(a), rank), np.float32))
+            lora_b.append(np.zeros((rank, n_outputs), np.float32))
+            lora_a[-1][:, : a.shape[1]] = a
+            lora_b[-1][: len(b), self.problem.learned] = b
+        first_tap = scaling.format.first_tap
+        small = bias.astype(np.float32)
+        return scaling.fold(SkipAdapters(tuple(lora_a), tuple(lora_b), first_tap, small))
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What one penalty of a path gives.
+
+    ``accuracy`` (0 to 1; of numbers 0) is that of the samples trained on.
+    ``held_out``, (n, learned), has what each sample gets from those without its fold, NaN for those
+    never held out; ``held_out_loss`` is its weighted mean loss. Both are None without folds.
+    ``iterations`` are those of all folds.
+    """
+
+    penalty: float
+    iterations: int
+    accuracy: float
+    held_out: NDArray[np.float32] | None
+    held_out_loss: float | None
+    solution: Solution
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Solutions at all penalties, from the strongest; ``best`` has the least held-out loss."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def best(self) -> Point:
+        """The least held-out loss; the last without folds."""
+        return self.points[best_of(self.points)]
+
+
+def best_of(points: Sequence[Point]) -> int:
+    """The place of the least held-out loss; of the last without folds."""
+    losses = [point.held_out_loss for point in points]
+    known = [loss for loss in losses if loss is not None]
+    return losses.index(min(known)) if known else len(losses) - 1
+
+
+def solve(
+    design: Design,
+    problem: Problem,
+    penalties: Sequence[float] = PENALTIES,
+    folds: Folds | None = None,
+    *,
+    stop_after: int | None = _WORSE,
+) -> Path:
+    """Solve for all ``penalties``; with folds until ``stop_after`` of them in a row were worse.
+
+    Raises:
+        DataError: a fold has all samples of a class.
+        DivergedError: the objective became infinite or NaN.
+    """
+    points: list[Point] = []
+    for point in steps(design, problem, penalties, folds):
+        points.append(point)
+        if stop_after is not None and is_worse(points, stop_after):
+            break
+    return Path(tuple(points))
+
+
+def is_worse(points: Sequence[Point], count: int = _WORSE) -> bool:
+    """Whether the last ``count`` of ``points`` were worse than one before, held out."""
+    losses = [point.held_out_loss for point in points]
+    known = [loss for loss in losses if loss is not None]
+    return len(known) > count and min(known[-count:]) > min(known)
+
+
+def steps(
+    design: Design,
+    problem: Problem,
+    penalties: Sequence[float] = PENALTIES,
+    folds: Folds | None = None,
+) -> Iterator[Point]:
+    """As :func:`solve`, a penalty at a time, from the strongest."""
+    folds = folds or Folds(np.full(len(design.rows), -1, np.int32), 0)
+    numbers = _Numbers.of(design, problem)
+    every = problem.weight > 0
+    final = _Fit(numbers, every & folds.trained())
+    n_fits = 0 if folds.apart else folds.count  # validation apart is of the final fit
+    fits = [_Fit(numbers, every & folds.trained(fold)) for fold in range(n_fits)]
+    for fold, fit in enumerate(fits):
+        _check(problem, fit.trained, fold)
+    for penalty in sorted(penalties, reverse=True):
+        iterations = sum(fit.solve(penalty, _OF_FOLDS) for fit in fits)
+        iterations += final.solve(penalty, _TOLERANCE)
+        logits, bias = final.settled()
+        solution = Solution(
+            design, problem, penalty, final.coefficients.copy(), bias, final.trained,
+            problem.mean_loss(logits, final.trained),
+        )  # fmt: skip
+        accuracy = problem.accuracy(logits, final.trained)
+        yield Point(
+            penalty, iterations, accuracy, *_held_out(problem, folds, fits or [final]), solution
+        )
+
+
+def _held_out(
+    problem: Problem, folds: Folds, fits: Sequence[_Fit]
+) -> tuple[NDArray[np.float32] | None, float | None]:
+    """Logits of the samples held out, (n, learned), and their loss."""
+    if not folds.count:
+        return None, None
+    held_out = np.full((len(folds.of), len(problem.learned)), np.nan, np.float32)
+    for fold, fit in enumerate(fits):
+        rows = folds.of == fold
+        held_out[rows] = fit.settled()[0][rows]
+    rows = folds.held_out & (problem.weight > 0)
+    return held_out, problem.mean_loss(held_out, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """A problem as the core takes it, in lanes; numbers to learn are scaled by ``scale``."""
+
+    design: Design
+    problem: Problem
+    scale: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    offsets: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, design: Design, problem: Problem) -> _Numbers:
+        scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
+        targets, offsets = (
+            in_lanes(of * scale, lanes) for of in (problem.targets, problem.offsets)
+        )
+        return cls(design, problem, scale, targets, offsets)
+
+
+class _Fit:
+    """A problem on the samples ``trained``, (n,), from the strongest penalty on."""
+
+    def __init__(self, numbers: _Numbers, trained: NDArray[np.bool_]) -> None:
+        self._numbers, self.trained = numbers, trained
+        shape = numbers.targets.shape
+        weight = zeros(1, shape[1])[0]
+        shares = np.where(trained, numbers.problem.weight, 0)
+        weight[: len(trained)] = shares / shares.sum()
+        self.coefficients, self._products = zeros(*shape), zeros(*shape)
+        self._bias = np.zeros(shape[0], np.float32)
+        self._core = _core.DualProblem(
+            numbers.design.gram, numbers.problem.task.loss, numbers.targets, weight,
+            numbers.offsets if numbers.offsets.any() else None,
+        )  # fmt: skip
+
+    def solve(self, penalty: float, tolerance: float) -> int:
+        """Go on to ``penalty``; the number of iterations."""
+        report = self._core.solve(penalty, tolerance, self.coefficients, self._products, self._bias)
+        if not np.isfinite(report.objective):
+            raise DivergedError(
+                f"the objective is not finite at penalty {penalty:g}, expected a finite one: "
+                "check the samples, or try a stronger penalty"
+            )
+        return int(report.iterations)
+
+    def settled(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Learned outputs of all samples, (n, learned), and the bias of all outputs, as scaled."""
+        problem, scale = self._numbers.problem, self._numbers.scale
+        lanes = self._products + self._numbers.offsets + self._bias[:, None]
+        logits = lanes[:, : len(self.trained)].T / scale
+        bias = problem.settled(logits, self.trained)
+        logits += bias[problem.learned]  # of numbers there is none
+        bias[problem.learned] += self._bias
+        return logits.astype(np.float32), bias
+
+
+def _check(problem: Problem, trained: NDArray[np.bool_], fold: int) -> None:
+    """Raise DataError where a class has all its samples in a fold."""
+    if problem.task.numeric_targets:
+        return
+    lacking = np.setdiff1d(problem.learned, problem.answers[trained])
+    if len(lacking):
+        raise DataError(
+            f"fold {fold} (from 0) holds out all samples of class {lacking[0]}, expected some to "
+            "train on: use fewer folds"
+        )

@@ -1,0 +1,184 @@
+"""What a convex fit is to learn, of which outputs, and what becomes of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.errors import DataError
+from skip2lora.tasks.task import Task, predictions_of, sample_losses
+
+
+def shares_of(n_samples: int, weight: NDArray[np.floating] | None) -> NDArray[np.float64]:
+    """Shares of the samples, (n,), which add up to 1; None: all the same."""
+    shares = np.ones(n_samples) if weight is None else weight.astype(np.float64)
+    return np.asarray(shares / shares.sum())
+
+
+def learned_outputs(
+    task: Task, answers: NDArray[Any], weight: NDArray[Any] | None, n_outputs: int
+) -> NDArray[np.int64]:
+    """Outputs that samples with a ``weight``, (n,), tell anything of; None: all samples.
+
+    Raises:
+        DataError: one class alone, or the same labels in all samples.
+    """
+    some = answers if weight is None else answers[weight > 0]
+    if task.name == "regression":
+        return np.arange(n_outputs)
+    if not task.numeric_targets:
+        learned = np.unique(some).astype(np.int64)
+    else:
+        learned = np.flatnonzero((some != some[0]).any(axis=0))
+    if len(learned) < (1 if task.numeric_targets else 2):
+        same = "the same labels in" if task.numeric_targets else "one class alone in"
+        raise DataError(
+            f"got {same} all {len(some)} samples, expected another too, as the exact solver tells "
+            "them apart: collect more"
+        )
+    return learned
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be learned of the samples.
+
+    ``answers`` are labels, (n,), or targets, (n, n_outputs). ``base_logits``, (n, n_outputs), are
+    where outputs begin, times ``base_factor``. ``weight`` are shares, (n,), that add up to 1; 0
+    leaves a sample out. ``smoothing`` moves that share of a label to all classes alike.
+    ``learned`` are the outputs that samples with a weight tell anything of: classes that occur,
+    labels that some have and some have not. The others keep their base logits.
+    """
+
+    task: Task
+    answers: NDArray[Any]
+    base_logits: NDArray[np.float32]
+    weight: NDArray[np.float64]
+    learned: NDArray[np.int64]
+    base_factor: float = 1.0
+    smoothing: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        answers: NDArray[Any],
+        base_logits: NDArray[np.float32],
+        *,
+        weight: NDArray[np.float32] | None = None,
+        trained: NDArray[np.bool_] | None = None,
+        base_factor: float = 1.0,
+        smoothing: float = 0.0,
+    ) -> Problem:
+        """The problem of checked samples.
+
+        ``weight``, (n,), is relative. ``trained``, (n,), marks samples that are ever trained on,
+        where others are for validation alone.
+
+        Raises:
+            DataError: one class alone.
+        """
+        shares = shares_of(len(answers), weight)
+        counts = shares > 0 if trained is None else (shares > 0) & trained
+        learned = learned_outputs(task, answers, counts, base_logits.shape[1])
+        return cls(task, answers, base_logits, shares, learned, base_factor, smoothing)
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """What the outputs that are learned should be, (n, learned)."""
+        if not self.task.numeric_targets:
+            same = self._places[:, None] == np.arange(len(self.learned))
+            shares: NDArray[np.float64] = (1 - self.smoothing) * same
+            return shares + self.smoothing / len(self.learned)
+        wanted: NDArray[np.float64] = self.answers[:, self.learned].astype(np.float64)
+        if self.task.name == "regression":
+            return wanted
+        return (1 - self.smoothing) * wanted + self.smoothing / 2
+
+    @cached_property
+    def offsets(self) -> NDArray[np.float32]:
+        """Where the outputs that are learned begin, (n, learned)."""
+        return self.base_logits[:, self.learned] * np.float32(self.base_factor)
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Where the label of each sample is in ``learned``; one more where it is not."""
+        places = np.full(self.base_logits.shape[1], len(self.learned))
+        places[self.learned] = np.arange(len(self.learned))
+        of: NDArray[np.int64] = places[self.answers]
+        return of
+
+    @cached_property
+    def _others(self) -> NDArray[np.float64] | None:
+        """The base logits of classes without samples as that of one class, (n,); or None."""
+        if self.task.numeric_targets or len(self.learned) == self.base_logits.shape[1]:
+            return None
+        values = np.delete(self.base_logits, self.learned, axis=1).astype(np.float64)
+        top = values.max(axis=1)
+        return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))
+
+    def mean_loss(self, logits: NDArray[np.floating], rows: NDArray[np.bool_]) -> float:
+        """The weighted loss of ``rows``, (n,); ``logits`` are the learned outputs, (n, learned)."""
+        values = logits[rows]
+        if self.task.numeric_targets:
+            answers = self.answers[rows][:, self.learned]
+        else:
+            answers = self._places[rows]
+            if self._others is not None:
+                values = np.c_[values, self._others[rows]]
+        losses = sample_losses(self.task, values, answers)
+        return float(np.average(losses, weights=self.weight[rows]))
+
+    def accuracy(self, logits: NDArray[np.floating], rows: NDArray[np.bool_]) -> float:
+        """The share of ``rows``, (n,), that is right, of numbers 0; as :meth:`mean_loss`."""
+        if self.task.name == "regression":
+            return 0.0
+        right = predictions_of(self.task, self.outputs(logits)[rows]) == self.answers[rows]
+        return float(np.mean(right.reshape(len(right), -1).all(axis=1)))
+
+    def outputs(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+        """All outputs, (n, n_outputs), from those learned, (n, learned); the others are base."""
+        every = self.base_logits.copy()
+        every[:, self.learned] = logits
+        return every
+
+    def settled(
+        self, logits: NDArray[np.floating], trained: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """What is added to all outputs so that those without samples are not predicted any more.
+
+        As no sample tells how likely they are, they keep what the base model says of them, but at
+        most a mean probability of 1 in n + 1 or, where a label has no contrast, of 1 in n + 2.
+        ``logits`` are (n, learned), ``trained`` are the samples that count, (n,).
+        """
+        more = np.zeros(self.base_logits.shape[1])
+        shares, n = self.weight[trained] / self.weight[trained].sum(), int(trained.sum())
+        if self._others is not None:
+            top = logits[trained].max(axis=1).astype(np.float64)
+            known = top + np.log(np.exp(logits[trained] - top[:, None]).sum(axis=1))
+            more[self.learned] = _shift(self._others[trained] - known, shares, 1 / (n + 1))
+        elif self.task.name == "multi-label":
+            for column in np.setdiff1d(np.arange(len(more)), self.learned):
+                sign = 1 - 2 * float(self.answers[np.argmax(trained), column])
+                margin = sign * self.base_logits[trained, column].astype(np.float64)
+                more[column] = -sign * _shift(margin, shares, 1 / (n + 2))
+        return more
+
+
+def _shift(margins: NDArray[np.float64], shares: NDArray[np.float64], most: float) -> float:
+    """The least c from 0 for which the mean of sigmoid(margins - c) is ``most`` or less."""
+
+    def mean(c: float) -> float:
+        return float(shares @ (0.5 - 0.5 * np.tanh(0.5 * (c - margins))))
+
+    low, high = 0.0, max(0.0, float(margins.max() - np.log(most / (1 - most))))
+    if mean(low) <= most:
+        return low
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if mean(middle) <= most else (middle, high)
+    return high

@@ -1,0 +1,186 @@
+"""The exact solver at work on samples: what it keeps, chooses, and refuses before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.recipe import ANY_MODEL
+from skip2lora.errors import DataError
+from skip2lora.limits import VARIABLE
+from skip2lora.tasks.task import PLAIN, TASKS, Goal, mean_loss
+from skip2lora.training.exact_job import ExactJob, ExactMemory
+from skip2lora.training.folds import block_folds
+from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.loop import EpochReport, train
+from skip2lora.training.options import Options, resolve_options
+
+WIDTHS = [9, 16, 5, 3]
+
+
+@pytest.fixture
+def backbone() -> NumpyBackbone:
+    return NumpyBackbone(WIDTHS, first_tap_is_input=True)
+
+
+@pytest.fixture
+def part(make_samples: Any) -> CheckedSamples:
+    x, y = make_samples(60, 9)
+    return CheckedSamples(x * np.float32(5) + 3, y.astype(np.int32))
+
+
+def options(**asked: Any) -> Options:
+    return resolve_options(ANY_MODEL, (9, 16, 5), 60, solver="exact", **asked)
+
+
+def test_history_says_what_was_tried(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    reports: list[EpochReport] = []
+    done = train(backbone, part, options(), callback=reports.append)
+    history = done.history
+    assert history.solver == "exact"
+    assert history.penalties == tuple(10.0**-k for k in range(len(history.penalties)))
+    assert [(report.epoch, report.epochs) for report in reports] == [
+        (number + 1, 7) for number in range(len(history.penalties))
+    ]
+    assert [report.loss for report in reports] == list(history.loss)
+    assert [report.accuracy for report in reports] == list(history.accuracy)
+    assert [report.validation_loss for report in reports] == list(history.validation_loss)
+    assert history.validation_loss.index(min(history.validation_loss)) + 1 == history.best_epoch
+    assert history.penalty == history.penalties[history.best_epoch - 1]
+    assert list(history.loss) == sorted(history.loss, reverse=True)  # the weaker, the closer
+    assert (history.n_batches, history.n_forwards, history.rank_loss) == (0, 60, None)
+    assert history.iterations >= len(history.penalties)
+    held_out = history.held_out
+    assert held_out is not None
+    assert (held_out.measure, held_out.n_samples, held_out.n_folds) == ("accuracy", 60, 4)
+    assert held_out.low < held_out.value < held_out.high
+    assert held_out.loss == pytest.approx(min(history.validation_loss))
+    last = reports[-1].result().tensors()
+    assert {name: array.tobytes() for name, array in last.items()} == {
+        name: array.tobytes() for name, array in done.adapters.tensors().items()
+    }
+
+
+def test_held_out_accuracy_is_that_of_other_samples(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    """Each sample by an adapter that was made without its fold, at the same penalty."""
+    history = train(backbone, part, options()).history
+    folds, n_right = block_folds(part.y), 0
+    for fold in range(folds.count):
+        rest = part[folds.trained(fold)]
+        made = train(backbone, rest, options(penalty=history.penalty)).adapters
+        held = part[folds.of == fold]
+        n_right += (made.logits(backbone, held.x).argmax(axis=1) == held.y).sum()
+    # Means and deviations are those of all samples, here of three folds: that moves a few answers.
+    assert abs(n_right - 60 * history.held_out.value) <= 4
+    assert n_right <= 50  # of the samples trained on, all are right
+
+
+def test_each_sample_passes_the_model_once(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    done = train(backbone, part, options(validation=0.25))
+    fit = done.measure(("a", "b", "c"), True)
+    assert sum(backbone.batches) == done.history.n_forwards == 60
+    assert done.cache_bytes == 60 * RowFormat.of(backbone, copy_input=True).payload_bytes
+    assert (fit.held_out, fit.n_measured) == (True, 15)
+    held_out = done.history.held_out
+    assert (held_out.n_samples, held_out.n_folds) == (15, 1)
+    assert fit.after.overall["accuracy"] == held_out.value
+
+
+def test_rank_loss_is_what_a_smaller_rank_costs(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    full, cut = (train(backbone, part, options(penalty=1e-4, rank=rank)) for rank in (7, 1))
+    assert (full.adapters.rank, cut.adapters.rank) == (3, 1)
+    assert full.history.rank_loss is None
+    losses = [
+        mean_loss(PLAIN.task, done.adapters.logits(backbone, part.x), part.y)
+        for done in (full, cut)
+    ]
+    assert losses[0] == pytest.approx(full.history.loss[0], rel=1e-3)
+    assert cut.history.rank_loss == pytest.approx(losses[1] - losses[0], rel=1e-2)
+    assert cut.history.rank_loss > 0.01
+
+
+def test_samples_of_weight_0_are_in_no_fold(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    weight = np.ones(60, np.float32)
+    weight[::3] = 0
+    done = train(backbone, CheckedSamples(part.x, part.y, weight), options())
+    assert done.history.held_out.n_samples == 40
+
+
+def test_old_samples_are_in_every_fold_and_not_in_what_is_said(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    """A class of the old domain alone is learned, and held-out answers are those of new ones."""
+    old = np.arange(60) >= 40
+    y = np.where(old, 2, part.y % 2).astype(np.int32)
+    job = ExactJob(backbone, CheckedSamples(part.x, y, None, old), options())
+    assert np.bincount(job._folds.of[old]).tolist() == [5, 5, 5, 5]
+    new = np.bincount(job._folds.of[~old])
+    assert new.max() - new.min() <= 2
+    list(job.path())
+    assert job.points[0].solution.problem.learned.tolist() == [0, 1, 2]
+    assert job.held_out().n_samples == 40
+    wrong = CheckedSamples(part.x, np.where(old, 1 - y % 2, y).astype(np.int32), None, old)
+    assert train(backbone, wrong, options()).history.held_out.n_samples == 40
+
+
+def test_numbers_of_any_unit(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    y = (part.x[:, :3] * 40 - 5000).astype(np.float32)
+    done = train(backbone, CheckedSamples(part.x, y), options(), goal=Goal(TASKS["regression"]))
+    assert done.history.held_out.measure == "r2"
+    assert done.history.held_out.value > 0.99
+    assert np.abs(done.adapters.logits(backbone, part.x) - y).max() < 0.05 * y.std()
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+def test_one_class_alone(backbone: NumpyBackbone, part: CheckedSamples, refused: Any) -> None:
+    samples = CheckedSamples(part.x, np.full(60, 2, np.int32))
+    message = refused(DataError, train, backbone, samples, options())
+    assert "got one class alone in all 60 samples, expected another too" in message
+    assert backbone.n_forwards == 0
+
+
+def test_nothing_that_could_be_held_out(
+    backbone: NumpyBackbone, part: CheckedSamples, refused: Any
+) -> None:
+    samples = CheckedSamples(part.x[:3], np.arange(3, dtype=np.int32))
+    message = refused(DataError, train, backbone, samples, options())
+    assert "none of the 3 samples can be held out to choose the penalty" in message
+    assert "collect them, or pass penalty=0.001" in message
+    assert backbone.n_forwards == 0
+    history = train(backbone, samples, options(penalty=0.001)).history
+    assert (history.held_out, history.validation_loss, history.penalty) == (None, (), 0.001)
+
+
+def test_what_does_not_fit_says_what_would(
+    backbone: NumpyBackbone, part: CheckedSamples, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = RowFormat.of(backbone, copy_input=True)
+
+    def needed(n_samples: int) -> int:
+        return n_samples * rows.row_bytes + ExactMemory.of(rows, n_samples, 3).n_bytes
+
+    monkeypatch.setenv(VARIABLE, str(needed(40)))
+    message = refused(DataError, train, backbone, part, options())
+    mega = needed(60) / 1e6
+    assert f"60 samples of 30 columns take {mega:,.1f} MB to be solved exactly" in message
+    assert "which 40 samples take: pass fewer, tap fewer layers, or set SKIP2LORA" in message
+    assert backbone.n_forwards == 0
+    train(backbone, part[:40], options())
+
+
+def test_memory_is_counted(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    job = ExactJob(backbone, part, options(penalty=0.1), goal=PLAIN)
+    (point,) = job.path()
+    memory = ExactMemory.of(job.cache.format, 60, 3)
+    assert memory.gram_bytes == point.solution.design.gram.nbytes
+    assert memory.n_bytes == memory.gram_bytes + memory.fits_bytes + memory.weights_bytes

@@ -1,0 +1,104 @@
+"""Which outputs are learned, what they should be, and what becomes of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skip2lora.errors import DataError
+from skip2lora.tasks.task import TASKS, sample_losses, softmax
+from skip2lora.training.problem import Problem
+
+CLASSES, LABELS, NUMBERS = (TASKS[name] for name in ("classification", "multi-label", "regression"))
+
+
+def base(n_samples: int, n_outputs: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 2, (n_samples, n_outputs)).astype(np.float32)
+
+
+def test_classes_that_occur_are_learned() -> None:
+    y = np.array([4, 1, 4, 2], np.int32)
+    problem = Problem.of(CLASSES, y, base(4, 6), smoothing=0.3)
+    assert problem.learned.tolist() == [1, 2, 4]
+    expected = 0.7 * np.eye(3)[[2, 0, 2, 1]] + 0.1
+    np.testing.assert_allclose(problem.targets, expected)
+    assert (problem.offsets == base(4, 6)[:, [1, 2, 4]]).all()
+    weighted = Problem.of(CLASSES, y, base(4, 6), weight=np.array([1, 3, 4, 0], "f"))
+    assert weighted.learned.tolist() == [1, 4]
+    assert weighted.weight.tolist() == [0.125, 0.375, 0.5, 0]
+    trained = np.array([True, True, False, True])
+    assert Problem.of(CLASSES, y, base(4, 6), trained=~trained | (y == 1)).learned.tolist() == [
+        1,
+        4,
+    ]
+
+
+def test_labels_that_some_have_are_learned() -> None:
+    y = np.array([[0, 1, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]], np.float32)
+    problem = Problem.of(LABELS, y, base(3, 4), smoothing=0.2, base_factor=0.5)
+    assert problem.learned.tolist() == [2, 3]
+    np.testing.assert_allclose(problem.targets, [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    assert (problem.offsets == base(3, 4)[:, 2:] / 2).all()
+    numbers = Problem.of(NUMBERS, y, base(3, 4))
+    assert numbers.learned.tolist() == [0, 1, 2, 3]
+    assert (numbers.targets == y).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "y", "said"),
+    [
+        (CLASSES, np.full(5, 2, np.int32), "got one class alone in all 5 samples"),
+        (LABELS, np.tile(np.array([0, 1], "f"), (5, 1)), "got the same labels in all 5 samples"),
+    ],
+)
+def test_what_tells_nothing_apart(task, y, said, refused) -> None:
+    message = refused(DataError, Problem.of, task, y, base(5, 4))
+    assert said in message
+    assert "collect more" in message
+
+
+def test_losses_and_accuracy_are_those_of_all_outputs() -> None:
+    y = np.array([1, 3, 1, 3, 3], np.int32)
+    logits = base(5, 2, seed=1)
+    weight = np.array([1, 2, 0, 3, 1], "f")
+    problem = Problem.of(CLASSES, y, base(5, 5), weight=weight)
+    every = problem.outputs(logits)
+    assert (every[:, [1, 3]] == logits).all()
+    assert (np.delete(every, [1, 3], axis=1) == np.delete(base(5, 5), [1, 3], axis=1)).all()
+    rows = np.array([True, True, False, True, False])
+    expected = np.average(sample_losses(CLASSES, every, y)[rows], weights=weight[rows])
+    assert problem.mean_loss(logits, rows) == pytest.approx(expected)
+    assert problem.accuracy(logits, rows) == (every.argmax(axis=1) == y)[rows].mean()
+
+
+def test_what_has_no_samples_is_not_predicted_any_more() -> None:
+    y = np.array([1, 3] * 10, np.int32)
+    known = base(20, 5)
+    known[:, 2] += 9  # what the model says of all samples
+    problem, logits, trained = (
+        Problem.of(CLASSES, y, known),
+        base(20, 2, seed=1),
+        np.arange(20) < 15,
+    )
+    more = problem.settled(logits, trained)
+    assert more[[0, 2, 4]].tolist() == [0, 0, 0]
+    assert more[1] == more[3] > 5
+    shares = softmax(problem.outputs(logits + more[problem.learned]).astype(np.float64))[trained]
+    assert shares[:, [0, 2, 4]].sum(axis=1).mean() == pytest.approx(1 / 16, rel=1e-5)
+    unlikely = Problem.of(CLASSES, y, known - 50 * np.isin(np.arange(5), [0, 2, 4]))
+    assert not unlikely.settled(logits, trained).any()  # nothing is wrong with them
+    assert not Problem.of(CLASSES, y // 2, known[:, :2]).settled(logits, trained).any()
+
+
+def test_labels_without_contrast_are_settled_by_their_bias() -> None:
+    y = np.zeros((20, 3), np.float32)
+    y[:, 1], y[:10, 2] = 1, 1
+    known = base(20, 3)
+    problem, trained = Problem.of(LABELS, y, known), np.ones(20, bool)
+    more = problem.settled(known[:, 2:], trained)
+    shares = (1 / (1 + np.exp(-(known.astype(np.float64) + more)))).mean(axis=0)
+    assert shares[0] == pytest.approx(1 / 22, rel=1e-5)
+    assert shares[1] == pytest.approx(21 / 22, rel=1e-5)
+    assert more[2] == 0
+    sure = Problem.of(LABELS, y, known + np.array([-9, 9, 0], "f"))
+    assert not sure.settled(known[:, 2:], trained).any()
