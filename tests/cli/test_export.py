@@ -87,3 +87,19 @@ def test_samples_to_compare_on(base: Path, type_in: Type, kind: str) -> None:
     made = type_in(*words, "--data", "field.npz", "--json")
     assert made.code == 0, made.err
     assert made.json["output"][0] == "t.onnx"
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx-adapter"])
+def test_a_network_of_pretrain(kind: str, desk: Path, type_in: Type) -> None:
+    words = ("export", "model.safetensors", "--adapter", "adapter", "--to", kind, "-o")
+    made = type_in(*words, "adapted.onnx", "--data", "test.npz", "--json")
+    assert made.code == 0, made.err
+    assert made.json["n_outputs"] == 3
+    if kind == "onnx":
+        adapted = s2.AdaptedModel.load(desk / "model.safetensors", desk / "adapter")
+        x = np.load(desk / "test.npz")["X"]
+        told = s2.load(desk / "adapted.onnx").predict_proba(x)
+        np.testing.assert_allclose(told, adapted.predict_proba(x), atol=1e-4)
+    made = type_in(*words, "adapted.safetensors")
+    assert (made.code, made.out) == (2, "")
+    assert "adapted.safetensors ends in .safetensors, expected .onnx, as" in made.err

@@ -20,6 +20,7 @@ from onnx import TensorProto
 
 import onnx_models as nets
 import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
 from onnx_exports import activated, expected, random_adapters, session_of
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.standins import Headless
@@ -322,9 +323,9 @@ def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
     path = nets.save(nets.cnn(), tmp_path / "m.onnx")
     backbone = OnnxBackbone.load(path)
     adapters = random_adapters(backbone)
-    mlp = s2.MLP.create([4, 3, 2])
-    message = refused(ModelError, export_onnx, mlp, adapters, tmp_path / "e.onnx")
-    assert "got SkipAdapters for MLP, expected adapters from the taps" in message
+    other = NumpyBackbone([4, 3, 2], first_tap_is_input=True)
+    message = refused(ModelError, export_onnx, other, adapters, tmp_path / "e.onnx")
+    assert "got SkipAdapters for NumpyBackbone, expected adapters from the taps" in message
     fewer = backbone.with_taps([-1])
     message = refused(ModelError, export_onnx, fewer, adapters, tmp_path / "e.onnx")
     assert "the model has taps of [12] with 4 outputs, expected [48, 128, 128, 12]" in message

@@ -119,7 +119,7 @@ class FieldMLP(MLP):
 
 def _fields(model: MLP) -> dict[str, Any]:
     """What an ``MLP`` is made of."""
-    return {of.name: getattr(model, of.name) for of in fields(MLP)}
+    return {of.name: vars(model)[of.name] for of in fields(MLP)}
 
 
 def field_statistics(backbone: Backbone) -> Tensors:

@@ -44,14 +44,14 @@ def command(
     model: Path, adapter: Path, kind: str, data: Path | None, output_name: str | None,
     output: Path, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write MODEL (.onnx) with its adapter so that the stock onnxruntime serves it.
+    """Write MODEL (.onnx, or .safetensors of pretrain) with its adapter for the stock onnxruntime.
 
     `onnx` is one self-contained file. `onnx-adapter` leaves the adapters as optional inputs and
     writes them beside it, to be swapped at run time. An adapter made with --no-keep-outputs adds
     the output "logits" ("adapted_logits" where MODEL has one of that name) to those of MODEL.
     Nothing is written unless it gives what MODEL with its adapter gives on a few samples.
     """
-    shared.check_onnx(model, output, "exported", force=force)
+    shared.check_onnx(model, output, "exported", force=force, also=(".safetensors",))
     if kind == "onnx-adapter":
         check_output(output.with_suffix(".onnx_adapter"), force=force)
     adapted = common.load_adapted(model, adapter, output_name=output_name)

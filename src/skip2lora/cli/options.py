@@ -261,18 +261,22 @@ def _default(name: str, option: Option) -> str:
     return f"{paper}" if paper == other else f"{paper} (.safetensors) or {other}"
 
 
-def check_onnx(model: Path, output: Path, done: str, *, force: bool) -> None:
-    """Refuse what is not made of one .onnx file into another; ``done`` is "exported", say.
+def check_onnx(
+    model: Path, output: Path, done: str, *, force: bool, also: tuple[str, ...] = ()
+) -> None:
+    """Refuse what is not made of one model into an .onnx file; ``done`` is "exported", say.
+
+    The model is .onnx too, or ends in one of ``also``.
 
     Raises:
         ParameterError: another suffix, or the model itself as the output.
         FileError: as :func:`~skip2lora.files.check_output`.
     """
-    for file in (model, output):
-        if file.suffix != ".onnx":
+    for file, known in ((model, (".onnx", *also)), (output, (".onnx",))):
+        if file.suffix not in known:
             raise ParameterError(
-                f"{file} ends in {file.suffix or 'nothing'}, expected .onnx, as only such models "
-                f"are {done}: choose another"
+                f"{file} ends in {file.suffix or 'nothing'}, expected {' or '.join(known)}, as "
+                f"only such models are {done}: choose another"
             )
     check_output(output, force=force)
     if model.exists() and output.exists() and output.samefile(model):

@@ -62,7 +62,9 @@ def check_export(
         del model.graph.output[-1]
     session = replace(session, runtime=open_session(data))
     share, largest = _ROUNDED_SHARE if _rounds(model) else SHARE, 0.0
-    row_format = RowFormat.of(backbone, adapters.first_tap, n_outputs=adapters.n_outputs)
+    row_format = RowFormat.of(
+        backbone, adapters.first_tap, n_outputs=adapters.n_outputs, copy_input=True
+    )
     for some in (x[:_N_SAMPLES], x[:1]):
         arrays = some.arrays if isinstance(some, Inputs) else {session.inputs[0].name: some}
         sums, *others = session.run(arrays, [logits, *names], 1)

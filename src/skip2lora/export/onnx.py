@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,8 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.derived import LOGITS, DerivedTap, derived_taps
-from skip2lora.backbones.ends import PAIR
-from skip2lora.backbones.onnx.anatomy import Anatomy, Source
-from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.file import embed, model_writer, read_model
+from skip2lora.backbones.onnx.anatomy import Source
+from skip2lora.backbones.onnx.file import model_writer
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.rows import (
     Builder,
@@ -38,18 +34,14 @@ from skip2lora.backbones.onnx.rows import (
     last_first,
 )
 from skip2lora.backbones.onnx.session import adapter_writer
-from skip2lora.backbones.onnx.tapped import understand
-from skip2lora.backbones.standins import Bare, Binary, Headless
-from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.check import check_export
+from skip2lora.export.onnx_base import Base, read_base
 from skip2lora.export.onnx_derived import add_derived
 from skip2lora.export.onnx_head import (
     columns_of,
-    drop_stale,
     fold_last,
     plug_logits,
-    readers_elsewhere,
 )
 from skip2lora.files import check_output, write_file, write_together
 
@@ -87,33 +79,6 @@ class _Parts:
         return {**tensors, "lora_b": self.b, "bias": self.bias}
 
 
-@dataclass(frozen=True, eq=False)
-class _Base:
-    """A base model in memory, whole, with the adapters that go with its ``sources``.
-
-    ``bare`` says that its activations are not those of what was learned, ``own`` is the anatomy
-    without regard to that.
-
-    ``given`` is ``backbone``, or what stands in for it.
-    """
-
-    given: Backbone
-    backbone: OnnxBackbone
-    adapters: SkipAdapters
-    model: Any
-    graph: Graph
-    anatomy: Anatomy
-    own: Anatomy
-    sources: tuple[Source | DerivedTap, ...]
-    bare: bool = False
-
-    @property
-    def folds(self) -> bool:
-        """Whether the last layer's weights may change, as nothing else needs its logits."""
-        needed = any(isinstance(of, DerivedTap) and of.kind == LOGITS for of in self.sources)
-        return not self.bare and not needed and not readers_elsewhere(self.graph, self.anatomy)
-
-
 def export_onnx(
     backbone: Backbone,
     adapters: Result,
@@ -135,7 +100,7 @@ def export_onnx(
         DataError: samples the model cannot take.
         FileError: the system refused.
     """
-    base = _read_base(backbone, adapters)
+    base = read_base(backbone, adapters)
     adapters = base.adapters
     parts, sources, head = _Parts.of(adapters), base.sources, base.anatomy.head
     last = sources[-1]
@@ -191,7 +156,7 @@ def export_onnx_adapter(
     ``out`` that is called as the adapter file is.
     """
     beside = _beside(out)
-    base = _read_base(backbone, adapters)
+    base = read_base(backbone, adapters)
     adapters = base.adapters
     parts = _Parts.of(adapters)
     builder = Builder(base.graph, _PREFIX)
@@ -216,7 +181,7 @@ def export_onnx_adapter(
         factors.append((number, f"{_PREFIX}lora_a.{number}", tensor))
     logits = _join(builder, base, factors, parts)
     # Of two files of two runs, as a killed one may leave them, both say another version.
-    base.model.model_version = int(base.backbone.fingerprint[-7:], 16)
+    base.model.model_version = int(base.fingerprint[-7:], 16)
     _write(
         base, logits, out, description, samples, without=[_PREFIX + name for name in shapes],
         beside={beside: _adapter_writer(adapters, base.model.model_version)},
@@ -253,51 +218,8 @@ def _adapter_writer(adapters: SkipAdapters, model_version: int) -> Callable[[Pat
     return adapter_writer(tensors, model_version=model_version)
 
 
-def _read_base(given: Backbone, adapters: Result) -> _Base:
-    backbone = given.base
-    if not isinstance(backbone, OnnxBackbone) or not isinstance(adapters, SkipAdapters):
-        raise ModelError(
-            f"got {type(adapters).__name__} for {type(backbone).__name__}, expected adapters from "
-            "the taps of a model as .onnx: adapt such a model with skip2-lora"
-        )
-    model = read_model(backbone.path)
-    anatomy, graph, fingerprint = understand(
-        model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output,
-        mask=backbone.mask,
-    )  # fmt: skip
-    bare = isinstance(given, Bare)
-    anew = bare or isinstance(given, Headless)
-    own = anatomy
-    drop_stale(graph, anatomy, replaced=(backbone.output or "") if anew else None)
-    if isinstance(given, Headless):
-        anatomy = replace(anatomy, head=None, n_outputs=0)
-    if isinstance(given, Binary) and anatomy.head is not None:
-        turned = 1 if anatomy.columns is None else anatomy.columns.item()
-        anatomy = replace(anatomy, columns=turned * PAIR, n_outputs=2)
-    if fingerprint != backbone.fingerprint:
-        raise ModelError(
-            f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
-            f"{backbone.fingerprint[:19]}): load it and adapt again"
-        )
-    layers = [source.tap for source in anatomy.sources]
-    places, widths_of_all = chosen_taps(layers, [tap.layer for tap in backbone.taps])
-    derived = derived_taps(given)
-    sources: tuple[Source | DerivedTap, ...] = derived
-    sources += tuple(anatomy.sources[place] for place in places)
-    sources = sources[adapters.first_tap :]
-    widths = [*(of.width(backbone) for of in derived), *widths_of_all][adapters.first_tap :]
-    got = [len(array) for array in adapters.lora_a]
-    if widths != got or adapters.n_outputs < anatomy.n_outputs:
-        raise ModelError(
-            f"the model has taps of {widths} with {anatomy.n_outputs} outputs, expected {got} with "
-            f"{adapters.n_outputs} as the adapters: load it with the taps they were made for"
-        )
-    embed(model, backbone.path.parent)
-    return _Base(given, backbone, adapters, model, graph, anatomy, own, sources, bare)
-
-
 def _join(
-    builder: Builder, base: _Base, factors: Sequence[tuple[int, str, str]], parts: _Parts
+    builder: Builder, base: Base, factors: Sequence[tuple[int, str, str]], parts: _Parts
 ) -> str:
     """Append the nodes from each number, ``lora_a`` and tap that it multiplies to the logits.
 
@@ -349,11 +271,11 @@ def _free_name(graph: Graph) -> str:
     return name
 
 
-def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
+def _describe(base: Base, description: Mapping[str, str] | None) -> None:
     model = base.model
     layers = [of.tap.layer if isinstance(of, Source) else of.kind for of in base.sources]
     facts = {
-        "base_fingerprint": base.backbone.fingerprint,
+        "base_fingerprint": base.fingerprint,
         "rank": str(base.adapters.rank),
         "taps": json.dumps(layers),
         "version": version("skip2lora"),
@@ -368,7 +290,7 @@ def _describe(base: _Base, description: Mapping[str, str] | None) -> None:
 
 
 def _write(
-    base: _Base,
+    base: Base,
     logits: str,
     out: str | os.PathLike[str],
     description: Mapping[str, str] | None,
