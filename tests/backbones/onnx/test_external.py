@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import skip2lora as s2
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.backbones.onnx.external import check_sealed
+from skip2lora.backbones.onnx.external import check_sealed, names_files
 from skip2lora.backbones.onnx.file import read_model
 from skip2lora.errors import FileError, ModelError
 
@@ -217,3 +217,14 @@ def test_too_many_tensors(folder: Path, refused: Refused) -> None:
     model = network(weight("w1", 6, 5))
     model.graph.initializer.extend([TensorProto(data_type=1)] * 100_001)
     assert "nodes, tensors or functions" in refused(ModelError, read_model, save(model, folder))
+
+
+@pytest.mark.parametrize("tag", [b"\n", b"\x8a\x00", b"\x8a\x80\x80\x00"])
+@pytest.mark.parametrize("size", [b"\x08", b"\x88\x80\x80\x80\x80\x80\x80\x80\x80\x00"])
+def test_the_key_in_any_spelling_of_its_numbers(tag: bytes, size: bytes) -> None:
+    """Behind others of the word, which say nothing."""
+    others = b"location of x, \x09location" * 3
+    assert names_files(others + tag + size + b"location" + others)
+    assert names_files(tag + size + b"location")
+    assert not names_files(others + tag + size + b"locatiom")
+    assert not names_files(others + size + b"location")

@@ -28,7 +28,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 from onnx import helper, numpy_helper
 
-from skip2lora.backbones.onnx.file import fault_of
+from skip2lora.backbones.onnx.file import fault_of, without_weights
 
 Refused = Callable[..., str]
 
@@ -42,6 +42,30 @@ def test_files_that_are_no_models(tmp_path: Path, refused: Refused) -> None:
     missing = tmp_path / "none.onnx"
     assert "does not exist" in refused(FileError, s2.load, missing)
     assert "does not exist" in refused(FileError, OnnxBackbone.load, missing)
+
+
+def test_what_is_handed_over_beside_a_copy() -> None:
+    """Large weights of numbers that NumPy has; all else stays as it is, and so does the model."""
+    random, net = np.random.default_rng(0), nets.Net()
+    large = {kind: random.normal(size=(50, 50)).astype(kind) for kind in ("f4", "f8", "f2", "i8")}
+    for name, values in large.items():
+        net.constants.append(numpy_helper.from_array(values, name))
+    net.constants.append(helper.make_tensor("listed", 1, [2000], np.ones(2000)))
+    net.constants.append(numpy_helper.from_array(np.ones(9, np.float32), "small"))
+    net.constants.append(helper.make_tensor("packed", 16, [4000], bytes(8000), raw=True))
+    net.node("Identity", ["x"], "y")
+    model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 3])])
+    model.metadata_props.add(key="a", value="b")
+    before = model.SerializeToString(deterministic=True)
+    bare, weights = without_weights(model)
+    assert model.SerializeToString(deterministic=True) == before
+    assert weights.keys() == large.keys()
+    for name, values in large.items():
+        np.testing.assert_array_equal(weights[name], values)
+    inside = [each.name for each in bare.graph.initializer if not each.external_data]
+    assert inside == ["listed", "small", "packed"]
+    assert (bare.metadata_props, bare.graph.node) == (model.metadata_props, model.graph.node)
+    assert (bare.ir_version, bare.opset_import) == (model.ir_version, model.opset_import)
 
 
 def test_over_two_gigabytes(tmp_path: Path, refused: Refused) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import onnx
 
 import onnx_models as nets
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.onnx.file import without_weights
 from skip2lora.backbones.onnx.session import fixed_batch, open_session, specs_of
 from skip2lora.errors import MissingExtraError, ModelError
 
@@ -86,6 +88,31 @@ def test_what_onnxruntime_cannot_run(tmp_path: Path) -> None:
         assert "Nothing" in message
         assert "[ONNXRuntimeError]" not in message
         assert "\n" not in message
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+@pytest.mark.parametrize("as_input", [False, True])
+def test_weights_that_are_handed_over(optimised: bool, as_input: bool) -> None:
+    """Also where nobody else keeps them, and of old files, which name weights as inputs."""
+    model = nets.mlp((9, 600, 600, 3))
+    if as_input:
+        model.ir_version = 3
+        shapes = {each.name: list(each.dims) for each in model.graph.initializer}
+        model.graph.input.extend(nets.value(name, shape) for name, shape in shapes.items())
+    x = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+    [whole] = open_session(model.SerializeToString(), optimised=optimised).run(None, {"x": x})
+    bare, weights = without_weights(model)
+    assert {array.shape for array in weights.values()} == {(9, 600), (600, 600), (600, 3)}
+    assert bare.ByteSize() < model.ByteSize() / 100
+    session = open_session(bare.SerializeToString(), optimised=optimised, weights=weights)
+    weights.clear()
+    gc.collect()
+    rest = [np.full((600, 600), np.nan, np.float32) for _ in range(9)]  # in the memory of others
+    [made] = session.run(None, {"x": x})
+    np.testing.assert_array_equal(made, whole)
+    del rest
+    with pytest.raises(ModelError, match="cannot run the model"):
+        open_session(bare.SerializeToString())
 
 
 def test_external_data_of_a_model_in_memory(tmp_path: Path) -> None:

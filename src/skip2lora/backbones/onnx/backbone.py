@@ -30,6 +30,7 @@ from skip2lora.backbones.onnx.file import (
     model_writer,
     need_onnx,
     read_model,
+    without_weights,
 )
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
@@ -166,11 +167,12 @@ class OnnxBackbone(Backbone):
             model, file, taps=asked.taps, grid=asked.grid or GRID, size=asked.size,
             output=asked.output, mask=asked.mask, keep_outputs=False,
         )  # fmt: skip
-        data = model.SerializeToString()
+        bare, weights = without_weights(model)
         del model
         session = Session.open(
-            data, folder=file.parent, threads=threads, path=file, axes=description.axes
-        )
+            bare.SerializeToString(), folder=file.parent, threads=threads, path=file,
+            axes=description.axes, weights=weights,
+        )  # fmt: skip
         backbone = cls(file, description, session.inputs, threads, session)
         if asked.mask is None and description.mask is not None:
             mask = masks.find_mask(backbone)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from skip2lora.backbones.onnx.external import (
     check_external,
     external_tensors,
@@ -24,6 +26,7 @@ from skip2lora.limits import check_file
 MOST_BYTES = (1 << 31) - 1
 _ROOM_BYTES = 1 << 24  # for the graph around the weights
 _CHUNK_BYTES = 1 << 24
+_LARGE_BYTES = 1 << 12  # of a weight; what says of shapes is smaller
 _MOST_NODES = 100_000  # or tensors; what is known has some ten thousand
 _OLDEST_OPSET = 7  # the first that broadcasts as all later ones do, which taps rely on
 
@@ -267,6 +270,45 @@ def _size(folder: Path, tensor: Any) -> int:
 def model_writer(model: Any) -> Callable[[Path], object]:
     """What writes ``model`` to a path, the same bytes each time."""
     return lambda path: path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def without_weights(model: Any) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """A copy of a model that says of its large weights where they were, and those weights.
+
+    A session takes them as they are (:func:`~skip2lora.backbones.onnx.session.open_session`),
+    which is faster than to write a message of all and to read it again.
+    """
+    onnx = need_onnx("opening a model")
+    copy, weights = onnx.ModelProto(ir_version=model.ir_version), {}
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    copy.metadata_props.extend(model.metadata_props)
+    graph = model.graph
+    copy.graph.MergeFrom(
+        onnx.GraphProto(
+            name=graph.name, node=graph.node, input=graph.input, output=graph.output,
+            value_info=graph.value_info, sparse_initializer=graph.sparse_initializer,
+        )
+    )  # fmt: skip
+    for tensor in model.graph.initializer:
+        if not _is_handed_over(onnx, tensor):
+            copy.graph.initializer.append(tensor)
+            continue
+        weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        external = onnx.TensorProto.EXTERNAL
+        place = copy.graph.initializer.add(
+            name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=external
+        )
+        place.external_data.add(key="location", value="memory")
+    return copy, weights
+
+
+def _is_handed_over(onnx: Any, tensor: Any) -> bool:
+    """Whether it is large, in the message, and of numbers that NumPy has."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.ByteSize() < _LARGE_BYTES:
+        return False
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return kind.isbuiltin == 1 and kind.kind in "fiu" and tensor.HasField("raw_data")
 
 
 _STRING, _MESSAGE = 9, 11  # FieldDescriptor.TYPE_STRING and TYPE_MESSAGE

@@ -26,6 +26,7 @@ from skip2lora.backbones.alone import (
     verdicts_of,
 )
 from skip2lora.backbones.inputs import InputSpec, drawn
+from skip2lora.backbones.onnx.file import without_weights
 from skip2lora.backbones.onnx.graph import (
     BATCH,
     Graph,
@@ -162,19 +163,17 @@ class Probe:
     """A session over some tensors of a graph, whose inputs hold the samples along ``axes``."""
 
     def __init__(self, graph: Graph, path: Path, tensors: Sequence[str]) -> None:
-        onnx = graph.onnx
         self.names = [value.name for value in graph.inputs]
         self.wanted = [name for name in dict.fromkeys(tensors) if name not in self.names]
-        model = onnx.ModelProto()
-        model.CopyFrom(graph.model)
-        del model.graph.output[:]
-        values = (onnx.helper.make_empty_tensor_value_info(name) for name in self.wanted)
-        model.graph.output.extend(values)
-        if not self.wanted:  # a graph has to have one
-            model.graph.output.append(graph.model.graph.output[0])
+        model, weights = without_weights(graph.model)
+        if self.wanted:  # a graph has to have one
+            del model.graph.output[:]
+        for name in self.wanted:
+            model.graph.output.add(name=name)
         self.session = open_session(
-            model.SerializeToString(), folder=path.parent, path=path, optimised=False
-        )
+            model.SerializeToString(), folder=path.parent, path=path, optimised=False,
+            weights=weights,
+        )  # fmt: skip
         self.types = {spec.name: spec.dtype for spec in specs_of(self.session, {})}
         self.n_tokens, self.options = _N_TOKENS[0], run_options()
 

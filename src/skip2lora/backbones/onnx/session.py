@@ -48,11 +48,12 @@ def open_session(
     threads: int = 1,
     path: Path | None = None,
     optimised: bool = True,
+    weights: Mapping[str, NDArray[Any]] | None = None,
 ) -> Any:
     """A session on the CPU; ``folder`` holds the external data of a ``model`` given as bytes.
 
     ``path`` is the file that such a one was read from, for messages. One that is not ``optimised``
-    opens faster, for a few runs.
+    opens faster, for a few runs. ``weights`` are values that the bytes do not have, by name.
 
     Raises:
         ModelError: onnxruntime cannot run it.
@@ -66,8 +67,14 @@ def open_session(
     if folder is not None:
         options.add_session_config_entry(_EXTERNAL_FOLDER, os.fspath(folder.absolute()))
     source = os.fspath(model) if isinstance(model, Path) else model
+    arrays = weights or {}
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in arrays.values()]
     try:
-        return onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
+        if values:
+            options.add_external_initializers(list(arrays), values)
+        session = onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
+        session.weights = values  # it may read them where they are
+        return session
     except RUNTIME_ERRORS as error:
         file = model if isinstance(model, Path) else path
         named = "" if file is None else f"{file}: "
@@ -100,13 +107,14 @@ class Session:
         threads: int = 1,
         path: Path | None = None,
         axes: Mapping[str, int] | None = None,
+        weights: Mapping[str, NDArray[Any]] | None = None,
     ) -> Session:
         """As :func:`open_session`; ``axes`` hold the samples of inputs that have them not first.
 
         Raises:
             ModelError: also for an input that is none of samples.
         """
-        runtime = open_session(model, folder=folder, threads=threads, path=path)
+        runtime = open_session(model, folder=folder, threads=threads, path=path, weights=weights)
         return cls._of(runtime, axes or {})
 
     @classmethod
