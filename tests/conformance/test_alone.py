@@ -20,6 +20,7 @@ from conformance.alone_networks import (
     SEPARATE,
     TIME_FIRST,
     Aside,
+    Baked,
     Dead,
     exported,
     made,
@@ -165,3 +166,20 @@ def test_a_tap_whose_order_does_not_show_is_left_out_and_said(runtime: str, tmp_
         backbone = RUNTIMES[runtime](made(Dead), x, tmp_path)
     check_alone(backbone, x)
     assert len(backbone.tappable) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_number_of_samples_that_only_the_inside_knows(
+    runtime: str, count: int, tmp_path: Path
+) -> None:
+    """Though any number is declared, so many run at a time."""
+    x, module = samples((6,), N_SAMPLES), made(lambda: Baked(count))
+    backbone = RUNTIMES[runtime](module, x[:count], tmp_path)
+    whole = check_alone(backbone, x)
+    parts = [x[at : at + 1].repeat(count, 0) for at in range(N_SAMPLES)]
+    with torch.no_grad():
+        answer = np.stack([module(torch.from_numpy(part)).numpy()[0] for part in parts])
+    np.testing.assert_allclose(whole.base_logits, answer, atol=1e-6)
+    adapted = s2.adapt(backbone, x, np.arange(N_SAMPLES) % 3, epochs=2)
+    assert adapted.predict(x).shape == (N_SAMPLES,)

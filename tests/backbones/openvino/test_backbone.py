@@ -15,7 +15,7 @@ import mask_models as masks
 import openvino_models as nets
 import skip2lora as s2
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.openvino import OpenVINOBackbone
+from skip2lora.backbones.openvino import OpenVINOBackbone, probe, rows
 from skip2lora.errors import DataError, ModelError, ParameterError
 
 Refused = Callable[..., str]
@@ -260,3 +260,24 @@ def test_rows_of_every_kind_of_mask(meaning: str, dtype: str, ones: int, tmp_pat
     again = pickle.loads(pickle.dumps(other))  # noqa: S301
     assert again.mask == other.mask == "none"
     assert other.with_taps(1).with_output("y").mask == "none"
+
+
+@pytest.mark.parametrize("end", [None, "Softmax"])
+def test_loading_compiles_once(end: str | None, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its tensors show, and whether its output follows from the logits, is seen in one run."""
+    calls: list[str] = []
+
+    def counted(module: Any) -> None:
+        original = module.compiled
+        monkeypatch.setattr(
+            module, "compiled", lambda *a, **k: calls.append(module.__name__) or original(*a, **k)
+        )
+
+    counted(probe)
+    counted(rows)
+    model = load(nets.mlp(end=end))
+    assert calls == ["skip2lora.backbones.openvino.probe"]
+    x = np.ones((2, *model.inputs[0].shape), np.float32)
+    model.forward(x)
+    model.forward(x)
+    assert calls[1:] == ["skip2lora.backbones.openvino.rows"]

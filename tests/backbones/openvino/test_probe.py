@@ -35,7 +35,7 @@ def test_the_order_of_samples_in_an_axis(batch: int, order: list[int], layout: L
     turned = op.transpose(net.input("x", [batch, 5, 4]), nets.whole(order))
     flat = op.reshape(turned, nets.whole([-1, 4]), False)
     graph, inputs, end = parts(net.model(net.dense(flat, 4, 6, "fc")))
-    assert [each.layout for each in look(graph, inputs, [end], PATH)[0] or ()] == [layout]
+    assert [each.layout for each in look(graph, inputs, [end], PATH).verdicts or ()] == [layout]
 
 
 def test_tokens_and_inputs_themselves() -> None:
@@ -44,7 +44,7 @@ def test_tokens_and_inputs_themselves() -> None:
     words = op.gather(net.weight(2, 4), ids, nets.whole(0))
     graph, inputs, end = parts(net.model(words))
     source = graph.model.get_parameters()[0].output(0)
-    verdicts, _ = look(graph, inputs, [source, end], PATH)
+    verdicts = look(graph, inputs, [source, end], PATH).verdicts
     assert verdicts is not None
     assert [(each.layout, each.holds()) for each in verdicts] == [(Layout(0), True)] * 2
 
@@ -54,9 +54,9 @@ def test_sizes_that_do_not_fit_are_not_run() -> None:
     net = nets.Net()
     x = net.input("x", [-1, -1])
     graph, inputs, end = parts(net.model(op.matmul(x, net.weight(7, 3), False, False)))
-    verdicts, reason = look(graph, inputs, [end], PATH)
-    assert verdicts is None
-    assert reason
+    seen = look(graph, inputs, [end], PATH)
+    assert (seen.verdicts, seen.values) == (None, None)
+    assert seen.reason
 
 
 def test_the_operator_that_mixes_is_named() -> None:
@@ -65,7 +65,7 @@ def test_the_operator_that_mixes_is_named() -> None:
     mixed = op.softmax(hidden, 0)
     mixed.set_friendly_name("mixer")
     graph, inputs, end = parts(net.model(net.dense(mixed, 6, 2, "fc1")))
-    [verdict] = look(graph, inputs, [end], PATH)[0] or ()
+    [verdict] = look(graph, inputs, [end], PATH).verdicts or ()
     assert not verdict.holds()
     said = str(mixing(graph, inputs, end, verdict, PATH))
     assert said.startswith("m.xml: operator mixer (Softmax) mixes the samples of a batch")
@@ -83,3 +83,14 @@ def test_samples_along_the_second_axis_are_named(sizes: list[int]) -> None:
     )
     with pytest.raises(ModelError, match="input x has its samples along the second axis"):
         refuse_late(graph, inputs, end, PATH)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_samples_at_a_time_that_only_the_inside_knows(size: int) -> None:
+    net = nets.Net()
+    folded = op.reshape(net.input("x", [-1, 6]), nets.whole([size, 2, 3]), False)
+    graph, inputs, end = parts(net.model(net.dense(folded, 3, 4, "fc")))
+    seen = look(graph, inputs, [end], PATH)
+    assert (seen.batch, seen.reason) == (size, "")
+    assert [each.layout for each in seen.verdicts or ()] == [Layout(0)]
+    assert [each.shape for each in seen.values or ()] == [(size, 2, 4)]

@@ -13,8 +13,8 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
 from skip2lora.backbones.openvino.graph import Graph, Output, Read
-from skip2lora.backbones.openvino.inputs import Sizes, shapes_of
-from skip2lora.backbones.openvino.probe import look, mixing, refuse_late
+from skip2lora.backbones.openvino.inputs import Sizes, fix_batch, shapes_of
+from skip2lora.backbones.openvino.probe import Look, look, mixing, refuse_late
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of
 from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
@@ -121,12 +121,16 @@ def anatomy(
             "is this the whole network?"
         )
     sources = [read.source for read in reads] + [end.logits for end in ends]
+    said = [end.source for end in ends if end.end.says is not None]
+    looked = look(graph, inputs, [*sources, *said], path)
+    if looked.batch is not None:
+        fix_batch(graph.model, looked.batch)
     one, other, samples = shapes_of(graph.model, sources)
-    verdicts, reason = look(graph, inputs, sources, path)
+    verdicts, reason = looked.verdicts, looked.reason
     known, note = verdicts is not None, unseen(reason) if reason else None
     if verdicts is None:  # no noise fits: by the shapes alone, folds are not known
         verdicts = [_by_shape(a, b, samples) for a, b in zip(one, other, strict=True)]
-    seen = [_Seen(a, b, samples, each) for a, b, each in zip(one, other, verdicts, strict=True)]
+    seen = [_Seen(a, b, samples, each) for a, b, each in zip(one, other, verdicts, strict=False)]
     if ends and not any(each.layout for each in seen[len(reads) :]):
         refuse_late(graph, inputs, ends[0].logits, path)
     pairs = list(zip(reads, seen, strict=False))
@@ -160,7 +164,19 @@ def anatomy(
     note = untapped(unsure) if unsure else note
     if number is None:
         return Anatomy(layers, outputs, None, 0, note)
-    return Anatomy(layers, outputs, ends[number], outputs[number].width, note)
+    parts = Anatomy(layers, outputs, ends[number], outputs[number].width, note)
+    return parts if _follows(ends, number, looked) else parts.without_logits()
+
+
+def _follows(ends: Sequence[Output], number: int, looked: Look) -> bool:
+    """Whether an output was what follows from its logits, where both were seen."""
+    end, says = ends[number].end, [each.end.says is not None for each in ends]
+    if looked.values is None or not says[number]:
+        return True
+    n_said = sum(says)
+    logits = looked.values[len(looked.values) - n_said - len(ends) + number]
+    said = looked.values[len(looked.values) - n_said + sum(says[:number])]
+    return end.agrees(logits.reshape(len(logits), -1), said)
 
 
 def _spec(output: Output, seen: _Seen) -> OutputSpec:

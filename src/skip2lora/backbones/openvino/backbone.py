@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import NO_MASK, InputSpec, check_inputs
-from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
@@ -118,19 +117,11 @@ class OpenVINOBackbone(Backbone):
         places = chosen([source.tap.layer for source in layers.sources], taps)
         text = str(counting or NO_MASK) if masks.candidates(opened.inputs) else None
         backbone = cls(opened, layers, tuple(places), grid, threads, mask=text)
-        backbone._runner  # noqa: B018  - what the runtime refuses is said here
         if mask is None and len(opened.inputs) > 1:
             mask = masks.find_mask(backbone)
             if mask not in (None, backbone.mask):
                 return cls._of(opened, taps, grid=grid, threads=threads, output=output, mask=mask)
-        return backbone._checked()
-
-    def _checked(self) -> OpenVINOBackbone:
-        """Itself, without logits where the output does not follow from them on random samples."""
-        samples = random_samples(self, 3) if self._runner.checks else None
-        if samples is None or self._runner.agrees(self._arrays(samples)):
-            return self
-        return replace(self, anatomy=self.anatomy.without_logits())
+        return backbone
 
     def _warned(self) -> OpenVINOBackbone:
         for note in self.notes:

@@ -120,6 +120,11 @@ def _set(model: Any, shapes: Sequence[Sequence[int | None]]) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def fix_batch(model: Any, batch: int) -> None:
+    """Say in the inputs how many samples they take, in place."""
+    _set(model, [(batch, *sizes_of(port)[1:]) for port in model.inputs])
+
+
 @contextmanager
 def fixed(model: Any, shapes: Sequence[Sequence[int]]) -> Iterator[None]:
     """The model with inputs of these shapes, as long as it takes."""

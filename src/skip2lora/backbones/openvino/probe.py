@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,31 +27,45 @@ from skip2lora.errors import ModelError
 
 _SIZES = (0, 2)  # which of the sizes that are tried for open ones
 _N_TOKENS = 2  # whole numbers below it are valid in any vocabulary: the runtime checks none
+_MOST_BAKED = 256  # samples that a network may be made for, though it says that any number will do
 Runs = list[tuple[Batch, list[NDArray[Any]]]]
 
 
-def look(
-    graph: Graph, inputs: Sequence[InputSpec], sources: Sequence[Any], path: Path
-) -> tuple[list[Verdict] | None, str]:
-    """What each of ``sources``, outputs of operators, shows.
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What each of some tensors shows, and its values for the first samples.
 
-    None where the model takes no noise, and the reason.
+    Both are None where the model takes no noise, for ``reason``. ``batch`` is the number of samples
+    that it takes at a time, None for any.
+    """
+
+    verdicts: list[Verdict] | None
+    values: list[NDArray[Any]] | None
+    batch: int | None
+    reason: str = ""
+
+
+def look(graph: Graph, inputs: Sequence[InputSpec], sources: Sequence[Any], path: Path) -> Look:
+    """What each of ``sources``, outputs of operators, shows.
 
     Raises:
         ModelError: the runtime cannot run the model.
     """
-    runs, reason = _runs(graph, inputs, sources, path)
+    runs, reason, batch = _runs(graph, inputs, sources, path)
     if not runs:
-        return None, reason
-    n_tensors = range(len(sources))
-    return [verdict_of([(batch, values[at]) for batch, values in runs]) for at in n_tensors], ""
+        return Look(None, None, batch, reason)
+    verdicts = [
+        verdict_of([(samples, values[at]) for samples, values in runs])
+        for at in range(len(sources))
+    ]
+    return Look(verdicts, runs[0][1], batch)
 
 
 def refuse_late(graph: Graph, inputs: Sequence[InputSpec], end: Any, path: Path) -> None:
     """Raise ModelError where ``end`` keeps samples along the second axis of the inputs."""
     late = [spec.name for spec in inputs if len(spec.shape) == 2]
     axes = [int(spec.name in late) for spec in inputs]
-    turned = _runs(graph, inputs, [end], path, axes)[0] if late else []
+    turned = _runs(graph, inputs, [end], path, axes).runs if late else []
     if turned and verdict_of([(batch, values[0]) for batch, values in turned]).holds():
         raise ModelError(
             f"{path}: input {late[0]} has its samples along the second axis, as (time, samples, "
@@ -67,7 +82,7 @@ def mixing(
         return mixed(path, "its output", verdict)
     behind = {name for name, _ in graph.ancestors(end)} - graph.constants
     nodes = [node for node in graph.nodes if node.get_name() in behind and _is_tensor(node)]
-    runs, _ = _runs(graph, inputs, [node.output(0) for node in nodes], path)
+    runs = _runs(graph, inputs, [node.output(0) for node in nodes], path).runs
     for place, node in enumerate(nodes if runs else ()):
         own = [(batch, values[place]) for batch, values in runs]
         of_node = verdict_of(own)
@@ -81,40 +96,57 @@ def _is_tensor(node: Any) -> bool:
     return node.get_type_name() not in ("Parameter", "Result") and node.get_output_size() > 0
 
 
+class _Runs(NamedTuple):
+    runs: Runs
+    reason: str
+    batch: int | None
+
+
 def _runs(
     graph: Graph,
     inputs: Sequence[InputSpec],
     sources: Sequence[Any],
     path: Path,
     axes: Sequence[int] | None = None,
-) -> tuple[Runs, str]:
+) -> _Runs:
     """The tensors in each batch, samples along ``axes`` of the inputs; or none, and why."""
     axes = axes or [0] * len(inputs)
     parameters = graph.model.get_parameters()
     given = {node.get_name(): number for number, node in enumerate(parameters)}
     numbers = [given.get(each.get_node().get_name()) for each in sources]
     wanted = [each for each, at in zip(sources, numbers, strict=True) if at is None]
-    if not wanted:
-        return [], ""
-    network = outputs_of(wanted, parameters)
-    request = compiled(network, 1, integers=graph.integers, path=path).create_infer_request()
     shapes = [list(sizes_of(port)) for port in graph.model.inputs]
     sizes = [shape.pop(axis) for shape, axis in zip(shapes, axes, strict=True)]
     declared = batch_of(graph.model) if not any(axes) else max(filter(None, sizes), default=None)
-    reason = ""
-    for at in _SIZES if any(None in shape for shape in shapes) else _SIZES[:1]:
+    if not wanted:
+        return _Runs([], "", declared)
+    network = outputs_of(wanted, parameters)
+    request = compiled(network, 1, integers=graph.integers, path=path).create_infer_request()
+    reason, batches = "", [declared] if declared else [None, 1, *sorted(_baked(graph) - {1})]
+    lengths = _SIZES if any(None in shape for shape in shapes) else _SIZES[:1]
+    for at, size in itertools.product(lengths, batches):
         specs = [
             replace(spec, shape=tuple(filled((1, *shape), 1, at)[1:]))
             for spec, shape in zip(inputs, shapes, strict=True)
         ]
         try:
-            return [
+            runs = [
                 (batch, _run(graph, request, specs, batch, axes, numbers))
-                for batch in batches_of(declared)
-            ], ""
+                for batch in batches_of(size)
+            ]
+            return _Runs(runs, "", size)
         except RuntimeError as error:
             reason = reason or reason_of(error)
-    return [], reason
+    return _Runs([], reason, declared)
+
+
+def _baked(graph: Graph) -> set[int]:
+    """First sizes of the shapes that tensors are brought to."""
+    patterns = [
+        node.input_value(1).get_node() for node in graph.nodes if node.get_type_name() == "Reshape"
+    ]
+    shapes = [node.data.ravel() for node in patterns if node.get_type_name() == "Constant"]
+    return {int(shape[0]) for shape in shapes if shape.size and 0 < shape[0] <= _MOST_BAKED}
 
 
 def _run(

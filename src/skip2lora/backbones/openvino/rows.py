@@ -27,7 +27,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Runner:
-    """The compiled network, whose outputs are the taps, the logits and the ``output`` made of them.
+    """The compiled network, whose outputs are the taps and the logits.
 
     ``batch`` is the number of samples it was fixed to, None where any will do.
     """
@@ -52,8 +52,6 @@ class Runner:
         wanted = [each.source for each, at in zip(sources, self.given, strict=True) if at is None]
         self.end = None if output is None else output.end
         wanted += [output.logits] if output is not None else []
-        self.checks = output is not None and output.end.says is not None
-        wanted += [output.source] if output is not None and self.checks else []
         network = outputs_of(wanted, parameters)
         self.request = compiled(
             network, threads, integers=integers, path=path
@@ -83,18 +81,6 @@ class Runner:
                     values = next(views)
                     numbers = values.reshape(len(values), -1)[:count]
                     logits[part] = numbers if self.end is None else self.end.rows(numbers)
-
-    def agrees(self, arrays: Arrays) -> bool:
-        """Whether the output of the model is what follows from its logits."""
-        if self.end is None or not self.checks:
-            return True
-        with self.lock:
-            for _, count, feed in self._feeds(arrays):
-                logits, said = self.infer(feed)[-2:]
-                numbers = logits.reshape(len(logits), -1)[:count]
-                if not self.end.agrees(numbers, said.reshape(len(logits), -1)[:count]):
-                    return False
-        return True
 
     def infer(self, feed: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Views of the outputs for one array an input, to be gone with the next call.
