@@ -147,10 +147,7 @@ def anatomy(
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
         pairs = [pair for pair in pairs if key_of(pair[0].source) in before]
-    sizes = {spec.name: spec.shape for spec in inputs}
-    counted = None
-    if mask is not None:
-        counted = mask, sizes[mask.of][0] if mask.meaning == "lengths" else sizes[mask.name][-1]
+    counted = _counted(inputs, mask)
     tapped = [_source(read, shapes, counted, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
     if ends and not layers and known and not all(each.layout for each in seen):
@@ -166,6 +163,14 @@ def anatomy(
         return Anatomy(layers, outputs, None, 0, note)
     parts = Anatomy(layers, outputs, ends[number], outputs[number].width, note)
     return parts if _follows(ends, number, looked) else parts.without_logits()
+
+
+def _counted(inputs: Sequence[InputSpec], mask: Mask | None) -> tuple[Mask, int | None] | None:
+    """The mask, and how many tokens it is for."""
+    if mask is None:
+        return None
+    sizes = {spec.name: spec.shape for spec in inputs}
+    return mask, sizes[mask.of][0] if mask.meaning == "lengths" else sizes[mask.name][-1]
 
 
 def _follows(ends: Sequence[Output], number: int, looked: Look) -> bool:
