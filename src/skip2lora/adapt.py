@@ -101,8 +101,8 @@ def adapt(
     the new ones so that what the model knew is kept, or a lab set
     (:class:`~skip2lora.training.lab_set.LabSet`) or its file; by default the lab set that lies
     beside the model's file, if there is one, and False leaves it. Their labels are those of the
-    result. One counts as much as ``keep_weight`` new ones, by default one; ``(X, y, weight)`` says
-    how much beside each other.
+    result. One counts as much as ``keep_weight`` new ones: by default so many that old and new ones
+    count alike in all, and at least one. ``(X, y, weight)`` says how much beside each other.
 
     Raises:
         DataError: samples or labels that do not fit the model.

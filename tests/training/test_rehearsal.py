@@ -105,13 +105,24 @@ def test_old_samples_may_have_weights_of_their_own(make_model: Any, new: Any, ol
     model = make_model(WIDTHS)
     each = np.arange(24) % 3
     some = each > 0
-    expected = s2.adapt(model, *new, keep=(old[0], old[1], each * 7), epochs=3)
+    keep = (old[0], old[1], each * 7)
+    expected = s2.adapt(model, *new, keep=keep, keep_weight=1, epochs=3)
     part = CheckedSamples(*new)
     of_old = OldSamples(model, old[0][some], old[1][some], each[some] / 1.5)
     options = resolve_options(PAPER, model.tap_widths, 76, epochs=3)
     result = rehearse(model, part, of_old, options, goal=PLAIN).adapters.tensors()
     for name, array in expected.adapters.tensors().items():
         np.testing.assert_array_equal(array, result[name])
+
+
+def test_by_default_both_domains_count_alike(make_model: Any, new: Any, old: Any) -> None:
+    """And an old sample never less than a new one."""
+    model, (x, y) = make_model(WIDTHS), new
+    for n_new, weight in ((60, 2.5), (12, 1)):
+        samples = (x[:n_new], y[:n_new])
+        expected = s2.adapt(model, *samples, keep=old, keep_weight=weight, epochs=3)
+        for keep in (old, all_of(model, old)):
+            assert tensors(s2.adapt(model, *samples, keep=keep, epochs=3)) == tensors(expected)
 
 
 def test_a_weight_is_told_from_new_weights(make_model: Any, new: Any, old: Any) -> None:

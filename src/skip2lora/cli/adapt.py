@@ -27,7 +27,7 @@ from skip2lora.files import check_output
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, Task, task_for
 from skip2lora.training.loop import Fit
-from skip2lora.training.rehearsal import DEFAULT_WEIGHT, LAB_SET_SUFFIX, Keep, lab_set_beside
+from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
 
 
 @click.command(
@@ -53,7 +53,7 @@ from skip2lora.training.rehearsal import DEFAULT_WEIGHT, LAB_SET_SUFFIX, Keep, l
 @click.option(
     "--keep-weight",
     type=float,
-    help=f"How many new samples an old one counts as. Default: {DEFAULT_WEIGHT:g}.",
+    help="How many new samples an old one counts as. Default: such that both domains count alike.",
 )
 @click.option("--no-lab-set", is_flag=True, help="Leave the lab set beside MODEL.")
 @shared.taps

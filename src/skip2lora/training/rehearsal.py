@@ -30,8 +30,6 @@ from skip2lora.training.options import Options
 LAB_SET_SUFFIX = ".safetensors"
 #: Samples of a class, below which adapting warns.
 ENOUGH = 3
-#: How much an old sample counts beside a new one, where nobody says.
-DEFAULT_WEIGHT = 1.0
 _Answers = ArrayLike | Answers | Encoded
 #: What ``keep=`` may be: samples and labels, and their weights, a lab set or its file; False for
 #: none.
@@ -109,7 +107,8 @@ def old_samples(
     """What ``keep`` means for ``model``, whose new samples have the answers ``encoded``.
 
     Their labels are those of the result, new classes among them. ``check`` gives ``X`` as ``model``
-    takes it. Classes with few samples among all, or none, are warned of.
+    takes it. Without ``weight`` both domains count alike, but an old sample at least as much as a
+    new one. Classes with few samples among all, or none, are warned of.
 
     Raises:
         DataError: samples or labels that do not fit the model.
@@ -117,14 +116,12 @@ def old_samples(
         ModelError: it is damaged, of another model, or of other taps.
         ParameterError: ``keep`` is something else, or a weight out of range.
     """
-    if weight is None:
-        weight = DEFAULT_WEIGHT
-    else:
-        weight = real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
+    if weight is not None:
+        real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
     chosen = find_lab_set(model, keep, keep_outputs=keep_outputs)
     old = None
     if isinstance(chosen, LabSet):
-        old = _of_lab_set(chosen, weight, model, task, method)
+        old = _of_lab_set(chosen, model, task, method)
     elif chosen is not None:
         try:
             x, y, *more = chosen
@@ -132,19 +129,20 @@ def old_samples(
             each = np.ones(len(x))
             if more:
                 x, y, each = leave_out(x, y, check_weights(more[0], len(x)))
-            answers = encode(task, y, len(x), encoded.all_outputs).y
-            old = OldSamples(model, x, answers, weight * each / each.mean())
+            old = OldSamples(model, x, encode(task, y, len(x), encoded.all_outputs).y, each)
         except DataError as error:
             raise DataError(f"keep: {error}") from error
+    if old is not None:
+        if weight is None:
+            weight = max(1.0, len(encoded.y) / len(old))
+        old = replace(old, weight=weight * old.weight / old.weight.mean())
     if not task.numeric_targets:
         answers = encoded.y if old is None else np.concatenate([encoded.y, old.y])
         _warn_of_classes(answers, encoded.titles, all_of=keep_outputs)
     return old
 
 
-def _of_lab_set(
-    lab_set: LabSet, weight: float, model: Backbone, task: Task, method: Method
-) -> OldSamples:
+def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) -> OldSamples:
     if lab_set.task is not task:
         raise ParameterError(
             f"{lab_set.path or 'the lab set'} has answers for {lab_set.task.name}, the task is "
@@ -153,7 +151,7 @@ def _of_lab_set(
     known, rows = lab_set.rows_for(model)
     if not method.skip:  # an MLP, whose first tap is the sample
         known, rows = model, lab_set.taps[0]
-    return OldSamples(known, rows, lab_set.answers, np.full(len(lab_set), weight))
+    return OldSamples(known, rows, lab_set.answers, np.ones(len(lab_set)))
 
 
 def rehearse(
