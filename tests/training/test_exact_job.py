@@ -131,6 +131,18 @@ def test_old_samples_are_in_every_fold_and_not_in_what_is_said(
     assert train(backbone, wrong, options()).history.held_out.n_samples == 40
 
 
+def test_labels_that_nobody_has_are_right_when_held_out(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    y = np.stack([part.y == 0, part.y < 9, part.y > 9], axis=1).astype(np.float32)
+    goal = Goal(TASKS["multi-label"])
+    done = train(backbone, CheckedSamples(part.x, y), options(), goal=goal)
+    predicted = done.adapters.logits(backbone, part.x) > 0
+    assert (predicted[:, 1:] == [True, False]).mean() > 0.95
+    assert done.history.held_out.value > 0.5
+    assert done.history.accuracy[done.history.best_epoch - 1] == (predicted == y).all(axis=1).mean()
+
+
 def test_numbers_of_any_unit(backbone: NumpyBackbone, part: CheckedSamples) -> None:
     y = (part.x[:, :3] * 40 - 5000).astype(np.float32)
     done = train(backbone, CheckedSamples(part.x, y), options(), goal=Goal(TASKS["regression"]))

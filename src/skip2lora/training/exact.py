@@ -188,10 +188,9 @@ def steps(
     """As :func:`solve`, a penalty at a time, from the strongest."""
     folds = folds or Folds(np.full(len(design.rows), -1, np.int32), 0)
     numbers = _Numbers.of(design, problem)
-    every = problem.weight > 0
-    final = _Fit(numbers, every & folds.trained())
+    final = _Fit(numbers, problem.trained & folds.trained())
     n_fits = 0 if folds.apart else folds.count  # validation apart is of the final fit
-    fits = [_Fit(numbers, every & folds.trained(fold)) for fold in range(n_fits)]
+    fits = [_Fit(numbers, problem.trained & folds.trained(fold)) for fold in range(n_fits)]
     for fold, fit in enumerate(fits):
         _check(problem, fit.trained, fold)
     for penalty in sorted(penalties, reverse=True):

@@ -49,7 +49,8 @@ class Problem:
 
     ``answers`` are labels, (n,), or targets, (n, n_outputs). ``base_logits``, (n, n_outputs), are
     where outputs begin, times ``base_factor``. ``weight`` are shares, (n,), that add up to 1; 0
-    leaves a sample out. ``smoothing`` moves that share of a label to all classes alike.
+    leaves a sample out. ``trained``, (n,), are the samples that are trained on in the end.
+    ``smoothing`` moves that share of a label to all classes alike.
     ``learned`` are the outputs that samples with a weight tell anything of: classes that occur,
     labels that some have and some have not. The others keep their base logits.
     """
@@ -58,6 +59,7 @@ class Problem:
     answers: NDArray[Any]
     base_logits: NDArray[np.float32]
     weight: NDArray[np.float64]
+    trained: NDArray[np.bool_]
     learned: NDArray[np.int64]
     base_factor: float = 1.0
     smoothing: float = 0.0
@@ -85,7 +87,7 @@ class Problem:
         shares = shares_of(len(answers), weight)
         counts = shares > 0 if trained is None else (shares > 0) & trained
         learned = learned_outputs(task, answers, counts, base_logits.shape[1])
-        return cls(task, answers, base_logits, shares, learned, base_factor, smoothing)
+        return cls(task, answers, base_logits, shares, counts, learned, base_factor, smoothing)
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -141,8 +143,8 @@ class Problem:
         return float(np.mean(right.reshape(len(right), -1).all(axis=1)))
 
     def outputs(self, logits: NDArray[np.floating]) -> NDArray[np.float32]:
-        """All outputs, (n, n_outputs), from those learned, (n, learned); the others are base."""
-        every = self.base_logits.copy()
+        """All outputs, (n, n_outputs), from those learned, (n, learned)."""
+        every = self.base_logits + self._fixed_bias.astype(np.float32)
         every[:, self.learned] = logits
         return every
 
@@ -155,30 +157,41 @@ class Problem:
         most a mean probability of 1 in n + 1 or, where a label has no contrast, of 1 in n + 2.
         ``logits`` are (n, learned), ``trained`` are the samples that count, (n,).
         """
-        more = np.zeros(self.base_logits.shape[1])
-        shares, n = self.weight[trained] / self.weight[trained].sum(), int(trained.sum())
+        more = self._fixed_bias.copy()
         if self._others is not None:
+            shares, n = self.weight[trained] / self.weight[trained].sum(), int(trained.sum())
             top = logits[trained].max(axis=1).astype(np.float64)
             known = top + np.log(np.exp(logits[trained] - top[:, None]).sum(axis=1))
-            more[self.learned] = _shift(self._others[trained] - known, shares, 1 / (n + 1))
-        elif self.task.name == "multi-label":
-            for column in np.setdiff1d(np.arange(len(more)), self.learned):
-                sign = 1 - 2 * float(self.answers[np.argmax(trained), column])
-                margin = sign * self.base_logits[trained, column].astype(np.float64)
-                more[column] = -sign * _shift(margin, shares, 1 / (n + 2))
+            margins = self._others[trained] - known
+            more[self.learned] = _shift(margins[:, None], shares, 1 / (n + 1))
         return more
 
+    @cached_property
+    def _fixed_bias(self) -> NDArray[np.float64]:
+        """That of labels without contrast, (n_outputs,); 0 for all other outputs."""
+        bias = np.zeros(self.base_logits.shape[1])
+        fixed = np.setdiff1d(np.arange(len(bias)), self.learned)
+        if self.task.name == "multi-label" and len(fixed):
+            rows = self.trained
+            shares, n = self.weight[rows] / self.weight[rows].sum(), int(rows.sum())
+            sign = 1 - 2 * self.answers[np.argmax(rows), fixed].astype(np.float64)
+            margins = sign * self.base_logits[rows][:, fixed].astype(np.float64)
+            bias[fixed] = -sign * _shift(margins, shares, 1 / (n + 2))
+        return bias
 
-def _shift(margins: NDArray[np.float64], shares: NDArray[np.float64], most: float) -> float:
-    """The least c from 0 for which the mean of sigmoid(margins - c) is ``most`` or less."""
 
-    def mean(c: float) -> float:
-        return float(shares @ (0.5 - 0.5 * np.tanh(0.5 * (c - margins))))
+def _shift(
+    margins: NDArray[np.float64], shares: NDArray[np.float64], most: float
+) -> NDArray[np.float64]:
+    """The least c from 0 of each column for which the mean of sigmoid(margins - c) is ``most``."""
 
-    low, high = 0.0, max(0.0, float(margins.max() - np.log(most / (1 - most))))
-    if mean(low) <= most:
-        return low
-    for _ in range(50):
+    def mean(c: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(shares @ (0.5 - 0.5 * np.tanh(0.5 * (c - margins))))
+
+    low = np.zeros(margins.shape[1])
+    high = np.where(mean(low) > most, margins.max(axis=0) - np.log(most / (1 - most)), 0)
+    for _ in range(50 if high.any() else 0):
         middle = (low + high) / 2
-        low, high = (low, middle) if mean(middle) <= most else (middle, high)
+        fits = mean(middle) <= most
+        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
     return high
