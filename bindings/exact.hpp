@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <optional>
+#include <variant>
 
 #include "arrays.hpp"
 #include "claims.hpp"
@@ -22,25 +23,27 @@ class ColumnMoments {
     explicit ColumnMoments(uint32_t width)
         : width_(width), first_(width), sums_(2 * size_t(width)) {
         require(width > 0, "there are no columns");
-        moments_ = {width, 0, first_.data(), sums_.data(), sums_.data() + width};
+        moments_ = {width, 0, 0, first_.data(), sums_.data(), sums_.data() + width};
     }
     ColumnMoments(const ColumnMoments &) = delete;
 
-    void add(const Matrix &rows) {
+    void add(const Matrix &rows, const std::optional<Vector> &weights) {
         require(rows.shape(1) == width_, "rows are of another width than the ones before");
+        require(!weights || weights->shape(0) == rows.shape(0), "a row has a weight each");
         Claim all;
         all.writes(this, sizeof *this, "these moments are");
         all.reads(rows.data(), bytes_of(rows), "these rows are");
         const s2_kernels *kernels = choose_kernels();
         const uint32_t count = count_of(rows.shape(0));
         nb::gil_scoped_release released;
-        s2_moments_add(kernels, &moments_, count, rows.data(), width_);
+        s2_moments_add(kernels, &moments_, count, rows.data(), width_,
+                       weights ? weights->data() : nullptr);
     }
-    uint64_t count() const {
-        return moments_.count;
+    double total() const {
+        return moments_.total;
     }
     void finish(const Doubles &mean, const Doubles &var) const {
-        require(moments_.count > 0, "there were no rows");
+        require(moments_.total > 0, "there were no rows with a weight");
         require(mean.shape(0) == width_ && var.shape(0) == width_,
                 "mean and variance have a number for each column");
         s2_moments_finish(&moments_, mean.data(), var.data());
@@ -130,43 +133,50 @@ inline void column_weights(const Matrix &rows, uint32_t first, uint32_t width, c
                                  workspace.data(), bytes));
 }
 
-// One weighted fit on a Gram matrix, for any number of penalties. It keeps the arrays alive, which
-// must not change.
+// Weighted fits on a Gram matrix, for any number of penalties: one, or with weights (problems, lanes)
+// several side by side. It keeps the arrays alive, which must not change.
 class DualProblem {
   public:
-    DualProblem(const ConstPanels &gram, int loss, const Matrix &targets, const Vector &weights,
-                const std::optional<Matrix> &offsets)
+    DualProblem(const ConstPanels &gram, int loss, const Matrix &targets,
+                const std::variant<Vector, Matrix> &weights, const std::optional<Matrix> &offsets)
         : gram_(gram), targets_(targets), weights_(weights), offsets_(offsets) {
         require_gram(gram, gram.shape(1));
         require(loss >= S2_SOFTMAX && loss <= S2_SQUARED, "the loss is unknown");
+        const Matrix *several = std::get_if<Matrix>(&weights_);
         dual_.n_samples = count_of(gram.shape(1));
+        dual_.n_problems = several ? count_of(several->shape(0)) : 1;
         const size_t lanes = s2_sample_lanes(dual_.n_samples);
         require(
-            targets.shape(0) > 0 && targets.shape(1) == lanes && weights.shape(0) == lanes &&
+            targets.shape(0) > 0 && targets.shape(1) == lanes && dual_.n_problems > 0 &&
+                (several ? several->shape(1) : std::get<Vector>(weights_).shape(0)) == lanes &&
                 (!offsets || (offsets->shape(0) == targets.shape(0) && offsets->shape(1) == lanes)),
-            "targets and offsets are (outputs, lanes), weights (lanes)");
+            "targets and offsets are (outputs, lanes), weights (lanes) or (problems, lanes)");
         dual_.objective = {choose_kernels(),
                            static_cast<s2_loss>(loss),
                            count_of(targets.shape(0)),
                            lanes,
                            targets.data(),
                            lanes,
-                           weights.data()};
+                           several ? several->data() : std::get<Vector>(weights_).data()};
         dual_.gram = gram.data();
         dual_.offset = offsets ? offsets->data() : nullptr;
         require(s2_dual_check(&dual_) == S2_OK,
                 "a weight or a target is out of its range, or all weights are 0");
-        workspace_.reserve(s2_dual_bytes(dual_.n_samples, dual_.objective.n_outputs));
+        workspace_.reserve(
+            s2_dual_bytes(dual_.n_samples, dual_.objective.n_outputs, dual_.n_problems));
     }
     DualProblem(const DualProblem &) = delete;
 
-    s2_dual_report solve(double penalty, double tolerance, const Rows &coefficients,
-                         const Rows &products, const OutVector &bias) {
-        const size_t n_outputs = dual_.objective.n_outputs, lanes = dual_.objective.lanes;
-        require(coefficients.shape(0) == n_outputs && coefficients.shape(1) == lanes &&
-                    products.shape(0) == n_outputs && products.shape(1) == lanes &&
-                    bias.shape(0) == n_outputs,
-                "coefficients and products are (outputs, lanes), the bias (outputs)");
+    std::vector<s2_dual_report> solve_all(double penalty, double tolerance,
+                                          const Rows &coefficients, const Rows &products,
+                                          const OutVector &bias) {
+        const size_t lanes = dual_.objective.lanes;
+        const size_t n_rows = size_t(dual_.n_problems) * dual_.objective.n_outputs;
+        require(coefficients.shape(0) == n_rows && coefficients.shape(1) == lanes &&
+                    products.shape(0) == n_rows && products.shape(1) == lanes &&
+                    bias.shape(0) == n_rows,
+                "coefficients and products are (problems * outputs, lanes), the bias (problems * "
+                "outputs)");
         require(penalty >= 0 && std::isfinite(penalty) && tolerance >= 0 &&
                     std::isfinite(tolerance),
                 "penalty and tolerance are numbers from 0");
@@ -177,22 +187,27 @@ class DualProblem {
         all.writes(bias.data(), bytes_of(bias), "this bias is");
         all.reads(gram_.data(), bytes_of(gram_), "this Gram matrix is");
         const s2_dual_solution solution = {coefficients.data(), products.data(), bias.data()};
-        s2_dual_report report = {};
+        std::vector<s2_dual_report> reports(dual_.n_problems);
         s2_status status;
         {
             nb::gil_scoped_release released;
-            status = s2_dual_solve(&dual_, penalty, tolerance, &solution, &report,
+            status = s2_dual_solve(&dual_, penalty, tolerance, &solution, reports.data(),
                                    workspace_.data(), workspace_.size());
         }
         require(status != S2_NOT_FINITE, "the objective is not finite at the start");
         require_ok(status);
-        return report;
+        return reports;
+    }
+    s2_dual_report solve(double penalty, double tolerance, const Rows &coefficients,
+                         const Rows &products, const OutVector &bias) {
+        require(dual_.n_problems == 1, "there are several problems: solve all of them");
+        return solve_all(penalty, tolerance, coefficients, products, bias)[0];
     }
 
   private:
     ConstPanels gram_;
     Matrix targets_;
-    Vector weights_;
+    std::variant<Vector, Matrix> weights_;
     std::optional<Matrix> offsets_;
     s2_dual dual_ = {};
     Buffer workspace_;
@@ -204,8 +219,9 @@ inline size_t gram_bytes(uint32_t n_samples) {
     return floats * sizeof(float) + room;
 }
 
-inline size_t dual_bytes(uint32_t n_samples, uint32_t n_outputs) {
-    const size_t bytes = s2_dual_bytes(count_of(n_samples), count_of(n_outputs));
+inline size_t dual_bytes(uint32_t n_samples, uint32_t n_outputs, uint32_t n_problems) {
+    const size_t bytes =
+        s2_dual_bytes(count_of(n_samples), count_of(n_outputs), count_of(n_problems));
     require(bytes < SIZE_MAX, "more samples than a size can say");
     return bytes;
 }
@@ -214,8 +230,9 @@ inline void bind_exact(nb::module_ &module) {
     module.attr("SAMPLE_LANES") = S2_SAMPLE_LANES;
     nb::class_<ColumnMoments>(module, "ColumnMoments")
         .def(nb::init<uint32_t>(), "width"_a)
-        .def("add", &ColumnMoments::add, "rows"_a.noconvert())
-        .def_prop_ro("count", &ColumnMoments::count)
+        .def("add", &ColumnMoments::add, "rows"_a.noconvert(),
+             "weights"_a.noconvert().none() = nb::none())
+        .def_prop_ro("total", &ColumnMoments::total)
         .def("finish", &ColumnMoments::finish, "mean"_a.noconvert(), "var"_a.noconvert());
     module.def("scale_rows", scale_rows, "rows"_a.noconvert(), "mean"_a.noconvert(),
                "scale"_a.noconvert());
@@ -232,12 +249,14 @@ inline void bind_exact(nb::module_ &module) {
         .def_ro("objective", &s2_dual_report::objective)
         .def_ro("decrement", &s2_dual_report::decrement)
         .def_prop_ro("converged", [](const s2_dual_report &r) { return r.converged != 0; });
-    module.def("dual_bytes", dual_bytes, "n_samples"_a, "n_outputs"_a);
+    module.def("dual_bytes", dual_bytes, "n_samples"_a, "n_outputs"_a, "n_problems"_a = 1);
     nb::class_<DualProblem>(module, "DualProblem")
-        .def(nb::init<const ConstPanels &, int, const Matrix &, const Vector &,
-                      const std::optional<Matrix> &>(),
+        .def(nb::init<const ConstPanels &, int, const Matrix &,
+                      const std::variant<Vector, Matrix> &, const std::optional<Matrix> &>(),
              "gram"_a.noconvert(), "loss"_a, "targets"_a.noconvert(), "weights"_a.noconvert(),
              "offsets"_a.noconvert().none() = nb::none())
         .def("solve", &DualProblem::solve, "penalty"_a, "tolerance"_a, "coefficients"_a.noconvert(),
-             "products"_a.noconvert(), "bias"_a.noconvert());
+             "products"_a.noconvert(), "bias"_a.noconvert())
+        .def("solve_all", &DualProblem::solve_all, "penalty"_a, "tolerance"_a,
+             "coefficients"_a.noconvert(), "products"_a.noconvert(), "bias"_a.noconvert());
 }

@@ -24,18 +24,19 @@ extern "C" {
 
 /* ---- columns (columns.c) --------------------------------------------------------------------- */
 
-/* Mean and variance of columns whose rows come in chunks; `count` starts at 0. */
+/* Mean and variance of columns whose rows come in chunks; `has_rows` and `total` start at 0. */
 typedef struct {
     uint32_t width;
-    uint64_t count;        /* rows so far */
+    int has_rows;
+    double total;          /* of the weights so far */
     float *first;          /* (width): the first row */
-    double *sum, *squares; /* (width): of x - first */
+    double *sum, *squares; /* (width): weighted, of x - first */
 } s2_moments;
 
 void s2_moments_add(const s2_kernels *kernels, s2_moments *moments, uint32_t count,
                     const float *rows, /* (count, row_stride), of which `width` floats are read */
-                    size_t row_stride);
-/* After one row at least: mean and biased variance, (width). */
+                    size_t row_stride, const float *weight); /* (count), or NULL: 1 each */
+/* With a total above 0: mean and biased variance, (width). */
 void s2_moments_finish(const s2_moments *moments, double *mean, double *var);
 /* (row - mean) * scale in place: rows (count, row_stride), mean and scale (row_stride). */
 void s2_scale_rows(const s2_kernels *kernels, uint32_t count, size_t row_stride, const float *mean,
@@ -100,20 +101,25 @@ double s2_objective_loss(const s2_objective *objective,
 /* ---- exact solver in sample coordinates (exact.c) -------------------------------------------- */
 
 /* W = Z^T A with a row of A for each sample: all that is asked of the columns is the Gram matrix.
- * Samples of weight 0 are held out: their coefficients are 0, their logits known all the same. */
+ * Samples of weight 0 are held out: their coefficients are 0, their logits known all the same.
+ * Problems that differ in their weights alone (folds, and all samples) are solved side by side: each
+ * panel of the Gram matrix is read once for all of them, and S2_SAMPLE_LANES samples side by side
+ * that are held out cost nothing. */
 typedef struct {
-    s2_objective objective; /* all samples: lanes are s2_sample_lanes(n_samples) */
-    uint32_t n_samples;
+    s2_objective objective; /* all samples: lanes are s2_sample_lanes(n_samples), the weights are
+                               (n_problems, lanes) */
+    uint32_t n_samples, n_problems;
     const float *gram;   /* finished: both halves */
     const float *offset; /* (n_outputs, lanes), or NULL: zero */
 } s2_dual;
 
-/* Where to start, and what comes of it. From zeros, or from the solution at another penalty. */
+/* Where to start, and what comes of it. From zeros, or from the solution at another penalty. Arrays
+ * of one problem follow those of the one before. */
 typedef struct {
-    float *coefficients; /* A, (n_outputs, lanes) */
-    float *products; /* G A, (n_outputs, lanes): logits less offset and bias, of the samples held
-                            out, too; computed afresh from A */
-    float *bias;     /* (n_outputs) */
+    float *coefficients; /* A, (n_problems, n_outputs, lanes) */
+    float *products; /* G A, (n_problems, n_outputs, lanes), at the start, too: logits less offset
+                            and bias, those of samples held out among them */
+    float *bias;     /* (n_problems, n_outputs) */
 } s2_dual_solution;
 
 typedef struct {
@@ -124,14 +130,14 @@ typedef struct {
 } s2_dual_report;
 
 s2_status s2_dual_check(const s2_dual *dual);
-size_t s2_dual_bytes(uint32_t n_samples, uint32_t n_outputs);
+size_t s2_dual_bytes(uint32_t n_samples, uint32_t n_outputs, uint32_t n_problems);
 /* L-BFGS in the metric of the Gram matrix until the decrement is at most `tolerance` of the
  * objective, or of 0.001 if that is larger: 1e-5 leaves less than 1e-4 of it, 3e-5 mostly.
  * S2_BAD_VALUE for a penalty or a tolerance that is negative or not finite, S2_NOT_FINITE where the
  * objective is at the start. */
 s2_status s2_dual_solve(const s2_dual *dual, double penalty, double tolerance,
-                        const s2_dual_solution *solution, s2_dual_report *report, void *workspace,
-                        size_t workspace_bytes);
+                        const s2_dual_solution *solution, s2_dual_report *report, /* (n_problems) */
+                        void *workspace, size_t workspace_bytes);
 
 #ifdef __cplusplus
 }

@@ -14,22 +14,28 @@ static size_t lesser(size_t a, size_t b) {
 }
 
 void s2_moments_add(const s2_kernels *kernels, s2_moments *moments, uint32_t count,
-                    const float *rows, size_t row_stride) {
-    if (moments->count == 0 &&
+                    const float *rows, size_t row_stride, const float *weight) {
+    if (!moments->has_rows &&
         count > 0) { /* near the mean: squares of large numbers would cancel */
         memcpy(moments->first, rows, moments->width * sizeof *rows);
         memset(moments->sum, 0, moments->width * sizeof *moments->sum);
         memset(moments->squares, 0, moments->width * sizeof *moments->squares);
+        moments->has_rows = 1;
     }
     for (size_t r = 0; r < count; r += ROWS_A_PASS) {
-        kernels->column_moments(moments, (uint32_t)lesser(count - r, ROWS_A_PASS),
-                                rows + r * row_stride, row_stride);
+        const s2_moments_pass pass = {.count = (uint32_t)lesser(count - r, ROWS_A_PASS),
+                                      .rows = rows + r * row_stride,
+                                      .row_stride = row_stride,
+                                      .weight = weight ? weight + r : NULL};
+        kernels->column_moments(moments, &pass);
     }
-    moments->count += count;
+    for (size_t r = 0; r < count; r++) {
+        moments->total += weight ? (double)weight[r] : 1.0;
+    }
 }
 
 void s2_moments_finish(const s2_moments *moments, double *mean, double *var) {
-    const double share = 1.0 / (double)moments->count;
+    const double share = 1.0 / moments->total;
     for (size_t c = 0; c < moments->width; c++) {
         const double off = moments->sum[c] * share;
         const double spread = moments->squares[c] * share - off * off;

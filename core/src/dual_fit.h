@@ -35,6 +35,7 @@ typedef struct {
     double gamma; /* scale of the first guess of the inverse Hessian */
     double value, decrement;
     double norm, slope, curvature; /* A . G A, A . G Q, Q . G Q */
+    uint32_t iterations;
     int ended;
 } s2_dual_fit;
 

@@ -2,58 +2,108 @@
  * exact.c - the exact solver in sample coordinates: fits that share the products with a Gram matrix.
  *
  * Outputs of sigmoid and squared losses do not know of each other: each is a fit of its own. Those of
- * softmax are one.
+ * softmax are one. The fits of all problems go on side by side.
  */
 #include "arena.h"
 #include "dual_fit.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { MOST_ITERATIONS = 1000 };
 enum { REFRESHED = 64 }; /* iterations until G A is computed afresh: it drifts by rounding */
 
-static s2_dual_fit *lay_out(s2_dual_fit *whole, float **ones, uint32_t n_samples,
-                            uint32_t n_outputs, s2_arena *arena) {
+/* Rows are the outputs of all problems, n_problems * n_outputs. */
+typedef struct {
+    const s2_dual *dual;
+    s2_dual_fit whole; /* all rows, whose memory the fits share */
+    s2_dual_fit *fits; /* (n_fits), each of rows_of_fit rows */
+    size_t n_fits, rows_of_fit, fits_of_problem;
+    size_t panels;
+    uint8_t *held; /* (n_problems, panels): whether no sample of the panel has a weight */
+    float *ones;   /* (lanes) */
+} solver;
+
+static solver lay_out(const s2_dual *dual, s2_arena *arena) {
+    const size_t n_rows = s2_times(dual->n_problems, dual->objective.n_outputs);
+    solver of = {.dual = dual, .rows_of_fit = 1};
+    s2_dual_fit *whole = &of.whole;
     float **const vectors[] = {&whole->logits,    &whole->grad, &whole->next_logits,
                                &whole->next_grad, &whole->step, &whole->product};
     double **const small[] = {&whole->bias, &whole->sums, &whole->next_sums, &whole->bias_step};
-    whole->lanes = s2_sample_lanes(n_samples);
+    whole->lanes = s2_sample_lanes(dual->n_samples);
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
-        *vectors[i] = s2_take_floats(arena, n_outputs, whole->lanes);
+        *vectors[i] = s2_take_floats(arena, n_rows, whole->lanes);
     }
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
-        *small[i] = s2_take(arena, n_outputs, 1, sizeof(double));
+        *small[i] = s2_take(arena, n_rows, 1, sizeof(double));
     }
-    *ones = s2_take_floats(arena, 1, whole->lanes);
-    whole->ones = *ones;
     for (size_t j = 0; j < S2_PAIRS; j++) {
         s2_pair *next = &whole->pairs[j];
-        next->step = s2_take_floats(arena, n_outputs, whole->lanes);
-        next->product = s2_take_floats(arena, n_outputs, whole->lanes);
-        next->change = s2_take_floats(arena, n_outputs, whole->lanes);
-        next->bias_step = s2_take(arena, n_outputs, 1, sizeof(double));
-        next->bias_change = s2_take(arena, n_outputs, 1, sizeof(double));
+        next->step = s2_take_floats(arena, n_rows, whole->lanes);
+        next->product = s2_take_floats(arena, n_rows, whole->lanes);
+        next->change = s2_take_floats(arena, n_rows, whole->lanes);
+        next->bias_step = s2_take(arena, n_rows, 1, sizeof(double));
+        next->bias_change = s2_take(arena, n_rows, 1, sizeof(double));
     }
-    return s2_take(arena, n_outputs, 1, sizeof(s2_dual_fit));
+    if (dual->objective.loss == S2_SOFTMAX) {
+        of.rows_of_fit = dual->objective.n_outputs;
+    }
+    of.fits_of_problem = dual->objective.n_outputs / of.rows_of_fit;
+    of.n_fits = s2_times(dual->n_problems, of.fits_of_problem);
+    of.panels = whole->lanes / S2_SAMPLE_LANES;
+    of.fits = s2_take(arena, of.n_fits, 1, sizeof(s2_dual_fit));
+    of.held = s2_take(arena, dual->n_problems, of.panels, 1);
+    of.ones = s2_take_floats(arena, 1, whole->lanes);
+    return of;
 }
 
-size_t s2_dual_bytes(uint32_t n_samples, uint32_t n_outputs) {
+size_t s2_dual_bytes(uint32_t n_samples, uint32_t n_outputs, uint32_t n_problems) {
     s2_arena arena = {0};
-    s2_dual_fit counted;
-    float *ones;
-    (void)lay_out(&counted, &ones, n_samples, n_outputs, &arena);
+    const s2_dual dual = {.n_samples = n_samples,
+                          .n_problems = n_problems,
+                          .objective = {.loss = S2_SIGMOID, .n_outputs = n_outputs}};
+    (void)lay_out(&dual, &arena); /* the loss with most fits */
     return arena.used;
 }
 
-/* The fit of outputs first.. of the whole, in their part of its memory. */
-static s2_dual_fit part_of(const s2_dual_fit *whole, size_t first, size_t n_outputs) {
-    const size_t at = first * whole->lanes;
-    s2_dual_fit part = *whole;
-    part.n_outputs = n_outputs;
-    part.size = n_outputs * whole->lanes;
-    part.objective.n_outputs = (uint32_t)n_outputs;
-    part.objective.target += first * whole->objective.target_stride;
-    part.offset = whole->offset ? whole->offset + at : NULL;
+s2_status s2_dual_check(const s2_dual *dual) {
+    const size_t lanes = s2_sample_lanes(dual->n_samples);
+    if (dual->n_samples == 0 || dual->n_problems == 0 || dual->objective.lanes != lanes ||
+        s2_gram_floats(dual->n_samples) == SIZE_MAX) {
+        return S2_BAD_SHAPE;
+    }
+    s2_objective objective = dual->objective;
+    for (size_t p = 0; p < dual->n_problems; p++, objective.weight += lanes) {
+        const s2_status status = s2_objective_check(&objective);
+        if (status != S2_OK) {
+            return status;
+        }
+        for (size_t s = dual->n_samples; s < lanes; s++) {
+            if (objective.weight[s] != 0.0f) {
+                return S2_BAD_VALUE;
+            }
+        }
+    }
+    return S2_OK;
+}
+
+/* Fit i, in its part of the memory. */
+static s2_dual_fit fit_of(const solver *of, size_t i) {
+    const s2_dual *dual = of->dual;
+    const size_t problem = i / of->fits_of_problem, first = i * of->rows_of_fit;
+    const size_t output = first % dual->objective.n_outputs, lanes = of->whole.lanes;
+    const size_t at = first * lanes;
+    s2_dual_fit part = of->whole;
+    part.n_outputs = of->rows_of_fit;
+    part.size = of->rows_of_fit * lanes;
+    part.objective = dual->objective;
+    part.objective.n_outputs = (uint32_t)of->rows_of_fit;
+    part.objective.target += output * dual->objective.target_stride;
+    part.objective.weight += problem * lanes;
+    part.offset = dual->offset ? dual->offset + output * lanes : NULL;
+    part.ones = of->ones;
+    part.gamma = 1.0;
     part.at.coefficients += at, part.at.products += at, part.at.bias += first;
     part.logits += at, part.grad += at, part.next_logits += at, part.next_grad += at;
     part.step += at, part.product += at;
@@ -65,105 +115,130 @@ static s2_dual_fit part_of(const s2_dual_fit *whole, size_t first, size_t n_outp
     return part;
 }
 
-s2_status s2_dual_check(const s2_dual *dual) {
-    const s2_status status = s2_objective_check(&dual->objective);
-    const int fits = dual->n_samples > 0 &&
-                     dual->objective.lanes == s2_sample_lanes(dual->n_samples) &&
-                     s2_gram_floats(dual->n_samples) < SIZE_MAX;
-    if (status != S2_OK || !fits) {
-        return status != S2_OK ? status : S2_BAD_SHAPE;
-    }
-    for (size_t s = dual->n_samples; s < dual->objective.lanes; s++) {
-        if (dual->objective.weight[s] != 0.0f) {
-            return S2_BAD_VALUE;
+/* Columns of a panel of G . a, of n_rows rows of a problem: the depth without what is held out, where
+ * a is 0. */
+static void multiply_panel(const solver *of, const uint8_t *held, size_t panel, size_t row,
+                           size_t n_rows, const float *a, float *product) {
+    const size_t n_samples = of->dual->n_samples, lanes = of->whole.lanes;
+    const float *columns = of->dual->gram + panel * S2_SAMPLE_LANES * n_samples;
+    s2_gemm pass = {.rows = (uint32_t)n_rows,
+                    .cols = S2_SAMPLE_LANES,
+                    .a_row = lanes,
+                    .a_depth = 1,
+                    .b_depth = S2_SAMPLE_LANES,
+                    .b_col = 1,
+                    .c = product + row * lanes + panel * S2_SAMPLE_LANES,
+                    .c_row = lanes};
+    for (size_t first = 0, stop; first < of->panels; first = stop) {
+        stop = first + 1;
+        if (held[first]) {
+            continue;
         }
-    }
-    return S2_OK;
-}
-
-/* G . a of rows of a, panel by panel. */
-static void multiply_gram(const s2_dual *dual, size_t n_rows, const float *a, float *product) {
-    const size_t n_samples = dual->n_samples, lanes = dual->objective.lanes;
-    for (size_t col = 0; col < n_samples; col += S2_SAMPLE_LANES) {
-        dual->objective.kernels->gemm(&(s2_gemm){.rows = (uint32_t)n_rows,
-                                                 .cols = S2_SAMPLE_LANES,
-                                                 .depth = (uint32_t)n_samples,
-                                                 .a = a,
-                                                 .a_row = lanes,
-                                                 .a_depth = 1,
-                                                 .b = dual->gram + col * n_samples,
-                                                 .b_depth = S2_SAMPLE_LANES,
-                                                 .b_col = 1,
-                                                 .c = product + col,
-                                                 .c_row = lanes});
+        for (; stop < of->panels && !held[stop]; stop++) {
+        }
+        const size_t sample = first * S2_SAMPLE_LANES, end = stop * S2_SAMPLE_LANES;
+        pass.depth = (uint32_t)((end < n_samples ? end : n_samples) - sample);
+        pass.a = a + row * lanes + sample;
+        pass.b = columns + sample * S2_SAMPLE_LANES;
+        of->dual->objective.kernels->panel(&pass);
+        pass.add = 1;
     }
 }
 
-/* Iterations until all fits ended; how many. */
-static uint32_t descend(const s2_dual *dual, const s2_dual_fit *whole, s2_dual_fit *fits,
-                        size_t n_fits, double tolerance) {
-    const size_t of_fit = dual->objective.n_outputs / n_fits;
-    size_t first = 0, stop = n_fits; /* those outside have ended */
-    for (uint32_t iteration = 0; iteration < MOST_ITERATIONS; iteration++) {
-        for (; first < stop && fits[first].ended; first++) {
-        }
-        for (; first < stop && fits[stop - 1].ended; stop--) {
-        }
-        if (first == stop) {
-            return iteration;
-        }
-        const size_t at = first * of_fit * dual->objective.lanes;
-        const size_t n_rows = (stop - first) * of_fit;
-        if (iteration > 0 && iteration % REFRESHED == 0) {
-            multiply_gram(dual, n_rows, whole->at.coefficients + at, whole->at.products + at);
-        }
-        for (size_t i = first; i < stop; i++) {
-            if (!fits[i].ended) {
-                if (iteration > 0 && iteration % REFRESHED == 0) {
-                    s2_dual_fit_look(&fits[i]);
-                }
-                s2_dual_fit_begin(&fits[i]);
+/* G . a of the fits that go on, at the samples that are not held out; with `all` of every fit and at
+ * every sample. A panel of G is read once. */
+static void multiply_gram(const solver *of, int all, const float *a, float *product) {
+    for (size_t panel = 0; panel < of->panels; panel++) {
+        for (size_t i = 0, stop; i < of->n_fits; i = stop) {
+            const uint8_t *held = of->held + i / of->fits_of_problem * of->panels;
+            stop = i + 1;
+            if (!all && (of->fits[i].ended || held[panel])) {
+                continue;
             }
-        }
-        multiply_gram(dual, n_rows, whole->step + at, whole->product + at);
-        for (size_t i = first; i < stop; i++) {
-            if (!fits[i].ended) {
-                s2_dual_fit_advance(&fits[i], tolerance);
+            while (stop % of->fits_of_problem != 0 && (all || !of->fits[stop].ended)) {
+                stop++;
             }
+            multiply_panel(of, held, panel, i * of->rows_of_fit, (stop - i) * of->rows_of_fit, a,
+                           product);
         }
     }
-    return MOST_ITERATIONS;
 }
 
 /* Every fit at the solution given; whether the objective is a number there. */
-static int start(const s2_dual_fit *whole, s2_dual_fit *fits, size_t n_fits, size_t n_outputs) {
+static int start(solver *of) {
+    const size_t n_rows = of->n_fits * of->rows_of_fit, lanes = of->whole.lanes;
     int finite = 1;
-    for (size_t o = 0; o < n_outputs; o++) {
-        whole->bias[o] = (double)whole->at.bias[o];
+    for (size_t p = 0; p < of->dual->n_problems; p++) {
+        for (size_t panel = 0; panel < of->panels; panel++) {
+            const float *weight = of->dual->objective.weight + p * lanes + panel * S2_SAMPLE_LANES;
+            uint8_t *held = &of->held[p * of->panels + panel];
+            *held = 1;
+            for (size_t s = 0; s < S2_SAMPLE_LANES; s++) {
+                *held = *held && weight[s] == 0.0f;
+            }
+        }
     }
-    for (size_t i = 0; i < n_fits; i++) {
-        fits[i] = part_of(whole, i * (n_outputs / n_fits), n_outputs / n_fits);
-        s2_dual_fit_look(&fits[i]);
-        finite &= isfinite(fits[i].value) != 0;
+    for (size_t s = 0; s < lanes; s++) {
+        of->ones[s] = 1.0f;
+    }
+    memset(of->whole.product, 0, n_rows * lanes * sizeof(float)); /* where samples are held out */
+    for (size_t row = 0; row < n_rows; row++) {
+        of->whole.bias[row] = (double)of->whole.at.bias[row];
+    }
+    for (size_t i = 0; i < of->n_fits; i++) {
+        of->fits[i] = fit_of(of, i);
+        s2_dual_fit_look(&of->fits[i]);
+        finite &= isfinite(of->fits[i].value) != 0;
     }
     return finite;
 }
 
-/* What became of it, with the products and the bias that belong to the coefficients. */
-static void finish(const s2_dual *dual, const s2_dual_fit *whole, s2_dual_fit *fits, size_t n_fits,
-                   s2_dual_report *report) {
-    const size_t n_outputs = dual->objective.n_outputs;
-    multiply_gram(dual, n_outputs, whole->at.coefficients, whole->at.products);
-    report->objective = report->decrement = 0.0;
-    report->converged = 1;
-    for (size_t i = 0; i < n_fits; i++) {
-        s2_dual_fit_look(&fits[i]);
-        report->objective += fits[i].value;
-        report->decrement += fits[i].decrement;
-        report->converged &= fits[i].ended;
+/* Iterations until all fits ended. */
+static void descend(solver *of, double tolerance) {
+    size_t n_left = of->n_fits;
+    for (uint32_t iteration = 0; n_left > 0 && iteration < MOST_ITERATIONS; iteration++) {
+        const int is_stale = iteration > 0 && iteration % REFRESHED == 0;
+        if (is_stale) {
+            multiply_gram(of, 0, of->whole.at.coefficients, of->whole.at.products);
+        }
+        for (size_t i = 0; i < of->n_fits; i++) {
+            if (!of->fits[i].ended) {
+                if (is_stale) {
+                    s2_dual_fit_look(&of->fits[i]);
+                }
+                s2_dual_fit_begin(&of->fits[i]);
+            }
+        }
+        multiply_gram(of, 0, of->whole.step, of->whole.product);
+        for (size_t i = 0; i < of->n_fits; i++) {
+            if (!of->fits[i].ended) {
+                s2_dual_fit_advance(&of->fits[i], tolerance);
+                of->fits[i].iterations = iteration + 1;
+                n_left -= of->fits[i].ended != 0;
+            }
+        }
     }
-    for (size_t o = 0; o < n_outputs; o++) {
-        whole->at.bias[o] = (float)whole->bias[o];
+}
+
+/* What became of it, with the products and the bias that belong to the coefficients. */
+static void finish(solver *of, s2_dual_report *reports) {
+    multiply_gram(of, 1, of->whole.at.coefficients, of->whole.at.products);
+    for (size_t p = 0; p < of->dual->n_problems; p++) {
+        reports[p] = (s2_dual_report){.converged = 1};
+    }
+    for (size_t i = 0; i < of->n_fits; i++) {
+        s2_dual_fit *fit = &of->fits[i];
+        s2_dual_report *report = &reports[i / of->fits_of_problem];
+        s2_dual_fit_look(fit);
+        report->objective += fit->value;
+        report->decrement += fit->decrement;
+        report->converged &= fit->ended;
+        if (fit->iterations > report->iterations) {
+            report->iterations = fit->iterations;
+        }
+    }
+    for (size_t row = 0; row < of->n_fits * of->rows_of_fit; row++) {
+        of->whole.at.bias[row] = (float)of->whole.bias[row];
     }
 }
 
@@ -171,28 +246,19 @@ s2_status s2_dual_solve(const s2_dual *dual, double penalty, double tolerance,
                         const s2_dual_solution *solution, s2_dual_report *report, void *workspace,
                         size_t workspace_bytes) {
     s2_arena arena = {.base = workspace, .size = workspace_bytes};
-    s2_dual_fit whole = {.objective = dual->objective,
-                         .offset = dual->offset,
-                         .penalty = penalty,
-                         .at = *solution,
-                         .gamma = 1.0};
-    float *ones;
-    s2_dual_fit *fits = lay_out(&whole, &ones, dual->n_samples, dual->objective.n_outputs, &arena);
-    const size_t n_outputs = dual->objective.n_outputs;
-    const size_t n_fits = dual->objective.loss == S2_SOFTMAX ? 1 : n_outputs;
+    solver of = lay_out(dual, &arena);
+    of.whole.penalty = penalty;
+    of.whole.at = *solution;
     if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }
     if (!(penalty >= 0.0 && tolerance >= 0.0) || !isfinite(penalty) || !isfinite(tolerance)) {
         return S2_BAD_VALUE;
     }
-    for (size_t s = 0; s < whole.lanes; s++) {
-        ones[s] = 1.0f;
-    }
-    if (!start(&whole, fits, n_fits, n_outputs)) {
+    if (!start(&of)) {
         return S2_NOT_FINITE;
     }
-    report->iterations = descend(dual, &whole, fits, n_fits, tolerance);
-    finish(dual, &whole, fits, n_fits, report);
+    descend(&of, tolerance);
+    finish(&of, report);
     return S2_OK;
 }

@@ -114,6 +114,14 @@ static inline float s2_weighted(const float *weight, size_t sample, float share)
     return weight != NULL ? weight[sample] * share : share;
 }
 
+/* Rows of s2_moments_add, few enough for a cache. */
+typedef struct {
+    uint32_t count;
+    const float *rows; /* (count, row_stride) */
+    size_t row_stride;
+    const float *weight; /* (count), or NULL: 1 each */
+} s2_moments_pass;
+
 struct s2_kernels {
     const char *name;
     uint32_t lanes; /* samples in lanes come in multiples of this */
@@ -146,9 +154,8 @@ struct s2_kernels {
     /* w moves against g (Eqs. 5, 6, 15, 16); m and v are NULL where the rule has none */
     void (*descend)(size_t size, const s2_update *update, const float *g, float *m, float *v,
                     float *w);
-    /* Of rows few enough for a cache: adds them to the sums */
-    void (*column_moments)(const s2_moments *moments, uint32_t count, const float *rows,
-                           size_t row_stride);
+    /* Adds the rows to the sums */
+    void (*column_moments)(const s2_moments *moments, const s2_moments_pass *pass);
     /* y = (x - mean) * scale; y may be x */
     void (*scale_row)(size_t width, const float *x, const float *mean, const float *scale,
                       float *y);
@@ -160,6 +167,9 @@ struct s2_kernels {
     /* a (rows, cols) to out (cols, rows), both with strides */
     void (*transpose)(size_t rows, size_t cols, const float *a, size_t a_row, float *out,
                       size_t out_row);
+    /* c = a . b, or c + a . b with `add`, for a panel b of S2_SAMPLE_LANES columns side by side: rows
+     * few and deep, with accumulators enough for one row alone. a_depth is 1, there is no start. */
+    void (*panel)(const s2_gemm *pass);
     /* s2_objective_loss */
     double (*objective)(const s2_objective *pass, const float *logits, float *grad);
     double (*dot)(size_t size, const float *a, const float *b);

@@ -32,9 +32,11 @@
 #ifdef __aarch64__ /* 32 registers */
 enum { GEMM_ROWS = 5, GEMM_VECTORS = 4, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 4, TAP_VECTORS = 4 };
+enum { PANEL_ROWS = 3, PANEL_SPLIT = 1 };
 #else /* 16 registers */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 2, TAP_VECTORS = 2 };
+enum { PANEL_ROWS = 1, PANEL_SPLIT = 1 };
 
 #define V_ADD(a, b)  vaddq_f32((a), (b))
 #define V_SUB(a, b)  vsubq_f32((a), (b))

@@ -360,6 +360,7 @@ const s2_kernels s2_kernels_scalar = {
     .move_along = move_along,
     .scaled = scaled,
     .transpose = scalar_transpose,
+    .panel = scalar_gemm,
     .objective = scalar_objective,
     .dot = scalar_dot,
     .add_scaled = scalar_add_scaled,

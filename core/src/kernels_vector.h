@@ -17,6 +17,8 @@
  *   GEMM_ROWS, GEMM_VECTORS    tile of a product: their product plus a few fills the registers
  *   GEMM_WIDE                  vectors of the tile for a single row
  *   TAP_SAMPLES                samples a tile of the tap's forward pass, times TAP_RANKS
+ *   PANEL_ROWS, PANEL_SPLIT    tile of a product with a panel of the Gram matrix: at most 6 rows, in so
+ *                              many sums each
  *   TAP_VECTORS                vectors a tile of the tap's update, times TAP_RANKS
  *
  * Tiles have fixed sizes, so their accumulators stay in registers; each tile function is inlined
@@ -179,6 +181,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .move_along = move_along,                                                                  \
         .scaled = scaled,                                                                          \
         .transpose = transpose,                                                                    \
+        .panel = vector_panel,                                                                     \
         .objective = vector_objective,                                                             \
         .dot = vector_dot,                                                                         \
         .add_scaled = vector_add_scaled,                                                           \

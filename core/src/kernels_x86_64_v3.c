@@ -23,6 +23,7 @@
 /* 16 registers */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 3, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 3, TAP_VECTORS = 3 };
+enum { PANEL_ROWS = 3, PANEL_SPLIT = 1 };
 
 static inline __m256i first_lanes(unsigned long n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

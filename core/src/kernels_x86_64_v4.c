@@ -23,6 +23,7 @@
 /* 32 registers */
 enum { GEMM_ROWS = 10, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 4, TAP_VECTORS = 4 };
+enum { PANEL_ROWS = 6, PANEL_SPLIT = 2 };
 
 static inline __mmask16 first_lanes(unsigned long n) {
     return (__mmask16)((1u << n) - 1u);

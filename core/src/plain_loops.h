@@ -4,20 +4,21 @@
 enum { COLUMNS_AT_ONCE = 16 };
 
 static inline __attribute__((always_inline)) void moments_of_columns(const s2_moments *moments,
-                                                                     uint32_t count, const float *x,
-                                                                     size_t row_stride, size_t at,
-                                                                     const size_t cols) {
+                                                                     const s2_moments_pass *pass,
+                                                                     size_t at, const size_t cols) {
     double first[COLUMNS_AT_ONCE], sum[COLUMNS_AT_ONCE], squares[COLUMNS_AT_ONCE];
     for (size_t c = 0; c < cols; c++) {
         first[c] = (double)moments->first[at + c];
         sum[c] = moments->sum[at + c];
         squares[c] = moments->squares[at + c];
     }
-    for (size_t r = 0; r < count; r++) {
+    for (size_t r = 0; r < pass->count; r++) {
+        const float *x = pass->rows + r * pass->row_stride + at;
+        const double weight = pass->weight ? (double)pass->weight[r] : 1.0;
         for (size_t c = 0; c < cols; c++) {
-            const double off = (double)x[r * row_stride + at + c] - first[c];
-            sum[c] += off;
-            squares[c] += off * off;
+            const double off = (double)x[c] - first[c], weighted = weight * off;
+            sum[c] += weighted;
+            squares[c] += weighted * off;
         }
     }
     for (size_t c = 0; c < cols; c++) {
@@ -26,13 +27,12 @@ static inline __attribute__((always_inline)) void moments_of_columns(const s2_mo
     }
 }
 
-static void column_moments(const s2_moments *moments, uint32_t count, const float *rows,
-                           size_t row_stride) {
+static void column_moments(const s2_moments *moments, const s2_moments_pass *pass) {
     size_t at = 0;
     for (; at + COLUMNS_AT_ONCE <= moments->width; at += COLUMNS_AT_ONCE) {
-        moments_of_columns(moments, count, rows, row_stride, at, COLUMNS_AT_ONCE);
+        moments_of_columns(moments, pass, at, COLUMNS_AT_ONCE);
     }
-    moments_of_columns(moments, count, rows, row_stride, at, moments->width - at);
+    moments_of_columns(moments, pass, at, moments->width - at);
 }
 
 static void scale_row(size_t width, const float *x, const float *mean, const float *scale,

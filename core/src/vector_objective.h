@@ -80,6 +80,12 @@ static double vector_objective(const s2_objective *pass, const float *logits, fl
     for (size_t s = 0; s < pass->lanes; s += V_WIDTH) {
         const V weight = V_LOAD(pass->weight + s);
         V loss;
+        if (sum_of_lanes(weight) == 0.0f) { /* held out */
+            for (size_t o = 0; o < pass->n_outputs; o++) {
+                V_STORE(grad + o * pass->lanes + s, V_ZERO());
+            }
+            continue;
+        }
         if (pass->loss == S2_SOFTMAX) {
             loss = softmax_samples(pass, s, weight, logits, grad);
         } else if (pass->loss == S2_SIGMOID) {
@@ -124,4 +130,80 @@ INLINE void add_scaled_tile(size_t i, size_t part, V factor, const float *x, flo
 
 static void vector_add_scaled(size_t size, float factor, const float *x, float *y) {
     FOR_VECTORS(size, add_scaled_tile, V_SET(factor), x, y);
+}
+
+/* ---- products with a panel of S2_SAMPLE_LANES columns ---------------------------------------- */
+
+enum { PANEL_VECTORS = S2_SAMPLE_LANES / V_WIDTH, MOST_PANEL_ROWS = 6 };
+
+/* One tile; its depth in PANEL_SPLIT interleaved sums, so that few rows fill the pipeline as well. */
+INLINE void panel_tile(const s2_gemm *pass, size_t row, const size_t rows) {
+    V sum[PANEL_SPLIT][MOST_PANEL_ROWS][PANEL_VECTORS];
+    const float *a = pass->a + row * pass->a_row, *b = pass->b;
+    UNROLL for (size_t h = 0; h < PANEL_SPLIT; h++) {
+        UNROLL for (size_t r = 0; r < rows; r++) {
+            UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {
+                sum[h][r][v] = V_ZERO();
+            }
+        }
+    }
+#define PANEL_STEP(h)                                                                              \
+    V column[PANEL_VECTORS];                                                                       \
+    UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {                                            \
+        column[v] = V_LOAD(b + (h) * S2_SAMPLE_LANES + v * V_WIDTH);                               \
+    }                                                                                              \
+    UNROLL for (size_t r = 0; r < rows; r++) {                                                     \
+        const V factor = V_SET(a[r * pass->a_row + (h)]);                                          \
+        UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {                                        \
+            sum[h][r][v] = V_FMA(factor, column[v], sum[h][r][v]);                                 \
+        }                                                                                          \
+    }
+    size_t k = 0;
+    for (; k + PANEL_SPLIT <= pass->depth; k += PANEL_SPLIT) {
+        UNROLL for (size_t h = 0; h < PANEL_SPLIT; h++){PANEL_STEP(h)} a += PANEL_SPLIT,
+            b += PANEL_SPLIT * S2_SAMPLE_LANES;
+    }
+    for (; k < pass->depth; k++, a++, b += S2_SAMPLE_LANES) {
+        PANEL_STEP(0)
+    }
+#undef PANEL_STEP
+    UNROLL for (size_t r = 0; r < rows; r++) {
+        UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {
+            float *c = pass->c + (row + r) * pass->c_row + v * V_WIDTH;
+            V total = sum[0][r][v];
+            UNROLL for (size_t h = 1; h < PANEL_SPLIT; h++) {
+                total = V_ADD(total, sum[h][r][v]);
+            }
+            if (pass->add) {
+                total = V_ADD(V_LOAD(c), total);
+            }
+            V_STORE(c, total);
+        }
+    }
+}
+
+/* In tiles of nearly the same size. */
+static void vector_panel(const s2_gemm *pass) {
+    size_t tiles = (pass->rows + PANEL_ROWS - 1) / PANEL_ROWS;
+    for (size_t row = 0; row < pass->rows; tiles--) {
+        const size_t rows = (pass->rows - row + tiles - 1) / tiles;
+        switch (rows) {
+        case 1:
+            panel_tile(pass, row, 1);
+            break;
+#define PANEL_CASE(n)                                                                              \
+    case n:                                                                                        \
+        panel_tile(pass, row, n <= PANEL_ROWS ? n : 1);                                            \
+        break;
+            PANEL_CASE(2)
+            PANEL_CASE(3)
+            PANEL_CASE(4)
+            PANEL_CASE(5)
+            PANEL_CASE(6)
+#undef PANEL_CASE
+        default:
+            break;
+        }
+        row += rows;
+    }
 }

@@ -200,9 +200,9 @@ class ColumnMoments:
     """Mean and biased variance of the columns of rows that come in chunks."""
 
     def __init__(self, width: int) -> None: ...
-    def add(self, rows: _Float) -> None: ...
+    def add(self, rows: _Float, weights: _Float | None = ...) -> None: ...
     @property
-    def count(self) -> int: ...
+    def total(self) -> float: ...
     def finish(self, mean: _Double, var: _Double) -> None: ...
 
 def scale_rows(rows: _Float, mean: _Float, scale: _Float) -> None: ...
@@ -221,7 +221,7 @@ def column_weights(
     coefficients: _Float,
     weights: _Float,
 ) -> None: ...
-def dual_bytes(n_samples: int, n_outputs: int) -> int: ...
+def dual_bytes(n_samples: int, n_outputs: int, n_problems: int = ...) -> int: ...
 
 class DualReport:
     """``decrement`` is about twice what the objective has above its least."""
@@ -236,7 +236,12 @@ class DualReport:
     def converged(self) -> bool: ...
 
 class DualProblem:
-    """One weighted fit on a Gram matrix; the arrays are kept and must not change."""
+    """Weighted fits on a Gram matrix; the arrays are kept and must not change.
+
+    With weights (problems, lanes) there are several, whose arrays follow each other:
+    coefficients (problems * outputs, lanes). Samples that are held out together cost less where
+    they lie side by side.
+    """
 
     def __init__(
         self,
@@ -254,3 +259,11 @@ class DualProblem:
         products: _Float,
         bias: _Float,
     ) -> DualReport: ...
+    def solve_all(
+        self,
+        penalty: float,
+        tolerance: float,
+        coefficients: _Float,
+        products: _Float,
+        bias: _Float,
+    ) -> list[DualReport]: ...
