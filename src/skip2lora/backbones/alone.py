@@ -158,6 +158,17 @@ def note_of(verdict: Verdict) -> str | None:
     )
 
 
+def note_of_one_by_one(verdict: Verdict) -> str | None:
+    """What is said of logits that are others in a batch, where samples run one by one."""
+    if verdict.holds():
+        return note_of(verdict)
+    return (
+        f"samples run one by one, as in a batch of several their logits change by "
+        f"{verdict.apart:.2g} of {verdict.largest:.3g} with the others: so should they where the "
+        "model is used"
+    )
+
+
 def unseen(reason: str) -> str:
     """What is said of a model that no samples of noise could be passed through."""
     return (

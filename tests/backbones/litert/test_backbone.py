@@ -20,6 +20,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra lit
 import sys
 
 from skip2lora.backbones.litert.backbone import LiteRTBackbone
+from skip2lora.backbones.litert.runner import together
 from skip2lora.errors import FileError, MissingExtraError, ModelError
 from tflite_models import File, Load, Network, cnn, mlp
 
@@ -276,3 +277,48 @@ def test_what_is_kept_between_calls_is_refused(
     monkeypatch.setattr(LiteRTBackbone, "forward", forward)
     assert "keeps something from call to call" in refused(ModelError, load, model)
     assert calls == [3]
+
+
+def mixing(kind: str | None, batch: int = -1) -> bytes:
+    """A layer, what joins its numbers with their mean over the samples, if any, and a layer."""
+    file, random = File(), np.random.default_rng(0)
+    names = ("x", "hidden", "mean", "mixed", "y")
+    x, hidden, mean, mixed, y = (file.tensor(name, (1, 3), signature=(batch, 3)) for name in names)
+    bias = file.constant("b", np.ones(3, np.float32))
+    for number, (read, made) in enumerate(((x, hidden), (mixed if kind else hidden, y))):
+        weight = file.constant(f"w{number}", random.normal(size=(3, 3)).astype(np.float32))
+        file.operator("FULLY_CONNECTED", [read, weight, bias], [made])
+    axis = file.constant("axis", np.zeros(1, np.int32))
+    file.operator("MEAN", [hidden, axis], [mean], keepDims=True)
+    if kind:
+        file.operator(kind, [hidden, mean], [mixed])
+    return file.pack([x], [y])
+
+
+def test_what_is_constant_without_the_other_samples_is_refused(
+    load: Load, refused: Refused
+) -> None:
+    assert "mixes the samples of a batch" in refused(ModelError, load, mixing("SUB"))
+
+
+def test_other_logits_in_a_batch_are_said(load: Load) -> None:
+    """Samples run one by one, which is all that is needed where they do so elsewhere too."""
+    with pytest.warns(UserWarning, match="one by one, as in a batch of several their logits"):
+        model = load(mixing("ADD"))
+    [note] = model.notes
+    assert "change by" in note
+    x = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    alone = np.concatenate([model.logits(x[at : at + 1]) for at in range(4)])
+    np.testing.assert_array_equal(model.logits(x), alone)
+    assert load(mixing("ADD", batch=1)).notes == ()  # the file itself is for one
+    assert model.with_taps(1).notes == (note,)
+
+
+def test_the_same_alone_and_in_a_batch(load: Load) -> None:
+    model = load(mixing(None))
+    x = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    assert model.notes == ()
+    values = together(model, [x])
+    assert values is not None
+    np.testing.assert_allclose(values, model.logits(x), atol=1e-6)
+    assert together(load(mixing(None, batch=1)), [x]) is None

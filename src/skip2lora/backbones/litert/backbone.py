@@ -17,11 +17,18 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, whole
 from skip2lora.backbones import masks
-from skip2lora.backbones.alone import batches_of, mixed, verdict_of
+from skip2lora.backbones.alone import (
+    N_SAMPLES,
+    batches_of,
+    mixed,
+    note_of_one_by_one,
+    unseen,
+    verdict_of,
+)
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import NO_MASK, drawn
 from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
-from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of
+from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of, together
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.outputs import (
     OutputSpec,
@@ -32,7 +39,7 @@ from skip2lora.backbones.outputs import (
     task_of,
 )
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
-from skip2lora.errors import DataError, MissingExtraError, ModelError
+from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line
 from skip2lora.files import unreadable
 from skip2lora.limits import check_file
 
@@ -64,6 +71,7 @@ class LiteRTBackbone(Backbone):
     threads: int = 1
     class_names: tuple[str, ...] | None = None
     mask: str | None = None
+    note: str | None = None
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -112,7 +120,7 @@ class LiteRTBackbone(Backbone):
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
         model._runner  # noqa: B018  - what the runtime refuses is said here
-        _refuse_state(model)
+        model = replace(model, note=_seen(model))
         if mask is None and len(model.inputs) > 1:
             mask = masks.find_mask(model)
         model = model if mask is None else model.with_mask(mask)
@@ -142,7 +150,7 @@ class LiteRTBackbone(Backbone):
             return self
         layers = _layers(self.graph, end, self.grid, self.path)
         model = replace(self, end=end, layers=layers, class_names=None).with_taps(None)
-        return model._checked(output)
+        return replace(model, note=_seen(model))._checked(output)
 
     def _checked(self, asked: str | int | None) -> LiteRTBackbone:
         """Itself, without logits where the output does not follow from them on random samples.
@@ -203,8 +211,8 @@ class LiteRTBackbone(Backbone):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the model is left out, if anything."""
-        return () if self.graph.cut is None else (self.graph.cut,)
+        """What of the model is left out, and what batches change or is not known, if anything."""
+        return tuple(filter(None, (self.graph.cut, self.note)))
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:
@@ -251,19 +259,33 @@ class LiteRTBackbone(Backbone):
         return [spec.read(array) for spec, array in zip(self.inputs, given, strict=True)]
 
 
-def _refuse_state(model: LiteRTBackbone) -> None:
-    """Raise ModelError where one sample gets other logits after another than at first."""
-    arrays = drawn(model.inputs, 2, n_tokens=2)
+def _seen(model: LiteRTBackbone) -> str | None:
+    """What is said of a sample alone and the same one in a batch.
+
+    Raises:
+        ModelError: a sample has other logits after another than at first, or none without others.
+    """
     try:
-        samples = model.check(arrays)
-        runs = [
+        samples = model.check(drawn(model.inputs, N_SAMPLES, n_tokens=2))
+        alone = [
             (batch, model.forward(samples[np.array(batch)]).base_logits) for batch in batches_of(1)
         ]
-    except (ModelError, DataError):
-        return  # it takes no noise
-    verdict = verdict_of(runs)
+    except (ModelError, DataError) as error:
+        return unseen(first_line(error).partition(", expected")[0])
+    verdict = verdict_of(alone)
     if not verdict.holds():
         raise mixed(model.path, f"what {model.output} is made of", verdict, random=True)
+    *batches, last = batches_of(None)
+    runs = [(last, alone[1][1])]
+    for batch in batches:
+        values = together(model, model._arrays(samples[np.array(batch)]))
+        if values is None:
+            return None
+        runs.append((batch, values))
+    verdict = verdict_of(runs)
+    if not verdict.holds() and np.array_equal(alone[0][1], alone[1][1]):
+        raise mixed(model.path, f"what {model.output} is made of", verdict)
+    return note_of_one_by_one(verdict)
 
 
 def _parser(path: str | os.PathLike[str]) -> Any:
