@@ -1,6 +1,6 @@
 """What adapting forgets, and what a lab set or old samples keep: the numbers of two pages of docs/.
 
-    python bench/keeping.py --data ../shared/data [--trials 20] [--any-model]
+    python bench/keeping.py --data ../shared/data [--trials 20] [--recipe exact]
     python bench/keeping.py --data ../shared/data --development --weights 1,2,4,8,default
 
 Needs the recordings (docs/paper.md) and scikit-learn. Each trial pre-trains another network. New
@@ -31,6 +31,13 @@ RECORDINGS = "cooling-fan/12cm_hmlo_"
 DEGREES = 40
 COUNT = 10  # of a class, in a lab set
 
+#: Options of adapt.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "scaled": vars(ANY_MODEL),
+    "exact": {"solver": "exact"},
+    "auto": {"recipe": "auto"},
+}
 Samples = tuple[np.ndarray, np.ndarray]
 
 
@@ -177,6 +184,8 @@ def trial(task: Task, seed: int, weights: list[str], **options: Any) -> dict[str
 
     results = {"before": scores(model)}
     for name, chosen in choices(task, model, seed, weights):
+        if not chosen["keep"] and task.new_class is not None and "solver" in options:
+            continue  # which refuses one class alone
         adapted = s2.adapt(model, *task.field, seed=seed, **chosen, **options)
         results[name] = scores(adapted)
     return results
@@ -188,19 +197,18 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--weights", default="default", help="of old samples, with commas")
     parser.add_argument("--tasks", default="", help="names that begin so, with |")
-    parser.add_argument("--any-model", action="store_true", help="the recipe for any model")
+    parser.add_argument("--recipe", default="default", choices=list(RECIPES))
     parser.add_argument("--development", action="store_true")
     asked = parser.parse_args()
-    recipe = vars(ANY_MODEL) if asked.any_model else {}
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    print(f"{asked.trials} trials, {cpu_name()}, commit {commit}")
+    print(f"{asked.trials} trials, recipe {asked.recipe}, {cpu_name()}, commit {commit}")
     for name, make in TASKS.items():
         if not name.startswith(tuple(asked.tasks.split("|"))):
             continue
         task_of = make(asked.data, development=asked.development)
         results = [
-            trial(task_of(seed), seed, asked.weights.split(","), **recipe)
+            trial(task_of(seed), seed, asked.weights.split(","), **RECIPES[asked.recipe])
             for seed in range(asked.trials)
         ]
         head = ["new domain", "old domain"]
