@@ -21,7 +21,7 @@ PUBLIC = {
     "src/skip2lora/adapt.py:adapt",
     "src/skip2lora/backbones/torch/backbone.py:__init__",
     "src/skip2lora/plan.py:plan",
-    "src/skip2lora/sklearn.py:__init__",
+    "src/skip2lora/estimators.py:__init__",
     "src/skip2lora/training/pretraining.py:pretrain",
 }
 _SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

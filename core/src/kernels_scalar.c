@@ -152,9 +152,9 @@ static void scalar_loss(const s2_loss_pass *pass, size_t next, size_t stride,
     float loss = 0.0f;
     stats->correct = 0;
     for (size_t s = 0; s < pass->count; s++) {
-        const float own = loss_of_sample(pass->n_outputs, stride, pass->logits + s * next,
-                                         (size_t)pass->label[s],
-                                         s2_weighted(pass->weight, s, share), &stats->correct);
+        const float own =
+            loss_of_sample(pass->n_outputs, stride, pass->logits + s * next, (size_t)pass->label[s],
+                           s2_weighted(pass->weight, s, share), &stats->correct);
         loss += s2_weighted(pass->weight, s, own);
     }
     stats->loss = loss * share;

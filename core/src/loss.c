@@ -30,11 +30,8 @@ static void through_lanes(const s2_kernels *kernels, const s2_loss_pass *rows, f
 void s2_loss_cross_entropy(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs,
                            const int32_t *label, const float *weight, float *logits,
                            s2_batch_stats *stats, float *scratch) {
-    const s2_loss_pass pass = {.count = count,
-                               .n_outputs = n_outputs,
-                               .logits = logits,
-                               .label = label,
-                               .weight = weight};
+    const s2_loss_pass pass = {
+        .count = count, .n_outputs = n_outputs, .logits = logits, .label = label, .weight = weight};
     if (n_outputs > S2_FEW_OUTPUTS) {
         kernels->loss_rows(&pass, stats);
     } else {

@@ -347,7 +347,8 @@ static void test_loss_and_bn_sizes(const s2_kernels *kernels) {
         check_where("%s, (%u, %u)", s2_kernels_name(kernels), count, width);
         const float *z = random_floats(&rng, count * width);
         const int32_t *label = random_labels(&rng, count, width);
-        float *grad = guarded_copy(z, count * width * sizeof *z), *y = guarded_floats(count * width);
+        float *grad = guarded_copy(z, count * width * sizeof *z),
+              *y = guarded_floats(count * width);
         float *scratch = guarded_floats(s2_loss_scratch_floats(kernels, count, width));
         s2_batch_stats stats;
         const float *weight = i % 2 ? NULL : random_weights(&rng, count);

@@ -108,7 +108,7 @@ def test_class_weights_need_one_class_a_sample(task: str) -> None:
         ([1, 2], "sample_weight has shape (2,), expected (3,), one a sample"),
         ([[1], [2], [3]], "sample_weight has shape (3, 1), expected (3,)"),
         (2.0, "sample_weight has shape ()"),
-        ([1, -2, 3], "sample_weight is -2 in row 1 (from 0), expected a finite number from 0"),
+        ([1, -2, 3], "sample_weight is -2 in row 1 (from 0), expected a number from 0"),
         ([1, 2, np.nan], "sample_weight is nan in row 2"),
         ([np.inf, 2, 1], "sample_weight is inf in row 0"),
         ([0, 0, 0], "sample_weight is zero for all 3 samples, expected one above zero"),

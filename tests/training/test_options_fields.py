@@ -76,7 +76,7 @@ def test_a_new_option_is_written_in_three_places() -> None:
         if line.strip().startswith(("patience:", "patience="))
     ]
     assert [place.partition(":")[0] for place in places] == [
-        "adapt.py", "sklearn.py", "training/options.py",
+        "adapt.py", "estimators.py", "training/options.py",
     ]  # fmt: skip
 
 

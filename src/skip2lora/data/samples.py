@@ -37,7 +37,7 @@ class Samples:
     names_guessed: bool = False
     notes: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
-    weight: NDArray[np.float64] | None = None
+    weight: NDArray[np.float32] | None = None
 
     @property
     def labels(self) -> NDArray[Any]:

@@ -14,10 +14,10 @@ from skip2lora.tasks.weights import check_weights
 
 
 def weighted(table: Table) -> Table:
-    """With the weights that were read ``aside`` as doubles, and without rows of weight 0.
+    """With the weights that were read ``aside`` as numbers, and without rows of weight 0.
 
     Raises:
-        DataError: one is no finite number from 0, or all are zero.
+        DataError: one is no number from 0, or all are zero.
     """
     values = table.aside["weight"].reshape(-1)
     place = table.answers.place

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import as_array, listing, real, real_array
+from skip2lora.arrays import as_array, listing, number_or_none, real, real_array
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import Encoded, Task
 
 #: Weights of classes: "balanced", or a number a class by its name or number; others have 1.
 ClassWeight = str | Mapping[Any, float]
-_LARGEST = 3e38
+_LARGEST = 3e38  # about that of a float32
 
 
 def _row(row: int) -> str:
@@ -27,27 +27,28 @@ def check_weights(
     n_samples: int,
     name: str = "sample_weight",
     place: Callable[[int], str] = _row,
-) -> NDArray[np.float64]:
-    """Weights of ``n_samples`` samples as doubles, (n_samples,).
+) -> NDArray[np.float32]:
+    """Weights of ``n_samples`` samples, (n_samples,).
 
     ``name`` is what messages call them, ``place(row)`` where one stands.
 
     Raises:
-        DataError: another length or shape, no numbers, NaN, infinite or negative ones, or zero
+        DataError: another length or shape, no numbers, NaN, negative or too large ones, or zero
             for all samples.
     """
-    weights = real_array(values, name).astype(np.float64)
+    weights = real_array(values, name)
     if weights.shape != (n_samples,):
         raise DataError(
             f"{name} has shape {weights.shape}, expected ({n_samples},), one a sample: pass such"
         )
-    good = (weights >= 0) & np.isfinite(weights)
+    good = (weights >= 0) & (weights <= _LARGEST)
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(
-            f"{name} is {weights[row]:g} in {place(row)}, expected a finite number from 0: "
-            "correct it"
+            f"{name} is {weights[row]:g} in {place(row)}, expected a number from 0 to "
+            f"{_LARGEST:g}: correct it"
         )
+    weights = weights.astype(np.float32)
     if n_samples and not weights.any():
         raise DataError(
             f"{name} is zero for all {n_samples} samples, expected one above zero at least: "
@@ -56,7 +57,7 @@ def check_weights(
     return weights
 
 
-def leave_out(x: Any, y: Any, weights: NDArray[np.float64]) -> tuple[Any, Any, NDArray[np.float64]]:
+def leave_out(x: Any, y: Any, weights: NDArray[np.float32]) -> tuple[Any, Any, NDArray[np.float32]]:
     """Samples, answers and weights without those of weight 0, which are as if not there.
 
     ``x`` are checked samples, ``y`` answers as they were passed, or encoded.
@@ -74,7 +75,7 @@ def leave_out(x: Any, y: Any, weights: NDArray[np.float64]) -> tuple[Any, Any, N
 
 def combined(
     y: NDArray[Any],
-    own: NDArray[np.float64] | None,
+    own: NDArray[np.float32] | None,
     class_weight: ClassWeight | None,
     places: Mapping[Any, int],
 ) -> NDArray[np.float32] | None:
@@ -90,7 +91,7 @@ def combined(
         ParameterError: a class that is not there or named twice, a weight out of range, or weights
             that leave no sample.
     """
-    weights = np.ones(len(y)) if own is None else own / own.max()
+    weights = np.ones(len(y)) if own is None else own.astype(np.float64)
     if class_weight is not None:
         if isinstance(class_weight, str):
             of_place = _balanced(class_weight, y, weights)
@@ -110,7 +111,7 @@ def combined(
 def _balanced(word: str, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     if word != "balanced":
         raise ParameterError(
-            f"class_weight is {word!r}, expected 'balanced' or each class with its number: "
+            f"class_weight is {word[:40]!r}, expected 'balanced' or each class with its number: "
             "correct it"
         )
     counts = np.bincount(y, weights=weights)
@@ -131,22 +132,23 @@ def _given(
     of_place = np.ones(max(n_places, *places.values(), 0) + 1)
     named: set[int] = set()
     for key, value in class_weight.items():
-        as_number = int(key) if isinstance(key, str) and key.isdecimal() else key
+        as_number = number_or_none(key) if isinstance(key, str) else key
         place = places.get(key, places.get(as_number))
+        shown = repr(key[:40] if isinstance(key, str) else key)
         if place is None:
             known = [of for of in places if isinstance(of, str)] or map(str, places)
             raise ParameterError(
-                f"class_weight= names the class {key!r}, expected one of {listing([*known])}: "
+                f"class_weight= names the class {shown}, expected one of {listing([*known])}: "
                 "correct it"
             )
         if place in named:
             raise ParameterError(
-                f"class_weight= names the class {key!r} twice, by name and number, expected once: "
+                f"class_weight= names the class {shown} twice, by name and number, expected once: "
                 "leave one out"
             )
         named.add(place)
         of_place[place] = real(
-            f"class_weight of {key!r}", value, 0.0, _LARGEST, f"from 0 to {_LARGEST:g}"
+            f"class_weight of {shown}", value, 0.0, _LARGEST, f"from 0 to {_LARGEST:g}"
         )
     return of_place / of_place.max() if of_place.any() else of_place
 
@@ -159,7 +161,7 @@ def places_of(encoded: Encoded) -> dict[Any, int]:
 
 
 def weigh(
-    task: Task, encoded: Encoded, own: NDArray[np.float64] | None, class_weight: ClassWeight | None
+    task: Task, encoded: Encoded, own: NDArray[np.float32] | None, class_weight: ClassWeight | None
 ) -> NDArray[np.float32] | None:
     """Weights of encoded answers as :func:`combined` gives them.
 

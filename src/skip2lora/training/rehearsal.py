@@ -126,7 +126,7 @@ def old_samples(
         try:
             x, y, *more = chosen
             x = check(x)
-            each = np.ones(len(x))
+            each: NDArray[Any] = np.ones(len(x))
             if more:
                 x, y, each = leave_out(x, y, check_weights(more[0], len(x)))
             old = OldSamples(model, x, encode(task, y, len(x), encoded.all_outputs).y, each)

@@ -7,6 +7,7 @@ so that the statistics can follow the samples.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -18,9 +19,20 @@ from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import Goal
+from skip2lora.tasks.weights import combined
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.loop import Callback, Trained, train_on_rows
+from skip2lora.training.loop import Trained, train_on_rows
 from skip2lora.training.options import Options
+
+#: Weights to train with, of answers and of samples' own weights, (n,) each; None: all the same.
+Weigh = Callable[[NDArray[Any], NDArray[np.float32] | None], NDArray[np.float32] | None]
+
+
+def own_weights(
+    answers: NDArray[Any], own: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
+    """The samples' own weights alone."""
+    return combined(answers, own, None, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +43,8 @@ class Stream:
     or targets, (n, n_outputs). ``keys``, (n,), are drawn evenly from [0, 1) for reservoir sampling:
     where there is room for fewer samples, those with the smallest keys stay, a fair choice of all
     that were seen.
-    ``adapters`` are None before the first training.
+    ``adapters`` are None before the first training. ``weight``, (n,), is how much each sample
+    counts by itself, None that all count the same.
     """
 
     backbone: Backbone
@@ -39,6 +52,7 @@ class Stream:
     answers: NDArray[Any]
     keys: NDArray[np.float64] = field(repr=False)
     adapters: SkipAdapters | None = None
+    weight: NDArray[np.float32] | None = None
 
     @classmethod
     def start(cls, backbone: Backbone, *, first_tap: int = 0) -> Stream:
@@ -57,15 +71,17 @@ def learn(
     *,
     options: Options,
     goal: Goal,
+    weight: NDArray[np.float32] | None = None,
+    weigh: Weigh = own_weights,
     capacity: int | None = None,
-    callback: Callback | None = None,
 ) -> tuple[Stream, Trained]:
     """Run checked ``samples`` through the frozen layers and train on all rows, kept and new.
 
     ``options``, of Skip2-LoRA, are for all of them. The adapters go on from those of ``stream``,
     which stays as it is; statistics of scaled taps are those of all rows, and the change leaves the
     outputs as they were. The optimiser, or the exact solver, starts anew. Of more than ``capacity``
-    samples a reservoir of so many is kept.
+    samples a reservoir of so many is kept. ``weight``, (n,), are the new samples' own weights, and
+    ``weigh`` gives those to train with from all answers and own weights.
 
     Raises:
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
@@ -79,11 +95,12 @@ def learn(
             "expected the same: keep it, or begin anew"
         )
     began = time.perf_counter()
-    more = _extended(stream, samples, answers, options.seed)
+    more = _extended(stream, samples, answers, options.seed, weight)
     filled = time.perf_counter()
     done = train_on_rows(
-        more.cache, CheckedSamples(more.cache.rows, more.answers), options, goal=goal,
-        callback=callback, start=start,
+        more.cache,
+        CheckedSamples(more.cache.rows, more.answers, weigh(more.answers, more.weight)),
+        options, goal=goal, start=start,
     )  # fmt: skip
     next_stream = replace(_reservoir(more, capacity), adapters=cast(SkipAdapters, done.adapters))
     return next_stream, replace(
@@ -93,7 +110,13 @@ def learn(
     )
 
 
-def _extended(stream: Stream, samples: Any, answers: NDArray[Any], seed: int) -> Stream:
+def _extended(
+    stream: Stream,
+    samples: Any,
+    answers: NDArray[Any],
+    seed: int,
+    weight: NDArray[np.float32] | None,
+) -> Stream:
     """With new samples, which run through the frozen layers here and only here."""
     n_kept = len(stream)
     cache = SkipCache.of(stream.cache.format, n_kept + len(samples))
@@ -101,11 +124,17 @@ def _extended(stream: Stream, samples: Any, answers: NDArray[Any], seed: int) ->
     cache.filled[:n_kept] = 1
     cache.fill(stream.backbone, samples, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(len(samples))
+    if weight is not None or stream.weight is not None:
+        both = ((stream.weight, n_kept), (weight, len(samples)))
+        weight = np.concatenate(
+            [np.ones(count, np.float32) if of is None else of for of, count in both]
+        )
     return replace(
         stream,
         cache=cache,
         answers=np.concatenate([stream.answers, answers]) if n_kept else answers,
         keys=np.concatenate([stream.keys, keys]),
+        weight=weight,
     )
 
 
@@ -117,4 +146,6 @@ def _reservoir(stream: Stream, capacity: int | None) -> Stream:
     cache = SkipCache.of(stream.cache.format, capacity)
     cache.rows[:] = stream.cache.rows[stay]
     cache.filled[:] = 1
-    return replace(stream, cache=cache, answers=stream.answers[stay], keys=stream.keys[stay])
+    weight = None if stream.weight is None else stream.weight[stay]
+    answers, keys = stream.answers[stay], stream.keys[stay]
+    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight)

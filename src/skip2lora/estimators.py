@@ -1,0 +1,205 @@
+"""What both scikit-learn estimators share: parameters, checks, training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from skip2lora.adapted import NewlyAdapted
+from skip2lora.arrays import SamplesLike, check_samples, choice, whole
+from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.recipe import ANY_MODEL
+from skip2lora.errors import DataError
+from skip2lora.methods import METHODS
+from skip2lora.tasks.columns import Columns
+from skip2lora.tasks.task import Goal
+from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
+from skip2lora.training.loop import Trained, checked
+from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
+from skip2lora.training.pretraining import pretrain
+from skip2lora.training.stream import Stream, Weigh, learn, own_weights
+
+_METHODS = ("skip2-lora", "lora-last")
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What the next ``partial_fit`` goes on from."""
+
+    stream: Stream
+    goal: Goal
+    method: str
+    random: Any
+    new_labels: tuple[int, ...]
+
+
+class Estimator(BaseEstimator):
+    """What both estimators share: parameters, checks, training.
+
+    A parameter that is an option of training is read by its name alone, in ``_options``.
+    """
+
+    model: Backbone | None
+    keep_outputs: bool
+    hidden: Sequence[int]
+    pretrain_epochs: int
+    method: str
+    batch_size: int | None
+    standardize: bool
+    validation: float
+    solver: str | None
+    class_weight: ClassWeight | None
+    capacity: int | None
+    random_state: Any
+
+    def __init__(
+        self,
+        model: Backbone | None = None,
+        *,
+        keep_outputs: bool = True,
+        hidden: Sequence[int] = (64, 64),
+        pretrain_epochs: int = 100,
+        method: str = "skip2-lora",
+        rank: int | None = None,
+        epochs: int = 50,
+        batch_size: int | None = None,
+        learning_rate: float = 0.001,
+        optimizer: str = "adam",
+        standardize: bool = True,
+        validation: float = 0.0,
+        patience: int | None = None,
+        solver: str | None = None,
+        penalty: float | None = None,
+        class_weight: ClassWeight | None = None,
+        capacity: int | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.__dict__.update({name: of for name, of in locals().items() if name != "self"})
+
+    def _samples(
+        self, X: SamplesLike, y: ArrayLike | None, *, first: bool, **options: Any
+    ) -> tuple[Any, Any]:
+        """``X`` as the model takes it, and ``y`` as an array.
+
+        A model that says what it takes (images, several inputs) checks ``X``, else scikit-learn.
+        """
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        if self.model is not None and not check_backbone(self.model).takes_table:
+            x = self.model.check(self._taken(X, first=first))
+            answers = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+            if (count := len(answers)) != len(x):
+                raise DataError(f"y has {count} samples, expected {len(x)}, as X has: pass such")
+            return x, answers
+        least = 2 if first and self.model is None else 1  # batch norm needs two
+        x, answers = validate_data(self, X, y, reset=first, ensure_min_samples=least, **options)
+        x = self._in_order(x)
+        return (check_samples(x)[0] if self.model is None else checked(self.model, x)), answers
+
+    def _weighted(
+        self, x: Any, answers: NDArray[Any], sample_weight: ArrayLike | None
+    ) -> tuple[Any, Any, NDArray[np.float32] | None]:
+        """Samples, answers and their own weights, without samples of weight 0."""
+        if sample_weight is None:
+            return x, answers, None
+        return leave_out(x, answers, check_weights(sample_weight, len(x)))
+
+    def _taken(self, X: SamplesLike, *, first: bool) -> Any:
+        """A DataFrame as an array, after scikit-learn saw its names; anything else as it is."""
+        validate_data(self, X, reset=first, skip_check_array=True, ensure_2d=False)
+        return self._columns.take(X)
+
+    @property
+    def _columns(self) -> Columns:
+        """Those of the model, or else of the samples of the first fit."""
+        known = Columns() if self.model is None else self.model.columns
+        names = [*getattr(self, "feature_names_in_", ())]
+        own = [names[at] for at in known.places(names)] if names else []
+        return known.over(Columns(tuple(own) or None))
+
+    def _in_order(self, x: NDArray[Any]) -> NDArray[Any]:
+        """A table with its columns as in the first fit, as the model takes it."""
+        names = [*getattr(self, "feature_names_in_", ())]
+        return x[:, self._columns.places(names)] if names else x
+
+    def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> State:
+        method = METHODS[choice("method", self.method, _METHODS)]
+        first_tap = range(len(model.tap_widths))[method.adapted].start
+        stream = Stream.start(model, first_tap=first_tap)
+        random = check_random_state(self.random_state)
+        return State(stream, goal, method.name, random, new_labels)
+
+    def _learn(
+        self,
+        state: State,
+        x: Any,
+        answers: NDArray[Any],
+        own: NDArray[np.float32] | None,
+        weigh: Weigh = own_weights,
+    ) -> None:
+        """Train on what is kept and ``x``; then, all being well, go over to the new state."""
+        if self.capacity is not None:
+            whole("capacity", self.capacity, 1)
+        options = self._options(state.stream, len(x), _draw(state.random))
+        stream, done = learn(
+            state.stream, x, answers, options=options, goal=state.goal, capacity=self.capacity,
+            weight=own, weigh=weigh,
+        )  # fmt: skip
+        self._state = replace(state, stream=stream)
+        self.model_ = stream.backbone
+        self.adapted_ = self._adapted(done)
+
+    def _options(self, stream: Stream, n_more: int, seed: int) -> Options:
+        """For all samples, on the rows of ``stream``, which are those of the method."""
+        n_samples = len(stream) + n_more
+        asked = asked_of(vars(self), steps=self.solver != "exact")
+        asked |= {"method": "skip2-lora", "seed": seed}
+        # Parts of the samples may be smaller than a batch.
+        if self.batch_size is not None and "batch_size" in asked:
+            share = OPTIONS["validation"].checked("validation", self.validation)
+            n_trained = max(1, n_samples - n_held_out(n_samples, share))
+            asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
+        return resolve_options(ANY_MODEL, stream.cache.format.tap_widths, n_samples, **asked)
+
+    def _adapted(self, done: Trained) -> NewlyAdapted:
+        state = self._state
+        sizes = (done.cache_bytes, done.cache_overhead_bytes)
+        return NewlyAdapted(
+            state.stream.backbone, done.adapters, state.method, done.history, done.timing, *sizes,
+            task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
+        )  # fmt: skip
+
+    def _pretrained(
+        self,
+        x: NDArray[np.float32],
+        labels: NDArray[Any],
+        weight: ArrayLike | None,
+        n_outputs: int,
+        names: Any = None,
+    ) -> MLP:
+        """A network that learned ``labels``, and takes features as they are."""
+        seed = _draw(check_random_state(self.random_state))
+        widths = [x.shape[1], *np.ravel(self.hidden).tolist(), n_outputs]
+        fresh = MLP.create(widths, seed=seed, class_names=names)
+        epochs = whole("pretrain_epochs", self.pretrain_epochs, 1)
+        return pretrain(
+            fresh, x, labels, epochs=epochs, seed=seed, sample_weight=weight, columns=self._columns
+        )
+
+    def _logits(self, X: SamplesLike) -> NDArray[np.float32]:
+        check_is_fitted(self, "adapted_")
+        if self.model is None or self.model.takes_table:
+            return self.adapted_.logits(self._in_order(validate_data(self, X, reset=False)))
+        return self.adapted_.logits(self._taken(X, first=False))
+
+
+def _draw(random: Any) -> int:
+    return int(random.randint(np.iinfo(np.int32).max))

@@ -1,0 +1,175 @@
+"""Weights of samples and classes in the scikit-learn estimators."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
+
+WIDTHS = [9, 16, 5, 3]
+QUICK = {"epochs": 4, "learning_rate": 0.01, "pretrain_epochs": 3}
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(60, 9))
+
+
+@pytest.fixture
+def y() -> np.ndarray:
+    return np.repeat([0, 1, 2], [40, 14, 6])[np.random.default_rng(2).permutation(60)]
+
+
+@pytest.fixture
+def some() -> np.ndarray:
+    """Weights of which some are 0."""
+    weights = np.random.default_rng(3).uniform(0.1, 4, 60)
+    weights[[0, 7, 33]] = 0
+    return weights
+
+
+@pytest.fixture(params=["model", "no model"])
+def model(request: Any, make_model: Any) -> Any:
+    return make_model(WIDTHS) if request.param == "model" else None
+
+
+def same(one: Any, two: Any) -> bool:
+    a, b = (fitted.adapted_.adapters.tensors() for fitted in (one, two))
+    same_base = one.model_.fingerprint == two.model_.fingerprint
+    return same_base and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2], ids=["", "validated"])
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_a_weight_of_0_changes_nothing(model, x, y, some, kind: Any, validation: float) -> None:
+    new = kind(model, keep_outputs=kind is Skip2LoRAClassifier, validation=validation, **QUICK)
+    stay = some > 0
+    one = new.fit(x, y, sample_weight=some)
+    two = kind(**new.get_params()).fit(x[stay], y[stay], some[stay])
+    assert same(one, two)
+    assert not same(one, kind(**new.get_params()).fit(x, y))
+
+
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_partial_fit_keeps_weights(model, x, y, some, kind: Any) -> None:
+    """Those of earlier samples count in later calls, given or not; a pickle has them."""
+
+    def fitted(*weights: Any) -> Any:
+        new = kind(model, keep_outputs=kind is Skip2LoRAClassifier, **QUICK)
+        more = {} if kind is Skip2LoRARegressor else {"classes": [0, 1, 2]}
+        new.partial_fit(x[:40], y[:40], sample_weight=weights[0], **more)
+        new = pickle.loads(pickle.dumps(new))  # noqa: S301 - ours
+        return new.partial_fit(x[40:], y[40:], sample_weight=weights[1])
+
+    weighted = fitted(some[:40], some[40:])
+    kept = weighted._state.stream
+    np.testing.assert_allclose(kept.weight, some[some > 0], rtol=1e-6)
+    assert len(kept) == 57
+    ones = fitted(None, some[40:])._state.stream.weight
+    np.testing.assert_allclose(ones, [*np.ones(40), *some[40:]], rtol=1e-6)
+    unweighted = fitted(None, None)
+    assert unweighted._state.stream.weight is None
+    assert same(unweighted, fitted(np.full(40, 2), np.full(20, 2)))
+    assert not same(weighted, fitted(some[:40], np.ones(20)))
+
+
+def test_a_reservoir_keeps_the_weights_of_its_samples(make_model: Any, x, y) -> None:
+    weights = np.arange(1, 61.0)
+    fitted = Skip2LoRAClassifier(make_model(WIDTHS), capacity=20, **QUICK)
+    fitted.fit(np.column_stack([weights, x[:, 1:]]), y, sample_weight=weights)
+    kept = fitted._state.stream
+    assert len(kept) == len(kept.weight) == 20
+    np.testing.assert_allclose(kept.cache.rows[:, 0], kept.weight)
+
+
+@pytest.mark.parametrize("weights", ["balanced", {"a": 1, "b": 3.5}])
+def test_class_weight_is_scikit_learns(model, x, y, some, weights: Any) -> None:
+    labels = np.array(["a", "b", "c"])[y]
+    keep = {"keep_outputs": model is None}
+    for own in (None, some):
+        fitted = Skip2LoRAClassifier(model, class_weight=weights, **keep, **QUICK).fit(
+            x, labels, own
+        )
+        each = compute_sample_weight(weights, labels) if own is None else None
+        if own is not None:
+            counted = {"a": 1, "b": 3.5, "c": 1}
+            if weights == "balanced":
+                sums = {name: some[labels == name].sum() for name in "abc"}
+                counted = {name: some.sum() / (3 * total) for name, total in sums.items()}
+            each = some * [counted[label] for label in labels]
+        other = Skip2LoRAClassifier(model, **keep, **QUICK).fit(x, labels, sample_weight=each)
+        np.testing.assert_allclose(
+            fitted.predict_proba(x), other.predict_proba(x), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_labels_of_classes_may_be_numbers(model, x, y) -> None:
+    numbers = np.array([7, 3, 20])[y]
+    keep = {"keep_outputs": model is None}
+    by_name = Skip2LoRAClassifier(model, class_weight={20: 4, 3: 2}, **keep, **QUICK)
+    each = compute_sample_weight({20: 4, 3: 2, 7: 1}, numbers)
+    other = Skip2LoRAClassifier(model, **keep, **QUICK).fit(x, numbers, each)
+    assert same(by_name.fit(x, numbers), other)
+
+
+def test_balanced_counts_all_that_is_kept(make_model: Any, x, y) -> None:
+    options = {"class_weight": "balanced", **QUICK}
+    streamed = Skip2LoRAClassifier(make_model(WIDTHS), **options)
+    streamed.partial_fit(x[:40], y[:40]).partial_fit(x[40:], y[40:])
+    balanced = compute_sample_weight("balanced", y)
+    other = Skip2LoRAClassifier(make_model(WIDTHS), **QUICK | {"class_weight": None})
+    other.partial_fit(x[:40], y[:40], sample_weight=compute_sample_weight("balanced", y[:40]))
+    other._state.stream.weight[:] = balanced[:40]
+    other.partial_fit(x[40:], y[40:], sample_weight=balanced[40:])
+    np.testing.assert_allclose(
+        streamed.predict_proba(x), other.predict_proba(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_rare_classes_are_found(x, y) -> None:
+    far = x + np.eye(3, 9)[y] * 1.5
+    options = {"epochs": 30, "pretrain_epochs": 30}
+    recall = [
+        cross_validate(
+            Skip2LoRAClassifier(class_weight=of, **options), far, y, cv=3,
+            scoring="balanced_accuracy",
+        )["test_score"].mean()
+        for of in (None, "balanced")
+    ]  # fmt: skip
+    assert recall[1] > recall[0]
+
+
+def test_in_a_pipeline(x, y, some) -> None:
+    pipeline = make_pipeline(StandardScaler(), Skip2LoRAClassifier(**QUICK))
+    pipeline.fit(x, y, skip2loraclassifier__sample_weight=some)
+    assert len(pipeline[-1]._state.stream) == 57
+
+
+def test_bad_weights_are_refused(model, x, y) -> None:
+    for kind in (Skip2LoRAClassifier, Skip2LoRARegressor):
+        new = kind(model, keep_outputs=kind is Skip2LoRAClassifier, **QUICK)
+        for weights, message in (
+            (np.ones(3), "sample_weight has shape"),
+            (-np.ones(60), "sample_weight is -1 in row 0"),
+            (np.zeros(60), "sample_weight is zero for all 60 samples"),
+        ):
+            with pytest.raises(DataError, match=message):
+                new.fit(x, y, sample_weight=weights)
+    with pytest.raises(ParameterError, match="names the class 'z', expected one of 0, 1, 2"):
+        Skip2LoRAClassifier(model, class_weight={"z": 1}, **QUICK).fit(x, y)
+    with pytest.raises(ParameterError, match="class_weight is set with task regression"):
+        Skip2LoRARegressor(model, class_weight="balanced", **QUICK).fit(x, y)
+
+
+def test_one_class_with_weight_is_told(x, y) -> None:
+    with pytest.raises(DataError, match="got 1 class"):
+        Skip2LoRAClassifier(**QUICK).fit(x, y, sample_weight=y == 1)
