@@ -52,29 +52,11 @@ def column_scale(
     return scale
 
 
-class _Moments:
-    """Mean and variance of columns that come in chunks, with weights or all the same."""
-
-    def __init__(self) -> None:
-        self.count, self.shift, self.total, self.squares = 0.0, 0.0, 0.0, 0.0
-
-    def add(self, values: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> None:
-        if self.count == 0:
-            self.shift = values[0].astype(np.float64)
-        off = values - self.shift  # near the mean: squares of large numbers would cancel
-        squares, count = off**2, float(len(values))
-        if weight is not None:
-            each = weight[:, None].astype(np.float64)
-            off, squares, count = each * off, each * squares, float(each.sum())
-        self.count += count
-        self.total = self.total + off.sum(axis=0)
-        self.squares = self.squares + squares.sum(axis=0)
-
-    def mean(self) -> NDArray[np.float64]:
-        return np.asarray(self.shift + self.total / self.count)
-
-    def var(self) -> NDArray[np.float64]:
-        return np.asarray(np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0))
+def _moments(of: _core.ColumnMoments, width: int) -> tuple[NDArray[np.float64], ...]:
+    """Mean and variance of the columns that were added."""
+    mean, var = np.empty(width), np.empty(width)
+    of.finish(mean, var)
+    return mean, var
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +86,10 @@ class Scaling:
         ``targets``, (samples, n_outputs), are numbers to learn, or None. ``weight``, (samples,),
         says how much each counts relative to the others; None: all the same.
         """
-        of_rows, missing, at = _Moments(), _Moments(), 0
+        stride, n_outputs, at = row_format.layout.row_stride, row_format.n_outputs, 0
+        of_rows, missing = _core.ColumnMoments(stride), _core.ColumnMoments(n_outputs)
         first = row_format.layout.logits_offset
-        outputs = slice(first, first + row_format.n_outputs)
+        outputs = slice(first, first + n_outputs)
         for rows in chunks:
             chunk = slice(at, at + len(rows))
             own = None if weight is None else weight[chunk]
@@ -114,7 +97,7 @@ class Scaling:
             if targets is not None:
                 missing.add(targets[chunk] - rows[:, outputs], own)
             at += len(rows)
-        mean, var = of_rows.mean(), of_rows.var()
+        mean, var = _moments(of_rows, stride)
         scale = np.ones_like(mean)
         for start, width in places_of(row_format):
             part = slice(start, start + width)
@@ -122,18 +105,18 @@ class Scaling:
             floor = _FLOOR * moves if moves > _ROUNDING**2 * size else size
             scale[part] = column_scale(mean[part], var[part] + floor)
         mean[first:], scale[first:] = 0, 1
-        bias = np.zeros(row_format.n_outputs)
+        bias = np.zeros(n_outputs)
         if targets is not None:
-            spread = np.sqrt(missing.var())
+            lack, spread = _moments(missing, n_outputs)
+            spread = np.sqrt(spread)
             scale[outputs] = 1 / np.where(spread > 0, spread, 1)
-            bias = missing.mean() * scale[outputs]
+            bias = lack * scale[outputs]
         small = (array.astype(np.float32) for array in (mean, scale, scale[outputs], bias))
         return cls(row_format, *small)
 
     def apply(self, rows: NDArray[np.float32]) -> None:
         """Scale ``rows``, (samples, row_stride), in place."""
-        rows -= self.mean
-        rows *= self.scale
+        _core.scale_rows(rows, self.mean, self.scale)
 
     def targets(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
         """Numbers as the scaled outputs should be."""
