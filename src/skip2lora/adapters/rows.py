@@ -130,13 +130,14 @@ class RowFormat:
         network.forward(
             x, own.layout, first, rows, column=self.layout.row_stride - own.layout.row_stride
         )
+        widths, at = backbone.tap_widths[:n_derived], self.layout.logits_offset
+        out = [np.empty((len(x), width), np.float32) for width in widths[: self.first_tap]]
+        out += [
+            rows[:, start : start + width]
+            for start, width in zip(offsets, widths[self.first_tap :], strict=False)
+        ]
         if self.first_tap < n_derived:
-            at = self.layout.logits_offset
-            taps = Taps((x,), rows[:, at : at + below.n_outputs])
-            for start, values in zip(
-                offsets, backbone.derive(taps)[self.first_tap :], strict=False
-            ):
-                rows[:, start : start + values.shape[1]] = values
+            backbone.derive(Taps((x,), rows[:, at : at + below.n_outputs]), out)
 
 
 def _row_format(

@@ -6,7 +6,7 @@ samples, can derive the taps from those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,21 +134,27 @@ class Derived(StandIn):
     def forward(self, x: Any) -> Taps:
         """Taps and base logits of checked samples."""
         taps = self.backbone.forward(x)
-        return Taps((*self.derive(taps), *taps.taps), taps.base_logits)
+        widths = self.tap_widths[: len(self.derived)]
+        more = [np.empty((len(x), width), np.float32) for width in widths]
+        self.derive(taps, more)
+        return Taps((*more, *taps.taps), taps.base_logits)
 
-    def derive(self, taps: Taps) -> list[NDArray[np.float32]]:
-        """The derived taps, (samples, width) each, of samples whose others these are."""
+    def derive(self, taps: Taps, out: Sequence[NDArray[np.float32]]) -> None:
+        """Write the derived taps, (samples, width) each, of samples whose others these are."""
         logs: dict[float, NDArray[np.float32]] = {}
-        values = []
-        for tap in self.derived:
+        for tap, values in zip(self.derived, out, strict=True):
             if tap.kind == LOGITS:
-                values.append(taps.base_logits)
+                values[:] = taps.base_logits
                 continue
-            if tap.shift not in logs:
-                logs[tap.shift] = _logarithm(taps.taps[0], tap.shift)
-            log = logs[tap.shift]
-            values.append(log - log.mean(axis=1, keepdims=True) if tap.kind == LOG_CENTRED else log)
-        return values
+            log = logs.get(tap.shift)
+            if log is None:
+                np.maximum(taps.taps[0], np.float32(0), out=values)
+                np.add(values, np.float32(tap.shift), out=values)
+                log = np.log(values, out=values)
+            if tap.kind == LOG_CENTRED:
+                np.subtract(log, log.mean(axis=1, keepdims=True), out=values)
+            else:
+                logs[tap.shift] = log
 
     # --- what is as it was ------------------------------------------------------------------
 
@@ -237,12 +243,6 @@ def taps_samples(backbone: Backbone) -> bool:
         and inputs[0].shape == first.shape
         and inputs[0].dtype == "float32"
     )
-
-
-def _logarithm(samples: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
-    shifted = np.maximum(samples, np.float32(0), order="C")
-    shifted += np.float32(shift)
-    return np.log(shifted, out=shifted)
 
 
 def _shift_of(samples: Any) -> float:
