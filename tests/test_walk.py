@@ -23,7 +23,8 @@ WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # What reading may cost (twice of a table), and values in other files of an ONNX model, are held to
 # in one each. What is kept of the old domain is found in one. Adapting makes a model of the module
 # that loads one.
-MOST = {"adapt": (40, 196), "predict": (34, 172)}
+# How good a result is, is measured in a module of its own: one and four moves.
+MOST = {"adapt": (41, 200), "predict": (34, 172)}
 
 
 @pytest.fixture(scope="module")

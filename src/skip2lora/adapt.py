@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,15 +15,18 @@ from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import Binary, Headless, for_task
 from skip2lora.data.image_options import Images
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
-from skip2lora.tasks.task import NO_OUTPUTS, Encoded, Goal, Outputs, task_for
+from skip2lora.tasks.task import NO_OUTPUTS, Answers, Encoded, Goal, Outputs, Task, task_for
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, weigh
+from skip2lora.training.fit import Fit
+from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
-from skip2lora.training.loop import Callback, Fit, checked, train
-from skip2lora.training.options import asked_of, check_outputs, resolve_options
+from skip2lora.training.loop import Callback, checked, train
+from skip2lora.training.options import Options, asked_of, check_outputs, resolve_options
 from skip2lora.training.rehearsal import Keep, old_samples, rehearse
 
 
@@ -32,6 +36,7 @@ def adapt(
     y: ArrayLike | Encoded,
     *,
     method: str = "skip2-lora",
+    recipe: str | None = None,
     rank: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -54,6 +59,8 @@ def adapt(
     class_weight: ClassWeight | None = None,
     solver: str | None = None,
     penalty: float | None = None,
+    groups: ArrayLike | None = None,
+    validation_data: tuple[SamplesLike, ArrayLike | Answers] | None = None,
     callback: Callback | None = None,
     keep: Keep | None = None,
     keep_weight: float | None = None,
@@ -72,6 +79,15 @@ def adapt(
     ``X``, ``columns`` what its columns are: all are kept. DataFrames are matched by these names.
     ``method`` is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
+
+    ``recipe`` says how all of that is chosen. With ``recipe="auto"`` nothing is to be set: convex
+    fits of the last tap and of all taps, one of them beside half the model's own logits where
+    labels are its own, are solved exactly, and mixed by how they do on samples held out, as are
+    penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the accuracy to
+    expect, with its interval. Held out are 4 blocks of neighbouring rows of each class in turn, or
+    whole ``groups``, (samples,) numbers or names, such as of a person or a recording; or
+    ``validation_data``, (X, y), which are not trained on. ``recipe="paper"`` is what the paper
+    says, whatever the model.
 
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
     of the paper for an ``MLP`` of classes: 4, 300, 0.01, sgd, off; for any other
@@ -105,7 +121,7 @@ def adapt(
     count alike in all, and at least one. ``(X, y, weight)`` says how much beside each other.
 
     Raises:
-        DataError: samples or labels that do not fit the model.
+        DataError: samples, labels or groups that do not fit the model or each other.
         FileError: the lab set cannot be read.
         ModelError: the lab set is damaged, or of another model.
         ParameterError: an option out of range, or a method the model cannot run.
@@ -131,9 +147,11 @@ def _adapt(
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
-    weight = options["sample_weight"]
+    weight, group = options["sample_weight"], options["groups"]
+    group = None if group is None else check_groups(group, len(samples))
     if weight is not None:
         weight = check_weights(weight, len(samples))
+        group = None if group is None else group[weight > 0]
         samples, y, weight = leave_out(samples, y, weight)
     chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
@@ -142,14 +160,8 @@ def _adapt(
         model = for_task(model, learned.name)
     if keep_outputs and not new_classes and not model.n_outputs:
         model.base.need_outputs(closed=True)
-    given = options["output_names"]
-    names = check_names(given, model.n_outputs) if keep_outputs else None
-    outputs = NO_OUTPUTS
-    if keep_outputs:  # labels are numbered as the outputs, whatever the classes of a model are
-        own_names = names or Outputs.of(model, learned).names
-        if own_names is None and isinstance(model, Binary) and not new_classes:
-            own_names = two_names(y)
-        outputs = Outputs(range(model.n_outputs), own_names)
+    names = check_names(options["output_names"], model.n_outputs) if keep_outputs else None
+    outputs = _own_outputs(model, names, y, learned, new_classes) if keep_outputs else NO_OUTPUTS
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
@@ -160,22 +172,84 @@ def _adapt(
     )  # fmt: skip
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
-        names = check_names(given, model.n_outputs)
+        names = check_names(options["output_names"], model.n_outputs)
     if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
     new_labels, names_of_all = encoded.new_labels, encoded.titles
-    part = CheckedSamples(samples, encoded.y)
+    part = CheckedSamples(samples, encoded.y, group=group)
     if weight is not None or options["class_weight"] is not None:
         part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
+    part = _with_validation(part, model, encoded, learned, options)
     n_samples = len(part.x) + (0 if old is None else len(old))
     resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
+    _check_judges(resolved, options)
     run = train if old is None else partial(rehearse, old=old)
     done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
     measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
-        model, done.adapters, chosen.name, done.history, done.timing, done.cache_bytes,
-        done.cache_overhead_bytes, task=learned.name, new_labels=new_labels, output_names=names,
-        images=options["images"], fit=measure() if done.rows_kept else None, columns=columns,
+        done.backbone_of(model), done.adapters, chosen.name, done.history, done.timing,
+        done.cache_bytes, done.cache_overhead_bytes, task=learned.name, new_labels=new_labels,
+        output_names=names, images=options["images"], fit=measure() if done.rows_kept else None,
+        columns=columns,
     )  # fmt: skip
     return adapted, measure
+
+
+def _own_outputs(
+    model: Backbone, names: tuple[str, ...] | None, y: Any, learned: Task, new_classes: bool
+) -> Outputs:
+    """Labels are numbered as the outputs, whatever the classes of a model are."""
+    names = names or Outputs.of(model, learned).names
+    if names is None and isinstance(model, Binary) and not new_classes:
+        names = two_names(y)
+    return Outputs(range(model.n_outputs), names)
+
+
+def _check_judges(options: Options, given: Mapping[str, Any]) -> None:
+    """Check what results are judged by.
+
+    Raises:
+        ParameterError: groups or samples for validation beside what makes no use of them.
+    """
+    groups, validation = given["groups"], given["validation_data"]
+    if validation is not None and options.validation:
+        raise ParameterError(
+            f"validation is {options.validation:g} beside validation_data, expected one of them: "
+            "leave validation out"
+        )
+    if groups is not None and options.solver != "exact":
+        raise ParameterError(
+            "groups is set, but nothing is held out by groups in training by steps, expected the "
+            "recipe auto: pass recipe='auto', or leave groups out"
+        )
+    if groups is not None and (validation is not None or options.validation):
+        raise ParameterError(
+            "groups is set beside samples for validation, expected one of them: leave groups out"
+        )
+
+
+def _with_validation(
+    part: CheckedSamples, model: Backbone, encoded: Encoded, learned: Task, given: Mapping[str, Any]
+) -> CheckedSamples:
+    """``part`` with samples for validation alone, of the outputs of ``encoded``, if any are given.
+
+    Raises:
+        DataError: they do not fit the model, or have other labels.
+    """
+    if given["validation_data"] is None:
+        return part
+    x, y = given["validation_data"]
+    columns = (given["columns"] or Columns()).over(model.columns)
+    outputs, new = encoded.outputs, encoded.new_labels
+    if new:
+        own = range(outputs.count or 0)
+        numbers = range(len(own) + len(new)) if isinstance(new[0], str) else [*own, *new]
+        named = outputs.names is not None or isinstance(new[0], str)
+        outputs = Outputs(numbers, encoded.titles if named else None)
+    try:
+        samples = checked(model, columns.take(x))
+        answers = encode(learned, y, len(samples), outputs)
+    except DataError as error:
+        raise DataError(f"validation_data: {error}") from error
+    return replace(part, validation=CheckedSamples(samples, answers.y))

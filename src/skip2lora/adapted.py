@@ -31,7 +31,8 @@ from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels
-from skip2lora.training.loop import Fit, History, Timing
+from skip2lora.training.fit import Fit
+from skip2lora.training.loop import History, Timing
 
 MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)

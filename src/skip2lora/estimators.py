@@ -23,7 +23,7 @@ from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
 from skip2lora.training.loop import Trained, checked
-from skip2lora.training.options import OPTIONS, Options, asked_of, n_held_out, resolve_options
+from skip2lora.training.options import OPTIONS, Options, asked_by, n_held_out, resolve_options
 from skip2lora.training.pretraining import pretrain
 from skip2lora.training.stream import Stream, Weigh, learn, own_weights
 
@@ -55,7 +55,6 @@ class Estimator(BaseEstimator):
     batch_size: int | None
     standardize: bool
     validation: float
-    solver: str | None
     class_weight: ClassWeight | None
     capacity: int | None
     random_state: Any
@@ -68,6 +67,7 @@ class Estimator(BaseEstimator):
         hidden: Sequence[int] = (64, 64),
         pretrain_epochs: int = 100,
         method: str = "skip2-lora",
+        recipe: str | None = None,
         rank: int | None = None,
         epochs: int = 50,
         batch_size: int | None = None,
@@ -160,8 +160,7 @@ class Estimator(BaseEstimator):
     def _options(self, stream: Stream, n_more: int, seed: int) -> Options:
         """For all samples, on the rows of ``stream``, which are those of the method."""
         n_samples = len(stream) + n_more
-        asked = asked_of(vars(self), steps=self.solver != "exact")
-        asked |= {"method": "skip2-lora", "seed": seed}
+        asked = asked_by(vars(self)) | {"method": "skip2-lora", "seed": seed}
         # Parts of the samples may be smaller than a batch.
         if self.batch_size is not None and "batch_size" in asked:
             share = OPTIONS["validation"].checked("validation", self.validation)
@@ -173,8 +172,8 @@ class Estimator(BaseEstimator):
         state = self._state
         sizes = (done.cache_bytes, done.cache_overhead_bytes)
         return NewlyAdapted(
-            state.stream.backbone, done.adapters, state.method, done.history, done.timing, *sizes,
-            task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
+            done.backbone_of(self.model_), done.adapters, state.method, done.history, done.timing,
+            *sizes, task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
         )  # fmt: skip
 
     def _pretrained(

@@ -45,7 +45,7 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
     largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
     the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, by
     reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
-    ``solver="exact"`` solves anew from all samples that are kept, whatever the steps would be.
+    ``solver="exact"`` and ``recipe="auto"`` solve anew from all samples that are kept.
     ``class_weight`` names classes by their labels; "balanced" counts all samples that are kept.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an

@@ -31,6 +31,8 @@ BELOW_CLI = [
         ("weigh samples with sample_weight=", "weigh samples with --weight"),
         ('weight= names "w"', '--weight names "w"'),
         ("class_weight= names the class 1", "--class-weight names the class 1"),
+        ("leave groups= out, or group=who", "leave --group out, or --group who"),
+        ("pass recipe='auto'", "pass --recipe auto"),
         ("a/force=True.npz has X=3", "a/force=True.npz has X=3"),
     ],
 )

@@ -111,11 +111,12 @@ def test_columns_beside_are_neither_features_nor_answers() -> None:
     [
         ("d", 'group= names "d", it has columns a, b, label, expected one of them'),
         ("label", 'group= names "label", which is an answer, expected another of its columns'),
+        ("target", 'group= names "target", it has columns a, b, label, expected one of them'),
         ("b", 'group= names "b", which is a feature of the model, expected another'),
     ],
 )
 def test_columns_beside_must_be_there_and_free(name: str, words: str) -> None:
-    wanted = Wanted(target="label", aside={"group": name}, learned=Columns(("a", "b")))
+    wanted = Wanted(aside={"group": name}, learned=Columns(("a", "b")))
     with pytest.raises(DataError) as raised:
         wanted.assign(["a", "b", "label"])
     assert words in str(raised.value)

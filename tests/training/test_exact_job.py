@@ -121,8 +121,8 @@ def test_old_samples_are_in_every_fold_and_not_in_what_is_said(
     old = np.arange(60) >= 40
     y = np.where(old, 2, part.y % 2).astype(np.int32)
     job = ExactJob(backbone, CheckedSamples(part.x, y, None, old), options())
-    assert np.bincount(job._folds.of[old]).tolist() == [5, 5, 5, 5]
-    new = np.bincount(job._folds.of[~old])
+    assert np.bincount(job.folds.of[old]).tolist() == [5, 5, 5, 5]
+    new = np.bincount(job.folds.of[~old])
     assert new.max() - new.min() <= 2
     list(job.path())
     assert job.points[0].solution.problem.learned.tolist() == [0, 1, 2]

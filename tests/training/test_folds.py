@@ -129,7 +129,7 @@ def test_a_class_of_one_group_is_never_held_out() -> None:
     folds = block_folds(labels, groups=groups)
     assert (folds.of[labels == 2] == -1).all()
     assert folds.held_out.sum() == 17
-    assert folds.notes == ("never held out, as all of it would be in one fold: 2",)
+    assert folds.notes == ("never held out, as all of it would be in one fold: class 2",)
 
 
 def test_validation_samples_are_never_trained_on() -> None:

@@ -29,8 +29,8 @@ def defaults(call: Callable[..., Any]) -> dict[str, Any]:
     return {name: of.default for name, of in parameters.items() if name in OPTIONS}
 
 
-def resolved(recipe: Recipe = PAPER, n_samples: int = 50, **asked: Any) -> Options:
-    return resolve_options(recipe, WIDTHS, n_samples, **asked)
+def resolved(of: Recipe = PAPER, /, n_samples: int = 50, **asked: Any) -> Options:
+    return resolve_options(of, WIDTHS, n_samples, **asked)
 
 
 def test_every_field_is_documented() -> None:
@@ -93,7 +93,8 @@ def test_what_is_not_said_is_of_the_recipe(recipe: Recipe) -> None:
 
 def test_what_is_said_is_taken() -> None:
     asked = {
-        "method": "skip-lora", "rank": 7, "epochs": 3, "batch_size": 4, "learning_rate": 0.5,
+        "method": "skip-lora", "recipe": "paper",
+        "rank": 7, "epochs": 3, "batch_size": 4, "learning_rate": 0.5,
         "seed": 9, "optimizer": "adamw", "weight_decay": 0.25, "schedule": "cosine",
         "validation": 0.2, "patience": 2, "cache": True, "standardize": True, "solver": "steps",
         "penalty": None,

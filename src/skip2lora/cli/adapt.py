@@ -17,7 +17,7 @@ from skip2lora.backbones.base import load_for_images
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.cli import common, power
 from skip2lora.cli import options as shared
-from skip2lora.cli.common import read_for
+from skip2lora.cli.common import read_for, read_to_validate
 from skip2lora.cli.help import Command
 from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
@@ -26,7 +26,7 @@ from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, Task, task_for
-from skip2lora.training.loop import Fit
+from skip2lora.training.fit import Fit
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
 
 
@@ -56,6 +56,17 @@ from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
     help="How many new samples an old one counts as. Default: such that both domains count alike.",
 )
 @click.option("--no-lab-set", is_flag=True, help="Leave the lab set beside MODEL.")
+@click.option(
+    "--group",
+    metavar="COLUMN",
+    help="Who or what a sample is of, a column or array of DATA: held out whole, never a feature.",
+)
+@click.option(
+    "--validation-data",
+    metavar="DATA",
+    type=click.Path(path_type=Path),
+    help="Labelled samples to judge by, which are not trained on.",
+)
 @shared.taps
 @shared.grid
 @shared.threads
@@ -82,10 +93,10 @@ def command(
         meter = power.PowerMeter(power.sensors_for(**sensors))
     else:
         _check_no_sensors(**sensors)
-    old = options["keep"]
+    old, recipe = options["keep"], options["recipe"]
     adapted, fit, n_samples = _adapted(model, data, meter, **options)
     adapted.save(output)
-    facts = _facts(adapted, fit, n_samples, old)
+    facts = {"recipe": recipe, **_facts(adapted, fit, n_samples, old)}
     lines = _lines(output, adapted, fit, facts)
     if meter is not None:
         facts["power"] = meter.facts()
@@ -128,11 +139,17 @@ def _adapted(
         backbone = for_task(backbone, learned.name)
     if class_names is not None:
         backbone = backbone.named(class_names)
-    columns = common.columns_of(options, "train")
+    columns, group = common.columns_of(options, "train"), options.pop("group")
+    of_new = columns
+    if group is not None:
+        of_new = columns | {"aside": columns.get("aside", {}) | {"group": group}}
     samples = read_for(
-        backbone, data, columns=columns, task=learned, keep_outputs=keep_outputs,
+        backbone, data, columns=of_new, task=learned, keep_outputs=keep_outputs,
         new_classes=options["new_classes"], in_order=class_names is not None, images=images,
     )  # fmt: skip
+    beside = options.pop("validation_data")
+    if beside is not None:
+        beside = read_to_validate(backbone, beside, like=samples, task=learned)
     old, no_lab_set = options.pop("keep"), options.pop("no_lab_set")
     keep: Keep | None = old if old is not None else False if no_lab_set else None
     if old is not None and old.suffix != LAB_SET_SUFFIX:
@@ -146,6 +163,7 @@ def _adapted(
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
             output_names=class_names, images=saved, columns=samples.columns, callback=callback,
+            groups=samples.aside.get("group"), validation_data=beside,
             sample_weight=samples.aside.get("weight"), keep=keep, **options,
         )  # fmt: skip
     return adapted, fit, len(samples.x)
@@ -171,6 +189,7 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) ->
         "timing": asdict(timing),
         "n_batches": history.n_batches,
         "best_epoch": history.best_epoch,
+        "tried": [asdict(each) for each in history.tried],
         "solver": history.solver,
         "penalty": history.penalty,
         "iterations": history.iterations,
@@ -204,6 +223,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         f"{fill}, training {training}), {facts['kernels']} kernels",
         f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
         *([] if facts["penalty"] is None else _exact_lines(facts)),
+        *_auto_lines(facts),
         _fit_line(learned, fit),
         *_old_lines(learned, fit.old, facts["old"]),
     ]
@@ -232,6 +252,25 @@ def _work(facts: dict[str, Any]) -> str:
     if facts["solver"] == "exact":
         return f"solved exactly, {facts['iterations']:,} iterations"
     return f"{facts['n_batches']:,} batches"
+
+
+def _auto_lines(facts: dict[str, Any]) -> list[str]:
+    """Of the recipe auto: what to expect of other samples, and what it consists of."""
+    held, tried = facts["held_out"], facts["tried"]
+    if facts["recipe"] != "auto":
+        return []
+    if held is None:
+        return ["no sample could be held out: how good it is on others is not known"]
+    value, name = f"{held['value']:.4f}", held["measure"].replace("_", " ")
+    if held["low"] is not None:
+        low, high = 100 * held["low"], 100 * held["high"]
+        value = f"{common.percent(held['value'])} ({low:.1f} to {high:.1f} %)"
+    folds, count = held["n_folds"], held["n_samples"]
+    of = f"{folds} folds" if folds > 1 else f"{count:,} sample{'s' * (count != 1)} held out"
+    mix = ", ".join(f"{each['weight']:.2f} {each['name']}" for each in tried if each["weight"])
+    return [
+        f"held-out {name} {value}, {of}", *([f"mix {mix}"] if mix else []), *held["notes"],
+    ]  # fmt: skip
 
 
 def _exact_lines(facts: dict[str, Any]) -> list[str]:

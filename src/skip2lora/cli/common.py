@@ -38,7 +38,7 @@ from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Outputs, Task
+from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Answers, Encoded, Outputs, Task
 from skip2lora.training.loop import Callback, EpochReport
 
 
@@ -314,6 +314,17 @@ def read_old(
     return _read(model, data, images, task=task, class_names=names, **columns)
 
 
+def read_to_validate(
+    model: Backbone, data: Path, *, like: EncodedSamples, task: Task
+) -> tuple[Any, Answers]:
+    """Other samples, read as ``like``, and their answers as the file says them."""
+    table = _read(
+        model, data, like.images, task=task, class_names=like.answers.outputs.names,
+        usual_split="val", learned=like.columns,
+    )  # fmt: skip
+    return table.x, table.answers
+
+
 def read_to_predict(
     model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
     task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
@@ -349,7 +360,8 @@ def _unsaid(
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
     inputs = model.inputs
     sizes = [size or 0 for size in inputs[0].shape] if len(inputs) == 1 else []
+    options.setdefault("learned", model.columns)
     return read_table(
-        data, images=images, learned=model.columns, n_features=math.prod(sizes) or None,
+        data, images=images, n_features=math.prod(sizes) or None,
         inputs=tuple(each.name for each in inputs) if len(inputs) > 1 else (), **options,
     )  # fmt: skip

@@ -7,13 +7,15 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|i2c|ignore|keep|keep_outputs|mask"
-    r"|mean|new_classes|output|penalty|precision|sample_weight|samples|size|solver|source|split"
-    r"|standardize|std|target|task|threshold|weight)="
+    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|groups?|i2c|ignore|keep|keep_outputs"
+    r"|mask|mean|new_classes|output|penalty|precision|recipe|sample_weight|samples|size|solver|source"
+    r"|split|standardize|std|target|task|threshold|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
-_RENAMED = {"output": "output-name", "sample-weight": "weight", "samples": "data"}
+_RENAMED = {
+    "groups": "group", "output": "output-name", "sample-weight": "weight", "samples": "data",
+}  # fmt: skip
 
 
 def with_options(message: str) -> str:

@@ -287,7 +287,8 @@ class Wanted:
             return self._told(names, self.chosen, what)
         known = self.columns(None)
         learned = (self.learned.features or ()) if what == "columns" else self.inputs
-        apart = {*known.ignored, *learned}
+        mistaken = {*USUAL_NAMES} & {*self.aside.values()}  # which `beside` refuses
+        apart = {*known.ignored, *learned} - mistaken
         free = [name for name in names if name not in apart]
         for answers in () if self.no_target else (self.learned.target, self.outputs):
             if answers and set(answers) <= set(free):

@@ -12,7 +12,7 @@ in the coordinates of the samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ from skip2lora.training.problem import Problem
 #: From the strongest, whose solution is where the next begins.
 PENALTIES = tuple(10.0**-power for power in range(7))
 # Newton's decrement, as a share of the objective, at which a fit is done: about twice what is left
-# above the least. What becomes an adapter is solved further than what is held out.
-_TOLERANCE, _OF_FOLDS = 5e-6, 3e-5
+# above the least. What becomes an adapter is solved further than what is held out, and that further
+# than what but tells penalties apart.
+_TOLERANCE, _OF_FOLDS, _ROUGH = 5e-6, 3e-5, 1e-3
+_RISE = 1.01  # of the least held-out loss, after which a weaker penalty will not do better
 _WORSE = 2  # penalties in a row that were worse than the best, after which the path ends
 
 
@@ -205,6 +207,47 @@ def steps(
         yield Point(
             penalty, iterations, accuracy, *_held_out(problem, folds, fits or [final]), solution
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A penalty by samples held out alone, as :class:`Point` has them."""
+
+    penalty: float
+    iterations: int
+    held_out: NDArray[np.float32]
+    held_out_loss: float
+
+
+def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: Folds) -> Judged:
+    """The penalty with the least held-out loss, from the strongest until it rises.
+
+    Solved less exactly, as a small part of the loss is all that tells penalties apart.
+
+    Raises:
+        DataError, DivergedError: as :func:`solve`.
+    """
+    numbers, every = _Numbers.of(design, problem), problem.weight > 0
+    which = [None] if folds.apart else range(folds.count)
+    fits = [_Fit(numbers, every & folds.trained(fold)) for fold in which]
+    for fold, fit in enumerate(fits):
+        _check(problem, fit.trained, fold)
+    best: Judged | None = None
+    for penalty in sorted(penalties, reverse=True):
+        iterations = sum(fit.solve(penalty, _ROUGH) for fit in fits)
+        logits, loss = _held_out(problem, folds, fits)
+        if logits is None or loss is None:
+            raise RuntimeError("no samples are held out")
+        iterations += 0 if best is None else best.iterations
+        if best is None or loss < best.held_out_loss:
+            best = Judged(penalty, iterations, logits, loss)
+        else:
+            best = replace(best, iterations=iterations)
+        if loss > _RISE * best.held_out_loss:
+            break
+    if best is None:
+        raise RuntimeError("no penalties to try")
+    return best
 
 
 def _held_out(

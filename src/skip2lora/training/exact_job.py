@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,10 @@ class ExactJob:
         rows = RowFormat.of(backbone, first_tap, n_outputs=goal.n_outputs, copy_input=True)
         self._options, self._task, self._n_trained = options, goal.task, len(part.x)
         self._answers, self._weight, self._old = _joined(part, held)
-        self._folds = folds or _folds(goal.task, part, held)
+        self.folds = folds or folds_of(goal.task, part, held)
         learned = learned_outputs(goal.task, part.y, part.weight, rows.n_outputs)
         check_memory(rows, len(self._answers), len(learned))
-        if not self._folds.count and options.penalty is None:
+        if not self.folds.count and options.penalty is None and options.recipe != "auto":
             raise DataError(
                 f"none of the {len(part.x)} samples can be held out to choose the penalty, as no "
                 "class has two, expected more: collect them, or pass penalty=0.001"
@@ -131,22 +132,36 @@ class ExactJob:
         """Those that may be tried, the strongest first."""
         return PENALTIES if self._options.penalty is None else (self._options.penalty,)
 
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Of the taps, and of numbers to learn, by the samples to train on."""
+        part = slice(self._n_trained)
+        targets = self._answers[part] if self._task.name == "regression" else None
+        weight = None if self._weight is None else self._weight[part]
+        return Scaling.of(self.cache.format, [self.cache.rows[part]], targets, weight)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What is to be learned, beside all of the base logits."""
+        return Problem.of(
+            self._task, self._answers, self._base_logits(), weight=self._weight,
+            trained=self.folds.trained(),
+        )  # fmt: skip
+
+    @property
+    def held_rows(self) -> NDArray[np.bool_]:
+        """Samples that are held out and count, (n,)."""
+        return self.folds.held_out & (self.problem.weight > 0)
+
+    def designs(self, selections: Sequence[Sequence[int]]) -> list[Design]:
+        """Columns of each selection of taps, each with more than the one before."""
+        weight = np.where(self.folds.trained(), self.problem.weight, 0)
+        return Design.nested(self.cache.rows, self.scaling, selections, weight=weight)
+
     def path(self) -> Iterator[Point]:
         """Solve for one penalty after the other, until two in a row were worse than the best."""
-        rows, answers = self.cache.format, self._answers
-        trained = self._folds.trained()
-        numbers = self._task.name == "regression"
-        targets = answers[: self._n_trained] if numbers else None
-        own = None if self._weight is None else self._weight[: self._n_trained]
-        scaling = Scaling.of(rows, [self.cache.rows[: self._n_trained]], targets, own)
-        problem = Problem.of(
-            self._task, answers, self._base_logits(), weight=self._weight, trained=trained
-        )
-        taps = range(len(rows.tap_widths))
-        (design,) = Design.nested(
-            self.cache.rows, scaling, [taps], weight=np.where(trained, problem.weight, 0)
-        )
-        for point in steps(design, problem, self.penalties, self._folds):
+        (design,) = self.designs([range(len(self.cache.format.tap_widths))])
+        for point in steps(design, self.problem, self.penalties, self.folds):
             self.points.append(point)
             yield point
             if is_worse(self.points):
@@ -166,15 +181,20 @@ class ExactJob:
 
     def held_out(self) -> HeldOut | None:
         """What samples held out say of the best penalty, new ones; None where none are."""
-        point = self.points[best_of(self.points)]
-        if point.held_out is None:
+        return self.judged(self.points[best_of(self.points)].held_out)
+
+    def judged(self, logits: NDArray[np.float32] | None) -> HeldOut | None:
+        """What held-out ``logits``, (n, learned), of new samples are worth; None of none."""
+        if logits is None:
             return None
-        rows = self._folds.held_out & ~np.isnan(point.held_out[:, 0])
+        rows, problem = self.held_rows, self.problem
         if self._old is not None and (rows & ~self._old).any():
             rows &= ~self._old
-        logits = point.solution.problem.outputs(point.held_out)[rows]
-        weight = None if self._weight is None else self._weight[rows]
-        return HeldOut.of(self._task, logits, self._answers[rows], self._folds.count, weight)
+        held_out = HeldOut.of(
+            self._task, problem.outputs(logits)[rows], self._answers[rows], self.folds.count,
+            problem.weight[rows],
+        )  # fmt: skip
+        return replace(held_out, notes=self.folds.notes)
 
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
         """From the rows."""
@@ -192,17 +212,22 @@ def _joined(
     """Answers, weights, and which are of the old domain, of both."""
     if held is None:
         return part.y, part.weight, part.old
-    weights = [each.weight for each in (part, held) if each.weight is not None]
-    old = [each.old for each in (part, held) if each.old is not None]
-    return (
-        np.concatenate([part.y, held.y]),
-        np.concatenate(weights) if weights else None,
-        np.concatenate(old) if old else None,
-    )
+    weight, old = None, None
+    if part.weight is not None or held.weight is not None:
+        weight = np.concatenate(
+            [_or(each.weight, np.ones(len(each.y), "f")) for each in (part, held)]
+        )
+    if part.old is not None or held.old is not None:
+        old = np.concatenate([_or(each.old, np.zeros(len(each.y), "?")) for each in (part, held)])
+    return np.concatenate([part.y, held.y]), weight, old
 
 
-def _folds(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> Folds:
-    """One of the samples held out, or else blocks of neighbouring rows that have a weight.
+def _or(array: NDArray[Any] | None, other: NDArray[Any]) -> NDArray[Any]:
+    return other if array is None else array
+
+
+def folds_of(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> Folds:
+    """One of the samples held out, or else blocks of rows, or of groups, that have a weight.
 
     Samples of the old domain lie behind the new ones, and are cut into blocks of their own.
     """
@@ -211,14 +236,14 @@ def _folds(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> Fol
     counts = np.ones(len(part.y), np.bool_) if part.weight is None else part.weight > 0
     old = np.zeros_like(counts) if part.old is None else part.old
     of, n_folds = np.full(len(counts), -1, np.int32), 0
-    notes: tuple[str, ...] = ()
-    for domain in (~old, old):
+    notes = dict[str, None]()
+    for domain, groups in ((~old, part.group), (old, None)):
         at = np.flatnonzero(counts & domain)
         if len(at):
-            blocks = block_folds(part.y[at], task)
+            blocks = block_folds(part.y[at], task, groups=None if groups is None else groups[at])
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
-            notes += blocks.notes
-    return Folds(of, n_folds, notes)
+            notes |= dict.fromkeys(blocks.notes)
+    return Folds(of, n_folds, tuple(notes))
 
 
 def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: int) -> float:

@@ -72,6 +72,7 @@ def block_folds(
         most = int(np.bincount(classes).max())
         what = "samples" if task.name == "regression" else "samples of a class"
     else:
+        groups = np.unique(groups, return_inverse=True)[1]
         most, what = int(groups.max()) + 1, "groups"
     count = min(n_folds, most)
     of = _runs(classes, count) if groups is None else _grouped(groups, classes, count)
@@ -168,10 +169,10 @@ def _needed(
         return
     if not task.numeric_targets:
         for label in np.unique(answers).tolist():
-            yield str(label) if names is None else names[label], answers == label
+            yield f"class {label}" if names is None else names[label], answers == label
         return
     for column in range(answers.shape[1]):
-        name = str(column) if names is None else names[column]
+        name = f"label {column}" if names is None else names[column]
         has = answers[:, column] > 0
         if 0 < np.count_nonzero(has) < len(has):
             yield from ((name, has), (f"no {name}", ~has))

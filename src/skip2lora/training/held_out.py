@@ -19,7 +19,7 @@ class HeldOut:
     ``measure`` says what ``value`` is: accuracy of classes, exact_match of several labels, r2 of
     numbers (the mean of the columns). ``low`` and ``high`` are Wilson's interval, None of r2.
     ``loss`` is the mean of the loss that training makes small. ``n_folds`` is 1 for samples that
-    are for validation alone.
+    are for validation alone. ``notes`` are those of the folds.
     """
 
     measure: str
@@ -29,6 +29,7 @@ class HeldOut:
     loss: float
     n_samples: int
     n_folds: int
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -37,7 +38,7 @@ class HeldOut:
         logits: NDArray[Any],
         answers: NDArray[Any],
         n_folds: int,
-        weight: NDArray[np.float32] | None = None,
+        weight: NDArray[np.floating] | None = None,
     ) -> HeldOut:
         """Of held-out ``logits``, (n, n_outputs), and their ``answers``; n is at least 1.
 

@@ -23,18 +23,22 @@ class CheckedSamples:
 
     ``weight``, (n,), says how much each sample counts relative to the others: finite, 0 or more,
     not all 0. None: all the same. ``old``, (n,), marks samples of the old domain; None: there are
-    none.
+    none. ``group``, (n,), numbers what is held out together, new samples alone; None: not known.
+    ``validation`` are other samples, for validation alone.
     """
 
     x: Any
     y: NDArray[Any]
     weight: NDArray[np.float32] | None = None
     old: NDArray[np.bool_] | None = None
+    group: NDArray[np.int64] | None = None
+    validation: CheckedSamples | None = None
 
     def __getitem__(self, which: Any) -> CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
-        weight, old = (None if of is None else of[which] for of in (self.weight, self.old))
-        return CheckedSamples(self.x[which], self.y[which], weight, old)
+        several = (self.weight, self.old, self.group)
+        weight, old, group = (None if of is None else of[which] for of in several)
+        return CheckedSamples(self.x[which], self.y[which], weight, old, group, self.validation)
 
 
 def weighed(part: CheckedSamples, weight: NDArray[np.float32] | None) -> CheckedSamples:

@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.derived import Derived, DerivedTap
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.tasks.task import PLAIN, Goal, Measures, Task, measure
+from skip2lora.tasks.task import PLAIN, Goal
+from skip2lora.training.auto import AutoJob, Tried
 from skip2lora.training.exact import best_of
 from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.fit import Fit, measure_fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.options import Options, n_held_out
@@ -65,6 +67,9 @@ class History:
     number of ``penalty``, the one taken, ``held_out`` what those samples say of it (None where
     none could be), ``iterations`` counts those of all folds and penalties, and ``rank_loss`` is
     what a smaller rank adds to the loss of the samples trained on, None where none was asked for.
+
+    Of the recipe auto there is one value for each candidate in ``tried``, at its best penalty, and
+    one ``validation_loss``, that of their mix, as ``held_out`` is.
     """
 
     loss: tuple[float, ...]
@@ -79,6 +84,7 @@ class History:
     held_out: HeldOut | None = None
     iterations: int = 0
     rank_loss: float | None = None
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ class Trained:
     """A result and how it came about.
 
     ``measure(names, n_base)`` tells how good it is, as :func:`measure_fit`; the samples pass the
-    model for that unless ``rows_kept`` says that there are rows of all.
+    model for that unless ``rows_kept`` says that there are rows of all. ``derived`` are taps that
+    ``adapters`` have before those of the model.
     """
 
     adapters: Result
@@ -110,6 +117,11 @@ class Trained:
     rows_kept: bool
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
+    derived: tuple[DerivedTap, ...] = ()
+
+    def backbone_of(self, model: Backbone) -> Backbone:
+        """What ``adapters`` belong to: ``model``, with the derived taps."""
+        return Derived(model, self.derived) if self.derived else model
 
     def after_fill(self, began: float, filled: float, n_forwards: int) -> Trained:
         """The same, where rows of ``n_forwards`` samples were computed before it.
@@ -150,7 +162,8 @@ def train(
     training, held = stratified_split(part, options)
     job: Job | ExactJob
     if options.solver == "exact":
-        job = ExactJob(backbone, training, options, goal=goal, held=held)
+        exactly = AutoJob if options.recipe == "auto" else ExactJob
+        job = exactly(backbone, training, options, goal=goal, held=held)
     elif method.skip:
         job = SkipJob(
             backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
@@ -168,13 +181,21 @@ def train(
             f"{method.name} needs a backward pass through the network, which "
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
-    done = _solve(job, callback) if isinstance(job, ExactJob) else run(job, options, callback)
+    if isinstance(job, AutoJob):
+        done = _choose(job, callback)
+    elif isinstance(job, ExactJob):
+        done = _solve(job, callback)
+    else:
+        done = run(job, options, callback, validated=held is not None)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
     def measure(names: Sequence[str], n_base: int) -> Fit:
         return measure_fit(job, done.result, goal.task, training, held, names=names, n_base=n_base)
 
-    return Trained(done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes)
+    derived = job.derived if isinstance(job, AutoJob) else ()
+    return Trained(
+        done.result, done.history, timing, measure, job.rows_kept, *job.cache_bytes, derived
+    )
 
 
 def train_on_rows(
@@ -209,8 +230,10 @@ def stratified_split(
 ) -> tuple[CheckedSamples, CheckedSamples | None]:
     """The part to train on, and the part held out: the same share of each class, by chance.
 
-    Samples of the old domain have their share in both.
+    Samples of the old domain have their share in both. Samples for validation alone are that part.
     """
+    if part.validation is not None:
+        return replace(part, validation=None), part.validation
     if not options.validation:
         return part, None
     samples, labels = part.x, part.y
@@ -235,8 +258,11 @@ class _Run:
     rest: float  # seconds of everything else in the epochs
 
 
-def run(job: Job, options: Options, callback: Callback | None) -> _Run:
-    """All epochs, or with early stopping as many as bring something better."""
+def run(job: Job, options: Options, callback: Callback | None, *, validated: bool = False) -> _Run:
+    """All epochs, or with early stopping as many as bring something better.
+
+    ``validated`` says that samples are held out, which choose the epoch.
+    """
     losses: list[float] = []
     accuracies: list[float] = []
     validation: list[float] = []
@@ -252,7 +278,7 @@ def run(job: Job, options: Options, callback: Callback | None) -> _Run:
             raise _diverged("loss", number + 1, options)
         losses.append(epoch.loss)
         accuracies.append(epoch.accuracy)
-        if options.validation:
+        if validated:
             validation.append(job.validation_loss())
             if validation[-1] < validation[best] or number == 0:
                 best, best_result = number, job.result()
@@ -294,6 +320,25 @@ def _solve(job: ExactJob, callback: Callback | None) -> _Run:
     return _Run(result, history, job.fill_seconds, time.perf_counter() - start)
 
 
+def _choose(job: AutoJob, callback: Callback | None) -> _Run:
+    """All candidates, then their mix; a callback sees each candidate as an epoch."""
+    start = time.perf_counter()
+    for number, (count, point) in enumerate(job.candidates(), 1):
+        if callback is not None:
+            report = (point.solution.loss, point.accuracy, None, point.solution.adapters)
+            callback(EpochReport(number, count, *report))
+    result, _ = job.result()
+    held_out = job.held_out()
+    history = History(
+        tuple(point.solution.loss for point in job.points),
+        tuple(point.accuracy for point in job.points),
+        () if held_out is None else (held_out.loss,), len(job.points), 0, job.n_forwards,
+        solver="exact", held_out=held_out, tried=job.tried,
+        iterations=job.iterations,
+    )  # fmt: skip
+    return _Run(result, history, job.fill_seconds, time.perf_counter() - start)
+
+
 def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
     rate = options.learning_rate
     unscaled = METHODS[options.method].skip and not options.standardize
@@ -317,70 +362,3 @@ def checked(backbone: Backbone, X: Any) -> Any:
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
     return backbone.check(X)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The base model and the adapted one, measured on the same ``n_measured`` samples.
-
-    These are the samples held out where there are any (``held_out``), else those trained on.
-    ``before`` is None where the base model has no such outputs: new classes, or outputs that are
-    learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
-    ``old`` is the same of samples of the old domain, where such were trained on too; they count
-    nowhere else.
-    """
-
-    before: Measures | None
-    after: Measures
-    on_all: Measures
-    held_out: bool
-    n_measured: int
-    old: Fit | None = None
-
-
-def measure_fit(
-    job: Job | ExactJob,
-    result: Any,
-    task: Task,
-    part: CheckedSamples,
-    held: CheckedSamples | None,
-    *,
-    names: Sequence[str],
-    n_base: int,
-) -> Fit:
-    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs.
-
-    The base model has the first ``n_base`` of them.
-    """
-    parts = [part] if held is None else [part, held]
-    outputs = [
-        job.outputs(
-            result, held_out=each is held,
-            with_base=n_base > 0 and (each is parts[-1] or part.old is not None),
-        )
-        for each in parts
-    ]  # fmt: skip
-
-    def fit(places: Sequence[NDArray[np.intp]], n_known: int) -> Fit:
-        """Of the samples at ``places`` of each part, whose answers are below ``n_known``."""
-        pairs = zip(places, parts, outputs, strict=True)
-        chosen = [(of.adapted[at], of.base, part.y[at], at) for at, part, of in pairs if len(at)]
-        adapted, base, answers, at = chosen[-1]
-        after = on_all = measure(task, adapted, answers, names)
-        before = None
-        if base is not None and n_known <= n_base:
-            before = measure(task, base[at, :n_base], answers, names)
-        if len(chosen) > 1:
-            everything, true = (np.concatenate([each[of] for each in chosen]) for of in (0, 2))
-            on_all = measure(task, everything, true, names)
-        return Fit(before, after, on_all, places[-1] is at and held is not None, len(at))
-
-    if part.old is None:
-        return fit([np.arange(len(each.y)) for each in parts], len(names))
-    olds = [np.zeros(0, np.bool_) if each.old is None else each.old for each in parts]
-    n_old = len(names)
-    if not task.numeric_targets:
-        highest = (each.y[old].max(initial=0) for each, old in zip(parts, olds, strict=True))
-        n_old = 1 + int(max(highest))
-    of_old = fit([np.flatnonzero(old) for old in olds], n_old)
-    return replace(fit([np.flatnonzero(~old) for old in olds], len(names)), old=of_old)

@@ -9,7 +9,7 @@ from typing import Any
 
 from skip2lora import _core
 from skip2lora.arrays import choice, real, whole
-from skip2lora.backbones.recipe import Recipe
+from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import Task
@@ -85,6 +85,11 @@ class Options:
     method: str = _option(
         "One of the paper's methods.", kind=str, default="skip2-lora", choices=tuple(METHODS)
     )
+    recipe: str | None = _option(
+        "Chosen by samples held out, or what the paper says.", kind=str,
+        unset="the paper's for its networks, else that for any model",
+        choices=("auto", "paper"),
+    )  # fmt: skip
     rank: int = _option("Rank of each adapter, if any.", sized=True)
     epochs: int = _option("Passes over the data.")
     batch_size: int = _option("Samples a step.", unset="20, or all samples if fewer", sized=True)
@@ -146,16 +151,32 @@ OF_STEPS = (
 )  # fmt: skip
 
 
-def asked_of(arguments: Mapping[str, Any], *, steps: bool = True) -> dict[str, Any]:
-    """Those of the ``arguments`` of a function that are options of training, by steps or not."""
-    left_out = () if steps else OF_STEPS
-    return {
-        name: value for name, value in arguments.items() if name in OPTIONS and name not in left_out
-    }
+def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the ``arguments`` of a function that are options of training."""
+    return {name: value for name, value in arguments.items() if name in OPTIONS}
+
+
+def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of training that an estimator of such parameters asks for.
+
+    Its defaults are those for any model: none for what takes no steps, nor for the paper's recipe.
+
+    Raises:
+        ParameterError: the recipe auto with another method than its own.
+    """
+    asked = asked_of(estimator)
+    recipe = asked["recipe"]
+    if recipe == "auto":
+        check_auto(METHODS[asked["method"]], {})
+    if recipe == "auto" or asked["solver"] == "exact":
+        return {name: value for name, value in asked.items() if name not in OF_STEPS}
+    if recipe == "paper":
+        return {name: of for name, of in asked.items() if of != vars(ANY_MODEL).get(name)}
+    return asked
 
 
 def resolve_options(
-    recipe: Recipe, tap_widths: Sequence[int], n_samples: int, **asked: Any
+    recipe: Recipe, tap_widths: Sequence[int], n_samples: int, /, **asked: Any
 ) -> Options:
     """The options for a model with such taps and ``n_samples`` samples.
 
@@ -166,7 +187,11 @@ def resolve_options(
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
     method = METHODS[asked.pop("method", OPTIONS["method"].default)]
-    exact = _is_exact(method, asked)
+    chosen = OPTIONS["recipe"].checked("recipe", asked.get("recipe"))
+    if chosen == "auto":
+        check_auto(method, asked)
+    recipe = PAPER if chosen == "paper" else recipe
+    exact = chosen == "auto" or _is_exact(method, asked)
     asked["cache"] = exact or check_cache(method, asked.get("cache"))
     values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
     for name, value in asked.items():
@@ -208,6 +233,25 @@ def check_cache(method: Method, cache: bool | None) -> bool:
             "leave cache out"
         )
     return method.cache if cache is None else cache
+
+
+def check_auto(method: Method, asked: Mapping[str, Any]) -> None:
+    """Refuse what the recipe auto chooses itself.
+
+    Raises:
+        ParameterError: something of it is set, or another method.
+    """
+    if method.name != "skip2-lora":
+        raise ParameterError(
+            f"recipe is auto with method {method.name}, expected skip2-lora: leave one of them out"
+        )
+    for name in ("rank", "solver", "penalty", *OF_STEPS):
+        value = asked.get(name)
+        if value is not None and value != OPTIONS[name].default:
+            raise ParameterError(
+                f"{name} is {value} with recipe='auto', which chooses it, expected one of them: "
+                f"leave {name} out, or the recipe"
+            )
 
 
 def _is_exact(method: Method, asked: Mapping[str, Any]) -> bool:

@@ -125,15 +125,22 @@ class Problem:
 
     def mean_loss(self, logits: NDArray[np.floating], rows: NDArray[np.bool_]) -> float:
         """The weighted loss of ``rows``, (n,); ``logits`` are the learned outputs, (n, learned)."""
+        losses = sample_losses(self.task, *self.compared(logits, rows))
+        return float(np.average(losses, weights=self.weight[rows]))
+
+    def compared(
+        self, logits: NDArray[np.floating], rows: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.floating], NDArray[Any]]:
+        """Outputs and answers of ``rows``, (n,), as losses take them.
+
+        ``logits`` are the learned outputs, (n, learned); classes without samples are one more.
+        """
         values = logits[rows]
         if self.task.numeric_targets:
-            answers = self.answers[rows][:, self.learned]
-        else:
-            answers = self._places[rows]
-            if self._others is not None:
-                values = np.c_[values, self._others[rows]]
-        losses = sample_losses(self.task, values, answers)
-        return float(np.average(losses, weights=self.weight[rows]))
+            return values, self.answers[rows][:, self.learned]
+        if self._others is not None:
+            values = np.c_[values, self._others[rows]]
+        return values, self._places[rows]
 
     def accuracy(self, logits: NDArray[np.floating], rows: NDArray[np.bool_]) -> float:
         """The share of ``rows``, (n,), that is right, of numbers 0; as :meth:`mean_loss`."""

@@ -174,10 +174,13 @@ def rehearse(
     n_new, method = len(part.y), METHODS[options.method]
     weight = np.ones(n_new, np.float32) if part.weight is None else part.weight
     weight = weight / weight.mean(dtype=np.float64)  # old ones count beside the mean new one
+    group = part.group
+    if group is not None:  # of old samples there is none
+        group = np.concatenate([group, np.zeros(len(old), np.int64)])
     joined = CheckedSamples(
         part.x, np.concatenate([part.y, old.y]),
         np.concatenate([weight, old.weight]).astype(np.float32),
-        np.arange(n_new + len(old)) >= n_new,
+        np.arange(n_new + len(old)) >= n_new, group, part.validation,
     )  # fmt: skip
     if not method.skip:
         x = np.concatenate([part.x, old.x])
@@ -187,11 +190,20 @@ def rehearse(
     cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))
     cache.fill(model, part.x)
     cache.fill(old.model, old.x, n_new)
+    n_forwards = n_new + (len(old) if old.model is model else 0)
+    beside = part.validation
+    if beside is not None:
+        rows = SkipCache.of(cache.format, len(beside.y))
+        rows.fill(model, beside.x)
+        beside, n_forwards = replace(beside, x=rows.rows), n_forwards + len(beside.y)
     filled = time.perf_counter()
     done = train_on_rows(
-        cache, replace(joined, x=cache.rows), options, goal=goal, callback=callback
+        cache,
+        replace(joined, x=cache.rows, validation=beside),
+        options,
+        goal=goal,
+        callback=callback,
     )
-    n_forwards = n_new + (len(old) if old.model is model else 0)
     return done.after_fill(began, filled, n_forwards)
 
 

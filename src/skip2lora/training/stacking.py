@@ -21,7 +21,7 @@ def stack_weights(
     task: Task,
     logits: NDArray[Any],
     answers: NDArray[Any],
-    weight: NDArray[np.float32] | None = None,
+    weight: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
     """What each candidate counts, (candidates,): 0 or more, 1 in all.
 

@@ -102,7 +102,8 @@ def learn(
         CheckedSamples(more.cache.rows, more.answers, weigh(more.answers, more.weight)),
         options, goal=goal, start=start,
     )  # fmt: skip
-    next_stream = replace(_reservoir(more, capacity), adapters=cast(SkipAdapters, done.adapters))
+    onward = None if done.derived else cast(SkipAdapters, done.adapters)  # steps have no such taps
+    next_stream = replace(_reservoir(more, capacity), adapters=onward)
     return next_stream, replace(
         done.after_fill(began, filled, len(samples)),
         cache_bytes=next_stream.cache.payload_bytes,

@@ -1,0 +1,206 @@
+"""The recipe "auto": convex fits of the last tap and of all taps, mixed by how they do held out.
+
+Every candidate is linear in the same columns of the same rows, so that whatever the mix, it is one
+set of skip adapters. Nothing is to be set: penalties and the mix are chosen by samples held out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.merging import mixed
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import LOGITS, DerivedTap
+from skip2lora.tasks.task import PLAIN, Goal
+from skip2lora.training.exact import PENALTIES, Judged, Point, judged, solve
+from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.folds import Folds
+from skip2lora.training.held_out import HeldOut
+from skip2lora.training.jobs import CheckedSamples, Outputs
+from skip2lora.training.options import Options
+from skip2lora.training.stacking import stack_weights
+
+# Where no sample can be held out: what folds choose most often.
+_PENALTY = 1e-3
+# A candidate that counts for less is left out.
+_LEAST = 0.01
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate: what samples held out say of it, and what it counts in the mix, 0 to 1.
+
+    ``penalty`` is the one that did best, ``milliseconds`` what all penalties and folds took.
+    ``held_out`` is None where no sample could be held out.
+    """
+
+    name: str
+    held_out: HeldOut | None
+    weight: float
+    penalty: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """``name`` for people; of all taps or the last alone, with so much of the base logits."""
+
+    name: str
+    last: bool
+    base_factor: float
+
+
+def _candidates(n_taps: int, own: bool, numbers: bool) -> list[_Candidate]:
+    """What is tried; ``own`` says that outputs of the model are among those learned.
+
+    Its logits count half in one, in full where they are numbers.
+    """
+    several = [_Candidate("last tap", True, 0.0)] if n_taps > 1 else []
+    several.append(_Candidate("all taps", False, 0.0))
+    if own and numbers:
+        several.append(_Candidate("all taps beside the model's own outputs", False, 1.0))
+    elif own:
+        several.append(_Candidate("all taps beside half the model's own logits", False, 0.5))
+    return several
+
+
+class AutoJob(ExactJob):
+    """Candidates on rows that are computed once, then their mix."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        part: CheckedSamples,
+        options: Options,
+        *,
+        goal: Goal = PLAIN,
+        held: CheckedSamples | None = None,
+        folds: Folds | None = None,
+    ) -> None:
+        super().__init__(backbone, part, options, goal=goal, held=held, folds=folds)
+        self._n_own = backbone.n_outputs
+        self._mix, self._base_factor = np.zeros(0), 1.0
+        self._judged: list[Judged] = []
+        self.tried: tuple[Tried, ...] = ()
+
+    def candidates(self) -> Iterator[tuple[int, Point]]:
+        """Solve for one candidate after the other, then mix: how many there are, and its best."""
+        problem, n_taps = self.problem, len(self.cache.format.tap_widths)
+        candidates = _candidates(
+            n_taps, bool(problem.offsets.any()), self._task.name == "regression"
+        )
+        began, seconds = time.perf_counter(), []
+        selections = [(n_taps - 1,), tuple(range(n_taps))]
+        designs = self.designs(selections[n_taps == 1 :])
+        in_the_end = replace(self.folds, count=0)
+        for candidate in candidates:
+            of = replace(problem, base_factor=candidate.base_factor)
+            design, penalty = designs[0 if candidate.last else -1], _PENALTY
+            if self._task.name == "regression":
+                scale = self._unit(candidate.base_factor).astype(np.float32)
+                design = replace(design, scaling=replace(design.scaling, output_scale=scale))
+            if self.folds.count:
+                self._judged.append(judged(design, of, PENALTIES, self.folds))
+                penalty = self._judged[-1].penalty
+            self.points.append(solve(design, of, [penalty], in_the_end).best)
+            seconds.append(time.perf_counter() - began)
+            yield len(candidates), self.points[-1]
+            began = time.perf_counter()
+        self._choose(candidates, seconds)
+
+    def _choose(self, candidates: Sequence[_Candidate], seconds: Sequence[float]) -> None:
+        """The mix of the candidates, by the samples held out."""
+        mix = np.eye(len(candidates))[-1]
+        worth = [self.judged(of.held_out) for of in self._judged] or [None] * len(candidates)
+        if self._judged:
+            mix = self._stacked()
+            mix[mix < _LEAST] = 0
+            mix /= mix.sum()
+        self.tried = tuple(
+            Tried(candidate.name, of, float(weight), point.penalty, 1e3 * took)
+            for candidate, of, weight, point, took in zip(
+                candidates, worth, mix, self.points, seconds, strict=True
+            )
+        )
+        self._mix = mix
+        self._base_factor = float(mix @ [each.base_factor for each in candidates])
+
+    def _stacked(self) -> NDArray[np.float64]:
+        """Weights by held-out loss; numbers count in the scale in which they are learned."""
+        rows, problem = self.held_rows, self.problem
+        compared = [problem.compared(of.held_out, rows) for of in self._judged]
+        values, answers = np.stack([logits for logits, _ in compared]), compared[0][1]
+        if self._task.name == "regression":
+            scale = self._unit(0.0)
+            values, answers = values * scale, answers * scale
+        return stack_weights(self._task, values, answers, problem.weight[rows])
+
+    def _unit(self, base_factor: float) -> NDArray[np.float64]:
+        """What gives each number to learn beside so much of the base logits a deviation of 1."""
+        rows, weight = self.folds.trained(), self.problem.weight
+        missing = (self._answers - np.float64(base_factor) * self._base_logits())[rows]
+        shares = (weight[rows] / weight[rows].sum())[:, None]
+        spread = np.sqrt((shares * (missing - (shares * missing).sum(axis=0)) ** 2).sum(axis=0))
+        return np.asarray(1 / np.where(spread > 0, spread, 1))
+
+    def mixed_held_out(self) -> NDArray[np.float32] | None:
+        """Logits of the mix for samples held out, (n, learned), NaN for others; None of none."""
+        if not self._judged:
+            return None
+        parts = np.stack([of.held_out for of in self._judged])
+        return np.tensordot(self._mix, parts, 1).astype(np.float32)
+
+    @property
+    def iterations(self) -> int:
+        """Of all candidates, penalties and folds."""
+        judging = sum(each.iterations for each in self._judged)
+        return judging + sum(each.iterations for each in self.points)
+
+    def held_out(self) -> HeldOut | None:
+        """What samples held out say of the mix; None where none are."""
+        return self.judged(self.mixed_held_out())
+
+    def answered(self) -> NDArray[np.float32]:
+        """All outputs of the mix for samples held out, (n, n_outputs), NaN for others."""
+        logits = self.mixed_held_out()
+        if logits is None:
+            raise RuntimeError("no samples are held out")
+        return self.problem.outputs(logits)
+
+    @property
+    def derived(self) -> tuple[DerivedTap, ...]:
+        """Taps that the result has before those of the model."""
+        same = self._base_factor == 1 or not self.problem.offsets.any()
+        return () if same else (DerivedTap(LOGITS),)
+
+    def result(self) -> tuple[SkipAdapters, float | None]:
+        """The mix as one set of adapters, of full rank."""
+        parts = [
+            (point.solution.adapters(), weight)
+            for point, weight in zip(self.points, self._mix, strict=True)
+            if weight
+        ]
+        factor = None
+        if self.derived:
+            factor = np.ones(self._n_own)
+            learned = self.problem.learned
+            factor[learned[learned < self._n_own]] = self._base_factor
+        adapters, weights = zip(*parts, strict=True)
+        return mixed(adapters, weights, self.cache.format.tap_widths, factor), None
+
+    def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
+        """From the rows; what the logits add comes from the base logits in them."""
+        n_derived = len(result.lora_a) - len(self.cache.format.tap_widths)
+        own = replace(result, lora_a=result.lora_a[n_derived:], lora_b=result.lora_b[n_derived:])
+        outputs = super().outputs(own, held_out=held_out, with_base=with_base or n_derived > 0)
+        if n_derived and outputs.base is not None:
+            outputs.adapted[:] += (
+                outputs.base[:, : self._n_own] @ result.lora_a[0] @ result.lora_b[0]
+            )
+        return outputs if with_base else replace(outputs, base=None)

@@ -1,0 +1,115 @@
+"""How good a result is: the base model and the adapted one, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.tasks.task import Measures, Task, measure
+from skip2lora.training.auto import AutoJob
+from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.jobs import CheckedSamples, Job
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The base model and the adapted one, measured on the same ``n_measured`` samples.
+
+    These are the samples held out where there are any (``held_out``), else those trained on.
+    ``before`` is None where the base model has no such outputs: new classes, or outputs that are
+    learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
+    ``old`` is the same of samples of the old domain, where such were trained on too; they count
+    nowhere else.
+    """
+
+    before: Measures | None
+    after: Measures
+    on_all: Measures
+    held_out: bool
+    n_measured: int
+    old: Fit | None = None
+
+
+def measure_fit(
+    job: Job | ExactJob,
+    result: Any,
+    task: Task,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    *,
+    names: Sequence[str],
+    n_base: int,
+) -> Fit:
+    """Measure ``result`` of ``job`` by its rows; ``names`` are those of the outputs.
+
+    The base model has the first ``n_base`` of them. Where folds held samples out and the result is
+    mixed by them, each counts as it is answered without its fold.
+    """
+    if isinstance(job, AutoJob) and held is None and job.folds.count:
+        return _fit_of_folds(job, result, task, part, names, n_base)
+    parts = [part] if held is None else [part, held]
+    outputs = [
+        job.outputs(
+            result, held_out=each is held,
+            with_base=n_base > 0 and (each is parts[-1] or part.old is not None),
+        )
+        for each in parts
+    ]  # fmt: skip
+
+    def fit(places: Sequence[NDArray[np.intp]], n_known: int) -> Fit:
+        """Of the samples at ``places`` of each part, whose answers are below ``n_known``."""
+        pairs = zip(places, parts, outputs, strict=True)
+        chosen = [(of.adapted[at], of.base, part.y[at], at) for at, part, of in pairs if len(at)]
+        adapted, base, answers, at = chosen[-1]
+        after = on_all = measure(task, adapted, answers, names)
+        before = None
+        if base is not None and n_known <= n_base:
+            before = measure(task, base[at, :n_base], answers, names)
+        if len(chosen) > 1:
+            everything, true = (np.concatenate([each[of] for each in chosen]) for of in (0, 2))
+            on_all = measure(task, everything, true, names)
+        return Fit(before, after, on_all, places[-1] is at and held is not None, len(at))
+
+    if part.old is None:
+        return fit([np.arange(len(each.y)) for each in parts], len(names))
+    olds = [np.zeros(0, np.bool_) if each.old is None else each.old for each in parts]
+    n_old = max(_n_known(task, each.y[old], names) for each, old in zip(parts, olds, strict=True))
+    of_old = fit([np.flatnonzero(old) for old in olds], n_old)
+    return replace(fit([np.flatnonzero(~old) for old in olds], len(names)), old=of_old)
+
+
+def _n_known(task: Task, answers: NDArray[Any], names: Sequence[str]) -> int:
+    """How many outputs a model must have for such answers."""
+    return len(names) if task.numeric_targets else 1 + int(answers.max(initial=0))
+
+
+def _fit_of_folds(
+    job: AutoJob,
+    result: Any,
+    task: Task,
+    part: CheckedSamples,
+    names: Sequence[str],
+    n_base: int,
+) -> Fit:
+    answered = job.answered()
+    every = job.outputs(result, held_out=False, with_base=True)
+
+    def fit(which: NDArray[np.bool_], n_known: int) -> Fit:
+        at = which & job.held_rows
+        held_out = bool(at.any())
+        judged, at = (answered, at) if held_out else (every.adapted, which)
+        before = None
+        if every.base is not None and 0 < n_known <= n_base:
+            before = measure(task, every.base[at, :n_base], part.y[at], names)
+        after = measure(task, judged[at], part.y[at], names)
+        on_all = measure(task, every.adapted[which], part.y[which], names)
+        return Fit(before, after, on_all, held_out, int(at.sum()))
+
+    if part.old is None:
+        return fit(np.ones(len(part.y), np.bool_), len(names))
+    of_old = fit(part.old, _n_known(task, part.y[part.old], names))
+    return replace(fit(~part.old, len(names)), old=of_old)

@@ -1,0 +1,302 @@
+"""The recipe auto: what is tried, mixed and held out, and what it leaves to nobody to set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import oracle_exact
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.tasks.evaluation import wilson_interval
+from skip2lora.training.folds import block_folds
+from skip2lora.training.skip_job import Scaling
+
+WIDTHS = [9, 16, 5, 3]
+LAST, ALL = "last tap", "all taps"
+HALF = "all taps beside half the model's own logits"
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def backbone() -> NumpyBackbone:
+    return NumpyBackbone(WIDTHS, first_tap_is_input=True)
+
+
+def drifted(backbone: NumpyBackbone, n_samples: int, *, seed: int = 0) -> tuple[Any, Any]:
+    """Samples of which the model is right of some, and more is to be learned of its inputs."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n_samples, 9)).astype(np.float32)
+    noise = random.normal(size=(n_samples, 3))
+    scores = 3 * backbone.forward(x).base_logits + 2 * x[:, :3] + noise
+    return x, scores.argmax(axis=1).astype(np.int32)
+
+
+def columns(backbone: NumpyBackbone, x: np.ndarray, taps: slice) -> tuple[Any, Any]:
+    """Columns z as the solver defines them, in float64, and the base logits."""
+    rows_of = RowFormat.of(backbone, copy_input=True)
+    rows = rows_of.empty(len(x))
+    rows_of.compute(backbone, x, rows)
+    scaling = Scaling.of(rows_of, [rows])
+    scaled = (rows.astype(np.float64) - scaling.mean) * scaling.scale
+    places = list(zip(rows_of.layout.tap_offsets, rows_of.tap_widths, strict=True))[taps]
+    z = np.concatenate([scaled[:, at : at + width] for at, width in places], axis=1)
+    first = rows_of.layout.logits_offset
+    return z / np.sqrt((z**2).sum(axis=1).mean()), rows[:, first : first + 3]
+
+
+def test_the_result_is_the_mix_of_the_oracles_solutions(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60, seed=2)
+    adapted = s2.adapt(backbone, x, y, recipe="auto")
+    tried = {each.name: each for each in adapted.history.tried}
+    assert list(tried) == [LAST, ALL, HALF]
+    assert sum(each.weight for each in tried.values()) == pytest.approx(1)
+    assert sum(each.weight > 0 for each in tried.values()) > 1  # else the sum below is none
+    mix = np.zeros((60, 3))
+    for name, taps, factor in (
+        (LAST, slice(-1, None), 0),
+        (ALL, slice(None), 0),
+        (HALF, slice(None), 0.5),
+    ):
+        z, base = columns(backbone, x, taps)
+        targets, weight = np.eye(3)[y], np.full(60, 1 / 60)
+        offsets = factor * base
+        w, b, _ = oracle_exact.solve("softmax", z, targets, weight, tried[name].penalty, offsets)
+        mix += tried[name].weight * (offsets + z @ w + b)
+    np.testing.assert_allclose(adapted.logits(x), mix, atol=0.03 * np.abs(mix).max())
+
+
+def test_what_is_held_out_was_not_trained_on(backbone: NumpyBackbone) -> None:
+    """Labels by chance are learned, and not foretold."""
+    x, _ = drifted(backbone, 120)
+    y = np.random.default_rng(5).integers(0, 3, 120).astype(np.int32)
+    adapted = s2.adapt(backbone, x, y, recipe="auto")
+    held_out = adapted.history.held_out
+    assert (held_out.measure, held_out.n_folds, held_out.n_samples) == ("accuracy", 4, 120)
+    assert held_out.value < 0.5
+    assert (held_out.low, held_out.high) == wilson_interval(round(120 * held_out.value), 120)
+    assert adapted.fit.held_out
+    assert adapted.fit.after.overall["accuracy"] == pytest.approx(held_out.value)
+    assert adapted.fit.before.overall["accuracy"] == pytest.approx(
+        float((backbone.forward(x).base_logits.argmax(axis=1) == y).mean())
+    )
+    assert adapted.fit.on_all.overall["accuracy"] == adapted.score(x, y)
+
+
+def test_held_out_answers_are_those_of_another_run_without_the_fold(
+    backbone: NumpyBackbone,
+) -> None:
+    """One fold apart, at the penalties and the mix of the whole."""
+    x, y = drifted(backbone, 80)
+    whole = s2.adapt(backbone, x, y, recipe="auto")
+    right = 0
+    folds = block_folds(y)
+    for fold in range(4):
+        trained = folds.trained(fold)
+        logits = np.zeros((80, 3))
+        for each, taps, factor in zip(
+            whole.history.tried,
+            (slice(-1, None), slice(None), slice(None)),
+            (0, 0, 0.5),
+            strict=True,
+        ):
+            z, base = columns(backbone, x, taps)
+            weight = trained / trained.sum()
+            offsets = factor * base
+            targets = np.eye(3)[y]
+            w, b, _ = oracle_exact.solve(
+                "softmax", z[trained], targets[trained], weight[trained], each.penalty,
+                offsets[trained],
+            )  # fmt: skip
+            logits += each.weight * (offsets + z @ w + b)
+        right += int((logits.argmax(axis=1) == y)[~trained].sum())
+    assert whole.history.held_out.value == pytest.approx(right / 80, abs=1.5 / 80)
+
+
+def test_it_is_kept_and_read_again(backbone: NumpyBackbone, tmp_path: Path) -> None:
+    x, y = drifted(backbone, 60)
+    adapted = s2.adapt(backbone, x, y, recipe="auto")
+    adapted.save(tmp_path / "a")
+    s2.adapt(backbone, x, y, recipe="auto").save(tmp_path / "b")
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    again = s2.AdaptedModel.load(NumpyBackbone(WIDTHS, first_tap_is_input=True), tmp_path / "a")
+    np.testing.assert_array_equal(again.logits(x), adapted.logits(x))
+    assert len(adapted.adapters.lora_a) == 4  # the logits are a tap: they count less
+
+
+def test_every_sample_passes_the_model_once(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60)
+    backbone.batches.clear()
+    assert s2.adapt(backbone, x, y, recipe="auto").history.n_forwards == 60
+    assert backbone.n_forwards == 60
+
+
+def test_new_classes_have_no_logits_to_count(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60)
+    adapted = s2.adapt(backbone, x, y, recipe="auto", keep_outputs=False)
+    assert [each.name for each in adapted.history.tried] == [LAST, ALL]
+    assert adapted.n_outputs == 3
+    assert adapted.score(x, y) > 0.8
+    more = s2.adapt(backbone, x, np.where(y == 2, 3, y), recipe="auto", new_classes=True)
+    assert more.n_outputs == 4
+    assert more.score(x, np.where(y == 2, 3, y)) > 0.8
+
+
+def test_one_tap_is_tried_once() -> None:
+    backbone = NumpyBackbone([9, 3], first_tap_is_input=True)
+    x, y = drifted(backbone, 60)
+    tried = s2.adapt(backbone, x, y, recipe="auto").history.tried
+    assert [each.name for each in tried] == [ALL, HALF]
+
+
+@pytest.mark.parametrize("keep_outputs", [True, False])
+def test_numbers(backbone: NumpyBackbone, keep_outputs: bool) -> None:
+    """Of very different units, which count alike."""
+    x, _ = drifted(backbone, 80)
+    y = (backbone.forward(x).base_logits + x[:, :3]) * np.float32([1, 1000, 0.001]) + 5
+    adapted = s2.adapt(backbone, x, y, task="regression", recipe="auto", keep_outputs=keep_outputs)
+    own = ["all taps beside the model's own outputs"] if keep_outputs else []
+    assert [each.name for each in adapted.history.tried] == [LAST, ALL, *own]
+    assert adapted.history.held_out.measure == "r2"
+    assert adapted.history.held_out.value > 0.99
+    np.testing.assert_allclose((adapted.predict(x) - y).std(axis=0) / y.std(axis=0), 0, atol=0.05)
+
+
+def test_several_labels(backbone: NumpyBackbone) -> None:
+    x, _ = drifted(backbone, 80)
+    y = (backbone.forward(x).base_logits + x[:, :3] > 0).astype(np.float32)
+    adapted = s2.adapt(backbone, x, y, task="multi-label", recipe="auto")
+    assert adapted.history.held_out.measure == "exact_match"
+    assert adapted.history.held_out.value > 0.6
+    assert adapted.fit.on_all.overall["exact_match"] > 0.9
+
+
+def test_groups_are_held_out_whole() -> None:
+    """Each group has its own label and its own place: neighbours tell it, other groups do not."""
+    random = np.random.default_rng(0)
+    groups = np.arange(120) % 12
+    places = random.normal(size=(12, 9))
+    x = (places[groups] + 0.01 * random.normal(size=(120, 9))).astype(np.float32)
+    y = random.permutation(np.arange(12) % 2)[groups].astype(np.int32)
+    backbone = NumpyBackbone([9, 16, 2], first_tap_is_input=True)
+    by_rows = s2.adapt(backbone, x, y, recipe="auto").history.held_out
+    by_groups = s2.adapt(backbone, x, y, recipe="auto", groups=[f"p{g}" for g in groups])
+    assert by_rows.value == 1.0
+    assert by_groups.history.held_out.value < 0.8
+    exact = s2.adapt(backbone, x, y, solver="exact", groups=groups)
+    assert exact.history.held_out.value < 0.8
+
+
+def test_samples_for_validation_are_judged_by_and_not_trained_on(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 90)
+    given = (x[60:], np.array(["a", "b", "c"])[y[60:]])
+    named = np.array(["a", "b", "c"])[y[:60]]
+    adapted = s2.adapt(
+        backbone, x[:60], named, recipe="auto", keep_outputs=False, validation_data=given
+    )
+    held_out = adapted.history.held_out
+    assert (held_out.n_samples, held_out.n_folds) == (30, 1)
+    assert held_out.value == pytest.approx(adapted.score(*given))
+    assert adapted.fit.after.overall["accuracy"] == pytest.approx(held_out.value)
+    other = s2.adapt(
+        backbone, x[:60], named, recipe="auto", keep_outputs=False,
+        validation_data=(x[60:] + 3, given[1]),
+    )  # fmt: skip
+    for name, of in zip(adapted.history.tried, other.history.tried, strict=True):
+        if name.penalty == of.penalty:  # what it is trained on is the same
+            assert adapted.history.loss[0] == other.history.loss[0]
+
+
+def test_steps_take_samples_for_validation_too(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 90)
+    adapted = s2.adapt(backbone, x[:60], y[:60], epochs=5, validation_data=(x[60:], y[60:]))
+    assert len(adapted.history.validation_loss) == 5
+    assert adapted.fit.n_measured == 30
+    assert adapted.fit.after.overall["accuracy"] == pytest.approx(adapted.score(x[60:], y[60:]))
+
+
+def test_where_nothing_can_be_held_out(backbone: NumpyBackbone) -> None:
+    x, _ = drifted(backbone, 3)
+    adapted = s2.adapt(backbone, x, [0, 1, 2], recipe="auto")
+    assert adapted.history.held_out is None
+    assert not adapted.fit.held_out
+    assert adapted.score(x, [0, 1, 2]) == 1.0
+
+
+def test_a_callback_sees_each_candidate(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60)
+    seen: list[s2.EpochReport] = []
+    s2.adapt(backbone, x, y, recipe="auto", callback=seen.append)
+    assert [(of.epoch, of.epochs) for of in seen] == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rank": 2}, "rank is 2 with recipe='auto', which chooses it"),
+        ({"epochs": 3}, "epochs is 3 with recipe='auto'"),
+        ({"standardize": False}, "standardize is False with recipe='auto'"),
+        ({"solver": "exact"}, "solver is exact with recipe='auto'"),
+        ({"method": "lora-last"}, "recipe is auto with method lora-last"),
+    ],
+)
+def test_what_is_chosen_is_not_set(
+    backbone: NumpyBackbone, refused: Refused, options: dict, words: str
+) -> None:
+    x, y = drifted(backbone, 20)
+    with pytest.raises(ParameterError) as raised:
+        s2.adapt(backbone, x, y, recipe="auto", **options)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": "best"}, "recipe is 'best', expected one of auto, paper"),
+        ({"groups": [0, 1] * 10}, "nothing is held out by groups in training by steps"),
+        ({"groups": [0] * 20, "recipe": "auto"}, "groups has 1 group"),
+        ({"groups": [0, 1], "recipe": "auto"}, "groups has shape (2,), expected (20,)"),
+        (
+            {"groups": [0, 1] * 10, "recipe": "auto", "validation": 0.2},
+            "groups is set beside samples for validation",
+        ),
+        (
+            {"validation_data": ([[0.0] * 9], [1]), "validation": 0.2},
+            "validation is 0.2 beside validation_data",
+        ),
+        ({"validation_data": ([[0.0] * 8], [1])}, "validation_data: X has 8 columns"),
+        ({"validation_data": ([[0.0] * 9], [7])}, "validation_data: the model has 3 outputs"),
+    ],
+)
+def test_what_does_not_go_together(backbone: NumpyBackbone, options: dict, words: str) -> None:
+    x, y = drifted(backbone, 20)
+    with pytest.raises((DataError, ParameterError)) as raised:
+        s2.adapt(backbone, x, y, **options)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_one_class_alone_is_refused(backbone: NumpyBackbone) -> None:
+    x, _ = drifted(backbone, 20)
+    with pytest.raises(DataError, match="one class alone"):
+        s2.adapt(backbone, x, np.zeros(20, int), recipe="auto")
+
+
+def test_the_recipe_of_the_paper_is_that_of_an_mlp_for_any_model(
+    make_model: Callable[..., s2.MLP], make_samples: Callable[..., Any]
+) -> None:
+    x, y = make_samples(40, 9)
+    model = make_model(WIDTHS)
+    plain, asked = s2.adapt(model, x, y), s2.adapt(model, x, y, recipe="paper")
+    for name, array in plain.adapters.tensors().items():
+        assert array.tobytes() == asked.adapters.tensors()[name].tobytes()
+    other = NumpyBackbone(WIDTHS, first_tap_is_input=True)
+    assert len(s2.adapt(other, x, y, recipe="paper").history.loss) == 300
+    assert len(s2.adapt(other, x, y, recipe="paper", epochs=7).history.loss) == 7
