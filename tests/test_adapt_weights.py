@@ -195,6 +195,29 @@ def test_regression_has_no_classes(model, x) -> None:
             call(model, x, x[:, :3], task="regression", class_weight="balanced")
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_weight_of_2_is_the_sample_twice_when_solved_exactly(model, x, y, task: str) -> None:
+    answers = {"classification": y, "multi-label": x[:, :3] > 0, "regression": x[:, 3:] * 7}[task]
+    times = np.arange(N_SAMPLES) % 3
+    twice = np.repeat(np.arange(N_SAMPLES), times)
+    options = {"solver": "exact", "penalty": 1e-3, "task": task}
+    one = s2.adapt(model, x, answers, sample_weight=times, **options).logits(x)
+    two = s2.adapt(model, x[twice], answers[twice], **options).logits(x)
+    np.testing.assert_allclose(one, two, rtol=1e-3, atol=2e-4 * np.abs(two).max())
+    plain = s2.adapt(model, x, answers, **options).logits(x)
+    assert np.abs(one - plain).max() > 1e-2 * np.abs(two).max()
+
+
+def test_weights_of_classes_count_when_solved_exactly(model, x, y, some) -> None:
+    options = {"solver": "exact", "penalty": 1e-2}
+    one = s2.adapt(model, x, y, class_weight={2: 4}, sample_weight=some, **options)
+    two = s2.adapt(model, x, y, sample_weight=some * np.where(y == 2, 4, 1), **options)
+    assert same(one, two)
+    recall = s2.adapt(model, x, y, class_weight="balanced", **options).fit.after.parts
+    plain = s2.adapt(model, x, y, **options).fit.after.parts
+    assert recall[2]["accuracy"] > plain[2]["accuracy"]
+
+
 def test_weights_need_no_whole_cache(model, x, y, some) -> None:
     """Rows that are computed anew each epoch have the weights of their samples."""
     options = {"standardize": True, "sample_weight": some}

@@ -23,6 +23,7 @@ from skip2lora.adapt import adapt_and_measure
 from skip2lora.backbones.mlp import MLP, Layer
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.cli import run
+from skip2lora.errors import DataError
 from skip2lora.methods import METHODS as ALL_METHODS
 from skip2lora.tasks.task import PLAIN, TASKS, mean_loss
 from skip2lora.training.jobs import CheckedSamples
@@ -384,6 +385,14 @@ def test_a_weight_goes_with_its_sample() -> None:
     for part in stratified_split(CheckedSamples(x, y, x[:, 0] + 1), options):
         assert part is not None
         np.testing.assert_array_equal(part.weight, part.x[:, 0] + 1)
+
+
+def test_a_part_without_weight_is_refused() -> None:
+    x, y = np.zeros((20, 2), np.float32), np.zeros(20, np.int32)
+    options = resolve_options(ANY_MODEL, WIDTHS[:-1], 20, validation=0.25)
+    part = CheckedSamples(x, y, np.eye(20, dtype=np.float32)[0])
+    with pytest.raises(DataError, match="1 of 20 samples have a weight above 0"):
+        stratified_split(part, options)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -20,7 +20,7 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.derived import Derived, DerivedTap
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
-from skip2lora.errors import DivergedError, ParameterError
+from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal
 from skip2lora.training.auto import AutoJob, Tried
@@ -154,6 +154,7 @@ def train(
     and outputs; the optimiser starts anew.
 
     Raises:
+        DataError: samples held out, or the others, have weight 0 alone.
         ParameterError: the method needs another backbone or goal.
         DivergedError: the loss became infinite or NaN.
     """
@@ -231,6 +232,9 @@ def stratified_split(
     """The part to train on, and the part held out: the same share of each class, by chance.
 
     Samples of the old domain have their share in both. Samples for validation alone are that part.
+
+    Raises:
+        DataError: all samples of one part have weight 0.
     """
     if part.validation is not None:
         return replace(part, validation=None), part.validation
@@ -247,6 +251,12 @@ def stratified_split(
     places = ((np.arange(n_held) + 0.5) * len(samples) / n_held).astype(np.int64)
     held = np.zeros(len(samples), bool)
     held[by_class[places]] = True
+    if part.weight is not None and not (part.weight[held].any() and part.weight[~held].any()):
+        raise DataError(
+            f"{np.count_nonzero(part.weight)} of {len(samples)} samples have a weight above 0, "
+            f"validation {options.validation:g} leaves a part without one, expected some to train "
+            "and some to validate: leave validation out"
+        )
     return part[~held], part[held]
 
 
