@@ -471,3 +471,17 @@ def test_the_exact_solver_of_numbers(make_samples: Any, make_model: Any) -> None
     y = x[:, 0] * 40 - 5000
     model = Skip2LoRARegressor(make_model([8, 6, 3]), solver="exact", keep_outputs=False)
     assert model.fit(x[:50], y[:50]).score(x[50:], y[50:]) > 0.95
+
+
+def test_names_that_are_numbers_in_another_order() -> None:
+    """As text they are sorted "10", "2": places are not taken for them."""
+    random = np.random.default_rng(0)
+    places = random.integers(0, 3, 90)
+    x = (3 * np.eye(3, 5)[places] + random.normal(size=(90, 5)) / 9).astype(np.float32)
+    labels = np.array(["10", "2", "1"])[places]
+    estimator = Skip2LoRAClassifier(hidden=(8,), capacity=90).fit(x, labels)
+    assert estimator.score(x, labels) > 0.9
+    model = s2.MLP.create([5, 8, 3], class_names=["10", "2", "1"])
+    model = s2.pretrain(model, x, places, epochs=20)
+    adapted = s2.adapt(model, x, labels.astype(int), epochs=2)
+    assert adapted.score(x, labels.astype(int)) == adapted.score(x, labels) > 0.9

@@ -254,6 +254,34 @@ def test_arrays_mean_what_their_type_says() -> None:
         encode_labels(["a", "b"], 3, NAMED, new_classes=False)
 
 
+DIGITS = ("10", "2", "1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "own", "places"),
+    [
+        ([1, 2, 10], DIGITS, [2, 1, 0]),
+        ([2.0, 1.0], DIGITS, [1, 2]),
+        ([1, 2, 0], ("0", "1", "2"), [1, 2, 0]),
+        ([1, 2, 0], ("a", "b", "c"), [1, 2, 0]),  # count the outputs, as predict_index does
+        ([0, 2], ("10", "b", "1"), [0, 2]),
+    ],
+)
+def test_numbers_are_names_where_names_are_numbers(labels: Any, own: Any, places: Any) -> None:
+    """In an array as in a file, unless the user lists the names in the order of 0, 1, ..."""
+    outputs = Outputs(range(3), own)
+    made = encode_labels(np.array(labels), len(labels), outputs, new_classes=False)
+    assert made.y.tolist() == places
+    if own == DIGITS:
+        assert encoded(labels, outputs).y.tolist() == places
+        listed = replace(outputs, in_order=True)
+        assert encode_labels([1, 2], 2, listed, new_classes=False).y.tolist() == [1, 2]
+        new = encode_labels([7, 10], 2, outputs, new_classes=True)
+        assert (new.y.tolist(), new.new_labels) == ([3, 0], ("7",))
+        with pytest.raises(DataError, match=r'label "0" at row 1 .* one of 10, 2, 1'):
+            encode_labels([1, 0], 2, outputs, new_classes=False)
+
+
 def test_a_label_between_those_of_the_outputs_is_never_met() -> None:
     """As ``score`` needs it: it counts as wrong, and has a name."""
     made = encode_labels([0, 5, 7], 3, Outputs((0, 1, 7)), new_classes=False)

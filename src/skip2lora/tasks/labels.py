@@ -80,6 +80,8 @@ def encode_labels(y: Any, n_samples: int, outputs: Outputs, *, new_classes: bool
 
 def _encode_array(y: Any, n_samples: int, outputs: Outputs, new_classes: bool) -> Encoded:
     labels = None if y is None else label_array(y)
+    if labels is not None and _are_names(labels, outputs):
+        labels = labels.astype(np.int64).astype(np.str_)
     if labels is None or labels.dtype.kind != "U":
         limit = None if new_classes else _limit(outputs)
         return _encode_numbers(check_labels(labels, n_samples, limit), outputs)
@@ -88,6 +90,15 @@ def _encode_array(y: Any, n_samples: int, outputs: Outputs, new_classes: bool) -
             f"y has shape {labels.shape}, expected ({n_samples},): pass one label a sample of X"
         )
     return _encode_names(labels, outputs, new_classes)
+
+
+def _are_names(labels: NDArray[Any], outputs: Outputs) -> bool:
+    """Whether numbers are names of classes, as 4, 7 and 9 may be, and do not count them."""
+    names = outputs.names or ()
+    if outputs.in_order or labels.dtype.kind not in "fiu" or not all(map(str.isdecimal, names)):
+        return False
+    counted = names == tuple(map(str, range(len(names))))  # the same, either way
+    return not counted and bool((np.isfinite(labels) & (np.floor(labels) == labels)).all())
 
 
 def own_labels(outputs: Outputs, labels: NDArray[Any]) -> NDArray[Any]:

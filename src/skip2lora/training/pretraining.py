@@ -76,7 +76,7 @@ def pretrain(
             "create it with one an output, or learn numbers with task='regression'"
         )
     model = replace(model, task=learned.name, columns=columns)
-    outputs = Outputs(range(model.n_outputs), model.class_names)
+    outputs = Outputs(range(model.n_outputs), model.class_names, in_order=True)
     encoded = encode(learned, y, len(samples), outputs)
     part = weighed(CheckedSamples(samples, encoded.y), weigh(learned, encoded, own, class_weight))
     scaled = _Scaled.of(part, learned) if standardize else None
