@@ -88,6 +88,19 @@ def test_weights_of_classes(desk: dict[str, Any], type_in: Type, given: str, wei
     assert s2.load("n.safetensors").fingerprint != model.fingerprint
 
 
+def test_what_weights_of_classes_did_is_told(desk: dict[str, Any], type_in: Type) -> None:
+    typed = ("adapt", "m.safetensors", "field.csv", "-o", "a", *QUICK)
+    shares = []
+    for adapter in ((), ("--adapter", "a")):
+        line = type_in(*typed, "--class-weight", "balanced", "--force").out.splitlines()[-1]
+        of = type_in("evaluate", "m.safetensors", "field.csv", *adapter, "--json").json
+        shares.append(f"{100 * of['balanced_accuracy']:.1f} %")
+    assert line == (
+        f"balanced accuracy (every class counts the same) before {shares[0]}, after {shares[1]}"
+    )
+    assert "balanced" not in type_in(*typed, "--force").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

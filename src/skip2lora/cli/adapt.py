@@ -25,7 +25,7 @@ from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.methods import METHODS
-from skip2lora.tasks.task import TASKS, Task, task_for
+from skip2lora.tasks.task import TASKS, Measures, Task, task_for
 from skip2lora.training.fit import Fit
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
 
@@ -93,11 +93,13 @@ def command(
         meter = power.PowerMeter(power.sensors_for(**sensors))
     else:
         _check_no_sensors(**sensors)
-    old, recipe = options["keep"], options["recipe"]
+    old, recipe, weights = (options[name] for name in ("keep", "recipe", "class_weight"))
     adapted, fit, n_samples = _adapted(model, data, meter, **options)
     adapted.save(output)
     facts = {"recipe": recipe, **_facts(adapted, fit, n_samples, old)}
     lines = _lines(output, adapted, fit, facts)
+    if weights is not None:
+        lines.append(_balance_line(fit))
     if meter is not None:
         facts["power"] = meter.facts()
         lines += power.lines_of(facts["power"])
@@ -246,6 +248,16 @@ def _fit_line(learned: Task, fit: Fit) -> str:
         + (f"{fit.n_measured:,} held-out" if fit.held_out else f"the {fit.n_measured:,} training")
         + f" sample{'s' * (fit.n_measured != 1)}"
     )
+
+
+def _balance_line(fit: Fit) -> str:
+    """What weights of classes are for: accuracy alone counts the common classes."""
+
+    def mean(scores: Measures) -> str:
+        return common.percent(sum(of["accuracy"] for of in scores.parts) / len(scores.parts))
+
+    before = "" if fit.before is None else f"before {mean(fit.before)}, "
+    return f"balanced accuracy (every class counts the same) {before}after {mean(fit.after)}"
 
 
 def _work(facts: dict[str, Any]) -> str:
