@@ -188,7 +188,7 @@ def _adapt(
     done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
     measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
-        done.backbone_of(model), done.adapters, chosen.name, done.history, done.timing,
+        *done.on(model), chosen.name, done.history, done.timing,
         done.cache_bytes, done.cache_overhead_bytes, task=learned.name, new_labels=new_labels,
         output_names=names, images=options["images"], fit=measure() if done.rows_kept else None,
         columns=columns,

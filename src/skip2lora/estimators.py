@@ -172,7 +172,7 @@ class Estimator(BaseEstimator):
         state = self._state
         sizes = (done.cache_bytes, done.cache_overhead_bytes)
         return NewlyAdapted(
-            done.backbone_of(self.model_), done.adapters, state.method, done.history, done.timing,
+            *done.on(self.model_), state.method, done.history, done.timing,
             *sizes, task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.evaluation import wilson_interval
+from skip2lora.tasks.task import TASKS, measure
 from skip2lora.training.folds import block_folds
 from skip2lora.training.skip_job import Scaling
 
@@ -129,6 +130,37 @@ def test_it_is_kept_and_read_again(backbone: NumpyBackbone, tmp_path: Path) -> N
     again = s2.AdaptedModel.load(NumpyBackbone(WIDTHS, first_tap_is_input=True), tmp_path / "a")
     np.testing.assert_array_equal(again.logits(x), adapted.logits(x))
     assert len(adapted.adapters.lora_a) == 4  # the logits are a tap: they count less
+
+
+class Logits(NumpyBackbone):
+    """A model whose outputs are said to be for several labels at once."""
+
+    task = "multi-label"
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "task"), [(1, "classification"), (3, "multi-label"), (3, "regression")]
+)
+def test_logits_that_count_less_are_kept_of_every_kind_of_output(
+    n_outputs: int, task: str, tmp_path: Path
+) -> None:
+    """One logit for two classes, and outputs that learn another task than they are for."""
+    backbone = Logits([9, 16, n_outputs], first_tap_is_input=True)
+    x = np.random.default_rng(0).normal(size=(80, 9)).astype(np.float32)
+    y: Any = 3 * backbone.forward(x).base_logits + 2 * x[:, :n_outputs]
+    if task != "regression":
+        y = (y > 0).astype(np.float32)
+    y = y[:, 0].astype(int) if n_outputs == 1 else y
+    adapted = s2.adapt(backbone, x, y, recipe="auto", task=task)
+    assert [len(a) for a in adapted.adapters.lora_a] == [n_outputs, 9, 16]
+    adapted.save(tmp_path / "a")
+    again = s2.AdaptedModel.load(backbone, tmp_path / "a")
+    np.testing.assert_array_equal(again.logits(x), adapted.logits(x))
+    names = ["0", "1", "2"][: adapted.n_outputs]
+    expected = measure(
+        TASKS[task], again.logits(x), y.astype(np.int32 if y.ndim == 1 else "f"), names
+    )
+    assert adapted.fit.on_all.overall == pytest.approx(expected.overall, abs=1e-5)
 
 
 def test_every_sample_passes_the_model_once(backbone: NumpyBackbone) -> None:

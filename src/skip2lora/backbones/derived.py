@@ -7,7 +7,7 @@ samples, can derive the taps from those.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -230,6 +230,15 @@ def derived_taps(backbone: Backbone) -> tuple[DerivedTap, ...]:
     if isinstance(backbone, Derived):
         return backbone.derived
     return derived_taps(backbone.backbone) if isinstance(backbone, StandIn) else ()
+
+
+def with_derived(model: Backbone, taps: tuple[DerivedTap, ...]) -> Backbone:
+    """``model`` with more derived taps before its own, under what stands in for it."""
+    if isinstance(model, Derived):
+        return Derived(model.backbone, (*taps, *model.derived))
+    if isinstance(model, StandIn):
+        return replace(model, backbone=with_derived(model.backbone, taps))
+    return Derived(model, taps)
 
 
 def taps_samples(backbone: Backbone) -> bool:

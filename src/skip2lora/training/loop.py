@@ -17,9 +17,10 @@ from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, check_backbone
-from skip2lora.backbones.derived import Derived, DerivedTap
+from skip2lora.backbones.derived import DerivedTap, with_derived
+from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.mlp import MLP
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.standins import Binary, KnownRows
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal
@@ -119,9 +120,18 @@ class Trained:
     cache_overhead_bytes: int = 0
     derived: tuple[DerivedTap, ...] = ()
 
-    def backbone_of(self, model: Backbone) -> Backbone:
-        """What ``adapters`` belong to: ``model``, with the derived taps."""
-        return Derived(model, self.derived) if self.derived else model
+    def on(self, model: Backbone) -> tuple[Backbone, Result]:
+        """``model`` with the derived taps, and the adapters for it.
+
+        One logit that stands for two classes is one column.
+        """
+        adapters = self.adapters
+        if not self.derived or not isinstance(adapters, SkipAdapters):
+            return model, adapters
+        if isinstance(model, Binary):
+            first, *others = adapters.lora_a
+            adapters = replace(adapters, lora_a=(PAIR @ first, *others))
+        return with_derived(model, self.derived), adapters
 
     def after_fill(self, began: float, filled: float, n_forwards: int) -> Trained:
         """The same, where rows of ``n_forwards`` samples were computed before it.
