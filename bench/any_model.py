@@ -1,10 +1,11 @@
 """Adapts real pretrained models with the defaults; writes any_model.json, docs/any-model.md.
 
-    python bench/any_model.py [MODEL ...] [--seeds 3] [--json]
+    python bench/any_model.py [MODEL ...] [--seeds 3] [--accuracy] [--json]
 
 Weights and data are fetched once by `python bench/models/fetch.py`. Named models replace those of
-an earlier any_model.json, the others stay. Last-layer LoRA is the same training with the input of
-the last layer as its only tap.
+an earlier any_model.json, the others stay; with --accuracy the times of predictions stay too.
+Last-layer LoRA is the same training with the input of the last layer as its only tap. Every sample
+passes a model once: whatever is compared reads the same rows.
 """
 
 from __future__ import annotations
@@ -20,17 +21,27 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import any_model_page
 import models
+import row_peers
 import skip2lora as s2
 import tapping
 import text
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.standins import KnownRows
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"
 ROUNDS = 100  # of predictions: the pace of a shared machine swings by a tenth
 AT_ONCE = 64  # samples that a PyTorch module predicts, as many as when a cache is filled
+ACCURACIES = (
+    "none", "last_layer", "last_layer_unscaled", "logistic_last", "ridge_last", "logistic_all",
+    "ridge_all", "skip2_lora", "auto",
+)  # fmt: skip
 LIBRARIES = ("numpy", "scikit-learn", "onnxruntime", "ai-edge-litert", "torch")
 
 
@@ -43,84 +54,106 @@ def opened(job: models.Job) -> Any:
     return TorchBackbone(job.model, example=job.x[:2])
 
 
-def _score(adapted: s2.AdaptedModel, job: models.Job) -> float:
-    return float((adapted.predict(job.test_x) == job.test_y).mean())
+def rows_of(model: Backbone, x: Any) -> tuple[NDArray[np.float32], float]:
+    """Rows of the samples, all taps copied, and the seconds that they took."""
+    cache = SkipCache.of(RowFormat.of(model, copy_input=True), len(x))
+    start = time.perf_counter()
+    cache.fill(model, x)
+    return cache.rows, time.perf_counter() - start
 
 
-def logistic_regression(job: models.Job, last: Backbone) -> float:
-    """Accuracy of scikit-learn's on the scaled inputs of the last layer, run to its end."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def peers(
+    known: KnownRows, job: models.Job, rows: NDArray[np.float32], tests: NDArray[np.float32]
+) -> dict[str, float]:
+    """Accuracies of scikit-learn's linear models on the last tap, and on all of them."""
+    places = list(zip(known.layout.tap_offsets, known.tap_widths, strict=True))
+    accuracies = {}
+    for name, chosen in (("last", places[-1:]), ("all", places)):
+        parts = (
+            np.concatenate([of[:, at : at + width] for at, width in chosen], axis=1)
+            for of in (rows, tests)
+        )
+        train, test = row_peers.axes(*parts)
+        for peer in (row_peers.logistic, row_peers.ridge):
+            accuracies[f"{peer.__name__}_{name}"] = peer(train, job.y, test, job.test_y)
+    return accuracies
 
-    given, tests = (
-        last.forward(last.check(x)).taps[-1] for x in (job.x, job.test_x)
-    )  # fmt: skip
-    peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    return float(peer.fit(given, job.y).score(tests, job.test_y))
 
-
-def run_seed(
-    job: models.Job, model: Backbone, last: Backbone, seed: int
-) -> tuple[dict[str, float], s2.AdaptedModel]:
-    """Accuracies on the test samples and what the defaults cost, and what they made."""
+def run_seed(job: models.Job, model: Backbone, seed: int) -> dict[str, Any]:
+    """Accuracies on the test samples and what they cost: every sample passes the model once."""
     samples = model.check(job.x)
     model.forward(samples[:2])  # warm
-    adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=seed)
-    lora_last = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed)
-    plain = s2.adapt(last, job.x, job.y, new_classes=job.new_classes, seed=seed, standardize=False)
-    if adapted.timing is None:
+    rows, seconds = rows_of(model, samples)
+    tests, _ = rows_of(model, model.check(job.test_x))
+    layout = RowFormat.of(model, copy_input=True).layout
+    known = KnownRows(model.tap_widths, model.n_outputs, layout)
+
+    def adapted(**options: Any) -> tuple[float, s2.AdaptedModel]:
+        of = s2.adapt(known, rows, job.y, new_classes=job.new_classes, **options)
+        return float((of.predict(tests) == job.test_y).mean()), of
+
+    accuracy, defaults = adapted(seed=seed)
+    of_auto, auto = adapted(recipe="auto")
+    if defaults.timing is None or auto.timing is None or auto.history is None:
         raise SystemExit("a trained model has its timing")
-    made = {
-        "none": 0.0 if job.new_classes else model.score(job.test_x, job.test_y),  # type: ignore[attr-defined]
-        "last_layer": _score(lora_last, job),
-        "logistic": logistic_regression(job, last),
-        "last_layer_unscaled": _score(plain, job),
-        "skip2_lora": _score(adapted, job),
-        "cache_bytes_per_sample": adapted.cache_bytes / len(job.y),
-        "parameters": adapted.trainable_parameters,
-        "cache_fill_ms": adapted.timing.cache_fill_ms,
-        "training_ms": adapted.timing.training_ms,
+    held_out = auto.history.held_out
+    base = tests[:, layout.logits_offset :][:, : model.n_outputs].argmax(axis=1)
+    return {
+        "none": 0.0 if job.new_classes else float((base == job.test_y).mean()),
+        "last_layer": adapted(method="lora-last", seed=seed)[0],
+        "last_layer_unscaled": adapted(method="lora-last", seed=seed, standardize=False)[0],
+        "skip2_lora": accuracy,
+        "auto": of_auto,
+        **peers(known, job, rows, tests),
+        "held_out": None if held_out is None else [held_out.value, held_out.low, held_out.high],
+        "mix": {each.name: round(each.weight, 3) for each in auto.history.tried},
+        "cache_bytes_per_sample": defaults.cache_bytes / len(job.y),
+        "parameters": defaults.trainable_parameters,
+        "auto_parameters": auto.trainable_parameters,
+        "cache_fill_ms": 1e3 * seconds,
+        "training_ms": defaults.timing.training_ms,
+        "auto_ms": auto.timing.training_ms,
     }
-    return made, adapted
 
 
-def run_model(name: str, n_seeds: int) -> dict[str, Any]:
+def run_model(name: str, n_seeds: int, earlier: Any = None) -> dict[str, Any]:
+    """What is written of a model; ``earlier`` has the time of its predictions, else measured."""
     make, runs, job, model = models.maker(name), [], None, None
     for seed in range(n_seeds):
         job = make(seed)
-        if model is None:
-            model = opened(job)
-            last = model.with_taps([-1])
+        model = opened(job) if model is None else model
         start = time.perf_counter()
-        made, adapted = run_seed(job, model, last, seed)
-        runs.append(made)
+        runs.append(run_seed(job, model, seed))
         took = time.perf_counter() - start
         print(f"{name}, seed {seed}: {runs[-1]} ({took:.0f} s)", file=sys.stderr, flush=True)
     if job is None or model is None:
         raise SystemExit("--seeds must be at least 1")
-    said = models.about(name)
-    n_samples = 1 if isinstance(job.model, Path) else AT_ONCE
-    sample = model.check(job.x)[:n_samples]
-    prediction = tapping.measure(job.model, rounds=ROUNDS, sample=sample, adapted=adapted)
-    print(f"{name}: {prediction}", file=sys.stderr, flush=True)
+    said, at = models.about(name), environment()
+    timed = {"prediction": None, "environment": at} if earlier is None else earlier
+    if earlier is None:
+        adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=n_seeds - 1)
+        sample = model.check(job.x)[: 1 if isinstance(job.model, Path) else AT_ONCE]
+        timed["prediction"] = tapping.measure(
+            job.model, rounds=ROUNDS, sample=sample, adapted=adapted
+        )
+        print(f"{name}: {timed['prediction']}", file=sys.stderr, flush=True)
     return {
         "title": said.title, "modality": said.modality, "model": said.model, "task": said.task,
         "own_labels": not job.new_classes, "n_samples": len(job.y), "n_test": len(job.test_y),
         "n_taps": len(model.tap_widths), "widths": list(model.tap_widths),
         "n_layers": len(model.layers),
-        "accuracy": {
-            key: [round(run[key], 4) for run in runs]
-            for key in ("none", "last_layer", "last_layer_unscaled", "logistic", "skip2_lora")
-        },
+        "accuracy": {key: [round(run[key], 4) for run in runs] for key in ACCURACIES},
+        "held_out": [run["held_out"] and [round(of, 4) for of in run["held_out"]] for run in runs],
+        "mix": [run["mix"] for run in runs],
         "cache_bytes_per_sample": round(runs[0]["cache_bytes_per_sample"]),
-        "parameters": runs[0]["parameters"],
+        **{key: runs[0][key] for key in ("parameters", "auto_parameters")},
         **{
             key: round(statistics.median(run[key] for run in runs), 1)
-            for key in ("cache_fill_ms", "training_ms")
+            for key in ("cache_fill_ms", "training_ms", "auto_ms")
         },
-        "prediction": prediction,
-        "environment": environment(),
+        "accuracy_commit": at["commit"],
+        "prediction": timed["prediction"],
+        "environment": timed["environment"],
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
 
@@ -131,6 +164,7 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(models.NAMES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--accuracy", action="store_true", help="keep the times of predictions")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.models) - set(models.NAMES))
@@ -138,7 +172,8 @@ def main() -> None:
         parser.error(f"{unknown[0]} is no model, expected one of {', '.join(models.NAMES)}")
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for name in arguments.models or models.NAMES:
-        results[name] = run_model(name, arguments.seeds)
+        earlier = results.get(name) if arguments.accuracy else None
+        results[name] = run_model(name, arguments.seeds, earlier)
         ordered = {key: results[key] for key in models.NAMES if key in results}
         text.write_text(RESULTS, text.compact(ordered))
         any_model_page.write(ordered)
