@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapted import AdaptedModel as AdaptedModel
 from skip2lora.adapted import NewlyAdapted
@@ -28,6 +29,7 @@ from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, checked, train
 from skip2lora.training.options import Options, asked_of, check_outputs, resolve_options
 from skip2lora.training.rehearsal import Keep, old_samples, rehearse
+from skip2lora.training.suspects import warn_of_suspects
 
 
 def adapt(
@@ -64,6 +66,7 @@ def adapt(
     callback: Callback | None = None,
     keep: Keep | None = None,
     keep_weight: float | None = None,
+    suspects: bool = False,
 ) -> NewlyAdapted:
     """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
 
@@ -119,6 +122,8 @@ def adapt(
     beside the model's file, if there is one, and False leaves it. Their labels are those of the
     result. One counts as much as ``keep_weight`` new ones: by default so many that old and new ones
     count alike in all, and at least one. ``(X, y, weight)`` says how much beside each other.
+    ``suspects`` lists labels that answers held out contradict, in ``fit.suspects``, by an exact fit
+    on the same rows; with the recipe auto or the exact solver they are listed in any case.
 
     Raises:
         DataError: samples, labels or groups that do not fit the model or each other.
@@ -147,12 +152,7 @@ def _adapt(
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
-    weight, group = options["sample_weight"], options["groups"]
-    group = None if group is None else check_groups(group, len(samples))
-    if weight is not None:
-        weight = check_weights(weight, len(samples))
-        group = None if group is None else group[weight > 0]
-        samples, y, weight = leave_out(samples, y, weight)
+    samples, y, weight, group, row = _that_count(samples, y, options)
     chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
@@ -176,7 +176,7 @@ def _adapt(
     if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
     new_labels, names_of_all = encoded.new_labels, encoded.titles
-    part = CheckedSamples(samples, encoded.y, group=group)
+    part = CheckedSamples(samples, encoded.y, group=group, row=row)
     if weight is not None or options["class_weight"] is not None:
         part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
     part = _with_validation(part, model, encoded, learned, options)
@@ -184,7 +184,8 @@ def _adapt(
     resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))
     goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
     _check_judges(resolved, options)
-    run = train if old is None else partial(rehearse, old=old)
+    on_rows = partial(rehearse, old=old, suspects=options["suspects"])
+    run = train if old is None and not options["suspects"] else on_rows
     done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
     measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
@@ -193,7 +194,23 @@ def _adapt(
         output_names=names, images=options["images"], fit=measure() if done.rows_kept else None,
         columns=columns,
     )  # fmt: skip
+    if adapted.fit is not None and adapted.fit.suspects:
+        warn_of_suspects(adapted.fit.suspects, len(part.y))
     return adapted, measure
+
+
+def _that_count(
+    samples: Any, y: Any, options: Mapping[str, Any]
+) -> tuple[Any, Any, Any, NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Samples without those of weight 0: answers, weights, groups, and the number of each."""
+    weight, group, row = options["sample_weight"], options["groups"], np.arange(len(samples))
+    if group is not None:
+        group = check_groups(group, len(samples))
+    if weight is not None:
+        weight = check_weights(weight, len(samples))
+        row, group = row[weight > 0], None if group is None else group[weight > 0]
+        samples, y, weight = leave_out(samples, y, weight)
+    return samples, y, weight, group, row
 
 
 def _own_outputs(
@@ -241,15 +258,9 @@ def _with_validation(
         return part
     x, y = given["validation_data"]
     columns = (given["columns"] or Columns()).over(model.columns)
-    outputs, new = encoded.outputs, encoded.new_labels
-    if new:
-        own = range(outputs.count or 0)
-        numbers = range(len(own) + len(new)) if isinstance(new[0], str) else [*own, *new]
-        named = outputs.names is not None or isinstance(new[0], str)
-        outputs = Outputs(numbers, encoded.titles if named else None)
     try:
         samples = checked(model, columns.take(x))
-        answers = encode(learned, y, len(samples), outputs)
+        answers = encode(learned, y, len(samples), encoded.all_outputs)
     except DataError as error:
         raise DataError(f"validation_data: {error}") from error
     return replace(part, validation=CheckedSamples(samples, answers.y))

@@ -40,6 +40,10 @@ class FewSamplesWarning(UserWarning):
     """Classes of which there are fewer than three samples to learn from; no error."""
 
 
+class SuspectLabelsWarning(UserWarning):
+    """Labels that answers held out contradict, more than a few of them; no error."""
+
+
 class ModelError(Skip2LoraError, ValueError):
     """A model or adapter file that cannot be read, or one that does not fit the other."""
 

@@ -17,14 +17,21 @@ from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
-from skip2lora.errors import DataError
-from skip2lora.methods import METHODS
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.columns import Columns
-from skip2lora.tasks.task import Goal
+from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.options import OPTIONS, Options, asked_by, n_held_out, resolve_options
 from skip2lora.training.pretraining import pretrain
+from skip2lora.training.rehearsal import (
+    Keep,
+    OldSamples,
+    check_keep_weight,
+    find_lab_set,
+    read_old,
+)
 from skip2lora.training.stream import Stream, Weigh, learn, own_weights
 
 _METHODS = ("skip2-lora", "lora-last")
@@ -56,6 +63,8 @@ class Estimator(BaseEstimator):
     standardize: bool
     validation: float
     class_weight: ClassWeight | None
+    keep: Keep | None
+    keep_weight: float | None
     capacity: int | None
     random_state: Any
 
@@ -79,6 +88,8 @@ class Estimator(BaseEstimator):
         solver: str | None = None,
         penalty: float | None = None,
         class_weight: ClassWeight | None = None,
+        keep: Keep | None = None,
+        keep_weight: float | None = None,
         capacity: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -130,12 +141,35 @@ class Estimator(BaseEstimator):
         names = [*getattr(self, "feature_names_in_", ())]
         return x[:, self._columns.places(names)] if names else x
 
-    def _begin(self, model: Backbone, goal: Goal, new_labels: tuple[int, ...] = ()) -> State:
+    def _begin(
+        self, model: Backbone, goal: Goal, outputs: Outputs, new_labels: tuple[int, ...] = ()
+    ) -> State:
         method = METHODS[choice("method", self.method, _METHODS)]
         first_tap = range(len(model.tap_widths))[method.adapted].start
-        stream = Stream.start(model, first_tap=first_tap)
+        old = self._old(model, goal, outputs, method)
+        stream = Stream.start(model, first_tap=first_tap, old=old, keep_weight=self.keep_weight)
         random = check_random_state(self.random_state)
         return State(stream, goal, method.name, random, new_labels)
+
+    def _old(
+        self, model: Backbone, goal: Goal, outputs: Outputs, method: Method
+    ) -> OldSamples | None:
+        """Those to keep, with answers that are ``outputs``."""
+        check_keep_weight(self.keep_weight)
+        if self.keep is None or self.keep is False:
+            return None
+        if self.model is None:
+            raise ParameterError(
+                "keep is set without a model, expected one that knows the old domain: pass it, or "
+                "leave keep out"
+            )
+        chosen = find_lab_set(model, self.keep, keep_outputs=self.keep_outputs)
+        if chosen is None:
+            return None
+        return read_old(
+            chosen, model, outputs, task=goal.task, method=method,
+            check=lambda X: checked(model, self._columns.take(X)),
+        )  # fmt: skip
 
     def _learn(
         self,

@@ -47,6 +47,8 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
     reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
     ``solver="exact"`` and ``recipe="auto"`` solve anew from all samples that are kept.
     ``class_weight`` names classes by their labels; "balanced" counts all samples that are kept.
+    ``keep`` are old samples, a lab set or its file, whose labels are among ``classes_``; they stay
+    whatever the ``capacity``. A lab set that lies beside a model is not looked for.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
     :class:`~skip2lora.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
@@ -158,7 +160,7 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
             after = range(len(own), len(known))
             numbered = tuple(int(label) for label in (new if whole_numbers else after))
         goal = Goal(CLASSIFICATION, n_more)
-        state = self._begin(model, goal, new_labels=numbered)
+        state = self._begin(model, goal, _outputs_of(known), new_labels=numbered)
         weigh = self._weigh(classes, outputs)
         self._learn(state, x, outputs[places].astype(np.int32), own_weight, weigh)
         self.classes_, self._outputs = classes, outputs
@@ -231,7 +233,8 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
             raise DataError("y has values too large for float32, expected such as fit: scale it")
         x, targets, own = self._weighted(x, targets, sample_weight)
         if first:
-            state = self._begin(*self._start(x, targets, own))
+            model, goal = self._start(x, targets, own)
+            state = self._begin(model, goal, Outputs.of(model, goal.task))
         else:
             state = self._state
             if shape != self._shape:
@@ -263,6 +266,13 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""
         numbers = self._logits(X)
         return numbers.reshape(len(numbers), *self._shape).astype(np.float64)
+
+
+def _outputs_of(labels: NDArray[Any]) -> Outputs:
+    """What old samples are encoded as, where each output has one of these labels."""
+    if is_text(labels):
+        return Outputs(range(len(labels)), tuple(map(str, labels)))
+    return Outputs([int(label) for label in labels])
 
 
 def _places(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -168,3 +168,28 @@ def test_prepare(type_in: Type) -> None:
     np.savez("names.npz", X=x, y=np.array(["z", "x", "y"])[y])
     assert type_in(*words, "--data", "names.npz", "--lab-set", 5, *named).code == 0
     assert np.bincount(LabSet.read(lab_set_beside("other.onnx")).answers).tolist() == [5, 5, 5]
+
+
+def test_suspects(lab: Answer, type_in: Type) -> None:
+    x, y = blobs(3, n_samples=120)
+    y[[7, 50]] = (y[[7, 50]] + 1) % 3
+    np.savez("wrong.npz", X=x, y=y, class_names=np.array(NAMES))
+    words = ("adapt", "model.safetensors", "wrong.npz", *FAST, "--json")
+    assert type_in(*words, "-o", "a").json["suspects"] == {"output": None, "count": None}
+    done = type_in(*words, "-o", "b", "--suspects", "suspects.csv")
+    assert done.json["suspects"] == {"output": "suspects.csv", "count": 2}
+    lines = Path("suspects.csv").read_text().splitlines()
+    assert lines[0] == "row,label,answer,probability,label_probability"
+    assert {int(line.split(",")[0]) for line in lines[1:]} == {7, 50}
+    assert {tuple(line.split(",")[1:3]) for line in lines[1:]} == {
+        (NAMES[y[row]], NAMES[(y[row] - 1) % 3]) for row in (7, 50)
+    }
+    refused(type_in(*words, "-o", "c", "--suspects", "suspects.csv"), "suspects.csv exists already")
+    assert not Path("c").exists()
+    shown = type_in(*words[:-1], "-o", "c", "--suspects", "suspects.csv", "--force")
+    assert "suspects.csv: 2 labels that samples held out contradict\n" in shown.out
+    auto = type_in(*words[:3], "--recipe", "auto", "--json", "-o", "d", "--no-lab-set")
+    assert auto.json["suspects"]["count"] >= 2
+    refused(
+        type_in(*words, "-o", "e", "--suspects", "s.csv", "--method", "ft-all"), "suspects is on"
+    )

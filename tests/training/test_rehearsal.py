@@ -110,7 +110,7 @@ def test_old_samples_may_have_weights_of_their_own(make_model: Any, new: Any, ol
     part = CheckedSamples(*new)
     of_old = OldSamples(model, old[0][some], old[1][some], each[some] / 1.5)
     options = resolve_options(PAPER, model.tap_widths, 76, epochs=3)
-    result = rehearse(model, part, of_old, options, goal=PLAIN).adapters.tensors()
+    result = rehearse(model, part, options, old=of_old, goal=PLAIN).adapters.tensors()
     for name, array in expected.adapters.tensors().items():
         np.testing.assert_array_equal(array, result[name])
 
@@ -134,7 +134,7 @@ def test_a_weight_is_told_from_new_weights(make_model: Any, new: Any, old: Any) 
     results = []
     for factor in (1, 2):
         part = CheckedSamples(*new, weight * np.float32(factor))
-        results.append(rehearse(model, part, of_old, options, goal=PLAIN).adapters.tensors())
+        results.append(rehearse(model, part, options, old=of_old, goal=PLAIN).adapters.tensors())
     for name, array in results[0].items():
         np.testing.assert_array_equal(array, results[1][name])
 
@@ -310,3 +310,82 @@ def test_warnings_count_old_samples_too(make_model: Any, new: Any, old: Any) -> 
     with pytest.warns(FewSamplesWarning, match=r"few samples of 1 class \(1 2\)"):
         s2.adapt(model, x[few], y[few], epochs=1, keep_outputs=False)
     s2.adapt(model, x[few], y[few], keep=(x[~some][2:3], y[~some][2:3]), epochs=1)
+
+
+# --- the estimators --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_weight", [None, 3])
+def test_estimators_learn_old_samples_too(
+    make_model: Any, new: Any, old: Any, keep_weight: Any
+) -> None:
+    """Old ones come first: in one batch of all, and without random order, that is all the same."""
+    estimators = pytest.importorskip("skip2lora.sklearn")
+    model = make_model(WIDTHS)
+    options: dict[str, Any] = {"epochs": 30, "learning_rate": 0.01, "batch_size": 84}
+    of_any: dict[str, Any] = {"optimizer": "adam", "standardize": True}
+    expected = s2.adapt(model, *new, keep=old, keep_weight=keep_weight, **options, **of_any)
+    for keep in (old, all_of(model, old)):
+        estimator = estimators.Skip2LoRAClassifier(
+            model, keep=keep, keep_weight=keep_weight, random_state=0, rank=9, **options
+        )
+        estimator.fit(*new)
+        assert estimator.adapted_.history.n_forwards == (84 if keep is old else 60)
+        assert estimator.score(*old) >= expected.score(*old) - 0.05
+        assert estimator.score(*new) >= expected.score(*new) - 0.05
+    without = estimators.Skip2LoRAClassifier(model, random_state=0, **options).fit(*new)
+    assert without.score(*old) < estimator.score(*old) - 0.1
+
+
+def test_an_exact_estimator_is_an_exact_adapter(make_model: Any, new: Any, old: Any) -> None:
+    estimators = pytest.importorskip("skip2lora.sklearn")
+    model = make_model(WIDTHS)
+    for keep, keep_weight in ((old, None), (all_of(model, old), 2.0)):
+        options: dict[str, Any] = {"solver": "exact", "penalty": 0.01}
+        expected = s2.adapt(model, *new, keep=keep, keep_weight=keep_weight, **options)
+        estimator = estimators.Skip2LoRAClassifier(
+            model, keep=keep, keep_weight=keep_weight, **options
+        )
+        adapted = estimator.fit(*new).adapted_
+        np.testing.assert_allclose(adapted.logits(new[0]), expected.logits(new[0]), atol=0.01)
+        half = estimators.Skip2LoRAClassifier(
+            model, keep=keep, keep_weight=keep_weight, capacity=40, **options
+        )
+        half.partial_fit(new[0][:20], new[1][:20]).partial_fit(new[0][20:], new[1][20:])
+        np.testing.assert_allclose(half.adapted_.logits(new[0]), expected.logits(new[0]), atol=0.01)
+        assert len(half._state.stream) == 64  # the old ones stay, whatever the capacity
+        np.testing.assert_array_equal(half._state.stream.answers[:24], old[1])
+
+
+def test_estimators_name_classes_as_the_model_does(make_model: Any, new: Any, old: Any) -> None:
+    estimators = pytest.importorskip("skip2lora.sklearn")
+    names = np.array(["stop", "normal", "damaged"])
+    model = make_model(WIDTHS).named(names.tolist())
+    with_new = np.where(new[1] == 0, "hot", names[new[1]])
+    estimator = estimators.Skip2LoRAClassifier(model, keep=(old[0], names[old[1]]), solver="exact")
+    estimator.fit(new[0], with_new)
+    assert (estimator.predict(old[0]) == names[old[1]]).mean() > 0.8
+    lab_set = all_of(model, old)
+    again = estimators.Skip2LoRAClassifier(model, keep=lab_set, solver="exact")
+    again.fit(new[0], with_new)
+    np.testing.assert_allclose(again.predict_proba(old[0]), estimator.predict_proba(old[0]))
+    numbers = estimators.Skip2LoRARegressor(model, keep=(old[0], old[0][:, :3]), epochs=5).fit(
+        new[0], new[0][:, :3]
+    )
+    assert numbers.adapted_.history.n_forwards == 84
+
+
+def test_estimators_refuse_what_they_cannot_keep(
+    make_model: Any, new: Any, old: Any, refused: Any
+) -> None:
+    estimators = pytest.importorskip("skip2lora.sklearn")
+    model = make_model(WIDTHS)
+
+    def refusal(error: Any, *given: Any, **options: Any) -> str:
+        estimator = estimators.Skip2LoRAClassifier(*given, epochs=1, **options)
+        return refused(error, estimator.fit, *new)
+
+    assert "without a model" in refusal(ParameterError, keep=old)
+    assert "keep_outputs off" in refusal(ParameterError, model, keep=old, keep_outputs=False)
+    assert "keep_weight is 0" in refusal(ParameterError, model, keep=old, keep_weight=0)
+    assert "keep: " in refusal(DataError, model, keep=(old[0], old[1] + 5))

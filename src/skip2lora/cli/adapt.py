@@ -28,6 +28,7 @@ from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, Measures, Task, task_for
 from skip2lora.training.fit import Fit
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
+from skip2lora.training.suspects import write_suspects
 
 
 @click.command(
@@ -56,6 +57,12 @@ from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
     help="How many new samples an old one counts as. Default: such that both domains count alike.",
 )
 @click.option("--no-lab-set", is_flag=True, help="Leave the lab set beside MODEL.")
+@click.option(
+    "--suspects",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the labels that samples held out contradict, the surest first, as .csv.",
+)
 @click.option(
     "--group",
     metavar="COLUMN",
@@ -93,10 +100,20 @@ def command(
         meter = power.PowerMeter(power.sensors_for(**sensors))
     else:
         _check_no_sensors(**sensors)
-    old, recipe, weights = (options[name] for name in ("keep", "recipe", "class_weight"))
-    adapted, fit, n_samples = _adapted(model, data, meter, **options)
+    old, recipe, weights, suspects = (
+        options[name] for name in ("keep", "recipe", "class_weight", "suspects")
+    )
+    if suspects is not None:
+        check_output(suspects, force=force)
+    adapted, fit, samples = _adapted(model, data, meter, **options)
     adapted.save(output)
-    facts = {"recipe": recipe, **_facts(adapted, fit, n_samples, old)}
+    if suspects is not None:
+        write_suspects(suspects, fit.suspects or (), samples.files)
+    facts = {"recipe": recipe, **_facts(adapted, fit, len(samples.x), old)}
+    facts["suspects"] = {
+        "output": None if suspects is None else str(suspects),
+        "count": None if fit.suspects is None else len(fit.suspects),
+    }
     lines = _lines(output, adapted, fit, facts)
     if weights is not None:
         lines.append(_balance_line(fit))
@@ -123,8 +140,8 @@ def _adapted(
     *,
     class_names: tuple[str, ...] | None,
     **options: Any,
-) -> tuple[AdaptedModel, Fit, int]:
-    """The result and the number of samples; ``options`` are ``adapt``'s, and those of loading."""
+) -> tuple[AdaptedModel, Fit, common.EncodedSamples]:
+    """The result and the samples; ``options`` are ``adapt``'s, and those of loading."""
     keep_outputs = options["keep_outputs"]
     if class_names is not None and not keep_outputs:
         raise ParameterError(
@@ -166,9 +183,10 @@ def _adapted(
             backbone, samples.x, samples.answers,
             output_names=class_names, images=saved, columns=samples.columns, callback=callback,
             groups=samples.aside.get("group"), validation_data=beside,
+            suspects=options.pop("suspects") is not None,
             sample_weight=samples.aside.get("weight"), keep=keep, **options,
         )  # fmt: skip
-    return adapted, fit, len(samples.x)
+    return adapted, fit, samples
 
 
 def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) -> dict[str, Any]:
@@ -228,6 +246,16 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         *_auto_lines(facts),
         _fit_line(learned, fit),
         *_old_lines(learned, fit.old, facts["old"]),
+        *_suspect_lines(facts["suspects"]),
+    ]
+
+
+def _suspect_lines(facts: dict[str, Any]) -> list[str]:
+    if facts["output"] is None:
+        return []
+    count = facts["count"] or 0
+    return [
+        f"{facts['output']}: {count:,} label{'s' * (count != 1)} that samples held out contradict"
     ]
 
 

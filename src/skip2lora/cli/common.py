@@ -269,6 +269,7 @@ class EncodedSamples:
     columns: Columns
     images: Images | None = None
     aside: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] | None = None
 
 
 def read_for(
@@ -303,7 +304,7 @@ def read_for(
             f"{listing(encoded.outputs.titles)}, in the order of {data}",
             err=True,
         )
-    return EncodedSamples(table.x, encoded, table.columns, table.images, table.aside)
+    return EncodedSamples(table.x, encoded, table.columns, table.images, table.aside, table.files)
 
 
 def read_old(

@@ -14,8 +14,8 @@ from skip2lora.training.options import OPTIONS
 #: option of every command stands under one.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
-        "task", "tasks", "target", "no_target", "ignore", "weight", "split",
-        "class_names", "source", "data", "samples", "size", "mean", "std",
+        "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
+        "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
@@ -23,7 +23,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Training": (
         "hidden", "batch_norm", *OPTIONS, "class_weight", "new_classes", "keep", "keep_weight",
-        "no_lab_set", "widths", "net", "rounds", "trials", "tinytl",
+        "no_lab_set", "suspects", "widths", "net", "rounds", "trials", "tinytl",
     ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
     "Result": (

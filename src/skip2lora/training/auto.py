@@ -166,12 +166,10 @@ class AutoJob(ExactJob):
         """What samples held out say of the mix; None where none are."""
         return self.judged(self.mixed_held_out())
 
-    def answered(self) -> NDArray[np.float32]:
+    def answered(self) -> NDArray[np.float32] | None:
         """All outputs of the mix for samples held out, (n, n_outputs), NaN for others."""
         logits = self.mixed_held_out()
-        if logits is None:
-            raise RuntimeError("no samples are held out")
-        return self.problem.outputs(logits)
+        return None if logits is None else self.problem.outputs(logits)
 
     @property
     def derived(self) -> tuple[DerivedTap, ...]:

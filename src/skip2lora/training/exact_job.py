@@ -183,6 +183,11 @@ class ExactJob:
         """What samples held out say of the best penalty, new ones; None where none are."""
         return self.judged(self.points[best_of(self.points)].held_out)
 
+    def answered(self) -> NDArray[np.float32] | None:
+        """All outputs for samples held out, (n, n_outputs), NaN for others; None of none."""
+        logits = self.points[best_of(self.points)].held_out
+        return None if logits is None else self.problem.outputs(logits)
+
     def judged(self, logits: NDArray[np.float32] | None) -> HeldOut | None:
         """What held-out ``logits``, (n, learned), of new samples are worth; None of none."""
         if logits is None:

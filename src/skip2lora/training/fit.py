@@ -13,6 +13,7 @@ from skip2lora.tasks.task import Measures, Task, measure
 from skip2lora.training.auto import AutoJob
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.jobs import CheckedSamples, Job
+from skip2lora.training.suspects import Suspect, suspects_in
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Fit:
     ``before`` is None where the base model has no such outputs: new classes, or outputs that are
     learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
     ``old`` is the same of samples of the old domain, where such were trained on too; they count
-    nowhere else.
+    nowhere else. ``suspects`` are new samples whose labels held-out answers contradict; None where
+    no answers are held out, or there are no classes.
     """
 
     before: Measures | None
@@ -32,6 +34,7 @@ class Fit:
     held_out: bool
     n_measured: int
     old: Fit | None = None
+    suspects: tuple[Suspect, ...] | None = None
 
 
 def measure_fit(
@@ -49,6 +52,40 @@ def measure_fit(
     The base model has the first ``n_base`` of them. Where folds held samples out and the result is
     mixed by them, each counts as it is answered without its fold.
     """
+    fit = _measured(job, result, task, part, held, names, n_base)
+    if not isinstance(job, ExactJob):
+        return fit
+    return replace(fit, suspects=suspects_of(job, task, part, held, names))
+
+
+def suspects_of(
+    job: ExactJob,
+    task: Task,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    names: Sequence[str],
+) -> tuple[Suspect, ...] | None:
+    """New samples whose labels the folds of ``job`` contradict; None where it has none."""
+    answered = None if task.numeric_targets else job.answered()
+    if answered is None:
+        return None
+    parts = [part] if held is None else [part, held]
+    rows = [np.arange(len(each.y)) if each.row is None else each.row for each in parts]
+    of_new = [np.ones(len(each.y), np.bool_) if each.old is None else ~each.old for each in parts]
+    new = np.concatenate(of_new)
+    labels = np.concatenate([each.y for each in parts])
+    return suspects_in(answered[new], labels[new], names, np.concatenate(rows)[new])
+
+
+def _measured(
+    job: Job | ExactJob,
+    result: Any,
+    task: Task,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    names: Sequence[str],
+    n_base: int,
+) -> Fit:
     if isinstance(job, AutoJob) and held is None and job.folds.count:
         return _fit_of_folds(job, result, task, part, names, n_base)
     parts = [part] if held is None else [part, held]
@@ -95,8 +132,10 @@ def _fit_of_folds(
     names: Sequence[str],
     n_base: int,
 ) -> Fit:
-    answered = job.answered()
     every = job.outputs(result, held_out=False, with_base=True)
+    answered = job.answered()
+    if answered is None:
+        answered = every.adapted
 
     def fit(which: NDArray[np.bool_], n_known: int) -> Fit:
         at = which & job.held_rows

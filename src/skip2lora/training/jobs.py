@@ -24,7 +24,8 @@ class CheckedSamples:
     ``weight``, (n,), says how much each sample counts relative to the others: finite, 0 or more,
     not all 0. None: all the same. ``old``, (n,), marks samples of the old domain; None: there are
     none. ``group``, (n,), numbers what is held out together, new samples alone; None: not known.
-    ``validation`` are other samples, for validation alone.
+    ``validation`` are other samples, for validation alone. ``row``, (n,), is the number of each
+    sample among those that were passed, -1 of others; None: they are in order.
     """
 
     x: Any
@@ -33,12 +34,14 @@ class CheckedSamples:
     old: NDArray[np.bool_] | None = None
     group: NDArray[np.int64] | None = None
     validation: CheckedSamples | None = None
+    row: NDArray[np.int64] | None = None
 
     def __getitem__(self, which: Any) -> CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
-        several = (self.weight, self.old, self.group)
-        weight, old, group = (None if of is None else of[which] for of in several)
-        return CheckedSamples(self.x[which], self.y[which], weight, old, group, self.validation)
+        several = (self.weight, self.old, self.group, self.row)
+        weight, old, group, row = (None if of is None else of[which] for of in several)
+        x, y = self.x[which], self.y[which]
+        return CheckedSamples(x, y, weight, old, group, self.validation, row)
 
 
 def weighed(part: CheckedSamples, weight: NDArray[np.float32] | None) -> CheckedSamples:

@@ -16,11 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, listing, real
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import Answers, Encoded, Goal, Task
+from skip2lora.tasks.task import Answers, Encoded, Goal, Outputs, Task
 from skip2lora.tasks.weights import check_weights, leave_out
+from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.fit import Fit, suspects_of
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import Callback, Trained, train, train_on_rows
@@ -59,6 +62,10 @@ class OldSamples:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def weighed(self, weight: float | None, n_new: int) -> OldSamples:
+        """The same, with :func:`old_weights` beside ``n_new`` new ones."""
+        return replace(self, weight=old_weights(self.weight, weight, n_new))
 
 
 def find_lab_set(
@@ -107,8 +114,8 @@ def old_samples(
     """What ``keep`` means for ``model``, whose new samples have the answers ``encoded``.
 
     Their labels are those of the result, new classes among them. ``check`` gives ``X`` as ``model``
-    takes it. Without ``weight`` both domains count alike, but an old sample at least as much as a
-    new one. Classes with few samples among all, or none, are warned of.
+    takes it. How much they count is as of :func:`old_weights`. Classes with few samples
+    among all, or none, are warned of.
 
     Raises:
         DataError: samples or labels that do not fit the model.
@@ -116,30 +123,44 @@ def old_samples(
         ModelError: it is damaged, of another model, or of other taps.
         ParameterError: ``keep`` is something else, or a weight out of range.
     """
-    if weight is not None:
-        real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
-    chosen = find_lab_set(model, keep, keep_outputs=keep_outputs)
-    old = None
-    if isinstance(chosen, LabSet):
-        old = _of_lab_set(chosen, model, task, method)
-    elif chosen is not None:
-        try:
-            x, y, *more = chosen
-            x = check(x)
-            each: NDArray[Any] = np.ones(len(x))
-            if more:
-                x, y, each = leave_out(x, y, check_weights(more[0], len(x)))
-            old = OldSamples(model, x, encode(task, y, len(x), encoded.all_outputs).y, each)
-        except DataError as error:
-            raise DataError(f"keep: {error}") from error
-    if old is not None:
-        if weight is None:
-            weight = max(1.0, len(encoded.y) / len(old))
-        old = replace(old, weight=weight * old.weight / old.weight.mean())
+    check_keep_weight(weight)
+    chosen, old = find_lab_set(model, keep, keep_outputs=keep_outputs), None
+    if chosen is not None:
+        old = read_old(chosen, model, encoded.all_outputs, task=task, method=method, check=check)
+        old = old.weighed(weight, len(encoded.y))
     if not task.numeric_targets:
         answers = encoded.y if old is None else np.concatenate([encoded.y, old.y])
         _warn_of_classes(answers, encoded.titles, all_of=keep_outputs)
     return old
+
+
+def read_old(
+    keep: tuple[Any, ...] | LabSet,
+    model: Backbone,
+    outputs: Outputs,
+    *,
+    task: Task,
+    method: Method,
+    check: Callable[[Any], Any],
+) -> OldSamples:
+    """Samples of the old domain, with answers that are ``outputs``, as :func:`old_samples`."""
+    if isinstance(keep, LabSet):
+        return _of_lab_set(keep, model, task, method)
+    try:
+        x, y, *more = keep
+        x = check(x)
+        each: NDArray[Any] = np.ones(len(x))
+        if more:
+            x, y, each = leave_out(x, y, check_weights(more[0], len(x)))
+        return OldSamples(model, x, encode(task, y, len(x), outputs).y, each)
+    except DataError as error:
+        raise DataError(f"keep: {error}") from error
+
+
+def check_keep_weight(weight: float | None) -> None:
+    """Raise ParameterError for a weight out of range."""
+    if weight is not None:
+        real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
 
 
 def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) -> OldSamples:
@@ -154,57 +175,104 @@ def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) ->
     return OldSamples(known, rows, lab_set.answers, np.ones(len(lab_set)))
 
 
+def old_weights(own: NDArray[Any], weight: float | None, n_new: int) -> NDArray[np.float64]:
+    """How much old samples count, each as much as ``weight`` of ``n_new`` new ones in the mean.
+
+    ``own`` is how much they count beside each other. By default both domains count alike, but an
+    old sample at least as much as a new one.
+    """
+    weight = max(1.0, n_new / len(own)) if weight is None else weight
+    weights: NDArray[np.float64] = weight * own.astype(np.float64) / own.mean(dtype=np.float64)
+    return weights
+
+
+def weights_beside(old: NDArray[Any], new: NDArray[Any] | None, n_new: int) -> NDArray[np.float32]:
+    """Weights of ``n_new`` new samples and of old ones, which count beside the mean new one."""
+    new = np.ones(n_new) if new is None else new / new.mean(dtype=np.float64)
+    return np.concatenate([new, old]).astype(np.float32)
+
+
 def rehearse(
     model: Backbone,
     part: CheckedSamples,
-    old: OldSamples,
     options: Options,
     *,
+    old: OldSamples | None,
     goal: Goal,
     callback: Callback | None = None,
+    suspects: bool = False,
 ) -> Trained:
     """As :func:`~skip2lora.training.loop.train`, on the samples of ``part`` and the old ones.
 
     Each sample passes the frozen model once, with a Skip-Cache and without, and a known row never.
+    ``suspects`` lets the measure name labels that answers held out contradict: those of an exact
+    fit on the same rows, where training itself holds none out.
 
     Raises:
         ModelError: the model gave other shapes than it announced, NaN or infinity.
+        ParameterError: ``suspects`` of what has no classes, or no rows.
         DivergedError: the loss became infinite or NaN.
     """
-    n_new, method = len(part.y), METHODS[options.method]
-    weight = np.ones(n_new, np.float32) if part.weight is None else part.weight
-    weight = weight / weight.mean(dtype=np.float64)  # old ones count beside the mean new one
-    group = part.group
-    if group is not None:  # of old samples there is none
-        group = np.concatenate([group, np.zeros(len(old), np.int64)])
-    joined = CheckedSamples(
-        part.x, np.concatenate([part.y, old.y]),
-        np.concatenate([weight, old.weight]).astype(np.float32),
-        np.arange(n_new + len(old)) >= n_new, group, part.validation,
-    )  # fmt: skip
+    method, joined = METHODS[options.method], part if old is None else _joined(part, old)
+    if suspects and (goal.task.numeric_targets or not method.skip):
+        raise ParameterError(
+            f"suspects is on for {goal.task.name} with {method.name}, expected classification with "
+            "skip2-lora, whose rows say of labels: leave suspects out"
+        )
     if not method.skip:
-        x = np.concatenate([part.x, old.x])
+        x = part.x if old is None else np.concatenate([part.x, old.x])
         return train(model, replace(joined, x=x), options, goal=goal, callback=callback)
     began = time.perf_counter()
     first_tap = range(len(model.tap_widths))[method.adapted].start
     cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))
     cache.fill(model, part.x)
-    cache.fill(old.model, old.x, n_new)
-    n_forwards = n_new + (len(old) if old.model is model else 0)
+    n_forwards = len(part.y)
+    if old is not None:
+        cache.fill(old.model, old.x, len(part.y))
+        n_forwards += len(old) if old.model is model else 0
     beside = part.validation
     if beside is not None:
         rows = SkipCache.of(cache.format, len(beside.y))
         rows.fill(model, beside.x)
         beside, n_forwards = replace(beside, x=rows.rows), n_forwards + len(beside.y)
     filled = time.perf_counter()
-    done = train_on_rows(
-        cache,
-        replace(joined, x=cache.rows, validation=beside),
-        options,
-        goal=goal,
-        callback=callback,
-    )
-    return done.after_fill(began, filled, n_forwards)
+    joined = replace(joined, x=cache.rows, validation=beside)
+    done = train_on_rows(cache, joined, options, goal=goal, callback=callback)
+    if suspects and options.solver != "exact":
+        done = _with_suspects(done, cache, joined, options, goal)
+    return replace(done.after_fill(began, filled, n_forwards), rows_kept=True)
+
+
+def _joined(part: CheckedSamples, old: OldSamples) -> CheckedSamples:
+    """The old samples behind the new ones, ``x`` apart."""
+    n_new = len(part.y)
+    row, group = part.row, part.group
+    if row is not None:
+        row = np.concatenate([row, np.full(len(old), -1)])
+    if group is not None:  # of old samples there is none
+        group = np.concatenate([group, np.zeros(len(old), np.int64)])
+    return CheckedSamples(
+        part.x, np.concatenate([part.y, old.y]), weights_beside(old.weight, part.weight, n_new),
+        np.arange(n_new + len(old)) >= n_new, group, part.validation, row,
+    )  # fmt: skip
+
+
+def _with_suspects(
+    done: Trained, cache: SkipCache, part: CheckedSamples, options: Options, goal: Goal
+) -> Trained:
+    """The same, whose measure has suspects, by folds of an exact fit on the rows."""
+    rows = cache.format
+    known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
+    exact = replace(options, method="skip2-lora", solver="exact", penalty=None)
+    job = ExactJob(known, part, exact, goal=goal)
+    for _ in job.path():
+        pass
+
+    def measure(names: Sequence[str], n_base: int) -> Fit:
+        of_job = suspects_of(job, goal.task, part, None, names)
+        return replace(done.measure(names, n_base), suspects=of_job)
+
+    return replace(done, measure=measure)
 
 
 def _warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: bool) -> None:

@@ -23,6 +23,7 @@ from skip2lora.tasks.weights import combined
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Trained, train_on_rows
 from skip2lora.training.options import Options
+from skip2lora.training.rehearsal import OldSamples, old_weights, weights_beside
 
 #: Weights to train with, of answers and of samples' own weights, (n,) each; None: all the same.
 Weigh = Callable[[NDArray[Any], NDArray[np.float32] | None], NDArray[np.float32] | None]
@@ -44,7 +45,10 @@ class Stream:
     where there is room for fewer samples, those with the smallest keys stay, a fair choice of all
     that were seen.
     ``adapters`` are None before the first training. ``weight``, (n,), is how much each sample
-    counts by itself, None that all count the same.
+    counts by itself, None that all count the same. The first ``n_old`` samples are of the old
+    domain, and stay; each counts as much as ``keep_weight`` new ones, as in
+    :func:`~skip2lora.training.rehearsal.old_weights`. ``n_computed`` rows were computed since the
+    last training.
     """
 
     backbone: Backbone
@@ -53,12 +57,29 @@ class Stream:
     keys: NDArray[np.float64] = field(repr=False)
     adapters: SkipAdapters | None = None
     weight: NDArray[np.float32] | None = None
+    n_old: int = 0
+    keep_weight: float | None = None
+    n_computed: int = 0
 
     @classmethod
-    def start(cls, backbone: Backbone, *, first_tap: int = 0) -> Stream:
-        """No samples yet, for adapters from the taps ``first_tap``, ... last."""
+    def start(
+        cls,
+        backbone: Backbone,
+        *,
+        first_tap: int = 0,
+        old: OldSamples | None = None,
+        keep_weight: float | None = None,
+    ) -> Stream:
+        """No samples yet, or the old ones, for adapters from the taps ``first_tap``, ... last."""
         rows = RowFormat.of(backbone, first_tap, copy_input=True)
-        return cls(backbone, SkipCache.of(rows, 0), np.empty(0), np.empty(0))
+        if old is None:
+            return cls(backbone, SkipCache.of(rows, 0), np.empty(0), np.empty(0))
+        cache, count = SkipCache.of(rows, len(old)), len(old)
+        cache.fill(old.model, old.x)
+        return cls(
+            backbone, cache, old.y, np.full(count, -1.0), weight=old.weight.astype(np.float32),
+            n_old=count, keep_weight=keep_weight, n_computed=count if old.model is backbone else 0,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -81,7 +102,7 @@ def learn(
     which stays as it is; statistics of scaled taps are those of all rows, and the change leaves the
     outputs as they were. The optimiser, or the exact solver, starts anew. Of more than ``capacity``
     samples a reservoir of so many is kept. ``weight``, (n,), are the new samples' own weights, and
-    ``weigh`` gives those to train with from all answers and own weights.
+    ``weigh`` gives those to train with from all answers and own weights of new samples.
 
     Raises:
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
@@ -99,13 +120,12 @@ def learn(
     filled = time.perf_counter()
     done = train_on_rows(
         more.cache,
-        CheckedSamples(more.cache.rows, more.answers, weigh(more.answers, more.weight)),
-        options, goal=goal, start=start,
+        _weighted(more, weigh), options, goal=goal, start=start,
     )  # fmt: skip
     onward = None if done.derived else cast(SkipAdapters, done.adapters)  # steps have no such taps
     next_stream = replace(_reservoir(more, capacity), adapters=onward)
     return next_stream, replace(
-        done.after_fill(began, filled, len(samples)),
+        done.after_fill(began, filled, more.n_computed),
         cache_bytes=next_stream.cache.payload_bytes,
         cache_overhead_bytes=next_stream.cache.overhead_bytes,
     )
@@ -136,17 +156,32 @@ def _extended(
         answers=np.concatenate([stream.answers, answers]) if n_kept else answers,
         keys=np.concatenate([stream.keys, keys]),
         weight=weight,
+        n_computed=stream.n_computed + len(samples),
     )
 
 
+def _weighted(stream: Stream, weigh: Weigh) -> CheckedSamples:
+    """All rows, with the weights to train with."""
+    n_old, n_new = stream.n_old, len(stream) - stream.n_old
+    own = None if stream.weight is None else stream.weight[n_old:]
+    weight = weigh(stream.answers[n_old:], own)
+    rows, answers = stream.cache.rows, stream.answers
+    if stream.weight is None or not n_old:
+        return CheckedSamples(rows, answers, weight)
+    of_old = old_weights(stream.weight[:n_old], stream.keep_weight, n_new)
+    weight = np.roll(weights_beside(of_old, weight, n_new), n_old)  # the old ones come first
+    return CheckedSamples(rows, answers, weight, np.arange(len(answers)) < n_old)
+
+
 def _reservoir(stream: Stream, capacity: int | None) -> Stream:
-    """With ``capacity`` samples at most: reservoir sampling by random keys."""
-    if capacity is None or len(stream) <= capacity:
-        return stream
+    """With ``capacity`` new samples at most: reservoir sampling by random keys."""
+    if capacity is None or len(stream) <= capacity + stream.n_old:
+        return replace(stream, n_computed=0)
+    capacity += stream.n_old
     stay = np.sort(np.argsort(stream.keys, kind="stable")[:capacity])
     cache = SkipCache.of(stream.cache.format, capacity)
     cache.rows[:] = stream.cache.rows[stay]
     cache.filled[:] = 1
     weight = None if stream.weight is None else stream.weight[stay]
     answers, keys = stream.answers[stay], stream.keys[stay]
-    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight)
+    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight, n_computed=0)
