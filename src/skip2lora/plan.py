@@ -23,7 +23,8 @@ from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact import PENALTIES
-from skip2lora.training.exact_job import ExactMemory, check_memory, estimated_seconds
+from skip2lora.training.exact_job import estimated_seconds
+from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import Options, asked_of, resolve_options
 from skip2lora.training.skip_job import SkipJob, has_bias
@@ -159,7 +160,7 @@ def plan(
     goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs))
     planner = _Planner(model, count, options, goal)
     if options.solver == "exact":
-        check_memory(planner.rows(), count, planner.rows().n_outputs)
+        exact_memory(planner.rows(), count, planner.rows().n_outputs)
     return planner.finish(seconds, _measure_fill(model, samples, count, options, goal))
 
 
@@ -262,7 +263,7 @@ class _Planner:
             rank, n_parameters,
             estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties),
             FLOAT_BYTES * n_parameters,
-            ExactMemory.of(rows, self.n_samples, rows.n_outputs).n_bytes,
+            exact_memory(rows, self.n_samples, rows.n_outputs).workspace_bytes,
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat) -> int:

@@ -12,7 +12,7 @@ import skip2lora as s2
 from conformance.test_backbones import BACKBONES
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.errors import ForgettingWarning, ParameterError
-from skip2lora.tasks.task import CLASSIFICATION, mean_loss
+from skip2lora.tasks.task import TASKS, mean_loss
 from skip2lora.training.skip_job import Scaling, places_of
 
 N_TRAINED = 80
@@ -58,34 +58,66 @@ def test_every_backbone(every_backbone: Any, samples: Any, tmp_path: Path) -> No
     assert read.logits(x).tobytes() == adapted.logits(x).tobytes()
 
 
-def test_it_is_the_best_of_the_penalised_fits(backbone: Any, samples: Any) -> None:
-    """A thousand epochs of Adam on the same scaled taps do not reach the objective."""
-    x, y = samples
-    exact = adapt(backbone, samples, penalty=1e-3)
-    adam = s2.adapt(
-        backbone, x[:N_TRAINED], y[:N_TRAINED], rank=3, epochs=1000, optimizer="adam",
-        learning_rate=0.01, standardize=True,
-    )  # fmt: skip
-    assert penalised(backbone, exact, x[:N_TRAINED], y) < penalised(
-        backbone, adam, x[:N_TRAINED], y
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_objective_is_scikit_learns(backbone: Any, samples: Any, task: str) -> None:
+    """Of the columns that anyone can compute from the taps, through adapt, fold and all."""
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    x, y = samples[0][:N_TRAINED], samples[1][:N_TRAINED].astype(np.int32)
+    answers, penalty = (y if task == "classification" else x[:, 3:6] * 30 - 500), 1e-3
+    adapted = s2.adapt(
+        backbone, x, answers, solver="exact", penalty=penalty, task=task, keep_outputs=False
     )
+    columns = Columns(backbone, x, answers if task == "regression" else None)
+    z, scaled = columns.z, answers
+    if task == "classification":
+        peer = linear.LogisticRegression(C=1 / (penalty * len(z)), tol=1e-8, max_iter=100000)
+    else:
+        peer, scaled = linear.Ridge(alpha=penalty * len(z)), answers * columns.scaling.output_scale
+    peer.fit(z, scaled)
+    theirs = z @ peer.coef_.T + peer.intercept_
+    least = columns.objective(task, theirs, scaled, peer.coef_, penalty)
+    outputs = adapted.logits(x) * columns.scaling.output_scale
+    reached = columns.objective(task, outputs, scaled, columns.weights_of(adapted), penalty)
+    assert least - 1e-6 <= reached <= least * (1 + 1e-4)
 
 
-def penalised(backbone: Any, adapted: Any, x: np.ndarray, y: np.ndarray) -> float:
-    """The objective of penalty 0.001, from the adapters alone."""
-    rows = RowFormat.of(backbone, copy_input=True)
-    table = rows.empty(len(x))
-    rows.compute(backbone, x, table)
-    scaling = Scaling.of(rows, [table])
-    z = (table.astype(np.float64) - scaling.mean) * scaling.scale
-    size, squares, adapters = 0.0, 0.0, adapted.adapters
-    for (at, width), a, b in zip(places_of(rows), adapters.lora_a, adapters.lora_b, strict=True):
-        columns = slice(at, at + width)
-        size += (z[:, columns] ** 2).sum() / len(z)
-        weights = a.astype(np.float64) @ b / scaling.scale[columns, None]
-        squares += (weights**2).sum()
-    loss = mean_loss(CLASSIFICATION, adapted.logits(x), y[: len(x)].astype(np.int32))
-    return float(loss + 1e-3 / 2 * squares * size)
+class Columns:
+    """Columns z of a model's taps, as docs/decisions/0015-exact.md says what they are."""
+
+    def __init__(self, backbone: Any, x: np.ndarray, numbers: np.ndarray | None) -> None:
+        self.rows = RowFormat.of(backbone, n_outputs=3, copy_input=True)
+        table = self.rows.empty(len(x))
+        own = RowFormat.of(backbone, copy_input=True)
+        own.compute(backbone, x, table)
+        table[:, self.rows.layout.logits_offset :] = 0  # outputs are left out
+        self.scaling = Scaling.of(self.rows, [table], numbers)
+        z = (table.astype(np.float64) - self.scaling.mean) * self.scaling.scale
+        self.z = np.concatenate(
+            [z[:, at : at + width] for at, width in places_of(self.rows)], axis=1
+        )
+        self.size = np.sqrt((self.z**2).sum() / len(z))
+        self.z /= self.size
+
+    def weights_of(self, adapted: Any) -> np.ndarray:
+        """W of z, from the adapters on taps as they are."""
+        parts, adapters = [], adapted.adapters
+        for (at, width), a, b in zip(
+            places_of(self.rows), adapters.lora_a, adapters.lora_b, strict=True
+        ):
+            scale = self.scaling.scale[at : at + width].astype(np.float64)
+            parts.append(a.astype(np.float64) @ b / scale[:, None])
+        return np.concatenate(parts) * self.size * self.scaling.output_scale
+
+    def objective(
+        self,
+        task: str,
+        outputs: np.ndarray,
+        answers: np.ndarray,
+        weights: np.ndarray,
+        penalty: float,
+    ) -> float:
+        loss = mean_loss(TASKS[task], outputs.astype(np.float64), answers)
+        return float(loss + penalty / 2 * (weights.astype(np.float64) ** 2).sum())
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])

@@ -55,8 +55,7 @@ def objective(
     return float(problem.weight @ value + penalty / 2 * (weights.astype(np.float64) ** 2).sum())
 
 
-@pytest.mark.parametrize("base", [0.0, 1.0])
-@pytest.mark.parametrize("taps", [(1,), (0, 1)])
+@pytest.mark.parametrize(("taps", "base"), [((1,), 0.0), ((0, 1), 1.0)])
 @pytest.mark.parametrize("task", TASKS)
 def test_solutions_are_the_oracles(task: str, taps: tuple[int, ...], base: float) -> None:
     rows = Rows.random(task, base=base)
@@ -240,7 +239,7 @@ def test_a_smaller_rank_is_the_best_of_its_directions(task: str) -> None:
             hidden.append(z[:, at] @ np.linalg.svd(weights[tap].astype("d"))[0][:, :rank])
         expected, _ = best(design, problem, np.concatenate(hidden, axis=1), 1e-2)
         np.testing.assert_allclose(outputs * unit, expected, atol=0.05)
-    assert losses[0] > losses[1] > losses[2] > solution.loss - 1e-4
+    assert losses[0] > losses[1] > losses[2] > 0.998 * solution.loss
     if task == "classification":  # whose weights add up to 0: one direction is none
         assert losses[2] == pytest.approx(solution.loss, rel=1e-3)
     assert solution.adapters(9).rank == 4

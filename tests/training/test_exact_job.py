@@ -13,7 +13,8 @@ from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
 from skip2lora.tasks.task import PLAIN, TASKS, Goal, mean_loss
-from skip2lora.training.exact_job import ExactJob, ExactMemory
+from skip2lora.training.exact_job import ExactJob, estimated_seconds
+from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.folds import block_folds
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import EpochReport, train
@@ -177,22 +178,14 @@ def test_what_does_not_fit_says_what_would(
     backbone: NumpyBackbone, part: CheckedSamples, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = RowFormat.of(backbone, copy_input=True)
-
-    def needed(n_samples: int) -> int:
-        return n_samples * rows.row_bytes + ExactMemory.of(rows, n_samples, 3).n_bytes
-
-    monkeypatch.setenv(VARIABLE, str(needed(40)))
+    monkeypatch.setenv(VARIABLE, str(60 * rows.row_bytes))
     message = refused(DataError, train, backbone, part, options())
-    mega = needed(60) / 1e6
-    assert f"60 samples of 30 columns take {mega:,.1f} MB to be solved exactly" in message
-    assert "which 40 samples take: pass fewer, tap fewer layers, or set SKIP2LORA" in message
+    assert message == refused(DataError, exact_memory, rows, 60, 3)
     assert backbone.n_forwards == 0
-    train(backbone, part[:40], options())
 
 
-def test_memory_is_counted(backbone: NumpyBackbone, part: CheckedSamples) -> None:
-    job = ExactJob(backbone, part, options(penalty=0.1), goal=PLAIN)
-    (point,) = job.path()
-    memory = ExactMemory.of(job.cache.format, 60, 3)
-    assert memory.gram_bytes == point.solution.design.gram.nbytes
-    assert memory.n_bytes == memory.gram_bytes + memory.fits_bytes + memory.weights_bytes
+def test_an_estimate_is_a_time(backbone: NumpyBackbone) -> None:
+    rows = RowFormat.of(backbone, copy_input=True)
+    for task in TASKS.values():
+        few, many = (estimated_seconds(rows, task, n, 2) for n in (20, 20000))
+        assert 0 < few < many

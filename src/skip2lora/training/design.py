@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
+from skip2lora.training.exact_memory import lanes_of
 from skip2lora.training.problem import shares_of
 from skip2lora.training.skip_job import Scaling, places_of
 
-LANES = 32  # S2_SAMPLE_LANES
+LANES = _core.SAMPLE_LANES
 _ALIGN_BYTES = 64  # S2_ALIGN
-
-
-def lanes_of(n_samples: int) -> int:
-    """Floats from one output to the next, where samples lie side by side."""
-    return -(-n_samples // LANES) * LANES
 
 
 def in_lanes(of_samples: NDArray[np.floating], lanes: int) -> NDArray[np.float32]:
@@ -33,6 +29,12 @@ def _square(n_samples: int) -> NDArray[np.float32]:
     """Room for a Gram matrix, (lanes / 32, n, 32): panels of its columns."""
     lanes = lanes_of(n_samples)
     return zeros(lanes // LANES * n_samples, LANES).reshape(-1, n_samples, LANES)
+
+
+def _copy(gram: NDArray[np.float32]) -> NDArray[np.float32]:
+    copy = _square(gram.shape[1])
+    copy[:] = gram
+    return copy
 
 
 def zeros(n_rows: int, lanes: int) -> NDArray[np.float32]:
@@ -74,21 +76,16 @@ class Design:
         in the mean of |z|^2, 0 leaves one out. ``tap_weights``, one a tap, multiply its columns.
         """
         scaling = _weighted(scaling, tap_weights)
-        places = places_of(scaling.format)
-        shares = shares_of(len(rows), weight)
-        gram, at = _square(len(rows)), np.arange(len(rows))
+        shares, at = shares_of(len(rows), weight), np.arange(len(rows))
+        gram = _square(len(rows))
         designs: list[Design] = []
         done: set[int] = set()
         for taps in selections:
-            for tap in taps:
-                if tap not in done:
-                    first, width = places[tap]
-                    _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
+            for tap in sorted({*taps} - done):
+                first, width = places_of(scaling.format)[tap]
+                _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
             done |= set(taps)
-            own = gram
-            if len(designs) + 1 < len(selections):
-                own = _square(len(rows))
-                own[:] = gram
+            own = gram if len(designs) + 1 == len(selections) else _copy(gram)
             size = float(shares @ own[at // LANES, at, at % LANES])
             factor = 1 / size if size > 0 else 1.0
             _core.gram_finish(own, factor)
@@ -102,10 +99,11 @@ class Design:
         n_outputs = scaling.format.n_outputs
         layout = _core.RowLayout((width,), n_outputs, False)
         own = RowFormat((width,), n_outputs, 0, False, layout)
-        rows, gram = own.empty(n_samples), _square(n_samples)
+        rows = own.empty(n_samples)
         rows[:, :width] = columns
         mean = np.zeros(layout.row_stride, np.float32)
         scaling = replace(scaling, format=own, mean=mean, scale=np.ones_like(mean))
+        gram = _square(n_samples)
         _core.gram_add(rows, 0, width, scaling.mean, scaling.scale, gram)
         _core.gram_finish(gram, 1.0)
         return cls(rows, scaling, (0,), gram, 1.0)

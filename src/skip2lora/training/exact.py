@@ -27,9 +27,9 @@ from skip2lora.training.problem import Problem
 #: From the strongest, whose solution is where the next begins.
 PENALTIES = tuple(10.0**-power for power in range(7))
 # Newton's decrement, as a share of the objective, at which a fit is done: about twice what is left
-# above the least. What becomes an adapter is solved further than what is held out, and that further
-# than what but tells penalties apart.
-_TOLERANCE, _OF_FOLDS, _ROUGH = 5e-6, 3e-5, 1e-3
+# above the least. So less than 1e-4 of the objective is left, and mostly less than 1e-5; what but
+# tells penalties apart is solved less exactly.
+_TOLERANCE, _ROUGH = 1e-5, 1e-3
 _RISE = 1.01  # of the least held-out loss, after which a weaker penalty will not do better
 _WORSE = 2  # penalties in a row that were worse than the best, after which the path ends
 
@@ -38,9 +38,9 @@ _WORSE = 2  # penalties in a row that were worse than the best, after which the 
 class Solution:
     """What is best of all samples that are trained on, at one ``penalty``.
 
-    ``coefficients``, (learned, lanes), are A of W = Z^T A; ``bias`` is that of all outputs,
-    (n_outputs,), as they are scaled. ``trained``, (n,), are the samples that count, and ``loss`` is
-    their weighted mean loss, without the penalty.
+    ``coefficients``, (learned, lanes), are A of W = Z^T A. ``bias`` is of
+    all outputs, (n_outputs,), as they are scaled. ``trained``, (n,), are the samples that count,
+    and ``loss`` is their weighted mean loss, without the penalty.
     """
 
     design: Design
@@ -88,11 +88,11 @@ class Solution:
             bases.append(basis)
         hidden = design.projected(bases)
         small = Design.of_columns(hidden, design.scaling)
-        fit = _Fit(_Numbers.of(small, problem), self.trained)
-        fit.solve(self.penalty, _TOLERANCE)
-        together = small.weights_of(fit.coefficients)[0] * np.float32(design.factor**0.5)
+        fits = _Fits(small, problem, [self.trained])
+        fits.solve(self.penalty, _TOLERANCE)
+        together = small.weights_of(fits.coefficients)[0] * np.float32(design.factor**0.5)
         pairs = list(zip(bases, np.split(together, len(bases)), strict=True))
-        logits, bias = fit.settled()
+        logits, bias = fits.settled(0)
         loss = problem.mean_loss(logits, self.trained)
         return self._adapters(pairs, rank, bias), loss
 
@@ -189,24 +189,19 @@ def steps(
 ) -> Iterator[Point]:
     """As :func:`solve`, a penalty at a time, from the strongest."""
     folds = folds or Folds(np.full(len(design.rows), -1, np.int32), 0)
-    numbers = _Numbers.of(design, problem)
-    final = _Fit(numbers, problem.trained & folds.trained())
-    n_fits = 0 if folds.apart else folds.count  # validation apart is of the final fit
-    fits = [_Fit(numbers, problem.trained & folds.trained(fold)) for fold in range(n_fits)]
-    for fold, fit in enumerate(fits):
-        _check(problem, fit.trained, fold)
+    # Samples for validation alone are held out of the final fit itself.
+    trained = [] if folds.apart else _trained(problem, folds)
+    fits = _Fits(design, problem, [*trained, problem.trained & folds.trained()])
     for penalty in sorted(penalties, reverse=True):
-        iterations = sum(fit.solve(penalty, _OF_FOLDS) for fit in fits)
-        iterations += final.solve(penalty, _TOLERANCE)
-        logits, bias = final.settled()
+        iterations = fits.solve(penalty, _TOLERANCE)
+        logits, bias = fits.settled(-1)
+        final = fits.trained[-1]
         solution = Solution(
-            design, problem, penalty, final.coefficients.copy(), bias, final.trained,
-            problem.mean_loss(logits, final.trained),
+            design, problem, penalty, fits.coefficients[-len(problem.learned) :].copy(), bias,
+            final, problem.mean_loss(logits, final),
         )  # fmt: skip
-        accuracy = problem.accuracy(logits, final.trained)
-        yield Point(
-            penalty, iterations, accuracy, *_held_out(problem, folds, fits or [final]), solution
-        )
+        accuracy = problem.accuracy(logits, final)
+        yield Point(penalty, iterations, accuracy, *_held_out(problem, folds, fits), solution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,14 +222,10 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
     Raises:
         DataError, DivergedError: as :func:`solve`.
     """
-    numbers, every = _Numbers.of(design, problem), problem.weight > 0
-    which = [None] if folds.apart else range(folds.count)
-    fits = [_Fit(numbers, every & folds.trained(fold)) for fold in which]
-    for fold, fit in enumerate(fits):
-        _check(problem, fit.trained, fold)
+    fits = _Fits(design, problem, _trained(problem, folds))
     best: Judged | None = None
     for penalty in sorted(penalties, reverse=True):
-        iterations = sum(fit.solve(penalty, _ROUGH) for fit in fits)
+        iterations = fits.solve(penalty, _ROUGH)
         logits, loss = _held_out(problem, folds, fits)
         if logits is None or loss is None:
             raise RuntimeError("no samples are held out")
@@ -251,82 +242,87 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
 
 
 def _held_out(
-    problem: Problem, folds: Folds, fits: Sequence[_Fit]
+    problem: Problem, folds: Folds, fits: _Fits
 ) -> tuple[NDArray[np.float32] | None, float | None]:
     """Logits of the samples held out, (n, learned), and their loss."""
     if not folds.count:
         return None, None
     held_out = np.full((len(folds.of), len(problem.learned)), np.nan, np.float32)
-    for fold, fit in enumerate(fits):
+    for fold in range(folds.count):
         rows = folds.of == fold
-        held_out[rows] = fit.settled()[0][rows]
+        held_out[rows] = fits.settled(fold)[0][rows]
     rows = folds.held_out & (problem.weight > 0)
     return held_out, problem.mean_loss(held_out, rows)
 
 
-@dataclass(frozen=True, eq=False)
-class _Numbers:
-    """A problem as the core takes it, in lanes; numbers to learn are scaled by ``scale``."""
+class _Fits:
+    """The same problem on other samples each, ``trained``, (n,), from the strongest penalty on.
 
-    design: Design
-    problem: Problem
-    scale: NDArray[np.float32]
-    targets: NDArray[np.float32]
-    offsets: NDArray[np.float32]
+    All are solved side by side: their arrays follow each other.
+    """
 
-    @classmethod
-    def of(cls, design: Design, problem: Problem) -> _Numbers:
-        scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
-        targets, offsets = (
-            in_lanes(of * scale, lanes) for of in (problem.targets, problem.offsets)
+    def __init__(
+        self, design: Design, problem: Problem, trained: Sequence[NDArray[np.bool_]]
+    ) -> None:
+        self._problem, self.trained = problem, trained
+        self._scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
+        targets, self._offsets = (
+            in_lanes(of * self._scale, lanes) for of in (problem.targets, problem.offsets)
         )
-        return cls(design, problem, scale, targets, offsets)
-
-
-class _Fit:
-    """A problem on the samples ``trained``, (n,), from the strongest penalty on."""
-
-    def __init__(self, numbers: _Numbers, trained: NDArray[np.bool_]) -> None:
-        self._numbers, self.trained = numbers, trained
-        shape = numbers.targets.shape
-        weight = zeros(1, shape[1])[0]
-        shares = np.where(trained, numbers.problem.weight, 0)
-        weight[: len(trained)] = shares / shares.sum()
-        self.coefficients, self._products = zeros(*shape), zeros(*shape)
-        self._bias = np.zeros(shape[0], np.float32)
-        self._core = _core.DualProblem(
-            numbers.design.gram, numbers.problem.task.loss, numbers.targets, weight,
-            numbers.offsets if numbers.offsets.any() else None,
-        )  # fmt: skip
+        weight = zeros(len(trained), lanes)
+        for of_fit, rows in zip(weight, trained, strict=True):
+            shares = np.where(rows, problem.weight, 0)
+            of_fit[: len(rows)] = shares / shares.sum()
+        loss, n_rows = problem.task.loss, len(trained) * len(targets)
+        offsets = self._offsets if self._offsets.any() else None
+        self._products, self._bias = zeros(n_rows, lanes), np.zeros(n_rows, np.float32)
+        self.coefficients = zeros(n_rows, lanes)
+        self._dual = _core.DualProblem(design.gram, loss, targets, weight, offsets)
 
     def solve(self, penalty: float, tolerance: float) -> int:
-        """Go on to ``penalty``; the number of iterations."""
-        report = self._core.solve(penalty, tolerance, self.coefficients, self._products, self._bias)
-        if not np.isfinite(report.objective):
+        """Go on to ``penalty``; the number of iterations of all fits.
+
+        Raises:
+            DivergedError: the objective is infinite or NaN.
+        """
+        reports = self._dual.solve_all(
+            penalty, tolerance, self.coefficients, self._products, self._bias
+        )
+        if not np.isfinite([report.objective for report in reports]).all():
             raise DivergedError(
                 f"the objective is not finite at penalty {penalty:g}, expected a finite one: "
                 "check the samples, or try a stronger penalty"
             )
-        return int(report.iterations)
+        return sum(report.iterations for report in reports)
 
-    def settled(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def settled(self, fit: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Learned outputs of all samples, (n, learned), and the bias of all outputs, as scaled."""
-        problem, scale = self._numbers.problem, self._numbers.scale
-        lanes = self._products + self._numbers.offsets + self._bias[:, None]
-        logits = lanes[:, : len(self.trained)].T / scale
-        bias = problem.settled(logits, self.trained)
+        problem, fit = self._problem, fit % len(self.trained)
+        n_learned = len(problem.learned)
+        at = slice(fit * n_learned, (fit + 1) * n_learned)
+        own = self._bias[at]
+        lanes = self._products[at] + self._offsets + own[:, None]
+        logits = lanes[:, : len(self.trained[fit])].T / self._scale
+        bias = problem.settled(logits, self.trained[fit])
         logits += bias[problem.learned]  # of numbers there is none
-        bias[problem.learned] += self._bias
+        bias[problem.learned] += own
         return logits.astype(np.float32), bias
 
 
-def _check(problem: Problem, trained: NDArray[np.bool_], fold: int) -> None:
-    """Raise DataError where a class has all its samples in a fold."""
-    if problem.task.numeric_targets:
-        return
-    lacking = np.setdiff1d(problem.learned, problem.answers[trained])
-    if len(lacking):
-        raise DataError(
-            f"fold {fold} (from 0) holds out all samples of class {lacking[0]}, expected some to "
-            "train on: use fewer folds"
-        )
+def _trained(problem: Problem, folds: Folds) -> list[NDArray[np.bool_]]:
+    """Samples that are trained on without each fold, (n,).
+
+    Raises:
+        DataError: a class has all its samples in one fold.
+    """
+    trained = [problem.trained & folds.trained(fold) for fold in range(folds.count)]
+    for fold, rows in enumerate(trained):
+        if problem.task.numeric_targets:
+            break
+        lacking = np.setdiff1d(problem.learned, problem.answers[rows])
+        if len(lacking):
+            raise DataError(
+                f"fold {fold} (from 0) holds out all samples of class {lacking[0]}, expected some "
+                "to train on: use fewer folds"
+            )
+    return trained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
-from skip2lora.limits import VARIABLE, max_bytes
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Task
-from skip2lora.training.design import Design, lanes_of
+from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
+from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.folds import N_FOLDS, Folds, block_folds
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Outputs
@@ -29,57 +29,6 @@ from skip2lora.training.skip_job import Scaling
 
 # Of the random samples whose time is taken for an estimate, at most and at least.
 _FEW_SAMPLES, _FEW_BYTES, _FEW_PRODUCTS, _LEAST_SAMPLES = 256, 1 << 26, 1e6, 2 * N_FOLDS
-_PAIRS = 8  # steps that the solver remembers
-_VECTORS = 14 + 3 * _PAIRS  # of as many floats as samples and outputs, that a fit has at once
-
-
-@dataclass(frozen=True)
-class ExactMemory:
-    """Bytes beyond the rows: the Gram matrix, all folds at work, and W of all taps."""
-
-    gram_bytes: int
-    fits_bytes: int
-    weights_bytes: int
-
-    @classmethod
-    def of(cls, rows: RowFormat, n_samples: int, n_learned: int) -> ExactMemory:
-        """For ``n_samples`` samples of which ``n_learned`` outputs are learned."""
-        lanes = lanes_of(n_samples)
-        return cls(
-            FLOAT_BYTES * n_samples * lanes,
-            FLOAT_BYTES * (N_FOLDS + 1) * _VECTORS * n_learned * lanes,
-            2 * FLOAT_BYTES * sum(rows.tap_widths) * n_learned,
-        )
-
-    @property
-    def n_bytes(self) -> int:
-        """All of it."""
-        return self.gram_bytes + self.fits_bytes + self.weights_bytes
-
-
-def check_memory(rows: RowFormat, n_samples: int, n_learned: int) -> None:
-    """Refuse what does not fit before a sample is computed.
-
-    Raises:
-        DataError: rows and solver take more than :func:`~skip2lora.limits.max_bytes`.
-    """
-
-    def needed(count: int) -> int:
-        return count * rows.row_bytes + ExactMemory.of(rows, count, n_learned).n_bytes
-
-    limit = max_bytes()
-    if needed(n_samples) <= limit:
-        return
-    fits, beyond = 0, n_samples
-    while beyond - fits > 1:
-        middle = (fits + beyond) // 2
-        fits, beyond = (middle, beyond) if needed(middle) <= limit else (fits, middle)
-    raise DataError(
-        f"{n_samples:,} samples of {sum(rows.tap_widths):,} columns take "
-        f"{needed(n_samples) / 1e6:,.1f} MB to be solved exactly, expected at most "
-        f"{limit / 1e6:,.1f} MB, which {fits:,} samples take: pass fewer, tap fewer layers, or set "
-        f"{VARIABLE} to more"
-    )
 
 
 class ExactJob:
@@ -107,7 +56,8 @@ class ExactJob:
         self._answers, self._weight, self._old = _joined(part, held)
         self.folds = folds or folds_of(goal.task, part, held)
         learned = learned_outputs(goal.task, part.y, part.weight, rows.n_outputs)
-        check_memory(rows, len(self._answers), len(learned))
+        n_designs = 2 if options.recipe == "auto" else 1
+        exact_memory(rows, len(self._answers), len(learned), n_designs=n_designs)
         if not self.folds.count and options.penalty is None and options.recipe != "auto":
             raise DataError(
                 f"none of the {len(part.x)} samples can be held out to choose the penalty, as no "
