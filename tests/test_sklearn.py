@@ -482,6 +482,6 @@ def test_names_that_are_numbers_in_another_order() -> None:
     estimator = Skip2LoRAClassifier(hidden=(8,), capacity=90).fit(x, labels)
     assert estimator.score(x, labels) > 0.9
     model = s2.MLP.create([5, 8, 3], class_names=["10", "2", "1"])
-    model = s2.pretrain(model, x, places, epochs=20)
+    model = s2.pretrain(model, x, places, epochs=300)
     adapted = s2.adapt(model, x, labels.astype(int), epochs=2)
     assert adapted.score(x, labels.astype(int)) == adapted.score(x, labels) > 0.9
