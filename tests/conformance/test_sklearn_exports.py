@@ -116,7 +116,9 @@ def test_every_output_says_what_is_predicted(
             assert "which cannot be undone" in refused(ModelError, call)
     else:
         check_outputs(path, model, names)
-        adapted = s2.adapt(model, X, others, **options)
+        assert model.class_names == tuple(map(str, names[:n_classes]))
+        assert model.predict(X).tolist() == names[model.predict_index(X)].astype(str).tolist()
+        adapted = s2.adapt(model, X, names[others], **options)
         assert (adapted.predict_index(X) != model.predict_index(X)).any()
         export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
         check_outputs(tmp_path / "e.onnx", adapted, names)

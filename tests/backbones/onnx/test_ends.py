@@ -12,12 +12,13 @@ import pytest
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as nets
 import skip2lora as s2
 from closed_ends import learns_new_outputs_alone
 from onnx_exports import session_of
+from skip2lora.backbones.onnx.backbone import prepare
 from skip2lora.backbones.onnx.ends import float_activations, head_of
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.errors import ModelError, ParameterError
@@ -246,7 +247,8 @@ KEPT: dict[str, tuple[int, Callable[[Tail], Any], list[Callable[[Said], Any]]]] 
 
 
 def said_of(model: Any) -> Said:
-    return Said(model.predict_proba(X), model.predict(X))
+    named = model.task == "classification" and model.class_names is not None
+    return Said(model.predict_proba(X), model.predict_index(X) if named else model.predict(X))
 
 
 def check(got: list[Any], expected: list[Callable[[Said], Any]], said: Said) -> None:
@@ -276,6 +278,8 @@ def test_what_is_kept_says_the_same_before_and_after(name: str, tmp_path: Path) 
     check(session_of(path).run(None, {"x": X}), expected, said_of(model))
     several = model.task == "multi-label"
     y = X[:, : model.n_outputs] > 0.4 if several else np.arange(len(X)) % model.n_outputs
+    if model.class_names is not None:
+        y = np.array(model.class_names)[y]
     adapted = s2.adapt(model, X, y, task=model.task, epochs=30, learning_rate=0.02)
     assert np.abs(adapted.predict_proba(X) - model.predict_proba(X)).max() > 0.1
     export_onnx(adapted.backbone, adapted.adapters, tmp_path / "e.onnx", samples=X)
@@ -419,3 +423,51 @@ def test_activations_on_integers_become_the_standards() -> None:
     assert [node.op_type for node in head.trailing] == [
         "Sigmoid", "QuantizeLinear", "DequantizeLinear",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["Gather", "ArrayFeatureExtractor"])
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        ([4, 7, 9], ("4", "7", "9")),
+        (["lo", "mid", "hi"], ("lo", "mid", "hi")),
+        ([0, 1, 2], None),
+        ([2, 1, 0], ("2", "1", "0")),
+        ([4, 4, 9], None),  # two places of one name
+        ([4, 7, 9, 11], None),
+    ],
+)
+def test_a_table_of_labels_names_the_outputs(
+    kind: str, table: list[Any], names: Any, tmp_path: Path
+) -> None:
+    """Beside the logits and as the only output; names of the user come first."""
+    model = nets.mlp((9, 8, 3))
+    text = isinstance(table[0], str)
+    logits = model.graph.output[0].name
+    values = np.array(table, object if text else np.int64)
+    model.graph.initializer.append(numpy_helper.from_array(values, "table"))
+    node = helper.make_node
+    model.graph.node.append(node("ArgMax", [logits], ["place"], axis=1, keepdims=0))
+    if kind == "Gather":
+        model.graph.node.append(node(kind, ["table", "place"], ["label"]))
+    else:
+        model.graph.node.append(node(kind, ["table", "place"], ["row"], domain="ai.onnx.ml"))
+        model.graph.node.append(node("Reshape", ["row", "all"], ["label"]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "all"))
+        model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    kind_of = TensorProto.STRING if text else TensorProto.INT64
+    model.graph.output.append(nets.value("label", ["n"], kind_of))
+    x = np.random.default_rng(0).normal(size=(20, 9)).astype(np.float32)
+    path = nets.save(model, tmp_path / "m.onnx")
+    for only in (False, True):
+        if only:
+            del model.graph.output[0]
+            nets.save(model, path)
+        backbone = s2.load(path)
+        assert backbone.class_names == names
+        if names is not None:
+            [said] = session_of(path).run(["label"], {"x": x})
+            assert backbone.predict(x).tolist() == [str(each) for each in said]
+    assert s2.load(path, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    prepare(path, tmp_path / "p.onnx")
+    assert s2.load(tmp_path / "p.onnx").class_names == names

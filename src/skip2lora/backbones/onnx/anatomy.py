@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from skip2lora.backbones.ends import SAME, End, Op
 from skip2lora.backbones.masks import Mask
-from skip2lora.backbones.onnx.ends import Head, head_of
+from skip2lora.backbones.onnx.ends import Head, head_of, labels_of
 from skip2lora.backbones.onnx.graph import (
     CONVOLUTIONS,
     Graph,
@@ -66,7 +66,8 @@ class Anatomy:
     one sample's logits in the graph, such as (1000, 1, 1), or () where it is one number. ``look``
     is what running it has shown. Those numbers times ``columns`` are the logits, where there are
     such. ``mask`` says which tokens count, None where no input may; ``cut`` what was left out;
-    ``unsure`` the layers whose samples could not be told apart.
+    ``unsure`` the layers whose samples could not be told apart; ``class_names`` what the graph
+    calls its outputs.
     """
 
     sources: tuple[Source, ...]
@@ -81,6 +82,7 @@ class Anatomy:
     mask: str | None = None
     cut: str | None = None
     unsure: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
 
 
 def anatomy(
@@ -147,6 +149,7 @@ def anatomy(
     return Anatomy(
         tapped, tuple(heads), outputs, head, n_outputs, seen, task, shape, columns, counted.text,
         unsure=tuple(read.layer for read in reads if read.tensor in unsure),
+        class_names=None if head is None else _names(graph, heads, head, n_outputs, seen),
     )  # fmt: skip
 
 
@@ -166,6 +169,26 @@ def _head(graph: Graph, output: str) -> Head:
         zipped = Op(SAME, (numbers,), nodes=(maker,))
         return Head(output, numbers, replace(head.end, logits=numbers, ops=(zipped,)))
     return Head(output, output, End(output, "logits"))
+
+
+def _names(
+    graph: Graph, heads: Sequence[Head], taken: Head, n_outputs: int, seen: Look
+) -> tuple[str, ...] | None:
+    """What the outputs behind the logits that are taken call each of them, if it holds of noise."""
+    for head in heads:
+        if not head.end.ops or head.logits != taken.logits:
+            continue
+        names = labels_of(graph, head)
+        if len(set(names)) != n_outputs or len(names) != n_outputs or n_outputs < 2:
+            continue
+        says, said = head.end.says, seen.values.get(head.output)
+        if head.end.ending == "labels" and says is not None and said is not None:
+            logits = seen.values[head.logits].reshape(len(said), -1)
+            places = says(logits.astype(np.float64))
+            if [names[int(place)] for place in places] != [str(each) for each in said.reshape(-1)]:
+                continue
+        return None if names == tuple(map(str, range(n_outputs))) else names
+    return None
 
 
 def _follows(head: Head, seen: Look) -> bool:

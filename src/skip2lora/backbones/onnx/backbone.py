@@ -203,6 +203,8 @@ class OnnxBackbone(Backbone):
             grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
             fingerprint=of.fingerprint, mask=of.mask,
         )  # fmt: skip
+        if self.class_names is None:
+            vars(self)["class_names"] = of.class_names
         if of.model_outputs:  # a file prepared before names none
             vars(self).update(outputs=of.model_outputs, output=of.output)
 

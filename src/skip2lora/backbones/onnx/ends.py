@@ -22,6 +22,7 @@ _SAME = (
     "Normalizer", "LabelEncoder", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
 _NUMBERS = ("Softplus", "Exp")
+_TABLES = ("Gather", "ArrayFeatureExtractor")
 _CLOSED = ("HardSigmoid", "Hardmax")
 _ML_ONLY = (
     "LinearClassifier", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier",
@@ -66,6 +67,22 @@ def head_of(graph: Graph, output: str) -> Head:
     return Head(output, str(end.logits), replace(end, ops=(*end.ops, last), says=None))
 
 
+def labels_of(graph: Graph, head: Head) -> tuple[str, ...]:
+    """What a table on the way to an output calls each place of the logits; () without one."""
+    for node in head.trailing:
+        if node.op_type == "ZipMap":
+            lists = {each.name: [*each.strings, *each.ints] for each in node.attribute}
+            return tuple(map(_text, next(filter(None, lists.values()), [])))
+        if node.op_type in _TABLES and str(node.input[0]) in graph.constants:
+            table = graph.array(str(node.input[0]))
+            return () if table is None else tuple(map(_text, table.reshape(-1).tolist()))
+    return ()
+
+
+def _text(label: Any) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+
+
 def op_of(graph: Graph, tensor: str) -> Op | None:
     """What makes a tensor, as :mod:`skip2lora.backbones.ends` takes it."""
     node = graph.producer.get(tensor)
@@ -81,7 +98,7 @@ def op_of(graph: Graph, tensor: str) -> Op | None:
         return Op(ends.SAME, data[:1], title, None, nodes, rounds=kind == "QuantizeLinear")
     if kind in ("ArgMax", "TopK"):
         return Op(ends.LARGEST, data[:1], title, None, nodes)
-    if kind in ("Gather", "ArrayFeatureExtractor") and str(node.input[0]) in graph.constants:
+    if kind in _TABLES and str(node.input[0]) in graph.constants:
         return Op(ends.SAME, data[:1], title, None, nodes)  # the label of each place
     if kind == "Concat":
         return Op(ends.JOIN, data, title, None, nodes)

@@ -35,7 +35,7 @@ class Description:
     them along the first. ``mask`` says which input says what tokens count, None where none may.
     ``cut`` says before what the model was cut, None for one that runs straight through; ``rounded``
     by how much a sample alone differs from the same one in a batch, or what of it is not known;
-    None for next to nothing.
+    None for next to nothing. ``class_names`` are what a table in the model calls the outputs.
     """
 
     fingerprint: str
@@ -53,6 +53,7 @@ class Description:
     mask: str | None = None
     cut: str | None = None
     rounded: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -94,10 +95,11 @@ class Description:
             places, outputs = tuple(fields.pop("places")), tuple(fields.pop("outputs"))
             size = fields.pop("size", None)
             fixed = None if size is None else (int(size[0]), int(size[1]))
+            names = fields.pop("class_names", None)
             specs = tuple(_spec(output) for output in fields.pop("model_outputs", ()))
             return cls(
                 layers=layers, places=places, outputs=outputs, size=fixed, model_outputs=specs,
-                **fields,
+                class_names=None if names is None else tuple(map(str, names)), **fields,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
@@ -205,6 +207,7 @@ def tap_model(
         mask=parts.mask,
         cut=parts.cut,
         rounded=parts.look.note(end, parts.unsure),
+        class_names=parts.class_names,
     )
     if not keep_outputs:
         del model.graph.output[:]
