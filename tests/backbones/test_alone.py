@@ -140,6 +140,16 @@ def test_which_order_of_a_fold_does_not_show(size: int) -> None:
     assert untapped([]) is None
 
 
+def test_an_order_that_fits_by_its_tolerance_alone_is_none() -> None:
+    """Two of three outputs, the same for all samples, are 0.2 % apart."""
+    seen = verdict(lambda x: np.array([[-0.7063, 0.7996, -0.7081]] * len(x)), 3)
+    assert seen.layout == Layout(0)
+    assert seen.rival is not None
+    assert seen.rival.fits()
+    assert seen.holds()
+    assert not verdict(lambda x: np.array([[-0.7063, 0.7996, -0.7063]] * len(x)), 3).holds()
+
+
 def test_one_scale_for_all_samples_of_a_fold() -> None:
     rounded = verdict(lambda x: (np.rint(x / np.abs(x).max() * 127) * np.abs(x).max()).reshape(-1))
     assert (rounded.holds(), rounded.holds(dynamic=True)) == (False, True)

@@ -30,6 +30,8 @@ _NOTED = 1e-3
 _ROUNDED = 1e-6
 #: Places along an axis that are looked at first, where an order is not likely.
 _FEW = 4
+#: Times the change of the best order that another one may have.
+_AS_WELL = 10
 #: Names in a message.
 _SHOWN = 3
 
@@ -110,7 +112,11 @@ class Verdict:
 
     def ambiguous(self, *, dynamic: bool = False) -> bool:
         """Whether the numbers do not tell which are those of a sample."""
-        return self.rival is not None and self.rival.fits(dynamic=dynamic)
+        rival = self.rival
+        if rival is None or not rival.fits(dynamic=dynamic):
+            return False
+        rounded = _ROUNDED * max(self.largest, rival.largest)
+        return rival.apart <= _AS_WELL * max(self.apart, rounded)
 
     def fits(self, *, dynamic: bool = False) -> bool:
         """As :meth:`holds`, if the samples are where ``layout`` says."""
