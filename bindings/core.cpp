@@ -12,6 +12,7 @@
 #include "exact.hpp"
 #include "layers.hpp"
 #include "pooling.hpp"
+#include "primal.hpp"
 #include "ridge.hpp"
 #include "training.hpp"
 
@@ -60,4 +61,5 @@ NB_MODULE(_core, module) {
     bind_training(module);
     bind_ridge(module);
     bind_exact(module);
+    bind_primal(module);
 }

@@ -1,8 +1,7 @@
 // ridge.hpp - ridge regression on a Gram matrix, sample by sample.
 #pragma once
 
-#include "arrays.hpp"
-#include "claims.hpp"
+#include "exact.hpp"
 #include "skip2_ridge.h"
 
 using Samples = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -24,17 +23,17 @@ class Ridge {
         return factor_.size() + workspace_.size();
     }
 
-    void factorize(const Matrix &gram, const std::optional<Vector> &weights, double shift) {
+    void factorize(const ConstPanels &gram, const std::optional<Vector> &weights, double shift) {
         const Alone alone(this);
-        const size_t n = gram.shape(0);
-        require(n >= 1 && n <= ridge_.capacity && gram.shape(1) >= n,
-                "the Gram matrix has no samples, more than there is room for, or fewer columns");
+        const size_t n = gram.shape(1);
+        require_gram(gram, n);
+        require(n <= ridge_.capacity, "the Gram matrix has more samples than there is room for");
         require(!weights || weights->shape(0) == n, "weights are not one a sample");
         ridge_.n_samples = static_cast<uint32_t>(n);
         ridge_.shift = shift;
         const s2_status status = run(0, 0, [&](void *room, size_t size) {
-            return s2_ridge_factorize(&ridge_, gram.data(), gram.shape(1),
-                                      weights ? weights->data() : nullptr, room, size);
+            return s2_ridge_factorize(&ridge_, gram.data(), weights ? weights->data() : nullptr,
+                                      room, size);
         });
         ridge_.n_samples = status == S2_OK ? ridge_.n_samples : 0;
         require_solvable(status);

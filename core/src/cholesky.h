@@ -1,7 +1,7 @@
 /*
- * cholesky.h - the factor U of a symmetric positive definite matrix A = U^T . U, and systems with it
- * (cholesky.c), in float and in double. Right-hand sides are rows, so every inner loop runs along
- * memory.
+ * cholesky.h - the factor U of a symmetric positive definite matrix A = U^T . U, and systems with
+ * it (cholesky.c), in float and in double. Right-hand sides are rows, so every inner loop runs
+ * along memory.
  */
 #ifndef S2_CHOLESKY_H
 #define S2_CHOLESKY_H

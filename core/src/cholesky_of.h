@@ -1,12 +1,14 @@
 /*
- * cholesky_of.h - the functions of cholesky.h, written once over the type; included by cholesky.c with
- *   REAL            float or double
- *   FACTOR          its s2_factor_*
- *   NAME(f)         f_float or f_double
+ * cholesky_of.h - the functions of cholesky.h, written once over the type; included by cholesky.c
+ * with
+ *   REAL                        float or double
+ *   FACTOR                      its s2_factor_*
+ *   NAME(f)                     f_float or f_double
+ *   MOST                        its largest finite number
  *   ADD_PRODUCT(kernels, ...)   c += a . b of the fields of s2_gemm or s2_gemm_double
  */
 
-/* Rows [row, row + rows) of A, from column `row` on, less what rows [from, to) of U give to them. */
+/* Rows [row, row + rows) of A, from column `row` on, less what rows [from, to) of U give them. */
 static void NAME(eliminate)(const FACTOR *f, uint32_t row, uint32_t rows, uint32_t from,
                             uint32_t to) {
     const size_t stride = f->row;

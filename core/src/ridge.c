@@ -69,15 +69,15 @@ static int is_weight(float weight) {
     return weight > 0.0f && weight <= FLT_MAX;
 }
 
-s2_status s2_ridge_factorize(s2_ridge *ridge, const float *gram, size_t gram_row,
-                             const float *weight, void *workspace, size_t size) {
+s2_status s2_ridge_factorize(s2_ridge *ridge, const float *gram, const float *weight,
+                             void *workspace, size_t size) {
     const uint32_t n = ridge->n_samples;
     scratch s;
     const s2_status status = prepare(ridge, 0, 0, workspace, size, &s);
     if (status != S2_OK) {
         return status;
     }
-    if (n < 1 || gram_row < n) {
+    if (n < 1) {
         return S2_BAD_SHAPE;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -85,8 +85,9 @@ s2_status s2_ridge_factorize(s2_ridge *ridge, const float *gram, size_t gram_row
             return S2_BAD_VALUE;
         }
         double *u = ridge->factor + i * s.row;
-        for (uint32_t m = i; m < n; m++) {
-            u[m] = (double)gram[i * gram_row + m];
+        for (size_t m = i; m < n; m++) {
+            const size_t lane = m % S2_SAMPLE_LANES;
+            u[m] = (double)gram[(m - lane) * n + i * S2_SAMPLE_LANES + lane];
         }
         u[i] += ridge->shift / (weight ? (double)weight[i] : 1.0);
     }
@@ -127,8 +128,8 @@ s2_status s2_ridge_append(s2_ridge *ridge, const float *products, float weight, 
     return S2_OK;
 }
 
-/* Of U the sample's column goes away, and its row x leaves U'^T U' = U^T U + x^T x for the rows below
- * it: rotations take x into them one by one. All terms are positive, so nothing cancels. */
+/* Of U the sample's column goes away, and its row x leaves U'^T U' = U^T U + x^T x for the rows
+ * below it: rotations take x into them one by one. All terms are positive, so nothing cancels. */
 s2_status s2_ridge_remove(s2_ridge *ridge, uint32_t sample, void *workspace, size_t size) {
     const uint32_t n = ridge->n_samples;
     scratch s;

@@ -1,4 +1,4 @@
-/* test_cholesky.c - factors and systems in float and double against their definition, in every table. */
+/* test_cholesky.c - factors and systems, in float and double, against their definition. */
 #include "guard.h"
 
 #include "cholesky.h"

@@ -18,6 +18,10 @@ ADAM: int
 SOFTMAX: int
 SIGMOID: int
 SQUARED: int
+SOLVE_NONE: int
+SOLVE_DUAL: int
+SOLVE_PRIMAL: int
+SOLVE_SUBSET: int
 SAMPLE_LANES: int
 
 _Float = NDArray[np.float32]
@@ -267,3 +271,42 @@ class DualProblem:
         products: _Float,
         bias: _Float,
     ) -> list[DualReport]: ...
+
+def exact_choose(n_samples: int, width: int, n_outputs: int, memory: int) -> int: ...
+def solver_bytes(solver: int, n_samples: int, width: int, n_outputs: int) -> int: ...
+def subset_size(n_samples: int) -> int: ...
+
+class PrimalProblem:
+    def __init__(
+        self,
+        rows: _Float,
+        taps: Sequence[tuple[int, int]],
+        mean: _Float,
+        scale: _Float,
+        loss: int,
+        targets: _Float,
+        weights: _Float,
+        offsets: _Float | None = ...,
+    ) -> None: ...
+    @property
+    def width(self) -> int: ...
+
+class Metric:
+    def __init__(self, problem: PrimalProblem, subset: NDArray[np.uint32] | None = ...) -> None: ...
+    def factorize(
+        self,
+        problem: PrimalProblem,
+        penalty: float,
+        weights: _Float,
+        products: _Float,
+        bias: _Float,
+    ) -> None: ...
+    def solve(
+        self,
+        problem: PrimalProblem,
+        penalty: float,
+        tolerance: float,
+        weights: _Float,
+        products: _Float,
+        bias: _Float,
+    ) -> DualReport: ...

@@ -29,9 +29,11 @@ def laned(rows):
 
 
 def gram_of(z):
-    gram = np.full((len(z), LANES), np.nan, np.float32)
+    """In panels of 32 columns."""
+    lanes = -(-len(z) // 32) * 32
+    gram = np.full((len(z), lanes), np.nan, np.float32)
     gram[:, : len(z)] = z @ z.T
-    return gram
+    return np.ascontiguousarray(gram.reshape(len(z), -1, 32).transpose(1, 0, 2))
 
 
 def ridge_of(z, shift, weights=None):
@@ -181,7 +183,7 @@ def bad_calls():
     z, y = samples()
     some = np.array([1, 1], np.uint32)
     nan = gram_of(z)
-    nan[3, 3] = np.nan
+    nan[0, 3, 3] = np.nan
     c, b = coefficients_of(None), np.zeros(OUTPUTS, np.float32)
     return {
         "shift": (lambda r: r.factorize(gram_of(z), None, 0.0), "not above 0"),
@@ -189,8 +191,8 @@ def bad_calls():
         "weight": (lambda r: r.factorize(gram_of(z), -np.ones(N, np.float32), 1.0), "not above 0"),
         "weights": (lambda r: r.factorize(gram_of(z), np.ones(3, np.float32), 1.0), "one a sample"),
         "nan": (lambda r: r.factorize(nan, None, 1.0), "not finite"),
-        "many": (lambda r: r.factorize(np.eye(97, dtype=np.float32), None, 1.0), "room"),
-        "narrow": (lambda r: r.factorize(np.zeros((4, 3), np.float32), None, 1.0), "columns"),
+        "many": (lambda r: r.factorize(gram_of(np.eye(97)), None, 1.0), "room"),
+        "narrow": (lambda r: r.factorize(gram_of(z)[1:].copy(), None, 1.0), "lanes"),
         "double": (lambda r: r.factorize(gram_of(z).astype(float), None, 1.0), "incompatible"),
         "append short": (lambda r: r.append(np.ones(N, np.float32)), "one a sample"),
         "append weight": (lambda r: r.append(np.ones(N + 1, np.float32), 0.0), "not above 0"),

@@ -1,0 +1,309 @@
+/*
+ * primal.c - L-BFGS with W itself as unknowns, on a metric; and which exact solver is the quickest.
+ *
+ * An iteration is one pass over the rows: a step of length 1 is nearly always taken.
+ */
+#include "primal_rows.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { PAIRS = 8, MOST_ITERATIONS = 1000, MOST_STEPS = 20, MOST_IDLE = 10 };
+
+/* As in dual_fit.c. */
+#define LEAST_DECREASE  1e-4
+#define ROUNDING        2e-7
+#define LEAST_OBJECTIVE 1e-3
+
+/* A step and the change of the gradient along it. */
+typedef struct {
+    float *step, *change;            /* (n_outputs, width) */
+    double *bias_step, *bias_change; /* (n_outputs) */
+    double rho;
+} pair;
+
+/* A point, and the gradient there. */
+typedef struct {
+    float *weights, *grad; /* (n_outputs, width) */
+    double *bias, *sums;   /* (n_outputs) */
+    double value;
+} point;
+
+typedef struct {
+    s2_rows_pass pass;
+    const s2_metric *metric;
+    double penalty;
+    float *products; /* of the point looked at last */
+    size_t size, n_outputs;
+    point at, next;
+    float *step; /* (n_outputs, width): the next point is one step of -t away */
+    double *bias_step;
+    pair pairs[PAIRS]; /* a ring */
+    double share[PAIRS];
+    size_t n_pairs, newest;
+    double decrement;
+} fit;
+
+static fit lay_out(const s2_primal *primal, uint32_t n_subset, s2_arena *arena) {
+    fit of = {.pass = s2_rows_lay_out(primal, n_subset, arena)};
+    of.n_outputs = of.pass.n_outputs;
+    of.size = s2_times(of.pass.n_outputs, of.pass.width);
+    float **const vectors[] = {&of.at.weights, &of.at.grad, &of.next.weights, &of.next.grad,
+                               &of.step};
+    double **const small[] = {&of.at.bias, &of.at.sums, &of.next.bias, &of.next.sums,
+                              &of.bias_step};
+    for (size_t i = 0; i < 5; i++) {
+        *vectors[i] = s2_take_floats(arena, 1, of.size);
+        *small[i] = s2_take(arena, 1, of.n_outputs, sizeof(double));
+    }
+    for (size_t i = 0; i < PAIRS; i++) {
+        of.pairs[i].step = s2_take_floats(arena, 1, of.size);
+        of.pairs[i].change = s2_take_floats(arena, 1, of.size);
+        of.pairs[i].bias_step = s2_take(arena, 1, of.n_outputs, sizeof(double));
+        of.pairs[i].bias_change = s2_take(arena, 1, of.n_outputs, sizeof(double));
+    }
+    return of;
+}
+
+size_t s2_primal_bytes(const s2_primal *primal, uint32_t n_subset) {
+    s2_arena arena = {0};
+    (void)lay_out(primal, n_subset, &arena);
+    return arena.used;
+}
+
+s2_status s2_primal_check(const s2_primal *primal) {
+    if (primal->n_taps < 1) {
+        return S2_BAD_SHAPE;
+    }
+    const uint32_t n_samples = primal->columns[0].n_samples;
+    uint64_t width = 0;
+    for (uint32_t k = 0; k < primal->n_taps; k++) {
+        const s2_status status = s2_columns_check(&primal->columns[k]);
+        if (status != S2_OK || primal->columns[k].n_samples != n_samples) {
+            return S2_BAD_SHAPE;
+        }
+        width += primal->columns[k].width;
+    }
+    if (width > S2_MAX_WIDTH || primal->objective.lanes != s2_sample_lanes(n_samples)) {
+        return S2_BAD_SHAPE;
+    }
+    return s2_objective_check(&primal->objective);
+}
+
+static double dot(const fit *of, const float *a, const float *b) {
+    return of->pass.kernels->dot(of->size, a, b);
+}
+
+static double dot_outputs(const fit *of, const double *a, const double *b) {
+    double sum = 0.0;
+    for (size_t o = 0; o < of->n_outputs; o++) {
+        sum += a[o] * b[o];
+    }
+    return sum;
+}
+
+/* One pass: objective and gradient at the point. */
+static void look(fit *of, point *there) {
+    there->value = s2_rows_look(&of->pass, there->weights, there->bias, of->products, there->grad,
+                                there->sums) +
+                   0.5 * of->penalty * dot(of, there->weights, there->weights);
+    of->pass.kernels->add_scaled(of->size, (float)of->penalty, there->weights, there->grad);
+}
+
+static const pair *pair_of(const fit *of, size_t age) {
+    return &of->pairs[(of->newest + PAIRS - age) % PAIRS];
+}
+
+/* step = an estimate of the inverse Hessian times the gradient: the pairs around the metric. */
+static void find_direction(fit *of) {
+    const s2_kernels *kernels = of->pass.kernels;
+    memcpy(of->step, of->at.grad, of->size * sizeof *of->step);
+    memcpy(of->bias_step, of->at.sums, of->n_outputs * sizeof *of->bias_step);
+    for (size_t age = 0; age < of->n_pairs; age++) {
+        const pair *by = pair_of(of, age);
+        of->share[age] =
+            by->rho * (dot(of, of->step, by->step) + dot_outputs(of, of->bias_step, by->bias_step));
+        kernels->add_scaled(of->size, (float)-of->share[age], by->change, of->step);
+        for (size_t o = 0; o < of->n_outputs; o++) {
+            of->bias_step[o] -= of->share[age] * by->bias_change[o];
+        }
+    }
+    s2_metric_apply(&of->pass, of->metric, of->step);
+    for (size_t o = 0; o < of->n_outputs; o++) {
+        of->bias_step[o] /=
+            (double)of->metric->curvature; /* the weights sum to 1, the columns are centred */
+    }
+    for (size_t age = of->n_pairs; age-- > 0;) {
+        const pair *by = pair_of(of, age);
+        const double less = by->rho * (dot(of, of->step, by->change) +
+                                       dot_outputs(of, of->bias_step, by->bias_change));
+        kernels->add_scaled(of->size, (float)(of->share[age] - less), by->step, of->step);
+        for (size_t o = 0; o < of->n_outputs; o++) {
+            of->bias_step[o] += (of->share[age] - less) * by->bias_step[o];
+        }
+    }
+    of->decrement = dot(of, of->at.grad, of->step) + dot_outputs(of, of->at.sums, of->bias_step);
+}
+
+/* The next point, t steps away; its slope by t. */
+static double try_step(fit *of, double t) {
+    of->pass.kernels->move_along(of->size, of->at.weights, 0.0f, (float)-t, of->step,
+                                 of->next.weights);
+    for (size_t o = 0; o < of->n_outputs; o++) {
+        of->next.bias[o] = of->at.bias[o] - t * of->bias_step[o];
+    }
+    look(of, &of->next);
+    return -dot(of, of->next.grad, of->step) - dot_outputs(of, of->next.sums, of->bias_step);
+}
+
+/* Whether a point is there that lowers the objective as its slope promises, up to rounding. A step
+ * that does not is shortened to where the slope, if it is linear, is zero. */
+static int search(fit *of) {
+    const double allowed = of->at.value + ROUNDING * fabs(of->at.value);
+    double t = 1.0;
+    for (int tries = 0; tries < MOST_STEPS; tries++) {
+        const double slope = try_step(of, t);
+        if (of->next.value <= allowed - LEAST_DECREASE * t * of->decrement) {
+            return 1;
+        }
+        const double zero = slope > 0.0 ? of->decrement / (of->decrement + slope) : 0.5;
+        t *= zero > 0.1 && zero < 0.9 ? zero : zero < 0.9 ? 0.1 : 0.9;
+    }
+    return 0;
+}
+
+/* Moves to the point tried last, and keeps the way as a pair if the gradient changed along it. */
+static void move_on(fit *of) {
+    const size_t slot = (of->newest + 1) % PAIRS;
+    pair *new = &of->pairs[slot];
+    const s2_kernels *kernels = of->pass.kernels;
+    kernels->move_along(of->size, of->next.weights, 0.0f, -1.0f, of->at.weights, new->step);
+    kernels->move_along(of->size, of->next.grad, 0.0f, -1.0f, of->at.grad, new->change);
+    for (size_t o = 0; o < of->n_outputs; o++) {
+        new->bias_step[o] = of->next.bias[o] - of->at.bias[o];
+        new->bias_change[o] = of->next.sums[o] - of->at.sums[o];
+    }
+    const double bend =
+        dot(of, new->step, new->change) + dot_outputs(of, new->bias_step, new->bias_change);
+    if (bend > 1e-12 * of->decrement) {
+        new->rho = 1.0 / bend;
+        of->newest = slot;
+        of->n_pairs += of->n_pairs < PAIRS;
+    }
+    const point old = of->at;
+    of->at = of->next;
+    of->next = old;
+}
+
+/* Whether the decrement is small. Without pairs the metric alone may see less than is left; and that
+ * of a subset does so of the squared loss, which flattens nowhere. */
+static int is_least(const fit *of, double tolerance) {
+    const double size = fabs(of->at.value) > LEAST_OBJECTIVE ? fabs(of->at.value) : LEAST_OBJECTIVE;
+    const int squared = of->pass.primal->objective.loss == S2_SQUARED;
+    const double share = squared && of->metric->n_subset ? 0.1 : 1.0;
+    return of->decrement == 0.0 ||
+           (of->n_pairs >= 2 && of->decrement > 0.0 && of->decrement <= share * tolerance * size);
+}
+
+/* Ends where the decrement is small, or where rounding allows no more: no step, or many of them in a
+ * row that lower nothing. */
+static void descend(fit *of, double tolerance, s2_dual_report *report) {
+    double least = of->at.value;
+    for (int idle = 0; report->iterations < MOST_ITERATIONS && idle < MOST_IDLE;) {
+        find_direction(of);
+        report->iterations++;
+        if (is_least(of, tolerance)) {
+            report->converged = 1;
+            return;
+        }
+        if (of->decrement > 0.0 && search(of)) {
+            move_on(of);
+            idle = of->at.value < least - ROUNDING * fabs(least) ? 0 : idle + 1;
+            least = of->at.value < least ? of->at.value : least;
+            continue;
+        }
+        look(of, &of->at); /* the products of the point that stays */
+        if (of->n_pairs == 0) {
+            break;
+        }
+        of->n_pairs = 0; /* once more along the gradient in the metric alone */
+    }
+    report->converged = report->iterations < MOST_ITERATIONS;
+}
+
+s2_status s2_primal_solve(const s2_primal *primal, const s2_metric *metric, double penalty,
+                          double tolerance, const s2_primal_solution *solution,
+                          s2_dual_report *report, void *workspace, size_t size) {
+    s2_arena arena = {.base = workspace, .size = size};
+    fit of = lay_out(primal, metric->n_subset, &arena);
+    if (!s2_fits(&arena)) {
+        return S2_NO_ROOM;
+    }
+    if (!(penalty >= 0.0 && tolerance >= 0.0) || !isfinite(penalty) || !isfinite(tolerance)) {
+        return S2_BAD_VALUE;
+    }
+    of.metric = metric;
+    of.penalty = penalty;
+    of.products = solution->products;
+    s2_rows_begin(&of.pass);
+    memcpy(of.at.weights, solution->weights, of.size * sizeof(float));
+    for (size_t o = 0; o < of.n_outputs; o++) {
+        of.at.bias[o] = (double)solution->bias[o];
+    }
+    look(&of, &of.at);
+    if (!isfinite(of.at.value)) {
+        return S2_NOT_FINITE;
+    }
+    *report = (s2_dual_report){0};
+    descend(&of, tolerance, report);
+    report->objective = of.at.value;
+    report->decrement = of.decrement;
+    memcpy(solution->weights, of.at.weights, of.size * sizeof(float));
+    for (size_t o = 0; o < of.n_outputs; o++) {
+        solution->bias[o] = (float)of.at.bias[o];
+    }
+    return S2_OK;
+}
+
+/* ---- which solver ---------------------------------------------------------------------------- */
+
+uint32_t s2_subset_size(uint32_t n_samples) {
+    enum { SHARE = 16, LEAST = 256, MOST = 2000 };
+    const uint32_t size = n_samples / SHARE < LEAST ? LEAST : n_samples / SHARE;
+    const uint32_t most = n_samples < MOST ? n_samples : MOST;
+    return size < most ? size : most;
+}
+
+size_t s2_solver_bytes(s2_solver solver, uint32_t n_samples, uint32_t width, uint32_t n_outputs) {
+    const size_t lanes = s2_sample_lanes(n_samples);
+    if (solver == S2_SOLVE_DUAL) {
+        const size_t floats =
+            s2_plus(s2_gram_floats(n_samples), s2_times(2, s2_times(n_outputs, lanes)));
+        return s2_plus(s2_plus(s2_times(floats, sizeof(float)), s2_gram_bytes(n_samples)),
+                       s2_dual_bytes(n_samples, n_outputs, 1));
+    }
+    const s2_columns columns = {.n_samples = n_samples, .width = width};
+    const s2_primal primal = {
+        .objective = {.n_outputs = n_outputs}, .n_taps = 1, .columns = &columns};
+    const uint32_t n_subset = solver == S2_SOLVE_SUBSET ? s2_subset_size(n_samples) : 0;
+    const size_t floats = s2_plus(s2_metric_floats(n_subset ? n_subset : width),
+                                  s2_times(n_outputs, s2_plus(width, lanes)));
+    return s2_plus(
+        s2_plus(s2_times(floats, sizeof(float)), s2_metric_factor_bytes(width, n_subset)),
+        s2_primal_bytes(&primal, n_subset));
+}
+
+/* A pass in the samples' coordinates is n^2 products of n_outputs, in the columns' 2 n D at
+ * about half the pace: equal where n is 3.5 D. */
+s2_solver s2_exact_choose(uint32_t n_samples, uint32_t width, uint32_t n_outputs, size_t memory) {
+    static const s2_solver few[] = {S2_SOLVE_DUAL, S2_SOLVE_PRIMAL, S2_SOLVE_SUBSET};
+    static const s2_solver many[] = {S2_SOLVE_PRIMAL, S2_SOLVE_DUAL, S2_SOLVE_SUBSET};
+    const s2_solver *const order = (uint64_t)n_samples * 2 <= (uint64_t)width * 7 ? few : many;
+    for (size_t i = 0; i < 3; i++) {
+        const size_t bytes = s2_solver_bytes(order[i], n_samples, width, n_outputs);
+        if (bytes < SIZE_MAX && bytes <= memory) {
+            return order[i];
+        }
+    }
+    return S2_SOLVE_NONE;
+}
