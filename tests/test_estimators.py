@@ -121,6 +121,25 @@ def test_labels_of_classes_may_be_numbers(model, x, y) -> None:
     assert same(by_name.fit(x, numbers), other)
 
 
+def test_outputs_may_stand_in_another_order(make_model: Any, x, y) -> None:
+    names = ("wave", "idle", "fall")
+    labels, keep = np.array(names)[y], make_model(WIDTHS).named(names)
+    each = np.where(labels == "fall", 5.0, 1)
+    by_class = Skip2LoRAClassifier(keep, class_weight={"fall": 5}, **QUICK).fit(x, labels)
+    by_sample = Skip2LoRAClassifier(keep, **QUICK).fit(x, labels, each)
+    assert same(by_class, by_sample)
+    by_class.partial_fit(x[:9], labels[:9])
+    assert same(by_class, by_sample.partial_fit(x[:9], labels[:9], sample_weight=each[:9]))
+
+
+def test_the_network_that_is_made_is_weighted(x, y) -> None:
+    """Without a model; of a regressor as well, which learns ranges of numbers first."""
+    weights = np.arange(1, 61.0)
+    for kind in (Skip2LoRAClassifier, Skip2LoRARegressor):
+        plain, weighted = (kind(**QUICK).fit(x, y, each) for each in (None, weights))
+        assert plain.model_.base.fingerprint != weighted.model_.base.fingerprint
+
+
 def test_balanced_counts_all_that_is_kept(make_model: Any, x, y) -> None:
     options = {"class_weight": "balanced", **QUICK}
     streamed = Skip2LoRAClassifier(make_model(WIDTHS), **options)

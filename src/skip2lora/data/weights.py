@@ -35,11 +35,11 @@ def weighted(table: Table) -> Table:
 
 
 def _rows(table: Table, stay: NDArray[np.bool_]) -> Table:
-    """Those that stay, with their places in the file."""
+    """Those that stay, with their places in the file; images have no column of weights."""
     if stay.all():
         return table
     rows = np.flatnonzero(stay)
-    place, answers, files = table.answers.place, table.answers.values, table.files
+    place, answers = table.answers.place, table.answers.values
     return replace(
         table,
         x=table.x[rows],
@@ -49,5 +49,4 @@ def _rows(table: Table, stay: NDArray[np.bool_]) -> Table:
             place=lambda row: place(int(rows[row])),
         ),
         aside={name: values[rows] for name, values in table.aside.items()},
-        files=None if files is None else tuple(files[row] for row in rows),
     )

@@ -96,7 +96,7 @@ def combined(
         if isinstance(class_weight, str):
             of_place = _balanced(class_weight, y, weights)
         else:
-            of_place = _given(class_weight, places, int(y.max()) + 1)
+            of_place = _given(class_weight, places)
         weights = weights * of_place[y]
         if not weights.any():
             raise ParameterError(
@@ -117,19 +117,17 @@ def _balanced(word: str, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArr
     counts = np.bincount(y, weights=weights)
     occurs = counts > 0
     of_place = np.zeros(len(counts))
-    of_place[occurs] = weights.sum() / (occurs.sum() * counts[occurs])
+    of_place[occurs] = 1 / counts[occurs]  # times samples / classes, which is the same for all
     return of_place
 
 
-def _given(
-    class_weight: Mapping[Any, float], places: Mapping[Any, int], n_places: int
-) -> NDArray[np.float64]:
+def _given(class_weight: Mapping[Any, float], places: Mapping[Any, int]) -> NDArray[np.float64]:
     if not isinstance(class_weight, Mapping):
         raise ParameterError(
             f"class_weight is a {type(class_weight).__name__}, expected 'balanced' or a mapping "
             "from classes to numbers: pass one"
         )
-    of_place = np.ones(max(n_places, *places.values(), 0) + 1)
+    of_place = np.ones(max(places.values()) + 1)
     named: set[int] = set()
     for key, value in class_weight.items():
         as_number = number_or_none(key) if isinstance(key, str) else key
