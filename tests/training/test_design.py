@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skip2lora import _core
 from skip2lora.training.design import LANES, Design, in_lanes
 from training.convex_rows import Rows
 
@@ -60,8 +61,30 @@ def test_weights_and_projections() -> None:
     bases = [np.zeros((7, 2), np.float32), random.normal(size=(40, 2)).astype(np.float32)]
     hidden = design.projected(bases)
     np.testing.assert_allclose(hidden[:, 2:], z @ bases[1], atol=1e-5)
-    small = Design.of_columns(hidden, design.scaling)
+    small = Design.of_columns(hidden, design.scaling, design.solver)
     np.testing.assert_allclose(square(small), hidden @ hidden.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", [_core.SOLVE_PRIMAL, _core.SOLVE_SUBSET])
+def test_without_a_gram_matrix(solver: int) -> None:
+    rows, weight = Rows.random("classification", n_samples=300), np.arange(300.0)
+    plain = Design.nested(rows.rows, rows.scaling, [(1,), (0, 1)], weight=weight)
+    own = Design.nested(rows.rows, rows.scaling, [(1,), (0, 1)], weight=weight, solver=solver)
+    for one, other in zip(plain, own, strict=True):
+        assert other.gram is None
+        assert other.factor == pytest.approx(one.factor, rel=1e-5)
+        assert other.width == sum(width for _, width in other.places)
+    z = rows.columns(own[1], weight / weight.sum())
+    weights = np.random.default_rng(0).normal(size=(4, 47)).astype(np.float32)
+    by_tap = np.concatenate(own[1].weights_of(weights))
+    np.testing.assert_allclose(by_tap, weights.T * own[1].factor ** 0.5, rtol=1e-6)
+    at = own[1].places[1][0]
+    scaled = (rows.rows[:, at:] - rows.scaling.mean[at:]) * own[1].unit_scale[at:]
+    np.testing.assert_allclose(scaled[:, :40], z[:, 7:], atol=1e-5)
+    subset = own[1].subset
+    assert (subset is None) == (solver == _core.SOLVE_PRIMAL)
+    if subset is not None:
+        assert len(np.unique(subset)) == len(subset) == _core.subset_size(300)
 
 
 def test_columns_that_do_not_move() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import oracle_exact
+from skip2lora import _core
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import sample_losses
 from skip2lora.training.design import Design
@@ -20,8 +21,13 @@ TASKS = list(LOSS_OF)
 EXCESS = 1e-4  # of the objective, above the best in float64
 
 
-def solved(rows: Rows, taps: tuple[int, ...] = (0, 1), **options: Any) -> tuple[Design, Problem]:
-    (design,) = Design.nested(rows.rows, rows.scaling, [taps])
+SOLVERS = (_core.SOLVE_DUAL, _core.SOLVE_PRIMAL, _core.SOLVE_SUBSET)
+
+
+def solved(
+    rows: Rows, taps: tuple[int, ...] = (0, 1), solver: int = SOLVERS[0], **options: Any
+) -> tuple[Design, Problem]:
+    (design,) = Design.nested(rows.rows, rows.scaling, [taps], solver=solver)
     return design, Problem.of(rows.task, rows.y, rows.base_logits, **options)
 
 
@@ -56,10 +62,13 @@ def objective(
 
 
 @pytest.mark.parametrize(("taps", "base"), [((1,), 0.0), ((0, 1), 1.0)])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("task", TASKS)
-def test_solutions_are_the_oracles(task: str, taps: tuple[int, ...], base: float) -> None:
+def test_solutions_are_the_oracles(
+    task: str, solver: int, taps: tuple[int, ...], base: float
+) -> None:
     rows = Rows.random(task, base=base)
-    design, problem = solved(rows, taps)
+    design, problem = solved(rows, taps, solver)
     z = rows.columns(design)
     for point in solve(design, problem, [1.0, 1e-2, 1e-4]).points:
         _, least = best(design, problem, z, point.penalty)
@@ -121,10 +130,11 @@ def test_weights_of_samples_are_copies_of_them() -> None:
 # --- folds -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_held_out_comes_from_the_other_folds(task: str) -> None:
+def test_what_is_held_out_comes_from_the_other_folds(task: str, solver: int) -> None:
     rows = Rows.random(task)
-    design, problem = solved(rows)
+    design, problem = solved(rows, solver=solver)
     folds = block_folds(rows.y, rows.task)
     assert folds.count == 4
     z = rows.columns(design)
@@ -220,10 +230,11 @@ def test_the_full_rank_is_the_least_that_loses_nothing(widths, rank) -> None:
     np.testing.assert_allclose(outputs[:, :4], expected + shift, atol=0.05)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_smaller_rank_is_the_best_of_its_directions(task: str) -> None:
+def test_a_smaller_rank_is_the_best_of_its_directions(task: str, solver: int) -> None:
     rows = Rows.random(task)
-    design, problem = solved(rows)
+    design, problem = solved(rows, solver=solver)
     solution = solve(design, problem, [1e-2]).points[0].solution
     every, unit = np.ones(61, bool), design.scaling.output_scale[problem.learned]
     losses = []

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
+from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
 from skip2lora.tasks.task import PLAIN, TASKS, Goal, mean_loss
 from skip2lora.training.exact_job import ExactJob, estimated_seconds
-from skip2lora.training.exact_memory import exact_memory
+from skip2lora.training.exact_memory import ExactMemory, exact_memory
 from skip2lora.training.folds import block_folds
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import EpochReport, train
@@ -108,6 +109,16 @@ def test_rank_loss_is_what_a_smaller_rank_costs(
     assert cut.history.rank_loss > 0.01
 
 
+def test_a_sample_of_weight_2_is_there_twice(backbone: NumpyBackbone, part: CheckedSamples) -> None:
+    counts = 1 + (np.arange(60) < 12).astype(np.int64)  # other statistics, too
+    weighed = CheckedSamples(part.x, part.y, counts.astype(np.float32))
+    twice = CheckedSamples(np.repeat(part.x, counts, axis=0), np.repeat(part.y, counts))
+    one, two = (train(backbone, each, options(penalty=0.01)) for each in (weighed, twice))
+    assert one.history.loss[0] == pytest.approx(two.history.loss[0], rel=1e-4)
+    outputs = [done.adapters.logits(backbone, part.x) for done in (one, two)]
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=0.02)
+
+
 def test_samples_of_weight_0_are_in_no_fold(backbone: NumpyBackbone, part: CheckedSamples) -> None:
     weight = np.ones(60, np.float32)
     weight[::3] = 0
@@ -123,6 +134,10 @@ def test_old_samples_are_in_every_fold_and_not_in_what_is_said(
     y = np.where(old, 2, part.y % 2).astype(np.int32)
     job = ExactJob(backbone, CheckedSamples(part.x, y, None, old), options())
     assert np.bincount(job.folds.of[old]).tolist() == [5, 5, 5, 5]
+    both = ExactJob(backbone, CheckedSamples(part.x, part.y, None, old), options())
+    for domain in (old, ~old):
+        counts = np.bincount(both.folds.of[domain])
+        assert counts.max() - counts.min() <= 3  # one a class
     new = np.bincount(job.folds.of[~old])
     assert new.max() - new.min() <= 2
     list(job.path())
@@ -182,6 +197,26 @@ def test_what_does_not_fit_says_what_would(
     message = refused(DataError, train, backbone, part, options())
     assert message == refused(DataError, exact_memory, rows, 60, 3)
     assert backbone.n_forwards == 0
+
+
+def test_the_quickest_way_that_fits_is_taken(
+    backbone: NumpyBackbone, make_samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three give the same adapters, up to what is left of the objective."""
+    x, y = make_samples(400, 9)
+    part, results = CheckedSamples(x, y.astype(np.int32)), []
+    for solver in (_core.SOLVE_DUAL, _core.SOLVE_PRIMAL, _core.SOLVE_SUBSET):
+        monkeypatch.setattr(
+            "skip2lora.training.exact_memory._quickest",
+            lambda rows, n, m, *_, solver=solver: ExactMemory.of(solver, rows, n, m),
+        )
+        done = train(backbone, part, options())
+        results.append((done.adapters.logits(backbone, x), done.history))
+    for logits, history in results[1:]:
+        assert history.penalty == results[0][1].penalty
+        assert history.held_out.value == pytest.approx(results[0][1].held_out.value, abs=0.01)
+        assert history.loss == pytest.approx(results[0][1].loss, rel=0.01)
+        np.testing.assert_allclose(logits, results[0][0], atol=0.5)
 
 
 def test_an_estimate_is_a_time(backbone: NumpyBackbone) -> None:

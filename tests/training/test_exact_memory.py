@@ -17,14 +17,27 @@ def rows(*widths: int, n_outputs: int = 4) -> RowFormat:
     return RowFormat(widths, n_outputs, 0, False, _core.RowLayout(widths, n_outputs, False))
 
 
-def test_memory_adds_up() -> None:
-    layout = rows(300)
-    memory = exact_memory(layout, 1000, 4, 1 << 40)
-    assert memory == ExactMemory.of(layout, 1000, 4)
-    assert memory.n_bytes == memory.workspace_bytes + 1000 * layout.row_bytes
-    assert memory.matrix_bytes >= 4 * 1000 * 1000
-    two = ExactMemory.of(layout, 1000, 4, n_designs=2)
-    assert two.n_bytes - memory.n_bytes == 4 * 1000 * 1024
+def test_few_samples_are_the_coordinates_or_few_columns() -> None:
+    assert exact_memory(rows(3000, 500), 200, 4, 1 << 40).solver == _core.SOLVE_DUAL
+    assert exact_memory(rows(30, 5), 20000, 4, 1 << 40).solver == _core.SOLVE_PRIMAL
+
+
+def test_the_next_quickest_is_taken_where_the_first_does_not_fit() -> None:
+    layout, ways = rows(20000), []
+    limit = 1 << 40
+    while True:
+        try:
+            memory = exact_memory(layout, 20000, 4, limit)
+        except DataError:
+            break
+        ways.append(memory.solver)
+        assert memory.n_bytes <= limit
+        assert memory == ExactMemory.of(memory.solver, layout, 20000, 4)
+        assert memory.n_bytes == memory.workspace_bytes + 20000 * layout.row_bytes
+        limit = memory.n_bytes - 1
+    assert ways[0] == _core.SOLVE_DUAL
+    assert ways[-1] == _core.SOLVE_SUBSET
+    assert len(set(ways)) == len(ways)
 
 
 def test_what_does_not_fit_says_what_would(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.training.exact_memory import lanes_of
 from skip2lora.training.problem import shares_of
 from skip2lora.training.skip_job import Scaling, places_of
@@ -51,13 +52,14 @@ class Design:
 
     z is the root of ``factor`` times (row - mean) * scale of ``scaling``, so that the mean of
     |z|^2 over the samples is 1, and a penalty means the same for every model. ``gram`` is z z^T in
-    panels of 32 columns, (lanes / 32, n, 32).
+    panels of 32 columns, (lanes / 32, n, 32), for the ``solver`` that needs it.
     """
 
     rows: NDArray[np.float32]
     scaling: Scaling
     taps: tuple[int, ...]
-    gram: NDArray[np.float32]
+    solver: int
+    gram: NDArray[np.float32] | None
     factor: float
 
     @classmethod
@@ -69,6 +71,7 @@ class Design:
         *,
         weight: NDArray[np.floating] | None = None,
         tap_weights: Sequence[float] | None = None,
+        solver: int = _core.SOLVE_DUAL,
     ) -> list[Design]:
         """One design a selection, numbers of taps of the row format, each more than the one before.
 
@@ -77,23 +80,31 @@ class Design:
         """
         scaling = _weighted(scaling, tap_weights)
         shares, at = shares_of(len(rows), weight), np.arange(len(rows))
-        gram = _square(len(rows))
+        gram = _square(len(rows)) if solver == _core.SOLVE_DUAL else None
         designs: list[Design] = []
         done: set[int] = set()
+        size = 0.0
         for taps in selections:
             for tap in sorted({*taps} - done):
                 first, width = places_of(scaling.format)[tap]
-                _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
+                if gram is None:
+                    size += _size(rows, first, width, scaling, shares)
+                else:
+                    _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
             done |= set(taps)
-            own = gram if len(designs) + 1 == len(selections) else _copy(gram)
-            size = float(shares @ own[at // LANES, at, at % LANES])
+            own = gram
+            if gram is not None:
+                if len(designs) + 1 < len(selections):
+                    own = _copy(gram)
+                size = float(shares @ gram[at // LANES, at, at % LANES])
             factor = 1 / size if size > 0 else 1.0
-            _core.gram_finish(own, factor)
-            designs.append(cls(rows, scaling, tuple(sorted(done)), own, factor))
+            if own is not None:
+                _core.gram_finish(own, factor)
+            designs.append(cls(rows, scaling, tuple(sorted(done)), solver, own, factor))
         return designs
 
     @classmethod
-    def of_columns(cls, columns: NDArray[np.float32], scaling: Scaling) -> Design:
+    def of_columns(cls, columns: NDArray[np.float32], scaling: Scaling, solver: int) -> Design:
         """Of ``columns``, (n, width), as they are, for outputs scaled as by ``scaling``."""
         n_samples, width = columns.shape
         n_outputs = scaling.format.n_outputs
@@ -103,10 +114,36 @@ class Design:
         rows[:, :width] = columns
         mean = np.zeros(layout.row_stride, np.float32)
         scaling = replace(scaling, format=own, mean=mean, scale=np.ones_like(mean))
-        gram = _square(n_samples)
-        _core.gram_add(rows, 0, width, scaling.mean, scaling.scale, gram)
-        _core.gram_finish(gram, 1.0)
-        return cls(rows, scaling, (0,), gram, 1.0)
+        gram = None
+        if solver == _core.SOLVE_DUAL:
+            gram = _square(n_samples)
+            _core.gram_add(rows, 0, width, scaling.mean, scaling.scale, gram)
+            _core.gram_finish(gram, 1.0)
+        return cls(rows, scaling, (0,), solver, gram, 1.0)
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return sum(self.scaling.format.tap_widths[tap] for tap in self.taps)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Where each of its taps starts in a row, and its width."""
+        places = places_of(self.scaling.format)
+        return [places[tap] for tap in self.taps]
+
+    @property
+    def subset(self) -> NDArray[np.uint32] | None:
+        """Samples whose Hessian stands for that of all, or None: all columns do."""
+        if self.solver != _core.SOLVE_SUBSET:
+            return None
+        order = np.random.Generator(np.random.PCG64(0)).permutation(len(self.rows))
+        return np.sort(order[: _core.subset_size(len(order))]).astype(np.uint32)
+
+    @property
+    def unit_scale(self) -> NDArray[np.float32]:
+        """What columns are multiplied by to be z, (row_stride,)."""
+        return self.scaling.scale * np.float32(self.factor**0.5)
 
     @property
     def lanes(self) -> int:
@@ -116,12 +153,17 @@ class Design:
     def weights_of(self, coefficients: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """W of every tap of the row format, (width, outputs), for columns scaled by ``scaling``.
 
-        ``coefficients``, (outputs, lanes), are A of W = Z^T A. Taps left out have zeros.
+        ``coefficients`` are A of W = Z^T A, (outputs, lanes), or without a Gram matrix W itself,
+        (outputs, columns). Taps left out have zeros.
         """
-        weights = []
+        weights, start = [], 0
         for tap, (first, width) in enumerate(places_of(self.scaling.format)):
             of_tap = np.zeros((width, len(coefficients)), np.float32)
-            if tap in self.taps:
+            if tap in self.taps and self.gram is None:
+                of_tap[:] = coefficients[:, start : start + width].T
+                of_tap *= np.float32(self.factor**0.5)
+                start += width
+            elif tap in self.taps:
                 _core.column_weights(
                     self.rows, first, width, self.scaling.mean, self.scaling.scale, coefficients,
                     of_tap,
@@ -148,3 +190,19 @@ def _weighted(scaling: Scaling, tap_weights: Sequence[float] | None) -> Scaling:
     for (first, width), weight in zip(places_of(scaling.format), tap_weights, strict=True):
         scale[first : first + width] *= np.float32(weight)
     return replace(scaling, scale=scale)
+
+
+def _size(
+    rows: NDArray[np.float32],
+    first: int,
+    width: int,
+    scaling: Scaling,
+    shares: NDArray[np.float64],
+) -> float:
+    """The mean of the squares of these scaled columns, added up."""
+    at, total = slice(first, first + width), 0.0
+    for start in range(0, len(rows), SAMPLES_AT_ONCE):
+        some = slice(start, start + SAMPLES_AT_ONCE)
+        scaled = (rows[some, at] - scaling.mean[at]) * scaling.scale[at]
+        total += float(shares[some] @ np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))
+    return total

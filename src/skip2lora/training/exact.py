@@ -38,7 +38,7 @@ _WORSE = 2  # penalties in a row that were worse than the best, after which the 
 class Solution:
     """What is best of all samples that are trained on, at one ``penalty``.
 
-    ``coefficients``, (learned, lanes), are A of W = Z^T A. ``bias`` is of
+    ``coefficients`` are A of W = Z^T A, (learned, lanes), or W, (learned, columns). ``bias`` is of
     all outputs, (n_outputs,), as they are scaled. ``trained``, (n,), are the samples that count,
     and ``loss`` is their weighted mean loss, without the penalty.
     """
@@ -87,7 +87,7 @@ class Solution:
                 basis[:, : min(left.shape[1], rank)] = left[:, :rank]
             bases.append(basis)
         hidden = design.projected(bases)
-        small = Design.of_columns(hidden, design.scaling)
+        small = Design.of_columns(hidden, design.scaling, design.solver)
         fits = _Fits(small, problem, [self.trained])
         fits.solve(self.penalty, _TOLERANCE)
         together = small.weights_of(fits.coefficients)[0] * np.float32(design.factor**0.5)
@@ -258,7 +258,8 @@ def _held_out(
 class _Fits:
     """The same problem on other samples each, ``trained``, (n,), from the strongest penalty on.
 
-    All are solved side by side: their arrays follow each other.
+    Their arrays follow each other. In the coordinates of the samples all are solved side by side;
+    in those of the columns they share a metric, a matrix that says how far to go.
     """
 
     def __init__(
@@ -276,8 +277,26 @@ class _Fits:
         loss, n_rows = problem.task.loss, len(trained) * len(targets)
         offsets = self._offsets if self._offsets.any() else None
         self._products, self._bias = zeros(n_rows, lanes), np.zeros(n_rows, np.float32)
-        self.coefficients = zeros(n_rows, lanes)
-        self._dual = _core.DualProblem(design.gram, loss, targets, weight, offsets)
+        self._metric: _core.Metric | None = None
+        if design.gram is not None:
+            self.coefficients = zeros(n_rows, lanes)
+            self._dual = _core.DualProblem(design.gram, loss, targets, weight, offsets)
+            return
+        self.coefficients = zeros(n_rows, design.width)
+        self._primals = [
+            _core.PrimalProblem(
+                design.rows, design.places, design.scaling.mean, design.unit_scale, loss, targets,
+                of_fit, offsets,
+            )
+            for of_fit in weight
+        ]  # fmt: skip
+        self._metric = _core.Metric(self._primals[-1], design.subset)
+
+    def _part(self, fit: int) -> tuple[NDArray[np.float32], ...]:
+        """Coefficients, products and bias of one, as views."""
+        n_learned = len(self._problem.learned)
+        at = slice(fit * n_learned, (fit + 1) * n_learned)
+        return self.coefficients[at], self._products[at], self._bias[at]
 
     def solve(self, penalty: float, tolerance: float) -> int:
         """Go on to ``penalty``; the number of iterations of all fits.
@@ -285,9 +304,17 @@ class _Fits:
         Raises:
             DivergedError: the objective is infinite or NaN.
         """
-        reports = self._dual.solve_all(
-            penalty, tolerance, self.coefficients, self._products, self._bias
-        )
+        if self._metric is None:
+            reports = self._dual.solve_all(
+                penalty, tolerance, self.coefficients, self._products, self._bias
+            )
+        else:
+            last = len(self._primals) - 1
+            self._metric.factorize(self._primals[last], penalty, *self._part(last))
+            reports = [
+                self._metric.solve(primal, penalty, tolerance, *self._part(fit))
+                for fit, primal in enumerate(self._primals)
+            ]
         if not np.isfinite([report.objective for report in reports]).all():
             raise DivergedError(
                 f"the objective is not finite at penalty {penalty:g}, expected a finite one: "
@@ -298,10 +325,8 @@ class _Fits:
     def settled(self, fit: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Learned outputs of all samples, (n, learned), and the bias of all outputs, as scaled."""
         problem, fit = self._problem, fit % len(self.trained)
-        n_learned = len(problem.learned)
-        at = slice(fit * n_learned, (fit + 1) * n_learned)
-        own = self._bias[at]
-        lanes = self._products[at] + self._offsets + own[:, None]
+        _, products, own = self._part(fit)
+        lanes = products + self._offsets + own[:, None]
         logits = lanes[:, : len(self.trained[fit])].T / self._scale
         bias = problem.settled(logits, self.trained[fit])
         logits += bias[problem.learned]  # of numbers there is none

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
@@ -57,7 +58,8 @@ class ExactJob:
         self.folds = folds or folds_of(goal.task, part, held)
         learned = learned_outputs(goal.task, part.y, part.weight, rows.n_outputs)
         n_designs = 2 if options.recipe == "auto" else 1
-        exact_memory(rows, len(self._answers), len(learned), n_designs=n_designs)
+        memory = exact_memory(rows, len(self._answers), len(learned), n_designs=n_designs)
+        self._solver = memory.solver
         if not self.folds.count and options.penalty is None and options.recipe != "auto":
             raise DataError(
                 f"none of the {len(part.x)} samples can be held out to choose the penalty, as no "
@@ -106,7 +108,9 @@ class ExactJob:
     def designs(self, selections: Sequence[Sequence[int]]) -> list[Design]:
         """Columns of each selection of taps, each with more than the one before."""
         weight = np.where(self.folds.trained(), self.problem.weight, 0)
-        return Design.nested(self.cache.rows, self.scaling, selections, weight=weight)
+        return Design.nested(
+            self.cache.rows, self.scaling, selections, weight=weight, solver=self._solver
+        )
 
     def path(self) -> Iterator[Point]:
         """Solve for one penalty after the other, until two in a row were worse than the best."""
@@ -204,8 +208,13 @@ def folds_of(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> F
 def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: int) -> float:
     """What solving will take on this machine, from a few random samples of that format.
 
-    The Gram matrix and each iteration grow with the square of the samples.
+    The Gram matrix and each iteration grow with the square of the samples; where columns are the
+    coordinates, with the samples.
+
+    Raises:
+        DataError: there is not enough memory for so many samples.
     """
+    solver = exact_memory(rows, n_samples, rows.n_outputs).solver
     few = min(_FEW_SAMPLES, int((_FEW_PRODUCTS / rows.n_outputs) ** 0.5), n_samples)
     few = max(_LEAST_SAMPLES, min(few, _FEW_BYTES // rows.row_bytes))
     random = np.random.Generator(np.random.PCG64(0))
@@ -217,7 +226,8 @@ def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: 
     scaling = Scaling.of(rows, [table], None)
     began = time.perf_counter()
     problem = Problem.of(task, answers if task.numeric_targets else labels, np.zeros_like(answers))
-    (design,) = Design.nested(table, scaling, [range(len(rows.tap_widths))])
+    (design,) = Design.nested(table, scaling, [range(len(rows.tap_widths))], solver=solver)
     for _ in steps(design, problem, PENALTIES[:n_penalties], folds):
         pass
-    return (time.perf_counter() - began) * (n_samples / few) ** 2
+    power = 2 if solver == _core.SOLVE_DUAL else 1
+    return (time.perf_counter() - began) * (n_samples / few) ** power

@@ -1,7 +1,12 @@
-"""The memory that a convex fit takes in the coordinates of the samples, before any work."""
+"""Which way a convex fit is solved, and the memory that it takes: counted before any work.
+
+In the coordinates of the samples (dual) with their Gram matrix; in those of the columns (primal),
+with the matrix of all columns; or with that of a subset of the samples, where neither fits.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from skip2lora import _core
@@ -22,23 +27,34 @@ def lanes_of(n_samples: int) -> int:
 class ExactMemory:
     """Bytes of a path with folds: its rows, the matrix with its workspace, solutions and folds."""
 
+    solver: int
     rows_bytes: int
     matrix_bytes: int
     fits_bytes: int
 
     @classmethod
-    def of(cls, rows: RowFormat, n_samples: int, n_learned: int, n_designs: int = 1) -> ExactMemory:
-        """For ``n_samples`` of which ``n_learned`` outputs are learned.
+    def of(
+        cls, solver: int, rows: RowFormat, n_samples: int, n_learned: int, n_designs: int = 1
+    ) -> ExactMemory:
+        """By ``solver``, for ``n_samples`` of which ``n_learned`` outputs are learned.
 
         ``n_designs`` says of how many selections of taps there is a Gram matrix.
         """
         width, lanes = sum(rows.tap_widths), lanes_of(n_samples)
-        n_floats = (N_FOLDS + 1) * (2 * n_learned + 1) * lanes  # with what they start from next
-        n_floats += 2 * (_PENALTIES + 1) * lanes * n_learned + 2 * width * n_learned
+        dual = solver == _core.SOLVE_DUAL
+        unknowns, fold = (lanes if dual else width) * n_learned, lanes * n_learned
+        fits = (N_FOLDS + 1) * (unknowns + fold + lanes)  # with what they start from next
+        fits += _PENALTIES * (unknowns + fold) + 2 * fold + 2 * width * n_learned
+        more = 0
+        if dual:  # all folds are solved at once
+            more = _core.dual_bytes(n_samples, n_learned, N_FOLDS + 1)
+            more -= _core.dual_bytes(n_samples, n_learned)
+            more += (n_designs - 1) * FLOAT_BYTES * n_samples * lanes
         return cls(
+            solver,
             n_samples * rows.row_bytes,
-            n_designs * FLOAT_BYTES * n_samples * lanes + _core.gram_bytes(n_samples),
-            FLOAT_BYTES * n_floats + _core.dual_bytes(n_samples, n_learned, N_FOLDS + 1),
+            _core.solver_bytes(solver, n_samples, width, n_learned),
+            FLOAT_BYTES * fits + more,
         )
 
     @property
@@ -60,25 +76,42 @@ def exact_memory(
     *,
     n_designs: int = 1,
 ) -> ExactMemory:
-    """As :meth:`ExactMemory.of`, of what takes at most ``limit`` bytes.
+    """Of the quickest way that takes at most ``limit`` bytes, as :meth:`ExactMemory.of`.
 
     By default those that :func:`~skip2lora.limits.max_bytes` allows.
 
     Raises:
-        DataError: it takes more.
+        DataError: none does.
     """
     limit = max_bytes() if limit is None else limit
-    memory = ExactMemory.of(rows, n_samples, n_learned, n_designs)
-    if memory.n_bytes <= limit:
-        return memory
+    quickest = _quickest(rows, n_samples, n_learned, limit, n_designs)
+    if quickest.n_bytes <= limit:
+        return quickest
     fits, beyond = 0, n_samples
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
-        least = ExactMemory.of(rows, middle, n_learned, n_designs).n_bytes
+        least = _quickest(rows, middle, n_learned, limit, n_designs).n_bytes
         fits, beyond = (middle, beyond) if least <= limit else (fits, middle)
     raise DataError(
         f"{n_samples:,} samples of {sum(rows.tap_widths):,} columns take "
-        f"{memory.n_bytes / 1e6:,.1f} MB to be solved exactly, expected at most "
+        f"{quickest.n_bytes / 1e6:,.1f} MB to be solved exactly, expected at most "
         f"{limit / 1e6:,.1f} MB, which {fits:,} samples take: pass fewer, tap fewer layers, or set "
         f"{VARIABLE} to more"
     )
+
+
+def _quickest(
+    rows: RowFormat, n_samples: int, n_learned: int, limit: int, n_designs: int
+) -> ExactMemory:
+    """Of the quickest solver that fits, or of the one that needs least."""
+    width, room, least = sum(rows.tap_widths), sys.maxsize, None
+    while True:
+        solver = _core.exact_choose(n_samples, width, n_learned, room)
+        if solver == _core.SOLVE_NONE and least is not None:
+            return least
+        memory = ExactMemory.of(solver, rows, n_samples, n_learned, n_designs)
+        if memory.n_bytes <= limit:
+            return memory
+        if least is None or memory.n_bytes < least.n_bytes:
+            least = memory
+        room = memory.matrix_bytes - 1
