@@ -27,7 +27,7 @@ def loaded_by(code: str) -> set[str]:
     [
         "import skip2lora",
         "from skip2lora import *",
-        "from skip2lora import MLP, adapt; adapt(MLP.create([1, 2]), [[1], [2]], [0, 1]).score",
+        "from skip2lora import MLP, adapt; adapt(MLP.create([1, 2]), [[1]] * 6, [0, 1] * 3).score",
     ],
     ids=["import", "all names", "adapt"],
 )

@@ -53,8 +53,8 @@ def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[
     options["usual_split"] = usual_split
     names = ("target", "ignore", "no_target", "split", "usual_split")
     said = {name: options.pop(name) for name in names if name in options}
-    beside = {name: options.pop(name) for name in ("weight",) if name in options}
-    said["aside"] = {name: column for name, column in beside.items() if column is not None}
+    weight = options.pop("weight", None)
+    said["aside"] = None if weight is None else {"weight": weight}
     return {name: value for name, value in said.items() if value is not None}
 
 
