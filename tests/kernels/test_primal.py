@@ -253,3 +253,13 @@ def test_columns_that_are_not_finite():
     metric = _core.Metric(primal)
     with pytest.raises(ValueError, match="not finite"):
         metric.factorize(primal, 1, *solution)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "squared"])
+@pytest.mark.parametrize("n_subset", [0, 60])
+def test_a_metric_of_everything_needs_few_passes(loss, n_subset):
+    """A wrong one would lead to the same end, later."""
+    of = problem(loss, n=60, width=80)
+    subset = np.arange(n_subset, dtype=np.uint32) if n_subset else None
+    passes = [report.iterations for _, report, *_ in path(of, subset, penalties=(1.0, 1e-1))]
+    assert max(passes) <= 5
