@@ -2,6 +2,7 @@
 
     python bench/keeping.py --data ../shared/data [--trials 20] [--recipe exact]
     python bench/keeping.py --data ../shared/data --development --weights 1,2,4,8,default
+    python bench/keeping.py --data ../shared/data --wrong 0.1 --trials 5
 
 Needs the recordings (docs/paper.md) and scikit-learn. Each trial pre-trains another network. New
 and old accuracy are those of recordings, or digits, that no training saw. With --development the
@@ -29,6 +30,7 @@ from skip2lora.training.lab_set import LabSet
 
 RECORDINGS = "cooling-fan/12cm_hmlo_"
 DEGREES = 40
+NEW_PERSONS, OLD_PERSONS = (9, 14, 16, 19, 25), (1, 3, 5, 6, 7)  # of HAR: the task's, and others
 COUNT = 10  # of a class, in a lab set
 
 #: Options of adapt.
@@ -112,6 +114,17 @@ def new_posture(data: Path) -> TaskOf:
     return lambda _: Task(lab, field, test, old, 5, moved=False, epochs=20)
 
 
+def persons(data: Path) -> TaskOf:
+    """HAR's new persons, with the old domain of five others that are no part of pre-training."""
+    split = load_split("har", data)
+    field, test = ((of.x, of.y) for of in (split.finetune, split.test))
+    with np.load(data / "har" / "har.npz") as archive:
+        x, y, person = archive["X"], archive["y"], archive["subject"]
+    old = np.isin(person, OLD_PERSONS)
+    lab = ~old & ~np.isin(person, NEW_PERSONS)
+    return lambda _: Task((x[lab], y[lab]), field, test, (x[old], y[old]), epochs=40)
+
+
 def digits(_: Path, *, development: bool) -> TaskOf:
     """Upright digits in the lab, others turned by 40 degrees in the field."""
     from scipy.ndimage import rotate
@@ -136,11 +149,12 @@ def digits(_: Path, *, development: bool) -> TaskOf:
     return task
 
 
-#: Each by its name; those where a class is added have no development data.
+#: Each by its name; HAR, and those where a class is added, have no development data.
 TASKS: dict[str, Callable[..., TaskOf]] = {
     "Damage1": lambda data, **of: fans(data, "damage1", **of),
     "Damage2": lambda data, **of: fans(data, "damage2", **of),
     "digits, turned": digits,
+    "HAR": lambda data, **_: persons(data),
     "Damage1, class added, lab": lambda data, **_: new_fan(data, "damage1", place="silentA"),
     "Damage2, class added, lab": lambda data, **_: new_fan(data, "damage2", place="silentA"),
     "Damage1, class added, field": lambda data, **_: new_fan(data, "damage1", place="noisy"),
@@ -191,22 +205,44 @@ def trial(task: Task, seed: int, weights: list[str], **options: Any) -> dict[str
     return results
 
 
+def wrong_labels(task_of: TaskOf, share: float, n_trials: int) -> Iterator[tuple[float, float]]:
+    """Of random wrong labels the share among the suspects, and of these the share that is wrong."""
+    for seed in range(n_trials):
+        task, random = task_of(seed), np.random.default_rng(seed)
+        model = s2.MLP.create(task.widths, seed=seed)
+        model = s2.pretrain(model, *task.lab, epochs=task.epochs, seed=seed, standardize=False)
+        x, y = task.field[0], task.field[1].copy()
+        wrong = random.permutation(len(y))[: int(share * len(y))]
+        n_classes = model.n_outputs
+        y[wrong] = (y[wrong] + random.integers(1, n_classes, len(wrong))) % n_classes
+        fit = s2.adapt(model, x, y, solver="exact").fit
+        listed = [] if fit is None else [each.row for each in fit.suspects or ()]
+        among = np.isin(wrong, listed).sum()
+        yield 100 * among / len(wrong), 100 * among / max(1, len(listed))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--weights", default="default", help="of old samples, with commas")
-    parser.add_argument("--tasks", default="", help="names that begin so, with |")
+    parser.add_argument("--tasks", default="|".join(TASKS), help="with | between")
     parser.add_argument("--recipe", default="default", choices=list(RECIPES))
     parser.add_argument("--development", action="store_true")
+    parser.add_argument("--wrong", type=float, help="instead: this share of wrong labels")
     asked = parser.parse_args()
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     print(f"{asked.trials} trials, recipe {asked.recipe}, {cpu_name()}, commit {commit}")
     for name, make in TASKS.items():
-        if not name.startswith(tuple(asked.tasks.split("|"))):
+        if name not in asked.tasks.split("|"):
             continue
         task_of = make(asked.data, development=asked.development)
+        if asked.wrong is not None:
+            both = np.mean(list(wrong_labels(task_of, asked.wrong, asked.trials)), axis=0)
+            words = f"{both[0]:.0f} % listed, {both[1]:.0f} % of the list are wrong"
+            print(f"{name}: {asked.wrong:.0%} wrong, {words}", flush=True)
+            continue
         results = [
             trial(task_of(seed), seed, asked.weights.split(","), **RECIPES[asked.recipe])
             for seed in range(asked.trials)
