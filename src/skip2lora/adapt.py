@@ -27,6 +27,7 @@ from skip2lora.training.fit import Fit
 from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, checked, train
+from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import Options, asked_of, check_outputs, resolve_options
 from skip2lora.training.rehearsal import Keep, old_samples, rehearse
 from skip2lora.training.suspects import warn_of_suspects
@@ -89,8 +90,9 @@ def adapt(
     penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the accuracy to
     expect, with its interval. Held out are 4 blocks of neighbouring rows of each class in turn, or
     whole ``groups``, (samples,) numbers or names, such as of a person or a recording; or
-    ``validation_data``, (X, y), which are not trained on. ``recipe="paper"`` is what the paper
-    says, whatever the model.
+    ``validation_data``, (X, y), which are not trained on. An ``MLP`` that keeps its classes goes by
+    a fixed rule instead (docs/mlp-rule.md), which they judge all the same. ``recipe="paper"`` is
+    what the paper says, whatever the model.
 
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
     of the paper for an ``MLP`` of classes: 4, 300, 0.01, sgd, off; for any other
@@ -158,14 +160,14 @@ def _adapt(
     check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     if keep_outputs and chosen.skip and learned.name != model.task:
         model = for_task(model, learned.name)
-    if keep_outputs and not new_classes and not model.n_outputs:
-        model.base.need_outputs(closed=True)
     names = check_names(options["output_names"], model.n_outputs) if keep_outputs else None
     outputs = _own_outputs(model, names, y, learned, new_classes) if keep_outputs else NO_OUTPUTS
     encoded = encode(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
     )  # fmt: skip
+    rule = MlpRule.of(model, samples, learned, options["recipe"] if keep_outputs else None)
+    model = rule.backbone
     old = old_samples(
         options["keep"], options["keep_weight"], model, encoded, task=learned, method=chosen,
         keep_outputs=keep_outputs, check=lambda x: checked(model, columns.take(x)),
@@ -175,24 +177,24 @@ def _adapt(
         names = check_names(options["output_names"], model.n_outputs)
     if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
-    new_labels, names_of_all = encoded.new_labels, encoded.titles
     part = CheckedSamples(samples, encoded.y, group=group, row=row)
     if weight is not None or options["class_weight"] is not None:
         part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
     part = _with_validation(part, model, encoded, learned, options)
     n_samples = len(part.x) + (0 if old is None else len(old))
     resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))
-    goal = Goal(learned, model.n_outputs + len(new_labels) if new_labels else None)
+    new = encoded.new_labels
+    goal = Goal(learned, model.n_outputs + len(new) if new else None)
     _check_judges(resolved, options)
     on_rows = partial(rehearse, old=old, suspects=options["suspects"])
     run = train if old is None and not options["suspects"] else on_rows
+    resolved = rule.settled(resolved, n_samples)
     done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
-    measure = partial(done.measure, names_of_all, model.n_outputs if keep_outputs else 0)
+    measure = partial(done.measure, encoded.titles, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
-        *done.on(model), chosen.name, done.history, done.timing,
-        done.cache_bytes, done.cache_overhead_bytes, task=learned.name, new_labels=new_labels,
-        output_names=names, images=options["images"], fit=measure() if done.rows_kept else None,
-        columns=columns,
+        *done.on(model), chosen.name, done.history, done.timing, done.cache_bytes,
+        done.cache_overhead_bytes, task=learned.name, output_names=names, new_labels=new,
+        images=options["images"], columns=columns, fit=measure() if done.rows_kept else None,
     )  # fmt: skip
     if adapted.fit is not None and adapted.fit.suspects:
         warn_of_suspects(adapted.fit.suspects, len(part.y))
@@ -216,7 +218,13 @@ def _that_count(
 def _own_outputs(
     model: Backbone, names: tuple[str, ...] | None, y: Any, learned: Task, new_classes: bool
 ) -> Outputs:
-    """Labels are numbered as the outputs, whatever the classes of a model are."""
+    """Labels are numbered as the outputs, whatever the classes of a model are.
+
+    Raises:
+        ModelError: it has no outputs, and none are to be added.
+    """
+    if not new_classes and not model.n_outputs:
+        model.base.need_outputs(closed=True)
     names = names or Outputs.of(model, learned).names
     if names is None and isinstance(model, Binary) and not new_classes:
         names = two_names(y)

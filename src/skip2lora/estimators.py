@@ -23,6 +23,7 @@ from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
 from skip2lora.training.loop import Trained, checked
+from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import OPTIONS, Options, asked_by, n_held_out, resolve_options
 from skip2lora.training.pretraining import pretrain
 from skip2lora.training.rehearsal import (
@@ -46,6 +47,7 @@ class State:
     method: str
     random: Any
     new_labels: tuple[int, ...]
+    rule: MlpRule | None = None
 
 
 class Estimator(BaseEstimator):
@@ -142,14 +144,19 @@ class Estimator(BaseEstimator):
         return x[:, self._columns.places(names)] if names else x
 
     def _begin(
-        self, model: Backbone, goal: Goal, outputs: Outputs, new_labels: tuple[int, ...] = ()
+        self,
+        model: Backbone,
+        goal: Goal,
+        outputs: Outputs,
+        new_labels: tuple[int, ...] = (),
+        rule: MlpRule | None = None,
     ) -> State:
         method = METHODS[choice("method", self.method, _METHODS)]
         first_tap = range(len(model.tap_widths))[method.adapted].start
         old = self._old(model, goal, outputs, method)
         stream = Stream.start(model, first_tap=first_tap, old=old, keep_weight=self.keep_weight)
         random = check_random_state(self.random_state)
-        return State(stream, goal, method.name, random, new_labels)
+        return State(stream, goal, method.name, random, new_labels, rule)
 
     def _old(
         self, model: Backbone, goal: Goal, outputs: Outputs, method: Method
@@ -183,6 +190,8 @@ class Estimator(BaseEstimator):
         if self.capacity is not None:
             whole("capacity", self.capacity, 1)
         options = self._options(state.stream, len(x), _draw(state.random))
+        if state.rule is not None:
+            options = state.rule.settled(options, len(state.stream) + len(x))
         stream, done = learn(
             state.stream, x, answers, options=options, goal=state.goal, capacity=self.capacity,
             weight=own, weigh=weigh,

@@ -17,6 +17,7 @@ from skip2lora.errors import DataError, MissingExtraError, ParameterError
 from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
 from skip2lora.tasks.weights import check_has_classes, combined
+from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.pretraining import N_RANGES, ranges_of
 from skip2lora.training.stream import Weigh
 
@@ -160,7 +161,9 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
             after = range(len(own), len(known))
             numbered = tuple(int(label) for label in (new if whole_numbers else after))
         goal = Goal(CLASSIFICATION, n_more)
-        state = self._begin(model, goal, _outputs_of(known), new_labels=numbered)
+        own_network = self.model is not None and self.keep_outputs
+        rule = MlpRule.of(model, x, CLASSIFICATION, self.recipe if own_network else None)
+        state = self._begin(rule.backbone, goal, _outputs_of(known), new_labels=numbered, rule=rule)
         weigh = self._weigh(classes, outputs)
         self._learn(state, x, outputs[places].astype(np.int32), own_weight, weigh)
         self.classes_, self._outputs = classes, outputs

@@ -36,19 +36,20 @@ _LEAST = 0.01
 class Tried:
     """A candidate: what samples held out say of it, and what it counts in the mix, 0 to 1.
 
-    ``penalty`` is the one that did best, ``milliseconds`` what all penalties and folds took.
+    ``penalty`` is the one that did best, None of training by steps, ``milliseconds`` what all
+    penalties and folds took.
     ``held_out`` is None where no sample could be held out.
     """
 
     name: str
     held_out: HeldOut | None
     weight: float
-    penalty: float
+    penalty: float | None
     milliseconds: float
 
 
 @dataclass(frozen=True, eq=False)
-class _Candidate:
+class Candidate:
     """``name`` for people; of all taps or the last alone, with so much of the base logits."""
 
     name: str
@@ -56,17 +57,17 @@ class _Candidate:
     base_factor: float
 
 
-def _candidates(n_taps: int, own: bool, numbers: bool) -> list[_Candidate]:
+def _candidates(n_taps: int, own: bool, numbers: bool) -> list[Candidate]:
     """What is tried; ``own`` says that outputs of the model are among those learned.
 
     Its logits count half in one, in full where they are numbers.
     """
-    several = [_Candidate("last tap", True, 0.0)] if n_taps > 1 else []
-    several.append(_Candidate("all taps", False, 0.0))
+    several = [Candidate("last tap", True, 0.0)] if n_taps > 1 else []
+    several.append(Candidate("all taps", False, 0.0))
     if own and numbers:
-        several.append(_Candidate("all taps beside the model's own outputs", False, 1.0))
+        several.append(Candidate("all taps beside the model's own outputs", False, 1.0))
     elif own:
-        several.append(_Candidate("all taps beside half the model's own logits", False, 0.5))
+        several.append(Candidate("all taps beside half the model's own logits", False, 0.5))
     return several
 
 
@@ -92,9 +93,7 @@ class AutoJob(ExactJob):
     def candidates(self) -> Iterator[tuple[int, Point]]:
         """Solve for one candidate after the other, then mix: how many there are, and its best."""
         problem, n_taps = self.problem, len(self.cache.format.tap_widths)
-        candidates = _candidates(
-            n_taps, bool(problem.offsets.any()), self._task.name == "regression"
-        )
+        candidates = self.considered()
         began, seconds = time.perf_counter(), []
         selections = [(n_taps - 1,), tuple(range(n_taps))]
         designs = self.designs(selections[n_taps == 1 :])
@@ -114,7 +113,12 @@ class AutoJob(ExactJob):
             began = time.perf_counter()
         self._choose(candidates, seconds)
 
-    def _choose(self, candidates: Sequence[_Candidate], seconds: Sequence[float]) -> None:
+    def considered(self) -> Sequence[Candidate]:
+        """What is tried."""
+        n_taps, own = len(self.cache.format.tap_widths), bool(self.problem.offsets.any())
+        return _candidates(n_taps, own, self._task.name == "regression")
+
+    def _choose(self, candidates: Sequence[Candidate], seconds: Sequence[float]) -> None:
         """The mix of the candidates, by the samples held out."""
         mix = np.eye(len(candidates))[-1]
         worth = [self.judged(of.held_out) for of in self._judged] or [None] * len(candidates)

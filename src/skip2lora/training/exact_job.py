@@ -60,7 +60,8 @@ class ExactJob:
         n_designs = 2 if options.recipe == "auto" else 1
         memory = exact_memory(rows, len(self._answers), len(learned), n_designs=n_designs)
         self._solver = memory.solver
-        if not self.folds.count and options.penalty is None and options.recipe != "auto":
+        chosen = options.penalty is not None or options.recipe not in (None, "paper")
+        if not self.folds.count and not chosen:
             raise DataError(
                 f"none of the {len(part.x)} samples can be held out to choose the penalty, as no "
                 "class has two, expected more: collect them, or pass penalty=0.001"

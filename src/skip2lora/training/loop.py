@@ -30,6 +30,7 @@ from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.fit import Fit, measure_fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
+from skip2lora.training.mlp_rule import FIELD, STEPS, FieldJob, judged_steps
 from skip2lora.training.options import Options, n_held_out
 from skip2lora.training.skip_job import SkipJob
 
@@ -173,8 +174,10 @@ def train(
     training, held = stratified_split(part, options)
     job: Job | ExactJob
     if options.solver == "exact":
-        exactly = AutoJob if options.recipe == "auto" else ExactJob
-        job = exactly(backbone, training, options, goal=goal, held=held)
+        kinds = {"auto": AutoJob, FIELD: FieldJob}
+        job = kinds.get(options.recipe or "", ExactJob)(
+            backbone, training, options, goal=goal, held=held
+        )
     elif method.skip:
         job = SkipJob(
             backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
@@ -197,7 +200,12 @@ def train(
     elif isinstance(job, ExactJob):
         done = _solve(job, callback)
     else:
-        done = run(job, options, callback, validated=held is not None)
+        chosen = held is not None and options.recipe != STEPS
+        done = run(job, options, callback, validated=chosen)
+        if options.recipe == STEPS and isinstance(job, SkipJob):
+            tried = judged_steps(job, done.result, training, held, options, goal)
+            history = replace(done.history, held_out=tried.held_out, tried=(tried,))
+            done = replace(done, history=history)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
     def measure(names: Sequence[str], n_base: int) -> Fit:

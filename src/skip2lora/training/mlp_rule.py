@@ -9,67 +9,142 @@ convex fit.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora import _core
+from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, Derived
 from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
-from skip2lora.training.options import DEFAULT_BATCH_SIZE
+from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
+from skip2lora.training.auto import AutoJob, Candidate, Tried
+from skip2lora.training.exact_job import folds_of
+from skip2lora.training.held_out import HeldOut
+from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.options import DEFAULT_BATCH_SIZE, Options, resolve_options
+from skip2lora.training.problem import Problem
+from skip2lora.training.skip_job import Scaling, SkipJob
 
+#: Recipes that ``auto`` stands for here; nobody asks for them by name.
+STEPS, FIELD = "auto by steps", "auto of the field"
 RANK, LEARNING_RATE, EPOCHS = 8, 0.003, 30
 #: A few samples pass more often than ``EPOCHS`` times: so many steps at least, in all.
-STEPS = 1000
+LEAST_STEPS = 1000
 #: Of the convex fit.
 SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class MlpRule:
-    """``backbone`` takes the place of the network; ``options`` are keywords of ``adapt`` for it."""
+    """``backbone`` takes the place of the network, ``recipe`` that of auto; None for no rule."""
 
     backbone: Backbone
-    options: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
 
     @classmethod
-    def of(cls, model: MLP, samples: NDArray[np.float32], n_samples: int) -> MlpRule:
-        """The rule for checked ``samples`` of the field, (samples, features).
+    def of(cls, model: Backbone, samples: Any, task: Task, recipe: str | None) -> MlpRule:
+        """The rule for checked ``samples`` of the field, (samples, features), if there is one.
 
-        ``n_samples`` are trained on, those of the old domain among them.
+        There is for the ``recipe`` auto, where an ``MLP`` learns classes beside its own outputs.
         """
+        if recipe != "auto" or task is not CLASSIFICATION or not isinstance(model, MLP):
+            return cls(model)
         if (samples >= 0).all():
-            return cls(Derived.of(model, (LOG, LOG_CENTRED), samples), adam_options(n_samples))
+            return cls(Derived.of(model, (LOG, LOG_CENTRED), samples), STEPS)
         enough = model.batch_norm and len(samples) > 1
-        return cls(FieldMLP.of(model, samples) if enough else model, {"solver": "exact"})
+        return cls(FieldMLP.of(model, samples) if enough else model, FIELD)
 
-    def rows(self, cache: SkipCache) -> SkipCache:
-        """The rows of ``backbone`` for samples whose rows of the network are in ``cache``.
-
-        Those have the first tap copied, which is the sample: it passes the network once more only
-        where that has other statistics now.
-        """
-        known, own = cache.format, RowFormat.of(self.backbone, copy_input=True)
-        rows = SkipCache.of(own, len(cache.rows))
-        if isinstance(self.backbone, Derived):
-            below = KnownRows(known.tap_widths, known.n_outputs, known.layout)
-            rows.fill(Derived(below, self.backbone.derived), cache.rows)
-        else:
-            at = known.layout.tap_offsets[0]
-            x = cache.rows[:, at : at + known.tap_widths[0]]
-            rows.fill(self.backbone, np.ascontiguousarray(x))
-        return rows
+    def settled(self, options: Options, n_samples: int) -> Options:
+        """``options`` of the recipe auto as the rule has them, for so many samples to train on."""
+        if self.recipe == FIELD:
+            return replace(options, recipe=FIELD)
+        if self.recipe is None:
+            return options
+        steps = -(-n_samples // min(DEFAULT_BATCH_SIZE, n_samples))
+        own = resolve_options(
+            self.backbone.recipe, self.backbone.tap_widths, n_samples, seed=options.seed,
+            validation=options.validation, rank=RANK, optimizer="adam",
+            learning_rate=LEARNING_RATE, standardize=True,
+            epochs=max(EPOCHS, math.ceil(LEAST_STEPS / steps)),
+        )  # fmt: skip
+        return replace(own, recipe=STEPS)
 
 
-def adam_options(n_samples: int) -> dict[str, Any]:
-    """Standardised taps, Adam, for 30 epochs or 1,000 steps, what is more."""
-    steps = -(-n_samples // min(DEFAULT_BATCH_SIZE, n_samples))
-    return {
-        "rank": RANK, "optimizer": "adam", "learning_rate": LEARNING_RATE, "standardize": True,
-        "epochs": max(EPOCHS, math.ceil(STEPS / steps)),
-    }  # fmt: skip
+class FieldJob(AutoJob):
+    """One convex fit of all taps in place of the model's own logits.
+
+    Columns are divided by the root of their deviation: between taps as they are, where the largest
+    decide, and standardised ones, where those that hardly move count as much.
+    """
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Of the taps: the root of what standardises them."""
+        whole = super().scaling
+        return replace(whole, scale=np.sqrt(whole.scale))
+
+    @cached_property
+    def problem(self) -> Problem:
+        """With smoothed labels."""
+        return replace(super().problem, smoothing=SMOOTHING)
+
+    def considered(self) -> Sequence[Candidate]:
+        """One."""
+        return [Candidate("all taps, statistics of the field", last=False, base_factor=0.0)]
+
+
+def judged_steps(
+    job: SkipJob,
+    result: Any,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    options: Options,
+    goal: Goal,
+) -> Tried:
+    """What samples held out say of the ``result`` of a job by ``options``; they chose nothing."""
+    began = time.perf_counter()
+    worth = None
+    if held is None and job.rows_kept:
+        worth = _by_folds(job.cache, part, options, goal)
+    elif held is not None:
+        logits = job.outputs(result, held_out=True, with_base=False).adapted
+        worth = HeldOut.of(goal.task, logits, held.y, 1, held.weight)
+    took = 1e3 * (time.perf_counter() - began)
+    return Tried("all taps and logarithms of the sample, by steps", worth, 1.0, None, took)
+
+
+def _by_folds(
+    cache: SkipCache, part: CheckedSamples, options: Options, goal: Goal
+) -> HeldOut | None:
+    """What training by ``options`` without each block in turn says of the samples in it.
+
+    ``cache`` has the rows of ``part``, scaled or not, with the first tap copied. None where no
+    sample can be held out, or where a block's training does not end.
+    """
+    rows, folds = cache.format, folds_of(goal.task, part, None)
+    known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
+    on_rows = replace(part, x=cache.rows)
+    logits = np.zeros((len(part.y), rows.n_outputs), np.float32)
+    judged = folds.held_out if part.old is None else folds.held_out & ~part.old
+    for fold in range(folds.count):
+        held = folds.of == fold
+        fewer = replace(options, batch_size=min(options.batch_size, int((~held).sum())))
+        job = SkipJob(known, on_rows[~held], fewer, goal=goal, held=on_rows[held])
+        for epoch in range(options.epochs):
+            if job.epoch(options.rate(epoch)).status != _core.OK:
+                return None
+        adapted = job.outputs(job.result(), held_out=True, with_base=False).adapted
+        logits[held] = adapted
+    if not judged.any() or not np.isfinite(logits).all():
+        return None
+    weight = None if part.weight is None else part.weight[judged]
+    worth = HeldOut.of(goal.task, logits[judged], part.y[judged], folds.count, weight)
+    return replace(worth, notes=folds.notes)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, listing, real
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.standins import KnownRows
 from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError
 from skip2lora.methods import METHODS, Method
@@ -170,7 +171,8 @@ def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) ->
             f"{task.name}, expected the same: leave the lab set with keep=False"
         )
     known, rows = lab_set.rows_for(model)
-    if not method.skip:  # an MLP, whose first tap is the sample
+    # An MLP's first tap is the sample, which passes layers that change, or other statistics.
+    if not method.skip or field_statistics(model):
         known, rows = model, lab_set.taps[0]
     return OldSamples(known, rows, lab_set.answers, np.ones(len(lab_set)))
 
