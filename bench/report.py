@@ -171,6 +171,24 @@ def finetuning(of: Results) -> list[str]:
     return made
 
 
+def exact(of: Results) -> list[str]:
+    rows = [
+        (
+            shape["shape"], shape["rows"], spread(shape["ms"]["core"]),
+            spread(shape["ms"]["sklearn"]), spread(shape["ratio"]),
+        )
+        for shape in of["shapes"]
+    ]  # fmt: skip
+    columns = ("samples x columns x classes", "rows", "ms", "ms, scikit-learn", "ratio")
+    return [
+        "## Exact fits beside scikit-learn",
+        "",
+        "On the last tap and on all: all rows and four folds, six penalties each.",
+        "",
+        *table(columns, rows),
+    ]
+
+
 def fc(of: Results) -> list[str]:
     rows = [
         (
@@ -304,6 +322,7 @@ SECTIONS = {
     "peers": peers,
     "any_module": any_module,
     "finetuning": finetuning,
+    "exact": exact,
     "fc": fc,
     "memory": memory,
     "growth": growth,

@@ -13,6 +13,8 @@
  *                              cheaper than loading a float into all lanes
  *   V_ADD(a, b), V_SUB, V_MUL, V_LESS   GCC's operators, unless defined: those of 32-bit ARM work lane
  *                              by lane without -ffast-math
+ *   V_KEEP(v)                  keeps v in its register, where gcc would load it again for each use as an
+ *                              operand in memory; nothing, unless defined
  *   V_TRANSPOSE(a, a_row, out, out_row)   of a block of V_BLOCK x V_BLOCK
  *   GEMM_ROWS, GEMM_VECTORS    tile of a product: their product plus a few fills the registers
  *   GEMM_WIDE                  vectors of the tile for a single row
@@ -42,6 +44,10 @@ typedef int32_t VI __attribute__((vector_size(V_WIDTH * sizeof(int32_t))));
 #define V_SUB(a, b)  ((a) - (b))
 #define V_MUL(a, b)  ((a) * (b))
 #define V_LESS(a, b) ((VI)((a) < (b)))
+#endif
+
+#ifndef V_KEEP
+#define V_KEEP(v) ((void)(v))
 #endif
 
 /* The first `part` lanes where that is fewer than all; `part` is a constant where it is V_WIDTH. */

@@ -19,6 +19,7 @@
 #define V_SQRT(a)               _mm512_sqrt_ps(a)
 #define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
 #define V_SUM_TILE(out, sum)    sum_tile((out), (sum))
+#define V_KEEP(v)               __asm__("" : "+v"(v))
 
 /* 32 registers */
 enum { GEMM_ROWS = 10, GEMM_VECTORS = 2, GEMM_WIDE = 8 };

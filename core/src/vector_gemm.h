@@ -22,6 +22,7 @@ INLINE void gemm_tile(const s2_gemm *pass, size_t row, size_t col, const size_t 
         V column[GEMM_WIDE];
         UNROLL for (size_t v = 0; v < vectors; v++) {
             column[v] = load_part(b + v * V_WIDTH, PART_OF(v));
+            V_KEEP(column[v]);
         }
         UNROLL for (size_t r = 0; r < rows; r++) {
             const V factor = V_SET(a[r * pass->a_row]);

@@ -151,6 +151,7 @@ INLINE void panel_tile(const s2_gemm *pass, size_t row, const size_t rows) {
     V column[PANEL_VECTORS];                                                                       \
     UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {                                            \
         column[v] = V_LOAD(b + (h) * S2_SAMPLE_LANES + v * V_WIDTH);                               \
+        V_KEEP(column[v]);                                                                         \
     }                                                                                              \
     UNROLL for (size_t r = 0; r < rows; r++) {                                                     \
         const V factor = V_SET(a[r * pass->a_row + (h)]);                                          \

@@ -81,6 +81,14 @@ def results():
                 "accuracy_after": spread(0.8),
             },
         ),
+        "exact": part(
+            shapes=[
+                {
+                    "shape": "fan, 470 x 448 x 3", "rows": "random",
+                    "ms": {"core": spread(11.5), "sklearn": spread(248.0)}, "ratio": spread(21.6),
+                }
+            ],
+        ),
         "fc": part(
             threads={"numpy": {"name": "openblas 1", "threads": 1}}, peak_gflops=spread(83.0),
             rows=[
@@ -138,6 +146,7 @@ def test_every_section_shows_its_numbers(results):
         "| torch lora-all | 650 (585 to 780) |", "200 (180 to 240)", "openblas 1",
         "| 256-96-96-3 | 470 | 300 | Skip2-LoRA | 23.4 (21.1 to 28.1) | 68 |",
         "75.0 % less time", "92.4 %", "25 (22.5 to 30) ms",
+        "| fan, 470 x 448 x 3 | random | 11.5 (10.3 to 13.8) | 248 (223 to 298) |",
         "| 256x96 | 20 | gw | 8.5 (7.65 to 10.2) | 9.3 (8.37 to 11.2) | 116 | 106 |",
         "1,000,000 rows of 448 floats, 1.86 GB", "0.66 (0.594 to 0.792) times",
         "| rank | 1 to 100 | 2 to 101 | us a batch | 1 + 1 x | 1.0000 | 1.5 % | 0.99 |",
