@@ -16,6 +16,7 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.evaluation import wilson_interval
 from skip2lora.tasks.task import TASKS, measure
+from skip2lora.training import auto
 from skip2lora.training.folds import block_folds
 from skip2lora.training.skip_job import Scaling
 
@@ -199,6 +200,29 @@ def test_numbers(backbone: NumpyBackbone, keep_outputs: bool) -> None:
     assert adapted.history.held_out.measure == "r2"
     assert adapted.history.held_out.value > 0.99
     np.testing.assert_allclose((adapted.predict(x) - y).std(axis=0) / y.std(axis=0), 0, atol=0.05)
+
+
+def test_the_mix_is_the_same_in_other_units(backbone: NumpyBackbone) -> None:
+    x, _ = drifted(backbone, 80)
+    noise = np.random.default_rng(0).normal(size=(80, 3)) * [0.5, 3, 1]
+    y = 2 * backbone.forward(x).base_logits + x[:, :3] + noise
+    plain, scaled = (
+        s2.adapt(backbone, x, y * units, task="regression", recipe="auto", keep_outputs=False)
+        for units in (np.ones(3), np.array([1, 1000, 0.001]))
+    )
+    for one, other in zip(plain.history.tried, scaled.history.tried, strict=True):
+        assert one.penalty == other.penalty
+        assert one.weight == pytest.approx(other.weight, abs=0.01)
+    assert 0.02 < plain.history.tried[0].weight < 0.98  # else this shows nothing
+
+
+def test_what_hardly_counts_is_left_out(
+    backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = drifted(backbone, 60)
+    monkeypatch.setattr(auto, "stack_weights", lambda *_: np.array([0.009, 0.2, 0.791]))
+    weights = [each.weight for each in s2.adapt(backbone, x, y, recipe="auto").history.tried]
+    assert weights == pytest.approx([0, 0.2 / 0.991, 0.791 / 0.991])
 
 
 def test_several_labels(backbone: NumpyBackbone) -> None:

@@ -12,7 +12,7 @@ from skip2lora import _core
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import sample_losses
 from skip2lora.training.design import Design
-from skip2lora.training.exact import PENALTIES, Point, is_worse, solve, steps
+from skip2lora.training.exact import PENALTIES, Point, is_worse, judged, solve, steps
 from skip2lora.training.folds import Folds, block_folds
 from skip2lora.training.problem import Problem
 from training.convex_rows import LOSS_OF, Rows
@@ -263,3 +263,18 @@ def test_taps_that_are_left_out_have_no_adapter() -> None:
     for adapters in (solution.adapters(), solution.adapters(2)):
         assert not (adapters.lora_a[0] @ adapters.lora_b[0]).any()
         assert (adapters.lora_a[1] @ adapters.lora_b[1]).any()
+
+
+def test_weaker_penalties_are_not_tried_once_the_held_out_loss_rises() -> None:
+    """Labels by chance: the stronger the penalty, the better."""
+    rows = Rows.random("classification")
+    y = np.random.default_rng(0).integers(0, 4, len(rows.y)).astype(np.int32)
+    (design,) = Design.nested(rows.rows, rows.scaling, [(0, 1)])
+    problem, folds = Problem.of(rows.task, y, rows.base_logits), block_folds(y)
+    every = judged(design, problem, PENALTIES, folds)
+    first = judged(design, problem, PENALTIES[:4], folds)
+    assert every.penalty == first.penalty >= 0.01
+    assert every.iterations == first.iterations
+    path = solve(design, problem, PENALTIES, folds, stop_after=None)
+    assert every.penalty == path.best.penalty
+    assert every.held_out_loss == pytest.approx(path.best.held_out_loss, rel=0.01)

@@ -206,7 +206,10 @@ def steps(
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A penalty by samples held out alone, as :class:`Point` has them."""
+    """A penalty by samples held out alone, as :class:`Point` has them.
+
+    Numbers count in the scale in which they are learned.
+    """
 
     penalty: float
     iterations: int
@@ -223,12 +226,14 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
         DataError, DivergedError: as :func:`solve`.
     """
     fits = _Fits(design, problem, _trained(problem, folds))
+    rows = folds.held_out & (problem.weight > 0)
     best: Judged | None = None
     for penalty in sorted(penalties, reverse=True):
         iterations = fits.solve(penalty, _ROUGH)
-        logits, loss = _held_out(problem, folds, fits)
-        if logits is None or loss is None:
+        logits, _ = _held_out(problem, folds, fits)
+        if logits is None:
             raise RuntimeError("no samples are held out")
+        loss = problem.mean_loss(logits, rows, design.scaling.output_scale[problem.learned])
         iterations += 0 if best is None else best.iterations
         if best is None or loss < best.held_out_loss:
             best = Judged(penalty, iterations, logits, loss)

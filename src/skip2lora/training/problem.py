@@ -123,9 +123,20 @@ class Problem:
         top = values.max(axis=1)
         return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))
 
-    def mean_loss(self, logits: NDArray[np.floating], rows: NDArray[np.bool_]) -> float:
-        """The weighted loss of ``rows``, (n,); ``logits`` are the learned outputs, (n, learned)."""
-        losses = sample_losses(self.task, *self.compared(logits, rows))
+    def mean_loss(
+        self,
+        logits: NDArray[np.floating],
+        rows: NDArray[np.bool_],
+        scale: NDArray[np.floating] | None = None,
+    ) -> float:
+        """The weighted loss of ``rows``, (n,); ``logits`` are the learned outputs, (n, learned).
+
+        Numbers are multiplied by ``scale``, (learned,).
+        """
+        values, answers = self.compared(logits, rows)
+        if scale is not None and self.task.name == "regression":
+            values, answers = values * scale, answers * scale
+        losses = sample_losses(self.task, values, answers)
         return float(np.average(losses, weights=self.weight[rows]))
 
     def compared(
