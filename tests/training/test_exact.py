@@ -146,8 +146,21 @@ def test_what_is_held_out_comes_from_the_other_folds(task: str, solver: int) -> 
             outputs, _ = best(design, problem, z, point.penalty, weight)
             held_out[folds.of == fold] = outputs[folds.of == fold]
         np.testing.assert_allclose(point.held_out * unit, held_out, atol=0.05)
-        losses = sample_losses(rows.task, problem.outputs(point.held_out), rows.y)
+        unit = design.scaling.output_scale if task == "regression" else 1
+        losses = sample_losses(rows.task, problem.outputs(point.held_out) * unit, rows.y * unit)
         assert point.held_out_loss == pytest.approx(losses.mean())
+
+
+def test_numbers_in_large_units_do_not_choose_alone() -> None:
+    rows = Rows.random("regression", n_outputs=2, n_classes=2)
+    folds = block_folds(rows.y, rows.task)
+    one = solve(*solved(rows), folds=folds)
+    rows.y[:, 0] *= 1000
+    rows.base_logits[:, 0] *= 1000
+    other = solve(*solved(rows), folds=folds)
+    assert [point.penalty for point in one.points] == [point.penalty for point in other.points]
+    for a, b in zip(one.points, other.points, strict=True):
+        assert a.held_out_loss == pytest.approx(b.held_out_loss, rel=1e-3)
 
 
 def test_samples_for_validation_alone_have_no_say() -> None:

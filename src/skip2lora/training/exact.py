@@ -121,7 +121,8 @@ class Point:
 
     ``accuracy`` (0 to 1; of numbers 0) is that of the samples trained on.
     ``held_out``, (n, learned), has what each sample gets from those without its fold, NaN for those
-    never held out; ``held_out_loss`` is its weighted mean loss. Both are None without folds.
+    never held out; ``held_out_loss`` is its weighted mean loss, of numbers in the scale in which
+    they are learned. Both are None without folds.
     ``iterations`` are those of all folds.
     """
 
@@ -226,14 +227,12 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
         DataError, DivergedError: as :func:`solve`.
     """
     fits = _Fits(design, problem, _trained(problem, folds))
-    rows = folds.held_out & (problem.weight > 0)
     best: Judged | None = None
     for penalty in sorted(penalties, reverse=True):
         iterations = fits.solve(penalty, _ROUGH)
-        logits, _ = _held_out(problem, folds, fits)
-        if logits is None:
+        logits, loss = _held_out(problem, folds, fits)
+        if logits is None or loss is None:
             raise RuntimeError("no samples are held out")
-        loss = problem.mean_loss(logits, rows, design.scaling.output_scale[problem.learned])
         iterations += 0 if best is None else best.iterations
         if best is None or loss < best.held_out_loss:
             best = Judged(penalty, iterations, logits, loss)
@@ -249,7 +248,7 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
 def _held_out(
     problem: Problem, folds: Folds, fits: _Fits
 ) -> tuple[NDArray[np.float32] | None, float | None]:
-    """Logits of the samples held out, (n, learned), and their loss."""
+    """Logits of the samples held out, (n, learned), and their loss, of numbers as scaled."""
     if not folds.count:
         return None, None
     held_out = np.full((len(folds.of), len(problem.learned)), np.nan, np.float32)
@@ -257,7 +256,7 @@ def _held_out(
         rows = folds.of == fold
         held_out[rows] = fits.settled(fold)[0][rows]
     rows = folds.held_out & (problem.weight > 0)
-    return held_out, problem.mean_loss(held_out, rows)
+    return held_out, problem.mean_loss(held_out, rows, fits.scale)
 
 
 class _Fits:
@@ -271,9 +270,9 @@ class _Fits:
         self, design: Design, problem: Problem, trained: Sequence[NDArray[np.bool_]]
     ) -> None:
         self._problem, self.trained = problem, trained
-        self._scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
+        self.scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
         targets, self._offsets = (
-            in_lanes(of * self._scale, lanes) for of in (problem.targets, problem.offsets)
+            in_lanes(of * self.scale, lanes) for of in (problem.targets, problem.offsets)
         )
         weight = zeros(len(trained), lanes)
         for of_fit, rows in zip(weight, trained, strict=True):
@@ -332,7 +331,7 @@ class _Fits:
         problem, fit = self._problem, fit % len(self.trained)
         _, products, own = self._part(fit)
         lanes = products + self._offsets + own[:, None]
-        logits = lanes[:, : len(self.trained[fit])].T / self._scale
+        logits = lanes[:, : len(self.trained[fit])].T / self.scale
         bias = problem.settled(logits, self.trained[fit])
         logits += bias[problem.learned]  # of numbers there is none
         bias[problem.learned] += own

@@ -65,7 +65,8 @@ class History:
     the whole network is run.
 
     Of the exact solver there is one value for each of ``penalties``, which it tries from the
-    strongest on, ``validation_loss`` that of samples held out by folds. ``best_epoch`` is then the
+    strongest on, ``validation_loss`` that of samples held out by folds, of numbers in the scale in
+    which they are learned. ``best_epoch`` is then the
     number of ``penalty``, the one taken, ``held_out`` what those samples say of it (None where
     none could be), ``iterations`` counts those of all folds and penalties, and ``rank_loss`` is
     what a smaller rank adds to the loss of the samples trained on, None where none was asked for.
