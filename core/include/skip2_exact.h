@@ -102,7 +102,7 @@ double s2_objective_loss(const s2_objective *objective,
 
 /* W = Z^T A with a row of A for each sample: all that is asked of the columns is the Gram matrix.
  * Samples of weight 0 are held out: their coefficients are 0, their logits known all the same.
- * Problems that differ in their weights alone (folds, and all samples) are solved side by side: each
+ * Problems that differ in their weights alone (folds, and all samples) are solved side by side: a
  * panel of the Gram matrix is read once for all of them, and S2_SAMPLE_LANES samples side by side
  * that are held out cost nothing. */
 typedef struct {

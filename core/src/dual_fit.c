@@ -72,7 +72,10 @@ void s2_dual_fit_begin(s2_dual_fit *of) {
             of->bias_step[o] -= of->share[age] * by->bias_change[o];
         }
     }
-    kernels->scaled(of->size, (float)of->gamma, of->step, of->step);
+    /* The Hessian is the penalty at least, where there is one: more would let grow what of A the Gram
+     * matrix does not see. The bias has none. */
+    const double most = of->gamma * of->penalty > 1.0 ? 1.0 / of->penalty : of->gamma;
+    kernels->scaled(of->size, (float)most, of->step, of->step);
     for (size_t o = 0; o < of->n_outputs; o++) {
         of->bias_step[o] *= of->gamma;
     }

@@ -13,6 +13,8 @@
 enum { MOST_ITERATIONS = 1000 };
 enum { REFRESHED = 64 }; /* iterations until G A is computed afresh: it drifts by rounding */
 
+enum { PANELS_AT_ONCE = 8 }; /* of 4 KiB each */
+
 /* Rows are the outputs of all problems, n_problems * n_outputs. */
 typedef struct {
     const s2_dual *dual;
@@ -115,51 +117,57 @@ static s2_dual_fit fit_of(const solver *of, size_t i) {
     return part;
 }
 
-/* Columns of a panel of G . a, of n_rows rows of a problem: the depth without what is held out, where
- * a is 0. */
-static void multiply_panel(const solver *of, const uint8_t *held, size_t panel, size_t row,
-                           size_t n_rows, const float *a, float *product) {
-    const size_t n_samples = of->dual->n_samples, lanes = of->whole.lanes;
+/* Part of a panel of G . a: its columns from samples of panels first..stop, those held out, where a is
+ * 0, left away; of n_rows rows of a problem. */
+static void multiply_part(const solver *of, const uint8_t *held, size_t panel, size_t first,
+                          size_t stop, s2_gemm *pass, const float *a) {
+    const size_t n_samples = of->dual->n_samples;
     const float *columns = of->dual->gram + panel * S2_SAMPLE_LANES * n_samples;
-    s2_gemm pass = {.rows = (uint32_t)n_rows,
-                    .cols = S2_SAMPLE_LANES,
-                    .a_row = lanes,
-                    .a_depth = 1,
-                    .b_depth = S2_SAMPLE_LANES,
-                    .b_col = 1,
-                    .c = product + row * lanes + panel * S2_SAMPLE_LANES,
-                    .c_row = lanes};
-    for (size_t first = 0, stop; first < of->panels; first = stop) {
-        stop = first + 1;
+    for (size_t next; first < stop; first = next) {
+        next = first + 1;
         if (held[first]) {
             continue;
         }
-        for (; stop < of->panels && !held[stop]; stop++) {
+        for (; next < stop && !held[next]; next++) {
         }
-        const size_t sample = first * S2_SAMPLE_LANES, end = stop * S2_SAMPLE_LANES;
-        pass.depth = (uint32_t)((end < n_samples ? end : n_samples) - sample);
-        pass.a = a + row * lanes + sample;
-        pass.b = columns + sample * S2_SAMPLE_LANES;
-        of->dual->objective.kernels->panel(&pass);
-        pass.add = 1;
+        const size_t sample = first * S2_SAMPLE_LANES, end = next * S2_SAMPLE_LANES;
+        pass->depth = (uint32_t)((end < n_samples ? end : n_samples) - sample);
+        pass->a = a + sample;
+        pass->b = columns + sample * S2_SAMPLE_LANES;
+        of->dual->objective.kernels->panel(pass);
+        pass->add = 1;
     }
 }
 
 /* G . a of the fits that go on, at the samples that are not held out; with `all` of every fit and at
- * every sample. A panel of G is read once. */
+ * every sample. All fits pass over a part of a panel while it is in the first cache. */
 static void multiply_gram(const solver *of, int all, const float *a, float *product) {
+    const size_t lanes = of->whole.lanes;
+    s2_gemm pass = {.cols = S2_SAMPLE_LANES,
+                    .a_row = lanes,
+                    .a_depth = 1,
+                    .b_depth = S2_SAMPLE_LANES,
+                    .b_col = 1,
+                    .c_row = lanes};
     for (size_t panel = 0; panel < of->panels; panel++) {
-        for (size_t i = 0, stop; i < of->n_fits; i = stop) {
-            const uint8_t *held = of->held + i / of->fits_of_problem * of->panels;
-            stop = i + 1;
-            if (!all && (of->fits[i].ended || held[panel])) {
-                continue;
+        for (size_t first = 0; first < of->panels; first += PANELS_AT_ONCE) {
+            const size_t left = of->panels - first;
+            const size_t stop = first + (left < PANELS_AT_ONCE ? left : PANELS_AT_ONCE);
+            for (size_t i = 0, next; i < of->n_fits; i = next) {
+                const uint8_t *held = of->held + i / of->fits_of_problem * of->panels;
+                next = i + 1;
+                if (!all && (of->fits[i].ended || held[panel])) {
+                    continue;
+                }
+                while (next % of->fits_of_problem != 0 && (all || !of->fits[next].ended)) {
+                    next++;
+                }
+                const size_t at = i * of->rows_of_fit * lanes;
+                pass.rows = (uint32_t)((next - i) * of->rows_of_fit);
+                pass.c = product + at + panel * S2_SAMPLE_LANES;
+                pass.add = memchr(held, 0, first) != NULL; /* to what came before */
+                multiply_part(of, held, panel, first, stop, &pass, a + at);
             }
-            while (stop % of->fits_of_problem != 0 && (all || !of->fits[stop].ended)) {
-                stop++;
-            }
-            multiply_panel(of, held, panel, i * of->rows_of_fit, (stop - i) * of->rows_of_fit, a,
-                           product);
         }
     }
 }
