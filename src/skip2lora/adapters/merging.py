@@ -37,7 +37,9 @@ def mixed(
         own = len(base_factor)
         changed[:own] |= base_factor != 1
         widths.insert(0, own)
-        pairs.insert(0, (np.diag(base_factor - 1), np.eye(own, n_outputs)))
+        less = np.flatnonzero(base_factor != 1)
+        back = _chosen(less, n_outputs)
+        pairs.insert(0, (back[:, :own].T * (base_factor - 1)[:, None], back))
     pairs = _of_one_rank(pairs, widths, np.flatnonzero(changed))
     return SkipAdapters(
         tuple(a.astype(np.float32) for a, _ in pairs),
@@ -65,6 +67,13 @@ def _pair(
     return np.hstack(a), np.vstack(b)
 
 
+def _chosen(outputs: NDArray[np.int64], n_outputs: int) -> NDArray[np.float64]:
+    """One at each of ``outputs``, a row each: of thousands, few are learned."""
+    rows = np.zeros((len(outputs), n_outputs))
+    rows[np.arange(len(outputs)), outputs] = 1
+    return rows
+
+
 def _of_one_rank(
     pairs: list[_Pair], widths: Sequence[int], changed: NDArray[np.int64]
 ) -> list[_Pair]:
@@ -78,11 +87,11 @@ def _of_one_rank(
             for more, (a, b) in zip(wide, pairs, strict=True)
         ]
     n_outputs = pairs[0][1].shape[1]
-    one_rank = []
+    chosen, one_rank = _chosen(changed, n_outputs), []
     for a, b in pairs:
         product = a @ b[:, changed]
         if rank == len(changed):
-            one_rank.append((product, np.eye(n_outputs)[changed]))
+            one_rank.append((product, chosen))
         else:  # no tap is as wide
             back = np.zeros((rank, n_outputs))
             back[: len(product), changed] = product
