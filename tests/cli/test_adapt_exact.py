@@ -20,7 +20,7 @@ def test_it_says_what_was_found(desk: Path, type_in: TypeIn) -> None:
     assert said.code == 0, said.err
     assert re.search(r"60 samples, solved exactly, [\d,]+ iterations in ", said.out)
     assert re.search(
-        r"^penalty \S+, held out accuracy [\d.]+ % \([\d.]+ % to [\d.]+ %\) by 4 folds$",
+        r"^penalty \S+, held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 4 folds$",
         said.out, re.MULTILINE,
     )  # fmt: skip
     assert "the smaller rank" not in said.out
@@ -43,7 +43,9 @@ def test_a_smaller_rank_says_what_it_costs(desk: Path, type_in: TypeIn) -> None:
     said = type_in(*words, "--rank", 1, "--penalty", 0.001, "--validation", 0.2)
     assert said.code == 0, said.err
     assert re.search(r"^the smaller rank adds \S+ to the loss$", said.out, re.MULTILINE)
-    assert re.search(r"^penalty 0.001, held out accuracy .* \(.* to .*\)$", said.out, re.MULTILINE)
+    assert re.search(
+        r"^penalty 0.001, held-out accuracy .* \(.* to .*\), .*$", said.out, re.MULTILINE
+    )
     assert type_in("inspect", "small", "--json").json["rank"] == 1
 
 

@@ -18,12 +18,15 @@ def test_accuracy_counts_samples_and_the_loss_weighs_them() -> None:
     assert of.value == pytest.approx(1 / 3)
     assert (of.low, of.high) == wilson_interval(1, 3)
     assert of.loss == pytest.approx(-(np.log(0.8) + 3 * np.log(0.4)) / 4)
+    low, high = 100 * wilson_interval(1, 3)[0], 100 * wilson_interval(1, 3)[1]
+    assert str(of) == f"accuracy 33.3 % ({low:.1f} to {high:.1f} %), 4 folds"
 
 
 def test_several_labels_are_right_together() -> None:
     logits = np.float32([[2, -1], [2, 1], [-1, -1]])
     of = HeldOut.of(TASKS["multi-label"], logits, np.float32([[1, 0], [1, 0], [0, 0]]), 1)
     assert (of.measure, of.value) == ("exact_match", pytest.approx(2 / 3))
+    assert str(of).endswith(" %), 3 samples held out")
 
 
 def test_numbers_have_r2_and_no_interval() -> None:
@@ -31,4 +34,5 @@ def test_numbers_have_r2_and_no_interval() -> None:
     of = HeldOut.of(TASKS["regression"], numbers + 1, numbers, 4)
     assert (of.measure, of.low, of.high) == ("r2", None, None)
     assert of.value == pytest.approx(1 - 4 / 14)
+    assert str(of) == "r2 0.7143, 4 folds"
     assert of.loss == pytest.approx(0.5)

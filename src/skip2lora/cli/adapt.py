@@ -27,6 +27,7 @@ from skip2lora.files import check_output
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, Measures, Task, task_for
 from skip2lora.training.fit import Fit
+from skip2lora.training.held_out import HeldOut
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
 from skip2lora.training.suspects import write_suspects
 
@@ -301,27 +302,14 @@ def _auto_lines(facts: dict[str, Any]) -> list[str]:
         return []
     if held is None:
         return ["no sample could be held out: how good it is on others is not known"]
-    value, name = f"{held['value']:.4f}", held["measure"].replace("_", " ")
-    if held["low"] is not None:
-        low, high = 100 * held["low"], 100 * held["high"]
-        value = f"{common.percent(held['value'])} ({low:.1f} to {high:.1f} %)"
-    folds, count = held["n_folds"], held["n_samples"]
-    of = f"{folds} folds" if folds > 1 else f"{count:,} sample{'s' * (count != 1)} held out"
     mix = ", ".join(f"{each['weight']:.2f} {each['name']}" for each in tried if each["weight"])
-    return [
-        f"held-out {name} {value}, {of}", *([f"mix {mix}"] if mix else []), *held["notes"],
-    ]  # fmt: skip
+    return [f"held-out {HeldOut(**held)}", *([f"mix {mix}"] if mix else []), *held["notes"]]
 
 
 def _exact_lines(facts: dict[str, Any]) -> list[str]:
     """The penalty, what samples held out say of it, and what a smaller rank costs."""
     held, line = facts["held_out"], f"penalty {facts['penalty']:g}"
     if held is not None:
-        name = held["measure"].replace("_", " ")
-        share = common.percent if held["low"] is not None else "{:.4f}".format
-        line += f", held out {name} {share(held['value'])}"
-        if held["low"] is not None:
-            line += f" ({common.percent(held['low'])} to {common.percent(held['high'])})"
-        line += f" by {held['n_folds']} folds" if held["n_folds"] > 1 else ""
+        line += f", held-out {HeldOut(**held)}"
     lost = facts["rank_loss"]
     return [line, *([] if lost is None else [f"the smaller rank adds {lost:.4g} to the loss"])]
