@@ -76,6 +76,8 @@ def test_base_logits_count_as_much_as_they_are_to() -> None:
     mix = mixed([replace(part, bias=None), part], MIX, WIDTHS, factor)
     assert [len(a) for a in mix.lora_a] == [4, *WIDTHS]
     np.testing.assert_allclose(mix.bias, 0.25 * part.bias)
+    for array in (*mix.lora_a, *mix.lora_b):  # as the core takes them
+        assert array.flags.c_contiguous
     product = base_logits @ mix.lora_a[0] @ mix.lora_b[0]
     np.testing.assert_allclose(product[:, :4], (factor - 1) * base_logits, atol=1e-6)
     np.testing.assert_array_equal(product[:, 4:], 0)

@@ -42,8 +42,8 @@ def mixed(
         pairs.insert(0, (back[:, :own].T * (base_factor - 1)[:, None], back))
     pairs = _of_one_rank(pairs, widths, np.flatnonzero(changed))
     return SkipAdapters(
-        tuple(a.astype(np.float32) for a, _ in pairs),
-        tuple(b.astype(np.float32) for _, b in pairs),
+        tuple(a.astype(np.float32, order="C") for a, _ in pairs),
+        tuple(b.astype(np.float32, order="C") for _, b in pairs),
         bias=bias.astype(np.float32),
     )
 
