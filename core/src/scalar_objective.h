@@ -50,6 +50,12 @@ static float scalar_squared(const s2_objective *pass, size_t s, const float *out
 static double scalar_objective(const s2_objective *pass, const float *logits, float *grad) {
     double total = 0.0;
     for (size_t s = 0; s < pass->lanes; s++) {
+        if (pass->weight[s] == 0.0f) { /* left out, whatever it is */
+            for (size_t o = 0; o < pass->n_outputs; o++) {
+                grad[o * pass->lanes + s] = 0.0f;
+            }
+            continue;
+        }
         const float loss = pass->loss == S2_SOFTMAX   ? scalar_softmax(pass, s, logits, grad)
                            : pass->loss == S2_SIGMOID ? scalar_sigmoid(pass, s, logits, grad)
                                                       : scalar_squared(pass, s, logits, grad);

@@ -1,6 +1,11 @@
 /* vector_objective.h - what exact solvers need of a table; included by kernels_vector.h. Samples lie in
  * lanes, whose number is a multiple of V_WIDTH. */
 
+/* weight * x, and 0 for a weight of 0 whatever x is. */
+INLINE V weighted(V weight, V x) {
+    return choose(V_LESS(V_ZERO(), weight), V_MUL(weight, x), V_ZERO());
+}
+
 /* Cross entropy of a vector of samples, with shares of the classes as targets. */
 INLINE V softmax_samples(const s2_objective *pass, size_t s, V weight, const float *logits,
                          float *grad) {
@@ -22,7 +27,7 @@ INLINE V softmax_samples(const s2_objective *pass, size_t s, V weight, const flo
     for (size_t o = 0; o < n_outputs; o++) {
         float *at = grad + o * lanes + s;
         const V off = V_FMA(V_LOAD(at), factor, V_SUB(V_ZERO(), V_LOAD(target + o * stride)));
-        V_STORE(at, V_MUL(weight, off));
+        V_STORE(at, weighted(weight, off));
     }
     return V_ADD(loss, log_vector(sum));
 }
@@ -40,7 +45,7 @@ INLINE V sigmoid_samples(const s2_objective *pass, size_t s, V weight, const flo
         const V probability = V_DIV(choose(positive, V_SET(1.0f), power), sum);
         const V linear = V_SUB(choose(positive, z, V_ZERO()), V_MUL(z, t));
         loss = V_ADD(loss, V_ADD(linear, log_vector(sum)));
-        V_STORE(grad + o * pass->lanes + s, V_MUL(weight, V_SUB(probability, t)));
+        V_STORE(grad + o * pass->lanes + s, weighted(weight, V_SUB(probability, t)));
     }
     return loss;
 }
@@ -53,7 +58,7 @@ INLINE V squared_samples(const s2_objective *pass, size_t s, V weight, const flo
         const V off =
             V_SUB(V_LOAD(outputs + at), V_LOAD(pass->target + o * pass->target_stride + s));
         loss = V_FMA(V_MUL(off, V_SET(0.5f)), off, loss);
-        V_STORE(grad + at, V_MUL(weight, off));
+        V_STORE(grad + at, weighted(weight, off));
     }
     return loss;
 }
@@ -93,7 +98,7 @@ static double vector_objective(const s2_objective *pass, const float *logits, fl
         } else {
             loss = squared_samples(pass, s, weight, logits, grad);
         }
-        add_lanes(V_MUL(weight, loss), total);
+        add_lanes(weighted(weight, loss), total);
     }
     return total_of_lanes(total);
 }

@@ -102,14 +102,14 @@ static void test_losses(const s2_kernels *kernels) {
 }
 
 /* Twice the weight is the sample twice; a sample of weight 0 changes nothing, whatever it is. */
-static void test_weights(const s2_kernels *kernels) {
-    const problem of = new_problem(kernels, S2_SOFTMAX, 3, 1.0f);
+static void check_weights(const s2_kernels *kernels, s2_loss loss, float logit, float target) {
+    const problem of = new_problem(kernels, loss, 3, 1.0f);
     float *grad = guarded_floats(3 * LANES), *again = guarded_floats(3 * LANES);
     const double once = s2_objective_loss(&of.objective, of.logits, grad);
     for (size_t s = 1; s < LANES; s += 3) {
         for (size_t o = 0; o < 3; o++) {
-            of.logits[o * LANES + s] = 1e30f;
-            of.target[o * STRIDE + s] = 7.0f;
+            of.logits[o * LANES + s] = logit;
+            of.target[o * STRIDE + s] = target;
             CHECK(grad[o * LANES + s] == 0.0f);
         }
     }
@@ -122,6 +122,15 @@ static void test_weights(const s2_kernels *kernels) {
         of.weight[s] *= 2.0f;
     }
     CHECK(s2_objective_loss(&of.objective, of.logits, again) == 2.0 * once);
+    release_guarded();
+}
+
+static void test_weights(const s2_kernels *kernels) {
+    for (s2_loss loss = S2_SOFTMAX; loss <= S2_SQUARED; loss++) {
+        check_where("%s, %s", s2_kernels_name(kernels), loss_names[loss]);
+        check_weights(kernels, loss, 1e30f, 7.0f);
+        check_weights(kernels, loss, INFINITY, NAN);
+    }
 }
 
 static void test_refusals(const s2_kernels *kernels) {
