@@ -91,6 +91,9 @@ typedef struct {
  * negative or not finite, weights that are all 0, targets of samples with a weight that are out of
  * their range. */
 s2_status s2_objective_check(const s2_objective *objective);
+/* Of all samples at once: S2_BAD_SHAPE also for none and for other lanes than theirs, S2_BAD_VALUE for
+ * a weight where there is no sample. */
+s2_status s2_samples_check(const s2_objective *objective, uint32_t n_samples);
 /* The weighted sum of the samples' losses, each summed over its outputs: cross entropy, binary
  * cross entropy, half the squared error. */
 double s2_objective_loss(const s2_objective *objective,
@@ -126,7 +129,8 @@ typedef struct {
     uint32_t iterations;
     double objective; /* penalty included */
     double decrement; /* about twice what is left above the least objective */
-    int converged;    /* as far as asked for, or as rounding allows; 0: too many iterations */
+    int converged;    /* as far as asked for, or as rounding allows; 0: too many iterations, or no
+                         step lowers an objective that is far from its least */
 } s2_dual_report;
 
 s2_status s2_dual_check(const s2_dual *dual);

@@ -11,26 +11,15 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_STEPS = 20 };
-
-/* A step must lower the objective by this share of what its slope promises, up to rounding, */
-#define LEAST_DECREASE 1e-4
-#define ROUNDING       2e-7
-/* and leave at most this share of the slope. */
+/* A step must leave at most this share of the slope. */
 #define MOST_SLOPE 0.9
-/* The least objective that the tolerance is relative to. */
-#define LEAST_OBJECTIVE 1e-3
 
 static double dot(const s2_dual_fit *of, const float *a, const float *b) {
     return of->objective.kernels->dot(of->size, a, b);
 }
 
 static double dot_outputs(const s2_dual_fit *of, const double *a, const double *b) {
-    double sum = 0.0;
-    for (size_t o = 0; o < of->n_outputs; o++) {
-        sum += a[o] * b[o];
-    }
-    return sum;
+    return s2_dot_outputs(of->n_outputs, a, b);
 }
 
 /* Sums of a gradient over the samples. */
@@ -132,12 +121,12 @@ static double next_length(double low, double low_slope, double high, double high
 /* The length of a step that lowers the objective enough and leaves little slope, with the objective
  * there in of->value; 0 where rounding allows none. */
 static double search(s2_dual_fit *of) {
-    const double before = of->value, allowed = before + ROUNDING * fabs(before);
+    const double before = of->value, allowed = before + S2_ROUNDING * fabs(before);
     double low = 0.0, low_slope = -of->decrement, high = 0.0, high_slope = 0.0, t = 1.0;
-    for (int tries = 0; tries < MOST_STEPS; tries++) {
+    for (int tries = 0; tries < S2_MOST_STEPS; tries++) {
         double slope;
         const double objective = try_step(of, t, &slope);
-        if (!(objective <= allowed - LEAST_DECREASE * t * of->decrement)) {
+        if (!(objective <= allowed - S2_LEAST_DECREASE * t * of->decrement)) {
             high = t;
             high_slope = slope > 0.0 ? slope : -low_slope; /* else halve */
         } else if (slope < -MOST_SLOPE * of->decrement) {
@@ -192,9 +181,8 @@ static void move_on(s2_dual_fit *of, double t) {
 /* Whether the decrement is at most this. Without pairs it has no scale and may be so far from the
  * end. */
 static int is_least(const s2_dual_fit *of, double tolerance) {
-    const double size = fabs(of->value) > LEAST_OBJECTIVE ? fabs(of->value) : LEAST_OBJECTIVE;
-    return of->decrement == 0.0 ||
-           (of->n_pairs >= 2 && of->decrement > 0.0 && of->decrement <= tolerance * size);
+    return of->decrement == 0.0 || (of->n_pairs >= 2 && of->decrement > 0.0 &&
+                                    of->decrement <= tolerance * s2_objective_size(of->value));
 }
 
 void s2_dual_fit_advance(s2_dual_fit *of, double tolerance) {

@@ -5,9 +5,8 @@
 #ifndef S2_DUAL_FIT_H
 #define S2_DUAL_FIT_H
 
+#include "descent.h"
 #include "kernels.h"
-
-enum { S2_PAIRS = 8 };
 
 /* A step and the change of the gradient along it. */
 typedef struct {

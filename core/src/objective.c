@@ -39,6 +39,19 @@ s2_status s2_objective_check(const s2_objective *objective) {
     return weighted ? S2_OK : S2_BAD_VALUE;
 }
 
+s2_status s2_samples_check(const s2_objective *objective, uint32_t n_samples) {
+    if (n_samples == 0 || objective->lanes != s2_sample_lanes(n_samples)) {
+        return S2_BAD_SHAPE;
+    }
+    const s2_status status = s2_objective_check(objective);
+    for (size_t s = n_samples; status == S2_OK && s < objective->lanes; s++) {
+        if (objective->weight[s] != 0.0f) {
+            return S2_BAD_VALUE;
+        }
+    }
+    return status;
+}
+
 double s2_objective_loss(const s2_objective *objective, const float *logits, float *grad) {
     return objective->kernels->objective(objective, logits, grad);
 }

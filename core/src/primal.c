@@ -3,17 +3,13 @@
  *
  * An iteration is one pass over the rows: a step of length 1 is nearly always taken.
  */
+#include "descent.h"
 #include "primal_rows.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { PAIRS = 8, MOST_ITERATIONS = 1000, MOST_STEPS = 20, MOST_IDLE = 10 };
-
-/* As in dual_fit.c. */
-#define LEAST_DECREASE  1e-4
-#define ROUNDING        2e-7
-#define LEAST_OBJECTIVE 1e-3
+enum { MOST_IDLE = 10 };
 
 /* A step and the change of the gradient along it. */
 typedef struct {
@@ -38,8 +34,8 @@ typedef struct {
     point at, next;
     float *step; /* (n_outputs, width): the next point is one step of -t away */
     double *bias_step;
-    pair pairs[PAIRS]; /* a ring */
-    double share[PAIRS];
+    pair pairs[S2_PAIRS]; /* a ring */
+    double share[S2_PAIRS];
     size_t n_pairs, newest;
     double decrement;
 } fit;
@@ -56,7 +52,7 @@ static fit lay_out(const s2_primal *primal, uint32_t n_subset, s2_arena *arena) 
         *vectors[i] = s2_take_floats(arena, 1, of.size);
         *small[i] = s2_take(arena, 1, of.n_outputs, sizeof(double));
     }
-    for (size_t i = 0; i < PAIRS; i++) {
+    for (size_t i = 0; i < S2_PAIRS; i++) {
         of.pairs[i].step = s2_take_floats(arena, 1, of.size);
         of.pairs[i].change = s2_take_floats(arena, 1, of.size);
         of.pairs[i].bias_step = s2_take(arena, 1, of.n_outputs, sizeof(double));
@@ -84,10 +80,10 @@ s2_status s2_primal_check(const s2_primal *primal) {
         }
         width += primal->columns[k].width;
     }
-    if (width > S2_MAX_WIDTH || primal->objective.lanes != s2_sample_lanes(n_samples)) {
+    if (width > S2_MAX_WIDTH) {
         return S2_BAD_SHAPE;
     }
-    return s2_objective_check(&primal->objective);
+    return s2_samples_check(&primal->objective, n_samples);
 }
 
 static double dot(const fit *of, const float *a, const float *b) {
@@ -95,11 +91,7 @@ static double dot(const fit *of, const float *a, const float *b) {
 }
 
 static double dot_outputs(const fit *of, const double *a, const double *b) {
-    double sum = 0.0;
-    for (size_t o = 0; o < of->n_outputs; o++) {
-        sum += a[o] * b[o];
-    }
-    return sum;
+    return s2_dot_outputs(of->n_outputs, a, b);
 }
 
 /* One pass: objective and gradient at the point. */
@@ -111,7 +103,7 @@ static void look(fit *of, point *there) {
 }
 
 static const pair *pair_of(const fit *of, size_t age) {
-    return &of->pairs[(of->newest + PAIRS - age) % PAIRS];
+    return &of->pairs[(of->newest + S2_PAIRS - age) % S2_PAIRS];
 }
 
 /* step = an estimate of the inverse Hessian times the gradient: the pairs around the metric. */
@@ -159,11 +151,11 @@ static double try_step(fit *of, double t) {
 /* Whether a point is there that lowers the objective as its slope promises, up to rounding. A step
  * that does not is shortened to where the slope, if it is linear, is zero. */
 static int search(fit *of) {
-    const double allowed = of->at.value + ROUNDING * fabs(of->at.value);
+    const double allowed = of->at.value + S2_ROUNDING * fabs(of->at.value);
     double t = 1.0;
-    for (int tries = 0; tries < MOST_STEPS; tries++) {
+    for (int tries = 0; tries < S2_MOST_STEPS; tries++) {
         const double slope = try_step(of, t);
-        if (of->next.value <= allowed - LEAST_DECREASE * t * of->decrement) {
+        if (of->next.value <= allowed - S2_LEAST_DECREASE * t * of->decrement) {
             return 1;
         }
         const double zero = slope > 0.0 ? of->decrement / (of->decrement + slope) : 0.5;
@@ -174,7 +166,7 @@ static int search(fit *of) {
 
 /* Moves to the point tried last, and keeps the way as a pair if the gradient changed along it. */
 static void move_on(fit *of) {
-    const size_t slot = (of->newest + 1) % PAIRS;
+    const size_t slot = (of->newest + 1) % S2_PAIRS;
     pair *new = &of->pairs[slot];
     const s2_kernels *kernels = of->pass.kernels;
     kernels->move_along(of->size, of->next.weights, 0.0f, -1.0f, of->at.weights, new->step);
@@ -188,7 +180,7 @@ static void move_on(fit *of) {
     if (bend > 1e-12 * of->decrement) {
         new->rho = 1.0 / bend;
         of->newest = slot;
-        of->n_pairs += of->n_pairs < PAIRS;
+        of->n_pairs += of->n_pairs < S2_PAIRS;
     }
     const point old = of->at;
     of->at = of->next;
@@ -198,18 +190,18 @@ static void move_on(fit *of) {
 /* Whether the decrement is small. Without pairs the metric alone may see less than is left; and that
  * of a subset does so of the squared loss, which flattens nowhere. */
 static int is_least(const fit *of, double tolerance) {
-    const double size = fabs(of->at.value) > LEAST_OBJECTIVE ? fabs(of->at.value) : LEAST_OBJECTIVE;
     const int squared = of->pass.primal->objective.loss == S2_SQUARED;
     const double share = squared && of->metric->n_subset ? 0.1 : 1.0;
     return of->decrement == 0.0 ||
-           (of->n_pairs >= 2 && of->decrement > 0.0 && of->decrement <= share * tolerance * size);
+           (of->n_pairs >= 2 && of->decrement > 0.0 &&
+            of->decrement <= share * tolerance * s2_objective_size(of->at.value));
 }
 
 /* Ends where the decrement is small, or where rounding allows no more: no step, or many of them in a
  * row that lower nothing. */
 static void descend(fit *of, double tolerance, s2_dual_report *report) {
     double least = of->at.value;
-    for (int idle = 0; report->iterations < MOST_ITERATIONS && idle < MOST_IDLE;) {
+    for (int idle = 0; report->iterations < S2_MOST_ITERATIONS && idle < MOST_IDLE;) {
         find_direction(of);
         report->iterations++;
         if (is_least(of, tolerance)) {
@@ -218,7 +210,7 @@ static void descend(fit *of, double tolerance, s2_dual_report *report) {
         }
         if (of->decrement > 0.0 && search(of)) {
             move_on(of);
-            idle = of->at.value < least - ROUNDING * fabs(least) ? 0 : idle + 1;
+            idle = of->at.value < least - S2_ROUNDING * fabs(least) ? 0 : idle + 1;
             least = of->at.value < least ? of->at.value : least;
             continue;
         }
@@ -228,7 +220,8 @@ static void descend(fit *of, double tolerance, s2_dual_report *report) {
         }
         of->n_pairs = 0; /* once more along the gradient in the metric alone */
     }
-    report->converged = report->iterations < MOST_ITERATIONS;
+    report->converged =
+        report->iterations < S2_MOST_ITERATIONS && s2_is_rounding(of->decrement, of->at.value);
 }
 
 s2_status s2_primal_solve(const s2_primal *primal, const s2_metric *metric, double penalty,

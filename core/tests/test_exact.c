@@ -287,6 +287,22 @@ static void test_refusals(const s2_kernels *kernels) {
     CHECK_EQUAL(s2_dual_check(&of.dual), S2_OK);
 }
 
+/* No step is short enough for columns as long as this: that is not rounding. */
+static void test_ends_far_away(const s2_kernels *kernels) {
+    for (s2_loss loss = S2_SOFTMAX; loss <= S2_SQUARED; loss++) {
+        problem of = new_problem(kernels, loss, 40, 3, 1);
+        const size_t bytes = s2_dual_bytes(40, 3, 1);
+        s2_dual_report report;
+        check_where("%s, %s", s2_kernels_name(kernels), loss_names[loss]);
+        s2_gram_finish(kernels, 40, 1e25f, of.gram);
+        CHECK_EQUAL(
+            s2_dual_solve(&of.dual, 1e-3, 1e-5, &of.solution, &report, guarded(bytes), bytes),
+            S2_OK);
+        CHECK(!report.converged);
+        release_guarded();
+    }
+}
+
 static void test_sizes(void) {
     const int wide = sizeof(size_t) > 4;
     CHECK((s2_gram_floats(1u << 31) == SIZE_MAX) == !wide);
@@ -313,6 +329,7 @@ int main(void) {
     with_each_table(test_fits);
     with_each_table(test_weights);
     with_each_table(test_refusals);
+    with_each_table(test_ends_far_away);
     test_sizes();
     return check_report("test_exact");
 }

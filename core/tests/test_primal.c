@@ -209,6 +209,11 @@ static void test_refusals(const s2_kernels *kernels) {
     of->primal.objective.lanes = LANES + 32;
     CHECK_EQUAL(s2_primal_check(&of->primal), S2_BAD_SHAPE);
     of->primal = sound;
+    float *weight = (float *)(uintptr_t)of->primal.objective.weight;
+    weight[LANES - 1] = 0.5f; /* where there is no sample */
+    CHECK_EQUAL(s2_primal_check(&of->primal), S2_BAD_VALUE);
+    weight[LANES - 1] = 0.0f;
+    CHECK_EQUAL(s2_primal_check(&of->primal), S2_OK);
     of->solution.weights[0] = NAN;
     CHECK_EQUAL(s2_primal_solve(&of->primal, &of->metric, 1.0, 1e-5, &of->solution, &report,
                                 of->room, of->size),

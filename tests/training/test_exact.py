@@ -210,6 +210,14 @@ def test_the_path_ends_when_it_gets_worse() -> None:
     assert not is_worse(path.points[:-1])
 
 
+def test_a_fit_that_is_not_solved_is_told() -> None:
+    design, problem = solved(Rows.random("classification"))
+    assert design.gram is not None
+    design.gram[:] *= 1e25  # no step is short enough
+    with pytest.warns(UserWarning, match="a fit at penalty 0.001 is not solved after"):
+        solve(design, problem, [1e-3])
+
+
 def test_the_same_bits_again() -> None:
     rows = Rows.random("classification")
     folds = block_folds(rows.y, rows.task)

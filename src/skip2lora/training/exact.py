@@ -11,6 +11,7 @@ in the coordinates of the samples.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -305,6 +306,8 @@ class _Fits:
     def solve(self, penalty: float, tolerance: float) -> int:
         """Go on to ``penalty``; the number of iterations of all fits.
 
+        Warns of a fit that ends far from its least objective.
+
         Raises:
             DivergedError: the objective is infinite or NaN.
         """
@@ -323,6 +326,13 @@ class _Fits:
             raise DivergedError(
                 f"the objective is not finite at penalty {penalty:g}, expected a finite one: "
                 "check the samples, or try a stronger penalty"
+            )
+        if not all(report.converged for report in reports):
+            warnings.warn(
+                f"a fit at penalty {penalty:g} is not solved after "
+                f"{max(report.iterations for report in reports):,} iterations, expected it to be: "
+                "others may be better, try a stronger penalty",
+                stacklevel=2,
             )
         return sum(report.iterations for report in reports)
 
