@@ -43,6 +43,8 @@ class ColumnMoments {
         return moments_.total;
     }
     void finish(const Doubles &mean, const Doubles &var) const {
+        Claim all;
+        all.reads(this, sizeof *this, "these moments are");
         require(moments_.total > 0, "there were no rows with a weight");
         require(mean.shape(0) == width_ && var.shape(0) == width_,
                 "mean and variance have a number for each column");
@@ -213,12 +215,6 @@ class DualProblem {
     Buffer workspace_;
 };
 
-inline size_t gram_bytes(uint32_t n_samples) {
-    const size_t floats = s2_gram_floats(count_of(n_samples)), room = s2_gram_bytes(n_samples);
-    require(floats <= (SIZE_MAX - room) / sizeof(float), "more samples than a size can say");
-    return floats * sizeof(float) + room;
-}
-
 inline size_t dual_bytes(uint32_t n_samples, uint32_t n_outputs, uint32_t n_problems) {
     const size_t bytes =
         s2_dual_bytes(count_of(n_samples), count_of(n_outputs), count_of(n_problems));
@@ -236,7 +232,6 @@ inline void bind_exact(nb::module_ &module) {
         .def("finish", &ColumnMoments::finish, "mean"_a.noconvert(), "var"_a.noconvert());
     module.def("scale_rows", scale_rows, "rows"_a.noconvert(), "mean"_a.noconvert(),
                "scale"_a.noconvert());
-    module.def("gram_bytes", gram_bytes, "n_samples"_a);
     module.def("gram_add", gram_add, "rows"_a.noconvert(), "first"_a, "width"_a,
                "mean"_a.noconvert(), "scale"_a.noconvert(), "gram"_a.noconvert());
     module.def("gram_trace", gram_trace, "gram"_a.noconvert());

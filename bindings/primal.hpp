@@ -4,8 +4,6 @@
 #include "exact.hpp"
 #include "skip2_primal.h"
 
-using Indices = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
 // One weighted fit on columns of rows, for any number of penalties. It keeps the arrays alive,
 // which must not change.
 class PrimalProblem {
@@ -53,6 +51,10 @@ class PrimalProblem {
         return {weights.data(), products.data(), bias.data()};
     }
 
+    void claim(Claim &all) const {
+        all.reads(rows_.data(), bytes_of(rows_), "these rows are");
+    }
+
     s2_primal primal;
     size_t width = 0;
 
@@ -87,6 +89,8 @@ class Metric {
                    0.0f,
                    0.0f};
         reserve(problem);
+        Claim all;
+        problem.claim(all);
         s2_status status;
         {
             nb::gil_scoped_release released;
@@ -102,6 +106,8 @@ class Metric {
                    const Rows &products, const OutVector &bias) {
         Claim all;
         claim(all, problem, penalty);
+        all.reads(products.data(), bytes_of(products), "these products are");
+        all.reads(bias.data(), bytes_of(bias), "this bias is");
         const s2_primal_solution solution = problem.solution_of(weights, products, bias);
         s2_status status;
         {
@@ -143,6 +149,7 @@ class Metric {
         require(problem.width == width_ && problem.n_samples() == n_samples_,
                 "the problem has other rows or columns than the metric");
         all.writes(this, sizeof *this, "this metric is");
+        problem.claim(all);
         reserve(problem);
     }
     void reserve(const PrimalProblem &problem) {

@@ -4,8 +4,6 @@
 #include "exact.hpp"
 #include "skip2_ridge.h"
 
-using Samples = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
 // Arrays of outputs are (outputs, lanes), lanes at least the samples.
 class Ridge {
   public:
@@ -24,7 +22,8 @@ class Ridge {
     }
 
     void factorize(const ConstPanels &gram, const std::optional<Vector> &weights, double shift) {
-        const Alone alone(this);
+        Alone alone(this);
+        alone.claim.reads(gram.data(), bytes_of(gram), "this Gram matrix is");
         const size_t n = gram.shape(1);
         require_gram(gram, n);
         require(n <= ridge_.capacity, "the Gram matrix has more samples than there is room for");
@@ -57,7 +56,10 @@ class Ridge {
     }
 
     void solve(const Matrix &targets, const Rows &coefficients, const OutVector &bias) {
-        const Alone alone(this);
+        Alone alone(this);
+        alone.claim.reads(targets.data(), bytes_of(targets), "these targets are");
+        alone.claim.writes(coefficients.data(), bytes_of(coefficients), "these coefficients are");
+        alone.claim.writes(bias.data(), bytes_of(bias), "this bias is");
         const s2_ridge_fit fit = fit_of(coefficients, &targets, &bias, 1);
         require_ok(run(fit.n_outputs, 0, [&](void *room, size_t size) {
             return s2_ridge_solve(&ridge_, &fit, room, size);
@@ -65,7 +67,8 @@ class Ridge {
     }
 
     void leave_one_out(const Rows &coefficients, const Rows &residuals) {
-        const Alone alone(this);
+        Alone alone(this);
+        alone.claim_residuals(coefficients, residuals);
         const s2_ridge_fit fit = fit_of(coefficients, nullptr, nullptr, 2);
         require(residuals.shape(0) == fit.n_outputs && residuals.shape(1) == fit.lanes,
                 "residuals have another shape than the coefficients");
@@ -74,8 +77,9 @@ class Ridge {
         }));
     }
 
-    void leave_out(const Samples &samples, const Rows &coefficients, const Rows &residuals) {
-        const Alone alone(this);
+    void leave_out(const Indices &samples, const Rows &coefficients, const Rows &residuals) {
+        Alone alone(this);
+        alone.claim_residuals(coefficients, residuals);
         const s2_ridge_fit fit = fit_of(coefficients, nullptr, nullptr, 2);
         const uint32_t count = count_of(samples.shape(0));
         require(count >= 1 && count < ridge_.n_samples,
@@ -95,6 +99,10 @@ class Ridge {
     struct Alone {
         explicit Alone(const Ridge *ridge) {
             claim.writes(ridge, sizeof *ridge, "this ridge regression is");
+        }
+        void claim_residuals(const Rows &coefficients, const Rows &residuals) {
+            claim.reads(coefficients.data(), bytes_of(coefficients), "these coefficients are");
+            claim.writes(residuals.data(), bytes_of(residuals), "these residuals are");
         }
         Claim claim;
     };

@@ -202,6 +202,22 @@ def last_rows(parts: Parts) -> None:
     other(parts).epoch(parts.x[4:], parts.labels[4:], source, 0.01)
 
 
+def start_metric(parts: Parts) -> None:
+    """From the rows of the cache."""
+    lanes = -(-N_SAMPLES // _core.SAMPLE_LANES) * _core.SAMPLE_LANES
+    mean, targets, weights = (
+        np.zeros(parts.rows.shape[1], np.float32),
+        zeros(1, lanes),
+        zeros(lanes),
+    )
+    weights[:N_SAMPLES] = 1 / N_SAMPLES
+    taps = [(0, parts.rows.shape[1])]
+    problem = _core.PrimalProblem(
+        parts.rows, taps, mean, np.ones_like(mean), _core.SQUARED, targets, weights
+    )
+    _core.Metric(problem)
+
+
 SECOND: dict[str, tuple[str, Callable[[Parts], object]]] = {
     "the trainer": ("this trainer", lambda of: of.epoch(source=fresh(of))),
     "its source": ("this source", lambda of: of.epoch(other(of))),
@@ -217,6 +233,7 @@ SECOND: dict[str, tuple[str, Callable[[Parts], object]]] = {
     ),
     "its adapters, read": ("these adapters", read_adapters),
     "its profile": ("this profile", same_profile),
+    "its cache, solved on": ("these rows", start_metric),
 }
 
 

@@ -228,6 +228,5 @@ def test_refusals():
 
 
 def test_bytes():
-    assert _core.gram_bytes(300) >= 4 * 320 * (300 + 256)
     assert _core.dual_bytes(300, 10) >= 4 * 10 * 320 * 30
     assert _core.dual_bytes(300, 10, 5) > 4 * _core.dual_bytes(300, 10)
