@@ -457,13 +457,25 @@ def test_the_exact_solver(make_samples: Any, make_model: Any) -> None:
     assert model.adapted_.history.solver == "exact"
     assert model.score(x, names) > 0.9
     same = Skip2LoRAClassifier(
-        make_model([8, 6, 3]), solver="exact", keep_outputs=False, random_state=5, epochs=1
+        make_model([8, 6, 3]), solver="exact", keep_outputs=False, random_state=5
     )
     assert same.fit(x, names).predict_proba(x).tobytes() == model.predict_proba(x).tobytes()
     penalty = model.adapted_.history.penalty
     model.set_params(penalty=penalty).fit(x[:20], names[:20])
     model.partial_fit(x[20:], names[20:])  # from all rows that are kept
     np.testing.assert_allclose(model.predict_proba(x), same.predict_proba(x), atol=0.01)
+
+
+@pytest.mark.parametrize("chosen", [{"solver": "exact"}, {"recipe": "auto"}])
+@pytest.mark.parametrize("option", [{"epochs": 7}, {"batch_size": 5}, {"standardize": False}])
+def test_what_takes_no_steps_refuses_their_options(
+    make_samples: Any, make_model: Any, chosen: dict[str, Any], option: dict[str, Any]
+) -> None:
+    """As adapt does, and as far as they are not the defaults."""
+    x, y = make_samples(60, 8)
+    model = Skip2LoRAClassifier(make_model([8, 6, 3]), **chosen, **option)
+    with pytest.raises(ParameterError, match=f"{next(iter(option))} is "):
+        model.fit(x, y)
 
 
 def test_the_exact_solver_of_numbers(make_samples: Any, make_model: Any) -> None:

@@ -125,7 +125,8 @@ def adapt(
     result. One counts as much as ``keep_weight`` new ones: by default so many that old and new ones
     count alike in all, and at least one. ``(X, y, weight)`` says how much beside each other.
     ``suspects`` lists labels that answers held out contradict, in ``fit.suspects``, by an exact fit
-    on the same rows; with the recipe auto or the exact solver they are listed in any case.
+    on the same rows; with the recipe auto or the exact solver they are listed in any case, unless
+    there are ``validation_data``.
 
     Raises:
         DataError: samples, labels or groups that do not fit the model or each other.
@@ -261,14 +262,22 @@ def _with_validation(
 
     Raises:
         DataError: they do not fit the model, or have other labels.
+        ParameterError: they are no pair.
     """
     if given["validation_data"] is None:
         return part
-    x, y = given["validation_data"]
+    pair = given["validation_data"]
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ParameterError(
+            f"validation_data is {type(pair).__name__}, expected samples and labels, (X, y): pass "
+            "both, or leave it out"
+        )
+    x, y = pair
     columns = (given["columns"] or Columns()).over(model.columns)
     try:
         samples = checked(model, columns.take(x))
         answers = encode(learned, y, len(samples), encoded.all_outputs)
     except DataError as error:
         raise DataError(f"validation_data: {error}") from error
-    return replace(part, validation=CheckedSamples(samples, answers.y))
+    none = np.full(len(samples), -1)
+    return replace(part, validation=CheckedSamples(samples, answers.y, row=none))

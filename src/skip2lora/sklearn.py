@@ -46,7 +46,8 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
     largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
     the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, by
     reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
-    ``solver="exact"`` and ``recipe="auto"`` solve anew from all samples that are kept.
+    ``solver="exact"`` and ``recipe="auto"`` solve anew from all samples that are kept; options of
+    steps are refused beside them. The rule that auto has for an ``MLP`` is that of the first part.
     ``class_weight`` names classes by their labels; "balanced" counts all samples that are kept.
     ``keep`` are old samples, a lab set or its file, whose labels are among ``classes_``; they stay
     whatever the ``capacity``. A lab set that lies beside a model is not looked for.

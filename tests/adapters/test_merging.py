@@ -10,7 +10,6 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.merging import mixed
-from skip2lora.backbones.derived import LOGITS, DerivedTap, with_derived
 
 WIDTHS = [9, 16, 5]  # of the taps
 MIX = [0.75, 0.25]
@@ -86,13 +85,3 @@ def test_base_logits_count_as_much_as_they_are_to() -> None:
         mix.lora_a[1:], mix.lora_b[1:], part.lora_a, part.lora_b, strict=True
     ):
         np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-4, atol=1e-5)
-
-
-def test_one_part_in_the_place_of_the_base_logits() -> None:
-    """No rank is added, so the pairs stay as they were put together."""
-    backbone = NumpyBackbone([*WIDTHS, 4], first_tap_is_input=True)
-    x = np.random.default_rng(1).normal(size=(11, 9)).astype(np.float32)
-    part = adapters_of(4, 4)
-    mix = mixed([part], [1.0], WIDTHS, np.zeros(4))
-    logits = mix.logits(with_derived(backbone, (DerivedTap(LOGITS),)), x)
-    np.testing.assert_allclose(logits, added(part, backbone, x), rtol=1e-4, atol=1e-3)

@@ -327,6 +327,7 @@ def test_what_is_chosen_is_not_set(
             {"validation_data": ([[0.0] * 9], [1]), "validation": 0.2},
             "validation is 0.2 beside validation_data",
         ),
+        ({"validation_data": [[0.0] * 9]}, "validation_data is list, expected samples and labels"),
         ({"validation_data": ([[0.0] * 8], [1])}, "validation_data: X has 8 columns"),
         ({"validation_data": ([[0.0] * 9], [7])}, "validation_data: the model has 3 outputs"),
     ],

@@ -89,6 +89,15 @@ def test_validation_data_judge_and_choose_nothing(model: s2.MLP, samples: Any) -
     assert [tried.held_out for tried in beside.history.tried] == [told]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_old_samples_are_not_judged(sign: int, model: s2.MLP, samples: Any) -> None:
+    x, y = sign * np.abs(samples[0]), samples[1]
+    for options, count in (({}, 60), ({"validation": 0.25}, 15)):
+        history = s2.adapt(model, x, y, recipe="auto", keep=(x[:40], y[:40]), **options).history
+        assert history.held_out.n_samples == count
+        assert [tried.held_out for tried in history.tried] == [history.held_out]
+
+
 def test_few_samples(model: s2.MLP, samples: Any) -> None:
     """Fewer than a batch, and classes with one sample, which is never held out."""
     x, y = np.abs(samples[0][:7]), np.array([0, 1, 2, 0, 1, 0, 1])

@@ -128,6 +128,30 @@ def test_rows_are_those_that_were_passed(make_model: Any, field: Any) -> None:
     assert all(each.label == str(y[each.row]) for each in fit.suspects)
 
 
+@pytest.mark.parametrize("options", [{"solver": "exact"}, {"recipe": "auto"}, {"epochs": 3}])
+@pytest.mark.parametrize("sign", [1, -1])  # of which auto takes steps, or solves
+def test_samples_for_validation_are_no_suspects(
+    make_model: Any, field: Any, options: dict[str, Any], sign: int
+) -> None:
+    """They have rows of their own, so those of the samples that are learned would be wrong."""
+    x, y, wrong = field
+    x, model = sign * np.abs(x), make_model([9, 16, 5, 3])
+    beside = (x[50:], (y[50:] + 1) % 3)
+    plain = s2.adapt(model, x[:50], y[:50], validation_data=beside, **options)
+    assert plain.fit.suspects is None
+    fit = s2.adapt(model, x[:50], y[:50], validation_data=beside, suspects=True, **options).fit
+    assert {each.row for each in fit.suspects} >= {*wrong[wrong < 50]}
+    assert all(each.label == str(y[each.row]) for each in fit.suspects)
+
+
+@pytest.mark.filterwarnings("ignore::skip2lora.errors.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::skip2lora.errors.ForgettingWarning")
+@pytest.mark.parametrize("y", [[0, 1, 2], [0, 0, 0]])
+def test_where_no_label_can_be_contradicted(make_model: Any, field: Any, y: list[int]) -> None:
+    fit = s2.adapt(make_model([9, 16, 5, 3]), field[0][:3], y, epochs=3, suspects=True).fit
+    assert fit.suspects is None
+
+
 def test_one_pass_and_nothing_else_changes(field: Any) -> None:
     x, y, _ = field
     model = NumpyBackbone([9, 16, 5, 3], first_tap_is_input=False)

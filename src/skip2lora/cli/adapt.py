@@ -254,7 +254,9 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
 def _suspect_lines(facts: dict[str, Any]) -> list[str]:
     if facts["output"] is None:
         return []
-    count = facts["count"] or 0
+    count = facts["count"]
+    if count is None:
+        return [f"{facts['output']}: no label, as no sample could be held out to contradict one"]
     return [
         f"{facts['output']}: {count:,} label{'s' * (count != 1)} that samples held out contradict"
     ]

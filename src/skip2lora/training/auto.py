@@ -95,12 +95,13 @@ class AutoJob(ExactJob):
         problem, n_taps = self.problem, len(self.cache.format.tap_widths)
         candidates = self.considered()
         began, seconds = time.perf_counter(), []
-        selections = [(n_taps - 1,), tuple(range(n_taps))]
-        designs = self.designs(selections[n_taps == 1 :])
+        lasts = sorted({of.last for of in candidates}, reverse=True)
+        selections = [range(n_taps - 1 if last else 0, n_taps) for last in lasts]
+        designs = dict(zip(lasts, self.designs(selections), strict=True))
         in_the_end = replace(self.folds, count=0)
         for candidate in candidates:
             of = replace(problem, base_factor=candidate.base_factor)
-            design, penalty = designs[0 if candidate.last else -1], _PENALTY
+            design, penalty = designs[candidate.last], _PENALTY
             if self._task.name == "regression":
                 scale = self._unit(candidate.base_factor).astype(np.float32)
                 design = replace(design, scaling=replace(design.scaling, output_scale=scale))

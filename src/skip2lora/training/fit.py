@@ -65,16 +65,20 @@ def suspects_of(
     held: CheckedSamples | None,
     names: Sequence[str],
 ) -> tuple[Suspect, ...] | None:
-    """New samples whose labels the folds of ``job`` contradict; None where it has none."""
+    """New samples whose labels answers held out by ``job`` contradict; None where it has none.
+
+    Samples for validation alone were not passed to be learned, and are none.
+    """
     answered = None if task.numeric_targets else job.answered()
     if answered is None:
         return None
     parts = [part] if held is None else [part, held]
     rows = [np.arange(len(each.y)) if each.row is None else each.row for each in parts]
     of_new = [np.ones(len(each.y), np.bool_) if each.old is None else ~each.old for each in parts]
-    new = np.concatenate(of_new)
+    row = np.concatenate(rows)
+    new = np.concatenate(of_new) & (row >= 0) & ~np.isnan(answered).any(axis=1)
     labels = np.concatenate([each.y for each in parts])
-    return suspects_in(answered[new], labels[new], names, np.concatenate(rows)[new])
+    return suspects_in(answered[new], labels[new], names, row[new]) if new.any() else None
 
 
 def _measured(

@@ -159,7 +159,8 @@ def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
     """Options of training that an estimator of such parameters asks for.
 
-    Its defaults are those for any model: none for what takes no steps, nor for the paper's recipe.
+    Its defaults of training by steps are those for any model: what takes no steps, or has the
+    paper's recipe, is not asked for these.
 
     Raises:
         ParameterError: the recipe auto with another method than its own.
@@ -168,11 +169,10 @@ def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
     recipe = asked["recipe"]
     if recipe == "auto":
         check_auto(METHODS[asked["method"]], {})
-    if recipe == "auto" or asked["solver"] == "exact":
-        return {name: value for name, value in asked.items() if name not in OF_STEPS}
-    if recipe == "paper":
-        return {name: of for name, of in asked.items() if of != vars(ANY_MODEL).get(name)}
-    return asked
+    if recipe is None and asked["solver"] != "exact":
+        return asked
+    usual = vars(ANY_MODEL)
+    return {n: of for n, of in asked.items() if n not in OF_STEPS or of != usual.get(n)}
 
 
 def resolve_options(

@@ -23,7 +23,7 @@ from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Outputs, Task
 from skip2lora.tasks.weights import check_weights, leave_out
-from skip2lora.training.exact_job import ExactJob
+from skip2lora.training.exact_job import ExactJob, folds_of
 from skip2lora.training.fit import Fit, suspects_of
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.lab_set import LabSet
@@ -240,7 +240,7 @@ def rehearse(
     filled = time.perf_counter()
     joined = replace(joined, x=cache.rows, validation=beside)
     done = train_on_rows(cache, joined, options, goal=goal, callback=callback)
-    if suspects and options.solver != "exact":
+    if suspects and (options.solver != "exact" or beside is not None):
         done = _with_suspects(done, cache, joined, options, goal)
     return replace(done.after_fill(began, filled, n_forwards), rows_kept=True)
 
@@ -262,7 +262,12 @@ def _joined(part: CheckedSamples, old: OldSamples) -> CheckedSamples:
 def _with_suspects(
     done: Trained, cache: SkipCache, part: CheckedSamples, options: Options, goal: Goal
 ) -> Trained:
-    """The same, whose measure has suspects, by folds of an exact fit on the rows."""
+    """The same, whose measure has suspects, by folds of an exact fit on the rows.
+
+    Where no sample can be held out, or all have one label, none can be contradicted.
+    """
+    if len(np.unique(part.y)) < 2 or not folds_of(goal.task, part, None).count:
+        return done
     rows = cache.format
     known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
     exact = replace(options, method="skip2-lora", solver="exact", penalty=None)
