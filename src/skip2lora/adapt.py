@@ -167,7 +167,11 @@ def _adapt(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
     )  # fmt: skip
-    rule = MlpRule.of(model, samples, learned, options["recipe"] if keep_outputs else None)
+    part = CheckedSamples(samples, encoded.y, group=group, row=row)
+    if weight is not None or options["class_weight"] is not None:
+        part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
+        encoded = replace(encoded, y=part.y)
+    rule = MlpRule.of(model, part.x, learned, options["recipe"] if keep_outputs else None)
     model = rule.backbone
     old = old_samples(
         options["keep"], options["keep_weight"], model, encoded, task=learned, method=chosen,
@@ -178,9 +182,6 @@ def _adapt(
         names = check_names(options["output_names"], model.n_outputs)
     if outputs.names is None or isinstance(model, Binary):  # of columns, or of classes of a file
         names = names or encoded.outputs.names
-    part = CheckedSamples(samples, encoded.y, group=group, row=row)
-    if weight is not None or options["class_weight"] is not None:
-        part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
     part = _with_validation(part, model, encoded, learned, options)
     n_samples = len(part.x) + (0 if old is None else len(old))
     resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))

@@ -188,6 +188,10 @@ def test_suspects(lab: Answer, type_in: Type) -> None:
     assert not Path("c").exists()
     shown = type_in(*words[:-1], "-o", "c", "--suspects", "suspects.csv", "--force")
     assert "suspects.csv: 2 labels that samples held out contradict\n" in shown.out
+    few = ("few.npz", *FAST, "--no-lab-set", "-o", "f", "--suspects", "few.csv")
+    np.savez("few.npz", X=x[:2], y=[0, 1], class_names=np.array(NAMES))
+    shown = type_in("adapt", "model.safetensors", *few)
+    assert "few.csv: no label, as no sample could be held out to contradict one\n" in shown.out
     auto = type_in(*words[:3], "--recipe", "auto", "--json", "-o", "d", "--no-lab-set")
     assert auto.json["suspects"]["count"] >= 2
     refused(

@@ -98,6 +98,17 @@ def test_old_samples_are_not_judged(sign: int, model: s2.MLP, samples: Any) -> N
         assert [tried.held_out for tried in history.tried] == [history.held_out]
 
 
+@pytest.mark.filterwarnings("ignore::skip2lora.errors.ForgettingWarning")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_class_of_weight_0_is_not_there(sign: int, model: s2.MLP, samples: Any) -> None:
+    """Neither in statistics of the field, nor beside old samples."""
+    x, y = sign * np.abs(samples[0]) * (1 + samples[1][:, None]).astype(np.float32), samples[1]
+    options: dict[str, Any] = {"recipe": "auto", "keep": (x[:7], y[:7])}
+    weighted = s2.adapt(model, x, y, class_weight={2: 0}, **options)
+    without = s2.adapt(model, x[y != 2], y[y != 2], **options)
+    assert weighted.logits(x).tobytes() == without.logits(x).tobytes()
+
+
 def test_few_samples(model: s2.MLP, samples: Any) -> None:
     """Fewer than a batch, and classes with one sample, which is never held out."""
     x, y = np.abs(samples[0][:7]), np.array([0, 1, 2, 0, 1, 0, 1])

@@ -116,8 +116,9 @@ def judged_steps(
         worth = _by_folds(job.cache, part, options, goal)
     elif held is not None:
         logits = job.outputs(result, held_out=True, with_base=False).adapted
-        if held.old is not None and not held.old.all():  # new samples are what is judged
-            held, logits = held[~held.old], logits[~held.old]
+        old = held.old
+        if old is not None and not old.all():  # new samples are what is judged
+            held, logits = held[~old], logits[~old]
         worth = HeldOut.of(goal.task, logits, held.y, 1, held.weight)
     took = 1e3 * (time.perf_counter() - began)
     return Tried("all taps and logarithms of the sample, by steps", worth, 1.0, None, took)
