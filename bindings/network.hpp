@@ -82,8 +82,7 @@ class Network {
     s2_status run(uint32_t count, const float *const *x, const s2_row_layout &layout,
                   uint32_t first_tap, float *rows, Buffer &room) const {
         room.reserve(s2_net_forward_workspace_bytes(&net, count));
-        return s2_net_forward(&net, count, x, &layout, first_tap, rows, room.data(),
-                              room.size());
+        return s2_net_forward(&net, count, x, &layout, first_tap, rows, room.data(), room.size());
     }
 
     s2_net net;

@@ -60,7 +60,8 @@ size_t s2_sample_lanes(uint32_t n_samples);
  * n_samples rows: element (i, j) at ((j / 32) * n_samples + i) * 32 + j % 32. */
 size_t s2_gram_floats(uint32_t n_samples);
 size_t s2_gram_bytes(uint32_t n_samples);
-/* Adds the products of these columns, the lower half alone. `gram` starts at zero, all of it. */
+/* Adds the products of these columns, the lower half alone. `gram`, s2_gram_floats, starts at zero,
+ * all of it. */
 s2_status s2_gram_add(const s2_columns *columns, float *gram, void *workspace,
                       size_t workspace_bytes);
 double s2_gram_trace(uint32_t n_samples, const float *gram);
@@ -112,7 +113,7 @@ typedef struct {
     s2_objective objective; /* all samples: lanes are s2_sample_lanes(n_samples), the weights are
                                (n_problems, lanes) */
     uint32_t n_samples, n_problems;
-    const float *gram;   /* finished: both halves */
+    const float *gram;   /* s2_gram_floats, finished: both halves */
     const float *offset; /* (n_outputs, lanes), or NULL: zero */
 } s2_dual;
 

@@ -100,7 +100,7 @@ static void NAME(solve_second_block)(const FACTOR *f, uint32_t first, uint32_t s
 }
 
 void NAME(s2_solve_first)(const FACTOR *f, uint32_t first, uint32_t count, REAL *x, size_t x_row) {
-    for (; count > 0; x += ROWS * x_row) {
+    while (count > 0) {
         const uint32_t rows = count < ROWS ? count : ROWS;
         for (uint32_t j = first / BLOCK * BLOCK; j < f->n; j += BLOCK) {
             const uint32_t size = f->n - j < BLOCK ? f->n - j : BLOCK, rest = j + size;
@@ -111,11 +111,12 @@ void NAME(s2_solve_first)(const FACTOR *f, uint32_t first, uint32_t count, REAL 
                         .b_depth = f->row, .b_col = 1, .c = x + rest, .c_row = x_row);
         }
         count -= rows;
+        x += rows * x_row;
     }
 }
 
 void NAME(s2_solve_second)(const FACTOR *f, uint32_t count, REAL *x, size_t x_row) {
-    for (; count > 0; x += ROWS * x_row) {
+    while (count > 0) {
         const uint32_t rows = count < ROWS ? count : ROWS;
         for (uint32_t stop = f->n; stop > 0;) {
             const uint32_t j = (stop - 1) / BLOCK * BLOCK, size = stop - j;
@@ -127,6 +128,7 @@ void NAME(s2_solve_second)(const FACTOR *f, uint32_t count, REAL *x, size_t x_ro
             stop = j;
         }
         count -= rows;
+        x += rows * x_row;
     }
 }
 

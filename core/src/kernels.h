@@ -172,6 +172,7 @@ struct s2_kernels {
     void (*panel)(const s2_gemm *pass);
     /* s2_objective_loss */
     double (*objective)(const s2_objective *pass, const float *logits, float *grad);
+    /* a . b: products and short sums of them in float, the rest in double */
     double (*dot)(size_t size, const float *a, const float *b);
     /* y += factor * x */
     void (*add_scaled)(size_t size, float factor, const float *x, float *y);

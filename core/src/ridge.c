@@ -330,7 +330,7 @@ s2_status s2_ridge_leave_out(const s2_ridge *ridge, const s2_ridge_fit *fit, uin
     s2_solve_second_double(&block, fit->n_outputs, s.block_rows, s.block_row);
     for (uint32_t o = 0; o < fit->n_outputs; o++) {
         for (uint32_t i = 0; i < count; i++) {
-            residual[o * count + i] = (float)s.block_rows[o * s.block_row + i];
+            residual[(size_t)o * count + i] = (float)s.block_rows[o * s.block_row + i];
         }
     }
     return S2_OK;
