@@ -194,6 +194,14 @@ def test_a_fold_with_all_samples_of_a_class(refused) -> None:
     assert "fold 1 (from 0) holds out all samples of class 2, expected some to train on" in message
 
 
+def test_a_fold_with_all_weights(refused) -> None:
+    rows = Rows.random("regression")
+    design, problem = solved(rows, weight=(np.arange(61) < 5).astype(np.float32))
+    folds = Folds((np.arange(61) // 31).astype(np.int32), 2)
+    message = refused(DataError, solve, design, problem, [1.0], folds)
+    assert "fold 0 (from 0) holds out all samples with a weight above 0" in message
+
+
 def test_the_path_ends_when_it_gets_worse() -> None:
     rows = Rows.random("classification", n_samples=40)
     rows.y[:] = np.random.default_rng(5).integers(0, 4, 40)  # nothing can be learned

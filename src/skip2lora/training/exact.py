@@ -352,12 +352,17 @@ def _trained(problem: Problem, folds: Folds) -> list[NDArray[np.bool_]]:
     """Samples that are trained on without each fold, (n,).
 
     Raises:
-        DataError: a class has all its samples in one fold.
+        DataError: a class has all its samples in one fold, or one fold has all with a weight.
     """
     trained = [problem.trained & folds.trained(fold) for fold in range(folds.count)]
     for fold, rows in enumerate(trained):
+        if not rows.any():
+            raise DataError(
+                f"fold {fold} (from 0) holds out all samples with a weight above 0, expected some "
+                "to train on: use fewer folds, or give more samples a weight"
+            )
         if problem.task.numeric_targets:
-            break
+            continue
         lacking = np.setdiff1d(problem.learned, problem.answers[rows])
         if len(lacking):
             raise DataError(
