@@ -92,8 +92,8 @@ typedef struct {
  * negative or not finite, weights that are all 0, targets of samples with a weight that are out of
  * their range. */
 s2_status s2_objective_check(const s2_objective *objective);
-/* Of all samples at once: S2_BAD_SHAPE also for none and for other lanes than theirs, S2_BAD_VALUE for
- * a weight where there is no sample. */
+/* Of all samples at once: S2_BAD_SHAPE also for none and for other lanes than theirs, S2_BAD_VALUE
+ * for a weight where there is no sample. */
 s2_status s2_samples_check(const s2_objective *objective, uint32_t n_samples);
 /* The weighted sum of the samples' losses, each summed over its outputs: cross entropy, binary
  * cross entropy, half the squared error. */
