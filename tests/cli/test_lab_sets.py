@@ -188,6 +188,12 @@ def test_suspects(lab: Answer, type_in: Type) -> None:
     assert not Path("c").exists()
     shown = type_in(*words[:-1], "-o", "c", "--suspects", "suspects.csv", "--force")
     assert "suspects.csv: 2 labels that samples held out contradict\n" in shown.out
+    weight = np.arange(len(x)) > 5  # what is left out is counted
+    np.savez("weighted.npz", X=x, y=y, w=weight.astype(float), class_names=np.array(NAMES))
+    weighted = ("weighted.npz", *FAST, "--no-lab-set", "-o", "g", "--suspects", "g.csv")
+    assert type_in("adapt", "model.safetensors", *weighted, "--weight", "w").code == 0
+    rows = [line.split(",")[0] for line in Path("g.csv").read_text().splitlines()[1:]]
+    assert {"7", "50"} <= {*rows}
     few = ("few.npz", *FAST, "--no-lab-set", "-o", "f", "--suspects", "few.csv")
     np.savez("few.npz", X=x[:2], y=[0, 1], class_names=np.array(NAMES))
     shown = type_in("adapt", "model.safetensors", *few)

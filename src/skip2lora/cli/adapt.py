@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapt import adapt, adapt_and_measure
@@ -29,7 +32,7 @@ from skip2lora.tasks.task import TASKS, Measures, Task, task_for
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
-from skip2lora.training.suspects import write_suspects
+from skip2lora.training.suspects import Suspect, write_suspects
 
 
 @click.command(
@@ -109,7 +112,8 @@ def command(
     adapted, fit, samples = _adapted(model, data, meter, **options)
     adapted.save(output)
     if suspects is not None:
-        write_suspects(suspects, fit.suspects or (), samples.files)
+        of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
+        write_suspects(suspects, of_file, samples.files)
     facts = {"recipe": recipe, **_facts(adapted, fit, len(samples.x), old)}
     facts["suspects"] = {
         "output": None if suspects is None else str(suspects),
@@ -122,6 +126,11 @@ def command(
         facts["power"] = meter.facts()
         lines += power.lines_of(facts["power"])
     common.show({"output": str(output), **facts}, lines, as_json=as_json)
+
+
+def _numbered(suspects: Sequence[Suspect], rows: NDArray[np.int64] | None) -> list[Suspect]:
+    """With the numbers that samples have in their file, where ``rows`` of it were left out."""
+    return [each if rows is None else replace(each, row=int(rows[each.row])) for each in suspects]
 
 
 def _check_no_sensors(**sensors: object) -> None:

@@ -35,7 +35,10 @@ def weighted(table: Table) -> Table:
 
 
 def _rows(table: Table, stay: NDArray[np.bool_]) -> Table:
-    """Those that stay, with their places in the file; images have no column of weights."""
+    """Those that stay, with their places in the file; images have no column of weights.
+
+    The number of each among all rows stands aside as "row".
+    """
     if stay.all():
         return table
     rows = np.flatnonzero(stay)
@@ -48,5 +51,5 @@ def _rows(table: Table, stay: NDArray[np.bool_]) -> Table:
             values=None if answers is None else answers[rows],
             place=lambda row: place(int(rows[row])),
         ),
-        aside={name: values[rows] for name, values in table.aside.items()},
+        aside={"row": rows} | {name: values[rows] for name, values in table.aside.items()},
     )
