@@ -184,7 +184,9 @@ def _adapt(
         names = names or encoded.outputs.names
     part = _with_validation(part, model, encoded, learned, options)
     n_samples = len(part.x) + (0 if old is None else len(old))
-    resolved = resolve_options(model.recipe, model.tap_widths, n_samples, **asked_of(options))
+    resolved = resolve_options(
+        model.recipe, model.tap_widths, n_samples, bool(part.validation), **asked_of(options)
+    )
     new = encoded.new_labels
     goal = Goal(learned, model.n_outputs + len(new) if new else None)
     _check_judges(resolved, options)

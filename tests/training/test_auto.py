@@ -281,6 +281,16 @@ def test_steps_take_samples_for_validation_too(backbone: NumpyBackbone) -> None:
     assert adapted.fit.after.overall["accuracy"] == pytest.approx(adapted.score(x[60:], y[60:]))
 
 
+def test_training_by_steps_stops_by_them(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60)
+    options: dict[str, Any] = {"epochs": 50, "learning_rate": 0.5, "patience": 1}
+    history = s2.adapt(
+        backbone, x, y, validation_data=(x[:20], (y[:20] + 1) % 3), **options
+    ).history
+    assert len(history.loss) < 50
+    assert history.best_epoch == len(history.loss) - 1
+
+
 def test_where_nothing_can_be_held_out(backbone: NumpyBackbone) -> None:
     x, _ = drifted(backbone, 3)
     adapted = s2.adapt(backbone, x, [0, 1, 2], recipe="auto")

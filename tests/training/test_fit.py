@@ -46,3 +46,19 @@ def test_what_is_held_out_is_not_what_was_trained_on() -> None:
     for of in (fit, fit.old):
         assert of.after.overall["accuracy"] < 0.55
         assert of.on_all.overall["accuracy"] >= of.after.overall["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore::skip2lora.errors.FewSamplesWarning")
+@pytest.mark.parametrize("options", [{"recipe": "auto"}, {"solver": "exact"}, {"epochs": 3}])
+def test_samples_for_validation_are_measured_beside_old_ones(options: dict[str, Any]) -> None:
+    backbone = NumpyBackbone([9, 16, 5, 3], first_tap_is_input=False)
+    x = np.random.default_rng(3).normal(size=(70, 9)).astype(np.float32)
+    y = np.arange(70) % 3
+    adapted = s2.adapt(
+        backbone, x[:30], y[:30], keep=(x[30:50], y[30:50]), validation_data=(x[50:], y[50:]),
+        **options,
+    )  # fmt: skip
+    fit = adapted.fit
+    assert (fit.held_out, fit.n_measured) == (True, 20)
+    assert fit.after.overall["accuracy"] == pytest.approx(adapted.score(x[50:], y[50:]))
+    assert (fit.old.held_out, fit.old.n_measured) == (False, 20)

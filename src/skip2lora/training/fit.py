@@ -117,7 +117,7 @@ def _measured(
 
     if part.old is None:
         return fit([np.arange(len(each.y)) for each in parts], len(names))
-    olds = [np.zeros(0, np.bool_) if each.old is None else each.old for each in parts]
+    olds = [np.zeros(len(each.y), np.bool_) if each.old is None else each.old for each in parts]
     n_old = max(_n_known(task, each.y[old], names) for each, old in zip(parts, olds, strict=True))
     of_old = fit([np.flatnonzero(old) for old in olds], n_old)
     return replace(fit([np.flatnonzero(~old) for old in olds], len(names)), old=of_old)

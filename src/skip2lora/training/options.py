@@ -176,11 +176,13 @@ def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve_options(
-    recipe: Recipe, tap_widths: Sequence[int], n_samples: int, /, **asked: Any
-) -> Options:
+    recipe: Recipe, tap_widths: Sequence[int], n_samples: int, validated: bool = False, /,
+    **asked: Any,
+) -> Options:  # fmt: skip
     """The options for a model with such taps and ``n_samples`` samples.
 
-    What is not ``asked`` for, or asked for as None, is the default.
+    What is not ``asked`` for, or asked for as None, is the default. ``validated`` says that there
+    are other samples for validation.
 
     Raises:
         ParameterError: one is out of range, or does not go with the method.
@@ -211,7 +213,7 @@ def resolve_options(
     least = 2 if method.batch_statistics else 1
     n_trained = _n_trained(method, n_samples, values["validation"], least)
     values["batch_size"] = _batch_size(values["batch_size"], least, n_trained)
-    if values["patience"] is not None and not values["validation"]:
+    if values["patience"] is not None and not (values["validation"] or validated):
         raise ParameterError(
             f"patience is {values['patience']} without validation, expected both: set validation "
             "to 0.2"
