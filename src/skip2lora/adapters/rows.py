@@ -185,7 +185,7 @@ class SkipCache:
         """Compute the rows of checked samples ``x``, which are those from ``start`` on.
 
         Raises:
-            ModelError: as :meth:`RowFormat.compute`.
+            ModelError: as ``RowFormat.compute``.
         """
         for at in range(0, len(x), SAMPLES_AT_ONCE):
             chunk = x[at : at + SAMPLES_AT_ONCE]
