@@ -154,7 +154,7 @@ def own_images(folder: Path) -> list[str | Path]:
     random = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (folder / name).mkdir(parents=True)
-        for number in range(9):
+        for number in range(15):
             pixels = random.integers(0, 100, (30, 40, 3), np.uint8)
             pixels[..., channel] += 150
             image.fromarray(pixels).save(folder / name / f"{number}.png")
@@ -193,7 +193,7 @@ def own_texts(folder: Path) -> list[str | Path]:
 @pytest.mark.parametrize(
     ("name", "made", "begins"),
     [
-        ("image_classifier.py", own_images, "6 images, 2 new classes; of 12 others"),
+        ("image_classifier.py", own_images, "10 images, 2 new classes; of 20 others"),
         ("tflite_model.py", own_sounds, "14 recordings, 2 new classes; of 6 others"),
         ("text_encoder.py", own_texts, "28 texts, 2 new classes; of 12 others"),
     ],
