@@ -180,10 +180,13 @@ static double solve_ones(const s2_ridge *ridge, const scratch *s, double *ones) 
     return sum_of(ridge->n_samples, ones);
 }
 
-static s2_status check_fit(const s2_ridge *ridge, const s2_ridge_fit *fit, uint32_t least) {
-    return ridge->n_samples < least || fit->n_outputs < 1 || fit->lanes < ridge->n_samples
-               ? S2_BAD_SHAPE
-               : S2_OK;
+/* As prepare, for a fit of `least` samples or more. */
+static s2_status prepare_fit(const s2_ridge *ridge, const s2_ridge_fit *fit, uint32_t least,
+                             uint32_t left_out, void *workspace, size_t size, scratch *s) {
+    const s2_status status = prepare(ridge, fit->n_outputs, left_out, workspace, size, s);
+    const int fits =
+        ridge->n_samples >= least && fit->n_outputs >= 1 && fit->lanes >= ridge->n_samples;
+    return status == S2_OK && !fits ? S2_BAD_SHAPE : status;
 }
 
 /* Bordered by ones: b = ones . y / sum ones, alpha = G'^-1 (y - b). */
@@ -191,8 +194,7 @@ s2_status s2_ridge_solve(const s2_ridge *ridge, const s2_ridge_fit *fit, void *w
                          size_t size) {
     const uint32_t n = ridge->n_samples;
     scratch s;
-    s2_status status = prepare(ridge, fit->n_outputs, 0, workspace, size, &s);
-    status = status == S2_OK ? check_fit(ridge, fit, 1) : status;
+    const s2_status status = prepare_fit(ridge, fit, 1, 0, workspace, size, &s);
     if (status != S2_OK) {
         return status;
     }
@@ -236,8 +238,7 @@ s2_status s2_ridge_leave_one_out(const s2_ridge *ridge, const s2_ridge_fit *fit,
                                  void *workspace, size_t size) {
     const uint32_t n = ridge->n_samples;
     scratch s;
-    s2_status status = prepare(ridge, fit->n_outputs, 0, workspace, size, &s);
-    status = status == S2_OK ? check_fit(ridge, fit, 2) : status;
+    const s2_status status = prepare_fit(ridge, fit, 2, 0, workspace, size, &s);
     if (status != S2_OK) {
         return status;
     }
@@ -303,8 +304,7 @@ s2_status s2_ridge_leave_out(const s2_ridge *ridge, const s2_ridge_fit *fit, uin
                              const uint32_t *sample, float *residual, void *workspace,
                              size_t size) {
     scratch s;
-    s2_status status = prepare(ridge, fit->n_outputs, count, workspace, size, &s);
-    status = status == S2_OK ? check_fit(ridge, fit, 2) : status;
+    s2_status status = prepare_fit(ridge, fit, 2, count, workspace, size, &s);
     status = status == S2_OK ? check_left_out(ridge, &s, count, sample) : status;
     if (status != S2_OK || count == 0) {
         return status;

@@ -119,4 +119,11 @@ static inline void with_each_table(void (*test)(const s2_kernels *kernels)) {
     check_where("%s", "");
 }
 
+/* The floats given, ending at a guard page. */
+#define FLOATS(...) guarded_copy((const float[]){__VA_ARGS__}, sizeof((const float[]){__VA_ARGS__}))
+
+static inline float *guarded_copy(const float *values, size_t bytes) {
+    return memcpy(guarded(bytes), values, bytes);
+}
+
 #endif

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import SamplesLike, choice
 from skip2lora.backbones.base import Backbone, Size, Taps
 from skip2lora.backbones.outputs import OutputSpec
-from skip2lora.backbones.standins import StandIn
+from skip2lora.backbones.standins import SameOutputs, StandIn
 from skip2lora.backbones.taps import Selection, Shapes, Tap
 from skip2lora.errors import DataError, ParameterError
 
@@ -64,7 +64,7 @@ class DerivedTap:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Derived(StandIn):
+class Derived(SameOutputs):
     """``backbone`` with the taps ``derived`` before its own; :meth:`of` checks and makes it.
 
     It has the fingerprint of ``backbone``: an adapter's folder names the derived taps, as it names
@@ -159,11 +159,6 @@ class Derived(StandIn):
     # --- what is as it was ------------------------------------------------------------------
 
     @property
-    def n_outputs(self) -> int:
-        """As of ``backbone``."""
-        return self.backbone.n_outputs
-
-    @property
     def outputs(self) -> tuple[OutputSpec, ...]:
         """Those of ``backbone``."""
         return self.backbone.outputs
@@ -177,16 +172,6 @@ class Derived(StandIn):
     def task(self) -> str:
         """That of ``backbone``."""
         return self.backbone.task
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Those of ``backbone``."""
-        return self.backbone.class_names
-
-    @property
-    def fingerprint(self) -> str:
-        """That of ``backbone``."""
-        return self.backbone.fingerprint
 
     @property
     def path(self) -> Any:

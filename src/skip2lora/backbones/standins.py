@@ -117,8 +117,8 @@ class Binary(StandIn):
 
 
 @dataclass(frozen=True, eq=False)
-class Bare(StandIn):
-    """``backbone`` whose logits learn another task than the activation behind them tells."""
+class SameOutputs(StandIn):
+    """``backbone`` with its outputs: an adapter of the one is one of the other."""
 
     @property
     def n_outputs(self) -> int:
@@ -134,6 +134,11 @@ class Bare(StandIn):
     def fingerprint(self) -> str:
         """That of ``backbone``, as its rows are."""
         return self.backbone.fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Bare(SameOutputs):
+    """``backbone`` whose logits learn another task than the activation behind them tells."""
 
     def forward(self, x: Any) -> Taps:
         """Those of ``backbone``."""
