@@ -24,13 +24,6 @@ from skip2lora.training.rehearsal import lab_set_beside
 WIDTHS = [9, 16, 5, 3]
 
 
-@pytest.fixture(params=["MLP", "input is a tap", "input is none"])
-def backbone(request: pytest.FixtureRequest, make_model: Any) -> Any:
-    if request.param == "MLP":
-        return make_model(WIDTHS)
-    return NumpyBackbone(WIDTHS, first_tap_is_input=request.param == "input is a tap")
-
-
 @pytest.fixture
 def part(make_samples: Any) -> CheckedSamples:
     x, y = make_samples(90, 9)

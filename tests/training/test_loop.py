@@ -353,13 +353,6 @@ WIDTHS = [9, 16, 5, 3]
 RATES = {"classification": 0.002, "multi-label": 0.002, "regression": 1e-6}
 
 
-@pytest.fixture(params=["MLP", "input is a tap", "input is none"])
-def backbone(request: pytest.FixtureRequest, make_model: Any) -> Any:
-    if request.param == "MLP":
-        return make_model(WIDTHS)
-    return NumpyBackbone(WIDTHS, first_tap_is_input=request.param == "input is a tap")
-
-
 @pytest.fixture
 def samples(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
     x, y = make_samples(60, 9)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.methods import METHODS
@@ -16,13 +15,6 @@ from skip2lora.training.loop import stratified_split, train, train_on_rows
 from skip2lora.training.options import resolve_options
 
 WIDTHS = [9, 16, 5, 3]
-
-
-@pytest.fixture(params=["MLP", "input is a tap", "input is none"])
-def backbone(request: pytest.FixtureRequest, make_model: Any) -> Any:
-    if request.param == "MLP":
-        return make_model(WIDTHS)
-    return NumpyBackbone(WIDTHS, first_tap_is_input=request.param == "input is a tap")
 
 
 @pytest.mark.parametrize("standardize", [True, False])
