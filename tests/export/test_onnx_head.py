@@ -18,8 +18,7 @@ from skip2lora.backbones.onnx.anatomy import anatomy
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.rows import Builder
 from skip2lora.backbones.onnx.session import open_session
-from skip2lora.errors import ModelError
-from skip2lora.export.onnx_head import fold_last, plug_logits, sort_nodes
+from skip2lora.export.onnx_head import drop_narrow, fold_last, plug_logits, sort_nodes
 
 X = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
 CHANGE = np.random.default_rng(1).normal(size=(5, 3))
@@ -97,19 +96,16 @@ def nets_logits(model: Any) -> list[np.ndarray]:
     return run(copy, "fc2")
 
 
-def test_an_end_that_holds_the_number_of_classes() -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_cannot_tell_more_classes_is_taken_out(beside: bool) -> None:
     net = nets.Net()
     net.node("MatMul", ["x", net.weight("w", 9, 3)], "logits")
     net.node("Softmax", ["logits"], "soft", axis=1)
     net.node("Reshape", ["soft", net.constant("to", np.array([-1, 3], np.int64))], "y")
-    model = net.model([nets.value("x", ["n", 9])], [nets.value("y", ["n", 3])])
-    graph = Graph(model)
-    found = anatomy(graph, Path("m.onnx"), grid=4)
-    assert found.head is not None
-    builder = Builder(graph, "own.")
-    added = builder.constant("added", np.zeros((4, 5), np.float32))
-    with pytest.raises(ModelError, match="holds the 3 classes of the model, expected 5"):
-        plug_logits(builder, found, added, 5)
+    outputs = [nets.value("y", ["n", 3]), *([nets.value("soft", ["n", 3])] if beside else [])]
+    graph = Graph(net.model([nets.value("x", ["n", 9])], outputs))
+    assert drop_narrow(graph, anatomy(graph, Path("m.onnx"), grid=4, output="y")) is not beside
+    assert [value.name for value in graph.model.graph.output] == ["soft"] * beside
 
 
 def test_nodes_are_sorted_and_otherwise_as_they_were() -> None:

@@ -41,6 +41,7 @@ from skip2lora.export.onnx_derived import add_derived
 from skip2lora.export.onnx_head import (
     columns_of,
     fold_last,
+    pad,
     plug_logits,
 )
 from skip2lora.files import check_output, write_file, write_together
@@ -250,6 +251,9 @@ def _join(
         builder.node("Identity", [str(added or bias)], "output", renamed=name)
     else:
         own = add_logits(builder, head.logits, "own", base.anatomy.columns)
+        extra = len(parts.bias) - base.anatomy.n_outputs
+        if extra:  # new classes, of which the base says nothing
+            own = pad(builder, own, [0, 0, 0, extra])
         builder.node("Add", [own, added or bias], "output", renamed=name)
     kind = onnx.TensorProto.FLOAT
     builder.graph.model.graph.output.append(

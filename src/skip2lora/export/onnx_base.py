@@ -19,7 +19,7 @@ from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError
-from skip2lora.export.onnx_head import drop_stale, readers_elsewhere
+from skip2lora.export.onnx_head import drop_narrow, drop_stale, readers_elsewhere
 from skip2lora.export.onnx_mlp import twin
 
 
@@ -27,9 +27,9 @@ from skip2lora.export.onnx_mlp import twin
 class Base:
     """A base model in memory, whole, with the adapters that go with its ``sources``.
 
-    ``bare`` says that its activations are not those of what was learned, ``own`` is the anatomy
-    without regard to that. ``given`` is ``backbone``, or what stands in for it, or the network that
-    ``backbone`` runs.
+    ``bare`` says that its activations are not those of what was learned, or cannot hold as many
+    classes; ``own`` is the anatomy without regard to that. ``given`` is ``backbone``, or what
+    stands in for it, or the network that ``backbone`` runs.
     """
 
     given: Backbone
@@ -75,15 +75,17 @@ def _read(given: Backbone, backbone: Backbone, adapters: Result) -> Base:
         model, backbone.path, grid=backbone.grid, size=backbone.size, output=backbone.output,
         mask=backbone.mask,
     )  # fmt: skip
-    bare = isinstance(given, Bare)
-    anew = bare or isinstance(given, Headless)
     own = anatomy
-    drop_stale(graph, anatomy, replaced=(backbone.output or "") if anew else None)
     if isinstance(given, Headless):
         anatomy = replace(anatomy, head=None, n_outputs=0)
     if isinstance(given, Binary) and anatomy.head is not None:
         turned = 1 if anatomy.columns is None else anatomy.columns.item()
         anatomy = replace(anatomy, columns=turned * PAIR, n_outputs=2)
+    bare = isinstance(given, Bare)
+    if adapters.n_outputs > anatomy.n_outputs > 0:
+        bare |= drop_narrow(graph, anatomy)
+    anew = bare or isinstance(given, Headless)
+    drop_stale(graph, own, replaced=(backbone.output or "") if anew else None)
     if fingerprint != backbone.fingerprint:
         raise ModelError(
             f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "

@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
-from skip2lora.backbones.onnx.ends import Head
+from skip2lora.backbones.onnx.ends import TABLES, Head
 from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import Graph, weight_layers
 from skip2lora.backbones.onnx.rows import Builder
-from skip2lora.errors import ModelError
 
 # What only moves the integers between QuantizeLinear and DequantizeLinear, and what gives the same
 # for them as for the real numbers.
 _MOVING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Transpose")
 _OF_ANY_TYPE = ("ArgMax", "Shape", "Size")
 _SHAPED = ("Reshape", "Expand")
-_NAMED_CLASSES = ("ZipMap", "ArrayFeatureExtractor")
+_OF_CLASSES = ("ZipMap", "LabelEncoder", *TABLES)
 
 
 def fold_last(graph: Graph, head: Head, source: Source, change: NDArray[np.float64]) -> bool:
@@ -89,9 +88,45 @@ def drop_stale(graph: Graph, anatomy: Anatomy, *, replaced: str | None) -> None:
         shows = own is not None and own.logits in graph.ancestors(head.output)
         if (spec.closed and (replaced or not shows)) or (replaced and shows and says):
             stale.add(head.output)
-    rest = [value for value in graph.model.graph.output if value.name not in stale]
+    drop_outputs(graph, stale)
+
+
+def drop_outputs(graph: Graph, names: set[str]) -> None:
+    """Take outputs of these names out."""
+    rest = [value for value in graph.model.graph.output if value.name not in names]
     del graph.model.graph.output[:]
     graph.model.graph.output.extend(rest)
+
+
+def drop_narrow(graph: Graph, anatomy: Anatomy) -> bool:
+    """Take out the outputs that cannot tell more classes; whether all of the logits' are such.
+
+    They have a table or a shape of as many, or are made of one number for two classes.
+    """
+    logits = None if anatomy.head is None else anatomy.head.logits
+    shown = [head for head in anatomy.heads if head.logits == logits]
+    narrow = {
+        head.output for head in shown
+        if any(_is_narrow(graph, node, anatomy.n_outputs) for node in head.trailing)
+    }  # fmt: skip
+    drop_outputs(graph, narrow)
+    for node in (node for head in shown if head.output in narrow for node in head.trailing[::-1]):
+        _drop_unread(graph, node)
+    return anatomy.columns is not None or len(narrow) == len(shown)
+
+
+def _drop_unread(graph: Graph, node: Any) -> None:
+    """Take a node out that nothing reads, as onnxruntime would run it, and fail, nevertheless."""
+    nodes = graph.model.graph.node
+    read = {value.name for value in graph.model.graph.output}
+    read.update(name for other in nodes for name in other.input)
+    if node in nodes and read.isdisjoint(node.output):
+        nodes.remove(node)
+
+
+def _is_narrow(graph: Graph, node: Any, n_outputs: int) -> bool:
+    fixed = node.op_type in _SHAPED and _says(graph, node.input[1], n_outputs)
+    return fixed or node.op_type in _OF_CLASSES
 
 
 def columns_of(anatomy: Anatomy) -> NDArray[np.float32] | None:
@@ -101,11 +136,7 @@ def columns_of(anatomy: Anatomy) -> NDArray[np.float32] | None:
 
 
 def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs: int) -> None:
-    """Make the logits of the graph base logits plus ``added``, (samples, n_outputs).
-
-    Raises:
-        ModelError: there are new classes, and the end of the graph holds the number of old ones.
-    """
+    """Make the logits of the graph base logits plus ``added``, (samples, n_outputs)."""
     graph, head = builder.graph, anatomy.head
     if added is None or head is None:
         return
@@ -113,11 +144,6 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
     _bypass_quantising(graph, head)
     extra = n_outputs - anatomy.n_outputs
     columns = columns_of(anatomy)
-    if extra and columns is not None:
-        raise ModelError(
-            f"one sigmoid after the logits holds the {anatomy.n_outputs} classes of the model, "
-            f"expected {n_outputs} as in the adapter: learn all anew with keep_outputs=False"
-        )
     if columns is not None:
         matrix = builder.constant("columns", columns)
         added = builder.node("MatMul", [added, matrix], "added.columns")
@@ -136,7 +162,11 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
         at = shape.index(anatomy.n_outputs)
         ends = [0] * (2 * len(shape) + 2)
         ends[len(shape) + 2 + at] = extra
-        base = _pad(builder, base, ends)
+        base = pad(builder, base, ends)
+        # The runtime, which goes back from what was appended last, would compute the whole base
+        # first and keep every map till then.
+        nodes = graph.model.graph.node
+        nodes.insert(0, nodes.pop())
         shape[at] = n_outputs
     if len(shape) != 1:
         target = builder.constant("logits.shape", np.array([-1, *shape], np.int64))
@@ -149,20 +179,12 @@ def plug_logits(builder: Builder, anatomy: Anatomy, added: str | None, n_outputs
     sort_nodes(graph.model)
 
 
-def _pad(builder: Builder, tensor: str, ends: list[int]) -> str:
-    """Zeros after the logits; opset 11 made the amounts an input.
-
-    The node comes before those of the taps, else the runtime, which goes back from what was
-    appended last, would compute the whole base first and keep every map till then.
-    """
+def pad(builder: Builder, tensor: str, ends: list[int]) -> str:
+    """Zeros before and after a tensor along each axis; opset 11 made the amounts an input."""
     if builder.graph.opset < 11:
-        padded = builder.node("Pad", [tensor], "padded", pads=ends)
-    else:
-        amounts = builder.constant("pads", np.array(ends, np.int64))
-        padded = builder.node("Pad", [tensor, amounts], "padded")
-    nodes = builder.graph.model.graph.node
-    nodes.insert(0, nodes.pop())
-    return padded
+        return builder.node("Pad", [tensor], "padded", pads=ends)
+    amounts = builder.constant("pads", np.array(ends, np.int64))
+    return builder.node("Pad", [tensor, amounts], "padded")
 
 
 def _bypass_quantising(graph: Graph, head: Head) -> None:
@@ -212,15 +234,7 @@ def _rounded(graph: Graph, quantising: Any) -> tuple[set[str], list[Any]] | None
 
 
 def _widen(graph: Graph, head: Head, n_old: int, n_new: int) -> None:
-    """Let the end of the graph, and what it says of its shapes, take ``n_new`` outputs."""
-    for node in head.trailing:
-        fixed = node.op_type in _SHAPED and _says(graph, node.input[1], n_old)
-        if fixed or node.op_type in _NAMED_CLASSES:
-            raise ModelError(
-                f"node {graph.title(node)} ({node.op_type}) after the logits holds the {n_old} "
-                f"classes of the model, expected {n_new} as in the adapter: export the model to "
-                "end in its logits or Softmax, then adapt that"
-            )
+    """Let what the graph says of its shapes take ``n_new`` outputs."""
     del graph.model.graph.value_info[:]
     for value in graph.model.graph.output:
         if head.logits in graph.ancestors(value.name):

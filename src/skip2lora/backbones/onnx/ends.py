@@ -22,7 +22,8 @@ _SAME = (
     "Normalizer", "LabelEncoder", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
 _NUMBERS = ("Softplus", "Exp")
-_TABLES = ("Gather", "ArrayFeatureExtractor")
+#: What gives the label of each class, of a table.
+TABLES = ("Gather", "ArrayFeatureExtractor")
 _CLOSED = ("HardSigmoid", "Hardmax")
 _ML_ONLY = (
     "LinearClassifier", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier",
@@ -73,7 +74,7 @@ def labels_of(graph: Graph, head: Head) -> tuple[str, ...]:
         if node.op_type == "ZipMap":
             lists = {each.name: [*each.strings, *each.ints] for each in node.attribute}
             return tuple(map(_text, next(filter(None, lists.values()), [])))
-        if node.op_type in _TABLES and str(node.input[0]) in graph.constants:
+        if node.op_type in TABLES and str(node.input[0]) in graph.constants:
             table = graph.array(str(node.input[0]))
             return () if table is None else tuple(map(_text, table.reshape(-1).tolist()))
     return ()
@@ -98,7 +99,7 @@ def op_of(graph: Graph, tensor: str) -> Op | None:
         return Op(ends.SAME, data[:1], title, None, nodes, rounds=kind == "QuantizeLinear")
     if kind in ("ArgMax", "TopK"):
         return Op(ends.LARGEST, data[:1], title, None, nodes)
-    if kind in _TABLES and str(node.input[0]) in graph.constants:
+    if kind in TABLES and str(node.input[0]) in graph.constants:
         return Op(ends.SAME, data[:1], title, None, nodes)  # the label of each place
     if kind == "Concat":
         return Op(ends.JOIN, data, title, None, nodes)
