@@ -89,7 +89,7 @@ def run_seed(job: models.Job, model: Backbone, seed: int) -> dict[str, Any]:
     known = KnownRows(model.tap_widths, model.n_outputs, layout)
 
     def adapted(**options: Any) -> tuple[float, s2.AdaptedModel]:
-        of = s2.adapt(known, rows, job.y, new_classes=job.new_classes, **options)
+        of = s2.adapt(known, rows, job.y, **job.options, **options)
         return float((of.predict(tests) == job.test_y).mean()), of
 
     accuracy, defaults = adapted(seed=seed)
@@ -120,8 +120,9 @@ def run_model(name: str, n_seeds: int, earlier: Any = None) -> dict[str, Any]:
     """What is written of a model; ``earlier`` has the time of its predictions, else measured."""
     make, runs, job, model = models.maker(name), [], None, None
     for seed in range(n_seeds):
-        job = make(seed)
-        model = opened(job) if model is None else model
+        before, job = job, make(seed)
+        if model is None or before is None or before.model != job.model:
+            model = opened(job)
         start = time.perf_counter()
         runs.append(run_seed(job, model, seed))
         took = time.perf_counter() - start
@@ -131,7 +132,7 @@ def run_model(name: str, n_seeds: int, earlier: Any = None) -> dict[str, Any]:
     said, at = models.about(name), environment()
     timed = {"prediction": None, "environment": at} if earlier is None else earlier
     if earlier is None:
-        adapted = s2.adapt(model, job.x, job.y, new_classes=job.new_classes, seed=n_seeds - 1)
+        adapted = s2.adapt(model, job.x, job.y, **job.options, seed=n_seeds - 1)
         sample = model.check(job.x)[: 1 if isinstance(job.model, Path) else AT_ONCE]
         timed["prediction"] = tapping.measure(
             job.model, rounds=ROUNDS, sample=sample, adapted=adapted

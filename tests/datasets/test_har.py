@@ -46,6 +46,12 @@ def test_npz(tmp_path: Path) -> None:
     same(task, har.load_task(str(tmp_path)))  # the folder that holds har.npz
 
 
+def test_windows_are_in_the_order_of_the_source(tmp_path: Path) -> None:
+    windows, expected = har.read_windows(write_npz(tmp_path)), arrays()
+    for ours, name in ((windows.x, "X"), (windows.y, "y"), (windows.subject, "subject")):
+        np.testing.assert_array_equal(ours, expected[name])
+
+
 def test_first_60_percent_of_each_activity_of_each_subject(tmp_path: Path) -> None:
     data = arrays()
     data["X"][:, 0] = np.arange(len(data["X"]))  # names the row

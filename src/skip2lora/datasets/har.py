@@ -52,8 +52,11 @@ _BAD_HEADER = (SyntaxError, tokenize.TokenError, TypeError, OverflowError, Memor
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
-    """All windows, in the order of the source."""
+class Windows:
+    """All windows of the task's persons, in the order of the source: those of a recording together.
+
+    Neighbours in a recording overlap by half.
+    """
 
     x: NDArray[np.float32]  # (samples, 561)
     y: NDArray[np.int64]  # (samples,): 0..5
@@ -83,7 +86,7 @@ def load_task(source: str | os.PathLike[str]) -> Split:
     """
     path = Path(source)
     with _naming(path):
-        table = _read(path)
+        table = read_windows(path)
         if len(set(table.class_names)) != N_CLASSES:
             raise DataError(
                 f"the activities are {', '.join(table.class_names)}, expected {N_CLASSES} distinct "
@@ -103,7 +106,8 @@ def _naming(path: Path) -> Iterator[None]:
         raise unreadable(error.filename or path, error) from error
 
 
-def _read(path: Path) -> _Table:
+def read_windows(path: Path) -> Windows:
+    """Return all windows of a source as :func:`load_task` takes it, with its errors."""
     if path.is_dir():
         root = _root(path)
         if (path / NPZ).is_file():
@@ -130,7 +134,7 @@ def _read(path: Path) -> _Table:
 # --- the split --------------------------------------------------------------------------------
 
 
-def _split(table: _Table) -> Split:
+def _split(table: Windows) -> Split:
     drifted = np.isin(table.subject, DRIFTED)
     first = np.zeros(drifted.size, np.bool_)
     for person in DRIFTED:
@@ -182,7 +186,7 @@ def _root(folder: Traversable) -> Traversable | None:
     return None
 
 
-def _read_zip(path: Path) -> _Table:
+def _read_zip(path: Path) -> Windows:
     try:
         with zipfile.ZipFile(path) as outer:
             root, inner = _root(zipfile.Path(outer)), f"{FOLDER}.zip"
@@ -206,7 +210,7 @@ def _read_zip(path: Path) -> _Table:
     )
 
 
-def _read_original(root: Traversable) -> _Table:
+def _read_original(root: Traversable) -> Windows:
     for name in FILES:
         if not (root / name).is_file():
             raise FileError(f"{name} is missing, expected the whole original: copy it again")
@@ -214,7 +218,7 @@ def _read_original(root: Traversable) -> _Table:
     activities = _read_names(root, "activity_labels.txt", N_CLASSES)
     parts = [_read_part(root, "train", None), _read_part(root, "test", FROM_TEST)]
     x, y, subject = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Table(x, y, subject, activities, _distinct(features))
+    return Windows(x, y, subject, activities, _distinct(features))
 
 
 def _read_part(root: Traversable, part: str, person: int | None) -> tuple[NDArray[Any], ...]:
@@ -333,7 +337,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 # --- the npz ----------------------------------------------------------------------------------
 
 
-def _read_npz(path: Path) -> _Table:
+def _read_npz(path: Path) -> Windows:
     try:
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
@@ -363,7 +367,7 @@ def _read_npz(path: Path) -> _Table:
             f"X has {x[row, column]} at row {row}, column {column} (from 0), expected finite "
             "float32 numbers: copy the file again"
         )
-    return _Table(
+    return Windows(
         x=x,
         y=_whole(arrays["y"], "y", 0, N_CLASSES - 1),
         subject=_whole(arrays["subject"], "subject", 1, N_SUBJECTS),
