@@ -1,12 +1,17 @@
 """Do the tests notice? Changes the package in one place after the other and runs them.
 
-    python tools/mutate.py [--sample N] [--seed N] [--out FILE]
+    python tools/mutate.py [--sample N] [--seed N] [--only PATTERN ...] [--out FILE] [--map FOLDER]
 
 Takes N random places outside cli/ and at each one random operator of cosmic-ray (a comparison, an
-operator, a number, a condition, ... is another), writes the file so, runs the tests and puts the
-file back: also after Ctrl-C. Changes of annotations and docstrings alone are left out. Tests of
-the module's own name run first, then those of its package and of all packages together, then all
-others but for examples and documentation; the first that fails kills the mutant.
+operator, a number, a condition, ... is another), writes the file so, runs the tests that watch the
+place and puts the file back: also after Ctrl-C. Changes of annotations and docstrings alone are
+left out. The first test that fails kills the mutant.
+
+Which tests watch a place is recorded once in FOLDER, by a run of all but examples and
+documentation under coverage.py: those that run the changed statement, or, where only an import
+runs it, the function, class or module around it. Tests of the module's own name run first, then
+the file whose tests take least time, and so on. What a command runs in a process of its own is not
+recorded: a survivor may be noticed by such a test. Record again after a change of the package.
 
 A mutant that survives is printed with its diff, and is one of two: it behaves as the original
 does, which only a person can tell, or a test is missing. A line a mutant is added to FILE; mutants
@@ -17,21 +22,34 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
+import fnmatch
+import importlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, TESTS = ROOT / "src" / "skip2lora", ROOT / "tests"
-TIMEOUT_S = 900  # of one step; a mutant that makes a test hang is killed by it
+TIMEOUT_S = 900  # of all tests of a mutant
+TEST_TIMEOUT_S = 120  # of one test: a mutant that makes it hang is killed by it
 LEFT_OUT = ("examples", "docs", "tools", "typing", "conventions", "bench")
+#: What tests import and pytest does not rewrite: imported once.
+LIBRARIES = ("onnx", "onnxruntime", "openvino", "sklearn.linear_model", "torch")
+OPTIONS = ("-q", "-p", "no:cacheprovider", "--graphs", "20")
 
 
 class Place(NamedTuple):
@@ -57,37 +75,45 @@ class Mutant(NamedTuple):
         return f"{place.file.relative_to(PACKAGE)} {place.operator} {place.occurrence}"
 
 
-def places() -> list[list[Place]]:
-    """All places that can be changed, those of the same words together."""
+class Watch(NamedTuple):
+    """What one run of the tests showed; a test is written file::function, whatever its cases."""
+
+    by_line: dict[str, dict[int, set[str]]]  # tests that run a line of a module of the package
+    seconds: dict[str, float]  # of each test, all its cases together
+
+
+def places(only: list[str]) -> list[list[Place]]:
+    """All places that can be changed in modules named so, those of the same words together."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator, operator_names
 
     by_words: dict[tuple[Path, Any], list[Place]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
-        if "cli" in file.relative_to(PACKAGE).parts:
+        name = file.relative_to(PACKAGE).as_posix()
+        if name.startswith("cli/") or not any(fnmatch.fnmatch(name, each) for each in only):
             continue
         nodes = list(ast_nodes(get_ast(file.read_text(encoding="utf-8"))))
-        for name in operator_names():
-            kind = get_operator(name)
+        for operator_name in operator_names():
+            kind = get_operator(operator_name)
             if kind.arguments():
                 continue
             operator, occurrence = kind(), 0
             for node in nodes:
                 for start, _ in operator.mutation_positions(node):
                     by_words.setdefault((file, start), []).append(
-                        Place(file, name, occurrence, start[0])
+                        Place(file, operator_name, occurrence, start[0])
                     )
                     occurrence += 1
     return list(by_words.values())
 
 
-def mutants(seed: int) -> Iterator[Mutant]:
+def mutants(seed: int, only: list[str]) -> Iterator[Mutant]:
     """Random ones without end in sight, each another one, the same for a seed."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
     random = np.random.default_rng(seed)
-    everywhere = places()
+    everywhere = places(only)
     for at in random.permutation(len(everywhere)):
         here = everywhere[at]
         place = here[random.integers(len(here))]
@@ -117,44 +143,126 @@ def program(source: str) -> str | None:
     return ast.dump(tree)
 
 
-def steps(file: Path) -> list[list[Path]]:
-    """The tests that watch a module, those nearest to it first."""
-    module = file.relative_to(PACKAGE).with_suffix("")
-    folder, stem = TESTS / module.parent, module.name.strip("_")
-    own = sorted(folder.glob(f"test_{stem}*.py"))
-    near = [folder] if folder != TESTS else []
-    near += [TESTS / "conformance", TESTS / "cli"]
-    others = [
-        each
-        for each in sorted(TESTS.iterdir())
-        if each.name not in LEFT_OUT and each not in (*own, *near)
-        and ((each.is_dir() and any(each.rglob("test_*.py"))) or each.name.startswith("test_"))
+def run_tests(*words: str) -> tuple[int, str]:
+    """Exit status and output of pytest in a fork, which need not import the libraries again."""
+    with tempfile.TemporaryFile("w+") as output:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            sys.stdout = sys.stderr = output
+            signal.alarm(TIMEOUT_S)
+            os.chdir(ROOT)
+            sys.path[0], sys.argv[:] = str(ROOT), ["pytest"]
+            status = -1
+            try:
+                status = int(pytest.main([*OPTIONS, *words]))
+                sys.stdout.flush()
+            finally:  # threads of the libraries were not forked: nothing may wait for them
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        return status, output.read()
+
+
+def record(folder: Path) -> None:
+    """Run all tests once, and keep in the folder which lines each of them runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = [
+        str(each) for each in sorted(TESTS.iterdir())
+        if each.name not in LEFT_OUT and (each.is_dir() or each.name.startswith("test_"))
     ]  # fmt: skip
-    return [step for step in (own, near, others) if step]
+    words = ["--cov=skip2lora", "--cov-context=test", "--cov-report=", "-o", "junit_family=xunit1"]
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "pytest", *OPTIONS, *words,
+         f"--junitxml={folder / 'recording.xml'}", *everything],
+        cwd=ROOT, env=os.environ | {"COVERAGE_FILE": str(folder / "recording.coverage")},
+        check=True,
+    )  # fmt: skip
+    (folder / "recording.xml").rename(folder / "tests.xml")
+    (folder / "recording.coverage").rename(folder / "lines.coverage")
 
 
-def kills(tests: list[Path]) -> bool:
-    """Whether one of the tests fails, or takes too long."""
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    words = ["-x", "-q", "-p", "no:cacheprovider", *map(str, tests)]
-    try:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "pytest", *words], cwd=ROOT, env=environment,
-            capture_output=True, check=False, timeout=TIMEOUT_S,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return True
-    return done.returncode not in (0, 5)  # 5: there are none
+def recorded(folder: Path) -> Watch:
+    """What the folder says. A line that a fixture runs is watched by all tests of that file."""
+    from coverage import CoverageData
+
+    seconds: dict[str, float] = defaultdict(float)
+    by_file = defaultdict(set)
+    for case in ElementTree.parse(folder / "tests.xml").iter("testcase"):  # noqa: S314
+        test = f"{case.get('file')}::{str(case.get('name')).partition('[')[0]}"
+        seconds[test] += float(case.get("time", 0))
+        by_file[case.get("file")].add(test)
+    data = CoverageData(str(folder / "lines.coverage"))
+    data.read()
+    by_line: dict[str, dict[int, set[str]]] = {}
+    for name in data.measured_files():
+        lines = by_line.setdefault(Path(name).relative_to(PACKAGE).as_posix(), {})
+        for line, contexts in data.contexts_by_lineno(name).items():
+            tests = lines.setdefault(line, set())
+            for context in filter(None, contexts):
+                test, _, phase = re.sub(r"\[.*\]", "", context).rpartition("|")
+                tests |= {test} if phase == "run" else by_file[test.partition("::")[0]]
+    return Watch(by_line, dict(seconds))
 
 
-def tried(mutant: Mutant) -> int | None:
-    """The step whose tests kill it, from 0; None where none does. The file is put back."""
+def watching(place: Place, watch: Watch) -> list[str]:
+    """The tests that run the statement, or the least of what is around it that any test runs."""
+    name = place.file.relative_to(PACKAGE).as_posix()
+    by_line = watch.by_line.get(name, {})
+    tree = ast.parse(place.file.read_text(encoding="utf-8"))
+    around = [(1, sys.maxsize)]
+    for node in ast.walk(tree):  # from outside to inside
+        if isinstance(node, ast.stmt) and node.lineno <= place.line <= (node.end_lineno or 0):
+            around.append((node.lineno, node.end_lineno or node.lineno))
+            body = getattr(node, "body", None)
+            if body and place.line < body[0].lineno and not isinstance(node, ast.FunctionDef):
+                around.append((node.lineno, body[0].lineno - 1))
+    for first, last in reversed(around):
+        tests = set().union(*(by_line[line] for line in by_line if first <= line <= last))
+        if tests:
+            break
+    else:
+        tests = set(watch.seconds)
+    return in_order(tests, place.file, watch)
+
+
+def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
+    """Tests of the module's own name, then file for file, that of the shortest time first."""
+    by_file = defaultdict(list)
+    for test in sorted(tests & watch.seconds.keys()):
+        by_file[test.partition("::")[0]].append(test)
+    mirrored = TESTS.relative_to(ROOT) / module.relative_to(PACKAGE).parent
+    own = f"{mirrored.as_posix()}/test_{module.stem.strip('_')}"
+
+    def price(file: str) -> tuple[bool, float]:
+        return not file.startswith(own), sum(watch.seconds[test] for test in by_file[file])
+
+    return [test for file in sorted(by_file, key=price) for test in by_file[file]]
+
+
+def killer(tests: list[str]) -> str | None:
+    """The first of the tests that fails, or why none could end; None where all pass."""
+    limit = ["-o", f"faulthandler_timeout={TEST_TIMEOUT_S}"]
+    limit += ["-o", "faulthandler_exit_on_timeout=true"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as words:  # more than a command may have
+        words.write("\n".join(tests))
+        words.flush()
+        status, output = run_tests("-x", "-rfE", *limit, f"@{words.name}")
+    if status == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    return failed[1] if failed else f"exit status {status}"
+
+
+def tried(mutant: Mutant, watch: Watch) -> str | None:
+    """What kills it; None where nothing does. The file is put back."""
     file = mutant.place.file
+    tests = watching(mutant.place, watch)
     original = file.read_bytes()
     try:
         file.write_text(mutant.text, encoding="utf-8")
-        killing = (at for at, tests in enumerate(steps(file)) if kills(tests))
-        return next(killing, None)
+        return killer(tests)
     finally:
         file.write_bytes(original)
 
@@ -164,21 +272,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sample", type=int, default=20, help="how many (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (default: 0)")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
+                        help="modules, such as training/*.py (default: all)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl")
+    parser.add_argument("--map", type=Path, default=ROOT / "build" / "mutants-map")
     asked = parser.parse_args()
+    if not (asked.map / "lines.coverage").exists():
+        record(asked.map)
+    watch = recorded(asked.map)
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     known = {}
     if asked.out.exists():
         entries = map(json.loads, asked.out.read_text(encoding="utf-8").splitlines())
         known = {entry["mutant"]: entry for entry in entries}
     survivors = 0
-    for number, mutant in zip(range(1, asked.sample + 1), mutants(asked.seed), strict=False):
+    for number, mutant in zip(
+        range(1, asked.sample + 1), mutants(asked.seed, asked.only), strict=False
+    ):
         entry = known.get(mutant.key)
         if entry is None:
-            entry = {"mutant": mutant.key, "killed_by_step": tried(mutant), "diff": mutant.diff}
+            entry = {"mutant": mutant.key, "killed_by": tried(mutant, watch), "diff": mutant.diff}
             with asked.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
-        killed = entry["killed_by_step"] is not None
+        killed = entry["killed_by"] is not None
         survivors += not killed
         print(f"{number:4} {'killed' if killed else 'SURVIVED'}  {mutant.key}", flush=True)
         if not killed:

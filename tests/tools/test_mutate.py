@@ -28,51 +28,150 @@ def test_annotations_and_docstrings_are_no_change(mutate):
     assert mutate.program("def f(") is None
 
 
-def test_the_nearest_tests_come_first(mutate):
-    own, near, others = mutate.steps(mutate.PACKAGE / "tasks" / "labels.py")
-    assert [file.name for file in own] == ["test_labels.py"]
-    assert [folder.name for folder in near] == ["tasks", "conformance", "cli"]
-    names = {each.name for each in others}
-    assert {"test_sklearn.py", "backbones", "properties"} <= names
-    assert not names & {"tasks", "examples", "docs", "conftest.py"}
+MODULE = """\
+SIZE = 3
+
+def double(x,
+           by=2):
+    if x > (
+        SIZE
+    ):
+        return x * by
+    return (x +
+            0)
+
+class Part:
+    width = 4
+
+    def area(self):
+        return self.width
+"""
 
 
-@pytest.mark.parametrize("failing", [0, 1, 2, None])
-def test_the_first_failing_step_kills_and_the_file_is_put_back(
-    mutate, failing, monkeypatch, tmp_path
-):
+@pytest.fixture
+def watched(mutate, monkeypatch, tmp_path):
+    """A module of a package, and a Watch of lines that tests run."""
     monkeypatch.setattr(mutate, "PACKAGE", tmp_path)
-    file = tmp_path / "methods.py"
+    file = tmp_path / "tasks" / "parts.py"
+    file.parent.mkdir()
+    file.write_text(MODULE)
+    lines = {
+        5: {"tests/a.py::large", "tests/a.py::small"},
+        8: {"tests/a.py::large"},
+        9: {"tests/a.py::small"},
+        16: {"tests/tasks/test_parts.py::area", "tests/b.py::area"},
+    }
+    seconds = {
+        "tests/a.py::large": 1.0,
+        "tests/a.py::small": 2.0,
+        "tests/b.py::area": 0.5,
+        "tests/tasks/test_parts.py::area": 9.0,
+    }
+    return file, mutate.Watch({"tasks/parts.py": lines}, seconds)
+
+
+A, AREA = ["tests/a.py::large", "tests/a.py::small"], ["tests/tasks/test_parts.py::area"]
+
+
+@pytest.mark.parametrize(
+    ("line", "tests"),
+    [
+        (8, A[:1]),
+        (10, A[1:]),  # the second line of a statement
+        (6, A),  # the second of a condition, not what depends on it
+        (4, A),  # a default, which importing sets: the function
+        (13, [*AREA, "tests/b.py::area"]),  # a field: the class
+        (1, [*AREA, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
+    ],
+)
+def test_the_tests_of_a_statement_are_those_that_run_it(mutate, watched, line, tests):
+    file, watch = watched
+    assert mutate.watching(mutate.Place(file, "core/X", 0, line), watch) == tests
+
+
+def test_all_tests_watch_what_none_runs(mutate, watched):
+    file, watch = watched
+    tests = mutate.watching(mutate.Place(file, "core/X", 0, 8), watch._replace(by_line={}))
+    assert sorted(tests) == sorted(watch.seconds)
+
+
+def test_a_recording_is_read(mutate, monkeypatch, tmp_path):
+    coverage = pytest.importorskip("coverage", reason="needs coverage")
+    monkeypatch.setattr(mutate, "PACKAGE", tmp_path)
+    data = coverage.CoverageData(str(tmp_path / "lines.coverage"))
+    for context, line in [
+        ("", 1),
+        ("tests/a.py::one[x::y|z]|run", 2),
+        ("tests/a.py::one[b]|run", 3),
+        ("tests/a.py::two|setup", 4),
+    ]:
+        data.set_context(context)
+        data.add_lines({str(tmp_path / "tasks" / "parts.py"): [line]})
+    data.write()
+    cases = [("one[x::y|z]", 1), ("one[b]", 2), ("two", 4)]
+    case = '<testcase file="tests/a.py" name="{}" time="{}"/>'
+    (tmp_path / "tests.xml").write_text(f"<a>{''.join(case.format(*each) for each in cases)}</a>")
+    watch = mutate.recorded(tmp_path)
+    assert watch.seconds == {"tests/a.py::one": 3, "tests/a.py::two": 4}
+    one, two = {"tests/a.py::one"}, {"tests/a.py::two"}
+    assert watch.by_line == {"tasks/parts.py": {1: set(), 2: one, 3: one, 4: one | two}}
+
+
+@pytest.mark.parametrize(
+    ("body", "killer"),
+    [
+        ("assert True", None),
+        ("assert False", "{file}::test_it"),
+        ("raise SystemExit(3)", "{file}::test_it"),
+        ("import os; os._exit(9)", "exit status 9"),
+        ("import time; time.sleep(60)", "exit status 1"),
+    ],
+)
+def test_the_first_test_that_fails_is_named(mutate, monkeypatch, tmp_path, body, killer):
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    monkeypatch.setattr(mutate, "OPTIONS", ("-q", "-p", "no:cacheprovider"))
+    monkeypatch.setattr(mutate, "TEST_TIMEOUT_S", 1)
+    (tmp_path / "test_some.py").write_text(f"def test_it():\n    {body}\n")
+    expected = killer and killer.format(file="test_some.py")
+    assert mutate.killer(["test_some.py::test_it"]) == expected
+
+
+@pytest.mark.parametrize("killer", ["tests/a.py::large", None])
+def test_the_file_is_put_back(mutate, watched, killer, monkeypatch):
+    file, watch = watched
     file.write_bytes(b"a = 1\r\n")
-    texts = []
 
-    def kills(tests):
-        texts.append(file.read_text())
-        return len(texts) - 1 == failing
+    def run(tests):
+        assert tests == mutate.in_order(set(watch.seconds), file, watch)
+        assert file.read_text() == "a = 2\n"
+        return killer
 
-    monkeypatch.setattr(mutate, "kills", kills)
+    monkeypatch.setattr(mutate, "killer", run)
     mutant = mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", "")
-    assert mutate.tried(mutant) == failing
-    assert set(texts) == {"a = 2\n"}
-    assert len(texts) == (3 if failing is None else failing + 1)
+    assert mutate.tried(mutant, watch) == killer
     assert file.read_bytes() == b"a = 1\r\n"
 
 
-def test_the_file_is_put_back_after_an_interrupt(mutate, monkeypatch, tmp_path):
-    monkeypatch.setattr(mutate, "PACKAGE", tmp_path)
-    file = tmp_path / "methods.py"
-    file.write_text("a = 1\n")
+def test_the_file_is_put_back_after_an_interrupt(mutate, watched, monkeypatch):
+    file, watch = watched
 
     def stop(tests):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mutate, "kills", stop)
+    monkeypatch.setattr(mutate, "killer", stop)
     with pytest.raises(KeyboardInterrupt):
-        mutate.tried(mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", ""))
-    assert file.read_text() == "a = 1\n"
+        mutate.tried(mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", ""), watch)
+    assert file.read_text() == MODULE
 
 
 def test_mutants_are_the_same_for_a_seed(mutate):
     pytest.importorskip("cosmic_ray", reason="needs cosmic-ray")
-    taken = [[next(mutate.mutants(seed)).key for _ in range(2)] for seed in (0, 0, 1)]
+    taken = [[next(mutate.mutants(seed, ["power/*"])).key for _ in range(2)] for seed in (0, 0, 1)]
     assert taken[0] == taken[1] != taken[2]
+
+
+def test_modules_can_be_chosen(mutate):
+    pytest.importorskip("cosmic_ray", reason="needs cosmic-ray")
+    files = {place.file.name for each in mutate.places(["power/*", "arrays.py"]) for place in each}
+    assert "arrays.py" in files
+    assert files - {"arrays.py"} <= {file.name for file in (mutate.PACKAGE / "power").iterdir()}
