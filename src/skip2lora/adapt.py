@@ -85,10 +85,11 @@ def adapt(
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
 
     ``recipe`` says how all of that is chosen. With ``recipe="auto"`` nothing is to be set: convex
-    fits of the last tap and of all taps, one of them beside half the model's own logits where
-    labels are its own, are solved exactly, and mixed by how they do on samples held out, as are
-    penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the accuracy to
-    expect, with its interval. Held out are 4 blocks of neighbouring rows of each class in turn, or
+    fits of the last tap and of all taps, beside half the model's own logits where labels are its
+    own, and a ridge fit of all taps are solved exactly, and mixed by how they do on samples held
+    out, as are penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the
+    accuracy to expect, with its interval: no sample has a part in choosing what answers it. Held
+    out are 4 blocks of neighbouring rows of each class in turn, or
     whole ``groups``, (samples,) numbers or names, such as of a person or a recording; or
     ``validation_data``, (X, y), which are not trained on. An ``MLP`` that keeps its classes goes by
     a fixed rule instead (docs/mlp-rule.md), which they judge all the same. ``recipe="paper"`` is

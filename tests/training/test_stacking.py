@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from skip2lora.tasks.task import TASKS, Task, sample_losses
-from skip2lora.training.stacking import stack_weights
+from skip2lora.training.stacking import best_factor, stack_weights
 
 
 def answers_of(task: Task, random: np.random.Generator, n_samples: int) -> np.ndarray:
@@ -80,3 +80,30 @@ def test_a_candidate_that_is_never_wrong_is_taken_alone() -> None:
         atol=1e-6,
     )
     assert stack_weights(TASKS["classification"], right[None], answers).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("task", ["classification", "multi-label"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_factor_is_that_of_the_least_loss(task: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    answers = answers_of(TASKS[task], random, 60)
+    scores = candidates(TASKS[task], answers, random)[1]
+    weight = random.gamma(1.0, size=60)
+
+    def loss(factor: float) -> float:
+        losses = sample_losses(TASKS[task], factor * scores, answers)
+        return float(np.average(losses, weights=weight))
+
+    for size in (0.1, 1, 30):  # of scores, in any unit
+        factor = best_factor(TASKS[task], size * scores, answers, weight)
+        best = minimize_scalar(loss, bounds=(0, 20), method="bounded", options={"xatol": 1e-8})
+        assert factor * size == pytest.approx(best.x, rel=1e-3)
+    assert best_factor(TASKS[task], -scores, answers, weight) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_factor_is_finite_where_no_answer_is_wrong() -> None:
+    answers = np.arange(40, dtype=np.int32) % 2
+    scores = np.eye(2)[answers] - 0.5
+    factor = best_factor(TASKS["classification"], scores, answers)
+    loss = sample_losses(TASKS["classification"], factor * scores, answers).mean()
+    assert 1 / 41 / 3 < loss <= 1 / 41

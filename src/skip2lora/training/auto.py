@@ -18,11 +18,12 @@ from skip2lora.adapters.merging import mixed
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOGITS, DerivedTap
 from skip2lora.tasks.task import PLAIN, Goal
-from skip2lora.training.exact import PENALTIES, Judged, Point, judged, solve
+from skip2lora.training.exact import PENALTIES, Point, solve
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.folds import Folds
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Outputs
+from skip2lora.training.judged import Judged, crossed, judged
 from skip2lora.training.options import Options
 from skip2lora.training.stacking import stack_weights
 
@@ -50,20 +51,27 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """``name`` for people; of all taps or the last alone, with so much of the base logits."""
+    """``name`` for people; of all taps or the last alone, with so much of the base logits.
+
+    ``squared``: of classes and labels as numbers, by the squared loss.
+    """
 
     name: str
     last: bool
     base_factor: float
+    squared: bool = False
 
 
 def _candidates(n_taps: int, own: bool, numbers: bool) -> list[Candidate]:
     """What is tried; ``own`` says that outputs of the model are among those learned.
 
-    Its logits count half in one, in full where they are numbers.
+    Its logits count half beside all taps. Its numbers count in full in one of two.
     """
     several = [Candidate("last tap", True, 0.0)] if n_taps > 1 else []
-    several.append(Candidate("all taps", False, 0.0))
+    if not numbers:
+        several.append(Candidate("all taps, ridge", False, 0.0, squared=True))
+    if numbers or not own:
+        several.append(Candidate("all taps", False, 0.0))
     if own and numbers:
         several.append(Candidate("all taps beside the model's own outputs", False, 1.0))
     elif own:
@@ -87,7 +95,8 @@ class AutoJob(ExactJob):
         super().__init__(backbone, part, options, goal=goal, held=held, folds=folds)
         self._n_own = backbone.n_outputs
         self._mix, self._base_factor = np.zeros(0), 1.0
-        self._judged: list[Judged] = []
+        self.judged_candidates: list[Judged] = []
+        self._answered: NDArray[np.float32] | None = None
         self.tried: tuple[Tried, ...] = ()
 
     def candidates(self) -> Iterator[tuple[int, Point]]:
@@ -98,16 +107,19 @@ class AutoJob(ExactJob):
         lasts = sorted({of.last for of in candidates}, reverse=True)
         selections = [range(n_taps - 1 if last else 0, n_taps) for last in lasts]
         designs = dict(zip(lasts, self.designs(selections), strict=True))
-        in_the_end = replace(self.folds, count=0)
+        # Samples for validation alone are answered by the final fits themselves.
+        in_the_end = self.folds if self.folds.apart else replace(self.folds, count=0)
         for candidate in candidates:
-            of = replace(problem, base_factor=candidate.base_factor)
+            of = replace(problem, base_factor=candidate.base_factor, squared=candidate.squared)
             design, penalty = designs[candidate.last], _PENALTY
             if self._task.name == "regression":
                 scale = self._unit(candidate.base_factor).astype(np.float32)
                 design = replace(design, scaling=replace(design.scaling, output_scale=scale))
             if self.folds.count:
-                self._judged.append(judged(design, of, PENALTIES, self.folds))
-                penalty = self._judged[-1].penalty
+                tried = judged(design, of, PENALTIES, self.folds)
+                best = tried.best(self.held_rows)
+                penalty, of = tried.penalties[best], replace(of, factor=tried.factors[best])
+                self.judged_candidates.append(tried)
             self.points.append(solve(design, of, [penalty], in_the_end).best)
             seconds.append(time.perf_counter() - began)
             yield len(candidates), self.points[-1]
@@ -122,11 +134,16 @@ class AutoJob(ExactJob):
     def _choose(self, candidates: Sequence[Candidate], seconds: Sequence[float]) -> None:
         """The mix of the candidates, by the samples held out."""
         mix = np.eye(len(candidates))[-1]
-        worth = [self.judged(of.held_out) for of in self._judged] or [None] * len(candidates)
-        if self._judged:
-            mix = self._stacked()
-            mix[mix < _LEAST] = 0
-            mix /= mix.sum()
+        worth: list[HeldOut | None] = [None] * len(candidates)
+        if self.judged_candidates:
+            mix = self._mixed(self.judged_candidates, self.held_rows)[1]
+            if self.folds.apart:
+                answers = [of.held_out for of in self.points if of.held_out is not None]
+                self._answered = np.tensordot(mix, np.stack(answers), 1).astype(np.float32)
+            else:
+                answers = [self._crossed([of]) for of in self.judged_candidates]
+                self._answered = self._crossed(self.judged_candidates)
+            worth = [self.judged(of) for of in answers]
         self.tried = tuple(
             Tried(candidate.name, of, float(weight), point.penalty, 1e3 * took)
             for candidate, of, weight, point, took in zip(
@@ -136,15 +153,31 @@ class AutoJob(ExactJob):
         self._mix = mix
         self._base_factor = float(mix @ [each.base_factor for each in candidates])
 
-    def _stacked(self) -> NDArray[np.float64]:
-        """Weights by held-out loss; numbers count in the scale in which they are learned."""
-        rows, problem = self.held_rows, self.problem
-        compared = [problem.compared(of.held_out, rows) for of in self._judged]
+    def _mixed(
+        self, several: Sequence[Judged], rows: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The mix of ``several`` that ``rows``, (n,), choose: held-out logits and its weights.
+
+        Each is at the penalty with the least loss. Numbers count in the scale in which they are
+        learned.
+        """
+        problem = self.problem
+        parts = np.stack([of.held_out[of.best(rows)] for of in several])
+        if len(several) == 1:
+            return parts[0], np.ones(1)
+        compared = [problem.compared(logits, rows) for logits in parts]
         values, answers = np.stack([logits for logits, _ in compared]), compared[0][1]
         if self._task.name == "regression":
             scale = self._unit(0.0)
             values, answers = values * scale, answers * scale
-        return stack_weights(self._task, values, answers, problem.weight[rows])
+        mix = stack_weights(self._task, values, answers, problem.weight[rows])
+        mix[mix < _LEAST] = 0
+        mix /= mix.sum()
+        return np.tensordot(mix, parts, 1).astype(np.float32), mix
+
+    def _crossed(self, several: Sequence[Judged]) -> NDArray[np.float32]:
+        """Held-out logits of the mix of ``several``, each as the other folds choose it."""
+        return crossed(self.folds, self.held_rows, lambda rows: self._mixed(several, rows)[0])
 
     def _unit(self, base_factor: float) -> NDArray[np.float64]:
         """What gives each number to learn beside so much of the base logits a deviation of 1."""
@@ -154,27 +187,15 @@ class AutoJob(ExactJob):
         spread = np.sqrt((shares * (missing - (shares * missing).sum(axis=0)) ** 2).sum(axis=0))
         return np.asarray(1 / np.where(spread > 0, spread, 1))
 
-    def mixed_held_out(self) -> NDArray[np.float32] | None:
-        """Logits of the mix for samples held out, (n, learned), NaN for others; None of none."""
-        if not self._judged:
-            return None
-        parts = np.stack([of.held_out for of in self._judged])
-        return np.tensordot(self._mix, parts, 1).astype(np.float32)
+    def held_out_logits(self) -> NDArray[np.float32] | None:
+        """Of the mix."""
+        return self._answered
 
     @property
     def iterations(self) -> int:
         """Of all candidates, penalties and folds."""
-        judging = sum(each.iterations for each in self._judged)
+        judging = sum(each.iterations for each in self.judged_candidates)
         return judging + sum(each.iterations for each in self.points)
-
-    def held_out(self) -> HeldOut | None:
-        """What samples held out say of the mix; None where none are."""
-        return self.judged(self.mixed_held_out())
-
-    def answered(self) -> NDArray[np.float32] | None:
-        """All outputs of the mix for samples held out, (n, n_outputs), NaN for others."""
-        logits = self.mixed_held_out()
-        return None if logits is None else self.problem.outputs(logits)
 
     @property
     def derived(self) -> tuple[DerivedTap, ...]:

@@ -11,27 +11,23 @@ in the coordinates of the samples.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.errors import DataError, DivergedError
-from skip2lora.training.design import Design, in_lanes, zeros
+from skip2lora.training.design import Design
+from skip2lora.training.fits import Fits, held_rows, trained_rows
 from skip2lora.training.folds import Folds
 from skip2lora.training.problem import Problem
 
 #: From the strongest, whose solution is where the next begins.
 PENALTIES = tuple(10.0**-power for power in range(7))
 # Newton's decrement, as a share of the objective, at which a fit is done: about twice what is left
-# above the least. So less than 1e-4 of the objective is left, and mostly less than 1e-5; what but
-# tells penalties apart is solved less exactly.
-_TOLERANCE, _ROUGH = 1e-5, 1e-3
-_RISE = 1.01  # of the least held-out loss, after which a weaker penalty will not do better
+# above the least. So less than 1e-4 of the objective is left, and mostly less than 1e-5.
+_TOLERANCE = 1e-5
 _WORSE = 2  # penalties in a row that were worse than the best, after which the path ends
 
 
@@ -89,9 +85,9 @@ class Solution:
             bases.append(basis)
         hidden = design.projected(bases)
         small = Design.of_columns(hidden, design.scaling, design.solver)
-        fits = _Fits(small, problem, [self.trained])
+        fits = Fits(small, problem, [self.trained])
         fits.solve(self.penalty, _TOLERANCE)
-        together = small.weights_of(fits.coefficients)[0] * np.float32(design.factor**0.5)
+        together = small.weights_of(fits.solution(0))[0] * np.float32(design.factor**0.5)
         pairs = list(zip(bases, np.split(together, len(bases)), strict=True))
         logits, bias = fits.settled(0)
         loss = problem.mean_loss(logits, self.trained)
@@ -192,181 +188,19 @@ def steps(
     """As :func:`solve`, a penalty at a time, from the strongest."""
     folds = folds or Folds(np.full(len(design.rows), -1, np.int32), 0)
     # Samples for validation alone are held out of the final fit itself.
-    trained = [] if folds.apart else _trained(problem, folds)
-    fits = _Fits(design, problem, [*trained, problem.trained & folds.trained()])
+    trained = [] if folds.apart else trained_rows(problem, folds)
+    fits = Fits(design, problem, [*trained, problem.trained & folds.trained()])
     for penalty in sorted(penalties, reverse=True):
         iterations = fits.solve(penalty, _TOLERANCE)
         logits, bias = fits.settled(-1)
         final = fits.trained[-1]
         solution = Solution(
-            design, problem, penalty, fits.coefficients[-len(problem.learned) :].copy(), bias,
-            final, problem.mean_loss(logits, final),
+            design, problem, penalty, fits.solution(-1), bias, final,
+            problem.mean_loss(logits, final),
         )  # fmt: skip
+        held_out, loss = None, None
+        if folds.count:
+            held_out = fits.held_out(folds)
+            loss = problem.mean_loss(held_out, held_rows(problem, folds), fits.scale)
         accuracy = problem.accuracy(logits, final)
-        yield Point(penalty, iterations, accuracy, *_held_out(problem, folds, fits), solution)
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A penalty by samples held out alone, as :class:`Point` has them.
-
-    Numbers count in the scale in which they are learned.
-    """
-
-    penalty: float
-    iterations: int
-    held_out: NDArray[np.float32]
-    held_out_loss: float
-
-
-def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: Folds) -> Judged:
-    """The penalty with the least held-out loss, from the strongest until it rises.
-
-    Solved less exactly, as a small part of the loss is all that tells penalties apart.
-
-    Raises:
-        DataError, DivergedError: as :func:`solve`.
-    """
-    fits = _Fits(design, problem, _trained(problem, folds))
-    best: Judged | None = None
-    for penalty in sorted(penalties, reverse=True):
-        iterations = fits.solve(penalty, _ROUGH)
-        logits, loss = _held_out(problem, folds, fits)
-        if logits is None or loss is None:
-            raise RuntimeError("no samples are held out")
-        iterations += 0 if best is None else best.iterations
-        if best is None or loss < best.held_out_loss:
-            best = Judged(penalty, iterations, logits, loss)
-        else:
-            best = replace(best, iterations=iterations)
-        if loss > _RISE * best.held_out_loss:
-            break
-    if best is None:
-        raise RuntimeError("no penalties to try")
-    return best
-
-
-def _held_out(
-    problem: Problem, folds: Folds, fits: _Fits
-) -> tuple[NDArray[np.float32] | None, float | None]:
-    """Logits of the samples held out, (n, learned), and their loss, of numbers as scaled."""
-    if not folds.count:
-        return None, None
-    held_out = np.full((len(folds.of), len(problem.learned)), np.nan, np.float32)
-    for fold in range(folds.count):
-        rows = folds.of == fold
-        held_out[rows] = fits.settled(fold)[0][rows]
-    rows = folds.held_out & (problem.weight > 0)
-    return held_out, problem.mean_loss(held_out, rows, fits.scale)
-
-
-class _Fits:
-    """The same problem on other samples each, ``trained``, (n,), from the strongest penalty on.
-
-    Their arrays follow each other. In the coordinates of the samples all are solved side by side;
-    in those of the columns they share a metric, a matrix that says how far to go.
-    """
-
-    def __init__(
-        self, design: Design, problem: Problem, trained: Sequence[NDArray[np.bool_]]
-    ) -> None:
-        self._problem, self.trained = problem, trained
-        self.scale, lanes = design.scaling.output_scale[problem.learned], design.lanes
-        targets, self._offsets = (
-            in_lanes(of * self.scale, lanes) for of in (problem.targets, problem.offsets)
-        )
-        weight = zeros(len(trained), lanes)
-        for of_fit, rows in zip(weight, trained, strict=True):
-            shares = np.where(rows, problem.weight, 0)
-            of_fit[: len(rows)] = shares / shares.sum()
-        loss, n_rows = problem.task.loss, len(trained) * len(targets)
-        offsets = self._offsets if self._offsets.any() else None
-        self._products, self._bias = zeros(n_rows, lanes), np.zeros(n_rows, np.float32)
-        self._metric: _core.Metric | None = None
-        if design.gram is not None:
-            self.coefficients = zeros(n_rows, lanes)
-            self._dual = _core.DualProblem(design.gram, loss, targets, weight, offsets)
-            return
-        self.coefficients = zeros(n_rows, design.width)
-        self._primals = [
-            _core.PrimalProblem(
-                design.rows, design.places, design.scaling.mean, design.unit_scale, loss, targets,
-                of_fit, offsets,
-            )
-            for of_fit in weight
-        ]  # fmt: skip
-        self._metric = _core.Metric(self._primals[-1], design.subset)
-
-    def _part(self, fit: int) -> tuple[NDArray[np.float32], ...]:
-        """Coefficients, products and bias of one, as views."""
-        n_learned = len(self._problem.learned)
-        at = slice(fit * n_learned, (fit + 1) * n_learned)
-        return self.coefficients[at], self._products[at], self._bias[at]
-
-    def solve(self, penalty: float, tolerance: float) -> int:
-        """Go on to ``penalty``; the number of iterations of all fits.
-
-        Warns of a fit that ends far from its least objective.
-
-        Raises:
-            DivergedError: the objective is infinite or NaN.
-        """
-        if self._metric is None:
-            reports = self._dual.solve_all(
-                penalty, tolerance, self.coefficients, self._products, self._bias
-            )
-        else:
-            last = len(self._primals) - 1
-            self._metric.factorize(self._primals[last], penalty, *self._part(last))
-            reports = [
-                self._metric.solve(primal, penalty, tolerance, *self._part(fit))
-                for fit, primal in enumerate(self._primals)
-            ]
-        if not np.isfinite([report.objective for report in reports]).all():
-            raise DivergedError(
-                f"the objective is not finite at penalty {penalty:g}, expected a finite one: "
-                "check the samples, or try a stronger penalty"
-            )
-        if not all(report.converged for report in reports):
-            warnings.warn(
-                f"a fit at penalty {penalty:g} is not solved after "
-                f"{max(report.iterations for report in reports):,} iterations, expected it to be: "
-                "others may be better, try a stronger penalty",
-                stacklevel=2,
-            )
-        return sum(report.iterations for report in reports)
-
-    def settled(self, fit: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Learned outputs of all samples, (n, learned), and the bias of all outputs, as scaled."""
-        problem, fit = self._problem, fit % len(self.trained)
-        _, products, own = self._part(fit)
-        lanes = products + self._offsets + own[:, None]
-        logits = lanes[:, : len(self.trained[fit])].T / self.scale
-        bias = problem.settled(logits, self.trained[fit])
-        logits += bias[problem.learned]  # of numbers there is none
-        bias[problem.learned] += own
-        return logits.astype(np.float32), bias
-
-
-def _trained(problem: Problem, folds: Folds) -> list[NDArray[np.bool_]]:
-    """Samples that are trained on without each fold, (n,).
-
-    Raises:
-        DataError: a class has all its samples in one fold, or one fold has all with a weight.
-    """
-    trained = [problem.trained & folds.trained(fold) for fold in range(folds.count)]
-    for fold, rows in enumerate(trained):
-        if not rows.any():
-            raise DataError(
-                f"fold {fold} (from 0) holds out all samples with a weight above 0, expected some "
-                "to train on: use fewer folds, or give more samples a weight"
-            )
-        if problem.task.numeric_targets:
-            continue
-        lacking = np.setdiff1d(problem.learned, problem.answers[rows])
-        if len(lacking):
-            raise DataError(
-                f"fold {fold} (from 0) holds out all samples of class {lacking[0]}, expected some "
-                "to train on: use fewer folds"
-            )
-    return trained
+        yield Point(penalty, iterations, accuracy, held_out, loss, solution)

@@ -21,9 +21,11 @@ from skip2lora.tasks.task import PLAIN, Goal, Task
 from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
 from skip2lora.training.exact_memory import exact_memory
+from skip2lora.training.fits import held_rows
 from skip2lora.training.folds import N_FOLDS, Folds, block_folds
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Outputs
+from skip2lora.training.judged import crossed, least
 from skip2lora.training.options import Options
 from skip2lora.training.problem import Problem, learned_outputs
 from skip2lora.training.skip_job import Scaling
@@ -104,7 +106,7 @@ class ExactJob:
     @property
     def held_rows(self) -> NDArray[np.bool_]:
         """Samples that are held out and count, (n,)."""
-        return self.folds.held_out & (self.problem.weight > 0)
+        return held_rows(self.problem, self.folds)
 
     def designs(self, selections: Sequence[Sequence[int]]) -> list[Design]:
         """Columns of each selection of taps, each with more than the one before."""
@@ -136,11 +138,23 @@ class ExactJob:
 
     def held_out(self) -> HeldOut | None:
         """What samples held out say of the best penalty, new ones; None where none are."""
-        return self.judged(self.points[best_of(self.points)].held_out)
+        return self.judged(self.held_out_logits())
+
+    def held_out_logits(self) -> NDArray[np.float32] | None:
+        """Held-out logits, (n, learned), each as the other folds choose; None of none."""
+        if not self.folds.count:
+            return None
+        rows, problem = self.held_rows, self.problem
+        scale = self.scaling.output_scale[problem.learned]
+        held_out = [point.held_out for point in self.points if point.held_out is not None]
+        losses = np.stack([problem.losses(logits, rows, scale) for logits in held_out])
+        return crossed(
+            self.folds, rows, lambda others: held_out[least(losses, problem.weight, others)]
+        )
 
     def answered(self) -> NDArray[np.float32] | None:
         """All outputs for samples held out, (n, n_outputs), NaN for others; None of none."""
-        logits = self.points[best_of(self.points)].held_out
+        logits = self.held_out_logits()
         return None if logits is None else self.problem.outputs(logits)
 
     def judged(self, logits: NDArray[np.float32] | None) -> HeldOut | None:

@@ -16,6 +16,8 @@ from skip2lora.limits import VARIABLE, max_bytes
 from skip2lora.training.folds import N_FOLDS
 
 _PENALTIES = 7  # of a path, whose solutions are all kept
+# Of several designs: of each candidate one solution is kept, and what is held out at all penalties.
+_CANDIDATES = 3
 
 
 def lanes_of(n_samples: int) -> int:
@@ -44,7 +46,11 @@ class ExactMemory:
         dual = solver == _core.SOLVE_DUAL
         unknowns, fold = (lanes if dual else width) * n_learned, lanes * n_learned
         fits = (N_FOLDS + 1) * (unknowns + fold + lanes)  # with what they start from next
-        fits += _PENALTIES * (unknowns + fold) + 2 * fold + 2 * width * n_learned
+        fits += 2 * fold + 2 * width * n_learned
+        if n_designs > 1:  # losses are doubles
+            fits += _CANDIDATES * (unknowns + _PENALTIES * (fold + 2 * lanes))
+        else:
+            fits += _PENALTIES * (unknowns + fold)
         more = 0
         if dual:  # all folds are solved at once
             more = _core.dual_bytes(n_samples, n_learned, N_FOLDS + 1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora import _core
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import Task, predictions_of, sample_losses
 
@@ -51,6 +52,9 @@ class Problem:
     where outputs begin, times ``base_factor``. ``weight`` are shares, (n,), that add up to 1; 0
     leaves a sample out. ``trained``, (n,), are the samples that are trained on in the end.
     ``smoothing`` moves that share of a label to all classes alike.
+    ``squared``: the squared loss to one half where a class or label applies, and to minus one half
+    where not, is what is made small; such outputs are logits when they are multiplied by
+    ``factor``.
     ``learned`` are the outputs that samples with a weight tell anything of: classes that occur,
     labels that some have and some have not. The others keep their base logits.
     """
@@ -63,6 +67,13 @@ class Problem:
     learned: NDArray[np.int64]
     base_factor: float = 1.0
     smoothing: float = 0.0
+    squared: bool = False
+    factor: float = 1.0
+
+    @property
+    def loss(self) -> int:
+        """What is made small, as the core counts it."""
+        return _core.SQUARED if self.squared else self.task.loss
 
     @classmethod
     def of(
@@ -95,11 +106,13 @@ class Problem:
         if not self.task.numeric_targets:
             same = self._places[:, None] == np.arange(len(self.learned))
             shares: NDArray[np.float64] = (1 - self.smoothing) * same
-            return shares + self.smoothing / len(self.learned)
+            shares += self.smoothing / len(self.learned)
+            return shares - 0.5 if self.squared else shares
         wanted: NDArray[np.float64] = self.answers[:, self.learned].astype(np.float64)
         if self.task.name == "regression":
             return wanted
-        return (1 - self.smoothing) * wanted + self.smoothing / 2
+        wanted = (1 - self.smoothing) * wanted + self.smoothing / 2
+        return wanted - 0.5 if self.squared else wanted
 
     @cached_property
     def offsets(self) -> NDArray[np.float32]:
@@ -129,27 +142,40 @@ class Problem:
         rows: NDArray[np.bool_],
         scale: NDArray[np.floating] | None = None,
     ) -> float:
-        """The weighted loss of ``rows``, (n,); ``logits`` are the learned outputs, (n, learned).
+        """The weighted loss of ``rows``, (n,), as :meth:`losses` has it."""
+        losses = self.losses(logits, rows, scale)[rows]
+        return float(np.average(losses, weights=self.weight[rows]))
 
-        Numbers are multiplied by ``scale``, (learned,).
+    def losses(
+        self,
+        logits: NDArray[np.floating],
+        rows: NDArray[np.bool_],
+        scale: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float64]:
+        """The loss of each of ``rows``, (n,), NaN for others, by the task.
+
+        ``logits`` are the learned outputs, (n, learned); numbers are multiplied by ``scale``,
+        (learned,).
         """
         values, answers = self.compared(logits, rows)
         if scale is not None and self.task.name == "regression":
             values, answers = values * scale, answers * scale
-        losses = sample_losses(self.task, values, answers)
-        return float(np.average(losses, weights=self.weight[rows]))
+        losses = np.full(len(rows), np.nan)
+        losses[rows] = sample_losses(self.task, values, answers)
+        return losses
 
     def compared(
-        self, logits: NDArray[np.floating], rows: NDArray[np.bool_]
+        self, logits: NDArray[np.floating], rows: NDArray[np.bool_], *, others: bool = True
     ) -> tuple[NDArray[np.floating], NDArray[Any]]:
         """Outputs and answers of ``rows``, (n,), as losses take them.
 
-        ``logits`` are the learned outputs, (n, learned); classes without samples are one more.
+        ``logits`` are the learned outputs, (n, learned); classes without samples are one more,
+        unless ``others`` are left out.
         """
         values = logits[rows]
         if self.task.numeric_targets:
             return values, self.answers[rows][:, self.learned]
-        if self._others is not None:
+        if others and self._others is not None:
             values = np.c_[values, self._others[rows]]
         return values, self._places[rows]
 

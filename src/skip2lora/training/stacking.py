@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -29,6 +30,41 @@ def stack_weights(
     over the checked ``answers``, each counted by ``weight``, (n,). Newton's method on the simplex:
     with so few candidates, every face of it is tried.
     """
+    start = np.full(len(logits), 1 / len(logits))
+    mix = np.maximum(_least(task, logits, answers, weight, start, _best_on_simplex), 0)
+    return np.asarray(mix / mix.sum())
+
+
+def best_factor(
+    task: Task,
+    scores: NDArray[Any],
+    answers: NDArray[Any],
+    weight: NDArray[np.floating] | None = None,
+) -> float:
+    """What held-out ``scores``, (n, n_outputs), are multiplied by to be logits, 0 or more.
+
+    The mean loss over the checked ``answers``, each counted by ``weight``, (n,), is then the
+    smallest, or 1 in n + 1: where no answer is wrong, the loss of none is 0 for all that.
+    """
+    enough = 1 / (len(answers) + 1)
+    factor = _least(task, scores[None], answers, weight, np.ones(1), _best_from_0, enough)
+    return float(factor[0])
+
+
+def _least(
+    task: Task,
+    logits: NDArray[Any],
+    answers: NDArray[Any],
+    weight: NDArray[np.floating] | None,
+    mix: NDArray[np.float64],
+    best: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    enough: float = 0.0,
+) -> NDArray[np.float64]:
+    """The mix with the least loss, or a loss of at most ``enough``, from that ``mix`` on.
+
+    ``best(curvature, linear)`` is where u . curvature . u / 2 + linear . u is smallest, of what a
+    mix can be.
+    """
     values = logits.astype(np.float64)
     counts = np.ones(len(answers)) if weight is None else weight.astype(np.float64)
     counts /= counts.sum()
@@ -36,11 +72,12 @@ def stack_weights(
     def loss(mix: NDArray[np.float64]) -> float:
         return float(sample_losses(task, np.tensordot(mix, values, 1), answers) @ counts)
 
-    mix = np.full(len(values), 1 / len(values))
     now = loss(mix)
     for _ in range(_MOST_STEPS):
+        if now <= enough:
+            break
         slope, curvature = _derivatives(task, values, answers, counts, mix)
-        step = _best_on_simplex(curvature, slope - curvature @ mix) - mix
+        step = best(curvature, slope - curvature @ mix) - mix
         gain = -float(slope @ step)
         if gain <= _TOLERANCE * max(now, _TOLERANCE):
             break
@@ -48,8 +85,7 @@ def stack_weights(
         while (then := loss(mix + size * step)) > now - 1e-4 * size * gain and size > 1e-6:
             size /= 2
         mix, now = mix + size * step, min(now, then)
-    mix = np.maximum(mix, 0)
-    return np.asarray(mix / mix.sum())
+    return mix
 
 
 def _derivatives(
@@ -77,6 +113,13 @@ def _derivatives(
     curved = counts[:, None] * curved
     slope = np.tensordot(values, missing, 2)
     return slope, np.tensordot(around * curved, around, ([1, 2], [1, 2]))
+
+
+def _best_from_0(
+    curvature: NDArray[np.float64], linear: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where curvature u^2 / 2 + linear u is smallest, of one number of 0 or more."""
+    return np.asarray(np.maximum(-linear / np.maximum(curvature[0], 1e-300), 0))
 
 
 def _best_on_simplex(
