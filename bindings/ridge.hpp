@@ -61,9 +61,11 @@ class Ridge {
         alone.claim.writes(coefficients.data(), bytes_of(coefficients), "these coefficients are");
         alone.claim.writes(bias.data(), bytes_of(bias), "this bias is");
         const s2_ridge_fit fit = fit_of(coefficients, &targets, &bias, 1);
-        require_ok(run(fit.n_outputs, 0, [&](void *room, size_t size) {
+        const s2_status status = run(fit.n_outputs, 0, [&](void *room, size_t size) {
             return s2_ridge_solve(&ridge_, &fit, room, size);
-        }));
+        });
+        require(status != S2_BAD_VALUE, "a target is not finite");
+        require_ok(status);
     }
 
     void leave_one_out(const Rows &coefficients, const Rows &residuals) {

@@ -55,6 +55,7 @@ typedef struct {
     float *bias;         /* (n_outputs) */
 } s2_ridge_fit;
 
+/* S2_BAD_VALUE for a target that is not finite. */
 s2_status s2_ridge_solve(const s2_ridge *ridge, const s2_ridge_fit *fit, void *workspace,
                          size_t size);
 /* Target less the output of a solution without the sample, for each; exact, with its own bias.

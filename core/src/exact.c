@@ -14,44 +14,37 @@ enum { REFRESHED = 64 }; /* iterations until G A is computed afresh: it drifts b
 
 enum { PANELS_AT_ONCE = 8 }; /* of 4 KiB each */
 
-/* Rows are the outputs of all problems, n_problems * n_outputs. */
 typedef struct {
     const s2_dual *dual;
+    const s2_dual_solution *solution;
     s2_dual_fit whole; /* all rows, whose memory the fits share */
-    s2_dual_fit *fits; /* (n_fits), each of rows_of_fit rows */
-    size_t n_fits, rows_of_fit, fits_of_problem;
+    s2_dual_fit *fits; /* (n_fits) */
+    size_t n_fits, fits_of_problem;
+    size_t n_outputs, n_rows; /* of a fit */
     size_t panels;
     uint8_t *held; /* (n_problems, panels): whether no sample of the panel has a weight */
     float *ones;   /* (lanes) */
 } solver;
 
 static solver lay_out(const s2_dual *dual, s2_arena *arena) {
-    const size_t n_rows = s2_times(dual->n_problems, dual->objective.n_outputs);
-    solver of = {.dual = dual, .rows_of_fit = 1};
+    const s2_loss loss = dual->objective.loss;
+    solver of = {.dual = dual, .n_outputs = loss == S2_SOFTMAX ? dual->objective.n_outputs : 1};
+    of.n_rows = s2_folded_outputs(loss, (uint32_t)of.n_outputs);
+    of.fits_of_problem = dual->objective.n_outputs / of.n_outputs;
+    of.n_fits = s2_times(dual->n_problems, of.fits_of_problem);
     s2_dual_fit *whole = &of.whole;
-    float **const vectors[] = {&whole->logits,    &whole->grad, &whole->next_logits,
-                               &whole->next_grad, &whole->step, &whole->product};
+    const size_t n_rows = s2_times(of.n_fits, of.n_rows);
+    float **const vectors[] = {&whole->coefficients, &whole->product, &whole->step,
+                               &whole->step_product};
     double **const small[] = {&whole->bias, &whole->sums, &whole->next_sums, &whole->bias_step};
     whole->lanes = s2_sample_lanes(dual->n_samples);
-    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+    for (size_t i = 0; i < 4; i++) {
         *vectors[i] = s2_take_floats(arena, n_rows, whole->lanes);
-    }
-    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
         *small[i] = s2_take(arena, n_rows, 1, sizeof(double));
     }
-    for (size_t j = 0; j < S2_PAIRS; j++) {
-        s2_pair *next = &whole->pairs[j];
-        next->step = s2_take_floats(arena, n_rows, whole->lanes);
-        next->product = s2_take_floats(arena, n_rows, whole->lanes);
-        next->change = s2_take_floats(arena, n_rows, whole->lanes);
-        next->bias_step = s2_take(arena, n_rows, 1, sizeof(double));
-        next->bias_change = s2_take(arena, n_rows, 1, sizeof(double));
-    }
-    if (dual->objective.loss == S2_SOFTMAX) {
-        of.rows_of_fit = dual->objective.n_outputs;
-    }
-    of.fits_of_problem = dual->objective.n_outputs / of.rows_of_fit;
-    of.n_fits = s2_times(dual->n_problems, of.fits_of_problem);
+    whole->grad = s2_take_floats(arena, s2_times(of.n_fits, of.n_outputs), whole->lanes);
+    whole->next_grad = s2_take_floats(arena, s2_times(of.n_fits, of.n_outputs), whole->lanes);
+    s2_pairs_lay_out(&whole->pairs, arena, n_rows, whole->lanes, 1);
     of.panels = whole->lanes / S2_SAMPLE_LANES;
     of.fits = s2_take(arena, of.n_fits, 1, sizeof(s2_dual_fit));
     of.held = s2_take(arena, dual->n_problems, of.panels, 1);
@@ -84,26 +77,27 @@ s2_status s2_dual_check(const s2_dual *dual) {
 /* Fit i, in its part of the memory. */
 static s2_dual_fit fit_of(const solver *of, size_t i) {
     const s2_dual *dual = of->dual;
-    const size_t problem = i / of->fits_of_problem, first = i * of->rows_of_fit;
-    const size_t output = first % dual->objective.n_outputs, lanes = of->whole.lanes;
-    const size_t at = first * lanes;
+    const size_t problem = i / of->fits_of_problem, first = i * of->n_rows;
+    const size_t output = i % of->fits_of_problem * of->n_outputs, lanes = of->whole.lanes;
+    const size_t at = first * lanes, outputs_at = i * of->n_outputs * lanes;
     s2_dual_fit part = of->whole;
-    part.n_outputs = of->rows_of_fit;
-    part.size = of->rows_of_fit * lanes;
+    part.n_outputs = of->n_outputs;
+    part.n_rows = part.pairs.n_outputs = of->n_rows;
+    part.size = part.pairs.size = of->n_rows * lanes;
     part.objective = dual->objective;
-    part.objective.n_outputs = (uint32_t)of->rows_of_fit;
+    part.objective.n_outputs = (uint32_t)of->n_outputs;
     part.objective.target += output * dual->objective.target_stride;
     part.objective.weight += problem * lanes;
+    part.pairs.kernels = dual->objective.kernels;
     part.offset = dual->offset ? dual->offset + output * lanes : NULL;
     part.ones = of->ones;
     part.gamma = 1.0;
-    part.at.coefficients += at, part.at.products += at, part.at.bias += first;
-    part.logits += at, part.grad += at, part.next_logits += at, part.next_grad += at;
-    part.step += at, part.product += at;
+    part.coefficients += at, part.product += at, part.step += at, part.step_product += at;
+    part.grad += outputs_at, part.next_grad += outputs_at;
     part.bias += first, part.sums += first, part.next_sums += first, part.bias_step += first;
     for (size_t j = 0; j < S2_PAIRS; j++) {
-        part.pairs[j].step += at, part.pairs[j].product += at, part.pairs[j].change += at;
-        part.pairs[j].bias_step += first, part.pairs[j].bias_change += first;
+        part.pairs.step[j] += at, part.pairs.image[j] += at, part.pairs.change[j] += at;
+        part.pairs.bias_step[j] += first, part.pairs.bias_change[j] += first;
     }
     return part;
 }
@@ -153,8 +147,8 @@ static void multiply_gram(const solver *of, int all, const float *a, float *prod
                 while (next % of->fits_of_problem != 0 && (all || !of->fits[next].ended)) {
                     next++;
                 }
-                const size_t at = i * of->rows_of_fit * lanes;
-                pass.rows = (uint32_t)((next - i) * of->rows_of_fit);
+                const size_t at = i * of->n_rows * lanes;
+                pass.rows = (uint32_t)((next - i) * of->n_rows);
                 pass.c = product + at + panel * S2_SAMPLE_LANES;
                 pass.add = memchr(held, 0, first) != NULL; /* to what came before */
                 multiply_part(of, held, panel, first, stop, &pass, a + at);
@@ -163,10 +157,9 @@ static void multiply_gram(const solver *of, int all, const float *a, float *prod
     }
 }
 
-/* Every fit at the solution given; whether the objective is a number there. */
-static int start(solver *of) {
-    const size_t n_rows = of->n_fits * of->rows_of_fit, lanes = of->whole.lanes;
-    int finite = 1;
+/* Which panels are held out. */
+static void find_held(solver *of) {
+    const size_t lanes = of->whole.lanes;
     for (size_t p = 0; p < of->dual->n_problems; p++) {
         for (size_t panel = 0; panel < of->panels; panel++) {
             const float *weight = of->dual->objective.weight + p * lanes + panel * S2_SAMPLE_LANES;
@@ -177,17 +170,48 @@ static int start(solver *of) {
             }
         }
     }
+}
+
+/* Rows of a fit from and to outputs as the caller has them; `room` is (n_outputs, lanes). */
+static void fold(const solver *of, size_t lanes, const float *outputs, float *room, float *rows) {
+    memcpy(room, outputs, of->n_outputs * lanes * sizeof *room);
+    if (of->n_rows < of->n_outputs) {
+        s2_fold_outputs(of->dual->objective.kernels, of->n_outputs, lanes, room);
+    }
+    memcpy(rows, room, of->n_rows * lanes * sizeof *room);
+}
+
+static void unfold(const solver *of, size_t lanes, const float *rows, float *outputs) {
+    memcpy(outputs, rows, of->n_rows * lanes * sizeof *outputs);
+    if (of->n_rows < of->n_outputs) {
+        s2_unfold_outputs(of->dual->objective.kernels, of->n_outputs, lanes, outputs);
+    }
+}
+
+/* Every fit at the solution given; whether the objective is a number there. */
+static int start(solver *of) {
+    const size_t lanes = of->whole.lanes, n_rows = of->n_fits * of->n_rows;
+    const s2_dual_solution *from = of->solution;
+    int finite = 1;
+    find_held(of);
     for (size_t s = 0; s < lanes; s++) {
         of->ones[s] = 1.0f;
     }
-    memset(of->whole.product, 0, n_rows * lanes * sizeof(float)); /* where samples are held out */
-    for (size_t row = 0; row < n_rows; row++) {
-        of->whole.bias[row] = (double)of->whole.at.bias[row];
-    }
+    /* also where samples are held out, which no product reaches */
+    memset(of->whole.step_product, 0, n_rows * lanes * sizeof(float));
+    memset(of->whole.bias_step, 0, n_rows * sizeof(double));
     for (size_t i = 0; i < of->n_fits; i++) {
-        of->fits[i] = fit_of(of, i);
-        s2_dual_fit_look(&of->fits[i]);
-        finite &= isfinite(of->fits[i].value) != 0;
+        s2_dual_fit *fit = &of->fits[i];
+        const size_t first = i * of->n_outputs;
+        *fit = fit_of(of, i);
+        fold(of, 1, from->bias + first, fit->grad, fit->next_grad);
+        for (size_t row = 0; row < of->n_rows; row++) {
+            fit->bias[row] = (double)fit->next_grad[row];
+        }
+        fold(of, lanes, from->coefficients + first * lanes, fit->grad, fit->coefficients);
+        fold(of, lanes, from->products + first * lanes, fit->grad, fit->product);
+        s2_dual_fit_look(fit);
+        finite &= isfinite(fit->value) != 0;
     }
     return finite;
 }
@@ -198,7 +222,7 @@ static void descend(solver *of, double tolerance) {
     for (uint32_t iteration = 0; n_left > 0 && iteration < S2_MOST_ITERATIONS; iteration++) {
         const int is_stale = iteration > 0 && iteration % REFRESHED == 0;
         if (is_stale) {
-            multiply_gram(of, 0, of->whole.at.coefficients, of->whole.at.products);
+            multiply_gram(of, 0, of->whole.coefficients, of->whole.product);
         }
         for (size_t i = 0; i < of->n_fits; i++) {
             if (!of->fits[i].ended) {
@@ -208,7 +232,7 @@ static void descend(solver *of, double tolerance) {
                 s2_dual_fit_begin(&of->fits[i]);
             }
         }
-        multiply_gram(of, 0, of->whole.step, of->whole.product);
+        multiply_gram(of, 0, of->whole.step, of->whole.step_product);
         for (size_t i = 0; i < of->n_fits; i++) {
             if (!of->fits[i].ended) {
                 s2_dual_fit_advance(&of->fits[i], tolerance);
@@ -219,9 +243,22 @@ static void descend(solver *of, double tolerance) {
     }
 }
 
+/* The solution of fit i, as the caller has it. */
+static void settle(const solver *of, size_t i) {
+    const size_t first = i * of->n_outputs, lanes = of->whole.lanes;
+    const s2_dual_fit *fit = &of->fits[i];
+    float *bias = of->solution->bias + first;
+    unfold(of, lanes, fit->coefficients, of->solution->coefficients + first * lanes);
+    unfold(of, lanes, fit->product, of->solution->products + first * lanes);
+    for (size_t row = 0; row < of->n_rows; row++) {
+        fit->next_grad[row] = (float)fit->bias[row];
+    }
+    unfold(of, 1, fit->next_grad, bias);
+}
+
 /* What became of it, with the products and the bias that belong to the coefficients. */
 static void finish(solver *of, s2_dual_report *reports) {
-    multiply_gram(of, 1, of->whole.at.coefficients, of->whole.at.products);
+    multiply_gram(of, 1, of->whole.coefficients, of->whole.product);
     for (size_t p = 0; p < of->dual->n_problems; p++) {
         reports[p] = (s2_dual_report){.converged = 1};
     }
@@ -229,15 +266,13 @@ static void finish(solver *of, s2_dual_report *reports) {
         s2_dual_fit *fit = &of->fits[i];
         s2_dual_report *report = &reports[i / of->fits_of_problem];
         s2_dual_fit_look(fit);
+        settle(of, i);
         report->objective += fit->value;
         report->decrement += fit->decrement;
         report->converged &= fit->ended && s2_is_rounding(fit->decrement, fit->value);
         if (fit->iterations > report->iterations) {
             report->iterations = fit->iterations;
         }
-    }
-    for (size_t row = 0; row < of->n_fits * of->rows_of_fit; row++) {
-        of->whole.at.bias[row] = (float)of->whole.bias[row];
     }
 }
 
@@ -247,7 +282,7 @@ s2_status s2_dual_solve(const s2_dual *dual, double penalty, double tolerance,
     s2_arena arena = {.base = workspace, .size = workspace_bytes};
     solver of = lay_out(dual, &arena);
     of.whole.penalty = penalty;
-    of.whole.at = *solution;
+    of.solution = solution;
     if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }

@@ -172,10 +172,12 @@ struct s2_kernels {
     void (*panel)(const s2_gemm *pass);
     /* s2_objective_loss */
     double (*objective)(const s2_objective *pass, const float *logits, float *grad);
-    /* a . b: products and short sums of them in float, the rest in double */
-    double (*dot)(size_t size, const float *a, const float *b);
-    /* y += factor * x */
-    void (*add_scaled)(size_t size, float factor, const float *x, float *y);
+    /* products[i] = a . b[i] for `count` vectors: short sums of products in float, the rest in double */
+    void (*dots)(size_t count, size_t size, const float *a, const float *const *b,
+                 double *products);
+    /* y = own * y + the sum of factors[i] * x[i] for `count` vectors */
+    void (*combine)(size_t count, size_t size, float own, const float *factors,
+                    const float *const *x, float *y);
     /* Independent multiply-adds, as fast as this table can; returns the operations done. */
     double (*multiply_adds)(size_t rounds, float *result);
 };
@@ -190,6 +192,19 @@ extern const s2_kernels s2_kernels_x86_64_v4;
 #ifdef S2_HAVE_NEON
 extern const s2_kernels s2_kernels_neon;
 #endif
+
+static inline double s2_dot(const s2_kernels *kernels, size_t size, const float *a,
+                            const float *b) {
+    double product;
+    kernels->dots(1, size, a, &b, &product);
+    return product;
+}
+
+/* y += factor * x */
+static inline void s2_add_scaled(const s2_kernels *kernels, size_t size, float factor,
+                                 const float *x, float *y) {
+    kernels->combine(1, size, 1.0f, &factor, &x, y);
+}
 
 /* c = start + a . b of row-major operands: a (rows, depth), b (depth, cols), start (cols). */
 static inline void s2_multiply_from(const s2_kernels *kernels, uint32_t rows, uint32_t cols,

@@ -362,7 +362,7 @@ const s2_kernels s2_kernels_scalar = {
     .transpose = scalar_transpose,
     .panel = scalar_gemm,
     .objective = scalar_objective,
-    .dot = scalar_dot,
-    .add_scaled = scalar_add_scaled,
+    .dots = scalar_dots,
+    .combine = scalar_combine,
     .multiply_adds = scalar_multiply_adds,
 };

@@ -189,8 +189,8 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .transpose = transpose,                                                                    \
         .panel = vector_panel,                                                                     \
         .objective = vector_objective,                                                             \
-        .dot = vector_dot,                                                                         \
-        .add_scaled = vector_add_scaled,                                                           \
+        .dots = vector_dots,                                                                       \
+        .combine = vector_combine,                                                                 \
         .multiply_adds = vector_multiply_adds,                                                     \
     }
 

@@ -11,13 +11,6 @@
 
 enum { MOST_IDLE = 10 };
 
-/* A step and the change of the gradient along it. */
-typedef struct {
-    float *step, *change;            /* (n_outputs, width) */
-    double *bias_step, *bias_change; /* (n_outputs) */
-    double rho;
-} pair;
-
 /* A point, and the gradient there. */
 typedef struct {
     float *weights, *grad; /* (n_outputs, width) */
@@ -34,9 +27,7 @@ typedef struct {
     point at, next;
     float *step; /* (n_outputs, width): the next point is one step of -t away */
     double *bias_step;
-    pair pairs[S2_PAIRS]; /* a ring */
-    double share[S2_PAIRS];
-    size_t n_pairs, newest;
+    s2_pairs pairs; /* around the metric */
     double decrement;
 } fit;
 
@@ -52,12 +43,10 @@ static fit lay_out(const s2_primal *primal, uint32_t n_subset, s2_arena *arena) 
         *vectors[i] = s2_take_floats(arena, 1, of.size);
         *small[i] = s2_take(arena, 1, of.n_outputs, sizeof(double));
     }
-    for (size_t i = 0; i < S2_PAIRS; i++) {
-        of.pairs[i].step = s2_take_floats(arena, 1, of.size);
-        of.pairs[i].change = s2_take_floats(arena, 1, of.size);
-        of.pairs[i].bias_step = s2_take(arena, 1, of.n_outputs, sizeof(double));
-        of.pairs[i].bias_change = s2_take(arena, 1, of.n_outputs, sizeof(double));
-    }
+    s2_pairs_lay_out(&of.pairs, arena, of.n_outputs, of.pass.width, 0);
+    of.pairs.kernels = of.pass.kernels;
+    of.pairs.size = of.size;
+    of.pairs.n_outputs = of.n_outputs;
     return of;
 }
 
@@ -87,7 +76,7 @@ s2_status s2_primal_check(const s2_primal *primal) {
 }
 
 static double dot(const fit *of, const float *a, const float *b) {
-    return of->pass.kernels->dot(of->size, a, b);
+    return s2_dot(of->pass.kernels, of->size, a, b);
 }
 
 static double dot_outputs(const fit *of, const double *a, const double *b) {
@@ -99,41 +88,20 @@ static void look(fit *of, point *there) {
     there->value = s2_rows_look(&of->pass, there->weights, there->bias, of->products, there->grad,
                                 there->sums) +
                    0.5 * of->penalty * dot(of, there->weights, there->weights);
-    of->pass.kernels->add_scaled(of->size, (float)of->penalty, there->weights, there->grad);
-}
-
-static const pair *pair_of(const fit *of, size_t age) {
-    return &of->pairs[(of->newest + S2_PAIRS - age) % S2_PAIRS];
+    s2_add_scaled(of->pass.kernels, of->size, (float)of->penalty, there->weights, there->grad);
 }
 
 /* step = an estimate of the inverse Hessian times the gradient: the pairs around the metric. */
 static void find_direction(fit *of) {
-    const s2_kernels *kernels = of->pass.kernels;
     memcpy(of->step, of->at.grad, of->size * sizeof *of->step);
     memcpy(of->bias_step, of->at.sums, of->n_outputs * sizeof *of->bias_step);
-    for (size_t age = 0; age < of->n_pairs; age++) {
-        const pair *by = pair_of(of, age);
-        of->share[age] =
-            by->rho * (dot(of, of->step, by->step) + dot_outputs(of, of->bias_step, by->bias_step));
-        kernels->add_scaled(of->size, (float)-of->share[age], by->change, of->step);
-        for (size_t o = 0; o < of->n_outputs; o++) {
-            of->bias_step[o] -= of->share[age] * by->bias_change[o];
-        }
-    }
+    s2_pairs_begin(&of->pairs, 1.0, 1.0, of->step, of->bias_step);
     s2_metric_apply(&of->pass, of->metric, of->step);
     for (size_t o = 0; o < of->n_outputs; o++) {
         of->bias_step[o] /=
             (double)of->metric->curvature; /* the weights sum to 1, the columns are centred */
     }
-    for (size_t age = of->n_pairs; age-- > 0;) {
-        const pair *by = pair_of(of, age);
-        const double less = by->rho * (dot(of, of->step, by->change) +
-                                       dot_outputs(of, of->bias_step, by->bias_change));
-        kernels->add_scaled(of->size, (float)(of->share[age] - less), by->step, of->step);
-        for (size_t o = 0; o < of->n_outputs; o++) {
-            of->bias_step[o] += (of->share[age] - less) * by->bias_step[o];
-        }
-    }
+    s2_pairs_end(&of->pairs, of->step, of->step, of->bias_step);
     of->decrement = dot(of, of->at.grad, of->step) + dot_outputs(of, of->at.sums, of->bias_step);
 }
 
@@ -148,39 +116,35 @@ static double try_step(fit *of, double t) {
     return -dot(of, of->next.grad, of->step) - dot_outputs(of, of->next.sums, of->bias_step);
 }
 
-/* Whether a point is there that lowers the objective as its slope promises, up to rounding. A step
- * that does not is shortened to where the slope, if it is linear, is zero. */
-static int search(fit *of) {
+/* The length of a step to a point that lowers the objective as its slope promises, up to rounding,
+ * with the slope there; 0: there is none. A step that does not is shortened to where the slope, if it
+ * is linear, is zero. */
+static double search(fit *of, double *slope) {
     const double allowed = of->at.value + S2_ROUNDING * fabs(of->at.value);
     double t = 1.0;
     for (int tries = 0; tries < S2_MOST_STEPS; tries++) {
-        const double slope = try_step(of, t);
+        *slope = try_step(of, t);
         if (of->next.value <= allowed - S2_LEAST_DECREASE * t * of->decrement) {
-            return 1;
+            return t;
         }
-        const double zero = slope > 0.0 ? of->decrement / (of->decrement + slope) : 0.5;
+        const double zero = *slope > 0.0 ? of->decrement / (of->decrement + *slope) : 0.5;
         t *= zero > 0.1 && zero < 0.9 ? zero : zero < 0.9 ? 0.1 : 0.9;
     }
-    return 0;
+    return 0.0;
 }
 
 /* Moves to the point tried last, and keeps the way as a pair if the gradient changed along it. */
-static void move_on(fit *of) {
-    const size_t slot = (of->newest + 1) % S2_PAIRS;
-    pair *new = &of->pairs[slot];
+static void move_on(fit *of, double t, double bend) {
     const s2_kernels *kernels = of->pass.kernels;
-    kernels->move_along(of->size, of->next.weights, 0.0f, -1.0f, of->at.weights, new->step);
-    kernels->move_along(of->size, of->next.grad, 0.0f, -1.0f, of->at.grad, new->change);
-    for (size_t o = 0; o < of->n_outputs; o++) {
-        new->bias_step[o] = of->next.bias[o] - of->at.bias[o];
-        new->bias_change[o] = of->next.sums[o] - of->at.sums[o];
-    }
-    const double bend =
-        dot(of, new->step, new->change) + dot_outputs(of, new->bias_step, new->bias_change);
     if (bend > 1e-12 * of->decrement) {
-        new->rho = 1.0 / bend;
-        of->newest = slot;
-        of->n_pairs += of->n_pairs < S2_PAIRS;
+        const size_t new = s2_pairs_add(&of->pairs, t, bend);
+        kernels->scaled(of->size, (float)-t, of->step, of->pairs.step[new]);
+        kernels->move_along(of->size, of->next.grad, 0.0f, -1.0f, of->at.grad,
+                            of->pairs.change[new]);
+        for (size_t o = 0; o < of->n_outputs; o++) {
+            of->pairs.bias_step[new][o] = -t * of->bias_step[o];
+            of->pairs.bias_change[new][o] = of->next.sums[o] - of->at.sums[o];
+        }
     }
     const point old = of->at;
     of->at = of->next;
@@ -193,7 +157,7 @@ static int is_least(const fit *of, double tolerance) {
     const int squared = of->pass.primal->objective.loss == S2_SQUARED;
     const double share = squared && of->metric->n_subset ? 0.1 : 1.0;
     return of->decrement == 0.0 ||
-           (of->n_pairs >= 2 && of->decrement > 0.0 &&
+           (of->pairs.count >= 2 && of->decrement > 0.0 &&
             of->decrement <= share * tolerance * s2_objective_size(of->at.value));
 }
 
@@ -208,17 +172,19 @@ static void descend(fit *of, double tolerance, s2_dual_report *report) {
             report->converged = 1;
             return;
         }
-        if (of->decrement > 0.0 && search(of)) {
-            move_on(of);
+        double slope;
+        const double t = of->decrement > 0.0 ? search(of, &slope) : 0.0;
+        if (t > 0.0) {
+            move_on(of, t, t * (slope + of->decrement));
             idle = of->at.value < least - S2_ROUNDING * fabs(least) ? 0 : idle + 1;
             least = of->at.value < least ? of->at.value : least;
             continue;
         }
         look(of, &of->at); /* the products of the point that stays */
-        if (of->n_pairs == 0) {
+        if (of->pairs.count == 0) {
             break;
         }
-        of->n_pairs = 0; /* once more along the gradient in the metric alone */
+        of->pairs.count = 0; /* once more along the gradient in the metric alone */
     }
     report->converged =
         report->iterations < S2_MOST_ITERATIONS && s2_is_rounding(of->decrement, of->at.value);

@@ -108,7 +108,7 @@ static double look_at_block(const s2_rows_pass *pass, size_t first, size_t count
     }
     const double loss = s2_objective_loss(&block, pass->logits, pass->logits);
     for (size_t o = 0; o < pass->n_outputs; o++) {
-        sums[o] += pass->kernels->dot(block.lanes, pass->logits + o * block.lanes, pass->ones);
+        sums[o] += s2_dot(pass->kernels, block.lanes, pass->logits + o * block.lanes, pass->ones);
     }
     return loss;
 }

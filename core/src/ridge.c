@@ -189,6 +189,17 @@ static s2_status prepare_fit(const s2_ridge *ridge, const s2_ridge_fit *fit, uin
     return status == S2_OK && !fits ? S2_BAD_SHAPE : status;
 }
 
+static int are_finite(const s2_ridge_fit *fit, uint32_t n) {
+    for (uint32_t o = 0; o < fit->n_outputs; o++) {
+        for (uint32_t i = 0; i < n; i++) {
+            if (!isfinite(fit->target[o * fit->lanes + i])) {
+                return 0;
+            }
+        }
+    }
+    return 1;
+}
+
 /* Bordered by ones: b = ones . y / sum ones, alpha = G'^-1 (y - b). */
 s2_status s2_ridge_solve(const s2_ridge *ridge, const s2_ridge_fit *fit, void *workspace,
                          size_t size) {
@@ -197,6 +208,9 @@ s2_status s2_ridge_solve(const s2_ridge *ridge, const s2_ridge_fit *fit, void *w
     const s2_status status = prepare_fit(ridge, fit, 1, 0, workspace, size, &s);
     if (status != S2_OK) {
         return status;
+    }
+    if (!are_finite(fit, n)) {
+        return S2_BAD_VALUE;
     }
     double *ones = s.solved + fit->n_outputs * s.row;
     const double total = solve_ones(ridge, &s, ones);

@@ -64,18 +64,27 @@ static double scalar_objective(const s2_objective *pass, const float *logits, fl
     return total;
 }
 
-static double scalar_dot(size_t size, const float *a, const float *b) {
-    double sum = 0.0;
-    for (size_t i = 0; i < size; i++) {
-        sum += (double)(a[i] * b[i]);
+static void scalar_dots(size_t count, size_t size, const float *a, const float *const *b,
+                        double *products) {
+    for (size_t j = 0; j < count; j++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            sum += (double)(a[i] * b[j][i]);
+        }
+        products[j] = sum;
     }
-    return sum;
 }
 
-static void scalar_add_scaled(size_t size, float factor, const float *restrict x,
-                              float *restrict y) {
-    for (size_t i = 0; i < size; i++) {
-        y[i] += factor * x[i];
+static void scalar_combine(size_t count, size_t size, float own, const float *factors,
+                           const float *const *x, float *restrict y) {
+    for (size_t i = 0; own != 1.0f && i < size; i++) {
+        y[i] *= own;
+    }
+    for (size_t j = 0; j < count; j++) {
+        const float *restrict by = x[j];
+        for (size_t i = 0; i < size; i++) {
+            y[i] += factors[j] * by[i];
+        }
     }
 }
 

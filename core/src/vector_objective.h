@@ -103,38 +103,106 @@ static double vector_objective(const s2_objective *pass, const float *logits, fl
     return total_of_lanes(total);
 }
 
-enum { DOT_CHAINS = 4, DOT_BLOCK = 16 * DOT_CHAINS * V_WIDTH };
+enum { MOST_TOGETHER = 4, SUM_TERMS = 16 };
 
-/* Of at most DOT_BLOCK floats in float32, so that the sums stay short. */
-INLINE void dot_block(size_t size, const float *a, const float *b, double *total) {
-    V sum[DOT_CHAINS] = {V_ZERO(), V_ZERO(), V_ZERO(), V_ZERO()};
-    size_t i = 0;
-    for (; i + DOT_CHAINS * V_WIDTH <= size; i += DOT_CHAINS * V_WIDTH) {
-        UNROLL for (size_t c = 0; c < DOT_CHAINS; c++) {
-            sum[c] = V_FMA(V_LOAD(a + i + c * V_WIDTH), V_LOAD(b + i + c * V_WIDTH), sum[c]);
+/* With at most SUM_TERMS floats a chain, so that the sums stay short. */
+INLINE void dots_block(const size_t count, const size_t chains, size_t size, const float *a,
+                       const float *const *b, size_t from, double (*total)[V_WIDTH]) {
+    V sum[MOST_TOGETHER][MOST_TOGETHER];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        UNROLL for (size_t c = 0; c < chains; c++) {
+            sum[j][c] = V_ZERO();
+        }
+    }
+    size_t i = from;
+    for (; i + chains * V_WIDTH <= size; i += chains * V_WIDTH) {
+        UNROLL for (size_t c = 0; c < chains; c++) {
+            const V own = V_LOAD(a + i + c * V_WIDTH);
+            UNROLL for (size_t j = 0; j < count; j++) {
+                sum[j][c] = V_FMA(own, V_LOAD(b[j] + i + c * V_WIDTH), sum[j][c]);
+            }
         }
     }
     for (; i < size; i += V_WIDTH) {
         const size_t part = size - i < V_WIDTH ? size - i : V_WIDTH;
-        sum[0] = V_FMA(load_part(a + i, part), load_part(b + i, part), sum[0]);
+        UNROLL for (size_t j = 0; j < count; j++) {
+            sum[j][0] = V_FMA(load_part(a + i, part), load_part(b[j] + i, part), sum[j][0]);
+        }
     }
-    add_lanes(V_ADD(V_ADD(sum[0], sum[1]), V_ADD(sum[2], sum[3])), total);
-}
-
-static double vector_dot(size_t size, const float *a, const float *b) {
-    double total[V_WIDTH] = {0};
-    for (size_t i = 0; i < size; i += DOT_BLOCK) {
-        dot_block(size - i < DOT_BLOCK ? size - i : DOT_BLOCK, a + i, b + i, total);
+    UNROLL for (size_t j = 0; j < count; j++) {
+        UNROLL for (size_t c = 1; c < chains; c++) {
+            sum[j][0] = V_ADD(sum[j][0], sum[j][c]);
+        }
+        add_lanes(sum[j][0], total[j]);
     }
-    return total_of_lanes(total);
 }
 
-INLINE void add_scaled_tile(size_t i, size_t part, V factor, const float *x, float *y) {
-    store_part(y + i, part, V_FMA(factor, load_part(x + i, part), load_part(y + i, part)));
+INLINE void dots_together(const size_t count, const size_t chains, size_t size, const float *a,
+                          const float *const *b, double *products) {
+    const size_t block = SUM_TERMS * chains * V_WIDTH;
+    double total[MOST_TOGETHER][V_WIDTH] = {{0}};
+    for (size_t i = 0; i < size; i += block) {
+        dots_block(count, chains, size - i < block ? size : i + block, a, b, i, total);
+    }
+    for (size_t j = 0; j < count; j++) {
+        products[j] = total_of_lanes(total[j]);
+    }
 }
 
-static void vector_add_scaled(size_t size, float factor, const float *x, float *y) {
-    FOR_VECTORS(size, add_scaled_tile, V_SET(factor), x, y);
+static void vector_dots(size_t count, size_t size, const float *a, const float *const *b,
+                        double *products) {
+    for (; count >= MOST_TOGETHER; count -= MOST_TOGETHER) {
+        dots_together(MOST_TOGETHER, 2, size, a, b, products);
+        b += MOST_TOGETHER, products += MOST_TOGETHER;
+    }
+    if (count == 3) {
+        dots_together(3, 2, size, a, b, products);
+    } else if (count == 2) {
+        dots_together(2, 4, size, a, b, products);
+    } else if (count == 1) {
+        dots_together(1, 4, size, a, b, products);
+    }
+}
+
+INLINE void combine_tile(size_t i, size_t part, const size_t count, V own, const V *factor,
+                         const float *const *x, float *y) {
+    V sum = V_MUL(own, load_part(y + i, part));
+    UNROLL for (size_t j = 0; j < count; j++) {
+        sum = V_FMA(factor[j], load_part(x[j] + i, part), sum);
+    }
+    store_part(y + i, part, sum);
+}
+
+INLINE void scaled_tile(size_t i, size_t part, V own, float *y) {
+    store_part(y + i, part, V_MUL(own, load_part(y + i, part)));
+}
+
+INLINE void combine_together(const size_t count, size_t size, float own, const float *factors,
+                             const float *const *x, float *y) {
+    V factor[MOST_TOGETHER];
+    const float *from[MOST_TOGETHER];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        factor[j] = V_SET(factors[j]);
+        from[j] = x[j];
+    }
+    FOR_VECTORS(size, combine_tile, count, V_SET(own), factor, from, y);
+}
+
+static void vector_combine(size_t count, size_t size, float own, const float *factors,
+                           const float *const *x, float *y) {
+    for (; count >= MOST_TOGETHER; count -= MOST_TOGETHER, own = 1.0f) {
+        combine_together(MOST_TOGETHER, size, own, factors, x, y);
+        x += MOST_TOGETHER, factors += MOST_TOGETHER;
+    }
+    if (count == 3) {
+        combine_together(3, size, own, factors, x, y);
+    } else if (count == 2) {
+        combine_together(2, size, own, factors, x, y);
+    } else if (count == 1) {
+        combine_together(1, size, own, factors, x, y);
+    } else if (own != 1.0f) {
+        FOR_VECTORS(size, scaled_tile, V_SET(own), y);
+    }
 }
 
 /* ---- products with a panel of S2_SAMPLE_LANES columns ---------------------------------------- */

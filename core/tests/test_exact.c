@@ -4,7 +4,7 @@
  */
 #include "guard.h"
 
-#include "kernels.h"
+#include "dual_fit.h"
 
 enum { WIDTH = 21, FIRST = 3, STRIDE = 27 };
 
@@ -226,6 +226,38 @@ static void test_fits(const s2_kernels *kernels) {
     }
 }
 
+/* Folding keeps lengths where the outputs have nothing in common, and forgets what they have. */
+static void test_folding(const s2_kernels *kernels) {
+    enum { LANES = 37 };
+    s2_rng rng;
+    s2_rng_seed(&rng, 11, 3);
+    CHECK_EQUAL(s2_folded_outputs(S2_SOFTMAX, 1), 1);
+    CHECK_EQUAL(s2_folded_outputs(S2_SOFTMAX, 3), 2);
+    CHECK_EQUAL(s2_folded_outputs(S2_SIGMOID, 3), 3);
+    for (size_t n_outputs = 2; n_outputs < 12; n_outputs += 3) {
+        const size_t size = n_outputs * LANES;
+        const float *x = random_floats(&rng, size);
+        float *rows = guarded_copy(x, size * sizeof *x);
+        check_where("%s, %zu outputs", s2_kernels_name(kernels), n_outputs);
+        s2_fold_outputs(kernels, n_outputs, LANES, rows);
+        float *back = guarded_copy(rows, size * sizeof *rows);
+        s2_unfold_outputs(kernels, n_outputs, LANES, back);
+        for (size_t s = 0; s < LANES; s++) {
+            double mean = 0.0, folded = 0.0, length = 0.0;
+            for (size_t at = s; at < size; at += LANES) {
+                mean += (double)x[at] / (double)n_outputs;
+                folded += at < size - LANES ? (double)(rows[at] * rows[at]) : 0.0;
+            }
+            for (size_t at = s; at < size; at += LANES) {
+                const double off = (double)x[at] - mean;
+                CHECK_NEAR(back[at], off, 1e-6);
+                length += off * off;
+            }
+            CHECK_NEAR(folded, length, 1e-5);
+        }
+    }
+}
+
 /* W = Z^T A, whose products with Z are those of the Gram matrix. */
 static void test_weights(const s2_kernels *kernels) {
     enum { N = 45, OUTPUTS = 3 };
@@ -327,6 +359,7 @@ int main(void) {
     with_each_table(test_gram);
     with_each_table(test_panel);
     with_each_table(test_fits);
+    with_each_table(test_folding);
     with_each_table(test_weights);
     with_each_table(test_refusals);
     with_each_table(test_ends_far_away);

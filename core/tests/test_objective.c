@@ -169,22 +169,37 @@ static void test_refusals(const s2_kernels *kernels) {
     }
 }
 
+/* Of one vector with several, so many that some are left beside those that are taken together. */
 static void test_products(const s2_kernels *kernels) {
+    enum { MOST = 9 };
     static const size_t sizes[] = {1, 7, 16, 31, 64, 100, 1023, 1024, 2500};
     s2_rng rng;
     s2_rng_seed(&rng, 5, 3);
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        const size_t size = sizes[i];
-        const float *a = random_floats(&rng, size);
-        float *b = random_floats(&rng, size), *sum = guarded_floats(size);
-        double expected = 0.0;
-        memcpy(sum, b, size * sizeof *b);
-        kernels->add_scaled(size, 0.5f, a, sum);
-        for (size_t k = 0; k < size; k++) {
-            expected += (double)a[k] * (double)b[k];
-            CHECK_NEAR(sum[k], 0.5 * (double)a[k] + (double)b[k], 1e-7);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] * (MOST + 1); i++) {
+        const size_t size = sizes[i / (MOST + 1)], count = i % (MOST + 1);
+        const float *a = random_floats(&rng, size), *b[MOST], *factors = random_floats(&rng, MOST);
+        float *sum = guarded_copy(a, size * sizeof *a);
+        double *products = guarded(count * sizeof *products);
+        for (size_t j = 0; j < count; j++) {
+            b[j] = random_floats(&rng, size);
         }
-        CHECK_NEAR(kernels->dot(size, a, b), expected, 1e-7 * sqrt((double)size));
+        check_where("%s, %zu vectors of %zu", s2_kernels_name(kernels), count, size);
+        kernels->combine(count, size, 0.5f, factors, b, sum);
+        kernels->dots(count, size, a, b, products);
+        for (size_t k = 0; k < size; k++) {
+            double expected = 0.5 * (double)a[k];
+            for (size_t j = 0; j < count; j++) {
+                expected += (double)factors[j] * (double)b[j][k];
+            }
+            CHECK_NEAR(sum[k], expected, 1e-6);
+        }
+        for (size_t j = 0; j < count; j++) {
+            double expected = 0.0;
+            for (size_t k = 0; k < size; k++) {
+                expected += (double)a[k] * (double)b[j][k];
+            }
+            CHECK_NEAR(products[j], expected, 1e-7 * sqrt((double)size));
+        }
         release_guarded();
     }
 }

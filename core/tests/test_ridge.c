@@ -263,6 +263,14 @@ static void test_bad_shapes(const s2_kernels *kernels) {
     CHECK_EQUAL(s2_ridge_factorize(&r.ridge, row, NULL, r.room, r.size), S2_BAD_SHAPE);
     r.ridge.n_samples = CAPACITY + 1;
     CHECK_EQUAL(s2_ridge_solve(&r.ridge, &r.fit, r.room, r.size), S2_BAD_SHAPE);
+    r = new_regression(kernels, 0.1, N, sample);
+    float *target = (float *)(uintptr_t)r.fit.target + LANES + N - 1;
+    *target = NAN;
+    CHECK_EQUAL(s2_ridge_solve(&r.ridge, &r.fit, r.room, r.size), S2_BAD_VALUE);
+    *target = -INFINITY;
+    CHECK_EQUAL(s2_ridge_solve(&r.ridge, &r.fit, r.room, r.size), S2_BAD_VALUE);
+    target[1] = NAN, *target = 1.0f; /* where there is no sample */
+    CHECK_EQUAL(s2_ridge_solve(&r.ridge, &r.fit, r.room, r.size), S2_OK);
 }
 
 /* A room one byte short, and sizes that a size_t cannot say. */

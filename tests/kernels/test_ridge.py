@@ -205,6 +205,7 @@ def bad_calls():
         "twice": (lambda r: r.leave_out(some, c, np.zeros((OUTPUTS, 2), np.float32)), "twice"),
         "beyond": (lambda r: r.leave_out(some[:1] * N, c, b[:, None].copy()), "not there"),
         "all": (lambda r: r.leave_out(np.arange(N, dtype=np.uint32), c, c), "all there are"),
+        "target": (lambda r: r.solve(laned(np.where(y > 1, np.nan, y)), c, b), "not finite"),
         "none": (lambda r: _core.Ridge(LANES).solve(laned(y), c, b), "too few"),
         "no room": (lambda r: _core.Ridge(0), "capacity"),
     }
