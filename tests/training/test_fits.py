@@ -51,7 +51,7 @@ def test_scores_are_as_solved_and_held_out_logits_their_multiple() -> None:
     rows = Rows.random("classification", base=0.0)
     design, problem = problem_of(rows)
     problem = replace(problem, squared=True, factor=3.0)
-    folds = Folds((np.arange(61) % 4).astype(np.int32) - (np.arange(61) < 4), 3)
+    folds = Folds(np.where(np.arange(61) < 4, -1, np.arange(61) % 4).astype(np.int32), 4)
     fits = Fits(design, problem, trained_rows(problem, folds))
     fits.solve(1e-2, 1e-5)
     scores = fits.scores(folds)
