@@ -121,7 +121,8 @@ def _time_lines(result: Plan, *, noise: bool) -> list[str]:
     if result.fill_us_a_sample is not None:
         took = f"about {common.duration(few * result.fill_us_a_sample / 1e3)}"
     loading = (
-        f"  loading          3 passes of noise, {few} samples or a fixed batch 3 times: {took}"
+        f"  loading          3 passes of noise, {few} samples or a fixed batch 3 times: {took}; "
+        "more where sizes are open or inputs may be masks, none for a file of prepare"
     )
     duration = common.duration(result.training_ms)
     training = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def check_export(
     data = model.SerializeToString()
     if hidden:
         del model.graph.output[-1]
-    session = replace(session, runtime=open_session(data))
+    session = replace(session, opener=partial(open_session, data))
     share, largest = _ROUNDED_SHARE if _rounds(model) else SHARE, 0.0
     row_format = RowFormat.of(
         backbone, adapters.first_tap, n_outputs=adapters.n_outputs, copy_input=True

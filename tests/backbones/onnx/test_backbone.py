@@ -19,7 +19,7 @@ import skip2lora as s2
 from onnx_exports import expected_rows
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.backbones.onnx.session import Session
+from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import DataError, ModelError, ParameterError
 
@@ -223,7 +223,7 @@ def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, refused: Refused) ->
     net.node("Concat", ["x", "x"], "twice", axis=0)
     net.node("Gemm", ["twice", net.weight("w", 9, 3)], name)
     model = net.model([nets.value("x", ["n", 9])], [nets.value(name, ["m", 3])])
-    session = Session.open(model.SerializeToString())
+    session = Session.of(open_session(model.SerializeToString()), {})
     said = refused(ModelError, replace(backbone, session=session).logits, np.zeros((4, 9)))
     assert f"output {name} has 8 rows for 4 samples, expected one a sample" in said
 

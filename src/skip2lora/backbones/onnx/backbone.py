@@ -10,9 +10,9 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from skip2lora.arrays import Inputs, SamplesLike, whole
 from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
-from skip2lora.backbones.onnx.external import check_sealed
+from skip2lora.backbones.onnx.external import check_sealed, external_tensors
 from skip2lora.backbones.onnx.file import (
     damaged,
     embed,
@@ -32,6 +32,8 @@ from skip2lora.backbones.onnx.file import (
     read_model,
     without_weights,
 )
+from skip2lora.backbones.onnx.graph import Graph, input_specs
+from skip2lora.backbones.onnx.probe import batch_of
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, leaves_open
 from skip2lora.backbones.onnx.tapped import (
@@ -167,12 +169,8 @@ class OnnxBackbone(Backbone):
             model, file, taps=asked.taps, grid=asked.grid or GRID, size=asked.size,
             output=asked.output, mask=asked.mask, keep_outputs=False,
         )  # fmt: skip
-        bare, weights = without_weights(model)
+        session = _session_of(model, file, description.axes, threads)
         del model
-        session = Session.open(
-            bare.SerializeToString(), folder=file.parent, threads=threads, path=file,
-            axes=description.axes, weights=weights,
-        )  # fmt: skip
         backbone = cls(file, description, session.inputs, threads, session)
         if asked.mask is None and description.mask is not None:
             mask = masks.find_mask(backbone)
@@ -182,13 +180,13 @@ class OnnxBackbone(Backbone):
 
     @classmethod
     def _read_prepared(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
-        session = Session.open(file, threads=threads)
-        text = session.runtime.get_modelmeta().custom_metadata_map.get(KEY)
+        runtime = open_session(file, threads=threads)
+        text = runtime.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise damaged(file)
         description = Description.from_json(text, file)
-        session = session.along(description.axes)
+        session = Session.of(runtime, description.axes)
         if asked.if_open and not any_size(session.inputs):
             asked = replace(asked, size=None)
         if not asked.fits(description):
@@ -333,6 +331,21 @@ class OnnxBackbone(Backbone):
         names = [tap.layer for tap in self.taps]
         asked = Asked(names, self.grid, self.size, self.description.output, self.mask)
         return _reload, (self.path, asked, self.threads, self.class_names)
+
+
+def _session_of(model: Any, path: Path, axes: Mapping[str, int], threads: int) -> Session:
+    """Of a tapped ModelProto, to be opened when a row is asked for.
+
+    At once where weights lie in other files, which may change till then.
+    """
+    graph, (bare, weights) = Graph(model), without_weights(model)
+    opener = partial(
+        open_session, bare.SerializeToString(), folder=path.parent, threads=threads, path=path,
+        weights=weights,
+    )  # fmt: skip
+    if any(external_tensors(model)):
+        return Session.of(opener(), axes)
+    return Session(opener, input_specs(graph, axes), batch_of(graph, axes), axes)
 
 
 def _reload(path: Path, asked: Asked, threads: int, class_names: Any) -> OnnxBackbone:

@@ -122,7 +122,7 @@ def input_specs(graph: Graph, axes: Mapping[str, int]) -> tuple[InputSpec, ...]:
     specs = []
     for value in graph.inputs:
         shape = list(sizes_of(value) or (None,))
-        del shape[axes[value.name]]
+        del shape[axes.get(value.name, 0)]
         sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
         kind = value.type.tensor_type.elem_type or graph.onnx.TensorProto.FLOAT
         name = str(graph.onnx.helper.tensor_dtype_to_np_dtype(kind))

@@ -357,7 +357,7 @@ def _axes_of(graph: Graph) -> list[dict[str, int]]:
 
 def batch_of(graph: Graph, axes: Axes) -> int | None:
     """The number of samples that the inputs are fixed to, None where any will do."""
-    sizes = [(sizes_of(value) or ())[axes[value.name] :][:1] for value in graph.inputs]
+    sizes = [(sizes_of(value) or ())[axes.get(value.name, 0) :][:1] for value in graph.inputs]
     fixed = [size for (size,) in filter(None, sizes) if isinstance(size, int) and size > 0]
     return max(fixed, default=None)
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,43 +88,34 @@ def open_session(
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """An opened model, which runs over any number of samples.
+    """A model that is opened when it first runs, over any number of samples.
 
     ``inputs`` are what a sample consists of. ``batch`` is the number of samples that the model was
     fixed to, None where any will do; ``axes`` are the axes of the samples where not the first.
     """
 
-    runtime: Any = field(repr=False)
+    opener: Callable[[], Any] = field(repr=False)
     inputs: tuple[InputSpec, ...]
     batch: int | None
     axes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls,
-        model: bytes | Path,
-        *,
-        folder: Path | None = None,
-        threads: int = 1,
-        path: Path | None = None,
-        axes: Mapping[str, int] | None = None,
-        weights: Mapping[str, NDArray[Any]] | None = None,
-    ) -> Session:
-        """As :func:`open_session`; ``axes`` hold the samples of inputs that have them not first.
+    def of(cls, runtime: Any, axes: Mapping[str, int]) -> Session:
+        """Of an opened model, with the samples along ``axes`` of its inputs, the first of others.
 
         Raises:
-            ModelError: also for an input that is none of samples.
+            ModelError: an input that is none of samples.
         """
-        runtime = open_session(model, folder=folder, threads=threads, path=path, weights=weights)
-        return cls._of(runtime, axes or {})
+        return cls(lambda: runtime, specs_of(runtime, axes), fixed_batch(runtime, axes), axes)
 
-    @classmethod
-    def _of(cls, runtime: Any, axes: Mapping[str, int]) -> Session:
-        return cls(runtime, specs_of(runtime, axes), fixed_batch(runtime, axes), axes)
+    @cached_property
+    def runtime(self) -> Any:
+        """The session of onnxruntime.
 
-    def along(self, axes: Mapping[str, int]) -> Session:
-        """The same model with the samples along these axes of its inputs, the first of others."""
-        return self._of(self.runtime, axes) if axes else self
+        Raises:
+            ModelError: as :func:`open_session`.
+        """
+        return self.opener()
 
     def run(
         self, arrays: Mapping[str, NDArray[Any]], wanted: Sequence[str], largest_tap: int
