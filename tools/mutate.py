@@ -4,8 +4,8 @@
 
 Takes N random places outside cli/ and at each one random operator of cosmic-ray (a comparison, an
 operator, a number, a condition, ... is another), writes the file so, runs the tests that watch the
-place and puts the file back: also after Ctrl-C. Changes of annotations and docstrings alone are
-left out. The first test that fails kills the mutant.
+place and puts the file back: also after Ctrl-C. Changes of annotations, of docstrings and of the
+guard ``strict`` of ``zip`` alone are left out. The first test that fails kills the mutant.
 
 Which tests watch a place is recorded once in FOLDER, by a run of all but examples and
 documentation under coverage.py: those that run the changed statement, or, where only an import
@@ -127,7 +127,7 @@ def mutants(seed: int, only: list[str]) -> Iterator[Mutant]:
 
 
 def program(source: str) -> str | None:
-    """What it does, without annotations and docstrings; None where it is no Python."""
+    """What it does, but for annotations, docstrings and guards; None where it is no Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -140,6 +140,8 @@ def program(source: str) -> str | None:
                 node.annotation = ast.Constant(None)  # type: ignore[assignment]
             case ast.Expr(value=ast.Constant()):
                 node.value = ast.Constant(None)
+            case ast.Call(func=ast.Name("zip")):
+                node.keywords = []
     return ast.dump(tree)
 
 

@@ -20,9 +20,10 @@ def mutate(monkeypatch):
     return module
 
 
-def test_annotations_and_docstrings_are_no_change(mutate):
-    same = mutate.program('def f(a: int | None) -> int:\n    "it"\n    b: int = a\n    return b')
-    other = 'def f(a: int - None) -> str:\n    "that"\n    b: float = a\n    return b'
+def test_annotations_docstrings_and_guards_are_no_change(mutate):
+    text = 'def f(a: {}) -> int:\n    "{}"\n    b: int = a\n    return zip(b, a, strict={})'
+    same = mutate.program(text.format("int | None", "it", True))
+    other = text.format("int - None", "that", False)
     assert mutate.program(other) == same
     assert mutate.program(other.replace("= a", "= -a")) != same
     assert mutate.program("def f(") is None

@@ -67,6 +67,14 @@ def test_history_says_what_was_tried(backbone: NumpyBackbone, part: CheckedSampl
     }
 
 
+def test_the_path_ends_two_penalties_after_the_best(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    y = np.random.default_rng(5).integers(0, 3, 60).astype(np.int32)  # nothing can be learned
+    history = train(backbone, CheckedSamples(part.x, y), options()).history
+    assert len(history.penalties) == history.best_epoch + 2 < 7
+
+
 def test_held_out_accuracy_is_that_of_other_samples(
     backbone: NumpyBackbone, part: CheckedSamples
 ) -> None:

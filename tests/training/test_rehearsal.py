@@ -158,6 +158,10 @@ def test_no_row_passes_twice(new: Any, old: Any) -> None:
         model.batches.clear()
         s2.adapt(model, *new, keep=lab, method="skip-lora", standardize=standardize, **OPTIONS)
         assert model.n_forwards == 60
+        model.batches.clear()
+        data = {"validation_data": (new[0][:10], new[1][:10])}
+        done = s2.adapt(model, *new, keep=lab, standardize=standardize, **data, **OPTIONS)
+        assert model.n_forwards == done.history.n_forwards == 70
 
 
 @pytest.mark.parametrize("task", TASKS)
