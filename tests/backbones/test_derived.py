@@ -16,8 +16,10 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import CONFIG_FILE
-from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
+from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps, taps_samples
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.standins import Headless, KnownRows
+from skip2lora.backbones.taps import Tap
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.files import read_tensors, to_bytes
 
@@ -149,6 +151,38 @@ def test_refusals(model: s2.MLP, samples: Any, refused: Refused) -> None:
     assert "first tap" in refused(ParameterError, Derived.of, other, ["log"], x)
     assert "has none" in refused(ParameterError, Derived.of, Headless(model, 0), ["logits"])
     assert Derived.of(other, ["logits"]).tap_widths == (3, *other.tap_widths)
+
+
+class Reading(NumpyBackbone):
+    """A model whose first layer reads ``first``, and that takes ``inputs``."""
+
+    def __init__(self, first: Tap, *inputs: InputSpec) -> None:
+        super().__init__(WIDTHS, first_tap_is_input=False)
+        self._first, self.inputs = first, inputs
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        return (self._first, *super().taps[1:])
+
+
+SAMPLE = InputSpec("X", (9,), "float32")
+
+
+@pytest.mark.parametrize(
+    ("first", "inputs", "same"),
+    [
+        (Tap("1", "X", "vector", (9,)), [SAMPLE], True),
+        (Tap("1", "scaled", "vector", (9,)), [SAMPLE], False),
+        (Tap("1", "X", "vector", (8,)), [SAMPLE], False),
+        (Tap("1", "X", "vector", (9,)), [SAMPLE, InputSpec("more", (9,), "float32")], False),
+        (Tap("1", "X", "vector", (9,)), [InputSpec("X", (9,), "float64")], False),
+        (Tap("1", "X", "sequence", (4, 9)), [InputSpec("X", (4, 9), "float32")], False),
+    ],
+)
+def test_logarithms_are_of_a_first_tap_that_is_the_sample(
+    first: Tap, inputs: list[InputSpec], same: bool
+) -> None:
+    assert taps_samples(Reading(first, *inputs)) == same
 
 
 @pytest.mark.parametrize("kinds", [("logits",), ("log", "log-centred"), ALL])

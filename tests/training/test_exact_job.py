@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,19 @@ def test_numbers_of_any_unit(backbone: NumpyBackbone, part: CheckedSamples) -> N
     assert np.abs(done.adapters.logits(backbone, part.x) - y).max() < 0.05 * y.std()
 
 
+def test_samples_for_validation_choose_the_penalty_alone(
+    backbone: NumpyBackbone, part: CheckedSamples
+) -> None:
+    """Neither the statistics of the taps nor the unit of the columns are theirs."""
+    results = []
+    for unit in (1, 100):
+        beside = CheckedSamples(part.x[:20] * np.float32(unit), part.y[:20])
+        rest = replace(part[np.arange(60) >= 20], validation=beside)
+        done = train(backbone, rest, options(penalty=0.01))
+        results.append(done.adapters.logits(backbone, part.x))
+    np.testing.assert_array_equal(*results)
+
+
 # --- refused -----------------------------------------------------------------------------------
 
 
@@ -232,3 +247,19 @@ def test_an_estimate_is_a_time(backbone: NumpyBackbone) -> None:
     for task in TASKS.values():
         few, many = (estimated_seconds(rows, task, n, 2) for n in (20, 20000))
         assert 0 < few < many
+
+
+@pytest.mark.parametrize(
+    ("solver", "times"), [("SOLVE_DUAL", 4), ("SOLVE_PRIMAL", 2), ("SOLVE_SUBSET", 2)]
+)
+def test_an_estimate_grows_with_what_the_solver_counts(
+    solver: str, times: int, backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "skip2lora.training.exact_memory._quickest",
+        lambda rows, n, m, *_: ExactMemory.of(getattr(_core, solver), rows, n, m),
+    )
+    monkeypatch.setattr("time.perf_counter", count().__next__)  # one second
+    rows = RowFormat.of(backbone, copy_input=True)
+    one, two = (estimated_seconds(rows, PLAIN.task, n, 1) for n in (3000, 6000))
+    assert two == times * one
