@@ -92,7 +92,7 @@ def run_seed(job: models.Job, model: Backbone, seed: int) -> dict[str, Any]:
         of = s2.adapt(known, rows, job.y, **job.options, **options)
         return float((of.predict(tests) == job.test_y).mean()), of
 
-    accuracy, defaults = adapted(seed=seed)
+    accuracy, defaults = adapted(solver="steps", seed=seed)
     of_auto, auto = adapted(recipe="auto")
     if defaults.timing is None or auto.timing is None or auto.history is None:
         raise SystemExit("a trained model has its timing")
@@ -132,7 +132,7 @@ def run_model(name: str, n_seeds: int, earlier: Any = None) -> dict[str, Any]:
     said, at = models.about(name), environment()
     timed = {"prediction": None, "environment": at} if earlier is None else earlier
     if earlier is None:
-        adapted = s2.adapt(model, job.x, job.y, **job.options, seed=n_seeds - 1)
+        adapted = s2.adapt(model, job.x, job.y, **job.options, solver="steps")
         sample = model.check(job.x)[: 1 if isinstance(job.model, Path) else AT_ONCE]
         timed["prediction"] = tapping.measure(
             job.model, rounds=ROUNDS, sample=sample, adapted=adapted

@@ -33,7 +33,7 @@ s2.adapt(model, np.zeros((2, 256), np.float32), [0, 1], epochs=1)  # code pages
 x = random.standard_normal((470, 256), dtype=np.float32)
 y = random.integers(0, 3, 470)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-adapted = s2.adapt(model, x, y)
+adapted = s2.adapt(model, x, y, recipe="paper")
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024, adapted.cache_bytes)
 """

@@ -35,7 +35,7 @@ COUNT = 10  # of a class, in a lab set
 
 #: Options of adapt.
 RECIPES: dict[str, dict[str, Any]] = {
-    "default": {},
+    "default": {"solver": "steps"},
     "scaled": vars(ANY_MODEL),
     "exact": {"solver": "exact"},
     "auto": {"recipe": "auto"},

@@ -87,10 +87,11 @@ def test_prefetching_is_in_the_workspace(widths: tuple[int, ...]) -> None:
     assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
 
 
-@pytest.mark.parametrize("kind", ["mlp", "input first", "other first"])
+@pytest.mark.parametrize("kind", ["mlp", "mlp of spectra", "input first", "other first"])
 def test_defaults_are_those_of_adapt(kind: str) -> None:
-    model = network(kind)
+    model = network(kind.removesuffix(" of spectra"))
     x = np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32)
+    x = np.abs(x) if kind.endswith("spectra") else x
     adapted = adapt(model, x, np.arange(50) % 3)
     assert adapted.history is not None
     found = quick(model, x)
@@ -100,20 +101,21 @@ def test_defaults_are_those_of_adapt(kind: str) -> None:
     assert found.n_parameters == adapted.trainable_parameters
     assert found.n_batches == adapted.history.n_batches
     assert found.rank == adapted.adapters.rank
+    assert (found.recipe, found.solver) == ("auto", adapted.history.solver)
     assert quick(model).n_samples == DEFAULT_SAMPLES
 
 
 def test_a_narrow_tap_does_not_lower_the_rank() -> None:
     model = MLP.create((2, 9, 3))
     adapted = adapt(model, np.eye(2, dtype=np.float32), [0, 1], epochs=1)
-    assert quick(model, n_samples=2).n_parameters == adapted.trainable_parameters
+    assert quick(model, n_samples=2, epochs=1).n_parameters == adapted.trainable_parameters
 
 
 def test_new_classes_are_counted_as_adapt_counts_them() -> None:
     model = network("mlp")
     x = np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32)
     adapted = adapt(model, x, np.arange(50) % 5, new_classes=True, epochs=1)
-    found = quick(model, x, n_outputs=5)
+    found = quick(model, x, n_outputs=5, epochs=1)
     assert found.n_outputs == adapted.n_outputs == 5
     assert found.n_parameters == adapted.trainable_parameters
     assert found.memory.cache_bytes == adapted.cache_bytes
@@ -121,10 +123,10 @@ def test_new_classes_are_counted_as_adapt_counts_them() -> None:
 
 def test_taps_add_up_to_the_cache() -> None:
     for kind in ("mlp", "other first"):
-        found = quick(network(kind), n_samples=10)
+        found = quick(network(kind), n_samples=10, epochs=1)
         of_taps = sum(tap.bytes_a_sample for tap in found.taps)
         assert found.memory.cache_bytes == 10 * (of_taps + 4 * found.n_outputs)
-    first, second, _ = quick(network("mlp")).taps
+    first, second, _ = quick(network("mlp"), recipe="paper").taps
     assert (first.width, first.bytes_a_sample, first.layer) == (13, 0, "layers.0")
     assert (second.width, second.bytes_a_sample) == (9, 36)
 
@@ -154,7 +156,7 @@ def test_the_model_runs_on_few_samples_only() -> None:
 
 
 def test_a_large_plan_takes_little_memory() -> None:
-    memory = quick(network("mlp"), n_samples=10**8).memory
+    memory = quick(network("mlp"), n_samples=10**8, recipe="paper").memory
     assert memory.cache_bytes == 10**8 * 4 * (9 + 30 + 3)
     assert memory.peak_bytes == memory.process_bytes + memory.adapting_bytes
     assert memory.process_bytes < memory.cache_bytes < memory.adapting_bytes
@@ -194,7 +196,8 @@ def test_outputs_left_out() -> None:
     for kind in ("mlp", "input first", "other first"):
         model = network(kind)
         for given in ({"X": x}, {"n_samples": 47}):
-            found = quick(model, n_outputs=1, keep_outputs=False, **given)
+            options = {"n_outputs": 1, "keep_outputs": False, **given}
+            found = quick(model, solver="steps", **options)
             made = adapt(model, x, x[:, 0], task="regression", keep_outputs=False, epochs=1)
             assert found.n_outputs == made.n_outputs == 1
             assert found.n_parameters == made.trainable_parameters
@@ -202,6 +205,10 @@ def test_outputs_left_out() -> None:
             assert found.memory.cache_overhead_bytes == made.cache_overhead_bytes
             assert (found.optimizer, found.epochs, found.standardize) == ("adam", 50, True)
             assert found.cache_fill_ms is not None  # the size of a sample is known
+            solved = quick(model, **options)
+            assert (solved.recipe, solved.solver, found.recipe) == ("auto", "exact", None)
+            made = adapt(model, x, x[:, 0], task="regression", keep_outputs=False)
+            assert solved.n_parameters == made.trainable_parameters
         with pytest.raises(ParameterError, match="left out, expected the number to learn"):
             quick(model, keep_outputs=False)
         with pytest.raises(ParameterError, match="classes is 0"):

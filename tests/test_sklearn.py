@@ -478,6 +478,51 @@ def test_what_takes_no_steps_refuses_their_options(
         model.fit(x, y)
 
 
+def test_nothing_set_is_auto_on_a_model(make_samples: Any, make_model: Any) -> None:
+    x, y = make_samples(60, 8)
+    model = make_model([8, 6, 3])
+    for kind, answers in ((Skip2LoRAClassifier, y), (Skip2LoRARegressor, x[:, :3])):
+        fitted = kind(model).fit(x, answers)
+        assert fitted.adapted_.history.tried
+        asked = kind(model, recipe="auto").fit(x, answers)
+        assert fitted.predict(x).tobytes() == asked.predict(x).tobytes()
+        earlier = kind(model, epochs=50, learning_rate=0.001, optimizer="adam", standardize=True)
+        by_steps = kind(model, solver="steps").fit(x, answers)
+        assert earlier.fit(x, answers).predict(x).tobytes() == by_steps.predict(x).tobytes()
+        assert (by_steps.adapted_.history.tried, by_steps.adapted_.history.n_batches) == ((), 150)
+
+
+def test_a_network_of_ones_own_has_seen_what_is_held_out(make_samples: Any) -> None:
+    """So it is trained by steps, and auto is refused."""
+    x, y = make_samples(60, 8)
+    options: dict[str, Any] = {"hidden": (4,), "pretrain_epochs": 2}
+    for kind in (Skip2LoRAClassifier, Skip2LoRARegressor):
+        history = kind(**options).fit(x, y).adapted_.history
+        assert (history.tried, history.held_out, len(history.loss)) == ((), None, 50)
+        with pytest.raises(ParameterError, match="recipe is auto without a model"):
+            kind(**options, recipe="auto").fit(x, y)
+        exact = kind(**options, solver="exact").fit(x, y).adapted_.history
+        assert exact.penalty is not None
+        assert exact.held_out is None
+
+
+@pytest.mark.parametrize("chosen", [{}, {"solver": "exact", "penalty": 0.01}], ids=str)
+@pytest.mark.parametrize("keep_outputs", [True, False])
+def test_a_stream_may_begin_with_one_class(
+    make_samples: Any, make_model: Any, chosen: dict[str, Any], keep_outputs: bool
+) -> None:
+    x, y = make_samples(60, 8)
+    model, first = make_model([8, 6, 3]), y == 1
+    stream = Skip2LoRAClassifier(model, keep_outputs=keep_outputs, **chosen)
+    for _ in range(2):
+        stream.partial_fit(x[first], y[first], classes=[0, 1, 2])
+        assert (stream.predict(x[first]) == 1).mean() > 0.9
+    stream.partial_fit(x[~first], y[~first])
+    assert stream.score(x, y) > 0.8
+    with pytest.raises(DataError, match="one class alone" if keep_outputs else "got 1 class"):
+        Skip2LoRAClassifier(model, keep_outputs=keep_outputs, **chosen).fit(x[first], y[first])
+
+
 def test_the_exact_solver_of_numbers(make_samples: Any, make_model: Any) -> None:
     x, _ = make_samples(60, 8)
     y = x[:, 0] * 40 - 5000

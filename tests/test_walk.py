@@ -26,7 +26,8 @@ WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # that loads one.
 # How good a result is, is measured in a module of its own: one and four moves.
 # Whether a network goes by a rule is asked in one: two moves.
-MOST = {"adapt": (42, 210), "predict": (34, 179)}
+# Which classes there are is looked at between what is kept and what is trained: one move.
+MOST = {"adapt": (42, 211), "predict": (34, 179)}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import Binary, Headless, for_task
 from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.methods import METHODS
+from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
@@ -28,8 +28,22 @@ from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, checked, train
 from skip2lora.training.mlp_rule import MlpRule
-from skip2lora.training.options import Options, asked_of, check_outputs, resolve_options
-from skip2lora.training.rehearsal import Keep, old_samples, rehearse
+from skip2lora.training.options import (
+    Options,
+    asked_of,
+    check_outputs,
+    chosen_recipe,
+    method_of,
+    resolve_options,
+)
+from skip2lora.training.problem import check_contrast
+from skip2lora.training.rehearsal import (
+    Keep,
+    OldSamples,
+    old_samples,
+    rehearse,
+    warn_of_classes,
+)
 from skip2lora.training.suspects import warn_of_suspects
 
 
@@ -38,7 +52,7 @@ def adapt(
     X: SamplesLike,
     y: ArrayLike | Encoded,
     *,
-    method: str = "skip2-lora",
+    method: str | None = None,
     recipe: str | None = None,
     rank: int | None = None,
     epochs: int | None = None,
@@ -47,7 +61,7 @@ def adapt(
     seed: int = 0,
     optimizer: str | None = None,
     weight_decay: float | None = None,
-    schedule: str = "constant",
+    schedule: str | None = None,
     validation: float = 0.0,
     patience: int | None = None,
     cache: bool | None = None,
@@ -69,49 +83,50 @@ def adapt(
     keep_weight: float | None = None,
     suspects: bool = False,
 ) -> NewlyAdapted:
-    """Fit to field data by one of the paper's eight methods; ``model`` stays as it is.
+    """Fit to field data, with nothing to set; ``model`` stays as it is.
 
     ``X`` is (samples, features), or what the model takes. ``y`` is (samples,) with labels the model
     knows, numbers or names; with ``new_classes`` other labels become new outputs. ``task`` is
     classification, multi-label (``y`` is (samples, n_outputs) of 0 and 1) or regression (numbers).
     ``keep_outputs=False`` leaves the model's own outputs out and learns all outputs anew, on its
     taps: the labels of ``y`` alone, or one output a column of ``y``, however many; a model without
-    outputs needs it for several labels and numbers. The defaults are then those for any model.
-    Labels 0 and 1, or two names in sorted order, are the two classes of a model with one output.
-    ``y`` may also be what ``skip2lora.tasks.labels.encode`` gave for ``model``.
-    ``output_names`` name the model's outputs, or the new columns, ``images`` says how images became
-    ``X``, ``columns`` what its columns are: all are kept. DataFrames are matched by these names.
-    ``method`` is by default ``skip2-lora`` (section 4); the others are in
+    outputs needs it for several labels and numbers. Labels 0 and 1, or two names in sorted order,
+    are the two classes of a model with one output. ``y`` may also be what
+    ``skip2lora.tasks.labels.encode`` gave for ``model``. ``output_names`` name the model's outputs,
+    or the new columns, ``images`` says how images became ``X``, ``columns`` what its columns are:
+    all are kept. DataFrames are matched by these names.
+
+    ``recipe`` is "auto" unless ``method``, ``rank``, ``solver``, ``penalty`` or an option of
+    training by steps (see below) is set, even to its usual value. Convex fits of the last tap and
+    of all taps, beside half the model's own logits where labels are its own, and of classes a ridge
+    fit of all taps, are then solved exactly, and mixed by how they do on samples held out, as are
+    penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the accuracy to
+    expect, with its interval: no sample has a part in choosing what answers it. Held out are 4
+    blocks of neighbouring rows of each class in turn, or whole ``groups``, (samples,) numbers or
+    names, such as of a person or a recording; or ``validation_data``, (X, y), which are not trained
+    on, or the share ``validation`` of the samples. An ``MLP`` that keeps its classes goes by a
+    fixed rule instead (docs/mlp-rule.md), which they judge all the same. ``recipe="paper"`` is what
+    the paper says, whatever the model.
+
+    ``method``, of training by steps, is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
-
-    ``recipe`` says how all of that is chosen. With ``recipe="auto"`` nothing is to be set: convex
-    fits of the last tap and of all taps, beside half the model's own logits where labels are its
-    own, and a ridge fit of all taps are solved exactly, and mixed by how they do on samples held
-    out, as are penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the
-    accuracy to expect, with its interval: no sample has a part in choosing what answers it. Held
-    out are 4 blocks of neighbouring rows of each class in turn, or
-    whole ``groups``, (samples,) numbers or names, such as of a person or a recording; or
-    ``validation_data``, (X, y), which are not trained on. An ``MLP`` that keeps its classes goes by
-    a fixed rule instead (docs/mlp-rule.md), which they judge all the same. ``recipe="paper"`` is
-    what the paper says, whatever the model.
-
     ``rank``, ``epochs``, ``learning_rate``, ``optimizer`` and ``standardize`` are by default those
-    of the paper for an ``MLP`` of classes: 4, 300, 0.01, sgd, off; for any other
-    model 4, 50, 0.001, adam, on. ``batch_size`` is by default 20, or the number
-    of samples if that is smaller. ``optimizer`` is sgd, momentum, adam or adamw; ``weight_decay``
-    by default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
-    random. ``validation`` holds out that share of the samples and keeps the epoch that did best on
-    them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
+    of the paper for an ``MLP`` of classes: 4, 300, 0.01, sgd, off; for any other model, and for
+    outputs learned anew, 4, 50, 0.001, adam, on. ``batch_size`` is by default 20, or the number of
+    samples if that is smaller. ``optimizer`` is sgd, momentum, adam or adamw; ``weight_decay`` by
+    default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
+    random. ``validation`` holds out that share of the samples, and the epoch is kept that did best
+    on them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
     Skip-Cache on or off where the method allows it. ``standardize`` trains on scaled taps; the
-    result takes them as they are.
+    result takes them as they are. ``solver="steps"`` asks for all of that with its usual values.
 
-    ``solver`` is steps, or exact: the best that all taps can give is then solved for, with no rate,
+    ``solver`` may also be exact: the best that all taps can give is then solved for, with no rate,
     no epochs and no seed. ``penalty`` holds its weights down, from 0; by default the one of 1,
     0.1 .. 1e-6 that does best on samples held out by 4 folds, blocks of neighbouring rows, or by
     ``validation``. ``rank`` is then by default as many as there are classes, which loses nothing;
     ``history`` says what a smaller one costs.
 
-    ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, or a penalty.
+    ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, a penalty, or a fit tried.
 
     ``sample_weight``, (samples,), says how much each sample counts in the loss relative to the
     others: with 2 as if it were there twice, with 0 as if it were not. ``class_weight`` is a number
@@ -130,7 +145,8 @@ def adapt(
     there are ``validation_data``.
 
     Raises:
-        DataError: samples, labels or groups that do not fit the model or each other.
+        DataError: samples, labels or groups that do not fit the model or each other; one class
+            alone, or more samples than memory, with the recipe auto or the exact solver.
         FileError: the lab set cannot be read.
         ModelError: the lab set is damaged, or of another model.
         ParameterError: an option out of range, or a method the model cannot run.
@@ -151,13 +167,14 @@ def adapt_and_measure(
 
 
 def _adapt(
-    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: Mapping[str, Any]
+    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: dict[str, Any]
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
     samples, y, weight, group, row = _that_count(samples, y, options)
-    chosen, learned = METHODS[options["method"]], task_for(model, options["task"])
+    learned = task_for(model, options["task"])
+    chosen, options = method_of(options["method"]), options | {"recipe": chosen_recipe(options)}
     keep_outputs, new_classes = options["keep_outputs"], options["new_classes"]
     check_outputs(chosen, learned, keep_outputs, new_classes, options["output_names"])
     if keep_outputs and chosen.skip and learned.name != model.task:
@@ -174,10 +191,7 @@ def _adapt(
         encoded = replace(encoded, y=part.y)
     rule = MlpRule.of(model, part.x, learned, options["recipe"] if keep_outputs else None)
     model = rule.backbone
-    old = old_samples(
-        options["keep"], options["keep_weight"], model, encoded, task=learned, method=chosen,
-        keep_outputs=keep_outputs, check=lambda x: checked(model, columns.take(x)),
-    )  # fmt: skip
+    old = _old_samples(model, encoded, learned, chosen, columns, options)
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
         names = check_names(options["output_names"], model.n_outputs)
@@ -220,6 +234,27 @@ def _that_count(
     return samples, y, weight, group, row
 
 
+def _old_samples(
+    model: Backbone,
+    encoded: Encoded,
+    learned: Task,
+    chosen: Method,
+    columns: Columns,
+    options: Mapping[str, Any],
+) -> OldSamples | None:
+    """Those to keep, after a look at which classes there are."""
+    old = old_samples(
+        options["keep"], options["keep_weight"], model, encoded, task=learned, method=chosen,
+        keep_outputs=options["keep_outputs"], check=lambda x: checked(model, columns.take(x)),
+    )  # fmt: skip
+    if not learned.numeric_targets:
+        labels = encoded.y if old is None else np.concatenate([encoded.y, old.y])
+        if options["recipe"] == "auto" or options["solver"] == "exact":
+            check_contrast(labels)
+        warn_of_classes(labels, encoded.titles, all_of=options["keep_outputs"])
+    return old
+
+
 def _own_outputs(
     model: Backbone, names: tuple[str, ...] | None, y: Any, learned: Task, new_classes: bool
 ) -> Outputs:
@@ -251,7 +286,7 @@ def _check_judges(options: Options, given: Mapping[str, Any]) -> None:
     if groups is not None and options.solver != "exact":
         raise ParameterError(
             "groups is set, but nothing is held out by groups in training by steps, expected the "
-            "recipe auto: pass recipe='auto', or leave groups out"
+            "recipe auto: leave out what is set of steps, or groups"
         )
     if groups is not None and (validation is not None or options.validation):
         raise ParameterError(

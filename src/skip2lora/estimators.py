@@ -18,13 +18,20 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.methods import METHODS, Method
+from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.mlp_rule import MlpRule
-from skip2lora.training.options import OPTIONS, Options, asked_by, n_held_out, resolve_options
+from skip2lora.training.options import (
+    OPTIONS,
+    Options,
+    asked_by,
+    method_of,
+    n_held_out,
+    resolve_options,
+)
 from skip2lora.training.pretraining import pretrain
 from skip2lora.training.rehearsal import (
     Keep,
@@ -60,9 +67,8 @@ class Estimator(BaseEstimator):
     keep_outputs: bool
     hidden: Sequence[int]
     pretrain_epochs: int
-    method: str
+    method: str | None
     batch_size: int | None
-    standardize: bool
     validation: float
     class_weight: ClassWeight | None
     keep: Keep | None
@@ -77,14 +83,14 @@ class Estimator(BaseEstimator):
         keep_outputs: bool = True,
         hidden: Sequence[int] = (64, 64),
         pretrain_epochs: int = 100,
-        method: str = "skip2-lora",
+        method: str | None = None,
         recipe: str | None = None,
         rank: int | None = None,
-        epochs: int = 50,
+        epochs: int | None = None,
         batch_size: int | None = None,
-        learning_rate: float = 0.001,
-        optimizer: str = "adam",
-        standardize: bool = True,
+        learning_rate: float | None = None,
+        optimizer: str | None = None,
+        standardize: bool | None = None,
         validation: float = 0.0,
         patience: int | None = None,
         solver: str | None = None,
@@ -151,7 +157,7 @@ class Estimator(BaseEstimator):
         new_labels: tuple[int, ...] = (),
         rule: MlpRule | None = None,
     ) -> State:
-        method = METHODS[choice("method", self.method, _METHODS)]
+        method = method_of(None if self.method is None else choice("method", self.method, _METHODS))
         first_tap = range(len(model.tap_widths))[method.adapted].start
         old = self._old(model, goal, outputs, method)
         stream = Stream.start(model, first_tap=first_tap, old=old, keep_weight=self.keep_weight)
@@ -205,17 +211,19 @@ class Estimator(BaseEstimator):
         n_samples = len(stream) + n_more
         asked = asked_by(vars(self)) | {"method": "skip2-lora", "seed": seed}
         # Parts of the samples may be smaller than a batch.
-        if self.batch_size is not None and "batch_size" in asked:
+        if self.batch_size is not None:
             share = OPTIONS["validation"].checked("validation", self.validation)
             n_trained = max(1, n_samples - n_held_out(n_samples, share))
             asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
         return resolve_options(ANY_MODEL, stream.cache.format.tap_widths, n_samples, **asked)
 
     def _adapted(self, done: Trained) -> NewlyAdapted:
-        state = self._state
+        state, history = self._state, done.history
+        if self.model is None:  # the network has learned what was held out
+            history = replace(history, held_out=None)
         sizes = (done.cache_bytes, done.cache_overhead_bytes)
         return NewlyAdapted(
-            *done.on(self.model_), state.method, done.history, done.timing,
+            *done.on(self.model_), state.method, history, done.timing,
             *sizes, task=state.goal.task.name, new_labels=state.new_labels, columns=self._columns,
         )  # fmt: skip
 

@@ -25,14 +25,17 @@ from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact import PENALTIES
 from skip2lora.training.exact_job import estimated_seconds
 from skip2lora.training.exact_memory import exact_memory
+from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.options import Options, asked_of, resolve_options
+from skip2lora.training.mlp_rule import FIELD, STEPS, MlpRule
+from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
 from skip2lora.training.skip_job import SkipJob, has_bias
 
 DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
+_N_TRIED = 3  # candidates of the recipe auto
 _FILL_SAMPLES = 64  # computed for the measurement, at most
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
 
@@ -89,11 +92,12 @@ class Plan:
     """What :func:`plan` found.
 
     ``us_a_batch`` is the median of training on random rows of this shape, ``gflops`` the rate it
-    comes to, ``training_ms`` that time for all batches. ``fill_us_a_sample`` is measured on
-    ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample is not
-    known. Other load on the machine comes on top. ``operations_a_batch`` are those of
+    comes to, ``training_ms`` that time for all batches, those of folds too. ``fill_us_a_sample`` is
+    measured on ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample
+    is not known. Other load on the machine comes on top. ``operations_a_batch`` are those of
     :mod:`skip2lora.training.costs`, of a full batch. Of the exact solver, what is of steps and
-    batches is 0, and ``training_ms`` is a guess from fewer samples of random numbers.
+    batches is 0, and ``training_ms`` is a guess from fewer samples of random numbers; of the
+    recipe auto, ``rank`` and ``n_parameters`` are what the result has at most.
     """
 
     taps: tuple[TapPlan, ...]
@@ -115,6 +119,7 @@ class Plan:
     cache_fill_ms: float | None
     n_measured: int
     solver: str = "steps"
+    recipe: str | None = None
 
 
 def plan(
@@ -122,6 +127,7 @@ def plan(
     X: SamplesLike | None = None,
     *,
     n_samples: int | None = None,
+    recipe: str | None = None,
     rank: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -137,9 +143,10 @@ def plan(
 
     ``n_outputs`` are those of the adapted model, more than the model's for new classes; without
     ``keep_outputs``, those that are learned anew. The other
-    options are those of :func:`~skip2lora.adapt`, with its defaults. The measurements train on
-    random rows for about ``seconds`` and run the model on a few samples of ``X``, or random ones.
-    ``model`` is not changed.
+    options are those of :func:`~skip2lora.adapt`, with its defaults: the recipe auto, where none is
+    set that it chooses. For an ``MLP`` without ``X`` that is its rule for samples of no negative
+    numbers, which takes more. The measurements train on random rows for about ``seconds`` and run
+    the model on a few samples of ``X``, or random ones. ``model`` is not changed.
 
     Raises:
         DataError: ``X`` does not fit the model, or so many samples cannot be solved exactly.
@@ -152,16 +159,29 @@ def plan(
         )
     check_backbone(model)
     samples = None if X is None else model.check(X)
-    if not keep_outputs:
-        model = Headless(model, 0)
+    asked["recipe"] = chosen_recipe(asked)
+    of_rule = random_samples(model, 2) if samples is None else samples
+    rule = MlpRule.of(model, of_rule, CLASSIFICATION, asked["recipe"] if keep_outputs else None)
+    model = rule.backbone if keep_outputs else Headless(model, 0)
     count = DEFAULT_SAMPLES if n_samples is None else n_samples
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
     options = resolve_options(model.recipe, model.tap_widths, count, **asked)
+    options = rule.settled(options, count)
     goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs))
     planner = _Planner(model, count, options, goal)
     if options.solver == "exact":
-        exact_memory(planner.rows(), count, planner.rows().n_outputs)
+        exact_memory(planner.rows(), count, planner.rows().n_outputs, n_designs=_n_designs(options))
     return planner.finish(seconds, _measure_fill(model, samples, count, options, goal))
+
+
+def _recipe(options: Options) -> str | None:
+    """As one asks for it."""
+    return "auto" if options.recipe in ("auto", STEPS, FIELD) else options.recipe
+
+
+def _n_designs(options: Options) -> int:
+    """Selections of taps that are solved for: the recipe auto tries the last one alone, too."""
+    return 2 if options.recipe == "auto" else 1
 
 
 def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
@@ -239,7 +259,7 @@ class _Planner:
             memory, us, operations / (1e3 * us) if us else 0.0, 1e3 * work.seconds,
             None if fill.seconds is None else 1e6 * fill.seconds,
             None if fill.seconds is None else 1e3 * fill.seconds * self.n_samples,
-            fill.n_samples, options.solver,
+            fill.n_samples, options.solver, _recipe(options),
         )  # fmt: skip
 
     def _steps(self, rows: RowFormat, seconds: float, fill: _FillCost) -> _Work:
@@ -249,8 +269,10 @@ class _Planner:
         trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
         n_batches = -(-self.n_samples // size) * self.options.epochs
         a_batch = self._seconds_a_batch(seconds)
+        n_trainings = N_FOLDS if self.options.recipe == STEPS else 1  # folds have less each
         return _Work(
-            rank, _n_parameters(rows, rank, bias), a_batch * n_batches, adapter.n_bytes,
+            rank, _n_parameters(rows, rank, bias), a_batch * n_batches * n_trainings,
+            adapter.n_bytes,
             trainer.workspace_bytes(self.n_samples, fill.n_features), trainer.state_bytes,
             n_batches, skip_cost(rows.tap_widths, rows.n_outputs, size, rank).operations, a_batch,
         )  # fmt: skip
@@ -258,12 +280,17 @@ class _Planner:
     def _exact(self, rows: RowFormat) -> _Work:
         rank = min(self.options.rank, rows.n_outputs)
         n_parameters = _n_parameters(rows, rank, bias=True)
+        if _recipe(self.options) == "auto" and self.model.n_outputs:  # a tap of its logits
+            n_parameters += (self.model.n_outputs + rows.n_outputs) * rank
         n_penalties = len(PENALTIES) if self.options.penalty is None else 1
         return _Work(
             rank, n_parameters,
-            estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties),
+            estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties)
+            * (_N_TRIED if self.options.recipe == "auto" else 1),
             FLOAT_BYTES * n_parameters,
-            exact_memory(rows, self.n_samples, rows.n_outputs).workspace_bytes,
+            exact_memory(
+                rows, self.n_samples, rows.n_outputs, n_designs=_n_designs(self.options)
+            ).workspace_bytes,
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat) -> int:

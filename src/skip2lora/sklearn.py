@@ -18,7 +18,9 @@ from skip2lora.tasks.labels import is_text, own_labels, places_in
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, Goal, Outputs
 from skip2lora.tasks.weights import check_has_classes, combined
 from skip2lora.training.mlp_rule import MlpRule
+from skip2lora.training.options import asked_by
 from skip2lora.training.pretraining import N_RANGES, ranges_of
+from skip2lora.training.problem import check_contrast
 from skip2lora.training.stream import Weigh
 
 try:
@@ -42,15 +44,17 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
     ``model``: any backbone; None pre-trains an ``MLP`` with ``hidden`` widths for
     ``pretrain_epochs`` epochs on the samples of the first ``fit`` or ``partial_fit``. Labels that
     are not the model's own (its ``class_names``, or 0, 1, ...) become new classes.
-    ``keep_outputs=False`` leaves the model's own classes out. ``rank`` is by default 4, or the
-    largest width of a tap. ``method`` is skip2-lora or lora-last. ``batch_size`` may be more than
-    the samples. ``capacity`` limits the samples that are kept for the next ``partial_fit``, by
-    reservoir sampling: a fair choice of all that were seen. ``random_state`` is scikit-learn's.
-    ``solver="exact"`` and ``recipe="auto"`` solve anew from all samples that are kept; options of
-    steps are refused beside them. The rule that auto has for an ``MLP`` is that of the first part.
-    ``class_weight`` names classes by their labels; "balanced" counts all samples that are kept.
-    ``keep`` are old samples, a lab set or its file, whose labels are among ``classes_``; they stay
-    whatever the ``capacity``. A lab set that lies beside a model is not looked for.
+    ``keep_outputs=False`` leaves the model's own classes out. Without ``model`` training is by
+    steps, as the network has learned the samples that ``recipe="auto"`` would hold out. Steps are
+    those for any model: rank 4, Adam at 0.001, 50 epochs on scaled taps. ``method`` is skip2-lora
+    or lora-last. ``batch_size`` may be more than the samples. ``capacity`` limits the samples that
+    are kept for the next ``partial_fit``, by reservoir sampling: a fair choice of all that were
+    seen. ``random_state`` is scikit-learn's. ``recipe="auto"``, the default, and ``solver="exact"``
+    solve anew from all samples that are kept; options of steps are refused beside them. The rule
+    that auto has for an ``MLP`` is that of the first part. ``class_weight`` names classes by their
+    labels; "balanced" counts all samples that are kept. ``keep`` are old samples, a lab set or its
+    file, whose labels are among ``classes_``; they stay whatever the ``capacity``. A lab set that
+    lies beside a model is not looked for.
 
     After ``fit``: ``classes_``, ``model_``, ``adapted_`` (an
     :class:`~skip2lora.AdaptedModel`, which can be saved), and of tables ``n_features_in_``
@@ -73,7 +77,7 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
             DivergedError: the loss became infinite or NaN.
         """
         x, labels, own = self._labelled(X, y, sample_weight, first=True)
-        self._fit_first(x, labels, own, np.unique(labels))
+        self._fit_first(x, labels, own, np.unique(labels), whole=True)
         return self
 
     def partial_fit(
@@ -83,9 +87,10 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Skip2LoRAClassifier:
-        """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
+        """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
 
-        Earlier samples are not computed again. ``classes`` are all labels that will ever come; the
+        Earlier samples are not computed again. As long as all are of one class, nothing is learned
+        but that it is likelier than others. ``classes`` are all labels that will ever come; the
         first call needs them unless a ``model`` knows them all.
 
         Raises:
@@ -130,7 +135,11 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         labels: NDArray[Any],
         own_weight: NDArray[np.float32] | None,
         announced: NDArray[Any],
+        *,
+        whole: bool = False,
     ) -> None:
+        """``whole`` says that no more samples are to come before anything is predicted."""
+        asked = asked_by(vars(self))
         given = announced if len(announced) else labels
         if self.model is None or not self.keep_outputs:
             own = given[:0]
@@ -163,10 +172,13 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
             numbered = tuple(int(label) for label in (new if whole_numbers else after))
         goal = Goal(CLASSIFICATION, n_more)
         own_network = self.model is not None and self.keep_outputs
-        rule = MlpRule.of(model, x, CLASSIFICATION, self.recipe if own_network else None)
+        rule = MlpRule.of(model, x, CLASSIFICATION, asked["recipe"] if own_network else None)
         state = self._begin(rule.backbone, goal, _outputs_of(known), new_labels=numbered, rule=rule)
         weigh = self._weigh(classes, outputs)
-        self._learn(state, x, outputs[places].astype(np.int32), own_weight, weigh)
+        answers = outputs[places].astype(np.int32)
+        if whole and (asked["recipe"] == "auto" or asked["solver"] == "exact"):
+            check_contrast(np.concatenate([state.stream.answers, answers]))
+        self._learn(state, x, answers, own_weight, weigh)
         self.classes_, self._outputs = classes, outputs
 
     def predict(self, X: SamplesLike) -> NDArray[Any]:
@@ -216,7 +228,7 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
     def partial_fit(
         self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Skip2LoRARegressor:
-        """Learn from more samples, and for ``epochs`` epochs from them and all that are kept.
+        """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
 
         Earlier samples are not computed again.
 

@@ -35,6 +35,23 @@ def test_it_says_what_to_expect_and_of_what_it_consists(desk: Path, type_in: Typ
     assert (steps["recipe"], steps["tried"]) == (None, [])
 
 
+def test_it_is_what_is_done_where_nothing_is_set(desk: Path, type_in: TypeIn) -> None:
+    plain = type_in(*ADAPT, "field.npz", "-o", "plain", "--json").json
+    asked = type_in(*ADAPT, "field.npz", "-o", "asked", "--json", "--recipe", "auto").json
+    assert plain["recipe"] == asked["recipe"] == "auto"
+    files = [Path(name, "adapter_model.safetensors").read_bytes() for name in ("plain", "asked")]
+    assert files[0] == files[1]
+    for words in (("--solver", "steps"), ("--method", "skip2-lora"), ("--cache",)):
+        facts = type_in(*ADAPT, "field.npz", "-o", "plain", "--force", "--json", *words).json
+        assert (facts["recipe"], facts["solver"], facts["best_epoch"]) == (None, "steps", 300)
+    one = np.load("field.npz")["y"] == 1
+    data = np.load("field.npz")
+    names = data["class_names"]
+    np.savez("one.npz", X=data["X"][one], y=data["y"][one], class_names=names)
+    said = type_in(*ADAPT, "one.npz", "-o", "one")
+    refused(said, "got one class alone in all", "with --keep", "--solver steps")
+
+
 @pytest.mark.parametrize("kind", ["csv", "npz"])
 def test_a_column_of_groups_is_never_a_feature(desk: Path, type_in: TypeIn, kind: str) -> None:
     data = np.load("field.npz")
@@ -99,5 +116,5 @@ def test_refused(desk: Path, type_in: TypeIn, words: tuple, message: str) -> Non
 def test_groups_without_folds_are_refused(desk: Path, type_in: TypeIn) -> None:
     data = np.load("field.npz")
     np.savez("who.npz", who=np.arange(60) % 5, **data)
-    said = type_in(*ADAPT, "who.npz", "--group", "who", "-o", "new")
-    refused(said, "nothing is held out by groups", "pass --recipe auto")
+    said = type_in(*ADAPT, "who.npz", "--group", "who", "--epochs", 3, "-o", "new")
+    refused(said, "nothing is held out by groups", "leave out what is set of steps")

@@ -33,7 +33,8 @@ def test_it_says_what_was_found(desk: Path, type_in: TypeIn) -> None:
     assert 0 < held_out["low"] < held_out["value"] <= held_out["high"] <= 1
     again = type_in("evaluate", "model.safetensors", "field.npz", "--adapter", "best", "--json")
     assert again.json["accuracy"] == pytest.approx(facts["accuracy"])
-    steps = type_in("adapt", "model.safetensors", "field.npz", "--json", "-o", "steps").json
+    plain = ("adapt", "model.safetensors", "field.npz", "--json", "-o", "steps")
+    steps = type_in(*plain, "--solver", "steps").json
     assert (steps["solver"], steps["penalty"], steps["held_out"]) == ("steps", None, None)
     assert (steps["iterations"], steps["rank_loss"]) == (0, None)
 

@@ -169,7 +169,8 @@ def test_an_encoder(type_in: Type) -> None:
     made = type_in("adapt", *words, *ANEW, "--json")
     assert made.code == 0, made.err
     assert made.json["r2"] > 0.9
-    told = type_in("plan", "m.onnx", "t.npz", "--no-keep-outputs", "--classes", 1, "--json")
+    plan = ("plan", "m.onnx", "t.npz", "--no-keep-outputs", "--classes", 1, "--json")
+    told = type_in(*plan, "--solver", "steps")
     assert told.json["n_parameters"] == made.json["trainable_parameters"]
     assert type_in("export", "m.onnx", "--adapter", "a", "--to", "onnx", "-o", "e.onnx").code == 0
     from onnx_exports import session_of
@@ -182,7 +183,7 @@ def test_an_encoder(type_in: Type) -> None:
 def test_plan(desk: Path, type_in: Type) -> None:
     model = _onnx(4, "m")
     words = ("plan", model, "r.csv", "--target", ",".join(NUMBERS), "--no-keep-outputs", "--json")
-    told = type_in(*words, "--classes", 3).json
+    told = type_in(*words, "--classes", 3, "--solver", "steps").json
     made = type_in("adapt", model, "r.csv", "--task", "regression", *words[3:5], *ANEW, "--json")
     assert told["n_outputs"] == 3
     assert told["n_parameters"] == made.json["trainable_parameters"]

@@ -114,7 +114,8 @@ def test_a_new_class_beside_old_ones(lab: Answer, type_in: Type) -> None:
     assert "may be forgotten" not in done.err
     assert done.json["before"] is None
     assert done.json["old"]["before"]["accuracy"] == 1.0
-    alone = type_in(*words, "--no-lab-set", "--force")
+    refused(type_in(*words, "--no-lab-set", "--force"), "one class alone", "with --keep")
+    alone = type_in(*words, "--no-lab-set", "--force", "--solver", "steps")
     assert "stop, normal, damaged may be forgotten" in alone.err
 
 

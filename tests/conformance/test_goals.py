@@ -267,19 +267,21 @@ def test_several_inputs(samples: Any, tmp_path: Path) -> None:
 
 def test_defaults_of_a_model(make_model: Any, samples: Any) -> None:
     x, y = samples
-    paper = s2.adapt(make_model(WIDTHS), x, y)
+    paper = s2.adapt(make_model(WIDTHS), x, y, solver="steps")
     assert paper.history is not None
     assert len(paper.history.loss) == 300
     assert paper.adapters.bias is None
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
     without = type("Other", (NumpyBackbone,), {"recipe": s2.Backbone().recipe})
-    any_model = s2.adapt(without(WIDTHS, first_tap_is_input=False), x, y)
+    without = without(WIDTHS, first_tap_is_input=False)
+    any_model = s2.adapt(without, x, y, solver="steps")
     assert any_model.history is not None
     assert len(any_model.history.loss) == 50
     assert any_model.adapters.bias is not None
     same = s2.adapt(backbone, x, y, epochs=50, learning_rate=0.001, optimizer="adam",
                     standardize=True)  # fmt: skip
     assert same.logits(x).tobytes() == any_model.logits(x).tobytes()
+    assert s2.adapt(without, x, y).history.tried
 
 
 # --- labels as names ----------------------------------------------------------------------------

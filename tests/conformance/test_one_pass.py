@@ -46,9 +46,9 @@ class CountingNetwork:
     def __init__(self, network: Any, add: Callable[[int], None]) -> None:
         self.network, self.add = network, add
 
-    def forward(self, x: np.ndarray, *arguments: Any) -> None:
+    def forward(self, x: np.ndarray, *arguments: Any, **options: Any) -> None:
         self.add(len(x))
-        self.network.forward(x, *arguments)
+        self.network.forward(x, *arguments, **options)
 
 
 def row_source_in_python(cache: Any, backbone: Any, x: Any, scale: Any = None) -> Any:
@@ -163,6 +163,15 @@ def test_adapt(counter: Counter, samples: Any, standardize: bool, validation: fl
     assert counter.take() == N_SAMPLES
     assert adapted.history.n_forwards == N_SAMPLES
     assert adapted.fit.n_measured == (N_HELD if validation else N_SAMPLES)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_adapt_with_nothing_set(counter: Counter, samples: Any, validation: float) -> None:
+    """Whatever is tried, and on how many folds."""
+    for x in (samples[0], np.abs(samples[0])):
+        adapted = s2.adapt(counter.model, x, samples[1], validation=validation)
+        assert adapted.history.tried
+        assert counter.take() == adapted.history.n_forwards == N_SAMPLES
 
 
 @pytest.mark.parametrize("standardize", [True, False])

@@ -15,7 +15,7 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.recipe import ANY_MODEL
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ForgettingWarning, ParameterError
 from skip2lora.tasks.evaluation import wilson_interval
 from skip2lora.tasks.task import TASKS, Task, measure, sample_losses
 from skip2lora.training import auto
@@ -372,7 +372,10 @@ def test_what_is_chosen_is_not_set(
     ("options", "words"),
     [
         ({"recipe": "best"}, "recipe is 'best', expected one of auto, paper"),
-        ({"groups": [0, 1] * 10}, "nothing is held out by groups in training by steps"),
+        (
+            {"groups": [0, 1] * 10, "epochs": 3},
+            "nothing is held out by groups in training by steps",
+        ),
         ({"groups": [0] * 20, "recipe": "auto"}, "groups has 1 group"),
         ({"groups": [0, 1], "recipe": "auto"}, "groups has shape (2,), expected (20,)"),
         (
@@ -396,10 +399,25 @@ def test_what_does_not_go_together(backbone: NumpyBackbone, options: dict, words
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.filterwarnings("error")
 def test_one_class_alone_is_refused(backbone: NumpyBackbone) -> None:
-    x, _ = drifted(backbone, 20)
+    x, y = drifted(backbone, 20)
+    zeros = np.zeros(20, int)
     with pytest.raises(DataError, match="one class alone"):
-        s2.adapt(backbone, x, np.zeros(20, int), recipe="auto")
+        s2.adapt(backbone, x, zeros)
+    for options in ({"solver": "steps"}, {"keep": (x, np.minimum(y, 1))}):
+        with pytest.warns(ForgettingWarning):
+            s2.adapt(backbone, x, zeros, **options)
+
+
+def test_it_is_the_default(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 40)
+    plain, asked = s2.adapt(backbone, x, y), s2.adapt(backbone, x, y, recipe="auto")
+    assert [each.weight for each in plain.history.tried] == pytest.approx(
+        [each.weight for each in asked.history.tried], abs=0
+    )
+    for name, array in plain.adapters.tensors().items():
+        assert array.tobytes() == asked.adapters.tensors()[name].tobytes()
 
 
 def test_the_recipe_of_the_paper_is_that_of_an_mlp_for_any_model(
@@ -407,7 +425,8 @@ def test_the_recipe_of_the_paper_is_that_of_an_mlp_for_any_model(
 ) -> None:
     x, y = make_samples(40, 9)
     model = make_model(WIDTHS)
-    plain, asked = s2.adapt(model, x, y), s2.adapt(model, x, y, recipe="paper")
+    plain = s2.adapt(model, x, y, solver="steps")
+    asked = s2.adapt(model, x, y, recipe="paper")
     for name, array in plain.adapters.tensors().items():
         assert array.tobytes() == asked.adapters.tensors()[name].tobytes()
     other = NumpyBackbone(WIDTHS, first_tap_is_input=True)

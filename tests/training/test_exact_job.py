@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
@@ -193,9 +194,9 @@ def test_samples_for_validation_choose_the_penalty_alone(
 # --- refused -----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("error")
 def test_one_class_alone(backbone: NumpyBackbone, part: CheckedSamples, refused: Any) -> None:
-    samples = CheckedSamples(part.x, np.full(60, 2, np.int32))
-    message = refused(DataError, train, backbone, samples, options())
+    message = refused(DataError, s2.adapt, backbone, part.x, [2] * 60, solver="exact")
     assert "got one class alone in all 60 samples, expected another too" in message
     assert backbone.n_forwards == 0
 

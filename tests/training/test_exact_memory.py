@@ -45,7 +45,9 @@ def test_what_does_not_fit_says_what_would(refused: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv(VARIABLE, str(exact_memory(layout, 1000, 4, 1 << 40).n_bytes // 2))
     message = refused(DataError, exact_memory, layout, 100000, 4)
     assert message.startswith("100,000 samples of 300 columns take ")
-    assert message.endswith("pass fewer, tap fewer layers, or set SKIP2LORA_MAX_BYTES to more")
+    assert message.endswith(
+        "pass fewer, tap fewer layers, set SKIP2LORA_MAX_BYTES to more, or pass solver='steps'"
+    )
     fits = int(message.partition("which ")[2].partition(" ")[0].replace(",", ""))
     assert exact_memory(layout, fits, 4)
     assert refused(DataError, exact_memory, layout, fits + 1, 4)

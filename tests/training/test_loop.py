@@ -509,19 +509,21 @@ def test_command_tells_before_and_after(
         assert run(["adapt", *words, "-o", str(tmp_path / "a"), "--force", *options]) == 0
         return capsys.readouterr().out
 
-    facts = json.loads(type_in("--json"))
+    facts = json.loads(type_in("--json", "--solver", "steps"))
     assert facts["before"] == {"accuracy": model.score(x, y)}
     assert facts["after"] == {"accuracy": facts["accuracy"]}
     assert (facts["measured_on"], facts["n_measured"]) == ("training", 60)
-    facts = json.loads(type_in("--json", "--validation", "0.25"))
+    facts = json.loads(type_in("--json", "--solver", "steps", "--validation", "0.25"))
     _, held = split(x, y, 0.25)
     assert facts["before"] == {"accuracy": model.score(held.x, held.y)}
     assert (facts["measured_on"], facts["n_measured"]) == ("held-out", 15)
     assert facts["accuracy"] != facts["after"]["accuracy"]  # of all samples
     assert json.loads(type_in("--json", "--no-keep-outputs"))["before"] is None
     line = f"before accuracy {100 * model.score(x, y):.1f} %, after accuracy "
-    assert line in type_in()
-    assert "on the 60 training samples" in type_in()
+    said = type_in("--solver", "steps")
+    assert line in said
+    assert "on the 60 training samples" in said
+    assert "old domain: no samples of it, so it may be forgotten: see --keep" in said
     assert "on 15 held-out samples" in type_in("--validation", "0.25")
     assert "the model alone has no such outputs, after accuracy" in type_in("--no-keep-outputs")
 

@@ -15,7 +15,7 @@ from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
-from skip2lora.training.options import OPTIONS, Options, resolve_options
+from skip2lora.training.options import OPTIONS, Options, chosen_recipe, resolve_options
 
 WIDTHS = (9, 16, 5)
 SOURCES = Path(s2.__file__).parent
@@ -49,12 +49,11 @@ def test_every_field_is_a_keyword_of_adapt_with_its_default() -> None:
 
 
 @pytest.mark.parametrize("estimator", [Skip2LoRAClassifier, Skip2LoRARegressor])
-def test_estimators_have_the_options_with_the_defaults_of_any_model(estimator: Any) -> None:
+def test_estimators_have_the_options_of_adapt_with_its_defaults(estimator: Any) -> None:
     own = defaults(estimator)
     assert own.keys() == OPTIONS.keys() - NOT_OF_ESTIMATORS
     for name, default in own.items():
-        expected = vars(ANY_MODEL).get(name, OPTIONS[name].default)
-        assert default in (expected, OPTIONS[name].default), name
+        assert default == OPTIONS[name].default, name
         assert getattr(estimator(), name) == default
 
 
@@ -85,10 +84,38 @@ def test_a_new_option_is_written_in_three_places() -> None:
 
 @pytest.mark.parametrize("recipe", [PAPER, ANY_MODEL])
 def test_what_is_not_said_is_of_the_recipe(recipe: Recipe) -> None:
-    options = resolved(recipe)
+    options = resolved(recipe, solver="steps")
     assert {name: getattr(options, name) for name in vars(recipe)} == vars(recipe)
     assert (options.batch_size, options.weight_decay, options.patience) == (20, 0.0, None)
-    assert resolved(recipe, **dict.fromkeys(vars(recipe))) == options  # None says nothing
+    assert (options.method, options.schedule, options.recipe) == ("skip2-lora", "constant", None)
+    said_nothing = dict.fromkeys(vars(recipe))
+    assert resolved(recipe, solver="steps", **said_nothing) == options
+    assert resolved(recipe, **said_nothing) == resolved(recipe, recipe="auto")
+
+
+STEPS_MEANT = {
+    "method": "skip2-lora", "rank": 4, "epochs": 50, "batch_size": 20, "learning_rate": 0.001,
+    "optimizer": "adam", "weight_decay": 0.0, "schedule": "constant", "patience": 5,
+    "cache": True, "standardize": True, "solver": "steps",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_is_said_of_steps_means_steps(name: str) -> None:
+    """Even at its usual value; what says who judges, and how chance falls, does not."""
+    said = {**STEPS_MEANT, "penalty": 0.1, "recipe": "paper", "seed": 3, "validation": 0.2}
+    assert said.keys() == OPTIONS.keys()
+    for none in ({}, dict.fromkeys(OPTIONS)):
+        chosen = chosen_recipe({**none, name: said[name]})
+        if name in ("seed", "validation"):
+            assert chosen == "auto"
+        else:
+            assert chosen == ("paper" if name == "recipe" else None)
+    if name in STEPS_MEANT:
+        options = resolved(ANY_MODEL, validation=0.2, **{name: said[name]})
+        patience = 5 if name == "patience" else None
+        meant = STEPS_MEANT | {"validation": 0.2, "patience": patience}
+        assert options == resolved(ANY_MODEL, **meant)
 
 
 def test_what_is_said_is_taken() -> None:
@@ -105,7 +132,7 @@ def test_what_is_said_is_taken() -> None:
 
 def test_defaults_that_depend() -> None:
     assert resolved(n_samples=7).batch_size == 7
-    assert resolved(n_samples=25, validation=0.4).batch_size == 15
+    assert resolved(n_samples=25, validation=0.4, epochs=3).batch_size == 15
     assert resolved(optimizer="adamw").weight_decay == 0.01
     assert [name for name in METHODS if resolved(method=name).cache] == ["skip2-lora"]
     scaled = [name for name in METHODS if resolved(ANY_MODEL, method=name).standardize]

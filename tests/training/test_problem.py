@@ -7,7 +7,7 @@ import pytest
 
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import TASKS, sample_losses, softmax
-from skip2lora.training.problem import Problem
+from skip2lora.training.problem import Problem, check_contrast
 
 CLASSES, LABELS, NUMBERS = (TASKS[name] for name in ("classification", "multi-label", "regression"))
 
@@ -44,17 +44,26 @@ def test_labels_that_some_have_are_learned() -> None:
     assert (numbers.targets == y).all()
 
 
-@pytest.mark.parametrize(
-    ("task", "y", "said"),
-    [
-        (CLASSES, np.full(5, 2, np.int32), "got one class alone in all 5 samples"),
-        (LABELS, np.tile(np.array([0, 1], "f"), (5, 1)), "got the same labels in all 5 samples"),
-    ],
-)
-def test_what_tells_nothing_apart(task, y, said, refused) -> None:
-    message = refused(DataError, Problem.of, task, y, base(5, 4))
-    assert said in message
-    assert "collect more" in message
+def test_what_tells_nothing_apart(refused) -> None:
+    same = np.tile(np.array([0, 1], "f"), (5, 1))
+    message = refused(DataError, Problem.of, LABELS, same, base(5, 4))
+    assert "got the same labels in all 5 samples" in message
+    message = refused(DataError, check_contrast, np.full(5, 2, np.int32))
+    assert "got one class alone in all 5 samples" in message
+    assert message.endswith("add others, such as old ones with keep=, or pass solver='steps'")
+    check_contrast(np.array([2, 2, 0]))
+
+
+def test_one_class_so_far_is_raised_above_the_others() -> None:
+    """Nothing is learned of it; the others are left a mean probability of 1 in n + 1."""
+    y, base_logits = np.full(9, 2, np.int32), base(9, 4, seed=3)
+    problem = Problem.of(CLASSES, y, base_logits)
+    assert problem.learned.tolist() == [2]
+    more = problem.settled(base_logits[:, [2]], np.ones(9, bool))
+    assert more[[0, 1, 3]].tolist() == [0, 0, 0]
+    powers = np.exp((base_logits + more).astype(np.float64))
+    others = 1 - powers[:, 2] / powers.sum(axis=1)
+    assert others.mean() == pytest.approx(1 / 10, abs=1e-6)
 
 
 def test_losses_and_accuracy_are_those_of_all_outputs() -> None:

@@ -27,10 +27,10 @@ from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
-from skip2lora.methods import METHODS
 from skip2lora.tasks.task import TASKS, Measures, Task, task_for
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
+from skip2lora.training.options import method_of
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
 from skip2lora.training.suspects import Suspect, write_suspects
 
@@ -95,7 +95,8 @@ def command(
     """Fit MODEL to the labelled samples in DATA and write the result.
 
     MODEL stays as it is. The folder holds an adapter, or model.safetensors for a method that
-    changes the network (ft-...).
+    changes the network (ft-...). Nothing is to be set: the recipe auto chooses all of "Training in
+    detail" by samples held out. Setting any of it means training by steps, or the exact solver.
     """
     check_output(output, force=force, names=RESULT_FILES)
     sensors = {name: options.pop(name) for name in ("i2c", "shunt_ohms")}
@@ -114,7 +115,8 @@ def command(
     if suspects is not None:
         of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
         write_suspects(suspects, of_file, samples.files)
-    facts = {"recipe": recipe, **_facts(adapted, fit, len(samples.x), old)}
+    facts = _facts(adapted, fit, len(samples.x), old)
+    facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
     facts["suspects"] = {
         "output": None if suspects is None else str(suspects),
         "count": None if fit.suspects is None else len(fit.suspects),
@@ -164,7 +166,7 @@ def _adapted(
     backbone = load_for_images(model, size, output=options.pop("output_name"), **loading)
     common.say_output(backbone)
     learned = task_for(backbone, options["task"])
-    if keep_outputs and backbone.n_outputs == 1 and METHODS[options["method"]].skip:
+    if keep_outputs and backbone.n_outputs == 1 and method_of(options["method"]).skip:
         backbone = for_task(backbone, learned.name)
     if class_names is not None:
         backbone = backbone.named(class_names)
@@ -255,7 +257,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         *([] if facts["penalty"] is None else _exact_lines(facts)),
         *_auto_lines(facts),
         _fit_line(learned, fit),
-        *_old_lines(learned, fit.old, facts["old"]),
+        *_old_lines(learned, fit.old, facts["old"], known=fit.before is not None),
         *_suspect_lines(facts["suspects"]),
     ]
 
@@ -271,9 +273,12 @@ def _suspect_lines(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def _old_lines(learned: Task, fit: Fit | None, facts: dict[str, Any] | None) -> list[str]:
+def _old_lines(
+    learned: Task, fit: Fit | None, facts: dict[str, Any] | None, *, known: bool
+) -> list[str]:
+    """Of the old domain; ``known`` says that the model was made for one."""
     if fit is None or facts is None:
-        return []
+        return ["old domain: no samples of it, so it may be forgotten: see --keep"] * known
     source = "" if facts["lab_set"] is None else f" (lab set {facts['lab_set']})"
     return [f"old domain{source}: {_fit_line(learned, fit)}"]
 

@@ -10,6 +10,7 @@ import click
 
 from skip2lora.training.options import OPTIONS
 
+_GENERAL = ("recipe", "validation", "seed")
 #: Headings of ``--help`` and the parameters under them, in this order. A test holds that every
 #: option of every command stands under one.
 HEADINGS: dict[str, tuple[str, ...]] = {
@@ -22,9 +23,10 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "lab_set",
     ),
     "Training": (
-        "hidden", "batch_norm", *OPTIONS, "class_weight", "new_classes", "keep", "keep_weight",
+        "hidden", "batch_norm", *_GENERAL, "class_weight", "new_classes", "keep", "keep_weight",
         "no_lab_set", "suspects", "widths", "net", "rounds", "trials", "tinytl",
     ),
+    "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
     "Result": (
         "threshold", "threshold_data", "precision", "kind", "output", "out", "force", "as_json",

@@ -46,7 +46,8 @@ def command(
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
     Memory is counted. Times are those of this machine: a few milliseconds of training on random
-    rows of the same shape, and MODEL on a few samples. Options left out are as in adapt.
+    rows of the same shape, and MODEL on a few samples. Options left out are as in adapt: the recipe
+    auto, where none of "Training in detail" is set.
     """
     if data is not None and samples is not None:
         raise ParameterError(
@@ -77,7 +78,9 @@ def command(
 def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
     scaled = ", scaled taps" if result.standardize else ""
     how = "solved exactly"
-    if result.solver == "steps":
+    if result.recipe == "auto" and result.solver == "exact":
+        how = "recipe auto, solved exactly"
+    elif result.solver == "steps":
         how = f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs"
     return [
         f"{model}: {len(result.taps)} taps, {sum(tap.width for tap in result.taps):,} wide in all",

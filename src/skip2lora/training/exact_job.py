@@ -17,7 +17,7 @@ from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
-from skip2lora.tasks.task import PLAIN, Goal, Task
+from skip2lora.tasks.task import PLAIN, TASKS, Goal, Task
 from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
 from skip2lora.training.exact_memory import exact_memory
@@ -223,6 +223,8 @@ def folds_of(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> F
 def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: int) -> float:
     """What solving will take on this machine, from a few random samples of that format.
 
+    Of one output it is that of numbers, as there are no classes to tell apart.
+
     The Gram matrix and each iteration grow with the square of the samples; where columns are the
     coordinates, with the samples.
 
@@ -237,6 +239,7 @@ def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: 
     table[:] = random.random(table.shape, np.float32)
     labels = np.arange(few, dtype=np.int32) % max(2, min(rows.n_outputs, few // N_FOLDS))
     answers = np.eye(labels.max() + 1, rows.n_outputs, dtype=np.float32)[labels]
+    task = task if rows.n_outputs > 1 else TASKS["regression"]
     folds = block_folds(labels)
     scaling = Scaling.of(rows, [table], None)
     began = time.perf_counter()

@@ -101,8 +101,8 @@ def exact_memory(
     raise DataError(
         f"{n_samples:,} samples of {sum(rows.tap_widths):,} columns take "
         f"{quickest.n_bytes / 1e6:,.1f} MB to be solved exactly, expected at most "
-        f"{limit / 1e6:,.1f} MB, which {fits:,} samples take: pass fewer, tap fewer layers, or set "
-        f"{VARIABLE} to more"
+        f"{limit / 1e6:,.1f} MB, which {fits:,} samples take: pass fewer, tap fewer layers, set "
+        f"{VARIABLE} to more, or pass solver='steps'"
     )
 
 

@@ -64,14 +64,15 @@ class MlpRule:
 
     def settled(self, options: Options, n_samples: int) -> Options:
         """``options`` of the recipe auto as the rule has them, for so many samples to train on."""
+        if self.recipe is None or options.recipe != "auto":
+            return options
         if self.recipe == FIELD:
             return replace(options, recipe=FIELD)
-        if self.recipe is None:
-            return options
         steps = -(-n_samples // min(DEFAULT_BATCH_SIZE, n_samples))
         own = resolve_options(
             self.backbone.recipe, self.backbone.tap_widths, n_samples, seed=options.seed,
-            validation=options.validation, rank=RANK, optimizer="adam",
+            validation=options.validation, optimizer="adam",
+            rank=min(RANK, max(self.backbone.tap_widths)),
             learning_rate=LEARNING_RATE, standardize=True,
             epochs=max(EPOCHS, math.ceil(LEAST_STEPS / steps)),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from skip2lora import _core
 from skip2lora.arrays import choice, real, whole
-from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
+from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import Task
@@ -83,12 +83,12 @@ class Options:
     """
 
     method: str = _option(
-        "One of the paper's methods.", kind=str, default="skip2-lora", choices=tuple(METHODS)
-    )
+        "One of the paper's methods, by steps.", kind=str, unset="skip2-lora",
+        choices=tuple(METHODS),
+    )  # fmt: skip
     recipe: str | None = _option(
-        "Chosen by samples held out, or what the paper says.", kind=str,
-        unset="the paper's for its networks, else that for any model",
-        choices=("auto", "paper"),
+        "All chosen by samples held out, or what the paper says.", kind=str,
+        unset="auto where nothing is set that it chooses", choices=("auto", "paper"),
     )  # fmt: skip
     rank: int = _option("Rank of each adapter, if any.", sized=True)
     epochs: int = _option("Passes over the data.")
@@ -103,11 +103,11 @@ class Options:
         low=0.0, high=3e38, limits="from 0",
     )  # fmt: skip
     schedule: str = _option(
-        "Course of the learning rate.", kind=str, default="constant",
+        "Course of the learning rate.", kind=str, unset="constant",
         choices=("constant", "cosine"),
     )  # fmt: skip
     validation: float = _option(
-        "Share held out to choose the epoch.", kind=float, default=0.0,
+        "Share held out to choose by.", kind=float, default=0.0,
         low=0.0, high=0.9, limits="from 0 to 0.9",
     )  # fmt: skip
     patience: int | None = _option(
@@ -116,7 +116,8 @@ class Options:
     cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
     standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
     solver: str = _option(
-        "By steps, or exactly: the best that all taps can give.", kind=str, unset="steps",
+        "By steps, or exactly: the best that all taps can give.", kind=str,
+        unset="as the recipe has it, else steps",
         choices=("steps", "exact"),
     )  # fmt: skip
     penalty: float | None = _option(
@@ -149,6 +150,8 @@ OF_STEPS = (
     "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule", "patience",
     "standardize", "cache",
 )  # fmt: skip
+#: What the recipe auto chooses: whoever sets any of it wants something else.
+_OF_AUTO = ("rank", "solver", "penalty", *OF_STEPS)
 
 
 def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,23 +159,47 @@ def asked_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in OPTIONS}
 
 
-def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of training that an estimator of such parameters asks for.
-
-    Its defaults of training by steps are those for any model: what takes no steps, or has the
-    paper's recipe, is not asked for these.
+def method_of(name: str | None) -> Method:
+    """The method of that name, by default Skip2-LoRA.
 
     Raises:
-        ParameterError: the recipe auto with another method than its own.
+        ParameterError: there is none.
     """
-    asked = asked_of(estimator)
-    recipe = asked["recipe"]
-    if recipe == "auto":
-        check_auto(METHODS[asked["method"]], {})
-    if recipe is None and asked["solver"] != "exact":
-        return asked
-    usual = vars(ANY_MODEL)
-    return {n: of for n, of in asked.items() if n not in OF_STEPS or of != usual.get(n)}
+    return METHODS["skip2-lora" if name is None else name]
+
+
+def chosen_recipe(asked: Mapping[str, Any]) -> str | None:
+    """The recipe that is ``asked`` for, else auto, or None where something is set that it chooses.
+
+    Raises:
+        ParameterError: there is no such recipe.
+    """
+    recipe: str | None = OPTIONS["recipe"].checked("recipe", asked.get("recipe"))
+    said = any(asked.get(name) is not None for name in ("method", *_OF_AUTO))
+    return "auto" if recipe is None and not said else recipe
+
+
+def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of training that an estimator of such parameters asks for, whatever its rows.
+
+    Without a ``model`` training is by steps where nothing is said: its network has learned the
+    samples that are held out.
+
+    Raises:
+        ParameterError: the recipe auto with another method than its own, or without a model.
+    """
+    asked, own = asked_of(estimator), estimator["model"] is None
+    if own and asked["recipe"] == "auto":
+        raise ParameterError(
+            "recipe is auto without a model, expected one that has not seen the samples, as it "
+            "chooses by some held out: pass a model, or leave recipe out"
+        )
+    asked["recipe"] = None if own and asked["recipe"] is None else chosen_recipe(asked)
+    if asked["recipe"] == "auto":
+        check_auto(method_of(asked["method"]), {})
+    elif asked["solver"] is None:
+        asked["solver"] = "steps"
+    return asked
 
 
 def resolve_options(
@@ -188,8 +215,8 @@ def resolve_options(
         ParameterError: one is out of range, or does not go with the method.
         DataError: too few samples for the statistics of a batch, or to hold some out.
     """
-    method = METHODS[asked.pop("method", OPTIONS["method"].default)]
-    chosen = OPTIONS["recipe"].checked("recipe", asked.get("recipe"))
+    chosen = asked["recipe"] = chosen_recipe(asked)
+    method = method_of(asked.pop("method", None))
     if chosen == "auto":
         check_auto(method, asked)
     recipe = PAPER if chosen == "paper" else recipe
@@ -208,6 +235,7 @@ def resolve_options(
     values["rank"] = _rank(method, tap_widths, asked.get("rank"), recipe)
     if asked.get("standardize") is None:
         values["standardize"] = exact or (method.skip and recipe.standardize)
+    values["schedule"] = values["schedule"] or "constant"
     if values["weight_decay"] is None:
         values["weight_decay"] = OPTIMIZERS[values["optimizer"]].weight_decay
     least = 2 if method.batch_statistics else 1
@@ -247,9 +275,9 @@ def check_auto(method: Method, asked: Mapping[str, Any]) -> None:
         raise ParameterError(
             f"recipe is auto with method {method.name}, expected skip2-lora: leave one of them out"
         )
-    for name in ("rank", "solver", "penalty", *OF_STEPS):
+    for name in _OF_AUTO:
         value = asked.get(name)
-        if value is not None and value != OPTIONS[name].default:
+        if value is not None:
             raise ParameterError(
                 f"{name} is {value} with recipe='auto', which chooses it, expected one of them: "
                 f"leave {name} out, or the recipe"
@@ -278,7 +306,7 @@ def _is_exact(method: Method, asked: Mapping[str, Any]) -> bool:
         )
     for name in OF_STEPS:
         value = asked.get(name)
-        if value is not None and value != OPTIONS[name].default and value is not True:
+        if value is not None and value is not True:
             raise ParameterError(
                 f"{name} is {value} beside solver='exact', which has no such choice, expected "
                 f"none: leave {name} out"

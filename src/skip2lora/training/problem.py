@@ -26,7 +26,7 @@ def learned_outputs(
     """Outputs that samples with a ``weight``, (n,), tell anything of; None: all samples.
 
     Raises:
-        DataError: one class alone, or the same labels in all samples.
+        DataError: the same labels in all samples.
     """
     some = answers if weight is None else answers[weight > 0]
     if task.name == "regression":
@@ -35,13 +35,22 @@ def learned_outputs(
         learned = np.unique(some).astype(np.int64)
     else:
         learned = np.flatnonzero((some != some[0]).any(axis=0))
-    if len(learned) < (1 if task.numeric_targets else 2):
-        same = "the same labels in" if task.numeric_targets else "one class alone in"
-        raise DataError(
-            f"got {same} all {len(some)} samples, expected another too, as the exact solver tells "
-            "them apart: collect more"
-        )
+    if not len(learned):
+        raise _nothing_to_tell_apart("the same labels", len(some))
     return learned
+
+
+def check_contrast(labels: NDArray[Any]) -> None:
+    """Raise DataError for one class alone in encoded ``labels``, (n,)."""
+    if len(np.unique(labels)) < 2:
+        raise _nothing_to_tell_apart("one class alone", len(labels))
+
+
+def _nothing_to_tell_apart(what: str, n_samples: int) -> DataError:
+    return DataError(
+        f"got {what} in all {n_samples} samples, expected another too, as what tells them apart is "
+        "solved for: add others, such as old ones with keep=, or pass solver='steps'"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +102,7 @@ class Problem:
         where others are for validation alone.
 
         Raises:
-            DataError: one class alone.
+            DataError: the same labels in all samples.
         """
         shares = shares_of(len(answers), weight)
         counts = shares > 0 if trained is None else (shares > 0) & trained

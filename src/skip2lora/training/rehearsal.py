@@ -115,8 +115,7 @@ def old_samples(
     """What ``keep`` means for ``model``, whose new samples have the answers ``encoded``.
 
     Their labels are those of the result, new classes among them. ``check`` gives ``X`` as ``model``
-    takes it. How much they count is as of :func:`old_weights`. Classes with few samples
-    among all, or none, are warned of.
+    takes it. How much they count is as of :func:`old_weights`.
 
     Raises:
         DataError: samples or labels that do not fit the model.
@@ -129,9 +128,6 @@ def old_samples(
     if chosen is not None:
         old = read_old(chosen, model, encoded.all_outputs, task=task, method=method, check=check)
         old = old.weighed(weight, len(encoded.y))
-    if not task.numeric_targets:
-        answers = encoded.y if old is None else np.concatenate([encoded.y, old.y])
-        _warn_of_classes(answers, encoded.titles, all_of=keep_outputs)
     return old
 
 
@@ -282,7 +278,7 @@ def _with_suspects(
     return replace(done, measure=measure)
 
 
-def _warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: bool) -> None:
+def warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: bool) -> None:
     """Say which of the classes ``titles`` have few of the samples with these encoded labels.
 
     ``all_of`` says that a class without a sample may be forgotten, as the model has it.
