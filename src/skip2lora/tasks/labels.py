@@ -273,7 +273,10 @@ def _match_classes(
     if n_outputs is None:
         return Encoded(no_y, Outputs(range(len(names)), names), names_sorted=own is None)
     got = f"it has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
-    more = ", or learn new classes with adapt and new_classes=True"
+    more = (
+        ", or learn new classes with adapt and new_classes=True, or these alone with adapt and "
+        "keep_outputs=False"
+    )
     if len(names) != n_outputs:
         raise DataError(
             f"{got}, the model has {n_outputs} output{'s' * (n_outputs != 1)} without names, "
