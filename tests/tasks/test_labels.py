@@ -191,7 +191,7 @@ def test_a_model_without_names_takes_those_of_a_file_that_orders_them() -> None:
     [
         (["cat", "dog"], None, UNNAMED, ["2 classes (cat, dog)", "3 outputs without names"]),
         (["cat", "dog", "eel"], None, UNNAMED, ["in no order", "class_names=", "cat,dog,eel"]),
-        ([0, 1], ("a", "b"), UNNAMED, ["2 classes (a, b)", "new_classes=True", "keep_outputs=False"]),
+        ([0, 1], ("a", "b"), UNNAMED, ["2 classes (a, b)", "new_classes=True", "keep_outputs="]),
         (["cat"], ("cat", "ant"), NAMED, ['class "ant"', "cat, dog, eel"]),
         ([3], None, NAMED, ["row 0 has label 3", "expected a name", "cat, dog, eel"]),
         ([3], None, IN_ORDER, ["row 0 has label 3", "0, 1, ..., 2 (cat, dog, eel)"]),
