@@ -31,6 +31,7 @@ from harness import Side
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.datasets import har
+from skip2lora.training.design import zeros
 
 PENALTIES = 10.0 ** -np.arange(6)
 N_FOLDS, TOLERANCE = 4, 3e-5
@@ -75,11 +76,12 @@ class Rows:
     def fold_weights(self) -> NDArray[np.float32]:
         """(folds and all, lanes): 0 for those held out."""
         n = len(self.labels)
-        weights = np.zeros((N_FOLDS + 1, lanes_of(n)), np.float32)
+        weights = zeros(N_FOLDS + 1, lanes_of(n))
         weights[:, :n] = 1
         for fold in range(N_FOLDS):
             weights[fold, fold * n // N_FOLDS : (fold + 1) * n // N_FOLDS] = 0
-        return weights / weights.sum(axis=1, keepdims=True)
+        weights /= weights.sum(axis=1, keepdims=True)
+        return weights
 
 
 def lanes_of(n: int) -> int:
@@ -135,17 +137,22 @@ def solve_exact(rows: Rows) -> None:
     """Everything from rows to coefficients and held-out logits."""
     n, width, last = len(rows.labels), rows.table.shape[1], rows.taps[-1]
     mean, scale = scaling(rows.table)
-    gram = np.zeros((lanes_of(n) // _core.SAMPLE_LANES, n, _core.SAMPLE_LANES), np.float32)
-    targets = np.zeros((rows.n_classes, lanes_of(n)), np.float32)
+    gram, finished = (
+        zeros(lanes_of(n) // _core.SAMPLE_LANES * n, _core.SAMPLE_LANES).reshape(
+            -1, n, _core.SAMPLE_LANES
+        )
+        for _ in range(2)
+    )
+    targets = zeros(rows.n_classes, lanes_of(n))
     targets[rows.labels, np.arange(n)] = 1
     weights = rows.fold_weights()
     for first, size in ((width - last, last), (0, width - last)):
         _core.gram_add(rows.table, first, size, mean, scale, gram)
-        finished = gram.copy()
+        finished[:] = gram
         _core.gram_finish(finished, n / _core.gram_trace(gram))
         problem = _core.DualProblem(finished, _core.SOFTMAX, targets, weights)
         size = len(weights) * rows.n_classes
-        coefficients, products = (np.zeros((size, lanes_of(n)), np.float32) for _ in range(2))
+        coefficients, products = (zeros(size, lanes_of(n)) for _ in range(2))
         bias = np.zeros(size, np.float32)
         for penalty in PENALTIES:
             problem.solve_all(float(penalty), TOLERANCE, coefficients, products, bias)

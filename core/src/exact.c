@@ -124,6 +124,19 @@ static void multiply_part(const solver *of, const uint8_t *held, size_t panel, s
     }
 }
 
+/* What the pass number `count` over a part that ends before panel `stop` may fetch of the next one: each
+ * as many lines as it has samples. Nothing where the matrix stays in the second cache. */
+static const float *ahead(const solver *of, size_t panel, size_t stop, size_t count) {
+    enum { CACHED_BYTES = 1 << 20, LINE = S2_ALIGN / sizeof(float) };
+    const size_t n = of->dual->n_samples, at_once = PANELS_AT_ONCE * S2_SAMPLE_LANES;
+    const size_t end = stop * S2_SAMPLE_LANES < n ? stop * S2_SAMPLE_LANES : n;
+    const size_t at = (panel * n + end) * S2_SAMPLE_LANES + count * at_once * LINE;
+    const int is_far = n * of->whole.lanes * sizeof(float) > CACHED_BYTES;
+    return is_far && count * LINE < S2_SAMPLE_LANES && at < n * of->whole.lanes
+               ? of->dual->gram + at
+               : NULL;
+}
+
 /* G . a of the fits that go on, at the samples that are not held out; with `all` of every fit and at
  * every sample. All fits pass over a part of a panel while it is in the first cache. */
 static void multiply_gram(const solver *of, int all, const float *a, float *product) {
@@ -138,7 +151,7 @@ static void multiply_gram(const solver *of, int all, const float *a, float *prod
         for (size_t first = 0; first < of->panels; first += PANELS_AT_ONCE) {
             const size_t left = of->panels - first;
             const size_t stop = first + (left < PANELS_AT_ONCE ? left : PANELS_AT_ONCE);
-            for (size_t i = 0, next; i < of->n_fits; i = next) {
+            for (size_t i = 0, next, parts = 0; i < of->n_fits; i = next) {
                 const uint8_t *held = of->held + i / of->fits_of_problem * of->panels;
                 next = i + 1;
                 if (!all && (of->fits[i].ended || held[panel])) {
@@ -150,6 +163,7 @@ static void multiply_gram(const solver *of, int all, const float *a, float *prod
                 const size_t at = i * of->n_rows * lanes;
                 pass.rows = (uint32_t)((next - i) * of->n_rows);
                 pass.c = product + at + panel * S2_SAMPLE_LANES;
+                pass.ahead = ahead(of, panel, stop, parts++);
                 pass.add = memchr(held, 0, first) != NULL; /* to what came before */
                 multiply_part(of, held, panel, first, stop, &pass, a + at);
             }
@@ -216,28 +230,37 @@ static int start(solver *of) {
     return finite;
 }
 
-/* Iterations until all fits ended. */
+/* Iterations until all fits ended. What a fit does after a product and before the next one is done in
+ * one go, while its pairs are in a cache. */
 static void descend(solver *of, double tolerance) {
     size_t n_left = of->n_fits;
-    for (uint32_t iteration = 0; n_left > 0 && iteration < S2_MOST_ITERATIONS; iteration++) {
-        const int is_stale = iteration > 0 && iteration % REFRESHED == 0;
+    for (size_t i = 0; i < of->n_fits; i++) {
+        s2_dual_fit_begin(&of->fits[i]);
+    }
+    for (uint32_t iteration = 1; n_left > 0; iteration++) {
+        const int is_stale = iteration % REFRESHED == 0;
+        multiply_gram(of, 0, of->whole.step, of->whole.step_product);
+        for (size_t i = 0; i < of->n_fits; i++) {
+            s2_dual_fit *fit = &of->fits[i];
+            if (!fit->ended) {
+                s2_dual_fit_advance(fit, tolerance);
+                fit->iterations = iteration;
+                n_left -= fit->ended != 0;
+            }
+            if (!fit->ended && !is_stale) {
+                s2_dual_fit_begin(fit);
+            }
+        }
+        if (iteration == S2_MOST_ITERATIONS) {
+            return;
+        }
         if (is_stale) {
             multiply_gram(of, 0, of->whole.coefficients, of->whole.product);
         }
-        for (size_t i = 0; i < of->n_fits; i++) {
+        for (size_t i = 0; is_stale && i < of->n_fits; i++) {
             if (!of->fits[i].ended) {
-                if (is_stale) {
-                    s2_dual_fit_look(&of->fits[i]);
-                }
+                s2_dual_fit_look(&of->fits[i]);
                 s2_dual_fit_begin(&of->fits[i]);
-            }
-        }
-        multiply_gram(of, 0, of->whole.step, of->whole.step_product);
-        for (size_t i = 0; i < of->n_fits; i++) {
-            if (!of->fits[i].ended) {
-                s2_dual_fit_advance(&of->fits[i], tolerance);
-                of->fits[i].iterations = iteration + 1;
-                n_left -= of->fits[i].ended != 0;
             }
         }
     }

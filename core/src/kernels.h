@@ -61,6 +61,8 @@ typedef struct {
     size_t c_row;
     const float *start; /* (cols) that each row starts from; NULL: zero */
     int add;            /* start from c itself instead */
+    const float *ahead; /* to be fetched meanwhile, a cache line a column of `a`; NULL: nothing is.
+                           Only `panel` does so */
 } s2_gemm;
 
 /* c += a . b in double: of the factors of symmetric matrices, which lose too much in float. */

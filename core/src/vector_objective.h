@@ -213,6 +213,7 @@ enum { PANEL_VECTORS = S2_SAMPLE_LANES / V_WIDTH, MOST_PANEL_ROWS = 6 };
 INLINE void panel_tile(const s2_gemm *pass, size_t row, const size_t rows) {
     V sum[PANEL_SPLIT][MOST_PANEL_ROWS][PANEL_VECTORS];
     const float *a = pass->a + row * pass->a_row, *b = pass->b;
+    const float *ahead = row == 0 ? pass->ahead : NULL;
     UNROLL for (size_t h = 0; h < PANEL_SPLIT; h++) {
         UNROLL for (size_t r = 0; r < rows; r++) {
             UNROLL for (size_t v = 0; v < PANEL_VECTORS; v++) {
@@ -234,6 +235,11 @@ INLINE void panel_tile(const s2_gemm *pass, size_t row, const size_t rows) {
     }
     size_t k = 0;
     for (; k + PANEL_SPLIT <= pass->depth; k += PANEL_SPLIT) {
+        if (ahead) {
+            UNROLL for (size_t h = 0; h < PANEL_SPLIT; h++) {
+                S2_PREFETCH(ahead + (k + h) * S2_ALIGN / sizeof *ahead);
+            }
+        }
         UNROLL for (size_t h = 0; h < PANEL_SPLIT; h++){PANEL_STEP(h)} a += PANEL_SPLIT,
             b += PANEL_SPLIT * S2_SAMPLE_LANES;
     }
