@@ -32,13 +32,15 @@ WHAT = (
      "two more; adapters of rank 8 by Adam, learning rate 0.003, batches of 20, 30 epochs or 1,000 "
      "steps, what is more"),
     ("others",
-     "batch norm takes the statistics of these samples; a convex fit of all taps, their columns "
-     "divided by the root of their deviation, in place of the model's own logits; label smoothing "
-     "0.1; the penalty by 4 blocks held out"),
+     "batch norm takes the statistics of these samples; second, third and fourth powers of the "
+     "sample as three more taps; a convex fit of all taps, standardised, in place of the model's "
+     "own logits; label smoothing 0.1; the penalty by 4 blocks held out"),
 )  # fmt: skip
 AND = """\
-c is a hundredth of the largest number of a sample, in the mean over the samples. Old samples, or a
-lab set, join the others; all of them count together as much as the new ones where they are fewer.
+c is a hundredth of the largest number of a sample, in the mean over the samples. Powers are of
+the sample divided by its largest number without the sign, in that mean, and of -1 or 1 beyond
+these. Old samples, or a lab set, join the others; all of them count together as much as the new
+ones where they are fewer.
 """
 FIXED = (
     ("log taps, rank 8, Adam, standardised taps",
@@ -57,16 +59,52 @@ FIXED = (
      "both domains alike, and 99.5 against 99.8 of old ones. So that was left as it was fixed"),
     ("statistics of the field, smoothing",
      "by that study before it scored a test sample of HAR"),
-    ("root of the deviation",
-     "by that study after it had scored HAR's test samples with other recipes"),
     ("no own logits beside the convex fit, penalty by blocks",
      "on three other groups of five persons, one network each, none of them in the tests: 97.9 "
-     "against 96.3 with own logits. There the whole rule was first of 16, by 0.15 points"),
+     "against 96.3 with own logits"),
+    ("powers of the sample, standardised taps",
+     "on groups of other persons, below, after the tests of HAR had been scored without powers"),
 )  # fmt: skip
+GROUPS = """\
+The five persons of HAR's tests, 9, 14, 16, 19 and 25, were left out altogether. Of the 17 others,
+24 random groups of five showed whose sitting and standing are hard to tell apart, which nearly
+all errors are: 5, 6, 7, 17 and 28. So the rule was chosen on these five, and on seven groups of
+four of them with 3, 8, 11 or 21, each pre-trained, adapted and tested as the protocol says with
+the persons left: four networks a group, and six more of the first. 24 were to choose on, and 15
+of them have the whole table; the last 14 chose nothing. Test accuracy, and differences to the
+rule without powers that was here before:
+
+"""
+CHOSEN = (
+    ("columns by the root of their deviation, penalty by blocks", "94.55", "", "94.66", ""),
+    ("the same, penalty 1e-5", "94.81", "+0.26 ± 0.16", "94.76", "+0.09 ± 0.10"),
+    ("standardised, penalty 1e-5", "94.83", "+0.28 ± 0.16", "94.70", "+0.04 ± 0.09"),
+    ("and powers 2 to 4, penalty by blocks", "95.54", "+0.99 ± 0.21", "95.36", "+0.69 ± 0.16"),
+    ("the same, penalty 1e-5", "95.56", "+1.01 ± 0.21", "95.40", "+0.74 ± 0.16"),
+    ("the same, penalty 3e-6", "95.68", "+1.13 ± 0.21", "95.55", "+0.88 ± 0.20"),
+    ("the same, penalty 1e-6", "95.72", "+1.17 ± 0.18", "95.36", "+0.70 ± 0.21"),
+)
 LOOKED = """\
-Nothing was changed because of a test score. The test accuracy after each epoch was looked at later,
-to say when it is within a point of the last. Held out, HAR's own samples say 90: its blocks hold
-out most of a person, while the tests are of the same persons.
+The rule with powers by blocks was taken: a fixed penalty gains 0.16 ± 0.08 more there at best,
+and nothing on the random groups, and would fit the noise of samples that are noisier. On the
+random groups it was 98.5 against 98.3. FT-All-LoRA, the best method of the paper on HAR's tests,
+has 0.64 ± 0.33 less than it on eight of these networks. With the lab set it was 0.5 ± 0.1 better
+than before.
+
+Also tried there, most of it beside the taps without powers, and not better than powers: other
+scalings between none and standardised, scaling by the deviation within classes, other smoothing,
+the model's own statistics or both, fits without the sample or with more weight for layers, ridge,
+mixtures of these, fits of three blocks averaged, one standard error more penalty, finer blocks,
+absolute values, logarithms, also of the distance to an end, sine and cosine, hinges,
+exponentials, random features, products of principal components, and support vector machines.
+Powers up to the sixth, or squares of the layers as well, gained 0.1 to 0.2 points more on eight
+networks: too little to tell. In all about 90 recipes were compared, on 3 to 24 networks each.
+
+What the tests had said before: 93.91 without powers, 93.37 with the lab set. That was less than
+hoped for, and why another rule was looked for. They chose nothing in it, and were run once with
+it. Held out, HAR's own samples say less than the tests: their blocks hold out most of a person,
+while the tests are of the same persons. The test accuracy of the fan after each epoch was looked
+at later, to say when it is within a point of the last.
 """
 AGAIN = """\
 To measure again:
@@ -118,7 +156,10 @@ def page(results: Mapping[str, Any]) -> list[str]:
         *table(columns, every),
         f"Measured on: {at['cpu']}, kernel table {at['kernels']}, commit {at['commit']}.", "",
         "## What was fixed when", "",
-        *table(("setting", "fixed"), FIXED), *LOOKED.splitlines(), "", *AGAIN.splitlines(), "",
+        *table(("setting", "fixed"), FIXED), "## Powers: chosen on other persons", "",
+        *GROUPS.splitlines(),
+        *table(("taps", "15 networks", "difference", "14 more", "difference"), CHOSEN),
+        *LOOKED.splitlines(), "", *AGAIN.splitlines(), "",
     ]  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from skip2lora.files import read_tensors, to_bytes
 
 Refused = Callable[..., str]
 WIDTHS = [9, 16, 5, 3]
-ALL = ("log", "log-centred", "logits")
+POWERS = ("square", "cube", "fourth-power")
+ALL = ("log", "log-centred", "logits", *POWERS)
 
 
 @pytest.fixture
@@ -46,18 +47,23 @@ def test_values(model: s2.MLP, samples: Any) -> None:
     assert derived.derived[0].shift == pytest.approx(shift, rel=1e-6)
     got, own = derived.forward(derived.check(x)), model.forward(x)
     logs = np.log(x.astype(np.float64) + derived.derived[0].shift)
-    wanted = [logs, logs - logs.mean(axis=1, keepdims=True), own.base_logits, *own.taps]
-    assert (
-        derived.tap_widths == (9, 9, 3, *model.tap_widths) == tuple(t.width for t in derived.taps)
-    )
+    unit = np.minimum(x / x.max(axis=1).mean(dtype=np.float64), 1)
+    assert (unit == 1).any()
+    powers = [unit**exponent for exponent in (2, 3, 4)]
+    wanted = [
+        logs, logs - logs.mean(axis=1, keepdims=True), own.base_logits, *powers, *own.taps
+    ]  # fmt: skip
+    widths = (9, 9, 3, 9, 9, 9, *model.tap_widths)
+    assert derived.tap_widths == widths == tuple(tap.width for tap in derived.taps)
     for tap, want in zip(got.taps, wanted, strict=True):
         np.testing.assert_allclose(tap, want, rtol=1e-5, atol=1e-6)
     assert got.base_logits.tobytes() == own.base_logits.tobytes()
 
 
-def test_the_unit_of_samples_is_of_no_account(model: s2.MLP, samples: Any) -> None:
+@pytest.mark.parametrize("kind", ["log-centred", *POWERS])
+def test_the_unit_of_samples_is_of_no_account(kind: str, model: s2.MLP, samples: Any) -> None:
     x, _ = samples
-    one, other = (Derived.of(model, ["log-centred"], x * unit) for unit in (1, np.float32(2048)))
+    one, other = (Derived.of(model, [kind], x * unit) for unit in (1, np.float32(2048)))
     of_one = one.forward(x).taps[0]
     np.testing.assert_allclose(other.forward(x * np.float32(2048)).taps[0], of_one, atol=1e-5)
 
@@ -130,12 +136,28 @@ def test_a_negative_number_counts_as_0(kind: str, model: s2.MLP, samples: Any) -
     assert tap.tobytes() == derived.forward(np.maximum(below, 0)).taps[0].tobytes()
 
 
+def test_powers_of_negative_numbers_and_of_large_ones(model: s2.MLP, samples: Any) -> None:
+    x = np.negative(samples[0])
+    derived = Derived.of(model, POWERS, x)
+    scale = np.abs(x).max(axis=1).mean()
+    assert derived.derived[0].scale == pytest.approx(scale, rel=1e-6)
+    ends = np.full((2, 9), 3e38, np.float32) * np.array([[1], [-1]], np.float32)
+    for tap, signs in zip(derived.forward(ends).taps, ([1, 1], [1, -1], [1, 1]), strict=False):
+        assert tap.tolist() == [[sign] * 9 for sign in signs]
+    square, cube, _ = derived.forward(x).taps[:3]
+    assert (cube < 0).any()
+    assert (square >= -cube).all()
+
+
 def test_samples_of_zeros_and_of_the_largest_numbers(model: s2.MLP) -> None:
     for value, shift in ((0, 1.0), (1e-45, 1.0), (3e38, 3e36)):
         x = np.full((4, 9), value, np.float32)
         derived = Derived.of(model, ["log"], x)
         assert derived.derived[0].shift == pytest.approx(shift)
         assert np.isfinite(derived.forward(x).taps[0]).all()
+        powers = Derived.of(model, POWERS, x)
+        assert powers.derived[0].scale == pytest.approx(value if value > 1 else 1)
+        assert (powers.forward(x).taps[0] == (value > 1)).all()
 
 
 def test_refusals(model: s2.MLP, samples: Any, refused: Refused) -> None:
@@ -145,10 +167,11 @@ def test_refusals(model: s2.MLP, samples: Any, refused: Refused) -> None:
     assert "sample 7 has -0.25 in column 2" in refused(
         DataError, Derived.of, model, ["log"], negative
     )
-    assert "'square', expected one of" in refused(ParameterError, Derived.of, model, ["square"])
-    assert "without samples" in refused(ParameterError, Derived.of, model, ["log-centred"])
+    assert "'root', expected one of" in refused(ParameterError, Derived.of, model, ["root"])
     other = NumpyBackbone(WIDTHS, first_tap_is_input=False)
-    assert "first tap" in refused(ParameterError, Derived.of, other, ["log"], x)
+    for kind in ("log-centred", "cube"):
+        assert "without samples" in refused(ParameterError, Derived.of, model, [kind])
+        assert "first tap" in refused(ParameterError, Derived.of, other, [kind], x)
     assert "has none" in refused(ParameterError, Derived.of, Headless(model, 0), ["logits"])
     assert Derived.of(other, ["logits"]).tap_widths == (3, *other.tap_widths)
 
@@ -185,7 +208,7 @@ def test_logarithms_are_of_a_first_tap_that_is_the_sample(
     assert taps_samples(Reading(first, *inputs)) == same
 
 
-@pytest.mark.parametrize("kinds", [("logits",), ("log", "log-centred"), ALL])
+@pytest.mark.parametrize("kinds", [("logits",), ("log", "log-centred"), POWERS, ALL])
 def test_the_folder_brings_them_back(
     kinds: tuple[str, ...], model: s2.MLP, samples: Any, tmp_path: Path
 ) -> None:
@@ -229,13 +252,14 @@ def test_more_samples_later(model: s2.MLP, samples: Any) -> None:
     x, y = samples
     learner = sklearn.Skip2LoRAClassifier(Derived.of(model, ALL, x), epochs=5)
     learner.partial_fit(x[:30], y[:30]).partial_fit(x[30:], y[30:])
-    assert len(learner.adapted_.adapters.lora_a) == 6
+    assert len(learner.adapted_.adapters.lora_a) == len(ALL) + 3
     assert learner.predict(-x).shape == (60,)
 
 
 @pytest.mark.parametrize(
     "entries", [[{"kind": "log"}], [{"kind": "log", "shift": 0.0}], [{"kind": "cube"}], [3], 3,
-    [{"kind": "log", "shift": float("inf")}]],
+    [{"kind": "log", "shift": float("inf")}], [{"kind": "root", "scale": 1.0}],
+    [{"kind": "square", "scale": -1.0}]],
 )  # fmt: skip
 def test_damaged_description(
     entries: Any, model: s2.MLP, samples: Any, tmp_path: Path, refused: Refused

@@ -30,7 +30,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     "sigmoid": lambda: nets.mlp(opset=9, end="Sigmoid"),
     "logits": lambda: nets.mlp(end=None),
 }
-KINDS = (("logits",), ("log", "log-centred"), ("log-centred", "logits"))
+KINDS = (
+    ("logits",), ("log", "log-centred"), ("log-centred", "logits"),
+    ("square", "cube", "log", "fourth-power"),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("new", [0, 2])

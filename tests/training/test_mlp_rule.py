@@ -10,7 +10,7 @@ import pytest
 
 import skip2lora as s2
 from skip2lora.backbones.derived import derived_taps
-from skip2lora.backbones.field_mlp import FieldMLP, field_statistics
+from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.standins import Headless
 from skip2lora.errors import FewSamplesWarning
 from skip2lora.tasks.task import CLASSIFICATION, TASKS
@@ -19,6 +19,8 @@ from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.mlp_rule import FIELD, STEPS, FieldJob, MlpRule
 from skip2lora.training.options import resolve_options
+
+POWERS = ["square", "cube", "fourth-power"]
 
 
 @pytest.fixture
@@ -125,11 +127,14 @@ def test_samples_with_a_negative_number(model: s2.MLP, make_model: Any, samples:
     x = np.abs(samples[0])
     x[3, 4] = -1e-6
     rule = rule_of(model, x)
-    assert isinstance(rule.backbone, FieldMLP)
+    assert [tap.kind for tap in derived_taps(rule.backbone)] == POWERS
+    assert field_statistics(rule.backbone)
     assert rule.recipe == FIELD
     plain = make_model([9, 16, 5, 3], batch_norm=False)
-    assert rule_of(plain, x).backbone is plain
-    assert rule_of(model, x[3:4]).backbone is model
+    for given, some in ((plain, x), (model, x[3:4])):
+        rule = rule_of(given, some)
+        assert not field_statistics(rule.backbone)
+        assert [tap.kind for tap in derived_taps(rule.backbone)] == POWERS
 
 
 def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) 
     assert [tried.weight for tried in history.tried] == [1.0]
     assert history.held_out is not None
     assert field_statistics(adapted.backbone)
-    assert [tap.kind for tap in derived_taps(adapted.backbone)] == ["logits"]
+    assert [tap.kind for tap in derived_taps(adapted.backbone)] == ["logits", *POWERS]
     own = adapted.adapters.lora_a[0] @ adapted.adapters.lora_b[0]
     np.testing.assert_allclose(own, -np.eye(3), atol=1e-6)
     adapted.save(tmp_path / "a")
@@ -150,14 +155,21 @@ def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) 
     assert back.logits(x).tobytes() == adapted.logits(x).tobytes()
 
 
-def test_columns_are_divided_by_the_root_of_their_deviation(model: s2.MLP, samples: Any) -> None:
-    part = CheckedSamples(samples[0] * 7, samples[1].astype(np.int32))
+def test_one_candidate_with_smoothed_labels(model: s2.MLP, samples: Any) -> None:
+    part = CheckedSamples(samples[0], samples[1].astype(np.int32))
     options = resolve_options(model.recipe, model.tap_widths, 60, recipe="auto")
-    whole, root = (kind(model, part, options) for kind in (AutoJob, FieldJob))
-    np.testing.assert_allclose(root.scaling.scale**2, whole.scaling.scale, rtol=1e-6)
-    assert (root.scaling.mean == whole.scaling.mean).all()
-    assert np.abs(root.scaling.scale - 1).max() > 0.1
-    assert root.problem.smoothing == pytest.approx(0.1)
+    whole, one = (kind(model, part, options) for kind in (AutoJob, FieldJob))
+    assert (one.problem.smoothing, whole.problem.smoothing) == (0.1, 0.0)
+    assert len(one.considered()) < len(whole.considered())
+
+
+def test_bends_that_no_line_follows(make_model: Any) -> None:
+    """Whether a column is small or large, by its square: the mean of both classes is the same."""
+    random = np.random.default_rng(5)
+    x = random.uniform(-1, 1, (300, 9)).astype(np.float32)
+    y = (np.abs(x[:, 2]) > 0.5).astype(np.int64)
+    adapted = s2.adapt(make_model([9, 4, 3]), x[:150], y[:150], recipe="auto")
+    assert adapted.score(x[150:], y[150:]) > 0.85
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -194,7 +206,7 @@ def test_estimators_do_the_same(sign: int, model: s2.MLP, make_samples: Any) -> 
     x = np.abs(x) * np.float32(sign)
     learner = sklearn.Skip2LoRAClassifier(model, recipe="auto").fit(x, y)
     kinds = [tap.kind for tap in derived_taps(learner.adapted_.backbone)]
-    assert kinds == (["log", "log-centred"] if sign > 0 else ["logits"])
+    assert kinds == (["log", "log-centred"] if sign > 0 else ["logits", *POWERS])
     assert learner.adapted_.base is model
     assert learner.score(x, y) == pytest.approx(
         s2.adapt(model, x, y, recipe="auto").score(x, y), abs=0.05

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import SamplesLike, choice
+from skip2lora.arrays import SamplesLike, choice, listing
 from skip2lora.backbones.base import Backbone, Size, Taps
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.standins import SameOutputs, StandIn
@@ -21,7 +21,9 @@ from skip2lora.backbones.taps import Selection, Shapes, Tap
 from skip2lora.errors import DataError, ParameterError
 
 LOGITS, LOG, LOG_CENTRED = "logits", "log", "log-centred"
-KINDS = (LOGITS, LOG, LOG_CENTRED)
+#: Kinds that are powers of the sample, and their exponents.
+POWERS = {"square": 2, "cube": 3, "fourth-power": 4}
+KINDS = (LOGITS, LOG, LOG_CENTRED, *POWERS)
 # What is added before the logarithm, of the largest number of a sample, in the mean over samples.
 _SHARE = 0.01
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -29,18 +31,22 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class DerivedTap:
-    """One derived tap: the base logits themselves, or a logarithm of the sample.
+    """One derived tap: the base logits themselves, a logarithm or a power of the sample.
 
     ``log`` is log(max(sample, 0) + shift), ``log-centred`` the same less its mean over the sample.
-    What is below 0 counts as 0, so that no sample the model takes gives NaN, here or in an exported
+    ``square``, ``cube`` and ``fourth-power`` are those of sample / scale, where what is beyond -1
+    or 1 counts as that. So no sample the model takes gives NaN or infinity, here or in an exported
     graph, which cannot refuse one.
     """
 
     kind: str
     shift: float = 0.0
+    scale: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON holds it."""
+        if self.kind in POWERS:
+            return {"kind": self.kind, "scale": self.scale}
         return {"kind": self.kind} | ({"shift": self.shift} if self.kind != LOGITS else {})
 
     @classmethod
@@ -53,10 +59,13 @@ class DerivedTap:
         kind = entry["kind"]
         if kind not in KINDS:
             raise ValueError(f"derived tap {kind!r}")
-        shift = 0.0 if kind == LOGITS else float(entry["shift"])
-        if kind != LOGITS and not _SMALLEST <= shift <= np.finfo(np.float32).max:
-            raise ValueError(f"shift {shift}")
-        return cls(kind, shift)
+        if kind == LOGITS:
+            return cls(kind)
+        name = "scale" if kind in POWERS else "shift"
+        value = float(entry[name])
+        if not _SMALLEST <= value <= np.finfo(np.float32).max:
+            raise ValueError(f"{name} {value}")
+        return cls(kind, **{name: value})
 
     def width(self, backbone: Backbone) -> int:
         """Floats of the tap."""
@@ -80,16 +89,18 @@ class Derived(SameOutputs):
     def of(
         cls, backbone: Backbone, kinds: Iterable[str], samples: SamplesLike | None = None
     ) -> Derived:
-        """``backbone`` with derived taps of these kinds: "logits", "log", "log-centred".
+        """``backbone`` with derived taps of these kinds.
 
-        The logarithms need ``samples`` without negative numbers: a hundredth of the largest number
-        of a sample, in the mean over them, is added, so that the unit of the samples is of no
-        account and no 0 stands far out.
+        They are "logits", "log", "log-centred", "square", "cube" and "fourth-power".
+        All but logits need ``samples``, logarithms such without negative numbers: a hundredth of
+        the largest number of a sample, in the mean over them, is added, so that the unit of the
+        samples is of no account and no 0 stands far out. Powers are those of the sample divided by
+        the largest number of a sample without its sign, in the mean over them.
 
         Raises:
-            ParameterError: no such kind; logits of a model without; logarithms of a model whose
-                first tap is not the sample.
-            DataError: samples the model cannot take, or with a negative number.
+            ParameterError: no such kind; logits of a model without; logarithms or powers of a model
+                whose first tap is not the sample.
+            DataError: samples the model cannot take, or a logarithm of a negative number.
         """
         names = tuple(choice("derived taps", kind, KINDS) for kind in kinds)
         if LOGITS in names and not backbone.n_outputs:
@@ -97,20 +108,25 @@ class Derived(SameOutputs):
                 f"derived taps have logits, but {backbone!r} has none, expected a model with "
                 "outputs: leave logits out"
             )
-        if not {LOG, LOG_CENTRED} & set(names):
+        of_sample = [name for name in names if name != LOGITS]
+        if not of_sample:
             return cls(backbone, tuple(map(DerivedTap, names)))
         if not taps_samples(backbone):
             raise ParameterError(
-                f"derived taps have a logarithm of the sample, but the first tap of {backbone!r} "
-                "is none, expected such as of an MLP: leave log and log-centred out"
+                f"derived taps have {of_sample[0]} of the sample, but the first tap of "
+                f"{backbone!r} is none, expected such as of an MLP: leave {listing(of_sample)} out"
             )
         if samples is None:
             raise ParameterError(
-                "derived taps have a logarithm without samples, expected some for what is added "
-                "before it: pass samples"
+                f"derived taps have {of_sample[0]} of the sample without samples, expected some "
+                "that tell how large their numbers are: pass samples"
             )
-        shift = _shift_of(backbone.check(samples))
-        return cls(backbone, tuple(DerivedTap(k, 0.0 if k == LOGITS else shift) for k in names))
+        known = backbone.check(samples)
+        shift = _shift_of(known) if {LOG, LOG_CENTRED} & set(names) else 0.0
+        tap_of = {LOGITS: DerivedTap(LOGITS)}
+        tap_of |= {kind: DerivedTap(kind, shift=shift) for kind in (LOG, LOG_CENTRED)}
+        tap_of |= {kind: DerivedTap(kind, scale=_scale_of(known)) for kind in POWERS}
+        return cls(backbone, tuple(tap_of[name] for name in names))
 
     # --- what is derived --------------------------------------------------------------------
 
@@ -145,6 +161,13 @@ class Derived(SameOutputs):
         for tap, values in zip(self.derived, out, strict=True):
             if tap.kind == LOGITS:
                 values[:] = taps.base_logits
+                continue
+            if tap.kind in POWERS:
+                most = np.float32(tap.scale)
+                unit = np.clip(taps.taps[0], -most, most) / most
+                values[:] = unit
+                for _ in range(1, POWERS[tap.kind]):
+                    np.multiply(values, unit, out=values)
                 continue
             log = logs.get(tap.shift)
             if log is None:
@@ -237,6 +260,13 @@ def taps_samples(backbone: Backbone) -> bool:
         and inputs[0].shape == first.shape
         and inputs[0].dtype == "float32"
     )
+
+
+def _scale_of(samples: Any) -> float:
+    """The largest number of a sample without its sign, in the mean over checked samples."""
+    largest = np.maximum(samples.max(axis=1), -samples.min(axis=1))
+    scale = np.float32(largest.mean(dtype=np.float64))
+    return float(scale) if scale >= _SMALLEST else 1.0
 
 
 def _shift_of(samples: Any) -> float:

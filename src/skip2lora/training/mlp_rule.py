@@ -2,8 +2,8 @@
 
 Samples held out of one recording of a fan did not tell which recipe does best on another of the
 same fan, so nothing is chosen by them. Samples without negative numbers, such as spectra, get two
-logarithms of them as further taps, and Adam. Others get batch-norm statistics of the field and a
-convex fit.
+logarithms of them as further taps, and Adam. Others get batch-norm statistics of the field, three
+powers of them as further taps, and a convex fit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from skip2lora import _core
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.derived import LOG, LOG_CENTRED, Derived
+from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, Derived
 from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
@@ -31,7 +31,7 @@ from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import DEFAULT_BATCH_SIZE, Options, resolve_options
 from skip2lora.training.problem import Problem
-from skip2lora.training.skip_job import Scaling, SkipJob
+from skip2lora.training.skip_job import SkipJob
 
 #: Recipes that ``auto`` stands for here; nobody asks for them by name.
 STEPS, FIELD = "auto by steps", "auto of the field"
@@ -60,7 +60,8 @@ class MlpRule:
         if (samples >= 0).all():
             return cls(Derived.of(model, (LOG, LOG_CENTRED), samples), STEPS)
         enough = model.batch_norm and len(samples) > 1
-        return cls(FieldMLP.of(model, samples) if enough else model, FIELD)
+        network = FieldMLP.of(model, samples) if enough else model
+        return cls(Derived.of(network, POWERS, samples), FIELD)
 
     def settled(self, options: Options, n_samples: int) -> Options:
         """``options`` of the recipe auto as the rule has them, for so many samples to train on."""
@@ -80,17 +81,7 @@ class MlpRule:
 
 
 class FieldJob(AutoJob):
-    """One convex fit of all taps in place of the model's own logits.
-
-    Columns are divided by the root of their deviation: between taps as they are, where the largest
-    decide, and standardised ones, where those that hardly move count as much.
-    """
-
-    @cached_property
-    def scaling(self) -> Scaling:
-        """Of the taps: the root of what standardises them."""
-        whole = super().scaling
-        return replace(whole, scale=np.sqrt(whole.scale))
+    """One convex fit of all taps in place of the model's own logits."""
 
     @cached_property
     def problem(self) -> Problem:
@@ -99,7 +90,11 @@ class FieldJob(AutoJob):
 
     def considered(self) -> Sequence[Candidate]:
         """One."""
-        return [Candidate("all taps, statistics of the field", last=False, base_factor=0.0)]
+        return [
+            Candidate(
+                "all taps and powers of the sample, field statistics", last=False, base_factor=0.0
+            )
+        ]
 
 
 def judged_steps(
