@@ -172,7 +172,12 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     save(tmp_path / "1.png", COLOUR)
     assert "1 files and no sub-folder" in refusal(tmp_path)
     (tmp_path / "a").mkdir()
-    assert "a has no images" in refusal(tmp_path)
+    assert "a has no images, expected at least one" in refusal(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "hum.wav").touch()
+    said = refusal(tmp_path)
+    assert "a, b have no images but 1 other files (hum.wav), expected images" in said
+    assert "an .npz of what the model takes" in said
 
 
 def broken_images() -> dict[str, bytes]:

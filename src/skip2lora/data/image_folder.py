@@ -112,7 +112,13 @@ def _without_images(
                 "read them: install it with pip install pillow-heif, or convert them"
             )
     if len(empty) == len(by_class):
-        raise DataError(f"{listing(empty)} has no images, expected at least one: add some")
+        got = f"{listing(empty)} {'have' if len(empty) > 1 else 'has'} no images"
+        if left_out:
+            raise DataError(
+                f"{got} but {len(left_out)} other files ({left_out[0].name}), expected images: "
+                "give sound and the like as an .npz of what the model takes"
+            )
+        raise DataError(f"{got}, expected at least one: add some")
     return [f"no images in {listing(empty)}, which is no class then"] if empty else []
 
 
