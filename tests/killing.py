@@ -28,10 +28,18 @@ import numpy as np
 import onnxruntime  # noqa: F401  (what all children need is imported once)
 
 import onnx_models
+import skip2lora.cli.demo
+import skip2lora.cli.paper  # noqa: F401
 from desk import blobs
-from skip2lora import replacing
+from paper.made_up import MACHINE, WIDTHS, made_up_run
+from paper.trial_files import keep
+from skip2lora import cli, replacing
 from skip2lora.__main__ import STOPS, leave
 from skip2lora.cli import COMMANDS, group, run
+from skip2lora.demo import run_demo
+from skip2lora.methods import METHODS
+from skip2lora.paper.timing_tables import TimeTable
+from skip2lora.paper.timings import MethodTimes
 from skip2lora.replacing import sweep
 
 #: Other events of Python are no steps of writing.
@@ -41,15 +49,19 @@ Content = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Job:
-    """A command that writes ``outputs``; ``old`` and ``new`` fill in what tells both results."""
+    """A command that writes ``outputs``; ``old`` and ``new`` fill in what tells both results.
+
+    One that does not ask replaces what it wrote before without ``--force``.
+    """
 
     words: str
     outputs: tuple[str, ...]
     old: str
     new: str
+    asks: bool = True
 
     def command(self, variant: str, *, force: bool = True) -> list[str]:
-        return [*self.words.format(variant).split(), *(["--force"] if force else [])]
+        return [*self.words.format(variant).split(), *(["--force"] if force and self.asks else [])]
 
 
 _FIT = "--epochs 2 --seed {}"
@@ -71,11 +83,36 @@ JOBS = {
     ),
     "predict": Job("predict m.safetensors {}.npz -o out.csv", ("out.csv",), "lab", "field"),
     "dataset": Job("dataset simulated --seed {} -o out", ("out",), "1", "2"),
+    "demo": Job("demo --seed {}", ("demo/curve.png",), "1", "2", asks=False),
+    "paper, a table": Job(
+        "paper table6 --data . --task damage1 --trials {}", ("report/table6.json",), "1", "2",
+        asks=False,
+    ),
+    "paper, a figure": Job(
+        "paper fig3 --data . --task damage1 --trials {}", ("report/fig3.png",), "1", "2",
+        asks=False,
+    ),
 }  # fmt: skip
+
+
+def measure_beforehand() -> None:
+    """What demo and paper take seconds for, so that runs are stopped while they write."""
+    demos = {seed: run_demo(seed=seed) for seed in (1, 2)}
+    cli.demo.run_demo = lambda *, seed, **_: demos[seed]  # type: ignore[assignment]
+
+    def times(_: str, __: Path, ___: object, n_runs: int) -> TimeTable:
+        runs = {name: (made_up_run(1.0),) * n_runs for name in METHODS}
+        return TimeTable(MethodTimes("fan", WIDTHS, 300, 470, 1.0, runs), MACHINE)
+
+    cli.paper._measure = times  # type: ignore[assignment]
 
 
 def set_up() -> int:
     """Data, models and adapters in the working directory."""
+    Path("demo").mkdir()
+    for seed in (0, 1):
+        numbers = {"accuracy": [0.5, 0.9 + seed / 20], "cache_fill_ms": 2.0}
+        keep(Path("report"), "curve", "damage1", seed, numbers | {"training_ms_an_epoch": 0.25})
     for name, shift in (("lab", 0.0), ("field", 3.0)):
         x, y = blobs(1, shift=shift)
         np.savez(f"{name}.npz", X=x, y=y)
@@ -189,6 +226,7 @@ class Trials:
             self.old = content(self.job.outputs)
         self.kept = Path(tempfile.mkdtemp())
         for name in self.job.outputs if self.force else ():
+            (self.kept / name).parent.mkdir(exist_ok=True)
             shutil.move(name, self.kept / name)
         self.clear()
         ended = self.run()
@@ -331,6 +369,7 @@ def main() -> None:
     chance = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
+        measure_beforehand()
         if forked(set_up).status:
             sys.exit("the files to start from could not be made")
         kinds = kinds_of(options.only, chance, max(1, (options.kills + options.signals) // 4))

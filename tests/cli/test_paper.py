@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skip2lora.cli import run
+from skip2lora.files import WRITTEN
 from skip2lora.methods import METHODS
 
 
@@ -47,6 +48,7 @@ def test_the_command_runs_resumes_and_agrees(
         "damage1-before-after-0.json",
         "damage1-before-after-1.json",
     ]
+    assert WRITTEN[-1] in files  # as who is stopped then says
     times = [file.stat().st_mtime_ns for file in files]
     assert run([*words, "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first

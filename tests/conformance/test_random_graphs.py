@@ -152,13 +152,17 @@ def check(seed: int, folder: Path) -> str:
     path = nets.save(drawn.model, folder / "m.onnx")
     named = next(name for name, what in drawn.outputs.items() if what in ("logits", "end"))
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*same in several orders of the samples")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             backbone = s2.load(path, output=named if len(drawn.outputs) > 1 else None)
     except ModelError as error:
         if any(f"node {name} " in str(error) for name in drawn.mixing):
             return "refused"
         raise
+    for warning in said:
+        if "gives the same logits for all samples of noise" in str(warning.message):
+            return "constant"
+        assert "same in several orders of the samples" in str(warning.message)
     reference = Reference(drawn, ["logits", *(tap.tensor for tap in backbone.taps)])
     x = drawn.feed["x"]
     base = np.concatenate(reference.alone(x, "logits")).astype(np.float64)
@@ -213,6 +217,11 @@ def test_tokens_as_many_as_samples_whose_numbers_are_the_same(tmp_path: Path) ->
     with pytest.warns(UserWarning, match="matmul39, /matmul84 reads is not tapped"):
         backbone = s2.load(tmp_path / "m.onnx")
     assert not {"/matmul39", "/matmul84"} & {tap.layer for tap in backbone.tappable}
+
+
+def test_what_noise_cannot_tell_is_said(tmp_path: Path) -> None:
+    """Signals that are 0 for all of it, behind which samples are mixed."""
+    assert check(50881, tmp_path) == "constant"
 
 
 @pytest.mark.parametrize("seed", [21369, 23126])

@@ -32,6 +32,10 @@ _ROUNDED = 1e-6
 _FEW = 4
 #: Times the change of the best order that another one may have.
 _AS_WELL = 10
+_NOT_KNOWN = (
+    "so it is not known whether a sample has the same numbers alone and in a batch: compare "
+    "predictions of one sample and of several"
+)
 #: Names in a message.
 _SHOWN = 3
 
@@ -177,10 +181,12 @@ def note_of_one_by_one(verdict: Verdict) -> str | None:
 
 def unseen(reason: str) -> str:
     """What is said of a model that no samples of noise could be passed through."""
-    return (
-        f"takes no samples of noise ({reason}), so it is not known whether a sample has the same "
-        "numbers alone and in a batch: compare predictions of one sample and of several"
-    )
+    return f"takes no samples of noise ({reason}), {_NOT_KNOWN}"
+
+
+def unvaried() -> str:
+    """What is said of a model whose answers are the same for all samples of noise."""
+    return f"gives the same logits for all samples of noise, {_NOT_KNOWN}"
 
 
 def told(verdicts: Mapping[str, Verdict], *, dynamic: bool = False) -> tuple[set[str], set[str]]:

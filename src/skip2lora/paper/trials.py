@@ -20,7 +20,7 @@ from skip2lora.adapted import AdaptedModel
 from skip2lora.backbones.mlp import MLP
 from skip2lora.datasets import Split
 from skip2lora.errors import MissingExtraError, ModelError
-from skip2lora.files import make_folder, write_bytes
+from skip2lora.files import WRITTEN, make_folder, write_bytes
 from skip2lora.limits import check_file
 from skip2lora.methods import METHODS
 from skip2lora.paper.protocol import (
@@ -227,6 +227,7 @@ def run_trials(
         try:
             for done in as_completed(running):
                 done.result()
+                WRITTEN.append(trial_file(out, *running[done]))  # by another process
                 yield running[done]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

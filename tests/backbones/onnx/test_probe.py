@@ -21,8 +21,6 @@ from skip2lora.backbones.onnx.probe import (
     Look,
     Seen,
     _axes_of,
-    batch_of,
-    fix_batch,
     look,
     numbers_for,
 )
@@ -237,13 +235,6 @@ def graph(*shape: Any) -> Graph:
 )
 def test_likely_axes_come_first(shape: tuple[Any, ...], axes: list[int]) -> None:
     assert _axes_of(graph(*shape)) == [{"x": axis} for axis in axes]
-
-
-def test_a_number_of_samples_can_be_fixed() -> None:
-    of = graph(5, "n", 4)
-    assert (batch_of(of, {"x": 0}), batch_of(of, {"x": 1})) == (5, None)
-    fix_batch(of, {"x": 1}, 3)
-    assert batch_of(of, {"x": 1}) == 3
 
 
 def test_open_sizes_have_numbers_of_their_own() -> None:

@@ -12,7 +12,8 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.sizes import fix_size
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.sizes import batch_of, fix_batch, fix_size
 from skip2lora.data.image_layout import check_size
 from skip2lora.errors import ParameterError
 
@@ -73,3 +74,13 @@ def test_channels_last() -> None:
         fix_size(model, Path("m.onnx"), (5, 8))
     fix_size(model, Path("m.onnx"), (5, 7))
     assert model.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 5
+
+
+def test_a_number_of_samples_can_be_fixed() -> None:
+    net = nets.Net()
+    net.node("Relu", ["x"], "y")
+    shape = [5, "n", 4]
+    of = Graph(net.model([nets.value("x", shape)], [nets.value("y", shape)]))
+    assert (batch_of(of, {"x": 0}), batch_of(of, {"x": 1})) == (5, None)
+    fix_batch(of, {"x": 1}, 3)
+    assert batch_of(of, {"x": 1}) == 3

@@ -25,8 +25,9 @@ from skip2lora.backbones.onnx.graph import (
 )
 from skip2lora.backbones.onnx.masks import NOTHING, Counted, counting
 from skip2lora.backbones.onnx.mixing import mixing
-from skip2lora.backbones.onnx.probe import Look, Seen, fix_batch, look
+from skip2lora.backbones.onnx.probe import Look, Seen, look
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
+from skip2lora.backbones.onnx.sizes import fix_batch
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of, task_of
 from skip2lora.backbones.taps import Tap, taps_of
 

@@ -33,9 +33,8 @@ from skip2lora.backbones.onnx.file import (
     without_weights,
 )
 from skip2lora.backbones.onnx.graph import Graph, input_specs
-from skip2lora.backbones.onnx.probe import batch_of
 from skip2lora.backbones.onnx.session import Session, open_session
-from skip2lora.backbones.onnx.sizes import any_size, leaves_open
+from skip2lora.backbones.onnx.sizes import any_size, batch_of, leaves_open
 from skip2lora.backbones.onnx.tapped import (
     KEY,
     Asked,

@@ -23,6 +23,7 @@ from skip2lora.backbones.alone import (
     told,
     unseen,
     untapped,
+    unvaried,
     verdicts_of,
 )
 from skip2lora.backbones.inputs import InputSpec, drawn
@@ -43,6 +44,7 @@ from skip2lora.backbones.onnx.session import (
     run_options,
     specs_of,
 )
+from skip2lora.backbones.onnx.sizes import batch_of
 
 _MORE = 2  # samples of a second run with other sizes, where the model leaves any open
 _N_TOKENS = (9, 2, 0)  # a vocabulary may be smaller; at last ones alone
@@ -150,9 +152,21 @@ class Look:
         if self.unknown is not None:
             return unseen(self.unknown)
         said = None if logits is None else note_of(self.of(logits).verdict)
+        if logits is not None and self.is_steady(logits):
+            said = unvaried()
         if unsure:
             said = "; ".join(filter(None, (said, untapped(unsure))))
         return said
+
+    def is_steady(self, end: str) -> bool:
+        """Whether all samples of noise have the same values there, so that they tell nothing.
+
+        Not of several inputs, as one may be a mask that hides all of the others.
+        """
+        values = self.values.get(end)
+        if values is None or len(values) < 2 or len(self.axes) > 1:
+            return False
+        return bool(np.all(values == values[:1]))
 
     def of(self, tensor: str) -> Seen:
         """Of a tensor that may not have been there."""
@@ -220,10 +234,9 @@ def look(
         ModelError: the runtime does not take the graph at all.
     """
     probe = Probe(graph, path, [*tensors, *ends, *outputs])
-    shown = (*ends, *outputs) if outputs else ()
     looks = []
     for axes in _axes_of(graph):
-        looks.append(_look(graph, probe, axes, shown))
+        looks.append(_look(graph, probe, axes, (*ends, *outputs)))
         if looks[-1].likely(ends, dynamic=dynamic) == _SURE:
             return looks[-1]
     return max(
@@ -353,19 +366,6 @@ def _axes_of(graph: Graph) -> list[dict[str, int]]:
         {name: int(len(shape) == 3) for name, shape in shapes.items()},
     ]
     return [axes for at, axes in enumerate(choices) if axes not in choices[:at]]
-
-
-def batch_of(graph: Graph, axes: Axes) -> int | None:
-    """The number of samples that the inputs are fixed to, None where any will do."""
-    sizes = [(sizes_of(value) or ())[axes.get(value.name, 0) :][:1] for value in graph.inputs]
-    fixed = [size for (size,) in filter(None, sizes) if isinstance(size, int) and size > 0]
-    return max(fixed, default=None)
-
-
-def fix_batch(graph: Graph, axes: Axes, batch: int) -> None:
-    """Say in the inputs how many samples they take, in place."""
-    for value in graph.inputs:
-        value.type.tensor_type.shape.dim[axes[value.name]].dim_value = batch
 
 
 def _length(size: Any, sizes: Mapping[str, int]) -> int:

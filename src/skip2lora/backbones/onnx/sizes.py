@@ -1,12 +1,13 @@
-"""Height and width of images, fixed where an ONNX model leaves them open."""
+"""Sizes that an ONNX model fixes or leaves open: of its images, and how many samples it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.onnx.graph import Graph, sizes_of
 from skip2lora.data.image_layout import CHANNELS
 from skip2lora.errors import ParameterError
 
@@ -79,3 +80,16 @@ def _places(value: Any) -> tuple[Any, Any] | None:
 
 def _fixed(axis: Any) -> int | None:
     return int(axis.dim_value) if axis.dim_value > 0 else None
+
+
+def batch_of(graph: Graph, axes: Mapping[str, int]) -> int | None:
+    """The number of samples that the inputs are fixed to, None where any will do."""
+    sizes = [(sizes_of(value) or ())[axes.get(value.name, 0) :][:1] for value in graph.inputs]
+    fixed = [size for (size,) in filter(None, sizes) if isinstance(size, int) and size > 0]
+    return max(fixed, default=None)
+
+
+def fix_batch(graph: Graph, axes: Mapping[str, int], batch: int) -> None:
+    """Say in the inputs how many samples they take, in place."""
+    for value in graph.inputs:
+        value.type.tensor_type.shape.dim[axes[value.name]].dim_value = batch
