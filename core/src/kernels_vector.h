@@ -182,7 +182,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .relu_forward = vector_relu_forward,                                                       \
         .relu_backward = vector_relu_backward,                                                     \
         .descend = vector_descend,                                                                 \
-        .column_moments = column_moments,                                                          \
+        .column_moments = vector_column_moments,                                                   \
         .scale_row = scale_row,                                                                    \
         .move_along = move_along,                                                                  \
         .scaled = scaled,                                                                          \

@@ -27,14 +27,6 @@ static inline __attribute__((always_inline)) void moments_of_columns(const s2_mo
     }
 }
 
-static void column_moments(const s2_moments *moments, const s2_moments_pass *pass) {
-    size_t at = 0;
-    for (; at + COLUMNS_AT_ONCE <= moments->width; at += COLUMNS_AT_ONCE) {
-        moments_of_columns(moments, pass, at, COLUMNS_AT_ONCE);
-    }
-    moments_of_columns(moments, pass, at, moments->width - at);
-}
-
 static void scale_row(size_t width, const float *x, const float *mean, const float *scale,
                       float *y) {
     for (size_t c = 0; c < width; c++) {

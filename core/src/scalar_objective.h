@@ -64,6 +64,14 @@ static double scalar_objective(const s2_objective *pass, const float *logits, fl
     return total;
 }
 
+static void scalar_column_moments(const s2_moments *moments, const s2_moments_pass *pass) {
+    size_t at = 0;
+    for (; at + COLUMNS_AT_ONCE <= moments->width; at += COLUMNS_AT_ONCE) {
+        moments_of_columns(moments, pass, at, COLUMNS_AT_ONCE);
+    }
+    moments_of_columns(moments, pass, at, moments->width - at);
+}
+
 static void scalar_dots(size_t count, size_t size, const float *a, const float *const *b,
                         double *products) {
     for (size_t j = 0; j < count; j++) {

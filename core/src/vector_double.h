@@ -1,4 +1,4 @@
-/* vector_double.h - products in double, on GCC's vectors alone; included by kernels_vector.h. */
+/* vector_double.h - moments of columns and products in double, on GCC's vectors alone; included by kernels_vector.h. */
 
 typedef double VD __attribute__((vector_size(V_WIDTH * sizeof(float))));
 /* Of any array of doubles, wherever it starts. */
@@ -10,6 +10,58 @@ enum { VD_WIDTH = V_WIDTH / 2, DOUBLE_ROWS = 4, DOUBLE_VECTORS = 2, DOUBLE_WIDE 
 INLINE VD load_doubles(const double *p) {
     return *(const VD_UNALIGNED *)p;
 }
+
+/* ---- moments of columns ----------------------------------------------------------------------- */
+
+typedef float VH_UNALIGNED
+    __attribute__((vector_size(V_WIDTH * sizeof(float) / 2), aligned(sizeof(float)), may_alias));
+
+enum { MOMENT_VECTORS = 4 };
+
+/* MOMENT_VECTORS vectors of columns, as moments_of_columns has them. */
+INLINE void moments_of_vectors(const s2_moments *moments, const s2_moments_pass *pass, size_t at,
+                               const int weighted) {
+    VD first[MOMENT_VECTORS], sum[MOMENT_VECTORS], squares[MOMENT_VECTORS];
+    const float *rows = pass->rows + at;
+    UNROLL for (size_t v = 0; v < MOMENT_VECTORS; v++) {
+        const size_t column = at + v * VD_WIDTH;
+        first[v] = __builtin_convertvector(*(const VH_UNALIGNED *)(moments->first + column), VD);
+        sum[v] = load_doubles(moments->sum + column);
+        squares[v] = load_doubles(moments->squares + column);
+    }
+    for (size_t r = 0; r < pass->count; r++, rows += pass->row_stride) {
+        UNROLL for (size_t v = 0; v < MOMENT_VECTORS; v++) {
+            const VH_UNALIGNED *x = (const VH_UNALIGNED *)(rows + v * VD_WIDTH);
+            const VD off = __builtin_convertvector(*x, VD) - first[v];
+            const VD by_weight = weighted ? (double)pass->weight[r] * off : off;
+            sum[v] += by_weight;
+            squares[v] += by_weight * off;
+        }
+    }
+    UNROLL for (size_t v = 0; v < MOMENT_VECTORS; v++) {
+        const size_t column = at + v * VD_WIDTH;
+        *(VD_UNALIGNED *)(moments->sum + column) = sum[v];
+        *(VD_UNALIGNED *)(moments->squares + column) = squares[v];
+    }
+}
+
+static void vector_column_moments(const s2_moments *moments, const s2_moments_pass *pass) {
+    const size_t cols = MOMENT_VECTORS * VD_WIDTH;
+    size_t at = 0;
+    for (; at + cols <= moments->width; at += cols) {
+        if (pass->weight) {
+            moments_of_vectors(moments, pass, at, 1);
+        } else {
+            moments_of_vectors(moments, pass, at, 0);
+        }
+    }
+    for (; at < moments->width; at += COLUMNS_AT_ONCE) {
+        const size_t left = moments->width - at;
+        moments_of_columns(moments, pass, at, left < COLUMNS_AT_ONCE ? left : COLUMNS_AT_ONCE);
+    }
+}
+
+/* ---- products --------------------------------------------------------------------------------- */
 
 /* A tile of `rows` x `vectors`. Multiplied and added in two roundings, as the last columns are. */
 INLINE void double_tile(const s2_gemm_double *pass, size_t row, size_t col, const size_t rows,

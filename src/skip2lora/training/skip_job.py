@@ -34,6 +34,7 @@ _FLOOR = 1e-3
 _BITS = 8
 # A tap that moves by less of its size, over all samples and columns, holds rounding alone.
 _ROUNDING = 2.0**-16
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def column_scale(
@@ -44,10 +45,11 @@ def column_scale(
     It takes ``bits`` of the 24 of a float32, and two more of the sum of all columns.
     """
     scale = np.ones_like(mean)
-    for share in 2.0 ** np.arange(-bits, 0):
-        floored = var + (share * mean) ** 2
-        scale = 1 / np.sqrt(np.where(floored > np.finfo(np.float32).tiny, floored, 1))
-        if np.linalg.norm(mean * scale) <= 2.0 ** (bits + 2):
+    for bit in range(-bits, 0):
+        floored = var + (2.0**bit * mean) ** 2
+        scale = 1 / np.sqrt(np.where(floored > _TINY, floored, 1))
+        away = mean * scale
+        if away @ away <= 4.0 ** (bits + 2):
             break
     return scale
 
@@ -101,7 +103,7 @@ class Scaling:
         scale = np.ones_like(mean)
         for start, width in places_of(row_format):
             part = slice(start, start + width)
-            size, moves = (mean[part] ** 2).mean(), var[part].mean()
+            size, moves = mean[part] @ mean[part] / width, var[part].sum() / width
             floor = _FLOOR * moves if moves > _ROUNDING**2 * size else size
             scale[part] = column_scale(mean[part], var[part] + floor)
         mean[first:], scale[first:] = 0, 1
