@@ -11,15 +11,14 @@ the oldest one less; `drift` is how far outputs are from a fresh solution after 
 
 from __future__ import annotations
 
-import one_thread  # noqa: F401
+import harness  # first: one thread
 
 # isort: split
-import argparse
-import json
 import time
 from typing import Any
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -146,28 +145,39 @@ def ridge(penalty: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measure(arguments: Any) -> dict[str, Any]:
+    fits = [fit(shape) for shape in (QUICK if arguments.quick else SHAPES)]
+    of_ridge = [ridge(penalty) for penalty in (0.1, 1e-3, 1e-5)]
+    what = f"ridge of {RIDGE_SAMPLES} samples, penalty 0.001: "
+    middle = of_ridge[1]
+    return {
+        "versions": {"numpy": np.__version__, "scikit-learn": sklearn.__version__},
+        "threads": {"skip2lora": 1, "numpy": harness.blas()},
+        "fits": fits,
+        "ridge": of_ridge,
+        "ridge_samples": RIDGE_SAMPLES,
+        "ridge_changes": RIDGE_CHANGES,
+        "targets": [
+            harness.target(f"{what}append (ms)", middle["append_ms"], 0.05, at_least=False),
+            harness.target(f"{what}remove (ms)", middle["remove_ms"], 0.2, at_least=False),
+            harness.target(
+                f"{what}drift after {RIDGE_CHANGES:,} of both", middle["drift"], 1e-4,
+                at_least=False,
+            ),
+        ],
+    }  # fmt: skip
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    return [
+        ", ".join(f"{key} {shown(value)}" for key, value in part.items())
+        for part in (*result["fits"], *result["ridge"])
+    ]
+
+
 def shown(value: Any) -> Any:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a small shape: to try the script")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    arguments = parser.parse_args()
-    results: dict[str, Any] = {
-        "fits": [fit(shape) for shape in (QUICK if arguments.quick else SHAPES)],
-        "ridge": [ridge(penalty) for penalty in (0.1, 1e-3, 1e-5)],
-        "kernels": _core.kernels(),
-    }
-    if arguments.json:
-        print(json.dumps(results))
-        return
-    for part in (*results["fits"], *results["ridge"]):
-        print(json.dumps({key: shown(value) for key, value in part.items()}))
-
-
 if __name__ == "__main__":
-    main()
+    harness.run(__doc__, measure, lines)

@@ -23,7 +23,8 @@ import text
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 PARTS = (
-    "methods", "peers", "any_module", "finetuning", "exact", "fc", "memory", "growth", "footprint",
+    "methods", "peers", "any_module", "finetuning", "exact", "primal", "fc", "memory", "growth",
+    "footprint",
 )  # fmt: skip
 ARM = BENCH / "arm" / "count.py"
 ARM_TOOLS = ("aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "qemu-aarch64", "qemu-arm")
