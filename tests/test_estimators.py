@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
+import skip2lora as s2
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
 
@@ -192,3 +193,100 @@ def test_bad_weights_are_refused(model, x, y) -> None:
 def test_one_class_with_weight_is_told(x, y) -> None:
     with pytest.raises(DataError, match="got 1 class"):
         Skip2LoRAClassifier(**QUICK).fit(x, y, sample_weight=y == 1)
+
+
+# --- who judges ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_groups_and_samples_that_judge_are_those_of_adapt(make_model: Any, x, y, kind: Any) -> None:
+    """The same bits, and the same said of what was held out."""
+    model, answers = make_model(WIDTHS), y if kind is Skip2LoRAClassifier else x[:, :3] * 4
+    task = "classification" if kind is Skip2LoRAClassifier else "regression"
+    who = np.array([f"p{row // 9}" for row in range(60)])
+    beside = (x[:20] * 2, answers[:20])
+    for judges in ({"groups": who}, {"validation_data": beside}):
+        fitted = kind(model).fit(x, answers, **judges).adapted_
+        adapted = s2.adapt(model, x, answers, task=task, **judges)
+        assert fitted.history.held_out == adapted.history.held_out
+        for name, array in fitted.adapters.tensors().items():
+            assert array.tobytes() == adapted.adapters.tensors()[name].tobytes(), name
+        plain = kind(model).fit(x, answers).adapted_.history.held_out
+        assert fitted.history.held_out != plain
+    assert fitted.history.n_forwards == 80
+
+
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_parts_keep_their_groups(make_model: Any, x, y, kind: Any) -> None:
+    model, answers = make_model(WIDTHS), y if kind is Skip2LoRAClassifier else x[:, 0]
+    options, given = {"keep_outputs": False}, {}
+    if kind is Skip2LoRAClassifier:
+        given["classes"] = [0, 1, 2]
+    who = np.array([f"person {row // 9}" for row in range(60)])
+    weight = np.where(np.arange(60) % 5, 1.0, 0.0)
+    whole = kind(model, **options).fit(x, answers, weight, groups=who)
+    parts = kind(model, **options)
+    for at in (slice(0, 30), slice(30, 60)):
+        parts.partial_fit(x[at], answers[at], sample_weight=weight[at], groups=who[at], **given)
+    assert parts.adapted_.history.held_out == whole.adapted_.history.held_out
+    few = kind(model, capacity=24, **options)
+    few.fit(x, answers, groups=who).partial_fit(x[:6], answers[:6], groups=who[:6])
+    stream = few._state.stream
+    rows = {row.tobytes(): of for row, of in zip(model.check(x), who, strict=True)}
+    width = stream.cache.format.tap_widths[0]
+    assert len(stream.group) == 24
+    assert [rows[row[:width].tobytes()] for row in stream.cache.rows] == stream.group.tolist()
+    with pytest.raises(DataError, match="earlier samples have groups and these have none"):
+        few.partial_fit(x, answers)
+
+
+def test_groups_beside_old_samples(make_model: Any, x, y) -> None:
+    model, who = make_model(WIDTHS), np.arange(60) // 9
+    old = (x[:12] + 1, y[:12])
+    fitted = Skip2LoRAClassifier(model, keep=old, solver="exact").fit(x, y, groups=who)
+    adapted = s2.adapt(model, x, y, keep=old, solver="exact", groups=who)
+    assert fitted.adapted_.history.held_out.n_folds == adapted.history.held_out.n_folds == 4
+    told = [each.history.held_out.value for each in (fitted.adapted_, adapted)]
+    assert told[0] == pytest.approx(told[1], abs=0.04)
+
+
+def test_samples_that_judge_choose_the_epoch_by_steps(make_model: Any, x, y) -> None:
+    options = {"epochs": 30, "learning_rate": 0.05, "patience": 3}
+    fitted = Skip2LoRAClassifier(make_model(WIDTHS), **options)
+    fitted.fit(x, y, validation_data=(x[::2] * -1, y[::2]))
+    history = fitted.adapted_.history
+    assert len(history.validation_loss) == len(history.loss) < 30
+    fitted.partial_fit(x, y)  # they judge what comes later, too
+    assert fitted.adapted_.history.validation_loss
+
+
+@pytest.mark.parametrize(
+    ("options", "judges", "said"),
+    [
+        ({}, {"groups": [0, 1]}, "groups has shape (2,), expected (60,)"),
+        ({"epochs": 3}, {"groups": [0, 1] * 30}, "nothing is held out by groups in training by"),
+        ({}, {"validation_data": 3}, "validation_data is int, expected samples and labels"),
+        (
+            {},
+            {"validation_data": ([[0.0] * 9], [7])},
+            "validation_data has the label 7, expected those of",
+        ),
+        ({}, {"validation_data": ([[0.0] * 8], [1])}, "X has 8 features"),
+        (
+            {"validation": 0.2},
+            {"groups": [0, 1] * 30},
+            "groups is set beside samples for validation",
+        ),
+        (
+            {"validation": 0.2},
+            {"validation_data": ([[0.0] * 9], [1])},
+            "validation is 0.2 beside validation_data",
+        ),
+    ],
+)
+def test_judges_that_are_refused(
+    make_model: Any, x, y, options: dict, judges: dict, said: str
+) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        Skip2LoRAClassifier(make_model(WIDTHS), **options).fit(x, y, **judges)
+    assert said in str(raised.value)

@@ -204,7 +204,7 @@ def _adapt(
     )
     new = encoded.new_labels
     goal = Goal(learned, model.n_outputs + len(new) if new else None)
-    _check_judges(resolved, options)
+    check_judges(resolved, options["groups"], options["validation_data"])
     on_rows = partial(rehearse, old=old, suspects=options["suspects"])
     run = train if old is None and not options["suspects"] else on_rows
     resolved = rule.settled(resolved, n_samples)
@@ -271,13 +271,12 @@ def _own_outputs(
     return Outputs(range(model.n_outputs), names)
 
 
-def _check_judges(options: Options, given: Mapping[str, Any]) -> None:
+def check_judges(options: Options, groups: Any, validation: Any) -> None:
     """Check what results are judged by.
 
     Raises:
         ParameterError: groups or samples for validation beside what makes no use of them.
     """
-    groups, validation = given["groups"], given["validation_data"]
     if validation is not None and options.validation:
         raise ParameterError(
             f"validation is {options.validation:g} beside validation_data, expected one of them: "

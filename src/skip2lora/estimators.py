@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from skip2lora.adapt import check_judges
 from skip2lora.adapted import NewlyAdapted
 from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
@@ -22,6 +23,7 @@ from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
+from skip2lora.training.folds import groups_of
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import (
@@ -40,7 +42,7 @@ from skip2lora.training.rehearsal import (
     find_lab_set,
     read_old,
 )
-from skip2lora.training.stream import Stream, Weigh, learn, own_weights
+from skip2lora.training.stream import Part, Stream, Weigh, learn, own_weights
 
 _METHODS = ("skip2-lora", "lora-last")
 
@@ -123,13 +125,33 @@ class Estimator(BaseEstimator):
         x = self._in_order(x)
         return (check_samples(x)[0] if self.model is None else checked(self.model, x)), answers
 
-    def _weighted(
-        self, x: Any, answers: NDArray[Any], sample_weight: ArrayLike | None
-    ) -> tuple[Any, Any, NDArray[np.float32] | None]:
-        """Samples, answers and their own weights, without samples of weight 0."""
+    def _part(
+        self,
+        x: Any,
+        answers: NDArray[Any],
+        sample_weight: ArrayLike | None,
+        groups: ArrayLike | None,
+    ) -> Part:
+        """Without samples of weight 0."""
+        group = None if groups is None else groups_of(groups, len(x))
         if sample_weight is None:
-            return x, answers, None
-        return leave_out(x, answers, check_weights(sample_weight, len(x)))
+            return Part(x, answers, None, group)
+        weight = check_weights(sample_weight, len(x))
+        group = None if group is None else group[weight > 0]
+        return Part(*leave_out(x, answers, weight), group)
+
+    def _pair(self, validation_data: Any) -> tuple[Any, Any]:
+        """Samples, and answers, for validation alone.
+
+        Raises:
+            ParameterError: they are no pair.
+        """
+        if not isinstance(validation_data, tuple) or len(validation_data) != 2:
+            raise ParameterError(
+                f"validation_data is {type(validation_data).__name__}, expected samples and "
+                "labels, (X, y): pass both, or leave it out"
+            )
+        return validation_data
 
     def _taken(self, X: SamplesLike, *, first: bool) -> Any:
         """A DataFrame as an array, after scikit-learn saw its names; anything else as it is."""
@@ -187,20 +209,19 @@ class Estimator(BaseEstimator):
     def _learn(
         self,
         state: State,
-        x: Any,
-        answers: NDArray[Any],
-        own: NDArray[np.float32] | None,
+        part: Part,
         weigh: Weigh = own_weights,
     ) -> None:
         """Train on what is kept and ``x``; then, all being well, go over to the new state."""
         if self.capacity is not None:
             whole("capacity", self.capacity, 1)
-        options = self._options(state.stream, len(x), _draw(state.random))
+        options = self._options(state.stream, len(part.x), _draw(state.random))
+        check_judges(options, part.group, state.stream.validation)
         if state.rule is not None:
-            options = state.rule.settled(options, len(state.stream) + len(x))
+            options = state.rule.settled(options, len(state.stream) + len(part.x))
         stream, done = learn(
-            state.stream, x, answers, options=options, goal=state.goal, capacity=self.capacity,
-            weight=own, weigh=weigh,
+            state.stream, part, options=options, goal=state.goal, capacity=self.capacity,
+            weigh=weigh,
         )  # fmt: skip
         self._state = replace(state, stream=stream)
         self.model_ = stream.backbone
@@ -215,7 +236,9 @@ class Estimator(BaseEstimator):
             share = OPTIONS["validation"].checked("validation", self.validation)
             n_trained = max(1, n_samples - n_held_out(n_samples, share))
             asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
-        return resolve_options(ANY_MODEL, stream.cache.format.tap_widths, n_samples, **asked)
+        validated = stream.validation is not None
+        widths = stream.cache.format.tap_widths
+        return resolve_options(ANY_MODEL, widths, n_samples, validated, **asked)
 
     def _adapted(self, done: Trained) -> NewlyAdapted:
         state, history = self._state, done.history

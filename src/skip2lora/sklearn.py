@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import SamplesLike, plain_array
+from skip2lora.arrays import SamplesLike, listing, plain_array
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
@@ -21,7 +22,7 @@ from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import asked_by
 from skip2lora.training.pretraining import N_RANGES, ranges_of
 from skip2lora.training.problem import check_contrast
-from skip2lora.training.stream import Weigh
+from skip2lora.training.stream import Part, Weigh
 
 try:
     from scipy.special import softmax
@@ -33,7 +34,7 @@ except ImportError as error:
         "scikit-learn is not installed, an estimator needs it: pip install 'skip2lora[sklearn]'"
     ) from error
 
-from skip2lora.estimators import Estimator
+from skip2lora.estimators import Estimator, State
 
 
 class Skip2LoRAClassifier(ClassifierMixin, Estimator):
@@ -64,11 +65,19 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
     classes_: NDArray[Any]
 
     def fit(
-        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        validation_data: tuple[SamplesLike, ArrayLike] | None = None,
     ) -> Skip2LoRAClassifier:
         """Learn from the samples alone, whatever came before.
 
         ``sample_weight``, (samples,), says how much each counts; one of 0 is as if not there.
+        ``groups``, (samples,), are held out whole, and ``validation_data``, (X, y), judge in place
+        of samples held out, as in :func:`skip2lora.adapt`; also in every ``partial_fit`` after it.
 
         Raises:
             DataError: samples the model cannot take, one class only, or weights that are none; and
@@ -76,8 +85,9 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
             ParameterError: an option out of range.
             DivergedError: the loss became infinite or NaN.
         """
-        x, labels, own = self._labelled(X, y, sample_weight, first=True)
-        self._fit_first(x, labels, own, np.unique(labels), whole=True)
+        part = self._labelled(X, y, sample_weight, groups, first=True)
+        beside = None if validation_data is None else self._pair(validation_data)
+        self._fit_first(part, np.unique(part.answers), whole=True, beside=beside)
         return self
 
     def partial_fit(
@@ -86,32 +96,35 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
     ) -> Skip2LoRAClassifier:
         """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
 
         Earlier samples are not computed again. As long as all are of one class, nothing is learned
         but that it is likelier than others. ``classes`` are all labels that will ever come; the
-        first call needs them unless a ``model`` knows them all.
+        first call needs them unless a ``model`` knows them all. Either all parts have ``groups`` or
+        none.
 
         Raises:
             ValueError: a class that was not announced; and as :meth:`fit`.
         """
         first = not hasattr(self, "_state")
-        x, labels, own = self._labelled(X, y, sample_weight, first=first)
+        part = self._labelled(X, y, sample_weight, groups, first=first)
         if first:
             if classes is None and (self.model is None or not self.keep_outputs):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            announced = np.unique(labels)[:0] if classes is None else unique_labels(classes)
-            self._fit_first(x, labels, own, announced)
+            none = np.unique(part.answers)[:0]
+            self._fit_first(part, none if classes is None else unique_labels(classes))
             return self
         if classes is not None and not np.isin(unique_labels(classes), self.classes_).all():
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                 f"{self.classes_!r}"
             )
-        outputs = self._outputs[_places(labels, self.classes_)]
+        outputs = self._outputs[_places(part.answers, self.classes_)]
         weigh = self._weigh(self.classes_, self._outputs)
-        self._learn(self._state, x, outputs.astype(np.int32), own, weigh)
+        self._learn(self._state, replace(part, answers=outputs.astype(np.int32)), weigh)
         return self
 
     def _weigh(self, classes: NDArray[Any], outputs: NDArray[np.int64]) -> Weigh:
@@ -120,26 +133,31 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         return lambda answers, own: combined(answers, own, self.class_weight, places)
 
     def _labelled(
-        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None, *, first: bool
-    ) -> tuple[Any, NDArray[Any], NDArray[np.float32] | None]:
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        groups: ArrayLike | None = None,
+        *,
+        first: bool,
+    ) -> Part:
         if y is not None and np.asarray(y).dtype == object:
             plain = plain_array(y, "y")  # None and NA are named, whole numbers are such
             y = y if plain.dtype.kind == "U" else plain
         x, labels = self._samples(X, y, first=first)
         check_classification_targets(labels)
-        return self._weighted(x, column_or_1d(labels, warn=True), sample_weight)
+        return self._part(x, column_or_1d(labels, warn=True), sample_weight, groups)
 
     def _fit_first(
         self,
-        x: Any,
-        labels: NDArray[Any],
-        own_weight: NDArray[np.float32] | None,
+        part: Part,
         announced: NDArray[Any],
         *,
         whole: bool = False,
+        beside: tuple[Any, Any] | None = None,
     ) -> None:
         """``whole`` says that no more samples are to come before anything is predicted."""
-        asked = asked_by(vars(self))
+        asked, x, labels, own_weight = asked_by(vars(self)), part.x, part.answers, part.weight
         given = announced if len(announced) else labels
         if self.model is None or not self.keep_outputs:
             own = given[:0]
@@ -178,8 +196,31 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         answers = outputs[places].astype(np.int32)
         if whole and (asked["recipe"] == "auto" or asked["solver"] == "exact"):
             check_contrast(np.concatenate([state.stream.answers, answers]))
-        self._learn(state, x, answers, own_weight, weigh)
+        if beside is not None:
+            state = self._judged(state, beside, classes, outputs)
+        self._learn(state, replace(part, answers=answers), weigh)
         self.classes_, self._outputs = classes, outputs
+
+    def _judged(
+        self,
+        state: State,
+        beside: tuple[Any, Any],
+        classes: NDArray[Any],
+        outputs: NDArray[np.int64],
+    ) -> State:
+        """With samples for validation alone, whose labels are ``outputs`` of these classes."""
+        try:
+            part = self._labelled(*beside, None, first=False)
+        except DataError as error:
+            raise DataError(f"validation_data: {error}") from error
+        other = np.setdiff1d(part.answers, classes)
+        if len(other):
+            raise DataError(
+                f"validation_data has the label {other[0]}, expected those of the samples to "
+                f"learn, {listing([*map(str, classes)])}: leave such samples out"
+            )
+        answers = outputs[places_in(classes, part.answers)].astype(np.int32)
+        return replace(state, stream=state.stream.judged_by(part.x, answers))
 
     def predict(self, X: SamplesLike) -> NDArray[Any]:
         """The label of each sample, (samples,)."""
@@ -211,11 +252,17 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         return tags
 
     def fit(
-        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        validation_data: tuple[SamplesLike, ArrayLike] | None = None,
     ) -> Skip2LoRARegressor:
         """Learn from the samples alone, whatever came before; ``y`` is (samples,) or 2-d.
 
-        ``sample_weight``, (samples,), says how much each counts; one of 0 is as if not there.
+        The others are as of :class:`Skip2LoRAClassifier`.
 
         Raises:
             DataError: samples or numbers the model cannot take, or weights that are none; and
@@ -223,10 +270,16 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
             ParameterError: an option out of range.
             DivergedError: the loss became infinite or NaN.
         """
-        return self._fit(X, y, sample_weight, first=True)
+        beside = None if validation_data is None else self._pair(validation_data)
+        return self._fit(X, y, sample_weight, groups, first=True, beside=beside)
 
     def partial_fit(
-        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
     ) -> Skip2LoRARegressor:
         """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
 
@@ -235,32 +288,48 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         Raises:
             DataError: ``y`` has another number of columns than before; and as :meth:`fit`.
         """
-        return self._fit(X, y, sample_weight, first=not hasattr(self, "_state"))
+        return self._fit(X, y, sample_weight, groups, first=not hasattr(self, "_state"))
 
     def _fit(
-        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None, *, first: bool
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        groups: ArrayLike | None,
+        *,
+        first: bool,
+        beside: tuple[Any, Any] | None = None,
     ) -> Skip2LoRARegressor:
         if self.class_weight is not None:
             check_has_classes(TASKS["regression"])
-        x, numbers = self._samples(X, y, first=first, multi_output=True, y_numeric=True)
-        shape = numbers.shape[1:]
-        targets = np.asarray(numbers, np.float32).reshape(len(numbers), -1)
-        if not np.isfinite(targets).all():
-            raise DataError("y has values too large for float32, expected such as fit: scale it")
-        x, targets, own = self._weighted(x, targets, sample_weight)
+        x, targets, shape = self._numbers(X, y, first=first)
+        part = self._part(x, targets, sample_weight, groups)
         if first:
-            model, goal = self._start(x, targets, own)
+            model, goal = self._start(part.x, part.answers, part.weight)
             state = self._begin(model, goal, Outputs.of(model, goal.task))
         else:
             state = self._state
-            if shape != self._shape:
-                raise DataError(
-                    f"y has shape {numbers.shape}, expected {(len(numbers), *self._shape)} as on "
-                    "the first call: pass the same columns"
-                )
-        self._learn(state, x, targets, own)
+            _check_shape(targets, shape, self._shape)
+        if beside is not None:
+            try:
+                x, targets, of_beside = self._numbers(*beside, first=False)
+                _check_shape(targets, of_beside, shape)
+            except DataError as error:
+                raise DataError(f"validation_data: {error}") from error
+            state = replace(state, stream=state.stream.judged_by(x, targets))
+        self._learn(state, part)
         self._shape = shape
         return self
+
+    def _numbers(
+        self, X: SamplesLike, y: ArrayLike, *, first: bool
+    ) -> tuple[Any, NDArray[np.float32], tuple[int, ...]]:
+        """Samples, their targets, (n, n_outputs), and the shape of one answer as it was given."""
+        x, numbers = self._samples(X, y, first=first, multi_output=True, y_numeric=True)
+        targets = np.asarray(numbers, np.float32).reshape(len(numbers), -1)
+        if not np.isfinite(targets).all():
+            raise DataError("y has values too large for float32, expected such as fit: scale it")
+        return x, targets, numbers.shape[1:]
 
     def _start(
         self, x: Any, targets: NDArray[np.float32], own: NDArray[np.float32] | None
@@ -282,6 +351,16 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         """Numbers of the shape of ``y``: (samples,) or (samples, n_outputs)."""
         numbers = self._logits(X)
         return numbers.reshape(len(numbers), *self._shape).astype(np.float64)
+
+
+def _check_shape(targets: NDArray[Any], shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise DataError for answers of another shape than on the first call."""
+    if shape != expected:
+        count = len(targets)
+        raise DataError(
+            f"y has shape {(count, *shape)}, expected {(count, *expected)} as on the first call: "
+            "pass the same columns"
+        )
 
 
 def _outputs_of(labels: NDArray[Any]) -> Outputs:

@@ -17,7 +17,7 @@ from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
 from skip2lora.training.options import resolve_options
-from skip2lora.training.stream import Stream, learn
+from skip2lora.training.stream import Part, Stream, learn
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -50,7 +50,7 @@ def test_one_part_is_plain_training(
     goal = Goal(CLASSIFICATION, 4)
     first_tap = range(3)[chosen.adapted].start
     stream = Stream.start(backbone, first_tap=first_tap)
-    kept, done = learn(stream, x, y, options=options(60, standardize=standardize), goal=goal)
+    kept, done = learn(stream, Part(x, y), options=options(60, standardize=standardize), goal=goal)
     chosen_options = options(60, method=method, cache=True, standardize=standardize)
     whole = train(backbone, CheckedSamples(x, y), chosen_options, goal=goal)
     want = whole.adapters.tensors()
@@ -73,13 +73,13 @@ def test_adapters_go_on_from_where_they_were(
     answers = x[:, :3] * 100 + 7 if task == "regression" else y
     rate = 0.01 if standardize else 1e-4
     stream, _ = learn(
-        Stream.start(backbone), x[:30], answers[:30], goal=goal,
+        Stream.start(backbone), Part(x[:30], answers[:30]), goal=goal,
         options=options(30, learning_rate=rate, standardize=standardize),
     )  # fmt: skip
     before = stream.adapters.logits(backbone, x)
     assert np.abs(before - backbone.forward(x).base_logits).max() > 0.01
     still = options(60, learning_rate=1e-12, epochs=1, standardize=standardize)
-    more, _ = learn(stream, x[30:] * 3, answers[30:], options=still, goal=goal)
+    more, _ = learn(stream, Part(x[30:] * 3, answers[30:]), options=still, goal=goal)
     after = more.adapters.logits(backbone, x)
     np.testing.assert_allclose(after, before, rtol=0, atol=2e-5 * np.abs(before).max())
 
@@ -96,7 +96,7 @@ def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
             n_samples = len(stream) + 10
             of = options(n_samples, epochs=1, rank=1, standardize=True, seed=100 * seed + part)
             marked = x[part * 10 :][:10]
-            stream, _ = learn(stream, marked, given, options=of, goal=PLAIN, capacity=12)
+            stream, _ = learn(stream, Part(marked, given), options=of, goal=PLAIN, capacity=12)
             assert len(stream) == min(n_samples, 12)
             assert len(stream.cache.rows) == len(stream.keys) == len(stream)
         taps = stream.cache.rows[:, :8]
@@ -112,7 +112,7 @@ def test_what_is_kept_is_a_fair_choice(samples: Any) -> None:
 def test_lora_last_keeps_the_last_tap_alone(backbone: Any, samples: Any) -> None:
     x, y = samples
     stream = Stream.start(backbone, first_tap=2)
-    kept, done = learn(stream, x, y, options=options(60, standardize=True), goal=PLAIN)
+    kept, done = learn(stream, Part(x, y), options=options(60, standardize=True), goal=PLAIN)
     assert done.adapters.first_tap == kept.adapters.first_tap == 2
     assert done.cache_bytes == 60 * (5 + 3) * 4
 
@@ -124,7 +124,7 @@ def test_rows_refuse_what_the_backbone_did_not_announce(samples: Any) -> None:
     with pytest.raises(ModelError, match="tap 2 has shape"):
         learn(
             Stream.start(backbone),
-            *samples,
+            Part(*samples),
             options=options(60, rank=1, standardize=True),
             goal=PLAIN,
         )
@@ -140,7 +140,9 @@ def test_models_and_rows_go_to_other_processes(make_model: Any, samples: Any) ->
     assert again.logits(x).tobytes() == model.logits(x).tobytes()
     assert again.fingerprint == model.fingerprint
     assert not again.layers[0].weight.flags.writeable
-    stream, _ = learn(Stream.start(model), x, y, options=options(60, standardize=True), goal=PLAIN)
+    stream, _ = learn(
+        Stream.start(model), Part(x, y), options=options(60, standardize=True), goal=PLAIN
+    )
     copied = pickle.loads(pickle.dumps(stream))  # noqa: S301
     assert copied.cache.rows.tobytes() == stream.cache.rows.tobytes()
     assert copied.cache.format.layout.tap_offsets == stream.cache.format.layout.tap_offsets

@@ -95,7 +95,22 @@ def check_groups(groups: ArrayLike, n_samples: int) -> NDArray[np.int64]:
     """The number of the group of each sample, (n_samples,), from numbers or names.
 
     Raises:
-        DataError: not one a sample, a value is missing, or all samples are of one group.
+        DataError: as :func:`groups_of`, or all samples are of one group.
+    """
+    names, numbers = np.unique(groups_of(groups, n_samples), return_inverse=True)
+    if len(names) < 2:
+        raise DataError(
+            f'groups has 1 group ("{names[0]}"), expected at least 2, as whole groups are held '
+            "out: leave groups= out, or name another column"
+        )
+    return numbers.astype(np.int64)
+
+
+def groups_of(groups: ArrayLike, n_samples: int) -> NDArray[Any]:
+    """The group of each sample, (n_samples,), a number or a name.
+
+    Raises:
+        DataError: not one a sample, or a value is missing.
     """
     values = plain_array(groups, "groups")
     if values.ndim == 2 and values.shape[1] == 1:
@@ -111,13 +126,7 @@ def check_groups(groups: ArrayLike, n_samples: int) -> NDArray[np.int64]:
             f"groups has {values[row]} at row {row} (from 0), expected the number or name of a "
             "group: fill it in, or drop the row"
         )
-    names, numbers = np.unique(values, return_inverse=True)
-    if len(names) < 2:
-        raise DataError(
-            f'groups has 1 group ("{names[0]}"), expected at least 2, as whole groups are held '
-            "out: leave groups= out, or name another column"
-        )
-    return numbers.astype(np.int64)
+    return values
 
 
 def _classes(answers: NDArray[Any], task: Task) -> NDArray[np.int64]:

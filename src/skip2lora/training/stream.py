@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.errors import ParameterError
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import Goal
 from skip2lora.tasks.weights import combined
 from skip2lora.training.jobs import CheckedSamples
@@ -37,6 +37,20 @@ def own_weights(
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Checked samples that come together, and their answers, labels, (n,), or targets.
+
+    ``weight``, (n,), is how much each counts by itself, None that all count the same; ``group``,
+    (n,), the number or name of what is held out together, None that it is not known.
+    """
+
+    x: Any
+    answers: NDArray[Any]
+    weight: NDArray[np.float32] | None = None
+    group: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Stream:
     """What is kept of the samples so far.
 
@@ -48,7 +62,8 @@ class Stream:
     counts by itself, None that all count the same. The first ``n_old`` samples are of the old
     domain, and stay; each counts as much as ``keep_weight`` new ones, as in
     :func:`~skip2lora.training.rehearsal.old_weights`. ``n_computed`` rows were computed since the
-    last training.
+    last training. ``group``, (n - n_old,), is the number or name of what is held out together, None
+    where that is not known. ``validation`` are rows, and their answers, for validation alone.
     """
 
     backbone: Backbone
@@ -60,6 +75,8 @@ class Stream:
     n_old: int = 0
     keep_weight: float | None = None
     n_computed: int = 0
+    group: NDArray[Any] | None = None
+    validation: CheckedSamples | None = None
 
     @classmethod
     def start(
@@ -81,18 +98,24 @@ class Stream:
             n_old=count, keep_weight=keep_weight, n_computed=count if old.model is backbone else 0,
         )  # fmt: skip
 
+    def judged_by(self, samples: Any, answers: NDArray[Any]) -> Stream:
+        """The same, with rows of checked ``samples`` for validation alone."""
+        cache = SkipCache.of(self.cache.format, len(samples))
+        cache.fill(self.backbone, samples)
+        row = np.full(len(samples), -1)
+        beside = CheckedSamples(cache.rows, answers, row=row)
+        return replace(self, validation=beside, n_computed=self.n_computed + len(samples))
+
     def __len__(self) -> int:
         return len(self.answers)
 
 
 def learn(
     stream: Stream,
-    samples: Any,
-    answers: NDArray[Any],
+    part: Part,
     *,
     options: Options,
     goal: Goal,
-    weight: NDArray[np.float32] | None = None,
     weigh: Weigh = own_weights,
     capacity: int | None = None,
 ) -> tuple[Stream, Trained]:
@@ -101,10 +124,11 @@ def learn(
     ``options``, of Skip2-LoRA, are for all of them. The adapters go on from those of ``stream``,
     which stays as it is; statistics of scaled taps are those of all rows, and the change leaves the
     outputs as they were. The optimiser, or the exact solver, starts anew. Of more than ``capacity``
-    samples a reservoir of so many is kept. ``weight``, (n,), are the new samples' own weights, and
-    ``weigh`` gives those to train with from all answers and own weights of new samples.
+    samples a reservoir of so many is kept. ``weigh`` gives the weights to train with from all
+    answers and own weights of new samples.
 
     Raises:
+        DataError: earlier samples have groups and these have none, or the other way round.
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
         ParameterError: the rank is not that of the adapters so far.
         DivergedError: the loss became infinite or NaN.
@@ -116,7 +140,7 @@ def learn(
             "expected the same: keep it, or begin anew"
         )
     began = time.perf_counter()
-    more = _extended(stream, samples, answers, options.seed, weight)
+    more = _extended(stream, part, options.seed)
     filled = time.perf_counter()
     done = train_on_rows(
         more.cache,
@@ -131,46 +155,63 @@ def learn(
     )
 
 
-def _extended(
-    stream: Stream,
-    samples: Any,
-    answers: NDArray[Any],
-    seed: int,
-    weight: NDArray[np.float32] | None,
-) -> Stream:
+def _extended(stream: Stream, part: Part, seed: int) -> Stream:
     """With new samples, which run through the frozen layers here and only here."""
-    n_kept = len(stream)
-    cache = SkipCache.of(stream.cache.format, n_kept + len(samples))
+    n_kept, n_more, weight = len(stream), len(part.answers), None
+    group = _groups(stream, part)
+    cache = SkipCache.of(stream.cache.format, n_kept + n_more)
     cache.rows[:n_kept] = stream.cache.rows
     cache.filled[:n_kept] = 1
-    cache.fill(stream.backbone, samples, n_kept)
-    keys = np.random.Generator(np.random.PCG64(seed)).random(len(samples))
-    if weight is not None or stream.weight is not None:
-        both = ((stream.weight, n_kept), (weight, len(samples)))
+    cache.fill(stream.backbone, part.x, n_kept)
+    keys = np.random.Generator(np.random.PCG64(seed)).random(n_more)
+    if part.weight is not None or stream.weight is not None:
+        both = ((stream.weight, n_kept), (part.weight, n_more))
         weight = np.concatenate(
             [np.ones(count, np.float32) if of is None else of for of, count in both]
         )
     return replace(
         stream,
         cache=cache,
-        answers=np.concatenate([stream.answers, answers]) if n_kept else answers,
+        answers=np.concatenate([stream.answers, part.answers]) if n_kept else part.answers,
         keys=np.concatenate([stream.keys, keys]),
         weight=weight,
-        n_computed=stream.n_computed + len(samples),
+        n_computed=stream.n_computed + n_more,
+        group=group,
     )
+
+
+def _groups(stream: Stream, part: Part) -> NDArray[Any] | None:
+    """Of the new samples so far, and of those of ``part``.
+
+    Raises:
+        DataError: those so far have groups and these have none, or the other way round.
+    """
+    if len(stream) == stream.n_old:
+        return part.group
+    if stream.group is None and part.group is None:
+        return None
+    if stream.group is None or part.group is None:
+        had, has = ("groups", "none") if part.group is None else ("none", "groups")
+        raise DataError(
+            f"earlier samples have {had} and these have {has}, expected groups of all samples or "
+            "of none: pass groups= in every call, or in none"
+        )
+    return np.concatenate([stream.group, part.group])
 
 
 def _weighted(stream: Stream, weigh: Weigh) -> CheckedSamples:
     """All rows, with the weights to train with."""
     n_old, n_new = stream.n_old, len(stream) - stream.n_old
-    own = None if stream.weight is None else stream.weight[n_old:]
+    own, old, group = None if stream.weight is None else stream.weight[n_old:], None, None
     weight = weigh(stream.answers[n_old:], own)
-    rows, answers = stream.cache.rows, stream.answers
-    if stream.weight is None or not n_old:
-        return CheckedSamples(rows, answers, weight)
-    of_old = old_weights(stream.weight[:n_old], stream.keep_weight, n_new)
-    weight = np.roll(weights_beside(of_old, weight, n_new), n_old)  # the old ones come first
-    return CheckedSamples(rows, answers, weight, np.arange(len(answers)) < n_old)
+    if stream.weight is not None and n_old:
+        of_old = old_weights(stream.weight[:n_old], stream.keep_weight, n_new)
+        weight = np.roll(weights_beside(of_old, weight, n_new), n_old)  # the old ones come first
+        old = np.arange(len(stream)) < n_old
+    if stream.group is not None:
+        numbers = np.unique(stream.group, return_inverse=True)[1].astype(np.int64)
+        group = np.concatenate([np.zeros(n_old, np.int64), numbers])
+    return CheckedSamples(stream.cache.rows, stream.answers, weight, old, group, stream.validation)
 
 
 def _reservoir(stream: Stream, capacity: int | None) -> Stream:
@@ -183,5 +224,8 @@ def _reservoir(stream: Stream, capacity: int | None) -> Stream:
     cache.rows[:] = stream.cache.rows[stay]
     cache.filled[:] = 1
     weight = None if stream.weight is None else stream.weight[stay]
+    group = None if stream.group is None else stream.group[stay[stream.n_old :] - stream.n_old]
     answers, keys = stream.answers[stay], stream.keys[stay]
-    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight, n_computed=0)
+    return replace(
+        stream, cache=cache, answers=answers, keys=keys, weight=weight, group=group, n_computed=0
+    )
