@@ -82,6 +82,8 @@ def _candidates(n_taps: int, own: bool, numbers: bool) -> list[Candidate]:
 class AutoJob(ExactJob):
     """Candidates on rows that are computed once, then their mix."""
 
+    mixed_by_folds = True
+
     def __init__(
         self,
         backbone: Backbone,

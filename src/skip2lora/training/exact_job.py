@@ -42,6 +42,7 @@ class ExactJob:
     """
 
     rows_kept = True
+    mixed_by_folds = False
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class ExactJob:
             self.folds, rows, lambda others: held_out[least(losses, problem.weight, others)]
         )
 
+    @property
     def answered(self) -> NDArray[np.float32] | None:
         """All outputs for samples held out, (n, n_outputs), NaN for others; None of none."""
         logits = self.held_out_logits()

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.tasks.task import Measures, Task, measure
-from skip2lora.training.auto import AutoJob
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.jobs import CheckedSamples, Job
 from skip2lora.training.suspects import Suspect, suspects_in
@@ -53,13 +52,13 @@ def measure_fit(
     mixed by them, each counts as it is answered without its fold.
     """
     fit = _measured(job, result, task, part, held, names, n_base)
-    if not isinstance(job, ExactJob):
+    if job.answered is None:
         return fit
     return replace(fit, suspects=suspects_of(job, task, part, held, names))
 
 
 def suspects_of(
-    job: ExactJob,
+    job: Job | ExactJob,
     task: Task,
     part: CheckedSamples,
     held: CheckedSamples | None,
@@ -69,7 +68,7 @@ def suspects_of(
 
     Samples for validation alone were not passed to be learned, and are none.
     """
-    answered = None if task.numeric_targets else job.answered()
+    answered = None if task.numeric_targets else job.answered
     if answered is None:
         return None
     parts = [part] if held is None else [part, held]
@@ -90,8 +89,9 @@ def _measured(
     names: Sequence[str],
     n_base: int,
 ) -> Fit:
-    if isinstance(job, AutoJob) and held is None and job.folds.count:
-        return _fit_of_folds(job, result, task, part, names, n_base)
+    answered = job.answered if job.mixed_by_folds and held is None else None
+    if answered is not None:
+        return _fit_of_folds(job, answered, result, part, task, names, n_base)
     parts = [part] if held is None else [part, held]
     outputs = [
         job.outputs(
@@ -129,20 +129,21 @@ def _n_known(task: Task, answers: NDArray[Any], names: Sequence[str]) -> int:
 
 
 def _fit_of_folds(
-    job: AutoJob,
+    job: Job | ExactJob,
+    answered: NDArray[np.float32],
     result: Any,
-    task: Task,
     part: CheckedSamples,
+    task: Task,
     names: Sequence[str],
     n_base: int,
 ) -> Fit:
     every = job.outputs(result, held_out=False, with_base=True)
-    answered = job.answered()
-    if answered is None:
-        answered = every.adapted
+    counted = ~np.isnan(answered).any(axis=1)
+    if part.weight is not None:
+        counted &= part.weight > 0
 
     def fit(which: NDArray[np.bool_], n_known: int) -> Fit:
-        at = which & job.held_rows
+        at = which & counted
         held_out = bool(at.any())
         judged, at = (answered, at) if held_out else (every.adapted, which)
         before = None

@@ -68,11 +68,13 @@ class Job(Protocol):
 
     ``n_forwards`` samples passed the frozen model so far. ``fill_seconds`` is what the rows took
     that were computed before the first epoch. ``rows_kept``: after an epoch there are rows of all.
+    ``mixed_by_folds``: the result is chosen by samples held out in turn, so that these judge it.
     """
 
     n_forwards: int
     fill_seconds: float
     rows_kept: bool
+    mixed_by_folds: bool
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
@@ -90,6 +92,10 @@ class Job(Protocol):
     def outputs(self, result: Any, *, held_out: bool, with_base: bool) -> Outputs:
         """For the samples held out, or else those to train on; ``result`` is of this job."""
 
+    @property
+    def answered(self) -> NDArray[np.float32] | None:
+        """All outputs for samples held out of folds, (n, n_outputs), NaN for others; or None."""
+
 
 class NetworkJob:
     """Methods that run through the network, by one row of compute types a layer.
@@ -101,6 +107,7 @@ class NetworkJob:
 
     fill_seconds = 0.0
     rows_kept = False
+    mixed_by_folds, answered = False, None
 
     def __init__(
         self,

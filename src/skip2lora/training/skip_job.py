@@ -175,6 +175,8 @@ class SkipJob:
     ``capacity`` limits the cache to the rows of so many samples.
     """
 
+    mixed_by_folds, answered = False, None
+
     def __init__(
         self,
         backbone: Backbone,
