@@ -151,6 +151,7 @@ def test_no_sample_chooses_its_own_answer(
         return np.eye(len(logits))[len(seen) % len(logits)]
 
     monkeypatch.setattr(auto, "stack_weights", stack)
+    monkeypatch.setattr(auto, "_EQUAL", 0)
     job = auto.AutoJob(backbone, CheckedSamples(x, y), options_of(backbone, 80))
     list(job.candidates())
     folds = block_folds(y)
@@ -262,12 +263,25 @@ def test_the_mix_is_the_same_in_other_units(backbone: NumpyBackbone) -> None:
     assert 0.02 < plain.history.tried[0].weight < 0.98  # else this shows nothing
 
 
+def test_few_samples_leave_weights_near_equal_ones(
+    backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As 40 samples more would, which say that all count alike."""
+    monkeypatch.setattr(auto, "stack_weights", lambda *_: np.array([0.1, 0.2, 0.7]))
+    for n_samples in (20, 60):
+        x, y = drifted(backbone, n_samples)
+        weights = [each.weight for each in s2.adapt(backbone, x, y, recipe="auto").history.tried]
+        expected = (n_samples * np.array([0.1, 0.2, 0.7]) + 40 / 3) / (n_samples + 40)
+        assert weights == pytest.approx(expected)
+
+
 def test_what_hardly_counts_is_left_out(
     backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, y = drifted(backbone, 60)
+    x, _ = drifted(backbone, 60)
     monkeypatch.setattr(auto, "stack_weights", lambda *_: np.array([0.009, 0.2, 0.791]))
-    weights = [each.weight for each in s2.adapt(backbone, x, y, recipe="auto").history.tried]
+    adapted = s2.adapt(backbone, x, x[:, :3], task="regression", recipe="auto")
+    weights = [each.weight for each in adapted.history.tried]
     assert weights == pytest.approx([0, 0.2 / 0.991, 0.791 / 0.991])
 
 
