@@ -28,12 +28,16 @@ multinomial logistic regression, its C by 4 folds, *ridge* its ridge classifier,
 leave-one-out, both of the strengths that auto tries, on the scaled columns of the last tap or of
 all. *None* is the model as it is: 0 where the classes are new to it. These come beside its own
 outputs, which an answer may then be, or *instead* of them (`keep_outputs=False`).
+
+[How auto's own fits were chosen](decisions/0017-what-auto-mixes.md) says what was known of the
+tests then.
 """
 ERROR = """\
 *Below* means that the mean of the differences by seed lies under 0 by more than its standard
 error. *Held out* is what `adapt` printed before a test sample was looked at, its interval Wilson's
 with z 2.25; samples of a split are drawn by chance, and so are fair to folds. Those of activities
-are not: they are neighbours in one recording, and the tests come from others.
+are not: they are neighbours in one recording, and the tests come from others. Where samples are
+few, three of four folds teach less than all, and what is told is too low.
 """
 PEERS = (
     "none", "last_layer", "last_layer_unscaled", "logistic_last", "ridge_last", "logistic_all",
@@ -43,6 +47,7 @@ NAMES = (
     "none", "last layer", "last layer, unscaled", "logistic, last tap", "ridge, last tap",
     "logistic, all taps", "ridge, all taps", "by steps", "**auto**",
 )  # fmt: skip
+ENOUGH = 90  # samples, of which three of four folds teach nearly what all do
 PREDICTION = """\
 Time a sample beside the plain model in the same runtime, in turn; by how much longer it takes in
 the median of the rounds (smallest to largest). One sample at a time; 64 at once for a PyTorch
@@ -126,18 +131,20 @@ def summary(results: Mapping[str, Any]) -> list[str]:
             if gain < -error:
                 below.append(f"{of['title']} ({name})")
     gain = statistics.mean(paired(of, "skip2_lora")[0] for of in results.values())
-    off = statistics.mean(
-        statistics.mean(value for value, _, _ in of["held_out"])
+    off = {
+        name: statistics.mean(value for value, _, _ in of["held_out"])
         - statistics.mean(of["accuracy"]["auto"])
-        for of in results.values()
-    )
+        for name, of in results.items()
+    }
+    many = [of for name, of in off.items() if results[name]["n_samples"] >= ENOUGH]
     inside = [one for of in results.values() for one in _inside(of)]
     where = f"on: {', '.join(below)}" if below else "nowhere"
     return [
         f"Auto is below any of the others {where}.",
         f"In the mean over the models it is {100 * gain:.1f} points above training by steps.",
-        f"What it says of held-out samples is {100 * off:+.1f} points off the tests in the mean, "
-        f"and the interval holds them in {sum(inside)} of {len(inside)} cases.",
+        f"What it says of held-out samples is {100 * statistics.mean(off.values()):+.1f} points "
+        f"off the tests in the mean ({100 * statistics.mean(many):+.1f} with {ENOUGH} samples or "
+        f"more), and the interval holds them in {sum(inside)} of {len(inside)} cases.",
     ]
 
 
@@ -200,7 +207,8 @@ def page(results: Mapping[str, Any]) -> str:
         *held_out(results), ERROR,
         "## Models and data", "",
         *(f"- **{of['title']}**: {of['model']}; {of['task']}." for of in results.values()), "",
-        "## Cost", "", "Of all samples to adapt to; the median of the seeds.", "",
+        "## Cost", "",
+        "Of all samples to adapt to; times are of one CPU, the median of the seeds.", "",
         *costs(results), PREDICTION, *predictions(results), *machine(results), AGAIN,
     ]  # fmt: skip
     return "\n".join(lines)
