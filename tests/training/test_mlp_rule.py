@@ -30,7 +30,7 @@ def model(make_model: Any) -> s2.MLP:
 
 @pytest.fixture
 def samples(make_samples: Any) -> tuple[np.ndarray, np.ndarray]:
-    return make_samples(60, 9)
+    return make_samples(150, 9)
 
 
 def rule_of(model: s2.Backbone, x: np.ndarray, recipe: str | None = "auto") -> MlpRule:
@@ -57,10 +57,10 @@ def test_samples_without_negative_numbers(model: s2.MLP, samples: Any, tmp_path:
     assert adapted.base is model
     assert adapted.adapters.rank == 8
     assert adapted.history.n_batches >= 1000
-    assert adapted.history.n_forwards == 60
+    assert adapted.history.n_forwards == 150
     by_hand = s2.adapt(
         rule.backbone, x, y, rank=8, optimizer="adam", learning_rate=0.003, standardize=True,
-        epochs=334,
+        epochs=125,
     )  # fmt: skip
     assert adapted.logits(x).tobytes() == by_hand.logits(x).tobytes()
     adapted.save(tmp_path / "a")
@@ -94,7 +94,7 @@ def test_validation_data_judge_and_choose_nothing(model: s2.MLP, samples: Any) -
 @pytest.mark.parametrize("sign", [1, -1])
 def test_old_samples_are_not_judged(sign: int, model: s2.MLP, samples: Any) -> None:
     x, y = sign * np.abs(samples[0]), samples[1]
-    for options, count in (({}, 60), ({"validation": 0.25}, 15)):
+    for options, count in (({}, 150), ({"validation": 0.25}, 38)):
         history = s2.adapt(model, x, y, recipe="auto", keep=(x[:40], y[:40]), **options).history
         assert history.held_out.n_samples == count
         assert [tried.held_out for tried in history.tried] == [history.held_out]
@@ -130,11 +130,21 @@ def test_samples_with_a_negative_number(model: s2.MLP, make_model: Any, samples:
     assert [tap.kind for tap in derived_taps(rule.backbone)] == POWERS
     assert field_statistics(rule.backbone)
     assert rule.recipe == FIELD
-    plain = make_model([9, 16, 5, 3], batch_norm=False)
-    for given, some in ((plain, x), (model, x[3:4])):
-        rule = rule_of(given, some)
-        assert not field_statistics(rule.backbone)
-        assert [tap.kind for tap in derived_taps(rule.backbone)] == POWERS
+    plain = rule_of(make_model([9, 16, 5, 3], batch_norm=False), x)
+    assert not field_statistics(plain.backbone)
+    assert [tap.kind for tap in derived_taps(plain.backbone)] == POWERS
+
+
+def test_a_few_go_as_with_any_model(model: s2.MLP, make_samples: Any) -> None:
+    """What the model knows counts where samples alone do not tell enough: 30 an output do."""
+    x, y = make_samples(90, 9)
+    for some in (x[:1], x[:89]):
+        rule = rule_of(model, some)
+        assert rule.backbone is model
+        assert rule.recipe is None
+    assert rule_of(model, x).recipe == FIELD
+    tried = s2.adapt(model, x[:9], y[:9], recipe="auto").history.tried
+    assert any("model's own" in each.name for each in tried)
 
 
 def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) -> None:
@@ -142,7 +152,7 @@ def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) 
     x, y = samples[0] * np.geomspace(0.1, 10, 9, dtype=np.float32), samples[1]
     adapted = s2.adapt(model, x, y, recipe="auto")
     assert adapted.score(x, y) > 0.8
-    assert adapted.predict_proba(x).max() < 0.99
+    assert np.median(adapted.predict_proba(x).max(axis=1)) < 0.95
     history = adapted.history
     assert [tried.weight for tried in history.tried] == [1.0]
     assert history.held_out is not None
@@ -157,7 +167,7 @@ def test_a_convex_fit_of_the_field(model: s2.MLP, samples: Any, tmp_path: Path) 
 
 def test_one_candidate_with_smoothed_labels(model: s2.MLP, samples: Any) -> None:
     part = CheckedSamples(samples[0], samples[1].astype(np.int32))
-    options = resolve_options(model.recipe, model.tap_widths, 60, recipe="auto")
+    options = resolve_options(model.recipe, model.tap_widths, 150, recipe="auto")
     whole, one = (kind(model, part, options) for kind in (AutoJob, FieldJob))
     assert (one.problem.smoothing, whole.problem.smoothing) == (0.1, 0.0)
     assert len(one.considered()) < len(whole.considered())
@@ -175,7 +185,7 @@ def test_bends_that_no_line_follows(make_model: Any) -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_old_samples_and_a_lab_set(sign: int, model: s2.MLP, make_samples: Any) -> None:
     """Rows of a lab set do what its samples do, with derived taps and with other statistics."""
-    x, y = make_samples(60, 9)
+    x, y = make_samples(150, 9)
     old_x, old_y = make_samples(40, 9, seed=3)
     x, old_x = np.abs(x) * np.float32(sign), np.abs(old_x) * np.float32(sign)
     old_y = model.predict(old_x)
@@ -202,7 +212,7 @@ def test_where_there_is_no_rule(model: s2.MLP, samples: Any) -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_estimators_do_the_same(sign: int, model: s2.MLP, make_samples: Any) -> None:
     sklearn = pytest.importorskip("skip2lora.sklearn")
-    x, y = make_samples(60, 9)
+    x, y = make_samples(150, 9)
     x = np.abs(x) * np.float32(sign)
     learner = sklearn.Skip2LoRAClassifier(model, recipe="auto").fit(x, y)
     kinds = [tap.kind for tap in derived_taps(learner.adapted_.backbone)]
@@ -212,4 +222,4 @@ def test_estimators_do_the_same(sign: int, model: s2.MLP, make_samples: Any) -> 
         s2.adapt(model, x, y, recipe="auto").score(x, y), abs=0.05
     )
     learner.partial_fit(-x[:5], y[:5])
-    assert learner.predict(-x).shape == (60,)
+    assert learner.predict(-x).shape == (150,)

@@ -3,7 +3,8 @@
 Samples held out of one recording of a fan did not tell which recipe does best on another of the
 same fan, so nothing is chosen by them. Samples without negative numbers, such as spectra, get two
 logarithms of them as further taps, and Adam. Others get batch-norm statistics of the field, three
-powers of them as further taps, and a convex fit.
+powers of them as further taps, and a convex fit, if they are enough to do without what the model
+says; a few go as with any model.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ STEPS, FIELD = "auto by steps", "auto of the field"
 RANK, LEARNING_RATE, EPOCHS = 8, 0.003, 30
 #: A few samples pass more often than ``EPOCHS`` times: so many steps at least, in all.
 LEAST_STEPS = 1000
-#: Of the convex fit.
-SMOOTHING = 0.1
+#: Of the convex fit; samples that it needs, for each output in the mean.
+SMOOTHING, ENOUGH = 0.1, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,9 @@ class MlpRule:
             return cls(model)
         if (samples >= 0).all():
             return cls(Derived.of(model, (LOG, LOG_CENTRED), samples), STEPS)
-        enough = model.batch_norm and len(samples) > 1
-        network = FieldMLP.of(model, samples) if enough else model
+        if len(samples) < ENOUGH * model.n_outputs:
+            return cls(model)
+        network = FieldMLP.of(model, samples) if model.batch_norm else model
         return cls(Derived.of(network, POWERS, samples), FIELD)
 
     def settled(self, options: Options, n_samples: int) -> Options:
