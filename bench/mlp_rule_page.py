@@ -33,8 +33,8 @@ WHAT = (
      "steps, what is more"),
     ("others, at least 30 for each output in the mean",
      "batch norm takes the statistics of these samples; second, third and fourth powers of the "
-     "sample as three more taps; a convex fit of all taps, standardised, in place of the model's "
-     "own logits; label smoothing 0.1; the penalty by 4 blocks held out"),
+     "sample as three more taps; a convex fit of all taps, their columns divided by the root of "
+     "their deviation, in place of the model's own logits; label smoothing 0.1; the penalty by 4 blocks held out"),
     ("fewer others", "what any model learns"),
 )  # fmt: skip
 AND = """\

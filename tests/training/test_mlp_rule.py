@@ -173,6 +173,15 @@ def test_one_candidate_with_smoothed_labels(model: s2.MLP, samples: Any) -> None
     assert len(one.considered()) < len(whole.considered())
 
 
+def test_columns_are_divided_by_the_root_of_their_deviation(model: s2.MLP, samples: Any) -> None:
+    part = CheckedSamples(samples[0] * 7, samples[1].astype(np.int32))
+    options = resolve_options(model.recipe, model.tap_widths, 150, recipe="auto")
+    whole, root = (kind(model, part, options) for kind in (AutoJob, FieldJob))
+    np.testing.assert_allclose(root.scaling.scale**2, whole.scaling.scale, rtol=1e-6)
+    assert (root.scaling.mean == whole.scaling.mean).all()
+    assert np.abs(root.scaling.scale - 1).max() > 0.1
+
+
 def test_bends_that_no_line_follows(make_model: Any) -> None:
     """Whether a column is small or large, by its square: the mean of both classes is the same."""
     random = np.random.default_rng(5)

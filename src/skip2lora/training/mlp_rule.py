@@ -32,7 +32,7 @@ from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import DEFAULT_BATCH_SIZE, Options, resolve_options
 from skip2lora.training.problem import Problem
-from skip2lora.training.skip_job import SkipJob
+from skip2lora.training.skip_job import Scaling, SkipJob
 
 #: Recipes that ``auto`` stands for here; nobody asks for them by name.
 STEPS, FIELD = "auto by steps", "auto of the field"
@@ -83,7 +83,17 @@ class MlpRule:
 
 
 class FieldJob(AutoJob):
-    """One convex fit of all taps in place of the model's own logits."""
+    """One convex fit of all taps in place of the model's own logits.
+
+    Columns are divided by the root of their deviation: between taps as they are, where the largest
+    decide, and standardised ones, where those that hardly move count as much and more is forgotten.
+    """
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Of the taps: the root of what standardises them."""
+        whole = super().scaling
+        return replace(whole, scale=np.sqrt(whole.scale))
 
     @cached_property
     def problem(self) -> Problem:
