@@ -304,7 +304,8 @@ def _meaning(ops: list[Op], *, sigmoid: bool) -> int:
     values = _chain(before, _GRID).astype(np.float64)
     if not np.isfinite(values[1:]).all():
         return 0
-    if values.max() > 0 and np.abs(values / values.max() - _GRID).max() <= _CLOSE:
+    finite = bool(np.isfinite(values[0]))
+    if finite and values.max() > 0 and np.abs(values / values.max() - _GRID).max() <= _CLOSE:
         return 1
     if np.abs(np.exp(values[1:]) - _GRID[1:]).max() <= _CLOSE:
         return 1

@@ -297,6 +297,13 @@ CLOSED: dict[str, Callable[[Tail], Any]] = {
     "cut off": lambda t: t.output(t("Cast", softmax(t), to=LONG), LONG),
     "whole percent": lambda t: t.output(t("Cast", t("Mul", softmax(t), 100.0), to=LONG), LONG),
     "one hot": lambda t: t.output(t("Hardmax", t.z, axis=1)),
+    "one hot of a label": lambda t: t.output(
+        t("OneHot", t("ArgMax", t.z, axis=1, keepdims=0), np.array(3), np.array([0.0, 1.0]))
+    ),
+    "equal to the largest": lambda t: t.output(
+        t("Cast", t("Equal", t.z, t("ReduceMax", t.z, axes=[1])), to=1)
+    ),
+    "whole numbers": lambda t: t.output(t("Round", t("Mul", t.z, 3.0))),
     "hard sigmoid": lambda t: t.output(t("HardSigmoid", t.z)),
     "weighted": lambda t: t.output(t("Mul", softmax(t), np.array([0.5, 1.0, 2.0]))),
     "the largest": lambda t: t.output(t("ReduceMax", softmax(t), axes=[1], keepdims=1)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def anatomy(
         fix_batch(graph, seen.axes, seen.batch or 1)
     graph.samples = names[0], seen.axes[names[0]]
     heads = [head if _follows(head, seen) else head.refuted() for head in heads]
-    outputs = tuple(_spec(graph, head, seen.of(head.logits)) for head in heads)
+    outputs = tuple(_spec(graph, head, seen) for head in heads)
     behind = [graph.ancestors(end) if len(heads) > 1 else set[str]() for end in ends]
     at = choose(candidates_of(outputs, ends, behind), output, path)
     n_outputs = 0 if at is None else outputs[at].width
@@ -202,15 +202,24 @@ def _follows(head: Head, seen: Look) -> bool:
     return head.end.agrees(logits.reshape(len(logits), -1), said)
 
 
-def _spec(graph: Graph, head: Head, seen: Seen) -> OutputSpec:
+def _spec(graph: Graph, head: Head, look: Look) -> OutputSpec:
     """What an output is; its sizes are open where it has not one row a sample."""
-    inner, labels = seen.by_sample, graph.types.get(head.logits) in _LABELS
+    seen = look.of(head.logits)
+    labels = graph.types.get(head.logits) in _LABELS or _is_whole(look.values.get(head.logits))
+    inner = seen.by_sample
     if inner is None:
-        inner = (None,) * (len(seen.shape) - 1 if seen.shape else 1)
+        inner = (None,) * max(1, len(seen.shape) - 1)
     sizes = tuple(size if isinstance(size, int) else None for size in inner or (1,))
     if head.end.ending == "logits" and not labels:
         return OutputSpec(head.output, sizes, "logits")
     return spec_of(head.output, sizes, head.end, labels=labels)
+
+
+def _is_whole(values: NDArray[Any] | None) -> bool:
+    """Whether values of noise are whole numbers, as are labels, places and counts."""
+    if values is None or values.dtype.kind != "f" or not np.isfinite(values).all():
+        return False
+    return bool(values.any() and np.array_equal(values, np.round(values)))
 
 
 def _sources(reads: Sequence[Read], seen: Look, counted: Counted, grid: int) -> tuple[Source, ...]:

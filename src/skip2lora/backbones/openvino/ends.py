@@ -13,7 +13,7 @@ from skip2lora.backbones.ends import Op
 _SAME = (
     "Reshape", "Squeeze", "Unsqueeze", "FakeQuantize", "Transpose", "Result", "ConvertLike",
 )  # fmt: skip
-_CLOSED = ("HardSigmoid",)
+_CLOSED = ("HardSigmoid", "OneHot", "Floor", "Ceiling", "Sign")
 
 
 def key_of(source: Any) -> tuple[str, int]:
