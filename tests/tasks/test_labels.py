@@ -56,6 +56,11 @@ def test_text_that_is_all_numbers() -> None:
     assert numbered(["3", "7"], known=("7", "3")) == ([1, 0], ("7", "3"))
 
 
+def test_codes_with_leading_zeros_are_names_where_numbers_would_be_one() -> None:
+    assert numbered(["01", "1", "2", "01"]) == ([0, 1, 2, 0], ("01", "1", "2"))
+    assert numbered(["01", "00", "02", "01"]) == ([1, 0, 2, 1], None)
+
+
 def test_classes_are_renumbered_by_name() -> None:
     own, known = ("stop", "go"), ("go", "wait", "stop")
     assert numbered([0, 1, 1], own=own, known=known) == ([2, 0, 0], known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, check_classes, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
+_CODE = re.compile(r"[+-]?0\d+")
 _NAME_THEM = "name the outputs with class_names="
 
 
@@ -299,12 +301,15 @@ def _as_numbers(
 ) -> NDArray[np.float64] | None:
     """The number that each distinct text is; None where they are names.
 
-    Text such as "3" and "7" is a name where it is known as such, and a number otherwise.
+    Text such as "3" and "7" is a name where it is known as such, and a number otherwise; "07" is
+    another than "7" where both are there.
     """
     if names is not None and set(texts) <= set(names):
         return None
     try:
-        return np.array([float(text) for text in texts], np.float64)
+        given = np.array([float(text) for text in texts], np.float64)
+        codes = any(map(_CODE.fullmatch, texts)) and len(np.unique(given)) < len(texts)
+        return None if codes else given
     except ValueError:
         numbers = [number_or_none(text) for text in texts]
     names = None if new_classes else names
