@@ -304,8 +304,7 @@ def _meaning(ops: list[Op], *, sigmoid: bool) -> int:
     values = _chain(before, _GRID).astype(np.float64)
     if not np.isfinite(values[1:]).all():
         return 0
-    finite = bool(np.isfinite(values[0]))
-    if finite and values.max() > 0 and np.abs(values / values.max() - _GRID).max() <= _CLOSE:
+    if 0 < values.max() < np.inf and np.abs(values / values.max() - _GRID).max() <= _CLOSE:
         return 1
     if np.abs(np.exp(values[1:]) - _GRID[1:]).max() <= _CLOSE:
         return 1

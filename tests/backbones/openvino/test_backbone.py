@@ -181,6 +181,17 @@ def test_a_quantised_model_is_said_to_run_in_floats(tmp_path: Path) -> None:
     assert s2.load(nets.save(nets.residual(quantised=False), path)).notes == ()
 
 
+def test_logits_that_noise_does_not_vary_are_said(tmp_path: Path) -> None:
+    onnx_models = pytest.importorskip("onnx_models")
+    model = onnx_models.mlp()
+    for tensor in model.graph.initializer:
+        if tensor.name == "w2":
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    path = nets.converted(onnx_models.save(model, tmp_path / "m.onnx"))
+    with pytest.warns(UserWarning, match="gives the same logits for all samples of noise"):
+        s2.load(path)
+
+
 def test_what_takes_no_noise_is_said(tmp_path: Path) -> None:
     net = nets.Net()
     x = net.input("x", [-1, -1])  # its width stands nowhere but in the weights

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skip2lora.backbones.alone import Layout, Verdict, unseen, untapped
+import numpy as np
+
+from skip2lora.backbones.alone import Layout, Verdict, unseen, untapped, unvaried
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
@@ -127,7 +129,7 @@ def anatomy(
         fix_batch(graph.model, looked.batch)
     one, other, samples = shapes_of(graph.model, sources)
     verdicts, reason = looked.verdicts, looked.reason
-    known, note = verdicts is not None, unseen(reason) if reason else None
+    known = verdicts is not None
     if verdicts is None:  # no noise fits: by the shapes alone, folds are not known
         verdicts = [_by_shape(a, b, samples) for a, b in zip(one, other, strict=True)]
     seen = [_Seen(a, b, samples, each) for a, b, each in zip(one, other, verdicts, strict=False)]
@@ -147,6 +149,7 @@ def anatomy(
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
         pairs = [pair for pair in pairs if key_of(pair[0].source) in before]
+    note = unseen(reason) if reason else _steady(looked, number, len(reads), inputs)
     counted = _counted(inputs, mask)
     tapped = [_source(read, shapes, counted, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
@@ -163,6 +166,19 @@ def anatomy(
         return Anatomy(layers, outputs, None, 0, note)
     parts = Anatomy(layers, outputs, ends[number], outputs[number].width, note)
     return parts if _follows(ends, number, looked) else parts.without_logits()
+
+
+def _steady(
+    looked: Look, number: int | None, n_reads: int, inputs: Sequence[InputSpec]
+) -> str | None:
+    """What is said of logits ``number``, behind what is read, the same for all samples of noise.
+
+    Not of several inputs, as one may be a mask that hides all of the others.
+    """
+    if looked.values is None or number is None or len(inputs) > 1:
+        return None
+    values = looked.values[n_reads + number]
+    return unvaried() if len(values) > 1 and np.all(values == values[:1]) else None
 
 
 def _counted(inputs: Sequence[InputSpec], mask: Mask | None) -> tuple[Mask, int | None] | None:
