@@ -20,7 +20,8 @@ def test_it_says_what_to_expect_and_of_what_it_consists(desk: Path, type_in: Typ
     said = type_in(*words)
     assert said.code == 0, said.err
     assert re.search(
-        r"^held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 4 folds\nmix [\d.]+ (all|last) tap",
+        r"^held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 4 folds\n"
+        r"(mix [\d.]+|learned from) (all|last) tap",
         said.out, re.MULTILINE,
     )  # fmt: skip
     assert " on 60 held-out samples" in said.out

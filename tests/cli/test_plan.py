@@ -27,7 +27,12 @@ def test_plan_agrees_with_adapt(type_in, desk: Path) -> None:
 def test_plan_for_a_person(type_in, desk: Path) -> None:
     told = type_in("plan", "model.safetensors", "--samples", 1000, "--classes", 7)
     assert told.code == 0, told.err
-    for part in ("1,000 samples, 7 outputs, rank 8, adam", "log-centred", "1,500 batches", "peak"):
+    for part in (
+        "1,000 samples, 7 outputs, recipe auto, rank 8, adam",
+        "log-centred",
+        "1,500 batches",
+        "peak",
+    ):
         assert part in told.out
     told = type_in("plan", "model.safetensors", "--samples", 1000, "--recipe", "paper")
     for part in ("1,000 samples, 3 outputs", "the sample", "measured on random rows", "peak"):

@@ -75,8 +75,10 @@ def run(
         timeout=600,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
-    # Some learn digits with networks of other classes, which is said, and meant.
-    assert "Warning" not in done.stderr.replace("ForgettingWarning", "")
+    # Some learn digits with networks of other classes, which is said, and meant. To tell
+    # instruments apart by a network for birds is so hard that labels look wrong.
+    meant = re.sub("(Forgetting|SuspectLabels)Warning", "", done.stderr)
+    assert "Warning" not in meant
     assert not list((folder / "here").iterdir())
     return done
 

@@ -56,11 +56,11 @@ def test_defaults_are_far_above_tuning_the_last_layer(opened: Any, tmp_path: Pat
         before.append(model.score(job.test_x, job.test_y))
         adapted = s2.adapt(model, job.x, job.y, seed=seed)
         after.append(adapted.score(job.test_x, job.test_y))
-        tuned = s2.adapt(last, job.x, job.y, seed=seed)
+        tuned = s2.adapt(last, job.x, job.y, solver="steps", seed=seed)
         lora.append(tuned.score(job.test_x, job.test_y))
         fitted = LogisticRegression(max_iter=5000).fit(last.forward(job.x).taps[0], job.y)
         regression.append(fitted.score(last.forward(job.test_x).taps[0], job.test_y))
     assert np.mean(before) < 0.5, before
-    assert np.mean(after) > 0.8, after
+    assert np.mean(after) > 0.9, after
     assert np.mean(after) - np.mean(lora) >= LEAST_POINTS, (after, lora)
     assert np.mean(after) >= np.mean(regression), (after, regression)

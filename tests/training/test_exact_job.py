@@ -197,7 +197,7 @@ def test_samples_for_validation_choose_the_penalty_alone(
 @pytest.mark.filterwarnings("error")
 def test_one_class_alone(backbone: NumpyBackbone, part: CheckedSamples, refused: Any) -> None:
     message = refused(DataError, s2.adapt, backbone, part.x, [2] * 60, solver="exact")
-    assert "got one class alone in all 60 samples, expected another too" in message
+    assert "got one class alone in all 60 samples, expected others too" in message
     assert backbone.n_forwards == 0
 
 

@@ -79,6 +79,8 @@ def test_what_it_says_of_samples_held_out(model: s2.MLP, make_samples: Any) -> N
     chance = s2.adapt(model, x, random, recipe="auto")
     assert chance.score(x, random) > 0.55
     assert chance.history.held_out.value < 0.5 < told.value
+    timing, tried = chance.timing, chance.history.tried
+    assert tried[0].milliseconds < timing.training_ms < timing.total_ms
 
 
 def test_validation_data_judge_and_choose_nothing(model: s2.MLP, samples: Any) -> None:

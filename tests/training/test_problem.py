@@ -50,7 +50,8 @@ def test_what_tells_nothing_apart(refused) -> None:
     assert "got the same labels in all 5 samples" in message
     message = refused(DataError, check_contrast, np.full(5, 2, np.int32))
     assert "got one class alone in all 5 samples" in message
-    assert message.endswith("add others, such as old ones with keep=, or pass solver='steps'")
+    assert message.endswith("add some, such as old ones with keep=, or pass solver='steps'")
+    assert "in the only sample, expected" in refused(DataError, check_contrast, np.array([1]))
     check_contrast(np.array([2, 2, 0]))
 
 

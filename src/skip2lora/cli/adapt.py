@@ -319,7 +319,8 @@ def _auto_lines(facts: dict[str, Any]) -> list[str]:
     if held is None:
         return ["no sample could be held out: how good it is on others is not known"]
     mix = ", ".join(f"{each['weight']:.2f} {each['name']}" for each in tried if each["weight"])
-    return [f"held-out {HeldOut(**held)}", *([f"mix {mix}"] if mix else []), *held["notes"]]
+    of = f"mix {mix}" if len(tried) > 1 else f"learned from {tried[0]['name']}"
+    return [f"held-out {HeldOut(**held)}", of, *held["notes"]]
 
 
 def _exact_lines(facts: dict[str, Any]) -> list[str]:

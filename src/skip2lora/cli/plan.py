@@ -78,16 +78,15 @@ def command(
 def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
     scaled = ", scaled taps" if result.standardize else ""
     how = "solved exactly"
-    if result.recipe == "auto" and result.solver == "exact":
-        how = "recipe auto, solved exactly"
-    elif result.solver == "steps":
+    if result.solver == "steps":
         how = f"{result.optimizer}, batches of {result.batch_size}, {result.epochs} epochs"
     return [
         f"{model}: {len(result.taps)} taps, {sum(tap.width for tap in result.taps):,} wide in all",
         *common.tap_lines(result.taps),
         *common.output_lines(backbone),
-        f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, rank {result.rank}, "
-        f"{how}{scaled}",
+        f"{result.n_samples:,} samples, {result.n_outputs:,} outputs, "
+        + ("" if result.recipe is None else f"recipe {result.recipe}, ")
+        + f"rank {result.rank}, {how}{scaled}",
         *_memory_lines(result.memory, result.n_parameters),
         *_time_lines(result, noise=backbone.network is None),
     ]

@@ -95,8 +95,8 @@ class Timing:
     """Milliseconds that training took.
 
     ``cache_fill_ms`` is the forward pass of the frozen layers for rows that the cache lacked,
-    ``training_ms`` everything else in the loop over batches, ``total_ms`` all from checked samples
-    to adapters, validation and callbacks included.
+    ``training_ms`` everything else in the loop over batches, or in the fits, those of folds too,
+    ``total_ms`` all from checked samples to adapters, validation and callbacks included.
     """
 
     cache_fill_ms: float
@@ -206,7 +206,7 @@ def train(
         if options.recipe == STEPS and isinstance(job, SkipJob):
             tried = judged_steps(job, done.result, training, held, options, goal)
             history = replace(done.history, held_out=tried.held_out, tried=(tried,))
-            done = replace(done, history=history)
+            done = replace(done, history=history, rest=done.rest + tried.milliseconds / 1e3)
     timing = Timing(1e3 * done.fill, 1e3 * done.rest, 1e3 * (time.perf_counter() - began))
 
     def measure(names: Sequence[str], n_base: int) -> Fit:

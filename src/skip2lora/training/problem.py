@@ -47,9 +47,10 @@ def check_contrast(labels: NDArray[Any]) -> None:
 
 
 def _nothing_to_tell_apart(what: str, n_samples: int) -> DataError:
+    all_of = f"all {n_samples:,} samples" if n_samples > 1 else "the only sample"
     return DataError(
-        f"got {what} in all {n_samples} samples, expected another too, as what tells them apart is "
-        "solved for: add others, such as old ones with keep=, or pass solver='steps'"
+        f"got {what} in {all_of}, expected others too, to tell them apart: add some, such as old "
+        "ones with keep=, or pass solver='steps'"
     )
 
 
