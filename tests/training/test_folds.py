@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skip2lora.errors import DataError
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import CLASSIFICATION, TASKS
 from skip2lora.training.folds import Folds, block_folds, check_groups
 
 LABELS = np.repeat(np.int32([0, 1, 2]), [40, 23, 9])
@@ -72,6 +72,17 @@ def test_nothing_is_held_out_where_every_class_has_one_sample() -> None:
     assert folds.count == 0
     assert not folds.held_out.any()
     assert folds.trained().all()
+
+
+def test_one_sample_of_numbers_or_one_group_is_never_held_out() -> None:
+    numbers = np.ones((3, 2), np.float32)
+    for task, answers, groups in (
+        (TASKS["regression"], numbers[:1], None),
+        (TASKS["regression"], numbers, np.zeros(3, np.int64)),
+        (CLASSIFICATION, np.array([0, 1, 1]), np.zeros(3, np.int64)),
+    ):
+        folds = block_folds(answers, task, groups=groups)
+        assert (folds.count, folds.of.tolist()) == (0, [-1] * len(answers))
 
 
 def test_numbers_are_cut_into_runs_of_rows() -> None:

@@ -76,6 +76,8 @@ def block_folds(
         most, what = int(groups.max()) + 1, "groups"
     count = min(n_folds, most)
     of = _runs(classes, count) if groups is None else _grouped(groups, classes, count)
+    if count < 2:  # one sample of numbers, or one group
+        of[:] = -1
     alone = []
     for name, needed in _needed(answers, task, names):
         if len(np.unique(of[needed])) < 2:
