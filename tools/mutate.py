@@ -1,6 +1,7 @@
 """Do the tests notice? Changes the package in one place after the other and runs them.
 
-    python tools/mutate.py [--sample N] [--seed N] [--only PATTERN ...] [--out FILE] [--map FOLDER]
+    python tools/mutate.py [--sample N] [--seed N] [--only PATTERN ...] [--seconds S] [--out FILE]
+                           [--map FOLDER]
 
 Takes N random places outside cli/ and at each one random operator of cosmic-ray (a comparison, an
 operator, a number, a condition, ... is another), writes the file so, runs the tests that watch the
@@ -27,6 +28,7 @@ import difflib
 import fnmatch
 import importlib
 import json
+import math
 import os
 import re
 import signal
@@ -35,6 +37,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -44,7 +47,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, TESTS = ROOT / "src" / "skip2lora", ROOT / "tests"
-TIMEOUT_S = 900  # of all tests of a mutant
+TIMEOUT_S = 3600  # of all tests of a mutant
 TEST_TIMEOUT_S = 120  # of one test: a mutant that makes it hang is killed by it
 LEFT_OUT = ("examples", "docs", "tools", "typing", "conventions", "bench")
 #: What tests import and pytest does not rewrite: imported once.
@@ -209,24 +212,30 @@ def recorded(folder: Path) -> Watch:
 
 
 def watching(place: Place, watch: Watch) -> list[str]:
-    """The tests that run the statement, or the least of what is around it that any test runs."""
-    name = place.file.relative_to(PACKAGE).as_posix()
-    by_line = watch.by_line.get(name, {})
+    """The tests that run the statement, or the least of what is around it that any test runs.
+
+    What importing runs counts for none: the test that happens to import a module first runs it.
+    """
     tree = ast.parse(place.file.read_text(encoding="utf-8"))
-    around = [(1, sys.maxsize)]
+    around, in_functions = [(1, sys.maxsize)], set[int]()
     for node in ast.walk(tree):  # from outside to inside
-        if isinstance(node, ast.stmt) and node.lineno <= place.line <= (node.end_lineno or 0):
-            around.append((node.lineno, node.end_lineno or node.lineno))
-            body = getattr(node, "body", None)
+        if not isinstance(node, ast.stmt):
+            continue
+        first, last = node.lineno, node.end_lineno or node.lineno
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.FunctionDef):
+            in_functions |= set(range(node.body[0].lineno, last + 1))
+        if first <= place.line <= last:
+            around.append((first, last))
             if body and place.line < body[0].lineno and not isinstance(node, ast.FunctionDef):
-                around.append((node.lineno, body[0].lineno - 1))
+                around.append((first, body[0].lineno - 1))
+    by_line = watch.by_line.get(place.file.relative_to(PACKAGE).as_posix(), {})
     for first, last in reversed(around):
-        tests = set().union(*(by_line[line] for line in by_line if first <= line <= last))
+        lines = (line for line in in_functions if first <= line <= last)
+        tests = set().union(*(by_line.get(line, ()) for line in lines))
         if tests:
-            break
-    else:
-        tests = set(watch.seconds)
-    return in_order(tests, place.file, watch)
+            return in_order(tests, place.file, watch)
+    return in_order(set(watch.seconds), place.file, watch)
 
 
 def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
@@ -243,6 +252,20 @@ def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
     return [test for file in sorted(by_file, key=price) for test in by_file[file]]
 
 
+def steps(tests: list[str], watch: Watch, most_seconds: float) -> Iterator[list[str]]:
+    """Those of the first file, the next few, and so on: pytest reads all files before it runs.
+
+    They end before the tests take longer in all, but for the first.
+    """
+    took = np.cumsum([watch.seconds[test] for test in tests])
+    tests = tests[: max(1, int(np.searchsorted(took, most_seconds)))]
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    for first, last in pairwise((0, 1, 5, 25, len(files))):
+        step = [test for test in tests if test.partition("::")[0] in files[first:last]]
+        if step:
+            yield step
+
+
 def killer(tests: list[str]) -> str | None:
     """The first of the tests that fails, or why none could end; None where all pass."""
     limit = ["-o", f"faulthandler_timeout={TEST_TIMEOUT_S}"]
@@ -257,14 +280,14 @@ def killer(tests: list[str]) -> str | None:
     return failed[1] if failed else f"exit status {status}"
 
 
-def tried(mutant: Mutant, watch: Watch) -> str | None:
+def tried(mutant: Mutant, watch: Watch, most_seconds: float) -> str | None:
     """What kills it; None where nothing does. The file is put back."""
     file = mutant.place.file
     tests = watching(mutant.place, watch)
     original = file.read_bytes()
     try:
         file.write_text(mutant.text, encoding="utf-8")
-        return killer(tests)
+        return next(filter(None, map(killer, steps(tests, watch, most_seconds))), None)
     finally:
         file.write_bytes(original)
 
@@ -276,6 +299,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which ones (default: 0)")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
                         help="modules, such as training/*.py (default: all)")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=math.inf, metavar="S",
+                        help="most of tests a mutant, as recorded (default: all)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.jsonl")
     parser.add_argument("--map", type=Path, default=ROOT / "build" / "mutants-map")
     asked = parser.parse_args()
@@ -296,7 +321,8 @@ def main() -> None:
     ):
         entry = known.get(mutant.key)
         if entry is None:
-            entry = {"mutant": mutant.key, "killed_by": tried(mutant, watch), "diff": mutant.diff}
+            name = tried(mutant, watch, asked.seconds)
+            entry = {"mutant": mutant.key, "killed_by": name, "diff": mutant.diff}
             with asked.out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
         killed = entry["killed_by"] is not None

@@ -57,6 +57,8 @@ def watched(mutate, monkeypatch, tmp_path):
     file.parent.mkdir()
     file.write_text(MODULE)
     lines = {
+        1: {"tests/b.py::imports"},
+        3: {"tests/b.py::imports"},
         5: {"tests/a.py::large", "tests/a.py::small"},
         8: {"tests/a.py::large"},
         9: {"tests/a.py::small"},
@@ -66,6 +68,7 @@ def watched(mutate, monkeypatch, tmp_path):
         "tests/a.py::large": 1.0,
         "tests/a.py::small": 2.0,
         "tests/b.py::area": 0.5,
+        "tests/b.py::imports": 0.0,
         "tests/tasks/test_parts.py::area": 9.0,
     }
     return file, mutate.Watch({"tasks/parts.py": lines}, seconds)
@@ -137,19 +140,34 @@ def test_the_first_test_that_fails_is_named(mutate, monkeypatch, tmp_path, body,
     assert mutate.killer(["test_some.py::test_it"]) == expected
 
 
+def test_few_files_are_read_at_once_and_no_more_tests_than_asked(mutate):
+    tests = [f"tests/{file}.py::{name}" for file in range(9) for name in "ab"]
+    watch = mutate.Watch({}, dict.fromkeys(tests, 1.0))
+    steps = list(mutate.steps(tests, watch, mutate.math.inf))
+    assert [len(step) for step in steps] == [2, 8, 8]
+    assert [test for step in steps for test in step] == tests
+    steps = mutate.steps(tests, watch, 4.5)
+    assert [test for step in steps for test in step] == tests[:4]
+    assert list(mutate.steps(tests, watch, 0.5)) == [tests[:1]]
+
+
 @pytest.mark.parametrize("killer", ["tests/a.py::large", None])
 def test_the_file_is_put_back(mutate, watched, killer, monkeypatch):
     file, watch = watched
     file.write_bytes(b"a = 1\r\n")
 
+    ran = []
+
     def run(tests):
-        assert tests == mutate.in_order(set(watch.seconds), file, watch)
+        ran.extend(tests)
         assert file.read_text() == "a = 2\n"
         return killer
 
     monkeypatch.setattr(mutate, "killer", run)
     mutant = mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", "")
-    assert mutate.tried(mutant, watch) == killer
+    assert mutate.tried(mutant, watch, 99) == killer
+    everything = mutate.in_order(set(watch.seconds), file, watch)
+    assert ran == (everything[:1] if killer else everything)
     assert file.read_bytes() == b"a = 1\r\n"
 
 
@@ -161,7 +179,7 @@ def test_the_file_is_put_back_after_an_interrupt(mutate, watched, monkeypatch):
 
     monkeypatch.setattr(mutate, "killer", stop)
     with pytest.raises(KeyboardInterrupt):
-        mutate.tried(mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", ""), watch)
+        mutate.tried(mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", ""), watch, 99)
     assert file.read_text() == MODULE
 
 

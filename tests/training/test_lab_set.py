@@ -153,6 +153,8 @@ def test_other_taps(part: CheckedSamples, refused: Any) -> None:
     assert "other taps" in refused(
         ModelError, replace(more, tapping=replace(more.tapping, mask="other")).rows_for, model
     )
+    narrow = replace(more, taps=(more.taps[0][:, :1], *more.taps[1:]))
+    assert "other taps" in refused(ModelError, narrow.rows_for, model)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,21 @@ def test_damaged(
     file.write_bytes(to_bytes(tensors, json.loads(json.dumps(about))))
     message = refused(ModelError, LabSet.read, file)
     assert str(file) in message
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_a_third_class_of_two_is_damage(
+    n_outputs: int, make_model: Any, part: CheckedSamples, refused: Any, tmp_path: Path
+) -> None:
+    two = replace(part, y=part.y % 2)
+    lab = LabSet.choose(make_model([9, 16, n_outputs]), two, CLASSIFICATION, 4)
+    file = tmp_path / "lab"
+    for more in (0, 1):
+        file.write_bytes(replace(lab, answers=lab.answers + more).to_bytes())
+        if more:
+            assert "labels that the model does not have" in refused(ModelError, LabSet.read, file)
+        else:
+            assert LabSet.read(file).answers.max() == 1
 
 
 def test_cut_short_and_something_else(

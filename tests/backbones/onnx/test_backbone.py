@@ -193,7 +193,9 @@ def test_inputs(tmp_path: Path, refused: Refused) -> None:
         assert said in refused(DataError, backbone.check, bad)
 
 
-def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
+def test_several_inputs(
+    tmp_path: Path, refused: Refused, capfd: pytest.CaptureFixture[str]
+) -> None:
     backbone = OnnxBackbone.load(nets.save(nets.transformer(), tmp_path / "m.onnx"))
     feed = nets.texts(5, 7)
     made = backbone.check({name: array.astype(np.float64) for name, array in feed.items()})
@@ -212,7 +214,9 @@ def test_several_inputs(tmp_path: Path, refused: Refused) -> None:
     ):
         assert said in refused(DataError, backbone.check, bad)
     beyond = backbone.check(feed | {"input_ids": ids + 1000})
+    capfd.readouterr()
     assert "the model refused the samples" in refused(DataError, backbone.forward, beyond)
+    assert capfd.readouterr() == ("", "")  # the runtime does not print it, too
 
 
 def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, refused: Refused) -> None:
