@@ -75,6 +75,7 @@ def test_base_logits_count_as_much_as_they_are_to() -> None:
         b[:, [1, 2]] = 0
     mix = mixed([replace(part, bias=None), part], MIX, WIDTHS, factor)
     assert [len(a) for a in mix.lora_a] == [4, *WIDTHS]
+    assert mix.rank == 5  # of 6 outputs, one does not change
     np.testing.assert_allclose(mix.bias, 0.25 * part.bias)
     for array in (*mix.lora_a, *mix.lora_b):  # as the core takes them
         assert array.flags.c_contiguous

@@ -116,6 +116,9 @@ def test_header_in_a_comment_as_numpy_writes_it(tmp_path: Path) -> None:
     samples = read_samples(tmp_path / "a.csv")
     assert samples.feature_names == ("ax", "ay", "az")
     np.testing.assert_array_equal(samples.x, VALUES.astype(np.float32))
+    path = write_text(tmp_path / "one.csv", "# f,label\n1.5,0\n")
+    samples = read_samples(path)
+    assert (samples.feature_names, samples.x.tolist()) == (("f",), [[1.5]])
     path = write_text(tmp_path / "b.csv", "# by hand\n# f,label\n1,0\nx,1\n")
     assert 'row 1 (from 0, line 4) column "f" has "x"' in refusal(path)
 

@@ -332,7 +332,8 @@ def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
     assert "the model has taps of [12] with 4 outputs, expected [48, 128, 128, 12]" in message
     nets.save(nets.cnn(seed=1), path)
     message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
-    assert "changed since it was loaded" in message
+    now, then = (each.fingerprint[:19] for each in (OnnxBackbone.load(path), backbone))
+    assert f"changed since it was loaded ({now}, expected {then}): load it" in message
     assert not (tmp_path / "e.onnx").exists()
 
 

@@ -218,6 +218,16 @@ def test_every_sample_passes_the_model_once(backbone: NumpyBackbone) -> None:
     assert backbone.n_forwards == 60
 
 
+def test_iterations_are_those_of_folds_and_of_the_final_fits(backbone: NumpyBackbone) -> None:
+    x, y = drifted(backbone, 60)
+    options = resolve_options(ANY_MODEL, backbone.tap_widths, 60, recipe="auto")
+    job = auto.AutoJob(backbone, CheckedSamples(x, y), options)
+    ended = [point.iterations for _, point in job.candidates()]
+    folds = [each.iterations for each in job.judged_candidates]
+    assert min(*ended, *folds) >= 0
+    assert job.iterations == sum(ended) + sum(folds) > max(*ended, *folds)
+
+
 def test_new_classes_have_no_logits_to_count(backbone: NumpyBackbone) -> None:
     x, y = drifted(backbone, 60)
     adapted = s2.adapt(backbone, x, y, recipe="auto", keep_outputs=False)

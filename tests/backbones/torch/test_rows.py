@@ -161,3 +161,17 @@ def test_rows_of_tokens_that_come_first() -> None:
     write_rows(place, torch.from_numpy(x.swapaxes(0, 1)), torch.from_numpy(mask), rows)
     np.testing.assert_allclose(rows, rows_of(tap, x, mask), rtol=1e-5, atol=1e-6)
     assert np.isfinite(rows).all()  # a sample of which no token counts
+
+
+@pytest.mark.parametrize(
+    ("layout", "outer", "inner"),
+    [(Layout(0, 5), 5, 1), (Layout(0, 5), 7, 1), (Layout(0, 2, 3), 2, 3), (Layout(0, 1, 5), 1, 5)],
+)
+def test_rows_of_folded_tokens(layout: Layout, outer: int, inner: int) -> None:
+    """Outside the samples, of any number; inside; and both."""
+    parts = outer * inner
+    x = np.random.default_rng(0).normal(size=(3, parts, 4)).astype(np.float32)
+    folded = x.reshape(3, outer, inner, 4).swapaxes(0, 1).reshape(-1, 4)
+    tap, rows = Tap("l", "", "sequence", (None, 4)), np.full((3, 8), np.nan, np.float32)
+    write_rows(Place(Key("l", 0, 0), layout, tap), torch.from_numpy(folded), None, rows)
+    np.testing.assert_allclose(rows, rows_of(tap, x), rtol=1e-5, atol=1e-6)
