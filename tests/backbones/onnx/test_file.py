@@ -185,7 +185,9 @@ def test_values_in_other_fields_and_files() -> None:
     outside = numpy_helper.from_array(np.zeros(4, np.float32), "w")
     outside.ClearField("raw_data")
     outside.data_location = onnx.TensorProto.EXTERNAL
+    many = onnx.helper.make_tensor("m", onnx.TensorProto.STRING, [30, 10], [b"a"] * 300)
     assert fault_of(onnx, texts) is None
+    assert fault_of(onnx, many) is None
     assert fault_of(onnx, outside) is None
     del texts.string_data[1:]
     assert fault_of(onnx, texts) == "tensor t has 1 values, expected 2"

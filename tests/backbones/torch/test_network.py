@@ -278,6 +278,12 @@ def test_where_logits_are_found(function: Any) -> None:
     np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), expected, rtol=1e-5)
 
 
+def test_an_output_called_logits_is_taken_before_that_of_a_layer() -> None:
+    module = Returns(lambda y: {"hidden": y, "logits": y * 2})
+    layer = module.layer(torch.from_numpy(vectors())).detach().numpy()
+    np.testing.assert_allclose(s2.TorchBackbone(module).logits(vectors()), 2 * layer, rtol=1e-5)
+
+
 def test_one_number_a_sample() -> None:
     backbone = s2.TorchBackbone(Returns(lambda y: y[:, 0]), example=vectors())
     assert backbone.n_outputs == 1
