@@ -183,6 +183,11 @@ def test_refused(text: str, said: str, tmp_path: Path) -> None:
     assert said in refusal(write_text(tmp_path / "a.csv", text))
 
 
+def test_a_line_without_end(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "f,label\n1,a\n" + "1" * (1 << 26))
+    assert "line 3 has more than 67,108,864 characters, expected a row" in refusal(path)
+
+
 def test_decimals_that_come_late(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "f;label\n" + "1;0\n" * 2000 + "1,5;0\n")
     assert 'line 2002) column "f" has "1,5", expected a number with a decimal' in refusal(path)

@@ -61,6 +61,30 @@ def test_one_number_that_is_wrong(net: str, kind: str, tmp_path: Path, refused: 
                 check_export(*args)
 
 
+def test_one_step_of_what_a_model_rounds_to(tmp_path: Path, refused: Refused) -> None:
+    """Of a graph with half precision, whose sums may fall on the next step."""
+    net = nets.mlp()
+    net.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float16), "half"))
+    backbone = OnnxBackbone.load(nets.save(net, tmp_path / "m.onnx"))
+    adapters = random_adapters(backbone)
+    export_onnx(backbone, adapters, tmp_path / "e.onnx")
+    graph = onnx.load(tmp_path / "e.onnx").graph
+    [logits] = (node.output[0] for node in graph.node if node.name == "skip2lora_adapter.sum")
+    x = np.random.default_rng(0).normal(size=(1, 9)).astype(np.float32)
+    outputs = adapters.logits(backbone, x), backbone.logits(x)
+    largest = max(float(np.abs(each).max()) for each in outputs)
+    for step, fits in ((0.045, True), (0.055, False)):
+        model = onnx.load(tmp_path / "e.onnx")
+        [bias] = (of for of in model.graph.initializer if of.name.endswith("adapter.bias"))
+        values = onnx.numpy_helper.to_array(bias) + np.float32(step * largest)
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        args = (model, logits, backbone.session, backbone, adapters, x)
+        if fits:
+            check_export(*args)
+        else:
+            assert "differ by" in refused(ModelError, check_export, *args)
+
+
 @pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
 def test_terms_that_float32_cannot_add_up(export: Any, tmp_path: Path, refused: Refused) -> None:
     """As adapters were whose taps had been scaled too far."""
