@@ -234,8 +234,18 @@ def watching(place: Place, watch: Watch) -> list[str]:
         lines = (line for line in in_functions if first <= line <= last)
         tests = set().union(*(by_line.get(line, ()) for line in lines))
         if tests:
-            return in_order(tests, place.file, watch)
-    return in_order(set(watch.seconds), place.file, watch)
+            break
+    else:
+        tests = set(watch.seconds)
+    if place.line not in in_functions:  # a constant may be all that a test reads
+        tests |= {test for test in watch.seconds if test.startswith(own_tests(place.file))}
+    return in_order(tests, place.file, watch)
+
+
+def own_tests(module: Path) -> str:
+    """What tests of the module's own name begin with."""
+    folder = TESTS.relative_to(ROOT) / module.relative_to(PACKAGE).parent
+    return f"{folder.as_posix()}/test_{module.stem.strip('_')}"
 
 
 def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
@@ -243,8 +253,7 @@ def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
     by_file = defaultdict(list)
     for test in sorted(tests & watch.seconds.keys()):
         by_file[test.partition("::")[0]].append(test)
-    mirrored = TESTS.relative_to(ROOT) / module.relative_to(PACKAGE).parent
-    own = f"{mirrored.as_posix()}/test_{module.stem.strip('_')}"
+    own = own_tests(module)
 
     def price(file: str) -> tuple[bool, float]:
         return not file.startswith(own), sum(watch.seconds[test] for test in by_file[file])
@@ -307,9 +316,9 @@ def main() -> None:
     if not (asked.map / "lines.coverage").exists():
         record(asked.map)
     watch = recorded(asked.map)
-    for name in LIBRARIES:
+    for library in LIBRARIES:
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            importlib.import_module(library)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     known = {}
     if asked.out.exists():

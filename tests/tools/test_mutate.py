@@ -70,11 +70,13 @@ def watched(mutate, monkeypatch, tmp_path):
         "tests/b.py::area": 0.5,
         "tests/b.py::imports": 0.0,
         "tests/tasks/test_parts.py::area": 9.0,
+        "tests/tasks/test_parts.py::size": 0.0,
     }
     return file, mutate.Watch({"tasks/parts.py": lines}, seconds)
 
 
 A, AREA = ["tests/a.py::large", "tests/a.py::small"], ["tests/tasks/test_parts.py::area"]
+OWN = [*AREA, "tests/tasks/test_parts.py::size"]  # of which one reads a constant alone
 
 
 @pytest.mark.parametrize(
@@ -83,9 +85,9 @@ A, AREA = ["tests/a.py::large", "tests/a.py::small"], ["tests/tasks/test_parts.p
         (8, A[:1]),
         (10, A[1:]),  # the second line of a statement
         (6, A),  # the second of a condition, not what depends on it
-        (4, A),  # a default, which importing sets: the function
-        (13, [*AREA, "tests/b.py::area"]),  # a field: the class
-        (1, [*AREA, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
+        (4, [*OWN, *A]),  # a default, which importing sets: the function
+        (13, [*OWN, "tests/b.py::area"]),  # a field: the class
+        (1, [*OWN, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
     ],
 )
 def test_the_tests_of_a_statement_are_those_that_run_it(mutate, watched, line, tests):
@@ -167,7 +169,7 @@ def test_the_file_is_put_back(mutate, watched, killer, monkeypatch):
     mutant = mutate.Mutant(mutate.Place(file, "core/X", 0, 1), "a = 2\n", "")
     assert mutate.tried(mutant, watch, 99) == killer
     everything = mutate.in_order(set(watch.seconds), file, watch)
-    assert ran == (everything[:1] if killer else everything)
+    assert ran == (everything[:2] if killer else everything)  # those of the first file
     assert file.read_bytes() == b"a = 1\r\n"
 
 
