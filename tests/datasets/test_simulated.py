@@ -124,6 +124,11 @@ def test_ventilation_is_heard_beside_it_only(task: Split) -> None:
         assert rest[:, 60:150].mean() > 10 * silent[:, 60:150].mean()
 
 
+def test_noise_is_as_strong_in_any_phase() -> None:
+    noise = simulated._noise(200, np.random.default_rng(0)).ravel()
+    np.testing.assert_allclose(np.cov(noise.real, noise.imag), np.eye(2), atol=0.02)
+
+
 def test_mount_resonates_and_blocks_what_is_slow() -> None:
     passed = simulated._mount((100.0, 200.0))
     assert passed[0] == 0
