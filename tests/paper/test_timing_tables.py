@@ -100,6 +100,9 @@ def test_layers_are_percent_of_their_direction() -> None:
     (grid,) = table.grids()
     cells = dict(grid.rows)
     assert grid.head == ("", "HAR")
+    assert grid.notes[0].startswith("Median of 2 runs of all epochs, ")
+    [once] = LayerTable((LayerTimes("har", 600, 0.99, (first,)),), MACHINE).grids()
+    assert once.notes[0].startswith("Median of 1 run of all epochs, ")
     assert cells["forward FC1"] == "62.50\n88.58 (-26.08)"
     assert cells["backward Act2"] == "100.00\n0.16 (+99.84)"
     assert set(cells) == set(printed.TABLE2["har"])
