@@ -183,6 +183,12 @@ def test_refused(text: str, said: str, tmp_path: Path) -> None:
     assert said in refusal(write_text(tmp_path / "a.csv", text))
 
 
+def test_columns_to_leave_out_are_named(tmp_path: Path) -> None:
+    for cells, said in (("1%,2", "column out with ignore='f'"), ("1%,x", "columns out with")):
+        path = write_text(tmp_path / "a.csv", f"f,g,label\n{cells},a\n{cells},b\n")
+        assert f"leave the {said}" in refusal(path)
+
+
 def test_a_line_without_end(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "f,label\n1,a\n" + "1" * (1 << 26))
     assert "line 3 has more than 67,108,864 characters, expected a row" in refusal(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -26,6 +26,10 @@ def test_times_beside_the_paper(table: TimeTable) -> None:
     assert there == pytest.approx(100 * 0.450 / 4.113)
     assert table.shares("skip2-lora", "weight update") == (None, pytest.approx(100 * 10 / 14))
     assert not any("idle" in note for note in table.grids()[0].notes)
+    assert table.grids()[0].title.endswith("(median of 3 runs)")
+    once = {name: runs[:1] for name, runs in table.measured.runs.items()}
+    one = TimeTable(replace(table.measured, runs=once), MACHINE)
+    assert one.grids()[0].title.endswith("(median of 1 run)")
     cells = {row[0]: row[1:] for row in table.grids()[0].rows}
     assert list(cells) == list(METHODS)
     assert cells["skip2-lora"][1] == "3.00 µs\n0.309 ms\n10/11 %"
