@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -171,3 +172,19 @@ def test_shapes_to_be_found_by_running() -> None:
 def test_no_file_of_this_kind() -> None:
     with pytest.raises(ModelError, match=r"is no \.tflite model, expected TFL3 at byte 4"):
         tflite.parse(b"PK" + bytes(100), "it")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "weights"),
+    [
+        ("FULLY_CONNECTED", 0, 1), ("CONV_2D", 0, 1), ("DEPTHWISE_CONV_2D", 0, 1),
+        ("TRANSPOSE_CONV", 2, 1), ("BATCH_MATMUL", 0, 1), ("BATCH_MATMUL", 1, 0),
+    ],
+)  # fmt: skip
+def test_a_layer_is_known_by_its_weights_alone(name: str, data: int, weights: int) -> None:
+    """Whatever else it reads, such as no bias, or one that is computed."""
+    graph: Any = SimpleNamespace(constants={10 + weights})
+    operator = tflite.Operator(name, (10, 11, 12), (20,))
+    assert tflite.Graph._data_input(graph, operator) == 10 + data
+    graph.constants = {13}
+    assert tflite.Graph._data_input(graph, operator) is None
