@@ -20,7 +20,7 @@ import onnx_models as nets
 import skip2lora as s2
 from desk import Answer, refused
 from skip2lora.adapters import folder
-from skip2lora.backbones.onnx import backbone, session
+from skip2lora.backbones.onnx import backbone
 
 Type = Callable[..., Answer]
 CLASSES = ("bright", "dark")
@@ -241,9 +241,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for function in ("read_tensors", "_read_config"):
         counted(folder, function)
-    for function in ("read_model", "tap_model"):
+    for function in ("read_model", "tap_model", "open_session"):
         counted(backbone, function)
-    counted(session, "open_session")
     counted(onnxruntime, "InferenceSession")
     return names
 
