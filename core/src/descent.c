@@ -88,13 +88,14 @@ void s2_pairs_begin(s2_pairs *of, double guess, double bias_guess, float *gradie
 }
 
 void s2_pairs_end(s2_pairs *of, float *direction, float *image, double *bias) {
-    double factors[S2_PAIRS] = {0};
-    multiply(of, image, of->change, bias, of->bias_change, of->opposite);
+    double opposite[S2_PAIRS], factors[S2_PAIRS];
+    multiply(of, image, of->change, bias, of->bias_change, opposite);
     for (size_t age = of->count; age-- > 0;) {
         const size_t j = pair_of(of, age);
-        factors[j] = of->share[j] - of->opposite[j] / of->bend[j][j];
-        for (size_t i = 0; i < of->count; i++) { /* the image moves on by that of its step */
-            of->opposite[i] += factors[j] * of->bend[i][j];
+        factors[j] = of->share[j] - opposite[j] / of->bend[j][j];
+        for (size_t newer = 0; newer < age; newer++) { /* the image moves on by that of its step */
+            const size_t i = pair_of(of, newer);
+            opposite[i] += factors[j] * of->bend[i][j];
         }
     }
     combine(of, 1.0, factors, of->step, direction);
@@ -104,11 +105,8 @@ void s2_pairs_end(s2_pairs *of, float *direction, float *image, double *bias) {
     combine_biases(of, 1.0, factors, of->bias_step, bias);
 }
 
-size_t s2_pairs_add(s2_pairs *of, double t, double bend) {
+size_t s2_pairs_add(s2_pairs *of, double bend) {
     const size_t new = of->count == 0 ? 0 : (of->newest + 1) % S2_PAIRS;
-    for (size_t i = 0; i < of->count; i++) {
-        of->bend[i][new] = -t * of->opposite[i];
-    }
     of->bend[new][new] = bend;
     of->newest = new;
     of->count += of->count < S2_PAIRS;

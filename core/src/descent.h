@@ -30,12 +30,11 @@ typedef struct {
     size_t size, n_outputs;
     float *step[S2_PAIRS], *image[S2_PAIRS], *change[S2_PAIRS];
     double *bias_step[S2_PAIRS], *bias_change[S2_PAIRS]; /* (n_outputs) */
-    double bend[S2_PAIRS][S2_PAIRS];                     /* <change i, step j> */
-    double along[S2_PAIRS];                              /* <gradient, step j>, at s2_pairs_begin */
-    double share[S2_PAIRS];                              /* of change i in the direction */
-    double opposite[S2_PAIRS]; /* <change i, direction>, at s2_pairs_end */
-    size_t count, newest;      /* pairs lie in a ring, from 0 on */
-    int is_new;                /* the newest has come since s2_pairs_begin */
+    double bend[S2_PAIRS][S2_PAIRS]; /* <change i, step j>, where step j is not newer than i */
+    double along[S2_PAIRS];          /* <gradient, step j>, at s2_pairs_begin */
+    double share[S2_PAIRS];          /* of change i in the direction */
+    size_t count, newest;            /* pairs lie in a ring, from 0 on */
+    int is_new;                      /* the newest has come since s2_pairs_begin */
 } s2_pairs;
 
 /* Memory for arrays of (rows, cols) and a bias of `rows`; with images, unless a step is its own. */
@@ -45,9 +44,8 @@ void s2_pairs_lay_out(s2_pairs *of, s2_arena *arena, size_t rows, size_t cols, i
 void s2_pairs_begin(s2_pairs *of, double guess, double bias_guess, float *gradient, double *bias);
 /* That product becomes the direction, and `image` its image; they may be the same. */
 void s2_pairs_end(s2_pairs *of, float *direction, float *image, double *bias);
-/* Where the next pair is written once it is known to be one: a step of -t times the direction, along
- * which the slope changed by `bend` / t. */
-size_t s2_pairs_add(s2_pairs *of, double t, double bend);
+/* Where the next pair is written once it is known to be one, with `bend` = <change, step>. */
+size_t s2_pairs_add(s2_pairs *of, double bend);
 /* The gradient was computed afresh: it is no longer, to the bit, what the pairs were measured with. */
 void s2_pairs_forget_gradient(s2_pairs *of);
 

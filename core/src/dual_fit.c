@@ -164,7 +164,7 @@ static void add_pair(s2_dual_fit *of, double t, double bend) {
     if (!(bend > 1e-12 * of->decrement)) {
         return;
     }
-    const size_t new = s2_pairs_add(pairs, t, bend);
+    const size_t new = s2_pairs_add(pairs, bend);
     kernels->scaled(of->size, (float)-t, of->step, pairs->step[new]);
     kernels->scaled(of->size, (float)-t, of->step_product, pairs->image[new]);
     kernels->move_along(of->size, of->next_grad, 0.0f, -1.0f, of->grad, pairs->change[new]);

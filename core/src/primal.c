@@ -137,7 +137,7 @@ static double search(fit *of, double *slope) {
 static void move_on(fit *of, double t, double bend) {
     const s2_kernels *kernels = of->pass.kernels;
     if (bend > 1e-12 * of->decrement) {
-        const size_t new = s2_pairs_add(&of->pairs, t, bend);
+        const size_t new = s2_pairs_add(&of->pairs, bend);
         kernels->scaled(of->size, (float)-t, of->step, of->pairs.step[new]);
         kernels->move_along(of->size, of->next.grad, 0.0f, -1.0f, of->at.grad,
                             of->pairs.change[new]);

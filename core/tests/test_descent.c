@@ -141,7 +141,7 @@ static void move(space *of, descent *by, double t, int has_images) {
     for (size_t i = 0; i < ALL; i++) {
         new->change[i] *= 1.0 + 0.1 * (double)(by->n_known % 4);
     }
-    const size_t at = s2_pairs_add(&by->pairs, t, inner(of, new->change, new->step));
+    const size_t at = s2_pairs_add(&by->pairs, inner(of, new->change, new->step));
     split(new->step, by->pairs.step[at], by->pairs.bias_step[at]);
     if (has_images) {
         image_of(of, by->pairs.step[at], by->pairs.image[at]);
