@@ -105,7 +105,7 @@ static double vector_objective(const s2_objective *pass, const float *logits, fl
 
 enum { MOST_TOGETHER = 4, SUM_TERMS = 16 };
 
-/* With at most SUM_TERMS floats a chain, so that the sums stay short. */
+/* With about SUM_TERMS floats a chain, so that the sums stay short. */
 INLINE void dots_block(const size_t count, const size_t chains, size_t size, const float *a,
                        const float *const *b, size_t from, double (*total)[V_WIDTH]) {
     V sum[MOST_TOGETHER][MOST_TOGETHER];

@@ -85,7 +85,7 @@ static s2_dual_report solve(problem *of, double penalty, double tolerance) {
     CHECK_EQUAL(s2_primal_solve(&of->primal, &of->metric, penalty, tolerance, &of->solution,
                                 &report, of->room, of->size),
                 S2_OK);
-    CHECK(report.converged && report.iterations < 200);
+    CHECK(report.converged && report.iterations < 100); /* 77 at most where pairs are right */
     return report;
 }
 
