@@ -1,9 +1,9 @@
-"""What loading a model as .onnx costs beside a plain open of the file and three forward passes.
+"""What loading a model as .onnx costs beside a plain open of the file and a few forward passes.
 
     python bench/loading.py MODEL.onnx ... [--repeat 5]
 
 A line a model: sessions opened and samples run by ``skip2lora.load``, processor seconds of a plain
-open, of three passes of as many samples in it, of ``load``, and of ``load`` with a first row.
+open, of as many passes in it (two or three), of ``load``, and of ``load`` with a first row.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def counted(path: str) -> tuple[int, int]:
 
 def measure(path: str, repeat: int) -> str:
     model = s2.load(path)
-    x = random_samples(model, 3, open_size=16 if model.size is None else None)
     session, sizes = plain(path), [len(batch) for batch in batches_of(model.session.batch)]
+    x = random_samples(model, max(sizes), open_size=16 if model.size is None else None)
     arrays = {
         spec.name: x if len(model.inputs) == 1 else x.arrays[spec.name] for spec in model.inputs
     }
