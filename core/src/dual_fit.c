@@ -141,11 +141,10 @@ static double search(s2_dual_fit *of, double *slope) {
             high_slope = *slope > 0.0 ? *slope : -low_slope; /* else halve */
         } else if (*slope < -MOST_SLOPE * of->decrement) {
             /* a slope that hardly rose says little of where it ends */
-            const double zero = t * *slope / (*slope + of->decrement) * -1.0;
-            const double far = zero > 0.0 && zero < 10.0 ? zero : 10.0;
+            const double zero = -t * *slope / (*slope + of->decrement);
             low = t, low_slope = *slope;
             if (high == 0.0) {
-                t *= far > 2.0 ? far : 2.0;
+                t *= zero > 0.0 && zero < 10.0 ? zero : 10.0;
                 continue;
             }
         } else {
