@@ -273,6 +273,21 @@ def test_the_mix_is_the_same_in_other_units(backbone: NumpyBackbone) -> None:
     assert 0.02 < plain.history.tried[0].weight < 0.98  # else this shows nothing
 
 
+@pytest.mark.parametrize("same", [0.1, 1e6])
+def test_a_number_that_is_the_same_everywhere_does_not_decide(
+    backbone: NumpyBackbone, same: float
+) -> None:
+    x, _ = drifted(backbone, 80)
+    y = x[:, :2].copy()
+    alone, both = (
+        s2.adapt(backbone, x, of, task="regression", recipe="auto", keep_outputs=False)
+        for of in (y, np.c_[y, np.full(80, same, np.float32)])
+    )
+    for one, other in zip(alone.history.tried, both.history.tried, strict=True):
+        assert one.weight == pytest.approx(other.weight, abs=0.01)
+    np.testing.assert_allclose(both.predict(x)[:, 2], same, rtol=1e-6)
+
+
 def test_few_samples_leave_weights_near_equal_ones(
     backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

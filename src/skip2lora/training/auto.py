@@ -189,11 +189,16 @@ class AutoJob(ExactJob):
         return crossed(self.folds, self.held_rows, lambda rows: self._mixed(several, rows)[0])
 
     def _unit(self, base_factor: float) -> NDArray[np.float64]:
-        """What gives each number to learn beside so much of the base logits a deviation of 1."""
+        """What gives each number to learn beside so much of the base logits a deviation of 1.
+
+        One that is the same everywhere gets the size 1: the rounding of its mean is no deviation.
+        """
         rows, weight = self.folds.trained(), self.problem.weight
         missing = (self._answers - np.float64(base_factor) * self._base_logits())[rows]
         shares = (weight[rows] / weight[rows].sum())[:, None]
         spread = np.sqrt((shares * (missing - (shares * missing).sum(axis=0)) ** 2).sum(axis=0))
+        size = np.abs(missing).max(axis=0)
+        spread = np.where(spread > np.finfo(np.float32).eps * size, spread, size)
         return np.asarray(1 / np.where(spread > 0, spread, 1))
 
     def held_out_logits(self) -> NDArray[np.float32] | None:
