@@ -104,6 +104,15 @@ def test_leaving_out_far_taps_changes_nothing(side, stride):
     torch.testing.assert_close(layer(image), whole)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_of_one_pixel_is_a_product(groups):
+    with torch.random.fork_rng(devices=[]):
+        layer = proxyless.SameConv2d((8, 6), 1, 1, groups, standardized=False)
+    image = torch.linspace(-1, 1, 2 * 8 * 9).reshape(2, 8, 3, 3)
+    whole = torch.nn.functional.conv2d(image, layer.weight, groups=groups)
+    torch.testing.assert_close(layer(image), whole)
+
+
 def test_standardized_filters_ignore_their_scale_and_offset():
     with torch.random.fork_rng(devices=[]):
         layer = proxyless.SameConv2d((4, 8), 3, 1, 1, standardized=True)

@@ -10,7 +10,7 @@ import pytest
 from paper.trial_files import keep
 from skip2lora.methods import METHODS
 from skip2lora.paper import printed, report, trials
-from skip2lora.paper.tables import Cell, figure3, table3, table4, table5
+from skip2lora.paper.tables import TESTED_EPOCHS, Cell, figure3, table3, table4, table5
 
 
 def test_cells_are_mean_sample_deviation_and_difference(kept: Path) -> None:
@@ -44,11 +44,47 @@ def test_required_epochs_are_the_first_within_a_point(kept: Path) -> None:
     assert report.draw_figure3({"damage1": curve}).startswith(b"\x89PNG")
 
 
+def keep_tinytl(out: Path, norm: str, seed: int, held_out: list[float], accuracy: float) -> None:
+    """A trial whose best epoch is that of the highest ``held_out``, tested where tests are."""
+    curve = [
+        {
+            "rate": 0.005, "loss": 1.0, "held_out_loss": 1 - of, "held_out": of,
+            "tested": of - 0.1 if epoch in TESTED_EPOCHS else None,
+        }
+        for epoch, of in enumerate(held_out, 1)
+    ]  # fmt: skip
+    numbers = {
+        "accuracy": accuracy, "before": 0.5, "n_parameters": 2_000_000, "n_trainable": 30_000,
+        "curve": curve, "best_epoch": 1 + held_out.index(max(held_out)),
+    }  # fmt: skip
+    keep(out, f"tinytl-{norm}", "har", seed, numbers)
+
+
 def test_table5_beside_the_paper(tmp_path: Path) -> None:
-    counts = {f"{norm} parameters": {"all": 2_000_000, "trained": 30_000} for norm in ("gn", "bn")}
-    keep(tmp_path, "tinytl", "har", 0, {"gn": 0.88, "bn": 0.9, **counts})
+    for norm, accuracy in {"gn": 0.88, "bn": 0.9}.items():
+        keep_tinytl(tmp_path, norm, 0, [0.8], accuracy)
     table = table5(tmp_path, ["har"], 1)
     assert table.notes[0] == "HAR, gn: 2,000,000 parameters, 30,000 trained"
     row = table.cells["har"]
     assert row["gn"].text() == "88.00\n88.76±0.91 (-0.76)"
     assert row["bn"].paper == (89.27, 1.13)
+
+
+def test_table5_has_learning_curves_in_the_mean(tmp_path: Path) -> None:
+    """A trial that has ended counts with its result, not with its last epoch."""
+    for norm in ("gn", "bn"):
+        keep_tinytl(tmp_path, norm, 0, [0.6, 0.7, 0.9, 0.7], 0.85)
+        keep_tinytl(tmp_path, norm, 1, [0.4, 0.5, 0.6, 0.6, 0.6, 0.7], 0.65)
+    table = table5(tmp_path, ["har"], 2)
+    accuracies, curves = table.grids()
+    assert "bn" in str(accuracies.rows)
+    assert curves.head == ("epoch", "HAR, gn", "HAR, bn")
+    assert {row[0]: row[1] for row in curves.rows} == {
+        "0": "50.0 / -",
+        "1": "40.0 / 50.0",
+        "2": "50.0 / 60.0",
+        "5": "67.5 / 75.0",  # 85 and 90 of the first, which has ended, and 50 and 60
+        "end": "75.0 / 80.0",
+        "ended after": "4 (3), 6 (6)",
+    }
+    assert [len(trial["curve"]) for trial in table.facts()["trials"]["har"]["bn"]] == [4, 6]

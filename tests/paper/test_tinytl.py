@@ -42,7 +42,7 @@ def small_task(n_features: int = 256, n_rows: int = 60, shift: float = 0.5) -> S
 
 
 def trial(split: Split, **changes: object) -> tinytl.TinyTLResult:
-    options = {"norm": "bn", "seed": 3, "pretrain_epochs": 1, "finetune_epochs": 1}
+    options = {"norm": "bn", "seed": 3, "pretrain_epochs": 1, "most_epochs": 1}
     return tinytl.run_trial(split, **(options | changes))
 
 
@@ -89,23 +89,81 @@ def test_only_biases_lite_residuals_and_classifier_train(norm, monkeypatch):
 
 
 # The running statistics of batch norm take some 50 batches to follow the new surroundings.
-@pytest.mark.parametrize(("norm", "finetune_epochs"), [("gn", 5), ("bn", 12)])
-def test_learns_a_small_task(norm, finetune_epochs):
+@pytest.mark.parametrize(("norm", "epochs"), [("gn", 5), ("bn", 24)])
+def test_learns_a_small_task(norm, epochs):
     calls = []
     result = trial(
         small_task(),
         norm=norm,
         pretrain_epochs=4,
-        finetune_epochs=finetune_epochs,
+        most_epochs=epochs,
         batch_size=10,
         callback=lambda *call: calls.append(call),
     )
     assert result.accuracy > 0.9
     assert [call[:2] for call in calls] == [
         *(("pretrain", epoch) for epoch in range(1, 5)),
-        *(("finetune", epoch) for epoch in range(1, finetune_epochs + 1)),
+        *(("finetune", epoch) for epoch in range(1, epochs + 1)),
     ]
-    assert calls[-1][2] < calls[4][2]
+    assert min(call[2] for call in calls[5:]) < calls[4][2]
+
+
+class Counter:
+    """Stands for the network and its training: its weight counts epochs."""
+
+    def __init__(self):
+        self.network, self.weight, self.seen = self, 0, []
+
+    def optimizer(self, rate):
+        return rate
+
+    def epoch(self, samples, rate):
+        self.seen.append(samples)
+        self.weight += 1
+        return 0.0
+
+    def state_dict(self):
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"]
+
+
+def test_ends_when_held_out_samples_no_longer_improve(monkeypatch):
+    """Four epochs without a lower loss: back to the best weights, and on at a lower rate."""
+    losses = iter([5.0, 4.0, 3.0, 3.0, 3.5, 3.0, 9.0, 2.5, 2.6, 2.6, 2.6, 2.6, 7.0, 7.0, 7.0, 7.0])
+    test = object()
+    monkeypatch.setattr(
+        tinytl, "_judge", lambda _, part: (0.0, 0.4) if part is test else (next(losses), 0.8)
+    )
+    counter = Counter()
+    curve, best = tinytl._finetune(counter, ("trained", "held out"), test, 1000, None)
+    assert [epoch.rate for epoch in curve] == [0.005] * 7 + [0.001] * 5 + [0.0002] * 4
+    assert set(counter.seen) == {"trained"}
+    assert best == 8
+    assert counter.weight == 4  # three epochs, and the eighth from there
+    assert [n for n, epoch in enumerate(curve, 1) if epoch.tested is not None] == [1, 2, 5, 10]
+
+
+def test_runs_of_neighbours_are_held_out():
+    split = small_task(n_rows=150)
+    trained, held = tinytl._parts(split.finetune, 3)
+    assert (len(trained.x), len(held.x)) == (120, 30)
+    places = [int(np.flatnonzero((split.finetune.x == row).all(axis=1))[0]) for row in held.x]
+    assert places == [place for place in range(150) if place // 6 % 5 == 3]
+    assert not np.isin(held.x[:, 0], trained.x[:, 0]).any()
+    other = tinytl._parts(split.finetune, 4)[1]
+    assert not np.isin(held.x[:, 0], other.x[:, 0]).any()
+
+
+def test_no_test_sample_decides():
+    split = small_task()
+    other = Samples(split.test.x[::-1].copy(), np.roll(split.test.labels, 1))
+    curves = [
+        [epoch._replace(tested=None) for epoch in trial(part, most_epochs=2).curve]
+        for part in (split, split._replace(test=other))
+    ]
+    assert curves[0] == curves[1]
 
 
 def test_same_seed_same_result_and_global_generator_untouched():
@@ -129,7 +187,7 @@ def test_same_seed_same_result_and_global_generator_untouched():
     [
         ({"norm": "ln"}, "norm is 'ln'"),
         ({"pretrain_epochs": 0}, "pretrain_epochs is 0"),
-        ({"finetune_epochs": 0}, "finetune_epochs is 0"),
+        ({"most_epochs": 0}, "most_epochs is 0"),
         ({"batch_size": 1}, "batch_size is 1"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -147,5 +205,5 @@ def test_parts_of_different_width_are_refused():
 def test_divergence_is_named():
     split = small_task(n_rows=6)
     split.pretrain.x[0, 0] = np.nan
-    with pytest.raises(DivergedError, match="loss is nan in epoch 1"):
+    with pytest.raises(DivergedError, match="loss is nan after an epoch"):
         trial(split)

@@ -30,12 +30,13 @@ from skip2lora.paper.timings import time_layers, time_methods
 from skip2lora.paper.trials import Job, run_trials
 from skip2lora.training.costs import FC_TYPES, LORA_TYPES, fc_cost, lora_cost, method_costs
 
+_TINYTL = ("tinytl-gn", "tinytl-bn")
 _PARTS = {
     "table1": (),
     "table2": (),
     "table3": ("before-after",),
     "table4": ("methods", "tuned"),
-    "table5": ("tinytl",),
+    "table5": _TINYTL,
     "table6": (),
     "table7": (),
     "fig3": ("curve",),
@@ -193,7 +194,7 @@ def command(
     report.check_report(out)
     chosen = tasks or tuple(TASKS)
     timed = _timed_tables(what, chosen)
-    parts = (*_PARTS[what], "tinytl") if what == "all" and options["tinytl"] else _PARTS[what]
+    parts = (*_PARTS[what], *_TINYTL) if what == "all" and options["tinytl"] else _PARTS[what]
     if parts:
         _run(out, data, jobs_of(parts, chosen, trials))
     tables: list[Measured] = [

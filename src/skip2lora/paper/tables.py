@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ from skip2lora.paper import printed
 from skip2lora.paper.printed import Printed
 from skip2lora.paper.trials import TUNED, Job, read_trial, trial_file
 
+#: Epochs of TinyTL's fine-tuning after which its learning curve has a test accuracy; 0 is before.
+TESTED_EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100)
 BELOW = "Above: measured here. Below: the paper's number (ours less the paper's)."
 
 
@@ -126,32 +128,90 @@ def table4(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
     return Table("Table 4: accuracy of the methods (%)", (*METHODS, TUNED), cells)
 
 
-def table5(out: Path, tasks: Sequence[str], n_trials: int) -> Table:
-    """TinyTL on ProxylessNAS, with group norm and with batch norm."""
-    cells = {
+@dataclass(frozen=True)
+class LearningTable(Table):
+    """Table 5: ``trials[task][column]`` are those of a cell, with each epoch of fine-tuning."""
+
+    trials: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def grids(self) -> tuple[Grid, ...]:
+        """For a person: the table, and learning curves in the mean over the trials."""
+        cells = {
+            f"{printed.TASK_NAMES[task]}, {norm}": trials
+            for task, row in self.trials.items()
+            for norm, trials in row.items()
+        }
+        longest = max(len(trial["curve"]) for trials in cells.values() for trial in trials)
+        epochs = [epoch for epoch in TESTED_EPOCHS if epoch < longest]
+        rows = [
+            (str(epoch), *(_after(trials, epoch) for trials in cells.values())) for epoch in epochs
+        ]
+        rows.append(("end", *(_after(trials, longest) for trials in cells.values())))
+        rows.append(("ended after", *(_lengths(trials) for trials in cells.values())))
+        title = "Learning curves: test accuracy / of held-out fine-tune samples after an epoch (%)"
+        note = "A trial that has ended counts with its result, the weights of its best epoch."
+        return (*super().grids(), Grid(title, ("epoch", *cells), tuple(rows), (note,)))
+
+    def facts(self) -> dict[str, Any]:
+        """For a machine."""
+        return {**super().facts(), "trials": self.trials}
+
+
+def _after(trials: Sequence[dict[str, Any]], epoch: int) -> str:
+    """Mean accuracies after so many epochs, 0 before the first."""
+    if epoch == 0:
+        return f"{100 * statistics.fmean(trial['before'] for trial in trials):.1f} / -"
+    pairs = []
+    for trial in trials:
+        curve, best = trial["curve"], trial["curve"][trial["best_epoch"] - 1]
+        now = curve[epoch - 1] if epoch < len(curve) else {**best, "tested": trial["accuracy"]}
+        pairs.append((now["tested"], now["held_out"]))
+    tested, held_out = (100 * statistics.fmean(of) for of in zip(*pairs, strict=True))
+    return f"{tested:.1f} / {held_out:.1f}"
+
+
+def _lengths(trials: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{len(trial['curve'])} ({trial['best_epoch']})" for trial in trials)
+
+
+def table5(out: Path, tasks: Sequence[str], n_trials: int) -> LearningTable:
+    """TinyTL on ProxylessNAS, with group norm and with batch norm, until it stops improving."""
+    norms = ("gn", "bn")
+    trials = {
         task: {
-            norm: _cell(out, "tinytl", task, n_trials, norm, printed.TABLE5[task][norm])
-            for norm in ("gn", "bn")
+            norm: [
+                read_trial(trial_file(out, f"tinytl-{norm}", task, seed))
+                for seed in range(n_trials)
+            ]
+            for norm in norms
         }
         for task in tasks
     }
-    notes = []
-    for task in tasks:
-        trial = read_trial(trial_file(out, "tinytl", task, 0))
-        for norm in ("gn", "bn"):
-            counts = trial[f"{norm} parameters"]
-            notes.append(
-                f"{printed.TASK_NAMES[task]}, {norm}: {counts['all']:,} parameters, "
-                f"{counts['trained']:,} trained"
-            )
+    cells = {
+        task: {
+            norm: _cell_of([100 * of["accuracy"] for of in row[norm]], printed.TABLE5[task][norm])
+            for norm in norms
+        }
+        for task, row in trials.items()
+    }
+    notes = [
+        f"{printed.TASK_NAMES[task]}, {norm}: {of[0]['n_parameters']:,} parameters, "
+        f"{of[0]['n_trainable']:,} trained"
+        for task, row in trials.items()
+        for norm, of in row.items()
+    ]
     title = f"Table 5: accuracy of TinyTL on ProxylessNAS, {n_trials} trials (%)"
-    return Table(title, ("gn", "bn"), cells, tuple(notes))
+    return LearningTable(title, norms, cells, tuple(notes), trials)
 
 
 def _cell(out: Path, part: str, task: str, n_trials: int, name: str, paper: Printed | None) -> Cell:
-    values = [100 * read_trial(trial_file(out, part, task, seed))[name] for seed in range(n_trials)]
+    trials = (read_trial(trial_file(out, part, task, seed)) for seed in range(n_trials))
+    return _cell_of([100 * trial[name] for trial in trials], paper)
+
+
+def _cell_of(values: Sequence[float], paper: Printed | None) -> Cell:
     std = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values), std, n_trials, paper)
+    return Cell(statistics.fmean(values), std, len(values), paper)
 
 
 @dataclass(frozen=True)
