@@ -223,3 +223,17 @@ def test_weights_need_no_whole_cache(model, x, y, some) -> None:
     """Rows that are computed anew each epoch have the weights of their samples."""
     options = {"standardize": True, "sample_weight": some}
     assert same(adapted(model, x, y, **options), adapted(model, x, y, cache=False, **options))
+
+
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"recipe": "auto"}, {"method": "ft-last"}])
+def test_samples_for_validation_have_weights_too(model, x, y, options: dict) -> None:
+    """A whole weight is so many times the sample, in the loss that judges."""
+    weight = np.arange(30) % 3
+    given, repeated = (x[:30], y[:30], weight), np.repeat(np.arange(30), weight)
+    one = s2.adapt(model, x[30:], y[30:], validation_data=given, **options)
+    other = s2.adapt(model, x[30:], y[30:], validation_data=(x[repeated], y[repeated]), **options)
+    assert one.history.validation_loss == pytest.approx(other.history.validation_loss, rel=1e-4)
+    plain = s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30]), **options)
+    assert one.history.validation_loss != pytest.approx(plain.history.validation_loss, rel=1e-3)
+    with pytest.raises(DataError, match="validation_data: sample_weight has shape"):
+        s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30], [1]), **options)

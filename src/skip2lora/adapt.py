@@ -22,7 +22,7 @@ from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import NO_OUTPUTS, Answers, Encoded, Goal, Outputs, Task, task_for
-from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, weigh
+from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, places_of, weigh
 from skip2lora.training.fit import Fit
 from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
@@ -43,8 +43,14 @@ from skip2lora.training.rehearsal import (
     old_samples,
     rehearse,
     warn_of_classes,
+    weighed_beside,
 )
 from skip2lora.training.suspects import warn_of_suspects
+
+#: Samples and labels for validation alone, and how much each counts in the loss.
+ValidationData = (
+    tuple[SamplesLike, ArrayLike | Answers] | tuple[SamplesLike, ArrayLike | Answers, ArrayLike]
+)
 
 
 def adapt(
@@ -77,7 +83,7 @@ def adapt(
     solver: str | None = None,
     penalty: float | None = None,
     groups: ArrayLike | None = None,
-    validation_data: tuple[SamplesLike, ArrayLike | Answers] | None = None,
+    validation_data: ValidationData | None = None,
     callback: Callback | None = None,
     keep: Keep | None = None,
     keep_weight: float | None = None,
@@ -103,10 +109,10 @@ def adapt(
     penalties chosen. ``history.tried`` has each of them, ``history.held_out`` the accuracy to
     expect, with its interval: no sample has a part in choosing what answers it. Held out are 4
     blocks of neighbouring rows of each class in turn, or whole ``groups``, (samples,) numbers or
-    names, such as of a person or a recording; or ``validation_data``, (X, y), which are not trained
-    on, or the share ``validation`` of the samples. An ``MLP`` that keeps its classes goes by a
-    fixed rule instead (docs/mlp-rule.md), which they judge all the same. ``recipe="paper"`` is what
-    the paper says, whatever the model.
+    names, such as of a person or a recording; or ``validation_data``, (X, y) or (X, y, weight),
+    which are not trained on, or the share ``validation`` of the samples. An ``MLP`` that keeps
+    its classes goes by a fixed rule instead (docs/mlp-rule.md), which they judge all the same.
+    ``recipe="paper"`` is what the paper says, whatever the model.
 
     ``method``, of training by steps, is by default ``skip2-lora`` (section 4); the others are in
     :data:`skip2lora.methods.METHODS`. Those that train through the network need an ``MLP``.
@@ -131,8 +137,8 @@ def adapt(
     ``sample_weight``, (samples,), says how much each sample counts in the loss relative to the
     others: with 2 as if it were there twice, with 0 as if it were not. ``class_weight`` is a number
     a class, by its name or number (a mapping; others count 1), or "balanced": samples / (classes *
-    samples of the class), as in scikit-learn. Both are multiplied. The statistics of a batch, of
-    methods that use them, count each sample once.
+    samples of the class), as in scikit-learn; samples to ``keep`` are among these. Both are
+    multiplied. The statistics of a batch, of methods that use them, count each sample once.
 
     ``keep`` are samples of the old domain and their labels, ``(X, y)``, which are learned beside
     the new ones so that what the model knew is kept, or a lab set
@@ -187,11 +193,13 @@ def _adapt(
     )  # fmt: skip
     part = CheckedSamples(samples, encoded.y, group=group, row=row)
     if weight is not None or options["class_weight"] is not None:
-        part = weighed(part, weigh(learned, encoded, weight, options["class_weight"]))
+        weights = weigh(learned, encoded, weight, options["class_weight"])
+        part, weight = weighed(part, weights), _where_positive(weight, weights)
         encoded = replace(encoded, y=part.y)
     rule = MlpRule.of(model, part.x, learned, options["recipe"] if keep_outputs else None)
     model = rule.backbone
     old = _old_samples(model, encoded, learned, chosen, columns, options)
+    part, old = weighed_beside(part, old, weight, options["class_weight"], places_of(encoded))
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
         names = check_names(options["output_names"], model.n_outputs)
@@ -232,6 +240,13 @@ def _that_count(
         row, group = row[weight > 0], None if group is None else group[weight > 0]
         samples, y, weight = leave_out(samples, y, weight)
     return samples, y, weight, group, row
+
+
+def _where_positive(
+    own: NDArray[np.float32] | None, weights: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
+    """Samples' own weights without those of which ``weights`` are 0; None: all the same."""
+    return own if own is None or weights is None else own[weights > 0]
 
 
 def _old_samples(
@@ -304,18 +319,21 @@ def _with_validation(
     """
     if given["validation_data"] is None:
         return part
-    pair = given["validation_data"]
-    if not isinstance(pair, tuple) or len(pair) != 2:
+    given_data = given["validation_data"]
+    if not isinstance(given_data, tuple) or len(given_data) not in (2, 3):
         raise ParameterError(
-            f"validation_data is {type(pair).__name__}, expected samples and labels, (X, y): pass "
-            "both, or leave it out"
+            f"validation_data is {type(given_data).__name__}, expected samples and labels, (X, y), "
+            "and weights if these differ: pass them, or leave it out"
         )
-    x, y = pair
+    x, y, *more = given_data
     columns = (given["columns"] or Columns()).over(model.columns)
+    weight = None
     try:
         samples = checked(model, columns.take(x))
+        if more:
+            samples, y, weight = leave_out(samples, y, check_weights(more[0], len(samples)))
         answers = encode(learned, y, len(samples), encoded.all_outputs)
     except DataError as error:
         raise DataError(f"validation_data: {error}") from error
     none = np.full(len(samples), -1)
-    return replace(part, validation=CheckedSamples(samples, answers.y, row=none))
+    return replace(part, validation=CheckedSamples(samples, answers.y, weight, row=none))

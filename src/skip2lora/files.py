@@ -275,6 +275,19 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
     return tensors, description
 
 
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What a file that :func:`to_bytes` gave is of; None of any other, of which nothing is said."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            description = json.loads((opened.metadata() or {}).get(_KEY, "{}"))
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError, OSError):
+        return None
+    kind = description.get("kind") if isinstance(description, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:
     try:
         description = json.loads(text) if text is not None else None

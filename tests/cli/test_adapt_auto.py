@@ -89,6 +89,18 @@ def test_samples_of_another_file_judge(desk: Path, type_in: TypeIn) -> None:
     assert re.search(rf"^held-out accuracy .*, {n_lab} samples held out$", said, re.MULTILINE)
 
 
+def test_samples_that_judge_have_weights(desk: Path, type_in: TypeIn) -> None:
+    for name in ("field", "lab"):
+        arrays = dict(np.load(f"{name}.npz"))
+        np.savez(f"w_{name}.npz", **arrays, trust=np.arange(len(arrays["y"])) % 3)
+    words = (*ADAPT, "w_field.npz", "--recipe", "auto", "--weight", "trust", "-o", "auto")
+    facts = type_in(*words, "--validation-data", "w_lab.npz", "--json").json
+    n_lab = len(np.load("lab.npz")["y"])
+    assert facts["held_out"]["n_samples"] == n_lab - len(range(0, n_lab, 3))
+    said = type_in(*words, "--validation-data", "lab.npz", "--force")
+    refused(said, '--weight names "trust"', "lab.npz")
+
+
 def test_fewer_folds_are_said(desk: Path, type_in: TypeIn) -> None:
     data = np.load("field.npz")
     few = np.concatenate([np.flatnonzero(data["y"] == label)[:2] for label in range(3)])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import skip2lora as s2
 from desk import NAMES, refused
+from skip2lora.training.lab_set import LabSet
 
 
 def test_inspect_lists_the_layers_of_a_network(type_in, desk: Path) -> None:
@@ -40,6 +43,31 @@ def test_inspect_tells_model_adapter_and_data_apart(desk, type_in):
     data = type_in("inspect", "field.npz", "--json").json
     assert data["samples_a_class"] == dict.fromkeys(NAMES, 20)
     assert "12-16-16-3" in type_in("inspect", "model.safetensors").out
+
+
+def test_inspect_tells_of_a_lab_set(desk: Path, type_in) -> None:
+    """What it is, for how many samples of each class, and of which model."""
+    model, data = s2.load("model.safetensors"), np.load("field.npz")
+    of_classes = np.concatenate(
+        [np.flatnonzero(data["y"] == label)[: 3 + label] for label in (0, 2)]
+    )
+    lab_set = LabSet.of(model, data["X"][of_classes], data["y"][of_classes], 4)
+    lab_set.save("some.safetensors")
+    facts = type_in("inspect", "some.safetensors", "--json").json
+    assert (facts["kind"], facts["n_samples"], facts["task"]) == ("lab set", 7, "classification")
+    assert facts["samples_a_class"] == {"0": 3, "2": 4}
+    assert (facts["taps"], facts["n_outputs"]) == ([12, 16, 16], 3)
+    assert (
+        facts["base_fingerprint"]
+        == type_in("inspect", "model.safetensors", "--json").json["fingerprint"]
+    )
+    assert facts["bytes"] == Path("some.safetensors").stat().st_size
+    said = type_in("inspect", "some.safetensors").out
+    assert "lab set" in said
+    assert "0 3, 2 4" in said
+    refused(type_in("inspect", "some.safetensors", "--mask", "none"), "is no model, expected one")
+    LabSet.of(model, data["X"], data["X"][:, :3], 2, task="regression").save("r.safetensors")
+    assert set(type_in("inspect", "r.safetensors", "--json").json["targets"]) == {"0", "1", "2"}
 
 
 def test_inspect_tells_the_mask_of_an_encoder(type_in, tmp_path: Path) -> None:

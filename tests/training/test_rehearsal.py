@@ -20,6 +20,7 @@ from skip2lora.errors import (
     ModelError,
     ParameterError,
 )
+from skip2lora.sklearn import Skip2LoRAClassifier
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Outputs
 from skip2lora.training.jobs import CheckedSamples
@@ -386,3 +387,27 @@ def test_estimators_refuse_what_they_cannot_keep(
     assert "keep_outputs off" in refusal(ParameterError, model, keep=old, keep_outputs=False)
     assert "keep_weight is 0" in refusal(ParameterError, model, keep=old, keep_weight=0)
     assert "keep: " in refusal(DataError, model, keep=(old[0], old[1] + 5))
+
+
+@pytest.mark.filterwarnings("ignore::skip2lora.errors.ForgettingWarning")
+@pytest.mark.parametrize("class_weight", ["balanced", {1: 5}, {1: 0}])
+def test_weights_of_classes_count_old_samples_too(
+    backbone: Any, new: Any, old: Any, class_weight: Any
+) -> None:
+    """As if the old ones were among the new; each counts as two of them."""
+    x, y = np.concatenate([new[0][:40], old[0]]), np.concatenate([new[1][:40], old[1]])
+    own = np.linspace(0.5, 1.5, 40)
+    options: dict[str, Any] = {"class_weight": class_weight, "solver": "exact", "penalty": 0.01}
+    counts = y[:40] != 1 if class_weight == {1: 0} else slice(None)
+    each = np.concatenate([own, np.full(24, 2 * own[counts].mean())])
+    expected = s2.adapt(backbone, x, y, sample_weight=each, **options)
+    kept = s2.adapt(backbone, x[:40], y[:40], sample_weight=own, keep=old, keep_weight=2, **options)
+    np.testing.assert_allclose(kept.logits(x), expected.logits(x), rtol=1e-3, atol=1e-3)
+    other = s2.adapt(backbone, x, y, sample_weight=each, **options | {"class_weight": None})
+    assert np.abs(kept.logits(x) - other.logits(x)).max() > 0.01
+    estimator = Skip2LoRAClassifier(backbone, keep=old, keep_weight=2, **options)
+    if class_weight != {1: 0}:
+        estimator.fit(x[:40], y[:40], sample_weight=own)
+        np.testing.assert_allclose(
+            estimator.adapted_.logits(x), expected.logits(x), rtol=1e-3, atol=1e-3
+        )

@@ -180,7 +180,7 @@ def _adapted(
     )  # fmt: skip
     beside = options.pop("validation_data")
     if beside is not None:
-        beside = read_to_validate(backbone, beside, like=samples, task=learned)
+        beside = read_to_validate(backbone, beside, columns=columns, like=samples, task=learned)
     old, no_lab_set = options.pop("keep"), options.pop("no_lab_set")
     keep: Keep | None = old if old is not None else False if no_lab_set else None
     if old is not None and old.suffix != LAB_SET_SUFFIX:

@@ -38,7 +38,7 @@ from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Answers, Encoded, Outputs, Task
+from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Outputs, Task
 from skip2lora.training.loop import Callback, EpochReport
 
 
@@ -316,14 +316,14 @@ def read_old(
 
 
 def read_to_validate(
-    model: Backbone, data: Path, *, like: EncodedSamples, task: Task
-) -> tuple[Any, Answers]:
-    """Other samples, read as ``like``, and their answers as the file says them."""
+    model: Backbone, data: Path, *, columns: dict[str, Any], like: EncodedSamples, task: Task
+) -> tuple[Any, ...]:
+    """Other samples, read as ``like``, their answers as the file says them, and weights if any."""
     table = _read(
         model, data, like.images, task=task, class_names=like.answers.outputs.names,
-        usual_split="val", learned=like.columns,
+        usual_split="val", learned=like.columns, aside=columns.get("aside", {}),
     )  # fmt: skip
-    return table.x, table.answers
+    return (table.x, table.answers, *([table.aside["weight"]] if "weight" in table.aside else []))
 
 
 def read_to_predict(

@@ -1,4 +1,4 @@
-"""``skip2lora inspect``: what a model, an adapter or a data file holds."""
+"""``skip2lora inspect``: what a model, an adapter, a lab set or a data file holds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from skip2lora.data.images import describe_images
 from skip2lora.data.reading import is_data, read_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, ParameterError
+from skip2lora.files import kind_of
 from skip2lora.limits import check_file, is_folder
 from skip2lora.plan import TapPlan, described
+from skip2lora.training.lab_set import KIND, LabSet
 
 
 def _model(path: Path, output_name: str | None, mask: str | None) -> dict[str, Any]:
@@ -135,6 +137,21 @@ def _data(path: Path, columns: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lab_set(path: Path) -> dict[str, Any]:
+    lab_set = LabSet.read(path)
+    return {
+        "kind": KIND,
+        "n_samples": len(lab_set),
+        "task": lab_set.task.name,
+        **_answers(Samples(lab_set.base_logits, lab_set.answers)),
+        "n_outputs": lab_set.base_logits.shape[1],
+        "taps": [tap.shape[1] for tap in lab_set.taps],
+        "tapped": list(lab_set.layers),
+        "base_fingerprint": lab_set.fingerprint,
+        "bytes": path.stat().st_size,
+    }
+
+
 def _facts(
     path: Path, columns: dict[str, Any], output_name: str | None, mask: str | None
 ) -> dict[str, Any]:
@@ -149,14 +166,16 @@ def _facts(
         return {"kind": "adapter", **describe(path)}
     if is_data(path):
         return _data(path, columns)
-    return _model(path, output_name, mask) if _is_model(path) else _images(path)
+    if _is_model(path):
+        return _model(path, output_name, mask)
+    return _images(path) if is_folder(path) else _lab_set(path)
 
 
 def _is_model(path: Path) -> bool:
     """Whether it is one as far as its name tells."""
     if is_folder(path):
         return (path / MODEL_FILE).exists() and not is_adapter(path)
-    return not is_data(path)
+    return not is_data(path) and kind_of(path) != KIND
 
 
 def _images(path: Path) -> dict[str, Any]:
@@ -186,7 +205,7 @@ def _text(value: Any) -> str:
 
 
 @click.command(
-    cls=Command, short_help="Describe a model, an adapter or a data file.",
+    cls=Command, short_help="Describe a model, an adapter, a lab set or a data file.",
     example="skip2lora inspect model.onnx",
 )  # fmt: skip
 @click.argument("path", metavar="FILE-OR-FOLDER", type=click.Path(path_type=Path))
@@ -197,7 +216,7 @@ def _text(value: Any) -> str:
 def command(
     path: Path, output_name: str | None, mask: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Describe a model, an adapter folder or a data file."""
+    """Describe a model, an adapter folder, a lab set or a data file."""
     facts = _facts(path, common.columns_of(options, "train"), output_name, mask)
     layers = facts.get("layers")
     shown = {name.replace("_", " "): value for name, value in facts.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, Pa
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Outputs, Task
-from skip2lora.tasks.weights import check_weights, leave_out
+from skip2lora.tasks.weights import ClassWeight, check_weights, combined, leave_out
 from skip2lora.training.exact_job import ExactJob, folds_of
 from skip2lora.training.fit import Fit, suspects_of
-from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import Callback, Trained, train, train_on_rows
 from skip2lora.training.options import Options
@@ -188,6 +188,29 @@ def weights_beside(old: NDArray[Any], new: NDArray[Any] | None, n_new: int) -> N
     """Weights of ``n_new`` new samples and of old ones, which count beside the mean new one."""
     new = np.ones(n_new) if new is None else new / new.mean(dtype=np.float64)
     return np.concatenate([new, old]).astype(np.float32)
+
+
+def weighed_beside(
+    part: CheckedSamples,
+    old: OldSamples | None,
+    own: NDArray[np.float32] | None,
+    class_weight: ClassWeight | None,
+    places: Mapping[Any, int],
+) -> tuple[CheckedSamples, OldSamples | None]:
+    """Both with weights of classes, which count the samples of both; those of 0 are left out.
+
+    ``own`` are the weights of the new samples of ``part``, (n,), by themselves.
+    """
+    if old is None or class_weight is None:
+        return part, old
+    n_new = len(part.y)
+    beside = weights_beside(old.weight, own, n_new)
+    weights = combined(np.concatenate([part.y, old.y]), beside, class_weight, places)
+    weights = np.ones(len(beside), np.float32) if weights is None else weights
+    new, of_old = np.split(weights, [n_new])
+    stay, of_old = of_old > 0, of_old / new.mean(dtype=np.float64)
+    more = replace(old, x=old.x[stay], y=old.y[stay], weight=of_old[stay])
+    return weighed(part, new), more if stay.any() else None
 
 
 def rehearse(

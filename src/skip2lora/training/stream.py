@@ -200,17 +200,17 @@ def _groups(stream: Stream, part: Part) -> NDArray[Any] | None:
 
 
 def _weighted(stream: Stream, weigh: Weigh) -> CheckedSamples:
-    """All rows, with the weights to train with."""
+    """All rows, with the weights to train with; those of classes count old samples too."""
     n_old, n_new = stream.n_old, len(stream) - stream.n_old
-    own, old, group = None if stream.weight is None else stream.weight[n_old:], None, None
-    weight = weigh(stream.answers[n_old:], own)
-    if stream.weight is not None and n_old:
-        of_old = old_weights(stream.weight[:n_old], stream.keep_weight, n_new)
-        weight = np.roll(weights_beside(of_old, weight, n_new), n_old)  # the old ones come first
+    own, old, group = stream.weight, None, None
+    if own is not None and n_old:
+        of_old = old_weights(own[:n_old], stream.keep_weight, n_new)
+        own = np.roll(weights_beside(of_old, own[n_old:], n_new), n_old)  # the old ones come first
         old = np.arange(len(stream)) < n_old
     if stream.group is not None:
         numbers = np.unique(stream.group, return_inverse=True)[1].astype(np.int64)
         group = np.concatenate([np.zeros(n_old, np.int64), numbers])
+    weight = weigh(stream.answers, own)
     return CheckedSamples(stream.cache.rows, stream.answers, weight, old, group, stream.validation)
 
 
