@@ -100,3 +100,59 @@ def test_classes_without_samples_stay_behind_scores_that_became_logits() -> None
     shares /= shares.sum(axis=1, keepdims=True)
     others = np.delete(shares, problem.learned, axis=1).sum(axis=1).mean()
     assert others == pytest.approx(1 / 62, rel=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0])
+def test_squared_loss_begins_at_its_closed_form(offset: float) -> None:
+    """Once iterations are many; those that follow confirm it, and it is the least there is."""
+    rows = Rows.random("regression", base=offset)
+    weight = (np.arange(61) % 3).astype(np.float32)
+    design, problem = problem_of(rows, weight=weight)
+    folds = Folds((np.arange(61) % 4).astype(np.int32), 4)
+    trained = [*trained_rows(problem, folds), problem.trained]
+    fits, slow = Fits(design, problem, trained), Fits(design, problem, trained)
+    slow._closed = None
+    many = [(fits.solve(10.0**-at, 1e-5), slow.solve(10.0**-at, 1e-5)) for at in range(6)]
+    assert many[0][0] == many[0][1]
+    assert many[5][0] <= 3 * len(trained) < many[5][1] / 2
+    # By hand: (Z' w Z + penalty) W = Z' w (y - base - bias), with the mean of what is missing 0.
+    gram = design.gram.transpose(1, 0, 2).reshape(61, -1)[:, :61].astype(np.float64)
+    shares = np.where(folds.of != 1, problem.weight, 0)
+    shares /= shares.sum()
+    at = np.flatnonzero(shares)
+    missing = (problem.targets - problem.offsets) * fits.scale
+    system = np.block([
+        [gram[np.ix_(at, at)] + np.diag(1e-5 / shares[at]), np.ones((len(at), 1))],
+        [np.ones((1, len(at))), np.zeros((1, 1))],
+    ])  # fmt: skip
+    wanted = np.vstack([missing[at], np.zeros((1, missing.shape[1]))])
+    *alpha, bias = np.linalg.solve(system, wanted)
+    expected = (gram[:, at] @ np.array(alpha) + bias) / fits.scale + problem.offsets
+    np.testing.assert_allclose(
+        fits._solved(1), expected, rtol=1e-3, atol=2e-3 * np.abs(expected).max()
+    )
+
+
+def test_no_closed_form_of_a_matrix_without_a_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It iterates then, to the same solution; and where there is no penalty."""
+    rows = Rows.random("regression")
+    design, problem = problem_of(rows)
+    fits = Fits(design, problem, [problem.trained])
+    fits._many_iterations = True
+
+    class Unfit:
+        def __init__(self, count: int) -> None:
+            pass
+
+        def factorize(self, *_: Any) -> None:
+            raise ValueError("not positive definite")
+
+    fits.solve(0.0, 1e-3)
+    with_factor = Fits(design, problem, [problem.trained])
+    with_factor._many_iterations = True
+    assert with_factor.solve(0.1, 1e-6) <= 3
+    monkeypatch.setattr("skip2lora._core.Ridge", Unfit)
+    without = Fits(design, problem, [problem.trained])
+    without._many_iterations = True
+    assert without.solve(0.1, 1e-6) > 3
+    np.testing.assert_allclose(without._solved(0), with_factor._solved(0), atol=1e-2)

@@ -26,14 +26,14 @@ def in_lanes(of_samples: NDArray[np.floating], lanes: int) -> NDArray[np.float32
     return table
 
 
-def _square(n_samples: int) -> NDArray[np.float32]:
+def square(n_samples: int) -> NDArray[np.float32]:
     """Room for a Gram matrix, (lanes / 32, n, 32): panels of its columns."""
     lanes = lanes_of(n_samples)
     return zeros(lanes // LANES * n_samples, LANES).reshape(-1, n_samples, LANES)
 
 
 def _copy(gram: NDArray[np.float32]) -> NDArray[np.float32]:
-    copy = _square(gram.shape[1])
+    copy = square(gram.shape[1])
     copy[:] = gram
     return copy
 
@@ -80,7 +80,7 @@ class Design:
         """
         scaling = _weighted(scaling, tap_weights)
         shares, at = shares_of(len(rows), weight), np.arange(len(rows))
-        gram = _square(len(rows)) if solver == _core.SOLVE_DUAL else None
+        gram = square(len(rows)) if solver == _core.SOLVE_DUAL else None
         designs: list[Design] = []
         done: set[int] = set()
         size = 0.0
@@ -116,7 +116,7 @@ class Design:
         scaling = replace(scaling, format=own, mean=mean, scale=np.ones_like(mean))
         gram = None
         if solver == _core.SOLVE_DUAL:
-            gram = _square(n_samples)
+            gram = square(n_samples)
             _core.gram_add(rows, 0, width, scaling.mean, scaling.scale, gram)
             _core.gram_finish(gram, 1.0)
         return cls(rows, scaling, (0,), solver, gram, 1.0)

@@ -15,6 +15,9 @@ from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE, max_bytes
 from skip2lora.training.folds import N_FOLDS
 
+#: Samples up to which squared loss may be solved by a factor of the Gram matrix.
+MOST_FACTORED = 2048
+_FACTOR_BYTES = 16  # of the factor itself, in double, and of the rows and panels of a fit's samples
 _PENALTIES = 7  # of a path, whose solutions are all kept
 # Of several designs: of each candidate one solution is kept, and what is held out at all penalties.
 _CANDIDATES = 3
@@ -56,6 +59,7 @@ class ExactMemory:
             more = _core.dual_bytes(n_samples, n_learned, N_FOLDS + 1)
             more -= _core.dual_bytes(n_samples, n_learned)
             more += (n_designs - 1) * FLOAT_BYTES * n_samples * lanes
+            more += _FACTOR_BYTES * n_samples * lanes * (n_samples <= MOST_FACTORED)
         return cls(
             solver,
             n_samples * rows.row_bytes,

@@ -10,16 +10,22 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.errors import DataError, DivergedError
-from skip2lora.training.design import Design, in_lanes, zeros
+from skip2lora.training.design import LANES, Design, in_lanes, square, zeros
+from skip2lora.training.exact_memory import MOST_FACTORED, lanes_of
 from skip2lora.training.folds import Folds
 from skip2lora.training.problem import Problem
+
+# Iterations of a fit x outputs, beside its samples, from which on a factor is the quicker way: an
+# iteration is n^2 products an output, the factor n^3 / 6.
+_FACTOR_FROM = 1 / 3
 
 
 class Fits:
     """The same problem on other samples each, ``trained``, (n,), from the strongest penalty on.
 
     Their arrays follow each other. In the coordinates of the samples all are solved side by side;
-    in those of the columns they share a metric, a matrix that says how far to go.
+    in those of the columns they share a metric, a matrix that says how far to go. Squared loss has
+    a closed form: where iterations have become many, they begin there, and confirm it.
     """
 
     def __init__(
@@ -38,7 +44,11 @@ class Fits:
         offsets = self._offsets if self._offsets.any() else None
         self._products, self._bias = zeros(n_rows, lanes), np.zeros(n_rows, np.float32)
         self._metric: _core.Metric | None = None
+        self._closed: _ClosedForm | None = None
+        self._many_iterations = False  # from then on, as weaker penalties take more
         if design.gram is not None:
+            if loss == _core.SQUARED and len(trained[0]) <= MOST_FACTORED:
+                self._closed = _ClosedForm(design.gram, targets - self._offsets, weight)
             self.coefficients = zeros(n_rows, lanes)
             self._dual = _core.DualProblem(design.gram, loss, targets, weight, offsets)
             return
@@ -67,6 +77,9 @@ class Fits:
             DivergedError: the objective is infinite or NaN.
         """
         if self._metric is None:
+            if self._closed is not None and self._many_iterations and penalty > 0:
+                for fit in range(len(self.trained)):
+                    self._closed.solve(fit, penalty, *self._part(fit))
             reports = self._dual.solve_all(
                 penalty, tolerance, self.coefficients, self._products, self._bias
             )
@@ -89,7 +102,10 @@ class Fits:
                 "others may be better, try a stronger penalty",
                 stacklevel=2,
             )
-        return sum(report.iterations for report in reports)
+        iterations = sum(report.iterations for report in reports)
+        of_each = iterations * len(self._problem.learned) / len(reports)
+        self._many_iterations |= of_each > _FACTOR_FROM * len(self.trained[0])
+        return iterations
 
     def settled(
         self, fit: int, factor: float | None = None
@@ -137,6 +153,51 @@ class Fits:
             rows = folds.of == fold
             chosen[rows] = outputs(fold)[rows]
         return chosen
+
+
+class _ClosedForm:
+    """Least squares of each fit by one factor of its samples' Gram matrix.
+
+    ``targets`` are less the offsets, (learned, lanes), ``weight`` is (fits, lanes).
+    """
+
+    def __init__(
+        self,
+        gram: NDArray[np.float32],
+        targets: NDArray[np.float32],
+        weight: NDArray[np.float32],
+    ) -> None:
+        self._gram, self._targets, self._weight = gram, targets, weight
+
+    def solve(
+        self,
+        fit: int,
+        penalty: float,
+        coefficients: NDArray[np.float32],
+        products: NDArray[np.float32],
+        bias: NDArray[np.float32],
+    ) -> None:
+        """Write coefficients, (learned, lanes), their products and the bias, (learned,).
+
+        Nothing where the matrix has no factor, as rounded as it is: iterations begin elsewhere.
+        """
+        at = np.flatnonzero(self._weight[fit])
+        own = square(len(at))
+        rows = self._gram[at // LANES, :, at % LANES]  # of the matrix, which is symmetric
+        for panel, first in enumerate(range(0, len(at), LANES)):
+            of_panel = rows[first : first + LANES][:, at]
+            own[panel, :, : len(of_panel)] = of_panel.T
+        ridge = _core.Ridge(len(at))
+        try:
+            ridge.factorize(own, np.ascontiguousarray(self._weight[fit, at]), penalty)
+        except ValueError:
+            return
+        wanted, solved = (zeros(len(coefficients), lanes_of(len(at))) for _ in range(2))
+        wanted[:, : len(at)] = self._targets[:, at]
+        ridge.solve(wanted, solved, bias)
+        coefficients[:] = 0
+        coefficients[:, at] = solved[:, : len(at)]
+        products[:, : rows.shape[1]] = solved[:, : len(at)] @ rows
 
 
 def trained_rows(problem: Problem, folds: Folds) -> list[NDArray[np.bool_]]:
