@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
 
@@ -28,6 +29,12 @@ def x() -> np.ndarray:
 @pytest.fixture
 def y() -> np.ndarray:
     return np.repeat([0, 1, 2], [40, 14, 6])[np.random.default_rng(2).permutation(60)]
+
+
+@pytest.fixture
+def backbone() -> NumpyBackbone:
+    """Not an MLP, for which auto is a rule."""
+    return NumpyBackbone(WIDTHS, first_tap_is_input=True)
 
 
 @pytest.fixture
@@ -290,3 +297,90 @@ def test_judges_that_are_refused(
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         Skip2LoRAClassifier(make_model(WIDTHS), **options).fit(x, y, **judges)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("chosen", [{"recipe": "auto"}, {"solver": "exact", "penalty": 0.01}])
+@pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
+def test_samples_come_and_go_exactly(backbone: Any, make_samples: Any, chosen, kind) -> None:
+    """Part after part, and back again, is a fit of what is left, of all at once."""
+    x, y = make_samples(60, 9)
+    answers = y if kind is Skip2LoRAClassifier else np.round(x[:, :3] * 4)
+    weight = np.linspace(0.5, 2, 60)
+
+    def fitted(*parts: slice | np.ndarray) -> Any:
+        new = kind(backbone, keep_outputs=kind is not Skip2LoRAClassifier, **chosen)
+        for part in parts:
+            more = {"classes": [0, 1, 2]} if kind is Skip2LoRAClassifier else {}
+            new.partial_fit(x[part], answers[part], sample_weight=weight[part], **more)
+        return new
+
+    def logits(of: Any) -> Any:
+        return of.adapted_.logits(x)
+
+    before = fitted(slice(0, 40))
+    parts = fitted(slice(0, 40), slice(40, 47), slice(47, 60))
+    np.testing.assert_allclose(logits(parts), logits(fitted(slice(0, 60))), rtol=1e-4, atol=1e-4)
+    assert np.abs(logits(parts) - logits(before)).max() > 0.01
+    np.testing.assert_allclose(
+        logits(parts.forget(range(40, 60))), logits(before), rtol=1e-4, atol=1e-4
+    )
+    others = np.delete(np.arange(40), [3, 17, 4])
+    np.testing.assert_allclose(
+        logits(parts.forget([3, 17, 4])), logits(fitted(others)), rtol=1e-4, atol=1e-4
+    )
+    assert parts.adapted_.history.n_forwards == 0
+    assert len(parts._state.stream) == 37
+    again = pickle.loads(pickle.dumps(parts))  # noqa: S301 - ours
+    assert logits(again.partial_fit(x[40:], answers[40:])).shape == (60, 3)
+
+
+def test_a_class_comes_and_goes(backbone: Any, make_samples: Any) -> None:
+    x, y = make_samples(60, 9)
+    order = np.argsort(y == 2, kind="stable")
+    x, y = x[order], np.array(["ant", "bee", "cat"])[y[order]]
+    n_two = int((y != "cat").sum())
+    new = Skip2LoRAClassifier(backbone, keep_outputs=False, class_weight="balanced")
+    new.partial_fit(x[:n_two], y[:n_two], classes=["ant", "bee", "cat"])
+    two = new.predict_proba(x)
+    assert "cat" not in new.predict(x)
+    new.partial_fit(x[n_two:], y[n_two:])
+    assert new.score(x, y) > 0.9
+    new.forget(np.arange(n_two, 60))
+    np.testing.assert_allclose(new.predict_proba(x), two, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ([60], "which has the number 60, expected 0 to 59, as 60 samples are kept"),
+        ([-1], "which has the number -1"),
+        ([1, 1], "which has 2 numbers of 60 samples, expected different ones and not all"),
+        (range(60), "which has 60 numbers of 60 samples"),
+        ([0.5], "which has shape .* type float64, expected whole numbers"),
+        (3, "which has shape .*, expected whole numbers"),
+    ],
+)
+def test_samples_that_cannot_go(backbone: Any, x, y, which, message) -> None:
+    fitted = Skip2LoRAClassifier(backbone, keep_outputs=False, solver="exact", penalty=0.01)
+    columns = np.column_stack([x, x])[:, :9]
+    with pytest.raises(DataError, match=message):
+        fitted.fit(columns, y).forget(which)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "steps"}, "training by steps goes on from what it learned of them"),
+        ({"solver": "exact", "capacity": 50}, "capacity is 50, so that chance says"),
+    ],
+)
+def test_what_depends_on_more_than_samples_forgets_none(make_model, x, y, options, message):
+    fitted = Skip2LoRAClassifier(make_model(WIDTHS), **options).fit(x, y)
+    with pytest.raises(ParameterError, match=f"{message}.*pass the others to fit"):
+        fitted.forget([0])
+
+
+def test_nor_does_a_network_of_ones_own(x, y) -> None:
+    options: dict[str, Any] = {"hidden": (4,), "pretrain_epochs": 2, "solver": "exact"}
+    with pytest.raises(ParameterError, match="the network has learned from them, too"):
+        Skip2LoRAClassifier(**options).fit(x, y).forget([0])

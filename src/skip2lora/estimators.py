@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from skip2lora.adapt import check_judges
 from skip2lora.adapted import NewlyAdapted
 from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import DataError, ParameterError
@@ -42,7 +43,7 @@ from skip2lora.training.rehearsal import (
     find_lab_set,
     read_old,
 )
-from skip2lora.training.stream import Part, Stream, Weigh, learn, own_weights
+from skip2lora.training.stream import Part, Stream, Weigh, learn, own_weights, without
 
 _METHODS = ("skip2-lora", "lora-last")
 
@@ -226,6 +227,41 @@ class Estimator(BaseEstimator):
         self._state = replace(state, stream=stream)
         self.model_ = stream.backbone
         self.adapted_ = self._adapted(done)
+
+    def forget(self, which: ArrayLike) -> Self:
+        """Take samples back, as if they had never come: solved anew from the rows of the others.
+
+        ``which`` are their numbers, (n,), from 0 in the order in which they came; those without a
+        weight have none. Those behind them move up. No sample passes the model again.
+
+        Raises:
+            DataError: no such number, one twice, or all of them.
+            ParameterError: more than the solution depends on the samples: it was trained by steps,
+                kept by chance with a ``capacity``, or the network learned from them too.
+        """
+        check_is_fitted(self, "adapted_")
+        why = None
+        if self.adapted_.history is None or self.adapted_.history.solver != "exact":
+            why = "training by steps goes on from what it learned of them"
+        elif self.capacity is not None:
+            why = f"capacity is {self.capacity}, so that chance says which are kept"
+        elif self.model is None or field_statistics(self.model_):
+            why = "the network has learned from them, too"
+        if why is not None:
+            raise ParameterError(
+                f"forget takes samples back from an exact solution, but {why}, expected "
+                "solver='exact' on a model: pass the others to fit"
+            )
+        stream = without(self._state.stream, which)
+        none = Part(
+            (), stream.answers[:0], None, None if stream.group is None else stream.group[:0]
+        )
+        self._learn(replace(self._state, stream=stream), none, self._weigher())
+        return self
+
+    def _weigher(self) -> Weigh:
+        """How answers are weighted."""
+        return own_weights
 
     def _options(self, stream: Stream, n_more: int, seed: int) -> Options:
         """For all samples, on the rows of ``stream``, which are those of the method."""

@@ -123,9 +123,11 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
                 f"{self.classes_!r}"
             )
         outputs = self._outputs[_places(part.answers, self.classes_)]
-        weigh = self._weigh(self.classes_, self._outputs)
-        self._learn(self._state, replace(part, answers=outputs.astype(np.int32)), weigh)
+        self._learn(self._state, replace(part, answers=outputs.astype(np.int32)), self._weigher())
         return self
+
+    def _weigher(self) -> Weigh:
+        return self._weigh(self.classes_, self._outputs)
 
     def _weigh(self, classes: NDArray[Any], outputs: NDArray[np.int64]) -> Weigh:
         """How answers that are ``outputs`` of these classes are weighted."""

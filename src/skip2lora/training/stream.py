@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache
@@ -162,7 +162,8 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
     cache = SkipCache.of(stream.cache.format, n_kept + n_more)
     cache.rows[:n_kept] = stream.cache.rows
     cache.filled[:n_kept] = 1
-    cache.fill(stream.backbone, part.x, n_kept)
+    if n_more:
+        cache.fill(stream.backbone, part.x, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(n_more)
     if part.weight is not None or stream.weight is not None:
         both = ((stream.weight, n_kept), (part.weight, n_more))
@@ -220,12 +221,43 @@ def _reservoir(stream: Stream, capacity: int | None) -> Stream:
         return replace(stream, n_computed=0)
     capacity += stream.n_old
     stay = np.sort(np.argsort(stream.keys, kind="stable")[:capacity])
-    cache = SkipCache.of(stream.cache.format, capacity)
+    return replace(_only(stream, stay), n_computed=0)
+
+
+def without(stream: Stream, which: ArrayLike) -> Stream:
+    """Without the new samples of these numbers, from 0 in the order in which they came.
+
+    Raises:
+        DataError: no such number, one twice, or all there are.
+    """
+    count = len(stream) - stream.n_old
+    numbers = np.asarray(which)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise DataError(
+            f"which has shape {numbers.shape} and type {numbers.dtype}, expected whole numbers of "
+            "samples, (n,): pass such"
+        )
+    numbers = numbers.astype(np.int64)
+    outside = numbers[(numbers < 0) | (numbers >= count)]
+    if len(outside):
+        raise DataError(
+            f"which has the number {outside[0]}, expected 0 to {count - 1}, as {count:,} samples "
+            "are kept: correct it"
+        )
+    if len(np.unique(numbers)) < len(numbers) or len(numbers) == count:
+        raise DataError(
+            f"which has {len(numbers)} numbers of {count:,} samples, expected different ones and "
+            "not all: correct it"
+        )
+    return _only(stream, np.delete(np.arange(len(stream)), stream.n_old + numbers))
+
+
+def _only(stream: Stream, stay: NDArray[np.intp]) -> Stream:
+    """With the rows at ``stay`` alone."""
+    cache = SkipCache.of(stream.cache.format, len(stay))
     cache.rows[:] = stream.cache.rows[stay]
     cache.filled[:] = 1
     weight = None if stream.weight is None else stream.weight[stay]
     group = None if stream.group is None else stream.group[stay[stream.n_old :] - stream.n_old]
     answers, keys = stream.answers[stay], stream.keys[stay]
-    return replace(
-        stream, cache=cache, answers=answers, keys=keys, weight=weight, group=group, n_computed=0
-    )
+    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight, group=group)
