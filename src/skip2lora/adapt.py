@@ -193,13 +193,12 @@ def _adapt(
     )  # fmt: skip
     part = CheckedSamples(samples, encoded.y, group=group, row=row)
     if weight is not None or options["class_weight"] is not None:
-        weights = weigh(learned, encoded, weight, options["class_weight"])
-        part, weight = weighed(part, weights), _where_positive(weight, weights)
-        encoded = replace(encoded, y=part.y)
+        part, encoded, weight = _weighed(part, encoded, weight, learned, options["class_weight"])
     rule = MlpRule.of(model, part.x, learned, options["recipe"] if keep_outputs else None)
     model = rule.backbone
     old = _old_samples(model, encoded, learned, chosen, columns, options)
-    part, old = weighed_beside(part, old, weight, options["class_weight"], places_of(encoded))
+    if options["class_weight"] is not None and old is not None:
+        part, old = weighed_beside(part, old, weight, options["class_weight"], places_of(encoded))
     if not keep_outputs:
         model = Headless(model, encoded.outputs.count or 0)
         names = check_names(options["output_names"], model.n_outputs)
@@ -242,11 +241,19 @@ def _that_count(
     return samples, y, weight, group, row
 
 
-def _where_positive(
-    own: NDArray[np.float32] | None, weights: NDArray[np.float32] | None
-) -> NDArray[np.float32] | None:
-    """Samples' own weights without those of which ``weights`` are 0; None: all the same."""
-    return own if own is None or weights is None else own[weights > 0]
+def _weighed(
+    part: CheckedSamples,
+    encoded: Encoded,
+    own: NDArray[np.float32] | None,
+    learned: Task,
+    class_weight: ClassWeight | None,
+) -> tuple[CheckedSamples, Encoded, NDArray[np.float32] | None]:
+    """With weights, and the samples' ``own`` ones, of those that are not left out."""
+    weights = weigh(learned, encoded, own, class_weight)
+    part = weighed(part, weights)
+    if own is not None and weights is not None:
+        own = own[weights > 0]
+    return part, replace(encoded, y=part.y), own
 
 
 def _old_samples(

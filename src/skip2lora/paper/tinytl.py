@@ -221,7 +221,7 @@ def run_trial(
     )
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Trainer:
     """Trains what is trainable: a fresh permutation an epoch, the last batch may be short."""
 

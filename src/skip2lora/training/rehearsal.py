@@ -192,17 +192,15 @@ def weights_beside(old: NDArray[Any], new: NDArray[Any] | None, n_new: int) -> N
 
 def weighed_beside(
     part: CheckedSamples,
-    old: OldSamples | None,
+    old: OldSamples,
     own: NDArray[np.float32] | None,
-    class_weight: ClassWeight | None,
+    class_weight: ClassWeight,
     places: Mapping[Any, int],
 ) -> tuple[CheckedSamples, OldSamples | None]:
     """Both with weights of classes, which count the samples of both; those of 0 are left out.
 
     ``own`` are the weights of the new samples of ``part``, (n,), by themselves.
     """
-    if old is None or class_weight is None:
-        return part, old
     n_new = len(part.y)
     beside = weights_beside(old.weight, own, n_new)
     weights = combined(np.concatenate([part.y, old.y]), beside, class_weight, places)
