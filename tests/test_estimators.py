@@ -271,6 +271,7 @@ def test_samples_that_judge_choose_the_epoch_by_steps(make_model: Any, x, y) -> 
     ("options", "judges", "said"),
     [
         ({}, {"groups": [0, 1]}, "groups has shape (2,), expected (60,)"),
+        ({}, {"groups": ["one"] * 60}, 'groups has 1 group ("one"), expected at least 2'),
         ({"epochs": 3}, {"groups": [0, 1] * 30}, "nothing is held out by groups in training by"),
         ({}, {"validation_data": 3}, "validation_data is int, expected samples and labels"),
         (

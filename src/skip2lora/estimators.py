@@ -24,7 +24,7 @@ from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
-from skip2lora.training.folds import groups_of
+from skip2lora.training.folds import check_groups, groups_of
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import (
@@ -132,14 +132,19 @@ class Estimator(BaseEstimator):
         answers: NDArray[Any],
         sample_weight: ArrayLike | None,
         groups: ArrayLike | None,
+        *,
+        whole: bool,
     ) -> Part:
-        """Without samples of weight 0."""
+        """Without samples of weight 0; ``whole`` says that no other groups are to come."""
         group = None if groups is None else groups_of(groups, len(x))
-        if sample_weight is None:
-            return Part(x, answers, None, group)
-        weight = check_weights(sample_weight, len(x))
-        group = None if group is None else group[weight > 0]
-        return Part(*leave_out(x, answers, weight), group)
+        own = None
+        if sample_weight is not None:
+            weight = check_weights(sample_weight, len(x))
+            group = None if group is None else group[weight > 0]
+            x, answers, own = leave_out(x, answers, weight)
+        if whole and group is not None:
+            check_groups(group, len(group))
+        return Part(x, answers, own, group)
 
     def _pair(self, validation_data: Any) -> tuple[Any, Any]:
         """Samples, and answers, for validation alone.

@@ -80,12 +80,12 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         of samples held out, as in :func:`skip2lora.adapt`; also in every ``partial_fit`` after it.
 
         Raises:
-            DataError: samples the model cannot take, one class only, or weights that are none; and
-                ValueError of scikit-learn for tables and labels it refuses.
+            DataError: samples the model cannot take, one class or one group only, or weights that
+                are none; and ValueError of scikit-learn for tables and labels it refuses.
             ParameterError: an option out of range.
             DivergedError: the loss became infinite or NaN.
         """
-        part = self._labelled(X, y, sample_weight, groups, first=True)
+        part = self._labelled(X, y, sample_weight, groups, first=True, whole=True)
         beside = None if validation_data is None else self._pair(validation_data)
         self._fit_first(part, np.unique(part.answers), whole=True, beside=beside)
         return self
@@ -142,13 +142,15 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         groups: ArrayLike | None = None,
         *,
         first: bool,
+        whole: bool = False,
     ) -> Part:
         if y is not None and np.asarray(y).dtype == object:
             plain = plain_array(y, "y")  # None and NA are named, whole numbers are such
             y = y if plain.dtype.kind == "U" else plain
         x, labels = self._samples(X, y, first=first)
         check_classification_targets(labels)
-        return self._part(x, column_or_1d(labels, warn=True), sample_weight, groups)
+        labels = column_or_1d(labels, warn=True)
+        return self._part(x, labels, sample_weight, groups, whole=whole)
 
     def _fit_first(
         self,
@@ -273,7 +275,7 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
             DivergedError: the loss became infinite or NaN.
         """
         beside = None if validation_data is None else self._pair(validation_data)
-        return self._fit(X, y, sample_weight, groups, first=True, beside=beside)
+        return self._fit(X, y, sample_weight, groups, first=True, whole=True, beside=beside)
 
     def partial_fit(
         self,
@@ -300,12 +302,13 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         groups: ArrayLike | None,
         *,
         first: bool,
+        whole: bool = False,
         beside: tuple[Any, Any] | None = None,
     ) -> Skip2LoRARegressor:
         if self.class_weight is not None:
             check_has_classes(TASKS["regression"])
         x, targets, shape = self._numbers(X, y, first=first)
-        part = self._part(x, targets, sample_weight, groups)
+        part = self._part(x, targets, sample_weight, groups, whole=whole)
         if first:
             model, goal = self._start(part.x, part.answers, part.weight)
             state = self._begin(model, goal, Outputs.of(model, goal.task))
