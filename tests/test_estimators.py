@@ -283,12 +283,12 @@ def test_samples_that_judge_choose_the_epoch_by_steps(make_model: Any, x, y) -> 
         (
             {"validation": 0.2},
             {"groups": [0, 1] * 30},
-            "groups is set beside samples for validation",
+            "groups= is set beside samples for validation",
         ),
         (
             {"validation": 0.2},
             {"validation_data": ([[0.0] * 9], [1])},
-            "validation is 0.2 beside validation_data",
+            "validation=0.2 is set beside validation_data=",
         ),
     ],
 )

@@ -301,17 +301,17 @@ def check_judges(options: Options, groups: Any, validation: Any) -> None:
     """
     if validation is not None and options.validation:
         raise ParameterError(
-            f"validation is {options.validation:g} beside validation_data, expected one of them: "
-            "leave validation out"
+            f"validation={options.validation:g} is set beside validation_data=, expected one of "
+            "them: leave validation= out"
         )
     if groups is not None and options.solver != "exact":
         raise ParameterError(
-            "groups is set, but nothing is held out by groups in training by steps, expected the "
-            "recipe auto: leave out what is set of steps, or groups"
+            "groups= is set, but nothing is held out by groups in training by steps, expected the "
+            "recipe auto: leave out what is set of steps, or groups="
         )
     if groups is not None and (validation is not None or options.validation):
         raise ParameterError(
-            "groups is set beside samples for validation, expected one of them: leave groups out"
+            "groups= is set beside samples for validation, expected one of them: leave groups= out"
         )
 
 

@@ -73,7 +73,7 @@ def test_a_column_of_groups_is_never_a_feature(desk: Path, type_in: TypeIn, kind
     some = type_in(
         *ADAPT, file, "--recipe", "auto", "--group", "who", "-o", "again", "--validation", 0.2
     )
-    refused(some, "groups is set beside samples for validation")
+    refused(some, "--group is set beside samples for validation", "leave --group out")
     again = type_in("evaluate", "model.safetensors", file, "--adapter", "auto", "--json")
     assert again.json["accuracy"] == pytest.approx(said.json["accuracy"])
 

@@ -419,11 +419,11 @@ def test_what_is_chosen_is_not_set(
         ({"groups": [0, 1], "recipe": "auto"}, "groups has shape (2,), expected (20,)"),
         (
             {"groups": [0, 1] * 10, "recipe": "auto", "validation": 0.2},
-            "groups is set beside samples for validation",
+            "groups= is set beside samples for validation",
         ),
         (
             {"validation_data": ([[0.0] * 9], [1]), "validation": 0.2},
-            "validation is 0.2 beside validation_data",
+            "validation=0.2 is set beside validation_data=",
         ),
         ({"validation_data": [[0.0] * 9]}, "validation_data is list, expected samples and labels"),
         ({"validation_data": ([[0.0] * 8], [1])}, "validation_data: X has 8 columns"),

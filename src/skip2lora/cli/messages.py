@@ -9,7 +9,7 @@ import shlex
 _KEYWORD = re.compile(
     r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|groups?|i2c|ignore|keep|keep_outputs"
     r"|mask|mean|new_classes|output|penalty|precision|recipe|sample_weight|samples|size|solver|source"
-    r"|split|standardize|std|suspects|target|task|threshold|weight)="
+    r"|split|standardize|std|suspects|target|task|threshold|validation_data|validation|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
