@@ -56,6 +56,14 @@ def same(one: Any, two: Any) -> bool:
     return same_base and all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
+def test_a_later_part_may_be_one_sample(model: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Also the first one beside a model."""
+    fitted = Skip2LoRAClassifier(model, **QUICK)
+    count = 20 if model is None else 1
+    fitted.partial_fit(x[:count], y[:count], classes=[0, 1, 2])
+    assert fitted.partial_fit(x[20:21], y[20:21]).predict(x).shape == (60,)
+
+
 @pytest.mark.parametrize("validation", [0.0, 0.2], ids=["", "validated"])
 @pytest.mark.parametrize("kind", [Skip2LoRAClassifier, Skip2LoRARegressor])
 def test_a_weight_of_0_changes_nothing(model, x, y, some, kind: Any, validation: float) -> None:
