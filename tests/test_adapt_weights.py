@@ -225,15 +225,21 @@ def test_weights_need_no_whole_cache(model, x, y, some) -> None:
     assert same(adapted(model, x, y, **options), adapted(model, x, y, cache=False, **options))
 
 
-@pytest.mark.parametrize("options", [{"epochs": 3}, {"recipe": "auto"}, {"method": "ft-last"}])
-def test_samples_for_validation_have_weights_too(model, x, y, options: dict) -> None:
-    """A whole weight is so many times the sample, in the loss that judges."""
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [({"epochs": 3}, 1e-4), ({"recipe": "auto"}, 0.02), ({"method": "ft-last"}, 1e-4)],
+)
+def test_samples_for_validation_have_weights_too(model, x, y, options: dict, least: float) -> None:
+    """A whole weight is so many times the sample, in the loss that judges.
+
+    How much auto trusts the mix that they choose goes by their number, whatever the weights.
+    """
     weight = np.arange(30) % 3
     given, repeated = (x[:30], y[:30], weight), np.repeat(np.arange(30), weight)
     one = s2.adapt(model, x[30:], y[30:], validation_data=given, **options)
     other = s2.adapt(model, x[30:], y[30:], validation_data=(x[repeated], y[repeated]), **options)
-    assert one.history.validation_loss == pytest.approx(other.history.validation_loss, rel=1e-4)
+    assert one.history.validation_loss == pytest.approx(other.history.validation_loss, rel=least)
     plain = s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30]), **options)
-    assert one.history.validation_loss != pytest.approx(plain.history.validation_loss, rel=1e-3)
+    assert one.history.validation_loss != pytest.approx(plain.history.validation_loss, rel=2 * least)
     with pytest.raises(DataError, match="validation_data: sample_weight has shape"):
         s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30], [1]), **options)

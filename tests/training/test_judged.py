@@ -10,6 +10,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import oracle_exact
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.tasks.task import sample_losses
 from skip2lora.training.design import Design
@@ -110,3 +112,17 @@ def test_samples_of_one_fold_choose_for_themselves() -> None:
     logits = crossed(folds, folds.held_out, answers)
     assert asked == [2]
     assert np.isnan(logits[:5]).all()
+
+
+@pytest.mark.parametrize("unknown", [10, 4])
+def test_samples_for_validation_may_have_a_class_that_no_other_has(unknown: int) -> None:
+    """The factor of ridge is that of the others; where there are none, scores stay as they are."""
+    backbone = NumpyBackbone([9, 16, 5, 3], first_tap_is_input=True)
+    x = np.random.default_rng(0).normal(size=(60, 9)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    told = np.where(np.arange(10) < unknown, 2, y[:10])
+    adapted = s2.adapt(backbone, x[10:], y[10:], validation_data=(x[:10], told))
+    worth = adapted.history.held_out
+    assert worth is not None
+    assert worth.accuracy == pytest.approx(adapted.score(x[:10], told))
+    assert worth.accuracy <= 1 - unknown / 10

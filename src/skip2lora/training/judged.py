@@ -60,6 +60,7 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
     """
     fits = Fits(design, problem, trained_rows(problem, folds))
     rows = held_rows(problem, folds)
+    known = rows & problem.known  # samples for validation alone may have other labels
     lowest, iterations = np.inf, 0
     tried: list[float] = []
     held_out, losses, factors = [], [], []
@@ -69,8 +70,9 @@ def judged(design: Design, problem: Problem, penalties: Sequence[float], folds: 
         if problem.squared:
             scores = fits.scores(folds)
             by = 0.5 * ((scores - problem.targets) ** 2).sum(axis=1)
-            answers = problem.compared(scores, rows, others=False)
-            factor = best_factor(problem.task, *answers, problem.weight[rows])
+            if known.any():
+                answers = problem.compared(scores, known, others=False)
+                factor = best_factor(problem.task, *answers, problem.weight[known])
         logits = fits.held_out(folds, factor)
         tried.append(penalty)
         held_out.append(logits)

@@ -137,6 +137,13 @@ class Problem:
         of: NDArray[np.int64] = places[self.answers]
         return of
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Samples whose label is among those learned, (n,)."""
+        if self.task.numeric_targets:
+            return np.ones(len(self.answers), np.bool_)
+        return self._places < len(self.learned)
+
     @cached_property
     def _others(self) -> NDArray[np.float64] | None:
         """The base logits of classes without samples as that of one class, (n,); or None."""
@@ -180,7 +187,7 @@ class Problem:
         """Outputs and answers of ``rows``, (n,), as losses take them.
 
         ``logits`` are the learned outputs, (n, learned); classes without samples are one more,
-        unless ``others`` are left out.
+        unless ``others`` are left out, as of rows that are all :attr:`known`.
         """
         values = logits[rows]
         if self.task.numeric_targets:
