@@ -240,6 +240,8 @@ def test_samples_for_validation_have_weights_too(model, x, y, options: dict, lea
     other = s2.adapt(model, x[30:], y[30:], validation_data=(x[repeated], y[repeated]), **options)
     assert one.history.validation_loss == pytest.approx(other.history.validation_loss, rel=least)
     plain = s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30]), **options)
-    assert one.history.validation_loss != pytest.approx(plain.history.validation_loss, rel=2 * least)
+    assert one.history.validation_loss != pytest.approx(
+        plain.history.validation_loss, rel=2 * least
+    )
     with pytest.raises(DataError, match="validation_data: sample_weight has shape"):
         s2.adapt(model, x[30:], y[30:], validation_data=(x[:30], y[:30], [1]), **options)

@@ -124,5 +124,5 @@ def test_samples_for_validation_may_have_a_class_that_no_other_has(unknown: int)
     adapted = s2.adapt(backbone, x[10:], y[10:], validation_data=(x[:10], told))
     worth = adapted.history.held_out
     assert worth is not None
-    assert worth.accuracy == pytest.approx(adapted.score(x[:10], told))
-    assert worth.accuracy <= 1 - unknown / 10
+    assert worth.value == pytest.approx(adapted.score(x[:10], told))
+    assert worth.value <= 1 - unknown / 10
