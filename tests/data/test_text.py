@@ -202,7 +202,7 @@ def test_decimals_that_come_late(tmp_path: Path) -> None:
 
 
 def test_a_first_row_that_is_no_row_of_units(tmp_path: Path) -> None:
-    for row in ("abc,1.5", "1.5,a", "1O,a"):
+    for row in ("abc,1.5", "1.5,a", "1O,a", "abc,b"):
         path = write_text(tmp_path / "a.csv", f"f,label\n{row}\n2,a\n3,b\n")
         if row == "1.5,a":
             assert len(read_samples(path).x) == 3
