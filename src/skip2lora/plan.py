@@ -24,7 +24,7 @@ from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact import PENALTIES
 from skip2lora.training.exact_job import estimated_seconds
-from skip2lora.training.exact_memory import exact_memory
+from skip2lora.training.exact_memory import CANDIDATES, exact_memory
 from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.mlp_rule import FIELD, STEPS, MlpRule
@@ -35,7 +35,6 @@ DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
-_N_TRIED = 3  # candidates of the recipe auto
 _FILL_SAMPLES = 64  # computed for the measurement, at most
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
 
@@ -286,7 +285,7 @@ class _Planner:
         return _Work(
             rank, n_parameters,
             estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties)
-            * (_N_TRIED if self.options.recipe == "auto" else 1),
+            * (CANDIDATES if self.options.recipe == "auto" else 1),
             FLOAT_BYTES * n_parameters,
             exact_memory(
                 rows, self.n_samples, rows.n_outputs, n_designs=_n_designs(self.options)

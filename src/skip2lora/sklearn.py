@@ -99,7 +99,7 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         *,
         groups: ArrayLike | None = None,
     ) -> Skip2LoRAClassifier:
-        """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
+        """Learn from more samples, and from all that are kept: by steps, or solved anew.
 
         Earlier samples are not computed again. As long as all are of one class, nothing is learned
         but that it is likelier than others. ``classes`` are all labels that will ever come; the
@@ -285,7 +285,7 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         *,
         groups: ArrayLike | None = None,
     ) -> Skip2LoRARegressor:
-        """Learn from more samples, and from all that are kept, by steps for ``epochs`` epochs.
+        """Learn from more samples, and from all that are kept: by steps, or solved anew.
 
         Earlier samples are not computed again.
 

@@ -20,7 +20,7 @@ MOST_FACTORED = 2048
 _FACTOR_BYTES = 16  # of the factor itself, in double, and of the rows and panels of a fit's samples
 _PENALTIES = 7  # of a path, whose solutions are all kept
 # Of several designs: of each candidate one solution is kept, and what is held out at all penalties.
-_CANDIDATES = 3
+CANDIDATES = 3
 
 
 def lanes_of(n_samples: int) -> int:
@@ -51,7 +51,7 @@ class ExactMemory:
         fits = (N_FOLDS + 1) * (unknowns + fold + lanes)  # with what they start from next
         fits += 2 * fold + 2 * width * n_learned
         if n_designs > 1:  # losses are doubles
-            fits += _CANDIDATES * (unknowns + _PENALTIES * (fold + 2 * lanes))
+            fits += CANDIDATES * (unknowns + _PENALTIES * (fold + 2 * lanes))
         else:
             fits += _PENALTIES * (unknowns + fold)
         more = 0
