@@ -1,0 +1,115 @@
+"""Samples that are read where they are needed, a chunk at a time: they are never there all at once.
+
+A reader gives them in the place of an array: they have a length and are indexed like one, which
+reads nothing. :func:`read` makes an array of a part. Each sample has a digest, by which a cache
+knows it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import Inputs
+
+
+class Source(Protocol):
+    """Where samples come from: a file that is read by places, or a folder of files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, ...), as an array of all would have it."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers of a sample."""
+
+    def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
+        """The samples at ``places``, (places, ...).
+
+        Raises:
+            DataError: one of them cannot be read, or is not finite.
+        """
+
+    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+        """SHA-256 of what each of these samples is made from, which need not be read for it.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class LazySamples:
+    """Those at ``places`` of ``source``, as ``check`` of a model takes them; none is read yet."""
+
+    source: Source
+    places: NDArray[np.intp]
+    check: Callable[[Any], Any] | None = None
+
+    @classmethod
+    def of(cls, source: Source) -> LazySamples:
+        """All of ``source``."""
+        return cls(source, np.arange(source.shape[0]))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, ...), before ``check``."""
+        return (len(self), *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Before ``check``."""
+        return self.source.dtype
+
+    def __getitem__(self, which: slice | NDArray[np.integer] | NDArray[np.bool_]) -> LazySamples:
+        return replace(self, places=self.places[which])
+
+    def checked(self, check: Callable[[Any], Any]) -> LazySamples:
+        """As a model takes them: ``check`` is called with each part that is read.
+
+        Raises:
+            DataError: the first sample does not fit.
+        """
+        check(self[:1].read())
+        return replace(self, check=check)
+
+    def read(self) -> Any:
+        """All of these as an array, or as what ``check`` makes of it.
+
+        Raises:
+            DataError: one of them cannot be read, or does not fit the model.
+        """
+        values = self.source.read(self.places)
+        return values if self.check is None else self.check(values)
+
+    def digests(self) -> list[bytes]:
+        """SHA-256 of each."""
+        return self.source.digests(self.places)
+
+
+def read(x: Any) -> Any:
+    """``x`` itself, or the array that it stands for."""
+    return x.read() if isinstance(x, LazySamples) else x
+
+
+def digests_of(x: Any) -> list[bytes]:
+    """SHA-256 of each of checked samples: of the bytes, types and shapes of its numbers."""
+    if isinstance(x, LazySamples):
+        return x.digests()
+    arrays = x.arrays if isinstance(x, Inputs) else {"": x}
+    hashes = [hashlib.sha256() for _ in range(len(x))]
+    for name, array in arrays.items():
+        about = f"{name} {array.dtype.str} {array.shape[1:]}".encode()
+        for of, sample in zip(hashes, array, strict=True):
+            of.update(about)
+            of.update(sample.tobytes())
+    return [of.digest() for of in hashes]
