@@ -196,7 +196,7 @@ class Estimator(BaseEstimator):
         self, model: Backbone, goal: Goal, outputs: Outputs, method: Method
     ) -> OldSamples | None:
         """Those to keep, with answers that are ``outputs``."""
-        check_keep_weight(self.keep_weight)
+        check_keep_weight(self.keep_weight, self.keep)
         if self.keep is None or self.keep is False:
             return None
         if self.model is None:

@@ -124,6 +124,8 @@ def test_bad_input(lab: Answer, type_in: Type) -> None:
     refused(type_in(*words, "--keep", "none.npz"), "none.npz does not exist")
     refused(type_in(*words, "--keep", "model.safetensors"), "is a mlp, expected a lab set")
     refused(type_in(*words, "--keep-weight", -1), "keep_weight is -1")
+    alone = type_in(*words, "--no-lab-set", "--keep-weight", 2)
+    refused(alone, "--keep-weight is set without old samples", "pass --keep, or")
     refused(
         type_in(*words, "--keep", "old.npz", "--no-keep-outputs"), "keep is set with keep_outputs"
     )

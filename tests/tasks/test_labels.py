@@ -143,6 +143,23 @@ def test_measured_numbers_are_no_classes(
         assert encoded(labels, Outputs(range(5000))).y.tolist() == labels  # a model knows them
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [[at / 100 for at in range(30)], range(-40, -10), [at - 15.5 for at in range(30)]],
+)
+def test_measured_numbers_that_are_text_are_no_classes(labels: Any) -> None:
+    """In an array nothing but their number of samples tells fractions from names."""
+    texts = np.array([str(label) for label in labels])
+    for repeats in (1, 9):
+        with pytest.raises(DataError) as caught:
+            encode_labels(np.tile(texts, repeats), 30 * repeats, NO_OUTPUTS, new_classes=True)
+        assert "y has 30 different " in str(caught.value)
+        assert f" numbers in {30 * repeats} samples ({', '.join(texts[:8])}" in str(caught.value)
+        assert ("whole" in str(caught.value)) == isinstance(labels, range)
+    many = encode_labels(np.tile(texts, 10), 300, NO_OUTPUTS, new_classes=True)
+    assert sorted(many.new_labels) == sorted(texts)
+
+
 def test_names_are_classes_however_many() -> None:
     names = [f"c{at}" for at in range(60)]
     assert encoded(names, Outputs()).y.size == 60

@@ -281,6 +281,8 @@ def test_old_samples_that_do_not_fit(make_model: Any, new: Any, old: Any, refuse
     assert "label 9" in refusal(DataError, keep=(x, y + 7))
     for weight in (0, -1, np.nan, np.inf, "2"):
         assert "keep_weight is" in refusal(ParameterError, keep=old, keep_weight=weight)
+    for keep in (None, False):
+        assert "without old samples" in refusal(ParameterError, keep=keep, keep_weight=2)
     assert "keep is set with keep_outputs off" in refusal(
         ParameterError, keep=old, keep_outputs=False
     )
@@ -386,6 +388,8 @@ def test_estimators_refuse_what_they_cannot_keep(
     assert "without a model" in refusal(ParameterError, keep=old)
     assert "keep_outputs off" in refusal(ParameterError, model, keep=old, keep_outputs=False)
     assert "keep_weight is 0" in refusal(ParameterError, model, keep=old, keep_weight=0)
+    for keep in (None, False):
+        assert "without old samples" in refusal(ParameterError, model, keep=keep, keep_weight=2)
     assert "keep: " in refusal(DataError, model, keep=(old[0], old[1] + 5))
 
 

@@ -206,24 +206,27 @@ _MOST_CLASSES = 20
 
 
 def check_classes(encoded: Encoded) -> None:
-    """Raise DataError where whole numbers that are learned as classes look like measured ones.
+    """Raise DataError where numbers that are learned as classes look like measured ones.
 
-    Measured ones leave gaps, and hardly any comes ten times; numbers that count classes from 0 or 1
-    have two samples each at least.
+    Measured ones leave gaps or are not whole, and hardly any comes ten times; numbers that count
+    classes from 0 or 1 have two samples each at least.
     """
     counts = np.bincount(encoded.y)
     places = np.flatnonzero(counts)
     titles = encoded.titles or tuple(map(str, range(len(counts))))
     texts = [titles[place] for place in places]
-    if len(texts) <= _MOST_CLASSES or not all(text.isdecimal() for text in texts):
+    given = [number_or_none(text) for text in texts]
+    numbers = sorted(number for number in given if number is not None)
+    if len(numbers) <= _MOST_CLASSES or len(numbers) < len(given):
         return
-    numbers = sorted(map(int, texts))
-    gaps = numbers[0] > 1 or numbers[-1] - numbers[0] >= len(numbers)
+    whole = all(map(float.is_integer, numbers))
+    gaps = not whole or not 0 <= numbers[0] <= 1 or numbers[-1] - numbers[0] >= len(numbers)
     if len(numbers) > len(encoded.y) / (10 if gaps else 2):
         raise DataError(
-            f"y has {len(numbers):,} different whole numbers in {len(encoded.y):,} samples "
-            f"({listing(list(map(str, numbers)))}), expected classes with several samples each: "
-            "learn numbers with task='regression', or say which holds the classes with target="
+            f"y has {len(numbers):,} different {'whole ' * whole}numbers in {len(encoded.y):,} "
+            f"samples ({listing(sorted(texts, key=float))}), expected classes with several samples "
+            "each: learn numbers with task='regression', or say which holds the classes with "
+            "target="
         )
 
 

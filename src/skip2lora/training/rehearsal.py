@@ -121,10 +121,10 @@ def old_samples(
         DataError: samples or labels that do not fit the model.
         FileError: the lab set cannot be read.
         ModelError: it is damaged, of another model, or of other taps.
-        ParameterError: ``keep`` is something else, or a weight out of range.
+        ParameterError: ``keep`` is something else, or a weight is out of range or of none.
     """
-    check_keep_weight(weight)
     chosen, old = find_lab_set(model, keep, keep_outputs=keep_outputs), None
+    check_keep_weight(weight, chosen)
     if chosen is not None:
         old = read_old(chosen, model, encoded.all_outputs, task=task, method=method, check=check)
         old = old.weighed(weight, len(encoded.y))
@@ -154,10 +154,16 @@ def read_old(
         raise DataError(f"keep: {error}") from error
 
 
-def check_keep_weight(weight: float | None) -> None:
-    """Raise ParameterError for a weight out of range."""
-    if weight is not None:
-        real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
+def check_keep_weight(weight: float | None, old: object) -> None:
+    """Raise ParameterError for a weight out of range, or where ``old`` is None or False."""
+    if weight is None:
+        return
+    real("keep_weight", weight, 1e-6, 1e6, "above 0 (1e-6 to 1e6)")
+    if old is None or old is False:
+        raise ParameterError(
+            "keep_weight= is set without old samples, expected some whose weight it is: pass "
+            "keep=, or leave keep_weight= out"
+        )
 
 
 def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) -> OldSamples:
