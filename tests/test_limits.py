@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora import limits
 from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_table
 from skip2lora.errors import FileError, ParameterError
-from skip2lora.limits import VARIABLE, check_bytes, check_file, is_folder, max_bytes
+from skip2lora.limits import VARIABLE, check_bytes, check_file, is_folder, max_bytes, shortened
 
 Refused = Callable[..., str]
 
@@ -28,6 +30,38 @@ def test_the_limit_is_told_or_half_of_the_memory(monkeypatch, refused: Refused) 
     assert max_bytes() == 1000
     check_bytes("it", 1000)
     assert VARIABLE in refused(FileError, check_bytes, "it", 1001)
+
+
+@pytest.mark.parametrize(
+    ("container", "space", "expected"),
+    [
+        ("max", resource.RLIM_INFINITY, 2_048_000), ("1000001", resource.RLIM_INFINITY, 500_000),
+        ("max", 300_000, 150_000), ("9000000", 5_000_000, 2_048_000), ("", 4_000_000, 2_000_000),
+    ],
+)  # fmt: skip
+def test_what_a_process_may_have_is_less(
+    container: str, space: int, expected: int, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "second").write_text(f"{container}\n")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(limits, "_CONTAINER", (str(tmp_path / "none"), str(tmp_path / "second")))
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr(resource, "getrlimit", {resource.RLIMIT_AS: (space, 7)}.get)
+    assert max_bytes() == expected
+
+
+def test_what_is_too_large_is_told_in_megabytes(monkeypatch, refused: Refused) -> None:
+    monkeypatch.setenv(VARIABLE, "1400000")
+    said = refused(FileError, check_bytes, "a.npz", 12_345_678_901)
+    assert said.startswith("a.npz takes 12,346 MB of memory or more, expected at most 1 MB: ")
+    monkeypatch.setenv(VARIABLE, "9" * 19)
+    assert max_bytes() == int("9" * 19)
+
+
+def test_a_long_path_is_cut_in_its_middle() -> None:
+    path = "".join(chr(97 + at % 26) for at in range(301))
+    assert shortened(path[:300]) == path[:300]
+    assert shortened(path) == f"{path[:140]}...{path[-140:]}"
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1e9", "2 GB", "9" * 30, "\u0663"])

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora import MLP, adapt
+from skip2lora import MLP, _core, adapt
+from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
+from skip2lora.plan import DEFAULT_SAMPLES, Memory, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
+from skip2lora.training.exact import PENALTIES
+from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import resolve_options
 from skip2lora.training.skip_job import SkipJob
@@ -251,3 +256,87 @@ def test_the_model_runs_for_half_a_second_at_most(
     assert planned.n_measured == n_measured
     assert planned.fill_us_a_sample == pytest.approx(1e6 * a_sample_s, rel=0.2)
     assert a_sample_s * model.n_forwards <= max(0.5, a_sample_s)
+
+
+@pytest.mark.parametrize(("fill", "larger"), [(0, 654_000), (700_000, 700_000)])
+def test_the_peak_is_of_what_is_there_at_once(fill: int, larger: int) -> None:
+    memory = Memory(
+        samples_bytes=1, cache_bytes=20, cache_overhead_bytes=300, saved_bytes=9_000_000,
+        adapter_bytes=4_000, optimizer_bytes=50_000, workspace_bytes=600_000, fill_bytes=fill,
+        process_bytes=10**9,
+    )  # fmt: skip
+    assert memory.adapting_bytes == 321 + larger
+    assert memory.peak_bytes == 10**9 + 321 + larger
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("kind", ["mlp", "other first"])
+@pytest.mark.parametrize("n_samples", [47, 1000])
+def test_the_room_of_filling(kind: str, standardize: bool, n_samples: int) -> None:
+    """Taps of a chunk as a runtime gives them, and two tables of doubles where they are scaled."""
+    model, chunk = network(kind), min(256, n_samples) if standardize else 20
+    taps = model.forward(np.zeros((chunk, 13), np.float32))
+    given = sum(tap.nbytes for tap in (*taps.taps, *taps.base_logits)) if kind != "mlp" else 0
+    rows = RowFormat.of(model, copy_input=standardize)
+    doubles = np.zeros((chunk, rows.layout.row_stride))
+    memory = quick(
+        model, n_samples=n_samples, batch_size=20, epochs=1, standardize=standardize
+    ).memory
+    assert memory.fill_bytes == given + 2 * doubles.nbytes * standardize
+
+
+def test_samples_that_are_there_are_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skip2lora.plan._process_bytes", lambda: 10**9)
+    x = np.zeros((30, 13), np.float32)
+    of_x, of_none = (quick(network("other first"), **of).memory for of in ({"X": x}, {}))
+    assert of_x.process_bytes == 10**9 - x.nbytes
+    assert of_none.process_bytes == 10**9
+    assert of_none.samples_bytes == DEFAULT_SAMPLES * 13 * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_the_process_is_as_large_as_the_system_says() -> None:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    assert quick(network("mlp")).memory.process_bytes == pytest.approx(peak, rel=0.2)
+
+
+def test_exact_solving_is_guessed_for_all_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe auto solves for three candidates, of two selections of taps."""
+    tried: list[int] = []
+
+    def seconds(rows: Any, task: Any, n_samples: int, n_penalties: int) -> float:
+        tried.append(n_penalties)
+        assert (rows.n_outputs, n_samples) == (3, 400)
+        return 2.0
+
+    monkeypatch.setattr("skip2lora.plan.estimated_seconds", seconds)
+    model = network("other first")
+    for options, n_penalties, taken_ms, n_designs in (
+        ({}, len(PENALTIES), 6000, 2),
+        ({"solver": "exact"}, len(PENALTIES), 2000, 1),
+        ({"solver": "exact", "penalty": 0.1}, 1, 2000, 1),
+    ):
+        planned = quick(model, n_samples=400, **options)
+        assert (tried[-1], planned.training_ms) == (n_penalties, taken_ms)
+        assert planned.recipe == ("auto" if n_designs == 2 else None)
+        assert (planned.n_batches, planned.us_a_batch, planned.gflops) == (0, 0, 0)
+        memory = planned.memory
+        assert memory.saved_bytes == memory.adapter_bytes == 4 * planned.n_parameters
+        rows = RowFormat.of(model, copy_input=True)
+        expected = exact_memory(rows, 400, 3, n_designs=n_designs)
+        assert memory.workspace_bytes == expected.workspace_bytes
+
+
+def test_folds_of_a_rule_by_steps_are_trainings() -> None:
+    """Without samples an MLP's are taken for spectra, which it learns by steps."""
+    planned = quick(network("mlp"), n_samples=45)
+    assert (planned.recipe, planned.solver) == ("auto", "steps")
+    once = planned.us_a_batch * planned.n_batches / 1e3
+    assert planned.training_ms == pytest.approx(4 * once)
+
+
+def test_a_loss_that_is_no_number_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_core, "OK", -1)
+    with pytest.raises(DivergedError, match="on random rows, expected a finite loss"):
+        quick(network("mlp"), epochs=1)
