@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 
-from skip2lora import _core
+from skip2lora import MLP, _core, adapt
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
@@ -51,3 +53,28 @@ def test_what_does_not_fit_says_what_would(refused: Any, monkeypatch: pytest.Mon
     fits = int(message.partition("which ")[2].partition(" ")[0].replace(",", ""))
     assert exact_memory(layout, fits, 4)
     assert refused(DataError, exact_memory, layout, fits + 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("widths", "n_samples", "solver"),
+    [((600, 900, 5), 400, _core.SOLVE_DUAL), ((30, 40, 3), 4000, _core.SOLVE_PRIMAL)],
+)
+@pytest.mark.parametrize("auto", [False, True])
+def test_what_is_counted_is_about_what_is_taken(
+    widths: tuple[int, ...], n_samples: int, solver: int, auto: bool
+) -> None:
+    """Beside what adapting takes anyway: samples that are checked and answered."""
+    random, model = np.random.default_rng(0), MLP.create(widths)
+    x = random.normal(size=(n_samples, widths[0])).astype(np.float32)
+    y = x[:, : widths[-1]].argmax(axis=1)
+    layout = RowFormat.of(model, copy_input=True)
+    counted = exact_memory(layout, n_samples, widths[-1], n_designs=1 + auto)
+    assert counted.solver == solver
+    options = {"keep_outputs": False} if auto else {"solver": "exact"}
+    tracemalloc.start()
+    try:
+        adapt(model, x, y, **options)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.4 < taken / (counted.n_bytes + 2 * x.nbytes) < 1.5
