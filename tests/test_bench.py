@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora import _core
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora import _core, bench
 from skip2lora.bench import FAN_WIDTHS, method_time, run_bench
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.machine import cpu_name
 from skip2lora.methods import METHODS
 from skip2lora.spread import Spread
-from skip2lora.training.costs import method_costs
+from skip2lora.training.costs import method_costs, skip_cost
 
 WIDTHS = (9, 6, 5, 3)
 
@@ -113,3 +117,88 @@ def test_a_model_that_gives_no_finite_loss(refused):
     broken = model.with_layers(weights)
     said = refused(DivergedError, run_bench, broken, n_samples=20, rank=2, rounds=1)
     assert "random samples" in said
+
+
+class Clock:
+    """Goes on by half a second whenever something is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.done = 100.0, []
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def predict(self, x: Any) -> None:
+        self.now += 0.5
+        self.done.append(len(x))
+
+    def epoch(self, _: float) -> Any:
+        self.now += 0.5
+        return SimpleNamespace(status=_core.OK)
+
+
+def test_time_of_a_sample_alone_and_among_others(monkeypatch):
+    clock = Clock(monkeypatch)
+    one, among = bench._predict_seconds(clock, np.zeros((7, 2)), 1.9)
+    assert (one, among) == (0.5, pytest.approx(0.5 / 7))
+    assert clock.done == [1] * 7 + [7] * 4
+    clock = Clock(monkeypatch)
+    bench._predict_seconds(clock, np.zeros((300, 2)), 0.1)
+    assert clock.done == [1] * 200 + [300]
+
+
+def test_time_of_a_batch(monkeypatch):
+    work = bench._Work(Clock(monkeypatch), n_batches=5, n_seen=50)
+    assert bench._seconds_a_batch(work, 1.9) == pytest.approx(0.1)
+
+
+def test_rounds_are_put_together(monkeypatch):
+    """Medians of all but the first, in the units that the names say."""
+    rounds = iter(range(4))
+
+    def one_round(works: Any, fill: Any, x: Any, seconds: float) -> Any:
+        at = next(rounds)
+        assert (len(x), seconds) == (20, 0.25)
+        us = {name: 10.0 * at + number for number, name in enumerate(works)}
+        return bench._Round(100.0 - at, us, 5.0 + at, 6.0 + at, 7.0 + at, 80 + at, 90 + at)
+
+    monkeypatch.setattr(bench, "_round", one_round)
+    model = s2.MLP.create(WIDTHS)
+    of = run_bench(model, n_samples=20, batch_size=5, rank=2, rounds=3, seconds=0.25)
+    assert of.peak_gflops == Spread(98, 97, 99)
+    assert of.cache_fill_ms == Spread(7, 6, 8)
+    assert (of.predict_us, of.predict_batched_us) == (Spread(8, 7, 9), Spread(9, 8, 10))
+    assert (of.cache_bytes, of.cache_overhead_bytes) == (83, 93)
+    assert of.methods["ft-last"].us_a_batch == Spread(21, 11, 31)
+    assert of.cache_fill_us_a_sample == pytest.approx(350)
+
+
+def test_a_round_is_in_the_units_that_its_names_say(monkeypatch):
+    monkeypatch.setattr(_core, "peak_gflops", lambda seconds: 40 * seconds)
+    monkeypatch.setattr(bench, "_seconds_a_batch", lambda work, seconds: work * seconds)
+    monkeypatch.setattr(bench, "_predict_seconds", lambda adapted, x, seconds: (3e-6, 2e-6))
+    adapted = SimpleNamespace(
+        timing=SimpleNamespace(cache_fill_ms=9.0), cache_bytes=10, cache_overhead_bytes=11
+    )
+    of = bench._round({"a": 2e-6, "b": 3e-6}, lambda: adapted, None, 0.5)
+    assert of.us_a_batch == pytest.approx({"a": 1.0, "b": 1.5})
+    assert (of.peak_gflops, of.cache_fill_ms) == (20, 9)
+    assert (of.predict_us, of.predict_batched_us) == (pytest.approx(3), pytest.approx(2))
+    assert (of.cache_bytes, of.cache_overhead_bytes) == (10, 11)
+
+
+def test_a_model_of_another_runtime():
+    """Skip2-LoRA alone, on fewer samples, of what the taps and outputs cost."""
+    model = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    of = run_bench(model, rank=2, rounds=1, seconds=0.001)
+    assert tuple(of.methods) == ("skip2-lora",)
+    assert (of.n_samples, of.widths) == (64, model.tap_widths)
+    expected = skip_cost(model.tap_widths, 3, 64, 2).operations / 4  # batches of 20 and 4
+    assert of.methods["skip2-lora"].operations == round(expected)
+    model.n_outputs = 0
+    assert run_bench(model, n_samples=20, rank=2, rounds=1, seconds=0.001).cache_bytes > 0
+
+
+def test_samples_and_labels_are_those_of_the_seed():
+    model = s2.MLP.create(WIDTHS)
+    one, same, other = (bench._random_part(model, 50, seed) for seed in (3, 3, 4))
+    assert one.y.tolist() == same.y.tolist() != other.y.tolist()
+    assert set(one.y.tolist()) == {0, 1, 2}

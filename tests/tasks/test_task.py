@@ -16,8 +16,12 @@ from skip2lora.tasks.task import (
     Outputs,
     mean_loss,
     measured,
+    predictions_of,
+    probabilities_of,
     r2,
+    sample_losses,
     softmax,
+    task_for,
 )
 
 OUTPUTS = np.array([[2.0, -1.0, 0.5], [-300.0, 0.0, 300.0]], np.float32)
@@ -48,6 +52,87 @@ def test_losses_are_those_of_the_definitions() -> None:
     entropy = -np.where(targets[:1] == 1, np.log(chances), np.log(1 - chances)).sum()
     assert mean_loss(TASKS["multi-label"], OUTPUTS[:1], targets[:1]) == pytest.approx(entropy)
     assert np.isfinite(mean_loss(TASKS["multi-label"], OUTPUTS, targets))
+
+
+def test_losses_have_weights() -> None:
+    labels, weight = np.array([0, 1], np.int32), np.array([3, 1], np.float32)
+    one, other = sample_losses(CLASSIFICATION, OUTPUTS, labels)
+    weighted = mean_loss(CLASSIFICATION, OUTPUTS, labels, weight)
+    assert weighted == pytest.approx((3 * one + other) / 4)
+    assert OUTPUTS[1, 2] == 300  # left as they were
+
+
+def test_predictions_and_probabilities() -> None:
+    several, numbers = TASKS["multi-label"], TASKS["regression"]
+    assert predictions_of(CLASSIFICATION, OUTPUTS).tolist() == [0, 2]
+    assert predictions_of(several, OUTPUTS).tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert predictions_of(several, OUTPUTS).dtype == np.int64
+    assert predictions_of(numbers, OUTPUTS) is OUTPUTS
+    assert probabilities_of(numbers, OUTPUTS) is None
+    np.testing.assert_array_equal(probabilities_of(CLASSIFICATION, OUTPUTS), softmax(OUTPUTS))
+    expected = 1 / (1 + np.exp(-OUTPUTS.astype(np.float64)))
+    np.testing.assert_allclose(probabilities_of(several, OUTPUTS), expected, atol=1e-6)
+
+
+class Model:
+    """What answers are for."""
+
+    def __init__(self, task: str, n_classes: int, names: tuple[str, ...] | None = None) -> None:
+        self.task, self.class_names = task, names
+        self.class_numbers = np.arange(n_classes) + 5
+
+
+def test_the_task_is_that_of_the_model_or_what_is_asked() -> None:
+    assert task_for(Model("regression", 3), None) is TASKS["regression"]
+    assert task_for(Model("multi-label", 3), None) is CLASSIFICATION
+    for model in ("regression", "classification"):
+        for asked in TASKS:
+            assert task_for(Model(model, 3), asked) is TASKS[asked]
+
+
+def test_names_are_of_classes_or_of_numbers() -> None:
+    names = ("a", "b", "c")
+    for task, model, same in (
+        ("classification", "classification", True), ("classification", "regression", False),
+        ("regression", "classification", False), ("regression", "regression", True),
+        ("multi-label", "classification", True), ("multi-label", "regression", False),
+    ):  # fmt: skip
+        outputs = Outputs.of(Model(model, 3, names), TASKS[task])
+        assert outputs == Outputs([5, 6, 7], names if same else None)
+    assert Outputs.of(Model("classification", 1), CLASSIFICATION) == Outputs(range(2))
+    assert Outputs.of(Model("regression", 1), TASKS["regression"]) == Outputs([5])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "numbers", "new", "named"),
+    [
+        (Outputs(), ["1", "99"], False, False), (Outputs(), ["1", "100"], False, True),
+        (Outputs(), [str(at) for at in range(59)] + ["120"], False, True),
+        (Outputs(), [str(at) for at in range(59)] + ["119"], False, False),
+        (Outputs(), ["100", "x"], False, False), (Outputs(), [], False, False),
+        (Outputs(range(3)), [str(2**31)], True, True),
+        (Outputs(range(3)), [str(2**31 - 1)], True, False),
+        (Outputs(range(3)), [str(2**31)], False, False), (Outputs(), ["9" * 5000], False, True),
+    ],
+)  # fmt: skip
+def test_numbers_that_name_classes(
+    outputs: Outputs, numbers: list[str], new: bool, named: bool
+) -> None:
+    assert outputs.called_by(numbers, new) is named
+
+
+@pytest.mark.parametrize(
+    ("own", "new", "expected"),
+    [
+        (Outputs(range(2)), (), Outputs(range(2))), (Outputs(range(2)), (9,), Outputs([0, 1, 9])),
+        (Outputs(range(2), ("a", "b")), ("c",), Outputs(range(3), ("a", "b", "c"))),
+        (Outputs(range(2)), ("c",), Outputs(range(3), ("0", "1", "c"))),
+        (Outputs(range(2), ("a", "b")), (7,), Outputs(range(3), ("a", "b", "7"))),
+        (Outputs(), (4, 6), Outputs([4, 6])),
+    ],
+)  # fmt: skip
+def test_new_outputs_come_last(own: Outputs, new: tuple[int, ...], expected: Outputs) -> None:
+    assert Encoded(np.zeros(1, np.int32), own, new_labels=new).all_outputs == expected
 
 
 def test_a_bias_where_the_paper_has_none() -> None:
