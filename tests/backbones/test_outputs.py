@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from skip2lora.backbones.ends import End
 from skip2lora.backbones.outputs import (
+    NO_LOGITS,
     Candidate,
     OutputSpec,
     candidates_of,
     choose,
     named,
+    spec_of,
+    task_of,
 )
 from skip2lora.errors import ParameterError
 
@@ -104,3 +108,64 @@ def test_a_model_with_one_output(refused: Refused) -> None:
     said = refused(ParameterError, named, one, "z", "m")
     assert said == "output is 'z' for m, expected 'y', as it has one output: leave output out"
     assert "expected none, as it has no logits" in refused(ParameterError, named, [], "z", "m")
+
+
+def test_an_output_for_a_person_and_as_json() -> None:
+    plain, closed = OutputSpec("y", (3, None), "softmax"), OutputSpec("z", (), "labels", "why")
+    assert str(plain) == "y 3x? (softmax)"
+    assert str(closed) == "z of one number for all samples (why)"
+    assert plain.to_json() == {"name": "y", "shape": [3, None], "ending": "softmax"}
+    assert closed.to_json() == {"name": "z", "shape": [], "ending": "labels", "reason": "why"}
+    refuted = plain.refuted()
+    assert (refuted.ending, refuted.name) == ("probabilities", "y")
+    assert refuted.reason == "not what follows from its softmax"
+
+
+@pytest.mark.parametrize(
+    ("end", "shape", "labels", "expected"),
+    [
+        (End("z", "probabilities", "why"), (3,), False, ((3,), "probabilities", "why")),
+        (End("z", "probabilities", "why"), (3,), True, ((3,), "probabilities", "why")),
+        (End("z", "unknown"), (3,), True, ((3,), "labels", NO_LOGITS)),
+        (End("z", "softmax"), (3,), False, ((3,), "softmax", "")),
+        (End("z", "pair", pair=True), (1,), False, ((2,), "softmax", "")),
+        (End("z", "pair", pair=True), (4,), False, ((4,), "sigmoid", "")),
+    ],
+)  # fmt: skip
+def test_what_an_output_is(end: End, shape: Any, labels: bool, expected: Any) -> None:
+    spec = spec_of("y", shape, end, labels=labels)
+    assert (spec.name, spec.shape, spec.ending, spec.reason) == ("y", *expected)
+    assert not spec.bare
+
+
+@pytest.mark.parametrize(
+    ("shape", "ending", "task"),
+    [
+        ((3,), "softmax", "classification"), ((3,), "sigmoid", "multi-label"),
+        ((1,), "sigmoid", "multi-label"), ((1,), "logits", "regression"),
+        ((3,), "logits", "classification"), ((3,), "numbers", "regression"),
+        ((1,), "unknown", "regression"), ((3,), "unknown", "classification"),
+    ],
+)  # fmt: skip
+def test_the_task_that_an_output_tells(shape: Any, ending: str, task: str) -> None:
+    assert task_of(OutputSpec("y", shape, ending)) == task
+    assert task_of(None) == "classification"
+
+
+def test_a_label_tells_less_than_probabilities() -> None:
+    """But more than a layer; beside closed outputs neither it nor an embedding is taken."""
+    label = Candidate(OutputSpec("label", (3,), "softmax", bare=True), "z", feeds=True)
+    assert choose([label, *of(("p", (3,), "sigmoid"))], None, "m") == 1
+    assert choose([*of(("layer", (3,), "logits")), label], None, "m") == 1
+    closed = of(("closed", (3,), "labels"))
+    assert choose([label, *closed], None, "m") is None
+    assert choose([*of(("e", (8,), "unknown")), *closed], None, "m") is None
+    assert choose([*of(("e", (8,), "unknown")), label], None, "m") == 1
+    assert choose([*of(("y", (8,), "logits")), *closed], None, "m") == 0
+    assert choose([*of(("y", (8,), "numbers")), *closed], None, "m") is None
+
+
+def test_closed_outputs_are_not_asked_for(refused: Refused) -> None:
+    specs = [OutputSpec("p", (3,), "probabilities", "of trees"), OutputSpec("y", (3,))]
+    said = refused(ParameterError, named, specs, "p", "m")
+    assert said.startswith("output is 'p' for m, which is of trees, expected one with logits")

@@ -9,7 +9,17 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.standins import Headless, KnownRows, RandomRows
+from skip2lora.backbones.outputs import OutputSpec
+from skip2lora.backbones.standins import (
+    Bare,
+    Binary,
+    Headless,
+    KnownRows,
+    RandomRows,
+    for_task,
+    on_rows,
+)
+from skip2lora.errors import ParameterError
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -59,3 +69,62 @@ def test_random_rows_are_the_same_each_time() -> None:
     for tap, same in zip(one.taps, other.taps, strict=True):
         assert tap.tobytes() == same.tobytes()
         assert 0 < tap.std() < 1
+
+
+class Ending(NumpyBackbone):
+    """With an output that ends so."""
+
+    output = "y"
+
+    def __init__(self, ending: str, n_outputs: int = 3) -> None:
+        super().__init__((4, n_outputs), first_tap_is_input=False)
+        specs = (OutputSpec("x", (9,), "numbers"), OutputSpec("y", (n_outputs,), ending, "so"))
+        self.outputs = specs
+
+
+@pytest.mark.parametrize(
+    ("ending", "n_outputs", "task", "kind"),
+    [
+        ("softmax", 3, "classification", None), ("softmax", 3, "multi-label", Bare),
+        ("softmax", 3, "regression", Bare), ("sigmoid", 3, "classification", Bare),
+        ("sigmoid", 3, "multi-label", None), ("sigmoid", 1, "classification", Binary),
+        ("sigmoid", 1, "multi-label", None), ("logits", 1, "classification", Binary),
+        ("logits", 1, "regression", None), ("logits", 3, "multi-label", None),
+        ("numbers", 3, "regression", None),
+    ],
+)  # fmt: skip
+def test_outputs_that_are_what_a_task_learns(
+    ending: str, n_outputs: int, task: str, kind: Any
+) -> None:
+    model = Ending(ending, n_outputs)
+    stands = for_task(model, task)
+    assert (stands is model) if kind is None else type(stands) is kind
+    assert stands.base is model
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_numbers_are_no_logits(n_outputs: int, refused: Any) -> None:
+    for task in ("classification", "multi-label"):
+        said = refused(ParameterError, for_task, Ending("numbers", n_outputs), task)
+        assert said.startswith(f"output y of the model is so, expected logits for {task}: ")
+
+
+def test_one_logit_is_two_classes() -> None:
+    model = Ending("sigmoid", 1)
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    made, logit = for_task(model, "classification").forward(x), model.forward(x).base_logits
+    np.testing.assert_array_equal(made.base_logits, np.c_[-logit / 2, logit / 2])
+    assert Binary(model).n_outputs == 2
+    assert Binary(model).fingerprint == f"{model.fingerprint}-binary"
+    assert Bare(model).fingerprint == model.fingerprint
+    assert Bare(model).forward(x).base_logits.tobytes() == logit.tobytes()
+
+
+def test_known_rows_go_below_what_stands_in() -> None:
+    model = Ending("sigmoid", 1)
+    known = KnownRows(model.tap_widths, 1, RowFormat.of(model, copy_input=True).layout)
+    assert on_rows(model, known) is known
+    stands = on_rows(Headless(Binary(model), 5), known)
+    assert isinstance(stands, Headless)
+    assert (type(stands.backbone), stands.n_outputs) == (Binary, 5)
+    assert stands.base is known.base

@@ -94,3 +94,52 @@ def test_what_moves_is_scaled_to_one() -> None:
     np.testing.assert_allclose(scale[[0, 1, 4]], [1, 2, 1], rtol=1e-3)
     assert scale[2] * 3 > 0.9
     assert scale[3] * 5 > 0.5
+
+
+def test_statistics_are_those_of_the_samples_as_they_are_weighted() -> None:
+    """Chunk by chunk, or a sample as often as its weight says: mean 0 and deviation 1."""
+    random = np.random.default_rng(0)
+    rows = RowFormat.of(RandomRows((5, 3), 2))
+    made = rows.empty(30)
+    made[:] = random.normal(size=made.shape) * 3 + 2
+    targets = (random.normal(size=(30, 2)) * [4, 1] + [9, 0]).astype(np.float32)
+    weight = random.integers(0, 4, 30)
+    chunks = [made[:7], made[7:20], made[20:]]
+    scaling = Scaling.of(rows, chunks, targets, weight.astype(np.float32))
+    often, wanted = np.repeat(made, weight, axis=0), np.repeat(targets, weight, axis=0)
+    first = rows.layout.logits_offset
+    lack = wanted - often[:, first : first + 2].astype(np.float64)
+    np.testing.assert_allclose(scaling.output_scale, 1 / lack.std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(scaling.start, lack.mean(axis=0) / lack.std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        scaling.targets(targets), targets / lack.std(axis=0), rtol=1e-5, atol=1e-6
+    )
+    before = often.copy()
+    scaling.apply(often)
+    for at, width in zip(rows.layout.tap_offsets, (5, 3), strict=True):
+        part = often[:, at : at + width].astype(np.float64)
+        np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(part.std(axis=0), 1, rtol=2e-3)  # a floor below it
+    logits = slice(first, first + 2)
+    expected = before[:, logits] * scaling.output_scale
+    np.testing.assert_allclose(often[:, logits], expected, rtol=1e-5)
+    plain = Scaling.of(rows, chunks)
+    assert plain.start.tolist() == [0, 0]
+    assert plain.output_scale.tolist() == [1, 1]
+    assert (plain.mean[first:].tolist(), set(plain.scale[first:].tolist())) == (
+        [0] * (len(plain.mean) - first), {1},
+    )  # fmt: skip
+
+
+def test_what_hardly_moved_must_not_explode() -> None:
+    """Its variance counts as a thousandth of its tap's, numbers that are all met as 1."""
+    rows = RowFormat.of(RandomRows((4, 1), 1))
+    made = rows.empty(40)
+    made[:] = 0
+    made[:, 0] = np.tile([-2, 2], 20)  # variance 4, the mean of the tap 1
+    targets = made[:, [rows.layout.logits_offset]] + 7
+    scaling = Scaling.of(rows, [made], targets)
+    np.testing.assert_allclose(scaling.scale[0], 1 / np.sqrt(4.001), rtol=1e-5)
+    np.testing.assert_allclose(scaling.scale[1:4], 1 / np.sqrt(0.001), rtol=1e-5)
+    assert scaling.scale[rows.layout.tap_offsets[1]] == 1  # a tap of zeros stays
+    assert (scaling.output_scale.tolist(), scaling.start.tolist()) == ([1], [7])
