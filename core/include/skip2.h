@@ -183,21 +183,59 @@ s2_status s2_batch_check(const s2_batch *batch, uint32_t n_outputs, const s2_upd
 
 /* ---- Skip-Cache (cache.c; section 4.2) ------------------------------------------------------- */
 
-/* Sample i has its row at rows + i * row_stride once filled[i] is set: look-up is O(1). A cache
- * smaller than the data set keeps the first `capacity` samples; capacity 0 is Skip-LoRA. */
+/* What makes room in a cache that is full. */
+typedef enum {
+    S2_PIN = 0,  /* nothing: who came first stays; best where every epoch has a fresh order */
+    S2_FIFO = 1, /* the sample that was added longest ago goes */
+    S2_LRU = 2   /* the sample that was used longest ago goes */
+} s2_policy;
+
+#define S2_NO_SLOT UINT32_MAX /* of a sample without a slot, and of a slot without a sample */
+
+/* Which of n_samples samples lie in which of `capacity` slots: tables both ways, and a ring through
+ * the slots from the one that is taken next. Every look-up and every change is O(1). */
+typedef struct {
+    s2_policy policy;
+    uint32_t n_samples;
+    uint32_t next;            /* the slot that is taken next */
+    uint32_t *slot_of;        /* (n_samples), or S2_NO_SLOT */
+    uint32_t *sample_of;      /* (capacity), or S2_NO_SLOT */
+    uint32_t *before, *after; /* (capacity): a slot's neighbours in the ring */
+} s2_slots;
+
+/* uint32_t numbers of the tables and the ring together. */
+size_t s2_slots_count(uint32_t n_samples, uint32_t capacity);
+/* Sample i has slot i for the first `n_filled`, as many as there are rows already; the others none.
+ * `room` holds s2_slots_count numbers. S2_BAD_SHAPE for more filled slots than there are, or
+ * samples. */
+s2_status s2_slots_init(s2_slots *slots, s2_policy policy, uint32_t n_samples, uint32_t capacity,
+                        uint32_t n_filled, uint32_t *room);
+
+/* Slot i has its row at rows + i * row_stride once filled[i] is set: look-up is O(1). Without
+ * `slots` sample i has slot i, so that a cache smaller than the data set keeps the first `capacity`
+ * samples. Capacity 0 is Skip-LoRA. */
 typedef struct {
     float *rows;     /* (capacity, row_stride) */
     uint8_t *filled; /* (capacity) */
     uint32_t capacity;
     uint32_t row_stride;
+    s2_slots *slots; /* of the same capacity, or NULL */
 } s2_cache;
 
 /* The sample's row; NULL if not there. */
 static inline const float *s2_cache_find(const s2_cache *cache, uint32_t sample) {
-    return sample < cache->capacity && cache->filled[sample]
-               ? cache->rows + (size_t)sample * cache->row_stride
+    uint32_t slot = sample;
+    if (cache->slots != NULL) {
+        slot = sample < cache->slots->n_samples ? cache->slots->slot_of[sample] : S2_NO_SLOT;
+    }
+    return slot < cache->capacity && cache->filled[slot]
+               ? cache->rows + (size_t)slot * cache->row_stride
                : NULL;
 }
+/* Counts the sample, whose row was just found, as used. */
+void s2_cache_touch(s2_cache *cache, uint32_t sample);
+/* Keeps a copy of the row if there is room, or the policy makes some. What s2_cache_find gave
+ * before may be another sample's row afterwards. */
 void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row);
 
 /* ---- skip adapters (adapter.c; Eq. 17) ------------------------------------------------------- */

@@ -28,7 +28,8 @@ typedef struct {
 } train_room;
 
 static int prefetches(const s2_job *job) {
-    if (job->forward == NULL || job->cache == NULL || job->cache->capacity < job->n_samples) {
+    if (job->forward == NULL || job->cache == NULL || job->cache->slots != NULL ||
+        job->cache->capacity < job->n_samples) {
         return 0;
     }
     const size_t floats = s2_plus(job->n_features, job->cache->row_stride);
@@ -67,31 +68,34 @@ size_t s2_train_workspace_bytes(const s2_job *job) {
 }
 
 /* Lines 6-7 of Algorithm 1 and lines 2-4 of Algorithm 2: rows from the cache where it has them,
- * forward for the others, which are then added. */
+ * forward for the others, *n_missing of them. */
 static s2_status find_rows(const s2_job *job, const train_room *room, const uint32_t *sample,
-                           uint32_t count, s2_epoch_stats *stats) {
+                           uint32_t count, uint32_t *n_missing) {
     const uint32_t stride = job->cache->row_stride;
-    uint32_t n_missing = 0;
+    *n_missing = 0;
     for (uint32_t s = 0; s < count; s++) {
         room->row[s] = s2_cache_find(job->cache, sample[s]);
         if (room->row[s] == NULL) {
-            room->row[s] = room->missing_row + (size_t)n_missing * stride;
-            room->missing[n_missing++] = sample[s];
+            room->row[s] = room->missing_row + (size_t)*n_missing * stride;
+            room->missing[(*n_missing)++] = sample[s];
+        } else if (job->cache->slots != NULL) {
+            s2_cache_touch(job->cache, sample[s]);
         }
     }
-    if (n_missing == 0) {
-        return S2_OK;
-    }
-    const s2_status status =
-        job->forward(job->forward_context, room->missing, n_missing, room->missing_row);
-    if (status != S2_OK) {
-        return status;
-    }
+    return *n_missing == 0
+               ? S2_OK
+               : job->forward(job->forward_context, room->missing, *n_missing, room->missing_row);
+}
+
+/* Line 7 of Algorithm 1, after the step: room for them may be made of rows that it read. */
+static void add_rows(const s2_job *job, const train_room *room, uint32_t n_missing) {
     for (uint32_t j = 0; j < n_missing; j++) {
-        s2_cache_add(job->cache, room->missing[j], room->missing_row + (size_t)j * stride);
+        s2_cache_add(job->cache, room->missing[j],
+                     room->missing_row + (size_t)j * job->cache->row_stride);
     }
-    stats->n_forward += n_missing;
-    return S2_OK;
+    if (n_missing > 0) {
+        s2_mark(job->profile, S2_PHASE_ROWS);
+    }
 }
 
 /* Where the samples to come lie, and what else of them will be read. */
@@ -130,12 +134,14 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
         room->weight[s] = job->weight[sample[s]];
     }
     s2_mark(job->profile, S2_PHASE_REST);
+    uint32_t n_missing = 0;
     if (job->forward != NULL) {
-        const s2_status status = find_rows(job, room, sample, count, stats);
+        const s2_status status = find_rows(job, room, sample, count, &n_missing);
         s2_mark(job->profile, S2_PHASE_ROWS);
         if (status != S2_OK) {
             return status;
         }
+        stats->n_forward += n_missing;
     }
     const s2_batch batch = {.count = count,
                             .x = room->x,
@@ -148,6 +154,7 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
                             .n_next = look_ahead(job, room, sample + count, ahead)};
     s2_batch_stats of_batch;
     const s2_status status = job->step(job->step_context, &batch, &of_batch);
+    add_rows(job, room, n_missing);
     if (status != S2_OK) {
         return status;
     }
