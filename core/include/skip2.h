@@ -42,6 +42,7 @@ typedef enum {
 /* ---- kernels (dispatch.c) -------------------------------------------------------------------- */
 
 typedef struct s2_kernels s2_kernels; /* a table of kernel functions; see src/kernels.h */
+typedef struct s2_coded s2_coded;     /* rows of less precision; see skip2_codes.h */
 
 /* Names of the tables compiled in, best first, ended by NULL. */
 const char *const *s2_kernels_names(void);

@@ -31,7 +31,8 @@ static int runs_here(const s2_kernels *kernels) {
 #endif
 #ifdef S2_HAVE_X86_64_V3
     if (kernels == &s2_kernels_x86_64_v3) {
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("f16c");
     }
 #endif
 #ifdef S2_HAVE_NEON

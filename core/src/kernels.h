@@ -8,6 +8,7 @@
 #ifndef S2_KERNELS_H
 #define S2_KERNELS_H
 
+#include "skip2_codes.h"
 #include "skip2_exact.h"
 #include "skip2_layers.h"
 
@@ -124,6 +125,18 @@ typedef struct {
     const float *weight; /* (count), or NULL: 1 each */
 } s2_moments_pass;
 
+/* Codes of columns to numbers, code * scale + offset. */
+typedef struct {
+    s2_dtype dtype;
+    size_t count, width;         /* rows and columns */
+    const uint8_t *const *codes; /* (count): where the first column's code lies in a row */
+    const float *scale, *offset; /* (width, padded) */
+    float *out;                  /* (count, out_row), of which `width` are written */
+    size_t out_row;
+    const uint8_t *const *ahead; /* (n_ahead) rows to prefetch meanwhile, like `codes` */
+    size_t n_ahead;
+} s2_decode_pass;
+
 struct s2_kernels {
     const char *name;
     uint32_t lanes; /* samples in lanes come in multiples of this */
@@ -161,6 +174,10 @@ struct s2_kernels {
     /* y = (x - mean) * scale; y may be x */
     void (*scale_row)(size_t width, const float *x, const float *mean, const float *scale,
                       float *y);
+    void (*decode)(const s2_decode_pass *pass);
+    /* The nearest codes of a row; width is a multiple of S2_LANES */
+    void (*encode)(s2_dtype dtype, size_t width, const float *x, const float *scale,
+                   const float *offset, uint8_t *codes);
     /* y = x + shift + factor * direction; y may be x */
     void (*move_along)(size_t size, const float *x, float shift, float factor,
                        const float *direction, float *y);

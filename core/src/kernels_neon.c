@@ -1,7 +1,7 @@
 /*
  * kernels_neon.c - NEON with fused multiply-add: every aarch64, and ARMv7 with VFPv4 (Cortex-A7, A15,
  * A53 in 32 bits; not A8 and A9). Built where the build defines S2_HAVE_NEON, on ARMv7 with
- * -mfpu=neon-vfpv4 for this file alone; chosen at run time (dispatch.c).
+ * -mfpu=neon-vfpv4 -mfp16-format=ieee for this file alone; chosen at run time (dispatch.c).
  *
  * ARMv7's NEON flushes subnormal numbers to zero and has no division or square root; those two go
  * lane by lane through the scalar unit, so they are rounded correctly.
@@ -11,6 +11,8 @@
 #include <arm_neon.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 #define V                                   float32x4_t
 #define V_WIDTH                             4u
@@ -28,6 +30,10 @@
 #define V_SUM_TILE(out, sum)                sum_tile((out), (sum))
 #define V_BLOCK                             4
 #define V_TRANSPOSE(a, a_row, out, out_row) transpose_block((a), (a_row), (out), (out_row))
+#define V_HALVES(p)                         vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)))
+#define V_BFLOATS(p)                        bfloats(p)
+#define V_BYTES(p)      vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(four_bytes(p)))))
+#define V_NIBBLES(p, i) nibbles((p), (i))
 
 #ifdef __aarch64__ /* 32 registers */
 enum { GEMM_ROWS = 5, GEMM_VECTORS = 4, GEMM_WIDE = 8 };
@@ -113,6 +119,23 @@ static inline float32x4_t sum_lanes(float32x4_t a, float32x4_t b, float32x4_t c,
 }
 
 #endif
+
+static inline float32x4_t bfloats(const uint8_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
+
+/* No byte beyond the four is read. */
+static inline uint8x8_t four_bytes(const uint8_t *p) {
+    uint32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return vreinterpret_u8_u32(vdup_n_u32(bits));
+}
+
+static inline __attribute__((always_inline)) float32x4_t nibbles(const uint8_t *p, size_t i) {
+    const uint8x8_t both = vld1_u8(p);
+    const uint16x8_t half = vmovl_u8(i < 8 ? vand_u8(both, vdup_n_u8(15)) : vshr_n_u8(both, 4));
+    return vcvtq_f32_u32(vmovl_u16(i % 8 == 0 ? vget_low_u16(half) : vget_high_u16(half)));
+}
 
 /* A constant lane after unrolling: one operand of the multiply-add in 64 bits, a vdup in 32. */
 static inline __attribute__((always_inline)) float32x4_t lane_of(float32x4_t v, size_t lane) {

@@ -314,6 +314,7 @@ static float scalar_loss_squared(size_t n_outputs, const float *target, float sh
     return loss;
 }
 
+#include "plain_codes.h"
 #include "plain_loops.h"
 #include "scalar_objective.h"
 
@@ -357,6 +358,8 @@ const s2_kernels s2_kernels_scalar = {
     .descend = scalar_descend,
     .column_moments = scalar_column_moments,
     .scale_row = scale_row,
+    .decode = plain_decode,
+    .encode = encode,
     .move_along = move_along,
     .scaled = scaled,
     .transpose = scalar_transpose,

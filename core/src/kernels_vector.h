@@ -16,6 +16,8 @@
  *   V_KEEP(v)                  keeps v in its register, where gcc would load it again for each use as an
  *                              operand in memory; nothing, unless defined
  *   V_TRANSPOSE(a, a_row, out, out_row)   of a block of V_BLOCK x V_BLOCK
+ *   V_HALVES(p), V_BFLOATS(p), V_BYTES(p)   V_WIDTH float16, bfloat16 or unsigned bytes at p, as floats
+ *   V_NIBBLES(p, i)            columns i.. of the 16 whose int4 codes are the 8 bytes at p
  *   GEMM_ROWS, GEMM_VECTORS    tile of a product: their product plus a few fills the registers
  *   GEMM_WIDE                  vectors of the tile for a single row
  *   TAP_SAMPLES                samples a tile of the tap's forward pass, times TAP_RANKS
@@ -151,7 +153,9 @@ static double vector_multiply_adds(size_t rounds, float *result) {
     return 2.0 * CHAINS * V_WIDTH * (double)rounds;
 }
 
+#include "plain_codes.h"
 #include "plain_loops.h"
+#include "vector_codes.h"
 #include "vector_double.h"
 #include "vector_gemm.h"
 #include "vector_head.h"
@@ -184,6 +188,8 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .descend = vector_descend,                                                                 \
         .column_moments = vector_column_moments,                                                   \
         .scale_row = scale_row,                                                                    \
+        .decode = vector_decode,                                                                   \
+        .encode = encode,                                                                          \
         .move_along = move_along,                                                                  \
         .scaled = scaled,                                                                          \
         .transpose = transpose,                                                                    \

@@ -30,6 +30,13 @@ static inline void transpose_block(const float *a, size_t a_row, float *out, siz
     }
 }
 
+/* Sixteen int4 codes as bytes, in the order of their columns. */
+static inline __m128i nibbles(const void *p) {
+    const __m128i both = _mm_loadl_epi64((const __m128i *)p), mask = _mm_set1_epi8(15);
+    return _mm_unpacklo_epi64(_mm_and_si128(both, mask),
+                              _mm_and_si128(_mm_srli_epi16(both, 4), mask));
+}
+
 /* Four vectors of four partial sums, (0+2, 1+3) of each half: lane i of a half belongs to vector i. */
 static inline __m256 sum_pairs(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));

@@ -1,6 +1,6 @@
 /*
- * kernels_x86_64_v3.c - AVX2 and FMA (x86-64-v3). Compiled with -mavx2 -mfma where the build asks
- * for it by S2_HAVE_X86_64_V3; chosen at run time.
+ * kernels_x86_64_v3.c - AVX2, FMA and F16C (x86-64-v3). Compiled with -mavx2 -mfma -mf16c where the
+ * build asks for it by S2_HAVE_X86_64_V3; chosen at run time.
  */
 #ifdef S2_HAVE_X86_64_V3
 
@@ -19,6 +19,11 @@
 #define V_SQRT(a)               _mm256_sqrt_ps(a)
 #define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
 #define V_SUM_TILE(out, sum)    sum_tile((out), (sum))
+#define V_HALVES(p)             _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define V_BFLOATS(p)            bfloats((const __m128i *)(p))
+#define V_BYTES(p)              floats_of(_mm_loadl_epi64((const __m128i *)(p)))
+#define V_NIBBLES(p, i)                                                                            \
+    floats_of((i) == 0 ? nibbles(p) : _mm_unpackhi_epi64(nibbles(p), nibbles(p)))
 
 /* 16 registers */
 enum { GEMM_ROWS = 4, GEMM_VECTORS = 3, GEMM_WIDE = 8 };
@@ -28,6 +33,14 @@ enum { PANEL_ROWS = 3, PANEL_SPLIT = 1 };
 static inline __m256i first_lanes(unsigned long n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+}
+
+static inline __m256 bfloats(const __m128i *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+
+static inline __m256 floats_of(__m128i bytes) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
 }
 
 static inline __attribute__((always_inline)) void sum_lanes(float *out, __m256 a, __m256 b,

@@ -20,6 +20,10 @@
 #define V_SUM4(out, a, b, c, d) sum_lanes((out), (a), (b), (c), (d))
 #define V_SUM_TILE(out, sum)    sum_tile((out), (sum))
 #define V_KEEP(v)               __asm__("" : "+v"(v))
+#define V_HALVES(p)             _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define V_BFLOATS(p)            bfloats((const __m256i *)(p))
+#define V_BYTES(p)              floats_of(_mm_loadu_si128((const __m128i *)(p)))
+#define V_NIBBLES(p, i)         ((void)(i), floats_of(nibbles(p)))
 
 /* 32 registers */
 enum { GEMM_ROWS = 10, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
@@ -28,6 +32,14 @@ enum { PANEL_ROWS = 6, PANEL_SPLIT = 2 };
 
 static inline __mmask16 first_lanes(unsigned long n) {
     return (__mmask16)((1u << n) - 1u);
+}
+
+static inline __m512 bfloats(const __m256i *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+
+static inline __m512 floats_of(__m128i bytes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
 }
 
 static inline __m256 halves(__m512 a) {
