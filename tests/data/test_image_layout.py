@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from skip2lora.backbones.litert.inputs import LiteRTInput
-from skip2lora.data.image_layout import Layout, layout_of
-from skip2lora.errors import DataError
+from skip2lora.data.image_layout import Layout, check_size, layout_of, valid_size
+from skip2lora.errors import DataError, ParameterError
 
 
 def spec(
@@ -44,3 +44,25 @@ def test_layout_of_what_is_no_image(shape: tuple[int, ...]) -> None:
 def test_layout_of_several_inputs() -> None:
     with pytest.raises(DataError, match=r"2 inputs \(ids, mask\)"):
         layout_of([spec((8,), name="ids"), spec((8,), name="mask")])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "valid"),
+    [
+        (1, 1, True), (16384, 16384, True), (16385, 8, False), (8, 16385, False), (0, 8, False),
+        (8, 0, False),
+    ],
+)  # fmt: skip
+def test_sizes_of_images(height: int, width: int, valid: bool) -> None:
+    assert valid_size(height, width) == valid
+    if valid:
+        assert check_size([height, width]) == (height, width)
+        return
+    with pytest.raises(ParameterError, match="expected height and width of 1 to 16384 pixels"):
+        check_size((height, width))
+
+
+@pytest.mark.parametrize("size", [8, (8,), (8, 8, 8), ("8", 8), (8, 8.0), (True, 8), None])
+def test_what_is_no_size(size: Any) -> None:
+    with pytest.raises(ParameterError, match="size is "):
+        check_size(size)

@@ -107,3 +107,23 @@ def test_size_is_the_models_or_the_one_asked_for() -> None:
 def test_sizes_that_do_not_fit(images: Images, layout: Layout, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         find_size(images, layout)
+
+
+def test_bits_are_8_to_16() -> None:
+    for bits in (8, 12, 16):
+        images = Images.from_json({"size": [4, 6], "bits": bits, "layout": "hw"})
+        assert (images.bits, images.to_json()["bits"]) == (bits, bits)
+        said = "size 4x6, mean none, std none, layout hw"
+        assert str(images) == f"{said}, {bits} of 16 bits"
+        assert images.resolved(Layout("hw", 4, 6, 1)).bits == bits
+    for bits in (7, 17, "9"):
+        with pytest.raises(ValueError, match="images"):
+            Images.from_json({"bits": bits})
+
+
+def test_sizes_up_to_the_most_pixels() -> None:
+    assert Images.parse("1", None, None).size == (1, 1)
+    assert Images.parse("16384X1", None, None).size == (16384, 1)
+    for text in ("16385", "1x16385", "000000001x0"):
+        with pytest.raises(ParameterError, match="expected pixels from 1 to 16384"):
+            Images.parse(text, None, None)

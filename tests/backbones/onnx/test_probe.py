@@ -15,14 +15,16 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 import onnx_models as nets
 from backbones.onnx.test_mixing import MIXERS
 from conformance import random_graphs
-from skip2lora.backbones.alone import Layout
+from skip2lora.backbones.alone import Layout, Verdict
 from skip2lora.backbones.onnx.graph import Graph, infer
 from skip2lora.backbones.onnx.probe import (
     Look,
     Seen,
     _axes_of,
+    _baked,
     look,
     numbers_for,
+    with_batch,
 )
 
 
@@ -243,3 +245,57 @@ def test_open_sizes_have_numbers_of_their_own() -> None:
     assert one["h"] != one["w"]
     assert other["h"] != other["w"]
     assert all(one[name] != other[name] for name in ("h", "w"))
+
+
+def test_numbers_are_small_for_tokens_and_large_for_images() -> None:
+    net = nets.Net()
+    net.node("Identity", ["x"], "y")
+    inputs = [nets.value("x", ["n", 3, "h", "w"]), nets.value("ids", ["n", "t", "u"])]
+    of = infer(Graph(net.model(inputs, [nets.value("y", [None] * 4)])), {"x": 0, "ids": 0})
+    one, other = numbers_for(of, ["x", "ids"], (0, 1, 2, 3), (12, 20))
+    names = {name for name in one if name in "hwtu"}
+    assert names == set("hwtu")
+    assert {name: one[name] for name in "hw"} == {"h": 224, "w": 224 + 32}
+    assert {name: other[name] for name in "hw"} == {"h": 256, "w": 256 + 64}
+    assert {name: one[name] for name in "tu"} == {"t": 12 + 2, "u": 12 + 3}
+    assert {name: other[name] for name in "tu"} == {"t": 20 + 6, "u": 20 + 9}
+    assert set(one.values()) - {224, 256, 14, 15} == {4}
+    assert with_batch({"h": 3}, (5, 6)) == {"h": 3, **with_batch({}, (5, 6))}
+
+
+@pytest.mark.parametrize(
+    ("first", "baked"), [(-1, set()), (0, set()), (1, {1}), (256, {256}), (257, set())]
+)
+def test_how_many_samples_a_graph_may_be_made_for(first: int, baked: set[int]) -> None:
+    net = nets.Net()
+    net.node("Reshape", ["x", net.constant("to", np.array([first, 4], np.int64))], "y")
+    model = net.model([nets.value("x", ["n", 4])], [nets.value("y", [None, None])])
+    assert _baked(Graph(model)) == baked
+
+
+def of_values(*values: Any, n_inputs: int = 1) -> Look:
+    axes = {str(number): 0 for number in range(n_inputs)}
+    return Look(axes, {}, None, values={"y": np.array(values)})
+
+
+def test_values_that_tell_nothing() -> None:
+    """The same for all samples, of one input, and of more than one sample."""
+    assert of_values([1, 2], [1, 2], [1, 2]).is_steady("y")
+    assert not of_values([1, 2], [1, 2], [1, 3]).is_steady("y")
+    assert not of_values([1, 2]).is_steady("y")
+    assert not of_values([1, 2], [1, 2], n_inputs=2).is_steady("y")
+    assert not of_values([1, 2], [1, 2]).is_steady("z")
+
+
+def test_which_axes_are_likelier() -> None:
+    plain, folded = Verdict(Layout(0)), Verdict(Layout(0, 1, 5))
+    mixed = Seen(Verdict(Layout(0), swayed=9.0, spread=1.0), (1, 3))
+    seen = {"row": Seen(plain, (1, 3)), "fold": Seen(folded, (5, 3)), "mixed": mixed}
+    sight = Look({"x": 0}, {}, None, seen=seen)
+    assert [sight.likely([name], dynamic=False) for name in ("row", "fold", "mixed", "?")] == [
+        3, 1, 2, 0,
+    ]  # fmt: skip
+    assert sight.likely(["mixed", "fold", "row"], dynamic=False) == 3
+    assert sight.likely([], dynamic=False) == 0
+    assert Look({}, {}, None, unknown="why").likely(["row"], dynamic=False) == -1
+    assert sight.n_holding(dynamic=False) == 2
