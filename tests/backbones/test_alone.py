@@ -15,7 +15,11 @@ from skip2lora.backbones.alone import (
     depends_on_samples,
     mixed,
     note_of,
+    note_of_one_by_one,
+    told,
+    unseen,
     untapped,
+    unvaried,
     verdict_of,
 )
 
@@ -114,14 +118,14 @@ def test_equal_samples_do_not_tell_where_each_is() -> None:
 SIGNS = np.array([[-1, 1], [1, -1], [-1, 1]])  # of three tokens, whatever the samples
 
 
-@pytest.mark.parametrize(("size", "told"), [(None, True), (1, True), (2, True), (3, False)])
+@pytest.mark.parametrize(("size", "is_told"), [(None, True), (1, True), (2, True), (3, False)])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_as_many_tokens_as_samples(axis: int, size: int | None, told: bool) -> None:
+def test_as_many_tokens_as_samples(axis: int, size: int | None, is_told: bool) -> None:
     """Of numbers that samples share, either axis may be that of the samples."""
     seen = verdict(lambda x: np.stack([SIGNS] * len(x), axis), size)
-    assert seen.holds() == told
-    assert seen.ambiguous() != told
-    if told and size != 1:
+    assert seen.holds() == is_told
+    assert seen.ambiguous() != is_told
+    if is_told and size != 1:
         assert seen.layout == Layout(axis)
     assert verdict(lambda x: x[:, :3, 0].swapaxes(0, axis), size).holds()  # of their own
 
@@ -193,3 +197,66 @@ def test_what_is_said_of_rounding() -> None:
     assert "up to 0.02 apart, of 3, from the same one in a batch" in said
     assert said.endswith("with one scale for all samples of a batch")
     assert str(note_of(Verdict(Layout(0), 0, 0.01, 2, 3))).endswith("rounded differently there")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e5])
+@pytest.mark.parametrize(
+    ("swayed", "moved", "spread", "largest", "fits", "fits_dynamic"),
+    [
+        (0, 0, 0, 0, True, True), (0.9e-4, 0, 1, 1, True, True), (1.1e-4, 0, 1, 1, False, True),
+        (0, 0.019, 1, 1, True, True), (0, 0.021, 1, 1, False, True),
+        (0.19, 0, 1, 1, False, True), (0.21, 0, 1, 1, False, False),
+        (0, 0.21, 1, 1, False, False), (0.9e-6, 0.9e-6, 0, 1, True, True),
+        (1.1e-6, 0, 0, 1, False, False), (0, 1.1e-6, 0, 1, False, False),
+        (np.inf, 0, np.inf, 1, False, False), (0, np.inf, np.inf, 1, False, False),
+    ],
+)  # fmt: skip
+def test_what_may_change_at_most(
+    swayed: float, moved: float, spread: float, largest: float, fits: bool, fits_dynamic: bool,
+    factor: float,
+) -> None:  # fmt: skip
+    """By other samples 1e-4 of what samples differ by, by place 0.02, by one scale 0.2."""
+    numbers = [factor * each for each in (swayed, moved, spread, largest)]
+    seen = Verdict(Layout(0), *numbers)
+    assert (seen.fits(), seen.fits(dynamic=True)) == (fits, fits_dynamic)
+    assert (seen.holds(), seen.holds(dynamic=True)) == (fits, fits_dynamic)
+    assert not Verdict(None, *numbers).fits()
+    assert seen.apart == max(numbers[:2])
+
+
+@pytest.mark.parametrize(
+    ("best", "rival", "ambiguous"),
+    [
+        ((0.0, 1.0), (0.9e-5, 1.0), True), ((0.0, 1.0), (1.1e-5, 1.0), False),
+        ((1e-4, 1.0), (0.9e-3, 1.0), True), ((1e-4, 1.0), (1.1e-3, 1.0), False),
+        ((0.0, 9.0), (8.9e-5, 1.0), True), ((0.0, 1.0), (8.9e-5, 9.0), True),
+        ((0.0, 1.0), (0.5, 1.0), False),
+    ],
+)  # fmt: skip
+def test_another_order_that_fits_about_as_well(
+    best: tuple[float, float], rival: tuple[float, float], ambiguous: bool
+) -> None:
+    one, other = (Verdict(Layout(0), 0, apart, 1, most) for apart, most in (best, rival))
+    seen = Verdict(Layout(0), 0, best[0], 1, best[1], other)
+    assert (seen.ambiguous(), seen.holds()) == (ambiguous, not ambiguous)
+    assert one.holds()
+    sure, unsure = told({"seen": seen, "one": one, "none": Verdict(None)})
+    assert (sure, unsure) == ({"one"} | ({"seen"} - unsure), {"seen"} if ambiguous else set())
+
+
+def test_what_is_said_of_samples_that_run_one_by_one() -> None:
+    steady, rounded = Verdict(Layout(0)), Verdict(Layout(0), 0, 0.01, 2, 3)
+    assert note_of_one_by_one(steady) is None
+    assert note_of_one_by_one(rounded) == note_of(rounded) is not None
+    said = str(note_of_one_by_one(Verdict(Layout(0), 0.5, 0.25, 2, 3)))
+    assert "their logits change by 0.5 of 3 with the others" in said
+    assert "no samples of noise (why), so it is not known" in unseen("why")
+    assert "the same logits for all samples of noise, so it is not known" in unvaried()
+
+
+@pytest.mark.parametrize(("apart", "noted"), [(0.9e-3, False), (1.1e-3, True)])
+def test_rounding_that_is_worth_a_word(apart: float, noted: bool) -> None:
+    assert (note_of(Verdict(Layout(0), 0, apart, 1, 1)) is not None) == noted
+    assert (note_of(Verdict(Layout(0), 0, apart * 1e-3, 0, 1)) is not None) == noted
+    assert "3 more" not in str(untapped(list("abc")))
+    assert "what a, b, c reads is" in str(untapped(list("abc")))
