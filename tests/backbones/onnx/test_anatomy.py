@@ -333,3 +333,22 @@ def test_an_activation_on_integers_without_its_last_zero_point(tmp_path: Path) -
     )
     assert short.task == "multi-label"
     np.testing.assert_array_equal(short.logits(X), whole.logits(X))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["32", "16"])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_numbers_too_large_for_fractions_may_be_logits(
+    kind: int, rounded: bool, tmp_path: Path
+) -> None:
+    """As a network for prices in cents gives: its type has no fractions there."""
+    net, level = nets.Net(), 3e8 if kind == TensorProto.FLOAT else 3e3
+    weight = np.random.default_rng(0).uniform(0.5, 1, (9, 1)) * (1 if rounded else level)
+    net.node("Cast", ["x"], "cast", to=kind)
+    dtype = np.float32 if kind == TensorProto.FLOAT else np.float16
+    name = "product" if rounded else "y"
+    net.node("MatMul", ["cast", net.constant("w", weight.astype(dtype))], name)
+    if rounded:
+        net.node("Round", [name], "y")
+    model = net.model([nets.value("x", ["n", 9])], [nets.value("y", ["n", 1], kind)])
+    (spec,) = OnnxBackbone.load(nets.save(model, tmp_path / "m.onnx")).outputs
+    assert spec.ending == ("labels" if rounded else "logits")

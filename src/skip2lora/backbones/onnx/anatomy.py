@@ -216,10 +216,14 @@ def _spec(graph: Graph, head: Head, look: Look) -> OutputSpec:
 
 
 def _is_whole(values: NDArray[Any] | None) -> bool:
-    """Whether values of noise are whole numbers, as are labels, places and counts."""
+    """Whether values of noise are whole numbers, as are labels, places and counts.
+
+    Of large ones that says nothing, as their type has no fractions.
+    """
     if values is None or values.dtype.kind != "f" or not np.isfinite(values).all():
         return False
-    return bool(values.any() and np.array_equal(values, np.round(values)))
+    small = values[np.abs(values) < 1 / np.finfo(values.dtype).eps]
+    return bool(small.any() and np.array_equal(small, np.round(small)))
 
 
 def _sources(reads: Sequence[Read], seen: Look, counted: Counted, grid: int) -> tuple[Source, ...]:
