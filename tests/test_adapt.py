@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.errors import DivergedError, ForgettingWarning
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
@@ -133,3 +134,41 @@ def test_classes_without_samples_are_named(model: s2.MLP, make_samples: Any) -> 
         s2.adapt(model, x, np.where(y == 1, 1, 9), epochs=1, new_classes=True)
     for options in ({"keep_outputs": False}, {"keep_outputs": False, "task": "regression"}):
         s2.adapt(model, x[y != 1], y[y != 1], epochs=1, **options)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_progress_counts_what_passes_the_frozen_model(cache: bool, make_samples: Any) -> None:
+    """Samples to train on, to validate with and to keep, each once; nothing else changes."""
+    backbone = NumpyBackbone([8, 6, 5, 3], first_tap_is_input=False)
+    x, y = make_samples(200)
+    options = {"epochs": 2, "cache": cache, "batch_size": 50}
+    options |= {"keep": (x[:30], y[:30]), "validation_data": (x[30:50], y[30:50])}
+    seen: list[tuple[int, int]] = []
+    watched = s2.adapt(backbone, x, y, progress=lambda *at: seen.append(at), **options)
+    assert {total for _, total in seen} == {250}
+    done = [count for count, _ in seen]
+    assert done == sorted({*done})
+    assert (len(done) > 3, done[-1]) == (True, 250)
+    plain = s2.adapt(backbone, x, y, **options)
+    assert watched.history == plain.history
+    assert watched.backbone is backbone
+    for name, array in plain.adapters.tensors().items():
+        assert array.tobytes() == watched.adapters.tensors()[name].tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"epochs": 3}, {"epochs": 3, "cache": False}])
+def test_progress_of_the_fill_alone(options: dict[str, Any], make_samples: Any) -> None:
+    backbone = NumpyBackbone([8, 6, 5, 3], first_tap_is_input=False)
+    x, y = make_samples(150)
+    seen: list[tuple[int, int]] = []
+    s2.adapt(backbone, x, y, progress=lambda *at: seen.append(at), **options)
+    assert seen[-1] == (150, 150)
+    assert len({*seen}) == len(seen) > 2
+
+
+def test_a_network_in_the_core_is_not_watched(model: s2.MLP, make_samples: Any) -> None:
+    x, y = make_samples(40)
+    seen: list[tuple[int, int]] = []
+    adapted = s2.adapt(model, x, y, progress=lambda *at: seen.append(at))
+    assert seen == []
+    assert adapted.backbone.base.network is not None

@@ -14,7 +14,7 @@ from skip2lora.adapted import AdaptedModel as AdaptedModel
 from skip2lora.adapted import NewlyAdapted
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
-from skip2lora.backbones.standins import Binary, Headless, for_task
+from skip2lora.backbones.standins import Binary, Headless, Watched, for_task, over
 from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import Method
@@ -47,6 +47,8 @@ from skip2lora.training.rehearsal import (
 )
 from skip2lora.training.suspects import warn_of_suspects
 
+#: Called with how many of something were done so far, and of how many.
+Progress = Callable[[int, int], None]
 #: Samples and labels for validation alone, and how much each counts in the loss.
 ValidationData = (
     tuple[SamplesLike, ArrayLike | Answers] | tuple[SamplesLike, ArrayLike | Answers, ArrayLike]
@@ -88,6 +90,7 @@ def adapt(
     keep: Keep | None = None,
     keep_weight: float | None = None,
     suspects: bool = False,
+    progress: Progress | None = None,
 ) -> NewlyAdapted:
     """Fit to field data, with nothing to set; ``model`` stays as it is.
 
@@ -133,6 +136,8 @@ def adapt(
     ``history`` says what a smaller one costs.
 
     ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, a penalty, or a fit tried.
+    ``progress`` is called with how many samples have passed the frozen model so far, and how many
+    there are: what takes longest of most models, which run in another runtime.
 
     ``sample_weight``, (samples,), says how much each sample counts in the loss relative to the
     others: with 2 as if it were there twice, with 0 as if it were not. ``class_weight`` is a number
@@ -212,10 +217,11 @@ def _adapt(
     new = encoded.new_labels
     goal = Goal(learned, model.n_outputs + len(new) if new else None)
     check_judges(resolved, options["groups"], options["validation_data"])
+    running, old = _watched(model, part, old, options["progress"])
     on_rows = partial(rehearse, old=old, suspects=options["suspects"])
     run = train if old is None and not options["suspects"] else on_rows
     resolved = rule.settled(resolved, n_samples)
-    done = run(model, part, options=resolved, goal=goal, callback=options["callback"])
+    done = run(running, part, options=resolved, goal=goal, callback=options["callback"])
     measure = partial(done.measure, encoded.titles, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
         *done.on(model), chosen.name, done.history, done.timing, done.cache_bytes,
@@ -225,6 +231,27 @@ def _adapt(
     if adapted.fit is not None and adapted.fit.suspects:
         warn_of_suspects(adapted.fit.suspects, len(part.y))
     return adapted, measure
+
+
+def _watched(
+    model: Backbone, part: CheckedSamples, old: OldSamples | None, progress: Progress | None
+) -> tuple[Backbone, OldSamples | None]:
+    """What tells ``progress`` of the samples that pass ``model``, and old ones that pass it too."""
+    if progress is None or model.base.network is not None:  # which says nothing and is fast
+        return model, old
+    own_old = old is not None and old.model is model
+    beside = part.validation
+    total = len(part.y) + (len(old) if old is not None and own_old else 0)
+    total, n_seen = total + (0 if beside is None else len(beside.y)), 0
+
+    def seen(count: int) -> None:
+        nonlocal n_seen
+        if n_seen < total:  # without a cache they pass again
+            n_seen = min(n_seen + count, total)
+            progress(n_seen, total)
+
+    watched = over(model, Watched(model.base, seen))
+    return watched, replace(old, model=watched) if old is not None and own_old else old
 
 
 def _that_count(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import statistics
 import sys
@@ -19,6 +20,7 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
+from skip2lora.data.lazy import READ_BYTES, LazySamples
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
@@ -27,6 +29,7 @@ from skip2lora.training.exact_job import estimated_seconds
 from skip2lora.training.exact_memory import CANDIDATES, exact_memory
 from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.jobs import CheckedSamples
+from skip2lora.training.loop import checked
 from skip2lora.training.mlp_rule import FIELD, STEPS, MlpRule
 from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
 from skip2lora.training.skip_job import SkipJob, has_bias
@@ -157,7 +160,7 @@ def plan(
             f"n_samples is {n_samples} beside data, expected one of the two: leave it out"
         )
     check_backbone(model)
-    samples = None if X is None else model.check(X)
+    samples = None if X is None else checked(model, X)
     asked["recipe"] = chosen_recipe(asked)
     of_rule = random_samples(model, 2) if samples is None else samples
     rule = MlpRule.of(model, of_rule, CLASSIFICATION, asked["recipe"] if keep_outputs else None)
@@ -359,13 +362,15 @@ def _measure_fill(
         a_sample, n_measured = seconds(some[1 : 1 + left]), left
     rows = RowFormat.of(model, n_outputs=goal.n_outputs)
     n_features = rows.features(some[:1]).shape[1]
-    sample_bytes = _bytes_of(some) // few
-    return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=samples is not None)
+    sample_bytes, loaded = _bytes_of(some) // few, samples is not None
+    if isinstance(samples, LazySamples):  # of which a part is read at a time
+        sample_bytes, loaded = min(sample_bytes, READ_BYTES // count), False
+    return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=loaded)
 
 
 def _bytes_of(samples: Any) -> int:
     arrays = samples.arrays.values() if isinstance(samples, Inputs) else [samples]
-    return sum(int(array.nbytes) for array in arrays)
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
 def _process_bytes() -> int:

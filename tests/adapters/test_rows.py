@@ -13,6 +13,9 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.backbones.standins import Watched
+from skip2lora.data import lazy
+from skip2lora.data.lazy import LazySamples, digests_of
 
 MARK = np.float32(-12345)  # no tap or logit has this value
 
@@ -22,6 +25,21 @@ def filled(row_format: RowFormat, backbone: Any, x: np.ndarray) -> np.ndarray:
     rows[...] = MARK
     row_format.compute(backbone, x, rows)
     return rows
+
+
+class Source:
+    """Rows of an array, and how many were asked for at a time."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.asked = values, []
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        self.asked.append(len(places))
+        return self.values[places]
+
+    def digests(self, places: np.ndarray) -> list[bytes]:
+        return digests_of(self.values[places])
 
 
 @pytest.fixture
@@ -181,3 +199,55 @@ def test_cached_rows_are_what_is_used(make_samples: Any) -> None:
     loss = one_epoch(cache, x, y, forward).loss
     cache.rows[:, cache.format.layout.logits_offset] += 5
     assert one_epoch(cache, x, y, forward).loss != loss
+
+
+def test_rows_of_samples_that_are_yet_to_be_read(
+    backbones: list[Any], make_samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read a few at a time, also where the first tap is the sample."""
+    x, _ = make_samples(100, 17)
+    for backbone in backbones:
+        row_format = RowFormat.of(backbone)
+        monkeypatch.setattr(lazy, "READ_BYTES", 30 * 17 * 4)
+        source = Source(x)
+        samples = LazySamples.of(source).checked(backbone.check)
+        source.asked.clear()
+        assert (
+            filled(row_format, backbone, samples).tobytes()
+            == filled(row_format, backbone, x).tobytes()
+        )
+        assert source.asked == [30, 30, 30, 10]
+        features = row_format.features(samples)
+        assert len(features) == 100
+        if row_format.first_tap_is_input:
+            assert features.tobytes() == x.tobytes()
+
+
+def test_a_model_gets_as_many_samples_at_once_as_it_says(make_samples: Any) -> None:
+    class Few(NumpyBackbone):
+        samples_at_once = 24
+
+    x, _ = make_samples(150, 17)
+    for kind, passed in ((NumpyBackbone, [64, 64, 22]), (Few, [24] * 6 + [6])):
+        backbone = kind([17, 16, 3], first_tap_is_input=False)
+        seen: list[int] = []
+        rows = filled(RowFormat.of(backbone), Watched(backbone, seen.append), x)
+        assert seen == passed
+        assert rows.tobytes() == filled(RowFormat.of(backbone), backbone, x).tobytes()
+
+
+def test_what_reads_itself_gets_samples_as_they_are(make_samples: Any) -> None:
+    class Reading(Watched):
+        reads = True
+
+        def forward(self, x: Any) -> Any:
+            assert isinstance(x, LazySamples)
+            self.seen(len(x))
+            return self.backbone.forward(x.read())
+
+    x, _ = make_samples(150, 17)
+    backbone = NumpyBackbone([17, 16, 3], first_tap_is_input=False)
+    seen: list[int] = []
+    rows = filled(RowFormat.of(backbone), Reading(backbone, seen.append), LazySamples.of(Source(x)))
+    assert seen == [150]
+    assert rows.tobytes() == filled(RowFormat.of(backbone), backbone, x).tobytes()

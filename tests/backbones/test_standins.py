@@ -16,8 +16,9 @@ from skip2lora.backbones.standins import (
     Headless,
     KnownRows,
     RandomRows,
+    Watched,
     for_task,
-    on_rows,
+    over,
 )
 from skip2lora.errors import ParameterError
 
@@ -123,8 +124,34 @@ def test_one_logit_is_two_classes() -> None:
 def test_known_rows_go_below_what_stands_in() -> None:
     model = Ending("sigmoid", 1)
     known = KnownRows(model.tap_widths, 1, RowFormat.of(model, copy_input=True).layout)
-    assert on_rows(model, known) is known
-    stands = on_rows(Headless(Binary(model), 5), known)
+    assert over(model, known) is known
+    stands = over(Headless(Binary(model), 5), known)
     assert isinstance(stands, Headless)
     assert (type(stands.backbone), stands.n_outputs) == (Binary, 5)
     assert stands.base is known.base
+
+
+def test_what_is_watched_gives_the_same_and_says_how_many_passed(
+    backbone: Any, samples: Any
+) -> None:
+    x, _ = samples
+    passed: list[int] = []
+    headless = Headless(backbone, 2)
+    watched = over(headless, Watched(headless.base, passed.append))
+    assert isinstance(watched, Headless)
+    assert watched.base is backbone
+    made, whole = watched.forward(x[:7]), headless.forward(x[:7])
+    assert [tap.tobytes() for tap in made.taps] == [tap.tobytes() for tap in whole.taps]
+    assert watched.forward(x[:2]).base_logits.shape == (2, 2)
+    assert passed == [7, 2]
+    for name in ("tap_widths", "n_outputs", "fingerprint", "samples_at_once", "recipe"):
+        assert getattr(watched, name) == getattr(headless, name)
+
+
+def test_samples_are_read_for_every_stand_in_but_one_that_reads() -> None:
+    class Reading(Watched):
+        reads = True
+
+    one = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    assert not Headless(Watched(one, print), 2).reads
+    assert Headless(Reading(one, print), 2).reads

@@ -100,8 +100,3 @@ def test_files_that_are_not_made_of_one_another(tmp_path: Path) -> None:
     shared.check_onnx(model, out, "prepared", force=True)
     with pytest.raises(ParameterError, match="is the model itself"):
         shared.check_onnx(model, model, "prepared", force=True)
-
-
-def test_no_bar_where_there_is_no_terminal() -> None:
-    with common.progress_bar("train") as follow:
-        assert follow is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from desk import refused
 from skip2lora import MLP
@@ -154,3 +155,67 @@ def test_images_go_into_a_model_of_another_runtime(type_in, cnn: str, tmp_path: 
     assert made.json["cache_bytes"] == plan["memory"]["cache_bytes"]
     assert made.json["trainable_parameters"] == plan["n_parameters"]
     refused(type_in("evaluate", cnn, "photos", "--size", "9x14"), "9x14", "14x14")
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A folder of 20 images of 4 classes, and what they are: X and y."""
+    random = np.random.default_rng(1)
+    arrays, y = random.integers(0, 256, (20, 14, 14, 3), np.uint8), np.arange(20) // 5
+    for at, pixels in enumerate(arrays):
+        folder = tmp_path / "squares" / str(y[at])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{at:02}.png")
+    return tmp_path / "squares", arrays.transpose(0, 3, 1, 2) / np.float32(255), y
+
+
+@pytest.mark.parametrize("options", [(), ("--epochs", 3), ("--epochs", 3, "--no-cache")])
+def test_images_that_are_read_part_by_part_teach_the_same(
+    type_in, cnn: str, squares, options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, x, y = squares
+    np.savez("squares.npz", X=x, y=y)
+    monkeypatch.setattr("skip2lora.data.lazy.READ_BYTES", 3 * x[0].nbytes)
+    assert type_in("prepare", cnn, "-o", "m.onnx", "--data", "squares", "--lab-set", 2).code == 0
+    for data, output in (("squares", "a"), ("squares.npz", "b")):
+        more = ("--keep", data, "--validation-data", data, *options)
+        assert type_in("adapt", cnn, data, "-o", output, *more).code == 0
+        made = type_in("adapt", "m.onnx", data, "-o", f"{output}2", *options)  # with the lab set
+        assert made.code == 0, made.err
+    for one, other in (("a", "b"), ("a2", "b2")):
+        ours, same = (load_file(f"{of}/adapter_model.safetensors") for of in (one, other))
+        assert {k: of.tobytes() for k, of in ours.items()} == {
+            k: of.tobytes() for k, of in same.items()
+        }
+    told = [type_in("evaluate", cnn, data, "--adapter", "a", "--json") for data in ("squares.npz",
+            "squares")]  # fmt: skip
+    assert told[0].json == told[1].json
+
+
+def test_an_image_that_only_reading_shows_to_be_damaged(type_in, cnn: str, squares) -> None:
+    from data.test_image_files import lying_png
+
+    folder, _, _ = squares
+    (folder / "2" / "12.png").write_bytes(lying_png())
+    said = ("2/12.png cannot be read as an image (", "replace or remove it")
+    for words in (("adapt", cnn, "squares", "-o", "new"), ("evaluate", cnn, "squares")):
+        refused(type_in(*words), *said)
+    assert not Path("new").exists()
+
+
+def test_one_image_on_standard_input(type_in, cnn: str, squares, monkeypatch) -> None:
+    """It is read before its file is gone."""
+    import io
+    import sys
+    from types import SimpleNamespace
+
+    folder, _, _ = squares
+    content = (folder / "0" / "00.png").read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    made = type_in("predict", cnn, "-", "-o", "p.csv")
+    assert made.code == 0, made.err
+    assert type_in("predict", cnn, "squares/0/00.png", "-o", "q.csv").code == 0
+    lines = [Path(of).read_text().splitlines() for of in ("p.csv", "q.csv")]
+    rows = [next(csv.DictReader(of)) for of in lines]
+    assert [row.pop("file") for row in rows] == ["standard input.png", "00.png"]
+    assert rows[0] == rows[1]

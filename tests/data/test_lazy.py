@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.data.lazy import LazySamples, digests_of, read
+from skip2lora.data import lazy
+from skip2lora.data.lazy import LazySamples, digests_of, parts_of, read
 from skip2lora.errors import DataError
 
 
@@ -95,3 +96,22 @@ def test_a_sample_has_the_digest_that_it_has_among_others(table: Table) -> None:
     both = Inputs({"a": x, "b": x[:, :1]})
     assert digests_of(both)[3:5] == digests_of(both[3:5])
     assert digests_of(np.asfortranarray(x)) == digests_of(x)
+
+
+def test_parts_are_all_samples_in_order(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(x: Any, most: int) -> list[list[int]]:
+        return [np.arange(10)[part].tolist() for part in parts_of(x, most)]
+
+    x = LazySamples.of(table)
+    assert places(x, 4) == places(table.values, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    monkeypatch.setattr(lazy, "READ_BYTES", 3 * 8 + 7)  # three samples of two floats
+    assert places(x, 4) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert places(table.values, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]  # are there anyhow
+    monkeypatch.setattr(lazy, "READ_BYTES", 1)
+    assert places(x, 4) == [[at] for at in range(10)]
+    assert table.asked == []
+
+
+def test_whoever_takes_arrays_gets_one(table: Table) -> None:
+    np.testing.assert_array_equal(np.asarray(LazySamples.of(table)[3:5]), table.values[3:5])
+    assert np.array(LazySamples.of(table), np.float64).dtype == np.float64

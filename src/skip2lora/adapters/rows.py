@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
+from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
+from skip2lora.data.lazy import parts_of, read
 from skip2lora.errors import ModelError
 
 _ALIGN_BYTES = 64  # S2_ALIGN
@@ -79,6 +81,8 @@ class RowFormat:
 
     def features(self, x: Any) -> NDArray[np.float32]:
         """``x`` where it is a table, which the core may read, else a column of its length."""
+        if self.first_tap_is_input:
+            x = read(x)
         if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == np.float32:
             return np.ascontiguousarray(x)
         return np.zeros((len(x), 1), np.float32)
@@ -87,8 +91,16 @@ class RowFormat:
         """Run ``backbone`` on checked samples ``x`` into ``rows``, (samples, row_stride).
 
         Raises:
+            DataError: a sample cannot be read.
             ModelError: the backbone gave other shapes than it announced.
         """
+        reads = isinstance(backbone, StandIn) and backbone.reads
+        whole = backbone.network is not None or reads
+        for part in parts_of(x, len(x) if whole else backbone.samples_at_once):
+            self._compute(backbone, x[part] if reads else read(x[part]), rows[part])
+
+    def _compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
+        """As :meth:`compute`, of samples that were read, unless ``backbone`` does it."""
         network = backbone.network
         if network is not None:
             network.forward(x, self.layout, self.first_tap, rows)

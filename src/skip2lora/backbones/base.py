@@ -18,7 +18,7 @@ from skip2lora.backbones.formats import refuse_folder, refuse_stranger, told_apa
 from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
-from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection, Shapes, Tap
+from skip2lora.backbones.taps import FORWARD_AT_ONCE, SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Columns
@@ -62,8 +62,6 @@ class Backbone(Predictor):
         facts += [f"{len(self.tap_widths)} taps", f"{self.n_outputs} outputs"]
         return f"{type(self).__name__}({', '.join(facts)})"
 
-    # --- required ---------------------------------------------------------------------------
-
     @member
     def tap_widths(self) -> tuple[int, ...]:
         """Width of each tap; required."""
@@ -77,8 +75,6 @@ class Backbone(Predictor):
     def forward(self, x: Any) -> Taps:
         """Taps and base logits of samples ``x`` that :meth:`check` gave; required."""
         raise lacks(self, "forward", "a method that gives the Taps of checked samples")
-
-    # --- samples ----------------------------------------------------------------------------
 
     @member
     def first_tap_is_input(self) -> bool:
@@ -111,8 +107,6 @@ class Backbone(Predictor):
     def takes_table(self) -> bool:
         """Whether samples are a table of features, as :meth:`check` is the default."""
         return type(self).check is Backbone.check
-
-    # --- outputs ----------------------------------------------------------------------------
 
     @member
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -257,6 +251,11 @@ class Backbone(Predictor):
         return None
 
     @member
+    def samples_at_once(self) -> int:
+        """How many samples :meth:`forward` is given at once where there are more, at most."""
+        return FORWARD_AT_ONCE
+
+    @member
     def path(self) -> str | os.PathLike[str] | None:
         """The file it was read from, None where there is none."""
         return None
@@ -390,10 +389,10 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
     check_file(file, "a model")
     if file.suffix not in SUFFIXES:
         refuse_stranger(file, readable=False)
-        *others, last = SUFFIXES
+        listed = " or ".join(", ".join(SUFFIXES).rsplit(", ", 1))
         raise ModelError(
-            f"{file} ends in {file.suffix or 'nothing'}, expected a model as {', '.join(others)} "
-            f"or {last}: make one with `skip2lora pretrain`"
+            f"{file} ends in {file.suffix or 'nothing'}, expected a model as {listed}: make one "
+            "with `skip2lora pretrain`"
         )
     module, _, name = SUFFIXES[file.suffix].partition(":")
     kind: type[Backbone] = getattr(importlib.import_module(module), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +65,16 @@ class StandIn(Backbone):
     def recipe(self) -> Recipe:
         """That of ``backbone``."""
         return self.backbone.recipe
+
+    @property
+    def samples_at_once(self) -> int:
+        """As of ``backbone``."""
+        return self.backbone.samples_at_once
+
+    @property
+    def reads(self) -> bool:
+        """Whether ``forward`` takes samples that are not read yet, and reads what it needs."""
+        return isinstance(self.backbone, StandIn) and self.backbone.reads
 
     def check(self, X: Any) -> Any:
         """``X`` as ``backbone`` takes it.
@@ -145,6 +156,19 @@ class Bare(SameOutputs):
         return self.backbone.forward(x)
 
 
+@dataclass(frozen=True, eq=False)
+class Watched(SameOutputs):
+    """``backbone``, of which ``seen`` is told how many samples have passed, each time some did."""
+
+    seen: Callable[[int], None]
+
+    def forward(self, x: Any) -> Taps:
+        """Those of ``backbone``."""
+        taps = self.backbone.forward(x)
+        self.seen(len(x))
+        return taps
+
+
 def for_task(model: Backbone, task: str) -> Backbone:
     """``model`` with outputs that are what ``task`` learns: itself, or a stand-in.
 
@@ -200,8 +224,8 @@ class RandomRows(Backbone):
         return Taps(tuple(taps[:-1]), taps[-1])
 
 
-def on_rows(model: Backbone, known: KnownRows) -> Backbone:
-    """``known`` in the place of what ``model`` runs, below the same stand-ins."""
+def over(model: Backbone, base: Backbone) -> Backbone:
+    """``base`` in the place of what ``model`` runs, below the same stand-ins."""
     if isinstance(model, StandIn):
-        return replace(model, backbone=on_rows(model.backbone, known))
-    return known
+        return replace(model, backbone=over(model.backbone, base))
+    return base

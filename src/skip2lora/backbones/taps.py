@@ -23,6 +23,7 @@ from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
 SAMPLES_AT_ONCE = 256  # whose rows are in memory beside those that are kept
+FORWARD_AT_ONCE = 64  # of these, which a model runs on at a time
 GRID = 4
 MOST_WIDTH = 4096
 _MOST_GRID = 64

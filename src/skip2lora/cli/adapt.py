@@ -18,7 +18,7 @@ from skip2lora.adapted import RESULT_FILES, AdaptedModel
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import load_for_images
 from skip2lora.backbones.standins import Headless, for_task
-from skip2lora.cli import common, power
+from skip2lora.cli import bars, common, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_for, read_to_validate
 from skip2lora.cli.help import Command
@@ -190,11 +190,11 @@ def _adapted(
             keep = (*keep, table.aside["weight"])
     saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
     watching = nullcontext() if meter is None else meter.watching()
-    with common.progress_bar("adapt") as callback, watching:
+    with bars.adapting_bars() as (progress, callback), watching:
         adapted, fit = adapt_and_measure(
             backbone, samples.x, samples.answers,
             output_names=class_names, images=saved, columns=samples.columns, callback=callback,
-            groups=samples.aside.get("group"), validation_data=beside,
+            progress=progress, groups=samples.aside.get("group"), validation_data=beside,
             suspects=options.pop("suspects") is not None,
             sample_weight=samples.aside.get("weight"), keep=keep, **options,
         )  # fmt: skip

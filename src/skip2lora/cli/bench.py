@@ -19,7 +19,7 @@ from skip2lora.bench import (
     BenchResult,
     run_bench,
 )
-from skip2lora.cli import common
+from skip2lora.cli import bars, common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
@@ -128,7 +128,7 @@ def command(
     compute types (skip2lora paper table1) over the time of a batch, and stand beside the rate of
     multiply-adds that one core reaches here.
     """
-    with common.rounds_bar("bench", rounds) as callback:
+    with bars.rounds_bar("bench", rounds) as callback:
         result = run_bench(
             _model(model, widths, options["seed"], output_name, mask),
             n_samples=samples, rounds=rounds, callback=callback, **options,

@@ -1,35 +1,29 @@
-"""What several commands do: load MODEL and its adapter, read DATA, show progress and results."""
+"""What several commands do: load MODEL and its adapter, read DATA, show results."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora.adapted import AdaptedModel, restored
 from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load
 from skip2lora.backbones.standins import Headless, for_task
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
+from skip2lora.cli.bars import counting_bar
 from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
-from skip2lora.data.images import Progress as Follow
+from skip2lora.data.lazy import parts_of, read
 from skip2lora.data.piped import NAME, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
@@ -39,7 +33,6 @@ from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Outputs, Task
-from skip2lora.training.loop import Callback, EpochReport
 
 
 def images_of(options: dict[str, Any]) -> Images | None:
@@ -56,49 +49,6 @@ def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[
     weight = options.pop("weight", None)
     said["aside"] = None if weight is None else {"weight": weight}
     return {name: value for name, value in said.items() if value is not None}
-
-
-@contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Callable[..., None] | None]:
-    """Yield what updates a bar on standard error; None where that is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total, visible=total is not None, note="")
-        yield partial(progress.update, task, visible=True)
-
-
-@contextmanager
-def reading_bar() -> Iterator[Follow | None]:
-    """Yield a function that moves a bar while images are read, if it is seen."""
-    with _bar("read images", None) as update:
-        yield update and (lambda done, total: update(completed=done, total=total))
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Callback | None]:
-    """Yield a callback that moves a bar with each epoch, if it is seen."""
-
-    def follow(report: EpochReport) -> None:
-        if update is not None:
-            note = f"loss {report.loss:.4f}"
-            update(completed=report.epoch, total=report.epochs, note=note)
-
-    with _bar(f"{what}, epoch", None) as update:
-        yield update and follow
-
-
-@contextmanager
-def rounds_bar(what: str, rounds: int) -> Iterator[Callable[[], None]]:
-    """Yield a function that moves a bar on by one, if it is seen."""
-    with _bar(what, rounds) as update:
-        yield partial(update, advance=1) if update else lambda: None
 
 
 def show(facts: dict[str, Any], lines: list[str], *, as_json: bool, aside: bool = False) -> None:
@@ -343,6 +293,7 @@ def _read(
     if str(data) == "-":
         with standard_input() as file:
             table = _unsaid(model, file, images, called=NAME, **options)
+            table = replace(table, x=read(table.x))  # of a file that is soon gone
     else:
         table = _unsaid(model, data, images, **options)
     say_notes(table.notes)
@@ -355,7 +306,7 @@ def _unsaid(
     if not is_data(data) and (is_folder(data) or is_image(data)):
         saved = model.images if isinstance(model, AdaptedModel) else None
         layout, images = layout_of(model.inputs), (images or Images()).following(saved)
-        with reading_bar() as progress:
+        with counting_bar("check images") as progress:
             return read_table(data, images=images, layout=layout, progress=progress, **options)
     if images is not None and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
@@ -366,3 +317,16 @@ def _unsaid(
         data, images=images, n_features=math.prod(sizes) or None,
         inputs=tuple(each.name for each in inputs) if len(inputs) > 1 else (), **options,
     )  # fmt: skip
+
+
+def logits_of(model: Backbone | AdaptedModel, x: Any, what: str) -> NDArray[np.float32]:
+    """Logits of all samples, read a part at a time, with a bar that says ``what`` is done."""
+    parts, n_done = [], 0
+    whole = model.base.network is not None  # which is fast
+    with counting_bar(what) as progress:
+        for part in parts_of(x, len(x) if whole else SAMPLES_AT_ONCE):
+            parts.append(model.logits(read(x[part])))
+            n_done += len(parts[-1])
+            if progress is not None:
+                progress(n_done, len(x))
+    return np.concatenate(parts)

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from skip2lora.cli import common
+from skip2lora.cli import bars, common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.demo import ADAPT_EPOCHS, METHODS, DemoResult, draw_curve, run_demo
@@ -66,7 +66,7 @@ def command(seed: int, as_json: bool) -> None:
     The data is simulated: spectra of a fan that stands still, is sound or is damaged. Writes the
     training curve to demo/curve.png.
     """
-    with common.progress_bar("pretrain") as callback:
+    with bars.progress_bar("pretrain") as callback:
         result = run_demo(seed=seed, callback=callback)
     note = ""
     try:

@@ -45,9 +45,8 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
         loaded.model, data, task=loaded.task, images=images, columns=columns,
         in_order=loading["class_names"] is not None,
     )  # fmt: skip
-    scores = evaluate(
-        loaded.task, loaded.model.logits(samples.x), samples.answers.y, samples.answers.titles
-    )
+    logits = common.logits_of(loaded.model, samples.x, "evaluate")
+    scores = evaluate(loaded.task, logits, samples.answers.y, samples.answers.titles)
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {

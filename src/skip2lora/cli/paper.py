@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from skip2lora.arrays import whole
-from skip2lora.cli import common, figure4, power
+from skip2lora.cli import bars, common, figure4, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError
@@ -50,7 +50,7 @@ _TRIALS, _TIMED_RUNS = 20, 5
 
 
 def _run(out: Path, data: Path, jobs: Sequence[Job]) -> None:
-    with common.rounds_bar("trials", len(jobs)) as advance:
+    with bars.rounds_bar("trials", len(jobs)) as advance:
         for _ in run_trials(out, data, jobs):
             advance()
 
@@ -76,7 +76,7 @@ def _measure(what: str, data: Path, tasks: Sequence[str], n_runs: int) -> Measur
     """A table of times."""
     chosen, machine = _timed_tasks(what, tasks), report.machine()
     a_run = 1 if what == "table2" else len(METHODS)
-    with common.rounds_bar(f"{what}, runs", len(chosen) * n_runs * a_run) as advance:
+    with bars.rounds_bar(f"{what}, runs", len(chosen) * n_runs * a_run) as advance:
         if what == "table2":
             layers = [
                 time_layers(dataset, task, data, n_runs=n_runs, follow=advance)

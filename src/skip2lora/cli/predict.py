@@ -84,7 +84,7 @@ def command(
     beside: dict[str, Sequence[str]] = {} if table.files is None else {"file": table.files}
     if loaded.task is CLASSIFICATION and table.answers.values is not None:
         beside["true"] = _true(table, outputs)
-    logits = loaded.model.logits(table.x)
+    logits = common.logits_of(loaded.model, table.x, "predict")
     predictions = write_predictions(
         output, loaded.task, logits, names, beside=beside, thresholds=least
     )
@@ -126,7 +126,7 @@ def _thresholds(
             "data that nothing is measured on"
         )
     samples = read_for(model, threshold_data, columns=columns, task=task, images=images)
-    logits = model.logits(samples.x)
+    logits = common.logits_of(model, samples.x, "thresholds")
     shares = probabilities_of(task, logits)
     least = choose_thresholds(
         task, logits if shares is None else shares, samples.answers.y, precision

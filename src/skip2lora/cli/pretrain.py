@@ -11,7 +11,7 @@ import click
 
 from skip2lora.arrays import check_samples, listing
 from skip2lora.backbones.mlp import MLP
-from skip2lora.cli import common
+from skip2lora.cli import bars, common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
@@ -70,7 +70,7 @@ def command(
         columns=samples.columns,
     )  # fmt: skip
     start = time.perf_counter()
-    with common.progress_bar("pretrain") as callback:
+    with bars.progress_bar("pretrain") as callback:
         model = pretrain(
             fresh, samples.x, samples.labels, sample_weight=samples.weight, callback=callback,
             **options,
@@ -107,7 +107,7 @@ def command(
 def _read(data: Path, options: dict[str, Any]) -> Samples:
     """A table of samples, as ``options`` say that are taken out."""
     images, columns = common.images_of(options), common.columns_of(options, "train")
-    with common.reading_bar() as progress:
+    with bars.counting_bar("check images") as progress:
         samples = read_samples(
             data, task=TASKS[options["task"]], images=images, progress=progress, **columns
         )

@@ -8,7 +8,8 @@ knows it again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
+
+#: Of samples in memory at a time.
+READ_BYTES = 1 << 24
 
 
 class Source(Protocol):
@@ -91,9 +95,22 @@ class LazySamples:
         values = self.source.read(self.places)
         return values if self.check is None else self.check(values)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All of these, for whoever takes arrays alone."""
+        return np.asarray(self.read(), dtype, copy=copy)
+
     def digests(self) -> list[bytes]:
         """SHA-256 of each."""
         return self.source.digests(self.places)
+
+
+def parts_of(x: Any, most: int) -> Iterator[slice]:
+    """Neighbouring samples of ``x``, ``most`` at a time, or fewer of what is large once read."""
+    if isinstance(x, LazySamples):
+        n_bytes = math.prod(x.shape[1:]) * x.dtype.itemsize
+        most = min(most, max(1, READ_BYTES // max(1, n_bytes)))
+    for at in range(0, len(x), most):
+        yield slice(at, at + most)
 
 
 def read(x: Any) -> Any:

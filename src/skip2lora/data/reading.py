@@ -29,6 +29,7 @@ from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import ANY_LAYOUT, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
+from skip2lora.data.lazy import read
 from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Samples, Table
@@ -82,6 +83,7 @@ def read_samples(
         path, task=task, class_names=known, images=images, layout=layout, progress=progress,
         called=called, **columns,
     )  # fmt: skip
+    table = replace(table, x=read(table.x))
     feature_names = table.columns.features if isinstance(table.x, np.ndarray) else None
     answers = table.answers
     if answers.values is None:
@@ -122,6 +124,7 @@ def read_table(
 ) -> Table:
     """Read as :func:`read_samples` does, with the answers as the file says them.
 
+    Images are looked at, and read where they are needed (:mod:`skip2lora.data.lazy`).
     ``class_names`` are columns to look for where ``task`` has several; ``called`` is what messages
     call the file.
 
@@ -205,7 +208,7 @@ def _checked(table: Table) -> Table:
     if isinstance(table.x, Inputs):
         for name, array in table.x.arrays.items():
             _check_array(array, f"{name}: ", table)
-    else:
+    elif isinstance(table.x, np.ndarray):
         _check_array(table.x, "", table)
     return weighted(table) if "weight" in table.aside else table
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
 from skip2lora.data.image_options import Images
+from skip2lora.data.lazy import LazySamples
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Answers
@@ -63,13 +64,13 @@ class LabelledSamples(Samples):
 class Table:
     """What a file says, before its answers are encoded.
 
-    ``x`` is as in :class:`Samples`; ``answers`` has its text or numbers as they are. ``columns``
-    are those of ``x`` as the model learned them, or is to. ``aside`` has what was to be read beside
-    these, (samples,) each, as the file says it. ``files`` are the names of images, and ``images``
-    how they became numbers.
+    ``x`` is as in :class:`Samples`, or yet to be read; ``answers`` has its text or numbers as they
+    are. ``columns`` are those of ``x`` as the model learned them, or is to. ``aside`` has what was
+    to be read beside these, (samples,) each, as the file says it. ``files`` are the names of
+    images, and ``images`` how they became numbers.
     """
 
-    x: NDArray[Any] | Inputs
+    x: NDArray[Any] | Inputs | LazySamples
     answers: Answers
     columns: Columns = field(default_factory=Columns)
     aside: Mapping[str, NDArray[Any]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, whole
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows, on_rows
+from skip2lora.backbones.standins import KnownRows, over
 from skip2lora.errors import ModelError
 from skip2lora.files import Tensors, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.labels import encode
@@ -149,7 +149,7 @@ class LabSet:
         for tap, view in zip(base.taps, views.taps, strict=True):
             view[:] = own[tap.layer]
         views.base_logits[:] = self.base_logits
-        return on_rows(model, known), rows
+        return over(model, known), rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file of a lab set, whole or not at all.

@@ -16,7 +16,7 @@ from skip2lora.backbones.alone import N_SAMPLES
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named, task_of
-from skip2lora.backbones.taps import Selection, Tap, check_grid, widths_of
+from skip2lora.backbones.taps import FORWARD_AT_ONCE, Selection, Shapes, Tap, check_grid, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, ParameterError, first_line
 from skip2lora.tasks.labels import check_names
 
@@ -27,7 +27,6 @@ except ImportError as error:
         "TorchBackbone needs PyTorch: pip install 'skip2lora[torch]'"
     ) from error
 
-from skip2lora.backbones.taps import Shapes
 from skip2lora.backbones.torch import network as torch_layers
 from skip2lora.backbones.torch.fingerprint import fingerprint
 from skip2lora.backbones.torch.frozen import Frozen
@@ -118,8 +117,6 @@ class TorchBackbone(Backbone):
     @property
     def _name(self) -> str:
         return type(self.module).__name__
-
-    # --- what is known of the network -------------------------------------------------------
 
     def _known(self) -> Network:
         if self._network is None:
@@ -339,8 +336,6 @@ class TorchBackbone(Backbone):
             return "samples the module was trained on: check their shape and type"
         return f"{told(next(iter(self._taken)))} as before: pass samples of that shape and type"
 
-    # --- running ----------------------------------------------------------------------------
-
     def forward(self, x: Samples) -> Taps:
         """Taps and base logits of samples that :meth:`check` gave, of any count.
 
@@ -358,6 +353,11 @@ class TorchBackbone(Backbone):
                 logits[batch] = self._run(x, batch, frozen)
                 reader.finish()
         return Taps(tuple(reader.taps), logits)
+
+    @property
+    def samples_at_once(self) -> int:
+        """Whole batches."""
+        return self.batch_size * max(1, FORWARD_AT_ONCE // self.batch_size)
 
     def logits(self, x: SamplesLike) -> NDArray[np.float32]:
         """Outputs before softmax, (samples, n_outputs); as :meth:`check`, ModelError without."""

@@ -1,0 +1,277 @@
+"""Image files: which can be read, and their pixels as numbers, read where they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.data.image_folder import heif_is_read
+from skip2lora.data.image_layout import Layout
+from skip2lora.data.image_options import Images
+from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.limits import check_bytes
+
+# What Pillow raises for files that are cut, changed or of another kind.
+_BAD_IMAGE = (
+    OSError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, ArithmeticError,
+    EOFError, RuntimeError, struct.error,
+)  # fmt: skip
+
+
+class UnusableError(DataError):
+    """An image that cannot be read as one sample; ``reason`` says why."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        self.name, self.reason = f"{file.parent.name}/{file.name}", reason
+        super().__init__(
+            f"{self.name} cannot be read as an image ({reason}), expected a whole image such as "
+            ".png or .jpg: replace or remove it"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Files in ``folder`` as samples, laid out as a model takes them; none stays in memory.
+
+    They become ``size``, (height, width), of ``channels``, and numbers as ``images`` says, of which
+    ``bits`` is known where there are images of 16.
+    """
+
+    folder: Path
+    files: Sequence[Path]
+    size: tuple[int, int]
+    channels: int
+    images: Images
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(files, ...), as ``layout`` has the axes."""
+        (height, width), channels = self.size, self.channels
+        of = {"chw": (channels, height, width), "hw": self.size, "hwc": (*self.size, channels)}
+        return (len(self.files), *of.get(self.layout.axes, (height * width * channels,)))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 where a model reads whole numbers, else float32."""
+        return np.dtype(np.uint8 if self.layout.integers else np.float32)
+
+    def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
+        """The files at ``places`` as numbers, (places, ...).
+
+        Raises:
+            DataError: one of them cannot be read as an image.
+            FileError: as numbers they take more than the memory allowed.
+        """
+        check_bytes(self.folder, len(places) * math.prod(self.shape[1:]) * self.dtype.itemsize)
+        samples = np.empty((len(places), *self.shape[1:]), self.dtype)
+        laid_out = np.moveaxis(samples, 1, -1) if self.layout.axes == "chw" else samples
+        pixels = laid_out.reshape(len(places), *self.size, self.channels)
+        for picture, place in zip(pixels, places, strict=True):
+            picture[:] = self._numbers(self.files[place])
+        return samples
+
+    def _numbers(self, file: Path) -> NDArray[Any]:
+        image = opened(file)
+        if image.mode.startswith("I"):
+            bits = self.images.bits or 16
+            check_bits(file, largest(image, file), bits)
+            image = _shallow(image, bits)
+        pixels = _pixels(image, self.size, self.channels)
+        return pixels if self.layout.integers else _normal(pixels, self.images)
+
+    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+        """SHA-256 of each file and of how it becomes numbers: nothing is decoded.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        return [self._digest(self.files[place]) for place in places]
+
+    def _digest(self, file: Path) -> bytes:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise UnusableError(file, error.strerror or str(error)) from error
+        return hashlib.sha256(self._about + content).digest()
+
+    @cached_property
+    def _about(self) -> bytes:
+        about = (self.shape[1:], self.dtype.str, self.images.scale, self.images.bits, self.layout)
+        return f"{about} {_version()}".encode()
+
+
+def _version() -> str:
+    """Of what decodes and resizes: another may round pixels otherwise."""
+    import PIL
+
+    return f"Pillow {PIL.__version__}"
+
+
+def pillow(path: Path) -> Any:
+    """The module that reads images.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading the images in {path} needs Pillow: pip install 'skip2lora[image]', "
+            "or use .npz"
+        ) from error
+    if heif_is_read():
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return Image
+
+
+@contextmanager
+def head(file: Path) -> Iterator[Any]:
+    """Yield what Pillow makes of a file, whose pixels are yet to be read.
+
+    Raises:
+        DataError: it makes nothing of it, here or within.
+    """
+    module = pillow(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata beside pixels that can be read
+            warnings.simplefilter("error", module.DecompressionBombWarning)
+            with module.open(file) as image:
+                yield image
+    except (*_BAD_IMAGE, module.DecompressionBombError, module.DecompressionBombWarning) as error:
+        reason = first_line(error).replace(str(file), file.name) or type(error).__name__
+        raise UnusableError(file, reason) from error
+
+
+def is_grey(file: Path) -> bool:
+    """Whether its pixels are of one number, as its head says."""
+    try:
+        with head(file) as image:
+            return str(image.mode) in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+    except UnusableError:
+        return True  # it is left out, and says nothing
+
+
+def check_image(file: Path) -> int | None:
+    """Look whether a file can be read; of one of more than 8 bits the largest pixel, else None.
+
+    That takes less than reading it, where its kind allows, and finds what was cut off or changed.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if _is_sound_png(file):
+        return None
+    image = opened(file, small=True)
+    return largest(image, file) if image.mode.startswith("I") else None
+
+
+def _is_sound_png(file: Path) -> bool:
+    """Whether it is a .png of 8 bits whose checksums are right, with no orientation to read."""
+    with head(file) as image:
+        if image.format != "PNG" or image.mode.startswith("I") or _n_frames(image) > 1:
+            return False
+        content = file.read_bytes()
+        if b"eXIf" in content or b"exif" in content:
+            return False
+        _check_pixels(image, file)
+        image.verify()
+    return True
+
+
+def _n_frames(image: Any) -> int:
+    """Pictures in a file; a camera keeps its preview in an .mpo, which comes second."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def _check_pixels(image: Any, file: Path) -> None:
+    check_bytes(file, 4 * image.width * image.height)
+
+
+def opened(file: Path, *, small: bool = False) -> Any:
+    """One image as its EXIF orientation says, in the mode of the file.
+
+    A ``small`` one may be reduced and without colours, as fast as its kind allows.
+
+    Raises:
+        DataError: it cannot be read, or is no single picture of whole numbers.
+    """
+    from PIL import ImageOps
+
+    with head(file) as picture:
+        n_frames = _n_frames(picture)
+        _check_pixels(picture, file)
+        if small:
+            picture.draft("L", (1, 1))
+        picture.load()
+        image = ImageOps.exif_transpose(picture)
+    if n_frames > 1:
+        raise UnusableError(file, f"{n_frames} pictures, where one counts")
+    if image.mode == "F":
+        raise UnusableError(file, "pixels of floating point, not of 8 or 16 bits")
+    return image
+
+
+def largest(image: Any, file: Path) -> int:
+    """The largest pixel of an image of more than 8 bits.
+
+    Raises:
+        DataError: it has pixels beyond 16 bits.
+    """
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        reason = f"pixels from {values.min()} to {values.max()}, beyond 16 bits"
+        raise UnusableError(file, reason)
+    return int(values.max())
+
+
+def depth(pixel: int) -> int:
+    """How many bits cameras and sensors give, whose largest pixel this is: 8 to 16."""
+    return next(bits for bits in (8, 10, 12, 14, 16) if pixel < 1 << bits)
+
+
+def check_bits(file: Path, pixel: int, bits: int) -> None:
+    """Raise DataError where the largest ``pixel`` of a file has more than ``bits``."""
+    if pixel >> bits:
+        reason = f"pixels up to {pixel}, beyond the {bits} bits that others had"
+        raise UnusableError(file, reason)
+
+
+def _shallow(image: Any, bits: int) -> Any:
+    """An image of more than 8 bits, of which ``bits`` count, in 8."""
+    values = np.asarray(image).astype(np.int64) >> (bits - 8)
+    return pillow(Path()).fromarray(values.astype(np.uint8))
+
+
+def _pixels(image: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """One image in 8 bits, grey or colour, (height, width, channels)."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], pillow(Path()).Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(*size, channels)
+
+
+def _normal(pixels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:
+    values = pixels.astype(np.float32) / np.float32(255)
+    if images.scaled:
+        mean, std = images.scale
+        values -= np.array(mean, np.float32)
+        values /= np.array(std, np.float32)
+    return values
