@@ -131,9 +131,9 @@ def adapt(
 
     ``solver`` may also be exact: the best that all taps can give is then solved for, with no rate,
     no epochs and no seed. ``penalty`` holds its weights down, from 0; by default the one of 1,
-    0.1 .. 1e-6 that does best on samples held out by 4 folds, blocks of neighbouring rows, or by
-    ``validation``. ``rank`` is then by default as many as there are classes, which loses nothing;
-    ``history`` says what a smaller one costs.
+    0.1 .. 1e-6 that does best on samples held out by folds, blocks of neighbouring rows (4, and up
+    to 10 of 200 samples or fewer), or by ``validation``. ``rank`` is then by default as many as
+    there are classes, which loses nothing; ``history`` says what a smaller one costs.
 
     ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, a penalty, or a fit tried.
     ``progress`` is called with how many samples have passed the frozen model so far, and how many

@@ -20,7 +20,7 @@ def test_it_says_what_to_expect_and_of_what_it_consists(desk: Path, type_in: Typ
     said = type_in(*words)
     assert said.code == 0, said.err
     assert re.search(
-        r"^held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 4 folds\n"
+        r"^held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 10 folds\n"
         r"(mix [\d.]+|learned from) (all|last) tap",
         said.out, re.MULTILINE,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_column_of_groups_is_never_a_feature(desk: Path, type_in: TypeIn, kind
         Path(file).write_text("\n".join([",".join([*names, "who", "label"]), *rows]), "utf-8")
     said = type_in(*ADAPT, file, "--recipe", "auto", "--group", "who", "--json", "-o", "auto")
     assert said.code == 0, said.err
-    assert said.json["held_out"]["n_folds"] == 4
+    assert said.json["held_out"]["n_folds"] == 5  # persons
     some = type_in(
         *ADAPT, file, "--recipe", "auto", "--group", "who", "-o", "again", "--validation", 0.2
     )

@@ -20,7 +20,7 @@ def test_it_says_what_was_found(desk: Path, type_in: TypeIn) -> None:
     assert said.code == 0, said.err
     assert re.search(r"60 samples, solved exactly, [\d,]+ iterations in ", said.out)
     assert re.search(
-        r"^penalty \S+, held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 4 folds$",
+        r"^penalty \S+, held-out accuracy [\d.]+ % \([\d.]+ to [\d.]+ %\), 10 folds$",
         said.out, re.MULTILINE,
     )  # fmt: skip
     assert "the smaller rank" not in said.out

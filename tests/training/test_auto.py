@@ -20,7 +20,7 @@ from skip2lora.tasks.evaluation import wilson_interval
 from skip2lora.tasks.task import TASKS, Task, measure, sample_losses
 from skip2lora.training import auto
 from skip2lora.training.auto import Tried
-from skip2lora.training.folds import block_folds
+from skip2lora.training.folds import block_folds, folds_for
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import Options, resolve_options
 from skip2lora.training.skip_job import Scaling
@@ -79,8 +79,8 @@ def factor_of(backbone: NumpyBackbone, x: np.ndarray, y: np.ndarray, of: Tried) 
     """What makes logits of scores: by held-out loss, for those of least squares."""
     if of.name != RIDGE:
         return 1.0
-    folds, scores = block_folds(y), np.zeros((len(y), 3))
-    for fold in range(4):
+    folds, scores = block_folds(y, n_folds=folds_for(len(y))), np.zeros((len(y), 3))
+    for fold in range(folds.count):
         at = folds.of == fold
         scores[at] = solved(backbone, x, y, of, ~at)[at]
     return float(
@@ -111,7 +111,7 @@ def test_what_is_held_out_was_not_trained_on(backbone: NumpyBackbone) -> None:
     y = np.random.default_rng(5).integers(0, 3, 120).astype(np.int32)
     adapted = s2.adapt(backbone, x, y, recipe="auto")
     held_out = adapted.history.held_out
-    assert (held_out.measure, held_out.n_folds, held_out.n_samples) == ("accuracy", 4, 120)
+    assert (held_out.measure, held_out.n_folds, held_out.n_samples) == ("accuracy", 8, 120)
     assert held_out.value < 0.5
     assert (held_out.low, held_out.high) == wilson_interval(round(120 * held_out.value), 120)
     assert adapted.fit.held_out
@@ -129,8 +129,8 @@ def test_held_out_answers_are_those_of_another_run_without_the_fold(
     x, y = drifted(backbone, 80)
     whole = s2.adapt(backbone, x, y, recipe="auto")
     right = 0
-    folds = block_folds(y)
-    for fold in range(4):
+    folds = block_folds(y, n_folds=folds_for(len(y)))
+    for fold in range(folds.count):
         logits = np.zeros((80, 3))
         for each in whole.history.tried:
             factor = factor_of(backbone, x, y, each)
@@ -142,7 +142,7 @@ def test_held_out_answers_are_those_of_another_run_without_the_fold(
 def test_no_sample_chooses_its_own_answer(
     backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Penalties and the mix are chosen four times more, without one fold each."""
+    """Penalties and the mix are chosen once more for each fold, without it."""
     x, y = drifted(backbone, 80)
     seen: list[int] = []
 
@@ -154,11 +154,11 @@ def test_no_sample_chooses_its_own_answer(
     monkeypatch.setattr(auto, "_EQUAL", 0)
     job = auto.AutoJob(backbone, CheckedSamples(x, y), options_of(backbone, 80))
     list(job.candidates())
-    folds = block_folds(y)
+    folds = block_folds(y, n_folds=folds_for(len(y)))
     assert seen == [80, *(80 - np.bincount(folds.of)).tolist()]
     assert [of.weight for of in job.tried] == [0, 1, 0]
     answered = job.held_out_logits()
-    for fold in range(4):
+    for fold in range(folds.count):
         rest, at = folds.of != fold, folds.of == fold
         of = job.judged_candidates[(fold + 2) % 3]
         losses = np.nanmean(np.where(rest, of.losses, np.nan), axis=1)
@@ -288,15 +288,15 @@ def test_a_number_that_is_the_same_everywhere_does_not_decide(
     np.testing.assert_allclose(both.predict(x)[:, 2], same, rtol=1e-6)
 
 
-def test_few_samples_leave_weights_near_equal_ones(
+def test_few_samples_leave_weights_near_equal_ones_of_all_taps(
     backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As 40 samples more would, which say that all count alike."""
+    """As 40 samples more would, which say that both candidates of all taps count alike."""
     monkeypatch.setattr(auto, "stack_weights", lambda *_: np.array([0.1, 0.2, 0.7]))
     for n_samples in (20, 60):
         x, y = drifted(backbone, n_samples)
         weights = [each.weight for each in s2.adapt(backbone, x, y, recipe="auto").history.tried]
-        expected = (n_samples * np.array([0.1, 0.2, 0.7]) + 40 / 3) / (n_samples + 40)
+        expected = (n_samples * np.array([0.1, 0.2, 0.7]) + [0, 20, 20]) / (n_samples + 40)
         assert weights == pytest.approx(expected)
 
 

@@ -78,3 +78,9 @@ def test_what_is_counted_is_about_what_is_taken(
     finally:
         tracemalloc.stop()
     assert 0.25 < taken / (counted.n_bytes + 2 * x.nbytes) < 1.5
+
+
+def test_few_samples_have_ten_folds_to_solve_at_once() -> None:
+    """Each has its own workspace, beside that of all samples."""
+    of_a_fold = _core.dual_bytes(100, 4, 2) - _core.dual_bytes(100, 4, 1)
+    assert ExactMemory.of(_core.SOLVE_DUAL, rows(300), 100, 4).fits_bytes > 10 * of_a_fold

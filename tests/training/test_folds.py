@@ -7,7 +7,7 @@ import pytest
 
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import CLASSIFICATION, TASKS
-from skip2lora.training.folds import Folds, block_folds, check_groups
+from skip2lora.training.folds import Folds, block_folds, check_groups, folds_for
 
 LABELS = np.repeat(np.int32([0, 1, 2]), [40, 23, 9])
 
@@ -49,6 +49,13 @@ def test_fewer_samples_of_every_class_give_fewer_folds() -> None:
     folds = block_folds(np.int32([0, 0, 1, 1, 1]))
     assert folds.count == 3
     assert folds.notes == ("3 folds, as there are but 3 samples of a class",)
+
+
+def test_fewer_samples_are_cut_into_more_folds() -> None:
+    assert [folds_for(n) for n in (0, 1, 100, 125, 200, 201, 100_000)] == [10, 10, 10, 8, 5, 4, 4]
+    folds = block_folds(np.repeat(np.int32([0, 1]), 5), n_folds=folds_for(10))
+    assert folds.count == 5
+    assert folds.notes == ()  # still more than where samples are many
 
 
 def test_a_class_of_few_samples_is_held_out_in_some_folds() -> None:

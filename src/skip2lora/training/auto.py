@@ -31,8 +31,8 @@ from skip2lora.training.stacking import stack_weights
 _PENALTY = 1e-3
 # A candidate that counts for less is left out.
 _LEAST = 0.01
-# Weights of a mix are a guess from few samples: they are drawn to equal ones, as much as so many
-# samples would. By nested folds of samples to adapt to, 60 of which gained 0.5 points.
+# Weights of a mix are a guess from few samples: they are drawn to equal ones of the candidates of
+# all taps, as much as so many samples would: docs/decisions/0017-what-auto-mixes.md.
 _EQUAL = 40
 
 
@@ -178,7 +178,8 @@ class AutoJob(ExactJob):
             values, answers = values * scale, answers * scale
         mix = stack_weights(self._task, values, answers, problem.weight[rows])
         if not numbers:  # these tell candidates apart well
-            mix += _EQUAL / len(answers) / len(mix)
+            of_all = [not candidate.last for candidate in self.considered()]
+            mix += _EQUAL / len(answers) * np.array(of_all) / sum(of_all)
             mix /= mix.sum()
         mix[mix < _LEAST] = 0
         mix /= mix.sum()

@@ -22,7 +22,7 @@ from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.fits import held_rows
-from skip2lora.training.folds import N_FOLDS, Folds, block_folds
+from skip2lora.training.folds import Folds, block_folds, folds_for
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Outputs
 from skip2lora.training.judged import crossed, least
@@ -31,7 +31,7 @@ from skip2lora.training.problem import Problem, learned_outputs
 from skip2lora.training.skip_job import Scaling
 
 # Of the random samples whose time is taken for an estimate, at most and at least.
-_FEW_SAMPLES, _FEW_BYTES, _FEW_PRODUCTS, _LEAST_SAMPLES = 256, 1 << 26, 1e6, 2 * N_FOLDS
+_FEW_SAMPLES, _FEW_BYTES, _FEW_PRODUCTS, _LEAST_SAMPLES = 256, 1 << 26, 1e6, 8
 
 
 class ExactJob:
@@ -202,21 +202,26 @@ def _or(array: NDArray[Any] | None, other: NDArray[Any]) -> NDArray[Any]:
     return other if array is None else array
 
 
-def folds_of(task: Task, part: CheckedSamples, held: CheckedSamples | None) -> Folds:
+def folds_of(
+    task: Task, part: CheckedSamples, held: CheckedSamples | None, most: int | None = None
+) -> Folds:
     """One of the samples held out, or else blocks of rows, or of groups, that have a weight.
 
-    Samples of the old domain lie behind the new ones, and are cut into blocks of their own.
+    ``most`` are how many folds there may be, by default as many as suit the samples of both
+    domains. Those of the old domain lie behind the new ones, and are cut into blocks of their own.
     """
     if held is not None:
         return Folds.validation(len(part.y), len(held.y))
     counts = np.ones(len(part.y), np.bool_) if part.weight is None else part.weight > 0
     old = np.zeros_like(counts) if part.old is None else part.old
     of, n_folds = np.full(len(counts), -1, np.int32), 0
+    most = folds_for(len(counts)) if most is None else most
     notes = dict[str, None]()
     for domain, groups in ((~old, part.group), (old, None)):
         at = np.flatnonzero(counts & domain)
         if len(at):
-            blocks = block_folds(part.y[at], task, groups=None if groups is None else groups[at])
+            groups = None if groups is None else groups[at]
+            blocks = block_folds(part.y[at], task, n_folds=most, groups=groups)
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
             notes |= dict.fromkeys(blocks.notes)
     return Folds(of, n_folds, tuple(notes))
@@ -239,10 +244,11 @@ def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: 
     random = np.random.Generator(np.random.PCG64(0))
     table = rows.empty(few)
     table[:] = random.random(table.shape, np.float32)
-    labels = np.arange(few, dtype=np.int32) % max(2, min(rows.n_outputs, few // N_FOLDS))
+    n_folds = folds_for(n_samples)
+    labels = np.arange(few, dtype=np.int32) % max(2, min(rows.n_outputs, few // n_folds))
     answers = np.eye(labels.max() + 1, rows.n_outputs, dtype=np.float32)[labels]
     task = task if rows.n_outputs > 1 else TASKS["regression"]
-    folds = block_folds(labels)
+    folds = block_folds(labels, n_folds=n_folds)
     scaling = Scaling.of(rows, [table], None)
     began = time.perf_counter()
     problem = Problem.of(task, answers if task.numeric_targets else labels, np.zeros_like(answers))

@@ -13,7 +13,7 @@ from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE, max_bytes
-from skip2lora.training.folds import N_FOLDS
+from skip2lora.training.folds import folds_for
 
 #: Samples up to which squared loss may be solved by a factor of the Gram matrix.
 MOST_FACTORED = 2048
@@ -48,7 +48,8 @@ class ExactMemory:
         width, lanes = sum(rows.tap_widths), lanes_of(n_samples)
         dual = solver == _core.SOLVE_DUAL
         unknowns, fold = (lanes if dual else width) * n_learned, lanes * n_learned
-        fits = (N_FOLDS + 1) * (unknowns + fold + lanes)  # with what they start from next
+        n_fits = folds_for(n_samples) + 1
+        fits = n_fits * (unknowns + fold + lanes)  # with what they start from next
         fits += 2 * fold + 2 * width * n_learned
         if n_designs > 1:  # losses are doubles
             fits += CANDIDATES * (unknowns + _PENALTIES * (fold + 2 * lanes))
@@ -56,7 +57,7 @@ class ExactMemory:
             fits += _PENALTIES * (unknowns + fold)
         more = 0
         if dual:  # all folds are solved at once
-            more = _core.dual_bytes(n_samples, n_learned, N_FOLDS + 1)
+            more = _core.dual_bytes(n_samples, n_learned, n_fits)
             more -= _core.dual_bytes(n_samples, n_learned)
             more += (n_designs - 1) * FLOAT_BYTES * n_samples * lanes
             more += _FACTOR_BYTES * n_samples * lanes * (n_samples <= MOST_FACTORED)

@@ -17,7 +17,11 @@ from skip2lora.arrays import listing, plain_array
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import CLASSIFICATION, Task
 
+#: Where samples are many.
 N_FOLDS = 4
+# Three of four folds of a few samples teach less than all do: so many samples are trained on in
+# all folds together, by at most so many folds.
+_IN_ALL, _MOST_FOLDS = 1000, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,11 @@ class Folds:
     def validation(cls, n_trained: int, n_held: int) -> Folds:
         """One fold: ``n_held`` samples for validation alone after ``n_trained`` others."""
         return cls(np.repeat(np.array([-1, 0], np.int32), [n_trained, n_held]), 1, (), True)
+
+
+def folds_for(n_samples: int) -> int:
+    """How many folds ``n_samples`` are cut into: 10 up to 100 of them, 4 from 201 on."""
+    return max(N_FOLDS, min(_MOST_FOLDS, _IN_ALL // max(n_samples, 1)))
 
 
 def block_folds(
@@ -84,7 +93,7 @@ def block_folds(
             of[needed] = -1
             alone.append(name)
     notes = []
-    if 1 < count < n_folds:
+    if 1 < count < min(n_folds, N_FOLDS):
         notes.append(f"{count} folds, as there are but {count} {what}")
     if alone:
         notes.append(f"never held out, as all of it would be in one fold: {listing(alone)}")

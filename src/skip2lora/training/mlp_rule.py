@@ -28,6 +28,7 @@ from skip2lora.backbones.standins import KnownRows
 from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
 from skip2lora.training.auto import AutoJob, Candidate, Tried
 from skip2lora.training.exact_job import folds_of
+from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import DEFAULT_BATCH_SIZE, Options, resolve_options
@@ -140,7 +141,7 @@ def _by_folds(
     ``cache`` has the rows of ``part``, scaled or not, with the first tap copied. None where no
     sample can be held out, or where a block's training does not end.
     """
-    rows, folds = cache.format, folds_of(goal.task, part, None)
+    rows, folds = cache.format, folds_of(goal.task, part, None, N_FOLDS)
     known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
     on_rows = replace(part, x=cache.rows)
     logits = np.zeros((len(part.y), rows.n_outputs), np.float32)
