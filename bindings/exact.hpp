@@ -73,7 +73,7 @@ inline s2_columns columns_of(const Matrix &rows, uint32_t first, uint32_t width,
                              const Vector &scale) {
     const s2_columns columns = {
         choose_kernels(), count_of(rows.shape(0)), first,       width,
-        rows.data(),      rows.shape(1),           mean.data(), scale.data()};
+        rows.data(),      rows.shape(1),           mean.data(), scale.data(), nullptr};
     require(mean.shape(0) == rows.shape(1) && scale.shape(0) == rows.shape(1),
             "mean and scale have a number for each column of a row");
     require(s2_columns_check(&columns) == S2_OK, "the rows do not have those columns");

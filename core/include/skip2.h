@@ -173,7 +173,8 @@ typedef struct {
     const int32_t *label;       /* (count); NULL where the loss takes targets */
     const float *const *target; /* (count) -> (n_outputs); NULL where it takes labels */
     const float *weight;        /* (count), finite, 0 or more; NULL: all 1, with the same bits */
-    /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing. */
+    /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing, next_row
+     * NULL: no rows. */
     const float *const *next_x, *const *next_row; /* (n_next) */
     uint32_t n_next;
 } s2_batch;
@@ -220,18 +221,22 @@ typedef struct {
     uint8_t *filled; /* (capacity) */
     uint32_t capacity;
     uint32_t row_stride;
-    s2_slots *slots; /* of the same capacity, or NULL */
+    s2_slots *slots;       /* of the same capacity, or NULL */
+    const s2_coded *coded; /* rows of less precision in place of `rows`, or NULL */
 } s2_cache;
 
-/* The sample's row; NULL if not there. */
-static inline const float *s2_cache_find(const s2_cache *cache, uint32_t sample) {
+/* The slot of the sample's row; S2_NO_SLOT if it is not there. */
+static inline uint32_t s2_cache_slot(const s2_cache *cache, uint32_t sample) {
     uint32_t slot = sample;
     if (cache->slots != NULL) {
         slot = sample < cache->slots->n_samples ? cache->slots->slot_of[sample] : S2_NO_SLOT;
     }
-    return slot < cache->capacity && cache->filled[slot]
-               ? cache->rows + (size_t)slot * cache->row_stride
-               : NULL;
+    return slot < cache->capacity && cache->filled[slot] ? slot : S2_NO_SLOT;
+}
+/* The sample's row where rows are not coded; NULL if not there. */
+static inline const float *s2_cache_find(const s2_cache *cache, uint32_t sample) {
+    const uint32_t slot = s2_cache_slot(cache, sample);
+    return slot != S2_NO_SLOT ? cache->rows + (size_t)slot * cache->row_stride : NULL;
 }
 /* Counts the sample, whose row was just found, as used. */
 void s2_cache_touch(s2_cache *cache, uint32_t sample);

@@ -45,6 +45,9 @@ struct s2_coded {
 /* Bytes of columns 0..n_columns-1, for the multiple of S2_LANES that is n_columns. */
 size_t s2_code_bytes(s2_dtype dtype, size_t n_columns);
 size_t s2_coded_row_bytes(s2_dtype dtype, uint32_t n_columns, uint32_t n_floats);
+static inline size_t s2_coded_bytes(const s2_coded *coded) {
+    return s2_coded_row_bytes(coded->dtype, coded->n_columns, coded->n_floats);
+}
 /* S2_BAD_SHAPE for an unknown dtype or columns that are no multiple. */
 s2_status s2_coded_check(const s2_coded *coded);
 /* The largest magnitude that a float16 or a bfloat16 holds; for integers infinite. */

@@ -50,6 +50,9 @@ typedef struct {
     const float *rows;     /* (n_samples, row_stride) */
     size_t row_stride;
     const float *mean, *scale; /* (row_stride) */
+    const s2_coded
+        *coded; /* in place of the rows, whose scale and offset then give z itself; or NULL.
+                              `first` is a multiple of S2_LANES */
 } s2_columns;
 
 s2_status s2_columns_check(const s2_columns *columns);

@@ -155,7 +155,7 @@ static void enter_tap(const s2_adapter *adapter, const s2_batch *batch, uint32_t
     pass->a_row = s2_padded(pass->width);
     pass->row = is_x ? batch->x : batch->row;
     pass->ahead = is_x ? batch->next_x : batch->next_row;
-    pass->n_ahead = batch->n_next;
+    pass->n_ahead = pass->ahead ? batch->n_next : 0;
     pass->offset = is_x ? 0 : layout->tap_offset[k];
 }
 
@@ -229,7 +229,7 @@ static void forward(const s2_adapter *adapter, const s2_batch *batch, const adap
 /* Whether there is all that the forward pass reads. */
 static int has_rows(const s2_adapter *adapter, const s2_batch *batch) {
     const int reads_x = adapter->layout->tap_offset[0] == S2_TAP_IS_X; /* no other tap may be x */
-    const int ahead = batch->n_next == 0 || (batch->next_row && (batch->next_x || !reads_x));
+    const int ahead = batch->n_next == 0 || batch->next_x || !reads_x;
     return batch->row != NULL && (batch->x != NULL || !reads_x) && ahead;
 }
 

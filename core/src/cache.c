@@ -76,7 +76,10 @@ static uint32_t slot_for(s2_cache *cache, uint32_t sample) {
 
 void s2_cache_add(s2_cache *cache, uint32_t sample, const float *row) {
     const uint32_t slot = slot_for(cache, sample);
-    if (slot < cache->capacity) {
+    if (slot < cache->capacity && cache->coded != NULL) {
+        s2_coded_encode(cache->coded, slot, 1, row, cache->row_stride);
+        cache->filled[slot] = 1;
+    } else if (slot < cache->capacity) {
         memcpy(cache->rows + (size_t)slot * cache->row_stride, row,
                cache->row_stride * sizeof *row);
         cache->filled[slot] = 1;

@@ -49,7 +49,7 @@ float s2_code_scale(s2_dtype dtype, float range) {
 
 void s2_coded_encode(const s2_coded *coded, size_t first, size_t count, const float *rows,
                      size_t row_stride) {
-    const size_t row_bytes = s2_coded_row_bytes(coded->dtype, coded->n_columns, coded->n_floats);
+    const size_t row_bytes = s2_coded_bytes(coded);
     for (size_t r = 0; r < count; r++, rows += row_stride) {
         uint8_t *row = coded->rows + (first + r) * row_bytes;
         const size_t code_bytes = s2_code_bytes(coded->dtype, coded->n_columns);
@@ -86,7 +86,7 @@ void s2_decode_rows(const s2_coded *coded, size_t count, const uint8_t *const *r
 void s2_decode_columns(const s2_coded *coded, size_t column, size_t width, const uint32_t *place,
                        size_t first, size_t count, float *out, size_t out_row) {
     enum { AT_ONCE = 32 };
-    const size_t row_bytes = s2_coded_row_bytes(coded->dtype, coded->n_columns, coded->n_floats);
+    const size_t row_bytes = s2_coded_bytes(coded);
     const uint8_t *codes[AT_ONCE];
     s2_decode_pass pass = {.dtype = coded->dtype,
                            .width = width,
@@ -107,7 +107,7 @@ void s2_decode_columns(const s2_coded *coded, size_t column, size_t width, const
 
 void s2_coded_decode(const s2_coded *coded, const uint32_t *place, size_t first, size_t count,
                      float *rows, size_t row_stride) {
-    const size_t row_bytes = s2_coded_row_bytes(coded->dtype, coded->n_columns, coded->n_floats);
+    const size_t row_bytes = s2_coded_bytes(coded);
     const size_t code_bytes = s2_code_bytes(coded->dtype, coded->n_columns);
     s2_decode_columns(coded, 0, coded->n_columns, place, first, count, rows, row_stride);
     for (size_t r = 0; r < count; r++) {

@@ -1,5 +1,6 @@
 /* columns.c - the columns of rows: their moments, standardising, the Gram matrix of the samples. */
 #include "arena.h"
+#include "codes.h"
 
 #include <string.h>
 
@@ -54,15 +55,25 @@ void s2_scale_rows(const s2_kernels *kernels, uint32_t count, size_t row_stride,
 
 s2_status s2_columns_check(const s2_columns *columns) {
     const size_t stop = s2_plus(columns->first, columns->width);
-    return columns->n_samples == 0 || columns->width == 0 || stop > columns->row_stride
-               ? S2_BAD_SHAPE
-               : S2_OK;
+    const s2_coded *coded = columns->coded;
+    if (columns->n_samples == 0 || columns->width == 0) {
+        return S2_BAD_SHAPE;
+    }
+    if (coded == NULL) {
+        return stop > columns->row_stride ? S2_BAD_SHAPE : S2_OK;
+    }
+    return columns->first % S2_LANES != 0 || stop > coded->n_columns ? S2_BAD_SHAPE
+                                                                     : s2_coded_check(coded);
 }
 
 /* Standardised columns at.. of samples s.., (n_rows, n_cols). */
 static void standardise(const s2_columns *columns, size_t s, size_t n_rows, size_t at,
                         size_t n_cols, float *out) {
     const size_t column = columns->first + at;
+    if (columns->coded != NULL) {
+        s2_decode_columns(columns->coded, column, n_cols, NULL, s, n_rows, out, n_cols);
+        return;
+    }
     for (size_t r = 0; r < n_rows; r++) {
         columns->kernels->scale_row(n_cols, columns->rows + (s + r) * columns->row_stride + column,
                                     columns->mean + column, columns->scale + column,

@@ -2,6 +2,7 @@
 #include "primal_rows.h"
 
 #include "cholesky.h"
+#include "codes.h"
 
 #include <string.h>
 
@@ -44,15 +45,18 @@ void s2_rows_begin(const s2_rows_pass *pass) {
 
 void s2_rows_standardise(const s2_rows_pass *pass, const uint32_t *subset, size_t first,
                          size_t count, float *z) {
-    for (size_t r = 0; r < count; r++) {
-        const size_t sample = subset ? subset[first + r] : first + r;
-        float *to = z + r * pass->row;
-        for (uint32_t k = 0; k < pass->primal->n_taps; k++) {
-            const s2_columns *of = &pass->primal->columns[k];
-            pass->kernels->scale_row(of->width, of->rows + sample * of->row_stride + of->first,
-                                     of->mean + of->first, of->scale + of->first, to);
-            to += of->width;
+    for (uint32_t k = 0; k < pass->primal->n_taps; k++) {
+        const s2_columns *of = &pass->primal->columns[k];
+        if (of->coded != NULL) {
+            s2_decode_columns(of->coded, of->first, of->width, subset, first, count, z, pass->row);
         }
+        for (size_t r = 0; of->coded == NULL && r < count; r++) {
+            const size_t sample = subset ? subset[first + r] : first + r;
+            pass->kernels->scale_row(of->width, of->rows + sample * of->row_stride + of->first,
+                                     of->mean + of->first, of->scale + of->first,
+                                     z + r * pass->row);
+        }
+        z += of->width;
     }
 }
 

@@ -1,5 +1,6 @@
 /* train.c - Algorithm 1: the one loop over epochs' batches, for adapters and networks alike. */
 #include "arena.h"
+#include "codes.h"
 #include "profile.h"
 
 #include <math.h>
@@ -20,11 +21,13 @@ typedef struct {
     const float **x;                  /* (batch_size) */
     const float **row;                /* (batch_size) */
     const float **next_x, **next_row; /* (batch_size), or NULL: nothing is fetched early */
+    const uint8_t **codes;            /* (batch_size) rows that are there, of coded ones */
+    const uint8_t **next_codes;       /* (batch_size), or NULL */
     int32_t *label;                   /* (batch_size), or NULL */
     const float **target;             /* (batch_size), or NULL */
     float *weight;                    /* (batch_size), or NULL */
     uint32_t *missing;                /* (batch_size) samples the cache lacks */
-    float *missing_row;               /* (batch_size, row_stride) */
+    float *missing_row;               /* (batch_size, row_stride), behind those that are decoded */
 } train_room;
 
 static int prefetches(const s2_job *job) {
@@ -32,8 +35,11 @@ static int prefetches(const s2_job *job) {
         job->cache->capacity < job->n_samples) {
         return 0;
     }
-    const size_t floats = s2_plus(job->n_features, job->cache->row_stride);
-    return s2_times(job->n_samples, s2_times(floats, sizeof(float))) > S2_PREFETCH_BYTES;
+    const s2_coded *coded = job->cache->coded;
+    const size_t row_bytes =
+        coded ? s2_coded_bytes(coded) : s2_times(job->cache->row_stride, sizeof(float));
+    const size_t of_sample = s2_plus(s2_times(job->n_features, sizeof(float)), row_bytes);
+    return s2_times(job->n_samples, of_sample) > S2_PREFETCH_BYTES;
 }
 
 static train_room lay_out(const s2_job *job, s2_arena *arena) {
@@ -49,9 +55,17 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
     if (job->weight != NULL) {
         room.weight = s2_take_floats(arena, 1, job->batch_size);
     }
+    const int is_coded = job->forward != NULL && job->cache != NULL && job->cache->coded != NULL;
+    if (is_coded) {
+        room.codes = s2_take(arena, 1, job->batch_size, sizeof *room.codes);
+    }
     if (prefetches(job)) {
         room.next_x = s2_take(arena, 1, job->batch_size, sizeof *room.next_x);
-        room.next_row = s2_take(arena, 1, job->batch_size, sizeof *room.next_row);
+        if (is_coded) {
+            room.next_codes = s2_take(arena, 1, job->batch_size, sizeof *room.next_codes);
+        } else {
+            room.next_row = s2_take(arena, 1, job->batch_size, sizeof *room.next_row);
+        }
     }
     if (job->forward != NULL && job->cache != NULL) {
         room.row = s2_take(arena, 1, job->batch_size, sizeof *room.row);
@@ -67,20 +81,57 @@ size_t s2_train_workspace_bytes(const s2_job *job) {
     return arena.used;
 }
 
-/* Lines 6-7 of Algorithm 1 and lines 2-4 of Algorithm 2: rows from the cache where it has them,
- * forward for the others, *n_missing of them. */
-static s2_status find_rows(const s2_job *job, const train_room *room, const uint32_t *sample,
-                           uint32_t count, uint32_t *n_missing) {
+/* Where a coded row lies. */
+static const uint8_t *codes_of(const s2_coded *coded, uint32_t slot) {
+    return coded->rows + slot * s2_coded_bytes(coded);
+}
+
+/* Coded rows become floats at the start of the room's rows, those that are missing lie behind them. */
+static void decode_rows(const s2_job *job, train_room *room, uint32_t count, uint32_t n_missing,
+                        uint32_t n_ahead) {
     const uint32_t stride = job->cache->row_stride;
+    const uint32_t n_there = count - n_missing;
+    float *decoded = room->missing_row;
+    room->missing_row += (size_t)n_there * stride;
+    s2_decode_rows(job->cache->coded, n_there, room->codes, room->next_codes, n_ahead, decoded,
+                   stride);
+    float *missing = room->missing_row;
+    for (uint32_t s = 0; s < count; s++) {
+        float **next = room->row[s] != NULL ? &decoded : &missing;
+        room->row[s] = *next;
+        *next += stride;
+    }
+}
+
+/* Lines 6-7 of Algorithm 1 and lines 2-4 of Algorithm 2: rows from the cache where it has them,
+ * forward for the others, *n_missing of them. `ahead` samples follow those of this batch. */
+static s2_status find_rows(const s2_job *job, train_room *room, const uint32_t *sample,
+                           uint32_t count, uint32_t ahead, uint32_t *n_missing) {
+    const s2_cache *cache = job->cache;
+    uint32_t n_there = 0;
     *n_missing = 0;
     for (uint32_t s = 0; s < count; s++) {
-        room->row[s] = s2_cache_find(job->cache, sample[s]);
-        if (room->row[s] == NULL) {
-            room->row[s] = room->missing_row + (size_t)*n_missing * stride;
+        const uint32_t slot = s2_cache_slot(cache, sample[s]);
+        if (slot == S2_NO_SLOT) {
+            room->row[s] =
+                cache->coded ? NULL : room->missing_row + (size_t)*n_missing * cache->row_stride;
             room->missing[(*n_missing)++] = sample[s];
-        } else if (job->cache->slots != NULL) {
+            continue;
+        }
+        room->row[s] =
+            cache->coded ? room->missing_row : cache->rows + (size_t)slot * cache->row_stride;
+        if (cache->coded) {
+            room->codes[n_there++] = codes_of(cache->coded, slot);
+        }
+        if (cache->slots != NULL) {
             s2_cache_touch(job->cache, sample[s]);
         }
+    }
+    if (cache->coded) {
+        for (uint32_t s = 0; room->next_codes && s < ahead; s++) {
+            room->next_codes[s] = codes_of(cache->coded, sample[count + s]);
+        }
+        decode_rows(job, room, count, *n_missing, room->next_codes ? ahead : 0);
     }
     return *n_missing == 0
                ? S2_OK
@@ -106,7 +157,9 @@ static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint
     }
     for (uint32_t s = 0; s < count; s++) {
         room->next_x[s] = job->x + (size_t)sample[s] * job->n_features;
-        room->next_row[s] = job->cache->rows + (size_t)sample[s] * job->cache->row_stride;
+        if (room->next_row != NULL) {
+            room->next_row[s] = job->cache->rows + (size_t)sample[s] * job->cache->row_stride;
+        }
         if (job->label != NULL) {
             S2_PREFETCH(job->label + sample[s]);
         }
@@ -119,8 +172,9 @@ static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint
 }
 
 /* `ahead` samples follow those of this batch. */
-static s2_status train_batch(const s2_job *job, const train_room *room, const uint32_t *sample,
+static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint32_t *sample,
                              uint32_t count, uint32_t ahead, s2_epoch_stats *stats) {
+    train_room *room = &of_epoch;
     for (uint32_t s = 0; s < count; s++) {
         room->x[s] = job->x + (size_t)sample[s] * job->n_features;
     }
@@ -136,7 +190,7 @@ static s2_status train_batch(const s2_job *job, const train_room *room, const ui
     s2_mark(job->profile, S2_PHASE_REST);
     uint32_t n_missing = 0;
     if (job->forward != NULL) {
-        const s2_status status = find_rows(job, room, sample, count, &n_missing);
+        const s2_status status = find_rows(job, room, sample, count, ahead, &n_missing);
         s2_mark(job->profile, S2_PHASE_ROWS);
         if (status != S2_OK) {
             return status;
@@ -196,7 +250,7 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         }
         const uint32_t after = left - count;
         const uint32_t ahead = after < job->batch_size ? after : job->batch_size;
-        const s2_status status = train_batch(job, &room, room.order + at, count, ahead, stats);
+        const s2_status status = train_batch(job, room, room.order + at, count, ahead, stats);
         if (status != S2_OK) {
             return status;
         }

@@ -316,6 +316,7 @@ static void test_refuses_null(const s2_kernels *kernels) {
     STEPS(batch.n_next = 1, S2_BAD_VALUE);
     STEPS((batch.n_next = 1, batch.next_row = whole.row), S2_BAD_VALUE);
     STEPS((batch.n_next = 1, batch.next_row = whole.row, batch.next_x = whole.x), S2_OK);
+    STEPS((batch.n_next = 1, batch.next_x = whole.x), S2_OK);
     STEPS(update.rule = S2_MOMENTUM, S2_BAD_VALUE);
     STEPS(update.rule = S2_ADAM, S2_BAD_VALUE);
     FORWARDS(batch.row = NULL, S2_BAD_VALUE);

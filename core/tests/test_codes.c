@@ -3,6 +3,7 @@
 #include "guard.h"
 
 #include "codes.h"
+#include "skip2_primal.h"
 
 enum { MOST_COLUMNS = 208, ROWS = 37, FLOATS_BEHIND = 3 };
 
@@ -220,6 +221,96 @@ static void test_same_bits(const s2_kernels *kernels) {
     }
 }
 
+enum { N_OUTPUTS = 2, LANES = 2 * S2_SAMPLE_LANES, N_TAPS = 2 };
+
+/* What the exact solvers make of these columns: Gram matrix, weights, a fit in the columns. */
+typedef struct {
+    float gram[LANES * ROWS], weights[MOST_COLUMNS * N_OUTPUTS];
+    float solved[N_TAPS * MOST_COLUMNS * N_OUTPUTS], bias[N_OUTPUTS];
+} fits;
+
+static void solve(const s2_columns *columns, const s2_objective *objective, uint32_t n_subset,
+                  fits *got) {
+    static const uint32_t subset[] = {1, 4, 9, 16, 25, 36};
+    const s2_primal primal = {.objective = *objective, .n_taps = N_TAPS, .columns = columns};
+    const uint32_t width = columns[0].width + columns[1].width;
+    const uint32_t order = n_subset ? n_subset : width;
+    s2_metric metric = {.n_subset = n_subset,
+                        .subset = subset,
+                        .gram = guarded_floats(s2_metric_floats(order)),
+                        .factor = aligned_floats(s2_metric_factor_bytes(width, n_subset) / 4)};
+    const size_t room = s2_primal_bytes(&primal, n_subset);
+    void *workspace = guarded(room);
+    const s2_primal_solution solution = {got->solved, guarded_floats(N_OUTPUTS * LANES), got->bias};
+    memset(solution.products, 0, N_OUTPUTS * LANES * sizeof(float));
+    s2_dual_report report;
+    CHECK_EQUAL(s2_metric_gram(&primal, &metric, workspace, room), S2_OK);
+    CHECK_EQUAL(s2_metric_factorize(&primal, &metric, 0.1, &solution, workspace, room), S2_OK);
+    CHECK_EQUAL(s2_primal_solve(&primal, &metric, 0.1, 1e-5, &solution, &report, workspace, room),
+                S2_OK);
+    CHECK(report.converged && report.iterations > 0);
+    free(metric.factor);
+}
+
+static void fit(const s2_columns *columns, uint32_t n_subset, fits *got) {
+    memset(got, 0, sizeof *got);
+    float *target = guarded_floats(N_OUTPUTS * LANES), *weight = guarded_floats(LANES);
+    for (size_t s = 0; s < LANES; s++) {
+        weight[s] = s < ROWS ? 1.0f / ROWS : 0.0f;
+        target[s] = s % 3 ? 1.0f : 0.0f;
+        target[LANES + s] = 1.0f - target[s];
+    }
+    const s2_objective objective = {columns->kernels, S2_SOFTMAX, N_OUTPUTS, LANES,
+                                    target,           LANES,      weight};
+    const size_t bytes = s2_gram_bytes(ROWS), more = s2_column_weights_bytes(N_OUTPUTS);
+    CHECK_EQUAL(s2_gram_add(columns, got->gram, guarded(bytes), bytes), S2_OK);
+    CHECK_EQUAL(s2_column_weights(columns, N_OUTPUTS, target, got->weights, guarded(more), more),
+                S2_OK);
+    solve(columns, &objective, n_subset, got);
+}
+
+/* The exact solvers do with codes what they do with the numbers these stand for, to the bit. */
+static void test_exact_solvers(const s2_kernels *kernels) {
+    static fits expected, got;
+    const float zeros[MOST_COLUMNS + S2_LANES] = {0};
+    float *one = guarded_floats(MOST_COLUMNS + S2_LANES);
+    for (size_t c = 0; c < MOST_COLUMNS + S2_LANES; c++) {
+        one[c] = 1.0f;
+    }
+    for (size_t d = 0; d < 4; d++) {
+        for (uint32_t n_subset = 0; n_subset <= 6; n_subset += 6) {
+            check_where("%s, %s, subset of %u", s2_kernels_name(kernels), names[dtypes[d]],
+                        n_subset);
+            const problem of = new_problem(kernels, dtypes[d], MOST_COLUMNS);
+            float *rows = guarded_floats(ROWS * of.stride);
+            s2_coded_decode(&of.coded, NULL, 0, ROWS, rows, of.stride);
+            s2_columns columns[N_TAPS], coded[N_TAPS];
+            for (size_t k = 0; k < N_TAPS; k++) { /* some columns and others behind them */
+                columns[k] = (s2_columns){.kernels = kernels,
+                                          .n_samples = ROWS,
+                                          .first = k ? 96 : 0,
+                                          .width = k ? 101 : 85,
+                                          .rows = rows,
+                                          .row_stride = of.stride,
+                                          .mean = zeros,
+                                          .scale = one};
+                coded[k] = columns[k];
+                coded[k].rows = coded[k].mean = coded[k].scale = NULL;
+                coded[k].coded = &of.coded;
+            }
+            fit(columns, n_subset, &expected);
+            fit(coded, n_subset, &got);
+            CHECK_SAME(&got, &expected, sizeof got);
+            coded[1].first = 104;
+            CHECK_EQUAL(s2_columns_check(&coded[1]), S2_BAD_SHAPE);
+            coded[1].first = 112;
+            CHECK_EQUAL(s2_columns_check(&coded[1]), S2_BAD_SHAPE); /* ends beyond the last one */
+            coded[1].width = 96;
+            CHECK_EQUAL(s2_columns_check(&coded[1]), S2_OK);
+        }
+    }
+}
+
 static void test_scale(void) {
     s2_rng rng;
     s2_rng_seed(&rng, 4, 3);
@@ -264,5 +355,6 @@ int main(void) {
     with_each_table(test_parts);
     with_each_table(test_ahead);
     with_each_table(test_same_bits);
+    with_each_table(test_exact_solvers);
     return check_report("test_codes");
 }

@@ -53,7 +53,8 @@ static problem *new_problem(const s2_kernels *kernels, s2_loss loss, uint32_t n_
         scale[c] = 0.3f;
     }
     for (uint32_t k = 0; k < TAPS; k++) {
-        made.columns[k] = (s2_columns){kernels, N, first[k], widths[k], rows, STRIDE, mean, scale};
+        made.columns[k] =
+            (s2_columns){kernels, N, first[k], widths[k], rows, STRIDE, mean, scale, NULL};
     }
     made.primal = (s2_primal){.n_taps = TAPS, .columns = made.columns};
     new_objective(&made.primal.objective, kernels, loss, &rng);

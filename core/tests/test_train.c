@@ -1,6 +1,8 @@
 /* test_train.c - Algorithm 1: the order of samples, what is computed, what the cache gives. */
 #include "guard.h"
 
+#include "skip2_codes.h"
+
 enum { N_SAMPLES = 23, N_FEATURES = 3, BATCH = 5, STRIDE = 16, MOST_BATCHES = 64 };
 
 /* Stands for backbone and adapter: notes what it is given. */
@@ -262,6 +264,43 @@ static void test_policies(void) {
     check_where("%s", "");
 }
 
+/* Coded rows come as floats in every batch, beside rows that were computed for it. Whole numbers up to
+ * 22 have codes of their own, but in int4. */
+static void test_coded_rows(void) {
+    const float one[STRIDE] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const float zero[STRIDE] = {0};
+    for (s2_dtype dtype = S2_CODE_FLOAT16; dtype <= S2_CODE_INT8; dtype++) {
+        for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity++) {
+            check_where("dtype %d, capacity %u", dtype, capacity);
+            training of;
+            new_training(&of, N_SAMPLES, BATCH, capacity);
+            s2_coded coded = {.kernels = s2_kernels_choose(NULL),
+                              .dtype = dtype,
+                              .n_columns = STRIDE,
+                              .scale = one,
+                              .offset = zero};
+            coded.rows = guarded(capacity * s2_coded_bytes(&coded));
+            of.cache.rows = NULL;
+            of.cache.coded = &coded;
+            for (uint32_t e = 0; e < 3; e++) {
+                s2_epoch_stats stats;
+                CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+                CHECK_EQUAL(stats.n_forward, e == 0 ? N_SAMPLES : N_SAMPLES - capacity);
+            }
+            CHECK_EQUAL(of.notes.wrong, 0);
+            for (uint32_t i = 0; i < capacity; i++) {
+                float row[STRIDE];
+                CHECK_EQUAL(s2_cache_slot(&of.cache, i), i);
+                s2_coded_decode(&coded, NULL, i, 1, row, STRIDE);
+                CHECK(row[0] == (float)i && row[1] == 0.0f);
+            }
+            CHECK_EQUAL(s2_cache_slot(&of.cache, capacity), S2_NO_SLOT);
+            release_guarded();
+        }
+    }
+    check_where("%s", "");
+}
+
 /* What forward could not compute is not in the cache, what it computed before is. */
 static void test_forward_fails(void) {
     training of;
@@ -333,6 +372,7 @@ int main(void) {
     test_smallest_batch();
     test_forwards_are_counted();
     test_policies();
+    test_coded_rows();
     test_forward_fails();
     test_loss_not_finite();
     test_refuses();
