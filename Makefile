@@ -7,7 +7,8 @@
 #   make mutate  whether tests notice random changes of the package, hours;
 #                MUTATE="--sample 20 --seed 1" for some
 #   make fuzz    a minute of damaged files of every format; FUZZ="--seconds 600 --seed 3" for more
-#   make crash   kills and stops every writing command at each step of its writing, some minutes;
+#   make crash   kills and stops every writing command at each step of its writing, and training at
+#                random times, from which it goes on, some minutes;
 #                CRASH="--kills 50 --signals 20" for some
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
@@ -67,6 +68,7 @@ fuzz: $(VENV)/.test
 
 crash: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(or $(CRASH),--kills 500 --signals 200)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/resuming.py --kills 200
 
 docs: $(VENV)/.docs $(VENV)/.installed
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site

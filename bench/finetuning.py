@@ -31,6 +31,7 @@ from skip2lora.training.costs import method_costs
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Callback, EpochReport, train
 from skip2lora.training.options import resolve_options
+from skip2lora.training.watch import Watch
 
 LEAST_REDUCTION, MOST_ADAPT_MS, MOST_WITHIN_MS, MOST_QUICK_MS = 0.90, 30.0, 5.0, 1.0
 QUICK = {"optimizer": "adam", "learning_rate": 0.003, "standardize": True, "epochs": 30}
@@ -103,7 +104,7 @@ def quick_way(model: s2.MLP, split: Split, seed: int) -> tuple[float, int, float
     options = resolve_options(PAPER, model.tap_widths, len(part.x), seed=seed, **QUICK)
 
     def call(callback: Callback) -> object:
-        return train(model, part, options, callback=callback)
+        return train(model, part, options, watch=Watch(callback))
 
     took = [time_to_epoch(call, epoch) for _ in range(QUICK_RUNS)]
     return statistics.median(took), epoch, score

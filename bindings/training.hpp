@@ -9,6 +9,7 @@
 
 #include "profile.hpp"
 #include "row_source.hpp"
+#include "state.hpp"
 
 // What one epoch gave; see s2_epoch_stats.
 struct Epoch {
@@ -122,6 +123,10 @@ class Trainer {
         return bytes ? static_cast<float *>(std::memset(buffer.reserve(bytes), 0, bytes)) : nullptr;
     }
 
+    State state_with(std::vector<Span> floats) {
+        return {rng_, optimizer_, std::move(floats)};
+    }
+
     size_t epoch_room() const {
         return room_.size();
     }
@@ -172,6 +177,15 @@ class SkipTrainer : public Trainer {
         return run_epoch(job, &source, learning_rate);
     }
 
+    // The floats that an epoch changes, and where its numbers are.
+    State state() {
+        const size_t count = adapter_.n_bytes() / sizeof(float);
+        std::vector<Span> floats = {{adapter_.adapter.packed, count}};
+        for (uint32_t m = 0; m < s2_optimizer_moments(optimizer_.rule); m++) {
+            floats.emplace_back(moments_[m], count);
+        }
+        return state_with(std::move(floats));
+    }
     size_t state_bytes() const {
         return state_[0].size() + state_[1].size();
     }
@@ -269,6 +283,15 @@ class NetworkTrainer : public Trainer {
         return run_epoch(job, source, learning_rate);
     }
 
+    // The floats that an epoch may change, and where its numbers are.
+    State state() {
+        std::vector<Span> floats = tensors_of(net_);
+        if (moments_) {
+            floats.emplace_back(moments_, state_.size() / sizeof(float));
+        }
+        return state_with(std::move(floats));
+    }
+
   private:
     static s2_status step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
         NetworkTrainer &self = *static_cast<NetworkTrainer *>(context);
@@ -314,8 +337,8 @@ inline void bind_training(nb::module_ &module) {
         .def_prop_ro("n_batches", [](const Epoch &e) { return e.stats.n_batches; })
         .def_prop_ro("n_forward", [](const Epoch &e) { return e.stats.n_forward; })
         .def_ro("forward_seconds", &Epoch::forward_seconds);
-    nb::class_<SkipTrainer>(module, "SkipTrainer")
-        .def(nb::init<SkipAdapter &, uint32_t, const s2_optimizer &, uint64_t, Profile *>(),
+    nb::class_<SkipTrainer> skip(module, "SkipTrainer");
+    skip.def(nb::init<SkipAdapter &, uint32_t, const s2_optimizer &, uint64_t, Profile *>(),
              "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 6>())
         .def_prop_ro("state_bytes", &SkipTrainer::state_bytes)
@@ -323,7 +346,9 @@ inline void bind_training(nb::module_ &module) {
         .def_prop_ro("reserved_bytes", &SkipTrainer::reserved_bytes)
         .def("epoch", &SkipTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(), "source"_a,
              "learning_rate"_a, "weight"_a.noconvert() = nb::none());
-    nb::class_<NetworkTrainer>(module, "NetworkTrainer")
+    bind_state(skip);
+    nb::class_<NetworkTrainer> network(module, "NetworkTrainer");
+    network
         .def(nb::init<Network &, const std::vector<TypesRow> &, uint32_t, const s2_optimizer &,
                       uint64_t, Profile *, int>(),
              "network"_a, "rows"_a, "batch_size"_a, "optimizer"_a, "seed"_a,
@@ -331,4 +356,5 @@ inline void bind_training(nb::module_ &module) {
              nb::keep_alive<1, 2>(), nb::keep_alive<1, 7>())
         .def("epoch", &NetworkTrainer::epoch, "x"_a.noconvert(), "y"_a.noconvert(),
              "source"_a.none(), "learning_rate"_a, "weight"_a.noconvert() = nb::none());
+    bind_state(network);
 }

@@ -192,6 +192,11 @@ def read_adapters(parts: Parts) -> None:
     parts.adapter.forward(parts.x, parts.rows, zeros(N_SAMPLES, N_OUTPUTS))
 
 
+def state_of(trainer: _core.SkipTrainer) -> tuple[tuple[int, float, float], np.ndarray]:
+    floats = zeros(trainer.state_floats)
+    return trainer.copy_state(floats), floats
+
+
 def same_profile(parts: Parts) -> None:
     adapter = _core.SkipAdapter(parts.layout, 2)
     parts.epoch(parts.trainer_of(adapter, parts.profile), fresh(parts))
@@ -233,6 +238,11 @@ SECOND: dict[str, tuple[str, Callable[[Parts], object]]] = {
     ),
     "its adapters, read": ("these adapters", read_adapters),
     "its profile": ("this profile", same_profile),
+    "its state": ("this trainer", lambda of: state_of(of.trainer)),
+    "its state, put back": (
+        "this trainer",
+        lambda of: of.trainer.restore_state((1, 1.0, 1.0), zeros(of.trainer.state_floats)),
+    ),
     "its cache, solved on": ("these rows", start_metric),
 }
 
@@ -300,3 +310,30 @@ def test_two_threads_may_read_one_network() -> None:
         assert inner.epoch().n_seen == N_SAMPLES
 
     assert Parts(forward).epoch().n_forward == N_SAMPLES
+
+
+def test_a_state_put_back_is_gone_on_from() -> None:
+    parts = Parts()
+    parts.rows[:] = np.random.default_rng(0).random(parts.rows.shape, np.float32)
+    parts.filled[:] = 1
+    parts.labels[:] = np.arange(N_SAMPLES) % N_OUTPUTS
+    adam = _core.Optimizer(_core.ADAM, 0.9, 0.999)
+    trainer = _core.SkipTrainer(parts.adapter, 3, adam, 5)
+    parts.epoch(trainer)
+    state = state_of(trainer)
+    onward = [parts.epoch(trainer).loss for _ in range(3)], state_of(trainer)
+    assert onward[1][0] != state[0]
+    trainer.restore_state(*state)
+    again = [parts.epoch(trainer).loss for _ in range(3)], state_of(trainer)
+    assert again[0] == onward[0]
+    assert again[1][0] == onward[1][0]
+    np.testing.assert_array_equal(again[1][1], onward[1][1])
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    trainer = Parts().trainer
+    for size in (trainer.state_floats - 1, trainer.state_floats + 1):
+        with pytest.raises(ValueError, match="the state has another number of floats"):
+            trainer.copy_state(zeros(size))
+        with pytest.raises(ValueError, match="the state has another number of floats"):
+            trainer.restore_state((0, 1.0, 1.0), zeros(size))

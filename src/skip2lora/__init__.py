@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
     from skip2lora.training.loop import History as History
     from skip2lora.training.loop import Timing as Timing
     from skip2lora.training.pretraining import pretrain as pretrain
+    from skip2lora.training.watch import Checkpoint as Checkpoint
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "MLP",
     "AdaptedModel",
     "Backbone",
+    "Checkpoint",
     "DataError",
     "DivergedError",
     "EpochReport",
@@ -76,6 +78,7 @@ _ON_REQUEST = {
     "Taps": "skip2lora.backbones.base",
     "load": "skip2lora.backbones.base",
     "MLP": "skip2lora.backbones.mlp",
+    "Checkpoint": "skip2lora.training.watch",
     "EpochReport": "skip2lora.training.loop",
     "History": "skip2lora.training.loop",
     "Timing": "skip2lora.training.loop",

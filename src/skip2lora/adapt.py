@@ -26,7 +26,7 @@ from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, place
 from skip2lora.training.fit import Fit
 from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
-from skip2lora.training.loop import Callback, checked, train
+from skip2lora.training.loop import Callback, checked
 from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import (
     Options,
@@ -46,6 +46,7 @@ from skip2lora.training.rehearsal import (
     weighed_beside,
 )
 from skip2lora.training.suspects import warn_of_suspects
+from skip2lora.training.watch import Checkpoint, Watch
 
 #: Called with how many of something were done so far, and of how many.
 Progress = Callable[[int, int], None]
@@ -91,6 +92,7 @@ def adapt(
     keep_weight: float | None = None,
     suspects: bool = False,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> NewlyAdapted:
     """Fit to field data, with nothing to set; ``model`` stays as it is.
 
@@ -155,11 +157,14 @@ def adapt(
     on the same rows; with the recipe auto or the exact solver they are listed in any case, unless
     there are ``validation_data``.
 
+    ``checkpoint`` is where training by steps is kept now and then, so that a run that was stopped
+    goes on, and ends with the same bits (:class:`~skip2lora.Checkpoint`).
+
     Raises:
         DataError: samples, labels or groups that do not fit the model or each other; one class
             alone, or more samples than memory, with the recipe auto or the exact solver.
-        FileError: the lab set cannot be read.
-        ModelError: the lab set is damaged, or of another model.
+        FileError: the lab set or the checkpoint cannot be read, or the latter not be written.
+        ModelError: one of them is damaged, or of another model or run.
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
     """
@@ -181,6 +186,7 @@ def _adapt(
     model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: dict[str, Any]
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
+    watch = _watch(options["callback"], options["checkpoint"])
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
     samples, y, weight, group, row = _that_count(samples, y, options)
@@ -218,10 +224,8 @@ def _adapt(
     goal = Goal(learned, model.n_outputs + len(new) if new else None)
     check_judges(resolved, options["groups"], options["validation_data"])
     running, old = _watched(model, part, old, options["progress"])
-    on_rows = partial(rehearse, old=old, suspects=options["suspects"])
-    run = train if old is None and not options["suspects"] else on_rows
-    resolved = rule.settled(resolved, n_samples)
-    done = run(running, part, options=resolved, goal=goal, callback=options["callback"])
+    resolved, suspects = rule.settled(resolved, n_samples), options["suspects"]
+    done = rehearse(running, part, resolved, old=old, goal=goal, watch=watch, suspects=suspects)
     measure = partial(done.measure, encoded.titles, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
         *done.on(model), chosen.name, done.history, done.timing, done.cache_bytes,
@@ -252,6 +256,23 @@ def _watched(
 
     watched = over(model, Watched(model.base, seen))
     return watched, replace(old, model=watched) if old is not None and own_old else old
+
+
+def _watch(callback: Callback | None, checkpoint: Checkpoint | None) -> Watch:
+    """Both, once it is clear that a checkpoint can be written: before any work.
+
+    Raises:
+        FileError: as ``Checkpoint.prepare``.
+        ParameterError: it is no checkpoint.
+    """
+    if checkpoint is not None:
+        if not isinstance(checkpoint, Checkpoint):
+            raise ParameterError(
+                f"checkpoint is {type(checkpoint).__name__}, expected a skip2lora.Checkpoint, of a "
+                "folder: pass one"
+            )
+        checkpoint.prepare()
+    return Watch(callback, checkpoint)
 
 
 def _that_count(

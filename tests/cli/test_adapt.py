@@ -86,3 +86,26 @@ def test_a_class_without_samples_is_named(desk, type_in):
     )
     done = type_in("adapt", "model.safetensors", "field.npz", "--epochs", 1, "-o", "all")
     assert (done.code, done.err) == (0, "")
+
+
+def test_a_finished_run_gives_its_result_again(desk, type_in):
+    words = ("adapt", "model.safetensors", "field.npz", "--epochs", 60, "--checkpoint", "kept")
+    assert type_in(*words, "-o", "first", "--checkpoint-every", 0).code == 0
+    refused = type_in(*words, "-o", "second")
+    assert refused.code == 2
+    assert "checkpoint.safetensors is there already" in refused.err
+    assert "pass --resume to go on from it" in refused.err
+    assert type_in(*words, "-o", "second", "--resume").code == 0
+    expected = Path("adapter/adapter_model.safetensors").read_bytes()
+    for folder in ("first", "second"):
+        assert Path(folder, "adapter_model.safetensors").read_bytes() == expected
+    other = type_in(*words, "-o", "third", "--resume", "--seed", 1)
+    assert (other.code, "seed 0 in place of 1" in other.err) == (2, True)
+    assert not Path("third").exists()
+
+
+@pytest.mark.parametrize("words", [("--resume",), ("--checkpoint-every", 2)])
+def test_options_of_a_checkpoint_need_one(desk, type_in, words):
+    said = type_in("adapt", "model.safetensors", "field.npz", "-o", "other", *words)
+    assert said.code == 2
+    assert said.err.startswith(f"skip2lora: {words[0]} is set without --checkpoint, expected both")

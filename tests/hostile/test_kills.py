@@ -29,3 +29,17 @@ def test_old_or_new_is_whole_whenever_a_command_is_stopped() -> None:
     assert result["faults"] == {}
     assert (result["counts"]["kills"], result["counts"]["signals"]) == (24, 12)
     assert result["counts"]["ended with -9"] > 12  # and the others after their time
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits() -> None:
+    script = Path(__file__).parents[1] / "resuming.py"
+    ran = subprocess.run(
+        [sys.executable, script, "--kills", "10"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert result["faults"] == {}
+    assert result["counts"]["kills"] == 10
+    assert result["counts"]["stopped with a checkpoint"] > 0  # and the others too early or too late

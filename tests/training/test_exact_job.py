@@ -23,6 +23,7 @@ from skip2lora.training.folds import block_folds
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import EpochReport, train
 from skip2lora.training.options import Options, resolve_options
+from skip2lora.training.watch import Watch
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -44,7 +45,7 @@ def options(**asked: Any) -> Options:
 
 def test_history_says_what_was_tried(backbone: NumpyBackbone, part: CheckedSamples) -> None:
     reports: list[EpochReport] = []
-    done = train(backbone, part, options(), callback=reports.append)
+    done = train(backbone, part, options(), watch=Watch(reports.append))
     history = done.history
     assert history.solver == "exact"
     assert history.penalties == tuple(10.0**-k for k in range(len(history.penalties)))

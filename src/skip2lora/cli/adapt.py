@@ -83,6 +83,7 @@ from skip2lora.training.suspects import Suspect, write_suspects
 @shared.threads
 @shared.output_name
 @shared.mask
+@shared.checkpoint
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
 @shared.output("The adapter, a folder.", metavar="FOLDER")
@@ -110,6 +111,7 @@ def command(
     )
     if suspects is not None:
         check_output(suspects, force=force)
+    options["checkpoint"] = shared.checkpoint_of(options)
     adapted, fit, samples = _adapted(model, data, meter, **options)
     adapted.save(output)
     if suspects is not None:

@@ -17,6 +17,7 @@ from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS
 from skip2lora.training.options import OPTIONS, Option
+from skip2lora.training.watch import Checkpoint
 
 _NUMBER, _WIDTH = re.compile(r"-?[0-9]+"), re.compile(r"0*[1-9][0-9]*")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -171,6 +172,42 @@ threads = click.option(
     "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
 )
 grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
+
+
+def checkpoint(function: _Function) -> _Function:
+    """``--checkpoint``, where training is kept, ``--checkpoint-every`` and ``--resume``."""
+    for option in (
+        click.option(
+            "--resume", is_flag=True,
+            help="Go on from --checkpoint, to the same bits; begin where nothing is there.",
+        ),
+        click.option(
+            "--checkpoint-every", type=float, metavar="SECONDS",
+            help="Least time between two checkpoints, 0 for each epoch. Default: 1.",
+        ),
+        click.option(
+            "--checkpoint", metavar="FOLDER", type=click.Path(path_type=Path),
+            help="Keep here what training by steps has come to, for --resume after a stop.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def checkpoint_of(options: dict[str, Any]) -> Checkpoint | None:
+    """What options taken out say of a checkpoint; None where they say nothing.
+
+    Raises:
+        ParameterError: ``--resume`` or ``--checkpoint-every`` alone, or the latter out of range.
+    """
+    names = ("checkpoint", "checkpoint_every", "resume")
+    folder, every, resume = (options.pop(name) for name in names)
+    if folder is not None:
+        return Checkpoint(folder, resume=resume, **({} if every is None else {"every": every}))
+    if resume or every is not None:
+        alone = "--resume" if resume else "--checkpoint-every"
+        raise ParameterError(f"{alone} is set without --checkpoint, expected both: add a folder")
+    return None
 
 
 def widths(

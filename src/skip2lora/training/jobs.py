@@ -77,6 +77,10 @@ class Job(Protocol):
     mixed_by_folds: bool
 
     @property
+    def trainer(self) -> _core.SkipTrainer | _core.NetworkTrainer:
+        """What the epochs of the core change."""
+
+    @property
     def cache_bytes(self) -> tuple[int, int]:
         """Payload and overhead of the rows that are kept."""
 
@@ -143,7 +147,7 @@ class NetworkJob:
             )
         ]
         self._network = _core.Network(self._arrays[self._start :], model.bn_eps, model.bn_momentum)
-        self._trainer = _core.NetworkTrainer(
+        self.trainer = _core.NetworkTrainer(
             self._network, _rows(model, method)[self._start :], options.batch_size,
             options.core_optimizer(), options.seed, profile, task.loss,
         )  # fmt: skip
@@ -151,7 +155,7 @@ class NetworkJob:
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
         part = self._part
-        epoch = self._trainer.epoch(part.x, part.y, self._source, learning_rate, self._weight)
+        epoch = self.trainer.epoch(part.x, part.y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
         return epoch
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal
 from skip2lora.training.auto import AutoJob, Tried
+from skip2lora.training.checkpoint import Keeper, run_of
 from skip2lora.training.exact import best_of
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.fit import Fit, measure_fit
@@ -34,26 +36,9 @@ from skip2lora.training.jobs import CheckedSamples, Job, NetworkJob
 from skip2lora.training.mlp_rule import FIELD, STEPS, FieldJob, judged_steps
 from skip2lora.training.options import Options, n_held_out
 from skip2lora.training.skip_job import SkipJob
-
-
-@dataclass(frozen=True, eq=False)
-class EpochReport:
-    """What a callback is told after each epoch.
-
-    ``loss`` and ``accuracy`` (0 to 1) are means over the samples as they were seen in training;
-    ``validation_loss`` is None without a validation part. ``result()`` makes a copy of what is
-    being trained as it is now.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    accuracy: float
-    validation_loss: float | None
-    result: Callable[[], Any]
-
-
-Callback = Callable[[EpochReport], None]
+from skip2lora.training.watch import NOBODY, Course, Watch
+from skip2lora.training.watch import Callback as Callback
+from skip2lora.training.watch import EpochReport as EpochReport
 
 
 @dataclass(frozen=True)
@@ -156,24 +141,28 @@ def train(
     *,
     goal: Goal = PLAIN,
     capacity: int | None = None,
-    callback: Callback | None = None,
+    watch: Watch = NOBODY,
     profile: _core.Profile | None = None,
     start: SkipAdapters | None = None,
 ) -> Trained:
     """Train on checked samples.
 
-    ``capacity`` limits the cache to so many samples. ``profile`` counts where the time goes.
-    Neither changes a bit of the result. ``start`` are skip adapters to go on from, of the same rank
-    and outputs; the optimiser starts anew.
+    ``capacity`` limits the cache to so many samples. ``profile`` counts where the time goes,
+    ``watch`` says who follows. None of them changes a bit of the result. ``start`` are skip
+    adapters to go on from, of the same rank and outputs; the optimiser starts anew.
 
     Raises:
         DataError: samples held out, or the others, have weight 0 alone.
+        FileError, ModelError: of the checkpoint, as ``Keeper`` raises them.
         ParameterError: the method needs another backbone or goal.
         DivergedError: the loss became infinite or NaN.
     """
     began = time.perf_counter()
     method = METHODS[options.method]
     training, held = stratified_split(part, options)
+    keeper = None
+    if watch.checkpoint is not None and options.solver == "steps":
+        keeper = Keeper(watch.checkpoint, run_of(backbone, part, options, goal))
     job: Job | ExactJob
     if options.solver == "exact":
         kinds = {"auto": AutoJob, FIELD: FieldJob}
@@ -198,12 +187,12 @@ def train(
             f"{type(backbone).__name__} does not have: use skip2-lora"
         )
     if isinstance(job, AutoJob):
-        done = _choose(job, callback)
+        done = _choose(job, watch.callback)
     elif isinstance(job, ExactJob):
-        done = _solve(job, callback)
+        done = _solve(job, watch.callback)
     else:
         chosen = held is not None and options.recipe != STEPS
-        done = run(job, options, callback, validated=chosen)
+        done = run(job, options, watch.callback, validated=chosen, keeper=keeper)
         if options.recipe == STEPS and isinstance(job, SkipJob):
             tried = judged_steps(job, done.result, training, held, options, goal)
             history = replace(done.history, held_out=tried.held_out, tried=(tried,))
@@ -225,7 +214,7 @@ def train_on_rows(
     options: Options,
     *,
     goal: Goal = PLAIN,
-    callback: Callback | None = None,
+    watch: Watch = NOBODY,
     start: SkipAdapters | None = None,
 ) -> Trained:
     """As :func:`train` by skip adapters, but no sample passes the frozen model any more.
@@ -241,7 +230,7 @@ def train_on_rows(
     if start is not None:
         start = replace(start, first_tap=0)
     options = replace(options, method="skip2-lora")
-    done = train(known, part, options, goal=goal, callback=callback, start=start)
+    done = train(known, part, options, goal=goal, watch=watch, start=start)
     adapters = replace(cast(SkipAdapters, done.adapters), first_tap=first_tap)
     return replace(done, adapters=adapters)
 
@@ -288,44 +277,50 @@ class _Run:
     rest: float  # seconds of everything else in the epochs
 
 
-def run(job: Job, options: Options, callback: Callback | None, *, validated: bool = False) -> _Run:
+def run(
+    job: Job,
+    options: Options,
+    callback: Callback | None,
+    *,
+    validated: bool = False,
+    keeper: Keeper | None = None,
+) -> _Run:
     """All epochs, or with early stopping as many as bring something better.
 
-    ``validated`` says that samples are held out, which choose the epoch.
+    ``validated`` says that samples are held out, which choose the epoch. With a ``keeper`` those
+    that it has are not done again.
     """
-    losses: list[float] = []
-    accuracies: list[float] = []
-    validation: list[float] = []
-    best = 0
+    course = Course() if keeper is None else keeper.begin(job)
     total = fill = job.fill_seconds
-    best_result: Result | None = None
-    for number in range(options.epochs):
-        start = time.perf_counter()
-        epoch = job.epoch(options.rate(number))
-        total += time.perf_counter() - start
-        fill += epoch.forward_seconds
-        if epoch.status != _core.OK:
-            raise _diverged("loss", number + 1, options)
-        losses.append(epoch.loss)
-        accuracies.append(epoch.accuracy)
-        if validated:
-            validation.append(job.validation_loss())
-            if validation[-1] < validation[best] or number == 0:
-                best, best_result = number, job.result()
-        if callback is not None:
-            last = validation[-1] if validation else None
-            report = (number + 1, options.epochs, epoch.loss, accuracies[-1], last, job.result)
-            callback(EpochReport(*report))
-        if options.patience is not None and number - best >= options.patience:
-            break
+    patience = options.epochs if options.patience is None else options.patience
+    with nullcontext() if keeper is None else keeper:
+        while (number := len(course.losses)) < options.epochs and number - course.best <= patience:
+            start = time.perf_counter()
+            epoch = job.epoch(options.rate(number))
+            total += time.perf_counter() - start
+            fill += epoch.forward_seconds
+            if epoch.status != _core.OK:
+                raise _diverged("loss", number + 1, options)
+            course.losses.append(epoch.loss)
+            course.accuracies.append(epoch.accuracy)
+            course.n_batches = epoch.n_batches
+            if validated and course.is_best(job.validation_loss()):
+                course.best_result = job.result()
+            if keeper is not None:
+                keeper.keep()
+            if callback is not None:
+                last = course.validation[-1] if validated else None
+                report = (number + 1, options.epochs, epoch.loss, epoch.accuracy, last, job.result)
+                callback(EpochReport(*report))
+    n_done, validation = len(course.losses), tuple(course.validation)
     history = History(
-        tuple(losses), tuple(accuracies), tuple(validation),
-        best + 1 if validation else len(losses), len(losses) * epoch.n_batches, job.n_forwards,
+        tuple(course.losses), tuple(course.accuracies), validation,
+        course.best + 1 if validation else n_done, n_done * course.n_batches, job.n_forwards,
     )  # fmt: skip
-    result = best_result or job.result()
+    result = course.best_result or job.result()
     for array in result.tensors().values():
         if not np.isfinite(array).all():  # the last step may overflow
-            raise _diverged("result", len(losses), options)
+            raise _diverged("result", n_done, options)
     return _Run(result, history, fill, total - fill)
 
 

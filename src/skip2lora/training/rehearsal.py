@@ -27,8 +27,9 @@ from skip2lora.training.exact_job import ExactJob, folds_of
 from skip2lora.training.fit import Fit, suspects_of
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.lab_set import LabSet
-from skip2lora.training.loop import Callback, Trained, train, train_on_rows
+from skip2lora.training.loop import Trained, train, train_on_rows
 from skip2lora.training.options import Options
+from skip2lora.training.watch import NOBODY, Watch
 
 #: Of every lab set's file; one that lies beside its model is called after it.
 LAB_SET_SUFFIX = ".safetensors"
@@ -224,10 +225,10 @@ def rehearse(
     *,
     old: OldSamples | None,
     goal: Goal,
-    callback: Callback | None = None,
+    watch: Watch = NOBODY,
     suspects: bool = False,
 ) -> Trained:
-    """As :func:`~skip2lora.training.loop.train`, on the samples of ``part`` and the old ones.
+    """As :func:`~skip2lora.training.loop.train`, on the samples of ``part`` and ``old`` ones.
 
     Each sample passes the frozen model once, with a Skip-Cache and without, and a known row never.
     ``suspects`` lets the measure name labels that answers held out contradict: those of an exact
@@ -244,9 +245,9 @@ def rehearse(
             f"suspects is on for {goal.task.name} with {method.name}, expected classification with "
             "skip2-lora, whose rows say of labels: leave suspects out"
         )
-    if not method.skip:
+    if not method.skip or (old is None and not suspects):
         x = part.x if old is None else np.concatenate([part.x, old.x])
-        return train(model, replace(joined, x=x), options, goal=goal, callback=callback)
+        return train(model, replace(joined, x=x), options, goal=goal, watch=watch)
     began = time.perf_counter()
     first_tap = range(len(model.tap_widths))[method.adapted].start
     cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))
@@ -262,7 +263,7 @@ def rehearse(
         beside, n_forwards = replace(beside, x=rows.rows), n_forwards + len(beside.y)
     filled = time.perf_counter()
     joined = replace(joined, x=cache.rows, validation=beside)
-    done = train_on_rows(cache, joined, options, goal=goal, callback=callback)
+    done = train_on_rows(cache, joined, options, goal=goal, watch=watch)
     if suspects and (options.solver != "exact" or beside is not None):
         done = _with_suspects(done, cache, joined, options, goal)
     return replace(done.after_fill(began, filled, n_forwards), rows_kept=True)

@@ -214,7 +214,7 @@ class SkipJob:
         self._x = rows.features(part.x)
         self._held_x = self._x[:0] if held is None else rows.features(held.x)
         self._packed = self._packed_at(start, options.seed)
-        self._trainer = _core.SkipTrainer(
+        self.trainer = _core.SkipTrainer(
             self._packed, options.batch_size, options.core_optimizer(), options.seed, profile
         )
         self._y = part.y
@@ -246,7 +246,7 @@ class SkipJob:
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
-        epoch = self._trainer.epoch(self._x, self._y, self._source, learning_rate, self._weight)
+        epoch = self.trainer.epoch(self._x, self._y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
         return epoch
 
@@ -281,7 +281,7 @@ class SkipJob:
 
     def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Features and rows of the samples to train on; those beyond the cache chunk by chunk."""
-        n_kept = len(self.cache.rows)
+        n_kept = len(self.cache.rows) if self.cache.filled.all() else 0  # without an epoch, none
         if n_kept:
             yield self._x[:n_kept], self.cache.rows
         for at in range(n_kept, len(self._x), SAMPLES_AT_ONCE):
