@@ -16,6 +16,7 @@ from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import specs_of
+from skip2lora.backbones.openvino.opened import Opened
 from skip2lora.errors import ModelError, ParameterError
 
 Refused = Callable[..., str]
@@ -26,7 +27,8 @@ def of(model: Any, output: Any = None, grid: int = 4) -> Anatomy:
     graph = Graph(model)
     inputs = specs_of(graph, PATH)
     mask = mask_of(None, inputs, PATH)
-    return anatomy(graph, inputs, PATH, grid=grid, output=output, mask=mask)
+    opened = Opened(PATH, graph, inputs, "", None)
+    return anatomy(opened, grid=grid, output=output, mask=mask)
 
 
 def taps(model: Any, **options: Any) -> list[Any]:

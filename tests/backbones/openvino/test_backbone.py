@@ -292,3 +292,6 @@ def test_loading_compiles_once(end: str | None, load: Any, monkeypatch: pytest.M
     model.forward(x)
     model.forward(x)
     assert calls[1:] == ["skip2lora.backbones.openvino.rows"]
+    for other in (model.with_taps([0]), model.with_taps(None, grid=1), model.with_output(0)):
+        assert other.taps
+    assert len(calls) == 2, "what was seen is so whatever is tapped"

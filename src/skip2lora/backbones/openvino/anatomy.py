@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,10 @@ from skip2lora.backbones.alone import Layout, Verdict, unseen, untapped, unvarie
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.masks import Mask
 from skip2lora.backbones.openvino.ends import key_of
-from skip2lora.backbones.openvino.graph import Graph, Output, Read
+from skip2lora.backbones.openvino.graph import Output, Read
 from skip2lora.backbones.openvino.inputs import Sizes, fix_batch, shapes_of
-from skip2lora.backbones.openvino.probe import Look, look, mixing, refuse_late
+from skip2lora.backbones.openvino.opened import Opened
+from skip2lora.backbones.openvino.probe import Look, mixing, refuse_late
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of
 from skip2lora.backbones.taps import Tap, tap_of
 from skip2lora.errors import ModelError
@@ -101,13 +101,7 @@ class _Seen:
 
 
 def anatomy(
-    graph: Graph,
-    inputs: Sequence[InputSpec],
-    path: Path,
-    *,
-    grid: int,
-    output: str | int | None,
-    mask: Mask | None = None,
+    opened: Opened, *, grid: int, output: str | int | None, mask: Mask | None = None
 ) -> Anatomy:
     """Find the layers and the logits of a network; ``mask`` says which tokens count.
 
@@ -116,6 +110,7 @@ def anatomy(
         ParameterError: there is no such ``output``, it has no row of numbers a sample, or several
             may be that with the classes.
     """
+    graph, inputs, path = opened.graph, opened.inputs, opened.path
     reads, ends = graph.reads(), graph.ends()
     if not reads:
         raise ModelError(
@@ -123,8 +118,7 @@ def anatomy(
             "is this the whole network?"
         )
     sources = [read.source for read in reads] + [end.logits for end in ends]
-    said = [end.source for end in ends if end.end.says is not None]
-    looked = look(graph, inputs, [*sources, *said], path)
+    looked = opened.look
     if looked.batch is not None:
         fix_batch(graph.model, looked.batch)
     one, other, samples = shapes_of(graph.model, sources)
@@ -149,7 +143,7 @@ def anatomy(
     else:  # what only leads to other outputs, or is made of this one, says nothing of it
         before = behind[number] - {keys[number]}
         pairs = [pair for pair in pairs if key_of(pair[0].source) in before]
-    note = unseen(reason) if reason else _steady(looked, number, len(reads), inputs)
+    note = unseen(reason) if reason else _steady(looked, number, inputs)
     counted = _counted(inputs, mask)
     tapped = [_source(read, shapes, counted, grid) for read, shapes in pairs]
     layers = tuple(source for source in tapped if source is not None)
@@ -168,16 +162,14 @@ def anatomy(
     return parts if _follows(ends, number, looked) else parts.without_logits()
 
 
-def _steady(
-    looked: Look, number: int | None, n_reads: int, inputs: Sequence[InputSpec]
-) -> str | None:
-    """What is said of logits ``number``, behind what is read, the same for all samples of noise.
+def _steady(looked: Look, number: int | None, inputs: Sequence[InputSpec]) -> str | None:
+    """What is said of logits ``number`` that are the same for all samples of noise.
 
     Not of several inputs, as one may be a mask that hides all of the others.
     """
     if looked.values is None or number is None or len(inputs) > 1:
         return None
-    values = looked.values[n_reads + number]
+    values = looked.values[number]
     return unvaried() if len(values) > 1 and np.all(values == values[:1]) else None
 
 
@@ -194,9 +186,8 @@ def _follows(ends: Sequence[Output], number: int, looked: Look) -> bool:
     end, says = ends[number].end, [each.end.says is not None for each in ends]
     if looked.values is None or not says[number]:
         return True
-    n_said = sum(says)
-    logits = looked.values[len(looked.values) - n_said - len(ends) + number]
-    said = looked.values[len(looked.values) - n_said + sum(says[:number])]
+    logits = looked.values[number]
+    said = looked.values[len(ends) + sum(says[:number])]
     return end.agrees(logits.reshape(len(logits), -1), said)
 
 

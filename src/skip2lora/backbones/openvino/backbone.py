@@ -111,9 +111,7 @@ class OpenVINOBackbone(Backbone):
         counting = None
         if mask is not None or len(opened.inputs) > 1:
             counting = masks.mask_of(mask, opened.inputs, opened.path)
-        layers = anatomy(
-            opened.graph, opened.inputs, opened.path, grid=grid, output=output, mask=counting
-        )
+        layers = anatomy(opened, grid=grid, output=output, mask=counting)
         places = chosen([source.tap.layer for source in layers.sources], taps)
         text = str(counting or NO_MASK) if masks.candidates(opened.inputs) else None
         backbone = cls(opened, layers, tuple(places), grid, threads, mask=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from skip2lora.backbones.base import Size
@@ -10,6 +11,7 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.openvino.file import fingerprint, read_model
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import fix_size, specs_of, takes_any_size
+from skip2lora.backbones.openvino.probe import Look, look_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,15 @@ class Opened:
     inputs: tuple[InputSpec, ...]
     fingerprint: str
     size: Size | None
+
+    @cached_property
+    def look(self) -> Look:
+        """What its tensors show, whichever are tapped: noise is run once.
+
+        Raises:
+            ModelError: the runtime cannot run the model.
+        """
+        return look_at(self.graph, self.inputs, self.path)
 
 
 def open_model(path: Path, size: Size | None, *, if_open: bool = False) -> Opened:

@@ -61,6 +61,22 @@ def look(graph: Graph, inputs: Sequence[InputSpec], sources: Sequence[Any], path
     return Look(verdicts, runs[0][1], batch)
 
 
+def look_at(graph: Graph, inputs: Sequence[InputSpec], path: Path) -> Look:
+    """What shows in what each layer with weights reads, and in the logits of each end.
+
+    Values are of the ends alone: the logits of all, then the outputs of those that make something
+    of them.
+
+    Raises:
+        ModelError: the runtime cannot run the model.
+    """
+    reads, ends = graph.reads(), graph.ends()
+    said = [end.source for end in ends if end.end.says is not None]
+    sources = [read.source for read in reads] + [end.logits for end in ends]
+    seen = look(graph, inputs, [*sources, *said], path)
+    return replace(seen, values=None if seen.values is None else seen.values[len(reads) :])
+
+
 def refuse_late(graph: Graph, inputs: Sequence[InputSpec], end: Any, path: Path) -> None:
     """Raise ModelError where ``end`` keeps samples along the second axis of the inputs."""
     late = [spec.name for spec in inputs if len(spec.shape) == 2]
