@@ -24,6 +24,7 @@ from skip2lora.files import (
     canonical,
     check_output,
     digest,
+    kind_of,
     make_folder,
     read_tensors,
     take,
@@ -418,6 +419,17 @@ def test_another_format(file: Path, refused: Callable[..., str], data: bytes) ->
     message = refused(ModelError, read_tensors, file, kind="thing")
     assert "is not a readable .safetensors file" in message
     assert "expected a thing written by skip2lora" in message
+
+
+def test_more_names_than_a_model_has(file: Path, refused: Callable[..., str]) -> None:
+    """A million tensors would take 12 seconds and 1 GB to refuse."""
+    data = file.read_bytes()
+    size, header = int.from_bytes(data[:8], "little"), data[8:]
+    spaces = b" " * ((1 << 24) + 1 - size)
+    file.write_bytes((size + len(spaces)).to_bytes(8, "little") + header[:size] + spaces)
+    said = refused(ModelError, read_tensors, file, kind="mlp")
+    assert "its list of tensors has 16,777,217 bytes, expected 16,777,216" in said
+    assert kind_of(file) is None
 
 
 def test_longer_than_its_header_says(file: Path, refused: Callable[..., str]) -> None:

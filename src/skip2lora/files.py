@@ -47,6 +47,8 @@ BAD_ZIP = (
     NotImplementedError,
     RuntimeError,
 )
+#: Bytes of names, shapes and description at the head of a file of ours; 100 tensors take 10,000.
+_MOST_HEADER = 1 << 24
 #: The path that was written last in this process, for who is stopped and says what was done.
 WRITTEN: deque[Path] = deque(maxlen=1)
 
@@ -250,8 +252,9 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
     file = Path(path)
     check_file(file, f"a {kind} written by skip2lora")
     try:
+        _check_header(file)
         with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
+            description = _description(file, (opened.metadata() or {}).get(_KEY), kind)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
@@ -260,7 +263,6 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
         ) from error
     except OSError as error:
         raise unreadable(file, error) from error
-    description = _description(file, metadata.get(_KEY), kind)
     for name, array in tensors.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise ModelError(
@@ -280,12 +282,21 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_header(path)
         with safe_open(path, framework="numpy") as opened:
             description = json.loads((opened.metadata() or {}).get(_KEY, "{}"))
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError, OSError):
         return None
     kind = description.get("kind") if isinstance(description, dict) else None
     return kind if isinstance(kind, str) else None
+
+
+def _check_header(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where a file names so many tensors that to read their names takes long."""
+    with Path(path).open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if _MOST_HEADER < size < Path(path).stat().st_size:
+        raise ValueError(f"its list of tensors has {size:,} bytes, expected {_MOST_HEADER:,}")
 
 
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:

@@ -82,6 +82,11 @@ def test_words_of_names() -> None:
 def test_facts_or_lines(capsys: pytest.CaptureFixture[str]) -> None:
     common.show({"a": 1}, ["one", "two"], as_json=False)
     assert capsys.readouterr().out == "one\ntwo\n"
+    common.show({}, ["a class \x1b[31m\nred"], as_json=False)
+    common.say_notes(["a column \x1b[31m\nred"])
+    said = capsys.readouterr()
+    assert said.out == "a class \\x1b[31m\\nred\n"
+    assert said.err == "skip2lora: a column \\x1b[31m red\n"
     common.show({"a": 1}, ["one", "two"], as_json=True)
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 

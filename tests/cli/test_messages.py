@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import skip2lora
-from skip2lora.cli.messages import with_options
+from skip2lora.cli.messages import printable, shown, with_options
 
 ROOT = Path(skip2lora.__file__).parent
 BELOW_CLI = [
@@ -18,7 +18,7 @@ BELOW_CLI = [
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("said", "options"),
     [
         ("name the columns with target=, or not", "name the columns with --target, or not"),
         ("learn with task='regression'", "learn with --task regression"),
@@ -36,8 +36,21 @@ BELOW_CLI = [
         ("a/force=True.npz has X=3", "a/force=True.npz has X=3"),
     ],
 )
-def test_keywords_become_options(said: str, shown: str) -> None:
-    assert with_options(said) == shown
+def test_keywords_become_options(said: str, options: str) -> None:
+    assert with_options(said) == options
+
+
+def test_names_from_a_file_do_not_command_a_terminal() -> None:
+    said = "class \x1b[31mred\x07, a\u202eb and \udcff"
+    assert printable(said) == r"class \x1b[31mred\x07, a\u202eb and \udcff"
+    assert printable("größe 樱桃 \U0001f34c می\u200cخ") == "größe 樱桃 \U0001f34c می\u200cخ"
+    assert shown("a\nb\t c\x00") == r"a b c\x00"
+
+
+def test_a_message_is_no_longer_than_a_page() -> None:
+    line = shown("first " + "a" * 1_000_000 + " last")
+    assert (line[:6], line[-5:]) == ("first ", " last")
+    assert len(line) < 2010
 
 
 def _literals(tree: ast.AST) -> list[ast.Constant]:

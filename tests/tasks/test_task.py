@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import oracle
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.tasks.task import (
     CLASSIFICATION,
     NO_OUTPUTS,
@@ -39,6 +41,17 @@ def test_softmax_does_not_overflow() -> None:
     np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
     assert rows[1].tolist() == [0, 0, 1]
     np.testing.assert_allclose(rows[0] / rows[0, 0], np.exp(OUTPUTS[0] - 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_of_no_number_there_is_no_prediction(task: str, refused: Callable[..., str]) -> None:
+    """The first class would be the largest; infinity, of a probability of 0, is a number."""
+    outputs = np.array([[1, -np.inf, 0], [2, -np.inf, 0]], np.float32)
+    assert len(predictions_of(TASKS[task], outputs)) == 2
+    outputs[1, 2] = np.nan
+    calls: list[Callable[..., object]] = [predictions_of, probabilities_of]
+    for call in calls:
+        assert "NaN for row 1 " in refused(ModelError, call, TASKS[task], outputs)
 
 
 def test_losses_are_those_of_the_definitions() -> None:

@@ -24,7 +24,7 @@ import click
 from skip2lora import _core
 from skip2lora.__main__ import STOPS, leave
 from skip2lora.cli.help import UnknownCommand, complaint
-from skip2lora.cli.messages import with_options
+from skip2lora.cli.messages import shown, with_options
 from skip2lora.errors import Skip2LoraError
 from skip2lora.files import WRITTEN
 
@@ -196,7 +196,7 @@ def _complain(message: str, code: int) -> int:
 def _say(message: str) -> None:
     """One line on standard error."""
     try:
-        click.echo(f"skip2lora: {' '.join(with_options(message).split())}", err=True)
+        click.echo(f"skip2lora: {shown(with_options(message))}", err=True)
     except OSError:  # nobody reads it
         _close(sys.stderr)
 

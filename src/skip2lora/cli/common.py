@@ -20,6 +20,7 @@ from skip2lora.backbones.base import Backbone, load
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli.bars import counting_bar
+from skip2lora.cli.messages import printable, shown
 from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
@@ -53,13 +54,13 @@ def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[
 
 def show(facts: dict[str, Any], lines: list[str], *, as_json: bool, aside: bool = False) -> None:
     """Print the facts as one JSON object, or the lines for a person; on standard error if aside."""
-    click.echo(json.dumps(facts) if as_json else "\n".join(lines), err=aside)
+    click.echo(json.dumps(facts) if as_json else "\n".join(map(printable, lines)), err=aside)
 
 
 def say_notes(notes: Sequence[str]) -> None:
     """Say how a file was understood, a line each, on standard error."""
     for note in notes:
-        click.echo(f"skip2lora: {note}", err=True)
+        click.echo(f"skip2lora: {shown(note)}", err=True)
 
 
 def percent(share: float) -> str:
@@ -145,7 +146,7 @@ def say_output(model: Backbone) -> None:
     """Say which output is taken, where there are several."""
     if len(model.outputs) > 1 and model.output is not None:
         names = ", ".join(spec.name for spec in model.outputs)
-        click.echo(f"skip2lora: output {model.output} of {names} is taken", err=True)
+        say_notes([f"output {model.output} of {names} is taken"])
 
 
 def output_facts(model: Backbone) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def load_model(
     """
     beside = model_beside(model) if adapter is None and is_adapter(model) else None
     if beside is not None:
-        click.echo(f"skip2lora: {model} is an adapter, its model {beside} is taken", err=True)
+        say_notes([f"{model} is an adapter, its model {beside} is taken"])
         model, adapter = beside, model
     if adapter is None:
         output = options.pop("output_name", None)
@@ -249,11 +250,9 @@ def read_for(
     table = _read(model, data, images, task=task, class_names=names, **columns)
     encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
     if encoded.names_adopted:
-        click.echo(
-            "skip2lora: the model has no class names, its outputs are taken as "
-            f"{listing(encoded.outputs.titles)}, in the order of {data}",
-            err=True,
-        )
+        titles = listing(encoded.outputs.titles)
+        known = "the model has no class names, its outputs are taken as"
+        say_notes([f"{known} {titles}, in the order of {data}"])
     return EncodedSamples(table.x, encoded, table.columns, table.images, table.aside, table.files)
 
 

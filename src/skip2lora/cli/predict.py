@@ -138,10 +138,9 @@ def _thresholds(
     listed = ", ".join(
         f"{name} {'never' if value is None else f'{value:.3f}'}" for name, value in chosen.items()
     )
-    click.echo(
-        f"skip2lora: thresholds from {threshold_data} ({len(logits):,} samples), where "
-        f"{common.percent(precision)} of predictions above them are right: {listed}",
-        err=True,
+    right = f"{common.percent(precision)} of predictions above them are right"
+    common.say_notes(
+        [f"thresholds from {threshold_data} ({len(logits):,} samples), where {right}: {listed}"]
     )
     return least, {"thresholds": chosen, "thresholds_from": str(threshold_data)}
 
@@ -156,11 +155,8 @@ def _true(table: Table, outputs: Outputs) -> list[str]:
         places = encode(CLASSIFICATION, answers, int(known.sum()), outputs).y
         labels[known] = [outputs.titles[place] for place in places]
     except DataError:
-        click.echo(
-            f"skip2lora: {table.answers.source} has answers that are none of the model, written "
-            "as they are to the column true",
-            err=True,
-        )
+        said = "has answers that are none of the model, written as they are to the column true"
+        common.say_notes([f"{table.answers.source} {said}"])
         labels[known] = values[known].tolist()
     return [str(label) for label in labels]
 

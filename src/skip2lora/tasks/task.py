@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.arrays import MAX_LABEL
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ModelError, ParameterError
 
 #: Labels of outputs that a model does not have: numbers, or names where labels are names.
 NewLabels = tuple[int, ...] | tuple[str, ...]
@@ -204,7 +204,12 @@ PLAIN = Goal(CLASSIFICATION)
 
 
 def predictions_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:
-    """Predictions of a task: the place of the largest output (samples,), 0 or 1, or numbers."""
+    """Predictions of a task: the place of the largest output (samples,), 0 or 1, or numbers.
+
+    Raises:
+        ModelError: an output is NaN.
+    """
+    refuse_nan(outputs)
     if task is TASKS["regression"]:
         return outputs
     predictions = outputs > 0 if task.numeric_targets else outputs.argmax(axis=1)
@@ -212,13 +217,29 @@ def predictions_of(task: Task, outputs: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def probabilities_of(task: Task, outputs: NDArray[_Real]) -> NDArray[_Real] | None:
-    """Probabilities, (samples, n_outputs): softmax, or sigmoid of several labels; else None."""
+    """Probabilities, (samples, n_outputs): softmax, or sigmoid of several labels; else None.
+
+    Raises:
+        ModelError: an output is NaN.
+    """
+    refuse_nan(outputs)
     if task is TASKS["regression"]:
         return None
     if task.numeric_targets:
         sigmoid: NDArray[_Real] = 0.5 + 0.5 * np.tanh(0.5 * outputs)
         return sigmoid
     return softmax(outputs)
+
+
+def refuse_nan(outputs: NDArray[_Real]) -> None:
+    """Raise ModelError where an output is NaN, of which the first class would be the largest."""
+    without = np.isnan(outputs)
+    if without.any():
+        row = int(without.any(axis=1).argmax())
+        raise ModelError(
+            f"the model gave NaN for row {row} (from 0) of finite samples, expected numbers: check "
+            "its weights with its own runtime"
+        )
 
 
 def softmax(outputs: NDArray[_Real]) -> NDArray[_Real]:
