@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import skip2lora
-from skip2lora.cli.messages import printable, shown, with_options
+from skip2lora.cli.messages import shown, with_options
 
 ROOT = Path(skip2lora.__file__).parent
 BELOW_CLI = [
@@ -42,8 +42,8 @@ def test_keywords_become_options(said: str, options: str) -> None:
 
 def test_names_from_a_file_do_not_command_a_terminal() -> None:
     said = "class \x1b[31mred\x07, a\u202eb and \udcff"
-    assert printable(said) == r"class \x1b[31mred\x07, a\u202eb and \udcff"
-    assert printable("größe 樱桃 \U0001f34c می\u200cخ") == "größe 樱桃 \U0001f34c می\u200cخ"
+    assert shown(said) == r"class \x1b[31mred\x07, a\u202eb and \udcff"
+    assert shown("größe 樱桃 \U0001f34c می\u200cخ") == "größe 樱桃 \U0001f34c می\u200cخ"
     assert shown("a\nb\t c\x00") == r"a b c\x00"
 
 

@@ -20,7 +20,7 @@ from skip2lora.backbones.base import Backbone, load
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli.bars import counting_bar
-from skip2lora.cli.messages import printable, shown
+from skip2lora.cli.messages import CONTROL, shown, spelled
 from skip2lora.data.image_folder import is_image
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
@@ -54,7 +54,8 @@ def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[
 
 def show(facts: dict[str, Any], lines: list[str], *, as_json: bool, aside: bool = False) -> None:
     """Print the facts as one JSON object, or the lines for a person; on standard error if aside."""
-    click.echo(json.dumps(facts) if as_json else "\n".join(map(printable, lines)), err=aside)
+    text = "\n".join(CONTROL.sub(spelled, line) for line in lines)
+    click.echo(json.dumps(facts) if as_json else text, err=aside)
 
 
 def say_notes(notes: Sequence[str]) -> None:

@@ -18,19 +18,19 @@ _RENAMED = {
 }  # fmt: skip
 
 #: What moves the cursor of a terminal, turns its text around or ends a line.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Characters of a message; names in it may be as long as a file makes them.
 _MOST_SHOWN = 2000
 
 
-def printable(text: str) -> str:
-    """A text from anywhere for a terminal: as it is, but for characters that are commands to it."""
-    return _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
+def spelled(control: re.Match[str]) -> str:
+    """What a character that is a command to a terminal is called in Python."""
+    return control[0].encode("unicode_escape").decode()
 
 
 def shown(message: str) -> str:
     """A message on one line, cut in its middle where it is very long."""
-    line = printable(" ".join(message.split()))
+    line = CONTROL.sub(spelled, " ".join(message.split()))
     if len(line) <= _MOST_SHOWN:
         return line
     return f"{line[: _MOST_SHOWN // 2]} ... {line[-_MOST_SHOWN // 2 :]}"
