@@ -122,6 +122,16 @@ def test_a_label_alone_is_bare() -> None:
     assert not walk(SOFTMAX).bare
 
 
+def test_shares_that_something_unknown_made_are_no_logits() -> None:
+    unknown, layer = End("z", "unknown"), End("z", "logits")
+    shares = np.square(Z) / np.square(Z).sum(axis=1, keepdims=True)
+    assert not unknown.agrees(shares, shares)
+    assert unknown.refuted().reason == "shares of no logits"
+    for others in (Z, shares - 0.1, 2 * shares, shares[:, :1], shares[0]):
+        assert unknown.agrees(others, others)
+    assert layer.agrees(shares, shares)
+
+
 @pytest.mark.parametrize("near", [True, False])
 def test_samples_may_refute_it(near: bool) -> None:
     end = walk(SOFTMAX)

@@ -122,3 +122,88 @@ def test_an_adapter_of_another_model_is_still_refused(
     other = s2.load(onnx_file(tmp_path / "n.onnx", softmax=False), output=number)
     said = refused(ModelError, s2.AdaptedModel.load, other, tmp_path / "a")
     assert "was made for the model" in said
+
+
+def _onnx_shares(folder: Path, first: np.ndarray, last: np.ndarray) -> Any:
+    pytest.importorskip("onnxruntime")
+    import onnx_models as nets
+
+    net = nets.Net()
+    z = net.node("MatMul", ["x", net.constant("first", first)], "hidden")
+    z = net.node("MatMul", [net.node("Relu", [z], "h"), net.constant("last", last)], "z")
+    square = net.node("Mul", [z, z], "square")
+    total = net.node("ReduceSum", [square, net.constant("axes", np.array([1]))], "total")
+    net.node("Div", [square, total], "p")
+    made = net.model([nets.value("x", ["n", N_FEATURES])], [nets.value("p", ["n", 3])])
+    return s2.load(nets.save(made, folder / "m.onnx"))
+
+
+def _openvino_shares(folder: Path, first: np.ndarray, last: np.ndarray) -> Any:
+    nets = pytest.importorskip("openvino_models")
+    net, op = nets.Net(), nets.op
+    hidden = op.relu(
+        op.matmul(net.input("x", [-1, N_FEATURES]), nets.constant(first), False, False)
+    )
+    z = op.matmul(nets.named(hidden, "h"), nets.constant(last), False, False)
+    square = op.multiply(z, z)
+    total = op.reduce_sum(square, nets.whole([1]), True)
+    return s2.load(nets.save(net.model(op.divide(square, total)), folder / "m.xml"))
+
+
+def _litert_shares(folder: Path, first: np.ndarray, last: np.ndarray) -> Any:
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT")
+    from tflite_models import RELU, File
+
+    file = File()
+    x, hidden = file.tensor("x", (1, N_FEATURES)), file.tensor("hidden", (1, first.shape[1]))
+    z, square, p = (file.tensor(name, (1, 3)) for name in ("z", "square", "p"))
+    total = file.tensor("total", (1, 1))
+    layers = (("first", first, x, hidden, {"fusedActivationFunction": RELU}),
+              ("last", last, hidden, z, {}))  # fmt: skip
+    for name, values, source, made, options in layers:
+        weight = file.constant(name, np.ascontiguousarray(values.T))
+        file.operator("FULLY_CONNECTED", [source, weight, -1], [made], **options)
+    file.operator("MUL", [z, z], [square])
+    file.operator("SUM", [square, file.constant("axis", np.array([1], np.int32))], [total],
+                  keepDims=True)  # fmt: skip
+    file.operator("DIV", [square, total], [p])
+    path = folder / "m.tflite"
+    path.write_bytes(file.pack([x], [p]))
+    return s2.load(path)
+
+
+def _torch_shares(folder: Path, first: np.ndarray, last: np.ndarray) -> Any:
+    torch = pytest.importorskip("torch")
+    del folder
+
+    class Shares(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(*first.shape, bias=False)
+            self.last = torch.nn.Linear(*last.shape, bias=False)
+            for layer, values in ((self.first, first), (self.last, last)):
+                layer.weight.data = torch.from_numpy(np.ascontiguousarray(values.T))
+
+        def forward(self, x: Any) -> Any:
+            square = self.last(torch.relu(self.first(x))) ** 2
+            return square / square.sum(1, keepdim=True)
+
+    return s2.TorchBackbone(Shares().eval(), example=np.ones((2, N_FEATURES), np.float32) / 3)
+
+
+@pytest.mark.parametrize(
+    "make", [_onnx_shares, _openvino_shares, _litert_shares, _torch_shares],
+    ids=["onnx", "openvino", "litert", "torch"],
+)  # fmt: skip
+def test_shares_of_another_kind_than_a_softmax_are_no_logits(
+    make: Callable[..., Any], x: np.ndarray, tmp_path: Path, refused: Refused
+) -> None:
+    """The softmax of probabilities is none of the model's; new outputs are learned all the same."""
+    random = np.random.default_rng(2)
+    weights = [random.normal(size=of).astype(np.float32) for of in ((N_FEATURES, 8), (8, 3))]
+    model = make(tmp_path, *weights)
+    assert (model.n_outputs, model.output) == (0, None)
+    assert [spec.reason for spec in model.outputs] == ["shares of no logits"]
+    assert "shares of no logits" in refused(ModelError, model.predict_proba, x)
+    adapted = s2.adapt(model, x, np.arange(12) % 2, keep_outputs=False, epochs=1)
+    assert adapted.n_outputs == 2

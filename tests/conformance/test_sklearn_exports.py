@@ -18,6 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV  # noqa: E402
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: E402
 from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier  # noqa: E402
 from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
+from sklearn.multioutput import MultiOutputClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import Pipeline, make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -128,3 +129,22 @@ def test_every_output_says_what_is_predicted(
     [(output, values)] = outputs_of(tmp_path / "n.onnx").items()
     assert output == "logits"
     np.testing.assert_allclose(values, anew.logits(X), rtol=1e-4, atol=1e-4)
+
+
+def test_a_list_of_outputs_is_no_row_of_numbers(tmp_path: Path, refused: Refused) -> None:
+    """A network for each label: their probabilities are a sequence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few steps of training
+        estimator = MultiOutputClassifier(network()).fit(X, SCORES[:, :2] > 0)
+    model = skl2onnx.to_onnx(estimator, X[:1], options={"zipmap": False}, target_opset=17)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    backbone = s2.load(tmp_path / "m.onnx")
+    assert [(spec.name, spec.width) for spec in backbone.outputs] == [
+        ("label", 0), ("probabilities", 0),
+    ]  # fmt: skip
+    assert "SequenceConstruct" in refused(ModelError, backbone.predict, X)
+    anew = s2.adapt(backbone, X, SCORES.argmax(axis=1), keep_outputs=False, epochs=20)
+    export_onnx(anew.backbone, anew.adapters, tmp_path / "n.onnx", samples=X)
+    np.testing.assert_allclose(
+        outputs_of(tmp_path / "n.onnx")["logits"], anew.logits(X), rtol=1e-4, atol=1e-4
+    )

@@ -51,7 +51,7 @@ def test_of_no_number_there_is_no_prediction(task: str, refused: Callable[..., s
     outputs[1, 2] = np.nan
     calls: list[Callable[..., object]] = [predictions_of, probabilities_of]
     for call in calls:
-        assert "NaN for row 1 " in refused(ModelError, call, TASKS[task], outputs)
+        assert "NaN first for row 1 " in refused(ModelError, call, TASKS[task], outputs)
 
 
 def test_losses_are_those_of_the_definitions() -> None:

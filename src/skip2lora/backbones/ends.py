@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.tasks.task import softmax
+from skip2lora.tasks.task import are_shares, softmax
 
 Array = NDArray[Any]
 Each = Callable[[Array], Array]
@@ -143,7 +143,9 @@ class End:
         """The end of an output that on samples was not what follows from the logits."""
         if self.reason:
             return self
-        return End(self.logits, "probabilities", f"not what follows from its {self.ending}")
+        known = self.ending != "unknown"
+        reason = f"not what follows from its {self.ending}" if known else "shares of no logits"
+        return End(self.logits, "probabilities", reason)
 
     def columns(self, width: int) -> NDArray[np.float32] | None:
         """What the numbers of the logits, (samples, width), are multiplied by; None for nothing.
@@ -167,10 +169,10 @@ class End:
         """Whether the output ``said`` is what follows from its ``logits``, (samples, width).
 
         Labels must be the same wherever the largest logits are at the same place. Nothing follows
-        from logits that are no finite numbers.
+        from logits that are no finite numbers. Shares made by anything are no logits.
         """
         if self.says is None:
-            return True
+            return self.ending != "unknown" or not are_shares(logits)
         finite = np.isfinite(logits).all(axis=1)
         if not finite.any():
             return True
@@ -375,9 +377,7 @@ def _plain(output: Any, tensor: Any, ops: list[Op], maker: Op | None) -> End:
 
 def _made_of(tensor: Any, op_of: OpOf) -> str | None:
     """The operator by which a tensor is made of probabilities alone, None where it is not."""
-    known: dict[Any, bool] = {}
-    title = ""
-    steps = 0
+    steps, known = 0, dict[Any, bool]()
     while steps < _MOST_STEPS and (op := op_of(tensor)) is not None and op.kind == SAME:
         tensor, steps = op.inputs[0], steps + 1
     op = op_of(tensor)

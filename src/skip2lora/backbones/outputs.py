@@ -55,10 +55,9 @@ class OutputSpec:
         """Whether it says of classes what no logits follow from."""
         return self.ending in CLOSED
 
-    def refuted(self) -> OutputSpec:
-        """That of an output that on samples was not what follows from its logits."""
-        reason = f"not what follows from its {self.ending}"
-        return replace(self, ending="probabilities", reason=reason)
+    def refuted(self, end: End) -> OutputSpec:
+        """That of an output that on samples was not what follows from its logits, as ``end`` is."""
+        return replace(self, ending="probabilities", reason=end.refuted().reason)
 
     @property
     def width(self) -> int:

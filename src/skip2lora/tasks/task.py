@@ -18,6 +18,7 @@ from skip2lora.errors import ModelError, ParameterError
 
 #: Labels of outputs that a model does not have: numbers, or names where labels are names.
 NewLabels = tuple[int, ...] | tuple[str, ...]
+_CLOSE_TO_ONE = 1e-3
 _FEW = 100  # outputs that may be without samples
 _Real = TypeVar("_Real", np.float32, np.float64)
 
@@ -237,9 +238,17 @@ def refuse_nan(outputs: NDArray[_Real]) -> None:
     if without.any():
         row = int(without.any(axis=1).argmax())
         raise ModelError(
-            f"the model gave NaN for row {row} (from 0) of finite samples, expected numbers: check "
-            "its weights with its own runtime"
+            f"the model gave NaN or infinity for finite samples, NaN first for row {row} (from 0), "
+            "expected numbers: check its weights with its own runtime"
         )
+
+
+def are_shares(outputs: NDArray[Any]) -> bool:
+    """Whether each row, (samples, outputs), is of numbers from 0 that add up to one."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or outputs.dtype.kind != "f":
+        return False
+    sums = outputs.sum(axis=1, dtype=np.float64)
+    return bool((outputs >= 0).all() and (np.abs(sums - 1) <= _CLOSE_TO_ONE).all())
 
 
 def softmax(outputs: NDArray[_Real]) -> NDArray[_Real]:

@@ -212,7 +212,9 @@ class Probe:
             for name, array in samples.items()
         }
         values = self.session.run(self.wanted, feed, self.options) if self.wanted else []
-        return {**feed, **dict(zip(self.wanted, values, strict=True))}
+        # A sequence, of arrays or maps, has no axis of samples.
+        arrays = (np.zeros(0) if isinstance(each, list) else each for each in values)
+        return {**feed, **dict(zip(self.wanted, arrays, strict=True))}
 
 
 def look(

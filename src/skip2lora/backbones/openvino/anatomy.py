@@ -54,8 +54,11 @@ class Anatomy:
 
     def without_logits(self) -> Anatomy:
         """The same where the output that is taken does not follow from its logits on samples."""
-        name = None if self.end is None else self.end.name
-        outputs = tuple(of.refuted() if of.name == name else of for of in self.outputs)
+        end = self.end
+        outputs = tuple(
+            of.refuted(end.end) if end is not None and of.name == end.name else of
+            for of in self.outputs
+        )
         return replace(self, outputs=outputs, end=None, n_outputs=0)
 
 
@@ -184,10 +187,11 @@ def _counted(inputs: Sequence[InputSpec], mask: Mask | None) -> tuple[Mask, int 
 def _follows(ends: Sequence[Output], number: int, looked: Look) -> bool:
     """Whether an output was what follows from its logits, where both were seen."""
     end, says = ends[number].end, [each.end.says is not None for each in ends]
-    if looked.values is None or not says[number]:
+    if looked.values is None:
         return True
-    logits = looked.values[number]
-    said = looked.values[len(ends) + sum(says[:number])]
+    logits = said = looked.values[number]
+    if says[number]:
+        said = looked.values[len(ends) + sum(says[:number])]
     return end.agrees(logits.reshape(len(logits), -1), said)
 
 

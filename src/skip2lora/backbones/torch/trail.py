@@ -51,14 +51,12 @@ class Trail(TorchDispatchMode):  # type: ignore[misc]
         end, logits = self.end(output)
         if end.reason:
             return ends_of.End(output, end.ending, end)
-        if logits is output:
-            return ends_of.End(output)
         flat = logits.reshape(len(logits), -1) if logits.ndim else logits.reshape(1, 1)
         finite = bool(logits.isfinite().all())  # what is not is refused with the samples
         if finite and not end.agrees(flat.float().numpy(force=True), output.numpy(force=True)):
             end = end.refuted()
             return ends_of.End(output, end.ending, end)
-        return ends_of.End(logits, end.ending, end)
+        return ends_of.End(output) if logits is output else ends_of.End(logits, end.ending, end)
 
     def end(self, output: Tensor) -> tuple[End, Tensor]:
         """What stands at an output, and the tensor of its logits."""
