@@ -41,3 +41,37 @@ def test_one_class_alone(desk: Path, type_in: Type) -> None:
     np.savez(desk / "one.npz", X=x, y=np.zeros(len(x), int))
     refused(type_in("pretrain", "one.npz", *QUICK), "one.npz", "one class only")
     assert not (desk / "new.safetensors").exists()
+
+
+def test_a_column_that_counts_the_rows_is_told(desk: Path, type_in: Type) -> None:
+    rows = [f"{at},{at % 7},{3 - at},{'ab'[at % 2]}" for at in range(22)]
+    for n_rows, told in ((22, True), (20, False)):
+        (desk / "t.csv").write_text("\n".join(["no of row,b,c,label", *rows[:n_rows]]))
+        said = type_in("pretrain", "t.csv", *QUICK, "--force").err.splitlines()
+        assert len(said) == 2 * told
+        if told:
+            assert said[0].startswith('skip2lora: t.csv: column "no of row" counts the rows')
+            assert said[0].endswith("leave it out with --ignore 'no of row'")
+            assert '"c" counts the rows' in said[1]
+    assert not type_in("pretrain", "t.csv", *QUICK, "--force", "--ignore", "no of row,c").err
+
+
+def test_outputs_without_samples_are_told(desk: Path, type_in: Type) -> None:
+    x = np.load(desk / "lab.npz")["X"]
+    np.savez(desk / "gaps.npz", X=x, y=np.arange(len(x)) % 2 * 3 + 1)
+    said = type_in("pretrain", "gaps.npz", *QUICK).err
+    assert said == (
+        "skip2lora: gaps.npz: 3 of 5 outputs have no samples (0, 2, 3), as labels count outputs "
+        "from 0\n"
+    )
+
+
+def test_a_class_for_each_sample_is_told(desk: Path, type_in: Type) -> None:
+    for names, told in (("abcdefghi", True), ("abcdefgha", False)):
+        rows = [f"{at % 5},{at % 7},{name}" for at, name in enumerate(names)]
+        (desk / "t.csv").write_text("\n".join(["a,b,label", *rows]))
+        said = type_in("pretrain", "t.csv", *QUICK, "--force").err
+        expected = (
+            "t.csv: each sample is a class of its own (a, b, c, d, e, f, g, h, ... (9 in all))"
+        )
+        assert (expected in said) == told

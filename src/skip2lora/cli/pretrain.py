@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from skip2lora.arrays import check_samples, listing
 from skip2lora.backbones.mlp import MLP
@@ -24,6 +27,9 @@ from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS, Outputs, measure
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.pretraining import pretrain
+
+_FEWEST_STEPS = 20  # between rows, of which equal ones count them
+_MOST_LOOKED_AT = 1 << 16  # rows
 
 
 @click.command(
@@ -62,9 +68,11 @@ def command(
         raise ParameterError(f"output is {output}, expected .safetensors at its end: name it so")
     check_lab_set(output, lab_set, force=force)
     samples = _read(data, options)
+    n_outputs = _n_outputs(data, samples)
+    common.say_notes([f"{data}: {note}" for note in _doubts(samples, n_outputs)])
     fresh = replace(
         MLP.create(
-            [samples.x.shape[1], *hidden, _n_outputs(data, samples)], seed=options["seed"],
+            [samples.x.shape[1], *hidden, n_outputs], seed=options["seed"],
             batch_norm=batch_norm, class_names=samples.class_names, task=options["task"],
         ),
         columns=samples.columns,
@@ -114,6 +122,31 @@ def _read(data: Path, options: dict[str, Any]) -> Samples:
     common.say_notes(samples.notes)
     check_samples(samples.x)
     return samples
+
+
+def _doubts(samples: Samples, n_outputs: int) -> Iterator[str]:
+    """What is learned as the file has it, but is seldom meant."""
+    for name, column in zip(samples.feature_names or (), samples.x.T, strict=False):
+        steps = np.diff(column[:_MOST_LOOKED_AT])
+        if len(steps) >= _FEWEST_STEPS and steps[0] != 0 and (steps == steps[0]).all():
+            yield (
+                f'column "{name}" counts the rows, so what is learned of it is their order: leave '
+                f"it out with --ignore {shlex.quote(name)}"
+            )
+    if samples.labels.ndim == 1:
+        counts = np.bincount(samples.labels, minlength=n_outputs)
+        titles = samples.class_names or tuple(map(str, range(n_outputs)))
+        if counts.max() == 1:
+            yield (
+                f"each sample is a class of its own ({listing(titles)}): if these are no classes, "
+                "say which column holds them with --target"
+            )
+        empty = [title for title, count in zip(titles, counts, strict=True) if count == 0]
+        if empty:
+            yield (
+                f"{len(empty):,} of {n_outputs:,} outputs have no samples ({listing(empty)}), as "
+                "labels count outputs from 0"
+            )
 
 
 def _n_outputs(data: Path, samples: Samples) -> int:
