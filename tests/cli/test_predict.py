@@ -116,6 +116,20 @@ def test_thresholds(desk: Path, type_in: Type) -> None:
     assert answer.json["thresholds_from"] == "field.npz"
 
 
+@pytest.mark.parametrize("n_columns", [2, 3])
+def test_answers_that_are_no_labels_are_not_written(
+    n_columns: int, desk: Path, type_in: Type
+) -> None:
+    """Such as one-hot rows, which were a traceback of NumPy."""
+    x, y = (np.load(desk / "test.npz")[name] for name in ("X", "y"))
+    np.savez(desk / "rows.npz", X=x, y=np.eye(n_columns, dtype=int)[y % n_columns])
+    said = type_in("predict", "model.safetensors", "rows.npz", "-o", "p.csv")
+    assert said.code == 0
+    shape = f"answers of shape ({len(x)}, {n_columns}), no label a sample, so there is no column"
+    assert shape in said.err
+    assert "true" not in (desk / "p.csv").read_text().splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

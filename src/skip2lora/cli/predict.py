@@ -83,7 +83,7 @@ def command(
     names = None if outputs.is_plain else titles
     beside: dict[str, Sequence[str]] = {} if table.files is None else {"file": table.files}
     if loaded.task is CLASSIFICATION and table.answers.values is not None:
-        beside["true"] = _true(table, outputs)
+        beside |= _true(table, outputs)
     logits = common.logits_of(loaded.model, table.x, "predict")
     predictions = write_predictions(
         output, loaded.task, logits, names, beside=beside, thresholds=least
@@ -145,9 +145,13 @@ def _thresholds(
     return least, {"thresholds": chosen, "thresholds_from": str(threshold_data)}
 
 
-def _true(table: Table, outputs: Outputs) -> list[str]:
+def _true(table: Table, outputs: Outputs) -> dict[str, list[str]]:
     """The true class of each sample, "" where it has none: as the model calls it, if it does."""
     values = label_array(table.answers.values)
+    if values.ndim > 1:
+        shape = f"has answers of shape {values.shape}, no label a sample"
+        common.say_notes([f"{table.answers.source} {shape}, so there is no column true"])
+        return {}
     known = values != "" if values.dtype.kind == "U" else np.ones(len(values), bool)
     labels = np.full(len(values), "", object)
     answers = replace(table.answers, values=values[known])
@@ -158,7 +162,7 @@ def _true(table: Table, outputs: Outputs) -> list[str]:
         said = "has answers that are none of the model, written as they are to the column true"
         common.say_notes([f"{table.answers.source} {said}"])
         labels[known] = values[known].tolist()
-    return [str(label) for label in labels]
+    return {"true": [str(label) for label in labels]}
 
 
 def _summary(
