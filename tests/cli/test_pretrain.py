@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import skip2lora as s2
 from desk import NAMES, Answer, refused
@@ -54,6 +55,19 @@ def test_a_column_that_counts_the_rows_is_told(desk: Path, type_in: Type) -> Non
             assert said[0].endswith("leave it out with --ignore 'no of row'")
             assert '"c" counts the rows' in said[1]
     assert not type_in("pretrain", "t.csv", *QUICK, "--force", "--ignore", "no of row,c").err
+
+
+@pytest.mark.parametrize(("offset", "told"), [(1e9, True), (1e7, True), (1e5, False), (0, False)])
+def test_numbers_that_float32_does_not_tell_apart_are_told(
+    offset: float, told: bool, desk: Path, type_in: Type
+) -> None:
+    data = np.load(desk / "lab.npz")
+    x = data["X"].astype(np.float64)
+    x[:, 3] += offset
+    names = np.array([f"f{at}" for at in range(12)])
+    np.savez(desk / "far.npz", X=x, y=data["y"], feature_names=names)
+    said = type_in("pretrain", "far.npz", *QUICK, "--force").err
+    assert ('far.npz: column "f3" has numbers near 1' in said) == bool(said) == told
 
 
 def test_outputs_without_samples_are_told(desk: Path, type_in: Type) -> None:

@@ -30,6 +30,7 @@ from skip2lora.training.pretraining import pretrain
 
 _FEWEST_STEPS = 20  # between rows, of which equal ones count them
 _MOST_LOOKED_AT = 1 << 16  # rows
+_LARGE, _COARSE = 1e5, 64  # numbers beyond, and steps of float32 that all of a column is within
 
 
 @click.command(
@@ -126,12 +127,20 @@ def _read(data: Path, options: dict[str, Any]) -> Samples:
 
 def _doubts(samples: Samples, n_outputs: int) -> Iterator[str]:
     """What is learned as the file has it, but is seldom meant."""
-    for name, column in zip(samples.feature_names or (), samples.x.T, strict=False):
+    names = samples.feature_names or tuple(map(str, range(samples.x.shape[1])))
+    for name, column in zip(names, samples.x.T, strict=True):
         steps = np.diff(column[:_MOST_LOOKED_AT])
         if len(steps) >= _FEWEST_STEPS and steps[0] != 0 and (steps == steps[0]).all():
             yield (
                 f'column "{name}" counts the rows, so what is learned of it is their order: leave '
                 f"it out with --ignore {shlex.quote(name)}"
+            )
+        largest, step = np.abs(column).max(), np.spacing(np.abs(column).max())
+        if largest > _LARGE and np.ptp(column) <= _COARSE * step:
+            yield (
+                f'column "{name}" has numbers near {largest:.9g}, which float32 tells apart by '
+                f"{step:.3g} alone: subtract their mean, or leave it out with --ignore "
+                f"{shlex.quote(name)}"
             )
     if samples.labels.ndim == 1:
         counts = np.bincount(samples.labels, minlength=n_outputs)
