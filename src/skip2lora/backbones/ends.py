@@ -165,11 +165,11 @@ class End:
             return numbers if self.factor == 1 else numbers * np.float32(self.factor)
         return numbers * np.float32(self.sign * self.factor)
 
-    def agrees(self, logits: Array, said: Array) -> bool:
+    def agrees(self, logits: Array, said: Array, near: float = 2e-3) -> bool:
         """Whether the output ``said`` is what follows from its ``logits``, (samples, width).
 
-        Labels must be the same wherever the largest logits are at the same place. Nothing follows
-        from logits that are no finite numbers. Shares made by anything are no logits.
+        Labels must be the same where the largest logits are at the same place. Nothing follows from
+        logits that are not finite, or are shares. ``near`` is what types of few bits round.
         """
         if self.says is None:
             return self.ending != "unknown" or not are_shares(logits)
@@ -182,7 +182,7 @@ class End:
             return _same_groups(expected, said[:, 0])
         if said.shape != expected.shape or said.dtype.kind not in "fiub":
             return False
-        near = 0.02 if any(op.rounds for op in self.ops) else 2e-3
+        near = 0.02 if any(op.rounds for op in self.ops) else near
         size = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
         apart = np.abs(said.astype(np.float64) - expected)
         if expected.dtype.kind == "b":  # a number at the threshold may be rounded over it

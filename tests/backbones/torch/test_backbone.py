@@ -49,6 +49,27 @@ def test_other_types(name: str, near: float) -> None:
     assert backbone.fingerprint != s2.TorchBackbone(full).fingerprint
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_a_softmax_of_few_bits_is_one(name: str) -> None:
+    """NumPy has no bfloat16, whose 8 bits round a probability by half a percent."""
+
+    class Softened(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Convolutions()
+
+        def forward(self, x: Any) -> Any:
+            return 100 * torch.softmax(self.inner(x), 1)
+
+    backbone = s2.TorchBackbone(Softened().to(getattr(torch, name)))
+    x = backbone.check(IMAGES)
+    [spec] = backbone.outputs
+    assert (spec.ending, backbone.n_outputs) == (
+        "softmax",
+        backbone.forward(x).base_logits.shape[1],
+    )
+
+
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
 def test_one_sample_at_a_time(n_samples: int) -> None:
     class One(nn.Module):

@@ -106,7 +106,8 @@ def test_activations_at_the_end_are_left_out() -> None:
         for name in ("raw", "one", "many", "inside"):
             np.testing.assert_allclose(ends[name].values.numpy(), y, rtol=1e-5)
         again = running.ends(output)
-    assert again["one"].ending == ""  # of this run alone: the last one is not remembered
+    # Of this run alone: the activation is not remembered, and shares tell of no logits.
+    assert again["one"].ending == "probabilities"
 
 
 def test_the_output_that_is_asked_for(refused: Any) -> None:

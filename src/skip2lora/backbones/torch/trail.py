@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,7 +55,8 @@ class Trail(TorchDispatchMode):  # type: ignore[misc]
             return ends_of.End(output, end.ending, end)
         flat = logits.reshape(len(logits), -1) if logits.ndim else logits.reshape(1, 1)
         finite = bool(logits.isfinite().all())  # what is not is refused with the samples
-        if finite and not end.agrees(flat.float().numpy(force=True), output.numpy(force=True)):
+        near = 0.03 if output.dtype == torch.bfloat16 else 2e-3  # 8 bits
+        if finite and not end.agrees(_numbers(flat), _numbers(output), near):
             end = end.refuted()
             return ends_of.End(output, end.ending, end)
         return ends_of.End(output) if logits is output else ends_of.End(logits, end.ending, end)
@@ -70,6 +73,13 @@ class Trail(TorchDispatchMode):  # type: ignore[misc]
                 tensors[id(given)] = given
         end = end_of(id(output), lambda key: _op(key, makers))
         return end, tensors[end.logits]
+
+
+def _numbers(tensor: Tensor) -> NDArray[Any]:
+    """As NumPy has them, which knows no bfloat16."""
+    reals = tensor.float() if tensor.is_floating_point() else tensor
+    numbers: NDArray[Any] = reals.numpy(force=True)
+    return numbers
 
 
 def _flat(args: Sequence[Any]) -> list[Tensor]:
