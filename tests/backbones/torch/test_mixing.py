@@ -27,7 +27,9 @@ class Inside(nn.Module):
 
     def __init__(self, *, behind: bool) -> None:
         super().__init__()
-        self.one, self.two, self.behind = nn.Linear(5, 5), nn.Linear(5, 5), behind
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # of one in sixty the part is not told
+            self.one, self.two, self.behind = nn.Linear(5, 5), nn.Linear(5, 5), behind
 
     def forward(self, x: Any) -> Any:
         hidden = torch.relu(self.one(x))
