@@ -185,6 +185,7 @@ IDS = ("ids", (None,), "int64")
         ([IDS, ("token_type_ids", (None,), "int64"), ("position_ids", (None,), "int64")], []),
         ([IDS, ("mask", (1, 1, None), "float32")], ["mask"]),
         ([("x", (5, 3), "float32"), ("m", (5,), "float32"), ("n", (7,), "float32")], ["m"]),
+        ([IDS, ("valid", (), "int64"), ("input_ids", (), "int64")], ["valid"]),
         ([IDS, ("lengths", (), "int64"), ("temperature", (1,), "float32")], ["lengths"]),
     ],
 )
@@ -197,6 +198,27 @@ def test_by_name() -> None:
     assert by_name("key_padding_mask") == by_name("x.padding_mask") == "padding"
     assert by_name("seq_lengths") == by_name("x_lens") == "lengths"
     assert by_name("mask") is by_name("pad") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "mask"),
+    [
+        ("lengths", (None,), "lengths=tokens"), ("lengths", (1, 1, 7), "lengths=tokens"),
+        ("lengths", (), "lengths=lengths"), ("attention_mask", (1,), "attention_mask=lengths"),
+        ("padding_mask", (None,), "padding_mask=padding"),
+    ],
+)  # fmt: skip
+def test_the_shape_says_more_than_the_name(
+    name: str, shape: tuple[int | None, ...], mask: str, refused: Refused
+) -> None:
+    """A model read by the name alone could not even be asked what its mask means."""
+    inputs = specs(IDS, (name, shape, "int64"))
+    assert str(mask_of(None, inputs, "m.onnx")) == mask
+    model = Pooling(inputs[1], None)
+    if mask == "lengths=tokens":
+        assert "nor running the model tells" in refused(ParameterError, find_mask, model)
+    else:
+        assert find_mask(model) == mask
 
 
 def test_a_mask_that_is_told() -> None:

@@ -34,7 +34,7 @@ _MINUS, COUNTING = -65504.0, -1.0
 _SUGGESTS = re.compile(r"mask|pad|valid|(^|[\W_])lens?($|[\W_])|length|(n|num)_tokens", re.I)
 _COUNTS = re.compile(r"(^|[\W_])lens?($|[\W_])|length|(n|num)_tokens", re.I)
 #: Sequences of other meaning, which are not tried.
-_OTHER = re.compile(r"ids?($|[\W_])|type|segment|position|value|feature|pixel|embed", re.I)
+_OTHER = re.compile(r"(?<!val)ids?($|[\W_])|type|segment|position|value|feature|pixel|embed", re.I)
 #: Whole numbers that are few, and say nothing by themselves.
 _STEADY = re.compile(r"type|segment|position", re.I)
 _MOST_TRIED, _MOST_READ = 2, 3
@@ -102,7 +102,7 @@ def mask_of(text: str | None, inputs: Sequence[InputSpec], path: object) -> Mask
         name = next((each for each in names if _SUGGESTS.search(_title(each, inputs))), None)
         if name is None:
             return None
-        return _mask(name, by_name(_title(name, inputs)) or "tokens", inputs)
+        return _mask(name, _usual(name, inputs) or "tokens", inputs)
     if text == NO_MASK:
         return None
     name, _, meaning = text.rpartition("=")
@@ -144,6 +144,15 @@ def by_name(title: str) -> str | None:
     return "lengths" if _COUNTS.search(name) else None
 
 
+def _usual(name: str, inputs: Sequence[InputSpec]) -> str | None:
+    """What a mask means by its name and shape: one number a sample says how many, no other does."""
+    spec = next(each for each in inputs if each.name == name)
+    if (spec.shape or (1,))[-1] == 1:
+        return "lengths"
+    meaning = by_name(spec.title)
+    return None if meaning == "lengths" else meaning
+
+
 def find_mask(
     model: Backbone,
     inputs: Sequence[InputSpec] | None = None,
@@ -171,10 +180,9 @@ def find_mask(
         )
     if masks:
         return masks[0]
-    title = _title(names[0], inputs)
-    if not _SUGGESTS.search(title):
+    if not _SUGGESTS.search(_title(names[0], inputs)):
         return NO_MASK
-    meaning = by_name(title)
+    meaning = _usual(names[0], inputs)
     if meaning is None:
         raise ParameterError(
             f"input {names[0]} of {model.path or type(model).__name__} may say which tokens count, "
