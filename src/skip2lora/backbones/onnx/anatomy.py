@@ -194,7 +194,7 @@ def _names(
 
 def _follows(head: Head, seen: Look) -> bool:
     """Whether an output was what follows from its logits, where both could be seen."""
-    if head.output not in seen.values or head.logits not in seen.values:
+    if head.end.ending == "logits" or not {head.output, head.logits} <= seen.values.keys():
         return True
     logits, said = seen.values[head.logits], seen.values[head.output]
     if seen.of(head.logits).by_sample is None:
