@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skip2lora.data import image_folder
-from skip2lora.data.image_folder import Listing, list_images
+from skip2lora.data.image_folder import Listing, list_images, readable
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -45,6 +45,14 @@ def test_folders_that_systems_leave_behind(name: str, place: str, tmp_path: Path
 def test_files_that_systems_leave_behind(name: str, place: str, tmp_path: Path) -> None:
     listing = listed(put(tmp_path, *PLAIN, f"{place}{name}"))
     assert (names(listing, tmp_path), listing.notes) == ([*PLAIN], ())
+
+
+def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
+    """No file that names a class or an image could be written."""
+    listing = listed(put(tmp_path, *PLAIN, os.fsdecode(b"\xfe/1\xff.jpg")))
+    assert sorted(set(listing.classes or ())) == [r"\xfe", "a", "b"]
+    assert all(file.exists() for file in listing.files)
+    assert [readable(name) for name in ("größe", "\udcff", "a.jpg")] == ["größe", r"\xff", "a.jpg"]
 
 
 def test_what_is_no_image_is_counted(tmp_path: Path) -> None:

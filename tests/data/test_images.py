@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +346,12 @@ def test_describe(tmp_path: Path) -> None:
     facts = describe_images(tmp_path)
     assert facts["samples_a_class"] == {"a": 1, "b": 1}
     assert "b/2.png" in facts["notes"][0]
+
+
+def test_names_of_files_can_be_written(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    [first, *_] = sorted((tmp_path / "a").iterdir())
+    first.rename(os.fsdecode(os.fsencode(first.parent) + b"/\xff.png"))
+    names = read_table(tmp_path, layout=CHW).files or ()
+    assert r"a/\xff.png" in names
+    assert "\n".join(names).encode()

@@ -42,6 +42,11 @@ class Listing:
     notes: tuple[str, ...]
 
 
+def readable(name: str) -> str:
+    """A name of the file system as a text file can have it: bytes that are no text spelled out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def is_image(path: Path) -> bool:
     """Whether a file is one, as far as its name tells."""
     return path.suffix.lower() in _SUFFIXES | _HEIF
@@ -90,7 +95,7 @@ def list_images(folder: Path, wanted: Wanted) -> Listing:
         notes.append(f"{names} beside the folders of classes left out")
     return Listing(
         [file for files in by_class.values() for file in files],
-        [name for name, files in by_class.items() for _ in files],
+        [readable(name) for name, files in by_class.items() for _ in files],
         _notes(left_out, notes, folder),
     )
 

@@ -28,7 +28,7 @@ from skip2lora.data.image_files import (
     is_grey,
     pillow,
 )
-from skip2lora.data.image_folder import Listing, list_images
+from skip2lora.data.image_folder import Listing, list_images, readable
 from skip2lora.data.image_layout import CHANNELS, Layout
 from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
@@ -92,7 +92,7 @@ def read_images(
     if listed.classes is not None:
         labels = np.array(listed.classes, np.str_)[np.array(used, np.intp)]
     root = folder if folder.is_dir() else folder.parent
-    names = tuple(str(files[at].relative_to(root)) for at in used)
+    names = tuple(readable(str(files[at].relative_to(root))) for at in used)
     images = replace(images, bits=bits) if deep else images
     source = ImageFiles(
         folder, [files[at] for at in used], (height, width), channels, images, layout
