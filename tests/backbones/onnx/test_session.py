@@ -21,8 +21,8 @@ import onnx
 import onnx_models as nets
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.onnx.file import without_weights
-from skip2lora.backbones.onnx.session import fixed_batch, open_session, specs_of
-from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.backbones.onnx.session import adapter_writer, fixed_batch, open_session, specs_of
+from skip2lora.errors import FileError, MissingExtraError, ModelError
 
 
 def test_without_onnxruntime(tmp_path: Path) -> None:
@@ -121,3 +121,12 @@ def test_external_data_of_a_model_in_memory(tmp_path: Path) -> None:
     x = np.ones((2, 9), np.float32)
     [inside] = open_session(nets.mlp().SerializeToString()).run(None, {"x": x})
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], inside)
+
+
+def test_an_adapter_at_a_path_that_is_no_text(tmp_path: Path) -> None:
+    """onnxruntime's own error is a traceback of types."""
+    write = adapter_writer({"a": np.zeros((2, 3), np.float32)})
+    write(tmp_path / "größe.onnx_adapter")
+    assert (tmp_path / "größe.onnx_adapter").stat().st_size
+    with pytest.raises(FileError, match="takes paths of text alone, expected names in UTF-8"):
+        write(tmp_path / os.fsdecode(b"\xff.onnx_adapter"))

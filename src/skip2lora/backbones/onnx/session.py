@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line
+from skip2lora.errors import DataError, FileError, MissingExtraError, ModelError, first_line
 
 try:
     import onnxruntime
@@ -170,10 +170,17 @@ def adapter_writer(
 ) -> Callable[[Path], object]:
     """What writes tensors to a path in the AdapterFormat of onnxruntime, for a model of a version.
 
-    ``model_version`` has at most 31 bits.
+    ``model_version`` has at most 31 bits. It raises FileError for a path that is no text.
     """
 
     def write(path: Path) -> None:
+        try:
+            os.fspath(path).encode()
+        except UnicodeEncodeError as error:
+            raise FileError(
+                f"cannot write {path.name!a}: onnxruntime takes paths of text "
+                "alone, expected names in UTF-8: choose others"
+            ) from error
         adapter = onnxruntime.AdapterFormat()
         adapter.set_adapter_version(1)
         adapter.set_model_version(model_version)
