@@ -61,12 +61,12 @@ def check_bytes(path: str | os.PathLike[str], n_bytes: int) -> None:
         )
 
 
-def check_file(path: str | os.PathLike[str], expected: str) -> int:
-    """The size of a file, in bytes, which is to be ``expected``.
+def check_file(path: str | os.PathLike[str], expected: str, *, whole: bool = True) -> int:
+    """The size of a file, in bytes, which is to be ``expected``, and read as a ``whole`` or not.
 
     Raises:
         FileError: it is missing, no regular file (a pipe would be waited for, a device never
-            ends), or cannot be looked at; or it is larger than :func:`max_bytes`.
+            ends), or cannot be looked at; or it is larger than :func:`max_bytes`, of a whole one.
         ParameterError: as :func:`max_bytes`.
     """
     file = Path(path)
@@ -82,7 +82,8 @@ def check_file(path: str | os.PathLike[str], expected: str) -> int:
     if not is_file:
         got = "is no regular file" if is_there else "does not exist"
         raise FileError(f"{shortened(path)} {got}, expected {expected}: check the path")
-    check_bytes(file, size)
+    if whole:
+        check_bytes(file, size)
     return size
 
 

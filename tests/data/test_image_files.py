@@ -133,6 +133,7 @@ def test_more_than_the_memory_allowed_is_not_held(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SKIP2LORA_MAX_BYTES", str(3 * 4 * 3 * SIZE[0] * SIZE[1]))
+    monkeypatch.setattr("skip2lora.data.image_files.READ_BYTES", 1)
     x = read_table(folder, layout=CHW).x
     assert x[:3].read().shape == (3, 3, *SIZE)
     with pytest.raises(FileError, match="MB of memory or more"):

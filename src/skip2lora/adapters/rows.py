@@ -94,10 +94,15 @@ class RowFormat:
             DataError: a sample cannot be read.
             ModelError: the backbone gave other shapes than it announced.
         """
-        reads = isinstance(backbone, StandIn) and backbone.reads
-        whole = backbone.network is not None or reads
-        for part in parts_of(x, len(x) if whole else backbone.samples_at_once):
-            self._compute(backbone, x[part] if reads else read(x[part]), rows[part])
+        if isinstance(backbone, StandIn) and backbone.reads:
+            self._compute(backbone, x, rows)
+            return
+        at_once = len(x) if backbone.network is not None else backbone.samples_at_once
+        for part in parts_of(x, len(x)):
+            read_x, of_part = read(x[part]), rows[part]
+            for at in range(0, len(read_x), at_once):
+                some = slice(at, at + at_once)
+                self._compute(backbone, read_x[some], of_part[some])
 
     def _compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
         """As :meth:`compute`, of samples that were read, unless ``backbone`` does it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from skip2lora.data.image_folder import heif_is_read
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
+from skip2lora.data.lazy import READ_BYTES
 from skip2lora.errors import DataError, MissingExtraError, first_line
 from skip2lora.limits import check_bytes
 
@@ -74,8 +74,9 @@ class ImageFiles:
             DataError: one of them cannot be read as an image.
             FileError: as numbers they take more than the memory allowed.
         """
-        check_bytes(self.folder, len(places) * math.prod(self.shape[1:]) * self.dtype.itemsize)
         samples = np.empty((len(places), *self.shape[1:]), self.dtype)
+        if samples.nbytes > READ_BYTES:  # asking costs more than reading a few
+            check_bytes(self.folder, samples.nbytes)
         laid_out = np.moveaxis(samples, 1, -1) if self.layout.axes == "chw" else samples
         pixels = laid_out.reshape(len(places), *self.size, self.channels)
         for picture, place in zip(pixels, places, strict=True):

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
+from skip2lora.data.lazy import LazySamples, read
 from skip2lora.data.parts import check_no_part, choose_part, part_called
 from skip2lora.data.samples import Table
+from skip2lora.data.stored import StoredArray
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 from skip2lora.limits import check_bytes
@@ -41,7 +43,8 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
     """What the file says.
 
     ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
-    takes several, each under its name. Whole numbers of more than a table keep their type.
+    takes several, each under its name. Whole numbers of more than a table keep their type. A large
+    ``X`` that is not compressed is checked, and read from the file where it is needed.
     Answers are one array, or several of which each is a column.
 
     Raises:
@@ -71,6 +74,19 @@ class _Arrays(Mapping[str, NDArray[Any]]):
         """Some of them, under other names."""
         members = {name: self._members[inside] for name, inside in names.items()}
         return _Arrays(self._source, self._loaded, members)
+
+    def stored(self, name: str) -> LazySamples | None:
+        """A large array of that name, to be read from the file by samples; None where it is not."""
+        if name not in self._members:
+            return None
+        try:
+            array = StoredArray.open(self._source, self._loaded.zip.getinfo(self._members[name]))
+        except _BAD_NPZ as error:
+            raise _damaged(error) from error
+        return None if array is None else LazySamples.of(array)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -164,12 +180,12 @@ def _one_part(arrays: _Arrays, wanted: Wanted) -> tuple[_Arrays, tuple[str, ...]
 
 def _columns(arrays: Mapping[str, NDArray[Any]], x: Any, wanted: Wanted) -> tuple[Any, Columns]:
     """A table as the model learned its columns, where it has their names, and what they are."""
-    if not isinstance(x, np.ndarray) or x.ndim != 2 or "feature_names" not in arrays:
+    if isinstance(x, Inputs) or len(x.shape) != 2 or "feature_names" not in arrays:
         return x, wanted.columns(None)
     names = _names(arrays, "feature_names", x.shape[1]) or ()
     places = wanted.features(names)
     if places != list(range(len(names))):
-        x = np.ascontiguousarray(x[:, places])
+        x = np.ascontiguousarray(read(x)[:, places])
     return x, wanted.columns([names[at] for at in places])
 
 
@@ -185,9 +201,10 @@ def _answers(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[An
     return np.stack([arrays[name] for name in names], axis=1)
 
 
-def _samples(
-    arrays: Mapping[str, NDArray[Any]], aside: set[str], listed: str
-) -> NDArray[Any] | Inputs:
+def _samples(arrays: _Arrays, aside: set[str], listed: str) -> NDArray[Any] | Inputs | LazySamples:
+    stored = arrays.stored("X")
+    if stored is not None:
+        return stored
     x = arrays.get("X")
     if x is not None:
         if x.ndim < 2 or x.dtype.kind not in "fiub":

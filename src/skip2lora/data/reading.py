@@ -33,6 +33,7 @@ from skip2lora.data.lazy import read
 from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Samples, Table
+from skip2lora.data.stored import StoredArray
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.data.weights import weighted
 from skip2lora.errors import DataError, FileError, ParameterError, first_line
@@ -139,7 +140,9 @@ def read_table(
     reader, is_there = _reader_of(source), is_folder(source)
     outputs = known if task is None or task.numeric_targets else None
     wanted = Wanted(**columns, outputs=outputs)
-    n_bytes = 0 if reader is None and is_there else check_file(source, "data")
+    n_bytes = 0
+    if reader is not None or not is_there:
+        n_bytes = check_file(source, "data", whole=reader is not read_npz)
     if reader is None and not (is_there or is_image(source)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
@@ -210,6 +213,8 @@ def _checked(table: Table) -> Table:
             _check_array(array, f"{name}: ", table)
     elif isinstance(table.x, np.ndarray):
         _check_array(table.x, "", table)
+    elif isinstance(table.x.source, StoredArray):
+        _refuse(table.x.source.bad, "", table)
     return weighted(table) if "weight" in table.aside else table
 
 
@@ -225,11 +230,16 @@ def _check_array(x: NDArray[Any], name: str, table: Table) -> None:
         total = x.sum(dtype=np.float64)  # which finite float32 cannot make infinite
     if np.isfinite(total):
         return
-    bad = first_not_finite(x.reshape(len(x), -1))
+    _refuse(first_not_finite(x.reshape(len(x), -1)), name, table)
+
+
+def _refuse(bad: tuple[int, int, int] | None, name: str, table: Table) -> None:
+    """Raise DataError for values that are not finite: how many, and which sample and column."""
     if bad is not None:
         count, row, column = bad
-        names = table.columns.features
-        of = column if names is None or x.ndim != 2 else f'"{names[column]}"'
+        is_table = not isinstance(table.x, Inputs) and len(table.x.shape) == 2
+        names = table.columns.features if is_table else None
+        of = column if names is None else f'"{names[column]}"'
         raise DataError(
             f"{name}{count} values are NaN, infinite or too large, the first in "
             f"{table.answers.place(row)}, column {of}, expected finite float32 numbers: remove or "

@@ -1,0 +1,178 @@
+"""A large array that lies uncompressed in a ``.npz``: read from the file where it is needed."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+import zipfile
+import zlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from skip2lora.arrays import as_float32, first_not_finite
+from skip2lora.data.lazy import READ_BYTES, digests_of
+from skip2lora.errors import DataError
+from skip2lora.limits import check_bytes
+
+#: An array of fewer bytes is read at once.
+LEAST_BYTES = 1 << 26
+_LOCAL_HEADER, _SIGNATURE, _ENCRYPTED = 30, b"PK\3\4", 1
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class Place(NamedTuple):
+    """Where an array lies in a file: its header at ``header``, its numbers at ``start``."""
+
+    header: int
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredArray:
+    """An array in a ``file`` that stays open, so that another of its name is not read for it.
+
+    ``bad`` is how many of its values are NaN or infinite as float32, and the sample and column of
+    the first, None of none. ``stamp`` tells a file that is written to.
+    """
+
+    path: Path
+    file: FileIO
+    place: Place
+    bad: tuple[int, int, int] | None
+    stamp: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
+
+    @classmethod
+    def open(cls, path: Path, member: zipfile.ZipInfo) -> StoredArray | None:
+        """The array in a ``member`` of a ``.npz``, all of it checked; None if it is read at once.
+
+        That is one that is small, compressed, or anything but plain numbers in the order of the
+        samples: whoever reads it says what is wrong with it.
+
+        Raises:
+            BadZipFile: its checksum is another.
+        """
+        stored = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & _ENCRYPTED
+        if not stored or member.file_size < LEAST_BYTES:
+            return None
+        with ExitStack() as opened:
+            file = opened.enter_context(path.open("rb", buffering=0))
+            place, stamp = _place(file, member), _stamp(file)
+            if place is None:
+                return None
+            bad = _check(file, place, member)
+            opened.pop_all()
+            return cls(path, file, place, bad, stamp)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, ...)."""
+        return self.place.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the file, but float32 of real numbers and of a table."""
+        return np.dtype(np.float32) if _as_floats(self.place) else self.place.dtype
+
+    def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
+        """The samples at ``places``, (places, ...).
+
+        Raises:
+            DataError: the file was changed.
+            FileError: they take more than the memory allowed.
+        """
+        at = self.place
+        values = np.empty((len(places), *at.shape[1:]), at.dtype)
+        if values.nbytes > READ_BYTES:  # asking costs more than reading a few
+            check_bytes(self.path, values.nbytes)
+        ends = np.flatnonzero(np.diff(places) != 1) + 1
+        for first, last in zip([0, *ends], [*ends, len(places)], strict=True):
+            if first < last:  # neighbours, in one go
+                offset = at.start + int(places[first]) * values[:1].nbytes
+                _read_into(self.file, values[first:last], offset)
+        if _stamp(self.file) != self.stamp:
+            raise _changed()
+        return as_float32(values) if _as_floats(at) else values
+
+    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+        """As of an array of these samples.
+
+        Raises:
+            DataError: the file was changed.
+        """
+        return digests_of(self.read(places))
+
+
+def _as_floats(place: Place) -> bool:
+    return place.dtype.kind == "f" or len(place.shape) == 2
+
+
+def _stamp(file: FileIO) -> tuple[int, int]:
+    about = os.fstat(file.fileno())
+    return about.st_size, about.st_mtime_ns
+
+
+def _changed() -> DataError:
+    return DataError(
+        "the file was changed while it was read, expected it to stay as it is: run it again"
+    )
+
+
+def _read_into(file: FileIO, values: NDArray[Any], offset: int) -> None:
+    rest = memoryview(values.reshape(-1).view(np.uint8).data)
+    while rest:
+        n_read = os.preadv(file.fileno(), [rest], offset)
+        if n_read == 0:
+            raise _changed()
+        rest, offset = rest[n_read:], offset + n_read
+
+
+def _place(file: FileIO, member: zipfile.ZipInfo) -> Place | None:
+    """Where the array is, None where it is nothing that can be read by samples."""
+    file.seek(member.header_offset)
+    local = file.read(_LOCAL_HEADER)
+    if len(local) < _LOCAL_HEADER or not local.startswith(_SIGNATURE):
+        return None
+    name, extra = (int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
+    header = file.seek(name + extra, os.SEEK_CUR)
+    try:
+        shape, in_columns, dtype = _HEADERS[npy.read_magic(file)](file)
+    except (ValueError, KeyError, SyntaxError, TypeError):
+        return None
+    start = file.tell()
+    fits = start - header + math.prod(shape) * dtype.itemsize == member.file_size
+    if in_columns or len(shape) < 2 or 0 in shape or dtype.kind not in "fiub" or not fits:
+        return None
+    return Place(header, start, shape, dtype)
+
+
+def _check(file: FileIO, place: Place, member: zipfile.ZipInfo) -> tuple[int, int, int] | None:
+    """The checksum, and what is not finite, a part at a time."""
+    n_samples, width = place.shape[0], math.prod(place.shape[1:])
+    head = np.empty(place.start - place.header, np.uint8)
+    _read_into(file, head, place.header)
+    checksum, count, first = zlib.crc32(head.data), 0, (0, 0)
+    size = width * place.dtype.itemsize
+    for at in range(0, n_samples, step := max(1, READ_BYTES // size)):
+        values = np.empty((min(step, n_samples - at), width), place.dtype)
+        _read_into(file, values, place.start + at * size)
+        checksum = zlib.crc32(values.data, checksum)
+        bad = first_not_finite(as_float32(values)) if _as_floats(place) else None
+        if bad is not None:
+            first = first if count else (at + bad[1], bad[2])
+            count += bad[0]
+    if checksum != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+    return (count, *first) if count else None
