@@ -150,6 +150,34 @@ def test_parquet_refused(tmp_path: Path) -> None:
         assert "damaged or no .parquet" in refusal(path)
 
 
+def test_a_parquet_is_read_column_by_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several groups of rows, and of names that are like parts of each other."""
+    arrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    numbers = np.random.default_rng(0).normal(size=(10, 3))
+    columns = dict(zip(("a", "a.b", "a.b.c"), numbers.T, strict=True)) | {"y": [0, 1] * 5}
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table(columns), path, row_group_size=3)
+    asked: list[Any] = []
+    whole = parquet.ParquetFile.read
+
+    def read(file: Any, names: Any = None, **options: Any) -> Any:
+        asked.append(names)
+        return whole(file, names, **options)
+
+    monkeypatch.setattr(parquet.ParquetFile, "read", read)
+    samples = read_samples(path)
+    np.testing.assert_array_equal(samples.x, numbers.astype(np.float32))
+    assert samples.x.flags.c_contiguous
+    assert asked == [["a"], ["a.b"], ["a.b.c"], ["y"]]
+    late = arrow.table({"t": ["x"] * 8, "f": [1.0] * 7 + [None], "y": [0, 1] * 4})
+    parquet.write_table(late, path, row_group_size=3)
+    assert 'row 7 (from 0) column "f" is empty' in refusal(path)
+    assert 'column "t" is string, expected numbers' in refusal(path, ignore=("f",))
+
+
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_text(tmp_path / "a.parquet", "anything")
     normal = builtins.__import__

@@ -18,6 +18,8 @@ from skip2lora.limits import check_bytes
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
+_BUFFER_BYTES = 1 << 16  # a column
+
 
 def _assign(columns: Sequence[str], wanted: Wanted) -> tuple[list[int], list[int], list[int]]:
     """Places of answers, of features and of others, after a check that names are distinct."""
@@ -88,9 +90,15 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
         ) from error
     try:
         # ParquetFile, unlike read_table, adds no columns guessed from folder names.
-        with pyarrow.parquet.ParquetFile(source) as file:
+        with pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES) as file:
             _check_size(source, file.metadata)
-            table = file.read()
+            columns = _without_index(file.schema_arrow, wanted)
+            places, at_features, beside = _assign(columns, wanted)
+            features = [columns[at] for at in at_features]
+            asked, others = ([columns[at] for at in some] for some in (places, beside))
+            read = _Columns(file)
+            x = read.numbers(features)
+            words = {name: read.column(name).to_pylist() for name in (*asked, *others)}
     except (pyarrow.ArrowException, OSError) as error:
         # Ours, or the system's word and not pyarrow's.
         if isinstance(error, FileError) or getattr(error, "errno", None) is not None:
@@ -99,46 +107,66 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
             f"it is damaged or no .parquet ({first_line(error)}), "
             "expected a whole file: write it again"
         ) from error
-    columns = _without_index(table, wanted)
-    places, at_features, beside = _assign(columns, wanted)
-    features = [columns[at] for at in at_features]
-    asked, others = ([columns[at] for at in some] for some in (places, beside))
-    for name in (*features, *others, *(asked if wanted.required else ())):
-        if table[name].null_count:
-            row = table[name].to_pylist().index(None)
-            raise DataError(
-                f'row {row} (from 0) column "{name}" is empty, expected a value: fill the cell, or '
-                "remove the row"
-            )
-    filled = [["" if v is None else v for v in table[name].to_pylist()] for name in asked]
+    read.check([*features, *others, *(asked if wanted.required else ())])
+    filled = [["" if v is None else v for v in words[name]] for name in asked]
     answers = np.array(filled).T
     return Table(
-        x=_features(table, features),
+        x=x,
         answers=Answers(
             _squeezed(answers) if places else None,
             column_names=tuple(columns[at] for at in places) or None,
         ),
         columns=wanted.columns(features),
         aside={
-            keyword: np.array(table[name].to_pylist())
+            keyword: np.array(words[name])
             for keyword, name in zip(wanted.aside, others, strict=True)
         },
     )
 
 
-def _features(table: Any, features: Sequence[str]) -> NDArray[np.float32]:
-    """The columns of numbers, (samples, features)."""
-    x = np.empty((table.num_rows, len(features)), np.float32)
-    arrays = {name: table[name].to_numpy() for name in features}
-    others = [name for name, values in arrays.items() if values.dtype.kind not in "fiub"]
-    if others:
-        kind = table.schema.field(others[0]).type
-        raise DataError(
-            f'column "{others[0]}" is {kind}, expected numbers: convert it, {otherwise(others)}'
-        )
-    for number, values in enumerate(arrays.values()):
-        x[:, number] = as_float32(values)
-    return x
+class _Columns:
+    """The columns of a ``.parquet``, of which one is in memory at a time; what is wrong with them.
+
+    Groups of rows would not do: those of many columns take more than all of their numbers.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._empty: dict[str, int] = {}  # the first row without a value
+        self._kinds: dict[str, Any] = {}  # of what should be numbers
+
+    def column(self, name: str) -> Any:
+        """All of one."""
+        column = self._file.read([name], use_threads=False)[name]
+        if column.null_count:
+            self._empty[name] = column.to_pylist().index(None)
+        return column
+
+    def numbers(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """The columns side by side, (rows, columns); what is no number is left out."""
+        x = np.empty((self._file.metadata.num_rows, len(names)), np.float32)
+        for number, name in enumerate(names):
+            column = self.column(name)
+            values = column.to_numpy()
+            if values.dtype.kind in "fiub":
+                x[:, number] = as_float32(values)
+            else:
+                self._kinds[name] = column.type
+        return x
+
+    def check(self, filled: Sequence[str]) -> None:
+        """Raise DataError for an empty cell of these columns, or for what is no number."""
+        for name in filled:
+            if name in self._empty:
+                raise DataError(
+                    f'row {self._empty[name]} (from 0) column "{name}" is empty, expected a value: '
+                    "fill the cell, or remove the row"
+                )
+        for name, kind in self._kinds.items():
+            raise DataError(
+                f'column "{name}" is {kind}, expected numbers: convert it, '
+                f"{otherwise([*self._kinds])}"
+            )
 
 
 def _check_size(source: Path, about: Any) -> None:
@@ -148,8 +176,8 @@ def _check_size(source: Path, about: Any) -> None:
     check_bytes(source, max(packed, 4 * about.num_rows * about.num_columns))
 
 
-def _without_index(table: Any, wanted: Wanted) -> list[str]:
+def _without_index(schema: Any, wanted: Wanted) -> list[str]:
     """The columns but for those that pandas keeps its index in, unless they are asked for."""
-    index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
     asked = {*(wanted.chosen or ()), *wanted.ignore, *(wanted.learned.features or ())}
-    return [name for name in table.column_names if name not in index or name in asked]
+    return [name for name in schema.names if name not in index or name in asked]
