@@ -90,7 +90,11 @@ class ImageFiles:
             check_bits(file, largest(image, file), bits)
             image = _shallow(image, bits)
         pixels = _pixels(image, self.size, self.channels)
-        return pixels if self.layout.integers else _normal(pixels, self.images)
+        # A channel is one run of numbers, which is scaled three times as fast as three numbers are.
+        channels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+        return np.moveaxis(
+            channels if self.layout.integers else _normal(channels, self.images), 0, -1
+        )
 
     def digests(self, places: NDArray[np.intp]) -> list[bytes]:
         """SHA-256 of each file and of how it becomes numbers: nothing is decoded.
@@ -269,10 +273,12 @@ def _pixels(image: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint
     return np.asarray(image, np.uint8).reshape(*size, channels)
 
 
-def _normal(pixels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:
-    values = pixels.astype(np.float32) / np.float32(255)
+def _normal(channels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:
+    """(channels, height, width) of 0 to 255 as numbers of the scale asked for."""
+    values = channels.astype(np.float32)
+    values /= np.float32(255)
     if images.scaled:
         mean, std = images.scale
-        values -= np.array(mean, np.float32)
-        values /= np.array(std, np.float32)
+        values -= np.array(mean, np.float32)[:, None, None]
+        values /= np.array(std, np.float32)[:, None, None]
     return values
