@@ -105,6 +105,22 @@ def test_the_result_is_the_mix_of_the_oracles_solutions(backbone: NumpyBackbone)
     np.testing.assert_allclose(adapted.logits(x), mix, atol=0.03 * np.abs(mix).max())
 
 
+def test_few_columns_of_the_last_tap_are_the_coordinates(backbone: NumpyBackbone) -> None:
+    """The same solution either way, from 8 samples a column on by the quicker one."""
+    logits = []
+    for n_samples, few in ((39, False), (40, True)):
+        part = CheckedSamples(*drifted(backbone, n_samples))
+        job = auto.AutoJob(backbone, part, options_of(backbone, n_samples))
+        list(job.candidates())
+        assert [of.solution.design.gram is None for of in job.points] == [few, False, False]
+    x, y = drifted(backbone, 60, seed=1)
+    for from_here in (8, 100):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(auto, "_NARROW", from_here)
+            logits.append(s2.adapt(backbone, x, y, recipe="auto").logits(x))
+    np.testing.assert_allclose(*logits, atol=0.02 * np.abs(logits[0]).max())
+
+
 def test_what_is_held_out_was_not_trained_on(backbone: NumpyBackbone) -> None:
     """Labels by chance are learned, and not foretold."""
     x, _ = drifted(backbone, 120)

@@ -129,7 +129,7 @@ def _best_on_simplex(
     count = len(linear)
     curvature = curvature + np.eye(count) * (_RIDGE * max(np.trace(curvature) / count, 1e-300))
     best, lowest = np.zeros(count), np.inf
-    for size in range(1, count + 1):
+    for size in range(count, 0, -1):
         for chosen in combinations(range(count), size):
             part = np.array(chosen)
             system = np.ones((size + 1, size + 1))
@@ -143,4 +143,6 @@ def _best_on_simplex(
             height = float(point @ curvature @ point / 2 + linear @ point)
             if height < lowest:
                 best, lowest = point, height
+        if size == count and np.isfinite(lowest):  # the least of all that add up to 1
+            break
     return best
