@@ -39,6 +39,9 @@ void bind_constants(nb::module_ &module) {
     module.attr("SOFTMAX") = static_cast<int>(S2_SOFTMAX);
     module.attr("SIGMOID") = static_cast<int>(S2_SIGMOID);
     module.attr("SQUARED") = static_cast<int>(S2_SQUARED);
+    module.attr("PIN") = static_cast<int>(S2_PIN);
+    module.attr("FIFO") = static_cast<int>(S2_FIFO);
+    module.attr("LRU") = static_cast<int>(S2_LRU);
     module.attr("SGD") = static_cast<int>(S2_SGD);
     module.attr("MOMENTUM") = static_cast<int>(S2_MOMENTUM);
     module.attr("ADAM") = static_cast<int>(S2_ADAM);

@@ -1,20 +1,28 @@
 // row_source.hpp - where an epoch takes the rows of its samples from.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
+#include <optional>
 
 #include "network.hpp"
 
 // Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
-// Refers to the caller's arrays and keeps them alive.
+// Refers to the caller's arrays and keeps them alive. With `tables`, of s2_slots, the cache is one of
+// any samples by `policy`; those whose row is there at the start are the first ones.
 class RowSource {
   public:
-    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward)
-        : layout(layout), rows_(rows), filled_(filled), callable_(forward) {
+    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward, int policy,
+              std::optional<Tables> tables)
+        : layout(layout), rows_(rows), filled_(filled), tables_(tables), callable_(forward) {
         require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
                 "the cache has another shape than the layout asks for");
-        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride};
+        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride,
+                 nullptr};
+        if (tables) {
+            init_slots(policy);
+        }
         network_ = nb::isinstance<Network>(forward) ? nb::cast<const Network *>(forward) : nullptr;
         if (network_) {
             require(layout.layout.n_taps <= network_->net.n_layers, "more taps than layers");
@@ -28,6 +36,9 @@ class RowSource {
         claim.writes(this, sizeof *this, "this source of rows is");
         claim.writes(rows_.data(), rows_.nbytes(), "the rows of this cache are");
         claim.writes(filled_.data(), filled_.nbytes(), "the rows of this cache are");
+        if (tables_) {
+            claim.writes(tables_->data(), tables_->nbytes(), "the rows of this cache are");
+        }
         if (network_) {
             claim.reads(network_, sizeof *network_, "the network behind the rows is");
         }
@@ -56,6 +67,20 @@ class RowSource {
     double seconds = 0; // in forward, during the last epoch
 
   private:
+    void init_slots(int policy) {
+        const size_t of_slots = s2_slots_count(0, cache.capacity);
+        require(tables_->size() >= of_slots, "the tables have no place for every slot");
+        const uint32_t n_samples = count_of(tables_->size() - of_slots);
+        const uint8_t *flags = filled_.data(), *end = flags + cache.capacity;
+        const size_t n_filled = std::find(flags, end, 0) - flags;
+        require(std::find_if(flags + n_filled, end, [](uint8_t flag) { return flag; }) == end,
+                "rows are there behind some that are not");
+        require(policy >= S2_PIN && policy <= S2_LRU, "the policy is unknown");
+        require(s2_slots_init(&slots_, static_cast<s2_policy>(policy), n_samples, cache.capacity,
+                              count_of(n_filled), tables_->data()) == S2_OK,
+                "more rows are there than samples");
+        cache.slots = &slots_;
+    }
     uint32_t first_tap() const {
         return network_->net.n_layers - layout.layout.n_taps;
     }
@@ -93,6 +118,8 @@ class RowSource {
 
     Rows rows_;
     Flags filled_;
+    std::optional<Tables> tables_;
+    s2_slots slots_ = {};
     nb::object callable_;
     const Network *network_ = nullptr;
     const float *x_ = nullptr;
@@ -104,6 +131,8 @@ class RowSource {
 
 inline void bind_row_source(nb::module_ &module) {
     nb::class_<RowSource>(module, "RowSource")
-        .def(nb::init<const RowLayout &, Rows, Flags, nb::object>(), "layout"_a,
-             "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a, nb::keep_alive<1, 2>());
+        .def(nb::init<const RowLayout &, Rows, Flags, nb::object, int, std::optional<Tables>>(),
+             "layout"_a, "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a,
+             "policy"_a = static_cast<int>(S2_PIN), "tables"_a.noconvert() = nb::none(),
+             nb::keep_alive<1, 2>());
 }

@@ -191,7 +191,7 @@ class SkipTrainer : public Trainer {
     }
     // Of the step, and of an epoch over so many samples that all are in a cache.
     size_t workspace_bytes(uint32_t n_samples, uint32_t n_features) const {
-        s2_cache cache = {nullptr, nullptr, n_samples, adapter_.layout.layout.row_stride};
+        s2_cache cache = {nullptr, nullptr, n_samples, adapter_.layout.layout.row_stride, nullptr};
         s2_job job = {};
         job.n_samples = n_samples;
         job.n_features = n_features;

@@ -16,6 +16,7 @@ from skip2lora.arrays import (
     first_not_finite,
     plain_array,
     real,
+    size,
     whole,
 )
 from skip2lora.errors import DataError, ParameterError
@@ -317,3 +318,23 @@ def test_tensors_come_without_their_gradients() -> None:
     assert check_samples(x.bfloat16())[0].tolist() == values.tolist()
     assert as_array(x).base is not None  # no copy
     assert "cannot become an array" in refusal([x[0], x[1]])
+
+
+@pytest.mark.parametrize(
+    ("value", "n_bytes"),
+    [
+        (0, 0), (65536, 65536), (np.int64(7), 7), ("65536", 65536), ("64KiB", 65536),
+        (" 64 kib ", 65536), ("1.5MiB", 3 << 19), ("2GB", 2_000_000_000), ("3 TiB", 3 << 40),
+        ("12B", 12), ("0.1kB", 100), ("0", 0),
+    ],
+)  # fmt: skip
+def test_sizes(value: Any, n_bytes: int) -> None:
+    assert size("cache_size", value) == n_bytes
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 2.5, True, None, "", "KiB", "-3", "1e3", "64 K", "٣", "4XB", "1.MB", "9" * 40]
+)
+def test_no_sizes(value: Any) -> None:
+    with pytest.raises(ParameterError, match="^cache_size is .* expected .*: (correct|choose)"):
+        size("cache_size", value)

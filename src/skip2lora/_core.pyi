@@ -12,6 +12,9 @@ W: int
 B: int
 X: int
 STATS: int
+PIN: int
+FIFO: int
+LRU: int
 SGD: int
 MOMENTUM: int
 ADAM: int
@@ -98,6 +101,8 @@ class RowSource:
         rows: _Float,
         filled: NDArray[np.uint8],
         forward: Network | Callable[[NDArray[np.uint32], _Float], None],
+        policy: int = ...,
+        tables: NDArray[np.uint32] | None = ...,
     ) -> None: ...
 
 class Optimizer:

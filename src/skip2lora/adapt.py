@@ -74,6 +74,9 @@ def adapt(
     validation: float = 0.0,
     patience: int | None = None,
     cache: bool | None = None,
+    cache_samples: int | None = None,
+    cache_size: int | str | None = None,
+    cache_policy: str | None = None,
     task: str | None = None,
     new_classes: bool = False,
     keep_outputs: bool = True,
@@ -128,8 +131,12 @@ def adapt(
     default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
     random. ``validation`` holds out that share of the samples, and the epoch is kept that did best
     on them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
-    Skip-Cache on or off where the method allows it. ``standardize`` trains on scaled taps; the
-    result takes them as they are. ``solver="steps"`` asks for all of that with its usual values.
+    Skip-Cache on or off where the method allows it. Where storage is strict, it keeps rows of
+    ``cache_samples`` samples, or as many as ``cache_size`` holds, bytes or text such as "64KiB";
+    the others are computed in each epoch. ``cache_policy`` is pin (who came first stays: best where
+    every epoch has a fresh order), fifo or lru. Neither changes a bit of the result.
+    ``standardize`` trains on scaled taps; the result takes them as they are. ``solver="steps"``
+    asks for all of that with its usual values.
 
     ``solver`` may also be exact: the best that all taps can give is then solved for, with no rate,
     no epochs and no seed. ``penalty`` holds its weights down, from 0; by default the one of 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ _CHUNK = 1 << 16
 
 
 MAX_LABEL = np.iinfo(np.int32).max
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) *([A-Za-z]*)")
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {f"{prefix}ib": 1 << 10 * power for power, prefix in enumerate("kmgt", 1)}
+_UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)}
 _NUMBERS = (int, float, Decimal, np.bool_, np.integer, np.floating)
 
 
@@ -314,6 +319,18 @@ def whole(name: str, value: int, low: int, high: int | None = None, why: str = "
             f"{name} is {value!r}, expected a whole number {limit}{reason}: choose another"
         )
     return number
+
+
+def size(name: str, value: int | str) -> int:
+    """Bytes, a whole number or text such as 64KiB or 2GB, else ParameterError."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match and match[2].lower() in _UNITS:
+            return int(Decimal(match[1]) * _UNITS[match[2].lower()])
+        raise ParameterError(
+            f"{name} is {value!r}, expected bytes such as 65536, 64KiB or 1.5GB: correct it"
+        )
+    return whole(name, value, 0)
 
 
 def real(name: str, value: float, low: float, high: float, limits: str) -> float:

@@ -251,3 +251,26 @@ def test_what_reads_itself_gets_samples_as_they_are(make_samples: Any) -> None:
     rows = filled(RowFormat.of(backbone), Reading(backbone, seen.append), LazySamples.of(Source(x)))
     assert seen == [150]
     assert rows.tobytes() == filled(RowFormat.of(backbone), backbone, x).tobytes()
+
+
+def test_tables_that_do_not_fit_are_refused() -> None:
+    layout = _core.RowLayout((6, 5), 3, True)
+    rows, filled = np.zeros((4, layout.row_stride), np.float32), np.zeros(4, np.uint8)
+
+    def source(count: int, policy: int = _core.LRU, there: int = 0) -> _core.RowSource:
+        flags = filled.copy()
+        flags[:there] = 1
+        return _core.RowSource(
+            layout, rows, flags, lambda *_: None, policy, np.zeros(count, np.uint32)
+        )
+
+    source(3 * 4 + 9, there=4)
+    with pytest.raises(ValueError, match="no place for every slot"):
+        source(3 * 4 - 1)
+    with pytest.raises(ValueError, match="more rows are there than samples"):
+        source(3 * 4 + 2, there=3)
+    with pytest.raises(ValueError, match="the policy is unknown"):
+        source(3 * 4 + 9, policy=3)
+    filled[2] = 1
+    with pytest.raises(ValueError, match="rows are there behind some that are not"):
+        source(3 * 4 + 9)

@@ -193,20 +193,32 @@ def test_save_and_load(
     assert "was made for the model sha256:" in message
 
 
-@pytest.mark.parametrize("capacity", [0, 1, 20, 60])
-def test_any_cache_gives_the_same_bits(backbone: Any, capacity: int, samples: Samples) -> None:
+@pytest.mark.parametrize(
+    ("capacity", "policy"),
+    [(0, "pin"), (1, "pin"), (20, "pin"), (60, "pin"), (3, "fifo"), (20, "lru"), (60, "lru")],
+)
+def test_any_cache_gives_the_same_bits(
+    backbone: Any, capacity: int, policy: str, samples: Samples
+) -> None:
     x, y = samples
-    options = resolve_options(
-        PAPER, backbone.tap_widths, 60, rank=2, epochs=3, batch_size=7, learning_rate=0.1, seed=1
-    )
+    options = [
+        resolve_options(
+            PAPER, backbone.tap_widths, 60, rank=2, epochs=3, batch_size=7, learning_rate=0.1,
+            seed=1, cache_samples=size, cache_policy=policy,
+        )
+        for size in (capacity, 60)
+    ]  # fmt: skip
     part = CheckedSamples(x, y.astype(np.int32))
-    trained = [train(backbone, part, options, capacity=size) for size in (capacity, None)]
+    trained = [train(backbone, part, each) for each in options]
     one, other = (each.adapters.tensors() for each in trained)
     assert one.keys() == other.keys()
     for name, array in one.items():
         assert_same(backbone, array, other[name])
     assert_same(backbone, *(np.array(each.history.loss) for each in trained))
-    assert trained[0].history.n_forwards == capacity + 3 * (60 - capacity)
+    use = trained[0].history.cache
+    assert trained[0].history.n_forwards == use.misses == 3 * 60 - use.hits
+    if policy == "pin":
+        assert use.hits == 2 * capacity
 
 
 # --- a backbone of another runtime ----------------------------------------------------------

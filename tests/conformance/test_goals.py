@@ -130,8 +130,9 @@ def test_scaled_training_computes_each_sample_once(samples: Any) -> None:
     assert adapted.timing.cache_fill_ms > 0
 
 
+@pytest.mark.parametrize("policy", ["pin", "fifo", "lru"])
 @pytest.mark.parametrize("capacity", [0, 1, 17, 59, 60])
-def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int) -> None:
+def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int, policy: str) -> None:
     from skip2lora.backbones.recipe import ANY_MODEL
     from skip2lora.training.jobs import CheckedSamples
     from skip2lora.training.loop import train
@@ -139,9 +140,13 @@ def test_any_capacity_gives_the_same_bits(samples: Any, capacity: int) -> None:
 
     x, y = samples
     backbone = NumpyBackbone(WIDTHS, first_tap_is_input=False)
-    options = resolve_options(ANY_MODEL, backbone.tap_widths, 60, rank=2, **QUICK)
-    given = (backbone, CheckedSamples(x, y.astype(np.int32)), options)
-    part, whole = train(*given, capacity=capacity), train(*given)
+    part, whole = (
+        train(
+            backbone, CheckedSamples(x, y.astype(np.int32)),
+            resolve_options(ANY_MODEL, backbone.tap_widths, 60, rank=2, **QUICK, **limit),
+        )
+        for limit in ({"cache_samples": capacity, "cache_policy": policy}, {})
+    )  # fmt: skip
     for name, array in whole.adapters.tensors().items():
         assert part.adapters.tensors()[name].tobytes() == array.tobytes()
 

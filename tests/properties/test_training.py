@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import LayerAdapters, SkipAdapters
+from skip2lora.adapters.rows import POLICIES
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.methods import METHODS as ALL_METHODS
 from skip2lora.training.jobs import CheckedSamples
@@ -62,18 +63,20 @@ def run(job: Job, method: str, model: Any, x: Any, y: Any, **changed: Any) -> s2
 # --- the cache ------------------------------------------------------------------------------
 
 
-@given(job=jobs(), capacity=st.integers(0, 45))
+@given(job=jobs(), capacity=st.integers(0, 45), policy=st.sampled_from([*POLICIES]))
 def test_cached_training_is_uncached_training(
-    job: Job, capacity: int, make_model: MakeModel, make_samples: Any
+    job: Job, capacity: int, policy: str, make_model: MakeModel, make_samples: Any
 ) -> None:
     model, x, y = build(job, make_model, make_samples)
     part = CheckedSamples(x, y.astype(np.int32))
     for method in ("skip2-lora", "lora-last"):
         options = resolve_options(
-            PAPER, model.tap_widths, len(x), method=method, rank=job["rank"], **job["options"]
-        )
+            PAPER, model.tap_widths, len(x), method=method, rank=job["rank"], **job["options"],
+            cache_samples=0, cache_policy=policy,
+        )  # fmt: skip
         without, some, whole = (
-            train(model, part, options, capacity=size) for size in (0, capacity, len(x))
+            train(model, part, dataclasses.replace(options, cache_samples=size))
+            for size in (0, capacity, len(x))
         )
         assert bytes_of(without.adapters) == bytes_of(some.adapters) == bytes_of(whole.adapters)
         assert without.history.loss == some.history.loss == whole.history.loss
@@ -96,7 +99,9 @@ def test_skip2_lora_is_skip_lora(job: Job, make_model: MakeModel, make_samples: 
     assert other is not None
     assert one.n_forwards == len(x)
     assert other.n_forwards == len(x) * job["options"]["epochs"]
-    assert dataclasses.replace(one, n_forwards=0) == dataclasses.replace(other, n_forwards=0)
+    assert [dataclasses.replace(of, n_forwards=0, cache=None) for of in (one, other)] == [
+        dataclasses.replace(other, n_forwards=0, cache=None)
+    ] * 2
 
 
 # --- batches --------------------------------------------------------------------------------

@@ -274,8 +274,10 @@ def test_forwards_with_a_bounded_cache(
 ) -> None:
     model, (x, y) = make_model([8, 6, 5, 3]), make_samples(47)
     for method in ("skip-lora", "skip2-lora"):
-        options = resolve_options(PAPER, model.tap_widths, 47, method=method, rank=2, epochs=4)
-        trained = train(model, CheckedSamples(x, y.astype(np.int32)), options, capacity=capacity)
+        options = resolve_options(
+            PAPER, model.tap_widths, 47, method=method, rank=2, epochs=4, cache_samples=capacity
+        )
+        trained = train(model, CheckedSamples(x, y.astype(np.int32)), options)
         kept = min(capacity, 47)
         assert trained.history.n_forwards == kept + 4 * (47 - kept)
         assert trained.cache_bytes == kept * (6 + 5 + 3) * 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,7 @@ import pytest
 import skip2lora as s2
 from skip2lora import _core
 from skip2lora.backbones.recipe import PAPER
-from skip2lora.errors import ParameterError
-from skip2lora.methods import METHODS
-from skip2lora.training.options import OPTIMIZERS, check_cache, resolve_options
+from skip2lora.training.options import OPTIMIZERS, resolve_options
 
 WIDTHS, RANK, BATCH, RATE, STEPS = (16, 9, 8, 5), 3, 12, 0.001, 100
 DECAYS = {"sgd": 0.05, "momentum": 0.05, "adam": 0.05, "adamw": 0.05}
@@ -201,15 +198,3 @@ def test_too_few_samples_to_hold_out(make_samples: Any, make_model: Any, refused
     x, y = make_samples(2)
     said = refused(s2.DataError, s2.adapt, make_model([8, 6, 3]), x, y, rank=2, validation=0.1)
     assert "got 2 samples, validation 0.1 holds out 0 of them" in said
-
-
-def test_cache_where_it_is_valid(refused: Callable[..., str]) -> None:
-    for name, method in METHODS.items():
-        assert check_cache(method, None) is (name == "skip2-lora")
-        assert check_cache(method, False) is False
-        if method.freezes_below:
-            assert check_cache(method, True) is True
-        else:
-            message = refused(ParameterError, check_cache, method, True)
-            assert f"{name} updates" in message
-            assert "obsolete (section 4.2)" in message

@@ -15,13 +15,14 @@ from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
+from skip2lora.training.budget import BOUNDS
 from skip2lora.training.options import OPTIONS, Options, chosen_recipe, resolve_options
 
 WIDTHS = (9, 16, 5)
 SOURCES = Path(s2.__file__).parent
 # What an estimator does not have: scikit-learn's random_state stands for the seed, rows are always
 # kept for partial_fit, and the step is that of its own defaults.
-NOT_OF_ESTIMATORS = {"seed", "cache", "weight_decay", "schedule"}
+NOT_OF_ESTIMATORS = {"seed", "cache", *BOUNDS, "weight_decay", "schedule"}
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, Any]:
@@ -103,7 +104,9 @@ STEPS_MEANT = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_what_is_said_of_steps_means_steps(name: str) -> None:
     """Even at its usual value; what says who judges, and how chance falls, does not."""
-    said = {**STEPS_MEANT, "penalty": 0.1, "recipe": "paper", "seed": 3, "validation": 0.2}
+    limits = {"cache_samples": 9, "cache_size": 999, "cache_policy": "pin"}
+    of_both = {"penalty": 0.1, "recipe": "paper", "seed": 3, "validation": 0.2}
+    said = STEPS_MEANT | limits | of_both
     assert said.keys() == OPTIONS.keys()
     for none in ({}, dict.fromkeys(OPTIONS)):
         chosen = chosen_recipe({**none, name: said[name]})
@@ -124,7 +127,7 @@ def test_what_is_said_is_taken() -> None:
         "rank": 7, "epochs": 3, "batch_size": 4, "learning_rate": 0.5,
         "seed": 9, "optimizer": "adamw", "weight_decay": 0.25, "schedule": "cosine",
         "validation": 0.2, "patience": 2, "cache": True, "standardize": True, "solver": "steps",
-        "penalty": None,
+        "penalty": None, "cache_samples": 30, "cache_size": None, "cache_policy": "lru",
     }  # fmt: skip
     assert asked.keys() == OPTIONS.keys()
     assert vars(resolved(**asked)) == asked

@@ -23,6 +23,11 @@ from skip2lora.errors import ModelError
 
 _ALIGN_BYTES = 64  # S2_ALIGN
 FLOAT_BYTES = 4
+#: What makes room in a Skip-Cache that is full: nothing, or the row goes that was added, or used,
+#: longest ago.
+POLICIES = {"pin": _core.PIN, "fifo": _core.FIFO, "lru": _core.LRU}
+_TABLES = 3  # numbers a slot in the tables of a policy, beside one a sample
+_NO_SLOT = np.iinfo(np.uint32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,16 +179,19 @@ def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int
 
 @dataclass(frozen=True, eq=False)
 class SkipCache:
-    """Rows of the first ``capacity`` samples, filled as they are first seen.
+    """Rows of ``capacity`` samples, filled as they are first seen.
 
     Sample i has its row at ``rows[i]`` once ``filled[i]`` is 1: look-up is O(1). Samples beyond the
     capacity are computed each time they appear; a capacity of 0 is Skip-LoRA. With a fresh
-    permutation an epoch, keeping some rows for good saves more than replacing them.
+    permutation an epoch, keeping some rows for good saves more than replacing them. A ``policy``
+    that replaces them has ``tables``, of s2_slots in the core, of which sample has which row.
     """
 
     format: RowFormat
     rows: NDArray[np.float32]
     filled: NDArray[np.uint8] = field(repr=False)
+    policy: str = "pin"
+    tables: NDArray[np.uint32] | None = field(default=None, repr=False)
 
     @classmethod
     def create(
@@ -193,10 +201,41 @@ class SkipCache:
         return cls.of(RowFormat.of(backbone, first_tap), n_samples, capacity)
 
     @classmethod
-    def of(cls, row_format: RowFormat, n_samples: int, capacity: int | None = None) -> SkipCache:
-        """As :meth:`create`, for rows of that format."""
+    def of(
+        cls,
+        row_format: RowFormat,
+        n_samples: int,
+        capacity: int | None = None,
+        policy: str = "pin",
+    ) -> SkipCache:
+        """As :meth:`create`, for rows of that format, and by that policy."""
         n_rows = n_samples if capacity is None else min(capacity, n_samples)
-        return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8))
+        tables = None
+        if policy != "pin" and 0 < n_rows < n_samples:
+            tables = np.full(n_samples + _TABLES * n_rows, _NO_SLOT, np.uint32)
+        return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8), policy, tables)
+
+    @staticmethod
+    def costs(row_format: RowFormat, n_samples: int, policy: str) -> tuple[int, int]:
+        """Bytes of a cache of some of ``n_samples``: beside the rows, and a row, flag included."""
+        beside, each, number = 0, row_format.row_bytes + 1, np.uint32().itemsize
+        if policy != "pin":
+            beside, each = number * n_samples, each + number * _TABLES
+        return beside, each
+
+    def of_tables(
+        self, samples: slice, others: Callable[[NDArray[np.bool_]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Rows of these samples by the tables; ``others`` gives those that are not there."""
+        if self.tables is None:
+            raise RuntimeError("this cache has no tables")
+        slots = self.tables[samples]
+        missing = slots == _NO_SLOT
+        rows = self.format.empty(len(slots))
+        rows[~missing] = self.rows[slots[~missing]]
+        if missing.any():
+            rows[missing] = others(missing)
+        return rows
 
     def fill(self, backbone: Backbone, x: Any, start: int = 0) -> None:
         """Compute the rows of checked samples ``x``, which are those from ``start`` on.
@@ -224,7 +263,9 @@ class SkipCache:
                 scale(rows)
 
         forward = (backbone.network if scale is None else None) or compute
-        return _core.RowSource(self.format.layout, self.rows, self.filled, forward)
+        return _core.RowSource(
+            self.format.layout, self.rows, self.filled, forward, POLICIES[self.policy], self.tables
+        )
 
     @property
     def payload_bytes(self) -> int:
@@ -238,5 +279,6 @@ class SkipCache:
 
     @property
     def overhead_bytes(self) -> int:
-        """Bytes beyond the payload: padding of the rows, and one flag a row."""
-        return self.rows.nbytes + self.filled.nbytes - self.payload_bytes
+        """Bytes beyond the payload: padding of the rows, one flag a row, and tables."""
+        tables = 0 if self.tables is None else self.tables.nbytes
+        return self.rows.nbytes + self.filled.nbytes + tables - self.payload_bytes

@@ -28,6 +28,7 @@ from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output
 from skip2lora.tasks.task import TASKS, Measures, Task, task_for
+from skip2lora.training.budget import CacheUse
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.options import method_of
@@ -230,10 +231,27 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) ->
         "rank_loss": history.rank_loss,
         "held_out": None if history.held_out is None else asdict(history.held_out),
         "trainable_parameters": adapted.trainable_parameters,
+        "cache": None if history.cache is None else _cache_facts(history.cache),
         "cache_bytes": adapted.cache_bytes,
         "cache_overhead_bytes": adapted.cache_overhead_bytes,
         "kernels": _core.kernels(),
     }
+
+
+def _cache_facts(use: CacheUse) -> dict[str, Any]:
+    return asdict(use) | {"forwards_saved": use.hits}
+
+
+def _of_cache(use: dict[str, Any] | None) -> str:
+    """What a cache that is too small for all rows saved."""
+    if use is None or not 0 < use["capacity"] < use["n_samples"]:
+        return ""
+    share = use["hits"] / max(1, use["hits"] + use["misses"])
+    return (
+        f", rows of {use['capacity']:,} of {use['n_samples']:,} samples, policy {use['policy']}: "
+        f"{use['hits']:,} hits, {use['misses']:,} misses, {use['forwards_saved']:,} forward passes "
+        f"saved ({common.percent(share)})"
+    )
 
 
 def _fit_facts(fit: Fit) -> dict[str, Any]:
@@ -255,7 +273,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         + (f", outputs learned anew: {facts['n_outputs']:,}" if anew else ""),
         f"{facts['n_samples']:,} samples, {_work(facts)} in {total} (cache fill "
         f"{fill}, training {training}), {facts['kernels']} kernels",
-        f"cache {adapted.cache_bytes / 1024:,.0f} KiB",
+        f"cache {adapted.cache_bytes / 1024:,.0f} KiB" + _of_cache(facts["cache"]),
         *([] if facts["penalty"] is None else _exact_lines(facts)),
         *_auto_lines(facts),
         _fit_line(learned, fit),

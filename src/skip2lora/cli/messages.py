@@ -7,9 +7,10 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>class_names|class_weight|data|force|groups?|i2c|ignore|keep|keep_outputs"
-    r"|keep_weight|mask|mean|new_classes|output|penalty|precision|recipe|resume|sample_weight|samples|size"
-    r"|solver|source|split|standardize|std|suspects|target|task|threshold|validation_data|validation|weight)="
+    r"(?<![\w./-])(?P<name>cache_samples|class_names|class_weight|data|force|groups?|i2c|ignore|keep"
+    r"|keep_outputs|keep_weight|mask|mean|new_classes|output|penalty|precision|recipe|resume"
+    r"|sample_weight|samples|size|solver|source|split|standardize|std|suspects|target|task|threshold"
+    r"|validation_data|validation|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.

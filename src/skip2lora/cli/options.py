@@ -279,9 +279,11 @@ def _click_option(name: str, option: Option, default: Any) -> Callable[[_Functio
     if option.kind is bool:
         flags = f"{spelled}/--no-{name.replace('_', '-')}"
         return click.option(flags, default=default, help=help_text)
+    kind = click.STRING if option.kind is bytes else option.kind
     return click.option(
         spelled,
-        type=click.Choice(option.choices) if option.choices else option.kind,
+        type=click.Choice(option.choices) if option.choices else kind,
+        metavar="SIZE" if option.kind is bytes else None,
         default=default,
         show_default=default is not None,
         help=help_text,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import LayerAdapters, Result, TunedNetwork
-from skip2lora.adapters.rows import SkipCache
+from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.mlp import MLP
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import PLAIN, Task, mean_loss
+from skip2lora.training.budget import CacheUse, capacity_of
 from skip2lora.training.options import Options
 
 
@@ -66,12 +67,14 @@ class Outputs:
 class Job(Protocol):
     """One method at work on the samples to train on, and on those held out.
 
-    ``n_forwards`` samples passed the frozen model so far. ``fill_seconds`` is what the rows took
+    ``n_forwards`` samples passed the frozen model so far; ``cache_use`` counts look-ups of those to
+    train on, None where there are no rows. ``fill_seconds`` is what the rows took
     that were computed before the first epoch. ``rows_kept``: after an epoch there are rows of all.
     ``mixed_by_folds``: the result is chosen by samples held out in turn, so that these judge it.
     """
 
     n_forwards: int
+    cache_use: CacheUse | None
     fill_seconds: float
     rows_kept: bool
     mixed_by_folds: bool
@@ -120,24 +123,23 @@ class NetworkJob:
         options: Options,
         *,
         held: CheckedSamples | None = None,
-        capacity: int | None = None,
         profile: _core.Profile | None = None,
         task: Task = PLAIN.task,
     ) -> None:
         n_layers = len(model.layers)
         method = METHODS[options.method]
         self.cache: SkipCache | None = None
+        self.cache_use: CacheUse | None = None
         self.n_forwards = 0
         self._source = None
         self._start = n_layers - 1 if method.freezes_below else 0
         self._model, self._method, self._part, self._held = model, method, part, held
         self._weight = None if part.weight is None else relative(part.weight)
         if self._start:
-            if capacity is None:
-                capacity = len(part.x) if options.cache else 0
-            self.cache = SkipCache.create(
-                model, len(part.x), first_tap=self._start, capacity=capacity
-            )
+            rows = RowFormat.of(model, self._start)
+            capacity = capacity_of(options, rows, len(part.x))
+            self.cache = SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
+            self.cache_use = CacheUse.of(self.cache, len(part.x))
             self._source = self.cache.source(model, part.x)
         rank = options.rank if method.lora_last else 0
         self._arrays = [
@@ -157,6 +159,7 @@ class NetworkJob:
         part = self._part
         epoch = self.trainer.epoch(part.x, part.y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
+        self.cache_use = self.cache_use and self.cache_use.after(epoch)
         return epoch
 
     @property

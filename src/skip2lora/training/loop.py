@@ -27,6 +27,7 @@ from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal
 from skip2lora.training.auto import AutoJob, Tried
+from skip2lora.training.budget import CacheUse
 from skip2lora.training.checkpoint import Keeper, run_of
 from skip2lora.training.exact import best_of
 from skip2lora.training.exact_job import ExactJob
@@ -48,7 +49,7 @@ class History:
     ``best_epoch``, from 1, is the one whose result was kept: the last, or the one with the smallest
     validation loss. ``n_forwards`` counts the samples that passed the frozen model: each once with
     a full Skip-Cache, without one those trained on once an epoch and those held out once; 0 where
-    the whole network is run.
+    the whole network is run. ``cache`` counts hits and misses of training by steps.
 
     Of the exact solver there is one value for each of ``penalties``, which it tries from the
     strongest on, ``validation_loss`` that of samples held out by folds, of numbers in the scale in
@@ -74,6 +75,7 @@ class History:
     iterations: int = 0
     rank_loss: float | None = None
     tried: tuple[Tried, ...] = ()
+    cache: CacheUse | None = None
 
 
 @dataclass(frozen=True)
@@ -140,16 +142,15 @@ def train(
     options: Options,
     *,
     goal: Goal = PLAIN,
-    capacity: int | None = None,
     watch: Watch = NOBODY,
     profile: _core.Profile | None = None,
     start: SkipAdapters | None = None,
 ) -> Trained:
     """Train on checked samples.
 
-    ``capacity`` limits the cache to so many samples. ``profile`` counts where the time goes,
-    ``watch`` says who follows. None of them changes a bit of the result. ``start`` are skip
-    adapters to go on from, of the same rank and outputs; the optimiser starts anew.
+    ``profile`` counts where the time goes, ``watch`` says who follows. Neither changes a bit of the
+    result. ``start`` are skip adapters to go on from, of the same rank and outputs; the optimiser
+    starts anew.
 
     Raises:
         DataError: samples held out, or the others, have weight 0 alone.
@@ -171,8 +172,7 @@ def train(
         )
     elif method.skip:
         job = SkipJob(
-            backbone, training, options, goal=goal, held=held, capacity=capacity, profile=profile,
-            start=start,
+            backbone, training, options, goal=goal, held=held, profile=profile, start=start,
         )  # fmt: skip
     elif goal != PLAIN or options.standardize:
         raise ParameterError(
@@ -180,7 +180,7 @@ def train(
             "that the model knows: use skip2-lora"
         )
     elif isinstance(backbone, MLP):
-        job = NetworkJob(backbone, training, options, held=held, capacity=capacity, profile=profile)
+        job = NetworkJob(backbone, training, options, held=held, profile=profile)
     else:
         raise ParameterError(
             f"{method.name} needs a backward pass through the network, which "
@@ -316,6 +316,7 @@ def run(
     history = History(
         tuple(course.losses), tuple(course.accuracies), validation,
         course.best + 1 if validation else n_done, n_done * course.n_batches, job.n_forwards,
+        cache=job.cache_use,
     )  # fmt: skip
     result = course.best_result or job.result()
     for array in result.tensors().values():

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from skip2lora import _core
-from skip2lora.arrays import choice, real, whole
+from skip2lora.adapters.rows import POLICIES
+from skip2lora.arrays import choice, real, size, whole
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import Task
+from skip2lora.training.budget import BOUNDS, check_cache
 
 DEFAULT_BATCH_SIZE = 20
 
@@ -43,8 +45,9 @@ class Option:
     """One option as a person meets it.
 
     ``default`` None is the recipe's where a recipe has that field, else what ``unset`` says.
-    Numbers are from ``low`` to ``high``, which ``limits`` says of real ones; words are one of
-    ``choices``. The range of what is ``sized`` depends on the model and the samples.
+    Numbers are from ``low`` to ``high``, which ``limits`` says of real ones; of the kind ``bytes``
+    they may be words such as 64KiB. Words are one of ``choices``. The range of what is ``sized``
+    depends on the model and the samples.
     """
 
     help: str
@@ -66,6 +69,8 @@ class Option:
         if self.choices:
             return choice(name, value, self.choices)
         high = self.high
+        if self.kind is bytes:
+            return size(name, value)
         if self.kind is float:
             return real(name, value, self.low, math.inf if high is None else high, self.limits)
         return whole(name, value, int(self.low), None if high is None else int(high))
@@ -114,6 +119,18 @@ class Options:
         "Early stopping: after so many epochs without a better one.", unset="never"
     )
     cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
+    cache_samples: int | None = _option(
+        "Rows that the Skip-Cache keeps, 0 or more; the others are computed in each epoch.",
+        low=0, unset="all",
+    )  # fmt: skip
+    cache_size: int | None = _option(
+        "The same in bytes, padding and rows held out included, such as 64KiB.", kind=bytes,
+        unset="all",
+    )  # fmt: skip
+    cache_policy: str = _option(
+        "What makes room in such a cache: nothing, or the row added or used longest ago goes.",
+        kind=str, unset="pin", choices=tuple(POLICIES),
+    )  # fmt: skip
     standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
     solver: str = _option(
         "By steps, or exactly: the best that all taps can give.", kind=str,
@@ -148,7 +165,7 @@ OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in fie
 #: Options of training by steps, which the exact solver does not take.
 OF_STEPS = (
     "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule", "patience",
-    "standardize", "cache",
+    "standardize", "cache", *BOUNDS,
 )  # fmt: skip
 #: What the recipe auto chooses: whoever sets any of it wants something else.
 _OF_AUTO = ("rank", "solver", "penalty", *OF_STEPS)
@@ -221,7 +238,7 @@ def resolve_options(
         check_auto(method, asked)
     recipe = PAPER if chosen == "paper" else recipe
     exact = chosen == "auto" or _is_exact(method, asked)
-    asked["cache"] = exact or check_cache(method, asked.get("cache"))
+    asked["cache"] = exact or check_cache(method, asked)
     values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
     for name, value in asked.items():
         if not (type(value) is type(values[name]) and value == values[name]):
@@ -236,6 +253,7 @@ def resolve_options(
     if asked.get("standardize") is None:
         values["standardize"] = exact or (method.skip and recipe.standardize)
     values["schedule"] = values["schedule"] or "constant"
+    values["cache_policy"] = values["cache_policy"] or "pin"
     if values["weight_decay"] is None:
         values["weight_decay"] = OPTIMIZERS[values["optimizer"]].weight_decay
     least = 2 if method.batch_statistics else 1
@@ -247,22 +265,6 @@ def resolve_options(
             "to 0.2"
         )
     return Options(**values)
-
-
-def check_cache(method: Method, cache: bool | None) -> bool:
-    """Whether to keep what the frozen layers computed; None is the method's own choice.
-
-    Raises:
-        ParameterError: the method changes what would be kept.
-    """
-    if cache and not method.freezes_below:
-        changed = "adapters" if not method.tunes_network else "weights or biases"
-        raise ParameterError(
-            f"cache is on, but {method.name} updates {changed} of inner layers with every batch, "
-            "which makes cached results obsolete (section 4.2), expected a method that does not: "
-            "leave cache out"
-        )
-    return method.cache if cache is None else cache
 
 
 def check_auto(method: Method, asked: Mapping[str, Any]) -> None:

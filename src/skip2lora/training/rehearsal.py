@@ -23,6 +23,7 @@ from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Outputs, Task
 from skip2lora.tasks.weights import ClassWeight, check_weights, combined, leave_out
+from skip2lora.training.budget import check_unbounded
 from skip2lora.training.exact_job import ExactJob, folds_of
 from skip2lora.training.fit import Fit, suspects_of
 from skip2lora.training.jobs import CheckedSamples, weighed
@@ -236,7 +237,7 @@ def rehearse(
 
     Raises:
         ModelError: the model gave other shapes than it announced, NaN or infinity.
-        ParameterError: ``suspects`` of what has no classes, or no rows.
+        ParameterError: ``suspects`` of what has no classes, or no rows; or a limit of the cache.
         DivergedError: the loss became infinite or NaN.
     """
     method, joined = METHODS[options.method], part if old is None else _joined(part, old)
@@ -248,6 +249,8 @@ def rehearse(
     if not method.skip or (old is None and not suspects):
         x = part.x if old is None else np.concatenate([part.x, old.x])
         return train(model, replace(joined, x=x), options, goal=goal, watch=watch)
+    fix = "leave suspects out" if old is None else "pass keep=False"
+    check_unbounded(options, f"rows of all are kept for suspects or old samples: {fix}")
     began = time.perf_counter()
     first_tap = range(len(model.tap_widths))[method.adapted].start
     cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
+from skip2lora.training.budget import CacheUse, capacity_of
 from skip2lora.training.jobs import CheckedSamples, Outputs, relative
 from skip2lora.training.options import Options
 
@@ -172,7 +174,7 @@ class SkipJob:
 
     Rows of the samples held out are computed once, scaled by the statistics of the others, and
     kept, with a Skip-Cache and without: validation never runs the backbone.
-    ``capacity`` limits the cache to the rows of so many samples.
+    The cache has rows of as many samples to train on as the options say.
     """
 
     mixed_by_folds, answered = False, None
@@ -185,7 +187,6 @@ class SkipJob:
         *,
         goal: Goal = PLAIN,
         held: CheckedSamples | None = None,
-        capacity: int | None = None,
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
     ) -> None:
@@ -196,13 +197,14 @@ class SkipJob:
             n_outputs=goal.n_outputs,
             copy_input=options.standardize,
         )
-        if capacity is None:
-            capacity = len(part.x) if options.cache else 0
-        self.cache = SkipCache.of(rows, len(part.x), capacity)
+        n_held = 0 if held is None else len(held.x)
+        capacity = capacity_of(options, rows, len(part.x), n_held)
+        self.cache = SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
         self.rows_kept = len(self.cache.rows) == len(part.x)
         self._backbone, self._part, self._goal = backbone, part, goal
         self._format, self._rank, self._bias = rows, options.rank, has_bias(goal, options)
         self._scaling: Scaling | None = None
+        self.cache_use: CacheUse | None = CacheUse.of(self.cache, len(part.x))
         self.n_forwards = 0
         began = time.perf_counter()
         if options.standardize:
@@ -248,6 +250,7 @@ class SkipJob:
         """Train one epoch; what the core says of it."""
         epoch = self.trainer.epoch(self._x, self._y, self._source, learning_rate, self._weight)
         self.n_forwards += epoch.n_forward
+        self.cache_use = self.cache_use and self.cache_use.after(epoch)
         return epoch
 
     def result(self) -> SkipAdapters:
@@ -281,12 +284,21 @@ class SkipJob:
 
     def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Features and rows of the samples to train on; those beyond the cache chunk by chunk."""
-        n_kept = len(self.cache.rows) if self.cache.filled.all() else 0  # without an epoch, none
+        tables = self.cache.tables is not None
+        whole = not tables and self.cache.filled.all()  # without an epoch they are not
+        n_kept = len(self.cache.rows) if whole else 0
         if n_kept:
             yield self._x[:n_kept], self.cache.rows
         for at in range(n_kept, len(self._x), SAMPLES_AT_ONCE):
-            chunk = slice(at, at + SAMPLES_AT_ONCE)
-            yield self._x[chunk], self._computed(self._part.x[chunk]).rows
+            chunk = slice(at, min(at + SAMPLES_AT_ONCE, len(self._x)))
+            x = self._part.x[chunk]
+            if tables:
+                yield self._x[chunk], self.cache.of_tables(chunk, partial(self._those, x))
+            else:
+                yield self._x[chunk], self._computed(x).rows
+
+    def _those(self, x: Any, which: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return self._computed(x[which]).rows
 
     def _computed(self, x: Any) -> SkipCache:
         """Rows of checked samples, as they are trained on."""
