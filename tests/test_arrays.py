@@ -336,5 +336,5 @@ def test_sizes(value: Any, n_bytes: int) -> None:
     "value", [-1, 2.5, True, None, "", "KiB", "-3", "1e3", "64 K", "٣", "4XB", "1.MB", "9" * 40]
 )
 def test_no_sizes(value: Any) -> None:
-    with pytest.raises(ParameterError, match="^cache_size is .* expected .*: (correct|choose)"):
+    with pytest.raises(ParameterError, match=r"^cache_size is .* expected .*: (correct|choose)"):
         size("cache_size", value)
