@@ -131,10 +131,9 @@ def adapt(
     default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
     random. ``validation`` holds out that share of the samples, and the epoch is kept that did best
     on them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
-    Skip-Cache on or off where the method allows it. Where storage is strict, it keeps rows of
-    ``cache_samples`` samples, or as many as ``cache_size`` holds, bytes or text such as "64KiB";
-    the others are computed in each epoch. ``cache_policy`` is pin (who came first stays: best where
-    every epoch has a fresh order), fifo or lru. Neither changes a bit of the result.
+    Skip-Cache on or off where the method allows it; it may be for ``cache_samples`` rows, or as
+    many as ``cache_size`` holds (bytes, "64KiB"), the others being computed in each epoch, by
+    ``cache_policy`` pin (who came first stays), fifo or lru: no bit of the result depends on these.
     ``standardize`` trains on scaled taps; the result takes them as they are. ``solver="steps"``
     asks for all of that with its usual values.
 
