@@ -163,7 +163,7 @@ def test_cache_where_it_is_valid(refused: Refused) -> None:
         ({"cache_samples": 3, "cache": False}, "cache_samples is 3 with cache off, expected one"),
         ({"cache_samples": 3, "recipe": "auto"}, "cache_samples is 3 with recipe='auto'"),
         ({"cache_size": 3, "solver": "exact"}, "cache_size is 3 beside solver='exact'"),
-        ({"cache_samples": 3, "suspects": True}, "cache_samples is 3, but rows of all are kept"),
+        ({"cache_samples": 3, "suspects": True}, "cache_samples is 3 beside old samples or"),
     ],
     ids=str,
 )  # fmt: skip
@@ -181,7 +181,7 @@ def test_a_limit_beside_old_samples(
 ) -> None:
     x, y = make_samples(N)
     message = refused(ParameterError, s2.adapt, backbone, x, y, keep=(x[:9], y[:9]), cache_size=999)
-    assert "cache_size is 999, but rows of all are kept for suspects or old samples" in message
+    assert "cache_size is 999 beside old samples or suspects, which need" in message
     assert "pass keep=False" in message
 
 

@@ -94,15 +94,18 @@ def check_cache(method: Method, asked: Mapping[str, Any]) -> bool:
     return method.cache or bool(limits) if cache is None else bool(cache)
 
 
-def check_unbounded(options: Bounds, why: str) -> None:
-    """Refuse a limit of the cache; ``why`` says what needs the rows of all samples, and its fix.
+def check_unbounded(options: Bounds, fix: str) -> None:
+    """Refuse a limit of the cache beside suspects or old samples; ``fix`` says how to leave these.
 
     Raises:
         ParameterError: there is one.
     """
     for name, limit in (("samples", options.cache_samples), ("size", options.cache_size)):
         if limit is not None:
-            raise ParameterError(f"cache_{name} is {limit}, but {why}, or leave cache_{name} out")
+            raise ParameterError(
+                f"cache_{name} is {limit} beside old samples or suspects, which need the rows of "
+                f"all, expected no limit: {fix}, or leave cache_{name} out"
+            )
 
 
 def capacity_of(options: Bounds, rows: RowFormat, n_samples: int, n_held: int = 0) -> int:

@@ -249,8 +249,7 @@ def rehearse(
     if not method.skip or (old is None and not suspects):
         x = part.x if old is None else np.concatenate([part.x, old.x])
         return train(model, replace(joined, x=x), options, goal=goal, watch=watch)
-    fix = "leave suspects out" if old is None else "pass keep=False"
-    check_unbounded(options, f"rows of all are kept for suspects or old samples: {fix}")
+    check_unbounded(options, "leave suspects out" if old is None else "pass keep=False")
     began = time.perf_counter()
     first_tap = range(len(model.tap_widths))[method.adapted].start
     cache = SkipCache.of(RowFormat.of(model, first_tap, copy_input=True), len(joined.y))
