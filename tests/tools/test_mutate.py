@@ -196,3 +196,15 @@ def test_modules_can_be_chosen(mutate):
     files = {place.file.name for each in mutate.places(["power/*", "arrays.py"]) for place in each}
     assert "arrays.py" in files
     assert files - {"arrays.py"} <= {file.name for file in (mutate.PACKAGE / "power").iterdir()}
+
+
+def test_exceptions_of_modules_are_left_out(mutate, monkeypatch, tmp_path):
+    """What cosmic-ray cannot change ends nothing."""
+    pytest.importorskip("cosmic_ray", reason="needs cosmic-ray")
+    monkeypatch.setattr(mutate, "PACKAGE", tmp_path)
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    text = "try:\n    it()\nexcept (zlib.error, ValueError):\n    raise\n"
+    (tmp_path / "parts.py").write_text(text)
+    of = list(mutate.mutants(0, ["*"]))
+    assert all(mutant.place.operator.endswith("ExceptionReplacer") for mutant in of)
+    assert not any("CosmicRay" in mutant.text.partition(",")[0] for mutant in of)
