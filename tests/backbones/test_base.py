@@ -175,3 +175,30 @@ def test_each_suffix_has_its_class(suffix: str) -> None:
     except s2.MissingExtraError as error:
         pytest.skip(str(error))
     assert issubclass(kind, s2.Backbone)
+
+
+def test_what_a_model_without_masks_and_shapes_answers(refused: Any) -> None:
+    model = Least()
+    assert model.with_shapes((("x", (4,), "float32"),)) is model
+    assert model.with_mask("none") is model
+    assert "no input that says what counts" in refused(ParameterError, model.with_mask, "pad=x")
+    assert "start at every layer" in refused(ParameterError, model.with_taps, 1)
+    assert [(tap.layer, tap.kind, tap.shape) for tap in model.taps] == [
+        ("layers.0", "vector", (4,)), ("layers.1", "vector", (3,)),
+    ]  # fmt: skip
+
+
+def test_names_of_its_own_are_not_replaced(refused: Any) -> None:
+    class Named(Least):
+        @property
+        def class_names(self) -> tuple[str, ...]:
+            return ("a", "b")
+
+    model = Named()
+    assert model.named(None) is model
+    assert "Named takes none as it computes its own" in refused(
+        ParameterError, model.named, ("c", "d")
+    )
+    plain = Least()
+    assert plain.named(("c", "d")).class_names == ("c", "d")
+    assert plain.class_names is None

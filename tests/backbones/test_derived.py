@@ -286,3 +286,23 @@ def test_it_is_a_model_like_the_one_below(model: s2.MLP, samples: Any) -> None:
     again = copy.copy(derived)
     assert again.derived == derived.derived == (DerivedTap("log", derived.derived[0].shift),)
     assert again.fingerprint == model.fingerprint
+
+
+def test_other_taps_of_the_model_keep_the_derived_ones() -> None:
+    class Tapped(NumpyBackbone):
+        sample_shapes = (("X", (9,), "float32"),)
+        asked: Any = None
+
+        def with_taps(self, selection: Any, **options: Any) -> NumpyBackbone:
+            other = copy.copy(self)
+            other.asked = selection, options
+            other.tap_widths, other.weights = self.tap_widths[:1], self.weights
+            return other
+
+    model = Tapped(WIDTHS, first_tap_is_input=True)
+    derived = Derived.of(model, ("square", "logits"), np.ones((2, 9), np.float32))
+    assert derived.sample_shapes == model.sample_shapes
+    other = derived.with_taps([0], grid=3, size=(4, 5))
+    assert other.backbone.asked == ([0], {"grid": 3, "size": (4, 5)})
+    assert other.derived == derived.derived
+    assert other.tap_widths == (9, 3, 9)

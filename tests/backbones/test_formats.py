@@ -156,3 +156,27 @@ def test_a_model_that_is_refused_for_another_reason_keeps_that(
     (tmp_path / "model.safetensors").write_bytes(content[:-4])
     said = refused(ModelError, s2.load, tmp_path / "model.safetensors")
     assert "is not a readable .safetensors file" in said
+
+
+def test_a_package_of_core_ml(tmp_path: Path, refused: Refused) -> None:
+    folder = tmp_path / "model.mlpackage"
+    folder.mkdir()
+    assert f"{folder} is a model of Core ML" in refused(ModelError, s2.load, folder)
+
+
+def test_text_may_be_cut_within_a_letter(tmp_path: Path, refused: Refused) -> None:
+    """What is read of a long file may end in one; other bytes are no text."""
+    path = tmp_path / "model.bin"
+    for length in (4095, 4094, 8191, 8190, 65535, 65534):
+        path.write_bytes(b"a" * length + "\u00f6".encode() * 9)
+        assert "is a text" in refused(ModelError, s2.load, path)
+    path.write_bytes(b"aaaa\xff" + b"a" * 9000)
+    assert "is a text" not in refused(ModelError, s2.load, path)
+
+
+def test_a_network_of_openvino_of_another_suffix(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "model.txt"
+    path.write_bytes(b'<?xml version="1.0"?><net name="m" version="11"></net>')
+    assert "is a model of OpenVINO" in refused(ModelError, s2.load, path)
+    path.write_bytes(b"<error>not found</error>")
+    assert "is XML, as of a failed download" in refused(ModelError, s2.load, path)

@@ -217,3 +217,11 @@ def test_as_many_answers_as_features_are_answers_all_the_same() -> None:
 def test_names_that_nothing_knows_are_taken_in_their_order_with_a_word() -> None:
     with pytest.warns(ColumnsWarning, match="knows no names of columns, b, a are taken in this"):
         np.testing.assert_array_equal(Columns().take(Frame(b=[1, 2], a=[3, 4])), [[1, 3], [2, 4]])
+
+
+def test_a_frame_of_other_names_is_refused_as_such() -> None:
+    frame = Frame(a=[1.0], b=[2.0], c=[3.0], d=[4.0], e=[5.0])
+    said = refusal(ABC.take, frame)
+    assert said.startswith('X has the columns "d", "e", expected a, b, c')
+    assert said.endswith("leave the columns out")
+    assert refusal(ABC.take, Frame(a=[1], b=[2], c=[3], d=[4])).endswith("leave the column out")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skip2lora.errors import DataError
-from skip2lora.tasks.labels import encode, encode_labels, own_labels, places_in
+from skip2lora.tasks.labels import encode, encode_labels, own_labels, places_in, two_names
 from skip2lora.tasks.task import CLASSIFICATION, NO_OUTPUTS, Answers, Encoded, Outputs
 
 ANIMALS = ("cat", "dog", "eel")
@@ -377,3 +377,16 @@ def test_errors_name_the_file_on_one_line() -> None:
     with pytest.raises(DataError) as caught:
         encode(CLASSIFICATION, answers, 2, NAMED)
     assert str(caught.value).startswith('field.csv: row 1 has label "a b", expected one of cat')
+
+
+def test_two_names_of_a_binary_model() -> None:
+    assert two_names(np.array(["on", "off", "on"])) == ("off", "on")
+    for other in (None, np.array(["a", "b", "c"]), np.array(["a"]), [0, 1], of_file(["a", "b"])):
+        assert two_names(other) is None
+
+
+def test_labels_that_are_not_there() -> None:
+    with pytest.raises(DataError, match="the samples have no labels, expected one each: add y"):
+        encode_labels(Answers(None), 3, UNNAMED, new_classes=False)
+    with pytest.raises(DataError, match=r"^row 1 has no label, expected one each: fill it in"):
+        encoded(["cat", "", "dog"], NAMED)
