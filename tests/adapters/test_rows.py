@@ -16,6 +16,7 @@ from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.standins import Watched
 from skip2lora.data import lazy
 from skip2lora.data.lazy import LazySamples, digests_of
+from skip2lora.errors import ModelError
 
 MARK = np.float32(-12345)  # no tap or logit has this value
 
@@ -274,3 +275,18 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     filled[2] = 1
     with pytest.raises(ValueError, match="rows are there behind some that are not"):
         source(3 * 4 + 9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["taps", "base_logits"])
+def test_a_model_that_gives_no_numbers_is_named(where: str, bad: float, refused: Any) -> None:
+    class Broken(NumpyBackbone):
+        def forward(self, x: np.ndarray) -> Any:
+            made = super().forward(x)
+            (made.taps[1] if where == "taps" else made.base_logits)[1, 2] = bad
+            return made
+
+    model = Broken((5, 4, 3), first_tap_is_input=False)
+    rows = RowFormat.of(model, copy_input=True)
+    said = refused(ModelError, rows.compute, model, np.ones((3, 5), np.float32), rows.empty(3))
+    assert said.startswith("the model gave NaN or infinity for finite samples")

@@ -131,3 +131,24 @@ def test_lite_residuals_are_silent_at_first():
         for block in network.blocks:
             block.lite = None
         torch.testing.assert_close(network(images), with_modules)
+
+
+@pytest.mark.parametrize("norm", ["gn", "bn"])
+def test_norms_and_dropout_are_the_published_ones(norm):
+    network = proxyless.ProxylessNAS(N_CLASSES, norm=norm)
+    kind = torch.nn.GroupNorm if norm == "gn" else torch.nn.BatchNorm2d
+    norms = [part for part in network.modules() if isinstance(part, kind)]
+    assert len(norms) == 2 + sum(2 + (block[1] > 1) for block in published_blocks())
+    assert {part.eps for part in norms} == {1e-3}
+    if norm == "gn":
+        assert {part.num_channels / part.num_groups for part in norms} == {8}
+    else:
+        assert {part.momentum for part in norms} == {0.1}
+    assert network.dropout.p == 0.2
+    convolutions = [part for part in network.modules() if isinstance(part, proxyless.SameConv2d)]
+    assert len(convolutions) == len(norms)
+    assert {part.standardized for part in convolutions} == {norm == "gn"}
+    assert [part.stride[0] for part in convolutions].count(2) == 3  # 32, 40 and 80 channels
+    assert not network.classifier.bias.any()
+    shortcuts = [block.shortcut for block in network.blocks]
+    assert shortcuts == [into == out for _, _, into, out in published_blocks()]

@@ -19,7 +19,7 @@ import skip2lora as s2
 from closed_ends import learns_new_outputs_alone
 from onnx_exports import session_of
 from skip2lora.backbones.onnx.backbone import prepare
-from skip2lora.backbones.onnx.ends import float_activations, head_of
+from skip2lora.backbones.onnx.ends import _limit, float_activations, head_of
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.errors import ParameterError
 from skip2lora.export.onnx import export_onnx
@@ -188,6 +188,24 @@ KEPT: dict[str, tuple[int, Callable[[Tail], Any], list[Callable[[Said], Any]]]] 
         3, lambda t: t.output(t("Binarizer", sigmoid(t), domain=ML, threshold=0.5)),
         [lambda s: s.labels],
     ),
+    "cast like": (
+        3,
+        lambda t: t.output(
+            t("CastLike", t("Greater", sigmoid(t), 0.5), np.array(1, np.int64)), LONG
+        ),
+        [lambda s: s.labels],
+    ),
+    "clipped from below": (
+        3, lambda t: t.output(t("Clip", softmax(t), 1e-7)), [lambda s: s.proba],
+    ),
+    "normed logits": (
+        3,
+        lambda t: t.output(
+            t("Softmax", t("BatchNormalization", t.z, *np.array([[1.5, 1, 2], [0, 1, 0],
+                           [0, 0.5, 0], [1, 2, 1.0]])), axis=1)
+        ),
+        [lambda s: s.proba],
+    ),
     "1 - p, p": (
         1, lambda t: t.output(t("Concat", turned(t, p := sigmoid(t)), p, axis=1)),
         [lambda s: s.proba],
@@ -290,6 +308,7 @@ CLOSED: dict[str, Callable[[Tail], Any]] = {
     "mean of two": lambda t: t.output(
         t("Div", t("Add", softmax(t), t("Softmax", t("Mul", t.z, 2.0), axis=1)), 2.0)
     ),
+    "a constant for each output": lambda t: t.output(t("Add", softmax(t), np.array([0.5, 0, 1.0]))),
     "clamped from 0.1": lambda t: t.output(t("Clip", softmax(t), 0.1, 0.9)),
     "product": lambda t: t.output(t("Mul", p := softmax(t), p)),
     "softened": lambda t: t.output(t("Add", t("Mul", softmax(t), 0.9), 0.03)),
@@ -471,3 +490,34 @@ def test_a_table_of_labels_names_the_outputs(
     assert s2.load(path, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     prepare(path, tmp_path / "p.onnx")
     assert s2.load(tmp_path / "p.onnx").class_names == names
+
+
+def test_limits_of_clip_in_any_opset() -> None:
+    """Inputs, attributes in old ones, or none at all."""
+    tail = Tail(3)
+    low = tail.constant(0.25)
+    computed = tail("Abs", tail.z)
+    tail.output(tail.z)
+    nodes = {
+        "attribute": helper.make_node("Clip", ["z"], ["y"], min=0.5, max=2.0),
+        "none": helper.make_node("Clip", ["z"], ["y"]),
+        "input": helper.make_node("Clip", ["z", low], ["y"]),
+        "left out": helper.make_node("Clip", ["z", "", low], ["y"]),
+        "computed": helper.make_node("Clip", ["z", computed], ["y"]),
+    }
+    graph = Graph(
+        helper.make_model(
+            helper.make_graph(
+                tail.net.nodes, "net", [nets.value("x", ["n", 6])], tail.outputs,
+                tail.net.constants,
+            )
+        )
+    )  # fmt: skip
+    limits = {
+        name: tuple(_limit(graph, node, at, word) for at, word in ((1, "min"), (2, "max")))
+        for name, node in nodes.items()
+    }
+    assert limits == {
+        "attribute": (0.5, 2.0), "none": (-np.inf, np.inf), "input": (0.25, np.inf),
+        "left out": (-np.inf, 0.25), "computed": (None, np.inf),
+    }  # fmt: skip

@@ -299,3 +299,25 @@ def test_which_axes_are_likelier() -> None:
     assert sight.likely([], dynamic=False) == 0
     assert Look({}, {}, None, unknown="why").likely(["row"], dynamic=False) == -1
     assert sight.n_holding(dynamic=False) == 2
+
+
+def test_sizes_that_inference_does_not_give_may_change() -> None:
+    """Where a run with other sizes fails."""
+    seen = Seen(Verdict(Layout(0)), (1, 8, 5))
+    assert seen.where_inferred(("n", 8, "t")).shape == (1, 8, None)
+    assert seen.where_inferred(("n", 8, 5)).shape == (1, 8, 5)
+    assert seen.where_inferred((1, 9, 5)).shape == (1, None, 5)
+    for nothing in (None, ("n", 8), ("n", 8, 5, 1)):
+        assert seen.where_inferred(nothing).shape == (1, None, None)
+    assert Seen(Verdict(Layout(1)), (8, 1, 5)).where_inferred((8, "n", None)).shape == (8, 1, None)
+    unknown = Seen(Verdict(None), (1, 2))
+    assert unknown.where_inferred((3, 4)) is unknown
+
+
+def test_a_run_with_other_sizes_names_them() -> None:
+    seen = Seen(Verdict(Layout(0)), (1, 8, 5))
+    sizes = {"t": 5, "n": 3}, {"t": 9, "n": 2}
+    assert seen.matched(((0, 1), {"y": np.zeros((2, 8, 9))}), "y", sizes).shape == (1, 8, "t")
+    assert seen.matched(((0, 1), {"y": np.zeros((2, 8, 7))}), "y", sizes).shape == (1, 8, None)
+    other = seen.matched(((0, 1), {"y": np.zeros((2, 8))}), "y", sizes)
+    assert (other.verdict.layout, other.shape) == (None, ())
