@@ -393,3 +393,16 @@ def test_nor_does_a_network_of_ones_own(x, y) -> None:
     options: dict[str, Any] = {"hidden": (4,), "pretrain_epochs": 2, "solver": "exact"}
     with pytest.raises(ParameterError, match="the network has learned from them, too"):
         Skip2LoRAClassifier(**options).fit(x, y).forget([0])
+
+
+def test_samples_for_validation_that_do_not_fit(
+    backbone: NumpyBackbone, x: np.ndarray, y: np.ndarray, refused: Any
+) -> None:
+    fit = Skip2LoRAClassifier(backbone, **QUICK).fit
+    said = refused(DataError, fit, x, y, validation_data=(np.full((3, 9), 1e39), y[:3]))
+    assert said.startswith("validation_data: ")
+    regress = Skip2LoRARegressor(backbone, keep_outputs=False, **QUICK).fit
+    for beside in ((x[:3], y[:3] * 1e39), (x[:3], np.c_[y, y][:3])):
+        said = refused(DataError, regress, x, y * 1.0, validation_data=beside)
+        assert said.startswith("validation_data: ")
+    assert "too large for float32" in refused(DataError, regress, x, y * 1e39)

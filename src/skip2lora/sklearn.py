@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.arrays import SamplesLike, listing, plain_array
+from skip2lora.arrays import SamplesLike, as_float32, listing, plain_array
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.errors import DataError, MissingExtraError, ParameterError
@@ -331,7 +331,7 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
     ) -> tuple[Any, NDArray[np.float32], tuple[int, ...]]:
         """Samples, their targets, (n, n_outputs), and the shape of one answer as it was given."""
         x, numbers = self._samples(X, y, first=first, multi_output=True, y_numeric=True)
-        targets = np.asarray(numbers, np.float32).reshape(len(numbers), -1)
+        targets = as_float32(np.asarray(numbers).reshape(len(numbers), -1))
         if not np.isfinite(targets).all():
             raise DataError("y has values too large for float32, expected such as fit: scale it")
         return x, targets, numbers.shape[1:]

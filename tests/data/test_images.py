@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +356,11 @@ def test_names_of_files_can_be_written(tmp_path: Path) -> None:
     names = read_table(tmp_path, layout=CHW).files or ()
     assert r"a/\xff.png" in names
     assert "\n".join(names).encode()
+
+
+def test_images_laid_out_for_another_model(tmp_path: Path) -> None:
+    folder(tmp_path, "a", "b")
+    told = Images(size=(4, 6), mean=(0.0,), std=(1.0,), axes="hwc")
+    said = _parameter(tmp_path, CHW, told)
+    assert "images were laid out as hwc, the model takes chw" in said
+    assert len(read(tmp_path, CHW, replace(told, axes="chw")).x) > 0

@@ -15,6 +15,7 @@ from sample_files import NAMES, X, Y, refusal, write_npz
 from skip2lora.arrays import Inputs
 from skip2lora.data.reading import check_samples, read_samples
 from skip2lora.errors import DataError
+from skip2lora.tasks.task import TASKS
 
 
 def test_npz(tmp_path: Path) -> None:
@@ -181,3 +182,26 @@ def test_arrays_of_objects_are_named(tmp_path: Path, name: str) -> None:
     assert f"{name} is an array of Python objects" in refusal(
         write_npz(tmp_path / "a.npz", **arrays)
     )
+
+
+def test_texts_that_hold_no_characters_are_damaged(tmp_path: Path) -> None:
+    """Code points from D800 to DFFF and beyond 10FFFF, which Python's text cannot have."""
+    for code, damaged in ((0xD7FF, 0), (0xD800, 1), (0xDFFF, 1), (0xE000, 0), (0x10FFFF, 0),
+                          (0x110000, 1)):  # fmt: skip
+        labels = np.array([code, 97, 98], np.uint32).view("<U1")
+        path = write_npz(tmp_path / "a.npz", X=X, y=labels)
+        if damaged:
+            assert f"y has {hex(code)}, no character" in refusal(path)
+        else:
+            assert chr(code) in read_samples(path).class_names
+
+
+def test_several_answers_of_other_lengths(tmp_path: Path) -> None:
+    task = TASKS["regression"]
+    path = write_npz(tmp_path / "a.npz", X=X, a=np.arange(3.0), b=np.arange(3.0) * 2)
+    made = read_samples(path, target=("b", "a"), task=task)
+    assert made.labels.tolist() == [[0, 0], [2, 1], [4, 2]]
+    for other in (np.arange(2.0), np.zeros((3, 1))):
+        path = write_npz(tmp_path / "b.npz", X=X, a=np.arange(3.0), b=other)
+        said = refusal(path, target=("a", "b"), task=task)
+        assert f"b has shape {other.shape}, expected (3,), one answer a sample" in said

@@ -14,6 +14,7 @@ import pytest
 
 from sample_files import refusal, write_text
 from skip2lora.data.reading import read_samples
+from skip2lora.tasks.task import TASKS
 
 COLUMNS = ["ax", "größe", "az", "label"]
 LABELS = ["idle", "wave left", "a, b; c"]
@@ -230,3 +231,13 @@ def test_damaged_when_packed(tmp_path: Path) -> None:
     for content in (whole[:-20], whole[:12], whole[:30] + b"\1" + whole[31:]):
         path.write_bytes(content)
         assert "damaged or no .csv" in refusal(path)
+
+
+def test_numbers_to_learn_have_the_decimals_of_the_table(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "f;out\n1,5;2,25\n2,5;-3,5\n")
+    samples = read_samples(path, target="out", task=TASKS["regression"])
+    assert samples.labels.tolist() == [[2.25], [-3.5]]
+    path = write_text(tmp_path / "b.csv", "f,out\n1.5,2.25\n2.5,-3.5\n")
+    assert read_samples(path, target="out", task=TASKS["regression"]).labels.tolist() == [
+        [2.25], [-3.5],
+    ]  # fmt: skip

@@ -415,3 +415,17 @@ def test_weights_of_classes_count_old_samples_too(
         np.testing.assert_allclose(
             estimator.adapted_.logits(x), expected.logits(x), rtol=1e-3, atol=1e-3
         )
+
+
+def test_groups_are_of_new_samples(backbone: Any, new: Any, old: Any) -> None:
+    """Held out whole; old ones have blocks of their own, and both are said to be judged."""
+    groups = np.repeat(["p", "q", "r", "s"], 15)
+    options: dict[str, Any] = {"recipe": "auto", "keep": old}
+    adapted = s2.adapt(backbone, *new, groups=groups, **options)
+    numbered = s2.adapt(backbone, *new, groups=np.repeat([3, 1, 2, 0], 15), **options)
+    plain = s2.adapt(backbone, *new, **options)
+    held_out = adapted.history.held_out
+    assert held_out is not None
+    assert held_out.n_folds == 4
+    assert tensors(adapted) != tensors(plain)
+    np.testing.assert_allclose(adapted.logits(new[0]), numbered.logits(new[0]), atol=1e-3)
