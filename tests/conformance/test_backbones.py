@@ -102,7 +102,7 @@ def test_its_repr_is_one_short_line(backbone: Any) -> None:
     assert "9-16-5-3" in repr(backbone) or "3 taps, 3 outputs" in repr(backbone)
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 64, 65])
+@pytest.mark.parametrize("n_samples", [1, 2, 64, 65, 300])
 def test_shapes_are_as_announced(backbone: Any, n_samples: int, make_samples: Any) -> None:
     x, _ = make_samples(n_samples, 9)
     made = backbone.forward(x)
