@@ -202,3 +202,19 @@ def test_samples_and_labels_are_those_of_the_seed():
     one, same, other = (bench._random_part(model, 50, seed) for seed in (3, 3, 4))
     assert one.y.tolist() == same.y.tolist() != other.y.tolist()
     assert set(one.y.tolist()) == {0, 1, 2}
+
+
+def test_what_is_measured_unless_told(monkeypatch):
+    """The samples, batches and rank of the paper, five times."""
+    rounds: list[int] = []
+
+    def one_round(works: Any, fill: Any, x: Any, seconds: float) -> Any:
+        rounds.append(len(x))
+        return bench._Round(1.0, dict.fromkeys(works, 1.0), 1.0, 1.0, 1.0, 1, 1)
+
+    monkeypatch.setattr(bench, "_round", one_round)
+    of = run_bench()
+    assert (of.widths, of.n_samples, of.batch_size, of.rank, of.rounds) == (
+        (256, 96, 96, 3), 470, 20, 4, 5,
+    )  # fmt: skip
+    assert rounds == [470] * 6

@@ -406,3 +406,14 @@ def test_samples_for_validation_that_do_not_fit(
         said = refused(DataError, regress, x, y * 1.0, validation_data=beside)
         assert said.startswith("validation_data: ")
     assert "too large for float32" in refused(DataError, regress, x, y * 1e39)
+
+
+def test_numbers_of_one_group_so_far(
+    backbone: NumpyBackbone, x: np.ndarray, y: np.ndarray, refused: Any
+) -> None:
+    """Others are to come in later parts, and none where all is there."""
+    regress = Skip2LoRARegressor(backbone, keep_outputs=False)
+    assert "group" in refused(DataError, regress.fit, x[:30], y[:30], groups=["p"] * 30)
+    regress.partial_fit(x[:30], y[:30] * 1.0, groups=["p"] * 30)
+    regress.partial_fit(x[30:], y[30:] * 1.0, groups=["q"] * 30)
+    assert regress.predict(x).shape == (60,)

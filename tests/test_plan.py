@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.plan import DEFAULT_SAMPLES, Memory, Plan, plan
+from skip2lora.plan import DEFAULT_SAMPLES, Memory, Plan, _process_bytes, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
 from skip2lora.training.exact import PENALTIES
@@ -340,3 +341,13 @@ def test_a_loss_that_is_no_number_is_no_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_core, "OK", -1)
     with pytest.raises(DivergedError, match="on random rows, expected a finite loss"):
         quick(network("mlp"), epochs=1)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_peak_of_the_process_is_in_bytes(
+    platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(ru_maxrss=2_000_000)
+    monkeypatch.setattr("resource.getrusage", lambda who: usage)
+    monkeypatch.setattr("sys.platform", platform)
+    assert _process_bytes() == 2_000_000 * unit

@@ -11,6 +11,7 @@ import pytest
 from skip2lora.backbones.alone import (
     Layout,
     Verdict,
+    _may_fit,
     batches_of,
     depends_on_samples,
     mixed,
@@ -260,3 +261,17 @@ def test_rounding_that_is_worth_a_word(apart: float, noted: bool) -> None:
     assert (note_of(Verdict(Layout(0), 0, apart * 1e-3, 0, 1)) is not None) == noted
     assert "3 more" not in str(untapped(list("abc")))
     assert "what a, b, c reads is" in str(untapped(list("abc")))
+
+
+@pytest.mark.parametrize(
+    ("swayed", "moved", "may"),
+    [(1.9e-4, 0, True), (2.1e-4, 0, False), (0, 0.039, True), (0, 0.041, False), (0, 0, True)],
+)
+def test_an_order_that_a_few_numbers_speak_against(swayed: float, moved: float, may: bool) -> None:
+    """Twice what other samples, and another place, may change of the largest number."""
+    values = np.zeros((3, 9))
+    values[:, 8] = 1  # the largest, beyond the few
+    other = values.copy()
+    other[1, 0], other[2, 1] = swayed, moved
+    runs = [((0, 1, 2), values), ((3, 1, 0), other)]
+    assert _may_fit(runs, Layout(0)) == may

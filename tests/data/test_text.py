@@ -241,3 +241,13 @@ def test_numbers_to_learn_have_the_decimals_of_the_table(tmp_path: Path) -> None
     assert read_samples(path, target="out", task=TASKS["regression"]).labels.tolist() == [
         [2.25], [-3.5],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_columns", [2, 300])
+def test_a_header_in_a_comment_of_any_width(n_columns: int, tmp_path: Path) -> None:
+    names = [f"c{at}" for at in range(n_columns)]
+    row = ",".join(map(str, range(n_columns)))
+    path = write_text(tmp_path / "a.csv", f"# {','.join(names)}\n{row}\n{row}\n")
+    samples = read_samples(path, labels_required=False)
+    assert samples.feature_names == tuple(names)
+    assert samples.x.tolist() == [list(range(n_columns))] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pickle
 import sys
@@ -27,7 +28,7 @@ from skip2lora.errors import DataError
 from skip2lora.methods import METHODS as ALL_METHODS
 from skip2lora.tasks.task import PLAIN, TASKS, mean_loss
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.loop import EpochReport, stratified_split, train
+from skip2lora.training.loop import EpochReport, _diverged, stratified_split, train
 from skip2lora.training.options import Options, resolve_options
 
 ORDER, ADAPTER = 1, 2  # streams of one seed
@@ -539,3 +540,34 @@ def test_plain_is_compared_by_value(make_model: Any, samples: Any) -> None:
     done = train(make_model(WIDTHS), CheckedSamples(*samples), options, goal=Goal(CLASSIFICATION))
     assert Goal(CLASSIFICATION) == PLAIN
     assert done.history.n_batches == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "standardize", "said"),
+    [("skip2-lora", False, True), ("skip2-lora", True, False), ("ft-all", False, False)],
+)
+def test_what_to_do_where_the_loss_is_no_number(method: str, standardize: bool, said: bool) -> None:
+    given = resolve_options(
+        ANY_MODEL, (4,), 9, method=method, standardize=standardize, learning_rate=0.5
+    )
+    error = str(_diverged("loss", 3, given))
+    assert error.startswith("the loss is not finite in epoch 3 at learning_rate 0.5, expected")
+    assert ("try 0.05, or standardize=True" in error) == said
+    assert "try 0.05" in error
+
+
+@pytest.mark.parametrize("solver", ["steps", "exact"])
+def test_times_are_milliseconds(
+    solver: str, make_samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by a second whenever it is asked."""
+    model = NumpyBackbone([8, 5, 3], first_tap_is_input=True)
+    options = {"epochs": 1} if solver == "steps" else {"penalty": 0.1}
+    monkeypatch.setattr("time.perf_counter", itertools.count().__next__)
+    timing = s2.adapt(model, *make_samples(30), solver=solver, **options).timing
+    assert timing.total_ms % 1000 == 0
+    assert timing.total_ms > timing.cache_fill_ms >= 1000
+    if solver == "exact":  # of steps the core has a clock of its own
+        assert timing.cache_fill_ms == 1000
+        assert timing.training_ms % 1000 == 0
+        assert timing.total_ms > timing.training_ms >= 1000
