@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from skip2lora.adapted import AdaptedModel as AdaptedModel
     from skip2lora.adapters.adapters import SkipAdapters as SkipAdapters
     from skip2lora.adapters.rows import SkipCache as SkipCache
+    from skip2lora.adapters.store import CacheFolder as CacheFolder
     from skip2lora.backbones.base import Backbone as Backbone
     from skip2lora.backbones.base import Taps as Taps
     from skip2lora.backbones.base import load as load
@@ -47,6 +48,7 @@ __all__ = [
     "MLP",
     "AdaptedModel",
     "Backbone",
+    "CacheFolder",
     "Checkpoint",
     "DataError",
     "DivergedError",
@@ -74,6 +76,7 @@ _ON_REQUEST = {
     "adapt": "skip2lora.adapt",
     "SkipAdapters": "skip2lora.adapters.adapters",
     "SkipCache": "skip2lora.adapters.rows",
+    "CacheFolder": "skip2lora.adapters.store",
     "Backbone": "skip2lora.backbones.base",
     "Taps": "skip2lora.backbones.base",
     "load": "skip2lora.backbones.base",

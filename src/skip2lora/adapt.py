@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapted import AdaptedModel as AdaptedModel
 from skip2lora.adapted import NewlyAdapted
+from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
-from skip2lora.backbones.standins import Binary, Headless, Watched, for_task, over
+from skip2lora.backbones.standins import Binary, Headless, for_task
 from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import Method
@@ -23,13 +24,12 @@ from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
 from skip2lora.tasks.task import NO_OUTPUTS, Answers, Encoded, Goal, Outputs, Task, task_for
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, places_of, weigh
-from skip2lora.training.fit import Fit
+from skip2lora.training.fit import Fit, check_judges
 from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, checked
 from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import (
-    Options,
     asked_of,
     check_outputs,
     chosen_recipe,
@@ -41,15 +41,14 @@ from skip2lora.training.rehearsal import (
     Keep,
     OldSamples,
     old_samples,
-    rehearse,
     warn_of_classes,
     weighed_beside,
 )
+from skip2lora.training.running import Progress as Progress
+from skip2lora.training.running import folder_of, run
 from skip2lora.training.suspects import warn_of_suspects
 from skip2lora.training.watch import Checkpoint, Watch
 
-#: Called with how many of something were done so far, and of how many.
-Progress = Callable[[int, int], None]
 #: Samples and labels for validation alone, and how much each counts in the loss.
 ValidationData = (
     tuple[SamplesLike, ArrayLike | Answers] | tuple[SamplesLike, ArrayLike | Answers, ArrayLike]
@@ -73,7 +72,7 @@ def adapt(
     schedule: str | None = None,
     validation: float = 0.0,
     patience: int | None = None,
-    cache: bool | None = None,
+    cache: bool | CacheFolder | None = None,
     cache_samples: int | None = None,
     cache_size: int | str | None = None,
     cache_policy: str | None = None,
@@ -131,9 +130,11 @@ def adapt(
     default 0.01 for adamw, else 0; ``schedule`` constant or cosine; ``seed`` that of all that is
     random. ``validation`` holds out that share of the samples, and the epoch is kept that did best
     on them; training ends after ``patience`` epochs without a better one. ``cache`` turns the
-    Skip-Cache on or off where the method allows it; it may be for ``cache_samples`` rows, or as
-    many as ``cache_size`` holds (bytes, "64KiB"), the others being computed in each epoch, by
-    ``cache_policy`` pin (who came first stays), fifo or lru: no bit of the result depends on these.
+    Skip-Cache on or off where the method allows it; a :class:`~skip2lora.CacheFolder` keeps rows on
+    disk beyond it, for whatever is adapted next: ``history.n_forwards`` counts those that it
+    lacked. The cache may be for ``cache_samples`` rows, or as many as ``cache_size`` holds (bytes,
+    "64KiB"), the others being computed in each epoch, by ``cache_policy`` pin (who came first
+    stays), fifo or lru: no bit of the result depends on these.
     ``standardize`` trains on scaled taps; the result takes them as they are. ``solver="steps"``
     asks for all of that with its usual values.
 
@@ -169,7 +170,8 @@ def adapt(
     Raises:
         DataError: samples, labels or groups that do not fit the model or each other; one class
             alone, or more samples than memory, with the recipe auto or the exact solver.
-        FileError: the lab set or the checkpoint cannot be read, or the latter not be written.
+        FileError: the lab set, the checkpoint or the cache cannot be read, or one of the latter two
+            not be written.
         ModelError: one of them is damaged, or of another model or run.
         ParameterError: an option out of range, or a method the model cannot run.
         DivergedError: the loss became infinite or NaN.
@@ -193,6 +195,7 @@ def _adapt(
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     watch = _watch(options["callback"], options["checkpoint"])
+    folder, options = folder_of(options)
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
     samples = checked(model, columns.take(X))  # by which a module's outputs are found
     samples, y, weight, group, row = _that_count(samples, y, options)
@@ -229,9 +232,8 @@ def _adapt(
     new = encoded.new_labels
     goal = Goal(learned, model.n_outputs + len(new) if new else None)
     check_judges(resolved, options["groups"], options["validation_data"])
-    running, old = _watched(model, part, old, options["progress"])
-    resolved, suspects = rule.settled(resolved, n_samples), options["suspects"]
-    done = rehearse(running, part, resolved, old=old, goal=goal, watch=watch, suspects=suspects)
+    resolved = rule.settled(resolved, n_samples)
+    done = run(model, part, resolved, old=old, folder=folder, given=options, goal=goal, watch=watch)
     measure = partial(done.measure, encoded.titles, model.n_outputs if keep_outputs else 0)
     adapted = NewlyAdapted(
         *done.on(model), chosen.name, done.history, done.timing, done.cache_bytes,
@@ -241,27 +243,6 @@ def _adapt(
     if adapted.fit is not None and adapted.fit.suspects:
         warn_of_suspects(adapted.fit.suspects, len(part.y))
     return adapted, measure
-
-
-def _watched(
-    model: Backbone, part: CheckedSamples, old: OldSamples | None, progress: Progress | None
-) -> tuple[Backbone, OldSamples | None]:
-    """What tells ``progress`` of the samples that pass ``model``, and old ones that pass it too."""
-    if progress is None or model.base.network is not None:  # which says nothing and is fast
-        return model, old
-    own_old = old is not None and old.model is model
-    beside = part.validation
-    total = len(part.y) + (len(old) if old is not None and own_old else 0)
-    total, n_seen = total + (0 if beside is None else len(beside.y)), 0
-
-    def seen(count: int) -> None:
-        nonlocal n_seen
-        if n_seen < total:  # without a cache they pass again
-            n_seen = min(n_seen + count, total)
-            progress(n_seen, total)
-
-    watched = over(model, Watched(model.base, seen))
-    return watched, replace(old, model=watched) if old is not None and own_old else old
 
 
 def _watch(callback: Callback | None, checkpoint: Checkpoint | None) -> Watch:
@@ -345,28 +326,6 @@ def _own_outputs(
     if names is None and isinstance(model, Binary) and not new_classes:
         names = two_names(y)
     return Outputs(range(model.n_outputs), names)
-
-
-def check_judges(options: Options, groups: Any, validation: Any) -> None:
-    """Check what results are judged by.
-
-    Raises:
-        ParameterError: groups or samples for validation beside what makes no use of them.
-    """
-    if validation is not None and options.validation:
-        raise ParameterError(
-            f"validation={options.validation:g} is set beside validation_data=, expected one of "
-            "them: leave validation= out"
-        )
-    if groups is not None and options.solver != "exact":
-        raise ParameterError(
-            "groups= is set, but nothing is held out by groups in training by steps, expected the "
-            "recipe auto: leave out what is set of steps, or groups="
-        )
-    if groups is not None and (validation is not None or options.validation):
-        raise ParameterError(
-            "groups= is set beside samples for validation, expected one of them: leave groups= out"
-        )
 
 
 def _with_validation(

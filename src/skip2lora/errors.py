@@ -44,6 +44,10 @@ class SuspectLabelsWarning(UserWarning):
     """Labels that answers held out contradict, more than a few of them; no error."""
 
 
+class DamagedCacheWarning(UserWarning):
+    """A file of a cache that is dropped, whose rows are computed again; no error."""
+
+
 class ModelError(Skip2LoraError, ValueError):
     """A model or adapter file that cannot be read, or one that does not fit the other."""
 

@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skip2lora.adapt import check_judges
 from skip2lora.adapted import NewlyAdapted
 from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
@@ -24,6 +23,7 @@ from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Goal, Outputs
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out
+from skip2lora.training.fit import check_judges
 from skip2lora.training.folds import check_groups, groups_of
 from skip2lora.training.loop import Trained, checked
 from skip2lora.training.mlp_rule import MlpRule

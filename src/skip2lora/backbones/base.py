@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Threads that a runtime may be asked for.
 MOST_THREADS = 1024
-
 Size = tuple[int, int]
 
 
@@ -241,6 +240,11 @@ class Backbone(Predictor):
         return ()
 
     @member
+    def runtime(self) -> str | None:
+        """What computes rows, with its version; None for this package, or a class of a user."""
+        return None
+
+    @member
     def recipe(self) -> Recipe:
         """Defaults of training."""
         return ANY_MODEL
@@ -302,8 +306,7 @@ def check_backbone(model: object) -> Backbone:
     if not isinstance(model, Backbone):
         raise ParameterError(
             f"model is {type(model).__name__}, expected a skip2lora.Backbone: read a file with "
-            "skip2lora.load, pass a torch.nn.Module as skip2lora.TorchBackbone(module), or "
-            "subclass skip2lora.Backbone"
+            "skip2lora.load, pass skip2lora.TorchBackbone(module), or subclass skip2lora.Backbone"
         )
     return model
 
@@ -317,8 +320,7 @@ def refuse(path: object, reason: str, **asked: object) -> None:
             )
 
 
-#: Which class reads a file: its module, imported on first use, and its name. A new runtime is one
-#: more line here.
+#: Which class reads a file, imported on first use. A new runtime is one more line here.
 SUFFIXES = {
     ".safetensors": "skip2lora.backbones.mlp:MLP",
     ".onnx": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
@@ -345,10 +347,9 @@ def load(
     (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of their maps keeps,
     by default 4. ``size`` fixes the height and width of images where the model leaves them open:
     its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
-    ``class_names`` name the outputs, in their order. ``output`` is the name or number of the output
-    with the classes, where there are several. ``mask`` says which tokens count where an input does:
-    "tokens" (1 where one counts), "padding", "additive", "lengths", "none", with the input before
-    it where several may be meant, "pad=padding"; by default running the model tells.
+    ``class_names`` name the outputs, in order. ``output`` is the name or number of the output with
+    the classes. ``mask`` says which tokens count where an input does: "tokens" (1 where one does),
+    "padding", "additive", "lengths", "none", or "pad=padding" where several inputs may be meant.
 
     Raises:
         FileError: there is no such file.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.mlp import MLP, Layer
-from skip2lora.backbones.standins import StandIn
+from skip2lora.backbones.standins import runs
 from skip2lora.errors import ParameterError
 from skip2lora.files import Tensors, take
 
@@ -124,6 +124,5 @@ def _fields(model: MLP) -> dict[str, Any]:
 
 def field_statistics(backbone: Backbone) -> Tensors:
     """Those of the network behind ``backbone``, by name; none of a model with its own."""
-    while isinstance(backbone, StandIn):
-        backbone = backbone.backbone
+    backbone = runs(backbone)
     return backbone.statistics() if isinstance(backbone, FieldMLP) else {}

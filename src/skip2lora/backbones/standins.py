@@ -76,6 +76,11 @@ class StandIn(Backbone):
         """Whether ``forward`` takes samples that are not read yet, and reads what it needs."""
         return isinstance(self.backbone, StandIn) and self.backbone.reads
 
+    @property
+    def runtime(self) -> str | None:
+        """That of ``backbone``."""
+        return self.backbone.runtime
+
     def check(self, X: Any) -> Any:
         """``X`` as ``backbone`` takes it.
 
@@ -222,6 +227,11 @@ class RandomRows(Backbone):
         sizes = [*self.tap_widths, self.n_outputs]
         taps = [random.random((len(x), width), dtype=np.float32) for width in sizes]
         return Taps(tuple(taps[:-1]), taps[-1])
+
+
+def runs(model: Backbone) -> Backbone:
+    """What ``model`` runs, below its stand-ins."""
+    return runs(model.backbone) if isinstance(model, StandIn) else model
 
 
 def over(model: Backbone, base: Backbone) -> Backbone:

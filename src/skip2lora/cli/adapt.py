@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.adapt import adapt, adapt_and_measure
 from skip2lora.adapted import RESULT_FILES, AdaptedModel
+from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import listing
 from skip2lora.backbones.base import load_for_images
 from skip2lora.backbones.standins import Headless, for_task
@@ -79,6 +80,13 @@ from skip2lora.training.suspects import Suspect, write_suspects
     type=click.Path(path_type=Path),
     help="Labelled samples to judge by, which are not trained on.",
 )
+@click.option(
+    "--cache-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps what MODEL computed of each sample, so that later runs, whatever their "
+    "options, compute new samples alone.",
+)
 @shared.taps
 @shared.grid
 @shared.threads
@@ -138,6 +146,18 @@ def _numbered(suspects: Sequence[Suspect], rows: NDArray[np.int64] | None) -> li
     return [each if rows is None else replace(each, row=int(rows[each.row])) for each in suspects]
 
 
+def _cache(folder: Path | None, cache: bool | None) -> bool | CacheFolder | None:
+    """What ``adapt`` is told; ParameterError for a folder beside ``--cache`` or ``--no-cache``."""
+    if folder is None:
+        return cache
+    if cache is not None:
+        raise ParameterError(
+            f"--{'' if cache else 'no-'}cache is set beside --cache-dir, expected one of them: "
+            "leave one out"
+        )
+    return CacheFolder(folder)
+
+
 def _check_no_sensors(**sensors: object) -> None:
     """Raise ParameterError for an option of sensors without ``--power``."""
     for name, value in sensors.items():
@@ -184,6 +204,7 @@ def _adapted(
     beside = options.pop("validation_data")
     if beside is not None:
         beside = read_to_validate(backbone, beside, columns=columns, like=samples, task=learned)
+    options["cache"] = _cache(options.pop("cache_dir"), options["cache"])
     old, no_lab_set = options.pop("keep"), options.pop("no_lab_set")
     keep: Keep | None = old if old is not None else False if no_lab_set else None
     if old is not None and old.suffix != LAB_SET_SUFFIX:
@@ -223,6 +244,7 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) ->
         "n_samples": n_samples,
         "timing": asdict(timing),
         "n_batches": history.n_batches,
+        "n_forwards": history.n_forwards,
         "best_epoch": history.best_epoch,
         "tried": [asdict(each) for each in history.tried],
         "solver": history.solver,

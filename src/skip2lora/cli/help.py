@@ -24,7 +24,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Training": (
         "hidden", "batch_norm", *_GENERAL, "class_weight", "new_classes", "keep", "keep_weight",
-        "no_lab_set", "suspects", "widths", "net", "rounds", "trials", "tinytl",
+        "no_lab_set", "suspects", "cache_dir", "widths", "net", "rounds", "trials", "tinytl",
     ),
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Stopped and going on": ("checkpoint", "checkpoint_every", "resume"),

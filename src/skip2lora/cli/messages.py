@@ -7,15 +7,16 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>cache_samples|class_names|class_weight|data|force|groups?|i2c|ignore|keep"
-    r"|keep_outputs|keep_weight|mask|mean|new_classes|output|penalty|precision|recipe|resume"
+    r"(?<![\w./-])(?P<name>cache|cache_samples|class_names|class_weight|data|force|groups?|i2c|ignore"
+    r"|keep|keep_outputs|keep_weight|mask|mean|new_classes|output|penalty|precision|recipe|resume"
     r"|sample_weight|samples|size|solver|source|split|standardize|std|suspects|target|task|threshold"
     r"|validation_data|validation|weight)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.
 _RENAMED = {
-    "groups": "group", "output": "output-name", "sample-weight": "weight", "samples": "data",
+    "cache": "cache-dir", "groups": "group", "output": "output-name", "sample-weight": "weight",
+    "samples": "data",
 }  # fmt: skip
 
 #: What moves the cursor of a terminal, turns its text around or ends a line.

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import Measures, Task, measure
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.jobs import CheckedSamples, Job
+from skip2lora.training.options import Options
 from skip2lora.training.suspects import Suspect, suspects_in
 
 
@@ -157,3 +159,25 @@ def _fit_of_folds(
         return fit(np.ones(len(part.y), np.bool_), len(names))
     of_old = fit(part.old, _n_known(task, part.y[part.old], names))
     return replace(fit(~part.old, len(names)), old=of_old)
+
+
+def check_judges(options: Options, groups: Any, validation: Any) -> None:
+    """Check what results are judged by.
+
+    Raises:
+        ParameterError: groups or samples for validation beside what makes no use of them.
+    """
+    if validation is not None and options.validation:
+        raise ParameterError(
+            f"validation={options.validation:g} is set beside validation_data=, expected one of "
+            "them: leave validation= out"
+        )
+    if groups is not None and options.solver != "exact":
+        raise ParameterError(
+            "groups= is set, but nothing is held out by groups in training by steps, expected the "
+            "recipe auto: leave out what is set of steps, or groups="
+        )
+    if groups is not None and (validation is not None or options.validation):
+        raise ParameterError(
+            "groups= is set beside samples for validation, expected one of them: leave groups= out"
+        )

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,6 @@ from skip2lora.limits import check_file
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Graph, Output, Tensor
-
 
 _FIXED = "whose sizes are fixed"
 
@@ -211,6 +211,11 @@ class LiteRTBackbone(Backbone):
     def task(self) -> str:
         """What the end of the model tells (``skip2lora.backbones.outputs.task_of``)."""
         return task_of(None if self.end is None else _output_spec(self.end))
+
+    @property
+    def runtime(self) -> str:
+        """What computes rows, with its version."""
+        return f"LiteRT {version('ai-edge-litert')}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from skip2lora.backbones.onnx.file import (
     without_weights,
 )
 from skip2lora.backbones.onnx.graph import Graph, input_specs
-from skip2lora.backbones.onnx.session import Session, open_session
+from skip2lora.backbones.onnx.session import RUNTIME, Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, batch_of, leaves_open
 from skip2lora.backbones.onnx.tapped import (
     KEY,
@@ -81,7 +81,7 @@ class OnnxBackbone(Backbone):
     fingerprint: str = field(init=False)
     mask: str | None = field(init=False)
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
-    first_tap_is_input, network, sample_shapes = False, None, None
+    first_tap_is_input, network, sample_shapes, runtime = False, None, None, RUNTIME
 
     @classmethod
     def load(

@@ -25,6 +25,8 @@ except ImportError as error:
         "onnxruntime is not installed, a model as .onnx needs it: pip install 'skip2lora[onnx]'"
     ) from error
 
+#: What computes rows, whose bits another version may change.
+RUNTIME = f"onnxruntime {onnxruntime.__version__}"
 #: What onnxruntime raises, whose classes have no base of their own; the last where its reason
 #: quotes a broken name.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (

@@ -21,6 +21,7 @@ from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
 from skip2lora.backbones.openvino.inputs import batch_of
 from skip2lora.backbones.openvino.opened import Opened, open_model
 from skip2lora.backbones.openvino.rows import Runner
+from skip2lora.backbones.openvino.runtime import RUNTIME
 from skip2lora.backbones.outputs import OutputSpec, named, task_of
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
 from skip2lora.errors import ModelError
@@ -49,7 +50,7 @@ class OpenVINOBackbone(Backbone):
     class_names: tuple[str, ...] | None = None
     mask: str | None = None
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
-    first_tap_is_input, network, sample_shapes = False, None, None
+    first_tap_is_input, network, sample_shapes, runtime = False, None, None, RUNTIME
 
     @classmethod
     def load(

@@ -40,6 +40,9 @@ except ImportError as error:
         "pip install 'skip2lora[openvino]'"
     ) from error
 
+#: What computes rows, whose bits another version may change.
+RUNTIME = f"OpenVINO {openvino.__version__}"
+
 
 @functools.cache
 def core() -> Any:

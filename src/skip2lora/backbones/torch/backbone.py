@@ -21,7 +21,7 @@ from skip2lora.errors import DataError, MissingExtraError, ModelError, Parameter
 from skip2lora.tasks.labels import check_names
 
 try:
-    from torch import nn
+    from torch import nn, version
 except ImportError as error:
     raise MissingExtraError(
         "TorchBackbone needs PyTorch: pip install 'skip2lora[torch]'"
@@ -82,6 +82,7 @@ class TorchBackbone(Backbone):
 
     grid: int
     class_names: tuple[str, ...] | None
+    runtime = f"PyTorch {version.__version__}"
 
     def __init__(
         self,

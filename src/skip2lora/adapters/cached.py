@@ -1,0 +1,172 @@
+"""A model whose rows are looked up in a folder, and computed where that has none."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora import __version__, _core
+from skip2lora.adapters.folder import Tapping
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.store import CacheFolder
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.field_mlp import FieldMLP
+from skip2lora.backbones.standins import SameOutputs
+from skip2lora.data.image_options import Images
+from skip2lora.data.lazy import digests_of, parts_of
+from skip2lora.errors import ParameterError
+
+#: Rows of a shard: of narrow rows, and of those that take more bytes than ``_NARROW``.
+_MANY, _FEW, _NARROW = 4096, 256, 8192
+#: After which a shard is written though it is not full: what a kill costs, beside one batch.
+_SECONDS = 1.0
+
+
+class Filling:
+    """Looks rows of a model up in a folder, and adds those that it lacks.
+
+    ``n_computed`` samples passed the model so far.
+    """
+
+    def __init__(self, backbone: Backbone, folder: CacheFolder) -> None:
+        self.format = RowFormat.of(backbone, copy_input=True)
+        self.n_computed = 0
+        self._backbone, self._folder = backbone, folder
+        size = _MANY if self.format.row_bytes <= _NARROW else _FEW
+        self._rows = self.format.empty(size)  # not written yet
+        self._waiting: dict[bytes, int] = {}
+        self._written = time.monotonic()
+
+    def rows(self, x: Any) -> NDArray[np.float32]:
+        """Of checked samples, (samples, row_stride).
+
+        Raises:
+            FileError: the folder cannot be read or written.
+            ModelError: as :meth:`RowFormat.compute`.
+        """
+        digests, rows = digests_of(x), self.format.empty(len(x))
+        places = self._folder.rows(digests)
+        if len(places.missing):
+            self._folder.refresh()
+            places = self._folder.rows(digests)
+        places.read(rows)
+        self._compute(x, digests, places.missing, rows)
+        return rows
+
+    def _compute(
+        self, x: Any, digests: list[bytes], missing: NDArray[np.intp], rows: NDArray[np.float32]
+    ) -> None:
+        """Rows that are nowhere yet, each sample once; those that wait are copied."""
+        first: dict[bytes, int] = {}
+        for at in missing.tolist():
+            if digests[at] in self._waiting:
+                rows[at] = self._rows[self._waiting[digests[at]]]
+            else:
+                first.setdefault(digests[at], at)
+        new = np.array(list(first.values()), np.intp)
+        for places in parts_of(new, self._backbone.samples_at_once):
+            part = new[places]
+            computed = self.format.empty(len(part))
+            self.format.compute(self._backbone, x[part], computed)
+            self.n_computed += len(part)
+            rows[part] = computed
+            self._add([digests[at] for at in part], computed)
+        for at in missing.tolist():
+            again = first.get(digests[at], at)
+            if again != at:
+                rows[at] = rows[again]
+
+    def _add(self, digests: list[bytes], rows: NDArray[np.float32]) -> None:
+        if len(self._waiting) + len(rows) > len(self._rows):
+            self.write()
+        start = len(self._waiting)
+        self._rows[start : start + len(rows)] = rows
+        self._waiting |= {digest: start + at for at, digest in enumerate(digests)}
+        full = len(self._waiting) == len(self._rows)
+        if full or time.monotonic() - self._written > _SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Put what was computed into the folder.
+
+        Raises:
+            FileError: the system refused; what is there stays as it is.
+        """
+        if self._waiting:
+            self._folder.append(list(self._waiting), self._rows[: len(self._waiting)])
+            self._waiting = {}
+        self._written = time.monotonic()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cached(SameOutputs):
+    """``backbone``, whose rows are kept in a folder: only those of new samples are computed."""
+
+    filling: Filling
+
+    @property
+    def reads(self) -> bool:
+        """Samples are read where their rows are missing."""
+        return True
+
+    def forward(self, x: Any) -> Taps:
+        """Taps and base logits of checked samples."""
+        rows, layout = self.filling.rows(x), self.filling.format
+        places = zip(layout.layout.tap_offsets, layout.tap_widths, strict=True)
+        at = layout.layout.logits_offset
+        taps = tuple(rows[:, start : start + width] for start, width in places)
+        return Taps(taps, rows[:, at : at + layout.n_outputs])
+
+
+@contextmanager
+def rows_kept_in(
+    folder: CacheFolder, backbone: Backbone, images: Images | None = None
+) -> Iterator[tuple[Backbone, Filling]]:
+    """Yield ``backbone`` with rows that are kept in ``folder``, and what counts them.
+
+    ``images`` is how images became samples. At the end what was computed is in the folder, whatever
+    ended it.
+
+    Raises:
+        FileError: as :meth:`CacheFolder.claim`.
+        ModelError: as there.
+        ParameterError: the rows of ``backbone`` change with the samples.
+    """
+    if isinstance(backbone, FieldMLP):
+        raise ParameterError(
+            f"the recipe auto gives {backbone!r} the batch-norm statistics of these samples, with "
+            "which every row changes, expected rows that last beside cache=: pass solver='exact', "
+            "or leave cache= out"
+        )
+    filling = Filling(backbone, folder)
+    folder.claim(depends_on(backbone, filling.format, images), filling.format.layout.row_stride)
+    try:
+        yield Cached(backbone, filling), filling
+    finally:
+        filling.write()
+
+
+def depends_on(
+    backbone: Backbone, row_format: RowFormat, images: Images | None
+) -> dict[str, object]:
+    """All that rows of a model depend on beside the samples, as JSON has it."""
+    return {
+        "model": backbone.fingerprint,
+        "runtime": backbone.runtime,
+        "skip2lora": __version__,
+        "kernels": _core.kernels(),
+        "machine": platform.machine(),
+        "tapping": Tapping.of(backbone).to_json(),
+        "images": None if images is None else images.to_json(),
+        "tap_widths": list(row_format.tap_widths),
+        "n_outputs": row_format.n_outputs,
+        "row_floats": row_format.layout.row_stride,
+        "dtype": "float32",
+    }

@@ -1,0 +1,288 @@
+"""A cache that lasts: a folder of shards, and a manifest of what their rows depend on.
+
+Any process may write beside others, on this machine or on another: a shard is there whole or not at
+all, and nothing is ever changed in place. docs/cache-format.md has the format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.shards import (
+    DIGEST_BYTES,
+    SUFFIX,
+    Shard,
+    Unsound,
+    read_shard,
+    write_shard,
+)
+from skip2lora.errors import DamagedCacheWarning, FileError, ModelError
+from skip2lora.files import canonical, make_folder, unreadable, write_bytes
+from skip2lora.limits import check_file
+
+MANIFEST = "manifest.json"
+_KIND, _VERSION = "skip2lora cache", 1
+_NAME = re.compile("[0-9a-f]{40}" + re.escape(SUFFIX))
+_ID = f"S{DIGEST_BYTES}"
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the rows of samples are: ``row[i]`` of ``shards[shard[i]]``; both are -1 of none."""
+
+    shards: Sequence[Shard]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+    @property
+    def missing(self) -> NDArray[np.intp]:
+        """Numbers of the samples without a row."""
+        return np.flatnonzero(self.shard < 0)
+
+    def read(self, out: NDArray[np.float32]) -> None:
+        """Read rows into ``out``, (samples, row_stride); those that are missing stay as they are.
+
+        Raises:
+            FileError: a file cannot be read.
+        """
+        there = np.flatnonzero(self.shard >= 0)
+        # Where a run of neighbours in one file ends, which is read at once.
+        breaks = np.flatnonzero(
+            (np.diff(there) != 1) | (np.diff(self.shard[there]) != 0)
+            | (np.diff(self.row[there]) != 1)
+        ) + 1  # fmt: skip
+        for run in np.split(there, breaks):
+            if len(run):
+                shard = self.shards[self.shard[run[0]]]
+                _read(shard, int(self.row[run[0]]), out[run[0] : run[-1] + 1])
+
+
+def _read(shard: Shard, row: int, out: NDArray[np.float32]) -> None:
+    try:
+        with shard.path.open("rb", buffering=0) as file:
+            file.seek(shard.offset(row))
+            left = memoryview(out.data).cast("B")
+            while len(left):
+                count = file.readinto(left)
+                if not count:
+                    raise FileError(
+                        f"{shard.path} ends before its rows do, expected it as it was a moment "
+                        "ago: try again"
+                    )
+                left = left[count:]
+    except OSError as error:
+        raise unreadable(shard.path, error) from error
+
+
+class _Index:
+    """Digests to places, in a few sorted arrays, each much smaller than the one before it."""
+
+    def __init__(self) -> None:
+        self._levels: list[tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]] = []
+
+    def add(self, samples: NDArray[np.uint8], shard: int) -> None:
+        """Those of one shard, (n, 32)."""
+        rows = np.arange(len(samples), dtype=np.int32)
+        self._levels.append(_sorted(_ids(samples), np.full_like(rows, shard), rows))
+        while len(self._levels) > 1 and 2 * len(self._levels[-1][0]) > len(self._levels[-2][0]):
+            last, before = self._levels.pop(), self._levels.pop()
+            both = (np.concatenate(pair) for pair in zip(before, last, strict=True))
+            self._levels.append(_sorted(*both))
+
+    def drop(self, shard: int) -> None:
+        """Forget one shard."""
+        others = [level[1] != shard for level in self._levels]
+        self._levels = [
+            (ids[stay], shards[stay], rows[stay])
+            for (ids, shards, rows), stay in zip(self._levels, others, strict=True)
+        ]
+
+    def find(self, samples: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Shard and row of each, -1 of those that are nowhere."""
+        wanted = _ids(samples)
+        shard, row = (np.full(len(wanted), -1, np.int32) for _ in range(2))
+        for ids, shards, rows in self._levels:
+            if len(ids):
+                at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+                hit = (ids[at] == wanted) & (shard < 0)
+                shard[hit], row[hit] = shards[at[hit]], rows[at[hit]]
+        return shard, row
+
+
+def _ids(samples: NDArray[np.uint8]) -> NDArray[Any]:
+    return np.ascontiguousarray(samples).view(_ID).reshape(len(samples))
+
+
+def _sorted(ids: NDArray[Any], *others: NDArray[np.int32]) -> Any:
+    order = np.argsort(ids, kind="stable")
+    return (ids[order], *(of[order] for of in others))
+
+
+class CacheFolder:
+    """A Skip-Cache that outlives the process: ``adapt(model, X, y, cache=CacheFolder(path))``.
+
+    The folder keeps the rows of every sample that ever passed the model, each found by the SHA-256
+    of the sample: whatever is adapted next to the same model computes the rows of new samples
+    alone. It belongs to one model as it is tapped, one runtime and one kind of machine, and says
+    so where another is to use it. Several processes may use it at a time. The format is in
+    docs/cache-format.md.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """``path`` need not exist yet."""
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        self._key, self._row_stride = b"", 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._shards: list[Shard] = []
+        self._index = _Index()
+        self._known: set[str] = set()
+        self._sound: set[int] = set()
+        self._seen: int | None = None  # when the folder was changed, as it was read last
+
+    def __repr__(self) -> str:
+        return f"CacheFolder({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For other processes, which read the folder again."""
+        return CacheFolder, (self.path,)
+
+    def claim(self, about: Mapping[str, Any], row_stride: int) -> None:
+        """Take the folder for rows of that width, which depend on what ``about`` says; make it.
+
+        Raises:
+            FileError: the system refused, or the folder is of something else.
+            ModelError: the cache depends on something else; the message says on what.
+        """
+        about = json.loads(json.dumps({"kind": _KIND, "version": _VERSION, **about}))
+        file = make_folder(self.path) / MANIFEST
+        if not file.exists():
+            self._check_empty()
+            write_bytes(file, (json.dumps(about, indent=1) + "\n").encode())
+        self._compare(self._read_manifest(file), about)
+        said = {name: value for name, value in about.items() if value is not None}
+        key = hashlib.sha256(canonical(said).encode()).digest()
+        with self._lock:
+            if key != self._key:
+                self._forget()
+                self._key, self._row_stride = key, row_stride
+            self.refresh()
+
+    def _check_empty(self) -> None:
+        try:
+            names = sorted(entry.name for entry in self.path.iterdir())
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        strangers = [name for name in names if not name.startswith(".")]
+        if strangers:
+            raise FileError(
+                f"{self.path} holds {strangers[0]} and no {MANIFEST}, expected an empty folder or "
+                "a cache of skip2lora: choose another"
+            )
+
+    def _read_manifest(self, file: Path) -> dict[str, Any]:
+        check_file(file, "the manifest of a cache")
+        try:
+            there = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise unreadable(file, error) from error
+        except (ValueError, RecursionError):
+            there = None
+        if not isinstance(there, dict) or there.get("kind") != _KIND:
+            raise FileError(
+                f"{file} is no manifest of a cache, expected one as skip2lora wrote it: choose "
+                "another folder, or remove this one"
+            )
+        return there
+
+    def _compare(self, there: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        for name in [*about, *(set(there) - set(about))]:
+            was, now = there.get(name), about.get(name)
+            if was != now:
+                raise ModelError(
+                    f"the rows in {self.path} are of {name.replace('_', ' ')} {_short(was)}, got "
+                    f"{_short(now)}, expected the same, as rows change with it: choose another "
+                    "folder, or remove this one"
+                )
+
+    def refresh(self) -> None:
+        """See what others wrote meanwhile; a file that is no sound shard is dropped, and said."""
+        with self._lock:
+            try:
+                changed = self.path.stat().st_mtime_ns
+                if changed == self._seen:
+                    return
+                names = {path.name for path in self.path.iterdir() if _NAME.fullmatch(path.name)}
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            for name in sorted(names - self._known):
+                self._known.add(name)
+                try:
+                    self._take(read_shard(self.path / name, self._row_stride, self._key))
+                except Unsound as error:
+                    _drop(self.path / name, error)
+            self._seen = changed
+
+    def _take(self, shard: Shard) -> int:
+        self._shards.append(shard)
+        self._index.add(shard.samples, len(self._shards) - 1)
+        return len(self._shards) - 1
+
+    def rows(self, samples: Sequence[bytes]) -> Places:
+        """Where the rows of samples with these digests are; each shard is checked once."""
+        wanted = np.frombuffer(b"".join(samples), np.uint8).reshape(len(samples), DIGEST_BYTES)
+        with self._lock:
+            while True:
+                shard, row = self._index.find(wanted)
+                unsure = set(np.unique(shard).tolist()) - self._sound - {-1}
+                if not unsure:
+                    return Places(self._shards, shard, row)
+                for number in unsure:
+                    try:
+                        self._shards[number].check_rows()
+                        self._sound.add(number)
+                    except Unsound as error:
+                        self._index.drop(number)
+                        _drop(self._shards[number].path, error)
+
+    def append(self, samples: Sequence[bytes], rows: NDArray[np.float32]) -> None:
+        """Keep rows, (n, row_stride), of samples with these digests, as one more shard.
+
+        Raises:
+            FileError: the system refused; what is there stays as it is.
+        """
+        shard = write_shard(self.path, samples, rows, self._key)
+        with self._lock:
+            self._known.add(shard.path.name)
+            self._sound.add(self._take(shard))
+
+
+def _drop(path: Path, why: Unsound) -> None:
+    """Say so and remove it, where we may: its rows are computed again."""
+    warnings.warn(
+        f"{path} is dropped, as {why}: its rows are computed again",
+        DamagedCacheWarning,
+        stacklevel=2,
+    )
+    with suppress(OSError):
+        path.unlink()
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
