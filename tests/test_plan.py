@@ -75,8 +75,8 @@ def test_memory_is_what_adapting_allocates(
     assert memory.cache_bytes == job.cache.payload_bytes
     assert memory.cache_overhead_bytes == job.cache.overhead_bytes
     assert memory.adapter_bytes == job._packed.n_bytes
-    assert memory.optimizer_bytes == job._trainer.state_bytes
-    assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
+    assert memory.optimizer_bytes == job.trainer.state_bytes
+    assert memory.optimizer_bytes + memory.workspace_bytes == job.trainer.reserved_bytes
     assert found.n_parameters == job.result().n_parameters
     assert memory.saved_bytes == sum(a.nbytes for a in job.result().tensors().values())
 
@@ -90,7 +90,7 @@ def test_prefetching_is_in_the_workspace(widths: tuple[int, ...]) -> None:
     job = SkipJob(model, CheckedSamples(x, np.zeros(1500, np.int32)), options)
     job.epoch(0.01)
     memory = quick(model, n_samples=1500, rank=1, batch_size=7).memory
-    assert memory.optimizer_bytes + memory.workspace_bytes == job._trainer.reserved_bytes
+    assert memory.optimizer_bytes + memory.workspace_bytes == job.trainer.reserved_bytes
 
 
 @pytest.mark.parametrize("kind", ["mlp", "mlp of spectra", "input first", "other first"])

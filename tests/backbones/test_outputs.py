@@ -116,7 +116,7 @@ def test_an_output_for_a_person_and_as_json() -> None:
     assert str(closed) == "z of one number for all samples (why)"
     assert plain.to_json() == {"name": "y", "shape": [3, None], "ending": "softmax"}
     assert closed.to_json() == {"name": "z", "shape": [], "ending": "labels", "reason": "why"}
-    refuted = plain.refuted()
+    refuted = plain.refuted(End("z", "softmax"))
     assert (refuted.ending, refuted.name) == ("probabilities", "y")
     assert refuted.reason == "not what follows from its softmax"
 
