@@ -223,6 +223,7 @@ def folds_of(
             groups = None if groups is None else groups[at]
             blocks = block_folds(part.y[at], task, n_folds=most, groups=groups)
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
+            most = blocks.count or most  # no fold of old samples alone
             notes |= dict.fromkeys(blocks.notes)
     return Folds(of, n_folds, tuple(notes))
 
