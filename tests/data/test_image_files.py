@@ -82,9 +82,18 @@ def test_what_is_cut_off_is_seen_without_its_pixels(kind: str, tmp_path: Path) -
             check_image(file)
 
 
-def test_a_jpeg_is_looked_at_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As fast as its kind allows: an eighth of each side is decoded."""
-    (tmp_path / "a.jpg").write_bytes(content("jpg"))
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize("end", [b"", b"more of a camera"])
+def test_a_jpeg_is_looked_at_small_if_at_all(
+    end: bytes, orientation: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fast as its kind allows: an eighth of each side is decoded where its end is unusual."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    picture().save(tmp_path / "a.jpg", exif=exif)
+    with (tmp_path / "a.jpg").open("ab") as stream:
+        stream.write(end)
     sizes: list[Any] = []
     load = ImageFile.ImageFile.load
 
@@ -93,8 +102,8 @@ def test_a_jpeg_is_looked_at_small(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return load(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", seen)
-    check_image(tmp_path / "a.jpg")
-    assert {*sizes} == {((6, 5), "L")}
+    assert check_image(tmp_path / "a.jpg") is None
+    assert {*sizes} == ({((6, 5), "L")} if end or orientation == 6 else set())
 
 
 def lying_png() -> bytes:

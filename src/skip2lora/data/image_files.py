@@ -27,6 +27,7 @@ _BAD_IMAGE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, AttributeError, ArithmeticError,
     EOFError, RuntimeError, struct.error,
 )  # fmt: skip
+_END_OF_JPEG, _ORIENTATION = b"\xff\xd9", 0x0112  # of its EXIF: 1 is upright
 
 
 class UnusableError(DataError):
@@ -180,21 +181,23 @@ def check_image(file: Path) -> int | None:
     Raises:
         DataError: it cannot.
     """
-    if _is_sound_png(file):
+    if _is_sound(file):
         return None
     image = opened(file, small=True)
     return largest(image, file) if image.mode.startswith("I") else None
 
 
-def _is_sound_png(file: Path) -> bool:
-    """Whether it is a .png of 8 bits whose checksums are right, with no orientation to read."""
+def _is_sound(file: Path) -> bool:
+    """Whether it is a .jpg with its end, or a .png of 8 bits with right checksums, and upright."""
     with head(file) as image:
+        _check_pixels(image, file)
+        content = file.read_bytes()
+        if image.format == "JPEG":
+            return content.endswith(_END_OF_JPEG) and image.getexif().get(_ORIENTATION, 1) == 1
         if image.format != "PNG" or image.mode.startswith("I") or _n_frames(image) > 1:
             return False
-        content = file.read_bytes()
         if b"eXIf" in content or b"exif" in content:
             return False
-        _check_pixels(image, file)
         image.verify()
     return True
 

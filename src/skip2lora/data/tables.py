@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
+from skip2lora.data.plain_text import plain_values
 from skip2lora.data.samples import Table
 from skip2lora.data.text import open_table, otherwise
 from skip2lora.errors import DataError, FileError, MissingExtraError, first_line
@@ -59,7 +60,9 @@ def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
     with open_table(source, encoding) as text:
         places, at_features, beside = _assign(text.columns, wanted)
         asked = [*places, *beside]
-        x, words, lines = text.values(asked, at_features, optional=not wanted.required)
+        optional = not wanted.required
+        plain = None if encoding else plain_values(text, at_features, asked, optional=optional)
+        x, words, lines = plain or text.values(asked, at_features, optional=optional)
         answers, others = np.split(words.reshape(len(lines), len(asked)), [len(places)], axis=1)
     return Table(
         x=x,

@@ -96,7 +96,7 @@ class TextTable:
         for line, place, cells in self._rows():
             lines.append(line)
             answers.append(
-                [self._answer(cells[at], place, self.columns[at], optional) for at in places]
+                [self.answer(cells[at], place, self.columns[at], optional) for at in places]
             )
             numbers.append(self._numbers([cells[at] for at in features], place, names))
         x = np.array(numbers, np.float32).reshape(len(lines), len(features))
@@ -126,8 +126,8 @@ class TextTable:
             yield line, place, cells
             row += 1
 
-    def _answer(self, cell: str, place: str, column: str, optional: bool) -> str:
-        """The cell of an answer, a number with a point."""
+    def answer(self, cell: str, place: str, column: str, optional: bool) -> str:
+        """The cell of an answer, a number with a point, or DataError where it is missing."""
         if optional and (not cell.strip() or cell.strip().lower() in MISSING):
             return ""
         text = _filled(cell.strip(), place, column, MISSING)

@@ -1,0 +1,173 @@
+"""Large plain tables: pyarrow's reader gives what ours gives, or is not asked."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.data import plain_text, tables
+from skip2lora.data.reading import read_table
+from skip2lora.errors import DataError
+
+pytest.importorskip("pyarrow.csv", reason="the extra 'parquet' is not installed")
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Every file is large enough; whether pyarrow read each is noted."""
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 0)
+    used: list[bool] = []
+
+    def noted(*of: Any, **options: Any) -> Any:
+        values = plain_text.plain_values(*of, **options)
+        used.append(values is not None)
+        return values
+
+    monkeypatch.setattr(tables, "plain_values", noted)
+    return used
+
+
+def outcome(path: Path, **options: Any) -> Any:
+    """What is read, to the bit, or what is said."""
+    try:
+        table = read_table(path, **options)
+    except DataError as error:
+        return str(error)
+    values = table.answers.values
+    answers = None if values is None else (values.tolist(), values.dtype)
+    places = [table.answers.place(row) for row in range(len(table.x))]
+    aside = {name: column.tolist() for name, column in table.aside.items()}
+    return table.x.tobytes(), table.x.shape, answers, places, table.notes, aside
+
+
+PLAIN = {
+    "numbers": b"f,g,label\n1,2.5,0\n-.5,1e-3,1\n+7.,1E+5,0\n",
+    "spaces": b"f,g,label\n 1,2.5 , stop\n3, 4,go \n",
+    "no line break at the end": b"f,label\n1,0\n2,1",
+    "windows": b"f,label\r\n1,0\r\n2,1\r\n",
+    "quoted header": b'"f","label"\n1,a\n2,b\n',
+    "byte order mark": b"\xef\xbb\xbff,label\n1,a\n2,b\n",
+    "names of any script": "f,label\n1,\u00e4\n2,\u96ea\n".encode(),
+    "semicolons and commas": b"f;g;label\n1,5;2;0\n3,25;4,5;1\n",
+    "tabs": b"f\tg\tlabel\n1\t2.5\ta\n3\t4\tb\n",
+    "tiny and huge": b"f,label\n5e-324,0\n1e-400,1\n3.4e38,0\n12345678901234567890123456789,1\n",
+    "all digits": b"f,label\n0.1,0\n0.30000000000000004,1\n2.2250738585072011e-308,0\n",
+}
+OTHER = {
+    "quotes": b'f,label\n1,"a"\n2,b\n',
+    "line breaks in cells": b'f,label\n1,"a\nb"\n2,c\n',
+    "blank lines": b"f,label\n1,0\n\n2,1\n",
+    "an empty row": b"f,label\n1,0\n,\n",
+    "empty cells at the end": b"f,label\n1,0,\n2,1,\n",
+    "a comment": b"# made today\nf,label\n1,0\n2,1\n",
+    "a separator": b"sep=;\nf;label\n1;0\n2;1\n",
+    "units": b"f,g,label\nm,s,\n1,2,0\n3,4,1\n",
+    "carriage returns": b"f,label\r1,0\r2,1\r",
+    "words": b"f,label\ntrue,0\nfalse,1\n",
+    "windows-1252": b"f,label\n1,\xe4\n2,b\n",
+    "utf-16": "f,label\n1,a\n2,b\n".encode("utf-16"),
+    "an ignored column that is no utf-8": b"f,t,label\n1,\xe4,0\n2,b,1\n",
+}
+BAD = {
+    "text": b"f,label\n1,0\nabc,1\n",
+    "underscore": b"f,label\n1,0\n1_0,1\n",
+    "hexadecimal": b"f,label\n1,0\n0x10,1\n",
+    "nothing": b"f,label\n1,0\n,1\n",
+    "not a number": b"f,label\n1,0\nnan,1\n",
+    "a strange one": b"f,label\n1,0\nnan(1),1\n",
+    "infinity": b"f,label\n1,0\n-inf,1\n",
+    "too large": b"f,label\n1,0\n1e39,1\n1e400,1\n",
+    "too many cells": b"f,label\n1,0\n1,2,3\n",
+    "too few cells": b"f,g,label\n1,2,0\n1,2\n",
+    "no answer": b"f,label\n1,0\n2,\n",
+    "missing answer": b"f,label\n1,0\n2,n/a\n",
+    "NUL": b"f,label\n1,0\n2,\0\n",
+    "thousands": b'f,label\n1,0\n"1,000",1\n',
+    "another decimal": b"f;g;label\n1,5;2;0\n3.25;4,5;1\n",
+}
+
+
+@pytest.mark.parametrize("content", PLAIN.values(), ids=PLAIN)
+def test_plain_tables_are_read_by_pyarrow_to_the_same_bits(
+    content: bytes, plain: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    fast = outcome(path)
+    assert plain == [True]
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 1 << 60)
+    assert outcome(path) == fast
+    assert not isinstance(fast, str)
+
+
+@pytest.mark.parametrize("content", [*OTHER.values(), *BAD.values()], ids=[*OTHER, *BAD])
+def test_what_is_not_plain_is_read_and_refused_as_ever(
+    content: bytes, plain: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    options = {"ignore": ("t",)} if b",t," in content else {}
+    first = outcome(path, **options)
+    assert True not in plain
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 1 << 60)
+    assert outcome(path, **options) == first
+    assert isinstance(first, str) == (content in BAD.values())
+
+
+def test_answers_that_may_be_missing_and_columns_aside(plain: list[bool], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"who,f,label\nann,1,\nbob,2,go\nann,3,NA\n")
+    table = read_table(path, labels_required=False, aside={"group": "who"})
+    assert table.answers.values.tolist() == ["", "go", ""]
+    assert table.aside["group"].tolist() == ["ann", "bob", "ann"]
+    assert table.x.tolist() == [[1], [2], [3]]
+    assert plain == [True]
+
+
+def random_table(seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    spelled: list[Callable[[float], str]] = [
+        repr, str, "{:.3f}".format, "{:e}".format, "{:.17g}".format, "{:+.1f}".format,
+    ]  # fmt: skip
+    lines = ["a,b,c,label"]
+    for row in range(300):
+        cells = random.normal(size=3) * 10.0 ** random.integers(-30, 30, 3)
+        words = [spelled[random.integers(len(spelled))](float(cell)) for cell in cells]
+        lines.append(",".join([*words, "xyz"[row % 3]]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_numbers_of_every_spelling_have_the_same_bits(
+    seed: int, plain: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_text, "_BLOCK_BYTES", 1 << 10)  # several
+    path = tmp_path / "a.csv"
+    path.write_bytes(random_table(seed))
+    fast = outcome(path)
+    assert plain == [True]
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 1 << 60)
+    assert outcome(path) == fast
+
+
+def test_a_small_file_does_not_import_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(PLAIN["numbers"])
+    normal = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return normal(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert len(read_table(path).x) == 3
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 0)
+    assert len(read_table(path).x) == 3  # nor does it need it
