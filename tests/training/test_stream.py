@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.backbones.recipe import PAPER
-from skip2lora.errors import ModelError
+from skip2lora.errors import DivergedError, ModelError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
 from skip2lora.training.jobs import CheckedSamples
@@ -147,3 +148,75 @@ def test_models_and_rows_go_to_other_processes(make_model: Any, samples: Any) ->
     assert copied.cache.rows.tobytes() == stream.cache.rows.tobytes()
     assert copied.cache.format.layout.tap_offsets == stream.cache.format.layout.tap_offsets
     assert copied.adapters.logits(again, x).tobytes() == stream.adapters.logits(model, x).tobytes()
+
+
+def parts_of(samples: Any, *ends: int) -> list[Part]:
+    x, y = samples
+    return [Part(x[a:b], y[a:b]) for a, b in pairwise((0, *ends))]
+
+
+def after(backbone: Any, parts: list[Part], **given: Any) -> list[Stream]:
+    """The streams of some parts, one by one."""
+    streams = [Stream.start(backbone)]
+    for part in parts:
+        n_samples = len(streams[-1]) + len(part.answers)
+        stream, _ = learn(streams[-1], part, options=options(n_samples, **given), goal=PLAIN)
+        streams.append(stream)
+    return streams
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_rows_grow_in_place(backbone: Any, samples: Any, standardize: bool) -> None:
+    """They are copied where the room ends alone, and what was trained has the same bits."""
+    parts = parts_of(samples, 20, 25, 30, 35, 40, 45, 60)
+    streams = after(backbone, parts, epochs=1, standardize=standardize)
+    copied = [
+        not np.shares_memory(one.cache.rows, more.cache.rows) for one, more in pairwise(streams[1:])
+    ]
+    assert copied == [True, False, False, False, True, False]  # for 20, then 40 and 80 samples
+    x, _ = samples
+    whole = streams[-1].cache.format.empty(60)
+    streams[-1].cache.format.compute(backbone, x, whole)
+    for stream in streams:
+        assert stream.cache.rows.tobytes() == whole[: len(stream)].tobytes()
+        assert stream.cache.filled.all()
+
+
+def test_two_that_go_on_from_one_do_not_meet(backbone: Any, samples: Any) -> None:
+    first, second, third, fourth = parts_of(samples, 20, 25, 30, 35)
+    fork = after(backbone, [first, second])[-1]
+    for part in (third, fourth, third):  # the first goes on in place, the others take a copy
+        more, _ = learn(fork, part, options=options(30), goal=PLAIN)
+        alone = after(backbone, [first, second, part])[-1]
+        assert more.cache.rows.tobytes() == alone.cache.rows.tobytes()
+        for name, array in alone.adapters.tensors().items():
+            assert more.adapters.tensors()[name].tobytes() == array.tobytes()
+
+
+def test_a_stream_whose_training_failed_goes_on(
+    backbone: Any, samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = parts_of(samples, 20, 25, 30)
+    stream = after(backbone, [first, second])[-1]
+    broken = Part(np.full((5, 9), 1e38, np.float32), second.answers)
+    with pytest.raises((ModelError, DivergedError)):
+        learn(stream, broken, options=options(30, learning_rate=1e30, optimizer="sgd"), goal=PLAIN)
+    more, _ = learn(stream, third, options=options(30), goal=PLAIN)
+    alone = after(backbone, [first, second, third])[-1]
+    assert more.cache.rows.tobytes() == alone.cache.rows.tobytes()
+
+
+def pickled(stream: Stream) -> Any:
+    return pickle.loads(pickle.dumps(stream))  # noqa: S301, written just now
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_takes_no_spare_room_along(copied: Any, make_model: Any, samples: Any) -> None:
+    first, second, third = parts_of(samples, 20, 25, 30)
+    stream = after(make_model(WIDTHS), [first, second])[-1]
+    assert stream.room.n_rows == 40
+    other = copied(stream)
+    assert other.room.n_rows == 0
+    one, both = (learn(of, third, options=options(30), goal=PLAIN)[0] for of in (other, stream))
+    assert one.cache.rows.tobytes() == both.cache.rows.tobytes()
+    assert not np.shares_memory(one.cache.rows, both.cache.rows)

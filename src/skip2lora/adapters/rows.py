@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
-from skip2lora.backbones.standins import StandIn
+from skip2lora.backbones.standins import KnownRows, StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.lazy import parts_of, read
 from skip2lora.errors import ModelError
@@ -282,3 +282,19 @@ class SkipCache:
         """Bytes beyond the payload: padding of the rows, one flag a row, and tables."""
         tables = 0 if self.tables is None else self.tables.nbytes
         return self.rows.nbytes + self.filled.nbytes + tables - self.payload_bytes
+
+
+def as_they_are(row_format: RowFormat, backbone: Backbone, x: Any) -> SkipCache | None:
+    """The samples ``x`` of known rows as a cache of them: no copy, so nothing may change them.
+
+    None where ``backbone`` has no such rows, or they lie otherwise than ``row_format`` says.
+    """
+    if not isinstance(backbone, KnownRows) or x.ctypes.data % _ALIGN_BYTES:
+        return None
+    same = [
+        (of.tap_offsets, of.logits_offset, of.row_stride)
+        for of in (backbone.layout, row_format.layout)
+    ]
+    if same[0] != same[1] or row_format.n_outputs != backbone.n_outputs or not x.flags.c_contiguous:
+        return None
+    return SkipCache(row_format, x, np.ones(len(x), np.uint8))

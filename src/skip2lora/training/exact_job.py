@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
@@ -70,8 +70,10 @@ class ExactJob:
                 "class has two, expected more: collect them, or pass penalty=0.001"
             )
         began = time.perf_counter()
-        self.cache = SkipCache.of(rows, len(self._answers))
-        self.cache.fill(backbone, part.x)
+        known = as_they_are(rows, backbone, part.x) if held is None else None
+        self.cache = known or SkipCache.of(rows, len(self._answers))
+        if known is None:
+            self.cache.fill(backbone, part.x)
         if held is not None:
             self.cache.fill(backbone, held.x, len(part.x))
         self.n_forwards = len(self._answers)

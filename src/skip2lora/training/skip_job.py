@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import METHODS
@@ -199,7 +199,9 @@ class SkipJob:
         )
         n_held = 0 if held is None else len(held.x)
         capacity = capacity_of(options, rows, len(part.x), n_held)
-        self.cache = SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
+        whole = capacity == len(part.x) and not options.standardize
+        known = as_they_are(rows, backbone, part.x) if whole else None
+        self.cache = known or SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
         self.rows_kept = len(self.cache.rows) == len(part.x)
         self._backbone, self._part, self._goal = backbone, part, goal
         self._format, self._rank, self._bias = rows, options.rank, has_bias(goal, options)

@@ -50,6 +50,21 @@ class Part:
     group: NDArray[Any] | None = None
 
 
+class Room:
+    """Rows with spare ones behind: whoever has all that are used may go on in place.
+
+    Whoever has fewer, as another went on from them, takes a copy. So does a copy of a stream.
+    """
+
+    def __init__(self, row_format: RowFormat | None = None, n_rows: int = 0) -> None:
+        self.n_used, self.n_rows = 0, n_rows
+        self.rows = np.empty((0, 0), np.float32) if row_format is None else row_format.empty(n_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: none."""
+        return Room, ()
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """What is kept of the samples so far.
@@ -64,6 +79,7 @@ class Stream:
     :func:`~skip2lora.training.rehearsal.old_weights`. ``n_computed`` rows were computed since the
     last training. ``group``, (n - n_old,), is the number or name of what is held out together, None
     where that is not known. ``validation`` are rows, and their answers, for validation alone.
+    ``room`` is where more rows may go.
     """
 
     backbone: Backbone
@@ -77,6 +93,7 @@ class Stream:
     n_computed: int = 0
     group: NDArray[Any] | None = None
     validation: CheckedSamples | None = None
+    room: Room = field(default_factory=Room, repr=False)
 
     @classmethod
     def start(
@@ -159,9 +176,7 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
     """With new samples, which run through the frozen layers here and only here."""
     n_kept, n_more, weight = len(stream), len(part.answers), None
     group = _groups(stream, part)
-    cache = SkipCache.of(stream.cache.format, n_kept + n_more)
-    cache.rows[:n_kept] = stream.cache.rows
-    cache.filled[:n_kept] = 1
+    cache, room = _grown(stream, n_more)
     if n_more:
         cache.fill(stream.backbone, part.x, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(n_more)
@@ -173,12 +188,27 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
     return replace(
         stream,
         cache=cache,
+        room=room,
         answers=np.concatenate([stream.answers, part.answers]) if n_kept else part.answers,
         keys=np.concatenate([stream.keys, keys]),
         weight=weight,
         n_computed=stream.n_computed + n_more,
         group=group,
     )
+
+
+def _grown(stream: Stream, n_more: int) -> tuple[SkipCache, Room]:
+    """The rows so far, and room for more behind them: mostly in place."""
+    row_format, room, n_kept = stream.cache.format, stream.room, len(stream)
+    n_rows = n_kept + n_more
+    if room.n_used != n_kept or room.n_rows < n_rows:
+        # Twice as many: then a row is copied once in the mean. What is not used takes no memory.
+        room = Room(row_format, max(n_rows, 2 * n_kept))
+        room.rows[:n_kept] = stream.cache.rows
+    room.n_used = n_rows
+    filled = np.zeros(n_rows, np.uint8)
+    filled[:n_kept] = 1
+    return SkipCache(row_format, room.rows[:n_rows], filled), room
 
 
 def _groups(stream: Stream, part: Part) -> NDArray[Any] | None:
