@@ -142,4 +142,6 @@ def test_images_of_any_size(tmp_path: Path, monkeypatch, refused: Refused) -> No
     table = read(images=Images(size=(8, 8)))
     assert len(table.x) == 1
     assert "large.png takes 36 MB of memory or more" in str(table.notes)
-    assert "takes 2 MB of memory" in refused(FileError, read, images=Images(size=(500, 500)))
+    monkeypatch.setattr("skip2lora.data.image_files.READ_BYTES", 1)  # more are not asked about
+    large = read(images=Images(size=(800, 800))).x
+    assert "takes 3 MB of memory" in refused(FileError, large.read)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.data import plain_text, tables
+from skip2lora.data import plain_text
 from skip2lora.data.reading import read_table
 from skip2lora.errors import DataError
 
@@ -23,12 +23,14 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr(plain_text, "LEAST_BYTES", 0)
     used: list[bool] = []
 
+    read = plain_text.plain_values
+
     def noted(*of: Any, **options: Any) -> Any:
-        values = plain_text.plain_values(*of, **options)
+        values = read(*of, **options)
         used.append(values is not None)
         return values
 
-    monkeypatch.setattr(tables, "plain_values", noted)
+    monkeypatch.setattr(plain_text, "plain_values", noted)
     return used
 
 

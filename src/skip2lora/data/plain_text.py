@@ -18,7 +18,7 @@ from skip2lora.arrays import as_float32, first_not_finite
 from skip2lora.data.text import TextTable
 from skip2lora.limits import check_bytes
 
-#: Of a file: below, importing pyarrow takes longer than reading.
+#: Of a file to read so: below, importing pyarrow takes longer than reading.
 LEAST_BYTES = 1 << 24
 _BLOCK_BYTES = 1 << 20
 _OTHER_TEXT = (b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # packed, or of two bytes a character
@@ -33,8 +33,6 @@ def plain_values(
         DataError: an answer that is missing.
         FileError: the table takes more than the memory allowed.
     """
-    if text.source.stat().st_size < LEAST_BYTES:
-        return None
     n_rows = _count_rows(text)
     try:
         import pyarrow.csv

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
-from skip2lora.data.plain_text import plain_values
+from skip2lora.data import plain_text
 from skip2lora.data.samples import Table
 from skip2lora.data.text import open_table, otherwise
 from skip2lora.errors import DataError, FileError, MissingExtraError, first_line
@@ -61,7 +61,9 @@ def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
         places, at_features, beside = _assign(text.columns, wanted)
         asked = [*places, *beside]
         optional = not wanted.required
-        plain = None if encoding else plain_values(text, at_features, asked, optional=optional)
+        plain = None
+        if encoding is None and source.stat().st_size >= plain_text.LEAST_BYTES:
+            plain = plain_text.plain_values(text, at_features, asked, optional=optional)
         x, words, lines = plain or text.values(asked, at_features, optional=optional)
         answers, others = np.split(words.reshape(len(lines), len(asked)), [len(places)], axis=1)
     return Table(
