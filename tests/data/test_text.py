@@ -146,12 +146,12 @@ def test_columns_that_are_called_by_numbers(tmp_path: Path) -> None:
 def test_a_name_of_a_column_may_be_a_label(n_columns: int, tmp_path: Path) -> None:
     """Where all of the first line is text; numbers there would be a row."""
     names = [f"c{at}" for at in range(n_columns)]
-    rows = [[*map(str, range(n_columns)), "c0"], [*map(str, range(n_columns)), "b"]]
+    rows = [[*map(str, range(n_columns)), "kind"], [*map(str, range(n_columns)), "b"]]
     lines = [",".join(cells) for cells in ([*names, "kind"], *rows)]
     path = write_text(tmp_path / "a.csv", "\n".join(lines))
-    assert read_samples(path, target="kind").class_names == ("b", "c0")
+    assert read_samples(path, target="kind").class_names == ("b", "kind")
     path = write_text(
-        tmp_path / "b.csv", "\n".join([",".join(["1", *names[1:], "c0"]), *lines[1:]])
+        tmp_path / "b.csv", "\n".join([",".join(["1", *names[1:], "kind"]), *lines[1:]])
     )
     assert 'line 1 has numbers and "c1", as rows below it' in refusal(path)
 
