@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.errors import DivergedError, ForgettingWarning
+from skip2lora.errors import DivergedError, ForgettingWarning, TaskWarning
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
 Refused = Callable[..., str]
@@ -172,3 +173,22 @@ def test_a_network_in_the_core_is_not_watched(model: s2.MLP, make_samples: Any) 
     adapted = s2.adapt(model, x, y, progress=lambda *at: seen.append(at))
     assert seen == []
     assert adapted.backbone.base.network is not None
+
+
+class OfNumbers(NumpyBackbone):
+    """A model that says that its outputs are numbers, as one without an activation does."""
+
+    task = "regression"
+
+
+@pytest.mark.parametrize("task", [None, "regression", "classification"])
+def test_says_where_two_classes_would_be_learned_as_numbers(
+    task: str | None, make_samples: Any
+) -> None:
+    x, y = make_samples(30)
+    model = OfNumbers([8, 6, 1], first_tap_is_input=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        s2.adapt(model, x, y % 2, task=task)
+    said = [each for each in caught if each.category is TaskWarning]
+    assert [each.filename for each in said] == ([__file__] if task is None else [])

@@ -21,7 +21,7 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names, encode, two_names
-from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT
+from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, warn_of_numbers
 from skip2lora.tasks.task import NO_OUTPUTS, Answers, Encoded, Goal, Outputs, Task, task_for
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, places_of, weigh
 from skip2lora.training.fit import Fit, check_judges
@@ -309,6 +309,8 @@ def _old_samples(
         if options["recipe"] == "auto" or options["solver"] == "exact":
             check_contrast(labels)
         warn_of_classes(labels, encoded.titles, all_of=options["keep_outputs"])
+    elif options["task"] is None:
+        warn_of_numbers(encoded.y)
     return old
 
 

@@ -48,6 +48,10 @@ class DamagedCacheWarning(UserWarning):
     """A file of a cache that is dropped, whose rows are computed again; no error."""
 
 
+class TaskWarning(UserWarning):
+    """Answers that are learned as numbers and may be two classes; no error."""
+
+
 class ModelError(Skip2LoraError, ValueError):
     """A model or adapter file that cannot be read, or one that does not fit the other."""
 

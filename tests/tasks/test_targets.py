@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ParameterError, TaskWarning
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.targets import infer_task
+from skip2lora.tasks.targets import infer_task, warn_of_numbers
 from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs
 
 SETS, NUMBERS = TASKS["multi-label"], TASKS["regression"]
@@ -119,3 +120,17 @@ def test_decoding_gives_the_columns_back(data: Any, text: bool) -> None:
 )  # fmt: skip
 def test_the_task_that_answers_look_like(values: Any, task: str) -> None:
     assert infer_task(np.array(values)).name == task
+
+
+def test_says_that_numbers_may_be_two_classes() -> None:
+    with pytest.warns(TaskWarning, match=r"0 and 1 alone.*task='classification'"):
+        warn_of_numbers(np.float32([[0], [1], [1]]))
+
+
+@pytest.mark.parametrize(
+    "targets", [[[0], [1], [2]], [[1], [1]], [[0], [0.5], [1]], [[-1], [1]], [[0, 1], [1, 0]]]
+)
+def test_other_numbers_are_numbers(targets: list[list[float]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_numbers(np.array(targets, np.float32))
