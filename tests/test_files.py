@@ -24,6 +24,7 @@ from skip2lora.files import (
     canonical,
     check_output,
     digest,
+    holding,
     kind_of,
     make_folder,
     read_tensors,
@@ -661,3 +662,51 @@ def test_what_was_written_last_is_known(tmp_path: Path) -> None:
     assert list(WRITTEN) == [tmp_path / "a"]
     write_folder(tmp_path / "b", adapter("one"), names=NAMES)
     assert list(WRITTEN) == [tmp_path / "b"]
+
+
+def test_an_output_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    with holding(target), pytest.raises(FileError, match="is being made by") as error:  # noqa: PT012
+        write_folder(target, adapter("new"), names=NAMES)  # the holder may
+        with holding(target):
+            pass
+    assert f", {os.getpid()}, expected one at a time" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+    with holding(target), holding(tmp_path / "other"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from skip2lora.files import holding\n"
+        "with holding(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    target = tmp_path / "adapter"
+    assert subprocess.run([sys.executable, "-c", code, target], check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    with holding(target):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_is_told_who_holds_an_output(tmp_path: Path) -> None:
+    code = (
+        "import sys; from skip2lora.files import holding\n"
+        "with holding(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    )
+    target = tmp_path / "adapter"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(FileError, match=f"another process, {other.pid}, expected"):
+            holding(target).__enter__()
+    with holding(target):
+        pass
+
+
+def test_what_cannot_be_written_cannot_be_held(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="cannot write"), holding(tmp_path / "none" / "adapter"):
+        pass

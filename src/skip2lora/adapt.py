@@ -16,6 +16,7 @@ from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import Binary, Headless, for_task
+from skip2lora.continuing import Going, Learned
 from skip2lora.data.image_options import Images
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import Method
@@ -56,7 +57,7 @@ ValidationData = (
 
 
 def adapt(
-    model: Backbone,
+    model: Backbone | AdaptedModel,
     X: SamplesLike,
     y: ArrayLike | Encoded,
     *,
@@ -95,6 +96,8 @@ def adapt(
     suspects: bool = False,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    keep_rows: bool = False,
+    forget: ArrayLike | None = None,
 ) -> NewlyAdapted:
     """Fit to field data, with nothing to set; ``model`` stays as it is.
 
@@ -167,6 +170,12 @@ def adapt(
     ``checkpoint`` is where training by steps is kept now and then, so that a run that was stopped
     goes on, and ends with the same bits (:class:`~skip2lora.Checkpoint`).
 
+    ``keep_rows`` lets one go on later: ``save`` then keeps rows and answers of the samples beside
+    the adapter. ``model`` may be such an adapted model: ``X`` and ``y`` join the samples that it
+    learned, and the result is as if all had come at once, by the same options unless others are
+    set. ``forget`` are ids of samples to leave out for good, (n,), from 0 in the order in which
+    they came; ``X`` and ``y`` may then be empty.
+
     Raises:
         DataError: samples, labels or groups that do not fit the model or each other; one class
             alone, or more samples than memory, with the recipe auto or the exact solver.
@@ -180,7 +189,10 @@ def adapt(
 
 
 def adapt_and_measure(
-    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, **options: Any
+    model: Backbone | AdaptedModel,
+    X: SamplesLike,
+    y: ArrayLike | Encoded,
+    **options: Any,
 ) -> tuple[NewlyAdapted, Fit]:
     """As :func:`adapt`, with how good the result is.
 
@@ -191,9 +203,18 @@ def adapt_and_measure(
 
 
 def _adapt(
-    model: Backbone, X: SamplesLike, y: ArrayLike | Encoded, options: dict[str, Any]
+    model: Backbone | AdaptedModel, X: Any, y: Any, options: dict[str, Any]
 ) -> tuple[NewlyAdapted, Callable[[], Fit]]:
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
+    going = Going.of(model, X, y, options, adapt.__kwdefaults__ or {})
+    adapted, measure, samples = _fitted(going.model, going.x, going.y, going.options)
+    return replace(adapted, memory=going.memory(samples)), measure
+
+
+def _fitted(
+    model: Backbone, X: Any, y: Any, options: dict[str, Any]
+) -> tuple[NewlyAdapted, Callable[[], Fit], Learned]:
+    """As :func:`_adapt`, with what was learned."""
     watch = _watch(options["callback"], options["checkpoint"])
     folder, options = folder_of(options)
     columns = (options["columns"] or Columns()).over(check_backbone(model).columns).of(X)
@@ -212,6 +233,7 @@ def _adapt(
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
     )  # fmt: skip
     part = CheckedSamples(samples, encoded.y, group=group, row=row)
+    of_all = Learned.of(samples, encoded, weight, options["groups"], row)
     if weight is not None or options["class_weight"] is not None:
         part, encoded, weight = _weighed(part, encoded, weight, learned, options["class_weight"])
     rule = MlpRule.of(model, part.x, learned, options["recipe"] if keep_outputs else None)
@@ -242,7 +264,7 @@ def _adapt(
     )  # fmt: skip
     if adapted.fit is not None and adapted.fit.suspects:
         warn_of_suspects(adapted.fit.suspects, len(part.y))
-    return adapted, measure
+    return adapted, measure, of_all
 
 
 def _watch(callback: Callback | None, checkpoint: Checkpoint | None) -> Watch:

@@ -18,6 +18,7 @@ from skip2lora.adapters.folder import (
     adapter_files,
     read_adapter,
 )
+from skip2lora.adapters.kept import Kept
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import CONFIG_FILE, Backbone, check_backbone
 from skip2lora.backbones.field_mlp import FieldMLP, field_statistics
@@ -49,7 +50,8 @@ class AdaptedModel(Predictor):
     ``new_labels`` are those of the outputs that the base model does not have. ``output_names`` name
     the outputs of a base model without names, or the numbers that are learned. ``images`` is how
     images became the samples, ``columns`` are those of a table, matched by name. ``backbone`` is a
-    ``Headless`` model where the base model's own outputs are left out.
+    ``Headless`` model where the base model's own outputs are left out. ``memory`` is what is kept
+    of the samples to go on from, ``path`` the folder that an adapter was loaded from.
     """
 
     backbone: Backbone
@@ -65,6 +67,8 @@ class AdaptedModel(Predictor):
     images: Images | None = None
     fit: Fit | None = None
     columns: Columns = field(default_factory=Columns)
+    memory: Kept | None = None
+    path: Path | None = None
 
     def __repr__(self) -> str:
         return (
@@ -148,7 +152,7 @@ class AdaptedModel(Predictor):
 
         It holds ``adapter_model.safetensors`` and ``adapter_config.json``, or ``model.safetensors``
         of a method that changes the network. Equal training gives equal bytes. An earlier result
-        of that name is replaced.
+        of that name is replaced. What is kept of the samples goes beside it, into ``path.rows``.
 
         Raises:
             FileError: the system refused, or the path is something else than such a folder.
@@ -158,7 +162,11 @@ class AdaptedModel(Predictor):
             files = {MODEL_FILE: replace(adapters.model, columns=self.columns).to_bytes()}
         else:
             files = self._files(adapters)
+        if self.memory is not None:
+            self.memory.save(path, files)
         write_files(path, files, names=RESULT_FILES)
+        if self.memory is not None:
+            self.memory.forget(path)
 
     def _files(self, adapters: Adapters) -> dict[str, bytes]:
         n_outputs, rank = self.n_outputs, adapters.rank
@@ -253,4 +261,5 @@ def restored(
     return AdaptedModel(
         model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
         output_names=names, images=about.images, columns=about.columns.over(model.columns),
+        path=Path(path),
     )  # fmt: skip

@@ -11,11 +11,12 @@ import hashlib
 import json
 import lzma
 import os
+import shutil
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from skip2lora.limits import check_file
 from skip2lora.replacing import (
     Place,
     check_replaceable,
+    claim,
     is_stream,
     pour,
     put,
     refusals,
     resolved,
+    room_of,
     sweep,
     sync,
     temporary,
@@ -49,6 +52,7 @@ BAD_ZIP = (
 )
 #: Bytes of names, shapes and description at the head of a file of ours; 100 tensors take 10,000.
 _MOST_HEADER = 1 << 24
+_HELD = "in_use__"  # a room that says that its target is being made
 #: The path that was written last in this process, for who is stopped and says what was done.
 WRITTEN: deque[Path] = deque(maxlen=1)
 
@@ -89,6 +93,57 @@ def check_output(
             "another"
         )
     return target
+
+
+@contextmanager
+def holding(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold an output from here to its end; who else would make it meanwhile is told.
+
+    Where the file system has no locks, or on another machine, nobody is.
+
+    Raises:
+        FileError: another process holds it, or the system refused.
+    """
+    held: tuple[Path, int] | None = None
+    try:
+        with uninterrupted():
+            held = _hold(Path(path))
+        yield
+    finally:
+        if held is not None:
+            with uninterrupted():
+                shutil.rmtree(held[0], ignore_errors=True)
+                os.close(held[1])
+
+
+def _hold(target: Path) -> tuple[Path, int] | None:
+    """The room that says so, and its lock; None for a pipe and the like."""
+    with refusals(target):
+        place = resolved(target)
+        if isinstance(place, int) or is_stream(place):
+            return None
+        sweep(place)
+        room = place.with_name(room_of(place, _HELD))
+        for _ in range(3):
+            with suppress(FileExistsError):
+                room.mkdir()
+            lock = claim(room, fresh=True)
+            if lock is not None:
+                (room / _HELD).write_text(str(os.getpid()))
+                return room, lock
+            if room.is_dir():  # else its holder left just now
+                break
+        raise FileError(
+            f"{target} is being made by another process{_holder(room)}, expected one at a time: "
+            "wait for it, or choose another output"
+        )
+
+
+def _holder(room: Path) -> str:
+    try:
+        return f", {int((room / _HELD).read_text())}"
+    except (OSError, ValueError):  # it has not said so yet
+        return ""
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

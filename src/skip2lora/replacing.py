@@ -299,7 +299,7 @@ def sweep(target: Path) -> bool:
     """
     moving = False
     for left in _rooms(target):
-        lock = _claim(left)
+        lock = claim(left)
         if lock is None:
             moving |= (left / _OLD).is_dir()
             continue
@@ -342,16 +342,21 @@ def _machine() -> str:
     return _short_hash(known)[:8]
 
 
+def room_of(target: Path, name: str = "") -> str:
+    """How a room of ``target`` on this machine is called: ``name`` has eight letters."""
+    return f"{_prefix(target)}{_machine()}-{name}"
+
+
 def _locked_room(target: Path) -> tuple[Path, int]:
     while True:
-        place = tempfile.mkdtemp(prefix=f"{_prefix(target)}{_machine()}-", dir=target.parent)
-        lock = _claim(Path(place), fresh=True)
+        place = tempfile.mkdtemp(prefix=room_of(target), dir=target.parent)
+        lock = claim(Path(place), fresh=True)
         if lock is not None:
             return Path(place), lock
         # another process took it for a room that was left, and removes it
 
 
-def _claim(place: Path, *, fresh: bool = False) -> int | None:
+def claim(place: Path, *, fresh: bool = False) -> int | None:
     """The descriptor of a room that no process works in, locked; None if one does, or may.
 
     A ``fresh`` one is our own. Where the file system has no locks, others may be worked in for an

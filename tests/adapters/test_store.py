@@ -145,3 +145,23 @@ def test_a_file_that_gets_shorter_is_an_error(tmp_path: Path, refused: Refused) 
     refused(s2.FileError, places.read, np.empty((4, STRIDE), np.float32))
     shard.unlink()
     refused(s2.FileError, places.read, np.empty((4, STRIDE), np.float32))
+
+
+def test_what_is_forgotten_is_overwritten(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "cache")
+    for part in (range(5), range(5, 8), range(8, 9)):
+        folder.append(names_of(part), rows_of(part))
+    files = {path.name: path for path in folder.path.glob("*.npy")}
+    links = tmp_path / "links"
+    links.mkdir()
+    for name, path in files.items():  # the bytes on disk, whatever becomes of the names
+        (links / name).hardlink_to(path)
+    folder.forget(names_of([1, 3, 8]))
+    for view in (folder, folder_at(tmp_path / "cache")):
+        assert read(view, range(9)) == [0, -1, 2, -1, 4, 5, 6, 7, -1]
+    left = {path.name for path in folder.path.glob("*.npy")}
+    gone = [links / name for name in set(files) - left]
+    assert len(gone) == 2
+    assert not any(path.read_bytes().strip(b"\0") for path in gone)
+    folder.forget(names_of([70]))
+    assert {path.name for path in folder.path.glob("*.npy")} == left

@@ -165,3 +165,19 @@ def _tail(shard: Shard, key: bytes) -> bytes:
     ]  # fmt: skip
     seal = hashlib.sha256(b"".join([key, *parts])).digest()
     return b"".join([*parts, _header("|u1", (len(seal),)), seal])
+
+
+def overwrite(path: Path) -> None:
+    """Write zeros over a file and remove it.
+
+    Raises:
+        FileError: the system refused.
+    """
+    with refusals(path):
+        with path.open("r+b") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left > 0:
+                left -= file.write(bytes(min(left, _PIECE)))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()

@@ -26,6 +26,7 @@ from skip2lora.adapters.shards import (
     SUFFIX,
     Shard,
     Unsound,
+    overwrite,
     read_shard,
     write_shard,
 )
@@ -270,6 +271,26 @@ class CacheFolder:
         with self._lock:
             self._known.add(shard.path.name)
             self._sound.add(self._take(shard))
+
+    def forget(self, samples: Sequence[bytes]) -> None:
+        """Overwrite every file with rows of samples with these digests; other rows in it stay.
+
+        Raises:
+            FileError: the system refused.
+        """
+        gone = set(samples)
+        with self._lock:
+            for number, shard in enumerate(list(self._shards)):
+                digests = [digest.tobytes() for digest in shard.samples]
+                stay = [row for row, digest in enumerate(digests) if digest not in gone]
+                if len(stay) == len(shard) or not shard.path.exists():
+                    continue
+                if stay:
+                    rows = np.empty((len(shard), self._row_stride), np.float32)
+                    _read(shard, 0, rows)
+                    self.append([digests[row] for row in stay], rows[stay])
+                self._index.drop(number)
+                overwrite(shard.path)
 
 
 def _drop(path: Path, why: Unsound) -> None:

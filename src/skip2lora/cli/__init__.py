@@ -36,6 +36,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "inspect",
+    "versions",
     "plan",
     "prepare",
     "export",

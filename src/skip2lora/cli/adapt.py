@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,35 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.adapt import adapt, adapt_and_measure
 from skip2lora.adapted import RESULT_FILES, AdaptedModel
-from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import listing
-from skip2lora.backbones.base import load_for_images
-from skip2lora.backbones.standins import Headless, for_task
+from skip2lora.backbones.standins import Headless
 from skip2lora.cli import bars, common, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_for, read_to_validate
 from skip2lora.cli.help import Command
+from skip2lora.cli.learning import (
+    cache_beside,
+    cache_of,
+    check_data,
+    earlier_of,
+    going_on,
+    keep_of,
+    kept_facts,
+    loaded,
+    n_learned,
+    outputs_of,
+    read_all,
+)
 from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
-from skip2lora.files import check_output
-from skip2lora.tasks.task import TASKS, Measures, Task, task_for
+from skip2lora.files import check_output, holding
+from skip2lora.tasks.task import TASKS, Measures, Task
 from skip2lora.training.budget import CacheUse
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
-from skip2lora.training.options import method_of
-from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep, lab_set_beside
+from skip2lora.training.rehearsal import LAB_SET_SUFFIX, lab_set_beside
 from skip2lora.training.suspects import Suspect, write_suspects
 
 
@@ -42,7 +53,7 @@ from skip2lora.training.suspects import Suspect, write_suspects
     example="skip2lora adapt fan.safetensors fan/finetune.npz -o adapter",
 )  # fmt: skip
 @shared.model_argument
-@shared.data_argument
+@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
 @shared.task(None, "What is learned. Default: numbers where MODEL gives these, else classes.")
 @shared.columns
 @shared.class_names
@@ -95,12 +106,20 @@ from skip2lora.training.suspects import Suspect, write_suspects
 @shared.checkpoint
 @click.option("--power", "with_power", is_flag=True, help="Power, temperature, clock meanwhile.")
 @power.sensor_options
-@shared.output("The adapter, a folder.", metavar="FOLDER")
+@going_on
+@shared.output(
+    "The adapter, a folder. Default: that of --continue.", metavar="FOLDER", needed=False
+)
 @shared.force
 @shared.image_options
 @shared.as_json
 def command(
-    model: Path, data: Path, output: Path, force: bool, as_json: bool, **options: Any
+    model: Path,
+    data: tuple[Path, ...],
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Fit MODEL to the labelled samples in DATA and write the result.
 
@@ -108,7 +127,8 @@ def command(
     changes the network (ft-...). Nothing is to be set: the recipe auto chooses all of "Training in
     detail" by samples held out. Setting any of it means training by steps, or the exact solver.
     """
-    check_output(output, force=force, names=RESULT_FILES)
+    place = check_data(data, options, output)
+    check_output(place, force=force or place == options["continue_from"], names=RESULT_FILES)
     sensors = {name: options.pop(name) for name in ("i2c", "shunt_ohms")}
     meter = None
     if options.pop("with_power"):
@@ -121,41 +141,31 @@ def command(
     if suspects is not None:
         check_output(suspects, force=force)
     options["checkpoint"] = shared.checkpoint_of(options)
-    adapted, fit, samples = _adapted(model, data, meter, **options)
-    adapted.save(output)
-    if suspects is not None:
+    with holding(place):
+        adapted, fit, samples = _adapted(model, data, place, meter, **options)
+        adapted.save(place)
+    if suspects is not None and samples is not None:
         of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
         write_suspects(suspects, of_file, samples.files)
-    facts = _facts(adapted, fit, len(samples.x), old)
+    facts = _facts(adapted, fit, n_learned(adapted, samples), old)
+    facts["kept"] = kept_facts(adapted, place)
     facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
     facts["suspects"] = {
         "output": None if suspects is None else str(suspects),
         "count": None if fit.suspects is None else len(fit.suspects),
     }
-    lines = _lines(output, adapted, fit, facts)
+    lines = _lines(place, adapted, fit, facts)
     if weights is not None:
         lines.append(_balance_line(fit))
     if meter is not None:
         facts["power"] = meter.facts()
         lines += power.lines_of(facts["power"])
-    common.show({"output": str(output), **facts}, lines, as_json=as_json)
+    common.show({"output": str(place), **facts}, lines, as_json=as_json)
 
 
 def _numbered(suspects: Sequence[Suspect], rows: NDArray[np.int64] | None) -> list[Suspect]:
     """With the numbers that samples have in their file, where ``rows`` of it were left out."""
     return [each if rows is None else replace(each, row=int(rows[each.row])) for each in suspects]
-
-
-def _cache(folder: Path | None, cache: bool | None) -> bool | CacheFolder | None:
-    """What ``adapt`` is told; ParameterError for a folder beside ``--cache`` or ``--no-cache``."""
-    if folder is None:
-        return cache
-    if cache is not None:
-        raise ParameterError(
-            f"--{'' if cache else 'no-'}cache is set beside --cache-dir, expected one of them: "
-            "leave one out"
-        )
-    return CacheFolder(folder)
 
 
 def _check_no_sensors(**sensors: object) -> None:
@@ -170,57 +180,55 @@ def _check_no_sensors(**sensors: object) -> None:
 
 def _adapted(
     model: Path,
-    data: Path,
+    data: Sequence[Path],
+    place: Path,
     meter: power.PowerMeter | None,
     *,
     class_names: tuple[str, ...] | None,
     **options: Any,
-) -> tuple[AdaptedModel, Fit, common.EncodedSamples]:
+) -> tuple[AdaptedModel, Fit, common.EncodedSamples | None]:
     """The result and the samples; ``options`` are ``adapt``'s, and those of loading."""
-    keep_outputs = options["keep_outputs"]
+    keep_outputs, before = options["keep_outputs"], options.pop("continue_from")
     if class_names is not None and not keep_outputs:
         raise ParameterError(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
-    images = common.images_of(options)
-    size = None if images is None else images.size
-    backbone = load_for_images(model, size, output=options.pop("output_name"), **loading)
-    common.say_output(backbone)
-    learned = task_for(backbone, options["task"])
-    if keep_outputs and backbone.n_outputs == 1 and method_of(options["method"]).skip:
-        backbone = for_task(backbone, learned.name)
-    if class_names is not None:
-        backbone = backbone.named(class_names)
+    images, earlier = common.images_of(options), None
+    if before is not None:
+        earlier = earlier_of(model, before, options)
+    backbone, learned = loaded(model, earlier, class_names, images, options)
     columns, group = common.columns_of(options, "train"), options.pop("group")
     of_new = columns
     if group is not None:
         of_new = columns | {"aside": columns.get("aside", {}) | {"group": group}}
-    samples = read_for(
-        backbone, data, columns=of_new, task=learned, keep_outputs=keep_outputs,
-        new_classes=options["new_classes"], in_order=class_names is not None, images=images,
+    outputs, anew = outputs_of(earlier, backbone, learned, options)
+    read = partial(
+        read_for, earlier or backbone, task=learned, images=images, new_classes=anew,
+        outputs=outputs, in_order=outputs.in_order or class_names is not None,
     )  # fmt: skip
+    samples = read_all(data, read, of_new)
     beside = options.pop("validation_data")
-    if beside is not None:
+    if beside is not None and samples is not None:
         beside = read_to_validate(backbone, beside, columns=columns, like=samples, task=learned)
-    options["cache"] = _cache(options.pop("cache_dir"), options["cache"])
-    old, no_lab_set = options.pop("keep"), options.pop("no_lab_set")
-    keep: Keep | None = old if old is not None else False if no_lab_set else None
-    if old is not None and old.suffix != LAB_SET_SUFFIX:
-        table = common.read_old(backbone, old, columns=columns, task=learned, images=images)
-        keep = (table.x, table.answers)
-        if "weight" in table.aside:
-            keep = (*keep, table.aside["weight"])
-    saved = None if samples.images is None else samples.images.resolved(layout_of(backbone.inputs))
+    options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
+    if options["cache"] is None and options["keep_rows"]:
+        options["cache"] = cache_beside(place, backbone)
+    keep = keep_of(backbone, learned, images, columns, options)
+    saved = None
+    if samples is not None and samples.images is not None and earlier is None:
+        saved = samples.images.resolved(layout_of(backbone.inputs))
+    aside = {} if samples is None else samples.aside
     watching = nullcontext() if meter is None else meter.watching()
     with bars.adapting_bars() as (progress, callback), watching:
         adapted, fit = adapt_and_measure(
-            backbone, samples.x, samples.answers,
-            output_names=class_names, images=saved, columns=samples.columns, callback=callback,
-            progress=progress, groups=samples.aside.get("group"), validation_data=beside,
+            earlier or backbone, () if samples is None else samples.x,
+            () if samples is None else samples.answers,
+            output_names=class_names, images=saved,
+            columns=None if samples is None else samples.columns, callback=callback,
+            progress=progress, groups=aside.get("group"), validation_data=beside,
             suspects=options.pop("suspects") is not None,
-            sample_weight=samples.aside.get("weight"), keep=keep, **options,
+            sample_weight=aside.get("weight"), keep=keep, **options,
         )  # fmt: skip
     return adapted, fit, samples
 

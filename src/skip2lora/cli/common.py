@@ -33,7 +33,7 @@ from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Encoded, Outputs, Task
+from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task
 
 
 def images_of(options: dict[str, Any]) -> Images | None:
@@ -230,26 +230,25 @@ def read_for(
     *,
     columns: dict[str, Any],
     task: Task,
-    keep_outputs: bool = True,
+    outputs: Outputs | None = None,
     new_classes: bool = False,
     in_order: bool = False,
     images: Images | None = None,
 ) -> EncodedSamples:
-    """Samples whose answers are encoded as the outputs of ``model``, and new ones if allowed.
+    """Samples whose answers are encoded as ``outputs``, by default those of ``model``.
 
-    Numbers count the names of classes where the user lists these, ``in_order``.
+    New labels are new outputs if ``new_classes``. Numbers count the names of classes where the user
+    lists these, ``in_order``.
 
     Raises:
         DataError: names of classes that cannot be matched with the outputs.
         ParameterError: options for images that are not those of the adapter.
     """
-    outputs = NO_OUTPUTS
-    if keep_outputs:
-        outputs = replace(Outputs.of(model, task), in_order=in_order)
-    new_outputs = new_classes or not keep_outputs
-    names = None if new_outputs else outputs.names
+    outputs = Outputs.of(model, task) if outputs is None else outputs
+    outputs = replace(outputs, in_order=in_order)
+    names = None if new_classes else outputs.names
     table = _read(model, data, images, task=task, class_names=names, **columns)
-    encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_outputs)
+    encoded = encode(task, table.answers, len(table.x), outputs, new_outputs=new_classes)
     if encoded.names_adopted:
         titles = listing(encoded.outputs.titles)
         known = "the model has no class names, its outputs are taken as"

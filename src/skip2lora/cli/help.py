@@ -27,7 +27,10 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "no_lab_set", "suspects", "cache_dir", "widths", "net", "rounds", "trials", "tinytl",
     ),
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
-    "Stopped and going on": ("checkpoint", "checkpoint_every", "resume"),
+    "Stopped and going on": (
+        "checkpoint", "checkpoint_every", "resume", "keep_rows", "continue_from", "forget", "undo",
+        "restore",
+    ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
     "Result": (
         "threshold", "threshold_data", "precision", "kind", "output", "out", "force", "as_json",

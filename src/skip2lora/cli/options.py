@@ -246,10 +246,12 @@ def image_options(function: _Function) -> _Function:
     return function
 
 
-def output(help_text: str, *, metavar: str = "PATH") -> Callable[[_Function], _Function]:
+def output(
+    help_text: str, *, metavar: str = "PATH", needed: bool = True
+) -> Callable[[_Function], _Function]:
     """The required option ``-o``."""
     return click.option(
-        "-o", "--output", required=True, metavar=metavar,
+        "-o", "--output", required=needed, metavar=metavar,
         type=click.Path(path_type=Path), help=help_text,
         callback=lambda _, __, path: Path("/dev/stdout") if str(path) == "-" else path,
     )  # fmt: skip

@@ -322,7 +322,7 @@ def warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: boo
             f"some of all: {listing(missing)} may be forgotten, add samples of them, such as old "
             "ones with keep=",
             ForgettingWarning,
-            stacklevel=5,  # where adapt is called
+            stacklevel=6,  # where adapt is called
         )
     pairs = zip(titles, counts.tolist(), strict=True)
     few = [f"{title} {count}" for title, count in pairs if 0 < count < ENOUGH]
@@ -331,5 +331,5 @@ def warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: boo
             f"y has few samples of {len(few)} class{'es' * (len(few) != 1)} ({listing(few)}), "
             f"expected at least {ENOUGH} of each to tell it from others: collect more",
             FewSamplesWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

@@ -96,5 +96,5 @@ def warn_of_suspects(suspects: Sequence[Suspect], n_samples: int) -> None:
         f"{first.row}, from 0: {first.label}, answered {first.answer}), expected few: correct "
         "those that suspects=True lists, unless the task is that hard",
         SuspectLabelsWarning,
-        stacklevel=4,  # where adapt is called
+        stacklevel=5,  # where adapt is called
     )
