@@ -69,6 +69,7 @@ fuzz: $(VENV)/.test
 crash: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/killing.py $(or $(CRASH),--kills 500 --signals 200)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/resuming.py --kills 200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/filling.py --kills 200
 
 docs: $(VENV)/.docs $(VENV)/.installed
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/site-trees docs build/site

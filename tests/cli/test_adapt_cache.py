@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +68,55 @@ def test_a_damaged_file_is_said_and_replaced(words: tuple[str, ...], type_in: Ty
     assert digests(Path("rows")) == before
     assert digests(Path("out")) == result
     assert type_in(*words).err == ""
+
+
+def test_two_processes_share_a_folder(words: tuple[str, ...], type_in: TypeIn) -> None:
+    x, y = blobs(3, n_samples=900)
+    np.savez("field.npz", X=x, y=y)
+    plain = type_in(*words[:-2])
+    assert plain.code == 0
+    expected = digests(Path("out"))
+    command = [sys.executable, "-m", "skip2lora", *words]
+    command[command.index("out")] = "{}"
+    both = [
+        subprocess.Popen([word.format(f"out{n}") for word in command], stdout=subprocess.PIPE)
+        for n in range(2)
+    ]
+    counts = [json.loads(process.communicate()[0])["n_forwards"] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all(0 <= count <= 900 for count in counts)
+    assert sum(counts) >= 900
+    assert digests(Path("out0")) == digests(Path("out1")) == expected
+    assert {path.suffix for path in Path("rows").iterdir()} == {".json", ".npy"}
+    assert type_in(*words).json["n_forwards"] == 0
+
+
+#: Runs a command that may write no more than so many bytes to a file, as on a disk that is full.
+LITTLE_SPACE = """
+import resource, sys
+from skip2lora.cli import run
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+def test_a_full_disk_leaves_what_is_there(words: tuple[str, ...], type_in: TypeIn) -> None:
+    field = np.load("field.npz")
+    np.savez("some.npz", X=field["X"][:30], y=field["y"][:30])
+    assert type_in(*words[:2], "some.npz", *words[3:]).json["n_forwards"] == 30
+    before = digests(Path("rows"))
+    full = subprocess.run(
+        [sys.executable, "-c", LITTLE_SPACE, "5000", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = Answer(full.returncode, full.stdout, full.stderr)
+    refused(said, "cannot write rows: File too large", "nothing was changed")
+    assert digests(Path("rows")) == before
+    assert {path.suffix for path in Path("rows").iterdir()} == {".json", ".npy"}
+    assert type_in(*words).json["n_forwards"] == 30
+
+
+def test_a_folder_that_cannot_be_written(words: tuple[str, ...], type_in: TypeIn) -> None:
+    Path("rows").mkdir()
+    Path("rows", "manifest.json").mkdir()
+    refused(type_in(*words), "rows/manifest.json")

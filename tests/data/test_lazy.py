@@ -96,6 +96,8 @@ def test_a_sample_has_the_digest_that_it_has_among_others(table: Table) -> None:
     both = Inputs({"a": x, "b": x[:, :1]})
     assert digests_of(both)[3:5] == digests_of(both[3:5])
     assert digests_of(np.asfortranarray(x)) == digests_of(x)
+    images = np.moveaxis(np.arange(120, dtype=np.float32).reshape(2, 5, 4, 3), 3, 1)
+    assert digests_of(images) == digests_of(np.ascontiguousarray(images))
 
 
 def test_parts_are_all_samples_in_order(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

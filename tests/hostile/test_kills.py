@@ -43,3 +43,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits() -> None:
     assert result["faults"] == {}
     assert result["counts"]["kills"] == 10
     assert result["counts"]["stopped with a checkpoint"] > 0  # and the others too early or too late
+
+
+def test_no_row_that_was_written_is_lost() -> None:
+    script = Path(__file__).parents[1] / "filling.py"
+    ran = subprocess.run(
+        [sys.executable, script, "--kills", "10"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert result["faults"] == {}
+    assert result["counts"]["kills"] == 10
+    assert result["counts"]["stopped with some of the rows"] > 0  # and others too early or too late

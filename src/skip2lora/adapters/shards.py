@@ -27,8 +27,8 @@ HEADER_BYTES = 128
 DIGEST_BYTES = 32
 SUFFIX = ".npy"
 _PIECE = 1 << 20  # bytes that are read at once for a checksum
-#: What drafts are named after, so that any writer sweeps what a killed one left.
-_DRAFTS = "shard"
+#: What drafts are named after, so that whoever comes next sweeps what a killed run left.
+DRAFTS = "shard"
 
 
 class Unsound(Exception):  # noqa: N818, it never leaves this package
@@ -100,7 +100,7 @@ def write_shard(
     of_columns.finish(mean, var)
     name = hashlib.sha256(key + names.tobytes()).hexdigest()[:40] + SUFFIX
     shard = Shard(folder / name, names, mean, var * len(data), zlib.crc32(data.data))
-    with refusals(folder), room(folder / _DRAFTS) as place:
+    with refusals(folder), room(folder / DRAFTS) as place:
         draft = place / name
         with draft.open("wb") as file:
             file.write(_header("<f4", data.shape))

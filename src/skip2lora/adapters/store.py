@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.shards import (
     DIGEST_BYTES,
+    DRAFTS,
     SUFFIX,
     Shard,
     Unsound,
@@ -33,6 +34,7 @@ from skip2lora.adapters.shards import (
 from skip2lora.errors import DamagedCacheWarning, FileError, ModelError
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
+from skip2lora.replacing import sweep
 
 MANIFEST = "manifest.json"
 _KIND, _VERSION = "skip2lora cache", 1
@@ -172,6 +174,8 @@ class CacheFolder:
         """
         about = json.loads(json.dumps({"kind": _KIND, "version": _VERSION, **about}))
         file = make_folder(self.path) / MANIFEST
+        for name in (MANIFEST, DRAFTS):  # what killed runs left
+            sweep(self.path / name)
         if not file.exists():
             self._check_empty()
             write_bytes(file, (json.dumps(about, indent=1) + "\n").encode())
