@@ -17,6 +17,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.errors import DivergedError, ForgettingWarning, TaskWarning
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")
@@ -192,3 +193,73 @@ def test_says_where_two_classes_would_be_learned_as_numbers(
         s2.adapt(model, x, y % 2, task=task)
     said = [each for each in caught if each.category is TaskWarning]
     assert [each.filename for each in said] == ([__file__] if task is None else [])
+
+
+class Source:
+    """An array as samples that are yet to be read; the most that were read at once are noted."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.most = values, 0
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        self.most = max(self.most, len(places))
+        return self.values[places]
+
+    def digests(self, places: np.ndarray) -> list[bytes]:
+        return digests_of(self.values[places])
+
+
+WAYS: dict[str, tuple[dict[str, Any], bool]] = {  # and whether all samples are in memory at once
+    "rule of few": ({}, False), "exact": ({"solver": "exact", "penalty": 0.01}, False),
+    "scaled": ({"epochs": 3, "standardize": True}, False),
+    "steps": ({"epochs": 3}, True), "paper": ({"recipe": "paper", "epochs": 3}, True),
+    "scaled, no cache": ({"epochs": 2, "standardize": True, "cache": False}, False),
+    "bounded": ({"epochs": 2, "standardize": True, "cache_samples": 20}, False),
+    **{method: ({"method": method, "epochs": 2}, True) for method in ("skip-lora", "lora-last",
+       "lora-all", "ft-all", "ft-last")},
+    "anew": ({"keep_outputs": False}, False), "groups": ({"groups": np.arange(80) // 8}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(("options", "whole"), WAYS.values(), ids=WAYS)
+def test_samples_that_are_yet_to_be_read_teach_the_same(
+    options: dict[str, Any], whole: bool, positive: bool, model: s2.MLP, make_samples: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    x, y = make_samples(80)
+    x = np.abs(x) if positive else x
+    monkeypatch.setattr("skip2lora.data.lazy.READ_BYTES", 16 * x[:1].nbytes)
+    sources = [Source(x), Source(x[:9]), Source(x[9:20])]
+    lazy = [LazySamples.of(source) for source in sources]
+    alone = {"groups", "keep_outputs", "cache_samples"} & {*options}  # which take no old samples
+    more, same = (
+        {} if alone else {"keep": (old, y[:9]), "validation_data": (beside, y[9:20])}
+        for old, beside in (lazy[1:], (x[:9], x[9:20]))
+    )
+    seen = s2.adapt(model, lazy[0], y, **options, **more)
+    given = s2.adapt(model, x, y, **options, **same)
+    assert seen.history.loss == given.history.loss
+    for name, array in given.adapters.tensors().items():
+        assert seen.adapters.tensors()[name].tobytes() == array.tobytes(), name
+    if not whole:
+        assert max(source.most for source in sources) <= 20  # a batch, or what is read at once
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_the_rule_of_many_samples_looks_at_them_part_by_part(
+    positive: bool, make_model: Callable[..., s2.MLP], make_samples: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """That of samples without negative numbers; statistics of the field take them all."""
+    x, y = make_samples(120)
+    x = np.abs(x) if positive else x
+    monkeypatch.setattr("skip2lora.data.lazy.READ_BYTES", 16 * x[:1].nbytes)
+    source = Source(x)
+    of_lazy, of_array = (
+        s2.adapt(make_model([8, 6, 3]), samples, y) for samples in (LazySamples.of(source), x)
+    )
+    for name, array in of_array.adapters.tensors().items():
+        assert of_lazy.adapters.tensors()[name].tobytes() == array.tobytes(), name
+    assert (source.most == 120) == (not positive)

@@ -6,7 +6,7 @@ samples, can derive the taps from those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from skip2lora.backbones.base import Backbone, Size, Taps
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.standins import SameOutputs, StandIn
 from skip2lora.backbones.taps import Selection, Shapes, Tap
+from skip2lora.data.lazy import LazySamples, parts_of, read
 from skip2lora.errors import DataError, ParameterError
 
 LOGITS, LOG, LOG_CENTRED = "logits", "log", "log-centred"
@@ -121,7 +122,7 @@ class Derived(SameOutputs):
                 f"derived taps have {of_sample[0]} of the sample without samples, expected some "
                 "that tell how large their numbers are: pass samples"
             )
-        known = backbone.check(samples)
+        known = samples if isinstance(samples, LazySamples) else backbone.check(samples)
         shift = _shift_of(known) if {LOG, LOG_CENTRED} & set(names) else 0.0
         tap_of = {LOGITS: DerivedTap(LOGITS)}
         tap_of |= {kind: DerivedTap(kind, shift=shift) for kind in (LOG, LOG_CENTRED)}
@@ -262,20 +263,32 @@ def taps_samples(backbone: Backbone) -> bool:
     )
 
 
+def _each(
+    samples: Any, of: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """A number of each sample, (samples,)."""
+    parts = parts_of(samples, len(samples))
+    return np.concatenate([of(read(samples[part])) for part in parts])
+
+
 def _scale_of(samples: Any) -> float:
     """The largest number of a sample without its sign, in the mean over checked samples."""
-    largest = np.maximum(samples.max(axis=1), -samples.min(axis=1))
-    scale = np.float32(largest.mean(dtype=np.float64))
+    parts = _each(samples, lambda x: np.maximum(x.max(axis=1), -x.min(axis=1)))
+    scale = np.float32(parts.mean(dtype=np.float64))
     return float(scale) if scale >= _SMALLEST else 1.0
 
 
 def _shift_of(samples: Any) -> float:
     """What is added to checked samples before the logarithm."""
-    if samples.min() < 0:
-        sample, column = np.argwhere(samples < 0)[0]
+    smallest = _each(samples, lambda x: x.min(axis=1))
+    if smallest.min() < 0:
+        sample = int(np.argmax(smallest < 0))
+        values = read(samples[sample : sample + 1])[0]
+        column = int(np.argmax(values < 0))
         raise DataError(
-            f"sample {sample} has {samples[sample, column]:g} in column {column}, expected no "
+            f"sample {sample} has {values[column]:g} in column {column}, expected no "
             "negative number for its logarithm: leave log and log-centred out"
         )
-    shift = np.float32(_SHARE * samples.max(axis=1).mean(dtype=np.float64))
+    largest = _each(samples, lambda x: x.max(axis=1))
+    shift = np.float32(_SHARE * largest.mean(dtype=np.float64))
     return float(shift) if shift >= _SMALLEST else 1.0

@@ -12,6 +12,7 @@ from skip2lora import _core
 from skip2lora.adapters.adapters import LayerAdapters, Result, TunedNetwork
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.mlp import MLP
+from skip2lora.data.lazy import read
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import PLAIN, Task, mean_loss
 from skip2lora.training.budget import CacheUse, capacity_of
@@ -36,6 +37,10 @@ class CheckedSamples:
     group: NDArray[np.int64] | None = None
     validation: CheckedSamples | None = None
     row: NDArray[np.int64] | None = None
+
+    def read(self) -> CheckedSamples:
+        """With all samples in memory, for what takes them as one table."""
+        return replace(self, x=read(self.x))
 
     def __getitem__(self, which: Any) -> CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
@@ -128,6 +133,7 @@ class NetworkJob:
     ) -> None:
         n_layers = len(model.layers)
         method = METHODS[options.method]
+        part, held = part.read(), None if held is None else held.read()
         self.cache: SkipCache | None = None
         self.cache_use: CacheUse | None = None
         self.n_forwards = 0

@@ -22,7 +22,7 @@ from skip2lora.backbones.derived import DerivedTap, with_derived
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import Binary, KnownRows
-from skip2lora.data.lazy import LazySamples, read
+from skip2lora.data.lazy import LazySamples
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal
@@ -376,7 +376,7 @@ def _diverged(what: str, epoch: int, options: Options) -> DivergedError:
 
 
 def checked(backbone: Backbone, X: Any) -> Any:
-    """Samples that ``backbone`` can be trained on; a network in the core takes them as one table.
+    """Samples that ``backbone`` can be trained on.
 
     Raises:
         DataError: they do not fit it.
@@ -387,6 +387,4 @@ def checked(backbone: Backbone, X: Any) -> Any:
         raise ParameterError(
             "the model has adapters in its layers, expected none: pass model.merged()"
         )
-    if isinstance(X, LazySamples) and backbone.network is None:
-        return X.checked(backbone.check)
-    return backbone.check(read(X))
+    return X.checked(backbone.check) if isinstance(X, LazySamples) else backbone.check(X)

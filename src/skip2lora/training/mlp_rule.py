@@ -25,6 +25,7 @@ from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, Derived
 from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
+from skip2lora.data.lazy import parts_of, read
 from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
 from skip2lora.training.auto import AutoJob, Candidate, Tried
 from skip2lora.training.exact_job import folds_of
@@ -59,11 +60,11 @@ class MlpRule:
         """
         if recipe != "auto" or task is not CLASSIFICATION or not isinstance(model, MLP):
             return cls(model)
-        if (samples >= 0).all():
+        if all((read(samples[part]) >= 0).all() for part in parts_of(samples, len(samples))):
             return cls(Derived.of(model, (LOG, LOG_CENTRED), samples), STEPS)
         if len(samples) < ENOUGH * model.n_outputs:
             return cls(model)
-        network = FieldMLP.of(model, samples) if model.batch_norm else model
+        network = FieldMLP.of(model, read(samples)) if model.batch_norm else model
         return cls(Derived.of(network, POWERS, samples), FIELD)
 
     def settled(self, options: Options, n_samples: int) -> Options:

@@ -197,6 +197,8 @@ class SkipJob:
             n_outputs=goal.n_outputs,
             copy_input=options.standardize,
         )
+        if backbone.network is not None and not options.standardize:
+            part = part.read()  # which the core reads itself
         n_held = 0 if held is None else len(held.x)
         capacity = capacity_of(options, rows, len(part.x), n_held)
         whole = capacity == len(part.x) and not options.standardize
