@@ -159,3 +159,43 @@ def test_a_stopped_run_of_exact_fits_has_its_rows(tmp_path: Path) -> None:
     assert seen == [1]
     again = s2.adapt(model, X, LABELS, checkpoint=Checkpoint(tmp_path))
     assert (bits(again), again.history.n_forwards) == (bits(whole), 0)
+
+
+@pytest.mark.parametrize("kind", ["network", "any model"])
+def test_partial_fit_goes_on_from_a_saved_adapter(
+    kind: str, make_model: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    from skip2lora.sklearn import Skip2LoRAClassifier
+
+    model = model_of(kind, make_model)
+    options: dict[str, Any] = {"solver": "exact", "penalty": 0.01}
+    s2.adapt(model, X[:40], LABELS[:40], keep_rows=True).save(tmp_path / "adapter")
+    known = Skip2LoRAClassifier(model, **options)
+    known.partial_fit(X[:40], LABELS[:40]).partial_fit(X[40:], LABELS[40:])
+    taken = Skip2LoRAClassifier(model, **options)
+    taken.go_on_from(s2.AdaptedModel.load(model, tmp_path / "adapter"))
+    assert taken.adapted_.history.n_forwards == (40 if kind == "network" else 0)
+    taken.partial_fit(X[40:], LABELS[40:])
+    assert bits(taken.adapted_) == bits(known.adapted_)
+    assert (taken.predict(X) == known.predict(X)).all()
+    with pytest.raises(ParameterError, match="expected the same: pass that model"):
+        Skip2LoRAClassifier(make_model([12, 7, 3])).go_on_from(taken.adapted_)
+    with pytest.raises(ParameterError, match="has no samples with it"):
+        taken.go_on_from(taken.adapted_)
+
+
+def test_numbers_are_taken_over(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    from skip2lora.sklearn import Skip2LoRARegressor
+
+    model = NumpyBackbone(WIDTHS, first_tap_is_input=True)
+    targets = X[:, :2]
+    asked: dict[str, Any] = {"task": "regression", "keep_outputs": False}
+    adapted = s2.adapt(model, X[:40], targets[:40], keep_rows=True, **asked)
+    options: dict[str, Any] = {"keep_outputs": False, "solver": "exact", "penalty": 0.01}
+    known = Skip2LoRARegressor(model, **options)
+    known.partial_fit(X[:40], targets[:40]).partial_fit(X[40:], targets[40:])
+    taken = Skip2LoRARegressor(model, **options).go_on_from(adapted)
+    taken.partial_fit(X[40:], targets[40:])
+    assert bits(taken.adapted_) == bits(known.adapted_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,7 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skip2lora.adapted import NewlyAdapted
+from skip2lora.adapted import AdaptedModel, NewlyAdapted
+from skip2lora.adapters.cached import rows_kept_in
+from skip2lora.adapters.kept import kept_beside
 from skip2lora.arrays import SamplesLike, check_samples, choice, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.field_mlp import field_statistics
@@ -263,6 +266,36 @@ class Estimator(BaseEstimator):
         )
         self._learn(replace(self._state, stream=stream), none, self._weigher())
         return self
+
+    def go_on_from(self, adapted: AdaptedModel) -> Self:
+        """Learn what ``adapted`` learned, instead of a first call of ``fit`` or ``partial_fit``.
+
+        It was made of ``model``, with ``keep_rows=True``, and may be loaded from a folder. Samples,
+        answers and weights are those that are kept; how they are learned is as this estimator has
+        it. Where their rows are kept, none of them passes the model again.
+
+        Raises:
+            ModelError: what is kept is damaged, or of other taps.
+            ParameterError: nothing is kept, or ``adapted`` is of another model.
+        """
+        if self.model is None or self.model.base.fingerprint != adapted.base.fingerprint:
+            raise ParameterError(
+                f"adapted is of {adapted.base!r}, the estimator has the model {self.model!r}, "
+                "expected the same: pass that model"
+            )
+        memory = adapted.memory or kept_beside(adapted.path)
+        samples, by = memory.samples, None
+        with ExitStack() as stack:
+            if memory.cache is not None:
+                of_rows = rows_kept_in(memory.cache, self.model.base, adapted.images)
+                by, _ = stack.enter_context(of_rows)
+            part = Part(samples.x, samples.labels(), samples.weight, samples.group, by)
+            self._take_over(part)
+        return self
+
+    def _take_over(self, part: Part) -> None:
+        """Begin with samples that were learned elsewhere."""
+        raise NotImplementedError
 
     def _weigher(self) -> Weigh:
         """How answers are weighted."""

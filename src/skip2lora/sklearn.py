@@ -126,6 +126,9 @@ class Skip2LoRAClassifier(ClassifierMixin, Estimator):
         self._learn(self._state, replace(part, answers=outputs.astype(np.int32)), self._weigher())
         return self
 
+    def _take_over(self, part: Part) -> None:
+        self._fit_first(part, np.unique(part.answers))
+
     def _weigher(self) -> Weigh:
         return self._weigh(self.classes_, self._outputs)
 
@@ -325,6 +328,11 @@ class Skip2LoRARegressor(RegressorMixin, Estimator):
         self._learn(state, part)
         self._shape = shape
         return self
+
+    def _take_over(self, part: Part) -> None:
+        model, goal = self._start(part.x, part.answers, part.weight)
+        self._learn(self._begin(model, goal, Outputs.of(model, goal.task)), part)
+        self._shape = part.answers.shape[1:]
 
     def _numbers(
         self, X: SamplesLike, y: ArrayLike, *, first: bool

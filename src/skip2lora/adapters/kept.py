@@ -59,6 +59,17 @@ class KeptSamples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def labels(self) -> NDArray[Any]:
+        """The answers as they were given: names or numbers of classes, (n,), or targets."""
+        if self.answers.y.ndim > 1:
+            return self.answers.y
+        outputs, new = self.answers.outputs, self.answers.new_labels
+        every = [*(outputs.names or outputs.numbers or ()), *new]
+        if any(isinstance(label, str) for label in every):
+            every = [str(label) for label in every]
+        labels: NDArray[Any] = np.array(every)[self.answers.y]
+        return labels
+
     def without(self, ids: NDArray[np.int64]) -> KeptSamples:
         """Without those of these ``ids``.
 

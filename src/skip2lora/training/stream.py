@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.standins import over
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import Goal
 from skip2lora.tasks.weights import combined
@@ -41,13 +42,15 @@ class Part:
     """Checked samples that come together, and their answers, labels, (n,), or targets.
 
     ``weight``, (n,), is how much each counts by itself, None that all count the same; ``group``,
-    (n,), the number or name of what is held out together, None that it is not known.
+    (n,), the number or name of what is held out together, None that it is not known. ``by`` stands
+    for the model where rows of these samples are there already.
     """
 
     x: Any
     answers: NDArray[Any]
     weight: NDArray[np.float32] | None = None
     group: NDArray[Any] | None = None
+    by: Backbone | None = None
 
 
 class Room:
@@ -178,7 +181,8 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
     group = _groups(stream, part)
     cache, room = _grown(stream, n_more)
     if n_more:
-        cache.fill(stream.backbone, part.x, n_kept)
+        own = stream.backbone
+        cache.fill(own if part.by is None else over(own, part.by), part.x, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(n_more)
     if part.weight is not None or stream.weight is not None:
         both = ((stream.weight, n_kept), (part.weight, n_more))
@@ -192,7 +196,7 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
         answers=np.concatenate([stream.answers, part.answers]) if n_kept else part.answers,
         keys=np.concatenate([stream.keys, keys]),
         weight=weight,
-        n_computed=stream.n_computed + n_more,
+        n_computed=stream.n_computed + (n_more if part.by is None else 0),
         group=group,
     )
 
