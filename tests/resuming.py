@@ -25,14 +25,17 @@ from killing import Content, content, forked, names, set_up
 from skip2lora.__main__ import STOPS, leave
 from skip2lora.cli import run
 
-#: Options of training, and seconds between two checkpoints.
+#: The model, options of training, and seconds between two checkpoints.
 RUNS = {
-    "adam, samples held out": ("--epochs 1500 --optimizer adam --validation 0.3 --seed 3", "0.05"),
-    "a network": ("--method ft-all --epochs 1000 --optimizer momentum", "0.02"),
-    "without a cache": ("--epochs 1000 --no-cache --schedule cosine", "0.1"),
-    "scaled": ("--epochs 100 --standardize", "0"),
-    "old samples beside": ("--epochs 1500 --keep lab.npz", "0.01"),
-}
+    "adam, samples held out": (
+        "m.safetensors", "--epochs 1500 --optimizer adam --validation 0.3 --seed 3", "0.05"
+    ),
+    "a network": ("m.safetensors", "--method ft-all --epochs 1000 --optimizer momentum", "0.02"),
+    "without a cache": ("m.safetensors", "--epochs 1000 --no-cache --schedule cosine", "0.1"),
+    "scaled": ("a.onnx", "--epochs 100 --standardize", "0"),
+    "old samples beside": ("m.safetensors", "--epochs 1500 --keep lab.npz", "0.01"),
+    "exact fits, whose rows are kept": ("a.onnx", "", "1"),
+}  # fmt: skip
 #: Of a run, before it is let go on to its end.
 MOST_STOPS = 4
 
@@ -46,8 +49,8 @@ def ended(words: str) -> tuple[Content, float]:
 
 def try_run(name: str, stops: list[int], chance: np.random.Generator, tally: Counter[str]) -> str:
     """Stop a run by these signals, one after the other; what is wrong then, if anything."""
-    training, every = RUNS[name]
-    whole = f"adapt m.safetensors field.npz -o out --force {training}"
+    model, training, every = RUNS[name]
+    whole = f"adapt {model} field.npz -o out --force {training}"
     resumed = f"{whole} --checkpoint ck --resume --checkpoint-every {every}"
     expected, seconds = ended(whole)
     before = names()

@@ -187,7 +187,7 @@ def checkpoint(function: _Function) -> _Function:
         ),
         click.option(
             "--checkpoint", metavar="FOLDER", type=click.Path(path_type=Path),
-            help="Keep here what training by steps has come to, for --resume after a stop.",
+            help="Keep here what a run has come to, its rows and steps, for --resume after a stop.",
         ),
     ):  # fmt: skip
         function = option(function)
