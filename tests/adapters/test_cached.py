@@ -97,6 +97,17 @@ def test_new_and_changed_samples_alone_are_computed(tmp_path: Path, make_samples
     assert model.n_forwards == 51
 
 
+def test_equal_samples_pass_once(tmp_path: Path, make_samples: Make) -> None:
+    x, y = make_samples(50, 12)
+    model = NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    twice, answers = np.repeat(x, 2, axis=0), np.repeat(y, 2)
+    plain = s2.adapt(model, twice, answers)
+    before = model.n_forwards
+    kept = s2.adapt(model, twice, answers, cache=s2.CacheFolder(tmp_path / "c"))
+    assert content(kept, tmp_path / "a") == content(plain, tmp_path / "a")
+    assert model.n_forwards - before == 50
+
+
 def test_old_and_validation_samples_are_kept_too(tmp_path: Path, make_samples: Make) -> None:
     x, y = make_samples(60, 12)
     model = NumpyBackbone(WIDTHS, first_tap_is_input=False)
