@@ -223,17 +223,19 @@ WAYS: dict[str, tuple[dict[str, Any], bool]] = {  # and whether all samples are 
 
 
 @pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(("options", "whole"), WAYS.values(), ids=WAYS)
 def test_samples_that_are_yet_to_be_read_teach_the_same(
-    options: dict[str, Any], whole: bool, positive: bool, model: s2.MLP, make_samples: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], whole: bool, alone: bool, positive: bool, model: s2.MLP,
+    make_samples: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """Alone, and beside old samples and some for validation."""
     x, y = make_samples(80)
     x = np.abs(x) if positive else x
     monkeypatch.setattr("skip2lora.data.lazy.READ_BYTES", 16 * x[:1].nbytes)
     sources = [Source(x), Source(x[:9]), Source(x[9:20])]
     lazy = [LazySamples.of(source) for source in sources]
-    alone = {"groups", "keep_outputs", "cache_samples"} & {*options}  # which take no old samples
+    alone = alone or bool({"groups", "keep_outputs", "cache_samples"} & {*options})
     more, same = (
         {} if alone else {"keep": (old, y[:9]), "validation_data": (beside, y[9:20])}
         for old, beside in (lazy[1:], (x[:9], x[9:20]))

@@ -121,6 +121,19 @@ def test_what_is_not_plain_is_read_and_refused_as_ever(
     assert isinstance(first, str) == (content in BAD.values())
 
 
+def test_another_encoding_far_below(
+    plain: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a column that is left out, below the lines by which the table is understood."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"f,t,label\n" + b"1,a,0\n2,b,1\n" * 6000 + b"3,\xe4,1\n")
+    first = outcome(path, ignore=("t",))
+    assert plain == [False]
+    assert first[4] == (f"{path}: its text is read as Windows-1252, not UTF-8",)
+    monkeypatch.setattr(plain_text, "LEAST_BYTES", 1 << 60)
+    assert outcome(path, ignore=("t",)) == first
+
+
 def test_answers_that_may_be_missing_and_columns_aside(plain: list[bool], tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"who,f,label\nann,1,\nbob,2,go\nann,3,NA\n")
