@@ -25,14 +25,13 @@ from skip2lora.tasks.labels import check_names, encode, two_names
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, warn_of_numbers
 from skip2lora.tasks.task import NO_OUTPUTS, Answers, Encoded, Goal, Outputs, Task, task_for
 from skip2lora.tasks.weights import ClassWeight, check_weights, leave_out, places_of, weigh
-from skip2lora.training.fit import Fit, check_judges
+from skip2lora.training.fit import Fit, check_judges, check_outputs
 from skip2lora.training.folds import check_groups
 from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.loop import Callback, checked
 from skip2lora.training.mlp_rule import MlpRule
 from skip2lora.training.options import (
     asked_of,
-    check_outputs,
     chosen_recipe,
     method_of,
     resolve_options,
@@ -77,6 +76,8 @@ def adapt(
     cache_samples: int | None = None,
     cache_size: int | str | None = None,
     cache_policy: str | None = None,
+    projection: int | None = None,
+    projection_from: str | None = None,
     task: str | None = None,
     new_classes: bool = False,
     keep_outputs: bool = True,
@@ -146,6 +147,10 @@ def adapt(
     0.1 .. 1e-6 that does best on samples held out by folds, blocks of neighbouring rows (4, and up
     to 10 of 200 samples or fewer), or by ``validation``. ``rank`` is then by default as many as
     there are classes, which loses nothing; ``history`` says what a smaller one costs.
+
+    ``projection`` keeps so many numbers of each tap alone, in any recipe: columns that are found
+    from a first part of the samples, by ``projection_from`` pls (partial least squares, by their
+    answers), pca or random. The result is of whole taps all the same.
 
     ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, a penalty, or a fit tried.
     ``progress`` is called with how many samples have passed the frozen model so far, and how many

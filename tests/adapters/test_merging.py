@@ -9,7 +9,7 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.merging import mixed
+from skip2lora.adapters.merging import mixed, of_rows
 
 WIDTHS = [9, 16, 5]  # of the taps
 MIX = [0.75, 0.25]
@@ -86,3 +86,17 @@ def test_base_logits_count_as_much_as_they_are_to() -> None:
         mix.lora_a[1:], mix.lora_b[1:], part.lora_a, part.lora_b, strict=True
     ):
         np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rank_beyond_the_widest_tap_is_of_another_tap() -> None:
+    """As of the base logits, which rows have apart."""
+    part = adapters_of(max(WIDTHS), 9)
+    assert of_rows(part) is part
+    wide = adapters_of(max(WIDTHS) + 2, 9)
+    narrow = of_rows(wide)
+    assert narrow.rank == max(WIDTHS)
+    assert narrow.bias is wide.bias
+    for a, b, old_a, old_b in zip(
+        narrow.lora_a, narrow.lora_b, wide.lora_a, wide.lora_b, strict=True
+    ):
+        np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-5, atol=1e-5)

@@ -227,6 +227,17 @@ def test_logits_that_count_less_are_kept_of_every_kind_of_output(
     assert adapted.fit.on_all.overall == pytest.approx(expected.overall, abs=1e-5)
 
 
+def test_outputs_may_be_more_than_the_widest_tap_is_wide() -> None:
+    narrow = NumpyBackbone((5, 4, 6), first_tap_is_input=True)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(120, 5)).astype(np.float32)
+    y = narrow.forward(x).base_logits.argmax(axis=1)
+    y[::7] = random.integers(0, 6, len(y[::7]))
+    adapted = s2.adapt(narrow, x, y)
+    assert adapted.adapters.rank == len(np.unique(y))
+    assert adapted.fit.on_all.overall["accuracy"] == pytest.approx(adapted.score(x, y), abs=1e-6)
+
+
 def test_every_sample_passes_the_model_once(backbone: NumpyBackbone) -> None:
     x, y = drifted(backbone, 60)
     backbone.batches.clear()

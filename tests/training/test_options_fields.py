@@ -22,7 +22,15 @@ WIDTHS = (9, 16, 5)
 SOURCES = Path(s2.__file__).parent
 # What an estimator does not have: scikit-learn's random_state stands for the seed, rows are always
 # kept for partial_fit, and the step is that of its own defaults.
-NOT_OF_ESTIMATORS = {"seed", "cache", *BOUNDS, "weight_decay", "schedule"}
+NOT_OF_ESTIMATORS = {
+    "seed",
+    "cache",
+    *BOUNDS,
+    "projection",
+    "projection_from",
+    "weight_decay",
+    "schedule",
+}
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, Any]:
@@ -106,11 +114,12 @@ def test_what_is_said_of_steps_means_steps(name: str) -> None:
     """Even at its usual value; what says who judges, and how chance falls, does not."""
     limits = {"cache_samples": 9, "cache_size": 999, "cache_policy": "pin"}
     of_both = {"penalty": 0.1, "recipe": "paper", "seed": 3, "validation": 0.2}
+    of_both |= {"projection": 2, "projection_from": "pca"}
     said = STEPS_MEANT | limits | of_both
     assert said.keys() == OPTIONS.keys()
     for none in ({}, dict.fromkeys(OPTIONS)):
         chosen = chosen_recipe({**none, name: said[name]})
-        if name in ("seed", "validation"):
+        if name in ("seed", "validation", "projection", "projection_from"):
             assert chosen == "auto"
         else:
             assert chosen == ("paper" if name == "recipe" else None)
@@ -128,6 +137,7 @@ def test_what_is_said_is_taken() -> None:
         "seed": 9, "optimizer": "adamw", "weight_decay": 0.25, "schedule": "cosine",
         "validation": 0.2, "patience": 2, "cache": True, "standardize": True, "solver": "steps",
         "penalty": None, "cache_samples": 30, "cache_size": None, "cache_policy": "lru",
+            "projection": 8, "projection_from": "random",
     }  # fmt: skip
     assert asked.keys() == OPTIONS.keys()
     assert vars(resolved(**asked)) == asked

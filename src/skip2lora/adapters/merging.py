@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,23 @@ def mixed(
         tuple(b.astype(np.float32, order="C") for _, b in pairs),
         bias=bias.astype(np.float32),
     )
+
+
+def of_rows(adapters: SkipAdapters) -> SkipAdapters:
+    """The same outputs by a rank that rows of these taps alone allow: the widest tap at most.
+
+    Beside a wider tap that was left out, the rank may be more.
+    """
+    widest = max(len(a) for a in adapters.lora_a)
+    if adapters.rank <= widest:
+        return adapters
+    pairs = zip(adapters.lora_a, adapters.lora_b, strict=True)
+    products = [a.astype(np.float64) @ b for a, b in pairs]
+    lora_b = tuple(
+        np.pad(of, ((0, widest - len(of)), (0, 0))).astype(np.float32) for of in products
+    )
+    lora_a = tuple(np.eye(len(of), widest, dtype=np.float32) for of in products)
+    return replace(adapters, lora_a=lora_a, lora_b=lora_b)
 
 
 _Pair = tuple[NDArray[np.float64], NDArray[np.float64]]

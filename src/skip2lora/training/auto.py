@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.merging import mixed
+from skip2lora.adapters.merging import mixed, of_rows
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOGITS, DerivedTap
 from skip2lora.tasks.task import PLAIN, Goal
@@ -249,7 +249,9 @@ class AutoJob(ExactJob):
         """From the rows; what the logits add comes from the base logits in them."""
         n_derived = len(result.lora_a) - len(self.cache.format.tap_widths)
         own = replace(result, lora_a=result.lora_a[n_derived:], lora_b=result.lora_b[n_derived:])
-        outputs = super().outputs(own, held_out=held_out, with_base=with_base or n_derived > 0)
+        outputs = super().outputs(
+            of_rows(own), held_out=held_out, with_base=with_base or n_derived > 0
+        )
         if n_derived and outputs.base is not None:
             outputs.adapted[:] += (
                 outputs.base[:, : self._n_own] @ result.lora_a[0] @ result.lora_b[0]

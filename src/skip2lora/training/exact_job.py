@@ -215,18 +215,22 @@ def folds_of(
     if held is not None:
         return Folds.validation(len(part.y), len(held.y))
     counts = np.ones(len(part.y), np.bool_) if part.weight is None else part.weight > 0
+    spent = np.zeros_like(counts) if part.spent is None else part.spent & counts
     old = np.zeros_like(counts) if part.old is None else part.old
     of, n_folds = np.full(len(counts), -1, np.int32), 0
     most = folds_for(len(counts)) if most is None else most
     notes = dict[str, None]()
     for domain, groups in ((~old, part.group), (old, None)):
-        at = np.flatnonzero(counts & domain)
+        at = np.flatnonzero(counts & domain & ~spent)
         if len(at):
             groups = None if groups is None else groups[at]
             blocks = block_folds(part.y[at], task, n_folds=most, groups=groups)
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
             most = blocks.count or most  # no fold of old samples alone
             notes |= dict.fromkeys(blocks.notes)
+    if spent.any():
+        note = f"{spent.sum():,} samples that the projection is found from are never held out"
+        notes[note] = None
     return Folds(of, n_folds, tuple(notes))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import ParameterError
+from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.task import Measures, Task, measure
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.jobs import CheckedSamples, Job
@@ -180,4 +181,37 @@ def check_judges(options: Options, groups: Any, validation: Any) -> None:
     if groups is not None and (validation is not None or options.validation):
         raise ParameterError(
             "groups= is set beside samples for validation, expected one of them: leave groups= out"
+        )
+
+
+def check_outputs(
+    method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
+) -> None:
+    """Check options that may mean nothing with the task, or with the outputs kept.
+
+    Raises:
+        ParameterError: they mean nothing.
+    """
+    if new_classes and task.numeric_targets:
+        raise ParameterError(
+            f"new_classes is on with task {task.name}, expected classification: "
+            "leave one of them out"
+        )
+    if keep:
+        return
+    if not method.skip:
+        able = ", ".join(name for name, each in METHODS.items() if each.skip)
+        raise ParameterError(
+            f"keep_outputs is off with method {method.name}, which needs the network to its end, "
+            f"expected one of {able}: use skip2-lora"
+        )
+    if new_classes:
+        raise ParameterError(
+            "new_classes is on with keep_outputs off, which learns all labels anew, expected one "
+            "of them: leave new_classes out"
+        )
+    if names is not None and not task.numeric_targets:
+        raise ParameterError(
+            "output_names is set with keep_outputs off, expected none, as classes are called as in "
+            "y: leave output_names out, or pass names as y"
         )

@@ -27,7 +27,8 @@ class CheckedSamples:
     not all 0. None: all the same. ``old``, (n,), marks samples of the old domain; None: there are
     none. ``group``, (n,), numbers what is held out together, new samples alone; None: not known.
     ``validation`` are other samples, for validation alone. ``row``, (n,), is the number of each
-    sample among those that were passed, -1 of others; None: they are in order.
+    sample among those that were passed, -1 of others; None: they are in order. ``spent``, (n,),
+    marks those whose answers had a part in what their rows hold, so that they judge nothing.
     """
 
     x: Any
@@ -37,6 +38,7 @@ class CheckedSamples:
     group: NDArray[np.int64] | None = None
     validation: CheckedSamples | None = None
     row: NDArray[np.int64] | None = None
+    spent: NDArray[np.bool_] | None = None
 
     def read(self) -> CheckedSamples:
         """With all samples in memory, for what takes them as one table."""
@@ -44,10 +46,10 @@ class CheckedSamples:
 
     def __getitem__(self, which: Any) -> CheckedSamples:
         """Those of a slice, or of an array of places or of one bool a sample."""
-        several = (self.weight, self.old, self.group, self.row)
-        weight, old, group, row = (None if of is None else of[which] for of in several)
+        several = (self.weight, self.old, self.group, self.row, self.spent)
+        weight, old, group, row, spent = (None if of is None else of[which] for of in several)
         x, y = self.x[which], self.y[which]
-        return CheckedSamples(x, y, weight, old, group, self.validation, row)
+        return CheckedSamples(x, y, weight, old, group, self.validation, row, spent)
 
 
 def weighed(part: CheckedSamples, weight: NDArray[np.float32] | None) -> CheckedSamples:

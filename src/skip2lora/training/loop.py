@@ -16,6 +16,7 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import Result, SkipAdapters
+from skip2lora.adapters.projected import Projections, folded
 from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.derived import DerivedTap, with_derived
@@ -98,7 +99,7 @@ class Trained:
 
     ``measure(names, n_base)`` tells how good it is, as :func:`measure_fit`; the samples pass the
     model for that unless ``rows_kept`` says that there are rows of all. ``derived`` are taps that
-    ``adapters`` have before those of the model.
+    ``adapters`` have before those of the model, ``projections`` what they have in place of these.
     """
 
     adapters: Result
@@ -109,14 +110,19 @@ class Trained:
     cache_bytes: int = 0
     cache_overhead_bytes: int = 0
     derived: tuple[DerivedTap, ...] = ()
+    projections: Projections = ()
 
     def on(self, model: Backbone) -> tuple[Backbone, Result]:
-        """``model`` with the derived taps, and the adapters for it.
+        """``model`` with the derived taps, and the adapters for its taps as they are.
 
         One logit that stands for two classes is one column.
         """
         adapters = self.adapters
-        if not self.derived or not isinstance(adapters, SkipAdapters):
+        if not isinstance(adapters, SkipAdapters):
+            return model, adapters
+        if self.projections:
+            adapters = folded(adapters, self.projections, len(self.derived))
+        if not self.derived:
             return model, adapters
         if isinstance(model, Binary):
             first, *others = adapters.lora_a

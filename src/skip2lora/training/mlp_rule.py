@@ -77,7 +77,8 @@ class MlpRule:
         own = resolve_options(
             self.backbone.recipe, self.backbone.tap_widths, n_samples, seed=options.seed,
             validation=options.validation, optimizer="adam",
-            rank=min(RANK, max(self.backbone.tap_widths)),
+            rank=min(RANK, options.rank), projection=options.projection,
+            projection_from=None if options.projection is None else options.projection_from,
             learning_rate=LEARNING_RATE, standardize=True,
             epochs=max(EPOCHS, math.ceil(LEAST_STEPS / steps)),
         )  # fmt: skip

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.adapters.projected import KINDS, projected_widths
 from skip2lora.adapters.rows import POLICIES
 from skip2lora.arrays import choice, real, size, whole
 from skip2lora.backbones.recipe import PAPER, Recipe
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS, Method
-from skip2lora.tasks.task import Task
 from skip2lora.training.budget import BOUNDS, check_cache
 
 DEFAULT_BATCH_SIZE = 20
@@ -131,6 +131,13 @@ class Options:
         "What makes room in such a cache: nothing, or the row added or used longest ago goes.",
         kind=str, unset="pin", choices=tuple(POLICIES),
     )  # fmt: skip
+    projection: int | None = _option(
+        "Numbers of each tap that rows keep, found from a first part of the samples.", unset="all"
+    )
+    projection_from: str = _option(
+        "What varies with the answers, what varies, or chance.", kind=str, unset="pls",
+        choices=KINDS,
+    )  # fmt: skip
     standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
     solver: str = _option(
         "By steps, or exactly: the best that all taps can give.", kind=str,
@@ -237,6 +244,9 @@ def resolve_options(
     if chosen == "auto":
         check_auto(method, asked)
     recipe = PAPER if chosen == "paper" else recipe
+    if asked.get("projection") is not None or asked.get("projection_from") is not None:
+        kind = asked.get("projection_from")
+        tap_widths = projected_widths(method, tap_widths, asked.get("projection"), kind)
     exact = chosen == "auto" or _is_exact(method, asked)
     asked["cache"] = exact or check_cache(method, asked)
     values: dict[str, Any] = {name: of.default for name, of in OPTIONS.items()}
@@ -254,6 +264,7 @@ def resolve_options(
         values["standardize"] = exact or (method.skip and recipe.standardize)
     values["schedule"] = values["schedule"] or "constant"
     values["cache_policy"] = values["cache_policy"] or "pin"
+    values["projection_from"] = values["projection_from"] or "pls"
     if values["weight_decay"] is None:
         values["weight_decay"] = OPTIMIZERS[values["optimizer"]].weight_decay
     least = 2 if method.batch_statistics else 1
@@ -363,36 +374,3 @@ def _batch_size(batch_size: int | None, low: int, n_samples: int) -> int:
             "make it smaller or leave it out"
         )
     return size
-
-
-def check_outputs(
-    method: Method, task: Task, keep: bool, new_classes: bool, names: Sequence[str] | None
-) -> None:
-    """Check options that may mean nothing with the task, or with the outputs kept.
-
-    Raises:
-        ParameterError: they mean nothing.
-    """
-    if new_classes and task.numeric_targets:
-        raise ParameterError(
-            f"new_classes is on with task {task.name}, expected classification: "
-            "leave one of them out"
-        )
-    if keep:
-        return
-    if not method.skip:
-        able = ", ".join(name for name, each in METHODS.items() if each.skip)
-        raise ParameterError(
-            f"keep_outputs is off with method {method.name}, which needs the network to its end, "
-            f"expected one of {able}: use skip2-lora"
-        )
-    if new_classes:
-        raise ParameterError(
-            "new_classes is on with keep_outputs off, which learns all labels anew, expected one "
-            "of them: leave new_classes out"
-        )
-    if names is not None and not task.numeric_targets:
-        raise ParameterError(
-            "output_names is set with keep_outputs off, expected none, as classes are called as in "
-            "y: leave output_names out, or pass names as y"
-        )

@@ -30,6 +30,7 @@ from skip2lora.training.jobs import CheckedSamples, weighed
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import Trained, train, train_on_rows
 from skip2lora.training.options import Options
+from skip2lora.training.projection import Start
 from skip2lora.training.watch import NOBODY, Watch
 
 #: Of every lab set's file; one that lies beside its model is called after it.
@@ -55,13 +56,15 @@ def lab_set_beside(model: str | os.PathLike[str]) -> Path:
 class OldSamples:
     """Samples of the old domain: ``model`` gives their rows for ``x``, checked or known rows.
 
-    ``y`` are encoded answers; ``weight``, (samples,), says how much each counts beside a new one.
+    ``y`` are encoded answers; ``weight``, (samples,), says how much each counts beside a new one,
+    ``spent`` is as of ``CheckedSamples``.
     """
 
     model: Backbone
     x: Any
     y: NDArray[Any]
     weight: NDArray[np.float64]
+    spent: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -246,6 +249,13 @@ def rehearse(
             f"suspects is on for {goal.task.name} with {method.name}, expected classification with "
             "skip2-lora, whose rows say of labels: leave suspects out"
         )
+    if options.projection is not None:
+        start = Start.of(model, part, joined, old, options, goal.task, suspects=suspects)
+        done = rehearse(
+            start.model, start.part, replace(options, projection=None), old=start.old, goal=goal,
+            watch=start.watched(watch), suspects=suspects,
+        )  # fmt: skip
+        return start.after(done)
     if not method.skip or (old is None and not suspects):
         x = part.x if old is None else np.concatenate([part.x, old.x])
         return train(model, replace(joined, x=x), options, goal=goal, watch=watch)
@@ -279,9 +289,12 @@ def _joined(part: CheckedSamples, old: OldSamples) -> CheckedSamples:
         row = np.concatenate([row, np.full(len(old), -1)])
     if group is not None:  # of old samples there is none
         group = np.concatenate([group, np.zeros(len(old), np.int64)])
+    spent = None
+    if part.spent is not None and old.spent is not None:
+        spent = np.concatenate([part.spent, old.spent])
     return CheckedSamples(
         part.x, np.concatenate([part.y, old.y]), weights_beside(old.weight, part.weight, n_new),
-        np.arange(n_new + len(old)) >= n_new, group, part.validation, row,
+        np.arange(n_new + len(old)) >= n_new, group, part.validation, row, spent,
     )  # fmt: skip
 
 
