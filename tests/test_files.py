@@ -26,6 +26,7 @@ from skip2lora.files import (
     digest,
     holding,
     kind_of,
+    let_go,
     make_folder,
     read_tensors,
     take,
@@ -675,6 +676,13 @@ def test_an_output_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with holding(target), holding(tmp_path / "other"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_who_ends_at_once_lets_go(tmp_path: Path) -> None:
+    with holding(tmp_path / "adapter"):
+        assert len(list(tmp_path.iterdir())) == 1
+        let_go()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:

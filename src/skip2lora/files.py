@@ -53,6 +53,7 @@ BAD_ZIP = (
 #: Bytes of names, shapes and description at the head of a file of ours; 100 tensors take 10,000.
 _MOST_HEADER = 1 << 24
 _HELD = "in_use__"  # a room that says that its target is being made
+_ROOMS: set[Path] = set()  # of that kind, of this process
 #: The path that was written last in this process, for who is stopped and says what was done.
 WRITTEN: deque[Path] = deque(maxlen=1)
 
@@ -114,6 +115,13 @@ def holding(path: str | os.PathLike[str]) -> Iterator[None]:
             with uninterrupted():
                 shutil.rmtree(held[0], ignore_errors=True)
                 os.close(held[1])
+                _ROOMS.discard(held[0])
+
+
+def let_go() -> None:
+    """Hold nothing any more, where the process ends at once."""
+    for room in _ROOMS:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def _hold(target: Path) -> tuple[Path, int] | None:
@@ -129,21 +137,18 @@ def _hold(target: Path) -> tuple[Path, int] | None:
                 room.mkdir()
             lock = claim(room, fresh=True)
             if lock is not None:
+                _ROOMS.add(room)
                 (room / _HELD).write_text(str(os.getpid()))
                 return room, lock
             if room.is_dir():  # else its holder left just now
                 break
+        holder = ""
+        with suppress(OSError, ValueError):  # it has not said so yet
+            holder = f", {int((room / _HELD).read_text())}"
         raise FileError(
-            f"{target} is being made by another process{_holder(room)}, expected one at a time: "
+            f"{target} is being made by another process{holder}, expected one at a time: "
             "wait for it, or choose another output"
         )
-
-
-def _holder(room: Path) -> str:
-    try:
-        return f", {int((room / _HELD).read_text())}"
-    except (OSError, ValueError):  # it has not said so yet
-        return ""
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

@@ -26,7 +26,7 @@ from skip2lora.__main__ import STOPS, leave
 from skip2lora.cli.help import UnknownCommand, complaint
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.errors import Skip2LoraError
-from skip2lora.files import WRITTEN
+from skip2lora.files import WRITTEN, let_go
 
 COMMANDS = (
     "demo",
@@ -153,6 +153,7 @@ def _stoppable() -> Iterator[list[int]]:
     def stop(number: int, frame: FrameType | None) -> None:
         stops.append(number)
         if len(stops) > 1 or _importing(frame):
+            let_go()
             leave(stops[0], done=_done())
         raise KeyboardInterrupt
 
