@@ -36,6 +36,8 @@ if typing.TYPE_CHECKING:
     from skip2lora.backbones.base import load as load
     from skip2lora.backbones.mlp import MLP as MLP
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
+    from skip2lora.training.filled import Filled as Filled
+    from skip2lora.training.filled import fill as fill
     from skip2lora.training.loop import EpochReport as EpochReport
     from skip2lora.training.loop import History as History
     from skip2lora.training.loop import Timing as Timing
@@ -54,6 +56,7 @@ __all__ = [
     "DivergedError",
     "EpochReport",
     "FileError",
+    "Filled",
     "History",
     "MissingExtraError",
     "ModelError",
@@ -65,6 +68,7 @@ __all__ = [
     "Taps",
     "Timing",
     "adapt",
+    "fill",
     "load",
     "pretrain",
 ]
@@ -83,6 +87,8 @@ _ON_REQUEST = {
     "MLP": "skip2lora.backbones.mlp",
     "Checkpoint": "skip2lora.training.watch",
     "EpochReport": "skip2lora.training.loop",
+    "Filled": "skip2lora.training.filled",
+    "fill": "skip2lora.training.filled",
     "History": "skip2lora.training.loop",
     "Timing": "skip2lora.training.loop",
     "pretrain": "skip2lora.training.pretraining",

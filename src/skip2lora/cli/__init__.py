@@ -38,6 +38,7 @@ COMMANDS = (
     "inspect",
     "versions",
     "plan",
+    "fill",
     "prepare",
     "export",
     "bench",

@@ -1,0 +1,59 @@
+"""``skip2lora fill``: the cache of ``adapt``, filled before it, by any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import onnx_models
+from desk import NAMES, Answer, refused
+
+TypeIn = Callable[..., Answer]
+
+
+@pytest.fixture
+def words(desk: Path) -> tuple[str, ...]:
+    onnx_models.save(onnx_models.mlp([12, 8, 6, 3]), desk / "a.onnx")
+    return ("fill", "a.onnx", "field.npz", "--cache-dir", "rows")
+
+
+def test_shards_give_what_one_process_gives(words: tuple[str, ...], type_in: TypeIn) -> None:
+    whole = type_in(*words[:-1], "whole", "--json").json
+    assert (whole["n_samples"], whole["n_forwards"], whole["n_shards"]) == (60, 60, 1)
+    first = type_in(*words, "--shard", "1/2", "--json").json
+    assert (first["n_samples"], first["n_forwards"], first["digest"]) == (60, 30, None)
+    assert (first["shard"], first["n_shards"], first["cache_dir"]) == (1, 2, "rows")
+    second = type_in(*words, "--shard", "2/2", "--json").json
+    assert (second["shard"], second["n_forwards"]) == (0, 30)
+    assert second["digest"] == whole["digest"]
+    said = type_in(*words, "--shard", "0/2").out
+    assert said == (
+        f"rows: 60 samples, shard 0/2, 0 computed now; all rows are there, SHA-256 "
+        f"{whole['digest']}\n"
+    )
+    adapted = type_in("adapt", *words[1:], "-o", "out", "--json", "--class-names", ",".join(NAMES))
+    assert adapted.json["n_forwards"] == 0
+
+
+def test_rows_of_a_folder_of_images_are_those_of_adapt(cnn: str, type_in: TypeIn) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    for name in ("a", "b", "c"):
+        Path("photos", name).mkdir(parents=True)
+        for at in range(4):
+            pil.new("RGB", (9, 9), (40 * at, 80, 10)).save(f"photos/{name}/{at}.png")
+    words = (cnn, "photos", "--mean", "0.5", "--cache-dir", "rows", "--json")
+    filled = type_in("fill", *words)
+    assert filled.json["n_samples"] == 12, filled.err
+    adapted = type_in("adapt", *words, "-o", "out", "--new-classes")
+    assert adapted.json["n_forwards"] == 0, adapted.err
+
+
+def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
+    refused(type_in(*words, "--shard", "3/2"), "shard is 3/2, expected one of")
+    for text in ("3", "a/b", "1/", "-1/2", "1/2/3"):
+        refused(type_in(*words, "--shard", text), f"--shard is {text}, expected a number of how")
+    assert type_in(*words).code == 0
+    refused(type_in(*words, "--taps", 1), "the rows in rows are of tapping", "another folder")
+    refused(type_in(*words[:-1], "a.onnx"), "cannot make a.onnx")
