@@ -6,6 +6,9 @@ prints that line and exits with 2.
 
 from __future__ import annotations
 
+import inspect
+import warnings
+
 _MOST_REASON = 300  # characters
 
 
@@ -14,6 +17,17 @@ def first_line(error: BaseException) -> str:
     lines = (line.strip() for line in str(error).splitlines())
     text = next(filter(None, lines), type(error).__name__)
     return text if len(text) <= _MOST_REASON else f"{text[: _MOST_REASON - 3]}..."
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called this package, however many calls of its own lie between."""
+    package, frame, level, depth = __name__.partition(".")[0], inspect.currentframe(), 1, 1
+    while frame is not None:
+        depth += 1
+        if frame.f_globals.get("__name__", "").partition(".")[0] == package:
+            level = depth  # of its caller; others, such as contextlib, may lie between
+        frame = frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 class Skip2LoraError(Exception):

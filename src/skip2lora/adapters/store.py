@@ -11,7 +11,6 @@ import json
 import os
 import re
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from skip2lora.adapters.shards import (
     read_shard,
     write_shard,
 )
-from skip2lora.errors import DamagedCacheWarning, FileError, ModelError
+from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, warn
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
 from skip2lora.replacing import sweep
@@ -299,10 +298,9 @@ class CacheFolder:
 
 def _drop(path: Path, why: Unsound) -> None:
     """Say so and remove it, where we may: its rows are computed again."""
-    warnings.warn(
+    warn(
         f"{path} is dropped, as {why}: its rows are computed again",
         DamagedCacheWarning,
-        stacklevel=2,
     )
     with suppress(OSError):
         path.unlink()

@@ -6,7 +6,6 @@ with them by name, whatever their order. What has no names goes by its place.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import listing
-from skip2lora.errors import ColumnsWarning, DataError
+from skip2lora.errors import ColumnsWarning, DataError, warn
 from skip2lora.tasks.targets import USUAL_ARRAYS, USUAL_NAMES
 
 
@@ -63,7 +62,7 @@ class Columns:
         if names is None:
             return x
         if self.features is None:
-            warnings.warn(by_place(names), ColumnsWarning, stacklevel=3)
+            warn(by_place(names), ColumnsWarning)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f'X has two columns "{twice}", expected one: rename or drop one')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, listing, number_or_none, real_array
-from skip2lora.errors import DataError, ParameterError, TaskWarning
+from skip2lora.errors import DataError, ParameterError, TaskWarning, warn
 from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs, Task
 
 #: What the only column of answers is usually called, which says nothing of its output.
@@ -250,10 +249,9 @@ def warn_of_numbers(targets: NDArray[Any]) -> None:
     A model whose one output has no activation may have been trained for either.
     """
     if targets.shape[1] == 1 and np.array_equal(np.unique(targets), [0, 1]):
-        warnings.warn(
+        warn(
             "y has 0 and 1 alone, learned as numbers since the one output of the model has no "
             "sigmoid, expected it to tell: pass task='classification' if they are two classes, "
             "task='regression' if not",
             TaskWarning,
-            stacklevel=5,  # where adapt is called
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.errors import DataError, DivergedError
+from skip2lora.errors import DataError, DivergedError, warn
 from skip2lora.training.design import LANES, Design, in_lanes, square, zeros
 from skip2lora.training.exact_memory import MOST_FACTORED, lanes_of
 from skip2lora.training.folds import Folds
@@ -96,11 +95,10 @@ class Fits:
                 "check the samples, or try a stronger penalty"
             )
         if not all(report.converged for report in reports):
-            warnings.warn(
+            warn(
                 f"a fit at penalty {penalty:g} is not solved after "
                 f"{max(report.iterations for report in reports):,} iterations, expected it to be: "
                 "others may be better, try a stronger penalty",
-                stacklevel=2,
             )
         iterations = sum(report.iterations for report in reports)
         of_each = iterations * len(self._problem.learned) / len(reports)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from skip2lora.arrays import SamplesLike, listing, real
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.standins import KnownRows
-from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError
+from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError, warn
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import Answers, Encoded, Goal, Outputs, Task
@@ -330,19 +329,17 @@ def warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: boo
     named = np.array(titles, object)
     there, missing = ([*named[of]] for of in (counts > 0, counts == 0))
     if all_of and missing:
-        warnings.warn(
+        warn(
             f"y has samples of {len(there)} of {len(titles)} classes ({listing(there)}), expected "
             f"some of all: {listing(missing)} may be forgotten, add samples of them, such as old "
             "ones with keep=",
             ForgettingWarning,
-            stacklevel=6,  # where adapt is called
         )
     pairs = zip(titles, counts.tolist(), strict=True)
     few = [f"{title} {count}" for title, count in pairs if 0 < count < ENOUGH]
     if few:
-        warnings.warn(
+        warn(
             f"y has few samples of {len(few)} class{'es' * (len(few) != 1)} ({listing(few)}), "
             f"expected at least {ENOUGH} of each to tell it from others: collect more",
             FewSamplesWarning,
-            stacklevel=6,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.errors import SuspectLabelsWarning
+from skip2lora.errors import SuspectLabelsWarning, warn
 from skip2lora.files import write_file
 from skip2lora.tasks.task import softmax
 
@@ -90,11 +89,10 @@ def warn_of_suspects(suspects: Sequence[Suspect], n_samples: int) -> None:
     if len(unlikely) < _FEW or len(unlikely) <= _SHARE * n_samples:
         return
     first = unlikely[0]
-    warnings.warn(
+    warn(
         f"{len(suspects):,} of {n_samples:,} labels are contradicted by answers held out, "
         f"{len(unlikely):,} of them with a probability below {UNLIKELY:.0%} for the label (row "
         f"{first.row}, from 0: {first.label}, answered {first.answer}), expected few: correct "
         "those that suspects=True lists, unless the task is that hard",
         SuspectLabelsWarning,
-        stacklevel=5,  # where adapt is called
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,7 +39,7 @@ from skip2lora.backbones.outputs import (
     task_of,
 )
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
-from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line
+from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line, warn
 from skip2lora.files import unreadable
 from skip2lora.limits import check_file
 
@@ -125,7 +124,7 @@ class LiteRTBackbone(Backbone):
             mask = masks.find_mask(model)
         model = model if mask is None else model.with_mask(mask)
         for note in model.notes:
-            warnings.warn(f"{path}: {note}", stacklevel=3)  # where load is called
+            warn(f"{path}: {note}")
         return model._checked(output).named(class_names)
 
     def with_taps(

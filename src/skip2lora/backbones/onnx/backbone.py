@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -45,7 +44,7 @@ from skip2lora.backbones.onnx.tapped import (
 from skip2lora.backbones.outputs import named
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
-from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.errors import MissingExtraError, ModelError, warn
 from skip2lora.files import write_file
 from skip2lora.tasks.columns import Columns
 
@@ -135,7 +134,7 @@ class OnnxBackbone(Backbone):
     ) -> OnnxBackbone:
         model = cls._read(Path(path), Asked(**asked), threads)
         for note in model.notes:
-            warnings.warn(f"{path}: {note}", stacklevel=4)  # where load is called
+            warn(f"{path}: {note}")
         return model.named(class_names)
 
     @classmethod

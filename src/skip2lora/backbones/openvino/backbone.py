@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +23,7 @@ from skip2lora.backbones.openvino.rows import Runner
 from skip2lora.backbones.openvino.runtime import RUNTIME
 from skip2lora.backbones.outputs import OutputSpec, named, task_of
 from skip2lora.backbones.taps import Selection, Tap, check_grid, chosen, widths_of
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, warn
 
 _IN_FLOATS = (
     "is quantised and runs in floats here, as OpenVINO in integers gives other answers once taps "
@@ -124,7 +123,7 @@ class OpenVINOBackbone(Backbone):
 
     def _warned(self) -> OpenVINOBackbone:
         for note in self.notes:
-            warnings.warn(f"{self.path} {note}", stacklevel=4)  # where load is called
+            warn(f"{self.path} {note}")
         return self
 
     @property

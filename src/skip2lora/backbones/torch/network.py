@@ -7,7 +7,6 @@ it, among others and alone (:mod:`skip2lora.backbones.alone`): so is known where
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from skip2lora.backbones.torch.ends import End
 from skip2lora.backbones.torch.frozen import frozen
 from skip2lora.backbones.torch.mixing import mixing, numbers_of, rounds_batches
 from skip2lora.backbones.torch.refusals import no_layers
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, warn
 
 #: Have matrices for weights but multiply nothing with them, or call no hook.
 _NO_LAYERS = (nn.LayerNorm, nn.Embedding, nn.EmbeddingBag, torch.jit.ScriptModule)
@@ -270,7 +269,7 @@ def _refuse_mixing(module: nn.Module, x: Any, passes: Sequence[_Pass], output: s
     verdict = verdict_of(list(zip(batches, numbers, strict=True)))
     if verdict.holds(dynamic=rounds_batches(module)):
         if (note := note_of(verdict)) is not None:
-            warnings.warn(f"{name}: {note}", stacklevel=2)
+            warn(f"{name}: {note}")
         return
     [again] = _rows_of([_observe(module, x, first.batch)], output, name)
     apart = float((again.detach() - rows[0]).abs().max())
@@ -333,7 +332,7 @@ def find_network(
             "one: pass the nn.Module itself, not a traced, exported or replaced one"
         )
     if (note := untapped(unsure)) is not None:
-        warnings.warn(f"{name}: {note}", stacklevel=2)
+        warn(f"{name}: {note}")
     return replace(network, places=_merged(places, first.same))
 
 
