@@ -60,6 +60,7 @@ NB_MODULE(_core, module) {
     bind_network(module);
     bind_adapter(module);
     bind_profile(module);
+    bind_coded(module);
     bind_row_source(module);
     bind_training(module);
     bind_ridge(module);

@@ -5,8 +5,7 @@
 #include <optional>
 #include <variant>
 
-#include "arrays.hpp"
-#include "claims.hpp"
+#include "coded.hpp"
 #include "skip2_exact.h"
 
 using Doubles = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -69,16 +68,63 @@ inline void scale_rows(const Rows &rows, const Vector &mean, const Vector &scale
     s2_scale_rows(kernels, count, rows.shape(1), mean.data(), scale.data(), rows.data());
 }
 
-inline s2_columns columns_of(const Matrix &rows, uint32_t first, uint32_t width, const Vector &mean,
-                             const Vector &scale) {
-    const s2_columns columns = {
-        choose_kernels(), count_of(rows.shape(0)), first,       width,
-        rows.data(),      rows.shape(1),           mean.data(), scale.data(), nullptr};
-    require(mean.shape(0) == rows.shape(1) && scale.shape(0) == rows.shape(1),
-            "mean and scale have a number for each column of a row");
-    require(s2_columns_check(&columns) == S2_OK, "the rows do not have those columns");
-    return columns;
-}
+// Rows whose columns are standardised as they are read. What codes stand for and the standardisation
+// are one multiply-add.
+class StandardRows {
+  public:
+    StandardRows(const AnyRows &rows, const Vector &mean, const Vector &scale)
+        : rows_(rows), mean_(mean), scale_(scale) {
+        const CodedRows *const *codes = std::get_if<const CodedRows *>(&rows);
+        const Matrix *floats = std::get_if<Matrix>(&rows);
+        n_samples = count_of(codes ? (*codes)->n_rows() : floats->shape(0));
+        stride_ = codes ? (*codes)->layout.layout.row_stride : floats->shape(1);
+        require(mean.shape(0) == stride_ && scale.shape(0) == stride_,
+                "mean and scale have a number for each column of a row");
+        if (codes) {
+            coded_ = (*codes)->coded;
+            for (uint32_t c = 0; c < coded_.n_columns; c++) {
+                const double by = scale.data()[c];
+                scales_.push_back(static_cast<float>(coded_.scale[c] * by));
+                offsets_.push_back(
+                    static_cast<float>((double(coded_.offset[c]) - mean.data()[c]) * by));
+            }
+            coded_.scale = scales_.data();
+            coded_.offset = offsets_.data();
+        }
+    }
+    StandardRows(const StandardRows &) = delete;
+
+    s2_columns columns(uint32_t first, uint32_t width) const {
+        const Matrix *floats = std::get_if<Matrix>(&rows_);
+        const s2_columns columns = {choose_kernels(),
+                                    n_samples,
+                                    first,
+                                    width,
+                                    floats ? floats->data() : nullptr,
+                                    stride_,
+                                    mean_.data(),
+                                    scale_.data(),
+                                    floats ? nullptr : &coded_};
+        require(s2_columns_check(&columns) == S2_OK, "the rows do not have those columns");
+        return columns;
+    }
+    void reads(Claim &claim) const {
+        if (const Matrix *floats = std::get_if<Matrix>(&rows_)) {
+            claim.reads(floats->data(), bytes_of(*floats), "these rows are");
+        } else {
+            std::get<const CodedRows *>(rows_)->reads(claim);
+        }
+    }
+
+    uint32_t n_samples;
+
+  private:
+    AnyRows rows_;
+    Vector mean_, scale_;
+    size_t stride_;
+    s2_coded coded_ = {};
+    std::vector<float> scales_, offsets_;
+};
 
 template <class Array>
 void require_gram(const Array &gram, size_t n_samples) {
@@ -87,13 +133,14 @@ void require_gram(const Array &gram, size_t n_samples) {
             "a Gram matrix is (lanes / 32, samples, 32)");
 }
 
-inline void gram_add(const Matrix &rows, uint32_t first, uint32_t width, const Vector &mean,
+inline void gram_add(const AnyRows &rows, uint32_t first, uint32_t width, const Vector &mean,
                      const Vector &scale, const Panels &gram) {
-    const s2_columns columns = columns_of(rows, first, width, mean, scale);
-    require_gram(gram, rows.shape(0));
+    const StandardRows standard(rows, mean, scale);
+    const s2_columns columns = standard.columns(first, width);
+    require_gram(gram, columns.n_samples);
     Claim all;
     all.writes(gram.data(), bytes_of(gram), "this Gram matrix is");
-    all.reads(rows.data(), bytes_of(rows), "these rows are");
+    standard.reads(all);
     const size_t bytes = s2_gram_bytes(columns.n_samples);
     Buffer workspace;
     workspace.reserve(bytes);
@@ -115,9 +162,10 @@ inline void gram_finish(const Panels &gram, float factor) {
     s2_gram_finish(kernels, count_of(gram.shape(1)), factor, gram.data());
 }
 
-inline void column_weights(const Matrix &rows, uint32_t first, uint32_t width, const Vector &mean,
+inline void column_weights(const AnyRows &rows, uint32_t first, uint32_t width, const Vector &mean,
                            const Vector &scale, const Matrix &coefficients, const Rows &weights) {
-    const s2_columns columns = columns_of(rows, first, width, mean, scale);
+    const StandardRows standard(rows, mean, scale);
+    const s2_columns columns = standard.columns(first, width);
     const uint32_t n_outputs = count_of(coefficients.shape(0));
     require(n_outputs > 0 && coefficients.shape(1) == s2_sample_lanes(columns.n_samples),
             "coefficients are (outputs, lanes)");
@@ -125,7 +173,7 @@ inline void column_weights(const Matrix &rows, uint32_t first, uint32_t width, c
             "weights are (width, outputs)");
     Claim all;
     all.writes(weights.data(), bytes_of(weights), "these weights are");
-    all.reads(rows.data(), bytes_of(rows), "these rows are");
+    standard.reads(all);
     all.reads(coefficients.data(), bytes_of(coefficients), "these coefficients are");
     const size_t bytes = s2_column_weights_bytes(n_outputs);
     Buffer workspace;

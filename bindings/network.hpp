@@ -211,6 +211,7 @@ inline void bind_network(nb::module_ &module) {
              "first_tap_is_input"_a)
         .def_prop_ro("tap_offsets", &RowLayout::tap_offsets)
         .def_prop_ro("logits_offset", [](const RowLayout &r) { return r.layout.logits_offset; })
+        .def_prop_ro("n_outputs", [](const RowLayout &r) { return r.layout.n_outputs; })
         .def_prop_ro("row_stride", [](const RowLayout &r) { return r.layout.row_stride; });
     nb::class_<Network>(module, "Network")
         .def(nb::init<std::vector<LayerArrays>, float, float>(), "layers"_a.noconvert(), "bn_eps"_a,

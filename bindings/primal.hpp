@@ -9,18 +9,17 @@
 class PrimalProblem {
   public:
     // taps: (first, width) each, of a row; side by side they are the problem's columns.
-    PrimalProblem(const Matrix &rows, const std::vector<std::pair<uint32_t, uint32_t>> &taps,
+    PrimalProblem(const AnyRows &rows, const std::vector<std::pair<uint32_t, uint32_t>> &taps,
                   const Vector &mean, const Vector &scale, int loss, const Matrix &targets,
                   const Vector &weights, const std::optional<Matrix> &offsets)
-        : rows_(rows), mean_(mean), scale_(scale), targets_(targets), weights_(weights),
-          offsets_(offsets) {
+        : rows_(rows, mean, scale), targets_(targets), weights_(weights), offsets_(offsets) {
         require(!taps.empty(), "there are no taps");
         for (const auto &[first, width] : taps) {
-            columns_.push_back(columns_of(rows, first, width, mean, scale));
+            columns_.push_back(rows_.columns(first, width));
             this->width += width;
         }
         require(loss >= S2_SOFTMAX && loss <= S2_SQUARED, "the loss is unknown");
-        const size_t lanes = s2_sample_lanes(count_of(rows.shape(0)));
+        const size_t lanes = s2_sample_lanes(rows_.n_samples);
         require(
             targets.shape(0) > 0 && targets.shape(1) == lanes && weights.shape(0) == lanes &&
                 (!offsets || (offsets->shape(0) == targets.shape(0) && offsets->shape(1) == lanes)),
@@ -37,7 +36,7 @@ class PrimalProblem {
     PrimalProblem(const PrimalProblem &) = delete;
 
     size_t n_samples() const {
-        return rows_.shape(0);
+        return rows_.n_samples;
     }
     size_t n_outputs() const {
         return targets_.shape(0);
@@ -52,15 +51,14 @@ class PrimalProblem {
     }
 
     void claim(Claim &all) const {
-        all.reads(rows_.data(), bytes_of(rows_), "these rows are");
+        rows_.reads(all);
     }
 
     s2_primal primal;
     size_t width = 0;
 
   private:
-    Matrix rows_;
-    Vector mean_, scale_;
+    StandardRows rows_;
     Matrix targets_;
     Vector weights_;
     std::optional<Matrix> offsets_;
@@ -187,12 +185,12 @@ inline void bind_primal(nb::module_ &module) {
     module.def("solver_bytes", solver_bytes, "solver"_a, "n_samples"_a, "width"_a, "n_outputs"_a);
     module.def("subset_size", s2_subset_size, "n_samples"_a);
     nb::class_<PrimalProblem>(module, "PrimalProblem")
-        .def(nb::init<const Matrix &, const std::vector<std::pair<uint32_t, uint32_t>> &,
+        .def(nb::init<const AnyRows &, const std::vector<std::pair<uint32_t, uint32_t>> &,
                       const Vector &, const Vector &, int, const Matrix &, const Vector &,
                       const std::optional<Matrix> &>(),
              "rows"_a.noconvert(), "taps"_a, "mean"_a.noconvert(), "scale"_a.noconvert(), "loss"_a,
              "targets"_a.noconvert(), "weights"_a.noconvert(),
-             "offsets"_a.noconvert().none() = nb::none())
+             "offsets"_a.noconvert().none() = nb::none(), nb::keep_alive<1, 2>())
         .def_prop_ro("width", [](const PrimalProblem &problem) { return problem.width; });
     nb::class_<Metric>(module, "Metric")
         .def(nb::init<const PrimalProblem &, const std::optional<Indices> &>(), "problem"_a,

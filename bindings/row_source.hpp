@@ -6,6 +6,7 @@
 #include <exception>
 #include <optional>
 
+#include "coded.hpp"
 #include "network.hpp"
 
 // Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
@@ -13,13 +14,23 @@
 // any samples by `policy`; those whose row is there at the start are the first ones.
 class RowSource {
   public:
-    RowSource(const RowLayout &layout, Rows rows, Flags filled, nb::object forward, int policy,
+    using AnyRows = std::variant<Rows, const CodedRows *>; // that may be written
+
+    RowSource(const RowLayout &layout, AnyRows rows, Flags filled, nb::object forward, int policy,
               std::optional<Tables> tables)
         : layout(layout), rows_(rows), filled_(filled), tables_(tables), callable_(forward) {
-        require(rows.shape(1) == layout.layout.row_stride && rows.shape(0) == filled.shape(0),
+        const Rows *floats = std::get_if<Rows>(&rows);
+        const CodedRows *coded = floats ? nullptr : std::get<const CodedRows *>(rows);
+        const size_t n_rows = floats ? floats->shape(0) : coded->n_rows();
+        const size_t stride = floats ? floats->shape(1) : coded->layout.layout.row_stride;
+        require(stride == layout.layout.row_stride && n_rows == filled.shape(0),
                 "the cache has another shape than the layout asks for");
-        cache = {rows.data(), filled.data(), count_of(rows.shape(0)), layout.layout.row_stride,
-                 nullptr};
+        cache = {};
+        cache.rows = floats ? floats->data() : nullptr;
+        cache.filled = filled.data();
+        cache.capacity = count_of(n_rows);
+        cache.row_stride = layout.layout.row_stride;
+        cache.coded = coded ? &coded->coded : nullptr;
         if (tables) {
             init_slots(policy);
         }
@@ -34,7 +45,11 @@ class RowSource {
     // The rows and the marks of which are there, whoever else refers to them.
     void claim(Claim &claim) const {
         claim.writes(this, sizeof *this, "this source of rows is");
-        claim.writes(rows_.data(), rows_.nbytes(), "the rows of this cache are");
+        if (const Rows *floats = std::get_if<Rows>(&rows_)) {
+            claim.writes(floats->data(), floats->nbytes(), "the rows of this cache are");
+        } else {
+            std::get<const CodedRows *>(rows_)->writes(claim);
+        }
         claim.writes(filled_.data(), filled_.nbytes(), "the rows of this cache are");
         if (tables_) {
             claim.writes(tables_->data(), tables_->nbytes(), "the rows of this cache are");
@@ -116,7 +131,7 @@ class RowSource {
         return status;
     }
 
-    Rows rows_;
+    AnyRows rows_;
     Flags filled_;
     std::optional<Tables> tables_;
     s2_slots slots_ = {};
@@ -131,8 +146,9 @@ class RowSource {
 
 inline void bind_row_source(nb::module_ &module) {
     nb::class_<RowSource>(module, "RowSource")
-        .def(nb::init<const RowLayout &, Rows, Flags, nb::object, int, std::optional<Tables>>(),
+        .def(nb::init<const RowLayout &, RowSource::AnyRows, Flags, nb::object, int,
+                      std::optional<Tables>>(),
              "layout"_a, "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a,
              "policy"_a = static_cast<int>(S2_PIN), "tables"_a.noconvert() = nb::none(),
-             nb::keep_alive<1, 2>());
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>());
 }

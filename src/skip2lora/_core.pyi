@@ -69,6 +69,8 @@ class RowLayout:
     @property
     def logits_offset(self) -> int: ...
     @property
+    def n_outputs(self) -> int: ...
+    @property
     def row_stride(self) -> int: ...
 
 class Network:
@@ -94,11 +96,34 @@ class SkipAdapter:
     def unpack(self, tap: int, lora_a: _Float, lora_b: _Float) -> None: ...
     def forward(self, x: _Float, rows: _Float, logits: _Float, at_a_time: int = ...) -> None: ...
 
+FLOAT16: int
+BFLOAT16: int
+INT8: int
+INT4: int
+
+def coded_row_bytes(layout: RowLayout, dtype: int) -> int: ...
+def code_bytes(dtype: int, n_columns: int) -> int: ...
+def code_limit(dtype: int) -> float: ...
+def code_scales(dtype: int, ranges: _Float, scales: _Float) -> None: ...
+
+class CodedRows:
+    def __init__(
+        self,
+        layout: RowLayout,
+        dtype: int,
+        rows: NDArray[np.uint8],
+        scale: _Float,
+        offset: _Float,
+    ) -> None: ...
+    def encode(self, first: int, rows: _Float) -> None: ...
+    def decode(self, first: int, rows: _Float) -> None: ...
+    def gather(self, places: NDArray[np.uint32], rows: _Float) -> None: ...
+
 class RowSource:
     def __init__(
         self,
         layout: RowLayout,
-        rows: _Float,
+        rows: _Float | CodedRows,
         filled: NDArray[np.uint8],
         forward: Network | Callable[[NDArray[np.uint32], _Float], None],
         policy: int = ...,
@@ -224,12 +249,12 @@ class ColumnMoments:
 
 def scale_rows(rows: _Float, mean: _Float, scale: _Float) -> None: ...
 def gram_add(
-    rows: _Float, first: int, width: int, mean: _Float, scale: _Float, gram: _Float
+    rows: _Float | CodedRows, first: int, width: int, mean: _Float, scale: _Float, gram: _Float
 ) -> None: ...
 def gram_trace(gram: _Float) -> float: ...
 def gram_finish(gram: _Float, factor: float) -> None: ...
 def column_weights(
-    rows: _Float,
+    rows: _Float | CodedRows,
     first: int,
     width: int,
     mean: _Float,
@@ -291,7 +316,7 @@ def subset_size(n_samples: int) -> int: ...
 class PrimalProblem:
     def __init__(
         self,
-        rows: _Float,
+        rows: _Float | CodedRows,
         taps: Sequence[tuple[int, int]],
         mean: _Float,
         scale: _Float,

@@ -78,6 +78,7 @@ def adapt(
     cache_policy: str | None = None,
     projection: int | None = None,
     projection_from: str | None = None,
+    cache_dtype: str = "float32",
     task: str | None = None,
     new_classes: bool = False,
     keep_outputs: bool = True,
@@ -151,6 +152,9 @@ def adapt(
     ``projection`` keeps so many numbers of each tap alone, in any recipe: columns that are found
     from a first part of the samples, by ``projection_from`` pls (partial least squares, by their
     answers), pca or random. The result is of whole taps all the same.
+
+    ``cache_dtype`` is how rows are kept, with every recipe: float32, float16 or bfloat16, int8 or
+    int4. Base logits stay float32.
 
     ``callback`` gets an :class:`~skip2lora.EpochReport` an epoch, a penalty, or a fit tried.
     ``progress`` is called with how many samples have passed the frozen model so far, and how many

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.errors import DataError, ParameterError, first_line
 
+_ALIGN_BYTES = 64  # S2_ALIGN
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -349,3 +351,11 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ParameterError(f"{name} is {value!r}, expected one of {', '.join(known)}: choose one")
     return value
+
+
+def zeros(n_rows: int, stride: int) -> NDArray[np.float32]:
+    """Zeros, (n_rows, stride), aligned for the kernels of the core."""
+    spare = _ALIGN_BYTES // 4
+    floats = np.zeros(n_rows * stride + spare, np.float32)
+    start = -floats.ctypes.data % _ALIGN_BYTES // 4
+    return floats[start : start + n_rows * stride].reshape(n_rows, stride)

@@ -97,6 +97,7 @@ class Estimator(BaseEstimator):
         learning_rate: float | None = None,
         optimizer: str | None = None,
         standardize: bool | None = None,
+        cache_dtype: str = "float32",
         validation: float = 0.0,
         patience: int | None = None,
         solver: str | None = None,

@@ -137,6 +137,7 @@ def plan(
     n_outputs: int | None = None,
     keep_outputs: bool = True,
     standardize: bool | None = None,
+    cache_dtype: str = "float32",
     solver: str | None = None,
     penalty: float | None = None,
     seconds: float = 0.02,
@@ -234,8 +235,9 @@ class _Planner:
 
     def rows(self) -> RowFormat:
         return RowFormat.of(
-            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize
-        )
+            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
+            dtype=self.options.cache_dtype,
+        )  # fmt: skip
 
     def finish(self, seconds: float, fill: _FillCost) -> Plan:
         """Count, and measure a step, or the exact solver on fewer samples."""
@@ -245,7 +247,7 @@ class _Planner:
         memory = Memory(
             samples_bytes=samples_bytes,
             cache_bytes=self.n_samples * payload,
-            cache_overhead_bytes=self.n_samples * (rows.row_bytes - payload + 1),
+            cache_overhead_bytes=self.n_samples * (rows.row_bytes - payload + 1) + rows.table_bytes,
             saved_bytes=FLOAT_BYTES * work.n_parameters,
             adapter_bytes=work.adapter_bytes,
             optimizer_bytes=work.optimizer_bytes,

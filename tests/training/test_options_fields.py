@@ -116,10 +116,11 @@ def test_what_is_said_of_steps_means_steps(name: str) -> None:
     of_both = {"penalty": 0.1, "recipe": "paper", "seed": 3, "validation": 0.2}
     of_both |= {"projection": 2, "projection_from": "pca"}
     said = STEPS_MEANT | limits | of_both
+    said["cache_dtype"] = "int8"
     assert said.keys() == OPTIONS.keys()
     for none in ({}, dict.fromkeys(OPTIONS)):
         chosen = chosen_recipe({**none, name: said[name]})
-        if name in ("seed", "validation", "projection", "projection_from"):
+        if name in ("seed", "validation", "projection", "projection_from", "cache_dtype"):
             assert chosen == "auto"
         else:
             assert chosen == ("paper" if name == "recipe" else None)
@@ -138,6 +139,7 @@ def test_what_is_said_is_taken() -> None:
         "validation": 0.2, "patience": 2, "cache": True, "standardize": True, "solver": "steps",
         "penalty": None, "cache_samples": 30, "cache_size": None, "cache_policy": "lru",
             "projection": 8, "projection_from": "random",
+        "cache_dtype": "float32",
     }  # fmt: skip
     assert asked.keys() == OPTIONS.keys()
     assert vars(resolved(**asked)) == asked

@@ -6,7 +6,7 @@ not copied into it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
+from skip2lora.adapters.coded import DTYPES, N_TABLES, ROWS_AT_ONCE, CodedRows
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
 from skip2lora.backbones.standins import KnownRows, StandIn
@@ -32,13 +33,17 @@ _NO_SLOT = np.iinfo(np.uint32).max
 
 @dataclass(frozen=True, eq=False)
 class RowFormat:
-    """How rows of a backbone are laid out when its taps ``first_tap``, ... last have an adapter."""
+    """How rows of a backbone are laid out when its taps ``first_tap``, ... last have an adapter.
+
+    They are computed as float32; a cache keeps them as ``dtype``.
+    """
 
     tap_widths: tuple[int, ...]
     n_outputs: int
     first_tap: int
     first_tap_is_input: bool
     layout: _core.RowLayout
+    dtype: str = "float32"
 
     @classmethod
     def of(
@@ -48,6 +53,7 @@ class RowFormat:
         *,
         n_outputs: int | None = None,
         copy_input: bool = False,
+        dtype: str = "float32",
     ) -> RowFormat:
         """The format for the taps of ``backbone`` from ``first_tap`` on.
 
@@ -57,24 +63,34 @@ class RowFormat:
         widths = tuple(backbone.tap_widths[first_tap:])
         outputs = backbone.n_outputs if n_outputs is None else n_outputs
         is_input = backbone.first_tap_is_input and first_tap == 0 and not copy_input
-        return _row_format(widths, outputs, first_tap, is_input)
+        return _row_format(widths, outputs, first_tap, is_input, dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For copies and other processes: the core's layout is made again."""
         return _row_format, (
-            self.tap_widths, self.n_outputs, self.first_tap, self.first_tap_is_input
+            self.tap_widths, self.n_outputs, self.first_tap, self.first_tap_is_input, self.dtype
         )  # fmt: skip
 
     @property
     def payload_bytes(self) -> int:
         """Bytes of a row that mean something: copied taps and base logits."""
         copied = self.tap_widths[1:] if self.first_tap_is_input else self.tap_widths
-        return FLOAT_BYTES * (sum(copied) + self.n_outputs)
+        of_taps = FLOAT_BYTES * sum(copied)
+        if self.dtype != "float32":
+            of_taps = _core.code_bytes(DTYPES[self.dtype], sum(copied) + sum(copied) % 2)
+        return of_taps + FLOAT_BYTES * self.n_outputs
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row with its padding."""
+        """Bytes of a row with its padding, as it is kept."""
+        if self.dtype != "float32":
+            return _core.coded_row_bytes(self.layout, DTYPES[self.dtype])
         return FLOAT_BYTES * self.layout.row_stride
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes beside all rows: of what their codes stand for."""
+        return 0 if self.dtype == "float32" else N_TABLES * FLOAT_BYTES * self.layout.logits_offset
 
     def empty(self, n_rows: int) -> NDArray[np.float32]:
         """Zeroed rows, (n_rows, row_stride), aligned for the kernels."""
@@ -83,6 +99,12 @@ class RowFormat:
         floats = np.zeros(size + spare, np.float32)
         start = -floats.ctypes.data % _ALIGN_BYTES // FLOAT_BYTES
         return floats[start : start + size].reshape(n_rows, self.layout.row_stride)
+
+    def kept(self, n_rows: int) -> NDArray[np.float32] | CodedRows:
+        """Room to keep so many rows."""
+        if self.dtype != "float32":
+            return CodedRows.empty(self.layout, n_rows, self.dtype)
+        return self.empty(n_rows)
 
     def features(self, x: Any) -> NDArray[np.float32]:
         """``x`` where it is a table, which the core may read, else a column of its length."""
@@ -163,10 +185,14 @@ class RowFormat:
 
 
 def _row_format(
-    tap_widths: tuple[int, ...], n_outputs: int, first_tap: int, first_tap_is_input: bool
+    tap_widths: tuple[int, ...],
+    n_outputs: int,
+    first_tap: int,
+    first_tap_is_input: bool,
+    dtype: str,
 ) -> RowFormat:
     layout = _core.RowLayout(tap_widths, n_outputs, first_tap_is_input)
-    return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout)
+    return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout, dtype)
 
 
 def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int]) -> None:
@@ -188,7 +214,7 @@ class SkipCache:
     """
 
     format: RowFormat
-    rows: NDArray[np.float32]
+    rows: NDArray[np.float32] | CodedRows
     filled: NDArray[np.uint8] = field(repr=False)
     policy: str = "pin"
     tables: NDArray[np.uint32] | None = field(default=None, repr=False)
@@ -213,14 +239,18 @@ class SkipCache:
         tables = None
         if policy != "pin" and 0 < n_rows < n_samples:
             tables = np.full(n_samples + _TABLES * n_rows, _NO_SLOT, np.uint32)
-        return cls(row_format, row_format.empty(n_rows), np.zeros(n_rows, np.uint8), policy, tables)
+        return cls(row_format, row_format.kept(n_rows), np.zeros(n_rows, np.uint8), policy, tables)
 
     @staticmethod
     def costs(row_format: RowFormat, n_samples: int, policy: str) -> tuple[int, int]:
         """Bytes of a cache of some of ``n_samples``: beside the rows, and a row, flag included."""
-        beside, each, number = 0, row_format.row_bytes + 1, np.uint32().itemsize
+        beside, each, number = (
+            row_format.table_bytes,
+            row_format.row_bytes + 1,
+            np.uint32().itemsize,
+        )
         if policy != "pin":
-            beside, each = number * n_samples, each + number * _TABLES
+            beside, each = beside + number * n_samples, each + number * _TABLES
         return beside, each
 
     def of_tables(
@@ -232,7 +262,7 @@ class SkipCache:
         slots = self.tables[samples]
         missing = slots == _NO_SLOT
         rows = self.format.empty(len(slots))
-        rows[~missing] = self.rows[slots[~missing]]
+        rows[~missing] = self.floats[slots[~missing]]
         if missing.any():
             rows[missing] = others(missing)
         return rows
@@ -243,11 +273,53 @@ class SkipCache:
         Raises:
             ModelError: as ``RowFormat.compute``.
         """
-        for at in range(0, len(x), SAMPLES_AT_ONCE):
-            chunk = x[at : at + SAMPLES_AT_ONCE]
-            rows = slice(start + at, start + at + len(chunk))
-            self.format.compute(backbone, chunk, self.rows[rows])
-            self.filled[rows] = 1
+        for at, rows in self.computed(backbone, x, start):
+            self.filled[start + at : start + at + len(rows)] = 1
+
+    def computed(
+        self, backbone: Backbone, x: Any, start: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Rows of checked samples ``x`` as floats, chunk by chunk, from which place in ``x`` on.
+
+        As many as there is room for, from ``start`` on, are kept.
+        """
+        held, spare, step = self.rows, self.format.empty(0), SAMPLES_AT_ONCE
+        if not isinstance(held, np.ndarray):
+            step = held.at_once
+        for at in range(0, len(x), step):
+            stop = min(at + step, len(x))
+            room = slice(start + at, min(start + stop, len(held)))
+            whole = isinstance(held, np.ndarray) and room.stop == start + stop
+            if not whole and len(spare) < stop - at:
+                spare = self.format.empty(stop - at)
+            rows = held[room] if whole else spare[: stop - at]
+            for some in range(0, stop - at, SAMPLES_AT_ONCE):
+                part = slice(some, min(some + SAMPLES_AT_ONCE, stop - at))
+                self.format.compute(backbone, x[at + part.start : at + part.stop], rows[part])
+            if not whole and room.start < room.stop:
+                self._keep(room, rows[: room.stop - room.start])
+            yield at, rows
+
+    def _keep(self, room: slice, rows: NDArray[np.float32]) -> None:
+        if isinstance(self.rows, np.ndarray):
+            self.rows[room] = rows
+        else:
+            self.rows.write(room.start, rows)
+
+    @property
+    def floats(self) -> NDArray[np.float32]:
+        """The rows where they are kept as float32."""
+        if not isinstance(self.rows, np.ndarray):
+            raise TypeError(f"rows are kept as {self.format.dtype}, expected float32")
+        return self.rows
+
+    @property
+    def base_logits(self) -> NDArray[np.float32]:
+        """Those of all rows that are kept, (rows, n_outputs), where they lie."""
+        if not isinstance(self.rows, np.ndarray):
+            return self.rows.floats_behind()
+        first = self.format.layout.logits_offset
+        return self.rows[:, first : first + self.format.n_outputs]
 
     def source(
         self,
@@ -264,7 +336,12 @@ class SkipCache:
 
         forward = (backbone.network if scale is None else None) or compute
         return _core.RowSource(
-            self.format.layout, self.rows, self.filled, forward, POLICIES[self.policy], self.tables
+            self.format.layout,
+            for_core(self.rows),
+            self.filled,
+            forward,
+            POLICIES[self.policy],
+            self.tables,
         )
 
     @property
@@ -287,9 +364,11 @@ class SkipCache:
 def as_they_are(row_format: RowFormat, backbone: Backbone, x: Any) -> SkipCache | None:
     """The samples ``x`` of known rows as a cache of them: no copy, so nothing may change them.
 
-    None where ``backbone`` has no such rows, or they lie otherwise than ``row_format`` says.
+    None where ``backbone`` has no such rows, or they lie, or are to lie, otherwise.
     """
-    if not isinstance(backbone, KnownRows) or x.ctypes.data % _ALIGN_BYTES:
+    if not isinstance(backbone, KnownRows) or row_format.dtype != "float32":
+        return None
+    if not isinstance(x, np.ndarray) or x.ctypes.data % _ALIGN_BYTES:
         return None
     same = [
         (of.tap_offsets, of.logits_offset, of.row_stride)
@@ -298,3 +377,19 @@ def as_they_are(row_format: RowFormat, backbone: Backbone, x: Any) -> SkipCache 
     if same[0] != same[1] or row_format.n_outputs != backbone.n_outputs or not x.flags.c_contiguous:
         return None
     return SkipCache(row_format, x, np.ones(len(x), np.uint8))
+
+
+def parts(
+    rows: NDArray[np.float32] | CodedRows, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Rows as floats, and their places: at once where they are, some at a time of codes."""
+    stop = len(rows) if stop is None else stop
+    step = max(1, stop - start) if isinstance(rows, np.ndarray) else ROWS_AT_ONCE
+    for at in range(start, stop, step):
+        some = slice(at, min(at + step, stop))
+        yield some, rows[some]
+
+
+def for_core(rows: NDArray[np.float32] | CodedRows) -> NDArray[np.float32] | _core.CodedRows:
+    """What the core takes as rows."""
+    return rows if isinstance(rows, np.ndarray) else rows.core

@@ -86,6 +86,12 @@ def check_cache(method: Method, asked: Mapping[str, Any]) -> bool:
             f"cache_samples is {limits['cache_samples']} beside cache_size "
             f"{limits['cache_size']}, expected one of them: leave one out"
         )
+    dtype, policy = asked.get("cache_dtype") or "float32", limits.get("cache_policy") or "pin"
+    if policy != "pin" and dtype != "float32":
+        raise ParameterError(
+            f"cache_policy is {policy} with cache_dtype {dtype}, whose rows are all kept before "
+            "training, expected pin or float32: leave one of them out"
+        )
     if [*limits] == ["cache_policy"]:
         raise ParameterError(
             f"cache_policy is {limits['cache_policy']} for a cache of all rows, expected a limit "

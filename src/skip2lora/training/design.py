@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.coded import CodedRows
+from skip2lora.adapters.rows import RowFormat, for_core, parts
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.training.exact_memory import lanes_of
 from skip2lora.training.problem import shares_of
@@ -55,7 +56,7 @@ class Design:
     panels of 32 columns, (lanes / 32, n, 32), for the ``solver`` that needs it.
     """
 
-    rows: NDArray[np.float32]
+    rows: NDArray[np.float32] | CodedRows
     scaling: Scaling
     taps: tuple[int, ...]
     solver: int
@@ -65,7 +66,7 @@ class Design:
     @classmethod
     def nested(
         cls,
-        rows: NDArray[np.float32],
+        rows: NDArray[np.float32] | CodedRows,
         scaling: Scaling,
         selections: Sequence[Sequence[int]],
         *,
@@ -81,7 +82,7 @@ class Design:
         scaling = _weighted(scaling, tap_weights)
         shares, at = shares_of(len(rows), weight), np.arange(len(rows))
         gram = square(len(rows)) if solver == _core.SOLVE_DUAL else None
-        designs: list[Design] = []
+        core, designs = for_core(rows), list[Design]()
         done: set[int] = set()
         size = 0.0
         for taps in selections:
@@ -90,7 +91,7 @@ class Design:
                 if gram is None:
                     size += _size(rows, first, width, scaling, shares)
                 else:
-                    _core.gram_add(rows, first, width, scaling.mean, scaling.scale, gram)
+                    _core.gram_add(core, first, width, scaling.mean, scaling.scale, gram)
             done |= set(taps)
             own = gram
             if gram is not None:
@@ -156,7 +157,7 @@ class Design:
         ``coefficients`` are A of W = Z^T A, (outputs, lanes), or without a Gram matrix W itself,
         (outputs, columns). Taps left out have zeros.
         """
-        weights, start = [], 0
+        weights, start, core = [], 0, for_core(self.rows)
         for tap, (first, width) in enumerate(places_of(self.scaling.format)):
             of_tap = np.zeros((width, len(coefficients)), np.float32)
             if tap in self.taps and self.gram is None:
@@ -165,8 +166,7 @@ class Design:
                 start += width
             elif tap in self.taps:
                 _core.column_weights(
-                    self.rows, first, width, self.scaling.mean, self.scaling.scale, coefficients,
-                    of_tap,
+                    core, first, width, self.scaling.mean, self.scaling.scale, coefficients, of_tap,
                 )  # fmt: skip
                 of_tap *= np.float32(self.factor)
             weights.append(of_tap)
@@ -174,12 +174,16 @@ class Design:
 
     def projected(self, bases: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Z of each tap times its basis, (width, columns): (n, all columns), side by side."""
-        parts = []
-        for (first, width), basis in zip(places_of(self.scaling.format), bases, strict=True):
-            at = slice(first, first + width)
-            scaled = (self.rows[:, at] - self.scaling.mean[at]) * self.scaling.scale[at]
-            parts.append(scaled @ basis * np.float32(self.factor**0.5))
-        return np.concatenate(parts, axis=1)
+        n_columns = sum(basis.shape[1] for basis in bases)
+        projected = np.empty((len(self.rows), n_columns), np.float32)
+        for some, rows in parts(self.rows):
+            start = 0
+            for (first, width), basis in zip(places_of(self.scaling.format), bases, strict=True):
+                at, to = slice(first, first + width), slice(start, start + basis.shape[1])
+                scaled = (rows[:, at] - self.scaling.mean[at]) * self.scaling.scale[at]
+                projected[some, to] = scaled @ basis * np.float32(self.factor**0.5)
+                start = to.stop
+        return projected
 
 
 def _weighted(scaling: Scaling, tap_weights: Sequence[float] | None) -> Scaling:
@@ -193,7 +197,7 @@ def _weighted(scaling: Scaling, tap_weights: Sequence[float] | None) -> Scaling:
 
 
 def _size(
-    rows: NDArray[np.float32],
+    rows: NDArray[np.float32] | CodedRows,
     first: int,
     width: int,
     scaling: Scaling,
@@ -203,6 +207,6 @@ def _size(
     at, total = slice(first, first + width), 0.0
     for start in range(0, len(rows), SAMPLES_AT_ONCE):
         some = slice(start, start + SAMPLES_AT_ONCE)
-        scaled = (rows[some, at] - scaling.mean[at]) * scaling.scale[at]
+        scaled = (rows[some][:, at] - scaling.mean[at]) * scaling.scale[at]
         total += float(shares[some] @ np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))
     return total

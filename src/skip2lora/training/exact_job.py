@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
+from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are, parts
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
@@ -55,7 +55,10 @@ class ExactJob:
         folds: Folds | None = None,
     ) -> None:
         first_tap = range(len(backbone.tap_widths))[METHODS[options.method].adapted].start
-        rows = RowFormat.of(backbone, first_tap, n_outputs=goal.n_outputs, copy_input=True)
+        rows = RowFormat.of(
+            backbone, first_tap, n_outputs=goal.n_outputs, copy_input=True,
+            dtype=options.cache_dtype,
+        )  # fmt: skip
         self._options, self._task, self._n_trained = options, goal.task, len(part.x)
         self._answers, self._weight, self._old = _joined(part, held)
         self.folds = folds or folds_of(goal.task, part, held)
@@ -96,7 +99,8 @@ class ExactJob:
         part = slice(self._n_trained)
         targets = self._answers[part] if self._task.name == "regression" else None
         weight = None if self._weight is None else self._weight[part]
-        return Scaling.of(self.cache.format, [self.cache.rows[part]], targets, weight)
+        chunks = (rows for _, rows in parts(self.cache.rows, 0, self._n_trained))
+        return Scaling.of(self.cache.format, chunks, targets, weight)
 
     @cached_property
     def problem(self) -> Problem:
@@ -128,8 +132,7 @@ class ExactJob:
                 break
 
     def _base_logits(self) -> NDArray[np.float32]:
-        first = self.cache.format.layout.logits_offset
-        return self.cache.rows[:, first : first + self.cache.format.n_outputs]
+        return self.cache.base_logits
 
     def result(self) -> tuple[SkipAdapters, float | None]:
         """The adapters of the best penalty so far, and what a rank asked for adds to the loss."""
@@ -177,11 +180,13 @@ class ExactJob:
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
         """From the rows."""
         at = slice(self._n_trained, None) if held_out else slice(self._n_trained)
-        rows = self.cache.rows[at]
-        adapted = result.logits_from_rows(
-            self.cache.format, rows, np.zeros((len(rows), 1), np.float32)
+        adapted = [
+            result.logits_from_rows(self.cache.format, rows, np.zeros((len(rows), 1), np.float32))
+            for _, rows in parts(self.cache.rows, *at.indices(len(self._answers))[:2])
+        ]
+        return Outputs(
+            np.concatenate(adapted), self._base_logits()[at].copy() if with_base else None
         )
-        return Outputs(adapted, self._base_logits()[at].copy() if with_base else None)
 
 
 def _joined(

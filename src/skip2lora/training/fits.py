@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
+from skip2lora.adapters.rows import for_core
 from skip2lora.errors import DataError, DivergedError, warn
 from skip2lora.training.design import LANES, Design, in_lanes, square, zeros
 from skip2lora.training.exact_memory import MOST_FACTORED, lanes_of
@@ -54,8 +55,8 @@ class Fits:
         self.coefficients = zeros(n_rows, design.width)
         self._primals = [
             _core.PrimalProblem(
-                design.rows, design.places, design.scaling.mean, design.unit_scale, loss, targets,
-                of_fit, offsets,
+                for_core(design.rows), design.places, design.scaling.mean, design.unit_scale, loss,
+                targets, of_fit, offsets,
             )
             for of_fit in weight
         ]  # fmt: skip

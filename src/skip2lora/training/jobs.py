@@ -144,10 +144,13 @@ class NetworkJob:
         self._model, self._method, self._part, self._held = model, method, part, held
         self._weight = None if part.weight is None else relative(part.weight)
         if self._start:
-            rows = RowFormat.of(model, self._start)
+            rows = RowFormat.of(model, self._start, dtype=options.cache_dtype)
             capacity = capacity_of(options, rows, len(part.x))
             self.cache = SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
             self.cache_use = CacheUse.of(self.cache, len(part.x))
+            if options.cache_dtype != "float32":  # the range of a column is that of all rows
+                self.cache.fill(model, part.x[: len(self.cache.rows)])
+                self.n_forwards += len(self.cache.rows)
             self._source = self.cache.source(model, part.x)
         rank = options.rank if method.lora_last else 0
         self._arrays = [

@@ -102,7 +102,7 @@ class LabSet:
         places = np.concatenate(pools)
         cache = SkipCache.of(RowFormat.of(model, copy_input=True), len(places))
         cache.fill(model, part.x[places])
-        scaled = cache.rows.copy()
+        scaled = cache.floats.copy()
         Scaling.of(cache.format, [scaled]).apply(scaled)
         scaled = scaled[:, : cache.format.layout.logits_offset]
         per_class = count * (part.y.shape[1] if task.numeric_targets else 1)
@@ -112,7 +112,7 @@ class LabSet:
             chosen.append(at + representatives(own @ own.T, per_class, random))
             at += len(pool)
         rows = np.concatenate(chosen)
-        known, layers = _known(cache.format).forward(cache.rows[rows]), model.taps
+        known, layers = _known(cache.format).forward(cache.floats[rows]), model.taps
         taps = tuple(np.ascontiguousarray(tap) for tap in known.taps)
         return cls(
             tuple(tap.layer for tap in layers), taps, np.ascontiguousarray(known.base_logits),

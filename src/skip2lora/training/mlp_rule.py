@@ -25,7 +25,7 @@ from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, Derived
 from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import KnownRows
-from skip2lora.data.lazy import parts_of, read
+from skip2lora.data.lazy import LazySamples, parts_of, read
 from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
 from skip2lora.training.auto import AutoJob, Candidate, Tried
 from skip2lora.training.exact_job import folds_of
@@ -76,7 +76,7 @@ class MlpRule:
         steps = -(-n_samples // min(DEFAULT_BATCH_SIZE, n_samples))
         own = resolve_options(
             self.backbone.recipe, self.backbone.tap_widths, n_samples, seed=options.seed,
-            validation=options.validation, optimizer="adam",
+            validation=options.validation, optimizer="adam", cache_dtype=options.cache_dtype,
             rank=min(RANK, options.rank), projection=options.projection,
             projection_from=None if options.projection is None else options.projection_from,
             learning_rate=LEARNING_RATE, standardize=True,
@@ -145,7 +145,8 @@ def _by_folds(
     """
     rows, folds = cache.format, folds_of(goal.task, part, None, N_FOLDS)
     known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
-    on_rows = replace(part, x=cache.rows)
+    samples = cache.rows if isinstance(cache.rows, np.ndarray) else LazySamples.of(cache.rows)
+    on_rows = replace(part, x=samples)
     logits = np.zeros((len(part.y), rows.n_outputs), np.float32)
     judged = folds.held_out if part.old is None else folds.held_out & ~part.old
     for fold in range(folds.count):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.adapters.coded import DTYPES
 from skip2lora.adapters.projected import KINDS, projected_widths
 from skip2lora.adapters.rows import POLICIES
 from skip2lora.arrays import choice, real, size, whole
@@ -67,7 +68,7 @@ class Option:
         if self.kind is bool:
             return bool(value)
         if self.choices:
-            return choice(name, value, self.choices)
+            return choice(name, self.default if value is None else value, self.choices)
         high = self.high
         if self.kind is bytes:
             return size(name, value)
@@ -120,13 +121,11 @@ class Options:
     )
     cache: bool = _option("Skip-Cache.", kind=bool, unset="on for skip2-lora alone")
     cache_samples: int | None = _option(
-        "Rows that the Skip-Cache keeps, 0 or more; the others are computed in each epoch.",
-        low=0, unset="all",
-    )  # fmt: skip
+        "Rows that the Skip-Cache keeps; others are computed each epoch.", low=0, unset="all"
+    )
     cache_size: int | None = _option(
-        "The same in bytes, padding and rows held out included, such as 64KiB.", kind=bytes,
-        unset="all",
-    )  # fmt: skip
+        "The same in bytes, with padding and rows held out: 64KiB.", kind=bytes, unset="all"
+    )
     cache_policy: str = _option(
         "What makes room in such a cache: nothing, or the row added or used longest ago goes.",
         kind=str, unset="pin", choices=tuple(POLICIES),
@@ -138,6 +137,9 @@ class Options:
         "What varies with the answers, what varies, or chance.", kind=str, unset="pls",
         choices=KINDS,
     )  # fmt: skip
+    cache_dtype: str = _option(
+        "How rows are kept in memory.", kind=str, default="float32", choices=tuple(DTYPES)
+    )
     standardize: bool = _option("Train on scaled taps, or features.", kind=bool)
     solver: str = _option(
         "By steps, or exactly: the best that all taps can give.", kind=str,

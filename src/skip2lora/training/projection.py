@@ -92,7 +92,7 @@ class Start:
         of_first = FirstPart(cache, joined.y[first], weight)
         projections = of_first.projections(rank, options.projection_from, task, options.seed)
         known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
-        taps = Projected(known, projections).forward(cache.rows)
+        taps = Projected(known, projections).forward(cache.floats)
         beside, counter = part.validation, [n_own]
         parts = (part.x,) if beside is None else (part.x, beside.x)
         running, samples = _begun(model, projections, parts, of_new, _some(taps, 0, n_own), counter)
@@ -205,11 +205,11 @@ class FirstPart:
         Raises:
             DataError: all answers are the same, with "pls".
         """
-        rows, layout = self.cache.rows, self.cache.format
+        rows, layout = self.cache.floats, self.cache.format
         scaling = Scaling.of(layout, [rows], None, self.weight)
         share = np.ones(len(rows)) if self.weight is None else self.weight.astype(np.float64)
         root = np.sqrt(share / share.sum())[:, None]
-        answers = _answers(self.y, task, self._base_logits()) if kind == "pls" else None
+        answers = _answers(self.y, task, self.cache.base_logits) if kind == "pls" else None
         several: list[Projection | None] = []
         for number, (at, width) in enumerate(places_of(layout)):
             place = slice(at, at + width)
@@ -229,10 +229,6 @@ class FirstPart:
             columns[:, : matrix.shape[1]] = scale[:, None] * matrix
             several.append(Projection(mean.copy(), columns))
         return tuple(several)
-
-    def _base_logits(self) -> NDArray[np.float32]:
-        first = self.cache.format.layout.logits_offset
-        return self.cache.rows[:, first : first + self.cache.format.n_outputs]
 
 
 def _answers(y: NDArray[Any], task: Task, base: NDArray[np.float32]) -> NDArray[np.float64]:

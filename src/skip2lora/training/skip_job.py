@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
+from skip2lora.adapters.coded import CodedRows
+from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are, parts
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.methods import METHODS
@@ -118,8 +119,11 @@ class Scaling:
         small = (array.astype(np.float32) for array in (mean, scale, scale[outputs], bias))
         return cls(row_format, *small)
 
-    def apply(self, rows: NDArray[np.float32]) -> None:
+    def apply(self, rows: NDArray[np.float32] | CodedRows) -> None:
         """Scale ``rows``, (samples, row_stride), in place."""
+        if isinstance(rows, CodedRows):
+            rows.standardise(self.mean, self.scale)
+            return
         _core.scale_rows(rows, self.mean, self.scale)
 
     def targets(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -196,6 +200,7 @@ class SkipJob:
             adapted.start,
             n_outputs=goal.n_outputs,
             copy_input=options.standardize,
+            dtype=options.cache_dtype,
         )
         if backbone.network is not None and not options.standardize:
             part = part.read()  # which the core reads itself
@@ -214,6 +219,9 @@ class SkipJob:
         if options.standardize:
             self._scaling = _standardize(self.cache, backbone, part, goal.task)
             self.n_forwards += len(part.x)
+        elif isinstance(self.cache.rows, CodedRows):  # the range of a column is that of all rows
+            self.cache.fill(backbone, part.x[: len(self.cache.rows)])
+            self.n_forwards += len(self.cache.rows)
         self._held = held
         self._held_cache = SkipCache.of(rows, 0) if held is None else self._computed(held.x)
         self.fill_seconds = time.perf_counter() - began
@@ -270,7 +278,10 @@ class SkipJob:
         """Mean loss of the samples held out, from their rows."""
         if self._held is None:
             raise RuntimeError("no samples are held out")
-        logits = self._logits(self._as_trained(), self._held_cache.rows, self._held_x)
+        adapters, held = self._as_trained(), parts(self._held_cache.rows)
+        logits = np.concatenate(
+            [self._logits(adapters, rows, self._held_x[some]) for some, rows in held]
+        )
         return mean_loss(self._goal.task, logits, self._held.y, self._held.weight)
 
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
@@ -279,7 +290,7 @@ class SkipJob:
         held = held_out and self._held is not None
         first = self._format.layout.logits_offset
         base, adapted = [], []
-        held_rows = [(self._held_x, self._held_cache.rows)]
+        held_rows = ((self._held_x[some], rows) for some, rows in parts(self._held_cache.rows))
         for x, rows in held_rows if held else self._training_rows():
             adapted.append(self._logits(adapters, rows, x))
             if with_base:
@@ -291,25 +302,24 @@ class SkipJob:
         tables = self.cache.tables is not None
         whole = not tables and self.cache.filled.all()  # without an epoch they are not
         n_kept = len(self.cache.rows) if whole else 0
-        if n_kept:
-            yield self._x[:n_kept], self.cache.rows
+        for some, rows in parts(self.cache.rows, 0, n_kept):
+            yield self._x[some], rows
         for at in range(n_kept, len(self._x), SAMPLES_AT_ONCE):
             chunk = slice(at, min(at + SAMPLES_AT_ONCE, len(self._x)))
             x = self._part.x[chunk]
             if tables:
                 yield self._x[chunk], self.cache.of_tables(chunk, partial(self._those, x))
             else:
-                yield self._x[chunk], self._computed(x).rows
+                yield self._x[chunk], self._computed(x).rows[:]
 
     def _those(self, x: Any, which: NDArray[np.bool_]) -> NDArray[np.float32]:
-        return self._computed(x[which]).rows
+        return self._computed(x[which]).rows[:]
 
     def _computed(self, x: Any) -> SkipCache:
         """Rows of checked samples, as they are trained on."""
         self.n_forwards += len(x)
         cache = SkipCache.of(self._format, len(x))
-        for _ in _fill(cache, self._backbone, x):
-            pass
+        cache.fill(self._backbone, x)
         if self._scaling is not None:
             self._scaling.apply(cache.rows)
         return cache
@@ -327,20 +337,8 @@ class SkipJob:
 def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
     """Compute every row once, for the statistics, and scale those that are kept."""
     targets = part.y if task.name == "regression" else None
-    scaling = Scaling.of(cache.format, _fill(cache, backbone, part.x), targets, part.weight)
+    chunks = (rows for _, rows in cache.computed(backbone, part.x))
+    scaling = Scaling.of(cache.format, chunks, targets, part.weight)
     scaling.apply(cache.rows)
     cache.filled[:] = 1
     return scaling
-
-
-def _fill(cache: SkipCache, backbone: Backbone, x: Any) -> Iterator[NDArray[np.float32]]:
-    """Rows of all samples, chunk by chunk; the first ones into the cache, as many as it holds."""
-    cached = cache.rows
-    spare = cache.format.empty(min(SAMPLES_AT_ONCE, len(x))) if len(cached) < len(x) else cached
-    for at in range(0, len(x), SAMPLES_AT_ONCE):
-        stop = min(at + SAMPLES_AT_ONCE, len(x))
-        rows = cached[at:stop] if stop <= len(cached) else spare[: stop - at]
-        cache.format.compute(backbone, x[at:stop], rows)
-        if stop > len(cached) > at:
-            cached[at:] = rows[: len(cached) - at]
-        yield rows

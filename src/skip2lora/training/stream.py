@@ -208,7 +208,7 @@ def _grown(stream: Stream, n_more: int) -> tuple[SkipCache, Room]:
     if room.n_used != n_kept or room.n_rows < n_rows:
         # Twice as many: then a row is copied once in the mean. What is not used takes no memory.
         room = Room(row_format, max(n_rows, 2 * n_kept))
-        room.rows[:n_kept] = stream.cache.rows
+        room.rows[:n_kept] = stream.cache.floats
     room.n_used = n_rows
     filled = np.zeros(n_rows, np.uint8)
     filled[:n_kept] = 1
@@ -289,7 +289,7 @@ def without(stream: Stream, which: ArrayLike) -> Stream:
 def _only(stream: Stream, stay: NDArray[np.intp]) -> Stream:
     """With the rows at ``stay`` alone."""
     cache = SkipCache.of(stream.cache.format, len(stay))
-    cache.rows[:] = stream.cache.rows[stay]
+    cache.floats[:] = stream.cache.floats[stay]
     cache.filled[:] = 1
     weight = None if stream.weight is None else stream.weight[stay]
     group = None if stream.group is None else stream.group[stay[stream.n_old :] - stream.n_old]
