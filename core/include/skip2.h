@@ -173,8 +173,8 @@ typedef struct {
     const int32_t *label;       /* (count); NULL where the loss takes targets */
     const float *const *target; /* (count) -> (n_outputs); NULL where it takes labels */
     const float *weight;        /* (count), finite, 0 or more; NULL: all 1, with the same bits */
-    /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing, next_row
-     * NULL: no rows. */
+    /* What the next batch will read, to fetch it from memory meanwhile; n_next = 0: nothing,
+     * next_row NULL: no rows. */
     const float *const *next_x, *const *next_row; /* (n_next) */
     uint32_t n_next;
 } s2_batch;

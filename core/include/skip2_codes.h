@@ -1,16 +1,16 @@
 /*
- * skip2_codes.h - rows of the Skip-Cache in half, a quarter or an eighth of the memory. The rules of
- * skip2.h hold.
+ * skip2_codes.h - rows of the Skip-Cache in half, a quarter or an eighth of the memory. The rules
+ * of skip2.h hold.
  *
- * The columns of the taps lie as codes, column after column, the base logits behind them as float32.
- * A column's number is
+ * The columns of the taps lie as codes, column after column, the base logits behind them as
+ * float32. A column's number is
  *
  *     code * scale + offset
  *
  * where the code of a float16 or a bfloat16 is that number itself, with scale 1 and offset 0 unless
  * the columns are standardised; that of an int8 or an int4 is a whole number from 0 to 255 or 15.
- * Where scale has at most 13 significant bits (16 for integers), code * scale is exact: the same bits
- * with and without fused multiply-add, in every kernel table.
+ * Where scale has at most 13 significant bits (16 for integers), code * scale is exact: the same
+ * bits with and without fused multiply-add, in every kernel table.
  */
 #ifndef SKIP2_CODES_H
 #define SKIP2_CODES_H
@@ -53,8 +53,8 @@ s2_status s2_coded_check(const s2_coded *coded);
 /* The largest magnitude that a float16 or a bfloat16 holds; for integers infinite. */
 float s2_code_limit(s2_dtype dtype);
 /* The scale of a column whose numbers span `range`, which is finite and 0 or more: at most 16
- * significant bits, and the largest code reaches range. 0 for a range of 0; for float16 and bfloat16
- * it is 1. */
+ * significant bits, and the largest code reaches range. 0 for a range of 0; for float16 and
+ * bfloat16 it is 1. */
 float s2_code_scale(s2_dtype dtype, float range);
 
 /* Writes rows first..first+count-1 from floats (count, row_stride): n_columns, then n_floats. The

@@ -47,7 +47,7 @@ ENDS: dict[str, End] = {
 WIDE = {
     "softmax", "log", "log of softmax", "percent", "per mille", "clamped", "clamped in steps",
     "temperature", "half", "label", "label of percent", "none", "probabilities beside a table",
-    "probabilities beside an encoder",
+    "probabilities beside an encoder", "clipped from below", "normed logits",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ ALLOWED = {
     ("backbones/torch/backbone.py", "module"): "a torch module that may be compiled",
     ("backbones/torch/network.py", "module"): "a torch module that may be a layer",
     ("backbones/torch/ends.py", "output"): "what a torch module returns",
-    ("data/images.py", "opened"): "an image of Pillow, which differ by format",
+    ("data/image_files.py", "image"): "an image of Pillow, which differ by format",
     ("data/image_options.py", "self"): "fields, by their names",
     ("data/tables.py", "error"): "an error of pyarrow",
     ("datasets/fan.py", "error"): "an error of pooch",
@@ -31,6 +31,7 @@ ALLOWED = {
     ("power/host.py", "psutil"): "what the system has",
     ("sklearn.py", "self"): "an estimator before its first fit",
     ("tasks/columns.py", "x"): "a DataFrame, of whatever library",
+    ("training/checkpoint.py", "course"): "its values an epoch, by their names",
     ("training/jobs.py", "layer"): "fields of a layer, by their names",
 }
 
