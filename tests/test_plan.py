@@ -20,13 +20,14 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS
-from skip2lora.plan import DEFAULT_SAMPLES, Memory, Plan, _process_bytes, plan
+from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
 from skip2lora.training.exact import PENALTIES
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import resolve_options
+from skip2lora.training.room import Memory, highest_bytes
 from skip2lora.training.skip_job import SkipJob
 
 WIDTHS = (13, 9, 30, 3)
@@ -274,20 +275,19 @@ def test_the_peak_is_of_what_is_there_at_once(fill: int, larger: int) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "other first"])
 @pytest.mark.parametrize("n_samples", [47, 1000])
 def test_the_room_of_filling(kind: str, standardize: bool, n_samples: int) -> None:
-    """Taps of a chunk as a runtime gives them, and two tables of doubles where they are scaled."""
+    """Taps of as many samples as pass at once, as a runtime gives them; rows of a part else."""
     model, chunk = network(kind), min(256, n_samples) if standardize else 20
-    taps = model.forward(np.zeros((chunk, 13), np.float32))
+    passed = min(chunk, model.samples_at_once)
+    taps = model.forward(np.zeros((passed, 13), np.float32))
     given = sum(tap.nbytes for tap in (*taps.taps, *taps.base_logits)) if kind != "mlp" else 0
-    rows = RowFormat.of(model, copy_input=standardize)
-    doubles = np.zeros((chunk, rows.layout.row_stride))
-    memory = quick(
-        model, n_samples=n_samples, batch_size=20, epochs=1, standardize=standardize
-    ).memory
-    assert memory.fill_bytes == given + 2 * doubles.nbytes * standardize
+    of = {"n_samples": n_samples, "batch_size": 20, "epochs": 1, "standardize": standardize}
+    assert quick(model, **of).memory.fill_bytes == given
+    spare = chunk * RowFormat.of(model, copy_input=standardize).row_bytes * standardize
+    assert quick(model, **of, cache_samples=9).memory.fill_bytes == given + spare
 
 
 def test_samples_that_are_there_are_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skip2lora.plan._process_bytes", lambda: 10**9)
+    monkeypatch.setattr("skip2lora.plan.held_bytes", lambda: 10**9)
     x = np.zeros((30, 13), np.float32)
     of_x, of_none = (quick(network("other first"), **of).memory for of in ({"X": x}, {}))
     assert of_x.process_bytes == 10**9 - x.nbytes
@@ -297,9 +297,14 @@ def test_samples_that_are_there_are_in_the_process(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_the_process_is_as_large_as_the_system_says() -> None:
+    memory = quick(network("mlp")).memory
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    assert quick(network("mlp")).memory.process_bytes == pytest.approx(peak, rel=0.2)
+    now, most = (
+        1024 * int(status.partition(f"{name}:")[2].split()[0]) for name in ("VmRSS", "VmHWM")
+    )
+    assert memory.process_bytes == pytest.approx(now, rel=0.2)
+    assert memory.highest_bytes == pytest.approx(most, rel=0.01)
+    assert memory.peak_bytes >= memory.highest_bytes
 
 
 def test_exact_solving_is_guessed_for_all_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,4 +355,4 @@ def test_the_peak_of_the_process_is_in_bytes(
     usage = SimpleNamespace(ru_maxrss=2_000_000)
     monkeypatch.setattr("resource.getrusage", lambda who: usage)
     monkeypatch.setattr("sys.platform", platform)
-    assert _process_bytes() == 2_000_000 * unit
+    assert highest_bytes() == 2_000_000 * unit

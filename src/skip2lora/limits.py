@@ -46,6 +46,18 @@ def _memory_bytes() -> int:
     return min([*sizes, space] if space != resource.RLIM_INFINITY else sizes)
 
 
+def available_bytes(held: int) -> int:
+    """Memory that this process may have in all, of which it has ``held`` bytes.
+
+    What the machine has left, or what the process may have, where that is less.
+    """
+    limit = _memory_bytes()
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        limit = min(limit, held + 1024 * int(text.partition("MemAvailable:")[2].split()[0]))
+    return limit
+
+
 def check_bytes(path: str | os.PathLike[str], n_bytes: int) -> None:
     """Refuse a file whose content takes more memory than :func:`max_bytes`.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +13,14 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
-from skip2lora.arrays import Inputs, SamplesLike, whole
+from skip2lora.arrays import Inputs, SamplesLike, size, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
-from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
+from skip2lora.backbones.taps import Tap
 from skip2lora.data.lazy import READ_BYTES, LazySamples
 from skip2lora.errors import DivergedError, ParameterError
+from skip2lora.limits import available_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact import PENALTIES
@@ -30,9 +29,10 @@ from skip2lora.training.exact_memory import CANDIDATES, exact_memory
 from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import checked
-from skip2lora.training.mlp_rule import FIELD, STEPS, MlpRule
+from skip2lora.training.mlp_rule import STEPS, MlpRule
 from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
-from skip2lora.training.skip_job import SkipJob, has_bias
+from skip2lora.training.room import Choice, Memory, Room, choices, held_bytes, n_designs, recipe_of
+from skip2lora.training.skip_job import SkipJob
 
 DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
@@ -54,42 +54,6 @@ class TapPlan:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes. All are exact but ``fill_bytes``, ``process_bytes`` and so ``peak_bytes``.
-
-    ``samples_bytes`` are those of X, 0 where the size of a sample is not known. ``cache_bytes`` is
-    the payload, ``cache_overhead_bytes`` its padding and flags. ``saved_bytes`` are the trained
-    numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them;
-    ``optimizer_bytes`` is the optimiser's state, ``workspace_bytes`` the room of a step and an
-    epoch. ``fill_bytes`` estimates the room of a chunk of samples on its way into the cache.
-    ``process_bytes`` is the peak of this process with the model loaded, runtime and interpreter
-    included; ``peak_bytes`` adds what adapting allocates beyond it.
-    """
-
-    samples_bytes: int
-    cache_bytes: int
-    cache_overhead_bytes: int
-    saved_bytes: int
-    adapter_bytes: int
-    optimizer_bytes: int
-    workspace_bytes: int
-    fill_bytes: int
-    process_bytes: int
-
-    @property
-    def adapting_bytes(self) -> int:
-        """Beyond the model: samples and cache, and the larger of filling and training."""
-        training = self.adapter_bytes + self.optimizer_bytes + self.workspace_bytes
-        cache = self.cache_bytes + self.cache_overhead_bytes
-        return self.samples_bytes + cache + max(self.fill_bytes, training)
-
-    @property
-    def peak_bytes(self) -> int:
-        """Estimate of the whole process."""
-        return self.process_bytes + self.adapting_bytes
-
-
-@dataclass(frozen=True)
 class Plan:
     """What :func:`plan` found.
 
@@ -100,6 +64,9 @@ class Plan:
     :mod:`skip2lora.training.costs`, of a full batch. Of the exact solver, what is of steps and
     batches is 0, and ``training_ms`` is a guess from fewer samples of random numbers; of the
     recipe auto, ``rank`` and ``n_parameters`` are what the result has at most.
+
+    ``choices`` are ways to adapt, the best first, and ``chosen`` is the first that takes at most
+    ``limit_bytes``: what was said, or what the process may have; None where none does.
     """
 
     taps: tuple[TapPlan, ...]
@@ -122,6 +89,9 @@ class Plan:
     n_measured: int
     solver: str = "steps"
     recipe: str | None = None
+    limit_bytes: int = 0
+    choices: tuple[Choice, ...] = ()
+    chosen: Choice | None = None
 
 
 def plan(
@@ -140,6 +110,10 @@ def plan(
     cache_dtype: str = "float32",
     solver: str | None = None,
     penalty: float | None = None,
+    cache_samples: int | None = None,
+    cache_size: int | str | None = None,
+    cache_policy: str | None = None,
+    memory: int | str | None = None,
     seconds: float = 0.02,
 ) -> Plan:
     """Plan Skip2-LoRA on ``X``, or on ``n_samples`` samples, 500 by default.
@@ -149,7 +123,9 @@ def plan(
     options are those of :func:`~skip2lora.adapt`, with its defaults: the recipe auto, where none is
     set that it chooses. For an ``MLP`` without ``X`` that is its rule for samples of no negative
     numbers, which takes more. The measurements train on random rows for about ``seconds`` and run
-    the model on a few samples of ``X``, or random ones. ``model`` is not changed.
+    the model on a few samples of ``X``, or random ones. ``model`` is not changed. ``memory`` is
+    what the process may take at most, bytes or text such as "512MiB"; by default what the machine
+    has left, or the process may have.
 
     Raises:
         DataError: ``X`` does not fit the model, or so many samples cannot be solved exactly.
@@ -160,160 +136,152 @@ def plan(
         raise ParameterError(
             f"n_samples is {n_samples} beside data, expected one of the two: leave it out"
         )
+    limit = None if memory is None else size("memory", memory)
     check_backbone(model)
     samples = None if X is None else checked(model, X)
-    asked["recipe"] = chosen_recipe(asked)
-    of_rule = random_samples(model, 2) if samples is None else samples
-    rule = MlpRule.of(model, of_rule, CLASSIFICATION, asked["recipe"] if keep_outputs else None)
-    model = rule.backbone if keep_outputs else Headless(model, 0)
     count = DEFAULT_SAMPLES if n_samples is None else n_samples
     count = whole("samples", count, 1, _MOST_SAMPLES) if samples is None else len(samples)
-    options = resolve_options(model.recipe, model.tap_widths, count, **asked)
-    options = rule.settled(options, count)
-    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs))
-    planner = _Planner(model, count, options, goal)
+    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs, keep_outputs))
+    asked_for, by_steps = _both(model, samples, count, goal, keep_outputs, asked)
+    options, of = asked_for.options, asked_for.model
     if options.solver == "exact":
-        exact_memory(planner.rows(), count, planner.rows().n_outputs, n_designs=_n_designs(options))
-    return planner.finish(seconds, _measure_fill(model, samples, count, options, goal))
+        rows = asked_for.rows
+        exact_memory(rows, count, rows.n_outputs, n_designs=n_designs(options))
+    fill = _measure_fill(of, samples, count, options, goal)
+    held = held_bytes() - count * fill.sample_bytes * fill.loaded
+    asked_for, by_steps = (
+        room.of_samples(fill.sample_bytes, fill.n_features, held) for room in (asked_for, by_steps)
+    )
+    done = _Planner(asked_for).finish(seconds, fill)
+    limit = available_bytes(held_bytes()) if limit is None else limit
+    ways = tuple(choices(asked_for, by_steps, limit))
+    chosen = next((way for way in ways if way.peak_bytes <= limit), None)
+    return replace(done, limit_bytes=limit, choices=ways, chosen=chosen)
 
 
-def _recipe(options: Options) -> str | None:
-    """As one asks for it."""
-    return "auto" if options.recipe in ("auto", STEPS, FIELD) else options.recipe
+def choose(
+    model: Backbone,
+    X: Any,
+    memory: int | str,
+    *,
+    n_outputs: int | None = None,
+    keep_outputs: bool = True,
+    **asked: Any,
+) -> Choice:
+    """How to adapt to checked samples ``X`` within ``memory``, after a pass of one of them.
+
+    ``asked`` are options of :func:`~skip2lora.adapt`, ``n_outputs`` as in :func:`plan`.
+
+    Raises:
+        ParameterError: nothing fits, or an option is out of range.
+    """
+    limit, asked = size("memory", memory), asked_of(asked)
+    goal = Goal(CLASSIFICATION, _more_outputs(model, n_outputs, keep_outputs))
+    rooms = _both(model, X, len(X), goal, keep_outputs, asked)
+    fill = _measure_fill(rooms[0].model, X, len(X), rooms[0].options, goal, most=1)
+    held = held_bytes() - len(X) * fill.sample_bytes * fill.loaded
+    asked_for, by_steps = (
+        room.of_samples(fill.sample_bytes, fill.n_features, held) for room in rooms
+    )
+    ways = [*choices(asked_for, by_steps, limit)]
+    for way in ways:
+        if way.peak_bytes <= limit:
+            return way
+    least = min(way.peak_bytes for way in ways)
+    raise ParameterError(
+        f"memory is {limit / 1e6:,.0f} MB, but adapting to {len(X):,} samples takes "
+        f"{least / 1e6:,.0f} MB or more, {held / 1e6:,.0f} of them this process with the model, "
+        "expected room for both: pass fewer samples, or set memory= to more"
+    )
 
 
-def _n_designs(options: Options) -> int:
-    """Selections of taps that are solved for: the recipe auto tries the last one alone, too."""
-    return 2 if options.recipe == "auto" else 1
+def _both(
+    model: Backbone, samples: Any, count: int, goal: Goal, keep_outputs: bool, asked: dict[str, Any]
+) -> tuple[Room, Room]:
+    """As ``asked``, and by steps, without what the process holds."""
+    recipe = chosen_recipe(asked)
+    of_rule = random_samples(model, 2) if samples is None else samples
+    rule = MlpRule.of(model, of_rule, CLASSIFICATION, recipe if keep_outputs else None)
+    rooms = []
+    of_auto = dict.fromkeys(("recipe", "solver", "penalty"))
+    for how in (asked | {"recipe": recipe}, asked | of_auto | {"solver": "steps"}):
+        base = rule.backbone if how["recipe"] == "auto" else model
+        base = base if keep_outputs else Headless(model, 0)
+        options = resolve_options(base.recipe, base.tap_widths, count, **how)
+        options = rule.settled(options, count) if how["recipe"] == "auto" else options
+        rooms.append(Room(base, count, options, goal, 0, 1, 0))
+    return rooms[0], rooms[1]
 
 
-def _more_outputs(model: Backbone, n_outputs: int | None) -> int | None:
+def _more_outputs(model: Backbone, n_outputs: int | None, keep_outputs: bool) -> int | None:
     """Outputs where they are others than the model's, else None."""
-    if n_outputs is None and model.n_outputs == 0:
+    own = model.n_outputs if keep_outputs else 0
+    if n_outputs is None and own == 0:
         raise ParameterError(
             "the model has no outputs of its own, or they are left out, expected the number to "
             "learn: say it with classes"
         )
     if n_outputs is not None:
         whole("classes", n_outputs, 1)
-    if n_outputs is None or 0 < n_outputs == model.n_outputs:
+    if n_outputs is None or 0 < n_outputs == own:
         return None
-    if n_outputs < model.n_outputs:
+    if n_outputs < own:
         raise ParameterError(
-            f"classes is {n_outputs}, expected {model.n_outputs} or more, those of the model "
+            f"classes is {n_outputs}, expected {own} or more, those of the model "
             "and the new ones: correct it"
         )
-    return whole("classes", n_outputs, 1 if model.n_outputs == 0 else 2)
-
-
-def _n_parameters(rows: RowFormat, rank: int, bias: bool) -> int:
-    widths, n_outputs = rows.tap_widths, rows.n_outputs
-    return (sum(widths) + len(widths) * n_outputs) * rank + n_outputs * bias
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What training takes once there are rows; of the exact solver there are no batches."""
-
-    rank: int
-    n_parameters: int
-    seconds: float
-    adapter_bytes: int
-    workspace_bytes: int
-    optimizer_bytes: int = 0
-    n_batches: int = 0
-    operations_a_batch: int = 0
-    seconds_a_batch: float = 0.0
+    return whole("classes", n_outputs, 1 if own == 0 else 2)
 
 
 @dataclass(frozen=True)
 class _Planner:
-    model: Backbone
-    n_samples: int
-    options: Options
-    goal: Goal
-
-    def rows(self) -> RowFormat:
-        return RowFormat.of(
-            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
-            dtype=self.options.cache_dtype,
-        )  # fmt: skip
+    room: Room
 
     def finish(self, seconds: float, fill: _FillCost) -> Plan:
         """Count, and measure a step, or the exact solver on fewer samples."""
-        rows, options = self.rows(), self.options
-        work = self._exact(rows) if options.solver == "exact" else self._steps(rows, seconds, fill)
-        payload, samples_bytes = rows.payload_bytes, self.n_samples * fill.sample_bytes
-        memory = Memory(
-            samples_bytes=samples_bytes,
-            cache_bytes=self.n_samples * payload,
-            cache_overhead_bytes=self.n_samples * (rows.row_bytes - payload + 1) + rows.table_bytes,
-            saved_bytes=FLOAT_BYTES * work.n_parameters,
-            adapter_bytes=work.adapter_bytes,
-            optimizer_bytes=work.optimizer_bytes,
-            workspace_bytes=work.workspace_bytes,
-            fill_bytes=self._fill_bytes(rows),
-            process_bytes=_process_bytes() - samples_bytes * fill.loaded,
-        )
-        us, operations = 1e6 * work.seconds_a_batch, work.operations_a_batch
+        room, rows, options = self.room, self.room.rows, self.room.options
+        memory = room.memory()
+        n_batches = operations = 0
+        a_batch = 0.0
+        if options.solver == "exact":
+            n_penalties = len(PENALTIES) if options.penalty is None else 1
+            took = estimated_seconds(rows, room.goal.task, room.n_samples, n_penalties)
+            took *= CANDIDATES if options.recipe == "auto" else 1
+        else:
+            n_batches = -(-room.n_samples // options.batch_size) * options.epochs
+            a_batch = self._seconds_a_batch(seconds)
+            folds = N_FOLDS if options.recipe == STEPS else 1  # which have less each
+            took = a_batch * n_batches * folds
+            sizes = (rows.tap_widths, rows.n_outputs, options.batch_size, options.rank)
+            operations = skip_cost(*sizes).operations
+        us = 1e6 * a_batch
         return Plan(
-            described(self.model.taps, copied=not rows.first_tap_is_input),
-            self.n_samples, rows.n_outputs, work.rank, options.epochs, options.batch_size,
-            options.optimizer, options.standardize, work.n_parameters, work.n_batches, operations,
-            memory, us, operations / (1e3 * us) if us else 0.0, 1e3 * work.seconds,
+            described(room.model.taps, copied=not rows.first_tap_is_input),
+            room.n_samples, rows.n_outputs, room.rank, options.epochs, options.batch_size,
+            options.optimizer, options.standardize, room.n_parameters, n_batches, operations,
+            memory, us, operations / (1e3 * us) if us else 0.0, 1e3 * took,
             None if fill.seconds is None else 1e6 * fill.seconds,
-            None if fill.seconds is None else 1e3 * fill.seconds * self.n_samples,
-            fill.n_samples, options.solver, _recipe(options),
+            None if fill.seconds is None else 1e3 * fill.seconds * self._n_forwards,
+            fill.n_samples, options.solver, recipe_of(options),
         )  # fmt: skip
 
-    def _steps(self, rows: RowFormat, seconds: float, fill: _FillCost) -> _Work:
-        size, rank = self.options.batch_size, self.options.rank
-        bias = has_bias(self.goal, self.options)
-        adapter = _core.SkipAdapter(rows.layout, rank, self.goal.task.loss, bias)
-        trainer = _core.SkipTrainer(adapter, size, self.options.core_optimizer(), 0, None)
-        n_batches = -(-self.n_samples // size) * self.options.epochs
-        a_batch = self._seconds_a_batch(seconds)
-        n_trainings = N_FOLDS if self.options.recipe == STEPS else 1  # folds have less each
-        return _Work(
-            rank, _n_parameters(rows, rank, bias), a_batch * n_batches * n_trainings,
-            adapter.n_bytes,
-            trainer.workspace_bytes(self.n_samples, fill.n_features), trainer.state_bytes,
-            n_batches, skip_cost(rows.tap_widths, rows.n_outputs, size, rank).operations, a_batch,
-        )  # fmt: skip
-
-    def _exact(self, rows: RowFormat) -> _Work:
-        rank = min(self.options.rank, rows.n_outputs)
-        n_parameters = _n_parameters(rows, rank, bias=True)
-        if _recipe(self.options) == "auto" and self.model.n_outputs:  # a tap of its logits
-            n_parameters += (self.model.n_outputs + rows.n_outputs) * rank
-        n_penalties = len(PENALTIES) if self.options.penalty is None else 1
-        return _Work(
-            rank, n_parameters,
-            estimated_seconds(rows, self.goal.task, self.n_samples, n_penalties)
-            * (CANDIDATES if self.options.recipe == "auto" else 1),
-            FLOAT_BYTES * n_parameters,
-            exact_memory(
-                rows, self.n_samples, rows.n_outputs, n_designs=_n_designs(self.options)
-            ).workspace_bytes,
-        )  # fmt: skip
-
-    def _fill_bytes(self, rows: RowFormat) -> int:
-        """Taps as the runtime gives them, and statistics in double precision."""
-        scaled = self.options.standardize
-        chunk = min(SAMPLES_AT_ONCE, self.n_samples) if scaled else self.options.batch_size
-        given = 0 if self.model.network else FLOAT_BYTES * (sum(rows.tap_widths) + rows.n_outputs)
-        return chunk * (given + 2 * 8 * rows.layout.row_stride * scaled)
+    @property
+    def _n_forwards(self) -> int:
+        """Of a cache that keeps rows for good; one pass more where all are needed for scaling."""
+        capacity, options = self.room.capacity, self.room.options
+        once = self.room.n_samples if options.standardize else capacity
+        return once + (self.room.n_samples - capacity) * options.epochs
 
     def _seconds_a_batch(self, seconds: float) -> float:
         """The median epoch on random rows, as many as there will be up to 64 MiB."""
-        model, size = self.model, self.options.batch_size
-        row_bytes = self.rows().row_bytes
-        n_rows = min(self.n_samples, max(size, _MOST_ROW_BYTES // row_bytes))
+        model, options, rows = self.room.model, self.room.options, self.room.rows
+        n_rows = max(options.batch_size, _MOST_ROW_BYTES // rows.row_bytes)
+        n_rows = min(self.room.n_samples, n_rows)
         stand_in = RandomRows(model.tap_widths, model.n_outputs)
         x = np.zeros((n_rows, 1), np.float32)
-        options = replace(self.options, standardize=False)
-        y = np.arange(n_rows, dtype=np.int32) % self.rows().n_outputs
-        job = SkipJob(stand_in, CheckedSamples(x, y), options, goal=self.goal)
+        options = replace(options, standardize=False, cache_samples=None, cache_size=None)
+        y = np.arange(n_rows, dtype=np.int32) % rows.n_outputs
+        job = SkipJob(stand_in, CheckedSamples(x, y), options, goal=self.room.goal)
         job.epoch(_LEARNING_RATE)  # fills the cache, and is not counted
         took: list[float] = []
         while sum(took) < seconds or not took:
@@ -343,10 +311,15 @@ class _FillCost:
 
 
 def _measure_fill(
-    model: Backbone, samples: Any, count: int, options: Options, goal: Goal
+    model: Backbone,
+    samples: Any,
+    count: int,
+    options: Options,
+    goal: Goal,
+    most: int = _FILL_SAMPLES,
 ) -> _FillCost:
     """Run one sample, then as many others as fit into the time that is left, each once."""
-    few = min(count, _FILL_SAMPLES)
+    few = min(count, most)
     some = random_samples(model, few) if samples is None else samples[:few]
     if some is None:
         return _FillCost()
@@ -354,7 +327,9 @@ def _measure_fill(
     def seconds(those: Any) -> float:
         part = CheckedSamples(those, np.zeros(len(those), np.int32))
         size = min(options.batch_size, len(those))
-        smaller = replace(options, rank=1, epochs=1, batch_size=size)
+        smaller = replace(
+            options, rank=1, epochs=1, batch_size=size, cache_samples=None, cache_size=None
+        )
         job = SkipJob(model, part, smaller, goal=goal)
         return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / len(those)
 
@@ -362,10 +337,12 @@ def _measure_fill(
     left = min(few - 1, int((_FILL_SECONDS - a_sample) / max(a_sample, 1e-9)))
     if left > 0:
         a_sample, n_measured = seconds(some[1 : 1 + left]), left
-    rows = RowFormat.of(model, n_outputs=goal.n_outputs)
+    rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=options.standardize)
     n_features = rows.features(some[:1]).shape[1]
     sample_bytes, loaded = _bytes_of(some) // few, samples is not None
-    if isinstance(samples, LazySamples):  # of which a part is read at a time
+    if isinstance(samples, LazySamples) and rows.first_tap_is_input:  # which are all read
+        loaded = False
+    elif isinstance(samples, LazySamples):  # of which a part is read at a time
         sample_bytes, loaded = min(sample_bytes, READ_BYTES // count), False
     return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=loaded)
 
@@ -373,12 +350,6 @@ def _measure_fill(
 def _bytes_of(samples: Any) -> int:
     arrays = samples.arrays.values() if isinstance(samples, Inputs) else [samples]
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
-
-
-def _process_bytes() -> int:
-    """The most memory this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def described(taps: Sequence[Tap], *, copied: bool) -> tuple[TapPlan, ...]:

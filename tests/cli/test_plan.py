@@ -67,3 +67,27 @@ BAD = {
 @pytest.mark.parametrize(("options", "parts"), BAD.values(), ids=BAD)
 def test_plan_refuses(type_in, desk: Path, options, parts) -> None:
     refused(type_in("plan", "model.safetensors", *options), *parts)
+
+
+def test_memory_says_what_fits(type_in, desk: Path) -> None:
+    told = type_in("plan", "model.safetensors", "field.npz", "--memory", "900MiB")
+    assert "ways, of which 900.0 MiB are to hold one" in told.out
+    assert "chosen                   as asked" in told.out
+    facts = type_in("plan", "model.safetensors", "field.npz", "--memory", "9MiB", "--json").json
+    assert (facts["chosen"], facts["limit_bytes"]) == (None, 9 << 20)
+    assert facts["choices"][0]["name"] == "as asked"
+    assert min(way["peak_bytes"] for way in facts["choices"]) > 9 << 20
+
+
+def test_adapt_within_memory(type_in, desk: Path) -> None:
+    done = type_in("adapt", "model.safetensors", "field.npz", "-o", "a", "--memory", "900MiB")
+    assert done.code == 0
+    assert "skip2lora: memory 900MiB: as asked, about " in done.err
+    few = type_in("adapt", "model.safetensors", "field.npz", "-o", "b", "--memory", "9MiB")
+    assert few.code == 2
+    assert "memory is 9 MB, but adapting to 60 samples takes " in few.err
+    assert "expected room for both: pass fewer samples, or set --memory to more" in few.err
+    assert not (desk / "b").exists()
+    assert type_in(
+        "adapt", "model.safetensors", "field.npz", "-o", "b", "--memory", "lots"
+    ).err.startswith("skip2lora: memory is 'lots', expected bytes such as 65536")

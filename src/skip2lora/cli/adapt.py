@@ -34,6 +34,7 @@ from skip2lora.cli.learning import (
     n_learned,
     outputs_of,
     read_all,
+    within,
 )
 from skip2lora.cli.measures import measures_line
 from skip2lora.cli.options import training_options
@@ -59,6 +60,7 @@ from skip2lora.training.suspects import Suspect, write_suspects
 @shared.class_names
 @shared.weights
 @training_options(adapt)
+@shared.memory
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
 @shared.keep_outputs
 @click.option(
@@ -214,6 +216,9 @@ def _adapted(
     options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     if options["cache"] is None and options["keep_rows"]:
         options["cache"] = cache_beside(place, backbone)
+    limit = options.pop("memory")
+    if limit is not None:
+        options |= within(limit, backbone, None if earlier else samples, options)
     keep = keep_of(backbone, learned, images, columns, options)
     saved = None
     if samples is not None and samples.images is not None and earlier is None:

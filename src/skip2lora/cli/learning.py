@@ -20,9 +20,11 @@ from skip2lora.cli import common
 from skip2lora.data.image_options import Images
 from skip2lora.data.joined import joined as joined_samples
 from skip2lora.errors import ParameterError
+from skip2lora.plan import choose
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.joined import joined as joined_answers
 from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Outputs, Task, task_for
+from skip2lora.training.loop import checked
 from skip2lora.training.options import method_of
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep
 
@@ -238,3 +240,21 @@ def keep_of(
     table = common.read_old(backbone, old, columns=columns, task=learned, images=images)
     more = (table.aside["weight"],) if "weight" in table.aside else ()
     return (table.x, table.answers, *more)
+
+
+def within(
+    limit: str, backbone: Backbone, samples: common.EncodedSamples | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of the best way to adapt that takes at most ``limit``."""
+    if samples is None:
+        raise ParameterError(
+            f"--memory is {limit} beside --continue, which goes on as the adapter began, expected "
+            "one of them: leave --memory out"
+        )
+    n_outputs = len(samples.answers.titles)
+    way = choose(
+        backbone, checked(backbone, samples.x), limit, n_outputs=n_outputs,
+        **options,
+    )  # fmt: skip
+    common.say_notes([f"memory {limit}: {way.name}, about {common.size(way.peak_bytes)}"])
+    return dict(way.options)

@@ -168,6 +168,10 @@ taps = click.option(
 )  # fmt: skip
 
 
+memory = click.option(
+    "--memory", metavar="SIZE",
+    help="What the whole process may take, such as 512MiB: training is chosen so.",
+)  # fmt: skip
 threads = click.option(
     "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
 )

@@ -16,7 +16,8 @@ from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
-from skip2lora.plan import Memory, Plan, plan
+from skip2lora.plan import Plan, plan
+from skip2lora.training.room import Memory
 
 
 @click.command(
@@ -27,6 +28,7 @@ from skip2lora.plan import Memory, Plan, plan
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
 @training_options(plan)
+@shared.memory
 @shared.taps
 @shared.grid
 @shared.threads
@@ -68,6 +70,7 @@ def command(
         X = read_to_predict(backbone, data, columns=columns, task=None, images=images).x
     result = plan(backbone, X, n_samples=samples, **options)
     facts = asdict(result) | common.output_facts(backbone)
+    facts["chosen"] = None if result.chosen is None else result.chosen.name
     facts["memory"] |= {
         "adapting_bytes": result.memory.adapting_bytes,
         "peak_bytes": result.memory.peak_bytes,
@@ -88,6 +91,7 @@ def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:
         + ("" if result.recipe is None else f"recipe {result.recipe}, ")
         + f"rank {result.rank}, {how}{scaled}",
         *_memory_lines(result.memory, result.n_parameters),
+        *_choice_lines(result),
         *_time_lines(result, noise=backbone.network is None),
     ]
 
@@ -108,6 +112,17 @@ def _memory_lines(memory: Memory, n_parameters: int) -> list[str]:
         f"  peak             about {size(memory.peak_bytes)}, of it {size(memory.process_bytes)} "
         "for this process with the model",
     ]
+
+
+def _choice_lines(result: Plan) -> list[str]:
+    """What each way takes at its peak, and which is the best that fits."""
+    size, lines = common.size, [f"ways, of which {common.size(result.limit_bytes)} are to hold one"]
+    for way in result.choices:
+        fits = "fits" if way.peak_bytes <= result.limit_bytes else "does not fit"
+        rows = "" if way.capacity == result.n_samples else f", rows of {way.capacity:,} samples"
+        lines.append(f"  {way.name:24} about {size(way.peak_bytes)}{rows}: {fits}")
+    chosen = "none" if result.chosen is None else result.chosen.name
+    return [*lines, f"  chosen                   {chosen}"]
 
 
 def _time_lines(result: Plan, *, noise: bool) -> list[str]:

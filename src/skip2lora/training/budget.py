@@ -125,7 +125,7 @@ def capacity_of(options: Bounds, rows: RowFormat, n_samples: int, n_held: int = 
     if options.cache_size is None:
         return n_samples
     left = options.cache_size - n_held * (rows.row_bytes + 1)
-    if left >= n_samples * (rows.row_bytes + 1):
+    if left >= n_samples * (rows.row_bytes + 1) + rows.table_bytes:
         return n_samples
     beside, each = SkipCache.costs(rows, n_samples, options.cache_policy)
     capacity = (left - beside) // each

@@ -39,11 +39,18 @@ class ExactMemory:
 
     @classmethod
     def of(
-        cls, solver: int, rows: RowFormat, n_samples: int, n_learned: int, n_designs: int = 1
+        cls,
+        solver: int,
+        rows: RowFormat,
+        n_samples: int,
+        n_learned: int,
+        n_designs: int = 1,
+        factored: bool = True,
     ) -> ExactMemory:
         """By ``solver``, for ``n_samples`` of which ``n_learned`` outputs are learned.
 
-        ``n_designs`` says of how many selections of taps there is a Gram matrix.
+        ``n_designs`` says of how many selections of taps there is a Gram matrix; ``factored`` that
+        one may be factored.
         """
         width, lanes = sum(rows.tap_widths), lanes_of(n_samples)
         dual = solver == _core.SOLVE_DUAL
@@ -60,7 +67,7 @@ class ExactMemory:
             more = _core.dual_bytes(n_samples, n_learned, n_fits)
             more -= _core.dual_bytes(n_samples, n_learned)
             more += (n_designs - 1) * FLOAT_BYTES * n_samples * lanes
-            more += _FACTOR_BYTES * n_samples * lanes * (n_samples <= MOST_FACTORED)
+            more += _FACTOR_BYTES * n_samples * lanes * (factored and n_samples <= MOST_FACTORED)
         return cls(
             solver,
             n_samples * rows.row_bytes,
@@ -86,6 +93,7 @@ def exact_memory(
     limit: int | None = None,
     *,
     n_designs: int = 1,
+    factored: bool = True,
 ) -> ExactMemory:
     """Of the quickest way that takes at most ``limit`` bytes, as :meth:`ExactMemory.of`.
 
@@ -97,7 +105,7 @@ def exact_memory(
     limit = max_bytes() if limit is None else limit
     quickest = _quickest(rows, n_samples, n_learned, limit, n_designs)
     if quickest.n_bytes <= limit:
-        return quickest
+        return ExactMemory.of(quickest.solver, rows, n_samples, n_learned, n_designs, factored)
     fits, beyond = 0, n_samples
     while beyond - fits > 1:
         middle = (fits + beyond) // 2

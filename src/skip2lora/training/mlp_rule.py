@@ -151,15 +151,27 @@ def _by_folds(
     judged = folds.held_out if part.old is None else folds.held_out & ~part.old
     for fold in range(folds.count):
         held = folds.of == fold
-        fewer = replace(options, batch_size=min(options.batch_size, int((~held).sum())))
-        job = SkipJob(known, on_rows[~held], fewer, goal=goal, held=on_rows[held])
-        for epoch in range(options.epochs):
-            if job.epoch(options.rate(epoch)).status != _core.OK:
-                return None
-        adapted = job.outputs(job.result(), held_out=True, with_base=False).adapted
+        adapted = _without(known, on_rows, held, options, goal)
+        if adapted is None:
+            return None
         logits[held] = adapted
     if not judged.any() or not np.isfinite(logits).all():
         return None
     weight = None if part.weight is None else part.weight[judged]
     worth = HeldOut.of(goal.task, logits[judged], part.y[judged], folds.count, weight)
     return replace(worth, notes=folds.notes)
+
+
+def _without(
+    known: KnownRows, on_rows: CheckedSamples, held: Any, options: Options, goal: Goal
+) -> Any:
+    """Outputs for those held out, by training on the others; None where that does not end.
+
+    Two copies of the rows are there meanwhile, and no longer.
+    """
+    fewer = replace(options, batch_size=min(options.batch_size, int((~held).sum())))
+    job = SkipJob(known, on_rows[~held], fewer, goal=goal, held=on_rows[held])
+    for epoch in range(options.epochs):
+        if job.epoch(options.rate(epoch)).status != _core.OK:
+            return None
+    return job.outputs(job.result(), held_out=True, with_base=False).adapted

@@ -294,7 +294,8 @@ class SkipJob:
         for x, rows in held_rows if held else self._training_rows():
             adapted.append(self._logits(adapters, rows, x))
             if with_base:
-                base.append(self._unscaled(rows[:, first : first + self._format.n_outputs]))
+                of_base = rows[:, first : first + self._format.n_outputs].copy()  # not all of a row
+                base.append(self._unscaled(of_base))
         return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
 
     def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -1,0 +1,237 @@
+"""What adapting takes in memory, counted before it runs, and the ways of it that fit into less."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from skip2lora import _core
+from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.tasks.task import Goal
+from skip2lora.training.budget import capacity_of
+from skip2lora.training.exact_memory import exact_memory
+from skip2lora.training.mlp_rule import FIELD, STEPS
+from skip2lora.training.options import Options
+from skip2lora.training.skip_job import has_bias
+
+# This part of a limit stays free, as what a process holds is known to a few percent.
+_SPARE = 32
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. All are exact but ``fill_bytes``, ``process_bytes`` and so ``peak_bytes``.
+
+    ``samples_bytes`` are those of X, of samples that are read where they are needed those of the
+    part that is there at a time, 0 where the size of a sample is not known. ``cache_bytes`` is
+    the payload, ``cache_overhead_bytes`` its padding and flags. ``saved_bytes`` are the trained
+    numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them;
+    ``optimizer_bytes`` is the optimiser's state, ``workspace_bytes`` the room of a step and an
+    epoch. ``fill_bytes`` estimates the room of a chunk of samples on its way into the cache.
+    ``process_bytes`` is what this process holds with the model loaded, runtime and interpreter
+    included, ``highest_bytes`` the most it held so far; ``peak_bytes`` is the larger of that and of
+    what adapting adds.
+    """
+
+    samples_bytes: int
+    cache_bytes: int
+    cache_overhead_bytes: int
+    saved_bytes: int
+    adapter_bytes: int
+    optimizer_bytes: int
+    workspace_bytes: int
+    fill_bytes: int
+    process_bytes: int
+    highest_bytes: int = 0
+
+    @property
+    def adapting_bytes(self) -> int:
+        """Beyond the model: samples and cache, and the larger of filling and training."""
+        training = self.adapter_bytes + self.optimizer_bytes + self.workspace_bytes
+        cache = self.cache_bytes + self.cache_overhead_bytes
+        return self.samples_bytes + cache + max(self.fill_bytes, training)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Estimate of the whole process."""
+        return max(self.highest_bytes, self.process_bytes + self.adapting_bytes)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to adapt: ``options`` beside those asked for, and what all then takes at most.
+
+    ``capacity`` are the samples whose rows are kept.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    capacity: int
+    peak_bytes: int
+
+
+def recipe_of(options: Options) -> str | None:
+    """As one asks for it."""
+    return "auto" if options.recipe in ("auto", STEPS, FIELD) else options.recipe
+
+
+def n_designs(options: Options) -> int:
+    """Selections of taps that are solved for: the recipe auto tries the last one alone, too."""
+    return 2 if options.recipe == "auto" else 1
+
+
+def n_parameters(rows: RowFormat, rank: int, bias: bool) -> int:
+    """Numbers of skip adapters on such rows."""
+    widths, n_outputs = rows.tap_widths, rows.n_outputs
+    return (sum(widths) + len(widths) * n_outputs) * rank + n_outputs * bias
+
+
+@dataclass(frozen=True)
+class Room:
+    """What adapting ``model`` to ``n_samples`` samples takes, by ``options``.
+
+    A sample has ``sample_bytes`` in memory, and ``n_features`` as the core sees it. ``held_bytes``
+    are what the process holds without samples.
+    """
+
+    model: Backbone
+    n_samples: int
+    options: Options
+    goal: Goal
+    sample_bytes: int
+    n_features: int
+    held_bytes: int
+
+    def of_samples(self, sample_bytes: int, n_features: int, held: int) -> Room:
+        """With what one is, and what the process holds beside them."""
+        return replace(self, sample_bytes=sample_bytes, n_features=n_features, held_bytes=held)
+
+    @property
+    def rows(self) -> RowFormat:
+        """Of what is kept."""
+        return RowFormat.of(
+            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
+            dtype=self.options.cache_dtype,
+        )  # fmt: skip
+
+    @property
+    def rank(self) -> int:
+        """Of the result, at most."""
+        exact = self.options.solver == "exact"
+        return min(self.options.rank, self.rows.n_outputs) if exact else self.options.rank
+
+    @property
+    def n_parameters(self) -> int:
+        """Of the result, at most."""
+        rows, rank = self.rows, self.rank
+        if self.options.solver == "steps":
+            return n_parameters(rows, rank, has_bias(self.goal, self.options))
+        count = n_parameters(rows, rank, bias=True)
+        if recipe_of(self.options) == "auto" and self.model.n_outputs:  # a tap of its logits
+            count += (self.model.n_outputs + rows.n_outputs) * rank
+        return count
+
+    @property
+    def capacity(self) -> int:
+        """Samples whose rows are kept.
+
+        Raises:
+            ParameterError: ``cache_size`` is too small for one.
+        """
+        return capacity_of(self.options, self.rows, self.n_samples)
+
+    def memory(self) -> Memory:
+        """All of it.
+
+        Raises:
+            DataError: so many samples cannot be solved exactly.
+            ParameterError: ``cache_size`` is too small for one row.
+        """
+        rows, capacity, options = self.rows, self.capacity, self.options
+        payload, saved = capacity * rows.payload_bytes, FLOAT_BYTES * self.n_parameters
+        whole = capacity == self.n_samples
+        beside, each = SkipCache.costs(
+            rows, self.n_samples, "pin" if whole else options.cache_policy
+        )
+        if options.solver == "exact":
+            factored = options.recipe == "auto" or self.goal.task.name == "regression"
+            exact = exact_memory(
+                rows, self.n_samples, rows.n_outputs, n_designs=n_designs(options),
+                factored=factored,
+            )  # fmt: skip
+            sizes = (saved, 0, exact.workspace_bytes)
+        else:
+            bias = has_bias(self.goal, options)
+            adapter = _core.SkipAdapter(rows.layout, options.rank, self.goal.task.loss, bias)
+            of = options.core_optimizer()
+            trainer = _core.SkipTrainer(adapter, options.batch_size, of, 0, None)
+            step = trainer.workspace_bytes(self.n_samples, self.n_features)
+            if options.recipe == STEPS:  # of those held out, and the others, in turn
+                step += 2 * self.n_samples * (rows.row_bytes + 1)
+            sizes = (adapter.n_bytes, trainer.state_bytes, step)
+        return Memory(
+            self.n_samples * self.sample_bytes, payload,
+            (beside if capacity else 0) + capacity * each - payload, saved, *sizes,
+            self._fill_bytes(rows, whole=whole), self.held_bytes, highest_bytes(),
+        )  # fmt: skip
+
+    def _fill_bytes(self, rows: RowFormat, *, whole: bool) -> int:
+        """Taps as the runtime gives them, and rows on their way that are not kept."""
+        scaled = self.options.standardize
+        chunk = min(SAMPLES_AT_ONCE, self.n_samples) if scaled else self.options.batch_size
+        passed = min(chunk, self.model.samples_at_once)
+        given = 0 if self.model.network else FLOAT_BYTES * (sum(rows.tap_widths) + rows.n_outputs)
+        return passed * given + (0 if whole or not scaled else chunk * rows.row_bytes)
+
+
+def choices(asked: Room, steps: Room, limit: int) -> Iterator[Choice]:
+    """As ``asked``, by ``steps``, in int8, with as many rows as fit into ``limit``, or none.
+
+    What cannot be is left out.
+    """
+    with suppress(DataError):
+        yield _choice("as asked", {}, asked)
+    of_steps: dict[str, Any] = {"solver": "steps"} if asked.options.solver == "exact" else {}
+    if asked.options.recipe in ("auto", STEPS, FIELD):
+        of_steps = {"solver": "steps", "recipe": None}
+    if of_steps:
+        yield _choice("by steps", of_steps, steps)
+    options = steps.options
+    if options.cache_samples is not None or options.cache_size is not None:
+        return
+    if options.cache_dtype == "float32":
+        small = replace(steps, options=replace(options, cache_dtype="int8"))
+        yield _choice("by steps, int8", of_steps | {"cache_dtype": "int8"}, small)
+    none = replace(steps, options=replace(options, cache_samples=0))
+    left = limit - limit // _SPARE - none.memory().peak_bytes
+    if left > 0:
+        some = replace(steps, options=replace(options, cache_size=left))
+        with suppress(ParameterError):  # not one row
+            yield _choice("by steps, rows of some", of_steps | {"cache_size": left}, some)
+    yield _choice("by steps, no rows kept", of_steps | {"cache_samples": 0}, none)
+
+
+def _choice(name: str, options: Mapping[str, Any], room: Room) -> Choice:
+    return Choice(name, options, room.capacity, room.memory().peak_bytes)
+
+
+def highest_bytes() -> int:
+    """The most memory this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_bytes() -> int:
+    """The memory this process has now, where the system says; else the most it has had."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+    return highest_bytes()

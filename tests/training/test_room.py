@@ -1,0 +1,109 @@
+"""Ways to adapt: what each takes at most, and which is the best that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import skip2lora as s2
+from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.errors import ParameterError
+from skip2lora.plan import Plan, choose, plan
+from skip2lora.training import room
+from skip2lora.training.room import held_bytes, highest_bytes
+
+WIDTHS, N, HELD = (8, 60, 40, 3), 400, 500_000
+Refused = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds always the same."""
+    monkeypatch.setattr(room, "highest_bytes", lambda: HELD)
+    monkeypatch.setattr("skip2lora.plan.held_bytes", lambda: HELD)
+
+
+@pytest.fixture
+def backbone() -> NumpyBackbone:
+    return NumpyBackbone(WIDTHS, first_tap_is_input=True)
+
+
+@pytest.fixture
+def x(make_samples: Any) -> np.ndarray:
+    return make_samples(N)[0]
+
+
+def planned(backbone: Any, x: Any, memory: int | str | None = None, **asked: Any) -> Plan:
+    return plan(backbone, x, memory=memory, seconds=1e-4, **asked)
+
+
+def test_less_memory_keeps_less(backbone: NumpyBackbone, x: np.ndarray) -> None:
+    """As asked, by steps, with some rows, with none; each takes what it may at most."""
+    chosen = []
+    for memory in range(HELD - 1000, HELD + 6_000_000, 40_000):
+        of = planned(backbone, x, memory)
+        assert of.limit_bytes == memory
+        if of.chosen is None:
+            assert min(way.peak_bytes for way in of.choices) > memory
+            with pytest.raises(ParameterError, match=r"^memory is \d MB, but adapting to 400"):
+                choose(backbone, x, memory)
+            continue
+        assert of.chosen.peak_bytes <= memory
+        assert choose(backbone, x, memory) == of.chosen
+        chosen.append(of.chosen)
+    names = list(dict.fromkeys(way.name for way in chosen))
+    assert names == ["by steps, rows of some", "by steps, int8", "by steps", "as asked"]
+    some = [way for way in chosen if way.name == names[0]]
+    assert 0 < some[0].capacity < some[-1].capacity < N
+    for way in (some[0], some[-1]):  # and is what adapting then takes
+        y = np.arange(N) % 3
+        adapted = s2.adapt(backbone, x, y, epochs=1, **way.options | {"recipe": None})
+        assert adapted.history.cache.capacity == way.capacity
+
+
+def test_what_is_set_is_kept(backbone: NumpyBackbone, x: np.ndarray) -> None:
+    of = planned(backbone, x, cache_samples=30, epochs=2)
+    assert [(way.name, way.capacity) for way in of.choices] == [("as asked", 30)]
+    assert of.choices[0].options == {}
+    assert of.chosen is of.choices[0]  # the machine has as much
+    adapted = s2.adapt(backbone, x, np.arange(N) % 3, cache_samples=30, epochs=2)
+    assert of.memory.cache_bytes == adapted.cache_bytes
+    assert of.memory.cache_overhead_bytes == adapted.cache_overhead_bytes
+    steps = planned(backbone, x, memory=HELD + 600_000, epochs=2)
+    assert [way.name for way in steps.choices] == [
+        "as asked", "by steps, int8", "by steps, rows of some", "by steps, no rows kept",
+    ]  # fmt: skip
+
+
+def test_what_the_process_had_is_not_undone(
+    backbone: NumpyBackbone, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "highest_bytes", lambda: 3 * HELD)
+    of = planned(backbone, x, 2 * HELD)
+    assert of.chosen is None
+    assert {way.peak_bytes for way in of.choices} == {3 * HELD}
+    assert of.memory.peak_bytes == 3 * HELD
+
+
+def test_rows_that_are_no_more_are_computed_again(backbone: NumpyBackbone, x: np.ndarray) -> None:
+    """The time of a fill is that of every pass of a sample."""
+    few, all_rows = (
+        planned(backbone, x, epochs=7, standardize=scaled, cache_samples=size)
+        for scaled, size in ((False, 100), (False, None))
+    )
+    assert few.cache_fill_ms == pytest.approx((100 + 300 * 7) * few.fill_us_a_sample / 1e3)
+    assert all_rows.cache_fill_ms == pytest.approx(N * all_rows.fill_us_a_sample / 1e3)
+
+
+@pytest.mark.parametrize("memory", ["much", -5])
+def test_no_memory(backbone: NumpyBackbone, x: np.ndarray, memory: Any, refused: Refused) -> None:
+    assert f"memory is {memory!r}, expected " in refused(
+        ParameterError, planned, backbone, x, memory
+    )
+
+
+def test_the_process_has_had_what_it_has() -> None:
+    assert 0 < held_bytes() <= 1.01 * highest_bytes()
