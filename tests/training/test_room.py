@@ -43,7 +43,8 @@ def planned(backbone: Any, x: Any, memory: int | str | None = None, **asked: Any
 def test_less_memory_keeps_less(backbone: NumpyBackbone, x: np.ndarray) -> None:
     """As asked, by steps, with some rows, with none; each takes what it may at most."""
     chosen = []
-    for memory in range(HELD - 1000, HELD + 6_000_000, 40_000):
+    few, many = HELD + 400_000, HELD + 6_000_000
+    for memory in (*range(HELD - 1000, few, 8_000), *range(few, many, 200_000)):
         of = planned(backbone, x, memory)
         assert of.limit_bytes == memory
         if of.chosen is None:
