@@ -41,28 +41,34 @@ def planned(backbone: Any, x: Any, memory: int | str | None = None, **asked: Any
 
 
 def test_less_memory_keeps_less(backbone: NumpyBackbone, x: np.ndarray) -> None:
-    """As asked, by steps, with some rows, with none; each takes what it may at most."""
-    chosen = []
-    few, many = HELD + 400_000, HELD + 6_000_000
-    for memory in (*range(HELD - 1000, few, 8_000), *range(few, many, 200_000)):
+    """As asked, by steps, in int8, with some rows, with none; each takes what it may at most."""
+    ways = {way.name: way for way in planned(backbone, x).choices}
+    assert list(ways)[:3] == ["as asked", "by steps", "by steps, int8"]
+    small, none = ways["by steps, int8"].peak_bytes, ways["by steps, no rows kept"].peak_bytes
+    capacities = []
+    for memory, name in (
+        (ways["as asked"].peak_bytes, "as asked"),
+        (ways["as asked"].peak_bytes - 1, "by steps"),
+        (ways["by steps"].peak_bytes, "by steps"),
+        (ways["by steps"].peak_bytes - 1, "by steps, int8"),
+        (small, "by steps, int8"),
+        (small - 1, "by steps, rows of some"),
+        ((2 * small + none) // 3, "by steps, rows of some"),
+        (none, "by steps, no rows kept"),
+    ):
         of = planned(backbone, x, memory)
-        assert of.limit_bytes == memory
-        if of.chosen is None:
-            assert min(way.peak_bytes for way in of.choices) > memory
-            with pytest.raises(ParameterError, match=r"^memory is \d MB, but adapting to 400"):
-                choose(backbone, x, memory)
-            continue
+        assert (of.limit_bytes, of.chosen.name) == (memory, name)
         assert of.chosen.peak_bytes <= memory
         assert choose(backbone, x, memory) == of.chosen
-        chosen.append(of.chosen)
-    names = list(dict.fromkeys(way.name for way in chosen))
-    assert names == ["by steps, rows of some", "by steps, int8", "by steps", "as asked"]
-    some = [way for way in chosen if way.name == names[0]]
-    assert 0 < some[0].capacity < some[-1].capacity < N
-    for way in (some[0], some[-1]):  # and is what adapting then takes
-        y = np.arange(N) % 3
-        adapted = s2.adapt(backbone, x, y, epochs=1, **way.options | {"recipe": None})
-        assert adapted.history.cache.capacity == way.capacity
+        capacities.append(of.chosen.capacity)
+    assert capacities[:5] == [N] * 5
+    assert N > capacities[5] > capacities[6] > capacities[7] == 0
+    assert planned(backbone, x, none - 1).chosen is None
+    with pytest.raises(ParameterError, match=r"^memory is \d MB, but adapting to 400"):
+        choose(backbone, x, none - 1)
+    way = choose(backbone, x, small - 1)  # and is what adapting then takes
+    adapted = s2.adapt(backbone, x, np.arange(N) % 3, epochs=1, **way.options)
+    assert adapted.history.cache.capacity == way.capacity
 
 
 def test_what_is_set_is_kept(backbone: NumpyBackbone, x: np.ndarray) -> None:
