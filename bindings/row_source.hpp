@@ -11,14 +11,16 @@
 
 // Where the rows of samples come from: the cache, or for those it lacks a network here or Python.
 // Refers to the caller's arrays and keeps them alive. With `tables`, of s2_slots, the cache is one of
-// any samples by `policy`; those whose row is there at the start are the first ones.
+// any samples by `policy`; those whose row is there at the start are the first ones. Python may be
+// told of the samples of a batch two batches before they are needed.
 class RowSource {
   public:
     using AnyRows = std::variant<Rows, const CodedRows *>; // that may be written
 
     RowSource(const RowLayout &layout, AnyRows rows, Flags filled, nb::object forward, int policy,
-              std::optional<Tables> tables)
-        : layout(layout), rows_(rows), filled_(filled), tables_(tables), callable_(forward) {
+              std::optional<Tables> tables, nb::object announce)
+        : layout(layout), rows_(rows), filled_(filled), tables_(tables), callable_(forward),
+          announce_(announce) {
         const Rows *floats = std::get_if<Rows>(&rows);
         const CodedRows *coded = floats ? nullptr : std::get<const CodedRows *>(rows);
         const size_t n_rows = floats ? floats->shape(0) : coded->n_rows();
@@ -68,6 +70,7 @@ class RowSource {
         seconds = 0;
         error_ = nullptr;
         job.forward = call;
+        job.announce = announce_.is_none() ? nullptr : announce;
         job.forward_context = this;
         job.cache = &cache;
     }
@@ -100,6 +103,11 @@ class RowSource {
         return network_->net.n_layers - layout.layout.n_taps;
     }
 
+    // By reference: an array without an owner would be copied, and what is written lost.
+    static nb::object indices_of(const uint32_t *samples, uint32_t count) {
+        const nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>> indices(samples, {count});
+        return nb::cast(indices, nb::rv_policy::reference);
+    }
     s2_status run(const uint32_t *samples, uint32_t count, float *rows) {
         if (network_) {
             sample_.resize(count);
@@ -109,18 +117,18 @@ class RowSource {
             return network_->run(count, sample_.data(), layout.layout, first_tap(), rows, room_);
         }
         nb::gil_scoped_acquire held;
-        // By reference: an array without an owner would be copied, and what is written lost.
-        const nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>> indices(samples, {count});
         const nb::ndarray<nb::numpy, float, nb::ndim<2>> out(rows,
                                                              {count, layout.layout.row_stride});
-        callable_(nb::cast(indices, nb::rv_policy::reference),
-                  nb::cast(out, nb::rv_policy::reference));
+        callable_(indices_of(samples, count), nb::cast(out, nb::rv_policy::reference));
         return S2_OK;
     }
     static s2_status call(void *context, const uint32_t *samples, uint32_t count, float *rows) {
         RowSource &self = *static_cast<RowSource *>(context);
         const auto start = std::chrono::steady_clock::now();
         s2_status status = S2_FORWARD_FAILED;
+        if (self.error_) { // of an announcement
+            return status;
+        }
         try {
             status = self.run(samples, count, rows);
         } catch (...) { // kept until the C core, which knows of no exceptions, has returned
@@ -131,11 +139,21 @@ class RowSource {
         return status;
     }
 
+    static void announce(void *context, const uint32_t *samples, uint32_t count) {
+        RowSource &self = *static_cast<RowSource *>(context);
+        try {
+            nb::gil_scoped_acquire held;
+            self.announce_(indices_of(samples, count));
+        } catch (...) {
+            self.error_ = std::current_exception();
+        }
+    }
+
     AnyRows rows_;
     Flags filled_;
     std::optional<Tables> tables_;
     s2_slots slots_ = {};
-    nb::object callable_;
+    nb::object callable_, announce_;
     const Network *network_ = nullptr;
     const float *x_ = nullptr;
     size_t n_features_ = 0;
@@ -147,8 +165,8 @@ class RowSource {
 inline void bind_row_source(nb::module_ &module) {
     nb::class_<RowSource>(module, "RowSource")
         .def(nb::init<const RowLayout &, RowSource::AnyRows, Flags, nb::object, int,
-                      std::optional<Tables>>(),
+                      std::optional<Tables>, nb::object>(),
              "layout"_a, "rows"_a.noconvert(), "filled"_a.noconvert(), "forward"_a,
              "policy"_a = static_cast<int>(S2_PIN), "tables"_a.noconvert() = nb::none(),
-             nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>());
+             "announce"_a = nb::none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>());
 }

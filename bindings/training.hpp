@@ -13,9 +13,23 @@
 
 // What one epoch gave; see s2_epoch_stats.
 struct Epoch {
-    int status; // S2_OK or S2_NOT_FINITE
-    s2_epoch_stats stats;
-    double forward_seconds; // in the forward pass of the samples that the cache lacked
+    int status = S2_OK; // or S2_NOT_FINITE
+    s2_epoch_stats stats = {};
+    double forward_seconds = 0; // in the forward pass of the samples that the cache lacked
+
+    // As if `next` were the rest of the same epoch, of which `n_read` rows were got in `seconds`.
+    Epoch then(const Epoch &next, uint32_t n_read, double seconds) const {
+        Epoch both = *this;
+        both.status = next.status;
+        both.stats.n_seen += next.stats.n_seen;
+        const double share = double(next.stats.n_seen) / both.stats.n_seen; // 1 of a first part
+        both.stats.loss += (next.stats.loss - stats.loss) * share;
+        both.stats.correct += next.stats.correct;
+        both.stats.n_batches += next.stats.n_batches;
+        both.stats.n_forward += next.stats.n_forward + n_read;
+        both.forward_seconds += next.forward_seconds + seconds;
+        return both;
+    }
 };
 
 inline void init_optimizer(s2_optimizer *made, int rule, double beta1, double beta2, double eps,
@@ -336,7 +350,9 @@ inline void bind_training(nb::module_ &module) {
         .def_prop_ro("n_seen", [](const Epoch &e) { return e.stats.n_seen; })
         .def_prop_ro("n_batches", [](const Epoch &e) { return e.stats.n_batches; })
         .def_prop_ro("n_forward", [](const Epoch &e) { return e.stats.n_forward; })
-        .def_ro("forward_seconds", &Epoch::forward_seconds);
+        .def_ro("forward_seconds", &Epoch::forward_seconds)
+        .def(nb::init<>())
+        .def("then", &Epoch::then, "next"_a, "n_read"_a, "seconds"_a);
     nb::class_<SkipTrainer> skip(module, "SkipTrainer");
     skip.def(nb::init<SkipAdapter &, uint32_t, const s2_optimizer &, uint64_t, Profile *>(),
              "adapter"_a, "batch_size"_a, "optimizer"_a, "seed"_a, "profile"_a = nb::none(),

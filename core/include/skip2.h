@@ -346,6 +346,8 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
 /* Computes the rows of these samples: (count, row_stride). Returns S2_OK or S2_FORWARD_FAILED. */
 typedef s2_status (*s2_forward_fn)(void *context, const uint32_t *sample, uint32_t count,
                                    float *rows);
+/* Told of the samples of a batch two batches before it: whoever reads rows from a disk may begin. */
+typedef void (*s2_announce_fn)(void *context, const uint32_t *sample, uint32_t count);
 /* Forward, loss, backward and update of one batch. */
 typedef s2_status (*s2_step_fn)(void *context, const s2_batch *batch, s2_batch_stats *stats);
 
@@ -360,7 +362,8 @@ typedef struct {
     uint32_t
         smallest_batch;    /* a shorter last batch is left out: 2 where statistics need two rows */
     s2_forward_fn forward; /* NULL where the step needs no rows */
-    void *forward_context;
+    s2_announce_fn announce; /* told of every batch, rows that are there included; or NULL */
+    void *forward_context;   /* of both */
     s2_cache *cache; /* required with forward; its capacity may be 0 */
     s2_step_fn step;
     void *step_context;

@@ -16,6 +16,9 @@
 #endif
 #endif
 
+/* Batches between the announcement of one and its turn. */
+#define ANNOUNCED_AHEAD 2
+
 typedef struct {
     uint32_t *order;                  /* (n_samples) */
     const float **x;                  /* (batch_size) */
@@ -220,6 +223,15 @@ static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint3
     return isfinite(of_batch.loss) ? S2_OK : S2_NOT_FINITE;
 }
 
+/* The batch that begins at `at` of the order, if there is one. */
+static void announce(const s2_job *job, const uint32_t *order, size_t at) {
+    if (job->announce != NULL && at < job->n_samples) {
+        const uint32_t left = job->n_samples - (uint32_t)at;
+        job->announce(job->forward_context, order + at,
+                      left < job->batch_size ? left : job->batch_size);
+    }
+}
+
 s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, void *workspace,
                          size_t workspace_bytes) {
     if (job->n_samples == 0 || job->n_samples > INT32_MAX || job->batch_size == 0 ||
@@ -242,12 +254,16 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
     }
     s2_rng_shuffle(rng, room.order, job->n_samples);
     *stats = (s2_epoch_stats){0};
+    for (size_t batch = 0; batch < ANNOUNCED_AHEAD; batch++) {
+        announce(job, room.order, batch * job->batch_size);
+    }
     for (uint32_t at = 0; at < job->n_samples; at += job->batch_size) {
         const uint32_t left = job->n_samples - at;
         const uint32_t count = left < job->batch_size ? left : job->batch_size;
         if (count < job->smallest_batch) {
             break;
         }
+        announce(job, room.order, at + ANNOUNCED_AHEAD * (size_t)job->batch_size);
         const uint32_t after = left - count;
         const uint32_t ahead = after < job->batch_size ? after : job->batch_size;
         const s2_status status = train_batch(job, room, room.order + at, count, ahead, stats);

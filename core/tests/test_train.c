@@ -98,6 +98,41 @@ static s2_status epoch(training *of, s2_epoch_stats *stats) {
     return s2_train_epoch(&of->job, &of->rng, stats, guarded(room), room);
 }
 
+/* What was announced, and which batch was running. */
+typedef struct {
+    recorder notes; /* first: all share one context */
+    uint32_t sample[N_SAMPLES], at_batch[N_SAMPLES], n;
+} listener;
+
+static void note_announced(void *context, const uint32_t *sample, uint32_t count) {
+    listener *of = context;
+    for (uint32_t i = 0; i < count; i++, of->n++) {
+        of->sample[of->n] = sample[i];
+        of->at_batch[of->n] = of->notes.n_batches;
+    }
+}
+
+/* Every batch is announced once, two batches before its turn, whatever the cache has. */
+static void test_announced_two_batches_ahead(void) {
+    for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity += N_SAMPLES) {
+        training of;
+        listener heard = {{{0}}, {0}, {0}, 0};
+        new_training(&of, N_SAMPLES, BATCH, capacity);
+        heard.notes = of.notes;
+        of.job.announce = note_announced;
+        of.job.forward_context = of.job.step_context = &heard;
+        s2_epoch_stats stats;
+        CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+        CHECK_EQUAL(heard.n, N_SAMPLES);
+        for (uint32_t i = 0; i < N_SAMPLES; i++) {
+            CHECK_EQUAL(heard.sample[i], heard.notes.order[i]);
+            CHECK_EQUAL(heard.at_batch[i], i / BATCH < 2 ? 0 : i / BATCH - 2);
+        }
+        CHECK_EQUAL(heard.notes.wrong, 0);
+        release_guarded();
+    }
+}
+
 /* A clock that counts its looks. */
 static uint64_t looks;
 static uint64_t look(void) {
@@ -368,6 +403,7 @@ static void test_refuses(void) {
 int main(void) {
     test_every_sample_once();
     test_order();
+    test_announced_two_batches_ahead();
     test_phases();
     test_smallest_batch();
     test_forwards_are_counted();

@@ -128,6 +128,7 @@ class RowSource:
         forward: Network | Callable[[NDArray[np.uint32], _Float], None],
         policy: int = ...,
         tables: NDArray[np.uint32] | None = ...,
+        announce: Callable[[NDArray[np.uint32]], None] | None = ...,
     ) -> None: ...
 
 class Optimizer:
@@ -162,6 +163,11 @@ class Epoch:
     def n_forward(self) -> int: ...
     @property
     def forward_seconds(self) -> float: ...
+    def __init__(self) -> None:
+        """Of no samples yet."""
+
+    def then(self, next: Epoch, n_read: int, seconds: float) -> Epoch:
+        """As if ``next`` were the rest of this epoch; ``n_read`` rows were got in ``seconds``."""
 
 class Profile:
     def __init__(self, phases: bool = ..., n_layers: int = ...) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from skip2lora import __version__, _core
 from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.adapters.store import CacheFolder
+from skip2lora.adapters.shards import DIGEST_BYTES
+from skip2lora.adapters.store import CacheFolder, Places
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.field_mlp import FieldMLP
-from skip2lora.backbones.standins import SameOutputs
+from skip2lora.backbones.standins import Locate, SameOutputs
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import digests_of, parts_of
 from skip2lora.errors import ParameterError
@@ -52,13 +54,38 @@ class Filling:
             ModelError: as :meth:`RowFormat.compute`.
         """
         digests, rows = digests_of(x), self.format.empty(len(x))
+        places = self._places_of(digests)
+        places.read(rows)
+        self._compute(x, digests, places.missing, rows)
+        return rows
+
+    def locate(self, x: Any, seen: Callable[[int], None]) -> Places:
+        """Where the rows of checked samples are: all are in the folder then.
+
+        Raises:
+            FileError, ModelError: as :meth:`rows`.
+        """
+        digests = np.empty((len(x), DIGEST_BYTES), np.uint8)
+        for part in parts_of(x, SAMPLES_AT_ONCE):
+            of_part = digests_of(x[part])
+            digests[part] = np.frombuffer(b"".join(of_part), np.uint8).reshape(-1, DIGEST_BYTES)
+            missing = self._places_of(of_part).missing
+            if len(missing):
+                self._compute(x[part], of_part, missing, self.format.empty(len(of_part)))
+            seen(len(of_part))
+        self.write()
+        places = [
+            self._folder.rows([of.tobytes() for of in digests[at : at + _MANY]])
+            for at in range(0, len(digests), _MANY)
+        ]
+        return Places.joined(places)
+
+    def _places_of(self, digests: list[bytes]) -> Places:
         places = self._folder.rows(digests)
         if len(places.missing):
             self._folder.refresh()
             places = self._folder.rows(digests)
-        places.read(rows)
-        self._compute(x, digests, places.missing, rows)
-        return rows
+        return places
 
     def _compute(
         self, x: Any, digests: list[bytes], missing: NDArray[np.intp], rows: NDArray[np.float32]
@@ -116,9 +143,18 @@ class Cached(SameOutputs):
         """Samples are read where their rows are missing."""
         return True
 
+    @property
+    def locate(self) -> Locate:
+        """Rows of all samples are in the folder."""
+        return self.filling.locate
+
     def forward(self, x: Any) -> Taps:
-        """Taps and base logits of checked samples."""
-        rows, layout = self.filling.rows(x), self.filling.format
+        """Taps and base logits of checked samples, or of those at some places."""
+        layout = self.filling.format
+        if isinstance(x, Places):
+            x.read(rows := layout.empty(len(x)))
+        else:
+            rows = self.filling.rows(x)
         places = zip(layout.layout.tap_offsets, layout.tap_widths, strict=True)
         at = layout.layout.logits_offset
         taps = tuple(rows[:, start : start + width] for start, width in places)

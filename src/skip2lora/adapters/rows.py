@@ -326,8 +326,12 @@ class SkipCache:
         backbone: Backbone,
         x: Any,
         scale: Callable[[NDArray[np.float32]], None] | None = None,
+        announce: Callable[[NDArray[np.uint32]], None] | None = None,
     ) -> _core.RowSource:
-        """Rows of ``x`` for the core: those that are kept, or computed by ``backbone``, scaled."""
+        """Rows of ``x`` for the core: those that are kept, or computed by ``backbone``, scaled.
+
+        ``announce`` is told of samples some time before they are needed.
+        """
 
         def compute(indices: NDArray[np.uint32], rows: NDArray[np.float32]) -> None:
             self.format.compute(backbone, x[indices], rows)
@@ -342,6 +346,7 @@ class SkipCache:
             forward,
             POLICIES[self.policy],
             self.tables,
+            announce,
         )
 
     @property

@@ -10,10 +10,13 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +42,54 @@ MANIFEST = "manifest.json"
 _KIND, _VERSION = "skip2lora cache", 1
 _NAME = re.compile("[0-9a-f]{40}" + re.escape(SUFFIX))
 _ID = f"S{DIGEST_BYTES}"
+_MOST_OPEN = 64  # files at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the rows of samples are: ``row[i]`` of ``shards[shard[i]]``; both are -1 of none."""
+    """Where the rows of samples are: ``row[i]`` of ``shards[shard[i]]``; both are -1 of none.
+
+    They are indexed as samples are. The files that were read last stay open.
+    """
 
     shards: Sequence[Shard]
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
+    files: _Files = field(default_factory=lambda: _Files(), repr=False)
+
+    @classmethod
+    def joined(cls, several: Sequence[Places]) -> Places:
+        """One behind the other, of one folder."""
+        shard, row = (
+            np.concatenate(arrays)
+            for arrays in ([of.shard for of in several], [of.row for of in several])
+        )
+        return cls(several[-1].shards, shard, row)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, which: slice | NDArray[np.integer]) -> Places:
+        return Places(self.shards, self.shard[which], self.row[which], self.files)
 
     @property
     def missing(self) -> NDArray[np.intp]:
         """Numbers of the samples without a row."""
         return np.flatnonzero(self.shard < 0)
+
+    def _runs(self) -> Iterator[tuple[slice, Shard, int]]:
+        """Neighbours in one file: which of these, of which shard, from which byte on."""
+        there = np.flatnonzero(self.shard >= 0)
+        shard, row = self.shard[there], self.row[there]
+        breaks = (np.diff(there) != 1) | (np.diff(shard) != 0) | (np.diff(row) != 1)
+        starts = np.flatnonzero(np.r_[len(there) > 0, breaks])
+        counts = np.diff(starts, append=len(there))
+        for first, number, begin, count in zip(
+            there[starts].tolist(), shard[starts].tolist(), row[starts].tolist(), counts.tolist(),
+            strict=True,
+        ):  # fmt: skip
+            of = self.shards[number]
+            yield slice(first, first + count), of, of.offset(begin)
 
     def read(self, out: NDArray[np.float32]) -> None:
         """Read rows into ``out``, (samples, row_stride); those that are missing stay as they are.
@@ -60,33 +97,58 @@ class Places:
         Raises:
             FileError: a file cannot be read.
         """
-        there = np.flatnonzero(self.shard >= 0)
-        # Where a run of neighbours in one file ends, which is read at once.
-        breaks = np.flatnonzero(
-            (np.diff(there) != 1) | (np.diff(self.shard[there]) != 0)
-            | (np.diff(self.row[there]) != 1)
-        ) + 1  # fmt: skip
-        for run in np.split(there, breaks):
-            if len(run):
-                shard = self.shards[self.shard[run[0]]]
-                _read(shard, int(self.row[run[0]]), out[run[0] : run[-1] + 1])
+        for which, shard, offset in self._runs():
+            try:
+                left = memoryview(out[which].data).cast("B")
+                while len(left):
+                    count = os.preadv(self.files.opened(shard.path), [left], offset)
+                    if not count:
+                        raise FileError(
+                            f"{shard.path} ends before its rows do, expected it as it was a "
+                            "moment ago: try again"
+                        )
+                    left, offset = left[count:], offset + count
+            except OSError as error:
+                raise unreadable(shard.path, error) from error
+
+    def announce(self) -> None:
+        """Let the system begin to read these rows.
+
+        Raises:
+            FileError: a file cannot be read.
+        """
+        if sys.platform == "darwin":  # which has no such call
+            return
+        for which, shard, offset in self._runs():
+            try:
+                file, size = (
+                    self.files.opened(shard.path),
+                    (which.stop - which.start) * shard.row_bytes,
+                )
+                os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
+            except OSError as error:
+                raise unreadable(shard.path, error) from error
 
 
-def _read(shard: Shard, row: int, out: NDArray[np.float32]) -> None:
-    try:
-        with shard.path.open("rb", buffering=0) as file:
-            file.seek(shard.offset(row))
-            left = memoryview(out.data).cast("B")
-            while len(left):
-                count = file.readinto(left)
-                if not count:
-                    raise FileError(
-                        f"{shard.path} ends before its rows do, expected it as it was a moment "
-                        "ago: try again"
-                    )
-                left = left[count:]
-    except OSError as error:
-        raise unreadable(shard.path, error) from error
+class _Files:
+    """Files that were read last, open: for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, FileIO] = {}
+        weakref.finalize(self, _close, self._open)
+
+    def opened(self, path: Path) -> int:
+        """The number of a file that is open."""
+        if path not in self._open:
+            if len(self._open) == _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[path] = FileIO(path)
+        return self._open[path].fileno()
+
+
+def _close(files: dict[Path, FileIO]) -> None:
+    for file in files.values():
+        file.close()
 
 
 class _Index:
@@ -290,7 +352,8 @@ class CacheFolder:
                     continue
                 if stay:
                     rows = np.empty((len(shard), self._row_stride), np.float32)
-                    _read(shard, 0, rows)
+                    places = np.arange(len(shard), dtype=np.int32)
+                    Places([shard], np.zeros_like(places), places).read(rows)
                     self.append([digests[row] for row in stay], rows[stay])
                 self._index.drop(number)
                 overwrite(shard.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,21 @@ from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
+
+
+class Places(Protocol):
+    """Samples by where their rows lie on a disk: they are indexed like samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice | NDArray[np.integer]) -> Places: ...
+
+    def announce(self) -> None:
+        """Let the system begin to read them."""
+
+
+#: Checked samples to places; it is told how many were found each time some were.
+Locate = Callable[[Any, Callable[[int], None]], Places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +90,11 @@ class StandIn(Backbone):
     def reads(self) -> bool:
         """Whether ``forward`` takes samples that are not read yet, and reads what it needs."""
         return isinstance(self.backbone, StandIn) and self.backbone.reads
+
+    @property
+    def locate(self) -> Locate | None:
+        """What finds rows of samples on a disk, for ``forward`` to read; None: there are none."""
+        return self.backbone.locate if isinstance(self.backbone, StandIn) else None
 
     @property
     def runtime(self) -> str | None:
@@ -166,6 +186,12 @@ class Watched(SameOutputs):
     """``backbone``, of which ``seen`` is told how many samples have passed, each time some did."""
 
     seen: Callable[[int], None]
+
+    @property
+    def locate(self) -> Locate | None:
+        """That of ``backbone``, of which ``seen`` is told, too."""
+        locate = super().locate
+        return locate and (lambda x, _: locate(x, self.seen))
 
     def forward(self, x: Any) -> Taps:
         """Those of ``backbone``."""

@@ -274,7 +274,7 @@ def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) ->
 
 
 def _cache_facts(use: CacheUse) -> dict[str, Any]:
-    return asdict(use) | {"forwards_saved": use.hits}
+    return asdict(use) | {"forwards_saved": use.forwards_saved}
 
 
 def _of_cache(use: dict[str, Any] | None) -> str:

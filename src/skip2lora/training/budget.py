@@ -40,7 +40,8 @@ class CacheUse:
     """How a Skip-Cache of ``capacity`` rows was used in training on ``n_samples`` samples.
 
     ``hits`` rows were there when a batch needed them, each a forward pass saved; ``misses`` were
-    computed. What statistics of scaled taps, or samples held out, took before is in neither.
+    computed, or if ``on_disk`` read from a :class:`~skip2lora.CacheFolder`. What statistics of
+    scaled taps, or samples held out, took before is in neither.
     """
 
     policy: str
@@ -48,11 +49,17 @@ class CacheUse:
     n_samples: int
     hits: int = 0
     misses: int = 0
+    on_disk: bool = False
+
+    @property
+    def forwards_saved(self) -> int:
+        """Rows that no forward pass computed."""
+        return self.hits + self.misses * self.on_disk
 
     @classmethod
-    def of(cls, cache: SkipCache, n_samples: int) -> CacheUse:
-        """Of a cache that was not used yet."""
-        return cls(cache.policy, len(cache.rows), n_samples)
+    def of(cls, cache: SkipCache, n_samples: int, *, on_disk: bool = False) -> CacheUse:
+        """Of a cache that was not used yet; ``on_disk`` are the rows that it lacks."""
+        return cls(cache.policy, len(cache.rows), n_samples, on_disk=on_disk)
 
     def after(self, epoch: _core.Epoch) -> CacheUse:
         """With the look-ups of another epoch."""

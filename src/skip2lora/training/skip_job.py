@@ -22,9 +22,9 @@ from skip2lora.adapters.coded import CodedRows
 from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are, parts
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Task, mean_loss
-from skip2lora.training.budget import CacheUse, capacity_of
+from skip2lora.training.beyond import Blocks, RowPlan, announcer
+from skip2lora.training.budget import CacheUse
 from skip2lora.training.jobs import CheckedSamples, Outputs, relative
 from skip2lora.training.options import Options
 
@@ -194,36 +194,30 @@ class SkipJob:
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
     ) -> None:
-        adapted = range(len(backbone.tap_widths))[METHODS[options.method].adapted]
-        rows = RowFormat.of(
-            backbone,
-            adapted.start,
-            n_outputs=goal.n_outputs,
-            copy_input=options.standardize,
-            dtype=options.cache_dtype,
-        )
         if backbone.network is not None and not options.standardize:
             part = part.read()  # which the core reads itself
-        n_held = 0 if held is None else len(held.x)
-        capacity = capacity_of(options, rows, len(part.x), n_held)
+        began = time.perf_counter()
+        plan = RowPlan.of(backbone, part, held, options, goal)
+        part, held, rows, capacity = plan.part, plan.held, plan.format, plan.capacity
         whole = capacity == len(part.x) and not options.standardize
         known = as_they_are(rows, backbone, part.x) if whole else None
         self.cache = known or SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
-        self.rows_kept = len(self.cache.rows) == len(part.x)
+        self.rows_kept = plan.on_disk or len(self.cache.rows) == len(part.x)
         self._backbone, self._part, self._goal = backbone, part, goal
         self._format, self._rank, self._bias = rows, options.rank, has_bias(goal, options)
         self._scaling: Scaling | None = None
-        self.cache_use: CacheUse | None = CacheUse.of(self.cache, len(part.x))
+        self.cache_use: CacheUse | None = CacheUse.of(self.cache, len(part.x), on_disk=plan.on_disk)
         self.n_forwards = 0
-        began = time.perf_counter()
         if options.standardize:
             self._scaling = _standardize(self.cache, backbone, part, goal.task)
             self.n_forwards += len(part.x)
         elif isinstance(self.cache.rows, CodedRows):  # the range of a column is that of all rows
             self.cache.fill(backbone, part.x[: len(self.cache.rows)])
             self.n_forwards += len(self.cache.rows)
-        self._held = held
-        self._held_cache = SkipCache.of(rows, 0) if held is None else self._computed(held.x)
+        self._held, in_memory = held, SkipCache.of(rows, 0)
+        if held is not None and not plan.on_disk:
+            in_memory = self._computed(held.x)
+        self._held_cache = in_memory
         self.fill_seconds = time.perf_counter() - began
         self._x = rows.features(part.x)
         self._held_x = self._x[:0] if held is None else rows.features(held.x)
@@ -235,9 +229,18 @@ class SkipJob:
         self._weight = None if part.weight is None else relative(part.weight)
         if self._scaling is not None and goal.task.numeric_targets:
             self._y = self._scaling.targets(part.y)
-        self._source = self.cache.source(
-            backbone, part.x, None if self._scaling is None else self._scaling.apply
-        )
+        self._source = self._source_of(plan, options.batch_size)
+
+    def _source_of(self, plan: RowPlan, batch_size: int) -> _core.RowSource | Blocks:
+        """Where an epoch takes its rows from."""
+        cache, backbone, x = self.cache, self._backbone, self._part.x
+        scale = None if self._scaling is None else self._scaling.apply
+        if plan.in_blocks and cache.tables is None:
+            if not cache.filled.all():
+                cache.fill(backbone, x[: len(cache.rows)])
+            return Blocks(backbone, cache, x, scale, batch_size)
+        n_kept = 0 if cache.tables is not None else len(cache.rows)
+        return cache.source(backbone, x, scale, announcer(x, n_kept) if plan.on_disk else None)
 
     def _packed_at(self, start: SkipAdapters | None, seed: int) -> _core.SkipAdapter:
         """Adapters as the core trains them, at ``start`` or random."""
@@ -260,7 +263,17 @@ class SkipJob:
 
     def epoch(self, learning_rate: float) -> _core.Epoch:
         """Train one epoch; what the core says of it."""
-        epoch = self.trainer.epoch(self._x, self._y, self._source, learning_rate, self._weight)
+        trainer, source, weight = self.trainer, self._source, self._weight
+        if isinstance(source, Blocks):
+
+            def train(samples: Any, rows: _core.RowSource) -> _core.Epoch:
+                of_some = None if weight is None else weight[samples]
+                x, y = self._x[: len(samples)], self._y[samples]  # no tap is x
+                return trainer.epoch(x, y, rows, learning_rate, of_some)
+
+            epoch = source.epoch(trainer, train)
+        else:
+            epoch = trainer.epoch(self._x, self._y, source, learning_rate, weight)
         self.n_forwards += epoch.n_forward
         self.cache_use = self.cache_use and self.cache_use.after(epoch)
         return epoch
@@ -278,25 +291,37 @@ class SkipJob:
         """Mean loss of the samples held out, from their rows."""
         if self._held is None:
             raise RuntimeError("no samples are held out")
-        adapters, held = self._as_trained(), parts(self._held_cache.rows)
+        adapters = self._as_trained()
         logits = np.concatenate(
-            [self._logits(adapters, rows, self._held_x[some]) for some, rows in held]
+            [self._logits(adapters, rows, x) for x, rows in self._held_rows(self._held)]
         )
         return mean_loss(self._goal.task, logits, self._held.y, self._held.weight)
 
     def outputs(self, result: SkipAdapters, *, held_out: bool, with_base: bool) -> Outputs:
         """From rows that are kept; those that the cache lacks are computed once more."""
         adapters = result if self._scaling is None else self._scaling.unfold(result)
-        held = held_out and self._held is not None
         first = self._format.layout.logits_offset
         base, adapted = [], []
-        held_rows = ((self._held_x[some], rows) for some, rows in parts(self._held_cache.rows))
-        for x, rows in held_rows if held else self._training_rows():
+        held = self._held_rows(self._held) if held_out and self._held else None
+        for x, rows in held or self._training_rows():
             adapted.append(self._logits(adapters, rows, x))
             if with_base:
                 of_base = rows[:, first : first + self._format.n_outputs].copy()  # not all of a row
                 base.append(self._unscaled(of_base))
         return Outputs(np.concatenate(adapted), np.concatenate(base) if with_base else None)
+
+    def _held_rows(
+        self, held: CheckedSamples
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Features and rows of those held out; chunk by chunk where they are not in memory."""
+        for some, rows in parts(self._held_cache.rows):
+            yield self._held_x[some], rows
+        for at in range(len(self._held_cache.rows), len(held.x), SAMPLES_AT_ONCE):
+            x = held.x[at : at + SAMPLES_AT_ONCE]
+            self._format.compute(self._backbone, x, rows := self._format.empty(len(x)))
+            if self._scaling is not None:
+                self._scaling.apply(rows)
+            yield self._held_x[at : at + len(x)], rows
 
     def _training_rows(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Features and rows of the samples to train on; those beyond the cache chunk by chunk."""
