@@ -1,13 +1,13 @@
 """Rows that are larger than memory: read from a folder while adapters are trained on them.
 
-    python bench/beyond_memory.py [--samples 1000000] [--epochs 3] [--limit 1200] [--json]
+    python bench/beyond_memory.py [--samples 1000000] [--epochs 3] [--limit 700] [--json]
 
-256-96-96-3 with scaled taps, so rows of 448 floats and the base logits, and X in a file that is
-mapped into memory. Each way runs in a process of its own: rows in memory; rows in a mapped file, by
-nothing but the system's paging; rows in a CacheFolder beside cache_samples=0. RssAnon is the most
-anonymous memory of that process (Linux), looked at every 10 ms. With --limit MB a way
-runs in a memory cgroup (version 1) of so much, page cache included, where the system lets us make
-one. Files lie in --folder, by default a temporary one: about 6 KB a sample.
+256-96-96-3 with scaled taps, so rows of 448 floats and the base logits (or other --widths), and X
+in a file that is mapped into memory. Each way runs in a process of its own: rows in memory; rows in
+a mapped file, by nothing but the system's paging; rows in a CacheFolder beside cache_samples=0.
+RssAnon is the most anonymous memory of that process (Linux), looked at every 10 ms. With --limit MB
+a way runs in a memory cgroup (version 1) of so much, page cache included, where the system lets us
+make one. Files lie in --folder, by default a temporary one: about 6 KB a sample.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ import numpy as np
 import skip2lora as s2
 from skip2lora.adapters.rows import RowFormat
 
-WIDTHS, CHUNK = (256, 96, 96, 3), 20_000
+WIDTHS = [256, 96, 96, 3]
+CHUNK = 20_000  # samples that are made at a time
+LEAST_BYTES = 1 << 26  # of rows that are mapped
 WAYS = ("memory", "mapped", "folder")
 
 
-def make(folder: Path, n_samples: int) -> None:
+def make(folder: Path, n_samples: int, widths: list[int]) -> None:
     """X, a chunk at a time, and labels that follow from it."""
     if (folder / "y.npy").exists():
         return
     random = np.random.default_rng(0)
-    shape = (n_samples, WIDTHS[0])
+    shape = (n_samples, widths[0])
     x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, shape)
-    direction = random.standard_normal((WIDTHS[0], WIDTHS[-1]), dtype=np.float32)
+    direction = random.standard_normal((widths[0], widths[-1]), dtype=np.float32)
     y = np.empty(n_samples, np.int32)
     for at in range(0, n_samples, CHUNK):
         some = x[at : at + CHUNK]
@@ -78,7 +80,7 @@ def map_rows(folder: Path) -> None:
     in_memory = RowFormat.empty
 
     def empty(of: RowFormat, n_rows: int) -> Any:
-        if n_rows < CHUNK:
+        if n_rows * of.row_bytes < LEAST_BYTES:
             return in_memory(of, n_rows)
         shape = (n_rows, of.layout.row_stride)
         return np.asarray(np.memmap(folder / "rows.bin", np.float32, "w+", shape=shape))
@@ -86,7 +88,7 @@ def map_rows(folder: Path) -> None:
     RowFormat.empty = empty  # type: ignore[method-assign]
 
 
-def run(way: str, folder: Path, epochs: int) -> dict[str, Any]:
+def run(way: str, folder: Path, epochs: int, widths: list[int]) -> dict[str, Any]:
     """One way, in this process."""
     watch = Watch()
     watch.start()
@@ -102,7 +104,7 @@ def run(way: str, folder: Path, epochs: int) -> dict[str, Any]:
         ends.append(time.perf_counter())
         cpu.append(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
 
-    model = s2.MLP.create(WIDTHS)
+    model = s2.MLP.create(widths)
     began = time.perf_counter()
     adapted = s2.adapt(
         model, x, y, solver="steps", epochs=epochs, standardize=True, callback=ended, **given
@@ -137,6 +139,7 @@ def apart(way: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     group = limited(given.limit) if given.limit else None
     command = [sys.executable, __file__, "--way", way, "--folder", str(folder)]
     command += ["--epochs", str(given.epochs), "--samples", str(given.samples)]
+    command += ["--widths", *map(str, given.widths)]
     if group is not None:
         evict(folder)
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
@@ -159,6 +162,7 @@ def apart(way: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="MB of a memory cgroup")
     parser.add_argument("--timeout", type=int, default=600, help="seconds of a way")
@@ -167,12 +171,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.folder is not None and given.way and len(given.way) == 1 and not given.limit:
-        make(given.folder, given.samples)
-        print(json.dumps(run(given.way[0], given.folder, given.epochs)))
+        make(given.folder, given.samples, given.widths)
+        print(json.dumps(run(given.way[0], given.folder, given.epochs, given.widths)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
-        make(folder, given.samples)
+        make(folder, given.samples, given.widths)
         results = [apart(way, given, folder) for way in given.way or WAYS]
     if given.json:
         print(json.dumps(results))

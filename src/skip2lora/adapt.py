@@ -139,7 +139,8 @@ def adapt(
     disk beyond it, for whatever is adapted next: ``history.n_forwards`` counts those that it
     lacked. The cache may be for ``cache_samples`` rows, or as many as ``cache_size`` holds (bytes,
     "64KiB"), the others being computed in each epoch, by ``cache_policy`` pin (who came first
-    stays), fifo or lru: no bit of the result depends on these.
+    stays), fifo or lru: no bit of the result depends on these. Beside a folder the others are read
+    from it, in blocks where they are narrow, which is another order (docs/cache.md).
     ``standardize`` trains on scaled taps; the result takes them as they are. ``solver="steps"``
     asks for all of that with its usual values.
 

@@ -42,6 +42,21 @@ def test_only_new_samples_pass_the_model(words: tuple[str, ...], type_in: TypeIn
     assert more.json["n_samples"] == 90
 
 
+def test_rows_that_stay_in_the_folder(words: tuple[str, ...], type_in: TypeIn) -> None:
+    steps = ("--solver", "steps", "--epochs", 2)
+    whole = type_in(*words, *steps)
+    assert whole.json["cache"]["on_disk"] is False
+    before = digests(Path("out"))
+    kept = type_in(*words, *steps, "--cache-samples", 0)
+    assert digests(Path("out")) == before
+    said = {"capacity": 0, "n_samples": 60, "hits": 0, "misses": 120, "on_disk": True}
+    assert said.items() <= kept.json["cache"].items()
+    assert kept.json["cache"]["forwards_saved"] == 120
+    assert kept.json["n_forwards"] == kept.json["cache_bytes"] == 0
+    told = type_in(*(word for word in words if word != "--json"), *steps, "--cache-samples", 20)
+    assert "rows of 20 of 60 samples, 80 read from the folder" in told.out
+
+
 def test_what_does_not_fit_is_said(words: tuple[str, ...], type_in: TypeIn) -> None:
     assert type_in(*words).code == 0
     said = type_in(*words, "--taps", 1)

@@ -259,6 +259,16 @@ def test_exact_fits_need_all_rows(
     assert model.n_forwards == 0
 
 
+def test_projected_rows(make_samples: Any, folder: s2.CacheFolder) -> None:
+    (x, y), model = make_samples(N, 9), NumpyBackbone(WIDTHS, first_tap_is_input=False)
+    options = STEPS | {"projection": 2}
+    full = s2.adapt(model, x, y, **options)
+    kept = s2.adapt(model, x, y, cache=folder, cache_samples=0, **options)
+    assert bytes_of(kept) == bytes_of(full)
+    assert not kept.history.cache.on_disk
+    assert kept.history.n_forwards == N
+
+
 def test_progress_is_told_once(make_samples: Any, folder: s2.CacheFolder) -> None:
     (x, y), model = make_samples(N, 9), NumpyBackbone(WIDTHS, first_tap_is_input=False)
     told: list[tuple[int, int]] = []

@@ -166,6 +166,11 @@ class Begun(SameOutputs):
         """Yes: ``backbone`` reads what is not known."""
         return True
 
+    @property
+    def locate(self) -> None:
+        """No: samples are known by their numbers."""
+        return
+
     @cached_property
     def _row_of(self) -> NDArray[np.intp]:
         rows = np.full(self.samples.shape[0], -1, np.intp)

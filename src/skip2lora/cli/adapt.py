@@ -279,8 +279,13 @@ def _cache_facts(use: CacheUse) -> dict[str, Any]:
 
 def _of_cache(use: dict[str, Any] | None) -> str:
     """What a cache that is too small for all rows saved."""
-    if use is None or not 0 < use["capacity"] < use["n_samples"]:
+    if use is None or not (use["on_disk"] or 0 < use["capacity"] < use["n_samples"]):
         return ""
+    if use["on_disk"]:
+        return (
+            f", rows of {use['capacity']:,} of {use['n_samples']:,} samples, "
+            f"{use['misses']:,} read from the folder"
+        )
     share = use["hits"] / max(1, use["hits"] + use["misses"])
     return (
         f", rows of {use['capacity']:,} of {use['n_samples']:,} samples, policy {use['policy']}: "
