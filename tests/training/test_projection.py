@@ -32,6 +32,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "last tap": STEPS | {"method": "lora-last"},
     "exact": {"solver": "exact"},
     "auto": {"recipe": "auto"},
+    "anew": {"keep_outputs": False},
+    "anew, by steps": STEPS | {"keep_outputs": False, "validation": 0.25},
     "suspects": STEPS | {"suspects": True},
 }
 

@@ -181,3 +181,13 @@ def test_many_are_warned_of(make_model: Any, field: Any, refused: Any) -> None:
         answers = x[:, :3] if "task" in options else y
         message = refused(ParameterError, s2.adapt, model, x, answers, suspects=True, **options)
         assert "suspects is on" in message
+
+
+def test_outputs_may_be_learned_anew(make_model: Any, make_samples: Any) -> None:
+    """A row of such a model has no base logits."""
+    x, y = make_samples(60, 8, 3)
+    names = np.array(["off", "on", "stand-by"])[y]
+    model = make_model((8, 6, 4))
+    adapted = s2.adapt(model, x, names, keep_outputs=False, suspects=True)
+    assert adapted.fit.suspects is not None
+    assert adapted.history.n_forwards == 60

@@ -91,7 +91,7 @@ class Start:
         weight = None if joined.weight is None else joined.weight[first]
         of_first = FirstPart(cache, joined.y[first], weight)
         projections = of_first.projections(rank, options.projection_from, task, options.seed)
-        known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
+        known = KnownRows(rows.tap_widths, model.n_outputs, rows.layout)
         taps = Projected(known, projections).forward(cache.floats)
         beside, counter = part.validation, [n_own]
         parts = (part.x,) if beside is None else (part.x, beside.x)
