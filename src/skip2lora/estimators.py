@@ -98,6 +98,8 @@ class Estimator(BaseEstimator):
         optimizer: str | None = None,
         standardize: bool | None = None,
         cache_dtype: str = "float32",
+        projection: int | None = None,
+        projection_from: str | None = None,
         validation: float = 0.0,
         patience: int | None = None,
         solver: str | None = None,
@@ -189,6 +191,11 @@ class Estimator(BaseEstimator):
         new_labels: tuple[int, ...] = (),
         rule: MlpRule | None = None,
     ) -> State:
+        if self.projection is not None and self.method == "lora-last":
+            raise ParameterError(
+                f"projection is {self.projection} with method lora-last, which keeps one tap, "
+                "expected skip2-lora: leave one of them out"
+            )
         method = method_of(None if self.method is None else choice("method", self.method, _METHODS))
         first_tap = range(len(model.tap_widths))[method.adapted].start
         old = self._old(model, goal, outputs, method)
@@ -256,10 +263,12 @@ class Estimator(BaseEstimator):
             why = f"capacity is {self.capacity}, so that chance says which are kept"
         elif self.model is None or field_statistics(self.model_):
             why = "the network has learned from them, too"
+        elif self.projection is not None:
+            why = "the projection was found from them, too"
         if why is not None:
             raise ParameterError(
                 f"forget takes samples back from an exact solution, but {why}, expected "
-                "solver='exact' on a model: pass the others to fit"
+                "solver='exact' on a model, of whole taps: pass the others to fit"
             )
         stream = without(self._state.stream, which)
         none = Part(
@@ -312,7 +321,7 @@ class Estimator(BaseEstimator):
             n_trained = max(1, n_samples - n_held_out(n_samples, share))
             asked["batch_size"] = min(whole("batch_size", self.batch_size, 1), n_trained)
         validated = stream.validation is not None
-        widths = stream.cache.format.tap_widths
+        widths = stream.tap_widths
         return resolve_options(ANY_MODEL, widths, n_samples, validated, **asked)
 
     def _adapted(self, done: Trained) -> NewlyAdapted:

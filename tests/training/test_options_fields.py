@@ -22,15 +22,7 @@ WIDTHS = (9, 16, 5)
 SOURCES = Path(s2.__file__).parent
 # What an estimator does not have: scikit-learn's random_state stands for the seed, rows are always
 # kept for partial_fit, and the step is that of its own defaults.
-NOT_OF_ESTIMATORS = {
-    "seed",
-    "cache",
-    *BOUNDS,
-    "projection",
-    "projection_from",
-    "weight_decay",
-    "schedule",
-}
+NOT_OF_ESTIMATORS = {"seed", "cache", *BOUNDS, "weight_decay", "schedule"}
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, Any]:

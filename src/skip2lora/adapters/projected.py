@@ -38,6 +38,10 @@ class Projection:
     mean: NDArray[np.float32]
     matrix: NDArray[np.float32]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: the core's network is made again."""
+        return Projection, (self.mean, self.matrix)
+
     @cached_property
     def _core(self) -> tuple[_core.Network, _core.RowLayout]:
         """A as a layer without bias: a row has the same bits in any batch, as BLAS would not."""

@@ -71,7 +71,7 @@ class Start:
     ) -> Start:
         """Find A as ``options`` say.
 
-        ``joined`` is ``part`` with the answers of ``old`` behind its own.
+        ``joined`` has the answers of ``part`` and of ``old``, those that it marks so.
         ``suspects``: labels are to be contradicted by samples held out.
 
         Raises:
@@ -79,10 +79,13 @@ class Start:
             ModelError: the model gave other shapes than it announced, NaN or infinity.
         """
         began, n_new = time.perf_counter(), len(part.y)
+        of_old_domain = np.zeros(len(joined.y), np.bool_) if joined.old is None else joined.old
+        own_places = np.where(of_old_domain, of_old_domain.cumsum(), (~of_old_domain).cumsum()) - 1
         rank, rows = options.projection or 0, RowFormat.of(model, copy_input=True)
         first, spent = _first_of(joined, options, task, suspects)
         first = _spread(first, max(rank, min(FIRST, FIRST_BYTES // rows.row_bytes)))
-        of_new, of_old = first[first < n_new], first[first >= n_new] - n_new
+        first = first[np.argsort(of_old_domain[first], kind="stable")]  # new ones before old ones
+        of_new, of_old = (own_places[first[of_old_domain[first] == old]] for old in (False, True))
         cache, n_own = SkipCache.of(rows, len(first)), len(of_new)
         cache.fill(model, part.x[of_new])
         if old is not None:
@@ -98,7 +101,7 @@ class Start:
         running, samples = _begun(model, projections, parts, of_new, _some(taps, 0, n_own), counter)
         if beside is not None:
             beside = replace(beside, x=samples[n_new:])
-        of_part = None if spent is None else spent[:n_new]
+        of_part = None if spent is None else spent[~of_old_domain]
         part = replace(part, x=samples[:n_new], validation=beside, spent=of_part)
         if old is not None:
             own = old.model is model
@@ -107,7 +110,9 @@ class Start:
                 old.model, projections, (old.x,), of_old, _some(taps, n_own, len(first)),
                 counter if own else [0],
             )  # fmt: skip
-            old = replace(old, model=old_model, x=x, spent=None if spent is None else spent[n_new:])
+            old = replace(
+                old, model=old_model, x=x, spent=None if spent is None else spent[of_old_domain]
+            )
         seconds = time.perf_counter() - filled
         return cls(running, part, old, projections, filled - began, seconds)
 

@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.projected import Projected, Projections
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import over
+from skip2lora.backbones.standins import KnownRows, over
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.task import Goal
+from skip2lora.tasks.task import Goal, Task
 from skip2lora.tasks.weights import combined
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import Trained, train_on_rows
 from skip2lora.training.options import Options
+from skip2lora.training.projection import Start
 from skip2lora.training.rehearsal import OldSamples, old_weights, weights_beside
 
 #: Weights to train with, of answers and of samples' own weights, (n,) each; None: all the same.
@@ -43,7 +45,8 @@ class Part:
 
     ``weight``, (n,), is how much each counts by itself, None that all count the same; ``group``,
     (n,), the number or name of what is held out together, None that it is not known. ``by`` stands
-    for the model where rows of these samples are there already.
+    for the model where rows of these samples are there already, ``begun`` for what computes them
+    where it has computed some.
     """
 
     x: Any
@@ -51,6 +54,7 @@ class Part:
     weight: NDArray[np.float32] | None = None
     group: NDArray[Any] | None = None
     by: Backbone | None = None
+    begun: Backbone | None = None
 
 
 class Room:
@@ -82,7 +86,9 @@ class Stream:
     :func:`~skip2lora.training.rehearsal.old_weights`. ``n_computed`` rows were computed since the
     last training. ``group``, (n - n_old,), is the number or name of what is held out together, None
     where that is not known. ``validation`` are rows, and their answers, for validation alone.
-    ``room`` is where more rows may go.
+    ``room`` is where more rows may go. Where taps are projected, ``projections`` are those that the
+    first samples gave: rows and ``adapters`` are of these; ``spent``, (n,), is as of
+    ``CheckedSamples``.
     """
 
     backbone: Backbone
@@ -97,6 +103,8 @@ class Stream:
     group: NDArray[Any] | None = None
     validation: CheckedSamples | None = None
     room: Room = field(default_factory=Room, repr=False)
+    projections: Projections = ()
+    spent: NDArray[np.bool_] | None = None
 
     @classmethod
     def start(
@@ -129,6 +137,16 @@ class Stream:
     def __len__(self) -> int:
         return len(self.answers)
 
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Of taps that have adapters, as they are."""
+        return tuple(self.backbone.tap_widths[self.cache.format.first_tap :])
+
+    @property
+    def projection(self) -> int | None:
+        """What rows keep of each tap; None: all."""
+        return next((of.matrix.shape[1] for of in self.projections if of is not None), None)
+
 
 def learn(
     stream: Stream,
@@ -150,17 +168,25 @@ def learn(
     Raises:
         DataError: earlier samples have groups and these have none, or the other way round.
         ModelError: the backbone gave other shapes than it announced, NaN or infinity.
-        ParameterError: the rank is not that of the adapters so far.
+        ParameterError: the rank, or the projection, is not that of the adapters so far.
         DivergedError: the loss became infinite or NaN.
     """
+    if len(stream) > stream.n_old and stream.projection != options.projection:
+        raise ParameterError(
+            f"projection is {options.projection}, rows so far are of projection "
+            f"{stream.projection}, expected the same: keep it, or begin anew"
+        )
     start = stream.adapters if options.solver == "steps" else None  # that needs none
     if start is not None and start.rank != options.rank:
         raise ParameterError(
             f"rank is {options.rank}, the adapters so far have rank {start.rank}, "
             "expected the same: keep it, or begin anew"
         )
-    began = time.perf_counter()
-    more = _extended(stream, part, options.seed)
+    began, more = time.perf_counter(), _announced(stream, part, options.seed)
+    if options.projection is not None and not stream.projections:
+        samples = _weighted(more, weigh)
+        stream, part = _projected(stream, part, samples, options, goal.task)
+    more = _filled(stream, more, part)
     filled = time.perf_counter()
     done = train_on_rows(
         more.cache,
@@ -172,17 +198,14 @@ def learn(
         done.after_fill(began, filled, more.n_computed),
         cache_bytes=next_stream.cache.payload_bytes,
         cache_overhead_bytes=next_stream.cache.overhead_bytes,
+        projections=next_stream.projections,
     )
 
 
-def _extended(stream: Stream, part: Part, seed: int) -> Stream:
-    """With new samples, which run through the frozen layers here and only here."""
+def _announced(stream: Stream, part: Part, seed: int) -> Stream:
+    """With what is known of new samples, whose rows are still to come."""
     n_kept, n_more, weight = len(stream), len(part.answers), None
     group = _groups(stream, part)
-    cache, room = _grown(stream, n_more)
-    if n_more:
-        own = stream.backbone
-        cache.fill(own if part.by is None else over(own, part.by), part.x, n_kept)
     keys = np.random.Generator(np.random.PCG64(seed)).random(n_more)
     if part.weight is not None or stream.weight is not None:
         both = ((stream.weight, n_kept), (part.weight, n_more))
@@ -191,14 +214,62 @@ def _extended(stream: Stream, part: Part, seed: int) -> Stream:
         )
     return replace(
         stream,
-        cache=cache,
-        room=room,
         answers=np.concatenate([stream.answers, part.answers]) if n_kept else part.answers,
         keys=np.concatenate([stream.keys, keys]),
         weight=weight,
         n_computed=stream.n_computed + (n_more if part.by is None else 0),
         group=group,
     )
+
+
+def _filled(stream: Stream, more: Stream, part: Part) -> Stream:
+    """With rows of new samples, which run through the frozen layers here and only here."""
+    cache, room = _grown(stream, len(part.answers))
+    own = stream.backbone if part.by is None else over(stream.backbone, part.by)
+    if part.begun is not None:
+        own = part.begun
+    elif stream.projections:
+        own = Projected(own, stream.projections)
+    if len(part.answers):
+        cache.fill(own, part.x, len(stream))
+    spent = stream.spent
+    if spent is not None and len(spent) < len(more):
+        spent = np.concatenate([spent, np.zeros(len(more) - len(spent), np.bool_)])
+    return replace(
+        more, cache=cache, room=room, validation=stream.validation,
+        projections=stream.projections, spent=spent,
+    )  # fmt: skip
+
+
+def _projected(
+    stream: Stream, part: Part, samples: CheckedSamples, options: Options, task: Task
+) -> tuple[Stream, Part]:
+    """With rows of projections, which are found now from some of ``samples``: all there are."""
+    whole, rows = stream.cache.format, stream.cache.rows
+    known = KnownRows(whole.tap_widths, stream.backbone.n_outputs, whole.layout)
+    model = stream.backbone if part.by is None else over(stream.backbone, part.by)
+    old = OldSamples(known, rows, stream.answers, np.ones(len(stream))) if len(stream) else None
+    new = CheckedSamples(part.x, part.answers)
+    start = Start.of(model, new, samples, old, options, task)
+    of_known = Projected(known, start.projections)
+    row_format = RowFormat.of(Projected(stream.backbone, start.projections), copy_input=True)
+
+    def again(rows: NDArray[np.float32]) -> SkipCache:
+        cache = SkipCache.of(row_format, len(rows))
+        cache.fill(of_known, rows)
+        return cache
+
+    beside, of_part, spent = stream.validation, start.part.spent, None
+    if beside is not None:
+        beside = replace(beside, x=again(beside.x).rows)
+    if of_part is not None:
+        of_old = of_part[:0] if start.old is None or start.old.spent is None else start.old.spent
+        spent = np.concatenate([of_old, of_part])
+    few = replace(
+        stream, cache=again(rows), room=Room(), validation=beside,
+        projections=start.projections, spent=spent,
+    )  # fmt: skip
+    return few, replace(part, x=start.part.x, begun=start.model)
 
 
 def _grown(stream: Stream, n_more: int) -> tuple[SkipCache, Room]:
@@ -246,7 +317,10 @@ def _weighted(stream: Stream, weigh: Weigh) -> CheckedSamples:
         numbers = np.unique(stream.group, return_inverse=True)[1].astype(np.int64)
         group = np.concatenate([np.zeros(n_old, np.int64), numbers])
     weight = weigh(stream.answers, own)
-    return CheckedSamples(stream.cache.rows, stream.answers, weight, old, group, stream.validation)
+    return CheckedSamples(
+        stream.cache.rows, stream.answers, weight, old, group, stream.validation,
+        spent=stream.spent,
+    )  # fmt: skip
 
 
 def _reservoir(stream: Stream, capacity: int | None) -> Stream:
@@ -294,4 +368,7 @@ def _only(stream: Stream, stay: NDArray[np.intp]) -> Stream:
     weight = None if stream.weight is None else stream.weight[stay]
     group = None if stream.group is None else stream.group[stay[stream.n_old :] - stream.n_old]
     answers, keys = stream.answers[stay], stream.keys[stay]
-    return replace(stream, cache=cache, answers=answers, keys=keys, weight=weight, group=group)
+    spent = None if stream.spent is None else stream.spent[stay]
+    return replace(
+        stream, cache=cache, answers=answers, keys=keys, weight=weight, group=group, spent=spent
+    )
