@@ -245,7 +245,7 @@ def _projected(
     stream: Stream, part: Part, samples: CheckedSamples, options: Options, task: Task
 ) -> tuple[Stream, Part]:
     """With rows of projections, which are found now from some of ``samples``: all there are."""
-    whole, rows = stream.cache.format, stream.cache.rows
+    whole, rows = stream.cache.format, stream.cache.floats
     known = KnownRows(whole.tap_widths, stream.backbone.n_outputs, whole.layout)
     model = stream.backbone if part.by is None else over(stream.backbone, part.by)
     old = OldSamples(known, rows, stream.answers, np.ones(len(stream))) if len(stream) else None
@@ -261,7 +261,7 @@ def _projected(
 
     beside, of_part, spent = stream.validation, start.part.spent, None
     if beside is not None:
-        beside = replace(beside, x=again(beside.x).rows)
+        beside = replace(beside, x=again(beside.x).floats)
     if of_part is not None:
         of_old = of_part[:0] if start.old is None or start.old.spent is None else start.old.spent
         spent = np.concatenate([of_old, of_part])
