@@ -57,12 +57,11 @@ class RowFormat:
     ) -> RowFormat:
         """The format for the taps of ``backbone`` from ``first_tap`` on.
 
-        ``n_outputs`` may be more than those of ``backbone``, as there may be none and a row has
-        one: the base logits of the others are 0.
+        ``n_outputs`` may be more than those of ``backbone``: the base logits of the others are 0.
         With ``copy_input`` a first tap that is the sample itself is copied all the same.
         """
         widths = tuple(backbone.tap_widths[first_tap:])
-        outputs = max(1, backbone.n_outputs) if n_outputs is None else n_outputs
+        outputs = max(1, backbone.n_outputs) if n_outputs is None else n_outputs  # a row has one
         is_input = backbone.first_tap_is_input and first_tap == 0 and not copy_input
         return _row_format(widths, outputs, first_tap, is_input, dtype)
 
