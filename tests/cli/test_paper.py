@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from skip2lora.cli import run
+from skip2lora.datasets import simulated
 from skip2lora.files import WRITTEN
 from skip2lora.methods import METHODS
+from skip2lora.paper import protocol
+from skip2lora.paper.cache import CHOICES
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,26 @@ def test_a_task_that_the_table_is_not_of(
         fix = "expected one of those: leave --task out"
         assert said == f"skip2lora: {what} is of {expected}, got --task {task}, {fix}\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_size_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(protocol, "load_split", lambda *_: simulated.make_task(n_per_split=40))
+    for task in protocol.TASKS:
+        monkeypatch.setitem(protocol.TASKS, task, protocol.Experiment(task, 1, 1, 2))
+    out = tmp_path / "out"
+    words = ["paper", "cache", "--data", str(tmp_path), "--trials", "1", "--out", str(out)]
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for part in ("Damage2", "none: Skip-LoRA", "90 %, lru", "bfloat16", "bit for"):
+        assert part in said.out
+    assert (out / "cache.png").read_bytes().startswith(b"\x89PNG")
+    assert run([*words, "--task", "har", "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert table == json.loads((out / "cache.json").read_text())
+    assert [len(table["rows"]), len(table["rows"]["har"])] == [1, len(CHOICES)]
+    assert run(["paper", "cache"]) == 2
+    assert "cache needs --data" in capsys.readouterr().err

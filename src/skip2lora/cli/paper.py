@@ -16,10 +16,11 @@ from skip2lora.arrays import whole
 from skip2lora.cli import bars, common, figure4, power
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.drawing import need_matplotlib
 from skip2lora.errors import ParameterError
 from skip2lora.files import make_folder, write_bytes
 from skip2lora.methods import METHODS
-from skip2lora.paper import report
+from skip2lora.paper import cache, report
 from skip2lora.paper.figure4 import Figure4
 from skip2lora.paper.figure4 import draw as draw_figure4
 from skip2lora.paper.printed import TASK_NAMES
@@ -41,11 +42,14 @@ _PARTS = {
     "table7": (),
     "fig3": ("curve",),
     "fig4": (),
+    "cache": (),
     "all": ("before-after", "methods", "tuned", "curve"),
 }
 #: The data sets that a table of times is of, and the tasks whose data are such.
 _TIMED = {"table2": ("fan", "har"), "table6": ("fan",), "table7": ("har",)}
 _TASKS_OF = {"fan": ("damage1", "damage2"), "har": ("har",)}
+#: What is measured anew, alone, and of how many runs.
+_ALONE = (*_TIMED, "cache")
 _TRIALS, _TIMED_RUNS = 20, 5
 
 
@@ -86,6 +90,13 @@ def _measure(what: str, data: Path, tasks: Sequence[str], n_runs: int) -> Measur
         ((dataset, task),) = chosen.items()
         times = time_methods(dataset, task, data, n_runs=n_runs, follow=advance)
         return TimeTable(times, machine)
+
+
+def _measure_cache(data: Path, tasks: Sequence[str], n_trials: int) -> cache.CacheTable:
+    need_matplotlib()  # a missing matplotlib is told before the run, not after it
+    rounds = len(tasks) * n_trials * len(cache.CHOICES)
+    with bars.rounds_bar("cache, trainings", rounds) as advance:
+        return cache.measure(tasks, data, report.machine(), n_trials=n_trials, follow=advance)
 
 
 def _print_grid(grid: Grid) -> None:
@@ -154,8 +165,8 @@ def _show_costs(net: list[int], *, as_json: bool) -> None:
 )
 @click.option(
     "--trials", type=int, metavar="N",
-    help=f"Seeds 0, 1, ... of each task (default: {_TRIALS}); of table2, 6 and 7, runs to take the "
-    f"median of (default: {_TIMED_RUNS}).",
+    help=f"Seeds 0, 1, ... of each task (default: {_TRIALS}); of table2, 6, 7 and cache, runs to "
+    f"take the median of (default: {_TIMED_RUNS}).",
 )  # fmt: skip
 @click.option(
     "--out", default="report", show_default=True, metavar="DIR",
@@ -180,9 +191,10 @@ def command(
 
     Trials run side by side on all cores. What is done is kept in DIR/trials: a stopped run goes on
     where it stopped. Times (table2, table6, table7) are measured anew, alone on one core, and
-    written to DIR with the machine they are of.
+    written to DIR with the machine they are of; `cache`, the trade-off between the size of the
+    Skip-Cache, time and accuracy, too.
     """
-    default = _TIMED_RUNS if what in _TIMED else _TRIALS
+    default = _TIMED_RUNS if what in _ALONE else _TRIALS
     trials = whole("trials", default if trials is None else trials, 1)
     if what == "table1":
         _show_costs(net, as_json=as_json)
@@ -206,6 +218,9 @@ def command(
         runs = trials if name == what else min(trials, _TIMED_RUNS)
         tables.append(_measure(name, data, chosen, runs))
         _keep(out, name, tables[-1])
+    if what == "cache":
+        tables.append(_measure_cache(data, chosen, trials))
+        _keep(out, what, tables[-1])
     curves = figure3(out, chosen, trials) if what in ("fig3", "all") else {}
     powered = None
     if what == "fig4" or (what == "all" and "har" in chosen):
@@ -248,6 +263,9 @@ def _show(
         write_bytes(out / "fig3.png", image)
     if powered:
         write_bytes(out / "fig4.png", draw_figure4(powered))
+    for table in tables:
+        if isinstance(table, cache.CacheTable):
+            write_bytes(out / "cache.png", cache.draw(table))
     if as_json:
         common.show(facts, [], as_json=True)
         return
@@ -259,6 +277,7 @@ def _show(
     if powered:
         figure4.print_figure4(powered)
     written = {"all": "report.html", "fig3": "fig3.png", "fig4": "fig4.png"}
+    written["cache"] = "cache.png and cache.json"
     written |= {name: f"{name}.json" for name in _TIMED}
     if what in written:
         click.echo(f"written: {out / written[what]}")
