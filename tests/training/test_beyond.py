@@ -276,3 +276,15 @@ def test_progress_is_told_once(make_samples: Any, folder: s2.CacheFolder) -> Non
         model, x, y, cache=folder, cache_samples=0, progress=lambda *of: told.append(of), **STEPS
     )
     assert told == [(N, N)]
+
+
+def test_some_samples_are_new_and_some_equal(
+    make_samples: Any, folder: s2.CacheFolder, make_model: Any
+) -> None:
+    (x, y), model = make_samples(700, 9), make_model(WIDTHS)
+    x[5], x[650] = x[300], x[2]
+    s2.adapt(model, x[100:400], y[100:400], cache=folder, **STEPS)
+    options = STEPS | {"epochs": 1}
+    kept = s2.adapt(model, x, y, cache=folder, cache_samples=0, **options)
+    assert kept.history.n_forwards == 399 - 1  # x[5] was there, x[650] is computed with x[2]
+    assert bytes_of(kept) == bytes_of(s2.adapt(model, x, y, **options))

@@ -65,20 +65,24 @@ class Filling:
         Raises:
             FileError, ModelError: as :meth:`rows`.
         """
-        digests = np.empty((len(x), DIGEST_BYTES), np.uint8)
+        several, late, digests = [], [np.empty(0, np.intp)], bytearray()
         for part in parts_of(x, SAMPLES_AT_ONCE):
             of_part = digests_of(x[part])
-            digests[part] = np.frombuffer(b"".join(of_part), np.uint8).reshape(-1, DIGEST_BYTES)
-            missing = self._places_of(of_part).missing
+            several.append(self._places_of(of_part))
+            missing = several[-1].missing
             if len(missing):
                 self._compute(x[part], of_part, missing, self.format.empty(len(of_part)))
+                late.append(part.start + missing)
+                digests += b"".join([of_part[at] for at in missing])
             seen(len(of_part))
         self.write()
-        places = [
-            self._folder.rows([of.tobytes() for of in digests[at : at + _MANY]])
-            for at in range(0, len(digests), _MANY)
-        ]
-        return Places.joined(places)
+        places, new = Places.joined(several), np.concatenate(late)
+        for at in range(0, len(new), _MANY):
+            some = new[at : at + _MANY]
+            starts = range(at * DIGEST_BYTES, (at + len(some)) * DIGEST_BYTES, DIGEST_BYTES)
+            there = self._folder.rows([bytes(digests[at : at + DIGEST_BYTES]) for at in starts])
+            places.shard[some], places.row[some] = there.shard, there.row
+        return places
 
     def _places_of(self, digests: list[bytes]) -> Places:
         places = self._folder.rows(digests)
