@@ -41,6 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "auto": {}, "steps": {"epochs": 5, "optimizer": "adam"},
     "exact, weights": {"solver": "exact", "class_weight": {"0": 2.0, 1: 3}},
     "outputs anew": {"keep_outputs": False}, "old samples left": {"keep": False},
+    "few numbers of a tap": {"projection": 2, "projection_from": "pca"},
+    "codes": {"cache_dtype": "int8"},
 }  # fmt: skip
 
 
@@ -85,6 +87,49 @@ def test_what_is_forgotten_was_never_there(kind: str, make_model: Any, tmp_path:
     more = s2.adapt(s2.AdaptedModel.load(model, tmp_path / "adapter"), X[50:], Y[50:] % 7)
     assert more.memory is not None
     assert more.memory.samples.ids[-10:].tolist() == [*range(50, 60)]
+
+
+def n_rows(cache: Path) -> int:
+    """Of all files of a cache, as NumPy reads them."""
+    return sum(len(np.load(file)) for file in cache.glob("*.npy"))
+
+
+@pytest.mark.parametrize("way", ["in memory", "folder", "elsewhere", "two steps"])
+def test_rows_of_what_is_forgotten_are_nowhere(way: str, make_model: Any, tmp_path: Path) -> None:
+    model, place, own = model_of("any model", make_model), tmp_path / "adapter", tmp_path / "own"
+    shared = s2.CacheFolder(own) if way == "folder" else None
+    first = s2.adapt(model, X[:30], LABELS[:30], keep_rows=True, cache=shared)
+    first.save(place)
+    went: Any = first if way != "elsewhere" else s2.AdaptedModel.load(model, place)
+    second = s2.adapt(went, X[:0], LABELS[:0], forget=[3, 7], cache=shared)
+    if way == "two steps":
+        second = s2.adapt(second, X[30:40], LABELS[30:40], forget=[8])
+    target = tmp_path / "other" if way == "elsewhere" else place
+    second.save(target)
+    left = 37 if way == "two steps" else 28
+    assert n_rows(folder_beside(target) / "cache") == left
+    (version,) = versions_in(folder_beside(target))
+    assert len(version.samples()) == left
+    if way == "folder":
+        assert n_rows(own) == left
+    more = s2.adapt(s2.AdaptedModel.load(model, target), X[40:41], LABELS[40:41])
+    assert len(more.memory.samples) == left + 1  # type: ignore[union-attr]
+
+
+def test_what_is_forgotten_may_come_again(make_model: Any, tmp_path: Path) -> None:
+    model = model_of("any model", make_model)
+    first = s2.adapt(model, X[:30], LABELS[:30], keep_rows=True)
+    again = s2.adapt(first, X[3:4], LABELS[3:4], forget=[3])
+    again.save(tmp_path / "adapter")
+    read = s2.AdaptedModel.load(model, tmp_path / "adapter")
+    assert s2.adapt(read, X[30:40], LABELS[30:40]).history.n_forwards == 10
+
+
+@pytest.mark.parametrize("ids", [[1.5], ["1"], [True, False]])
+def test_ids_are_whole_numbers(ids: Any, make_model: Any) -> None:
+    first = s2.adapt(model_of("network", make_model), X[:30], LABELS[:30], keep_rows=True)
+    with pytest.raises(DataError, match="forget has numbers of type"):
+        s2.adapt(first, X[:0], LABELS[:0], forget=ids)
 
 
 def test_weights_and_groups_join(make_model: Any) -> None:

@@ -30,7 +30,8 @@ from skip2lora.training.watch import Checkpoint
 _LASTING = (
     "method", "recipe", "rank", "epochs", "batch_size", "learning_rate", "seed", "optimizer",
     "weight_decay", "schedule", "validation", "patience", "task", "new_classes", "keep_outputs",
-    "standardize", "class_weight", "solver", "penalty", "keep_weight",
+    "standardize", "class_weight", "solver", "penalty", "keep_weight", "projection",
+    "projection_from", "cache_dtype",
 )  # fmt: skip
 
 
@@ -109,8 +110,7 @@ class Going:
         usual: Mapping[str, Any], forget: ArrayLike | None,
     ) -> Going:  # fmt: skip
         memory = adapted.memory or kept_beside(adapted.path)
-        model, earlier, gone = adapted.base, memory.samples, None
-        digests: tuple[bytes, ...] = ()
+        model, earlier, gone, digests = adapted.base, memory.samples, memory.gone, memory.gone_rows
         asked = {**earlier.asked, **_asked(options, usual)}
         if earlier.asked.get("keep") is True and options["keep"] is None:
             raise ParameterError(
@@ -118,12 +118,11 @@ class Going:
                 "pass keep=, or keep=False to leave them"
             )
         if forget is not None:
-            gone = np.unique(np.asarray(forget, np.int64))
-            left = earlier.without(gone)
+            ids = _ids(forget)
+            earlier, gone = earlier.without(ids), ids if gone is None else np.union1d(gone, ids)
             if memory.cache is not None:
-                digests = tuple(digests_of(earlier.x[np.isin(earlier.ids, gone)]))
-                digests = tuple(set(digests) - set(digests_of(left.x)))
-            earlier = left
+                left = memory.samples.x[np.isin(memory.samples.ids, ids)]
+                digests = (*digests, *digests_of(left))
         options |= {name: _pairs(name, value) for name, value in asked.items() if name != "keep"}
         if asked.get("keep") is False:
             options["keep"] = False
@@ -138,6 +137,9 @@ class Going:
             options["cache"] = memory.cache
         options["sample_weight"] = _weights(parts)
         options["groups"] = _groups(parts)
+        if digests:  # unless it is there still, or again
+            there = {digest for part in parts for digest in digests_of(part.x)}
+            digests = tuple(set(digests) - there)
         return cls(
             model, joined_samples([part.x for part in parts], settled=model.network is None),
             joined_answers([part.answers for part in parts]), options, asked, True, earlier, gone,
@@ -172,6 +174,21 @@ def _asked(options: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, An
     if options["keep"] is not None:
         asked["keep"] = options["keep"] is not False
     return asked
+
+
+def _ids(forget: ArrayLike) -> NDArray[np.int64]:
+    """Numbers of samples, each once.
+
+    Raises:
+        DataError: they are no whole numbers.
+    """
+    ids = np.asarray(forget)
+    if len(ids.reshape(-1)) and ids.dtype.kind not in "iu":
+        raise DataError(
+            f"forget has numbers of type {ids.dtype}, expected ids of samples, whole numbers: "
+            "correct it"
+        )
+    return np.unique(ids.astype(np.int64))
 
 
 def _pairs(name: str, value: Any) -> Any:

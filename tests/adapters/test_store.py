@@ -165,3 +165,14 @@ def test_what_is_forgotten_is_overwritten(tmp_path: Path) -> None:
     assert not any(path.read_bytes().strip(b"\0") for path in gone)
     folder.forget(names_of([70]))
     assert {path.name for path in folder.path.glob("*.npy")} == left
+
+
+def test_damage_is_not_written_anew(tmp_path: Path) -> None:
+    folder_at(tmp_path).append(names_of(range(4)), rows_of(range(4)))
+    (damaged,) = tmp_path.glob("*.npy")
+    content = bytearray(damaged.read_bytes())
+    content[200] ^= 1
+    damaged.write_bytes(content)
+    with pytest.warns(DamagedCacheWarning, match=damaged.name):
+        folder_at(tmp_path).forget(names_of([3]))
+    assert not [*tmp_path.glob("*.npy")]

@@ -283,9 +283,11 @@ class Kept:
         """
         if self.gone is None:
             return
-        forget_versions(folder_beside(adapter), self.gone)
+        folder = folder_beside(adapter)
+        forget_versions(folder, self.gone)
         if self.cache is not None and self.gone_rows:
             self.cache.forget(self.gone_rows)
+            self.cache.copied_to(folder / CACHE).forget(self.gone_rows)
 
 
 def kept_beside(adapter: str | os.PathLike[str] | None) -> Kept:

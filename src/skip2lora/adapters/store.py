@@ -249,6 +249,17 @@ class CacheFolder:
                 self._key, self._row_stride = key, row_stride
             self.refresh()
 
+    def copied_to(self, path: Path) -> CacheFolder:
+        """The same cache at another place, to which all its files were copied.
+
+        Raises:
+            FileError: it cannot be read.
+        """
+        copy = CacheFolder(path)
+        copy._key, copy._row_stride = self._key, self._row_stride
+        copy.refresh()
+        return copy
+
     def _check_empty(self) -> None:
         try:
             names = sorted(entry.name for entry in self.path.iterdir())
@@ -301,7 +312,8 @@ class CacheFolder:
                 try:
                     self._take(read_shard(self.path / name, self._row_stride, self._key))
                 except Unsound as error:
-                    _drop(self.path / name, error)
+                    _warn(self.path / name, error)
+                    _remove(self.path / name)
             self._seen = changed
 
     def _take(self, shard: Shard) -> int:
@@ -319,12 +331,20 @@ class CacheFolder:
                 if not unsure:
                     return Places(self._shards, shard, row)
                 for number in unsure:
-                    try:
-                        self._shards[number].check_rows()
-                        self._sound.add(number)
-                    except Unsound as error:
+                    if not self._is_sound(number):
                         self._index.drop(number)
-                        _drop(self._shards[number].path, error)
+                        _remove(self._shards[number].path)
+
+    def _is_sound(self, number: int) -> bool:
+        """Whether a shard is as it was written, which is looked at once; it is said where not."""
+        if number not in self._sound:
+            try:
+                self._shards[number].check_rows()
+            except Unsound as error:
+                _warn(self._shards[number].path, error)
+                return False
+            self._sound.add(number)
+        return True
 
     def append(self, samples: Sequence[bytes], rows: NDArray[np.float32]) -> None:
         """Keep rows, (n, row_stride), of samples with these digests, as one more shard.
@@ -350,7 +370,7 @@ class CacheFolder:
                 stay = [row for row, digest in enumerate(digests) if digest not in gone]
                 if len(stay) == len(shard) or not shard.path.exists():
                     continue
-                if stay:
+                if stay and self._is_sound(number):
                     rows = np.empty((len(shard), self._row_stride), np.float32)
                     places = np.arange(len(shard), dtype=np.int32)
                     Places([shard], np.zeros_like(places), places).read(rows)
@@ -359,12 +379,16 @@ class CacheFolder:
                 overwrite(shard.path)
 
 
-def _drop(path: Path, why: Unsound) -> None:
-    """Say so and remove it, where we may: its rows are computed again."""
+def _warn(path: Path, why: Unsound) -> None:
+    """Say that it is dropped."""
     warn(
         f"{path} is dropped, as {why}: its rows are computed again",
         DamagedCacheWarning,
     )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that is damaged, where we may."""
     with suppress(OSError):
         path.unlink()
 
