@@ -51,15 +51,14 @@ class CountingNetwork:
         self.network.forward(x, *arguments, **options)
 
 
-def row_source_in_python(cache: Any, backbone: Any, x: Any, scale: Any = None) -> Any:
+SOURCE = SkipCache.source
+
+
+def row_source_in_python(
+    cache: Any, backbone: Any, x: Any, scale: Any = None, *more: Any
+) -> _core.RowSource:
     """As that of a job, but the core asks for rows of an ``MLP`` where they can be counted."""
-
-    def compute(indices: np.ndarray, rows: np.ndarray) -> None:
-        cache.format.compute(backbone, x[indices], rows)
-        if scale is not None:
-            scale(rows)
-
-    return _core.RowSource(cache.format.layout, cache.rows, cache.filled, compute)
+    return SOURCE(cache, backbone, x, scale or (lambda rows: None), *more)
 
 
 def build(kind: str, make_model: Any) -> Any:
@@ -136,7 +135,7 @@ def command(
     np.savez("data.npz", X=samples[0], y=samples[1])
     for name in (
         "cli.common.load",
-        "cli.adapt.load_for_images",
+        "cli.learning.load_for_images",
         "cli.plan.load_for_images",
         "cli.inspect.load",
         "cli.bench.load",
