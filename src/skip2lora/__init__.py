@@ -15,6 +15,7 @@ import types
 import typing
 
 from skip2lora.errors import (
+    ClusterError,
     DataError,
     DivergedError,
     FileError,
@@ -52,6 +53,7 @@ __all__ = [
     "Backbone",
     "CacheFolder",
     "Checkpoint",
+    "ClusterError",
     "DataError",
     "DivergedError",
     "EpochReport",

@@ -78,6 +78,10 @@ class DivergedError(Skip2LoraError, ArithmeticError):
     """Training left the finite numbers."""
 
 
+class ClusterError(Skip2LoraError, RuntimeError):
+    """A cluster that does not answer, has no workers, or loses what runs on it."""
+
+
 class MissingExtraError(Skip2LoraError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 

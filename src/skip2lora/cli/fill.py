@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from skip2lora.adapters.store import CacheFolder
-from skip2lora.backbones.base import load_for_images
+from skip2lora.backbones.base import Backbone, load_for_images
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
 from skip2lora.data.image_layout import layout_of
+from skip2lora.data.image_options import Images
+from skip2lora.engine import engine_at
 from skip2lora.errors import ParameterError
-from skip2lora.training.filled import Filled, fill
+from skip2lora.tasks.columns import Columns
+from skip2lora.training.filled import Filled, fill, part_of_shard
+from skip2lora.training.running import Progress
+
+_TURNS = 16  # shards a worker computes, so that none waits long for the last
 
 
-def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
+def _shard(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
     """Written as 1/4."""
+    if text is None:
+        return None
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):
         raise ParameterError(
@@ -41,9 +52,10 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
     help="Folder that keeps the rows, as of adapt; any number of processes may share it.",
 )  # fmt: skip
 @click.option(
-    "--shard", metavar="I/N", default="0/1", callback=_shard,
+    "--shard", metavar="I/N", callback=_shard,
     help="Compute part I of N, from 0 or from 1 on, and leave the others to others. Default: all.",
 )  # fmt: skip
+@shared.engine
 @shared.columns
 @shared.no_target
 @shared.taps
@@ -54,46 +66,106 @@ def _shard(_: click.Context, __: click.Parameter, text: str) -> tuple[int, int]:
 @shared.image_options
 @shared.as_json
 def command(
-    model: Path, data: Path, cache_dir: Path, shard: tuple[int, int], as_json: bool, **options: Any
-) -> None:
+    model: Path, data: Path, cache_dir: Path, shard: tuple[int, int] | None, engine: str | None,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
     """Compute the rows of MODEL for the samples in DATA, as far as DIR lacks them.
 
     Training then reads them: adapt with the same --cache-dir asks nothing of MODEL. What was
     computed stays whatever ends a run, and the next one goes on from there. Answers in DATA are not
     needed, and no features.
     """
-    filled = fill_shard(model, data, cache_dir, shard, options)
+    if engine is None:
+        opened, shard = _open(model, data, cache_dir, options), shard or (0, 1)
+        with counting_bar("cache") as progress:
+            filled, n_shards = _fill(opened, shard, digest=True, progress=progress), shard[1]
+    else:
+        _check_alone(data, shard)
+        filled, n_shards = _filled_on(engine, model, data, cache_dir, options)
+    number = None if shard is None else shard[0] % n_shards
     facts = {
-        "cache_dir": str(cache_dir), **asdict(filled), "shard": shard[0] % max(1, shard[1]),
-        "n_shards": shard[1],
+        "cache_dir": str(cache_dir), **asdict(filled), "shard": number, "n_shards": n_shards,
+        "engine": engine,
     }  # fmt: skip
-    common.show(facts, _lines(cache_dir, filled, shard), as_json=as_json)
+    common.show(facts, [_line(cache_dir, filled, number, n_shards)], as_json=as_json)
 
 
-def fill_shard(
-    model: Path, data: Path, cache_dir: Path, shard: tuple[int, int], options: dict[str, Any]
-) -> Filled:
-    """As :func:`fill`, of files; ``options`` are those of the command, of model and data."""
-    options = dict(options)
-    images, columns = common.images_of(options), common.columns_of(options, "train")
-    output, size = options.pop("output_name"), None if images is None else images.size
-    backbone = load_for_images(model, size, output=output, **options)
+def _check_alone(data: Path, shard: tuple[int, int] | None) -> None:
+    """Raise ParameterError for what cannot be beside ``--engine``."""
+    if shard is not None:
+        raise ParameterError(
+            f"--shard is {shard[0]}/{shard[1]} beside --engine, which shares out the samples "
+            "itself, expected one of them: leave one out"
+        )
+    if str(data) == "-":
+        raise ParameterError(
+            "DATA is - with --engine, whose workers cannot read standard input, expected a file "
+            "that all of them see: name one"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A model, and samples that are read where they are needed."""
+
+    model: Backbone
+    x: Any
+    columns: Columns
+    images: Images | None
+    cache_dir: Path
+
+
+def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) -> _Opened:
+    """``options`` are those of the command, of model and data."""
+    loading = dict(options)
+    images, columns = common.images_of(loading), common.columns_of(loading, "train")
+    output, size = loading.pop("output_name"), None if images is None else images.size
+    backbone = load_for_images(model, size, output=output, **loading)
     common.say_output(backbone)
     table = read_to_predict(backbone, data, columns=columns, task=None, images=images)
     resolved = None if table.images is None else table.images.resolved(layout_of(backbone.inputs))
-    with counting_bar("cache") as progress:
-        return fill(
-            backbone, table.x, CacheFolder(cache_dir), shard=shard, images=resolved,
-            columns=table.columns, progress=progress,
-        )  # fmt: skip
+    return _Opened(backbone, table.x, table.columns, resolved, cache_dir)
 
 
-def _lines(folder: Path, filled: Filled, shard: tuple[int, int]) -> list[str]:
-    number, n_shards = shard
-    of = "" if n_shards == 1 else f", shard {number}/{n_shards}"
+def _fill(
+    opened: _Opened,
+    shard: tuple[int, int],
+    *,
+    digest: bool = False,
+    progress: Progress | None = None,
+) -> Filled:
+    return fill(
+        opened.model, opened.x, CacheFolder(opened.cache_dir), shard=shard, digest=digest,
+        images=opened.images, columns=opened.columns, progress=progress,
+    )  # fmt: skip
+
+
+def _filled_on(
+    engine: str, model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]
+) -> tuple[Filled, int]:
+    """What a cluster filled, and in how many shards; the digest is of what is there then."""
+    model, data, folder = (path.resolve() for path in (model, data, cache_dir))  # for all workers
+    opening, n_forwards, n_done = partial(_open, model, data, folder, options), 0, 0
+    with engine_at(engine) as cluster:
+        opened = opening()
+        n_shards = max(1, min(-(-len(opened.x) // SAMPLES_AT_ONCE), _TURNS * cluster.n_at_once))
+        shards = [(number, n_shards) for number in range(n_shards)]
+        with counting_bar("cache") as progress:
+            for number, filled in cluster.results(opening, _fill, shards):
+                start, end = part_of_shard(len(opened.x), shards[number])
+                n_forwards, n_done = n_forwards + filled.n_forwards, n_done + end - start
+                if progress is not None:
+                    progress(n_done, len(opened.x))
+    whole = _fill(opened, (0, 1), digest=True)
+    return replace(whole, n_forwards=whole.n_forwards + n_forwards), n_shards
+
+
+def _line(folder: Path, filled: Filled, number: int | None, n_shards: int) -> str:
     there = "rows of other shards are missing"
     if filled.digest is not None:
         there = f"all rows are there, SHA-256 {filled.digest}"
-    return [
-        f"{folder}: {filled.n_samples:,} samples{of}, {filled.n_forwards:,} computed now; {there}"
-    ]
+    of = f", {n_shards:,} shards" if number is None else f", shard {number}/{n_shards}"
+    return (
+        f"{folder}: {filled.n_samples:,} samples{of if n_shards > 1 else ''}, "
+        f"{filled.n_forwards:,} computed now; {there}"
+    )

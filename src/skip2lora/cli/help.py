@@ -24,9 +24,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Training": (
         "hidden", "batch_norm", *_GENERAL, "class_weight", "new_classes", "keep", "keep_weight",
-        "no_lab_set", "suspects", "cache_dir", "shard", "memory", "widths", "net", "rounds",
-        "trials",
-        "tinytl",
+        "no_lab_set", "suspects", "cache_dir", "shard", "engine", "memory", "widths", "net",
+        "rounds", "trials", "tinytl",
     ),
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Stopped and going on": (

@@ -175,6 +175,10 @@ memory = click.option(
 threads = click.option(
     "--threads", default=1, show_default=True, help="Threads that the runtime of MODEL works on."
 )
+engine = click.option(
+    "--engine", metavar="ADDRESS",
+    help="Run on the workers of a Dask cluster, dask://HOST:PORT, which see the same files.",
+)  # fmt: skip
 grid = click.option("--grid", type=int, help="Places an axis of a feature map keeps. Default: 4.")
 
 

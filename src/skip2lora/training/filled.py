@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from skip2lora.adapters.cached import Filling, rows_kept_in
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.cached import rows_kept_in
 from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
@@ -44,15 +47,17 @@ def fill(
     shard: tuple[int, int] = (0, 1),
     images: Images | None = None,
     columns: Columns | None = None,
+    digest: bool = True,
     progress: Progress | None = None,
 ) -> Filled:
     """Compute the rows of samples that ``cache`` lacks, for :func:`skip2lora.adapt` to find there.
 
     ``shard`` is (number, of how many): only that part of ``X`` passes the model, as others do in
     other processes or on other machines that share the folder. Numbers count from 0, or from 1, as
-    the last is then 0 too. ``images`` and ``columns`` are as of ``adapt``. ``progress`` is called
-    with how many samples of the shard are done, and how many it has. A run that was stopped goes
-    on where it was.
+    the last is then 0 too. ``images`` and ``columns`` are as of ``adapt``. ``digest=False``
+    leaves out the digest, for which all samples and rows are read once all are there. ``progress``
+    is called with how many samples of the shard are done, and how many it has. A run that was
+    stopped goes on where it was.
 
     Raises:
         DataError: ``X`` does not fit the model.
@@ -65,10 +70,14 @@ def fill(
     start, end = part_of_shard(len(samples), shard)
     with rows_kept_in(cache, runs(model), images) as (_, filling):
         for at, part in samples.parts(start, end):
-            filling.rows(part)
+            missing = cache.rows(digests_of(part)).missing
+            if len(missing):
+                filling.rows(part[missing])
             if progress is not None:
                 progress(at - start, end - start)
-    return Filled(len(samples), filling.n_computed, _digest(filling, cache, samples))
+    rows = filling.format.empty(min(len(samples), SAMPLES_AT_ONCE))
+    sha256 = _digest(cache, samples, shard[1], rows) if digest else None
+    return Filled(len(samples), filling.n_computed, sha256)
 
 
 def part_of_shard(n_samples: int, shard: tuple[int, int]) -> tuple[int, int]:
@@ -111,15 +120,21 @@ class _Samples:
             yield start + where.start + len(part), part
 
 
-def _digest(filling: Filling, cache: CacheFolder, samples: _Samples) -> str | None:
-    """SHA-256 of all rows; none is read once one is missing."""
-    digest = hashlib.sha256()
+def _digest(
+    cache: CacheFolder, samples: _Samples, n_shards: int, room: NDArray[np.float32]
+) -> str | None:
+    """SHA-256 of all rows, a ``room`` of them at a time, None where some are missing."""
     cache.refresh()
+    for number in reversed(range(n_shards)):  # whether each is done, the first to tell comes first
+        start, end = part_of_shard(len(samples), (number, n_shards))
+        for _, last in samples.parts(max(start, end - 1), end):
+            if len(cache.rows(digests_of(last)).missing):
+                return None
+    digest = hashlib.sha256()
     for _, part in samples.parts():
         places = cache.rows(digests_of(part))
         if len(places.missing):
             return None
-        rows = filling.format.empty(len(part))
-        places.read(rows)
-        digest.update(rows.data)
+        places.read(room[: len(part)])
+        digest.update(room[: len(part)].data)
     return digest.hexdigest()
