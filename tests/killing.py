@@ -73,6 +73,9 @@ JOBS = {
     "adapt --power": Job(
         f"adapt m.safetensors field.npz -o out --power {_FIT}", ("out",), "1", "2"
     ),
+    "adapt-many": Job(
+        f"adapt-many m.safetensors devices -o many {_FIT}", ("many/field",), "1", "2"
+    ),
     "pretrain": Job(f"pretrain lab.npz --hidden 9 -o out.safetensors {_FIT}",
                     ("out.safetensors",), "1", "2"),
     "prepare": Job("prepare {}.onnx -o out.onnx", ("out.onnx",), "a", "b"),
@@ -109,13 +112,15 @@ def measure_beforehand() -> None:
 
 def set_up() -> int:
     """Data, models and adapters in the working directory."""
-    Path("demo").mkdir()
+    for folder in ("demo", "devices", "many"):
+        Path(folder).mkdir()
     for seed in (0, 1):
         numbers = {"accuracy": [0.5, 0.9 + seed / 20], "cache_fill_ms": 2.0}
         keep(Path("report"), "curve", "damage1", seed, numbers | {"training_ms_an_epoch": 0.25})
     for name, shift in (("lab", 0.0), ("field", 3.0)):
         x, y = blobs(1, shift=shift)
         np.savez(f"{name}.npz", X=x, y=y)
+    shutil.copy("field.npz", "devices")
     for seed, name in enumerate("ab"):
         onnx_models.save(onnx_models.mlp([12, 8, 6, 3], seed=seed), Path(f"{name}.onnx"))
     for line in (

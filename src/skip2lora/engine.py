@@ -155,7 +155,7 @@ def _checked(address: str) -> str:
         pass
     raise ParameterError(
         f"engine is {address!r}, expected the address of a Dask scheduler such as "
-        "dask://127.0.0.1:8786: correct it"
+        "dask://127.0.0.1:8786: correct engine="
     )
 
 

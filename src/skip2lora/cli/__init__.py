@@ -33,6 +33,7 @@ COMMANDS = (
     "dataset",
     "pretrain",
     "adapt",
+    "adapt-many",
     "evaluate",
     "predict",
     "inspect",
@@ -64,7 +65,9 @@ class _LazyGroup(click.Group):
         """The command of that name, from the module of the same name."""
         if cmd_name not in COMMANDS:
             raise UnknownCommand(cmd_name, COMMANDS, ctx)
-        command: click.Command = import_module(f"skip2lora.cli.{cmd_name}").command
+        command: click.Command = import_module(
+            f"skip2lora.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
 

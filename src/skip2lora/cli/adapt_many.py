@@ -1,0 +1,221 @@
+"""``skip2lora adapt-many``: one adapter for each of many devices, persons or places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skip2lora.adapt import adapt_and_measure
+from skip2lora.adapted import RESULT_FILES
+from skip2lora.arrays import listing
+from skip2lora.backbones.base import Backbone
+from skip2lora.cli import adapt as one
+from skip2lora.cli import common
+from skip2lora.cli import options as shared
+from skip2lora.cli.bars import counting_bar
+from skip2lora.cli.common import read_for
+from skip2lora.cli.help import Command
+from skip2lora.cli.learning import cache_of, keep_of, loaded
+from skip2lora.cli.messages import shown, with_options
+from skip2lora.data.image_layout import layout_of
+from skip2lora.data.image_options import Images
+from skip2lora.data.reading import is_data
+from skip2lora.engine import Engine, engine_at
+from skip2lora.errors import DataError, ParameterError, Skip2LoraError
+from skip2lora.files import check_output, holding, make_folder, unreadable
+from skip2lora.tasks.task import NO_OUTPUTS, Outputs, Task
+from skip2lora.training.rehearsal import Keep
+
+#: Options of adapt that say something of one run, not of each of many.
+_OF_ONE = {
+    "model", "data", "output", "suspects", "validation_data", "checkpoint", "checkpoint_every",
+    "resume", "with_power", "i2c", "shunt_ohms", "keep_rows", "continue_from", "forget",
+}  # fmt: skip
+#: Adapters a task, as an empty one costs a cluster 5 ms and an adapter perhaps 16; and how many
+#: tasks a worker gets where there are very many.
+_LEAST, _TURNS = 50, 16
+_Item = tuple[str, Path]
+
+
+@click.command(
+    cls=Command, short_help="Fit to the field data of each of many devices.",
+    example="skip2lora adapt-many fan.safetensors devices -o adapters",
+    params=[option for option in one.command.params if option.name not in _OF_ONE],
+)  # fmt: skip
+@shared.model_argument
+@click.argument("folder", type=click.Path(path_type=Path))
+@shared.engine
+@shared.output("Folder of the adapters, one sub-folder each.", metavar="FOLDER")
+def command(
+    model: Path, folder: Path, output: Path, engine: str | None, force: bool, as_json: bool,
+    **options: Any,
+) -> int:  # fmt: skip
+    """Fit MODEL to each file of samples, or sub-folder of images, in FOLDER.
+
+    Each is adapted as adapt does, into a sub-folder of its name. Those that are done already are
+    left as they are, so that a run that was stopped goes on. What fails is listed, the others are
+    made all the same, and the exit code is 2.
+    """
+    items = _items(folder, output)
+    place = make_folder(output)
+    if engine is not None:  # whose workers stand elsewhere
+        model, place = model.resolve(), place.resolve()
+        items = [(name, data.resolve()) for name, data in items]
+    results: list[dict[str, Any]] = [{}] * len(items)
+    with engine_at(engine) as runner, counting_bar("adapters") as progress:
+        size = _size(len(items), runner, here=engine is None)
+        opening = partial(_open, model, place, force, options)
+        tasks = [items[at : at + size] for at in range(0, len(items), size)]
+        n_done = 0
+        for number, rows in runner.results(opening, _adapted, tasks):
+            results[number * size : number * size + len(rows)] = rows
+            n_done += len(rows)
+            if progress is not None:
+                progress(n_done, len(items))
+    failed = [row for row in results if row["error"] is not None]
+    n_skipped = sum(row["skipped"] for row in results)
+    facts = {
+        "output": str(output), "n_adapted": len(results) - n_skipped - len(failed),
+        "n_skipped": n_skipped, "n_failed": len(failed), "engine": engine, "adapters": results,
+    }  # fmt: skip
+    common.show(facts, _lines(output, facts, failed), as_json=as_json)
+    return 2 if failed else 0
+
+
+def _items(folder: Path, output: Path) -> list[_Item]:
+    """Names and data, sorted; what is neither a file of samples nor a folder is left out, said.
+
+    Raises:
+        DataError: there are none, or two of one name.
+        FileError: the folder cannot be read.
+    """
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    own = output.resolve()
+    entries = [path for path in entries if path.resolve() != own]
+    data = [path for path in entries if is_data(path) or path.is_dir()]
+    others = sorted({path.name for path in entries} - {path.name for path in data})
+    if not data:
+        raise DataError(
+            f"{folder} has {len(others) or 'no'} files and none of samples, expected a .npz, .csv "
+            "or the like, or a sub-folder of images, for each adapter: choose another folder"
+        )
+    if others:
+        common.say_notes([f"{folder}: {listing(others)} left out, as no file of samples"])
+    names: dict[str, Path] = {}
+    for path in data:
+        packed = path.suffix.lower() in (".gz", ".gzip")
+        name = path.name if path.is_dir() else (path.with_suffix("") if packed else path).stem
+        if name in names:
+            raise DataError(
+                f"{folder} has {names[name].name} and {path.name}, which would both be {name}, "
+                "expected names of their own: rename one"
+            )
+        names[name] = path
+    return list(names.items())
+
+
+def _size(n_items: int, runner: Engine, *, here: bool) -> int:
+    """How many adapters a task makes: all workers get some, and no task is too small."""
+    if here:
+        return 1
+    each = -(-n_items // runner.n_at_once)
+    return min(max(_LEAST, -(-each // _TURNS)), each)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """What all adapters have in common; ``options`` are those of ``adapt``."""
+
+    model: Backbone
+    task: Task
+    columns: dict[str, Any]
+    aside: dict[str, Any]
+    images: Images | None
+    class_names: tuple[str, ...] | None
+    keep: Keep | None
+    output: Path
+    force: bool
+    options: dict[str, Any]
+
+
+def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _Opened:
+    options = dict(given)
+    names, images, group = options.pop("class_names"), common.images_of(options), options["group"]
+    del options["group"]
+    if names is not None and not options["keep_outputs"]:
+        raise ParameterError(
+            f"--class-names is {listing(names)} with --no-keep-outputs, expected one of them, as "
+            "it leaves the outputs of MODEL out: leave one out"
+        )
+    backbone, learned = loaded(model, None, names, images, options)
+    columns = common.columns_of(options, "train")
+    aside = dict(columns.get("aside", {})) | ({} if group is None else {"group": group})
+    keep = keep_of(backbone, learned, images, columns, options)
+    options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
+    return _Opened(backbone, learned, columns, aside, images, names, keep, output, force, options)
+
+
+def _adapted(opened: _Opened, items: Sequence[_Item]) -> list[dict[str, Any]]:
+    """A row of the table for each; what is wrong with one is no matter of the others."""
+    rows = []
+    for name, data in items:
+        row = {
+            "name": name, "data": str(data), "n_samples": None, "accuracy": None, "before": None,
+            "after": None, "held_out": None, "skipped": False, "error": None,
+        }  # fmt: skip
+        try:
+            row |= _adapt(opened, name, data)
+        except Skip2LoraError as error:
+            row["error"] = shown(with_options(str(error)))
+        rows.append(row)
+    return rows
+
+
+def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
+    place, options = opened.output / name, opened.options
+    if not opened.force and any((place / each).is_file() for each in RESULT_FILES):
+        return {"skipped": True}
+    check_output(place, force=opened.force, names=RESULT_FILES)
+    keep_outputs, learned, model = options["keep_outputs"], opened.task, opened.model
+    columns = opened.columns | ({"aside": opened.aside} if opened.aside else {})
+    samples = read_for(
+        model, data, columns=columns, task=learned, images=opened.images,
+        outputs=Outputs.of(model, learned) if keep_outputs else NO_OUTPUTS,
+        new_classes=options["new_classes"] or not keep_outputs,
+        in_order=opened.class_names is not None,
+    )  # fmt: skip
+    images = samples.images
+    saved = None if images is None else images.resolved(layout_of(model.inputs))
+    with holding(place):
+        adapted, fit = adapt_and_measure(
+            model, samples.x, samples.answers, output_names=opened.class_names, images=saved,
+            columns=samples.columns, groups=samples.aside.get("group"),
+            sample_weight=samples.aside.get("weight"), keep=opened.keep, **options,
+        )  # fmt: skip
+        adapted.save(place)
+    held_out = None if adapted.history is None else adapted.history.held_out
+    return {
+        "n_samples": len(samples.x),
+        "accuracy": fit.on_all.overall.get("accuracy"),
+        "before": None if fit.before is None else fit.before.overall,
+        "after": fit.after.overall,
+        "held_out": None if held_out is None else asdict(held_out),
+    }
+
+
+def _lines(
+    output: Path, facts: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    return [
+        *(f"{row['name']}: {row['error']}" for row in failed),
+        f"{output}: {facts['n_adapted']:,} adapted, {facts['n_skipped']:,} done before, "
+        f"{facts['n_failed']:,} failed",
+    ]

@@ -1,0 +1,96 @@
+"""``skip2lora adapt-many``: what ``adapt`` gives for each, and a table of what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from desk import NAMES, Answer, blobs, digests, refused
+from skip2lora.cli.adapt_many import _size
+from skip2lora.engine import Here
+
+TypeIn = Callable[..., Answer]
+
+
+@pytest.fixture
+def words(desk: Path) -> tuple[str, ...]:
+    (desk / "devices").mkdir()
+    for name, seed in (("a.b", 1), ("c", 2)):
+        x, y = blobs(seed, shift=3.0)
+        np.savez(desk / "devices" / f"{name}.npz", X=x, y=y, class_names=np.array(NAMES))
+    (desk / "devices" / "notes.md").write_text("none")
+    (desk / "devices" / ".hidden").mkdir()
+    return ("adapt-many", "model.safetensors", "devices", "-o", "devices/out")
+
+
+@pytest.mark.parametrize("options", [(), ("--epochs", 3, "--rank", 2)])
+def test_each_is_as_adapt_makes_it(
+    words: tuple[str, ...], options: tuple[object, ...], type_in: TypeIn
+) -> None:
+    many = type_in(*words, *options, "--json")
+    assert many.code == 0, many.err
+    assert "devices: notes.md left out, as no file of samples" in many.err
+    for name, row in zip(("a.b", "c"), many.json["adapters"], strict=True):
+        one = type_in(
+            "adapt", words[1], f"devices/{name}.npz", "-o", "one", "--force", "--json", *options
+        )
+        assert digests(Path("devices/out", name)) == digests(Path("one"))
+        assert (row["name"], row["error"], row["skipped"]) == (name, None, False)
+        for key in ("accuracy", "held_out", "before", "after", "n_samples"):
+            assert row[key] == one.json[key], key
+    assert (many.json["n_adapted"], many.json["n_skipped"], many.json["n_failed"]) == (2, 0, 0)
+
+
+def test_failures_are_listed_and_the_others_made(words: tuple[str, ...], type_in: TypeIn) -> None:
+    x, y = blobs(3)
+    np.savez("devices/b.npz", X=x[:, :5], y=y, class_names=np.array(NAMES))
+    many = type_in(*words)
+    assert many.code == 2
+    first, last = many.out.splitlines()
+    assert first.startswith("b: X has 5 columns, the model expects 12")
+    assert last == "devices/out: 2 adapted, 0 done before, 1 failed"
+    before = digests(Path("devices/out"))
+    np.savez("devices/b.npz", X=x, y=y, class_names=np.array(NAMES))
+    again = type_in(*words, "--json")  # goes on
+    assert again.code == 0
+    skipped = [(row["name"], row["skipped"]) for row in again.json["adapters"]]
+    assert skipped == [("a.b", True), ("b", False), ("c", True)]
+    assert before.items() < digests(Path("devices/out")).items()
+    anew = type_in(*words, "--json", "--force", "--epochs", 2)
+    assert (anew.json["n_adapted"], anew.json["n_skipped"]) == (3, 0)
+    assert set(digests(Path("devices/out")).values()).isdisjoint(before.values())
+
+
+def test_what_stands_in_the_way_is_said(words: tuple[str, ...], type_in: TypeIn) -> None:
+    Path("devices/out/c").mkdir(parents=True)
+    Path("devices/out/c/mine").write_text("mine")
+    many = type_in(*words)
+    assert many.code == 2
+    assert many.out.startswith("c: devices/out/c exists and holds mine, expected")
+    assert "1 adapted, 0 done before, 1 failed" in many.out
+    assert Path("devices/out/c/mine").read_text() == "mine"
+
+
+def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
+    Path("devices/notes.md").unlink()
+    refused(type_in(*words[:2], "nowhere", *words[3:]), "nowhere")
+    refused(type_in(*words[:2], "adapter", *words[3:]), "adapter has 2 files and none of samples")
+    refused(type_in("adapt-many", "no.onnx", *words[2:], "--json"), "no.onnx does not exist")
+    Path("devices/c.csv").write_text("label,a\n0,1\n")
+    refused(type_in(*words), "has c.csv and c.npz, which would both be c, expected names")
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_at_once", "size"),
+    [(1, 2, 1), (10, 2, 5), (60, 2, 30), (1000, 2, 50), (10_000, 2, 313), (200, 8, 25)],
+)
+def test_a_task_has_50_or_more_where_all_workers_get_some(
+    n_items: int, n_at_once: int, size: int
+) -> None:
+    runner = Here()
+    runner.n_at_once = n_at_once
+    assert _size(n_items, runner, here=False) == size
+    assert _size(n_items, runner, here=True) == 1
