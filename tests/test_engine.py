@@ -62,6 +62,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_who_does_not_answer_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_SECONDS", 1)
+    monkeypatch.setattr(engine, "_FIRST_WORKER", 1)
     with pytest.raises(s2.ClusterError, match="no Dask scheduler answers at dask"):
         engine_at("dask://127.0.0.1:9").__enter__()
     with pytest.raises(s2.ClusterError, match="has no worker"):

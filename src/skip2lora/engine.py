@@ -18,7 +18,8 @@ from skip2lora.errors import (
     first_line,
 )
 
-_SECONDS = 10  # for a scheduler to answer, and for its first worker
+_SECONDS = 10  # for a scheduler to answer
+_FIRST_WORKER = 30  # seconds, as one may be starting
 _Opened = TypeVar("_Opened")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -137,7 +138,7 @@ def engine_at(address: str | None) -> Iterator[Engine]:
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_SECONDS)
+            client.wait_for_workers(1, timeout=_FIRST_WORKER)
         except TimeoutError as error:
             raise ClusterError(
                 f"the Dask scheduler at {address} has no worker, expected one at least: start some"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from desk import NAMES, Answer, blobs, digests, refused
-from skip2lora.cli.adapt_many import _size
+from skip2lora.adapt import adapt
+from skip2lora.cli.adapt_many import _size, command
 from skip2lora.engine import Here
 
 TypeIn = Callable[..., Answer]
@@ -81,6 +82,18 @@ def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
     refused(type_in("adapt-many", "no.onnx", *words[2:], "--json"), "no.onnx does not exist")
     Path("devices/c.csv").write_text("label,a\n0,1\n")
     refused(type_in(*words), "has c.csv and c.npz, which would both be c, expected names")
+
+
+def test_no_option_is_taken_and_left_aside() -> None:
+    handled = {
+        "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",
+        "size", "mean", "std", "class_names", "group", "cache_dir", "no_lab_set", "force",
+        "as_json", "engine", "output", "model", "folder",
+    }  # fmt: skip
+    taken = {each.name for each in command.params}
+    assert taken - handled <= set(adapt.__kwdefaults__ or {}), (
+        "say in _OF_ONE that adapt alone does"
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 #: What a page needs beyond the package and the group `test`, by what it says.
 NEEDS = {
-    ".onnx": ("onnx", "onnxruntime"), "TorchBackbone(": ("torch",), "adapt model.xml": ("openvino",)
+    ".onnx": ("onnx", "onnxruntime"), "TorchBackbone(": ("torch",),
+    "adapt model.xml": ("openvino",), "--engine dask://": ("distributed",),
 }  # fmt: skip
 #: What stands between fences and is no command: the site's own directives, and files.
 NOT_RUN = {"{eval-rst}", "{toctree}", "c", "json"}

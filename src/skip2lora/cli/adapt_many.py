@@ -34,7 +34,7 @@ from skip2lora.training.rehearsal import Keep
 #: Options of adapt that say something of one run, not of each of many.
 _OF_ONE = {
     "model", "data", "output", "suspects", "validation_data", "checkpoint", "checkpoint_every",
-    "resume", "with_power", "i2c", "shunt_ohms", "keep_rows", "continue_from", "forget",
+    "resume", "with_power", "i2c", "shunt_ohms", "keep_rows", "continue_from", "forget", "memory",
 }  # fmt: skip
 #: Adapters a task, as an empty one costs a cluster 5 ms and an adapter perhaps 16; and how many
 #: tasks a worker gets where there are very many.
