@@ -104,7 +104,7 @@ class Dask:
             raise ClusterError(
                 f"a task on {self._name} failed ({type(error).__name__}: {first_line(error)}), "
                 "expected workers that have this version of skip2lora with all that the model "
-                "needs, see the same files, and live: look at their logs, and run it again, which "
+                "needs, see the same files, and live: read their logs, and run it again, which "
                 "goes on from what is done"
             ) from error
 

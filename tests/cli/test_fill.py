@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import onnx_models
 from desk import NAMES, Answer, refused
+from skip2lora.cli import fill as cli_fill
 
 TypeIn = Callable[..., Answer]
 
@@ -57,3 +59,21 @@ def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
     assert type_in(*words).code == 0
     refused(type_in(*words, "--taps", 1), "the rows in rows are of tapping", "another folder")
     refused(type_in(*words[:-1], "a.onnx"), "cannot make a.onnx")
+
+
+def test_what_a_stop_leaves_is_said(
+    words: tuple[str, ...], type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = cli_fill.fill
+
+    def stopped(*of: Any, **options: Any) -> None:
+        if rows_first:
+            compute(*of, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_fill, "fill", stopped)
+    for said in ("nothing", "rows"):
+        rows_first = said == "rows"
+        answer = type_in(*words)
+        assert answer.code == 130
+        assert answer.err == f"skip2lora: stopped by Ctrl-C, {said} was written\n"

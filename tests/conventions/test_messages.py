@@ -33,7 +33,7 @@ VERBS = frozenset(
         correct create cut define disable do drop export fetch fill fix free give install keep learn
         leave load lower make map measure move name number open pad pass pip pool prepare read
         remove rename repeat replace reshape resize round run save say scale see set shorten split
-        sort take train try turn unpack update upgrade use wait wrap write
+        sort start take train try turn unpack update upgrade use wait wrap write
         """,
     )
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.engine import engine_at
 from skip2lora.errors import ParameterError
+from skip2lora.files import WRITTEN
 from skip2lora.tasks.columns import Columns
 from skip2lora.training.filled import Filled, fill, part_of_shard
 from skip2lora.training.running import Progress
@@ -75,19 +77,31 @@ def command(
     computed stays whatever ends a run, and the next one goes on from there. Answers in DATA are not
     needed, and no features.
     """
-    if engine is None:
-        opened, shard = _open(model, data, cache_dir, options), shard or (0, 1)
-        with counting_bar("cache") as progress:
-            filled, n_shards = _fill(opened, shard, digest=True, progress=progress), shard[1]
-    else:
-        _check_alone(data, shard)
-        filled, n_shards = _filled_on(engine, model, data, cache_dir, options)
+    with _telling_of(cache_dir):
+        if engine is None:
+            opened, shard = _open(model, data, cache_dir, options), shard or (0, 1)
+            with counting_bar("cache") as progress:
+                filled, n_shards = _fill(opened, shard, digest=True, progress=progress), shard[1]
+        else:
+            _check_alone(data, shard)
+            filled, n_shards = _filled_on(engine, model, data, cache_dir, options)
     number = None if shard is None else shard[0] % n_shards
     facts = {
         "cache_dir": str(cache_dir), **asdict(filled), "shard": number, "n_shards": n_shards,
         "engine": engine,
     }  # fmt: skip
     common.show(facts, [_line(cache_dir, filled, number, n_shards)], as_json=as_json)
+
+
+@contextmanager
+def _telling_of(cache_dir: Path) -> Iterator[None]:
+    """Where this is stopped, say that rows are kept, if any are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if any(cache_dir.glob("*.npy")):
+            WRITTEN.append(cache_dir)
+        raise
 
 
 def _check_alone(data: Path, shard: tuple[int, int] | None) -> None:
