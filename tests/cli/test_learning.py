@@ -100,6 +100,10 @@ def test_a_result_beside_leaves_the_adapter(desk, type_in):
             ("field.npz", "test.npz", "-o", "x", "--suspects", "s.csv"),
             "--suspects is set with several DATA",
         ),
+        (
+            ("--continue", "adapter", "--forget", "1", "--validation-data", "field.npz"),
+            "--validation-data is set without DATA",
+        ),
         (("field.npz", "narrow.npz", "-o", "x"), "expected"),
     ],
 )  # fmt: skip

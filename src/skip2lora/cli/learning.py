@@ -91,6 +91,11 @@ def check_data(data: Sequence[Path], options: Mapping[str, Any], output: Path | 
             "--suspects is set with several DATA or --continue, expected one DATA, whose rows it "
             "numbers: leave one of them out"
         )
+    if options["validation_data"] is not None and not data:
+        raise ParameterError(
+            "--validation-data is set without DATA, expected it beside the samples that it judges: "
+            "leave it out"
+        )
     for name in ("taps", "grid", "class_names") if earlier is not None else ():
         if options[name] is not None:
             raise ParameterError(
