@@ -100,3 +100,16 @@ def test_a_rank_beyond_the_widest_tap_is_of_another_tap() -> None:
         narrow.lora_a, narrow.lora_b, wide.lora_a, wide.lora_b, strict=True
     ):
         np.testing.assert_allclose(a @ b, old_a @ old_b, rtol=1e-5, atol=1e-5)
+
+
+def test_parts_that_change_no_output_have_a_rank_still() -> None:
+    dead = [
+        replace(part, lora_b=tuple(np.zeros_like(b) for b in part.lora_b))
+        for part in (adapters_of(3, 3), adapters_of(3, 3, seed=1))
+    ]
+    mix = mixed(dead, MIX, WIDTHS)
+    assert mix.rank == 1
+    backbone = NumpyBackbone([*WIDTHS, 3], first_tap_is_input=True)
+    x = np.ones((2, 9), np.float32)
+    expected = backbone.forward(x).base_logits + mix.bias
+    np.testing.assert_allclose(mix.logits(backbone, x), expected, rtol=1e-6)

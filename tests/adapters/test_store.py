@@ -176,3 +176,16 @@ def test_damage_is_not_written_anew(tmp_path: Path) -> None:
     with pytest.warns(DamagedCacheWarning, match=damaged.name):
         folder_at(tmp_path).forget(names_of([3]))
     assert not [*tmp_path.glob("*.npy")]
+
+
+def test_files_that_others_removed_are_no_rows(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path)
+    for part in (range(4), range(4, 8)):
+        folder.append(names_of(part), rows_of(part))
+    folder_at(tmp_path).forget(names_of([1]))
+    folder.refresh()
+    assert read(folder, range(8)) == [0, -1, *range(2, 8)]
+    for file in tmp_path.glob("*.npy"):
+        file.unlink()
+    folder.refresh()
+    assert read(folder, range(8)) == [-1] * 8

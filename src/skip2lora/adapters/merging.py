@@ -97,6 +97,7 @@ def _of_one_rank(
 ) -> list[_Pair]:
     """The same products, all of the smallest rank that goes without a decomposition."""
     beside = max(a.shape[1] for a, _ in pairs)
+    changed = changed if len(changed) else np.zeros(1, np.int64)  # a rank is 1 or more
     rank = min(max(widths), len(changed))
     if beside <= rank:
         wide = [(0, beside - a.shape[1]) for a, _ in pairs]

@@ -307,6 +307,10 @@ class CacheFolder:
                 names = {path.name for path in self.path.iterdir() if _NAME.fullmatch(path.name)}
             except OSError as error:
                 raise unreadable(self.path, error) from error
+            for number, shard in enumerate(self._shards):
+                if shard.path.name in self._known - names:  # others removed it
+                    self._index.drop(number)
+            self._known &= names
             for name in sorted(names - self._known):
                 self._known.add(name)
                 try:
@@ -381,10 +385,7 @@ class CacheFolder:
 
 def _warn(path: Path, why: Unsound) -> None:
     """Say that it is dropped."""
-    warn(
-        f"{path} is dropped, as {why}: its rows are computed again",
-        DamagedCacheWarning,
-    )
+    warn(f"{path} is dropped, as {why}: its rows are computed again", DamagedCacheWarning)
 
 
 def _remove(path: Path) -> None:
