@@ -25,7 +25,9 @@ class RowSource {
         const CodedRows *coded = floats ? nullptr : std::get<const CodedRows *>(rows);
         const size_t n_rows = floats ? floats->shape(0) : coded->n_rows();
         const size_t stride = floats ? floats->shape(1) : coded->layout.layout.row_stride;
-        require(stride == layout.layout.row_stride && n_rows == filled.shape(0),
+        require(stride == layout.layout.row_stride && n_rows == filled.shape(0) &&
+                    (floats || (coded->coded.n_columns == layout.layout.logits_offset &&
+                                coded->coded.n_floats == layout.layout.n_outputs)),
                 "the cache has another shape than the layout asks for");
         cache = {};
         cache.rows = floats ? floats->data() : nullptr;

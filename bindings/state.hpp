@@ -42,11 +42,12 @@ inline size_t n_floats(const State &state) {
     return count;
 }
 
-// Both are of a trainer that no other call works on.
+// Both are of a trainer that no other call works on, nor on what it trains.
 template <typename Trainer> State state_for(Trainer &trainer, size_t size, Claim &claim) {
     State state = trainer.state();
     require(size == n_floats(state), "the state has another number of floats");
     claim.writes(&trainer, sizeof trainer, "this trainer is");
+    trainer.claim_trained(claim);
     return state;
 }
 

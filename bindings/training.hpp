@@ -184,13 +184,16 @@ class SkipTrainer : public Trainer {
         set_weights(job, weight);
         Claim all;
         claim(all, &source);
-        all.writes(adapter_.adapter.packed, adapter_.n_bytes(), "these adapters are");
+        claim_trained(all);
         source.attach(job, x);
         job.step = step;
         job.step_context = this;
         return run_epoch(job, &source, learning_rate);
     }
 
+    void claim_trained(Claim &claim) const {
+        claim.writes(adapter_.adapter.packed, adapter_.n_bytes(), "these adapters are");
+    }
     // The floats that an epoch changes, and where its numbers are.
     State state() {
         const size_t count = adapter_.n_bytes() / sizeof(float);
@@ -280,7 +283,7 @@ class NetworkTrainer : public Trainer {
         set_weights(job, weight);
         Claim all;
         claim(all, source);
-        all.writes(&network_, sizeof network_, "this network is");
+        claim_trained(all);
         job.smallest_batch = smallest_batch_;
         job.step = source ? step_on_rows : step;
         job.step_context = this;
@@ -297,6 +300,9 @@ class NetworkTrainer : public Trainer {
         return run_epoch(job, source, learning_rate);
     }
 
+    void claim_trained(Claim &claim) const {
+        claim.writes(&network_, sizeof network_, "this network is");
+    }
     // The floats that an epoch may change, and where its numbers are.
     State state() {
         std::vector<Span> floats = tensors_of(net_);

@@ -243,6 +243,7 @@ SECOND: dict[str, tuple[str, Callable[[Parts], object]]] = {
         "this trainer",
         lambda of: of.trainer.restore_state((1, 1.0, 1.0), zeros(of.trainer.state_floats)),
     ),
+    "its adapters, as a state": ("these adapters", lambda of: state_of(of.trainer_of(of.adapter))),
     "its cache, solved on": ("these rows", start_metric),
 }
 
@@ -272,7 +273,7 @@ def test_an_epoch_within_an_epoch_raises() -> None:
 
 
 def test_a_network_that_is_trained_is_not_run() -> None:
-    """Both are tried from within its epoch, by the forward pass of its rows."""
+    """All is tried from within its epoch, by the forward pass of its rows."""
     layout = _core.RowLayout((6,), N_OUTPUTS, False)
     rows, filled = zeros(N_SAMPLES, layout.row_stride), np.zeros(N_SAMPLES, np.uint8)
     x, labels = zeros(N_SAMPLES, 2), np.zeros(N_SAMPLES, np.int32)
@@ -285,6 +286,7 @@ def test_a_network_that_is_trained_is_not_run() -> None:
         for call in (
             lambda: net.forward(zeros(N_SAMPLES, 6), whole, 0, out),
             lambda: tuner().epoch(zeros(N_SAMPLES, 6), labels, None, 0.01),
+            lambda: tuner().copy_state(zeros(tuner().state_floats)),
         ):
             with pytest.raises(RuntimeError, match="this network is at work"):
                 call()
@@ -295,7 +297,7 @@ def test_a_network_that_is_trained_is_not_run() -> None:
 
     source = _core.RowSource(layout, rows, filled, forward)
     assert tuner().epoch(x, labels, source, 0.01).status == _core.OK
-    assert len(refused) == 4
+    assert len(refused) == 6
     net.forward(zeros(N_SAMPLES, 6), whole, 0, out)
 
 

@@ -346,7 +346,7 @@ s2_status s2_net_step(const s2_net *net, const s2_compute_types *types, const s2
 /* Computes the rows of these samples: (count, row_stride). Returns S2_OK or S2_FORWARD_FAILED. */
 typedef s2_status (*s2_forward_fn)(void *context, const uint32_t *sample, uint32_t count,
                                    float *rows);
-/* Told of the samples of a batch two batches before it: whoever reads rows from a disk may begin. */
+/* Told of the samples of a batch two batches before it: reading from a disk may begin. */
 typedef void (*s2_announce_fn)(void *context, const uint32_t *sample, uint32_t count);
 /* Forward, loss, backward and update of one batch. */
 typedef s2_status (*s2_step_fn)(void *context, const s2_batch *batch, s2_batch_stats *stats);

@@ -22,6 +22,15 @@ static int has_neon(void) {
 #endif
 #endif
 
+#ifdef S2_HAVE_X86_64_V3
+#include <cpuid.h>
+/* By its bit: gcc before 11 and clang before 19 do not know it by name. */
+static int has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 static int runs_here(const s2_kernels *kernels) {
 #ifdef S2_HAVE_X86_64_V4
     if (kernels == &s2_kernels_x86_64_v4) {
@@ -31,8 +40,7 @@ static int runs_here(const s2_kernels *kernels) {
 #endif
 #ifdef S2_HAVE_X86_64_V3
     if (kernels == &s2_kernels_x86_64_v3) {
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     }
 #endif
 #ifdef S2_HAVE_NEON

@@ -116,7 +116,7 @@ static void note_announced(void *context, const uint32_t *sample, uint32_t count
 static void test_announced_two_batches_ahead(void) {
     for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity += N_SAMPLES) {
         training of;
-        listener heard = {{{0}}, {0}, {0}, 0};
+        listener heard = {.n = 0};
         new_training(&of, N_SAMPLES, BATCH, capacity);
         heard.notes = of.notes;
         of.job.announce = note_announced;

@@ -134,6 +134,27 @@ def test_a_span_beyond_floats_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CODED)
+def test_no_code_is_nan(kind: str) -> None:
+    rows = rows_of(4)
+    rows[2, 17] = np.nan
+    with pytest.raises(ParameterError, match=f"cache_dtype is {kind}, and a tap .* nan, expected"):
+        coded(rows, kind)
+    codes = CodedRows.empty(LAYOUT, 8, kind)
+    codes.write(0, rows_of(4))
+    with pytest.raises(ParameterError, match="nan, expected at most"):
+        codes.write(4, rows)
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_codes_of_another_layout_are_refused(kind: str) -> None:
+    codes, filled = coded(rows_of(5), kind), np.ones(5, np.uint8)
+    for widths, n_outputs in ((20, 37, 5), 4), ((20, 37), 20):
+        layout = _core.RowLayout(widths, n_outputs, False)
+        with pytest.raises(ValueError, match="another shape than the layout"):
+            _core.RowSource(layout, codes.core, filled, print)
+
+
+@pytest.mark.parametrize("kind", CODED)
 def test_the_core_refuses_what_does_not_fit(kind: str) -> None:
     codes, rows = coded(rows_of(5), kind), rows_of(5)
     for call in (

@@ -129,7 +129,7 @@ class CodedRows:
     def _check(self, columns: NDArray[np.float32]) -> None:
         limit = _core.code_limit(DTYPES[self.kind])
         largest = max(columns.max(initial=0), -columns.min(initial=0))
-        if largest > limit:
+        if not largest <= limit:  # or NaN, which has no code
             others = "float32, bfloat16 or int8" if self.kind == "float16" else "float32"
             raise ParameterError(
                 f"cache_dtype is {self.kind}, and a tap of the model has {largest:g}, expected at "
@@ -138,7 +138,7 @@ class CodedRows:
 
     def _extend(self, first: int, low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
         """Let the codes span ``low`` to ``high``; ``first`` rows may have to be written anew."""
-        lower, higher = low < self.low, high > self.high
+        lower, higher = ~(low >= self.low), ~(high <= self.high)  # NaN, which has no code, is both
         if not (lower.any() or higher.any()):
             return
         low, high = np.minimum(low, self.low), np.maximum(high, self.high)
@@ -148,7 +148,7 @@ class CodedRows:
         high = np.minimum(high + margin * higher, limits.max).astype(np.float32)
         scale = np.empty_like(self.scale)
         span = high.astype(np.float64) - low
-        if (span > _MOST_SPAN).any():
+        if not (span <= _MOST_SPAN).all():
             raise ParameterError(
                 f"cache_dtype is {self.kind}, and a tap of the model spans {span.max():g}, "
                 f"expected at most {_MOST_SPAN:g}: use float32"
