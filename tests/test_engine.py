@@ -50,7 +50,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     pytest.importorskip("distributed", reason="needs dask: pip install --group test")
     started = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
@@ -60,14 +60,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         started.stop()
 
 
-def test_who_does_not_answer_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def cluster(scheduler: Cluster) -> Cluster:
+    """With two workers."""
+    scheduler.add(2)
+    with engine_at(scheduler.engine) as runner:
+        assert isinstance(runner, Dask)
+        runner._client.wait_for_workers(2, timeout=60)
+    return scheduler
+
+
+def test_who_does_not_answer_is_said(scheduler: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_SECONDS", 1)
     monkeypatch.setattr(engine, "_FIRST_WORKER", 1)
     with pytest.raises(s2.ClusterError, match="no Dask scheduler answers at dask"):
         engine_at("dask://127.0.0.1:9").__enter__()
     with pytest.raises(s2.ClusterError, match="has no worker"):
-        engine_at(cluster.engine).__enter__()
-    cluster.add(2)
+        engine_at(scheduler.engine).__enter__()
 
 
 def test_each_run_is_its_own(cluster: Cluster) -> None:
