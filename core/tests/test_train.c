@@ -3,6 +3,8 @@
 
 #include "skip2_codes.h"
 
+#include <float.h>
+
 enum { N_SAMPLES = 23, N_FEATURES = 3, BATCH = 5, STRIDE = 16, MOST_BATCHES = 64 };
 
 /* Stands for backbone and adapter: notes what it is given. */
@@ -17,10 +19,17 @@ typedef struct {
     uint32_t failing;    /* call of forward that fails, from 1; 0: none */
     uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
     s2_status step_says; /* from the second batch on */
+    float half[2]; /* of the least normal number, as forward and step compute it */
 } recorder;
+
+static float half_of_least(void) {
+    volatile float least = FLT_MIN;
+    return least * 0.5f;
+}
 
 static s2_status note_forward(void *context, const uint32_t *sample, uint32_t count, float *rows) {
     recorder *notes = context;
+    notes->half[0] = half_of_least();
     if (++notes->n_calls == notes->failing) {
         return S2_FORWARD_FAILED;
     }
@@ -33,6 +42,7 @@ static s2_status note_forward(void *context, const uint32_t *sample, uint32_t co
 
 static s2_status note_step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
     recorder *notes = context;
+    notes->half[1] = half_of_least();
     for (uint32_t i = 0; i < batch->count; i++) {
         const uint32_t sample = (uint32_t)batch->x[i][0];
         notes->wrong += batch->label[i] != (int32_t)(sample % 4);
@@ -400,6 +410,20 @@ static void test_refuses(void) {
     release_guarded();
 }
 
+/* Numbers below the least normal one are zero in a step alone: not in rows, nor afterwards. */
+static void test_small_numbers(void) {
+    training of;
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    s2_epoch_stats stats;
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+#if defined(__SSE__) || defined(__aarch64__)
+    CHECK_EQUAL(of.notes.half[1] == 0.0f, 1);
+#endif
+    CHECK_EQUAL(of.notes.half[0] > 0.0f, 1);
+    CHECK_EQUAL(half_of_least() > 0.0f, 1);
+    release_guarded();
+}
+
 int main(void) {
     test_every_sample_once();
     test_order();
@@ -412,5 +436,6 @@ int main(void) {
     test_forward_fails();
     test_loss_not_finite();
     test_refuses();
+    test_small_numbers();
     return check_report("test_train");
 }
