@@ -23,7 +23,6 @@ from skip2lora.methods import METHODS
 from skip2lora.plan import DEFAULT_SAMPLES, Plan, plan
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import method_cost, skip_cost
-from skip2lora.training.exact import PENALTIES
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import resolve_options
@@ -309,22 +308,22 @@ def test_the_process_is_as_large_as_the_system_says() -> None:
 
 def test_exact_solving_is_guessed_for_all_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe auto solves for three candidates, of two selections of taps."""
-    tried: list[int] = []
+    tried: list[tuple[str | None, float | None]] = []
 
-    def seconds(rows: Any, task: Any, n_samples: int, n_penalties: int) -> float:
-        tried.append(n_penalties)
-        assert (rows.n_outputs, n_samples) == (3, 400)
+    def seconds(model: Any, options: Any, n_samples: int, goal: Any) -> float:
+        tried.append((options.recipe, options.penalty))
+        assert (model.n_outputs, n_samples) == (3, 400)
         return 2.0
 
-    monkeypatch.setattr("skip2lora.plan.estimated_seconds", seconds)
+    monkeypatch.setattr("skip2lora.plan.solving_seconds", seconds)
     model = network("other first")
-    for options, n_penalties, taken_ms, n_designs in (
-        ({}, len(PENALTIES), 6000, 2),
-        ({"solver": "exact"}, len(PENALTIES), 2000, 1),
-        ({"solver": "exact", "penalty": 0.1}, 1, 2000, 1),
+    for options, asked, n_designs in (
+        ({}, ("auto", None), 2),
+        ({"solver": "exact"}, (None, None), 1),
+        ({"solver": "exact", "penalty": 0.1}, (None, 0.1), 1),
     ):
         planned = quick(model, n_samples=400, **options)
-        assert (tried[-1], planned.training_ms) == (n_penalties, taken_ms)
+        assert (tried[-1], planned.training_ms) == (asked, 2000)
         assert planned.recipe == ("auto" if n_designs == 2 else None)
         assert (planned.n_batches, planned.us_a_batch, planned.gflops) == (0, 0, 0)
         memory = planned.memory

@@ -23,9 +23,7 @@ from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.limits import available_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
-from skip2lora.training.exact import PENALTIES
-from skip2lora.training.exact_job import estimated_seconds
-from skip2lora.training.exact_memory import CANDIDATES, exact_memory
+from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import checked
@@ -33,6 +31,7 @@ from skip2lora.training.mlp_rule import STEPS, MlpRule
 from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
 from skip2lora.training.room import Choice, Memory, Room, choices, held_bytes, n_designs, recipe_of
 from skip2lora.training.skip_job import SkipJob
+from skip2lora.training.solve_time import solving_seconds
 
 DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
@@ -62,7 +61,7 @@ class Plan:
     measured on ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample
     is not known. Other load on the machine comes on top. ``operations_a_batch`` are those of
     :mod:`skip2lora.training.costs`, of a full batch. Of the exact solver, what is of steps and
-    batches is 0, and ``training_ms`` is a guess from fewer samples of random numbers; of the
+    batches is 0, and ``training_ms`` is CPU time of fits on random rows, often fewer; of the
     recipe auto, ``rank`` and ``n_parameters`` are what the result has at most.
 
     ``choices`` are ways to adapt, the best first, and ``chosen`` is the first that takes at most
@@ -244,9 +243,7 @@ class _Planner:
         n_batches = operations = 0
         a_batch = 0.0
         if options.solver == "exact":
-            n_penalties = len(PENALTIES) if options.penalty is None else 1
-            took = estimated_seconds(rows, room.goal.task, room.n_samples, n_penalties)
-            took *= CANDIDATES if options.recipe == "auto" else 1
+            took = solving_seconds(room.model, options, room.n_samples, room.goal)
         else:
             n_batches = -(-room.n_samples // options.batch_size) * options.epochs
             a_batch = self._seconds_a_batch(seconds)

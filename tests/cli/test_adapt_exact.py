@@ -84,7 +84,7 @@ def test_plan(desk: Path, type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> N
     said = type_in(*words)
     assert said.code == 0, said.err
     assert "60 samples, 3 outputs, rank 3, solved exactly, scaled taps" in said.out
-    assert re.search(r"training +about [\d.]+ m?s, from fewer samples of random numbers", said.out)
+    assert re.search(r"training +about [\d.]+ m?s, of CPU time, from fits on random rows", said.out)
     facts = type_in(*words, "--json").json
     assert (facts["solver"], facts["n_batches"], facts["us_a_batch"]) == ("exact", 0, 0)
     made = type_in("adapt", *words[1:], "--json", "-o", "best").json

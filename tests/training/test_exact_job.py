@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.recipe import ANY_MODEL
-from skip2lora.backbones.standins import RandomRows
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
 from skip2lora.tasks.task import PLAIN, TASKS, Goal, mean_loss
-from skip2lora.training.exact_job import ExactJob, estimated_seconds
+from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.exact_memory import ExactMemory, exact_memory
 from skip2lora.training.folds import block_folds
 from skip2lora.training.jobs import CheckedSamples
@@ -243,57 +241,3 @@ def test_the_quickest_way_that_fits_is_taken(
         assert history.held_out.value == pytest.approx(results[0][1].held_out.value, abs=0.01)
         assert history.loss == pytest.approx(results[0][1].loss, rel=0.01)
         np.testing.assert_allclose(logits, results[0][0], atol=0.5)
-
-
-def test_an_estimate_is_a_time(backbone: NumpyBackbone) -> None:
-    rows = RowFormat.of(backbone, copy_input=True)
-    for task in TASKS.values():
-        few, many = (estimated_seconds(rows, task, n, 2) for n in (20, 20000))
-        assert 0 < few < many
-
-
-@pytest.mark.parametrize(
-    ("solver", "times"), [("SOLVE_DUAL", 4), ("SOLVE_PRIMAL", 2), ("SOLVE_SUBSET", 2)]
-)
-def test_an_estimate_grows_with_what_the_solver_counts(
-    solver: str, times: int, backbone: NumpyBackbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "skip2lora.training.exact_memory._quickest",
-        lambda rows, n, m, *_: ExactMemory.of(getattr(_core, solver), rows, n, m),
-    )
-    monkeypatch.setattr("time.perf_counter", count().__next__)  # one second
-    rows = RowFormat.of(backbone, copy_input=True)
-    one, two = (estimated_seconds(rows, PLAIN.task, n, 1) for n in (3000, 6000))
-    assert two == times * one
-
-
-@pytest.mark.parametrize(
-    ("width", "n_outputs", "n_samples", "few"),
-    [
-        (20, 3, 40, 40), (20, 3, 20000, 256), (20, 100, 20000, 100), (1 << 19, 3, 20000, 31),
-        (1 << 21, 3, 20000, 8), (20, 100000, 20000, 8), (20, 3, 2, 8),
-    ],
-)  # fmt: skip
-def test_an_estimate_is_of_a_few_samples(
-    width: int, n_outputs: int, n_samples: int, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """256, as many as there are, or as many as take a million products and 64 MiB; 8 at least."""
-    seen: list[int] = []
-
-    class EnoughError(Exception):
-        pass
-
-    def stop(labels: np.ndarray, **_: Any) -> None:
-        seen.append(len(labels))
-        raise EnoughError
-
-    monkeypatch.setattr("skip2lora.training.exact_job.block_folds", stop)
-    monkeypatch.setattr("skip2lora.training.exact_memory._quickest", enough_memory)
-    with pytest.raises(EnoughError):
-        estimated_seconds(RowFormat.of(RandomRows((width,), n_outputs)), PLAIN.task, n_samples, 1)
-    assert seen == [few]
-
-
-def enough_memory(rows: RowFormat, n: int, m: int, *_: Any) -> ExactMemory:
-    return ExactMemory(_core.SOLVE_PRIMAL, 0, 0, 0)

@@ -149,7 +149,7 @@ def _time_lines(result: Plan, *, noise: bool) -> list[str]:
         f"{result.gflops:.1f} GFLOP/s",
     ]
     if result.solver == "exact":
-        training = [f"  training         about {duration}, from fewer samples of random numbers"]
+        training = [f"  training         about {duration}, of CPU time, from fits on random rows"]
     return [
         "time on this machine",
         *([loading] if noise else []),

@@ -108,8 +108,9 @@ class AutoJob(ExactJob):
         goal: Goal = PLAIN,
         held: CheckedSamples | None = None,
         folds: Folds | None = None,
+        solver: int | None = None,
     ) -> None:
-        super().__init__(backbone, part, options, goal=goal, held=held, folds=folds)
+        super().__init__(backbone, part, options, goal=goal, held=held, folds=folds, solver=solver)
         self._n_own = backbone.n_outputs
         self._mix, self._base_factor = np.zeros(0), 1.0
         self.judged_candidates: list[Judged] = []

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora import _core
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are, parts
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
-from skip2lora.tasks.task import PLAIN, TASKS, Goal, Task
+from skip2lora.tasks.task import PLAIN, Goal, Task
 from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
 from skip2lora.training.exact_memory import exact_memory
@@ -30,15 +29,12 @@ from skip2lora.training.options import Options
 from skip2lora.training.problem import Problem, learned_outputs
 from skip2lora.training.skip_job import Scaling
 
-# Of the random samples whose time is taken for an estimate, at most and at least.
-_FEW_SAMPLES, _FEW_BYTES, _FEW_PRODUCTS, _LEAST_SAMPLES = 256, 1 << 26, 1e6, 8
-
 
 class ExactJob:
     """A convex fit of all taps of the method, on rows that are computed once.
 
     Rows of the samples held out stand after those to train on, and have no weight in the end.
-    ``folds`` are by default blocks of neighbouring rows.
+    ``folds`` are by default blocks of neighbouring rows, ``solver`` the quickest that fits.
     """
 
     rows_kept = True
@@ -53,6 +49,7 @@ class ExactJob:
         goal: Goal = PLAIN,
         held: CheckedSamples | None = None,
         folds: Folds | None = None,
+        solver: int | None = None,
     ) -> None:
         first_tap = range(len(backbone.tap_widths))[METHODS[options.method].adapted].start
         rows = RowFormat.of(
@@ -65,7 +62,7 @@ class ExactJob:
         learned = learned_outputs(goal.task, part.y, part.weight, rows.n_outputs)
         n_designs = 2 if options.recipe == "auto" else 1
         memory = exact_memory(rows, len(self._answers), len(learned), n_designs=n_designs)
-        self._solver = memory.solver
+        self._solver = memory.solver if solver is None else solver
         chosen = options.penalty is not None or options.recipe not in (None, "paper")
         if not self.folds.count and not chosen:
             raise DataError(
@@ -237,35 +234,3 @@ def folds_of(
         note = f"{spent.sum():,} samples that the projection is found from are never held out"
         notes[note] = None
     return Folds(of, n_folds, tuple(notes))
-
-
-def estimated_seconds(rows: RowFormat, task: Task, n_samples: int, n_penalties: int) -> float:
-    """What solving will take on this machine, from a few random samples of that format.
-
-    Of one output it is that of numbers, as there are no classes to tell apart.
-
-    The Gram matrix and each iteration grow with the square of the samples; where columns are the
-    coordinates, with the samples.
-
-    Raises:
-        DataError: there is not enough memory for so many samples.
-    """
-    solver = exact_memory(rows, n_samples, rows.n_outputs).solver
-    few = min(_FEW_SAMPLES, int((_FEW_PRODUCTS / rows.n_outputs) ** 0.5), n_samples)
-    few = max(_LEAST_SAMPLES, min(few, _FEW_BYTES // rows.row_bytes))
-    random = np.random.Generator(np.random.PCG64(0))
-    table = rows.empty(few)
-    table[:] = random.random(table.shape, np.float32)
-    n_folds = folds_for(n_samples)
-    labels = np.arange(few, dtype=np.int32) % max(2, min(rows.n_outputs, few // n_folds))
-    answers = np.eye(labels.max() + 1, rows.n_outputs, dtype=np.float32)[labels]
-    task = task if rows.n_outputs > 1 else TASKS["regression"]
-    folds = block_folds(labels, n_folds=n_folds)
-    scaling = Scaling.of(rows, [table], None)
-    began = time.perf_counter()
-    problem = Problem.of(task, answers if task.numeric_targets else labels, np.zeros_like(answers))
-    (design,) = Design.nested(table, scaling, [range(len(rows.tap_widths))], solver=solver)
-    for _ in steps(design, problem, PENALTIES[:n_penalties], folds):
-        pass
-    power = 2 if solver == _core.SOLVE_DUAL else 1
-    return (time.perf_counter() - began) * (n_samples / few) ** power
