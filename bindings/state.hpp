@@ -43,7 +43,8 @@ inline size_t n_floats(const State &state) {
 }
 
 // Both are of a trainer that no other call works on, nor on what it trains.
-template <typename Trainer> State state_for(Trainer &trainer, size_t size, Claim &claim) {
+template <typename Trainer>
+State state_for(Trainer &trainer, size_t size, Claim &claim) {
     State state = trainer.state();
     require(size == n_floats(state), "the state has another number of floats");
     claim.writes(&trainer, sizeof trainer, "this trainer is");
@@ -51,7 +52,8 @@ template <typename Trainer> State state_for(Trainer &trainer, size_t size, Claim
     return state;
 }
 
-template <typename Trainer> void bind_state(nb::class_<Trainer> &bound) {
+template <typename Trainer>
+void bind_state(nb::class_<Trainer> &bound) {
     bound.def_prop_ro("state_floats", [](Trainer &trainer) { return n_floats(trainer.state()); });
     bound.def(
         "copy_state",
