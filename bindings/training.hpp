@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <variant>
 
 #include "profile.hpp"
@@ -58,6 +59,8 @@ class Trainer {
         job.batch_size = batch_size_;
         job.smallest_batch = 1;
         job.profile = marks();
+        // Machines differ in how they flush, and that table is the same on all.
+        job.flushes = std::string_view(s2_kernels_name(choose_kernels())) != "scalar";
         return job;
     }
 

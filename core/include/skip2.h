@@ -368,6 +368,9 @@ typedef struct {
     s2_step_fn step;
     void *step_context;
     s2_profile *profile; /* that of the step too, or NULL */
+    /* Numbers below FLT_MIN are zero within the step, which is fast; 0: they are numbers, so that
+     * the scalar table gives the same bits on every machine. */
+    int flushes;
 } s2_job;
 
 typedef struct {

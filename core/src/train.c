@@ -211,9 +211,11 @@ static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint3
                             .next_row = room->next_row,
                             .n_next = look_ahead(job, room, sample + count, ahead)};
     s2_batch_stats of_batch;
-    const uint64_t mode = s2_flush_begin();
+    const uint64_t mode = job->flushes ? s2_flush_begin() : 0;
     const s2_status status = job->step(job->step_context, &batch, &of_batch);
-    s2_flush_end(mode);
+    if (job->flushes) {
+        s2_flush_end(mode);
+    }
     add_rows(job, room, n_missing);
     if (status != S2_OK) {
         return status;
