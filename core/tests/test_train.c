@@ -19,7 +19,7 @@ typedef struct {
     uint32_t failing;    /* call of forward that fails, from 1; 0: none */
     uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
     s2_status step_says; /* from the second batch on */
-    float half[2]; /* of the least normal number, as forward and step compute it */
+    float half[2];       /* of the least normal number, as forward and step compute it */
 } recorder;
 
 static float half_of_least(void) {
