@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -351,7 +352,19 @@ def test_a_loss_that_is_no_number_is_no_time(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_peak_of_the_process_is_in_bytes(
     platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def missing(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError("/proc/self/status")
+
     usage = SimpleNamespace(ru_maxrss=2_000_000)
+    monkeypatch.setattr(Path, "read_text", missing)
     monkeypatch.setattr("resource.getrusage", lambda who: usage)
     monkeypatch.setattr("sys.platform", platform)
     assert highest_bytes() == 2_000_000 * unit
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_what_started_the_program_does_not_count() -> None:
+    code = "from skip2lora.training.room import highest_bytes; print(highest_bytes())"
+    held = np.ones(400 << 20, np.uint8)
+    highest = int(subprocess.check_output([sys.executable, "-c", code]))
+    assert 10 << 20 < highest < held.nbytes
