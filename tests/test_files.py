@@ -33,6 +33,7 @@ from skip2lora.files import (
     to_bytes,
     write_bytes,
     write_file,
+    write_files,
     write_folder,
     write_together,
 )
@@ -245,6 +246,37 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert plain.read_text() == "text"
     assert (mixed / "notes").read_text() == "keep me"
     assert (earlier / "weights").read_text() == "one"
+
+
+WITHIN = ("a.txt", "src/b.c", "build/*")
+
+
+def test_folders_within_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    write_files(target, {"a.txt": b"1", "src/b.c": b"2"}, names=WITHIN)
+    assert (target / "src" / "b.c").read_bytes() == b"2"
+    (target / "build" / "deep").mkdir(parents=True)
+    (target / "build" / "deep" / "b.o").touch()
+    write_files(target, {"a.txt": b"3"}, names=WITHIN)
+    assert names(target) == ["a.txt"]
+
+
+@pytest.mark.parametrize("mine", ["src/c.c", "src/b.c/d", "buildings/b.o", "src/build/b.o"])
+def test_what_lies_within_and_is_none_of_it_is_left_alone(tmp_path: Path, mine: str) -> None:
+    target = tmp_path / "result"
+    (target / mine).parent.mkdir(parents=True)
+    (target / mine).write_text("mine")
+    with pytest.raises(FileError, match=r"holds .*, expected a.txt or src/b.c or build/. alone"):
+        write_files(target, {"a.txt": b"3"}, names=WITHIN)
+    assert (target / mine).read_text() == "mine"
+
+
+def test_a_link_among_them_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.mkdir()
+    (target / "build").symlink_to(tmp_path)
+    with pytest.raises(FileError, match="holds build, expected"):
+        write_files(target, {"a.txt": b"3"}, names=WITHIN)
 
 
 @pytest.mark.parametrize("exists", [True, False])

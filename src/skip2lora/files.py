@@ -230,8 +230,8 @@ def write_folder(
 ) -> None:
     """Call ``write(temporary_folder)``, then put that folder in the place of ``path``.
 
-    A folder that is already there is replaced only when it holds files of these ``names`` and
-    nothing else, that is, when it is an earlier result of the same kind. Links are followed.
+    A folder that is there is replaced only when it holds files of these ``names`` alone (such as
+    ``src/a.c`` or ``build/*``), as an earlier result of the same kind does. Links are followed.
 
     Raises:
         FileError: the system refused, or ``path`` is something else; ``path`` is as it was.
@@ -245,7 +245,7 @@ def write_folder(
         with temporary(place) as draft:
             draft.mkdir()
             write(draft)
-            for file in sorted(draft.iterdir()):
+            for file in sorted(draft.rglob("*")):
                 sync(file)
             sync(draft)
             with uninterrupted():
@@ -265,6 +265,7 @@ def write_files(
 
     def write(folder: Path) -> None:
         for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
     write_folder(path, write, names=names)

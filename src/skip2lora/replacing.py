@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import TextIO
@@ -40,6 +41,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 #: Of a system or a file system without that step; some containers refuse it as not permitted.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 _MOST_LINKS = 40
+_MOST_NAMED = 4  # files of a folder, in a message
 
 
 #: The end of all links, or the number of an open descriptor.
@@ -156,12 +158,24 @@ def check_replaceable(target: Path, place: Place, names: tuple[str, ...] | None)
         raise FileError(
             f"{target} is a {kind}, expected a folder or a free name: choose another name"
         )
-    for path in sorted(place.iterdir()):
-        if path.name not in names or not path.is_file():
-            raise FileError(
-                f"{target} exists and holds {path.name}, expected {' or '.join(names)} alone in "
-                "what is replaced: choose another name"
-            )
+    for stranger in _strangers(place, names):
+        known = " or ".join(names if len(names) <= _MOST_NAMED else (*names[:_MOST_NAMED], "such"))
+        raise FileError(
+            f"{target} exists and holds {stranger}, expected {known} alone in what is replaced: "
+            "choose another name"
+        )
+
+
+def _strangers(folder: Path, names: tuple[str, ...], within: str = "") -> Iterator[str]:
+    """What lies in ``folder``, a part of what is replaced, and is none of ``names``."""
+    for path in sorted(folder.iterdir()):
+        name = within + path.name
+        is_known = any(fnmatchcase(name, of) for of in names)
+        is_part = ("/" in name and is_known) or any(of.startswith(f"{name}/") for of in names)
+        if is_part and path.is_dir() and not path.is_symlink():
+            yield from _strangers(path, names, f"{name}/")
+        elif not is_known or not path.is_file():
+            yield name
 
 
 @contextmanager
