@@ -12,7 +12,7 @@
 #                CRASH="--kills 50 --signals 20" for some
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
-#                C tests and instruction counts for 64- and 32-bit ARM, under qemu-user
+#                C tests on 64- and 32-bit ARM, RISC-V and a Cortex-M4F under QEMU; instruction counts
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -44,7 +44,7 @@ test-arm:
 	$(MAKE) --no-print-directory -C core test-arm
 
 bench-arm:
-	@sh tools/check-arm.sh llvm
+	@sh tools/check-arm.sh linux-arm llvm
 	$(PYTHON) bench/arm/count.py
 
 check: $(VENV)/.check $(VENV)/.installed

@@ -13,14 +13,22 @@
 #include "skip2.h"
 
 #include <stdlib.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#define GUARD_PAGES 1
 #include <sys/mman.h>
 #include <unistd.h>
-
 #ifndef MAP_ANONYMOUS
 #define MAP_ANONYMOUS MAP_ANON
 #endif
+#else
+#define GUARD_PAGES 0 /* no operating system: bytes behind a buffer are watched instead */
+#endif
+#ifdef __NEWLIB__
+#include <malloc.h>
+#endif
 
-enum { GUARDED_AT_ONCE = 1024, BYTES_BEFORE = 64 };
+enum { GUARDED_AT_ONCE = 1024, BYTES_BEFORE = 64, BYTES_BEHIND = GUARD_PAGES ? 0 : 64 };
 
 static struct {
     unsigned char *map, *data;
@@ -29,19 +37,29 @@ static struct {
 static size_t n_guarded;
 
 static inline void *guarded(size_t bytes) {
+    if (n_guarded == GUARDED_AT_ONCE) {
+        fprintf(stderr, "guard.h: more than %d guarded buffers\n", (int)GUARDED_AT_ONCE);
+        abort();
+    }
+#if GUARD_PAGES
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t front = (bytes + BYTES_BEFORE + page - 1) / page * page;
+    const size_t front = (bytes + BYTES_BEFORE + page - 1) / page * page, whole = front + page;
     unsigned char *map =
-        mmap(NULL, front + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED || n_guarded == GUARDED_AT_ONCE ||
-        mprotect(map + front, page, PROT_NONE) != 0) {
+        mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int there = map != MAP_FAILED && mprotect(map + front, page, PROT_NONE) == 0;
+#else
+    const size_t front = (bytes + BYTES_BEFORE + 15) / 16 * 16, whole = front + BYTES_BEHIND;
+    unsigned char *map = malloc(whole);
+    const int there = map != NULL;
+#endif
+    if (!there) {
         fprintf(stderr, "guard.h: no guarded buffer of %zu bytes\n", bytes);
         abort();
     }
-    memset(map, 0xff, front);
+    memset(map, 0xff, GUARD_PAGES ? front : whole);
     guarded_list[n_guarded].map = map;
     guarded_list[n_guarded].data = map + front - bytes;
-    guarded_list[n_guarded].map_bytes = front + page;
+    guarded_list[n_guarded].map_bytes = whole;
     return guarded_list[n_guarded++].data;
 }
 
@@ -49,24 +67,39 @@ static inline float *guarded_floats(size_t count) {
     return guarded(count * sizeof(float));
 }
 
-/* Returns all guarded buffers, after a look at the bytes before them. */
+/* Returns all guarded buffers, after a look at the bytes around them. */
 static inline void release_guarded(void) {
     while (n_guarded > 0) {
         n_guarded--;
+        unsigned char *map = guarded_list[n_guarded].map;
         const unsigned char *data = guarded_list[n_guarded].data;
-        unsigned before = 0xff;
+        const size_t whole = guarded_list[n_guarded].map_bytes;
+        unsigned around = 0xff;
         for (size_t i = 1; i <= BYTES_BEFORE; i++) {
-            before &= data[-(ptrdiff_t)i];
+            around &= data[-(ptrdiff_t)i];
         }
-        CHECK_EQUAL(before, 0xff);
-        (void)munmap(guarded_list[n_guarded].map, guarded_list[n_guarded].map_bytes);
+        for (size_t i = 1; i <= BYTES_BEHIND; i++) {
+            around &= map[whole - i];
+        }
+        CHECK_EQUAL(around, 0xff);
+#if GUARD_PAGES
+        (void)munmap(map, whole);
+#else
+        free(map);
+#endif
     }
 }
 
 /* Aligned as the core asks, and watched by the address sanitizer to the byte; free() it. */
 static inline float *aligned_floats(size_t count) {
     void *data = NULL;
-    if (posix_memalign(&data, S2_ALIGN, count * sizeof(float)) != 0) {
+#ifdef __NEWLIB__ /* declares posix_memalign and lacks it */
+    data = memalign(S2_ALIGN, count * sizeof(float));
+    const int there = data != NULL;
+#else
+    const int there = posix_memalign(&data, S2_ALIGN, count * sizeof(float)) == 0;
+#endif
+    if (!there) {
         abort();
     }
     memset(data, 0xff, count * sizeof(float));
