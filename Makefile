@@ -12,7 +12,8 @@
 #                CRASH="--kills 50 --signals 20" for some
 #   make docs    the site, in build/site; dead links and missing docstrings fail it
 #   make test-arm, make bench-arm
-#                C tests on 64- and 32-bit ARM, RISC-V and a Cortex-M4F under QEMU; instruction counts
+#                C tests on 64- and 32-bit ARM, RISC-V and a Cortex-M4F under QEMU, and whether all
+#                learn the same there as in Python; instruction counts
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -40,8 +41,9 @@ test: $(VENV)/.test core-test
 core-test:
 	$(MAKE) --no-print-directory -C core test
 
-test-arm:
+test-arm: $(VENV)/.installed
 	$(MAKE) --no-print-directory -C core test-arm
+	$(BIN)/python tests/boards.py
 
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm
