@@ -14,6 +14,8 @@
 #   make test-arm, make bench-arm
 #                C tests on 64- and 32-bit ARM, RISC-V and a Cortex-M4F under QEMU, and whether all
 #                learn the same there as in Python; instruction counts
+#   make test-wasm
+#                C tests as WebAssembly, in Node
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +29,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test test-arm bench-arm clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test test-arm bench-arm test-wasm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -44,6 +46,9 @@ core-test:
 test-arm: $(VENV)/.installed
 	$(MAKE) --no-print-directory -C core test-arm
 	$(BIN)/python tests/boards.py
+
+test-wasm:
+	$(MAKE) --no-print-directory -C core test-wasm
 
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm

@@ -48,6 +48,11 @@ static int runs_here(const s2_kernels *kernels) {
         return has_neon();
     }
 #endif
+#ifdef S2_HAVE_SIMD128
+    if (kernels == &s2_kernels_simd128) {
+        return 1; /* else the engine would have refused the module */
+    }
+#endif
     return kernels == &s2_kernels_scalar;
 }
 
@@ -60,6 +65,9 @@ static const s2_kernels *const tables[] = {
 #endif
 #ifdef S2_HAVE_NEON
     &s2_kernels_neon,
+#endif
+#ifdef S2_HAVE_SIMD128
+    &s2_kernels_simd128,
 #endif
     &s2_kernels_scalar,
 };
@@ -75,7 +83,10 @@ const char *const *s2_kernels_names(void) {
 #ifdef S2_HAVE_NEON
         "neon",
 #endif
-        "scalar", NULL};
+#ifdef S2_HAVE_SIMD128
+        "simd128",
+#endif
+        "scalar",    NULL};
     return names;
 }
 

@@ -211,6 +211,9 @@ extern const s2_kernels s2_kernels_x86_64_v4;
 #ifdef S2_HAVE_NEON
 extern const s2_kernels s2_kernels_neon;
 #endif
+#ifdef S2_HAVE_SIMD128
+extern const s2_kernels s2_kernels_simd128;
+#endif
 
 static inline double s2_dot(const s2_kernels *kernels, size_t size, const float *a,
                             const float *b) {
