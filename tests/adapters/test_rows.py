@@ -39,7 +39,7 @@ class Source:
         self.asked.append(len(places))
         return self.values[places]
 
-    def digests(self, places: np.ndarray) -> list[bytes]:
+    def digests(self, places: np.ndarray, known: object = None) -> list[bytes]:
         return digests_of(self.values[places])
 
 

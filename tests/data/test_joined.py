@@ -24,7 +24,7 @@ class Numbers:
         self.n_read += len(places)
         return self.values[places]
 
-    def digests(self, places: np.ndarray) -> list[bytes]:
+    def digests(self, places: np.ndarray, known: object = None) -> list[bytes]:
         return digests_of(self.values[places])
 
 

@@ -34,7 +34,7 @@ class Table:
         self.asked += places.tolist()
         return self.values[places]
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: object = None) -> list[bytes]:
         return digests_of(self.values[places])
 
 

@@ -46,7 +46,7 @@ class Counted:
         self.n_read += len(places)
         return self.array[places]
 
-    def digests(self, places: np.ndarray) -> list[bytes]:
+    def digests(self, places: np.ndarray, known: object = None) -> list[bytes]:
         return [int(place).to_bytes(32, "little") for place in places]
 
 

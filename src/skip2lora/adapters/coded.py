@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.arrays import zeros
+from skip2lora.data.known import KnownDigests
 from skip2lora.errors import ParameterError
 
 _FLOAT_BYTES = 4
@@ -102,8 +103,9 @@ class CodedRows:
         """As a source of lazy samples: rows that are samples."""
         return self[places]
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
-        """As a source of lazy samples."""
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
+        """As a source of lazy samples, in memory."""
+        del known
         return [hashlib.sha256(self.codes[place]).digest() for place in places]
 
     def floats_behind(self) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import whole
 from skip2lora.backbones.base import Taps
 from skip2lora.backbones.standins import SameOutputs
+from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.errors import ParameterError
 from skip2lora.methods import Method
@@ -133,11 +134,11 @@ class Numbered:
         """The numbers themselves."""
         return places
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """Of the samples behind them."""
         digests = [b""] * len(places)
         for at, part in self.within(places):
-            for place, digest in zip(at, digests_of(part), strict=True):
+            for place, digest in zip(at, digests_of(part, known), strict=True):
                 digests[place] = digest
         return digests
 

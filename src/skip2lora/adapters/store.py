@@ -33,6 +33,7 @@ from skip2lora.adapters.shards import (
     read_shard,
     write_shard,
 )
+from skip2lora.data.known import SUFFIX as KNOWN
 from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, warn
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
@@ -381,6 +382,8 @@ class CacheFolder:
                     self.append([digests[row] for row in stay], rows[stay])
                 self._index.drop(number)
                 overwrite(shard.path)
+            for known in self.path.glob("*" + KNOWN):
+                overwrite(known)
 
 
 def _warn(path: Path, why: Unsound) -> None:

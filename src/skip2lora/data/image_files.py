@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skip2lora.data.image_folder import heif_is_read
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
+from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import READ_BYTES
 from skip2lora.errors import DataError, MissingExtraError, first_line
 from skip2lora.limits import check_bytes
@@ -97,12 +98,15 @@ class ImageFiles:
             channels if self.layout.integers else _normal(channels, self.images), 0, -1
         )
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """SHA-256 of each file and of how it becomes numbers: nothing is decoded.
+
+        Files of images are small: ``known`` is not asked.
 
         Raises:
             DataError: one of them cannot be read.
         """
+        del known
         return [self._digest(self.files[place]) for place in places]
 
     def _digest(self, file: Path) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
+from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import LazySamples, digests_of, read
 from skip2lora.errors import DataError
 
@@ -40,8 +41,9 @@ class Recalled:
             "cache beside the adapter: adapt again from all samples"
         )
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """SHA-256 of each of these samples."""
+        del known
         return [each.tobytes() for each in self.values[places]]
 
 
@@ -86,11 +88,11 @@ class Joined:
         order = np.argsort(np.concatenate([at for _, at in asked]))
         return _concatenated([read(part) for part, _ in asked])[order]
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """SHA-256 of each of these samples."""
         digests: list[bytes] = [b""] * len(places)
         for part, at in self._of_parts(places):
-            for place, digest in zip(at.tolist(), digests_of(part), strict=True):
+            for place, digest in zip(at.tolist(), digests_of(part, known), strict=True):
                 digests[place] = digest
         return digests
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
+from skip2lora.data.known import KnownDigests
 
 #: Of samples in memory at a time.
 READ_BYTES = 1 << 24
@@ -40,8 +41,10 @@ class Source(Protocol):
             DataError: one of them cannot be read, or is not finite.
         """
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None) -> list[bytes]:
         """SHA-256 of what each of these samples is made from, which need not be read for it.
+
+        ``known`` remembers those of files that were not changed.
 
         Raises:
             DataError: one of them is not there.
@@ -99,9 +102,9 @@ class LazySamples:
         """All of these, for whoever takes arrays alone."""
         return np.asarray(self.read(), dtype, copy=copy)
 
-    def digests(self) -> list[bytes]:
-        """SHA-256 of each."""
-        return self.source.digests(self.places)
+    def digests(self, known: KnownDigests | None = None) -> list[bytes]:
+        """SHA-256 of each, which ``known`` may remember."""
+        return self.source.digests(self.places, known)
 
 
 def parts_of(x: Any, most: int) -> Iterator[slice]:
@@ -118,10 +121,13 @@ def read(x: Any) -> Any:
     return x.read() if isinstance(x, LazySamples) else x
 
 
-def digests_of(x: Any) -> list[bytes]:
-    """SHA-256 of each of checked samples: of the bytes, types and shapes of its numbers."""
+def digests_of(x: Any, known: KnownDigests | None = None) -> list[bytes]:
+    """SHA-256 of each of checked samples: of the bytes, types and shapes of its numbers.
+
+    ``known`` remembers those of files that were not changed.
+    """
     if isinstance(x, LazySamples):
-        return x.digests()
+        return x.digests(known)
     arrays = x.arrays if isinstance(x, Inputs) else {"": x}
     hashes = [hashlib.sha256() for _ in range(len(x))]
     for name, array in arrays.items():

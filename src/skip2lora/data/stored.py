@@ -18,12 +18,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, first_not_finite
+from skip2lora.data.known import KnownDigests, Mark
 from skip2lora.data.lazy import READ_BYTES, digests_of
 from skip2lora.errors import DataError
 from skip2lora.limits import check_bytes
 
 #: An array of fewer bytes is read at once.
-LEAST_BYTES = 1 << 26
+LEAST_BYTES = 1 << 24
 _LOCAL_HEADER, _SIGNATURE, _ENCRYPTED = 30, b"PK\3\4", 1
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -42,14 +43,14 @@ class StoredArray:
     """An array in a ``file`` that stays open, so that another of its name is not read for it.
 
     ``bad`` is how many of its values are NaN or infinite as float32, and the sample and column of
-    the first, None of none. ``stamp`` tells a file that is written to.
+    the first, None of none. ``mark`` tells a file that is written to.
     """
 
     path: Path
     file: FileIO
     place: Place
     bad: tuple[int, int, int] | None
-    stamp: tuple[int, int]
+    mark: Mark
 
     def __post_init__(self) -> None:
         weakref.finalize(self, self.file.close)
@@ -69,12 +70,13 @@ class StoredArray:
             return None
         with ExitStack() as opened:
             file = opened.enter_context(path.open("rb", buffering=0))
-            place, stamp = _place(file, member), _stamp(file)
+            place = _place(file, member)
             if place is None:
                 return None
+            mark = Mark.of(file.fileno(), f"{place} {member.CRC:08x}")
             bad = _check(file, place, member)
             opened.pop_all()
-            return cls(path, file, place, bad, stamp)
+            return cls(path, file, place, bad, mark)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,26 +104,33 @@ class StoredArray:
             if first < last:  # neighbours, in one go
                 offset = at.start + int(places[first]) * values[:1].nbytes
                 _read_into(self.file, values[first:last], offset)
-        if _stamp(self.file) != self.stamp:
+        is_now = self._look()
+        if (is_now.n_bytes, is_now.modified_ns) != (self.mark.n_bytes, self.mark.modified_ns):
             raise _changed()
         return as_float32(values) if _as_floats(at) else values
 
-    def digests(self, places: NDArray[np.intp]) -> list[bytes]:
-        """As of an array of these samples.
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
+        """As of an array of these samples; they are not read where ``known`` remembers them.
+
+        That the file is as it was then follows from its mark, with the checksum that was compared
+        when it was opened.
 
         Raises:
             DataError: the file was changed.
         """
+        if known is None or self._look() != self.mark:
+            return self._hashed(places)
+        return known.of(self.path, self.place.shape[0], places, self._look, self._hashed)
+
+    def _hashed(self, places: NDArray[np.intp]) -> list[bytes]:
         return digests_of(self.read(places))
+
+    def _look(self) -> Mark:
+        return Mark.of(self.file.fileno(), self.mark.about)
 
 
 def _as_floats(place: Place) -> bool:
     return place.dtype.kind == "f" or len(place.shape) == 2
-
-
-def _stamp(file: FileIO) -> tuple[int, int]:
-    about = os.fstat(file.fileno())
-    return about.st_size, about.st_mtime_ns
 
 
 def _changed() -> DataError:
