@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.adapters.index import Index
 from skip2lora.adapters.shards import (
     DIGEST_BYTES,
     DRAFTS,
@@ -42,7 +43,6 @@ from skip2lora.replacing import sweep
 MANIFEST = "manifest.json"
 _KIND, _VERSION = "skip2lora cache", 1
 _NAME = re.compile("[0-9a-f]{40}" + re.escape(SUFFIX))
-_ID = f"S{DIGEST_BYTES}"
 _MOST_OPEN = 64  # files at a time
 
 
@@ -152,50 +152,6 @@ def _close(files: dict[Path, FileIO]) -> None:
         file.close()
 
 
-class _Index:
-    """Digests to places, in a few sorted arrays, each much smaller than the one before it."""
-
-    def __init__(self) -> None:
-        self._levels: list[tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]] = []
-
-    def add(self, samples: NDArray[np.uint8], shard: int) -> None:
-        """Those of one shard, (n, 32)."""
-        rows = np.arange(len(samples), dtype=np.int32)
-        self._levels.append(_sorted(_ids(samples), np.full_like(rows, shard), rows))
-        while len(self._levels) > 1 and 2 * len(self._levels[-1][0]) > len(self._levels[-2][0]):
-            last, before = self._levels.pop(), self._levels.pop()
-            both = (np.concatenate(pair) for pair in zip(before, last, strict=True))
-            self._levels.append(_sorted(*both))
-
-    def drop(self, shard: int) -> None:
-        """Forget one shard."""
-        others = [level[1] != shard for level in self._levels]
-        self._levels = [
-            (ids[stay], shards[stay], rows[stay])
-            for (ids, shards, rows), stay in zip(self._levels, others, strict=True)
-        ]
-
-    def find(self, samples: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Shard and row of each, -1 of those that are nowhere."""
-        wanted = _ids(samples)
-        shard, row = (np.full(len(wanted), -1, np.int32) for _ in range(2))
-        for ids, shards, rows in self._levels:
-            if len(ids):
-                at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-                hit = (ids[at] == wanted) & (shard < 0)
-                shard[hit], row[hit] = shards[at[hit]], rows[at[hit]]
-        return shard, row
-
-
-def _ids(samples: NDArray[np.uint8]) -> NDArray[Any]:
-    return np.ascontiguousarray(samples).view(_ID).reshape(len(samples))
-
-
-def _sorted(ids: NDArray[Any], *others: NDArray[np.int32]) -> Any:
-    order = np.argsort(ids, kind="stable")
-    return (ids[order], *(of[order] for of in others))
-
-
 class CacheFolder:
     """A Skip-Cache that outlives the process: ``adapt(model, X, y, cache=CacheFolder(path))``.
 
@@ -215,7 +171,7 @@ class CacheFolder:
 
     def _forget(self) -> None:
         self._shards: list[Shard] = []
-        self._index = _Index()
+        self._index = Index()
         self._known: set[str] = set()
         self._sound: set[int] = set()
         self._seen: int | None = None  # when the folder was changed, as it was read last
