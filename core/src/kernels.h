@@ -25,6 +25,35 @@ extern uint64_t s2_operations;
 #define S2_OPERATIONS(n) ((void)0)
 #endif
 
+/* A build for a small device or a small module may leave out of its tables what nothing in it calls,
+ * so that the linker leaves out the kernels: those of networks, of targets in place of labels, of
+ * coded rows, of ridge regression, of s2_kernels_multiply_adds. */
+#ifdef S2_WITHOUT_NETWORKS
+#define S2_OF_NETWORKS(kernel) NULL
+#else
+#define S2_OF_NETWORKS(kernel) kernel
+#endif
+#ifdef S2_WITHOUT_TARGETS
+#define S2_OF_TARGETS(kernel) NULL
+#else
+#define S2_OF_TARGETS(kernel) kernel
+#endif
+#ifdef S2_WITHOUT_CODES
+#define S2_OF_CODES(kernel) NULL
+#else
+#define S2_OF_CODES(kernel) kernel
+#endif
+#ifdef S2_WITHOUT_RIDGE
+#define S2_OF_RIDGE(kernel) NULL
+#else
+#define S2_OF_RIDGE(kernel) kernel
+#endif
+#ifdef S2_WITHOUT_PEAK
+#define S2_OF_PEAK(kernel) NULL
+#else
+#define S2_OF_PEAK(kernel) kernel
+#endif
+
 /* Asks for the cache line at p, to be read in the next batch; p need not be readable. Into the second
  * cache: the first one is full of this batch. */
 #if defined(__GNUC__)

@@ -37,7 +37,11 @@
 #include <math.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__ /* clang 14 takes no notice of GCC's, and leaves accumulators in memory */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 typedef int32_t VI __attribute__((vector_size(V_WIDTH * sizeof(int32_t))));
 
@@ -168,28 +172,28 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .name = of_name,                                                                           \
         .lanes = V_WIDTH,                                                                          \
         .gemm = vector_gemm,                                                                       \
-        .gemm_double = vector_gemm_double,                                                         \
+        .gemm_double = S2_OF_RIDGE(vector_gemm_double),                                            \
         .tap_forward = vector_tap_forward,                                                         \
         .tap_update = vector_tap_update,                                                           \
         .head_forward = vector_head_forward,                                                       \
         .head_backward = vector_head_backward,                                                     \
         .loss_lanes = vector_loss_lanes,                                                           \
         .loss_rows = vector_loss_rows,                                                             \
-        .loss_sigmoid = vector_loss_sigmoid,                                                       \
-        .loss_squared = vector_loss_squared,                                                       \
-        .column_sums = vector_column_sums,                                                         \
-        .moments = vector_moments,                                                                 \
-        .normalize = vector_normalize,                                                             \
-        .norm_sums = vector_norm_sums,                                                             \
-        .norm_backward = vector_norm_backward,                                                     \
-        .scale_columns = vector_scale_columns,                                                     \
-        .relu_forward = vector_relu_forward,                                                       \
-        .relu_backward = vector_relu_backward,                                                     \
+        .loss_sigmoid = S2_OF_TARGETS(vector_loss_sigmoid),                                        \
+        .loss_squared = S2_OF_TARGETS(vector_loss_squared),                                        \
+        .column_sums = S2_OF_NETWORKS(vector_column_sums),                                         \
+        .moments = S2_OF_NETWORKS(vector_moments),                                                 \
+        .normalize = S2_OF_NETWORKS(vector_normalize),                                             \
+        .norm_sums = S2_OF_NETWORKS(vector_norm_sums),                                             \
+        .norm_backward = S2_OF_NETWORKS(vector_norm_backward),                                     \
+        .scale_columns = S2_OF_NETWORKS(vector_scale_columns),                                     \
+        .relu_forward = S2_OF_NETWORKS(vector_relu_forward),                                       \
+        .relu_backward = S2_OF_NETWORKS(vector_relu_backward),                                     \
         .descend = vector_descend,                                                                 \
         .column_moments = vector_column_moments,                                                   \
         .scale_row = scale_row,                                                                    \
-        .decode = vector_decode,                                                                   \
-        .encode = encode,                                                                          \
+        .decode = S2_OF_CODES(vector_decode),                                                      \
+        .encode = S2_OF_CODES(encode),                                                             \
         .move_along = move_along,                                                                  \
         .scaled = scaled,                                                                          \
         .transpose = transpose,                                                                    \
@@ -197,7 +201,7 @@ static double vector_multiply_adds(size_t rounds, float *result) {
         .objective = vector_objective,                                                             \
         .dots = vector_dots,                                                                       \
         .combine = vector_combine,                                                                 \
-        .multiply_adds = vector_multiply_adds,                                                     \
+        .multiply_adds = S2_OF_PEAK(vector_multiply_adds),                                         \
     }
 
 #endif

@@ -36,7 +36,7 @@ typedef float v4f __attribute__((vector_size(16)));
 #define V_NIBBLES(p, i) nibbles((p), (i))
 
 /* 16 registers on x86-64. More samples a tile spill: 2 x 2 was the fastest of those tried. */
-enum { GEMM_ROWS = 4, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
+enum { GEMM_ROWS = 2, GEMM_VECTORS = 2, GEMM_WIDE = 8 };
 enum { TAP_RANKS = 4, TAP_SAMPLES = 2, TAP_VECTORS = 2 };
 enum { PANEL_ROWS = 1, PANEL_SPLIT = 1 };
 
