@@ -2,6 +2,7 @@
 #   make demo    the main job on the embedded default
 #   make test    all tests, Python and C
 #   make check   formatters, linters, types, layers, sizes, C warnings
+#   make lint-c  static analysis of the C core: cppcheck, clang-tidy, gcc -fanalyzer
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
 #   make mutate  whether tests notice random changes of the package, hours;
@@ -29,7 +30,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test test-arm bench-arm test-wasm clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm test-wasm clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -39,6 +40,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.test core-test
 	$(BIN)/python -m pytest
+
+lint-c:
+	$(MAKE) --no-print-directory -C core lint
 
 core-test:
 	$(MAKE) --no-print-directory -C core test

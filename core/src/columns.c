@@ -117,11 +117,12 @@ static void pack_columns(const s2_columns *columns, size_t at, size_t depth,
     for (size_t s = 0; s < n_samples; s += S2_SAMPLE_LANES) {
         const size_t count = lesser(n_samples - s, S2_SAMPLE_LANES);
         standardise(columns, s, count, at, depth, room->rows);
+        /* s2_fits: no part is NULL. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
         memset(room->rows + count * depth, 0,
                (S2_SAMPLE_LANES - count) * depth * sizeof *room->rows);
         columns->kernels->transpose(S2_SAMPLE_LANES, depth, room->rows, depth, packed,
                                     S2_SAMPLE_LANES);
-        packed += PANEL_DEPTH * S2_SAMPLE_LANES;
+        packed += (size_t)PANEL_DEPTH * S2_SAMPLE_LANES;
     }
 }
 

@@ -69,7 +69,7 @@ static void combine_biases(const s2_pairs *of, double own, const double *factors
 }
 
 void s2_pairs_begin(s2_pairs *of, double guess, double bias_guess, float *gradient, double *bias) {
-    double along[S2_PAIRS], factors[S2_PAIRS], bias_factors[S2_PAIRS];
+    double along[S2_PAIRS] = {0}, factors[S2_PAIRS] = {0}, bias_factors[S2_PAIRS] = {0};
     multiply(of, gradient, of->image, bias, of->bias_step, along);
     bend_newest(of, along);
     for (size_t age = 0; age < of->count; age++) {
@@ -88,7 +88,7 @@ void s2_pairs_begin(s2_pairs *of, double guess, double bias_guess, float *gradie
 }
 
 void s2_pairs_end(s2_pairs *of, float *direction, float *image, double *bias) {
-    double opposite[S2_PAIRS], factors[S2_PAIRS];
+    double opposite[S2_PAIRS] = {0}, factors[S2_PAIRS] = {0};
     multiply(of, image, of->change, bias, of->bias_change, opposite);
     for (size_t age = of->count; age-- > 0;) {
         const size_t j = pair_of(of, age);

@@ -13,7 +13,7 @@ static int has_neon(void) {
 #elif defined(__linux__)
 #include <sys/auxv.h>
 static int has_neon(void) {
-    const unsigned long neon = 1ul << 12, vfp_v4 = 1ul << 16; /* Linux's bits for 32-bit ARM */
+    const unsigned long neon = 1UL << 12, vfp_v4 = 1UL << 16; /* Linux's bits for 32-bit ARM */
     const unsigned long both = neon | vfp_v4;
     return (getauxval(AT_HWCAP) & both) == both;
 }

@@ -203,7 +203,7 @@ void s2_dual_fit_advance(s2_dual_fit *of, double tolerance) {
     const double share = of->objective.loss == S2_SQUARED ? 0.1 : 1.0;
     s2_pairs_end(&of->pairs, of->step, of->step_product, of->bias_step);
     measure_direction(of);
-    double slope;
+    double slope = 0.0;
     const double t =
         of->decrement > 0.0 && !is_least(of, share * tolerance) ? search(of, &slope) : 0.0;
     if (t > 0.0) {

@@ -128,7 +128,7 @@ static void multiply_part(const solver *of, const uint8_t *held, size_t panel, s
  * as many lines as it has samples. Nothing where the matrix stays in the second cache. */
 static const float *ahead(const solver *of, size_t panel, size_t stop, size_t count) {
     enum { CACHED_BYTES = 1 << 20, LINE = S2_ALIGN / sizeof(float) };
-    const size_t n = of->dual->n_samples, at_once = PANELS_AT_ONCE * S2_SAMPLE_LANES;
+    const size_t n = of->dual->n_samples, at_once = (size_t)PANELS_AT_ONCE * S2_SAMPLE_LANES;
     const size_t end = stop * S2_SAMPLE_LANES < n ? stop * S2_SAMPLE_LANES : n;
     const size_t at = (panel * n + end) * S2_SAMPLE_LANES + count * at_once * LINE;
     const int is_far = n * of->whole.lanes * sizeof(float) > CACHED_BYTES;

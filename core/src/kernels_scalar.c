@@ -7,18 +7,19 @@
 
 #include <math.h>
 
-/* Moves one weight against its gradient; move_vector is the same in vectors. */
+/* Moves one weight against its gradient; move_vector is the same in vectors. NULL for a moment that
+ * the rule has not. */
 static inline void moved(const s2_update *update, float g, float *m, float *v, float *w) {
     const float kept = update->keep * *w;
     g += update->decay * *w;
     float direction = g;
-    if (update->rule != S2_SGD) {
+    if (m != NULL && update->rule != S2_SGD) {
         *m = update->beta1 * *m + update->blend1 * g;
         direction = *m;
-    }
-    if (update->rule == S2_ADAM) {
-        *v = update->beta2 * *v + update->blend2 * (g * g);
-        direction = *m / (sqrtf(*v) * update->root_scale + update->eps);
+        if (v != NULL && update->rule == S2_ADAM) {
+            *v = update->beta2 * *v + update->blend2 * (g * g);
+            direction = *m / (sqrtf(*v) * update->root_scale + update->eps);
+        }
     }
     *w = kept - update->rate * direction;
 }

@@ -16,9 +16,9 @@ static inline __attribute__((always_inline)) void moments_of_columns(const s2_mo
         const float *x = pass->rows + r * pass->row_stride + at;
         const double weight = pass->weight ? (double)pass->weight[r] : 1.0;
         for (size_t c = 0; c < cols; c++) {
-            const double off = (double)x[c] - first[c], weighted = weight * off;
-            sum[c] += weighted;
-            squares[c] += weighted * off;
+            const double off = (double)x[c] - first[c], share = weight * off;
+            sum[c] += share;
+            squares[c] += share * off;
         }
     }
     for (size_t c = 0; c < cols; c++) {

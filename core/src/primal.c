@@ -172,7 +172,7 @@ static void descend(fit *of, double tolerance, s2_dual_report *report) {
             report->converged = 1;
             return;
         }
-        double slope;
+        double slope = 0.0;
         const double t = of->decrement > 0.0 ? search(of, &slope) : 0.0;
         if (t > 0.0) {
             move_on(of, t, t * (slope + of->decrement));

@@ -31,7 +31,7 @@ static s2_factor_float columns_factor(const s2_rows_pass *pass, const s2_metric 
                              .n = (uint32_t)pass->width,
                              .u = metric->factor,
                              .row = row_of(pass->width),
-                             .room = (float *)pass->room};
+                             .room = (void *)pass->room};
 }
 
 /* In double: of what Woodbury's identity subtracts little is left. */
@@ -253,11 +253,12 @@ s2_status s2_metric_factorize(const s2_primal *primal, s2_metric *metric, double
     s2_rows_begin(&pass);
     metric->curvature = (float)mean_curvature(&pass, solution);
     metric->shift = (float)(penalty + least_shift(&pass, metric));
-    for (int tries = 0; tries < MOST_TRIES; tries++, metric->shift *= 10.0f) {
+    for (int tries = 0; tries < MOST_TRIES; tries++) {
         if (metric->n_subset ? factorize_subset(&pass, metric, solution)
                              : factorize_columns(&pass, metric)) {
             return S2_OK;
         }
+        metric->shift *= 10.0f;
     }
     return S2_NOT_FINITE;
 }

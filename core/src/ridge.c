@@ -87,7 +87,7 @@ s2_status s2_ridge_factorize(s2_ridge *ridge, const float *gram, const float *we
         double *u = ridge->factor + i * s.row;
         for (size_t m = i; m < n; m++) {
             const size_t lane = m % S2_SAMPLE_LANES;
-            u[m] = (double)gram[(m - lane) * n + i * S2_SAMPLE_LANES + lane];
+            u[m] = (double)gram[(m - lane) * n + (size_t)i * S2_SAMPLE_LANES + lane];
         }
         u[i] += ridge->shift / (weight ? (double)weight[i] : 1.0);
     }

@@ -168,9 +168,9 @@ static void vector_loss_lanes(const s2_loss_pass *pass, s2_batch_stats *stats) {
 
 INLINE void largest_tile(size_t o, size_t part, const float *logits, V *best) {
     const V first = V_SET(logits[0]); /* for lanes without a class */
-    V logit = first;
+    float padded[V_WIDTH];
+    V logit;
     if (part < V_WIDTH) {
-        float padded[V_WIDTH];
         V_STORE(padded, first);
         memcpy(padded, logits + o, part * sizeof *padded);
         logit = V_LOAD(padded);

@@ -190,9 +190,10 @@ INLINE void combine_together(const size_t count, size_t size, float own, const f
 
 static void vector_combine(size_t count, size_t size, float own, const float *factors,
                            const float *const *x, float *y) {
-    for (; count >= MOST_TOGETHER; count -= MOST_TOGETHER, own = 1.0f) {
+    for (; count >= MOST_TOGETHER; count -= MOST_TOGETHER) {
         combine_together(MOST_TOGETHER, size, own, factors, x, y);
         x += MOST_TOGETHER, factors += MOST_TOGETHER;
+        own = 1.0f;
     }
     if (count == 3) {
         combine_together(3, size, own, factors, x, y);
