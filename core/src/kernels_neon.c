@@ -26,7 +26,7 @@
 #define V_DIV(a, b)                         divide((a), (b))
 #define V_SQRT(a)                           square_root(a)
 #define V_SUM4(out, a, b, c, d)             vst1q_f32((out), sum_lanes((a), (b), (c), (d)))
-#define V_LANE(v, i)                        lane_of((v), (i))
+#define V_FACTOR(at, r)                     factor_of((at), (r))
 #define V_SUM_TILE(out, sum)                sum_tile((out), (sum))
 #define V_BLOCK                             4
 #define V_TRANSPOSE(a, a_row, out, out_row) transpose_block((a), (a_row), (out), (out_row))
@@ -137,12 +137,17 @@ static inline __attribute__((always_inline)) float32x4_t nibbles(const uint8_t *
     return vcvtq_f32_u32(vmovl_u16(i % 8 == 0 ? vget_low_u16(half) : vget_high_u16(half)));
 }
 
-/* A constant lane after unrolling: one operand of the multiply-add in 64 bits, a vdup in 32. */
-static inline __attribute__((always_inline)) float32x4_t lane_of(float32x4_t v, size_t lane) {
-    return lane == 0   ? vdupq_lane_f32(vget_low_f32(v), 0)
-           : lane == 1 ? vdupq_lane_f32(vget_low_f32(v), 1)
-           : lane == 2 ? vdupq_lane_f32(vget_high_f32(v), 0)
-                       : vdupq_lane_f32(vget_high_f32(v), 1);
+/* Factor r of a sample, in all lanes, of the FACTOR_FLOATS at `at`; r is constant after unrolling. */
+static inline __attribute__((always_inline)) float32x4_t factor_of(const float *at, size_t r) {
+#ifdef __aarch64__ /* a lane is an operand of the multiply-add */
+    const float32x4_t v = vld1q_f32(at);
+    return r == 0   ? vdupq_laneq_f32(v, 0)
+           : r == 1 ? vdupq_laneq_f32(v, 1)
+           : r == 2 ? vdupq_laneq_f32(v, 2)
+                    : vdupq_laneq_f32(v, 3);
+#else
+    return vld1q_f32(at + r * V_WIDTH);
+#endif
 }
 
 /* out[r][s] = sum of the lanes of sum[r][s]. */
@@ -168,6 +173,31 @@ static inline void transpose_block(const float *a, size_t a_row, float *out, siz
         vst1q_f32(out + (i + 2) * out_row,
                   vcombine_f32(vget_high_f32(top.val[i]), vget_high_f32(low.val[i])));
     }
+}
+
+#include "neon_tiles.h"
+
+/* (TAP_RANKS, count), or its transpose, to (count, FACTOR_FLOATS). */
+static void lay_out_factors(const float *grad, size_t of_rank, size_t of_sample, size_t count,
+                            float *factors) {
+    size_t s = 0;
+#ifdef __aarch64__
+    for (; of_sample == 1 && s + 4 <= count; s += 4) {
+        transpose_block(grad + s, of_rank, factors + s * FACTOR_FLOATS, FACTOR_FLOATS);
+    }
+    for (; s < count; s++) {
+        for (size_t r = 0; r < TAP_RANKS; r++) {
+            factors[s * FACTOR_FLOATS + r] = grad[r * of_rank + s * of_sample];
+        }
+    }
+#else
+    for (; s < count; s++) {
+        for (size_t r = 0; r < TAP_RANKS; r++) {
+            vst1q_f32(factors + s * FACTOR_FLOATS + r * V_WIDTH,
+                      vld1q_dup_f32(grad + r * of_rank + s * of_sample));
+        }
+    }
+#endif
 }
 
 #include "kernels_vector.h"

@@ -9,8 +9,9 @@
  *   V_FMA(a, b, c)             a * b + c, rounded once
  *   V_DIV(a, b), V_SQRT(a)     rounded correctly
  *   V_SUM4(out, a, b, c, d)    out[0..3] = sums of the lanes of a, b, c, d, each in the same order
- *   V_LANE(v, i)               all lanes i of v, for a constant i: only where multiplying by a lane is
- *                              cheaper than loading a float into all lanes
+ *   V_FACTOR(at, r)            factor r of a sample in all lanes, for a constant r, of the FACTOR_FLOATS
+ *                              that lay_out_factors wrote at `at`. A table that defines it brings
+ *                              dot_rounds and update_rounds, the innermost loops of full tiles, too
  *   V_ADD(a, b), V_SUB, V_MUL, V_LESS   GCC's operators, unless defined: those of 32-bit ARM work lane
  *                              by lane without -ffast-math
  *   V_KEEP(v)                  keeps v in its register, where gcc would load it again for each use as an

@@ -50,10 +50,10 @@ INLINE void prefetch_columns(const float *row, const size_t vectors) {
     }
 }
 
-/* Gradients of the first samples, those of TAP_RANKS ranks side by side, where V_LANE takes them. */
+/* Gradients of the first samples by all of TAP_RANKS ranks, laid out for V_FACTOR. */
 typedef struct {
-    const float *at; /* (count, row) */
-    size_t count, row;
+    const float *at; /* (count, FACTOR_FLOATS) */
+    size_t count;
 } rank_fours;
 
 /* `vectors` x `ranks` at column i. */
@@ -87,13 +87,20 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, const 
             }                                                                                      \
         }                                                                                          \
     } while (0)
-#ifdef V_LANE
-#define LANE(r) V_LANE(factors, r)
-    for (const float *at = fours->at; s < fours->count; s++, at += fours->row) {
-        const V factors = V_LOAD(at);
-        ADD_SAMPLE(LANE);
+#ifdef V_FACTOR
+    if (vectors == TAP_VECTORS && ranks == TAP_RANKS && fours->count >= UPDATE_SAMPLES) {
+        s = fours->count - fours->count % UPDATE_SAMPLES;
+        for (size_t next = 0; next < n_ahead && next < s; next++) {
+            prefetch_columns(pass->ahead[next] + pass->offset + i, vectors);
+        }
+        update_rounds(pass->row, pass->offset + i, fours->at, s / UPDATE_SAMPLES, sum);
     }
-#undef LANE
+#define OF_RANK(r) V_FACTOR(at, r)
+    for (const float *at = fours->at + s * FACTOR_FLOATS; s < fours->count; s++) {
+        ADD_SAMPLE(OF_RANK);
+        at += FACTOR_FLOATS;
+    }
+#undef OF_RANK
 #else
     (void)fours;
 #endif
@@ -121,15 +128,13 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, const 
 INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
                          const size_t ranks) {
     rank_fours fours = {0};
-#ifdef V_LANE
-    enum { MOST = 64 }; /* samples that are turned; more are read as they lie */
-    float turned[MOST * TAP_RANKS];
-    if (ranks == TAP_RANKS && pass->h_rank == 1) {
-        fours = (rank_fours){pass->hidden + rank, pass->count, pass->h_sample};
-    } else if (ranks == TAP_RANKS) {
-        fours = (rank_fours){turned, pass->count < MOST ? pass->count : MOST, TAP_RANKS};
-        transpose(TAP_RANKS, fours.count, pass->hidden + rank * pass->h_rank, pass->h_rank, turned,
-                  TAP_RANKS);
+#ifdef V_FACTOR
+    enum { MOST = 64 }; /* samples that are laid out; more are read as they lie */
+    float factors[MOST * FACTOR_FLOATS];
+    if (ranks == TAP_RANKS) {
+        fours = (rank_fours){factors, pass->count < MOST ? pass->count : MOST};
+        lay_out_factors(pass->hidden + rank * pass->h_rank, pass->h_rank, pass->h_sample,
+                        fours.count, factors);
     }
 #endif
     size_t i = 0;
