@@ -22,7 +22,6 @@ from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.standins import Locate, SameOutputs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.image_options import Images
-from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import digests_of, parts_of
 from skip2lora.errors import ParameterError
 
@@ -35,13 +34,12 @@ _SECONDS = 1.0
 class Filling:
     """Looks rows of a model up in a folder, and adds those that it lacks.
 
-    ``n_computed`` samples passed the model so far. ``known`` are digests of samples of files.
+    ``n_computed`` samples passed the model so far.
     """
 
     def __init__(self, backbone: Backbone, folder: CacheFolder) -> None:
         self.format = RowFormat.of(backbone, copy_input=True)
         self.n_computed = 0
-        self.known = KnownDigests(folder.path)
         self._backbone, self._folder = backbone, folder
         size = _MANY if self.format.row_bytes <= _NARROW else _FEW
         self._rows = self.format.empty(size)  # not written yet
@@ -55,7 +53,7 @@ class Filling:
             FileError: the folder cannot be read or written.
             ModelError: as :meth:`RowFormat.compute`.
         """
-        digests, rows = digests_of(x, self.known), self.format.empty(len(x))
+        digests, rows = digests_of(x, self._folder.known), self.format.empty(len(x))
         places = self._places_of(digests)
         places.read(rows)
         self._compute(x, digests, places.missing, rows)
@@ -69,7 +67,7 @@ class Filling:
         """
         several, late, digests = [], [np.empty(0, np.intp)], bytearray()
         for part in parts_of(x, SAMPLES_AT_ONCE):
-            of_part = digests_of(x[part], self.known)
+            of_part = digests_of(x[part], self._folder.known)
             several.append(self._places_of(of_part))
             missing = several[-1].missing
             if len(missing):
@@ -193,7 +191,7 @@ def rows_kept_in(
         yield Cached(backbone, filling), filling
     finally:
         filling.write()
-        filling.known.write()
+        folder.known.write()
 
 
 def depends_on(

@@ -35,6 +35,7 @@ from skip2lora.adapters.shards import (
     write_shard,
 )
 from skip2lora.data.known import SUFFIX as KNOWN
+from skip2lora.data.known import KnownDigests
 from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, warn
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
@@ -165,6 +166,8 @@ class CacheFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """``path`` need not exist yet."""
         self.path = Path(path)
+        #: Digests of samples of files, which are hashed once.
+        self.known = KnownDigests(self.path)
         self._lock = threading.RLock()
         self._key, self._row_stride = b"", 0
         self._forget()
@@ -340,6 +343,7 @@ class CacheFolder:
                 overwrite(shard.path)
             for known in self.path.glob("*" + KNOWN):
                 overwrite(known)
+            self.known = KnownDigests(self.path)
 
 
 def _warn(path: Path, why: Unsound) -> None:

@@ -126,7 +126,7 @@ class _Opened:
     x: Any
     columns: Columns
     images: Images | None
-    cache_dir: Path
+    cache: CacheFolder
 
 
 def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) -> _Opened:
@@ -138,7 +138,7 @@ def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) 
     common.say_output(backbone)
     table = read_to_predict(backbone, data, columns=columns, task=None, images=images)
     resolved = None if table.images is None else table.images.resolved(layout_of(backbone.inputs))
-    return _Opened(backbone, table.x, table.columns, resolved, cache_dir)
+    return _Opened(backbone, table.x, table.columns, resolved, CacheFolder(cache_dir))
 
 
 def _fill(
@@ -149,7 +149,7 @@ def _fill(
     progress: Progress | None = None,
 ) -> Filled:
     return fill(
-        opened.model, opened.x, CacheFolder(opened.cache_dir), shard=shard, digest=digest,
+        opened.model, opened.x, opened.cache, shard=shard, digest=digest,
         images=opened.images, columns=opened.columns, progress=progress,
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import runs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.image_options import Images
-from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import LazySamples, digests_of, parts_of
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
@@ -82,7 +81,7 @@ def fill(
         sha256 = whole.hexdigest()
     elif digest:
         room = filling.format.empty(min(len(samples), SAMPLES_AT_ONCE))
-        sha256 = _digest(cache, samples, shard[1], room, filling.known)
+        sha256 = _digest(cache, samples, shard[1], room)
     return Filled(len(samples), filling.n_computed, sha256)
 
 
@@ -127,19 +126,18 @@ class _Samples:
 
 
 def _digest(
-    cache: CacheFolder, samples: _Samples, n_shards: int, room: NDArray[np.float32],
-    known: KnownDigests,
-) -> str | None:  # fmt: skip
+    cache: CacheFolder, samples: _Samples, n_shards: int, room: NDArray[np.float32]
+) -> str | None:
     """SHA-256 of all rows, a ``room`` of them at a time, None where some are missing."""
     cache.refresh()
     for number in reversed(range(n_shards)):  # whether each is done, the first to tell comes first
         start, end = part_of_shard(len(samples), (number, n_shards))
         for _, last in samples.parts(max(start, end - 1), end):
-            if len(cache.rows(digests_of(last, known)).missing):
+            if len(cache.rows(digests_of(last, cache.known)).missing):
                 return None
     digest = hashlib.sha256()
     for _, part in samples.parts():
-        places = cache.rows(digests_of(part, known))
+        places = cache.rows(digests_of(part, cache.known))
         if len(places.missing):
             return None
         places.read(room[: len(part)])
