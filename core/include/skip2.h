@@ -35,8 +35,11 @@ typedef enum {
     S2_BAD_SHAPE, /* a width, rank, count or offset is 0, too large or does not fit its neighbour */
     S2_BAD_VALUE, /* a label outside 0..n_outputs-1, NULL for what is read */
     S2_NO_ROOM,   /* a buffer is smaller than its _bytes function says */
-    S2_NOT_FINITE,    /* the loss, or the rate of a step, became infinite or NaN */
-    S2_FORWARD_FAILED /* the caller's forward function said so */
+    S2_NOT_FINITE,     /* the loss, or the rate of a step, became infinite or NaN */
+    S2_FORWARD_FAILED, /* the caller's forward function said so */
+    S2_BAD_MODEL,      /* bytes that are no network or no adapters of it, or damaged */
+    S2_OTHER_VERSION,  /* bytes of another version of the format */
+    S2_FULL            /* no room for one more sample */
 } s2_status;
 
 /* ---- kernels (dispatch.c) -------------------------------------------------------------------- */

@@ -1,0 +1,68 @@
+/*
+ * skip2_model.h - a frozen network as one block of bytes, read in place (model_file.c). The rules of
+ * skip2.h hold. docs/c-blob.md has the format, skip2_device.h what learns with it.
+ */
+#ifndef SKIP2_MODEL_H
+#define SKIP2_MODEL_H
+
+#include "skip2.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define S2_MODEL_VERSION  1u
+#define S2_MODEL_MAX_TAPS 32u
+
+/* What a layer is; its inputs and outputs are vectors. */
+typedef enum { S2_DENSE = 1 } s2_layer_kind;
+
+enum { S2_HAS_NORM = 1, S2_HAS_RELU = 2, S2_HAS_INT8 = 4 }; /* flags of a layer */
+
+/* Where the parts of a block lie; every pointer goes into it. */
+typedef struct {
+    const uint8_t *blob;
+    uint32_t n_bytes;
+    uint32_t checksum; /* which network: an adapter record says it too */
+    uint32_t n_features, n_outputs;
+    uint32_t n_taps, n_layers; /* taps are the inputs of the last n_taps layers */
+    const uint32_t *tap_width; /* (n_taps) */
+    uint32_t projection;       /* numbers that are kept of each wider tap; 0: all */
+    uint32_t rank, has_bias;   /* of the adapters inside; rank 0: there are none */
+    float bn_eps;
+    const uint8_t *layers;    /* records of 16 bytes */
+    const uint8_t *arrays;    /* of the layers, one after the other */
+    const float *projections; /* of each wider tap its mean (width), then A (width, projection) */
+    const float *adapters;    /* lora_a (width, rank), lora_b (rank, n_outputs) a tap; bias */
+} s2_model;
+
+/* CRC-32 (IEEE 802.3) of `n_bytes`, which goes on from `before`; 0 at the start. */
+uint32_t s2_crc32(uint32_t before, const void *bytes, size_t n_bytes);
+
+/* Reads a block of `n_bytes` at least that begins at an address divisible by 4, and stays there.
+ * Every byte is checked. S2_BAD_MODEL: no such block, damaged, truncated, or of a machine of the
+ * other byte order; S2_OTHER_VERSION; S2_BAD_VALUE: an address that is not divisible by 4. Unless it
+ * is S2_OK nothing of *model is changed. */
+s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes);
+
+/* Width of tap k as rows keep it: projected, where the network says so. */
+static inline uint32_t s2_model_tap_width(const s2_model *model, uint32_t k) {
+    const uint32_t width = model->tap_width[k];
+    return model->projection != 0 && width > model->projection ? model->projection : width;
+}
+
+/* Room for s2_model_forward, and with a projection for the taps that firmware computes itself. */
+size_t s2_model_workspace_bytes(const s2_model *model);
+/* The row of one sample x (n_features): taps, projected where the network says so, and base logits
+ * as `layout` has them. Only of a network with layers. */
+s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, const float *x,
+                           const s2_row_layout *layout, float *row, void *workspace,
+                           size_t workspace_bytes);
+/* (tap - mean) . A of tap k, which must be wider than the projection; `scratch` (width). */
+void s2_model_project(const s2_model *model, const s2_kernels *kernels, uint32_t k,
+                      const float *tap, float *projected, float *scratch);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
