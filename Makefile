@@ -17,6 +17,7 @@
 #                learn the same there as in Python; instruction counts
 #   make test-wasm
 #                C tests as WebAssembly, in Node
+#   make web     the module of WebAssembly of the npm package in web/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +31,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm test-wasm clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm test-wasm web clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -53,6 +54,9 @@ test-arm: $(VENV)/.installed
 
 test-wasm:
 	$(MAKE) --no-print-directory -C core test-wasm
+
+web:
+	$(MAKE) --no-print-directory -C web
 
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm

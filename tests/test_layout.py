@@ -13,7 +13,7 @@ PACKAGE = TESTS.parent / "src" / "skip2lora"
 #: Folders of tests that are of no one module.
 ACROSS = {
     "bench", "conformance", "conventions", "docs", "examples", "hostile", "kernels", "properties",
-    "real", "tools",
+    "real", "tools", "web",
 }  # fmt: skip
 #: Files of that kind beside the packages: this one, and those that walk the whole package.
 ALONE = {"test_layout.py", "test_names.py", "test_walk.py"}
