@@ -15,6 +15,8 @@
 #   make test-arm, make bench-arm
 #                C tests on 64- and 32-bit ARM, RISC-V and a Cortex-M4F under QEMU, and whether all
 #                learn the same there as in Python; instruction counts
+#   make size    flash, RAM and stack on a Cortex-M4F, which may not outgrow bench/arm/budget.json;
+#                SIZE=--write for a new budget
 #   make test-wasm
 #                C tests as WebAssembly, in Node
 #   make web     the module of WebAssembly of the npm package in web/
@@ -31,7 +33,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm test-wasm web clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm size test-wasm web clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -61,6 +63,10 @@ web:
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm
 	$(PYTHON) bench/arm/count.py
+
+size:
+	@sh tools/check-arm.sh m4f
+	$(PYTHON) bench/arm/size.py $(SIZE)
 
 check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/ruff check .

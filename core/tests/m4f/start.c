@@ -1,6 +1,7 @@
 /*
  * start.c - what runs before main on a Cortex-M4F under QEMU: vectors, FPU, data, and the command
- * line, which comes by semihosting as files and standard output do (newlib's rdimon.specs).
+ * line, which comes by semihosting as files and standard output do (newlib's rdimon.specs). With
+ * BOARD_ALONE there is no C library behind main, as in firmware, and no command line.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,11 +9,16 @@
 
 extern uint32_t board_data[], board_data_end[], board_bss[], board_bss_end[], board_stack[];
 extern const uint32_t board_data_from[];
-extern void initialise_monitor_handles(void);
 extern int main(int argc, char **argv);
 void board_start(void);
 
-enum { GET_COMMAND_LINE = 0x15, EXIT = 0x18, RUN_TIME_ERROR = 0x20023, MOST_WORDS = 16 };
+enum {
+    GET_COMMAND_LINE = 0x15,
+    EXIT = 0x18,
+    RUN_TIME_ERROR = 0x20023,
+    APPLICATION_EXIT = 0x20026,
+    MOST_WORDS = 16
+};
 
 static uintptr_t ask_host(uintptr_t operation, uintptr_t parameter) {
     register uintptr_t r0 __asm__("r0") = operation;
@@ -34,6 +40,13 @@ __attribute__((section(".vectors"), used)) static const uintptr_t vectors[] = {
     (uintptr_t)fault,       (uintptr_t)fault,       (uintptr_t)fault,
 };
 
+#ifdef BOARD_ALONE
+static void run_main(void) {
+    (void)ask_host(EXIT, main(0, NULL) == 0 ? APPLICATION_EXIT : RUN_TIME_ERROR);
+}
+#else
+extern void initialise_monitor_handles(void);
+
 /* Words of the command line, separated by single spaces. */
 static int split(char *line, char **words) {
     int count = 0;
@@ -44,17 +57,22 @@ static int split(char *line, char **words) {
     return count;
 }
 
-void board_start(void) {
+static void run_main(void) {
     static char line[1024];
     static char *words[MOST_WORDS + 1];
+    initialise_monitor_handles();
+    uintptr_t where[2] = {(uintptr_t)line, sizeof line};
+    (void)ask_host(GET_COMMAND_LINE, (uintptr_t)where);
+    exit(main(split(line, words), words));
+}
+#endif
+
+void board_start(void) {
     volatile uint32_t *const coprocessors = (volatile uint32_t *)0xe000ed88u; /* CPACR */
     *coprocessors |= 0xfu << 20; /* full access to the FPU */
     __asm__ volatile("dsb\n isb" ::: "memory");
     const size_t data_bytes = (size_t)((uintptr_t)board_data_end - (uintptr_t)board_data);
     memcpy(board_data, board_data_from, data_bytes);
     memset(board_bss, 0, (size_t)((uintptr_t)board_bss_end - (uintptr_t)board_bss));
-    initialise_monitor_handles();
-    uintptr_t where[2] = {(uintptr_t)line, sizeof line};
-    (void)ask_host(GET_COMMAND_LINE, (uintptr_t)where);
-    exit(main(split(line, words), words));
+    run_main();
 }
