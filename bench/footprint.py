@@ -2,8 +2,9 @@
 
     python bench/footprint.py [--rounds 5] [--quick] [--json]
 
-Each number comes from fresh processes. The peak is the kernel's own count (ru_maxrss) after `adapt`
-on 470 samples of 256 features, less the peak of the same process before it.
+Each number comes from fresh processes. The peak is the kernel's own count (VmHWM on Linux, which
+unlike ru_maxrss is of this program alone) after `adapt` on 470 samples of 256 features, less the
+peak of the same process before it.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ print(time.perf_counter() - start)
 """
 
 ADAPT = """
-import resource
 import numpy as np
 import skip2lora as s2
+from skip2lora.training.room import highest_bytes
 
 random = np.random.default_rng(0)
 model = s2.MLP.create([256, 96, 96, 3])
 s2.adapt(model, np.zeros((2, 256), np.float32), [0, 1], epochs=1)  # code pages
 x = random.standard_normal((470, 256), dtype=np.float32)
 y = random.integers(0, 3, 470)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = highest_bytes()
 adapted = s2.adapt(model, x, y, recipe="paper")
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024, adapted.cache_bytes)
+print(highest_bytes() - before, adapted.cache_bytes)
 """
 
 

@@ -14,7 +14,7 @@ import pytest
 import onnx_models
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
-from skip2lora.adapters import cached
+from skip2lora.adapters import cached, shards
 from skip2lora.adapters.cached import depends_on, rows_kept_in
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.adapters.store import MANIFEST
@@ -148,7 +148,7 @@ def test_shards_are_written_when_full_or_after_a_while(
 ) -> None:
     x, _ = make_samples(300, 12)
     model = NumpyBackbone(WIDTHS, first_tap_is_input=False)
-    monkeypatch.setattr(cached, "_MANY", 128)
+    monkeypatch.setattr(shards, "_MANY", 128)
     for seconds, sizes in ((1e9, [44, 128, 128]), (-1.0, [44, 64, 64, 64, 64])):
         monkeypatch.setattr(cached, "_SECONDS", seconds)
         folder = tmp_path / str(seconds)
@@ -208,3 +208,35 @@ def test_rows_that_change_with_the_samples_are_refused(
     message = refused(s2.ParameterError, s2.adapt, model, x, y, cache=folder, method="ft-all")
     assert "use skip2-lora" in message
     s2.adapt(model, x, y, cache=folder, solver="exact")
+
+
+def test_rows_of_a_file_that_is_damaged_between_two_looks_are_computed_again(
+    tmp_path: Path, make_samples: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_samples(40, 12)
+    model, folder = NumpyBackbone(WIDTHS, first_tap_is_input=False), s2.CacheFolder(tmp_path)
+    with rows_kept_in(folder, model) as (_, filling):
+        append, calls = folder.append, 0
+
+        def damaging(samples: Any, rows: Any) -> None:
+            """The first file is not sound any more by the second look, as if others wrote it."""
+            nonlocal calls
+            calls += 1
+            append(samples, rows)
+            if calls == 1:
+                folder._sound.clear()
+                file = next(tmp_path.glob("*.npy"))
+                content = bytearray(file.read_bytes())
+                content[200] ^= 1
+                file.write_bytes(content)
+
+        monkeypatch.setattr(folder, "append", damaging)
+        with pytest.warns(s2.errors.DamagedCacheWarning):
+            places = filling.locate(x, lambda _: None)
+        layout = filling.format
+        rows, expected = layout.empty(40), layout.empty(40)
+        places.read(rows)
+        layout.compute(model, x, expected)
+    assert not len(places.missing)
+    assert filling.n_computed == 80
+    np.testing.assert_array_equal(rows, expected)

@@ -189,3 +189,21 @@ def test_files_that_others_removed_are_no_rows(tmp_path: Path) -> None:
         file.unlink()
     folder.refresh()
     assert read(folder, range(8)) == [-1] * 8
+
+
+def test_a_copy_has_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    folder, place = folder_at(tmp_path / "a"), tmp_path / "b"
+    folder.append(names_of(range(4)), rows_of(range(4)))
+    folder.append(names_of(range(4, 8)), rows_of(range(4, 8)))
+    assert read(folder.copied_to(place, names_of([5, 1, 5])), range(8)) == [
+        -1, 1, -1, -1, -1, 5, -1, -1
+    ]  # fmt: skip
+    assert read(folder.copied_to(place, names_of([5, 0])), [0, 1, 5, 2]) == [0, 1, 5, -1]
+    assert len(list(place.glob("*.npy"))) == 2  # what it lacked
+    assert read(folder_at(place), [0, 1, 5]) == [0, 1, 5]
+    with pytest.raises(s2.FileError, match="lacks rows"):
+        folder.copied_to(place, names_of([9]))
+    other = s2.CacheFolder(tmp_path / "c")
+    other.claim({**ABOUT, "model": "another"}, STRIDE)
+    assert read(other.copied_to(place), [0, 1, 5]) == [-1, -1, -1]
+    assert not list(place.glob("*.npy"))

@@ -104,6 +104,10 @@ def test_a_result_beside_leaves_the_adapter(desk, type_in):
             ("--continue", "adapter", "--forget", "1", "--validation-data", "field.npz"),
             "--validation-data is set without DATA",
         ),
+        (
+            ("--continue", "adapter", "--forget", "1", "--group", "who"),
+            "--group is set without DATA",
+        ),
         (("field.npz", "narrow.npz", "-o", "x"), "expected"),
     ],
 )  # fmt: skip

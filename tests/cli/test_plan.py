@@ -83,6 +83,11 @@ def test_adapt_within_memory(type_in, desk: Path) -> None:
     done = type_in("adapt", "model.safetensors", "field.npz", "-o", "a", "--memory", "64GiB")
     assert done.code == 0
     assert "skip2lora: memory 64GiB: as asked, about " in done.err
+    facts = type_in(
+        "adapt", "model.safetensors", "field.npz", "-o", "c", "--memory", "64GiB", "--json"
+    ).json["memory"]
+    assert 0 < facts.pop("peak_bytes") < 1 << 36
+    assert facts == {"limit": "64GiB", "chosen": "as asked", "options": {}}
     few = type_in("adapt", "model.safetensors", "field.npz", "-o", "b", "--memory", "9MiB")
     assert few.code == 2
     assert "memory is 9 MB, but adapting to 60 samples takes " in few.err

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from skip2lora.cli import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -48,3 +51,37 @@ def test_every_page_is_listed() -> None:
     for page in ROOT.glob("docs/*.md"):
         name = page.stem
         assert name == "index" or name.startswith("add-a-") or f"\n{name}\n" in index
+
+
+def blocks_of(page: str, word: str) -> list[str]:
+    """Commands of a page that have ``word`` in them."""
+    text = (ROOT / "docs" / page).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if word in block]
+
+
+@pytest.mark.parametrize("word", ["sbatch", "kubectl"])
+def test_what_needs_a_cluster_is_bash_at_least(word: str) -> None:
+    (block,) = blocks_of("cluster.md", word)
+    done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = re.findall(r"skip2lora fill [^'\"]+", block)
+    assert len(commands) == 1
+    number = {"sbatch": "$SLURM_ARRAY_TASK_ID", "kubectl": "$JOB_COMPLETION_INDEX"}[word]
+    words = commands[0].replace(number, "3").split()
+    context = fill.command.make_context("fill", words[2:])
+    assert context.params["shard"] == (3, 16)
+
+
+def test_the_job_of_kubernetes_is_one() -> None:
+    yaml = pytest.importorskip("yaml")
+    (block,) = blocks_of("cluster.md", "kubectl")
+    job = yaml.safe_load(block.partition("<<'END'\n")[2].rpartition("END")[0])
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    spec = job["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["completions"] == 16
+    pod = spec["template"]["spec"]
+    assert pod["restartPolicy"] in ("OnFailure", "Never")
+    mounts = [mount["name"] for mount in pod["containers"][0]["volumeMounts"]]
+    assert mounts == [volume["name"] for volume in pod["volumes"]]

@@ -42,6 +42,12 @@ def test_a_shard_that_cannot_be(shard: tuple[int, int], tmp_path: Path) -> None:
         s2.fill(model, np.ones((4, 12)), s2.CacheFolder(tmp_path), shard=shard)
 
 
+@pytest.mark.parametrize("shard", [("a", 5), (0.5, 4), 3, (1, 2, 3), None, (1, None)])
+def test_a_shard_that_is_no_pair_of_numbers(shard: Any, tmp_path: Path) -> None:
+    with pytest.raises(s2.ParameterError, match="expected two whole numbers"):
+        s2.fill(numpy_model(), np.ones((4, 12)), s2.CacheFolder(tmp_path), shard=shard)
+
+
 def test_the_digest_is_of_all_rows_in_order(tmp_path: Path, make_samples: Make) -> None:
     x, y = make_samples(600, 12)
     model = numpy_model()

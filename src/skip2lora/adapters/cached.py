@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skip2lora import __version__, _core
 from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.adapters.shards import DIGEST_BYTES
+from skip2lora.adapters.shards import rows_of_shard
 from skip2lora.adapters.store import CacheFolder, Places
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.field_mlp import FieldMLP
@@ -25,8 +25,6 @@ from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import digests_of, parts_of
 from skip2lora.errors import ParameterError
 
-#: Rows of a shard: of narrow rows, and of those that take more bytes than ``_NARROW``.
-_MANY, _FEW, _NARROW = 4096, 256, 8192
 #: After which a shard is written though it is not full: what a kill costs, beside one batch.
 _SECONDS = 1.0
 
@@ -41,8 +39,7 @@ class Filling:
         self.format = RowFormat.of(backbone, copy_input=True)
         self.n_computed = 0
         self._backbone, self._folder = backbone, folder
-        size = _MANY if self.format.row_bytes <= _NARROW else _FEW
-        self._rows = self.format.empty(size)  # not written yet
+        self._rows = self.format.empty(rows_of_shard(self.format.row_bytes))  # not written yet
         self._waiting: dict[bytes, int] = {}
         self._written = time.monotonic()
 
@@ -65,23 +62,26 @@ class Filling:
         Raises:
             FileError, ModelError: as :meth:`rows`.
         """
-        several, late, digests = [], [np.empty(0, np.intp)], bytearray()
+        several = []
         for part in parts_of(x, SAMPLES_AT_ONCE):
             of_part = digests_of(x[part], self._folder.known)
             several.append(self._places_of(of_part))
             missing = several[-1].missing
             if len(missing):
                 self._compute(x[part], of_part, missing, self.format.empty(len(of_part)))
-                late.append(part.start + missing)
-                digests += b"".join([of_part[at] for at in missing])
             seen(len(of_part))
-        self.write()
-        places, new = Places.joined(several), np.concatenate(late)
-        for at in range(0, len(new), _MANY):
-            some = new[at : at + _MANY]
-            starts = range(at * DIGEST_BYTES, (at + len(some)) * DIGEST_BYTES, DIGEST_BYTES)
-            there = self._folder.rows([bytes(digests[at : at + DIGEST_BYTES]) for at in starts])
-            places.shard[some], places.row[some] = there.shard, there.row
+        places = Places.joined(several)
+        late = places.missing
+        while len(late):  # again where a file that others wrote is damaged
+            self.write()
+            for at in range(0, len(late), SAMPLES_AT_ONCE):
+                some = late[at : at + SAMPLES_AT_ONCE]
+                of_some = digests_of(x[some], self._folder.known)
+                there = self._folder.rows(of_some)
+                if len(there.missing):
+                    self._compute(x[some], of_some, there.missing, self.format.empty(len(some)))
+                places.shard[some], places.row[some] = there.shard, there.row
+            late = places.missing
         return places
 
     def _places_of(self, digests: list[bytes]) -> Places:

@@ -272,7 +272,7 @@ class Kept:
         folder = make_folder(folder_beside(adapter))
         if self.cache is not None and self.cache.path.resolve() != (folder / CACHE).resolve():
             with refusals(folder):
-                shutil.copytree(self.cache.path, folder / CACHE, dirs_exist_ok=True)
+                self.cache.copied_to(folder / CACHE, digests_of(self.samples.x, self.cache.known))
         write_version(folder, files, self.samples.to_bytes(with_x=self.cache is None))
 
     def forget(self, adapter: str | os.PathLike[str]) -> None:

@@ -26,9 +26,16 @@ HEADER_BYTES = 128
 #: Of a sample: SHA-256.
 DIGEST_BYTES = 32
 SUFFIX = ".npy"
+# Rows of a shard: of narrow rows, and of those that take more bytes than _NARROW.
+_MANY, _FEW, _NARROW = 4096, 256, 8192
 _PIECE = 1 << 20  # bytes that are read at once for a checksum
 #: What drafts are named after, so that whoever comes next sweeps what a killed run left.
 DRAFTS = "shard"
+
+
+def rows_of_shard(row_bytes: int) -> int:
+    """How many rows of that width a shard has when it is full."""
+    return _MANY if row_bytes <= _NARROW else _FEW
 
 
 class Unsound(Exception):  # noqa: N818, it never leaves this package

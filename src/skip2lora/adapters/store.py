@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import weakref
@@ -32,6 +33,7 @@ from skip2lora.adapters.shards import (
     Unsound,
     overwrite,
     read_shard,
+    rows_of_shard,
     write_shard,
 )
 from skip2lora.data.known import SUFFIX as KNOWN
@@ -209,15 +211,35 @@ class CacheFolder:
                 self._key, self._row_stride = key, row_stride
             self.refresh()
 
-    def copied_to(self, path: Path) -> CacheFolder:
-        """The same cache at another place, to which all its files were copied.
+    def copied_to(self, path: Path, samples: Sequence[bytes] = ()) -> CacheFolder:
+        """A cache at another place, which then has the rows of samples with these digests too.
+
+        What is there of another model is removed.
 
         Raises:
-            FileError: it cannot be read.
+            FileError: the system refused, or a row is missing.
         """
-        copy = CacheFolder(path)
+        about, copy = (self.path / MANIFEST).read_bytes(), CacheFolder(path)
+        file = path / MANIFEST
+        if file.exists() and file.read_bytes() != about:
+            shutil.rmtree(path)
+        if not file.exists():
+            make_folder(path)
+            write_bytes(file, about)
         copy._key, copy._row_stride = self._key, self._row_stride
         copy.refresh()
+        lacking = list(dict.fromkeys(samples))
+        lacking = [lacking[at] for at in copy.rows(lacking).missing]
+        size = rows_of_shard(4 * self._row_stride)
+        for at in range(0, len(lacking), size):
+            places = self.rows(some := lacking[at : at + size])
+            if len(places.missing):
+                raise FileError(
+                    f"{self.path} lacks rows that were in it a moment ago, expected them to stay: "
+                    "run it again"
+                )
+            places.read(rows := np.empty((len(some), self._row_stride), np.float32))
+            copy.append(some, rows)
         return copy
 
     def _check_empty(self) -> None:

@@ -34,6 +34,7 @@ from skip2lora.cli.learning import (
     n_learned,
     outputs_of,
     read_all,
+    way_facts,
     within,
 )
 from skip2lora.cli.measures import measures_line
@@ -46,6 +47,7 @@ from skip2lora.training.budget import CacheUse
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, lab_set_beside
+from skip2lora.training.room import Choice
 from skip2lora.training.suspects import Suspect, write_suspects
 
 
@@ -144,13 +146,13 @@ def command(
         check_output(suspects, force=force)
     options["checkpoint"] = shared.checkpoint_of(options)
     with holding(place):
-        adapted, fit, samples = _adapted(model, data, place, meter, **options)
+        adapted, fit, samples, way = _adapted(model, data, place, meter, **options)
         adapted.save(place)
     if suspects is not None and samples is not None:
         of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
         write_suspects(suspects, of_file, samples.files)
     facts = _facts(adapted, fit, n_learned(adapted, samples), old)
-    facts["kept"] = kept_facts(adapted, place)
+    facts |= {"kept": kept_facts(adapted, place), **way_facts(way, options)}
     facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
     facts["suspects"] = {
         "output": None if suspects is None else str(suspects),
@@ -188,8 +190,11 @@ def _adapted(
     *,
     class_names: tuple[str, ...] | None,
     **options: Any,
-) -> tuple[AdaptedModel, Fit, common.EncodedSamples | None]:
-    """The result and the samples; ``options`` are ``adapt``'s, and those of loading."""
+) -> tuple[AdaptedModel, Fit, common.EncodedSamples | None, Choice | None]:
+    """The result, the samples, and how a limit of memory is met, if there is one.
+
+    ``options`` are ``adapt``'s, and those of loading.
+    """
     keep_outputs, before = options["keep_outputs"], options.pop("continue_from")
     if class_names is not None and not keep_outputs:
         raise ParameterError(
@@ -216,9 +221,10 @@ def _adapted(
     options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     if options["cache"] is None and options["keep_rows"]:
         options["cache"] = cache_beside(place, backbone)
-    limit = options.pop("memory")
+    limit, way = options.pop("memory"), None
     if limit is not None:
-        options |= within(limit, backbone, None if earlier else samples, options)
+        way = within(limit, backbone, None if earlier else samples, options)
+        options |= way.options
     keep = keep_of(backbone, learned, images, columns, options)
     saved = None
     if samples is not None and samples.images is not None and earlier is None:
@@ -235,7 +241,7 @@ def _adapted(
             suspects=options.pop("suspects") is not None,
             sample_weight=aside.get("weight"), keep=keep, **options,
         )  # fmt: skip
-    return adapted, fit, samples
+    return adapted, fit, samples, way
 
 
 def _facts(adapted: AdaptedModel, fit: Fit, n_samples: int, old: Path | None) -> dict[str, Any]:

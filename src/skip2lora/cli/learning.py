@@ -27,6 +27,7 @@ from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Outputs, Task, task_for
 from skip2lora.training.loop import checked
 from skip2lora.training.options import method_of
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep
+from skip2lora.training.room import Choice
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _IDS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?")
@@ -91,11 +92,12 @@ def check_data(data: Sequence[Path], options: Mapping[str, Any], output: Path | 
             "--suspects is set with several DATA or --continue, expected one DATA, whose rows it "
             "numbers: leave one of them out"
         )
-    if options["validation_data"] is not None and not data:
-        raise ParameterError(
-            "--validation-data is set without DATA, expected it beside the samples that it judges: "
-            "leave it out"
-        )
+    for name, of in (("validation_data", "it judges"), ("group", "it is a column of")):
+        if options[name] is not None and not data:
+            raise ParameterError(
+                f"--{name.replace('_', '-')} is set without DATA, expected it beside the samples "
+                f"that {of}: leave it out"
+            )
     for name in ("taps", "grid", "class_names") if earlier is not None else ():
         if options[name] is not None:
             raise ParameterError(
@@ -249,8 +251,8 @@ def keep_of(
 
 def within(
     limit: str, backbone: Backbone, samples: common.EncodedSamples | None, options: dict[str, Any]
-) -> dict[str, Any]:
-    """The options of the best way to adapt that takes at most ``limit``."""
+) -> Choice:
+    """The best way to adapt that takes at most ``limit``."""
     if samples is None:
         raise ParameterError(
             f"--memory is {limit} beside --continue, which goes on as the adapter began, expected "
@@ -262,4 +264,18 @@ def within(
         **options,
     )  # fmt: skip
     common.say_notes([f"memory {limit}: {way.name}, about {common.size(way.peak_bytes)}"])
-    return dict(way.options)
+    return way
+
+
+def way_facts(way: Choice | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The way that ``--memory`` chose, and few columns of taps where asked, for ``--json``."""
+    memory, projection = None, None
+    if way is not None:
+        memory = {
+            "limit": options["memory"], "chosen": way.name, "peak_bytes": way.peak_bytes,
+            "options": dict(way.options),
+        }  # fmt: skip
+    if options["projection"] is not None:
+        kind = options["projection_from"] or "pls"
+        projection = {"columns": options["projection"], "from": kind}
+    return {"memory": memory, "projection": projection}

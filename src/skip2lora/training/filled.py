@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +92,14 @@ def part_of_shard(n_samples: int, shard: tuple[int, int]) -> tuple[int, int]:
     Raises:
         ParameterError: there is no such shard.
     """
-    number, n_shards = shard
+    given: Any = shard
+    is_pair = isinstance(given, tuple | list) and len(given) == 2
+    if not is_pair or not all(isinstance(each, numbers.Integral) for each in given):
+        raise ParameterError(
+            f"shard is {given!r}, expected two whole numbers, (number, of how many), such as "
+            "(1, 4): correct it"
+        )
+    number, n_shards = map(int, given)
     if not (1 <= n_shards <= _MOST and 0 <= number <= n_shards):
         raise ParameterError(
             f"shard is {number}/{n_shards}, expected one of at least one and at most {_MOST:,}, "
