@@ -125,9 +125,41 @@ INLINE void update_tile(const s2_tap_pass *pass, const s2_update *update, const 
 #undef PART_OF
 }
 
+#ifdef V_FACTOR
+/* The full tiles of a batch in pairs by gradient descent, with nothing that the other cases need;
+ * returns the columns that are done. Not inlined: what those keep in registers is saved once. */
+static __attribute__((noinline)) size_t plain_tiles(const s2_tap_pass *pass, float rate,
+                                                    const float *factors, size_t rank) {
+    const s2_tap_pass local = *pass; /* no store can change it */
+    const size_t n_ahead = rank == 0 ? local.n_ahead : 0, rounds = local.count / UPDATE_SAMPLES;
+    const V against = V_SET(-rate);
+    float *a = local.a + rank * local.a_row;
+    size_t i = 0;
+    for (; i + TAP_VECTORS * V_WIDTH <= local.width; i += TAP_VECTORS * V_WIDTH) {
+        V sum[TAP_VECTORS][TAP_RANKS];
+        for (size_t s = 0; s < n_ahead; s++) {
+            prefetch_columns(local.ahead[s] + local.offset + i, TAP_VECTORS);
+        }
+        update_rounds(local.row, local.offset + i, factors, rounds, sum);
+        UNROLL for (size_t r = 0; r < TAP_RANKS; r++) {
+            float *moved = a + r * local.a_row + i;
+            V old[TAP_VECTORS];
+            UNROLL for (size_t v = 0; v < TAP_VECTORS; v++) {
+                old[v] = V_LOAD(moved + v * V_WIDTH);
+            }
+            UNROLL for (size_t v = 0; v < TAP_VECTORS; v++) {
+                V_STORE(moved + v * V_WIDTH, V_FMA(against, sum[v][r], old[v]));
+            }
+        }
+    }
+    return i;
+}
+#endif
+
 INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_t rank,
                          const size_t ranks) {
     rank_fours fours = {0};
+    size_t i = 0;
 #ifdef V_FACTOR
     enum { MOST = 64 }; /* samples that are laid out; more are read as they lie */
     float factors[MOST * FACTOR_FLOATS];
@@ -135,9 +167,11 @@ INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_
         fours = (rank_fours){factors, pass->count < MOST ? pass->count : MOST};
         lay_out_factors(pass->hidden + rank * pass->h_rank, pass->h_rank, pass->h_sample,
                         fours.count, factors);
+        if (is_plain(update) && pass->count == fours.count && pass->count % UPDATE_SAMPLES == 0) {
+            i = plain_tiles(pass, update->rate, factors, rank);
+        }
     }
 #endif
-    size_t i = 0;
     for (; i + TAP_VECTORS * V_WIDTH <= pass->width; i += TAP_VECTORS * V_WIDTH) {
         update_tile(pass, update, &fours, i, rank, TAP_VECTORS, ranks, V_WIDTH);
     }
