@@ -39,7 +39,8 @@ typedef enum {
     S2_FORWARD_FAILED, /* the caller's forward function said so */
     S2_BAD_MODEL,      /* bytes that are no network or no adapters of it, or damaged */
     S2_OTHER_VERSION,  /* bytes of another version of the format */
-    S2_FULL            /* no room for one more sample */
+    S2_FULL,           /* no room for one more sample */
+    S2_FLASH_FAILED    /* flash cannot be erased, written or read, or reads otherwise */
 } s2_status;
 
 /* ---- kernels (dispatch.c) -------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
 #ifndef SKIP2_DEVICE_H
 #define SKIP2_DEVICE_H
 
+#include "skip2_flash.h"
 #include "skip2_model.h"
 
 #ifdef __cplusplus
@@ -108,6 +109,14 @@ s2_status s2_device_adapters_write(const s2_device *device, void *record, size_t
 /* Takes the adapters of a record. S2_BAD_MODEL: damaged, of another network, rank or bias;
  * S2_OTHER_VERSION. They are as they were then. */
 s2_status s2_device_adapters_read(s2_device *device, const void *record, size_t record_bytes);
+
+/* The same to and from flash, in memory of the device (device_flash.c): whenever power is lost, the
+ * adapters of before or these are there. As s2_flash_save; a slot holds
+ * s2_flash_slot_bytes(s2_device_adapters_bytes(device), flash->unit). */
+s2_status s2_device_save(s2_device *device, const s2_flash *flash);
+/* *is_there: whether flash had a whole record; without one nothing is changed. As s2_flash_load and
+ * s2_device_adapters_read. */
+s2_status s2_device_restore(s2_device *device, const s2_flash *flash, int *is_there);
 
 #ifdef __cplusplus
 }

@@ -64,7 +64,7 @@ static s2_job job_of(s2_device *device, s2_cache *cache, uint32_t n_samples) {
 
 /* What an epoch over all that can be kept takes, without the step. */
 static size_t epoch_bytes(s2_device *device) {
-    static int32_t any = 0; /* the size asks only whether there are labels */
+    static const int32_t any = 0; /* the size asks only whether there are labels */
     s2_cache cache;
     s2_job job = job_of(device, &cache, device->options.capacity);
     job.label = &any;
@@ -78,8 +78,10 @@ static size_t room_bytes(s2_device *device) {
     const size_t of_epoch = s2_plus(s2_round_up(epoch_bytes(device), S2_ALIGN), step);
     const size_t of_forward = s2_model_workspace_bytes(device->model);
     const size_t of_one = s2_adapter_workspace_bytes(&device->adapter, 1);
-    const size_t of_sample = of_forward > of_one ? of_forward : of_one;
-    return of_epoch > of_sample ? of_epoch : of_sample;
+    const size_t of_record = s2_device_adapters_bytes(device);
+    size_t most_bytes = of_epoch > of_forward ? of_epoch : of_forward;
+    most_bytes = most_bytes > of_one ? most_bytes : of_one;
+    return most_bytes > of_record ? most_bytes : of_record;
 }
 
 /* Of firmware's taps that become projected ones. */
