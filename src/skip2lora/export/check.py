@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from skip2lora.tasks.task import softmax
 SHARE = 1e-4
 # As much as a step of integers, or of half precision, where a sum that is rounded otherwise falls
 # on the next.
-_ROUNDED_SHARE = 5e-2
+ROUNDED_SHARE = 5e-2
 _HALVES = (10, 16)  # float16 and bfloat16, as TensorProto numbers types
 _N_SAMPLES = 4
 _OPEN_SIZES = (64, 8, 224)
@@ -53,7 +53,6 @@ def check_export(
             samples.
         DataError: samples the model cannot take.
     """
-    x = _drawn(backbone) if samples is None else backbone.check(samples)
     names = [value.name for value in model.graph.output if value.name != logits]
     hidden = len(names) == len(model.graph.output)
     if hidden:
@@ -62,13 +61,40 @@ def check_export(
     if hidden:
         del model.graph.output[-1]
     session = replace(session, opener=partial(open_session, data))
-    share, largest = _ROUNDED_SHARE if _rounds(model) else SHARE, 0.0
+
+    def run(some: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        arrays = some.arrays if isinstance(some, Inputs) else {session.inputs[0].name: some}
+        sums, *others = session.run(arrays, [logits, *names], 1)
+        return sums, dict(zip(names, others, strict=True))
+
+    share = ROUNDED_SHARE if _rounds(model) else SHARE
+    compare_outputs(run, backbone, adapters, samples, share=share, columns=columns)
+
+
+def compare_outputs(
+    run: Callable[[Any], tuple[NDArray[Any], dict[str, Any]]],
+    backbone: Backbone,
+    adapters: SkipAdapters,
+    samples: SamplesLike | None,
+    *,
+    share: float,
+    columns: NDArray[np.float32] | None = None,
+) -> None:
+    """Compare what ``run`` gives of checked samples, the sum and other outputs, with ``adapters``.
+
+    The logits may differ by ``share`` of the largest. Otherwise as :func:`check_export` does.
+
+    Raises:
+        ModelError: it gives something else, or the model takes no random samples.
+        DataError: samples the model cannot take.
+    """
+    x = _drawn(backbone) if samples is None else backbone.check(samples)
+    largest = 0.0
     row_format = RowFormat.of(
         backbone, adapters.first_tap, n_outputs=adapters.n_outputs, copy_input=True
     )
     for some in (x[:_N_SAMPLES], x[:1]):
-        arrays = some.arrays if isinstance(some, Inputs) else {session.inputs[0].name: some}
-        sums, *others = session.run(arrays, [logits, *names], 1)
+        sums, others = run(some)
         rows = row_format.empty(len(some))
         row_format.compute(backbone, some, rows)
         base, exact = _exact(adapters, row_format, rows)
@@ -78,7 +104,24 @@ def check_export(
         numbers = exact if columns is None else exact @ columns
         _compare("exported", sums.reshape(len(some), -1), numbers, share * largest)
         base = base[:, : backbone.n_outputs]
-        _refuse_stale(dict(zip(names, others, strict=True)), base, exact)
+        _refuse_stale(others, base, exact)
+
+
+def exact_logits(
+    backbone: Backbone, adapters: SkipAdapters, samples: SamplesLike
+) -> NDArray[np.float64]:
+    """Eq. 17 in float64, (samples, n_outputs).
+
+    Raises:
+        DataError: samples the model cannot take.
+    """
+    x = backbone.check(samples)
+    row_format = RowFormat.of(
+        backbone, adapters.first_tap, n_outputs=adapters.n_outputs, copy_input=True
+    )
+    rows = row_format.empty(len(x))
+    row_format.compute(backbone, x, rows)
+    return _exact(adapters, row_format, rows)[1]
 
 
 def _drawn(backbone: Backbone) -> Any:

@@ -1,0 +1,145 @@
+"""An adapted model as one .tflite file: base, taps, pooling and adapters inside.
+
+The adapters' sum is added to the base logits, before the last activation; inputs, outputs and
+signatures are those of the base, whose bytes stay behind a new front part
+(:mod:`skip2lora.export.tflite_front`). Integers end in floats: what stands behind integer logits is
+computed again in float, so that the sum is not rounded or cut off. Where the base has no logits, or
+they are left out or taken for another task, the sum is an output of its own (Eq. 17).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapters.adapters import Result
+from skip2lora.arrays import SamplesLike
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import DerivedTap
+from skip2lora.backbones.masks import mask_of
+from skip2lora.backbones.taps import Tap
+from skip2lora.errors import ModelError
+from skip2lora.export.tflite_base import Base, read_base
+from skip2lora.export.tflite_check import check_tflite
+from skip2lora.export.tflite_front import Front
+from skip2lora.export.tflite_head import Head
+from skip2lora.export.tflite_nodes import PREFIX, Node, Nodes
+from skip2lora.export.tflite_rows import Row, add_counts, add_derived, add_tap
+from skip2lora.files import check_output, write_together
+
+#: What the output of adapters is called where it is one of its own.
+NEW_OUTPUT = "logits"
+LABELS = "labels.txt"
+_METADATA = "skip2lora"
+
+
+def export_tflite(
+    backbone: Backbone,
+    adapters: Result,
+    out: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    description: Mapping[str, str] | None = None,
+    samples: SamplesLike | None = None,
+) -> list[Path]:
+    """Write base and adapters as one file for the stock LiteRT interpreter.
+
+    ``class_names`` are written as ``labels.txt`` beside it, a line each. ``description`` joins
+    fingerprint, rank and layers in the metadata. Before anything is written, the logits are
+    compared with those of the adapted model on a few of ``samples``, or random ones.
+
+    Returns the files that were written.
+
+    Raises:
+        ModelError: the base has a state or control flow, sizes that change or tables of a later
+            format; the adapters do not fit it; logits differ; or the file would pass 2 GB.
+        DataError: samples the model cannot take.
+        FileError: the system refused.
+    """
+    target = check_output(out, force=True)
+    content, _ = tflite_with(backbone, adapters, description=description, samples=samples)
+    files = {target: content}
+    if class_names is not None:
+        files[target.with_name(LABELS)] = "".join(f"{name}\n" for name in class_names).encode()
+    write_together({path: _writer(data) for path, data in files.items()})
+    return list(files)
+
+
+def _writer(data: bytes) -> object:
+    return lambda path: path.write_bytes(data)
+
+
+def tflite_with(
+    backbone: Backbone,
+    adapters: Result,
+    *,
+    description: Mapping[str, str] | None = None,
+    samples: SamplesLike | None = None,
+) -> tuple[bytes, int]:
+    """The bytes of the file, checked as :func:`export_tflite` says; the tensor of the logits.
+
+    Raises:
+        ModelError, DataError: as there.
+    """
+    base = read_base(backbone, adapters)
+    front = Front(base.graph.content, base.backbone.path)
+    head = Head(base, Nodes(front), samples)
+    bias, lora_b = base.adapters.bias, np.concatenate(base.adapters.lora_b).astype(np.float64)
+    if bias is None:
+        bias = np.zeros(base.adapters.n_outputs, np.float32)
+    turned = None if base.apart or base.columns is None else np.linalg.pinv(base.columns)
+    if turned is not None:
+        lora_b, bias = lora_b @ turned, (bias @ turned).astype(np.float32)
+    rows = _rows(base, front, head)
+    head.nodes.behind = head.last
+    hidden = [
+        head.nodes.product(row.node, row.lora_a, f"hidden.{number}")
+        for number, row in enumerate(rows)
+    ]
+    joined = head.nodes.joined(hidden, "hidden")
+    added = head.nodes.product(joined, lora_b.astype(np.float32), "added", bias)
+    logits = head.plug(added)
+    _describe(base, front, description)
+    content = front.content()
+    check_tflite(content, logits, base, samples)
+    return content, logits
+
+
+def _rows(base: Base, front: Front, head: Head) -> list[Row]:
+    """The rows of all sources, each behind the operator that makes what it reads."""
+    nodes, makers, counts = head.nodes, base.makers(), None
+    backbone = base.backbone
+    mask = None if backbone.mask is None else mask_of(backbone.mask, backbone.inputs, backbone.path)
+    if mask is not None and any(isinstance(of, Tap) and of.kind == "sequence" for of in base.sources):
+        nodes.behind = -1
+        counts = add_counts(nodes, base.graph, mask)
+    rows: list[Row] = []
+    shared: dict[str, Node] = {}
+    for number, (source, tensor) in enumerate(zip(base.sources, base.tensors, strict=True)):
+        title, lora_a = f"tap.{number}", base.adapters.lora_a[number]
+        if isinstance(source, DerivedTap):
+            nodes.behind = head.last if source.kind == "logits" else -1
+            sample = Node(base.graph.inputs[0].index, base.graph.inputs[0].sample_shape)
+            node = add_derived(nodes, source, sample, head.base_logits, shared, title)
+            rows.append(Row(node, lora_a))
+        elif tensor is not None:
+            nodes.behind = makers.get(tensor.index, -1)
+            rows.append(add_tap(nodes, source, tensor, lora_a, title, counts))
+    return rows
+
+
+def _describe(base: Base, front: Front, description: Mapping[str, str] | None) -> None:
+    facts = {
+        "base_fingerprint": base.fingerprint,
+        "rank": base.adapters.rank,
+        "taps": [of.layer if isinstance(of, Tap) else of.kind for of in base.sources],
+        "version": version("skip2lora"),
+        **(description or {}),
+    }
+    front.metadata(_METADATA, json.dumps(facts).encode())
