@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import Result
 from skip2lora.arrays import SamplesLike
@@ -24,17 +23,16 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import DerivedTap
 from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.taps import Tap
-from skip2lora.errors import ModelError
 from skip2lora.export.tflite_base import Base, read_base
 from skip2lora.export.tflite_check import check_tflite
 from skip2lora.export.tflite_front import Front
 from skip2lora.export.tflite_head import Head
-from skip2lora.export.tflite_nodes import PREFIX, Node, Nodes
+from skip2lora.export.tflite_nodes import Node, Nodes
 from skip2lora.export.tflite_rows import Row, add_counts, add_derived, add_tap
+from skip2lora.export.tflite_zip import with_labels
 from skip2lora.files import check_output, write_together
 
-#: What the output of adapters is called where it is one of its own.
-NEW_OUTPUT = "logits"
+#: The file of names of classes, beside a model.
 LABELS = "labels.txt"
 _METADATA = "skip2lora"
 
@@ -64,6 +62,7 @@ def export_tflite(
     """
     target = check_output(out, force=True)
     content, _ = tflite_with(backbone, adapters, description=description, samples=samples)
+    content = with_labels(content, backbone.base.n_outputs, class_names, target)
     files = {target: content}
     if class_names is not None:
         files[target.with_name(LABELS)] = "".join(f"{name}\n" for name in class_names).encode()
@@ -71,7 +70,7 @@ def export_tflite(
     return list(files)
 
 
-def _writer(data: bytes) -> object:
+def _writer(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
 
@@ -115,8 +114,9 @@ def _rows(base: Base, front: Front, head: Head) -> list[Row]:
     """The rows of all sources, each behind the operator that makes what it reads."""
     nodes, makers, counts = head.nodes, base.makers(), None
     backbone = base.backbone
-    mask = None if backbone.mask is None else mask_of(backbone.mask, backbone.inputs, backbone.path)
-    if mask is not None and any(isinstance(of, Tap) and of.kind == "sequence" for of in base.sources):
+    mask = backbone.mask and mask_of(backbone.mask, backbone.inputs, backbone.path)
+    sequences = [of for of in base.sources if isinstance(of, Tap) and of.kind == "sequence"]
+    if mask and sequences:
         nodes.behind = -1
         counts = add_counts(nodes, base.graph, mask)
     rows: list[Row] = []

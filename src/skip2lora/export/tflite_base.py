@@ -13,7 +13,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import DerivedTap, derived_taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.litert.backbone import LiteRTBackbone
-from skip2lora.backbones.litert.file import Graph, Operator, Output, Tensor
+from skip2lora.backbones.litert.file import Graph, Operator, Output, Tensor, parse
 from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import ModelError
@@ -97,9 +97,13 @@ def read_base(given: Backbone, adapters: Result) -> Base:
             f"{backbone.path}: {backbone.graph.cut}, expected a model that is whole: adapt what "
             "was left out of it apart"
         )
-    tensor_of = {layer.name: layer.input for layer in backbone.graph.layers(backbone.end)}
+    # As the file says them: sizes that it leaves open are not those of one sample.
+    of_file = parse(backbone.graph.content, str(backbone.path)).tensors
+    layers = backbone.graph.layers(backbone.end)
+    tensor_of = {layer.name: of_file[layer.input.index] for layer in layers}
     derived = derived_taps(given)
-    sources = (*derived, *backbone.taps)[adapters.first_tap :]
+    every: tuple[Tap | DerivedTap, ...] = (*derived, *backbone.taps)
+    sources = every[adapters.first_tap :]
     tensors = (*(None for _ in derived), *(tensor_of[tap.layer] for tap in backbone.taps))
     widths = [of.width if isinstance(of, Tap) else of.width(given.base) for of in sources]
     got = [len(array) for array in adapters.lora_a]
@@ -113,7 +117,7 @@ def read_base(given: Backbone, adapters: Result) -> Base:
     more = adapters.n_outputs > n_outputs
     apart = anew or isinstance(given, Bare) or (more and not _widens(backbone, given))
     tapped = tensors[adapters.first_tap :]
-    return Base(given, backbone, adapters, tuple(sources), tapped, anew, apart)
+    return Base(given, backbone, adapters, sources, tapped, anew, apart)
 
 
 def _widens(backbone: LiteRTBackbone, given: Backbone) -> bool:

@@ -1,15 +1,13 @@
 """A .tflite file with more in it: a new front part is written before the file, which stays.
 
-Offsets of a flatbuffer point forward. So tables that change or are new (the model, its graph, their
-vectors, tensors, operators and buffers) stand in front and point into the old file, byte for byte as
-it was behind them: weights keep their alignment, and nothing the schema does not know is lost.
+Offsets of a flatbuffer point forward. So tables that change or are new (the model, its graph,
+their vectors, tensors, operators and buffers) stand in front and point into the old file, which
+stays behind them byte for byte: weights keep their alignment, and nothing the schema does not know
+is lost.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,31 +15,23 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import number_types
-from flatbuffers.table import Table
 from numpy.typing import NDArray
 
 from skip2lora.errors import ModelError
+from skip2lora.export.tflite_tables import (
+    GRAPH,
+    MODEL,
+    OPERATOR,
+    SIGNATURE,
+    TENSOR,
+    copied,
+    offsets,
+)
+from skip2lora.export.tflite_zip import moved
 
 _ALIGNED = 64  # bytes that the old file is moved by, of which this is a divisor
 _DATA_ALIGNED = 16  # bytes, of the data of a buffer
 _MOST_BYTES = 1 << 31
-
-# The kinds of the fields of each table, in the order of the schema: an offset, or a number.
-_OFFSET = None
-_U8, _I8 = number_types.Uint8Flags, number_types.Int8Flags
-_I32, _U32, _U64 = number_types.Int32Flags, number_types.Uint32Flags, number_types.Uint64Flags
-_BOOL = number_types.BoolFlags
-_MODEL = (_U32, *[_OFFSET] * 9)
-_GRAPH = (*[_OFFSET] * 5, _I32)
-_TENSOR = (
-    _OFFSET, _I8, _U32, _OFFSET, _OFFSET, _BOOL, _OFFSET, _OFFSET, _BOOL, _OFFSET, _U32,
-)  # fmt: skip
-_OPERATOR = (
-    _U32, _OFFSET, _OFFSET, _U8, _OFFSET, _OFFSET, _I8, _OFFSET, _OFFSET, _U64, _U64, _U8, _OFFSET,
-    _I32,
-)  # fmt: skip
-_SIGNATURE = (*[_OFFSET] * 4, _U32)
 
 _TYPES = {name.lower(): code for name, code in vars(schema.TensorType).items() if name.isupper()}
 #: Makes the options of an operator: their type, and where they are.
@@ -146,7 +136,8 @@ class Front:
         return lambda _: (kind, 0 if where is None else -where.Pos)
 
     def rewire(
-        self, number: int, *, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
+        self, number: int, *, inputs: Sequence[int] | None = None,
+        outputs: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         """Let an operator of the file read or make other tensors."""
         given = {1: inputs, 2: outputs}
@@ -159,8 +150,9 @@ class Front:
         fields: dict[int, Sequence[int]] = {0: tuple(shape)}
         signature = self._graph.Tensors(index).ShapeSignatureAsNumpy()
         if np.size(signature) == len(shape):
-            fields[7] = [-1 if was == -1 else now for was, now in zip(signature, shape, strict=True)]
-        self._changed_tensors[index] = _Changed(fields)  # whatever its scale becomes
+            sizes = zip(signature, shape, strict=True)
+            fields[7] = [-1 if was == -1 else now for was, now in sizes]
+        self._changed_tensors[index] = _Changed(fields)
 
     def drop(self, number: int) -> None:
         """Leave an operator of the file out."""
@@ -215,16 +207,16 @@ class Front:
         }
         graph = self._written_graph(builder)
         others = range(1, self._model.SubgraphsLength())
-        changed[2] = _offsets(
+        changed[2] = offsets(
             builder, [graph, *(-int(self._model.Subgraphs(at)._tab.Pos) for at in others)]
         )
-        root = self._copy(builder, self._model, _MODEL, changed)
+        root = copied(builder, self._model, MODEL, changed, self.path)
         builder.minalign = _ALIGNED
         builder.Finish(root, b"TFL3")
         front = bytes(builder.Output())
         if len(front) + len(self.old) >= _MOST_BYTES:
             raise ModelError(f"{self.path} would have over 2 GB, expected less: split the model")
-        return front + _moved(self.old, len(front))
+        return front + moved(self.old, len(front))
 
     def _written_graph(self, builder: flatbuffers.Builder) -> int:
         operators = self._operators(builder)
@@ -232,11 +224,11 @@ class Front:
             self._copied_tensor(builder, at) for at in range(self._graph.TensorsLength())
         ] + [_written_tensor(builder, tensor) for tensor in self._tensors]
         changed = {
-            0: _offsets(builder, tensors),
+            0: offsets(builder, tensors),
             2: builder.CreateNumpyVector(np.array(self.outputs, np.int32)),
-            3: _offsets(builder, operators),
+            3: offsets(builder, operators),
         }
-        return self._copy(builder, self._graph, _GRAPH, changed)
+        return copied(builder, self._graph, GRAPH, changed, self.path)
 
     def _copied_tensor(self, builder: flatbuffers.Builder, at: int) -> int:
         tensor, change = self._graph.Tensors(at), self._changed_tensors.get(at)
@@ -245,7 +237,7 @@ class Front:
         changed = _vectors(builder, change)
         if at in self._scales:
             changed[4] = _quantization(*self._scales[at]).Pack(builder)
-        return self._copy(builder, tensor, _TENSOR, changed)
+        return copied(builder, tensor, TENSOR, changed, self.path)
 
     def _operators(self, builder: flatbuffers.Builder) -> list[int]:
         written = [_written_operator(builder, each) for each in self._behind.get(-1, ())]
@@ -254,9 +246,8 @@ class Front:
             if number not in self._dropped and change is None:
                 written.append(-int(operator._tab.Pos))
             elif number not in self._dropped and change is not None:
-                written.append(
-                    self._copy(builder, operator, _OPERATOR, _vectors(builder, change))
-                )
+                fields = _vectors(builder, change)
+                written.append(copied(builder, operator, OPERATOR, fields, self.path))
             written += [_written_operator(builder, each) for each in self._behind.get(number, ())]
         return written
 
@@ -303,10 +294,8 @@ class Front:
     ) -> int:  # fmt: skip
         """The vector of tables of that name of a table, with ``more`` behind them."""
         count = getattr(of, f"{name}Length")()
-        kept = [
-            -int(getattr(of, name)(at)._tab.Pos) for at in range(count) if at not in without
-        ]
-        return _offsets(builder, [*kept, *more])
+        kept = [-int(getattr(of, name)(at)._tab.Pos) for at in range(count) if at not in without]
+        return offsets(builder, [*kept, *more])
 
     def _signatures(self, builder: flatbuffers.Builder) -> int:
         """Signatures with the outputs that the graph has now."""
@@ -325,37 +314,9 @@ class Front:
                 entry = schema.TensorMapT()
                 entry.name, entry.tensorIndex = name, index
                 maps.append(entry.Pack(builder))
-            changed = {1: _offsets(builder, maps)}
-            written.append(self._copy(builder, signature, _SIGNATURE, changed))
-        return _offsets(builder, written)
-
-    def _copy(
-        self, builder: flatbuffers.Builder, of: Any, kinds: Sequence[Any], changed: Mapping[int, int]
-    ) -> int:  # fmt: skip
-        """A table of the file with other offsets in the fields ``changed``."""
-        table = of._tab
-        n_fields = _n_fields(table)
-        if n_fields > len(kinds):
-            raise ModelError(
-                f"{self.path} has a table of {n_fields} fields, expected {len(kinds)} at most: it "
-                "is of a later format, convert the model with an earlier converter"
-            )
-        builder.StartObject(len(kinds))
-        for slot, kind in enumerate(kinds):
-            place = table.Offset(4 + 2 * slot)
-            if slot in changed:
-                builder.PrependUOffsetTRelativeSlot(slot, changed[slot], 0)
-            elif place and kind is _OFFSET:
-                builder.PrependUOffsetTRelativeSlot(slot, -table.Indirect(table.Pos + place), 0)
-            elif place:
-                builder.Prepend(kind, table.Get(kind, table.Pos + place))
-                builder.Slot(slot)
-        return int(builder.EndObject())
-
-
-def _n_fields(table: Table) -> int:
-    vtable = table.Pos - table.Get(number_types.SOffsetTFlags, table.Pos)
-    return (int(table.Get(number_types.VOffsetTFlags, vtable)) - 4) // 2
+            changed = {1: offsets(builder, maps)}
+            written.append(copied(builder, signature, SIGNATURE, changed, self.path))
+        return offsets(builder, written)
 
 
 def _vectors(builder: flatbuffers.Builder, change: _Changed) -> dict[int, int]:
@@ -363,14 +324,6 @@ def _vectors(builder: flatbuffers.Builder, change: _Changed) -> dict[int, int]:
         slot: builder.CreateNumpyVector(np.array(vector, np.int32))
         for slot, vector in change.fields.items()
     }
-
-
-def _offsets(builder: flatbuffers.Builder, tables: Sequence[int]) -> int:
-    """A vector of tables: those of the file are at minus their place."""
-    builder.StartVector(4, len(tables), 4)
-    for table in reversed(tables):
-        builder.PrependUOffsetTRelative(table)
-    return int(builder.EndVector())
 
 
 def _written_tensor(builder: flatbuffers.Builder, tensor: _NewTensor) -> int:
@@ -416,21 +369,3 @@ def _refuse_outside(model: Any, path: Any) -> None:
             f"{path} keeps weights outside of its tables, expected them inside: convert the model "
             "to a file of less than 2 GB"
         )
-
-
-def _moved(old: bytes, by: int) -> bytes:
-    """The old file, whose zip of further files, if one is appended, knows that it was moved."""
-    end = old.rfind(b"PK\x05\x06")
-    if end < 0 or not zipfile.is_zipfile(io.BytesIO(old)):
-        return old
-    n_entries, _, at = struct.unpack_from("<HII", old, end + 10)
-    changed = bytearray(old)
-    if old[at : at + 4] != b"PK\x01\x02":
-        return old  # its offsets count from the start of the zip, as they do still
-    struct.pack_into("<I", changed, end + 16, at + by)
-    for _ in range(n_entries):
-        name, extra, comment = struct.unpack_from("<HHH", old, at + 28)
-        local = struct.unpack_from("<I", old, at + 42)[0]
-        struct.pack_into("<I", changed, at + 42, local + by)
-        at += 46 + name + extra + comment
-    return bytes(changed)

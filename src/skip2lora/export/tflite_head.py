@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
 import numpy as np
 
 from skip2lora.arrays import SamplesLike
@@ -115,9 +114,8 @@ class Head:
             if logits in behind:
                 further |= behind | {layer.input.index}
         for number, operator in enumerate(graph.operators):
-            direct = logits in operator.inputs
-            layer_reads = any(each.input.index == logits for each in graph.layers(None))
-            if direct and (further.intersection(operator.outputs) or layer_reads):
+            leads = further.intersection(operator.outputs) and logits in operator.inputs
+            if leads or graph.data_input(operator) == logits:
                 inputs = [base if at == logits else at for at in operator.inputs]
                 self.nodes.front.rewire(number, inputs=inputs)
 
@@ -188,10 +186,11 @@ class Head:
             return self.nodes.reshaped(node, shape, "reshaped", into=into)
         inputs = [node.index, *step.inputs[1:]]
         options = self.nodes.front.options_of(self.base.number_of(step))
-        shape = node.shape
-        if step.name == "ARG_MAX":
-            shape = self.base.graph.tensors[step.outputs[0]].sample_shape
-        return self.nodes.add(step.name, inputs, shape, step.name.lower(), options=options, into=into)
+        made = self.base.graph.tensors[step.outputs[0]].sample_shape
+        return self.nodes.add(
+            step.name, inputs, made if step.name == "ARG_MAX" else node.shape, step.name.lower(),
+            options=options, into=into,
+        )  # fmt: skip
 
     def _widen_tensor(self, tensor: Tensor, old: int, more: int) -> None:
         shape = list(tensor.shape or ())

@@ -48,9 +48,11 @@ def tflite_of(model: MLP) -> bytes:
     for number, layer in enumerate(model.layers):
         last = number + 1 == len(model.layers)
         weight, bias = layer.weight.astype(np.float64), layer.bias.astype(np.float64)
-        if layer.gamma is not None:
-            share = layer.gamma / np.sqrt(layer.var.astype(np.float64) + model.bn_eps)
-            weight, bias = weight * share, (bias - layer.mean) * share + layer.beta
+        norm = [np.asarray(of, np.float64) for of in layer.arrays()[2:6] if of is not None]
+        if norm:
+            gamma, beta, mean, var = norm
+            share = gamma / np.sqrt(var + model.bn_eps)
+            weight, bias = weight * share, (bias - mean) * share + beta
         rows = nodes.product(
             rows, weight.astype(np.float32), f"layers.{number}", bias.astype(np.float32),
             relu=not last, into=1 if last and ending is None else None,

@@ -53,7 +53,7 @@ def _options(kind: str, **values: Any) -> Options:
 
 @dataclass(eq=False)
 class Nodes:
-    """Adds operators to ``front``; they run behind operator ``behind`` of the file, -1 for first."""
+    """Adds operators to ``front``, to run behind operator ``behind`` of the file, -1 for first."""
 
     front: Front
     behind: int = -1

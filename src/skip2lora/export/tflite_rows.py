@@ -1,4 +1,4 @@
-"""Taps as operators of LiteRT: what a layer of the file reads becomes the row that adapters read."""
+"""Taps as operators of LiteRT: what a layer reads becomes the row that adapters read."""
 
 from __future__ import annotations
 

@@ -185,6 +185,6 @@ def test_a_layer_is_known_by_its_weights_alone(name: str, data: int, weights: in
     """Whatever else it reads, such as no bias, or one that is computed."""
     graph: Any = SimpleNamespace(constants={10 + weights})
     operator = tflite.Operator(name, (10, 11, 12), (20,))
-    assert tflite.Graph._data_input(graph, operator) == 10 + data
+    assert tflite.Graph.data_input(graph, operator) == 10 + data
     graph.constants = {13}
-    assert tflite.Graph._data_input(graph, operator) is None
+    assert tflite.Graph.data_input(graph, operator) is None

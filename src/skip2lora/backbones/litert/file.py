@@ -141,7 +141,7 @@ class Graph:
         names: set[str] = set()
         makers = {index: each for each in self.operators for index in each.outputs}
         for operator in self.operators:
-            data = self._data_input(operator)
+            data = self.data_input(operator)
             if data is None or not needed.intersection(operator.outputs):
                 continue
             # A name of fused layers lists them all, `a;b;c`: the first is enough.
@@ -156,7 +156,8 @@ class Graph:
             layers.append(Weighted(name, operator.name, self.tensors[data]))
         return tuple(layers)
 
-    def _data_input(self, operator: Operator) -> int | None:
+    def data_input(self, operator: Operator) -> int | None:
+        """What an operator reads beside its weights; None for one without weights."""
         for data, weights in _WEIGHTED.get(operator.name, ()):
             at, constant = operator.inputs[data], operator.inputs[weights]
             if constant in self.constants and at not in self.constants:
