@@ -103,3 +103,23 @@ def test_a_network_of_pretrain(kind: str, desk: Path, type_in: Type) -> None:
     made = type_in(*words, "adapted.safetensors")
     assert (made.code, made.out) == (2, "")
     assert "adapted.safetensors ends in .safetensors, expected .onnx, as" in made.err
+
+
+def test_a_network_of_pretrain_as_tflite(desk: Path, type_in: Type) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip group runtimes")
+    words = ("export", "model.safetensors", "--adapter", "adapter", "--to", "tflite", "-o")
+    refused = type_in(*words, "adapted.onnx")
+    assert (refused.code, refused.out) == (2, "")
+    assert "adapted.onnx ends in .onnx, expected .tflite, as" in refused.err
+    made = type_in(*words, "adapted.tflite", "--data", "test.npz", "--json")
+    assert made.code == 0, made.err
+    adapted = s2.AdaptedModel.load(desk / "model.safetensors", desk / "adapter")
+    assert made.json["output"] == ["adapted.tflite", *["labels.txt"] * bool(adapted.class_names)]
+    x = np.load(desk / "test.npz")["X"]
+    told = s2.load(desk / "adapted.tflite").predict_proba(x)
+    np.testing.assert_allclose(told, adapted.predict_proba(x), atol=1e-4)
+    if adapted.class_names:
+        assert (desk / "labels.txt").read_text().split("\n")[:-1] == list(adapted.class_names)
+    again = type_in(*words, "adapted.tflite")
+    assert (again.code, again.out) == (2, "")
+    assert "exists" in again.err

@@ -74,9 +74,7 @@ def test_one_file(name: str, new: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=step + 1e-5)
     if end:
         again = LiteRTBackbone.load(out)  # a model like any other
-        np.testing.assert_allclose(
-            again.logits(x), expected(model, adapters, x), rtol=0, atol=1e-5
-        )
+        np.testing.assert_allclose(again.logits(x), expected(model, adapters, x), rtol=0, atol=1e-5)
 
 
 def test_first_tap_alone_and_last_alone(tmp_path: Path) -> None:

@@ -55,5 +55,7 @@ def test_what_is_refused(tmp_path: Path, refused: Refused) -> None:
     file.operator("IF", [y], [z])
     with pytest.warns(UserWarning, match="is control flow"):
         model = nets.loader(tmp_path)(file.pack([x], [z]))
-    message = refused(ModelError, read_base, Headless(model, 2), random_adapters(Headless(model, 2)))
+    message = refused(
+        ModelError, read_base, Headless(model, 2), random_adapters(Headless(model, 2))
+    )
     assert "expected a model that is whole" in message

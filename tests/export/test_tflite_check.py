@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def test_a_stale_output_is_refused(tmp_path: Path, refused: Refused) -> None:
     adapters = random_adapters(model)
     base = read_base(model, adapters)
     content = model.graph.content
-    message = refused(ModelError, check_tflite, content, model.graph.outputs[0].tensor.index, base, None)
+    message = refused(
+        ModelError, check_tflite, content, model.graph.outputs[0].tensor.index, base, None
+    )
     assert "differ by" in message
 
 
@@ -49,11 +52,11 @@ def test_nothing_is_written_where_it_differs(
 
     model = nets.loader(tmp_path)(nets.cnn().content())
 
-    def first_of(nodes: object, tap: object, tensor: object, lora_a: np.ndarray, *rest: object) -> object:
+    def turned(nodes: Any, tap: Any, tensor: Any, lora_a: np.ndarray, *rest: Any) -> Any:
         return add_tap(nodes, tap, tensor, lora_a[::-1], *rest)  # in another order
 
     add_tap = tflite_rows.add_tap
-    monkeypatch.setattr("skip2lora.export.tflite.add_tap", first_of)
+    monkeypatch.setattr("skip2lora.export.tflite.add_tap", turned)
     out = tmp_path / "a.tflite"
     assert "differ by" in refused(ModelError, export_tflite, model, random_adapters(model), out)
     assert not out.exists()

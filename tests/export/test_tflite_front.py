@@ -60,7 +60,11 @@ def test_nothing_changed_is_the_same_model() -> None:
     assert new.signatureDefs[0].signatureKey == b"serving_default"
     assert new.signatureDefs[0].outputs[0].name == b"out"
     for one, other in zip(old.subgraphs[0].tensors, new.subgraphs[0].tensors, strict=True):
-        assert (one.name, list(one.shape), one.buffer) == (other.name, list(other.shape), other.buffer)
+        assert (one.name, list(one.shape), one.buffer) == (
+            other.name,
+            list(other.shape),
+            other.buffer,
+        )
     x = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     before, after = (next(iter(Stock(each).run(x).values())) for each in (content, made))
     assert before.tobytes() == after.tobytes()

@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert: group runtimes")
 
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 import tflite_models as nets
 from onnx_exports import expected, random_adapters
 from skip2lora.backbones.standins import Headless
-from skip2lora.errors import ModelError
 from skip2lora.export.tflite import export_tflite
 from skip2lora.tasks.task import softmax
 from tflite_exports import Stock
@@ -42,50 +42,48 @@ def test_a_layer_that_reads_the_logits_reads_those_of_the_base(tmp_path: Path) -
     np.testing.assert_allclose(after["p"], softmax(expected(model, adapters, X)), atol=1e-6)
 
 
-@pytest.mark.parametrize("integers", [None, "int8"])
-def test_all_outputs_of_the_logits_follow(integers: str | None, tmp_path: Path) -> None:
-    """Probabilities, their label, and the logits themselves."""
-    network = nets.mlp([3, 4, 3], integers=integers)
-
-    def more(graph: object) -> None:
-        tensor, label = schema.TensorT(), schema.OperatorT()
-        tensor.name, tensor.shape, tensor.type = "label", [1], schema.TensorType.INT64
-        axis = schema.TensorT()
-        axis.name, axis.shape, axis.type = "axis", [], schema.TensorType.INT32
-        graph.tensors += [tensor, axis]  # type: ignore[attr-defined]
-
-    file = network.content()
-    model = schema.ModelT.InitFromPackedBuf(file, 0)
+def with_label(content: bytes, integers: str | None) -> bytes:
+    """A network that says the place of its largest logit as well."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
-    more(graph)
+    for name, shape, kind in (("label", [1], "INT64"), ("axis", [], "INT32")):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer = name, shape, 0
+        tensor.type = getattr(schema.TensorType, kind)
+        graph.tensors.append(tensor)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(np.array(1, np.int32).tobytes(), np.uint8)
     model.buffers.append(buffer)
     graph.tensors[-1].buffer = len(model.buffers) - 1
-    graph.tensors[-2].buffer = 0
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ARG_MAX
     code.version = 2 if integers else 1
     model.operatorCodes.append(code)
-    operator = schema.OperatorT()
+    operator, label = schema.OperatorT(), len(graph.tensors) - 2
     operator.opcodeIndex = len(model.operatorCodes) - 1
-    operator.inputs = [int(graph.operators[-1].inputs[0]), len(graph.tensors) - 1]
-    operator.outputs = [len(graph.tensors) - 2]
+    operator.inputs, operator.outputs = [int(graph.operators[-1].inputs[0]), label + 1], [label]
     operator.builtinOptionsType = schema.BuiltinOptions.ArgMaxOptions
     operator.builtinOptions = schema.ArgMaxOptionsT()
     operator.builtinOptions.outputType = schema.TensorType.INT64
     graph.operators.append(operator)
-    graph.outputs = [int(graph.outputs[0]), len(graph.tensors) - 2]
-    import flatbuffers
-
+    graph.outputs = [int(graph.outputs[0]), label]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    backbone = nets.loader(tmp_path)(bytes(builder.Output()), output="probabilities")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("integers", [None, "int8"])
+def test_all_outputs_of_the_logits_follow(integers: str | None, tmp_path: Path) -> None:
+    """Probabilities, and their label."""
+    content = with_label(nets.mlp([3, 4, 3], integers=integers).content(), integers)
+    backbone = nets.loader(tmp_path)(content, output="probabilities")
     adapters = random_adapters(backbone)
     export_tflite(backbone, adapters, tmp_path / "a.tflite")
     given, want = Stock(tmp_path / "a.tflite").run(X), expected(backbone, adapters, X)
     assert given["label"].ravel().tolist() == want.argmax(axis=1).tolist()
-    np.testing.assert_allclose(given["probabilities"], softmax(want), atol=1e-5 if not integers else 4e-3)
+    np.testing.assert_allclose(
+        given["probabilities"], softmax(want), atol=1e-5 if not integers else 4e-3
+    )
 
 
 def test_more_classes_behind_a_reshape(tmp_path: Path) -> None:

@@ -70,4 +70,6 @@ def test_with_derived_taps(task: str, first_tap: int, tmp_path: Path) -> None:
     export_tflite(derived, adapters, out, samples=X)
     wide = np.concatenate([X, 5 * X, -X])
     (got,) = Stock(out).run(wide).values()
-    np.testing.assert_allclose(got, ENDS[task](expected(derived, adapters, wide)), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        got, ENDS[task](expected(derived, adapters, wide)), rtol=1e-5, atol=1e-4
+    )

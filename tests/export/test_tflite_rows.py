@@ -1,4 +1,4 @@
-"""Taps in the graph: maps of any grid, sequences with a mask, blocks, what has no axis of samples."""
+"""Taps in the graph: maps of any grid, sequences with a mask, blocks, no axis of samples."""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ def test_names_of_classes_are_replaced(tmp_path: Path, refused: Refused) -> None
     model = nets.loader(tmp_path)(content)
     adapters, out = random_adapters(model, new=1), tmp_path / "a.tflite"
     message = refused(ModelError, export_tflite, model, adapters, out)
-    assert "has names of its 3 classes inside (labels.txt), expected names of the classes" in message
+    assert (
+        "has names of its 3 classes inside (labels.txt), expected names of the classes" in message
+    )
     assert not out.exists()
     export_tflite(model, adapters, out, class_names="wxyz")
     assert files_of(out) == {"labels.txt": "w\nx\ny\nz\n", "about.txt": "two\nlines\n"}

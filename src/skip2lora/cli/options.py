@@ -313,15 +313,22 @@ def _default(name: str, option: Option) -> str:
 def check_onnx(
     model: Path, output: Path, done: str, *, force: bool, also: tuple[str, ...] = ()
 ) -> None:
-    """Refuse what is not made of one model into an .onnx file; ``done`` is "exported", say.
+    """:func:`check_made` of an .onnx file; the model is .onnx too, or ends in one of ``also``."""
+    check_made(model, output, done, force=force, suffix=".onnx", also=also)
 
-    The model is .onnx too, or ends in one of ``also``.
+
+def check_made(
+    model: Path, output: Path, done: str, *, force: bool, suffix: str, also: tuple[str, ...] = ()
+) -> None:
+    """Refuse what is not made of one model into a file of ``suffix``; ``done`` is "exported", say.
+
+    The model ends in it too, or in one of ``also``.
 
     Raises:
         ParameterError: another suffix, or the model itself as the output.
         FileError: as :func:`~skip2lora.files.check_output`.
     """
-    for file, known in ((model, (".onnx", *also)), (output, (".onnx",))):
+    for file, known in ((model, (suffix, *also)), (output, (suffix,))):
         if file.suffix not in known:
             raise ParameterError(
                 f"{file} ends in {file.suffix or 'nothing'}, expected {' or '.join(known)}, as "

@@ -52,7 +52,7 @@ def check_tflite(content: bytes, logits: int, base: Base, samples: SamplesLike |
             if output.logits.index == logits and not output.end.agrees(given[logits], given[index]):
                 raise ModelError(
                     f"{backbone.path}: output {output.name} of the exported file does not follow "
-                    "from its logits, expected that it does: report the model"
+                    "from its logits, expected that it does: export with other samples"
                 )
         named = {outputs[index].name: given[index] for index in wanted if index in outputs}
         return given[logits], {name: of for name, of in named.items() if of is not given[logits]}

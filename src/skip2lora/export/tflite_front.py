@@ -9,7 +9,7 @@ is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flatbuffers
@@ -63,7 +63,6 @@ class _Changed:
     fields: Mapping[int, Sequence[int]]
 
 
-@dataclass(eq=False)
 class Front:
     """What is changed and added; :meth:`content` gives the bytes of the new file.
 
@@ -71,14 +70,11 @@ class Front:
     behind an operator of the file, -1 for before all, in the order they were added.
     """
 
-    old: bytes
-    path: Any
-    outputs: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, old: bytes, path: Any) -> None:
+        self.old, self.path = old, path
         self._model = schema.Model.GetRootAs(self.old)
         self._graph = self._model.Subgraphs(0)
-        self.outputs = [int(index) for index in self._graph.OutputsAsNumpy()]
+        self.outputs: list[int] = [int(index) for index in self._graph.OutputsAsNumpy()]
         self._tensors: list[_NewTensor] = []
         self._changed_tensors: dict[int, _Changed] = {}
         self._buffers: list[bytes] = []
@@ -294,8 +290,8 @@ class Front:
     ) -> int:  # fmt: skip
         """The vector of tables of that name of a table, with ``more`` behind them."""
         count = getattr(of, f"{name}Length")()
-        kept = [-int(getattr(of, name)(at)._tab.Pos) for at in range(count) if at not in without]
-        return offsets(builder, [*kept, *more])
+        tables = [-int(getattr(of, name)(at)._tab.Pos) for at in range(count) if at not in without]
+        return offsets(builder, [*tables, *more])
 
     def _signatures(self, builder: flatbuffers.Builder) -> int:
         """Signatures with the outputs that the graph has now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,15 +19,11 @@ _ROUNDING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 _ROOM = 1.25  # of the range of integers, beyond what logits of samples take
 
 
-@dataclass(eq=False)
 class Head:
     """Adds to ``nodes`` what stands between the adapters' sum and the outputs of ``base``."""
 
-    base: Base
-    nodes: Nodes
-    samples: SamplesLike | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, base: Base, nodes: Nodes, samples: SamplesLike | None = None) -> None:
+        self.base, self.nodes, self.samples = base, nodes, samples
         self._numbers: Node | None = None
         self._logits: Node | None = None
         end = self.base.end
@@ -180,17 +175,17 @@ class Head:
 
     def _step(self, step: Operator, node: Node, into: int | None, more: int) -> Node:
         if step.name in ("RESHAPE", "SQUEEZE"):
-            shape = list(self.base.graph.tensors[step.outputs[0]].sample_shape)
+            sizes = list(self.base.graph.tensors[step.outputs[0]].sample_shape)
             if more:
-                shape[-1] += more
-            return self.nodes.reshaped(node, shape, "reshaped", into=into)
+                sizes[-1] += more
+            return self.nodes.reshaped(node, sizes, "reshaped", into=into)
         inputs = [node.index, *step.inputs[1:]]
         options = self.nodes.front.options_of(self.base.number_of(step))
-        made = self.base.graph.tensors[step.outputs[0]].sample_shape
-        return self.nodes.add(
-            step.name, inputs, made if step.name == "ARG_MAX" else node.shape, step.name.lower(),
-            options=options, into=into,
-        )  # fmt: skip
+        shape = node.shape
+        if step.name == "ARG_MAX":
+            shape = self.base.graph.tensors[step.outputs[0]].sample_shape
+        title = step.name.lower()
+        return self.nodes.add(step.name, inputs, shape, title, options=options, into=into)
 
     def _widen_tensor(self, tensor: Tensor, old: int, more: int) -> None:
         shape = list(tensor.shape or ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flatbuffers
@@ -51,13 +51,12 @@ def _options(kind: str, **values: Any) -> Options:
     return make
 
 
-@dataclass(eq=False)
 class Nodes:
     """Adds operators to ``front``, to run behind operator ``behind`` of the file, -1 for first."""
 
-    front: Front
-    behind: int = -1
-    _constants: dict[bytes, int] = field(default_factory=dict)
+    def __init__(self, front: Front, behind: int = -1) -> None:
+        self.front, self.behind = front, behind
+        self._constants: dict[bytes, int] = {}
 
     def constant(self, values: NDArray[Any], title: str) -> int:
         """A tensor of these values; equal whole numbers are one."""

@@ -47,8 +47,8 @@ def copied(
     n_fields = _n_fields(table)
     if n_fields > len(kinds):
         raise ModelError(
-            f"{path} has a table of {n_fields} fields, expected {len(kinds)} at most: it "
-            "is of a later format, convert the model with an earlier converter"
+            f"{path} has a table of {n_fields} fields, expected {len(kinds)} at most, as the "
+            "format has here: convert the model with an earlier converter"
         )
     builder.StartObject(len(kinds))
     for slot, kind in enumerate(kinds):
