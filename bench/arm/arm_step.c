@@ -1,7 +1,7 @@
 /*
- * arm_step.c - runs training steps of the C core on random data, for count.py to count:
+ * arm_step.c - runs training steps or predictions of the C core on random data, for count.py to count:
  *
- *   arm_step KERNELS fan|har skip2-lora|lora-all STEPS
+ *   arm_step KERNELS fan|har skip2-lora|lora-all|predict STEPS
  *
  * The networks, rank and batch size are the paper's. Prints the status and loss of the last step.
  */
@@ -77,24 +77,21 @@ static s2_status run_skip2_lora(const s2_kernels *kernels, const uint32_t *width
     return status;
 }
 
-/* The paper's baseline: an adapter beside every layer, forward and backward through the network. */
-static s2_status run_lora_all(const s2_kernels *kernels, const uint32_t *width, data_set *data,
-                              s2_rng *rng, unsigned long steps, s2_batch_stats *stats) {
-    enum { YX = S2_Y | S2_X, YWX = S2_Y | S2_W | S2_X, BN = S2_Y | S2_STATS };
-    static const s2_compute_types types[DEPTH] = {
-        {S2_Y, S2_Y | S2_W, BN}, {YX, YWX, BN}, {YX, YWX, 0}};
-    s2_layer layers[DEPTH];
+/* A network with batch norm after every layer but the last, and an adapter of `rank` beside each. */
+static void random_layers(const uint32_t *width, uint32_t rank, s2_rng *rng, s2_layer *layers) {
     for (size_t k = 0; k < DEPTH; k++) {
         const uint32_t n_in = width[k], n_out = width[k + 1];
         const int last = k + 1 == DEPTH;
         layers[k] = (s2_layer){.n_in = n_in,
                                .n_out = n_out,
-                               .rank = RANK,
+                               .rank = rank,
                                .weight = random_floats(rng, (size_t)n_in * n_out, 0.1f),
                                .bias = random_floats(rng, n_out, 0.1f),
-                               .lora_a = random_floats(rng, (size_t)n_in * RANK, 0.1f),
-                               .lora_b = same_floats((size_t)RANK * n_out, 0.0f),
                                .relu = !last};
+        if (rank > 0) {
+            layers[k].lora_a = random_floats(rng, (size_t)n_in * rank, 0.1f);
+            layers[k].lora_b = same_floats((size_t)rank * n_out, 0.0f);
+        }
         if (!last) {
             layers[k].gamma = same_floats(n_out, 1.0f);
             layers[k].beta = same_floats(n_out, 0.0f);
@@ -102,7 +99,25 @@ static s2_status run_lora_all(const s2_kernels *kernels, const uint32_t *width, 
             layers[k].var = same_floats(n_out, 1.0f);
         }
     }
-    const s2_net net = {kernels, DEPTH, layers, 1e-5f, 0.1f};
+}
+
+static s2_net net_of(const s2_kernels *kernels, const s2_layer *layers) {
+    return (s2_net){.kernels = kernels,
+                    .n_layers = DEPTH,
+                    .layers = layers,
+                    .bn_eps = 1e-5f,
+                    .bn_momentum = 0.1f};
+}
+
+/* The paper's baseline: an adapter beside every layer, forward and backward through the network. */
+static s2_status run_lora_all(const s2_kernels *kernels, const uint32_t *width, data_set *data,
+                              s2_rng *rng, unsigned long steps, s2_batch_stats *stats) {
+    enum { YX = S2_Y | S2_X, YWX = S2_Y | S2_W | S2_X, BN = S2_Y | S2_STATS };
+    static const s2_compute_types types[DEPTH] = {
+        {S2_Y, S2_Y | S2_W, BN}, {YX, YWX, BN}, {YX, YWX, 0}};
+    s2_layer layers[DEPTH];
+    random_layers(width, RANK, rng, layers);
+    const s2_net net = net_of(kernels, layers);
     const size_t room = s2_net_step_workspace_bytes(&net, types, BATCH);
     void *workspace = aligned(room);
     s2_status status = s2_net_check(&net);
@@ -113,10 +128,40 @@ static s2_status run_lora_all(const s2_kernels *kernels, const uint32_t *width, 
     return status;
 }
 
+/* Samples one by one through the network and the skip adapters; `loss` becomes the last logit. */
+static s2_status run_predict(const s2_kernels *kernels, const uint32_t *width, data_set *data,
+                             s2_rng *rng, unsigned long steps, s2_batch_stats *stats) {
+    s2_layer layers[DEPTH];
+    random_layers(width, 0, rng, layers);
+    const s2_net net = net_of(kernels, layers);
+    s2_row_layout layout;
+    uint32_t tap_offset[DEPTH];
+    s2_status status = s2_row_layout_init(&layout, DEPTH, width, width[DEPTH], 1, tap_offset);
+    s2_adapter adapter = {.kernels = kernels, .layout = &layout, .rank = RANK};
+    const size_t floats = s2_adapter_floats(&layout, RANK, 0);
+    adapter.packed = random_floats(rng, floats, 0.1f);
+    const size_t room = s2_net_forward_workspace_bytes(&net, 1);
+    const size_t adapter_room = s2_adapter_workspace_bytes(&adapter, 1);
+    void *workspace = aligned(room), *adapter_workspace = aligned(adapter_room);
+    float *row = aligned(layout.row_stride * sizeof *row),
+          *logits = same_floats(width[DEPTH], 0.0f);
+    const float *rows[1] = {row};
+    for (unsigned long step = 0; status == S2_OK && step < steps; step++) {
+        const float *const *x = data->x + step % N_SAMPLES;
+        status = s2_net_forward(&net, 1, x, &layout, 0, row, workspace, room);
+        const s2_batch batch = {.count = 1, .x = x, .row = rows};
+        if (status == S2_OK) {
+            status = s2_adapter_forward(&adapter, &batch, logits, adapter_workspace, adapter_room);
+        }
+    }
+    stats->loss = logits[width[DEPTH] - 1];
+    return status;
+}
+
 int main(int argc, char **argv) {
     const s2_kernels *kernels = argc == 5 ? s2_kernels_choose(argv[1]) : NULL;
     if (kernels == NULL) {
-        fprintf(stderr, "usage: arm_step KERNELS fan|har skip2-lora|lora-all STEPS\n");
+        fprintf(stderr, "usage: arm_step KERNELS fan|har skip2-lora|lora-all|predict STEPS\n");
         return 2;
     }
     const uint32_t *width = strcmp(argv[2], "har") == 0 ? har : fan;
@@ -129,9 +174,12 @@ int main(int argc, char **argv) {
     }
     const unsigned long steps = strtoul(argv[4], NULL, 10);
     s2_batch_stats stats = {0};
-    const s2_status status = strcmp(argv[3], "lora-all") == 0
-                                 ? run_lora_all(kernels, width, &data, &rng, steps, &stats)
-                                 : run_skip2_lora(kernels, width, &data, &rng, steps, &stats);
+    s2_status (*const run)(const s2_kernels *, const uint32_t *, data_set *, s2_rng *,
+                           unsigned long, s2_batch_stats *) =
+        strcmp(argv[3], "lora-all") == 0  ? run_lora_all
+        : strcmp(argv[3], "predict") == 0 ? run_predict
+                                          : run_skip2_lora;
+    const s2_status status = run(kernels, width, &data, &rng, steps, &stats);
     printf("%s %s %s: status %d, loss %.4f\n", argv[1], argv[2], argv[3], (int)status,
            (double)stats.loss);
     return status == S2_OK ? 0 : 1;
