@@ -73,9 +73,9 @@ static size_t epoch_bytes(s2_device *device) {
 
 static size_t room_bytes(s2_device *device) {
     const uint32_t most = device->options.batch_size, capacity = device->options.capacity;
-    const size_t step =
+    const size_t of_step =
         s2_adapter_workspace_bytes(&device->adapter, most < capacity ? most : capacity);
-    const size_t of_epoch = s2_plus(s2_round_up(epoch_bytes(device), S2_ALIGN), step);
+    const size_t of_epoch = s2_plus(s2_round_up(epoch_bytes(device), S2_ALIGN), of_step);
     const size_t of_forward = s2_model_workspace_bytes(device->model);
     const size_t of_one = s2_adapter_workspace_bytes(&device->adapter, 1);
     const size_t of_record = s2_device_adapters_bytes(device);

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t n_features, n_outputs, n_taps, n_layers;
     uint32_t projection, rank, has_bias;
     float bn_eps;
-    uint32_t unused[4];
+    uint32_t unused[4]; /* cppcheck-suppress unusedStructMember */
 } header;
 
 typedef struct {

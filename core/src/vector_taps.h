@@ -162,6 +162,7 @@ INLINE void update_ranks(const s2_tap_pass *pass, const s2_update *update, size_
     size_t i = 0;
 #ifdef V_FACTOR
     enum { MOST = 64 }; /* samples that are laid out; more are read as they lie */
+    /* cppcheck-suppress variableScope; `fours` points at it */
     float factors[MOST * FACTOR_FLOATS];
     if (ranks == TAP_RANKS) {
         fours = (rank_fours){factors, pass->count < MOST ? pass->count : MOST};
