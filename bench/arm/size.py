@@ -1,7 +1,7 @@
 """Flash, RAM and stack of the C core on a Cortex-M4F, by what the Skip-Cache keeps: `make size`.
 
-Builds core/tests/m4f/firmware.c (256-96-96-3, rank 4, 470 samples) with arm-none-eabi-gcc, runs it
-under QEMU, and prints bytes:
+Builds core/tests/m4f/firmware.c with arm-none-eabi-gcc for 256-96-96-3, rank 4 and 470 samples,
+runs it under QEMU, and prints bytes:
 
     flash   code and tables, without the weights
     ram     all that is written but the cache and the stack
@@ -19,10 +19,13 @@ budget), where the stack is not bounded, or where the core calls more of the C l
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +33,14 @@ CORE = ROOT / "core"
 BOARD = CORE / "tests" / "m4f"
 BUDGET = ROOT / "bench" / "arm" / "budget.json"
 BUILD = CORE / "build" / "size"
-CACHES = ("FLOAT32", "FLOAT16", "INT8", "PROJECTED")
+#: How rows are kept, and how many numbers of each tap, 0: all.
+CACHES = {
+    "float32": ("S2_ROWS_FLOAT32", 0),
+    "float16": ("S2_ROWS_FLOAT16", 0),
+    "int8": ("S2_ROWS_INT8", 0),
+    "projected": ("S2_ROWS_FLOAT32", 4),
+}
+WIDTHS = (256, 96, 96, 3)
 LEVELS = ("-Os", "-O2")
 FLAGS = [
     "-mcpu=cortex-m4",
@@ -44,6 +54,8 @@ FLAGS = [
     "-fcallgraph-info=su",
 ]
 LIBRARY = 96
+#: What device.c gives to train.c.
+CALLBACKS = ("/device.c:decoded", "/device.c:never_asked", "/device.c:step")
 #: Of the C library and of what gcc puts in place of operators; no heap, no input or output.
 ALLOWED = re.compile(r"mem(cpy|set|move|cmp|chr)|strcmp|sqrtf?|__aeabi_\w+")
 Figures = dict[str, int]
@@ -60,6 +72,24 @@ def run(*words: object) -> str:
     if done.returncode:
         sys.exit(f"{words[0]} failed:\n{done.stdout}")
     return done.stdout
+
+
+def network(projection: int) -> bytes:
+    """A block as docs/c-blob.md has it, with zeros for weights."""
+    layers = list(itertools.pairwise(WIDTHS))
+    records, n_floats = b"", 0
+    for n_in, n_out in layers:
+        hidden = n_out != WIDTHS[-1]
+        records += struct.pack("<4I", 1, 3 if hidden else 0, n_in, n_out)
+        n_floats += n_in * n_out + n_out * (5 if hidden else 1)
+    if projection:
+        n_floats += sum(width * (1 + projection) for width in WIDTHS[:-1])
+    taps = struct.pack(f"<{len(layers)}I", *WIDTHS[:-1])
+    body = taps + records + bytes(4 * n_floats)
+    start = b"SPM2" + struct.pack("<2I", 1, 64 + len(body))
+    shapes = struct.pack("<7I", WIDTHS[0], WIDTHS[-1], len(layers), len(layers), projection, 0, 0)
+    rest = shapes + struct.pack("<f", 1e-5) + bytes(16) + body
+    return start + struct.pack("<I", zlib.crc32(rest, zlib.crc32(start))) + rest
 
 
 def compiled(level: str) -> list[Path]:
@@ -103,13 +133,11 @@ def stack_bound(graphs: list[Path], root: str) -> int:
         for source, target in EDGE.findall(text):
             calls.setdefault(source, set()).add(target)
     kernels = {title for title in frames if "kernels_scalar.c:" in title}
-    callbacks = {title for title in frames if title.endswith((".c:forward", ".c:step"))} & {
-        title for title in frames if "firmware.c:" in title
-    }
+    callbacks = {title for title in frames if title.endswith(CALLBACKS)}
     depths: dict[str, int] = {}
 
     def targets(title: str) -> set[str]:
-        # train.c calls what the firmware gave it, all others call kernels
+        # train.c calls what device.c gave it, all others call kernels
         indirect = callbacks if "s2_train_epoch" in title or "train.c:" in title else kernels
         own = calls.get(title, set())
         return (own - {"__indirect_call"}) | (indirect if "__indirect_call" in own else set())
@@ -129,11 +157,17 @@ def stack_bound(graphs: list[Path], root: str) -> int:
 
 def measured(level: str, cache: str, objects: list[Path]) -> Figures:
     """Figures of one firmware, by their names."""
-    program = BUILD / level.lstrip("-") / f"{cache.lower()}.elf"
-    firmware = program.with_suffix(".o")
-    run("arm-none-eabi-gcc", level, *FLAGS, "-std=gnu99", "-Wall", "-Wextra", f"-DCACHE={cache}",
+    program = BUILD / level.lstrip("-") / f"{cache}.elf"
+    firmware, (rows, projection) = program.with_suffix(".o"), CACHES[cache]
+    program.with_suffix(".bin").write_bytes(network(projection))
+    blob = program.with_suffix(".S")
+    blob.write_text(
+        '.section .weights, "a"\n.balign 4\n.global blob, blob_end\n'
+        f'blob: .incbin "{program.with_suffix(".bin")}"\nblob_end:\n'
+    )
+    run("arm-none-eabi-gcc", level, *FLAGS, "-std=gnu99", "-Wall", "-Wextra", f"-DCACHE={rows}",
         f"-I{CORE}/include", "-c", BOARD / "firmware.c", "-o", firmware)  # fmt: skip
-    run("arm-none-eabi-gcc", level, *FLAGS, "-std=gnu99", "-DBOARD_ALONE", firmware,
+    run("arm-none-eabi-gcc", level, *FLAGS, "-std=gnu99", "-DBOARD_ALONE", firmware, blob,
         BOARD / "start.c", *objects, "-T", BOARD / "m4f.ld", "-nostartfiles",
         "--specs=nano.specs", "-Wl,--gc-sections", "-lm", "-o", program)  # fmt: skip
     sections = dict(
@@ -173,9 +207,9 @@ def main() -> int:
             f"the core calls {name}: no heap, no input or output" for name in unwanted(objects)
         ]
         for cache in CACHES:
-            of = figures[f"{cache.lower()} {level}"] = measured(level, cache, objects)
+            of = figures[f"{cache} {level}"] = measured(level, cache, objects)
             print(
-                f"{cache.lower() + ' ' + level:<23}{of['flash']:8,}{of['ram']:8,}{of['cache']:9,}"
+                f"{cache + ' ' + level:<23}{of['flash']:8,}{of['ram']:8,}{of['cache']:9,}"
                 f"{of['stack']:7,} ({of['bound']:,})"
             )
             if of["stack"] > of["bound"]:

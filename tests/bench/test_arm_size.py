@@ -51,7 +51,7 @@ def test_a_call_through_a_pointer_may_be_any_kernel(tool: Any, tmp_path: Path) -
     small, large = "src/kernels_scalar.c:small", "src/kernels_scalar.c:large"
     graphs = graph(
         tmp_path,
-        {"main": 0, "a": 16, small: 8, large: 40, "firmware.c:step": 500},
+        {"main": 0, "a": 16, small: 8, large: 40, "src/device.c:step": 500},
         [("main", "a"), ("a", "__indirect_call")],
     )
     assert tool.stack_bound(graphs, "main") == 16 + 40
