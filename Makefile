@@ -19,6 +19,9 @@
 #                SIZE=--write for a new budget
 #   make test-wasm
 #                C tests as WebAssembly, in Node
+#   make test-web
+#                the npm package in Node and its page in headless Chromium, for which some
+#                500 MB are fetched
 #   make web     the module of WebAssembly of the npm package in web/
 
 PYTHON ?= python3
@@ -33,7 +36,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm size test-wasm web clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm size test-wasm test-web web clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -56,6 +59,10 @@ test-arm: $(VENV)/.installed
 
 test-wasm:
 	$(MAKE) --no-print-directory -C core test-wasm
+
+# What is missing of Node, Chromium and a compiler is said by the tests that are skipped.
+test-web: $(VENV)/.test $(VENV)/.web
+	$(BIN)/python -m pytest -rs tests/web
 
 web:
 	$(MAKE) --no-print-directory -C web
@@ -136,6 +143,13 @@ $(VENV)/.mutate: $(VENV)/.created pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.created pyproject.toml
 	$(PIP) install --group docs
+	@touch $@
+
+$(VENV)/.web: $(VENV)/.created pyproject.toml
+	$(PIP) install --group web
+	mkdir -p build/web
+	npm install --prefix build/web --no-audit --no-fund --no-save \
+		--ignore-scripts onnxruntime-web@1.30.0
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
