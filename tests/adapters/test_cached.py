@@ -18,6 +18,7 @@ from skip2lora.adapters import cached, shards
 from skip2lora.adapters.cached import depends_on, rows_kept_in
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.adapters.store import MANIFEST
+from skip2lora.backbones.base import Taps
 from skip2lora.data.image_options import Images
 
 Make = Callable[..., Any]
@@ -240,3 +241,22 @@ def test_rows_of_a_file_that_is_damaged_between_two_looks_are_computed_again(
     assert not len(places.missing)
     assert filling.n_computed == 80
     np.testing.assert_array_equal(rows, expected)
+
+
+class Dropping(NumpyBackbone):
+    """Leaves out other numbers each time."""
+
+    runtime = None
+
+    def forward(self, x: np.ndarray) -> Taps:
+        taps = super().forward(x)
+        keep = np.random.default_rng(len(self.batches)).random(taps.taps[-1].shape) < 0.5
+        return Taps((*taps.taps[:-1], taps.taps[-1] * keep), taps.base_logits)
+
+
+def test_a_model_that_is_random_is_refused(tmp_path: Path, make_samples: Make) -> None:
+    x, y = make_samples(20, 12)
+    model, folder = Dropping(WIDTHS, first_tap_is_input=False), s2.CacheFolder(tmp_path)
+    with pytest.raises(s2.ModelError, match="other numbers when it passed again"):
+        s2.adapt(model, x, y, cache=folder, epochs=1)
+    assert not list(tmp_path.glob("*.npy"))

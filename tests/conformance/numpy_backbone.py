@@ -21,6 +21,7 @@ class NumpyBackbone(Backbone):
     """
 
     recipe = PAPER
+    runtime = f"numpy {np.__version__}"  # which a class has that is known to be the same each time
 
     def __init__(self, widths: Sequence[int], *, first_tap_is_input: bool, seed: int = 0) -> None:
         random = np.random.default_rng(seed)

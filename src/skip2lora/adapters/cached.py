@@ -23,8 +23,10 @@ from skip2lora.backbones.standins import Locate, SameOutputs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import digests_of, parts_of
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ModelError, ParameterError
 
+#: Of the largest number: what passing again may change, as of sums in another order.
+_ALIKE = 1e-4
 #: After which a shard is written though it is not full: what a kill costs, beside one batch.
 _SECONDS = 1.0
 
@@ -38,6 +40,8 @@ class Filling:
     def __init__(self, backbone: Backbone, folder: CacheFolder) -> None:
         self.format = RowFormat.of(backbone, copy_input=True)
         self.n_computed = 0
+        # Models of files were looked at when they were loaded; a class of a user may do anything.
+        self._unsure = backbone.runtime is None and backbone.network is None
         self._backbone, self._folder = backbone, folder
         self._rows = self.format.empty(rows_of_shard(self.format.row_bytes))  # not written yet
         self._waiting: dict[bytes, int] = {}
@@ -102,6 +106,8 @@ class Filling:
             else:
                 first.setdefault(digests[at], at)
         new = np.array(list(first.values()), np.intp)
+        if self._unsure and len(new):
+            self._check_same(x[new[:1]])
         for places in parts_of(new, self._backbone.samples_at_once):
             part = new[places]
             computed = self.format.empty(len(part))
@@ -113,6 +119,20 @@ class Filling:
             again = first.get(digests[at], at)
             if again != at:
                 rows[at] = rows[again]
+
+    def _check_same(self, sample: Any) -> None:
+        """Raise ModelError if one sample has other numbers when it passes again."""
+        one, again = self.format.empty(1), self.format.empty(1)
+        for row in (one, again):
+            self.format.compute(self._backbone, sample, row)
+        if not np.allclose(one, again, rtol=_ALIKE, atol=_ALIKE * np.abs(one).max()):
+            raise ModelError(
+                f"the model gave the same sample other numbers when it passed again, up to "
+                f"{np.abs(one - again).max():.3g} apart, expected the same, as its rows are kept: "
+                "take out what is random (dropout, augmentation), or make several samples of each "
+                "before"
+            )
+        self._unsure = False
 
     def _add(self, digests: list[bytes], rows: NDArray[np.float32]) -> None:
         if len(self._waiting) + len(rows) > len(self._rows):

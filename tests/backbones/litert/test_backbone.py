@@ -322,3 +322,30 @@ def test_the_same_alone_and_in_a_batch(load: Load) -> None:
     assert values is not None
     np.testing.assert_allclose(values, model.logits(x), atol=1e-6)
     assert together(load(mixing(None, batch=1)), [x]) is None
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"recipe": "paper", "epochs": 2}, {"cache_samples": 0}]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "int8"])
+def test_rows_last(kind: str, load: Any, tmp_path: Path) -> None:
+    network = mlp([6, 5, 4, 3])
+    if kind != "mlp":
+        network = cnn(integers="int8" if kind == "int8" else None)
+    model = load(network.content())
+    x = np.random.default_rng(0).standard_normal((48, *network.shape)).astype(np.float32)
+    y, n_forwards = np.arange(48) % 3, 48
+    for options in OPTIONS:
+        plain = s2.adapt(model, x, y, **options)
+        kept = s2.adapt(
+            load(network.content()), x, y, cache=s2.CacheFolder(tmp_path / "c"), **options
+        )
+        assert kept.history is not None
+        assert kept.history.n_forwards == n_forwards
+        np.testing.assert_array_equal(kept.logits(x), plain.logits(x))
+        n_forwards = 0
+    with pytest.raises(s2.ModelError, match="are of model"):
+        s2.adapt(
+            load(mlp([6, 5, 4, 3], seed=1).content()), x.reshape(48, -1)[:, :6], y,
+            cache=s2.CacheFolder(tmp_path / "c"),
+        )  # fmt: skip
