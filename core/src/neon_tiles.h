@@ -42,16 +42,21 @@ enum { DOT_COLUMNS = 4 * V_WIDTH, UPDATE_SAMPLES = 2, FACTOR_FLOATS = TAP_RANKS 
     FOUR(8, 9, 10, 11, 1, 3, 5, 7, 13.4s)                                                          \
     FOUR(12, 13, 14, 15, 1, 3, 5, 7, 15.4s)
 
-/* sum[r][s] = x[s] . b[r] over the first `rounds` * DOT_COLUMNS columns; rounds > 0. */
+/* sum[r][s] = row[s] . b[r] over `rounds` * DOT_COLUMNS columns, which start at `at` floats in a row;
+ * rounds > 0. */
 static inline __attribute__((always_inline)) void
-dot_rounds(const float *const *x, const float *b, size_t b_row, size_t rounds,
+dot_rounds(const float *const *row, size_t at, const float *b, size_t b_row, size_t rounds,
            float32x4_t (*sum)[TAP_SAMPLES]) {
-    __asm__("ldp x9, x10, [%[x]]\n\t"
-            "ldp x11, x12, [%[x], 16]\n\t"
+    __asm__("ldp x9, x10, [%[row]]\n\t"
+            "ldp x11, x12, [%[row], 16]\n\t"
+            "add x9, x9, %[at]\n\t"
+            "add x10, x10, %[at]\n\t"
+            "add x11, x11, %[at]\n\t"
+            "add x12, x12, %[at]\n\t"
             "mov x13, %[b]\n\t"
-            "add x14, %[b], %[row]\n\t"
-            "add x15, x14, %[row]\n\t"
-            "add x16, x15, %[row]\n\t"
+            "add x14, %[b], %[b_row]\n\t"
+            "add x15, x14, %[b_row]\n\t"
+            "add x16, x15, %[b_row]\n\t"
             "mov x17, %[rounds]\n\t"
             ZERO_ALL
             "0:\n\t"
@@ -70,7 +75,8 @@ dot_rounds(const float *const *x, const float *b, size_t b_row, size_t rounds,
             MULTIPLY_PAIRS
             "b.ne 0b"
             : ALL_OF(sum)
-            : [x] "r"(x), [b] "r"(b), [row] "r"(b_row * sizeof *b), [rounds] "r"(rounds)
+            : [row] "r"(row), [at] "r"(at * sizeof(float)), [b] "r"(b),
+              [b_row] "r"(b_row * sizeof *b), [rounds] "r"(rounds)
             : "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "v0", "v1", "v2", "v3",
               "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "cc",
               "memory");
@@ -130,9 +136,9 @@ enum { DOT_COLUMNS = 2 * V_WIDTH, UPDATE_SAMPLES = 2, FACTOR_FLOATS = TAP_RANKS 
 #define MULTIPLY_PAIRS(i, j, b, c) MULTIPLY(i, 0, b) MULTIPLY(j, 2, b) MULTIPLY(i, 1, c) MULTIPLY(j, 3, c)
 
 static inline __attribute__((always_inline)) void
-dot_rounds(const float *const *x, const float *b, size_t b_row, size_t rounds,
+dot_rounds(const float *const *row, size_t at, const float *b, size_t b_row, size_t rounds,
            float32x4_t (*sum)[TAP_SAMPLES]) {
-    const float *x0 = x[0], *x1 = x[1], *b0 = b, *b1 = b + b_row, *b2 = b1 + b_row,
+    const float *x0 = row[0] + at, *x1 = row[1] + at, *b0 = b, *b1 = b + b_row, *b2 = b1 + b_row,
                 *b3 = b2 + b_row;
     __asm__(ZERO_ALL
             "0:\n\t"

@@ -144,12 +144,6 @@ INLINE void dot_tile(const float *const *x, const float *b, size_t b_row, size_t
         }                                                                                          \
     }
     size_t i = 0;
-#ifdef V_FACTOR
-    if (samples == TAP_SAMPLES && ranks == TAP_RANKS && width >= DOT_COLUMNS) {
-        dot_rounds(x, b, b_row, width / DOT_COLUMNS, sum);
-        i = width - width % DOT_COLUMNS;
-    }
-#endif
     for (; i + V_WIDTH <= width; i += V_WIDTH) {
         DOT(V_LOAD)
     }

@@ -22,8 +22,54 @@ INLINE void forward_tile(const s2_tap_pass *pass, size_t sample, size_t rank, co
     }
 }
 
+#ifdef V_FACTOR
+/* The full tiles of taps that are wide enough, with nothing that the other cases need; returns the
+ * samples that are done. */
+static __attribute__((noinline)) size_t full_dots(const s2_tap_pass *pass, size_t rank) {
+    const s2_tap_pass local = *pass; /* no store can change it */
+    const float *a = local.a + rank * local.a_row;
+    const size_t rounds = local.width / DOT_COLUMNS;
+    size_t sample = 0;
+    for (; sample + TAP_SAMPLES <= local.count; sample += TAP_SAMPLES) {
+        V sum[TAP_RANKS][TAP_SAMPLES];
+        float totals[TAP_RANKS][TAP_SAMPLES];
+        dot_rounds(local.row + sample, local.offset, a, local.a_row, rounds, sum);
+        for (size_t i = rounds * DOT_COLUMNS; i < local.width; i += V_WIDTH) {
+            const size_t left = local.width - i, part = left < V_WIDTH ? left : V_WIDTH;
+            V tap[TAP_SAMPLES];
+            UNROLL for (size_t s = 0; s < TAP_SAMPLES; s++) {
+                tap[s] = load_part(local.row[sample + s] + local.offset + i, part);
+            }
+            UNROLL for (size_t r = 0; r < TAP_RANKS; r++) {
+                const V column = V_LOAD(a + r * local.a_row + i); /* zero beyond the width */
+                UNROLL for (size_t s = 0; s < TAP_SAMPLES; s++) {
+                    sum[r][s] = V_FMA(tap[s], column, sum[r][s]);
+                }
+            }
+        }
+        V_SUM_TILE(totals, sum);
+        UNROLL for (size_t r = 0; r < TAP_RANKS; r++) {
+            float *hidden = local.hidden + (rank + r) * local.h_rank + sample * local.h_sample;
+            if (local.h_sample == 1) {
+                memcpy(hidden, totals[r], sizeof totals[r]);
+                continue;
+            }
+            UNROLL for (size_t s = 0; s < TAP_SAMPLES; s++) {
+                hidden[s * local.h_sample] = totals[r][s];
+            }
+        }
+    }
+    return sample;
+}
+#endif
+
 INLINE void forward_ranks(const s2_tap_pass *pass, size_t rank, const size_t ranks) {
     size_t sample = 0;
+#ifdef V_FACTOR
+    if (ranks == TAP_RANKS && pass->width >= DOT_COLUMNS) {
+        sample = full_dots(pass, rank);
+    }
+#endif
     for (; sample + TAP_SAMPLES <= pass->count; sample += TAP_SAMPLES) {
         forward_tile(pass, sample, rank, TAP_SAMPLES, ranks);
     }
