@@ -99,10 +99,8 @@ update_rounds(const float *const *row, size_t at, const float *factors, size_t r
             "mov x13, %[rounds]\n\t"
             ZERO_ALL
             "0:\n\t"
-            "ldp x9, x10, [x11]\n\t"
-            "ldp q0, q1, [x12]\n\t"
-            "add x11, x11, 16\n\t"
-            "add x12, x12, 32\n\t"
+            "ldp x9, x10, [x11], 16\n\t"
+            "ldp q0, q1, [x12], 32\n\t"
             "add x9, x9, %[at]\n\t"
             "add x10, x10, %[at]\n\t"
             "subs x13, x13, 1\n\t"
