@@ -2,6 +2,8 @@
  * adapter.c - the skip adapters: from every layer's input to the last layer's output (Eq. 17), and
  * lines 8-10 of Algorithm 1 as one fused step on cached rows.
  */
+#include "same_bits.h"
+
 #include "arena.h"
 #include "profile.h"
 

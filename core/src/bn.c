@@ -1,4 +1,6 @@
 /* bn.c - batch normalisation and ReLU, which follow every layer but the last (section 3.1). */
+#include "same_bits.h"
+
 #include "kernels.h"
 
 #include <math.h>

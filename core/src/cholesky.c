@@ -1,4 +1,6 @@
 /* cholesky.c - symmetric positive definite systems: blocks of rows, by the kernels' products. */
+#include "same_bits.h"
+
 #include "cholesky.h"
 
 #include <float.h>

@@ -1,4 +1,6 @@
 /* columns.c - the columns of rows: their moments, standardising, the Gram matrix of the samples. */
+#include "same_bits.h"
+
 #include "arena.h"
 #include "codes.h"
 

@@ -1,4 +1,6 @@
 /* descent.c - the two loops of L-BFGS, over numbers. */
+#include "same_bits.h"
+
 #include "descent.h"
 
 void s2_pairs_lay_out(s2_pairs *of, s2_arena *arena, size_t rows, size_t cols, int has_images) {

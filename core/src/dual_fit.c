@@ -6,6 +6,8 @@
  * logits. So an iteration costs one product with G, and a step along a direction whose product is
  * known costs none.
  */
+#include "same_bits.h"
+
 #include "dual_fit.h"
 
 #include <string.h>

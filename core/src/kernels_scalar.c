@@ -2,6 +2,8 @@
  * kernels_scalar.c - the naive kernels: oracle of the fast tables and fallback where none fits.
  * Same bits on every machine (no contraction, no fused multiply-add).
  */
+#include "same_bits.h"
+
 #include "kernels.h"
 #include "polynomials.h"
 

@@ -1,4 +1,6 @@
 /* loss.c - losses of a row-major batch. Softmax of few outputs goes through samples in lanes. */
+#include "same_bits.h"
+
 #include "kernels.h"
 
 size_t s2_loss_scratch_floats(const s2_kernels *kernels, uint32_t count, uint32_t n_outputs) {

@@ -1,4 +1,6 @@
 /* model_file.c - reads a frozen network from one block of bytes, and runs it. */
+#include "same_bits.h"
+
 #include "skip2_model.h"
 
 #include "arena.h"

@@ -2,6 +2,8 @@
  * optimizer.c - SGD, momentum, Adam and AdamW. The numbers that change from step to step are computed
  * here once, in double; the kernels apply them (`moved` in kernels_scalar.c, move_vector in kernels_vector.h).
  */
+#include "same_bits.h"
+
 #include "skip2.h"
 
 #include <math.h>

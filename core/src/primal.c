@@ -3,6 +3,8 @@
  *
  * An iteration is one pass over the rows: a step of length 1 is nearly always taken.
  */
+#include "same_bits.h"
+
 #include "descent.h"
 #include "primal_rows.h"
 

@@ -1,4 +1,6 @@
 /* primal_metric.c - first guesses of the inverse Hessian that the primal solver starts from. */
+#include "same_bits.h"
+
 #include "cholesky.h"
 #include "primal_rows.h"
 

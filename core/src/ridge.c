@@ -1,4 +1,6 @@
 /* ridge.c - exact ridge regression in the coordinates of the samples. */
+#include "same_bits.h"
+
 #include "skip2_ridge.h"
 
 #include "arena.h"
