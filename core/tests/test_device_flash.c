@@ -1,7 +1,7 @@
 /* test_device_flash.c - adapters of a device in flash: there and back, of another network, too large. */
 #include "blob.h"
 
-enum { SLOT = 4096 };
+enum { SLOT = 16384 };
 
 static uint8_t slots[2][SLOT];
 
@@ -35,7 +35,6 @@ typedef struct {
     float *arena;
 } desk;
 
-/* One sample at a time in int8: there is little memory but for the record. */
 static void begin(desk *d, uint64_t seed) {
     s2_rng rng;
     s2_rng_seed(&rng, seed, 1);
@@ -97,7 +96,38 @@ static void test_there_and_back(void) {
     release_guarded();
 }
 
+static s2_status no_taps(void *context, const float *x, float *const *taps, float *base_logits) {
+    (void)context, (void)x, (void)taps, (void)base_logits;
+    return S2_FORWARD_FAILED;
+}
+
+/* A wide tap and one sample at a time: the record takes more room than anything else. */
+static void test_room(void) {
+    blob made = {calloc(blob_words, sizeof(uint32_t)), 0};
+    const uint32_t head[] = {0x324d5053, 1, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 300};
+    for (size_t i = 0; i < sizeof head / sizeof head[0]; i++) {
+        put(&made, head[i]);
+    }
+    seal(&made, 16);
+    s2_model model;
+    s2_device device;
+    CHECK_EQUAL(s2_model_read(&model, made.word, made.n_words * 4), S2_OK);
+    const s2_device_options options = {.capacity = 1,
+                                       .rows = S2_ROWS_INT8,
+                                       .rank = 9,
+                                       .batch_size = 1,
+                                       .learning_rate = 0.05,
+                                       .taps = no_taps};
+    const size_t bytes = s2_device_bytes(&model, &options);
+    float *const arena = aligned_floats(bytes / sizeof(float));
+    CHECK_EQUAL(s2_device_init(&device, &model, &options, arena, bytes), S2_OK);
+    CHECK_EQUAL(s2_device_save(&device, &flash), S2_OK);
+    free(arena);
+    free(made.word);
+}
+
 int main(void) {
     test_there_and_back();
+    test_room();
     return check_report("test_device_flash");
 }
