@@ -36,7 +36,7 @@ NEEDS = {
     "adapt model.xml": ("openvino",), "--engine dask://": ("distributed",),
 }  # fmt: skip
 #: What stands between fences and is no command: the site's own directives, and files.
-NOT_RUN = {"{eval-rst}", "{toctree}", "c", "json"}
+NOT_RUN = {"{eval-rst}", "{toctree}", "c", "js", "json"}
 COMMAND = re.compile(r"^ {4}(?:\$ |pip |python |make |skip2lora |import |from )", re.MULTILINE)
 SKIP = re.compile(r'<!-- skip: next "needs [^"]+" -->')
 TIME = re.compile(r"[\d,.]+ (?=(?:us|ms|s|h|min)\b)")
