@@ -17,7 +17,7 @@ from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import Binary, Headless, for_task
 from skip2lora.continuing import Going, Learned
-from skip2lora.data.image_options import Images
+from skip2lora.data.media import Media
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import Method
 from skip2lora.tasks.columns import Columns
@@ -83,7 +83,7 @@ def adapt(
     new_classes: bool = False,
     keep_outputs: bool = True,
     output_names: Sequence[str] | None = None,
-    images: Images | None = None,
+    images: Media | None = None,
     columns: Columns | None = None,
     standardize: bool | None = None,
     sample_weight: ArrayLike | None = None,

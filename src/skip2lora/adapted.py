@@ -25,7 +25,7 @@ from skip2lora.backbones.field_mlp import FieldMLP, field_statistics
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import Headless, StandIn, for_task
-from skip2lora.data.image_options import Images
+from skip2lora.data.media import Media
 from skip2lora.errors import ModelError
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS
@@ -64,7 +64,7 @@ class AdaptedModel(Predictor):
     task: str = CLASSIFICATION.name
     new_labels: NewLabels = ()
     output_names: tuple[str, ...] | None = None
-    images: Images | None = None
+    images: Media | None = None
     fit: Fit | None = None
     columns: Columns = field(default_factory=Columns)
     memory: Kept | None = None

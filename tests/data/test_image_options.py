@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images, find_size
 from skip2lora.errors import ParameterError
@@ -61,7 +62,7 @@ def test_defaults() -> None:
     assert not Images(mean=(0.0,), std=(1.0,)).scaled
     assert Images(std=(2.0,)).scaled
     assert Images(size=(4, 6)).asked
-    assert Images(std=(2.0,)).resolved(Layout("hwc", 4, 6, 3)) == Images(
+    assert Images(std=(2.0,)).resolved([InputSpec("x", (4, 6, 3), "float32")]) == Images(
         size=(4, 6), mean=(0.0,), std=(2.0,), axes="hwc"
     )
 
@@ -115,7 +116,7 @@ def test_bits_are_8_to_16() -> None:
         assert (images.bits, images.to_json()["bits"]) == (bits, bits)
         said = "size 4x6, mean none, std none, layout hw"
         assert str(images) == f"{said}, {bits} of 16 bits"
-        assert images.resolved(Layout("hw", 4, 6, 1)).bits == bits
+        assert images.resolved([InputSpec("x", (4, 6), "float32")]).bits == bits
     for bits in (7, 17, "9"):
         with pytest.raises(ValueError, match="images"):
             Images.from_json({"bits": bits})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from skip2lora.backbones.inputs import InputSpec
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import describe_images
@@ -268,7 +269,7 @@ def test_fewer_bits_in_16(bits: int, tmp_path: Path) -> None:
     assert any("images of 16 bits are read as of" in note for note in samples.notes) == (bits < 16)
     assert samples.images is not None
     assert samples.images.bits == bits
-    saved = Images.from_json(samples.images.resolved(layout).to_json())
+    saved = Images.from_json(samples.images.resolved([InputSpec("x", (4, 6), "uint8")]).to_json())
     assert saved.bits == bits
     (tmp_path / "b" / "deep.png").unlink()  # as an adapter was made, whatever comes later
     later = read_table(tmp_path, layout=layout, images=Images().following(saved))

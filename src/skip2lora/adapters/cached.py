@@ -21,8 +21,8 @@ from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.field_mlp import FieldMLP
 from skip2lora.backbones.standins import Locate, SameOutputs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import digests_of, parts_of
+from skip2lora.data.media import Media
 from skip2lora.errors import ModelError, ParameterError
 
 #: Of the largest number: what passing again may change, as of sums in another order.
@@ -187,7 +187,7 @@ class Cached(SameOutputs):
 
 @contextmanager
 def rows_kept_in(
-    folder: CacheFolder, backbone: Backbone, images: Images | None = None
+    folder: CacheFolder, backbone: Backbone, images: Media | None = None
 ) -> Iterator[tuple[Backbone, Filling]]:
     """Yield ``backbone`` with rows that are kept in ``folder``, and what counts them.
 
@@ -215,7 +215,7 @@ def rows_kept_in(
 
 
 def depends_on(
-    backbone: Backbone, row_format: RowFormat, images: Images | None
+    backbone: Backbone, row_format: RowFormat, images: Media | None
 ) -> dict[str, object]:
     """All that rows of a model depend on beside the samples, as JSON has it."""
     return {

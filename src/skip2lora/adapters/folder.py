@@ -15,8 +15,8 @@ from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
 from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import Shapes
-from skip2lora.data.image_options import Images
-from skip2lora.errors import FileError, ModelError, Skip2LoraError
+from skip2lora.data.media import Media, media_from_json
+from skip2lora.errors import FileError, ModelError, ParameterError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.limits import check_file, is_folder
 from skip2lora.methods import METHODS
@@ -166,7 +166,7 @@ class AdapterConfig:
     task: Task = CLASSIFICATION
     new_labels: NewLabels = ()
     output_names: tuple[str, ...] | None = None
-    images: Images | None = None
+    images: Media | None = None
     tapping: Tapping = field(default_factory=Tapping)
     keep_outputs: bool = True
     columns: Columns = field(default_factory=Columns)
@@ -204,12 +204,14 @@ class AdapterConfig:
                 TASKS[str(entries.get("task", CLASSIFICATION.name))],
                 _labels(entries.get("new_labels", [])),
                 None if names is None else tuple(map(str, names)),
-                None if images is None else Images.from_json(images),
+                None if images is None else media_from_json(images),
                 Tapping.from_json(entries),
                 _truth(entries.get("keep_outputs", True)),
                 Columns.from_json(entries.get("columns")),
             )
-        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        except (
+            KeyError, AttributeError, TypeError, ValueError, OverflowError, ParameterError,
+        ) as error:  # fmt: skip
             raise ModelError(
                 f"{file}: its description is damaged ({error}), expected it as adapt wrote it: "
                 "adapt again"

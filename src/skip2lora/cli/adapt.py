@@ -38,8 +38,8 @@ from skip2lora.cli.learning import (
     within,
 )
 from skip2lora.cli.measures import measures_line
+from skip2lora.cli.media import media_of, media_options
 from skip2lora.cli.options import training_options
-from skip2lora.data.image_layout import layout_of
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, holding
 from skip2lora.tasks.task import TASKS, Measures, Task
@@ -115,7 +115,7 @@ from skip2lora.training.suspects import Suspect, write_suspects
     "The adapter, a folder. Default: that of --continue.", metavar="FOLDER", needed=False
 )
 @shared.force
-@shared.image_options
+@media_options
 @shared.as_json
 def command(
     model: Path,
@@ -201,7 +201,7 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    images, earlier = common.images_of(options), None
+    images, earlier = media_of(options), None
     if before is not None:
         earlier = earlier_of(model, before, options)
     backbone, learned = loaded(model, earlier, class_names, images, options)
@@ -228,7 +228,7 @@ def _adapted(
     keep = keep_of(backbone, learned, images, columns, options)
     saved = None
     if samples is not None and samples.images is not None and earlier is None:
-        saved = samples.images.resolved(layout_of(backbone.inputs))
+        saved = samples.images.resolved(backbone.inputs)
     aside = {} if samples is None else samples.aside
     watching = nullcontext() if meter is None else meter.watching()
     with bars.adapting_bars() as (progress, callback), watching:

@@ -21,9 +21,9 @@ from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of, keep_of, loaded
+from skip2lora.cli.media import media_of
 from skip2lora.cli.messages import shown, with_options
-from skip2lora.data.image_layout import layout_of
-from skip2lora.data.image_options import Images
+from skip2lora.data.media import Media
 from skip2lora.data.reading import is_data
 from skip2lora.engine import Engine, engine_at
 from skip2lora.errors import DataError, ParameterError, Skip2LoraError
@@ -138,7 +138,7 @@ class _Opened:
     task: Task
     columns: dict[str, Any]
     aside: dict[str, Any]
-    images: Images | None
+    images: Media | None
     class_names: tuple[str, ...] | None
     keep: Keep | None
     output: Path
@@ -148,7 +148,7 @@ class _Opened:
 
 def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _Opened:
     options = dict(given)
-    names, images, group = options.pop("class_names"), common.images_of(options), options["group"]
+    names, images, group = options.pop("class_names"), media_of(options), options["group"]
     del options["group"]
     if names is not None and not options["keep_outputs"]:
         raise ParameterError(
@@ -193,7 +193,7 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
         in_order=opened.class_names is not None,
     )  # fmt: skip
     images = samples.images
-    saved = None if images is None else images.resolved(layout_of(model.inputs))
+    saved = None if images is None else images.resolved(model.inputs)
     with holding(place):
         adapted, fit = adapt_and_measure(
             model, samples.x, samples.answers, output_names=opened.class_names, images=saved,

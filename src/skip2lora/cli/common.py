@@ -21,25 +21,22 @@ from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.messages import CONTROL, shown, spelled
-from skip2lora.data.image_folder import is_image
+from skip2lora.data.file_folder import SOUNDS, is_image, kind_of
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import parts_of, read
+from skip2lora.data.media import Media
 from skip2lora.data.piped import NAME, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
+from skip2lora.data.sound_files import is_sound
+from skip2lora.data.sound_options import Sound
 from skip2lora.errors import ParameterError
 from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task
-
-
-def images_of(options: dict[str, Any]) -> Images | None:
-    """How images become numbers, as options taken out say it; None where they say nothing."""
-    size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
-    return None if (size, mean, std) == (None, None, None) else Images.parse(size, mean, std)
 
 
 def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[str, Any]:
@@ -219,7 +216,7 @@ class EncodedSamples:
     x: Any
     answers: Encoded
     columns: Columns
-    images: Images | None = None
+    images: Media | None = None
     aside: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] | None = None
 
@@ -233,7 +230,7 @@ def read_for(
     outputs: Outputs | None = None,
     new_classes: bool = False,
     in_order: bool = False,
-    images: Images | None = None,
+    images: Media | None = None,
 ) -> EncodedSamples:
     """Samples whose answers are encoded as ``outputs``, by default those of ``model``.
 
@@ -257,7 +254,7 @@ def read_for(
 
 
 def read_old(
-    model: Backbone, data: Path, *, columns: dict[str, Any], task: Task, images: Images | None
+    model: Backbone, data: Path, *, columns: dict[str, Any], task: Task, images: Media | None
 ) -> Table:
     """Samples of the old domain, with their answers as the file says them."""
     names = Outputs.of(model, task).names
@@ -277,7 +274,7 @@ def read_to_validate(
 
 def read_to_predict(
     model: Backbone | AdaptedModel, data: Path, *, columns: dict[str, Any],
-    task: Task | None, images: Images | None, class_names: tuple[str, ...] | None = None,
+    task: Task | None, images: Media | None, class_names: tuple[str, ...] | None = None,
 ) -> Table:  # fmt: skip
     """The samples, with their answers as the file says them, where there are any."""
     return _read(
@@ -286,7 +283,7 @@ def read_to_predict(
 
 
 def _read(
-    model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
+    model: Backbone | AdaptedModel, data: Path, images: Media | None, **options: Any
 ) -> Table:
     """What the file says; images in the layout of ``model``, as its adapter was made."""
     if str(data) == "-":
@@ -300,14 +297,11 @@ def _read(
 
 
 def _unsaid(
-    model: Backbone | AdaptedModel, data: Path, images: Images | None, **options: Any
+    model: Backbone | AdaptedModel, data: Path, images: Media | None, **options: Any
 ) -> Table:
-    if not is_data(data) and (is_folder(data) or is_image(data)):
-        saved = model.images if isinstance(model, AdaptedModel) else None
-        layout, images = layout_of(model.inputs), (images or Images()).following(saved)
-        with counting_bar("check images") as progress:
-            return read_table(data, images=images, layout=layout, progress=progress, **options)
-    if images is not None and isinstance(model, Backbone) and model.size == images.size:
+    if not is_data(data) and (is_folder(data) or is_image(data) or is_sound(data)):
+        return _from_folder(model, data, images, **options)
+    if isinstance(images, Images) and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
     inputs = model.inputs
     sizes = [size or 0 for size in inputs[0].shape] if len(inputs) == 1 else []
@@ -316,6 +310,22 @@ def _unsaid(
         data, images=images, n_features=math.prod(sizes) or None,
         inputs=tuple(each.name for each in inputs) if len(inputs) > 1 else (), **options,
     )  # fmt: skip
+
+
+def _from_folder(
+    model: Backbone | AdaptedModel, data: Path, media: Media | None, **options: Any
+) -> Table:
+    """Images or recordings, as the adapter was made with them."""
+    saved = model.images if isinstance(model, AdaptedModel) else None
+    of_sound = kind_of(data) is SOUNDS
+    usual: Media = Sound() if of_sound else Images()
+    media = (media or usual).following(saved)
+    if of_sound:
+        options["waveform"] = model.inputs
+    else:
+        options["layout"] = layout_of(model.inputs)
+    with counting_bar(f"check {media.files}") as progress:
+        return read_table(data, images=media, progress=progress, **options)
 
 
 def logits_of(model: Backbone | AdaptedModel, x: Any, what: str) -> NDArray[np.float32]:

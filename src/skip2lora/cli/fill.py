@@ -19,8 +19,8 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.data.image_layout import layout_of
-from skip2lora.data.image_options import Images
+from skip2lora.cli.media import media_of, media_options
+from skip2lora.data.media import Media
 from skip2lora.engine import engine_at
 from skip2lora.errors import ParameterError
 from skip2lora.files import WRITTEN
@@ -65,7 +65,7 @@ def _shard(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 @shared.threads
 @shared.output_name
 @shared.mask
-@shared.image_options
+@media_options
 @shared.as_json
 def command(
     model: Path, data: Path, cache_dir: Path, shard: tuple[int, int] | None, engine: str | None,
@@ -125,19 +125,19 @@ class _Opened:
     model: Backbone
     x: Any
     columns: Columns
-    images: Images | None
+    images: Media | None
     cache: CacheFolder
 
 
 def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) -> _Opened:
     """``options`` are those of the command, of model and data."""
     loading = dict(options)
-    images, columns = common.images_of(loading), common.columns_of(loading, "train")
+    images, columns = media_of(loading), common.columns_of(loading, "train")
     output, size = loading.pop("output_name"), None if images is None else images.size
     backbone = load_for_images(model, size, output=output, **loading)
     common.say_output(backbone)
     table = read_to_predict(backbone, data, columns=columns, task=None, images=images)
-    resolved = None if table.images is None else table.images.resolved(layout_of(backbone.inputs))
+    resolved = None if table.images is None else table.images.resolved(backbone.inputs)
     return _Opened(backbone, table.x, table.columns, resolved, CacheFolder(cache_dir))
 
 

@@ -17,6 +17,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
         "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
         "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
+        "rate", "window", "hop", "crop", "gain", "segments",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
@@ -43,7 +44,7 @@ _SYNONYMS = {
     "dest": "output", "iterations": "epochs", "jobs": "threads", "labels": "target",
     "layers": "taps", "lora-rank": "rank", "lr": "learning-rate", "n-jobs": "threads",
     "num-epochs": "epochs", "out": "output", "overwrite": "force", "r": "rank",
-    "rate": "learning-rate", "random-state": "seed", "resize": "size", "sample-weight": "weight",
+    "random-state": "seed", "resize": "size", "sample-weight": "weight",
     "scale": "standardize",
     "step-size": "learning-rate", "val": "validation", "val-split": "validation",
     "workers": "threads", "y": "target", "yes": "force",

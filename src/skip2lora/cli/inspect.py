@@ -21,9 +21,12 @@ from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
-from skip2lora.data.image_options import Images
+from skip2lora.data.file_folder import SOUNDS
+from skip2lora.data.file_folder import kind_of as kind_of_files
 from skip2lora.data.images import describe_images
+from skip2lora.data.media import media_from_json
 from skip2lora.data.reading import is_data, read_samples
+from skip2lora.data.recordings import describe_recordings
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import kind_of
@@ -179,7 +182,9 @@ def _is_model(path: Path) -> bool:
 
 
 def _images(path: Path) -> dict[str, Any]:
-    """A folder of images, or one that is none of ours."""
+    """A folder of images or recordings, or one that is none of ours."""
+    if kind_of_files(path) is SOUNDS:
+        return describe_recordings(path)
     try:
         return describe_images(path)
     except DataError as error:
@@ -227,7 +232,8 @@ def command(
     if facts["kind"] == "model" and facts.get("mask") not in (None, NO_MASK):
         shown["mask"] = f"{facts['mask']} ({MEANINGS[facts['mask'].rpartition('=')[2]]})"
     if facts["kind"] == "adapter" and "images" in shown:
-        shown["images"] = str(Images.from_json(shown["images"]))
+        media = media_from_json(shown.pop("images"))
+        shown[media.files] = str(media)
     for name, names in (shown.pop("columns", None) or {}).items():
         shown[name if name == "features" else f"columns {name}"] = listing(names)
     if "input size" in shown:

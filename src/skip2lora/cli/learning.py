@@ -17,8 +17,8 @@ from skip2lora.adapters.store import CacheFolder
 from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.backbones.standins import for_task
 from skip2lora.cli import common
-from skip2lora.data.image_options import Images
 from skip2lora.data.joined import joined as joined_samples
+from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.plan import choose
 from skip2lora.tasks.columns import Columns
@@ -213,7 +213,7 @@ def loaded(
     model: Path,
     earlier: AdaptedModel | None,
     class_names: tuple[str, ...] | None,
-    images: Images | None,
+    images: Media | None,
     options: dict[str, Any],
 ) -> tuple[Backbone, Task]:
     """The model as the options of loading say it, which are taken out, and what it is to learn."""
@@ -236,7 +236,7 @@ def loaded(
 def keep_of(
     backbone: Backbone,
     learned: Task,
-    images: Images | None,
+    images: Media | None,
     columns: dict[str, Any],
     options: dict[str, Any],
 ) -> Keep | None:

@@ -7,12 +7,13 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>cache|cache_samples|class_names|class_weight|data|engine|force|groups?|i2c"
+    r"(?<![\w./-])(?P<name>cache|cache_samples|class_names|class_weight|crop|data|engine|force|gain|groups?"
+    r"|hop|i2c"
     r"|ignore|keep|keep_outputs|keep_rows|keep_weight|mask|mean|memory|new_classes|output|penalty"
     r"|precision"
-    r"|projection_from|recipe|resume|sample_weight|samples|size|solver|source|split|standardize|std"
-    r"|suspects|target|task|threshold"
-    r"|validation_data|validation|weight)="
+    r"|projection_from|rate|recipe|resume|sample_weight|samples|size|solver|source|split|standardize|std"
+    r"|segments|suspects|target|task|threshold"
+    r"|validation_data|validation|weight|window)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.

@@ -235,25 +235,6 @@ def widths(
     return read
 
 
-def image_options(function: _Function) -> _Function:
-    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets the three texts."""
-    for option in (
-        click.option(
-            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
-        ),
-        click.option(
-            "--mean", metavar="NUMBERS",
-            help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
-        ),
-        click.option(
-            "--size", metavar="HxW",
-            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
-        ),
-    ):  # fmt: skip
-        function = option(function)
-    return function
-
-
 def output(
     help_text: str, *, metavar: str = "PATH", needed: bool = True
 ) -> Callable[[_Function], _Function]:

@@ -14,7 +14,9 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
+from skip2lora.cli.media import media_of, media_options
 from skip2lora.cli.options import training_options
+from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Plan, plan
 from skip2lora.training.room import Memory
@@ -38,7 +40,7 @@ from skip2lora.training.room import Memory
     "--classes", "n_outputs", type=int, help="Outputs in all, with new ones. Default: the model's."
 )
 @shared.keep_outputs
-@shared.image_options
+@media_options
 @shared.columns
 @shared.no_target
 @shared.as_json
@@ -55,15 +57,15 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
-    images, columns = common.images_of(options), common.columns_of(options, "train")
+    images, columns = media_of(options), common.columns_of(options, "train")
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
     size, output = None if images is None else images.size, options.pop("output_name")
     backbone = load_for_images(model, size, output=output, **loading)
-    if images is not None and backbone.size:  # which it fixed
+    if isinstance(images, Images) and backbone.size:  # which it fixed
         images = replace(images, size=None)
     if data is None and images is not None and images.asked:
         raise ParameterError(
-            "got --size, --mean or --std without DATA, expected a folder of images: name one"
+            f"got {images.options} without DATA, expected a folder of {images.files}: name one"
         )
     X = None
     if data is not None:

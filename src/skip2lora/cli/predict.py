@@ -11,14 +11,17 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.adapted import AdaptedModel
 from skip2lora.arrays import label_array
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.data.image_options import Images
-from skip2lora.data.predictions import check_name, write_predictions
+from skip2lora.cli.media import media_of, media_options
+from skip2lora.data.media import Media
+from skip2lora.data.predictions import check_labels_file, check_name, write_predictions
 from skip2lora.data.samples import Table
+from skip2lora.data.sound_options import CROPS, Sound
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import check_output
 from skip2lora.replacing import resolved
@@ -46,7 +49,7 @@ from skip2lora.tasks.thresholds import (
 @shared.output("Predictions, such as predictions.csv, or - for standard output.", metavar="FILE")
 @shared.force
 @shared.saved_task
-@shared.image_options
+@media_options
 @shared.columns
 @shared.no_target
 @shared.class_names
@@ -58,8 +61,9 @@ def command(
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
-    DATA may be one image, or - for a table, a .npz or an image on standard input. Answers in DATA
-    are left out of the features, and written beside the predictions.
+    DATA may be one image or recording, or - for a table, a .npz or an image on standard input.
+    Answers in DATA are left out of the features, and written beside the predictions. Of recordings
+    each window is a row; of one, -o NAME.txt writes labels as Audacity reads them.
     """
     check_output(output, force=force)
     check_name(output)
@@ -71,22 +75,23 @@ def command(
         )
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
-    images, columns = common.images_of(options), common.columns_of(options)
+    images, columns = media_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
-    outputs = Outputs.of(loaded.model, loaded.task)
+    outputs, images = Outputs.of(loaded.model, loaded.task), _usual(images, loaded)
     least, said = _thresholds(loaded, data, columns, images, **options)
     table = read_to_predict(
         loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,
         images=images,
     )  # fmt: skip
+    check_labels_file(output, loaded.task, table)
     titles = outputs.titles
     names = None if outputs.is_plain else titles
-    beside: dict[str, Sequence[str]] = {} if table.files is None else {"file": table.files}
+    beside = _places(table)
     if loaded.task is CLASSIFICATION and table.answers.values is not None:
         beside |= _true(table, outputs)
     logits = common.logits_of(loaded.model, table.x, "predict")
     predictions = write_predictions(
-        output, loaded.task, logits, names, beside=beside, thresholds=least
+        output, loaded.task, logits, names, beside=beside, thresholds=least, spans=table.spans
     )
     facts = {"output": str(output), "task": loaded.task.name, "n_samples": len(logits), **said}
     predicted, line = _summary(loaded.task, predictions, titles, least is not None)
@@ -94,11 +99,31 @@ def command(
     common.show(facts | predicted, lines, as_json=as_json, aside=aside)
 
 
+def _usual(media: Media | None, loaded: common.Loaded) -> Media | None:
+    """Every window of a recording is predicted, whichever the adapter was made from."""
+    saved = loaded.model.images if isinstance(loaded.model, AdaptedModel) else None
+    if isinstance(saved, Sound) and (media is None or isinstance(media, Sound)):
+        said = media or Sound()
+        slide = CROPS[0]
+        hop = said.hop or (saved.hop if saved.crop == slide else saved.window)
+        return replace(said, crop=said.crop or slide, hop=hop)
+    return media
+
+
+def _places(table: Table) -> dict[str, Sequence[Any]]:
+    """The file of each sample, and which part of it in seconds."""
+    beside: dict[str, Sequence[Any]] = {} if table.files is None else {"file": table.files}
+    if table.spans is not None:
+        ends = zip(("start", "end"), table.spans.seconds.T, strict=True)
+        beside |= {name: [f"{second:.3f}" for second in seconds] for name, seconds in ends}
+    return beside
+
+
 def _thresholds(
     loaded: common.Loaded,
     data: Path,
     columns: dict[str, Any],
-    images: Images | None,
+    images: Media | None,
     *,
     threshold: dict[str, float] | float | None,
     threshold_data: Path | None,

@@ -14,7 +14,8 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
-from skip2lora.data.image_options import Images
+from skip2lora.cli.media import image_options, media_of
+from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import task_for
 from skip2lora.training.lab_set import LabSet
@@ -28,7 +29,7 @@ from skip2lora.training.lab_set import LabSet
 @shared.output("The tapped model, such as tapped.onnx.", metavar="FILE")
 @shared.taps
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
-@shared.image_options
+@image_options
 @shared.lab_set
 @click.option(
     "--data",
@@ -56,7 +57,7 @@ def command(
 
     names = ("data", "task", "class_names")
     reading = {name: options.pop(name) for name in names} | common.columns_of(options, "train")
-    images = common.images_of(options)
+    images = media_of(options)
     options |= {"output": output_name, "size": None if images is None else images.size}
     lab = _lab_set(model, lab_set, images, loading=options, **reading)
     tapped = prepare(model, output, **options)
@@ -79,7 +80,7 @@ def command(
 def _lab_set(
     model: Path,
     count: int | None,
-    images: Images | None,
+    images: Media | None,
     *,
     loading: dict[str, Any],
     data: Path | None,

@@ -19,6 +19,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
 from skip2lora.cli.measures import measures_line
+from skip2lora.cli.media import image_options, media_of
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
@@ -52,7 +53,7 @@ _LARGE, _COARSE = 1e5, 64  # numbers beyond, and steps of float32 that all of a 
 @shared.output("The model, such as model.safetensors.", metavar="FILE")
 @shared.force
 @shared.lab_set
-@shared.image_options
+@image_options
 @shared.columns
 @shared.as_json
 def command(
@@ -115,7 +116,7 @@ def command(
 
 def _read(data: Path, options: dict[str, Any]) -> Samples:
     """A table of samples, as ``options`` say that are taken out."""
-    images, columns = common.images_of(options), common.columns_of(options, "train")
+    images, columns = media_of(options), common.columns_of(options, "train")
     with bars.counting_bar("check images") as progress:
         samples = read_samples(
             data, task=TASKS[options["task"]], images=images, progress=progress, **columns

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.data.image_folder import heif_is_read
+from skip2lora.data.file_folder import heif_is_read
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.known import KnownDigests

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, Layout, valid_size
+from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, Input, Layout, layout_of, valid_size
 from skip2lora.errors import ParameterError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,6 +31,8 @@ class Images:
     std: tuple[float, ...] | None = None
     axes: str | None = None
     bits: int | None = None
+    #: What messages call the options that make them, and the files they are for.
+    options, files = "size, mean or std", "images"
 
     @property
     def asked(self) -> bool:
@@ -46,7 +49,7 @@ class Images:
         """Whether pixels are scaled beyond 0 to 1."""
         return self.scale != ((0.0,), (1.0,))
 
-    def following(self, earlier: Images | None) -> Images:
+    def following(self, earlier: Any) -> Images:
         """``earlier``, as an adapter keeps it; what is told here must be the same.
 
         Raises:
@@ -54,6 +57,10 @@ class Images:
         """
         if earlier is None:
             return self
+        if not isinstance(earlier, Images):
+            raise ParameterError(
+                "the adapter was made of recordings, got images, expected recordings: pass some"
+            )
         pairs = zip(("mean", "std"), self.scale, earlier.scale, strict=True)
         for name, given, of in (("size", self.size, earlier.size), *pairs):
             if getattr(self, name) is not None and not _same(given, of):
@@ -63,8 +70,9 @@ class Images:
                 )
         return earlier
 
-    def resolved(self, layout: Layout) -> Images:
-        """All of it, for a model of that layout, to be kept."""
+    def resolved(self, inputs: Sequence[Input]) -> Images:
+        """All of it, for a model with these inputs, to be kept."""
+        layout = layout_of(inputs)
         mean, std = self.scale
         size = find_size(self, layout)
         return Images(size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits)

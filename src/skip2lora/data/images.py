@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from skip2lora.arrays import listing
+from skip2lora.data.file_folder import IMAGES, Listing, list_files, readable
 from skip2lora.data.image_files import (
     ImageFiles,
     UnusableError,
@@ -28,7 +29,6 @@ from skip2lora.data.image_files import (
     is_grey,
     pillow,
 )
-from skip2lora.data.image_folder import Listing, list_images, readable
 from skip2lora.data.image_layout import CHANNELS, Layout
 from skip2lora.data.image_options import Images as Images
 from skip2lora.data.image_options import find_size
@@ -61,7 +61,7 @@ def read_images(
         MissingExtraError: Pillow is not installed.
     """
     pillow(folder)
-    listed = list_images(folder, wanted)
+    listed = list_files(folder, wanted, IMAGES)
     files = listed.files
     height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, files)
@@ -149,7 +149,7 @@ def describe_images(folder: Path) -> dict[str, Any]:
         DataError: as :func:`read_images`.
     """
     pillow(folder)
-    listed = list_images(folder, Wanted(labels_required=False, usual_split="train"))
+    listed = list_files(folder, Wanted(labels_required=False, usual_split="train"), IMAGES)
     bad: dict[int, UnusableError] = {}
     sizes: dict[int, tuple[int, int]] = {}
     for at, file in enumerate(listed.files):

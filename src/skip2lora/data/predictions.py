@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.data.samples import Spans, Table
 from skip2lora.errors import ParameterError
 from skip2lora.files import write_file
 from skip2lora.tasks.task import Task, predictions_of, probabilities_of
@@ -25,6 +27,7 @@ def write_predictions(
     *,
     beside: Mapping[str, Sequence[Any]] | None = None,
     thresholds: NDArray[np.float64] | None = None,
+    spans: Spans | None = None,
 ) -> NDArray[Any]:
     """Write a ``.csv`` with one row a sample, made from ``outputs``, (samples, n_outputs).
 
@@ -34,6 +37,8 @@ def write_predictions(
     ``beside`` are columns to put behind these but before p_CLASS, (samples,) each, after
     probability, that of the class predicted. A class below its part of ``thresholds``,
     (n_outputs,), is not predicted: prediction is -1 and name "none of these" where none is.
+    With ``spans`` of one recording a ``path`` that ends in ``.txt`` gets labels of Audacity: start
+    and end of neighbouring windows of one class, and its name.
     Returns the predictions, as of :func:`~skip2lora.tasks.task.predictions_of`, -1 for none.
 
     Raises:
@@ -50,20 +55,56 @@ def write_predictions(
         predictions = predictions_of(task, outputs)
     else:
         predictions = decide(task, shares, thresholds)
+    if spans is not None and Path(path).suffix.lower() == ".txt":
+        titles = [str(at) for at in range(n_outputs)] if names is None else list(names)
+        write_file(
+            path, partial(_write_labels, predictions=predictions, titles=titles, spans=spans)
+        )
+        return predictions
     header, rows = _table(task, predictions, shares, names, likely=beside is not None)
     columns = beside or {}
     known = zip(*columns.values(), strict=True) if columns else (() for _ in outputs)
     at = len(header) - (0 if shares is None else n_outputs)
 
-    def write(temporary: Path) -> None:
+    def write_table(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["row", *header[:at], *columns, *header[at:]])
             cells = enumerate(zip(known, rows, strict=True))
             writer.writerows([number, *row[:at], *own, *row[at:]] for number, (own, row) in cells)
 
-    write_file(path, write)
+    write_file(path, write_table)
     return predictions
+
+
+def _write_labels(
+    temporary: Path, *, predictions: NDArray[Any], titles: Sequence[str], spans: Spans
+) -> None:
+    """Neighbouring windows of one class are one label; none of these has no label."""
+    labels: list[list[Any]] = []
+    for place, (start, end) in zip(predictions, spans.seconds, strict=True):
+        if labels and labels[-1][2] == place and start <= labels[-1][1]:
+            labels[-1][1] = end
+        else:
+            labels.append([start, end, place])
+    lines = [
+        f"{start:.6f}\t{end:.6f}\t{titles[place]}\n"
+        for start, end, place in labels if place != NO_PLACE
+    ]  # fmt: skip
+    temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def check_labels_file(path: str | os.PathLike[str], task: Task, table: Table) -> None:
+    """Raise ParameterError where a file of labels of Audacity cannot hold what is predicted."""
+    if Path(path).suffix.lower() != ".txt" or table.spans is None:
+        return
+    n_files = len(set(table.files or ()))
+    if n_files > 1 or task.numeric_targets:
+        got = f"of {n_files} recordings" if n_files > 1 else f"for {task.name}"
+        raise ParameterError(
+            f"output is {path}, labels as Audacity reads them, {got}, expected classes of one "
+            "recording: name a .csv"
+        )
 
 
 def check_name(path: str | os.PathLike[str]) -> None:

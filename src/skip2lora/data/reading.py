@@ -7,7 +7,8 @@ A table, ``.parquet`` or text (``.csv``, ``.tsv``, ``.txt``, packed with ``.gz``
 delimiter: :mod:`skip2lora.data.text`), has one row a sample; its column of answers is called
 "label", "y" or "target" unless told otherwise (there may be several), and every other column is a
 number. Labels are 0, 1, ... or the names of classes; several labels are a column of 0 and 1 each. A
-folder holds images, one sub-folder a class (:mod:`skip2lora.data.images`).
+folder holds images, one sub-folder a class (:mod:`skip2lora.data.images`), or recordings
+(:mod:`skip2lora.data.recordings`).
 
 A row, wherever one is named, is counted from 0, as in NumPy, in pandas and in the column ``row`` of
 predictions; of a text file the line is named too, counted from 1 as editors do.
@@ -25,14 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, check_samples, first_not_finite
-from skip2lora.data.image_folder import is_image
-from skip2lora.data.image_layout import ANY_LAYOUT, Layout
+from skip2lora.data.file_folder import SOUNDS, is_image, kind_of
+from skip2lora.data.image_layout import ANY_LAYOUT, Input, Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.lazy import read
+from skip2lora.data.media import Media
 from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
+from skip2lora.data.recordings import read_recordings
 from skip2lora.data.samples import Samples, Table
+from skip2lora.data.sound_files import is_sound
+from skip2lora.data.sound_options import Sound
 from skip2lora.data.stored import StoredArray
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.data.weights import weighted
@@ -52,8 +57,9 @@ def read_samples(
     *,
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
-    images: Images | None = None,
+    images: Media | None = None,
     layout: Layout = ANY_LAYOUT,
+    waveform: Sequence[Input] | None = None,
     progress: Progress | None = None,
     called: str | None = None,
     **columns: Any,
@@ -69,20 +75,21 @@ def read_samples(
     None when the file has no answers, ``target`` is None and ``labels_required`` is False. Columns
     of features are in the order of those ``learned``.
 
-    ``images`` says how images become numbers, ``layout`` in which shape a model takes them;
-    ``progress`` is called with the images read so far and their number; ``called`` is what messages
-    call the file.
+    ``images`` says how images or recordings become numbers; ``layout`` is in which shape a model
+    takes images, ``waveform`` are the inputs of one that takes sound; ``progress`` is called with
+    the files read so far and their number; ``called`` is what messages call the file.
 
     Raises:
         FileError: the file is missing or cannot be read.
         DataError: its content is not usable; the message gives the place.
         ParameterError: ``class_names`` has a name twice.
-        MissingExtraError: ``.parquet`` without pyarrow, images without Pillow.
+        MissingExtraError: ``.parquet`` without pyarrow, images without Pillow, recordings without
+            soundfile.
     """
     known = None if class_names is None else tuple(class_names)
     table = read_table(
-        path, task=task, class_names=known, images=images, layout=layout, progress=progress,
-        called=called, **columns,
+        path, task=task, class_names=known, images=images, layout=layout, waveform=waveform,
+        progress=progress, called=called, **columns,
     )  # fmt: skip
     table = replace(table, x=read(table.x))
     feature_names = table.columns.features if isinstance(table.x, np.ndarray) else None
@@ -117,8 +124,9 @@ def read_table(
     *,
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
-    images: Images | None = None,
+    images: Media | None = None,
     layout: Layout = ANY_LAYOUT,
+    waveform: Sequence[Input] | None = None,
     progress: Progress | None = None,
     called: str | None = None,
     **columns: Any,
@@ -143,21 +151,21 @@ def read_table(
     n_bytes = 0
     if reader is not None or not is_there:
         n_bytes = check_file(source, "data", whole=reader is not read_npz)
-    if reader is None and not (is_there or is_image(source)):
+    if reader is None and not (is_there or is_image(source) or is_sound(source)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
-            ".parquet, an image or a folder of them: convert the file"
+            ".parquet, an image, a recording or a folder of them: convert the file"
         )
     if reader is not None and images is not None and images.asked:
         raise ParameterError(
-            f"size, mean or std are given for {name}, expected a folder of images for them: "
+            f"{images.options} are given for {name}, expected a folder of {images.files} for them: "
             "leave them out"
         )
     if reader is None:
-        _check_no_columns(name, wanted)
+        _check_no_columns(source, name, wanted)
     try:
         if reader is None:
-            table = read_images(source, images or Images(), layout, wanted, progress)
+            table = _read_folder(source, images, layout, waveform, wanted, progress)
         else:
             if n_bytes == 0:
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
@@ -185,11 +193,41 @@ def read_table(
     return replace(table, answers=answers, notes=tuple(f"{name}: {note}" for note in table.notes))
 
 
-def _check_no_columns(name: str, wanted: Wanted) -> None:
+def _read_folder(
+    folder: Path,
+    media: Media | None,
+    layout: Layout,
+    waveform: Sequence[Input] | None,
+    wanted: Wanted,
+    progress: Progress | None,
+) -> Table:
+    """A folder, or one file, of images or recordings.
+
+    Raises:
+        ParameterError: options for the one are given for the other.
+    """
+    is_of_sound = kind_of(folder) is SOUNDS
+    if media is not None and isinstance(media, Sound) is not is_of_sound:
+        raise ParameterError(
+            f"{media.options} are given for {folder}, expected a folder of {media.files} for them: "
+            "leave them out"
+        )
+    if isinstance(media, Sound) or is_of_sound:
+        sound = media if isinstance(media, Sound) else Sound()
+        if waveform is None:
+            raise ParameterError(
+                f"{folder} holds recordings, expected a model that takes sound for them: adapt one"
+            )
+        return read_recordings(folder, sound, waveform, wanted, progress)
+    return read_images(folder, media or Images(), layout, wanted, progress)
+
+
+def _check_no_columns(folder: Path, name: str, wanted: Wanted) -> None:
     """Raise DataError where columns of images are asked for."""
     for keyword, column in wanted.aside.items():
+        many = kind_of(folder).many
         raise DataError(
-            f'{keyword}= names "{column}", {name} has images and no columns, expected a table or '
+            f'{keyword}= names "{column}", {name} has {many} and no columns, expected a table or '
             f".npz: leave {keyword}= out"
         )
 

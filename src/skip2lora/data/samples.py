@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import LazySamples
+from skip2lora.data.media import Media
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import Answers
@@ -61,13 +61,21 @@ class LabelledSamples(Samples):
 
 
 @dataclass(frozen=True, eq=False)
+class Spans:
+    """Which part of a recording each sample is: start and end in ``seconds``, (samples, 2)."""
+
+    seconds: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """What a file says, before its answers are encoded.
 
     ``x`` is as in :class:`Samples`, or yet to be read; ``answers`` has its text or numbers as they
     are. ``columns`` are those of ``x`` as the model learned them, or is to. ``aside`` has what was
     to be read beside these, (samples,) each, as the file says it. ``files`` are the names of
-    images, and ``images`` how they became numbers.
+    images or recordings, and ``images`` how they became numbers; ``spans`` is which part of a
+    recording each sample is.
     """
 
     x: NDArray[Any] | Inputs | LazySamples
@@ -76,4 +84,5 @@ class Table:
     aside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] | None = None
-    images: Images | None = None
+    images: Media | None = None
+    spans: Spans | None = None

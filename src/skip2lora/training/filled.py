@@ -17,8 +17,8 @@ from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import runs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import LazySamples, digests_of, parts_of
+from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
 from skip2lora.training.loop import checked
@@ -46,7 +46,7 @@ def fill(
     cache: CacheFolder,
     *,
     shard: tuple[int, int] = (0, 1),
-    images: Images | None = None,
+    images: Media | None = None,
     columns: Columns | None = None,
     digest: bool = True,
     progress: Progress | None = None,

@@ -1,7 +1,7 @@
-"""Which files of a folder are images, and of which class: whatever else lies there is left out.
+"""Which files of a folder are images, or recordings, and of which class: others are left out.
 
 What a system leaves behind (``.DS_Store``, ``Thumbs.db``, ``__MACOSX``, ``@eaDir``) is not counted;
-files that are no images by their name are, in a note.
+files that are of another kind by their name are, in a note.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from skip2lora.arrays import listing
 from skip2lora.data.parts import check_no_part, choose_part, part_called
+from skip2lora.data.sound_files import SUFFIXES, is_sound
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -30,9 +31,27 @@ _LEFTOVERS = frozenset(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files: ``one`` and ``many`` of them are called so; names end in ``suffixes``."""
+
+    one: str
+    many: str
+    suffixes: frozenset[str]
+
+    def reads(self, path: Path) -> bool:
+        """Whether a file is of this kind and there is what reads it, as far as its name tells."""
+        suffix = path.suffix.lower()
+        return suffix in self.suffixes or (self is IMAGES and suffix in _HEIF and heif_is_read())
+
+
+IMAGES = Kind("image", "images", _SUFFIXES)
+SOUNDS = Kind("recording", "recordings", SUFFIXES)
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a folder, and the class of each where they are in sub-folders.
+    """The files of a folder, and the class of each where they are in sub-folders.
 
     ``notes`` say what else there is, and is left out.
     """
@@ -57,8 +76,20 @@ def heif_is_read() -> bool:
     return find_spec("pillow_heif") is not None
 
 
-def list_images(folder: Path, wanted: Wanted) -> Listing:
-    """The images of all sub-folders, or of the folder itself where it has none.
+def kind_of(folder: Path) -> Kind:
+    """What a file or folder holds: recordings where there are some and no images, else images."""
+    if not folder.is_dir():
+        return SOUNDS if is_sound(folder) else IMAGES
+    holds_sound = False
+    for path in _walk(folder):
+        if is_image(path):
+            return IMAGES
+        holds_sound |= is_sound(path)
+    return SOUNDS if holds_sound else IMAGES
+
+
+def list_files(folder: Path, wanted: Wanted, kind: Kind) -> Listing:
+    """The files of that kind of all sub-folders, or of the folder itself where it has none.
 
     Classes are in the order of their sorted names, files in that of theirs, those of folders in the
     folder of a class after its own.
@@ -73,37 +104,37 @@ def list_images(folder: Path, wanted: Wanted) -> Listing:
     parts = {part_called(path.name): path for path in folders}
     if folders and None not in parts and any(map(_has_classes, folders)):
         chosen, note = choose_part({str(name): path for name, path in parts.items()}, wanted)
-        inside = list_images(chosen, Wanted(labels_required=wanted.required))
+        inside = list_files(chosen, Wanted(labels_required=wanted.required), kind)
         return Listing(inside.files, inside.classes, (note, *inside.notes))
     check_no_part(wanted, [path.name for path in folders])
     left_out: list[Path] = []
     if not folders:
-        files = list(_images(loose, left_out))
+        files = list(_of_kind(loose, left_out, kind))
         if wanted.required or not files:
             got = f"{len(loose)} files and no sub-folder" if loose else "nothing in it"
             raise DataError(
-                f"it has {got}, expected images in one sub-folder a class: sort them into "
+                f"it has {got}, expected {kind.many} in one sub-folder a class: sort them into "
                 "sub-folders"
             )
-        return Listing(files, None, _notes(left_out, [], folder))
+        return Listing(files, None, _notes(left_out, [], folder, kind))
     _check_one_level(folder, folders)
-    by_class = {path.name: list(_images(_walk(path), left_out)) for path in folders}
-    notes = _without_images(folder, by_class, left_out)
-    beside = list(_images(loose, []))
+    by_class = {path.name: list(_of_kind(_walk(path), left_out, kind)) for path in folders}
+    notes = _without_any(folder, by_class, left_out, kind)
+    beside = list(_of_kind(loose, [], kind))
     if beside:
         names = listing([path.name for path in beside])
         notes.append(f"{names} beside the folders of classes left out")
     return Listing(
         [file for files in by_class.values() for file in files],
         [readable(name) for name, files in by_class.items() for _ in files],
-        _notes(left_out, notes, folder),
+        _notes(left_out, notes, folder, kind),
     )
 
 
-def _without_images(
-    folder: Path, by_class: dict[str, list[Path]], left_out: list[Path]
+def _without_any(
+    folder: Path, by_class: dict[str, list[Path]], left_out: list[Path], kind: Kind
 ) -> list[str]:
-    """A note of folders without images.
+    """A note of folders without files of that kind.
 
     Raises:
         DataError: they all are, or images are in one that cannot be read here.
@@ -111,20 +142,20 @@ def _without_images(
     empty = [name for name, files in by_class.items() if not files]
     for name in empty:
         heif = [path for path in left_out if _is_heif(path) and folder / name in path.parents]
-        if heif:
+        if heif and kind is IMAGES:
             raise DataError(
                 f"{name} has {len(heif)} images as {heif[0].suffix} alone, expected pillow-heif to "
                 "read them: install it with pip install pillow-heif, or convert them"
             )
     if len(empty) == len(by_class):
-        got = f"{listing(empty)} {'have' if len(empty) > 1 else 'has'} no images"
+        got = f"{listing(empty)} {'have' if len(empty) > 1 else 'has'} no {kind.many}"
         if left_out:
             raise DataError(
-                f"{got} but {len(left_out)} other files ({left_out[0].name}), expected images: "
-                "give sound and the like as an .npz of what the model takes"
+                f"{got} but {len(left_out)} other files ({left_out[0].name}), expected "
+                f"{kind.many}: convert them, or give others as an .npz of what the model takes"
             )
         raise DataError(f"{got}, expected at least one: add some")
-    return [f"no images in {listing(empty)}, which is no class then"] if empty else []
+    return [f"no {kind.many} in {listing(empty)}, which is no class then"] if empty else []
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -149,12 +180,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(root, name) for name in sorted(files) if not _left_behind(name))
 
 
-def _images(files: Iterable[Path], left_out: list[Path]) -> Iterator[Path]:
-    """Those that can be images; the others are added to ``left_out``."""
-    known = _SUFFIXES | _HEIF if heif_is_read() else _SUFFIXES
+def _of_kind(files: Iterable[Path], left_out: list[Path], kind: Kind) -> Iterator[Path]:
+    """Those that can be of that kind; the others are added to ``left_out``."""
     for path in files:
-        # A pipe or device is never opened; a link that leads nowhere is a damaged image.
-        if path.suffix.lower() in known and (path.is_file() or not path.exists()):
+        # A pipe or device is never opened; a link that leads nowhere is a damaged file.
+        if kind.reads(path) and (path.is_file() or not path.exists()):
             yield path
         else:
             left_out.append(path)
@@ -177,12 +207,14 @@ def _is_heif(path: Path) -> bool:
     return path.suffix.lower() in _HEIF
 
 
-def _notes(left_out: list[Path], notes: list[str], folder: Path) -> tuple[str, ...]:
+def _notes(left_out: list[Path], notes: list[str], folder: Path, kind: Kind) -> tuple[str, ...]:
     """What is said of files that are left out: counted by suffix."""
-    heif = [str(path.relative_to(folder)) for path in left_out if _is_heif(path)]
-    others = Counter(path.suffix or path.name for path in left_out if not _is_heif(path))
+    images = kind is IMAGES
+    heif = [str(path.relative_to(folder)) for path in left_out if images and _is_heif(path)]
+    rest = (path for path in left_out if not (images and _is_heif(path)))
+    others = Counter(path.suffix or path.name for path in rest)
     kinds = [f"{suffix} {count}" for suffix, count in others.most_common()]
-    said = [f"no image, left out: {listing(kinds)}"] if kinds else []
+    said = [f"no {kind.one}, left out: {listing(kinds)}"] if kinds else []
     if heif:
         said.append(f"left out: {listing(heif)}, which pip install pillow-heif makes readable")
     return (*notes, *said)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skip2lora.data import image_folder
-from skip2lora.data.image_folder import Listing, list_images, readable
+from skip2lora.data import file_folder
+from skip2lora.data.file_folder import IMAGES, Listing, list_files, readable
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -22,7 +22,7 @@ def put(root: Path, *names: str) -> Path:
 
 
 def listed(root: Path, **wanted: object) -> Listing:
-    return list_images(root, Wanted(**wanted))  # type: ignore[arg-type]
+    return list_files(root, Wanted(**wanted), IMAGES)  # type: ignore[arg-type]
 
 
 def names(listing: Listing, root: Path) -> list[str]:
@@ -69,14 +69,14 @@ def test_heic_is_named_where_it_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, *PLAIN, "a/IMG_1.HEIC")
-    monkeypatch.setattr(image_folder, "heif_is_read", lambda: False)
+    monkeypatch.setattr(file_folder, "heif_is_read", lambda: False)
     listing = listed(tmp_path)
     assert names(listing, tmp_path) == [*PLAIN]
     assert "a/IMG_1.HEIC, which pip install pillow-heif makes readable" in listing.notes[0]
     put(tmp_path, "c/IMG_2.heic")
     with pytest.raises(DataError, match=r"c has 1 images as \.heic alone, expected pillow-heif"):
         listed(tmp_path)
-    monkeypatch.setattr(image_folder, "heif_is_read", lambda: True)
+    monkeypatch.setattr(file_folder, "heif_is_read", lambda: True)
     assert names(listed(tmp_path), tmp_path)[1::2] == ["a/IMG_1.HEIC", "c/IMG_2.heic"]
 
 

@@ -1,0 +1,193 @@
+"""Folders of recordings as samples: which windows, of which class, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("soundfile", reason="needs soundfile: pip group test")
+pytest.importorskip("soxr", reason="needs soxr: pip group test")
+
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.data.recordings import describe_recordings, read_recordings
+from skip2lora.data.samples import Table
+from skip2lora.data.sound_options import Sound
+from skip2lora.errors import DataError, ParameterError
+from skip2lora.tasks.columns import Wanted
+from sound_models import RATE, WINDOW, record, tone, tones
+
+Refused = Callable[..., str]
+ROW = (InputSpec("x", (WINDOW,), "float32"),)
+
+
+def read(
+    folder: Path, inputs: Sequence[InputSpec] = ROW, *, required: bool = False, **options: Any
+) -> Table:
+    sound = Sound(**{"rate": RATE} | options)
+    return read_recordings(folder, sound, inputs, Wanted(labels_required=required))
+
+
+def starts(table: Table) -> list[float]:
+    assert table.spans is not None
+    return table.spans.seconds[:, 0].tolist()
+
+
+def test_windows_side_by_side(tmp_path: Path) -> None:
+    """Of 0.25 s; a rest of half of one or more is one too, followed by silence."""
+    sound = tone(300, 1.2)
+    table = read(record(tmp_path / "a.wav", sound, subtype="FLOAT"))
+    assert starts(table) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    x = np.asarray(table.x)
+    assert (x.shape, x.dtype) == ((5, WINDOW), np.float32)
+    np.testing.assert_array_equal(x[:4].reshape(-1), sound[:8000])
+    np.testing.assert_array_equal(x[4, :1600], sound[8000:])
+    assert not x[4, 1600:].any()
+    assert table.answers.values is None
+    short = read(record(tmp_path / "b.wav", tone(300, 1.1)))
+    assert starts(short) == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_windows_that_overlap(tmp_path: Path) -> None:
+    table = read(record(tmp_path / "a.wav", tone(300, 0.5)), hop=0.1)
+    np.testing.assert_allclose(starts(table), [0.0, 0.1, 0.2])
+
+
+def test_one_window_a_recording(tmp_path: Path) -> None:
+    sound = 0.01 * tone(300, 1)
+    sound[4800:6000] *= 30
+    file = record(tmp_path / "a.wav", sound, subtype="FLOAT")
+    assert starts(read(file, crop="centre")) == [0.375]
+    (start,) = starts(read(file, crop="loudest"))
+    assert 0.5 <= start <= 0.6
+    assert start + 0.25 >= 0.75
+
+
+def test_classes_are_folders_and_recordings_are_groups(tmp_path: Path) -> None:
+    table = read(tones(tmp_path, 3), required=True)
+    assert table.files is not None
+    assert table.answers.values is not None
+    labels = table.answers.values.tolist()
+    assert [name.split("/")[0] for name in table.files] == labels
+    assert sorted(set(labels)) == ["high", "low"]
+    assert table.aside["group"].tolist() == list(table.files)
+    assert table.answers.place(1) == f"{table.files[1]} at {starts(table)[1]:.2f} s"
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [((1, WINDOW), None), ((WINDOW, 1), None), ((None,), 0.2), ((1, None), 0.2)],
+)
+def test_how_a_model_takes_sound(
+    shape: tuple[int | None, ...], window: float | None, tmp_path: Path
+) -> None:
+    file = record(tmp_path / "a.wav", tone(300, 1))
+    inputs = (InputSpec("x", shape, "float32"),)
+    n_samples = WINDOW if window is None else 1600
+    x = np.asarray(read(file, inputs, window=window).x)
+    assert x.shape[1:] == tuple(n_samples if size is None else size for size in shape)
+
+
+def test_gain_and_whole_numbers(tmp_path: Path) -> None:
+    sound = tone(300, 0.25)
+    file = record(tmp_path / "a.wav", sound, subtype="FLOAT")
+    np.testing.assert_array_equal(np.asarray(read(file, gain=4.0).x)[0], 4 * sound)
+    whole = np.asarray(read(file, (InputSpec("x", (WINDOW,), "int16"),), gain=32768.0).x)
+    assert whole.dtype == np.int16
+    np.testing.assert_array_equal(whole[0], np.rint(sound * np.float32(32768)))
+    loud = np.asarray(read(file, (InputSpec("x", (WINDOW,), "int16"),), gain=1e6).x)
+    assert (loud.min(), loud.max()) == (-32768, 32767)
+
+
+def test_what_is_said(tmp_path: Path) -> None:
+    record(tmp_path / "a" / "1.wav", tone(300, 0.1))
+    record(tmp_path / "a" / "2.wav", tone(300, 0.5, rate=16000), rate=16000)
+    record(tmp_path / "a" / "3.wav", np.stack([tone(300, 0.5)] * 2, axis=1))
+    record(tmp_path / "b" / "4.wav", np.zeros(4000, np.float32))
+    record(tmp_path / "b" / "5.wav", np.clip(9 * tone(300, 0.5), -1, 1))
+    (tmp_path / "b" / "6.wav").write_bytes(b"nothing")
+    (tmp_path / "b" / "notes.docx").write_bytes(b"text")
+    notes = "; ".join(read(tmp_path).notes)
+    for said in (
+        "no recording, left out: .docx 1",
+        "1 recording that cannot be read left out: b/6.wav (",
+        "resampled to 8000 Hz: 1 of 16000 Hz",
+        "1 of 5 recordings have several channels",
+        "1 of 5 recordings are clipped",
+        "1 of 5 recordings are shorter than a window of 0.25 s",
+        "2 of 9 windows are silent",
+    ):
+        assert said in notes
+    assert describe_recordings(tmp_path)["recordings_a_class"] == {"a": 3, "b": 2}
+    assert describe_recordings(tmp_path)["rates_hz"] == [8000, 16000]
+
+
+def test_a_class_of_which_none_can_be_read(tmp_path: Path, refused: Refused) -> None:
+    tones(tmp_path, 1)
+    (tmp_path / "mid").mkdir()
+    (tmp_path / "mid" / "a.wav").write_bytes(b"")
+    assert "no recording of mid can be read (mid/a.wav (" in refused(DataError, read, tmp_path)
+
+
+def test_segments(tmp_path: Path, refused: Refused) -> None:
+    """Windows lie in the segments; one that is shorter has the sound around it."""
+    sound = tone(300, 2)
+    file = record(tmp_path / "a.wav", sound, subtype="FLOAT")
+    table = tmp_path / "labels.txt"
+    table.write_text("0.5\t1.0\twren\n1.5\t1.6\trobin\n1.95\t2.0\twren\n")
+    samples = read(file, segments=table, required=True)
+    assert samples.answers.values is not None
+    assert samples.answers.values.tolist() == ["wren", "wren", "robin", "wren"]
+    np.testing.assert_allclose(starts(samples), [0.5, 0.75, 1.425, 1.75])
+    x = np.asarray(samples.x)
+    np.testing.assert_array_equal(x[2], sound[11400:13400])
+    np.testing.assert_array_equal(x[3], sound[14000:])
+    table.write_text("5\t6\twren\n")
+    assert "a.wav has 2.00 s" in refused(DataError, read, file, segments=table)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "said"),
+    [
+        (ROW, {"rate": None}, "rate= is missing"),
+        (ROW, {"window": 0.5}, "window= is 0.5 s, 4000 samples at 8000 Hz, the model takes 2000"),
+        ((InputSpec("x", (None,), "float32"),), {}, "window= is missing"),
+        ((InputSpec("x", (3, 8, 8), "float32"),), {}, "x (3, 8, 8) float32, expected one row"),
+        ((InputSpec("x", (8,), "int64"),), {}, "expected one row of samples of sound"),
+        ((*ROW, *ROW), {}, "expected one row of samples of sound"),
+    ],
+)
+def test_models_that_take_no_such_sound(
+    inputs: Any, options: dict[str, Any], said: str, tmp_path: Path, refused: Refused
+) -> None:
+    file = record(tmp_path / "a.wav", tone(300, 1))
+    assert said in refused(ParameterError, read, file, inputs, **options)
+
+
+def test_a_sample_is_known_by_its_recording_and_place(tmp_path: Path) -> None:
+    file = record(tmp_path / "a.wav", tone(300, 1))
+    samples = read(file).x
+    digests = samples.digests()
+    assert len(set(digests)) == len(digests) == 4
+    assert read(file).x.digests() == digests
+    assert not set(read(file, gain=2.0).x.digests()) & set(digests)
+    record(file, tone(300, 1, seed=1))
+    assert not set(read(file).x.digests()) & set(digests)
+
+
+def test_a_day_is_not_in_memory(tmp_path: Path) -> None:
+    """Windows are read where they are needed: those of an hour at 8 kHz, a few at a time."""
+    import tracemalloc
+
+    file = record(tmp_path / "a.flac", np.tile(tone(300, 10), 360))
+    tracemalloc.start()
+    table = read(file)
+    for at in range(0, len(table.x), 64):
+        table.x[at : at + 64].read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(table.x) == 14400
+    assert peak < 40 << 20  # the hour has 115 MB as float32
