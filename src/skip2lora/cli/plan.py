@@ -64,8 +64,9 @@ def command(
     if isinstance(images, Images) and backbone.size:  # which it fixed
         images = replace(images, size=None)
     if data is None and images is not None and images.asked:
+        words = (word if word == "or" else f"--{word}" for word in images.options.split())
         raise ParameterError(
-            f"got {images.options} without DATA, expected a folder of {images.files}: name one"
+            f"got {' '.join(words)} without DATA, expected a folder of {images.files}: name one"
         )
     X = None
     if data is not None:
