@@ -320,12 +320,9 @@ def _from_folder(
     of_sound = kind_of(data) is SOUNDS
     usual: Media = Sound() if of_sound else Images()
     media = (media or usual).following(saved)
-    if of_sound:
-        options["waveform"] = model.inputs
-    else:
-        options["layout"] = layout_of(model.inputs)
+    layout = model.inputs if of_sound else layout_of(model.inputs)
     with counting_bar(f"check {media.files}") as progress:
-        return read_table(data, images=media, progress=progress, **options)
+        return read_table(data, images=media, layout=layout, progress=progress, **options)
 
 
 def logits_of(model: Backbone | AdaptedModel, x: Any, what: str) -> NDArray[np.float32]:

@@ -58,8 +58,7 @@ def read_samples(
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
     images: Media | None = None,
-    layout: Layout = ANY_LAYOUT,
-    waveform: Sequence[Input] | None = None,
+    layout: Layout | Sequence[Input] = ANY_LAYOUT,
     progress: Progress | None = None,
     called: str | None = None,
     **columns: Any,
@@ -76,8 +75,8 @@ def read_samples(
     of features are in the order of those ``learned``.
 
     ``images`` says how images or recordings become numbers; ``layout`` is in which shape a model
-    takes images, ``waveform`` are the inputs of one that takes sound; ``progress`` is called with
-    the files read so far and their number; ``called`` is what messages call the file.
+    takes images, or the inputs of one that takes sound; ``progress`` is called with the files read
+    so far and their number; ``called`` is what messages call the file.
 
     Raises:
         FileError: the file is missing or cannot be read.
@@ -88,8 +87,8 @@ def read_samples(
     """
     known = None if class_names is None else tuple(class_names)
     table = read_table(
-        path, task=task, class_names=known, images=images, layout=layout, waveform=waveform,
-        progress=progress, called=called, **columns,
+        path, task=task, class_names=known, images=images, layout=layout, progress=progress,
+        called=called, **columns,
     )  # fmt: skip
     table = replace(table, x=read(table.x))
     feature_names = table.columns.features if isinstance(table.x, np.ndarray) else None
@@ -125,8 +124,7 @@ def read_table(
     task: Task | None = CLASSIFICATION,
     class_names: Sequence[str] | None = None,
     images: Media | None = None,
-    layout: Layout = ANY_LAYOUT,
-    waveform: Sequence[Input] | None = None,
+    layout: Layout | Sequence[Input] = ANY_LAYOUT,
     progress: Progress | None = None,
     called: str | None = None,
     **columns: Any,
@@ -165,7 +163,7 @@ def read_table(
         _check_no_columns(source, name, wanted)
     try:
         if reader is None:
-            table = _read_folder(source, images, layout, waveform, wanted, progress)
+            table = _read_folder(source, images, layout, wanted, progress)
         else:
             if n_bytes == 0:
                 raise DataError("the file is empty (0 bytes), expected samples: write it again")
@@ -196,8 +194,7 @@ def read_table(
 def _read_folder(
     folder: Path,
     media: Media | None,
-    layout: Layout,
-    waveform: Sequence[Input] | None,
+    layout: Layout | Sequence[Input],
     wanted: Wanted,
     progress: Progress | None,
 ) -> Table:
@@ -212,14 +209,16 @@ def _read_folder(
             f"{media.options} are given for {folder}, expected a folder of {media.files} for them: "
             "leave them out"
         )
-    if isinstance(media, Sound) or is_of_sound:
-        sound = media if isinstance(media, Sound) else Sound()
-        if waveform is None:
+    if isinstance(layout, Layout):
+        if is_of_sound:
             raise ParameterError(
                 f"{folder} holds recordings, expected a model that takes sound for them: adapt one"
             )
-        return read_recordings(folder, sound, waveform, wanted, progress)
-    return read_images(folder, media or Images(), layout, wanted, progress)
+        return read_images(
+            folder, media if isinstance(media, Images) else Images(), layout, wanted, progress
+        )
+    sound = media if isinstance(media, Sound) else Sound()
+    return read_recordings(folder, sound, layout, wanted, progress)
 
 
 def _check_no_columns(folder: Path, name: str, wanted: Wanted) -> None:
