@@ -21,7 +21,6 @@ from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of, keep_of, loaded
-from skip2lora.cli.media import media_of
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.data.media import Media
 from skip2lora.data.reading import is_data
@@ -148,7 +147,7 @@ class _Opened:
 
 def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _Opened:
     options = dict(given)
-    names, images, group = options.pop("class_names"), media_of(options), options["group"]
+    names, images, group = options.pop("class_names"), common.media_of(options), options["group"]
     del options["group"]
     if names is not None and not options["keep_outputs"]:
         raise ParameterError(

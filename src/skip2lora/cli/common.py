@@ -39,6 +39,26 @@ from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task
 
 
+def media_of(options: dict[str, Any]) -> Media | None:
+    """How images or recordings become numbers, as options taken out say it; None for nothing.
+
+    Raises:
+        ParameterError: some are given of both.
+    """
+    size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
+    names = ("rate", "window", "hop", "crop", "gain", "segments")
+    said = {name: options.pop(name, None) for name in names}
+    sound = Sound(**said).checked() if any(value is not None for value in said.values()) else None
+    if (size, mean, std) == (None, None, None):
+        return sound
+    if sound is not None:
+        raise ParameterError(
+            f"options of images and of recordings are given ({Images.options}; {Sound.options}), "
+            "expected one kind: leave the others out"
+        )
+    return Images.parse(size, mean, std)
+
+
 def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[str, Any]:
     """Which columns are no features, as options taken out say it, and which part is usual."""
     options["usual_split"] = usual_split

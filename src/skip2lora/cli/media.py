@@ -8,10 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from skip2lora.data.image_options import Images
-from skip2lora.data.media import Media
-from skip2lora.data.sound_options import CROPS, Sound
-from skip2lora.errors import ParameterError
+from skip2lora.data.sound_options import CROPS
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,7 +33,7 @@ def image_options(function: _Function) -> _Function:
 
 
 def media_options(function: _Function) -> _Function:
-    """Those of images, and of recordings; :func:`media_of` takes them out of the options."""
+    """Those of images, and of recordings, as ``common.media_of`` reads them."""
     for option in (
         click.option(
             "--segments", type=click.Path(path_type=Path), metavar="FILE",
@@ -65,22 +62,3 @@ def media_options(function: _Function) -> _Function:
     ):  # fmt: skip
         function = option(function)
     return image_options(function)
-
-
-def media_of(options: dict[str, Any]) -> Media | None:
-    """How images or recordings become numbers, as options taken out say it; None for nothing.
-
-    Raises:
-        ParameterError: some are given of both.
-    """
-    size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
-    names = ("rate", "window", "hop", "crop", "gain", "segments")
-    sound = Sound(**{name: options.pop(name, None) for name in names}).checked()
-    if (size, mean, std) == (None, None, None):
-        return sound if sound.asked else None
-    if sound.asked:
-        raise ParameterError(
-            f"options of images and of recordings are given ({Images.options}; {Sound.options}), "
-            "expected one kind: leave the others out"
-        )
-    return Images.parse(size, mean, std)

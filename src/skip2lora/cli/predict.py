@@ -17,7 +17,7 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.cli.media import media_of, media_options
+from skip2lora.cli.media import media_options
 from skip2lora.data.media import Media
 from skip2lora.data.predictions import check_labels_file, check_name, write_predictions
 from skip2lora.data.samples import Table
@@ -75,7 +75,7 @@ def command(
         )
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
-    images, columns = media_of(options), common.columns_of(options)
+    images, columns = common.media_of(options), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
     outputs, images = Outputs.of(loaded.model, loaded.task), _usual(images, loaded)
     least, said = _thresholds(loaded, data, columns, images, **options)

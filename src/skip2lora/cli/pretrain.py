@@ -19,7 +19,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
 from skip2lora.cli.measures import measures_line
-from skip2lora.cli.media import image_options, media_of
+from skip2lora.cli.media import image_options
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
@@ -116,7 +116,7 @@ def command(
 
 def _read(data: Path, options: dict[str, Any]) -> Samples:
     """A table of samples, as ``options`` say that are taken out."""
-    images, columns = media_of(options), common.columns_of(options, "train")
+    images, columns = common.media_of(options), common.columns_of(options, "train")
     with bars.counting_bar("check images") as progress:
         samples = read_samples(
             data, task=TASKS[options["task"]], images=images, progress=progress, **columns
