@@ -83,7 +83,8 @@ def command(
         loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,
         images=images,
     )  # fmt: skip
-    check_labels_file(output, loaded.task, table)
+    if table.spans is not None:
+        check_labels_file(output, loaded.task, table)
     titles = outputs.titles
     names = None if outputs.is_plain else titles
     beside = _places(table)
