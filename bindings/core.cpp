@@ -9,6 +9,7 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include "device.hpp"
 #include "exact.hpp"
 #include "layers.hpp"
 #include "pooling.hpp"
@@ -66,4 +67,5 @@ NB_MODULE(_core, module) {
     bind_ridge(module);
     bind_exact(module);
     bind_primal(module);
+    bind_device(module);
 }

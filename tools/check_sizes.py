@@ -20,6 +20,7 @@ SUFFIXES = {".py", ".pyi", ".c", ".h", ".cpp", ".hpp"}
 PUBLIC = {
     "src/skip2lora/adapt.py:adapt",
     "src/skip2lora/backbones/torch/backbone.py:__init__",
+    "src/skip2lora/export/c.py:export_c",
     "src/skip2lora/plan.py:plan",
     "src/skip2lora/estimators.py:__init__",
     "src/skip2lora/training/pretraining.py:pretrain",

@@ -353,3 +353,23 @@ class Metric:
         products: _Float,
         bias: _Float,
     ) -> DualReport: ...
+
+class Device:
+    def __init__(
+        self,
+        blob: bytes,
+        capacity: int,
+        rows: int,
+        rank: int,
+        bias: bool,
+        batch_size: int,
+        learning_rate: float,
+        seed: int,
+        kernels: str | None = ...,
+    ) -> None: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    def add(self, x: _Float, y: NDArray[np.int32]) -> int: ...
+    def epoch(self) -> Epoch: ...
+    def predict(self, x: _Float, logits: _Float) -> None: ...
+    def adapters(self) -> bytes: ...

@@ -26,7 +26,7 @@ Type = Callable[..., Answer]
             "nowhere is not an adapter folder",
         ),
         ("export base.onnx --to onnx -o t.onnx", "Missing option '--adapter'"),
-        ("export base.onnx --adapter adapter --to c -o t.onnx", "'c' is not one of"),
+        ("export base.onnx --adapter adapter --to tf -o t.onnx", "'tf' is not one of"),
         (
             "export other.onnx --adapter adapter --to onnx -o t.onnx",
             "adapter was made for the model sha256:",

@@ -12,8 +12,8 @@ _KEYWORD = re.compile(
     r"|ignore|keep|keep_outputs|keep_rows|keep_weight|mask|mean|memory|new_classes|output|penalty"
     r"|precision"
     r"|projection_from|rate|recipe|resume|sample_weight|samples|size|solver|source|split|standardize|std"
-    r"|segments|suspects|target|task|threshold"
-    r"|validation_data|validation|weight|window)="
+    r"|segments|suspects|taps_only|target|task|threshold"
+    r"|validation_data|validation|weights?|window)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )
 #: Those that are called otherwise here, as --output is where a result goes.

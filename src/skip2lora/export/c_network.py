@@ -1,0 +1,176 @@
+"""A model and its adapters as what a device needs of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapted import AdaptedModel
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import LOGITS, derived_taps
+from skip2lora.backbones.ends import PAIR
+from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.file import read_model
+from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.tapped import understand
+from skip2lora.backbones.standins import Binary, Headless, StandIn
+from skip2lora.errors import ModelError
+from skip2lora.export.c_blob import MOST_TAPS, Network
+from skip2lora.export.c_chain import Dense, joined
+from skip2lora.export.c_onnx import operations
+from skip2lora.tasks.task import CLASSIFICATION
+
+
+def network_of(model: Backbone | AdaptedModel, *, taps_only: bool = False) -> Network:
+    """What a device needs of ``model``; without layers where it computes taps itself.
+
+    Raises:
+        ModelError: C lacks a layer, adapters that are none from taps, or another task than classes.
+    """
+    adapted = model if isinstance(model, AdaptedModel) else None
+    backbone = model.backbone if isinstance(model, AdaptedModel) else model
+    task = model.task
+    if task != CLASSIFICATION.name:
+        raise ModelError(
+            f"{_name(backbone)} is of {task}, expected one of classes, which a device learns: "
+            "export such a model"
+        )
+    start, of_logits = (None, None) if adapted is None else _start(adapted)
+    n_outputs = backbone.n_outputs if start is None else start.n_outputs
+    if n_outputs < 2:
+        raise ModelError(
+            f"{_name(backbone)} has {n_outputs} outputs, expected two classes at least: adapt it "
+            "to labels first"
+        )
+    widths = tuple(backbone.tap_widths) if start is None else tuple(map(len, start.lora_a))
+    if len(widths) > MOST_TAPS:
+        raise ModelError(
+            f"{_name(backbone)} has {len(widths)} taps, expected at most {MOST_TAPS} on a device: "
+            "choose some with taps="
+        )
+    if taps_only and of_logits is not None:
+        raise ModelError(
+            f"the adapters of {_name(backbone)} read its logits, expected inputs of layers alone: "
+            "adapt with recipe='paper', or leave taps_only out"
+        )
+    if taps_only:
+        return Network((), widths, n_outputs, start=start)
+    layers, eps = _layers_of(_below(backbone))
+    layers = _with_outputs(layers, backbone, n_outputs, of_logits)
+    if tuple(len(layer.weight) for layer in layers)[-len(widths) :] != widths:
+        raise ModelError(
+            f"{_name(backbone)} has taps of {list(widths)}, expected the inputs of its last "
+            f"{len(widths)} layers: leave taps= out"
+        )
+    return Network(layers, widths, n_outputs, eps, start=start)
+
+
+def _name(backbone: Backbone) -> Any:
+    return backbone.base.path or type(backbone.base).__name__
+
+
+def _below(backbone: Backbone) -> Backbone:
+    """What runs: an MLP with the statistics of the field stays one."""
+    while isinstance(backbone, StandIn):
+        backbone = backbone.backbone
+    return backbone
+
+
+def _start(adapted: AdaptedModel) -> tuple[SkipAdapters, NDArray[np.float64] | None]:
+    """The adapters of layers' inputs, and the matrix that those of the model's logits are."""
+    adapters = adapted.adapters
+    if not isinstance(adapters, SkipAdapters):
+        raise ModelError(
+            f"the adapters are of {adapted.method}, expected skip adapters, which a device goes on "
+            "from: adapt with skip2-lora"
+        )
+    derived = derived_taps(adapted.backbone)
+    other = [of.kind for of in derived if of.kind != LOGITS]
+    if other:
+        raise ModelError(
+            f"the adapters read a {other[0]} of the sample, expected inputs of layers alone: "
+            "adapt with solver='exact' or recipe='paper'"
+        )
+    if not derived:
+        return adapters, None
+    n_derived = len(derived)
+    pairs = list(zip(adapters.lora_a, adapters.lora_b, strict=True))
+    change = sum(a.astype(np.float64) @ b for a, b in pairs[:n_derived])
+    rest = replace(adapters, lora_a=adapters.lora_a[n_derived:], lora_b=adapters.lora_b[n_derived:])
+    return rest, np.asarray(change)
+
+
+def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
+    """Layer after layer, and what batch norm adds to each variance."""
+    if isinstance(model, MLP):
+        last = len(model.layers) - 1
+        layers = []
+        for number, layer in enumerate(model.merged().layers):
+            weight, bias, *norm, _, _ = layer.arrays()
+            norm = [] if norm[0] is None else norm
+            layers.append(Dense(f"layers.{number}", weight, bias, tuple(norm), relu=number < last))
+        return tuple(layers), float(model.bn_eps)
+    if isinstance(model, OnnxBackbone):
+        return _of_onnx(model), 0.0
+    raise ModelError(
+        f"{_name(model)} is a {type(model).__name__}, expected an MLP or an ONNX model, whose "
+        "layers C can have: export the taps alone with taps_only=True, and let the firmware's own "
+        "runtime compute them"
+    )
+
+
+def _of_onnx(model: OnnxBackbone) -> tuple[Dense, ...]:
+    proto = read_model(model.path)
+    anatomy, _, fingerprint = understand(
+        proto, model.path, grid=model.grid, size=model.size, output=model.output, mask=model.mask
+    )
+    if fingerprint != model.fingerprint or anatomy.head is None:
+        raise ModelError(
+            f"{model.path} changed since it was loaded, or has no logits, expected it unchanged "
+            "and with some: load it again"
+        )
+    if len(model.inputs) != 1:
+        raise ModelError(
+            f"{model.path} has {len(model.inputs)} inputs, expected one: export the taps alone "
+            "with taps_only=True"
+        )
+    graph = Graph(read_model(model.path))
+    layers = joined(list(operations(graph, anatomy.head.logits, model.path)), model.path)
+    taps = [tap.layer for tap in model.taps]
+    if [layer.layer for layer in layers][-len(taps) :] != taps:
+        raise ModelError(
+            f"{model.path} is tapped at {', '.join(taps)}, expected its last layers in order: "
+            "leave taps= out"
+        )
+    return layers
+
+
+def _with_outputs(
+    layers: tuple[Dense, ...],
+    backbone: Backbone,
+    n_outputs: int,
+    of_logits: NDArray[np.float64] | None,
+) -> tuple[Dense, ...]:
+    """The last layer gives base logits: none of a model without its outputs, 0 of new classes.
+
+    What adapters make of the model's own logits, by a matrix, is linear in its inputs too.
+    """
+    *others, last = layers
+    own = np.vstack([last.weight, last.bias]).astype(np.float64)
+    joined_rows, below = own, backbone
+    while isinstance(below, StandIn):
+        if isinstance(below, Binary):
+            joined_rows = own @ PAIR
+        if isinstance(below, Headless):
+            joined_rows = np.zeros((len(own), n_outputs))
+        below = below.backbone
+    joined_rows = np.pad(joined_rows, ((0, 0), (0, n_outputs - joined_rows.shape[1])))
+    if of_logits is not None:
+        joined_rows = joined_rows + own @ of_logits
+    *weight, bias = joined_rows.astype(np.float32)
+    return *others, replace(last, weight=np.array(weight), bias=bias)

@@ -1,0 +1,90 @@
+"""What the folder says is true: sizes, names, numbers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import skip2lora as s2
+from c_folders import make, need, ran, rows_of
+from skip2lora.export.c import export_c
+from skip2lora.export.c_folder import OFFERED, SOURCES, names_of
+from skip2lora.files import make_folder
+
+
+@pytest.fixture
+def model(make_model) -> s2.MLP:
+    return make_model((9, 8, 3)).named(("good", 'odd "name"', "naïve\\"))
+
+
+def test_nothing_is_left_to_fill_in(model, tmp_path) -> None:
+    for blob in (False, True):
+        done = export_c(model, tmp_path / str(blob), blob=blob)
+        for name in done.files:
+            assert name in names_of()
+            text = (tmp_path / str(blob) / name).read_bytes()
+            assert not re.search(rb"@[A-Z_]+@", text), name
+            assert str(tmp_path).encode() not in text
+        readme = (tmp_path / str(blob) / "README.md").read_text()
+        assert f"| {done.model_bytes} |" in readme
+        assert f"| {done.arena_bytes} |" in readme
+        assert ("model.bin" in done.files) == blob
+
+
+def test_names_of_classes_are_labels(model, tmp_path) -> None:
+    """Whatever letters they have; and the README lists them."""
+    out = tmp_path / "out"
+    export_c(model, out, epochs=1)
+    assert 'good, odd "name", naïve\\' in (out / "README.md").read_text()
+    import numpy as np
+
+    x = np.zeros((3, 9), np.float32)
+    said = ran(make(out), given=rows_of(x, np.array(["good", 'odd "name"', "naïve\\"])))
+    assert said.startswith("3 samples, 0 rejected")
+
+
+def test_samples_take_what_the_readme_says(model, make_model, tmp_path) -> None:
+    for number, dtype in enumerate(("float32", "float16", "int8")):
+        for given in (model, make_model((33, 20, 17, 5))):
+            few, many = (
+                export_c(given, tmp_path / "x", force=True, capacity=capacity, cache_dtype=dtype)
+                for capacity in (1000, 2000)
+            )
+            text = (tmp_path / "x" / "README.md").read_text()
+            said = re.findall(r"arena, ([\d,]+) bytes are 2000 samples", text)[0]
+            grown = 2 * (many.arena_bytes - few.arena_bytes)
+            # The order of an epoch has a number a sample too.
+            assert int(said.replace(",", "")) + 4 * 2000 == pytest.approx(grown, abs=512), number
+
+
+def test_every_source_is_needed(model, tmp_path) -> None:
+    """None can be left out but that of NEON, which is empty here; the rest is for other calls."""
+    need("gcc", "make", "nm")
+    out = tmp_path / "out"
+    export_c(model, out)
+    make(out)
+    objects = {name: f"{out}/build/{Path(name).stem}.o" for name in (*SOURCES, "model.c")}
+    main = make_folder(tmp_path / "main") / "main.o"
+    ran("gcc", "-c", f"-I{out}/src", out / "main.c", "-o", main)
+    for left_out in objects:
+        rest = [path for name, path in objects.items() if name != left_out]
+        linked = subprocess.run(
+            ["gcc", main, *rest, "-lm", "-o", tmp_path / "x"], capture_output=True, check=False
+        )
+        assert (linked.returncode != 0) == (left_out != "kernels_neon.c"), left_out
+    calls = tmp_path / "calls.c"
+    calls.write_text(
+        '#include "skip2_device_solve.h"\n'
+        "void *const all[] = {(void *)s2_device_solve, (void *)s2_device_save};\n"
+        "int main(void) { return all[0] == all[1]; }\n"
+    )
+    objects |= {name: f"{out}/build/{Path(name).stem}.o" for name in OFFERED}
+    everything = ["gcc", f"-I{out}/src", calls, *objects.values(), "-lm", "-o", tmp_path / "x"]
+    ran(*everything)
+    for left_out in OFFERED:
+        rest = [word for word in everything if word != objects[left_out]]
+        linked = subprocess.run(list(map(str, rest)), capture_output=True, check=False)
+        assert linked.returncode != 0, left_out
