@@ -36,6 +36,7 @@ if typing.TYPE_CHECKING:
     from skip2lora.backbones.base import Taps as Taps
     from skip2lora.backbones.base import load as load
     from skip2lora.backbones.mlp import MLP as MLP
+    from skip2lora.backbones.onnx.chain import chain as chain
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
     from skip2lora.training.filled import Filled as Filled
     from skip2lora.training.filled import fill as fill
@@ -87,6 +88,7 @@ _ON_REQUEST = {
     "Taps": "skip2lora.backbones.base",
     "load": "skip2lora.backbones.base",
     "MLP": "skip2lora.backbones.mlp",
+    "chain": "skip2lora.backbones.onnx.chain",
     "Checkpoint": "skip2lora.training.watch",
     "EpochReport": "skip2lora.training.loop",
     "Filled": "skip2lora.training.filled",

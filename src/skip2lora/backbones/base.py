@@ -326,6 +326,7 @@ SUFFIXES = {
     ".onnx": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
     ".tflite": "skip2lora.backbones.litert.backbone:LiteRTBackbone",
     ".xml": "skip2lora.backbones.openvino.backbone:OpenVINOBackbone",
+    ".toml": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
 }
 
 

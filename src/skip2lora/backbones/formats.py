@@ -11,6 +11,7 @@ from skip2lora.errors import ModelError
 from skip2lora.files import unreadable
 
 _HEAD_BYTES = 4096
+_CHAIN = b"[[model]]"
 _TORCH = (
     "build its nn.Module in Python, load the weights into it and pass TorchBackbone(module), or "
     "export it with torch.onnx.export"
@@ -89,7 +90,7 @@ def refuse_stranger(file: Path, *, readable: bool) -> None:
             head = stream.read(_HEAD_BYTES)
     except OSError as error:
         raise unreadable(file, error) from error
-    if not head:
+    if not head or (file.suffix == ".toml" and _CHAIN in head):
         return
     stranger = _by_content(file, head)
     if stranger is None and not readable:

@@ -51,7 +51,7 @@ def command(
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
-    shared.check_onnx(model, output, "prepared", force=force)
+    shared.check_onnx(model, output, "prepared", force=force, also=(".toml",))
     check_lab_set(output, lab_set, force=force)
     from skip2lora.backbones.onnx.backbone import prepare
 

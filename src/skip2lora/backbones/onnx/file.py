@@ -68,7 +68,7 @@ def check_size(path: Path) -> None:
 
 
 def read_model(path: Path) -> Any:
-    """The ModelProto at ``path``; external data stays where it is.
+    """The ModelProto at ``path``, or of the chain that it is; external data stays where it is.
 
     Raises:
         FileError: the file, or the file of its external data, is missing.
@@ -76,6 +76,10 @@ def read_model(path: Path) -> Any:
     """
     check_size(path)
     onnx = need_onnx(f"reading {path.name}")
+    if path.suffix == ".toml":
+        from skip2lora.backbones.onnx.chain import chained, read_chain
+
+        return chained(*read_chain(path), path, read_model)
     model = onnx.ModelProto()
     try:
         content = path.read_bytes()
