@@ -343,10 +343,10 @@ def load(
 ) -> Backbone:
     """Load a model by its file, or by the folder that holds ``model.safetensors``.
 
-    ``.safetensors`` is a network of this package, ``.onnx``, ``.tflite`` and ``.xml`` with its
-    ``.bin`` (OpenVINO) run in their runtimes. ``taps`` chooses which layers of those are tapped
-    (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of their maps keeps,
-    by default 4. ``size`` fixes the height and width of images where the model leaves them open:
+    ``.safetensors`` is a network of this package, ``.onnx`` (or a chain of them, ``.toml``),
+    ``.tflite`` and ``.xml`` (OpenVINO) run in their runtimes. ``taps`` chooses which layers of
+    those are tapped (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of
+    their maps keeps, by default 4. ``size`` fixes the height and width of images where the model leaves them open:
     its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
     ``class_names`` name the outputs, in order. ``output`` is the name or number of the output with
     the classes. ``mask`` says which tokens count where an input does: "tokens" (1 where one does),
@@ -373,7 +373,7 @@ def load_for_images(path: str | os.PathLike[str], size: Size | None, **options: 
         return kind.load_for_images(file, size, **options)
 
 
-#: Of the folder of an adapter, which is told from that of a model by it.
+#: Of the folder of an adapter: it is told from a model's by this.
 CONFIG_FILE = "adapter_config.json"
 
 
@@ -391,10 +391,9 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
     check_file(file, "a model")
     if file.suffix not in SUFFIXES:
         refuse_stranger(file, readable=False)
-        listed = " or ".join(", ".join(SUFFIXES).rsplit(", ", 1))
         raise ModelError(
-            f"{file} ends in {file.suffix or 'nothing'}, expected a model as {listed}: make one "
-            "with `skip2lora pretrain`"
+            f"{file} ends in {file.suffix or 'nothing'}, expected a model as "
+            f"{' or '.join(', '.join(SUFFIXES).rsplit(', ', 1))}: make one with `skip2lora pretrain`"
         )
     module, _, name = SUFFIXES[file.suffix].partition(":")
     kind: type[Backbone] = getattr(importlib.import_module(module), name)
