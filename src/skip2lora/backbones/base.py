@@ -346,7 +346,7 @@ def load(
     ``.safetensors`` is a network of this package, ``.onnx`` (or a chain of them, ``.toml``),
     ``.tflite`` and ``.xml`` (OpenVINO) run in their runtimes. ``taps`` chooses which layers of
     those are tapped (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of
-    their maps keeps, by default 4. ``size`` fixes the height and width of images where the model leaves them open:
+    their maps keeps, by default 4. ``size`` fixes the pixels of images where the model leaves open:
     its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
     ``class_names`` name the outputs, in order. ``output`` is the name or number of the output with
     the classes. ``mask`` says which tokens count where an input does: "tokens" (1 where one does),
@@ -393,7 +393,7 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
         refuse_stranger(file, readable=False)
         raise ModelError(
             f"{file} ends in {file.suffix or 'nothing'}, expected a model as "
-            f"{' or '.join(', '.join(SUFFIXES).rsplit(', ', 1))}: make one with `skip2lora pretrain`"
+            f"{', '.join(SUFFIXES)}: make one with `skip2lora pretrain`"
         )
     module, _, name = SUFFIXES[file.suffix].partition(":")
     kind: type[Backbone] = getattr(importlib.import_module(module), name)
