@@ -88,3 +88,24 @@ def test_every_source_is_needed(model, tmp_path) -> None:
         rest = [word for word in everything if word != objects[left_out]]
         linked = subprocess.run(list(map(str, rest)), capture_output=True, check=False)
         assert linked.returncode != 0, left_out
+
+
+def test_flash_and_structs_are_as_small_as_the_readme_says(model, tmp_path) -> None:
+    need("arm-none-eabi-gcc", "arm-none-eabi-size")
+    out = tmp_path / "out"
+    export_c(model, out)
+    board = ["-Os", "-std=c99", "-mthumb", "-mcpu=cortex-m4", "-mfloat-abi=hard"]
+    board.append("-mfpu=fpv4-sp-d16")
+    sources = [out / "src" / name for name in SOURCES]
+    ran("arm-none-eabi-gcc", *board, f"-I{out}/src", "-c", *sources, cwd=tmp_path)
+    said = ran("arm-none-eabi-size", *(f"{Path(name).stem}.o" for name in SOURCES), cwd=tmp_path)
+    sizes = [[int(word) for word in line.split()[:3]] for line in said.splitlines()[1:]]
+    assert 10_000 < sum(text + data for text, data, _ in sizes) < 20_480
+    assert sum(bss for *_, bss in sizes) == 0
+    structs = tmp_path / "structs.c"
+    structs.write_text(
+        '#include "skip2_device.h"\n'
+        "char fits[sizeof(s2_device) + sizeof(s2_model) < 1024 ? 1 : -1];\n"
+    )
+    for compiler in ("gcc", "arm-none-eabi-gcc"):
+        ran(compiler, f"-I{out}/src", "-c", structs, "-o", tmp_path / "structs.o")
