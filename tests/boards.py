@@ -2,9 +2,10 @@
 
 A network is trained on the fan task's recordings of the lab, or on a simulated fan where these are
 not there, and adapted to those of the field by the paper's recipe: by the package with every kernel
-table that this machine has, and by the C core (core/tests/adapt_main.c), compiled for each
-processor and run under QEMU. Adapters are to be equal to 1e-5, predictions of the test samples the
-same, and what one kernel table learned is to be equal bit for bit, wherever it ran.
+table that this machine has, and by the C core as a device does it (core/tests/adapt_main.c: one
+block of bytes, samples one by one), compiled for each processor and run under QEMU. Adapters are to
+be equal to 1e-5, predictions of the test samples the same, and what one kernel table learned is to
+be equal bit for bit, wherever it ran.
 
     python tests/boards.py [--epochs 300] [--seed 1] [--data FOLDER]
 
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,23 +55,33 @@ def task(folder: Path) -> Split:
     return simulated.make_task()
 
 
+def block(model: s2.MLP) -> bytes:
+    """The network as docs/c-blob.md has it."""
+    records, arrays = b"", b""
+    for layer in model.layers:
+        flags = 0 if layer.gamma is None else 3  # batch norm, ReLU
+        records += struct.pack("<4I", 1, flags, *layer.weight.shape)
+        own = [array for array in layer.arrays()[:6] if array is not None]
+        arrays += b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in own)
+    widths = model.tap_widths
+    head = struct.pack(
+        "<7If16x", widths[0], model.n_outputs, len(widths), len(widths), 0, 0, 0, model.bn_eps
+    )
+    rest = head + struct.pack(f"<{len(widths)}I", *widths) + records + arrays
+    start = b"SPM2" + struct.pack("<2I", 1, len(rest) + 16)
+    return start + struct.pack("<I", zlib.crc32(rest, zlib.crc32(start))) + rest
+
+
 def written(model: s2.MLP, split: Split, epochs: int, seed: int) -> bytes:
     """What adapt_main.c reads."""
-    train, test = split.finetune, split.test
-    numbers = (MAGIC, len(model.layers), RANK, epochs, BATCH_SIZE, seed, len(train.x), len(test.x))
+    train, test, network = split.finetune, split.test, block(model)
+    numbers = (MAGIC, RANK, epochs, BATCH_SIZE, seed, len(train.x), len(test.x), len(network))
     parts = [
-        np.array(numbers, "<u4"),
-        np.array([LEARNING_RATE], "<f4"),
-        np.array(model.widths, "<u4"),
+        np.ascontiguousarray(train.x, "<f4").tobytes(),
+        np.ascontiguousarray(train.y, "<i4").tobytes(),
+        np.ascontiguousarray(test.x, "<f4").tobytes(),
     ]
-    for layer in model.layers:
-        parts += [np.ascontiguousarray(a, "<f4") for a in layer.arrays()[:6] if a is not None]
-    parts += [
-        np.ascontiguousarray(train.x, "<f4"),
-        np.ascontiguousarray(train.y, "<i4"),
-        np.ascontiguousarray(test.x, "<f4"),
-    ]
-    return b"".join(part.tobytes() for part in parts)
+    return struct.pack("<8If", *numbers, LEARNING_RATE) + network + b"".join(parts)
 
 
 def by_python(model: s2.MLP, split: Split, epochs: int, seed: int) -> Floats:
