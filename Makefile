@@ -3,6 +3,7 @@
 #   make test    all tests, Python and C
 #   make check   formatters, linters, types, layers, sizes, C warnings
 #   make lint-c  static analysis of the C core: cppcheck, clang-tidy, gcc -fanalyzer
+#   make misra   its deviations from MISRA-C:2012 beside those that docs/misra.md lists
 #   make bench   timings beside PyTorch and others (large download), docs/performance.md;
 #                BENCH="--data DIR" for real data, BENCH="peers fc" for parts, BENCH=--quick to try
 #   make mutate  whether tests notice random changes of the package, hours;
@@ -36,7 +37,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c test-arm bench-arm size test-wasm test-web web clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c misra test-arm bench-arm size test-wasm test-web web clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -49,6 +50,10 @@ test: $(VENV)/.test core-test
 
 lint-c:
 	$(MAKE) --no-print-directory -C core lint
+
+misra:
+	@sh tools/check-lint.sh
+	$(PYTHON) tools/misra.py
 
 core-test:
 	$(MAKE) --no-print-directory -C core test

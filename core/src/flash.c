@@ -73,12 +73,12 @@ static s2_status write_padded(const s2_flash *flash, uint32_t slot, size_t at, c
                               size_t n_bytes) {
     const uint8_t *from = bytes;
     const size_t rest = n_bytes & (flash->unit - 1u), whole = n_bytes - rest;
-    uint8_t unit[S2_FLASH_MAX_UNIT];
     s2_status status = S2_OK;
     if (whole > 0) {
         status = flash->write(flash->context, slot, (uint32_t)at, from, (uint32_t)whole);
     }
     if (status == S2_OK && rest > 0) {
+        uint8_t unit[S2_FLASH_MAX_UNIT];
         memset(unit, 0xff, sizeof unit);
         memcpy(unit, from + whole, rest);
         status = flash->write(flash->context, slot, (uint32_t)(at + whole), unit, flash->unit);
