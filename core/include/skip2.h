@@ -365,10 +365,10 @@ typedef struct {
     uint32_t batch_size;
     uint32_t
         smallest_batch;    /* a shorter last batch is left out: 2 where statistics need two rows */
-    s2_forward_fn forward; /* NULL where the step needs no rows */
+    s2_forward_fn forward; /* NULL where the cache has all rows, or the step needs none */
     s2_announce_fn announce; /* told of every batch, rows that are there included; or NULL */
     void *forward_context;   /* of both */
-    s2_cache *cache;         /* required with forward; its capacity may be 0 */
+    s2_cache *cache;         /* NULL where the step needs no rows; its capacity may be 0 */
     s2_step_fn step;
     void *step_context;
     s2_profile *profile; /* that of the step too, or NULL */

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Of the workspace for that many samples, beside the device's own arena: about 4 n^2 or 4 D^2 bytes
- * of n samples and taps of D numbers in all, whichever is less, and 64 KiB or more of fixed room. */
+ * of n samples and taps of D numbers in all, whichever is less, and 64 KiB or more besides. */
 size_t s2_device_solve_bytes(const s2_device *device, uint32_t n_samples);
 /* In place of the adapters: those that make the mean cross entropy + penalty / 2 |W|^2 least, over
  * the samples that are kept, for taps that are standardised so that their mean square is 1; as

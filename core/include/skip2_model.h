@@ -1,6 +1,6 @@
 /*
- * skip2_model.h - a frozen network as one block of bytes, read in place (model_file.c). The rules of
- * skip2.h hold. docs/c-blob.md has the format, skip2_device.h what learns with it.
+ * skip2_model.h - a frozen network as one block of bytes, read in place (model_file.c). The rules
+ * of skip2.h hold. docs/c-blob.md has the format, skip2_device.h what learns with it.
  */
 #ifndef SKIP2_MODEL_H
 #define SKIP2_MODEL_H
@@ -41,8 +41,8 @@ uint32_t s2_crc32(uint32_t before, const void *bytes, size_t n_bytes);
 
 /* Reads a block of `n_bytes` at least that begins at an address divisible by 4, and stays there.
  * Every byte is checked. S2_BAD_MODEL: no such block, damaged, truncated, or of a machine of the
- * other byte order; S2_OTHER_VERSION; S2_BAD_VALUE: an address that is not divisible by 4. Unless it
- * is S2_OK nothing of *model is changed. */
+ * other byte order; S2_OTHER_VERSION; S2_BAD_VALUE: an address that is not divisible by 4. Unless
+ * it is S2_OK nothing of *model is changed. */
 s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes);
 
 /* Width of tap k as rows keep it: projected, where the network says so. */

@@ -35,8 +35,7 @@ typedef struct {
 } train_room;
 
 static int prefetches(const s2_job *job) {
-    if (job->forward == NULL || job->cache == NULL || job->cache->slots != NULL ||
-        job->cache->capacity < job->n_samples) {
+    if (job->cache == NULL || job->cache->slots != NULL || job->cache->capacity < job->n_samples) {
         return 0;
     }
     const s2_coded *coded = job->cache->coded;
@@ -59,7 +58,7 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
     if (job->weight != NULL) {
         room.weight = s2_take_floats(arena, 1, job->batch_size);
     }
-    const int is_coded = job->forward != NULL && job->cache != NULL && job->cache->coded != NULL;
+    const int is_coded = job->cache != NULL && job->cache->coded != NULL;
     if (is_coded) {
         room.codes = s2_take(arena, 1, job->batch_size, sizeof *room.codes);
     }
@@ -71,9 +70,13 @@ static train_room lay_out(const s2_job *job, s2_arena *arena) {
             room.next_row = s2_take(arena, 1, job->batch_size, sizeof *room.next_row);
         }
     }
-    if (job->forward != NULL && job->cache != NULL) {
+    if (job->cache != NULL) {
         room.row = s2_take(arena, 1, job->batch_size, sizeof *room.row);
+    }
+    if (job->cache != NULL && job->forward != NULL) {
         room.missing = s2_take(arena, 1, job->batch_size, sizeof *room.missing);
+    }
+    if (is_coded || (job->cache != NULL && job->forward != NULL)) {
         room.missing_row = s2_take_floats(arena, job->batch_size, job->cache->row_stride);
     }
     return room;
@@ -116,6 +119,9 @@ static s2_status find_rows(const s2_job *job, train_room *room, const uint32_t *
     *n_missing = 0;
     for (uint32_t s = 0; s < count; s++) {
         const uint32_t slot = s2_cache_slot(cache, sample[s]);
+        if (slot == S2_NO_SLOT && job->forward == NULL) {
+            return S2_BAD_VALUE;
+        }
         if (slot == S2_NO_SLOT) {
             room->row[s] =
                 cache->coded ? NULL : room->missing_row + (size_t)*n_missing * cache->row_stride;
@@ -156,7 +162,7 @@ static void add_rows(const s2_job *job, const train_room *room, uint32_t n_missi
 /* Where the samples to come lie, and what else of them will be read. */
 static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint32_t *sample,
                            uint32_t count) {
-    if (room->next_x == NULL) {
+    if (room->next_x == NULL || job->cache == NULL) {
         return 0;
     }
     for (uint32_t s = 0; s < count; s++) {
@@ -193,7 +199,7 @@ static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint3
     }
     s2_mark(job->profile, S2_PHASE_REST);
     uint32_t n_missing = 0;
-    if (job->forward != NULL) {
+    if (job->cache != NULL) {
         const s2_status status = find_rows(job, room, sample, count, ahead, &n_missing);
         s2_mark(job->profile, S2_PHASE_ROWS);
         if (status != S2_OK) {
@@ -250,7 +256,7 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
     if (!s2_fits(&arena)) {
         return S2_NO_ROOM;
     }
-    if (job->forward != NULL) { /* the padding of new rows */
+    if (room.missing_row != NULL) { /* the padding of new rows */
         memset(room.missing_row, 0,
                (size_t)job->batch_size * job->cache->row_stride * sizeof(float));
     }

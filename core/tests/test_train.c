@@ -156,6 +156,7 @@ static void test_phases(void) {
         training of;
         new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
         of.job.forward = with_rows ? of.job.forward : NULL;
+        of.job.cache = with_rows ? of.job.cache : NULL;
         s2_profile profile = {.now = look};
         of.job.profile = &profile;
         looks = 100; /* time before the epoch is nobody's */
@@ -384,6 +385,29 @@ static void test_loss_not_finite(void) {
     release_guarded();
 }
 
+/* A cache that has all rows needs no forward, and no room for what it lacks. */
+static void test_full_cache(void) {
+    training of;
+    s2_epoch_stats stats;
+    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
+    const size_t room = s2_train_workspace_bytes(&of.job);
+    const s2_forward_fn computes = of.job.forward;
+    of.job.forward = NULL;
+    CHECK_EQUAL(epoch(&of, &stats), S2_BAD_VALUE);
+    CHECK_EQUAL(of.notes.n_batches, 0);
+    of.job.forward = computes;
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    of.job.forward = NULL;
+    const size_t less = (size_t)BATCH * of.cache.row_stride * sizeof(float);
+    CHECK(s2_train_workspace_bytes(&of.job) + less <= room);
+    const uint32_t n_calls = of.notes.n_calls;
+    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
+    CHECK_EQUAL(stats.n_seen, N_SAMPLES);
+    CHECK_EQUAL(stats.n_forward, 0);
+    CHECK_EQUAL(of.notes.n_calls, n_calls);
+    release_guarded();
+}
+
 static void test_refuses(void) {
     training of;
     s2_epoch_stats stats;
@@ -439,6 +463,7 @@ int main(void) {
     test_coded_rows();
     test_forward_fails();
     test_loss_not_finite();
+    test_full_cache();
     test_refuses();
     test_small_numbers();
     return check_report("test_train");
