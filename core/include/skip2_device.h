@@ -86,7 +86,8 @@ size_t s2_device_bytes(const s2_model *model, const s2_device_options *options);
 /* Begins, without samples, with the adapters inside the network, or fresh ones that change nothing.
  * The arena, aligned to S2_ALIGN, the network and options.taps_context stay the device's.
  * S2_NO_ROOM: it is too small, device->arena_bytes says what is needed;
- * S2_BAD_SHAPE or S2_BAD_VALUE: options out of range, or no such kernels. Nothing can be done with the device then. */
+ * S2_BAD_SHAPE or S2_BAD_VALUE: options out of range, or no such kernels. Nothing
+ * can be done with the device then. */
 s2_status s2_device_init(s2_device *device, const s2_model *model, const s2_device_options *options,
                          void *arena, size_t arena_bytes);
 
