@@ -159,7 +159,7 @@ def test_times_are_of_all_batches_and_samples() -> None:
 def test_the_model_runs_on_few_samples_only() -> None:
     model = network("other first")
     quick(model, np.zeros((1000, 13), np.float32))
-    assert 3 <= model.n_forwards <= 1 + 2 * 64
+    assert 3 <= model.n_forwards <= 2 + 2 * 64 * 3
 
 
 def test_a_large_plan_takes_little_memory() -> None:
@@ -252,7 +252,8 @@ def test_the_model_runs_for_half_a_second_at_most(
 ) -> None:
     """By a clock that the model moves on: one sample first, then as many as the rest allows."""
     model, real = network("other first"), time.perf_counter
-    monkeypatch.setattr("time.perf_counter", lambda: real() / 1e4 + a_sample_s * model.n_forwards)
+    for clock in ("time.perf_counter", "time.process_time"):
+        monkeypatch.setattr(clock, lambda: real() / 1e4 + a_sample_s * model.n_forwards)
     x = np.zeros((100, 13), np.float32)
     planned = quick(model, x, standardize=True, seconds=1e-7)  # of a clock that is slow
     assert planned.n_measured == n_measured

@@ -17,7 +17,7 @@ from skip2lora.arrays import Inputs, SamplesLike, size, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.standins import Headless, RandomRows
-from skip2lora.backbones.taps import Tap
+from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.data.lazy import READ_BYTES, LazySamples
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.limits import available_bytes
@@ -38,6 +38,7 @@ _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
+_QUICK, _AGAIN = 0.01, 2  # seconds for all of them, and times that they then pass again
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
 
 
@@ -59,7 +60,8 @@ class Plan:
     ``us_a_batch`` is the median of training on random rows of this shape, ``gflops`` the rate it
     comes to, ``training_ms`` that time for all batches, those of folds too. ``fill_us_a_sample`` is
     measured on ``n_measured`` samples; it and ``cache_fill_ms`` are None where the size of a sample
-    is not known. Other load on the machine comes on top. ``operations_a_batch`` are those of
+    is not known. Other load on the machine comes on top, as CPU time is told where it is shorter.
+    ``operations_a_batch`` are those of
     :mod:`skip2lora.training.costs`, of a full batch. Of the exact solver, what is of steps and
     batches is 0, and ``training_ms`` is CPU time of fits on random rows, often fewer; of the
     recipe auto, ``rank`` and ``n_parameters`` are what the result has at most.
@@ -282,9 +284,9 @@ class _Planner:
         job.epoch(_LEARNING_RATE)  # fills the cache, and is not counted
         took: list[float] = []
         while sum(took) < seconds or not took:
-            start = time.perf_counter()
+            start, of_cpu = time.perf_counter(), time.process_time()
             epoch = job.epoch(_LEARNING_RATE)
-            took.append(time.perf_counter() - start)
+            took.append(min(time.perf_counter() - start, time.process_time() - of_cpu))
             if epoch.status != _core.OK:
                 raise DivergedError(
                     f"the loss is {epoch.loss} on random rows, expected a finite loss: check "
@@ -327,20 +329,26 @@ def _measure_fill(
         smaller = replace(
             options, rank=1, epochs=1, batch_size=size, cache_samples=None, cache_size=None
         )
+        of_cpu = time.process_time()
         job = SkipJob(model, part, smaller, goal=goal)
-        return (job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds) / len(those)
+        took = job.fill_seconds + job.epoch(_LEARNING_RATE).forward_seconds
+        return min(took, time.process_time() - of_cpu) / len(those)
 
     a_sample, n_measured = seconds(some[:1]), 1  # the first run of a runtime plans its memory
     left = min(few - 1, int((_FILL_SECONDS - a_sample) / max(a_sample, 1e-9)))
     if left > 0:
         a_sample, n_measured = seconds(some[1 : 1 + left]), left
+        for _ in range(_AGAIN):  # of what is so quick that anything may disturb it
+            if a_sample * left < _QUICK:
+                a_sample = min(a_sample, seconds(some[1 : 1 + left]))
     rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=options.standardize)
     n_features = rows.features(some[:1]).shape[1]
     sample_bytes, loaded = _bytes_of(some) // few, samples is not None
     if isinstance(samples, LazySamples) and rows.first_tap_is_input:  # which are all read
         loaded = False
     elif isinstance(samples, LazySamples):  # of which a part is read at a time
-        sample_bytes, loaded = min(sample_bytes, READ_BYTES // count), False
+        at_once = min(READ_BYTES, SAMPLES_AT_ONCE * sample_bytes)
+        sample_bytes, loaded = min(sample_bytes, at_once // count), False
     return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=loaded)
 
 
