@@ -1,5 +1,7 @@
 /* device_settle.c - the exact solver's solution as adapters, and what becomes of classes without
  * samples. */
+#include "same_bits.h"
+
 #include "device_solve.h"
 
 #include "polynomials.h"

@@ -1,4 +1,6 @@
 /* device_solve.c - the exact solver on the samples that a device keeps. */
+#include "same_bits.h"
+
 #include "device_solve.h"
 
 #include <float.h>
