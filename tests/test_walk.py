@@ -38,7 +38,8 @@ WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # Rows that may lie as codes are asked for in parts: seven moves.
 # Which rows are in memory, and which are read from a disk, is decided in one, above the budget that
 # it asks: a module, and no move more.
-MOST = {"adapt": (51, 262), "predict": (38, 194)}
+# The bytes of an adapter are written, and read, in a module, no longer in a package.
+MOST = {"adapt": (52, 264), "predict": (39, 195)}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora import tensors as tensor_format
 from skip2lora.errors import FileError, ModelError, first_line
 from skip2lora.limits import check_file
 from skip2lora.replacing import (
@@ -50,8 +51,6 @@ BAD_ZIP = (
     NotImplementedError,
     RuntimeError,
 )
-#: Bytes of names, shapes and description at the head of a file of ours; 100 tensors take 10,000.
-_MOST_HEADER = 1 << 24
 _HELD = "in_use__"  # a room that says that its target is being made
 _ROOMS: set[Path] = set()  # of that kind, of this process
 #: The path that was written last in this process, for who is stopped and says what was done.
@@ -293,12 +292,8 @@ def digest(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str,
 
 def to_bytes(tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, Any]) -> bytes:
     """A ``.safetensors`` file, with the digest of its content."""
-    from safetensors.numpy import save
-
-    return save(
-        {name: np.ascontiguousarray(array) for name, array in tensors.items()},
-        metadata={_KEY: canonical({**description, _DIGEST: digest(tensors, description)})},
-    )
+    said = canonical({**description, _DIGEST: digest(tensors, description)})
+    return tensor_format.write(tensors, {_KEY: said})
 
 
 def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, dict[str, Any]]:
@@ -308,27 +303,22 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
         FileError: missing or unreadable file.
         ModelError: truncated, written by another program, or of another kind.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     check_file(file, f"a {kind} written by skip2lora")
     try:
-        _check_header(file)
-        with safe_open(file, framework="numpy") as opened:
-            description = _description(file, (opened.metadata() or {}).get(_KEY), kind)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        tensors, about = tensor_format.read(file)
+    except ValueError as error:
         raise ModelError(
             f"{file} is not a readable .safetensors file ({first_line(error)}), "
             f"expected a {kind} written by skip2lora: copy it again"
         ) from error
     except OSError as error:
         raise unreadable(file, error) from error
+    description = _description(file, about.get(_KEY), kind)
     for name, array in tensors.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
+        if not np.isfinite(array).all():
             raise ModelError(
-                f"{file}: tensor {name} is {array.dtype} or holds NaN, expected finite float32: "
-                "make the file again"
+                f"{file}: tensor {name} holds NaN, expected finite float32: make the file again"
             )
     if description.pop(_DIGEST, None) != digest(tensors, description):
         raise ModelError(
@@ -340,24 +330,12 @@ def read_tensors(path: str | os.PathLike[str], *, kind: str) -> tuple[Tensors, d
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
     """What a file that :func:`to_bytes` gave is of; None of any other, of which nothing is said."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        _check_header(path)
-        with safe_open(path, framework="numpy") as opened:
-            description = json.loads((opened.metadata() or {}).get(_KEY, "{}"))
-    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError, OSError):
+        description = json.loads(tensor_format.read_about(path).get(_KEY, "{}"))
+    except (ValueError, RecursionError, OSError):
         return None
     kind = description.get("kind") if isinstance(description, dict) else None
     return kind if isinstance(kind, str) else None
-
-
-def _check_header(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError where a file names so many tensors that to read their names takes long."""
-    with Path(path).open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if _MOST_HEADER < size < Path(path).stat().st_size:
-        raise ValueError(f"its list of tensors has {size:,} bytes, expected {_MOST_HEADER:,}")
 
 
 def _description(file: Path, text: str | None, kind: str) -> dict[str, Any]:

@@ -163,7 +163,7 @@ ZEROS = np.zeros((8, 2), np.float32)
         ({"extra": ZEROS}, {}, {}, "tensor extra is unknown, expected adapters alone"),
         ({"taps.0.lora_a": ZEROS.T}, {}, {}, "has shape (2, 8), expected (8, 2)"),
         ({"taps.0.lora_a": ZEROS * np.nan}, {}, {}, "expected finite float32"),
-        ({"taps.0.lora_a": ZEROS.astype("f8")}, {}, {}, "is float64"),
+        ({"taps.0.lora_a": ZEROS.astype("f8")}, {}, {}, "is F64, expected F32"),
         ({"taps.0.lora_a": ZEROS}, {}, {}, "copy it again"),
         ({}, {"rank": 3}, {"r": 3}, "has shape (8, 2), expected (8, 3)"),
         ({}, {"rank": 3}, {}, f"{CONFIG_FILE} and {TENSORS_FILE} disagree"),

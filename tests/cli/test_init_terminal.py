@@ -131,7 +131,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("name", ["numpy", "click", "skip2lora.cli.inspect", "safetensors"])
+@pytest.mark.parametrize("name", ["numpy", "click", "skip2lora.cli.inspect", "skip2lora.tensors"])
 @pytest.mark.parametrize("number", NAMES)
 def test_a_signal_while_modules_are_imported(desk, name, number):
     done = subprocess.run(
