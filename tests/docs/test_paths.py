@@ -18,7 +18,7 @@ ABOUT_OTHERS = {"any-model.md", "performance.md", "paper.md"}
 DOCS = sorted(page for page in ROOT.glob("docs/**/*.md") if page.name not in ABOUT_OTHERS)
 PAGES = [page for page in (GUIDE, *DOCS) if page != LAYOUT]
 #: Modules that the first plan had, and which the layout's note therefore names.
-MERGED = {"tensors.py", "checks.py"}
+MERGED = {"checks.py"}
 FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*(?:/|\.(?:c|cpp|h|hpp|md|py|pyi|toml)))`")
 
 

@@ -210,7 +210,7 @@ def _summary(
         return {"predicted": ranges}, ", ".join(shown)
     if task.numeric_targets:  # the places of the ones
         predictions = np.nonzero(predictions)[1]
-    counts = np.bincount(predictions[predictions != NO_PLACE], minlength=len(names))
+    counts = np.bincount(predictions[predictions != NO_PLACE].astype(np.intp), minlength=len(names))
     by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
     if some_are_none and not task.numeric_targets:
         by_class[NONE_OF_THESE] = int((predictions == NO_PLACE).sum())

@@ -144,7 +144,7 @@ def _doubts(samples: Samples, n_outputs: int) -> Iterator[str]:
                 f"{shlex.quote(name)}"
             )
     if samples.labels.ndim == 1 and len(samples.labels) > 1:  # one alone tells nothing
-        counts = np.bincount(samples.labels, minlength=n_outputs)
+        counts = np.bincount(samples.labels.astype(np.intp), minlength=n_outputs)
         titles = samples.class_names or tuple(map(str, range(n_outputs)))
         if counts.max() == 1:
             yield (

@@ -168,7 +168,7 @@ def _first_of_each(y: NDArray[np.int64], rows: NDArray[np.intp]) -> NDArray[np.i
     activity alone would make 1,046.
     """
     by_activity = rows[np.argsort(y[rows], kind="stable")]
-    counts = np.bincount(y[rows], minlength=N_CLASSES)
+    counts = np.bincount(y[rows].astype(np.intp), minlength=N_CLASSES)
     ends = np.cumsum(counts)
     taken = np.diff((3 * ends + 2) // 5, prepend=0)  # 3 / 5 of ends, to the nearest: never a tie
     place = np.arange(rows.size) - np.repeat(ends - counts, counts)

@@ -110,7 +110,9 @@ def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float | None:
 def calibration_error(confidences: NDArray[Any], right: NDArray[np.bool_]) -> float:
     """How far confidences (samples,) are from the share that is right, by bin, on average."""
     bins = np.minimum((confidences.astype(np.float64) * _BINS).astype(np.int64), _BINS - 1)
-    gaps = np.bincount(bins, weights=confidences.astype(np.float64) - right, minlength=_BINS)
+    gaps = np.bincount(
+        bins.astype(np.intp), weights=confidences.astype(np.float64) - right, minlength=_BINS
+    )
     return float(np.abs(gaps).sum() / len(right))
 
 

@@ -245,7 +245,7 @@ def _encode_classes(
         matched = _match_classes(own, classes, outputs)
         return replace(matched, y=_lookup(classes, matched.outputs.titles)[places])
     known = outputs.titles
-    counts = np.bincount(places, minlength=len(classes))
+    counts = np.bincount(places.astype(np.intp), minlength=len(classes))
     # The classes that samples have: a file may list others.
     present = [name for name, count in zip(classes, counts, strict=True) if count]
     new = tuple(sorted(set(present) - set(known)))

@@ -211,7 +211,7 @@ def check_classes(encoded: Encoded) -> None:
     Measured ones leave gaps or are not whole, and hardly any comes ten times; numbers that count
     classes from 0 or 1 have two samples each at least.
     """
-    counts = np.bincount(encoded.y)
+    counts = np.bincount(encoded.y.astype(np.intp))
     places = np.flatnonzero(counts)
     titles = encoded.titles or tuple(map(str, range(len(counts))))
     texts = [titles[place] for place in places]

@@ -317,7 +317,8 @@ def measured(
 
 def _labels(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]) -> Measures:
     right = predictions == answers
-    counts, hits = np.bincount(answers), np.bincount(answers[right], minlength=len(names))
+    places = answers.astype(np.intp)
+    counts, hits = np.bincount(places), np.bincount(places[right], minlength=len(names))
     parts = tuple(
         {"name": names[number], "n_samples": count, "accuracy": int(hits[number]) / count}
         for number, count in enumerate(counts.tolist())

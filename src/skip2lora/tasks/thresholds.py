@@ -103,7 +103,9 @@ def choose_thresholds(
         if not task.numeric_targets:
             shares, right = shares[best == place], right[best == place]
         values, places, counts = np.unique(-shares, return_inverse=True, return_counts=True)
-        n_right = np.bincount(places, weights=right, minlength=len(values))  # the surest first
+        n_right = np.bincount(
+            places.astype(np.intp), weights=right, minlength=len(values)
+        )  # the surest first
         good = np.cumsum(n_right) >= precision * np.cumsum(counts)
         if good.any():
             thresholds[place] = -values[np.flatnonzero(good)[-1]]

@@ -114,7 +114,7 @@ def _balanced(word: str, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArr
             f"class_weight is {word[:40]!r}, expected 'balanced' or each class with its number: "
             "correct it"
         )
-    counts = np.bincount(y, weights=weights)
+    counts = np.bincount(y.astype(np.intp), weights=weights)
     occurs = counts > 0
     of_place = np.zeros(len(counts))
     of_place[occurs] = 1 / counts[occurs]  # times samples / classes, which is the same for all

@@ -78,7 +78,7 @@ def block_folds(
     """
     classes = _classes(answers, task)
     if groups is None:
-        most = int(np.bincount(classes).max())
+        most = int(np.bincount(classes.astype(np.intp)).max())
         what = "samples" if task.name == "regression" else "samples of a class"
     else:
         groups = np.unique(groups, return_inverse=True)[1]
@@ -157,7 +157,7 @@ def _runs(classes: NDArray[np.int64], count: int) -> NDArray[np.int32]:
     with fewer samples than folds start in turn at another fold.
     """
     of = np.empty(len(classes), np.int32)
-    for number, size in enumerate(np.bincount(classes).tolist()):
+    for number, size in enumerate(np.bincount(classes.astype(np.intp)).tolist()):
         shift = number if size < count else 0
         of[classes == number] = (np.arange(size) * count // size + shift) % count
     return of

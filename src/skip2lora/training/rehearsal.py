@@ -325,7 +325,7 @@ def warn_of_classes(answers: NDArray[Any], titles: Sequence[str], *, all_of: boo
 
     ``all_of`` says that a class without a sample may be forgotten, as the model has it.
     """
-    counts = np.bincount(answers, minlength=len(titles))
+    counts = np.bincount(answers.astype(np.intp), minlength=len(titles))
     named = np.array(titles, object)
     there, missing = ([*named[of]] for of in (counts > 0, counts == 0))
     if all_of and missing:
