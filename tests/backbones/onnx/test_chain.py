@@ -165,6 +165,7 @@ def test_external_data_is_taken_along(parts: Path) -> None:
         ([{"path": "frames.onnx", "hop": 0}], 80, "'hop': 0"),
         ([{"path": "frames.onnx", "scale": 0.0}], 80, "'scale': 0.0"),
         ([{"scale": 1.0}], 80, "'path'"),
+        ([{"path": "chain.toml"}], 80, "'path': 'chain.toml'"),
         ([PAIR[0], {"path": "two.onnx"}], 80, "two.onnx has 2 inputs, expected one"),
         ([PAIR[0], {"path": "open.onnx"}], 80, "leaves [0, 4, 1] of its input open"),
         ([{"path": "closed.onnx"}], 70, "takes [80] of a sample"),

@@ -104,6 +104,7 @@ def read_chain(path: Path) -> tuple[list[Part], int | None]:
 
 def _part(folder: Path, entry: Mapping[str, Any]) -> Part:
     unknown = set(entry) - {"path", "scale", "offset", "hop"}
+    unknown |= {"path"} if Path(str(entry["path"])).suffix == ".toml" else set()  # or without end
     scale, offset = float(entry.get("scale", 1.0)), float(entry.get("offset", 0.0))
     hop = entry.get("hop")
     wrong = not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0
