@@ -117,6 +117,19 @@ def test_bad_input(words: str, said: str, field: Path, type_in: Type) -> None:
     assert not (field / "x").exists()
 
 
+def test_other_recordings_judge(field: Path, type_in: Type) -> None:
+    made = adapted(type_in, "--validation-data", "heard", "--json")
+    assert made.json["n_measured"] == type_in(
+        "evaluate", "listener.onnx", "heard", "--adapter", "ears", "--json"
+    ).json["n_samples"]  # fmt: skip
+
+
+def test_options_of_sound_say_what_a_folder_is(field: Path, type_in: Type) -> None:
+    """Pictures beside the recordings are left out, and counted."""
+    (field / "sound" / "low" / "spectrum.png").write_bytes(b"a picture")
+    assert "no recording, left out: .png 1" in adapted(type_in).err
+
+
 def test_a_class_of_one_recording(field: Path, type_in: Type) -> None:
     """No held-out split is possible, which is said."""
     for file in list((field / "sound" / "low").iterdir())[1:]:

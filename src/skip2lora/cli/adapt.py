@@ -230,6 +230,7 @@ def _adapted(
     if samples is not None and samples.images is not None and earlier is None:
         saved = samples.images.resolved(backbone.inputs)
     aside = {} if samples is None else samples.aside
+    groups = aside.get("group") if group or beside is None else None
     watching = nullcontext() if meter is None else meter.watching()
     with bars.adapting_bars() as (progress, callback), watching:
         adapted, fit = adapt_and_measure(
@@ -237,7 +238,7 @@ def _adapted(
             () if samples is None else samples.answers,
             output_names=class_names, images=saved,
             columns=None if samples is None else samples.columns, callback=callback,
-            progress=progress, groups=aside.get("group"), validation_data=beside,
+            progress=progress, groups=groups, validation_data=beside,
             suspects=options.pop("suspects") is not None,
             sample_weight=aside.get("weight"), keep=keep, **options,
         )  # fmt: skip

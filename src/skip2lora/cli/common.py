@@ -337,7 +337,8 @@ def _from_folder(
 ) -> Table:
     """Images or recordings, as the adapter was made with them."""
     saved = model.images if isinstance(model, AdaptedModel) else None
-    of_sound = kind_of(data) is SOUNDS
+    known = media or saved
+    of_sound = kind_of(data) is SOUNDS if known is None else isinstance(known, Sound)
     usual: Media = Sound() if of_sound else Images()
     media = (media or usual).following(saved)
     layout = model.inputs if of_sound else layout_of(model.inputs)

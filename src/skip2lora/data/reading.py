@@ -203,8 +203,8 @@ def _read_folder(
     Raises:
         ParameterError: options for the one are given for the other.
     """
-    is_of_sound = kind_of(folder) is SOUNDS
-    if media is not None and isinstance(media, Sound) is not is_of_sound:
+    is_of_sound = isinstance(media, Sound) or kind_of(folder) is SOUNDS
+    if isinstance(media, Images) and media.asked and is_of_sound:
         raise ParameterError(
             f"{media.options} are given for {folder}, expected a folder of {media.files} for them: "
             "leave them out"
