@@ -38,7 +38,6 @@ _MOST_SAMPLES = (1 << 31) - 1  # INT32_MAX, that of the core
 _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
-_QUICK, _AGAIN = 0.01, 2  # seconds for all of them, and times that they then pass again
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
 
 
@@ -338,9 +337,6 @@ def _measure_fill(
     left = min(few - 1, int((_FILL_SECONDS - a_sample) / max(a_sample, 1e-9)))
     if left > 0:
         a_sample, n_measured = seconds(some[1 : 1 + left]), left
-        for _ in range(_AGAIN):  # of what is so quick that anything may disturb it
-            if a_sample * left < _QUICK:
-                a_sample = min(a_sample, seconds(some[1 : 1 + left]))
     rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=options.standardize)
     n_features = rows.features(some[:1]).shape[1]
     sample_bytes, loaded = _bytes_of(some) // few, samples is not None
