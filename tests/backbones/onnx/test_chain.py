@@ -169,6 +169,7 @@ def test_external_data_is_taken_along(parts: Path) -> None:
         ([PAIR[0], {"path": "two.onnx"}], 80, "two.onnx has 2 inputs, expected one"),
         ([PAIR[0], {"path": "open.onnx"}], 80, "leaves [0, 4, 1] of its input open"),
         ([{"path": "closed.onnx"}], 70, "takes [80] of a sample"),
+        ([PAIR[0], {"path": "turned.onnx"}], 80, "turned.onnx takes [4, 8] of a sample"),
     ],
 )
 def test_what_does_not_fit(
@@ -178,6 +179,9 @@ def test_what_does_not_fit(
     net.node("Add", ["x", "z"], "y")
     save(net.model([value("x", ["n", 3]), value("z", ["n", 3])], [value("y", ["n", 3])]),
          parts / "two.onnx")  # fmt: skip
+    net = Net()
+    net.node("MatMul", ["x", net.weight("w", 8, 3)], "y")
+    save(net.model([value("x", ["n", 4, 8])], [value("y", ["n", 4, 3])]), parts / "turned.onnx")
     embedding(parts / "open.onnx", n_frames="t")
     frames(parts / "closed.onnx", samples=80)
     more = {} if samples is None else {"samples": samples}

@@ -282,7 +282,9 @@ def _between(
         tensor = node("Mul", tensor, part.scale, np.float32)
     if part.offset != 0.0:
         tensor = node("Add", tensor, part.offset, np.float32)
-    if math.prod(before) != math.prod(shape):
+    axes = [[size for size in each if size != 1] for each in (before, shape)]
+    # Axes that would only be taken for others are refused; one alone holds all, in their order.
+    if math.prod(before) != math.prod(shape) or (axes[0] != axes[1] and min(map(len, axes)) > 1):
         axis, width, n_windows = _windows(before, shape, part, path)
         starts = np.arange(n_windows) * (part.hop or 1)
         tensor = node("Gather", tensor, starts[:, None] + np.arange(width), np.int64, axis=axis + 1)
@@ -310,7 +312,9 @@ def _windows(
     fits = len(given) == len(taken) and len(apart) == 1 and given[apart[0]] > taken[apart[0]]
     if not fits or part.hop is None:
         hop = "" if fits else ", or a hop where one axis alone is longer"
-        expected = "hop = NUMBER between windows of them" if fits else f"{math.prod(shape)}{hop}"
+        expected = f"{math.prod(shape)} in the same axes{hop}"
+        if fits:
+            expected = "hop = NUMBER between windows of them"
         raise ModelError(
             f"{path}: {part.file.name} takes {list(shape)} of a sample, the models before it give "
             f"{list(before)}, expected {expected}: correct the chain"
