@@ -15,7 +15,7 @@ import shutil
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import tensors as tensor_format
-from skip2lora.errors import FileError, ModelError, first_line
+from skip2lora.errors import FileError, ModelError, ParameterError, first_line
 from skip2lora.limits import check_file
 from skip2lora.replacing import (
     Place,
@@ -194,6 +194,21 @@ def write_file(path: str | os.PathLike[str], write: Callable[[Path], object]) ->
         BrokenPipeError: the reader of a pipe left.
     """
     write_together({Path(path): write})
+
+
+def label_lines(names: Sequence[str]) -> bytes:
+    """Names of classes as a text of a line each.
+
+    Raises:
+        ParameterError: one is empty or has a line break, which would shift those behind it.
+    """
+    wrong = [name for name in names if name.splitlines() != [name]]
+    if wrong:
+        raise ParameterError(
+            f"class_names has {wrong[0]!r}, expected names of one line each, as each is a line of "
+            "a list of labels: rename that class"
+        )
+    return "".join(f"{name}\n" for name in names).encode()
 
 
 def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:

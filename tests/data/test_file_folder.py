@@ -47,6 +47,18 @@ def test_files_that_systems_leave_behind(name: str, place: str, tmp_path: Path) 
     assert (names(listing, tmp_path), listing.notes) == ([*PLAIN], ())
 
 
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    """A link to where one comes from, or a second one to the same folder, adds nothing."""
+    elsewhere = put(tmp_path / "elsewhere", "3.png", "4.png")
+    root = put(tmp_path / "data", *PLAIN)
+    (root / "b" / "more").symlink_to(elsewhere)
+    (root / "b" / "once more").symlink_to(elsewhere)
+    (root / "b" / "round").symlink_to(root / "b")
+    listing = listed(root)
+    assert names(listing, root) == ["a/1.jpg", "b/2.png", "b/more/3.png", "b/more/4.png"]
+    assert listing.classes == ["a", "b", "b", "b"]
+
+
 def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
     """No file that names a class or an image could be written."""
     listing = listed(put(tmp_path, *PLAIN, os.fsdecode(b"\xfe/1\xff.jpg")))

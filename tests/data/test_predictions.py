@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skip2lora.data.predictions import write_predictions
+from skip2lora.data.samples import Spans
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, softmax
 
@@ -75,6 +76,26 @@ def test_what_is_known_beside_predictions(tmp_path: Path) -> None:
     assert read_cells(path)[1] == ["0", "1", "0.75", "0.25", "0.75"]
     write_predictions(path, TASKS["regression"], logits, ("m", "n"), beside={"true_m": [1.0, 2.0]})
     assert read_cells(path)[0] == ["row", "m", "n", "true_m"]
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "a\rb"])
+def test_names_that_labels_of_audacity_cannot_hold(name: str, tmp_path: Path) -> None:
+    path, spans = tmp_path / "p.txt", Spans(np.array([[0.0, 1.0]]))
+    with pytest.raises(ParameterError, match=r"a class is called .*expected names without"):
+        write_predictions(path, CLASSIFICATION, np.ones((1, 2)), (name, "c"), spans=spans)
+    assert not path.exists()
+    write_predictions(path, CLASSIFICATION, np.eye(2)[:1], ("a;b, c", "d"), spans=spans)
+    assert path.read_text() == "0.000000\t1.000000\ta;b, c\n"
+
+
+def test_names_that_a_cell_of_labels_cannot_hold(tmp_path: Path) -> None:
+    """wet;hot would be one label or two."""
+    path = tmp_path / "p.csv"
+    with pytest.raises(ParameterError, match="a class is called 'wet;hot'"):
+        write_predictions(path, TASKS["multi-label"], np.ones((1, 2)), ("wet;hot", "c"))
+    assert not path.exists()
+    write_predictions(path, TASKS["regression"], np.ones((1, 2)), ("wet;hot", "c"))
+    write_predictions(path, CLASSIFICATION, np.ones((1, 2)), ("wet;hot", "c"))
 
 
 def test_none_of_these(tmp_path: Path) -> None:

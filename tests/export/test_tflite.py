@@ -19,7 +19,7 @@ import tflite_models as nets
 from onnx_exports import expected, random_adapters
 from skip2lora.backbones.litert.backbone import LiteRTBackbone
 from skip2lora.backbones.standins import Bare, Binary, Headless
-from skip2lora.errors import ModelError
+from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.export.tflite import LABELS, export_tflite
 from skip2lora.tasks.task import softmax
 from tflite_exports import Stock
@@ -199,3 +199,27 @@ def test_adapters_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
         ModelError, export_tflite, model, random_adapters(other), tmp_path / "a.tflite"
     )
     assert "expected [4, 3] with 2 as the adapters" in message
+
+
+def test_labels_of_others_stay(tmp_path: Path, refused: Refused) -> None:
+    model = nets.loader(tmp_path)(nets.cnn().content())
+    adapters, out, labels = random_adapters(model), tmp_path / "a.tflite", tmp_path / "labels.txt"
+    labels.write_text("of\nthe\nbase\n")
+    message = refused(FileError, export_tflite, model, adapters, out, class_names="xyz")
+    assert "labels.txt exists and has other names than the 3 classes" in message
+    assert (labels.read_text(), out.exists()) == ("of\nthe\nbase\n", False)
+    export_tflite(model, adapters, out, class_names="xyz", replace_labels=True)
+    assert labels.read_text() == "x\ny\nz\n"
+    export_tflite(model, adapters, out, class_names="xyz")  # the same names again
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\u2028b", "a\r"])
+def test_names_that_are_no_lines(name: str, tmp_path: Path, refused: Refused) -> None:
+    model = nets.loader(tmp_path)(nets.cnn().content())
+    adapters, out = random_adapters(model), tmp_path / "a.tflite"
+    message = refused(
+        ParameterError, export_tflite, model, adapters, out, class_names=["x", name, "z"]
+    )
+    assert "expected names of one line each" in message
+    assert not (tmp_path / LABELS).exists()
+    assert not out.exists()

@@ -15,7 +15,7 @@ import tflite_models as nets
 from onnx_exports import random_adapters
 from skip2lora.errors import ModelError
 from skip2lora.export.tflite import export_tflite
-from skip2lora.export.tflite_zip import moved
+from skip2lora.export.tflite_zip import moved, with_labels
 
 Refused = Callable[..., str]
 
@@ -47,6 +47,19 @@ def test_names_of_classes_are_replaced(tmp_path: Path, refused: Refused) -> None
     export_tflite(model, adapters, out, class_names="wxyz")
     assert files_of(out) == {"labels.txt": "w\nx\ny\nz\n", "about.txt": "two\nlines\n"}
     nets.LiteRTBackbone.load(out)
+
+
+def test_texts_of_as_many_lines_stay(tmp_path: Path) -> None:
+    """A licence is no list of labels, unless it alone could be one."""
+    three = "a\nb\nc\n"
+    for files, want in (
+        ({"about": three, "labels": three}, {"about.txt": three, "labels.txt": "w\nx\ny\n"}),
+        ({"one": three, "two": three}, {"one.txt": three, "two.txt": three}),
+        ({"birds": three, "two": "a\nb\n"}, {"birds.txt": "w\nx\ny\n", "two.txt": "a\nb\n"}),
+    ):  # fmt: skip
+        content = with_labels(with_zip(b"TFL3", **files), 3, "wxy", "m.tflite")
+        (tmp_path / "m.zip").write_bytes(content)
+        assert files_of(tmp_path / "m.zip") == want
 
 
 def test_what_is_no_zip_stays(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def _write(adapted: AdaptedModel, kind: str, output: Path, options: dict[str, An
             raise MissingExtraError(
                 "exporting to .tflite needs ai-edge-litert: pip install 'skip2lora[litert]'"
             ) from error
-        return export_tflite(*given, class_names=adapted.class_names, **options)
+        return export_tflite(
+            *given, class_names=adapted.class_names, replace_labels=True, **options
+        )
     from skip2lora.export.onnx import export_onnx, export_onnx_adapter
 
     if kind == "onnx-adapter":

@@ -174,9 +174,13 @@ def _has_classes(folder: Path) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files in a folder, its own first, then those of folders in it."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _left_behind(name))
+    """Files in a folder, its own first, then those of folders in it; of linked ones each once."""
+    seen = {os.path.realpath(folder)}
+    for root, folders, files in os.walk(folder, followlinks=True):
+        places = {os.path.realpath(Path(root, name)): name for name in sorted(folders, reverse=True)
+                  if not _left_behind(name)}  # fmt: skip
+        folders[:] = sorted(name for place, name in places.items() if place not in seen)
+        seen.update(places)
         yield from (Path(root, name) for name in sorted(files) if not _left_behind(name))
 
 

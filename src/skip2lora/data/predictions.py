@@ -42,7 +42,8 @@ def write_predictions(
     Returns the predictions, as of :func:`~skip2lora.tasks.task.predictions_of`, -1 for none.
 
     Raises:
-        ParameterError: ``names`` does not name each output once.
+        ParameterError: ``names`` does not name each output once, or one holds what separates
+            names in such a file.
         FileError: the system refused; ``path`` is as it was.
     """
     n_outputs = outputs.shape[1]
@@ -57,11 +58,14 @@ def write_predictions(
         predictions = decide(task, shares, thresholds)
     if spans is not None and Path(path).suffix.lower() == ".txt":
         titles = [str(at) for at in range(n_outputs)] if names is None else list(names)
+        _check_free(titles, "\t\r\n", f"{path}, labels as Audacity reads them")
         write_file(
             path, partial(_write_labels, predictions=predictions, titles=titles, spans=spans)
         )
         return predictions
     header, rows = _table(task, predictions, shares, names, likely=beside is not None)
+    if names is not None and task.numeric_targets and shares is not None:
+        _check_free(names, ";", "a .csv with the labels of a sample in one cell")
     columns = beside or {}
     known = zip(*columns.values(), strict=True) if columns else (() for _ in outputs)
     at = len(header) - (0 if shares is None else n_outputs)
@@ -75,6 +79,16 @@ def write_predictions(
 
     write_file(path, write_table)
     return predictions
+
+
+def _check_free(names: Sequence[str], separators: str, what: str) -> None:
+    """Raise ParameterError where a name holds what separates names."""
+    wrong = [name for name in names if set(name) & set(separators)]
+    if wrong:
+        raise ParameterError(
+            f"output is {what}, a class is called {wrong[0]!r}, expected names without "
+            f"{' and '.join(map(repr, separators))}, which separate them there: rename that class"
+        )
 
 
 def _write_labels(

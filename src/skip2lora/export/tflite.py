@@ -23,6 +23,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import DerivedTap
 from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.taps import Tap
+from skip2lora.errors import FileError
 from skip2lora.export.tflite_base import Base, read_base
 from skip2lora.export.tflite_check import check_tflite
 from skip2lora.export.tflite_front import Front
@@ -30,7 +31,7 @@ from skip2lora.export.tflite_head import Head
 from skip2lora.export.tflite_nodes import Node, Nodes
 from skip2lora.export.tflite_rows import Row, add_counts, add_derived, add_tap
 from skip2lora.export.tflite_zip import with_labels
-from skip2lora.files import check_output, write_together
+from skip2lora.files import check_output, label_lines, write_together
 
 #: The file of names of classes, beside a model.
 LABELS = "labels.txt"
@@ -45,10 +46,12 @@ def export_tflite(
     class_names: Sequence[str] | None = None,
     description: Mapping[str, str] | None = None,
     samples: SamplesLike | None = None,
+    replace_labels: bool = False,
 ) -> list[Path]:
     """Write base and adapters as one file for the stock LiteRT interpreter.
 
-    ``class_names`` are written as ``labels.txt`` beside it, a line each. ``description`` joins
+    ``class_names`` are written as ``labels.txt`` beside it, a line each; one that is there with
+    other names, such as that of the base, is replaced if told so. ``description`` joins
     fingerprint, rank and layers in the metadata. Before anything is written, the logits are
     compared with those of the adapted model on a few of ``samples``, or random ones.
 
@@ -58,14 +61,20 @@ def export_tflite(
         ModelError: the base has a state or control flow, sizes that change or tables of a later
             format; the adapters do not fit it; logits differ; or the file would pass 2 GB.
         DataError: samples the model cannot take.
-        FileError: the system refused.
+        ParameterError: a name of a class is no line of text.
+        FileError: the system refused, or there are other labels.
     """
     target = check_output(out, force=True)
+    labels = {} if class_names is None else {target.with_name(LABELS): label_lines(class_names)}
+    for path, lines in labels.items():
+        if not replace_labels and path.is_file() and path.read_bytes() != lines:
+            raise FileError(
+                f"{path} exists and has other names than the {len(class_names or ())} classes, "
+                "expected none: write the model into another folder, or pass replace_labels=True"
+            )
     content, _ = tflite_with(backbone, adapters, description=description, samples=samples)
     content = with_labels(content, backbone.base.n_outputs, class_names, target)
-    files = {target: content}
-    if class_names is not None:
-        files[target.with_name(LABELS)] = "".join(f"{name}\n" for name in class_names).encode()
+    files = {target: content, **labels}
     write_together({path: _writer(data) for path, data in files.items()})
     return list(files)
 

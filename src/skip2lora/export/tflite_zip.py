@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 
 from skip2lora.errors import ModelError
+from skip2lora.files import label_lines
 
 
 def with_labels(content: bytes, n_old: int, names: Sequence[str] | None, path: object) -> bytes:
@@ -22,6 +23,8 @@ def with_labels(content: bytes, n_old: int, names: Sequence[str] | None, path: o
         members = [(info, archive.read(info)) for info in archive.infolist()]
         start = min((info.header_offset for info, _ in members), default=len(content))
     lists = {info.filename for info, data in members if _n_lines(info.filename, data) == n_old}
+    named = {name for name in lists if "label" in name.lower()}
+    lists = named or (lists if len(lists) == 1 else set())  # another text may have as many lines
     if not lists:
         return content
     if names is None:
@@ -31,7 +34,7 @@ def with_labels(content: bytes, n_old: int, names: Sequence[str] | None, path: o
         )
     buffer = io.BytesIO()
     buffer.write(content[:start])
-    text = "".join(f"{name}\n" for name in names).encode()
+    text = label_lines(names)
     with zipfile.ZipFile(buffer, "a") as archive:
         for info, data in members:  # stored as they are, so that readers may map them
             info.compress_type = zipfile.ZIP_STORED

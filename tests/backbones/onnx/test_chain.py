@@ -164,6 +164,11 @@ def test_external_data_is_taken_along(parts: Path) -> None:
         ([{"path": "frames.onnx", "gain": 2}], 80, "'gain': 2"),
         ([{"path": "frames.onnx", "hop": 0}], 80, "'hop': 0"),
         ([{"path": "frames.onnx", "scale": 0.0}], 80, "'scale': 0.0"),
+        ([{"path": "frames.onnx", "scale": 1e39}], 80, "'scale': 1e+39"),  # beyond float32
+        ([{"path": "frames.onnx", "scale": -1e-46}], 80, "'scale': -1e-46"),
+        ([{"path": "frames.onnx", "offset": -1e39}], 80, "'offset': -1e+39"),
+        ([{"path": "frames.onnx", "offset": float("nan")}], 80, "'offset': nan"),
+        (PAIR, 10**30, f"samples {10**30}"),
         ([{"scale": 1.0}], 80, "'path'"),
         ([{"path": "chain.toml"}], 80, "'path': 'chain.toml'"),
         ([PAIR[0], {"path": "two.onnx"}], 80, "two.onnx has 2 inputs, expected one"),
@@ -188,7 +193,10 @@ def test_what_does_not_fit(
     assert said in refused(ModelError, s2.load, written(parts, models, **more))
 
 
-@pytest.mark.parametrize("text", ["", "a = ", "model = 3", "[[model]]\n", "\x00", "surprise = 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a = ", "model = 3", "[[model]]\n", "\x00", "surprise = 1", "# " + "x" * (1 << 20)],
+)
 def test_what_is_no_chain(text: str, parts: Path, refused: Refused) -> None:
     (parts / "c.toml").write_text(text)
     assert "c.toml" in refused(ModelError, s2.load, parts / "c.toml")

@@ -30,10 +30,14 @@ import numpy as np
 
 from skip2lora.backbones.onnx.file import embed, model_writer, need_onnx, read_model
 from skip2lora.errors import ModelError, ParameterError, first_line
-from skip2lora.files import write_file
+from skip2lora.files import unreadable, write_file
 
 _MOST_TEXT = 1 << 20  # bytes of a chain
+_MOST_SAMPLES = 1 << 31
 _IR_VERSION = 8
+_SMALLEST, _LARGEST = (
+    float(size) for size in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)
+)
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,21 @@ def read_chain(path: Path) -> tuple[list[Part], int | None]:
     """The models that a ``.toml`` names, beside it, and how many samples the first one takes.
 
     Raises:
+        FileError: it cannot be read.
         ModelError: it is no chain.
     """
-    content = path.read_bytes()
     try:
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_TEXT + 1)
         if len(content) > _MOST_TEXT:
-            raise ValueError(f"{len(content)} bytes")
+            raise ValueError(f"over {_MOST_TEXT} bytes")
         said = tomllib.loads(content.decode())
         parts = [_part(path.parent, entry) for entry in said.pop("model")]
         samples = said.pop("samples", None)
         if said or not parts or not (samples is None or _is_count(samples)):
             raise ValueError(f"{', '.join(said) or f'samples {samples}'}")
+    except OSError as error:
+        raise unreadable(path, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} is no chain of models ({first_line(error)}), expected [[model]] with a path "
@@ -107,14 +115,14 @@ def _part(folder: Path, entry: Mapping[str, Any]) -> Part:
     unknown |= {"path"} if Path(str(entry["path"])).suffix == ".toml" else set()  # or without end
     scale, offset = float(entry.get("scale", 1.0)), float(entry.get("offset", 0.0))
     hop = entry.get("hop")
-    wrong = not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0
+    wrong = not abs(offset) <= _LARGEST or not _SMALLEST <= abs(scale) <= _LARGEST  # nor is NaN
     if unknown or wrong or not (hop is None or _is_count(hop)):
         raise ValueError(f"model {dict(entry)}")
     return Part(folder / str(entry["path"]), scale, offset, hop)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_SAMPLES
 
 
 def chained(parts: Sequence[Part], samples: int | None, path: Path, read: Any) -> Any:
