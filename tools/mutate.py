@@ -10,9 +10,10 @@ guard ``strict`` of ``zip`` alone are left out. The first test that fails kills 
 
 Which tests watch a place is recorded once in FOLDER, by a run of all but examples and
 documentation under coverage.py: those that run the changed statement, or, where only an import
-runs it, the function, class or module around it. Tests of the module's own name run first, then
-the file whose tests take least time, and so on. What a command runs in a process of its own is not
-recorded: a survivor may be noticed by such a test. Record again after a change of the package.
+runs it, the function, class or module around it, and for these the conventions of the source.
+Tests of the module's own name run first, then the file whose tests take least time, and so on.
+What a command runs in a process of its own is not recorded: a survivor may be noticed by such a
+test. Record again after a change of the package.
 
 A mutant that survives is printed with its diff, and is one of two: it behaves as the original
 does, which only a person can tell, or a test is missing. A line a mutant is added to FILE; mutants
@@ -49,7 +50,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, TESTS = ROOT / "src" / "skip2lora", ROOT / "tests"
 TIMEOUT_S = 3600  # of all tests of a mutant
 TEST_TIMEOUT_S = 120  # of one test: a mutant that makes it hang is killed by it
-LEFT_OUT = ("examples", "docs", "tools", "typing", "conventions", "bench")
+LEFT_OUT = ("examples", "docs", "tools", "typing", "bench")
+CONVENTIONS = "tests/conventions/"  # they read the source
 #: What tests import and pytest does not rewrite: imported once.
 LIBRARIES = ("onnx", "onnxruntime", "openvino", "sklearn.linear_model", "torch")
 OPTIONS = ("-q", "-p", "no:cacheprovider", "--graphs", "20")
@@ -241,7 +243,8 @@ def watching(place: Place, watch: Watch) -> list[str]:
     else:
         tests = set(watch.seconds)
     if place.line not in in_functions:  # a constant may be all that a test reads
-        tests |= {test for test in watch.seconds if test.startswith(own_tests(place.file))}
+        begin = (own_tests(place.file), CONVENTIONS)
+        tests |= {test for test in watch.seconds if test.startswith(begin)}
     return in_order(tests, place.file, watch)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import skip2lora
@@ -11,13 +14,48 @@ ROOT = Path(skip2lora.__file__).parent
 COLLECTING = {"Found", "Series"}
 
 
-def test_dataclasses_are_frozen() -> None:
-    changing = {
-        part.name
+@cache
+def parts() -> list[ast.ClassDef | ast.FunctionDef]:
+    """Classes and functions of all modules."""
+    return [
+        part
         for file in sorted(ROOT.rglob("*.py"))
         for part in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(part, ast.ClassDef)
-        for decorator in map(ast.unparse, part.decorator_list)
-        if decorator.startswith("dataclass") and "frozen=True" not in decorator
-    }
+        if isinstance(part, ast.ClassDef | ast.FunctionDef)
+    ]
+
+
+def dataclasses() -> Iterator[tuple[str, str, str]]:
+    """Name, decorator and annotations of each one."""
+    for part in parts():
+        for decorator in map(ast.unparse, part.decorator_list):
+            if isinstance(part, ast.ClassDef) and decorator.startswith("dataclass"):
+                yield part.name, decorator, " ".join(_annotations(part))
+
+
+def _annotations(part: ast.ClassDef) -> list[str]:
+    return [ast.unparse(of.annotation) for of in part.body if isinstance(of, ast.AnnAssign)]
+
+
+def test_dataclasses_are_frozen() -> None:
+    changing = {name for name, decorator, _ in dataclasses() if "frozen=True" not in decorator}
     assert changing == COLLECTING
+
+
+def test_those_of_arrays_are_the_same_only_if_they_are_one() -> None:
+    """Arrays have no truth for ``==`` to give: two that are compared would raise, or not be one."""
+    of_arrays = [
+        (name, decorator)
+        for name, decorator, annotations in dataclasses()
+        if re.search(r"\b(NDArray|Array)\b", annotations)
+    ]
+    assert len(of_arrays) > 30
+    assert [name for name, decorator in of_arrays if "eq=False" not in decorator] == []
+
+
+def test_only_what_options_may_be_called_is_given_by_place_alone() -> None:
+    """``/`` hides the name of an argument, which every caller may use; two take any keyword."""
+    hidden = {
+        part.name for part in parts() if isinstance(part, ast.FunctionDef) and part.args.posonlyargs
+    }
+    assert hidden == {"command", "resolve_options"}

@@ -115,9 +115,32 @@ def test_summary_without_power() -> None:
     for name in ("source", "mean_mw", "peak_mw", "energy_j", "idle_mw", "energy_above_idle_j"):
         assert facts[name] is None
     assert facts["sensors"][0]["mean"] is None
+    assert (facts["n_samples"], facts["interval_ms"]) == (0, 500)
 
 
 def test_summary_of_a_sensor_that_never_answered() -> None:
     power = series("power", [0, 1], [NAN, NAN], "ina219")
     facts = summarise(recording(power, phases=[Phase("adapt", 0, 1)]), "adapt")
     assert (facts["source"], facts["energy_j"], facts["mean_mw"]) == ("ina219", None, None)
+
+
+def test_values_of_a_phase_that_reaches_beyond_the_readings() -> None:
+    of = series("temperature", [1, 2, 3], [41, 42, 43])
+    np.testing.assert_array_equal(in_phase(of, Phase("a", 0, 1.5), 1.0), [41, 42])
+    np.testing.assert_array_equal(in_phase(of, Phase("a", 2.5, 9), 1.0), [42, 43])
+
+
+def test_readings_closer_than_half_an_interval_are_merged() -> None:
+    of = series("energy", [0, 1, 1.24, 1.5, 2.5], [0, 1, 9, 2, 4])
+    times, values = points(of, 0.5)  # 0.24 s apart is less than half, 0.5 s is not
+    np.testing.assert_allclose(times, [1, 1.5, 2.5])
+    np.testing.assert_allclose(values, [1000, 2000, 2000])
+    assert points(of, 5.0)[0].tolist() == [2.5]
+
+
+def test_the_mean_of_a_counter_is_that_of_the_phase() -> None:
+    """2 J of 4 s, whatever the rate of each piece is."""
+    of = series("energy", [0, 1, 4, 5], [0, 1, 2, 9])
+    facts = summarise(recording(of, phases=[Phase("adapt", 0, 4)]), "adapt")
+    assert facts["sensors"][0]["mean"] == 500
+    assert (facts["interval_ms"], facts["n_samples"], facts["failures"]) == (500, 3, [])

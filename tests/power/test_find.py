@@ -8,7 +8,7 @@ import pytest
 
 from fake_sensors import BOARD, HWMON, RAPL, fill
 from skip2lora.errors import ParameterError
-from skip2lora.power.find import find_sensors, parse_i2c
+from skip2lora.power.find import check_shunt, find_sensors, parse_i2c
 
 
 def test_what_measures_power_best_comes_first(tmp_path: Path) -> None:
@@ -39,10 +39,15 @@ def test_bad_places(text: str) -> None:
         find_sensors(i2c=text)
 
 
-@pytest.mark.parametrize("ohms", [0.0, -0.1, float("nan"), float("inf"), 1000.0])
+@pytest.mark.parametrize("ohms", [0.0, -0.1, 0.000099, 100.1, float("nan"), float("inf")])
 def test_bad_shunts(ohms: float) -> None:
     with pytest.raises(ParameterError, match=r"expected 0.0001 to 100"):
         find_sensors(shunt_ohms=ohms)
+
+
+@pytest.mark.parametrize("ohms", [0.0001, 0.1, 100.0])
+def test_shunts(ohms: float) -> None:
+    assert check_shunt(ohms) == ohms
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,36 @@ def test_a_chip_that_stops(bus: FakeBus) -> None:
         sensor.read()
 
 
+@pytest.mark.parametrize(("shunt", "lost"), [(0, False), (1, False), (-1, False), (-2, True)])
+def test_no_current_of_a_step_is_no_lost_calibration(bus: FakeBus, shunt: int, lost: bool) -> None:
+    chip = ina219.setup(bus, 0x40)
+    bus.registers |= {1: shunt & 0xFFFF, 4: 0}
+    if lost:
+        with pytest.raises(SensorError, match="lost its calibration"):
+            chip.read()
+    else:
+        assert chip.read().current_ma == 0
+
+
+@pytest.mark.parametrize(("shunt", "ends"), [(31999, False), (-31999, False), (32000, True)])
+def test_where_the_range_ends(bus: FakeBus, shunt: int, ends: bool) -> None:
+    chip = ina219.setup(bus, 0x40)
+    bus.registers |= {1: shunt & 0xFFFF, 4: 1}
+    if ends:
+        with pytest.raises(SensorError, match="end of its range"):
+            chip.read()
+    else:
+        assert chip.read().shunt_uv == 10 * shunt
+
+
+@pytest.mark.parametrize("bits", [0, 1, 4])
+def test_bits_that_are_no_conversion(bus: FakeBus, bits: int) -> None:
+    bus.converts = False
+    bus.registers[2] = bits
+    with pytest.raises(SensorError, match="does not convert"):
+        ina219.setup(bus, 0x40)
+
+
 def test_it_never_converts(bus: FakeBus) -> None:
     bus.converts = False
     with pytest.raises(SensorError, match="does not convert"):
@@ -150,7 +180,8 @@ def test_named_by_the_user_but_something_else(
 ) -> None:
     bus.registers[0] = 0x1104
     bus.writable = {0: 0xFFFF, 5: 0x00FF}
-    assert "it is no INA219" in header(i2c="1:0x40").problems[0]
+    problem = header(i2c="1:0x40").problems[0]
+    assert "it is no INA219: it kept 0x39d7 and 98, expected the configuration 0x39d7" in problem
     bus.writable = {0: 0xFFFF, 5: 0xFFFE}  # an INA219 that somebody else configured
     bus.registers[0] = 0x019F
     assert header(i2c="1:0x40").problems == []
@@ -161,6 +192,7 @@ def test_named_by_the_user_but_something_else(
     [
         (errno.EREMOTEIO, "nothing answers there"),
         (errno.EIO, "nothing answers there"),
+        (errno.ENXIO, "nothing answers there"),
         (errno.EBUSY, "a driver of the kernel holds it"),
         (errno.ETIMEDOUT, "timed out"),
     ],

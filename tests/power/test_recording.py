@@ -127,7 +127,13 @@ def test_a_phase_ends_with_its_error() -> None:
     assert len(recording.series["a"].values) == 2
 
 
-@pytest.mark.parametrize("interval_s", [0.0, -1.0, 0.001, 61.0, float("nan")])
+@pytest.mark.parametrize("interval_s", [0.005, 60.0])
+def test_the_shortest_and_the_longest_interval(interval_s: float) -> None:
+    with record([Sensor("a", "power", lambda: 1.0)], interval_s=interval_s) as recording:
+        assert recording.interval_s == interval_s
+
+
+@pytest.mark.parametrize("interval_s", [0.0, -1.0, 0.0049, 60.1, float("nan")])
 def test_bad_intervals(interval_s: float) -> None:
     with pytest.raises(ParameterError, match=r"expected 0.005 to 60 seconds"):
         record([], interval_s=interval_s).__enter__()

@@ -103,6 +103,9 @@ def test_hwmon_temperatures_where_there_is_no_zone(tmp_path: Path) -> None:
         ("k10temp temp1", 51.0),
         ("k10temp temp1 #2", 52.0),
     ]
+    fill(tmp_path, {"class/hwmon/hwmon2/name": "k10temp", "class/hwmon/hwmon2/temp1_input": 53000})
+    sensors = sysfs.find_temperatures(tmp_path).sensors
+    assert [of.name for of in sensors][1:] == ["k10temp temp1 #2", "k10temp temp1 #3"]
 
 
 def test_a_file_without_a_number(tmp_path: Path) -> None:
@@ -112,3 +115,11 @@ def test_a_file_without_a_number(tmp_path: Path) -> None:
     assert "holds 'hot', expected a number" in found.problems[0]
     with pytest.raises(SensorError):
         sysfs.number(tmp_path / "class/thermal/thermal_zone0/temp")
+
+
+def test_a_counter_that_cannot_be_read(tmp_path: Path) -> None:
+    fill(tmp_path, RAPL)
+    (tmp_path / "class/powercap/intel-rapl:0/energy_uj").unlink()
+    instruments = sysfs.find_rapl(tmp_path)
+    assert instruments.sensors == []
+    assert "No such file" in instruments.problems[0]

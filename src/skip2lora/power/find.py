@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from skip2lora.errors import MissingExtraError, ParameterError
@@ -99,8 +100,8 @@ def _find_ina219(place: tuple[int, int], shunt_ohms: float, *, named: bool) -> F
 
 def _reason(error: OSError) -> str:
     """Why a chip does not answer, for a person."""
-    if error.errno == 16:  # EBUSY
+    if error.errno == errno.EBUSY:
         return "a driver of the kernel holds it: it is read as hwmon"
-    if error.errno in (5, 6, 121):  # EIO, ENXIO, EREMOTEIO
+    if error.errno in (errno.EIO, errno.ENXIO, 121):  # EREMOTEIO, of Linux alone
         return "nothing answers there: check the wires and the address (i2cdetect -y 1)"
     return str(error)

@@ -58,7 +58,7 @@ class Source:
     mask: Mask | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """What was found in a graph: all taps there could be, in order, and where the logits are.
 
