@@ -86,8 +86,8 @@ size_t s2_device_bytes(const s2_model *model, const s2_device_options *options);
 /* Begins, without samples, with the adapters inside the network, or fresh ones that change nothing.
  * The arena, aligned to S2_ALIGN, the network and options.taps_context stay the device's.
  * S2_NO_ROOM: it is too small, device->arena_bytes says what is needed;
- * S2_BAD_SHAPE or S2_BAD_VALUE: options out of range, or no such kernels. Nothing
- * can be done with the device then. */
+ * S2_BAD_SHAPE or S2_BAD_VALUE: options out of range, an arena that is not aligned, or no such
+ * kernels. Nothing can be done with the device then. */
 s2_status s2_device_init(s2_device *device, const s2_model *model, const s2_device_options *options,
                          void *arena, size_t arena_bytes);
 
@@ -105,10 +105,11 @@ void s2_device_forget(s2_device *device);
 
 /* The adapters as a record for flash: it says of which network it is, and has a checksum. */
 size_t s2_device_adapters_bytes(const s2_device *device);
-/* Writes a record to `record`, at an address divisible by 4. S2_NO_ROOM. */
+/* Writes a record to `record`, at an address divisible by 4. S2_NO_ROOM; S2_NOT_FINITE: they have
+ * NaN or infinity, which would outlive what went wrong. */
 s2_status s2_device_adapters_write(const s2_device *device, void *record, size_t record_bytes);
-/* Takes the adapters of a record. S2_BAD_MODEL: damaged, of another network, rank or bias;
- * S2_OTHER_VERSION. They are as they were then. */
+/* Takes the adapters of a record; the optimizer begins again. S2_BAD_MODEL: damaged, of another
+ * network, rank or bias; S2_OTHER_VERSION. They are as they were then. */
 s2_status s2_device_adapters_read(s2_device *device, const void *record, size_t record_bytes);
 
 /* The same to and from flash, in memory of the device (device_flash.c): whenever power is lost, the

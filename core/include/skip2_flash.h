@@ -4,7 +4,9 @@
  *
  * There are two slots. A record is written to the one that does not have the newest, its header
  * last, so that whenever power is lost, and however many bits of the last write went through, the
- * newest whole record is still found: the one before, or this one.
+ * newest whole record is still found: the one before, or this one. A slot that cannot be read, as
+ * chips with error correction have it after a write that power ended, counts as one without a
+ * record.
  */
 #ifndef SKIP2_FLASH_H
 #define SKIP2_FLASH_H
@@ -38,7 +40,8 @@ size_t s2_flash_slot_bytes(size_t n_bytes, uint32_t unit);
  * reads otherwise: the record before is still the newest. */
 s2_status s2_flash_save(const s2_flash *flash, const void *bytes, size_t n_bytes);
 /* The newest whole record into `bytes`, and its size; 0 and S2_OK where there is none. S2_NO_ROOM:
- * it has *n_bytes, more than `size`; S2_FLASH_FAILED. */
+ * it has *n_bytes, more than `size`; S2_FLASH_FAILED: there is none that can be read, and a slot
+ * cannot be. */
 s2_status s2_flash_load(const s2_flash *flash, void *bytes, size_t size, size_t *n_bytes);
 
 #ifdef __cplusplus

@@ -174,6 +174,21 @@ static void begin_adapters(s2_device *device) {
     }
 }
 
+void s2_device_rest(s2_device *device) {
+    const s2_adapter *adapter = &device->adapter;
+    const s2_rule rule = device->options.rule;
+    const size_t packed = s2_adapter_floats(&device->layout, adapter->rank, adapter->has_bias);
+    for (uint32_t m = 0; m < s2_optimizer_moments(rule); m++) {
+        memset(adapter->moments[m], 0, packed * sizeof(float));
+    }
+    device->optimizer = (s2_optimizer){.rule = rule,
+                                       .beta1 = rule == S2_SGD ? 0.0 : 0.9,
+                                       .beta2 = rule == S2_ADAM ? 0.999 : 0.0,
+                                       .eps = 1e-8,
+                                       .beta1_power = 1.0,
+                                       .beta2_power = 1.0};
+}
+
 s2_status s2_device_init(s2_device *device, const s2_model *model, const s2_device_options *options,
                          void *arena, size_t arena_bytes) {
     s2_arena of = {.base = arena, .size = arena_bytes};
@@ -181,27 +196,22 @@ s2_status s2_device_init(s2_device *device, const s2_model *model, const s2_devi
     if (status != S2_OK) {
         return status;
     }
+    if ((uintptr_t)arena % S2_ALIGN != 0) {
+        return S2_BAD_VALUE;
+    }
     take_all(device, &of);
     device->arena_bytes = of.used;
     if (!s2_fits(&of)) {
         return S2_NO_ROOM;
     }
-    memset(arena, 0, of.used); /* the padding of rows, the moments */
+    memset(arena, 0, of.used); /* the padding of rows */
     begin_adapters(device);
-    const int adam = options->rule == S2_ADAM;
-    device->optimizer = (s2_optimizer){.rule = options->rule,
-                                       .beta1 = options->rule == S2_SGD ? 0.0 : 0.9,
-                                       .beta2 = adam ? 0.999 : 0.0,
-                                       .eps = 1e-8,
-                                       .beta1_power = 1.0,
-                                       .beta2_power = 1.0};
+    s2_device_rest(device);
     s2_rng_seed(&device->order, options->seed, S2_STREAM_ORDER);
     return S2_OK;
 }
 
-/* ---- samples --------------------------------------------------------------------------------- */
-
-static int all_finite(const float *numbers, size_t count) {
+int s2_all_finite(const float *numbers, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(numbers[i])) {
             return 0;
@@ -210,15 +220,17 @@ static int all_finite(const float *numbers, size_t count) {
     return 1;
 }
 
+/* ---- samples --------------------------------------------------------------------------------- */
+
 static int row_is_finite(const s2_device *device) {
     const s2_row_layout *layout = &device->layout;
     for (uint32_t k = 0; k < layout->n_taps; k++) {
         const int is_x = layout->tap_offset[k] == S2_TAP_IS_X;
-        if (!is_x && !all_finite(device->row + layout->tap_offset[k], layout->tap_width[k])) {
+        if (!is_x && !s2_all_finite(device->row + layout->tap_offset[k], layout->tap_width[k])) {
             return 0;
         }
     }
-    return all_finite(device->row + layout->logits_offset, layout->n_outputs);
+    return s2_all_finite(device->row + layout->logits_offset, layout->n_outputs);
 }
 
 /* The row of x into device->row. */
@@ -227,7 +239,7 @@ static s2_status compute_row(s2_device *device, const float *x) {
     const s2_row_layout *layout = &device->layout;
     s2_status status;
     if (device->options.taps == NULL) {
-        if (!all_finite(x, model->n_features)) {
+        if (!s2_all_finite(x, model->n_features)) {
             return S2_NOT_FINITE;
         }
         status = s2_model_forward(model, device->adapter.kernels, x, layout, device->row,
@@ -305,7 +317,7 @@ s2_status s2_device_predict(s2_device *device, const float *x, float *logits) {
     if (done != S2_OK) {
         return done;
     }
-    return all_finite(logits, device->layout.n_outputs) ? S2_OK : S2_NOT_FINITE;
+    return s2_all_finite(logits, device->layout.n_outputs) ? S2_OK : S2_NOT_FINITE;
 }
 
 /* ---- training -------------------------------------------------------------------------------- */

@@ -14,4 +14,8 @@ void s2_device_encode(const s2_row_layout *layout, s2_row_type rows, const float
 void s2_device_decode(const s2_row_layout *layout, s2_row_type rows, const uint8_t *codes,
                       float *row);
 
+/* The optimizer as at the beginning: moments are of other adapters. */
+void s2_device_rest(s2_device *device);
+int s2_all_finite(const float *numbers, size_t count);
+
 #endif

@@ -44,6 +44,10 @@ s2_status s2_device_adapters_write(const s2_device *device, void *record, size_t
     if (adapter->has_bias) {
         memcpy(at, s2_adapter_bias(adapter), n_outputs * sizeof *at);
     }
+    if (!s2_all_finite((const float *)(const void *)(bytes + sizeof(header)),
+                       (n_bytes - sizeof(header)) / sizeof(float))) {
+        return S2_NOT_FINITE;
+    }
     header head = {.magic = MAGIC,
                    .version = VERSION,
                    .n_bytes = (uint32_t)n_bytes,
@@ -87,5 +91,6 @@ s2_status s2_device_adapters_read(s2_device *device, const void *record, size_t 
     if (adapter->has_bias) {
         memcpy(s2_adapter_bias(adapter), at, n_outputs * sizeof *at);
     }
+    s2_device_rest(device);
     return S2_OK;
 }

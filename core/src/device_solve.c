@@ -279,18 +279,6 @@ static int rank_is_enough(const s2_solving *of) {
     return adapter->has_bias;
 }
 
-/* Moments belong to the adapters of before. */
-static void begin_steps(s2_device *device) {
-    const s2_adapter *adapter = &device->adapter;
-    const size_t floats = s2_adapter_floats(adapter->layout, adapter->rank, adapter->has_bias);
-    for (size_t m = 0; m < 2; m++) {
-        if (adapter->moments[m] != NULL) {
-            memset(adapter->moments[m], 0, floats * sizeof(float));
-        }
-    }
-    device->optimizer.beta1_power = device->optimizer.beta2_power = 1.0;
-}
-
 s2_status s2_device_solve(s2_device *device, double penalty, s2_dual_report *report,
                           void *workspace, size_t workspace_bytes) {
     uint32_t offsets[S2_MODEL_MAX_TAPS];
@@ -318,7 +306,7 @@ s2_status s2_device_solve(s2_device *device, double penalty, s2_dual_report *rep
         status = is_finite(&of) ? s2_device_settle(&of) : S2_NOT_FINITE;
     }
     if (status == S2_OK) {
-        begin_steps(device);
+        s2_device_rest(device);
     }
     return status;
 }

@@ -53,19 +53,23 @@ static s2_status look_at(const s2_flash *flash, uint32_t slot, record *there) {
     return status;
 }
 
-/* Which slot has the newest record, S2_NO_SLOT for none. */
-static s2_status find(const s2_flash *flash, uint32_t *slot, record *newest) {
-    record of[2] = {{0}, {0}};
-    s2_status status = look_at(flash, 0, &of[0]);
-    if (status == S2_OK) {
-        status = look_at(flash, 1, &of[1]);
-    }
+/* What both slots have. A chip with error correction does not read what was half written: such a
+ * slot has no record, as one that was never written. */
+typedef struct {
+    record newest; /* if any is whole */
+    uint32_t slot; /* of it, else the one that cannot be read, else 0 */
+    uint32_t n_unreadable;
+} slots;
+
+static slots find(const s2_flash *flash) {
+    record of[2];
+    const int fails[2] = {look_at(flash, 0, &of[0]) != S2_OK, look_at(flash, 1, &of[1]) != S2_OK};
     /* the sequence may pass 2^32 */
     const int second =
         of[1].is_whole && (!of[0].is_whole || of[1].sequence - of[0].sequence < UINT32_MAX / 2);
-    *newest = of[second];
-    *slot = newest->is_whole ? (uint32_t)second : S2_NO_SLOT;
-    return status;
+    return (slots){.newest = of[second],
+                   .slot = of[second].is_whole ? (uint32_t)second : (uint32_t)fails[1],
+                   .n_unreadable = (uint32_t)(fails[0] + fails[1])};
 }
 
 /* What does not fill a unit goes with bytes as erased. */
@@ -93,12 +97,13 @@ s2_status s2_flash_save(const s2_flash *flash, const void *bytes, size_t n_bytes
     if (s2_flash_slot_bytes(n_bytes, flash->unit) > flash->slot_bytes) {
         return S2_NO_ROOM;
     }
-    uint32_t newest;
-    record before, after;
-    s2_status status = find(flash, &newest, &before);
-    const uint32_t slot = newest == 0 ? 1 : 0;
-    header head = {MAGIC, newest == S2_NO_SLOT ? 0 : before.sequence + 1u, (uint32_t)n_bytes, 0};
+    const slots before = find(flash);
+    const int is_whole = before.newest.is_whole;
+    const uint32_t slot = is_whole ? 1u - before.slot : before.slot;
+    record after;
+    header head = {MAGIC, is_whole ? before.newest.sequence + 1u : 0, (uint32_t)n_bytes, 0};
     head.checksum = s2_crc32(s2_crc32(0, &head, offsetof(header, checksum)), bytes, n_bytes);
+    s2_status status = before.n_unreadable == 2 ? S2_FLASH_FAILED : S2_OK;
     if (status == S2_OK) {
         status = flash->erase(flash->context, slot);
     }
@@ -118,20 +123,18 @@ s2_status s2_flash_save(const s2_flash *flash, const void *bytes, size_t n_bytes
 }
 
 s2_status s2_flash_load(const s2_flash *flash, void *bytes, size_t size, size_t *n_bytes) {
-    uint32_t slot;
-    record newest;
     *n_bytes = 0;
     if (!unit_is_sound(flash->unit)) {
         return S2_BAD_SHAPE;
     }
-    const s2_status status = find(flash, &slot, &newest);
-    if (status != S2_OK || slot == S2_NO_SLOT) {
-        return status;
+    const slots of = find(flash);
+    if (!of.newest.is_whole) {
+        return of.n_unreadable > 0 ? S2_FLASH_FAILED : S2_OK;
     }
-    *n_bytes = newest.n_bytes;
-    if (newest.n_bytes > size) {
+    *n_bytes = of.newest.n_bytes;
+    if (of.newest.n_bytes > size) {
         return S2_NO_ROOM;
     }
-    return flash->read(flash->context, slot, (uint32_t)header_bytes(flash->unit), bytes,
-                       newest.n_bytes);
+    return flash->read(flash->context, of.slot, (uint32_t)header_bytes(flash->unit), bytes,
+                       of.newest.n_bytes);
 }

@@ -167,6 +167,8 @@ static void test_arena(void) {
     odd.capacity = 0;
     CHECK_EQUAL(s2_device_init(&small, &d.model, &odd, d.arena, d.arena_bytes), S2_BAD_VALUE);
     CHECK(s2_device_bytes(&d.model, &odd) == SIZE_MAX);
+    CHECK_EQUAL(s2_device_init(&small, &d.model, &d.options, d.arena + 1, d.arena_bytes),
+                S2_BAD_VALUE);
     odd = d.options;
     odd.rank = 1u << 20;
     CHECK_EQUAL(s2_device_init(&small, &d.model, &odd, d.arena, d.arena_bytes), S2_BAD_SHAPE);
@@ -254,6 +256,51 @@ static void test_record(unsigned kind) {
     end(&d);
 }
 
+static void begin_again(desk *d, s2_rule rule) {
+    d->options.rule = rule;
+    d->arena_bytes = s2_device_bytes(&d->model, &d->options);
+    free(d->arena);
+    d->arena = aligned_floats(d->arena_bytes / sizeof(float));
+    CHECK_EQUAL(s2_device_init(&d->device, &d->model, &d->options, d->arena, d->arena_bytes),
+                S2_OK);
+}
+
+/* Learning that ran away is not kept, and is gone once good adapters are read: what is learned then
+ * has the bits of a device that never saw it, whatever moments the optimizer has. */
+static void test_after_divergence(s2_rule rule) {
+    desk d, fresh;
+    begin(&d, 0, S2_ROWS_FLOAT32);
+    begin(&fresh, 0, S2_ROWS_FLOAT32);
+    const size_t n_bytes = s2_device_adapters_bytes(&d.device);
+    uint8_t *const good = (uint8_t *)aligned_floats(n_bytes / 4);
+    uint8_t *const bad = (uint8_t *)aligned_floats(n_bytes / 4);
+    CHECK_EQUAL(s2_device_adapters_write(&d.device, good, n_bytes), S2_OK);
+    begin_again(&d, rule);
+    begin_again(&fresh, rule);
+    add_all(&d);
+    add_all(&fresh);
+    for (uint32_t k = 0; k < DEPTH; k++) { /* it was too fast */
+        d.device.adapter.packed[k] = NAN;
+        for (uint32_t m = 0; m < s2_optimizer_moments(rule); m++) {
+            d.device.adapter.moments[m][k] = NAN;
+        }
+    }
+    s2_epoch_stats stats;
+    CHECK_EQUAL(s2_device_train_epoch(&d.device, &stats), S2_NOT_FINITE);
+    CHECK_EQUAL(s2_device_adapters_write(&d.device, bad, n_bytes), S2_NOT_FINITE);
+    CHECK_EQUAL(s2_device_adapters_read(&d.device, good, n_bytes), S2_OK);
+    d.device.order = fresh.device.order;
+    CHECK_EQUAL(train(&d, 3), train(&fresh, 3));
+    CHECK_EQUAL(s2_device_adapters_write(&d.device, good, n_bytes), S2_OK);
+    CHECK_EQUAL(s2_device_adapters_write(&fresh.device, bad, n_bytes), S2_OK);
+    CHECK_SAME(good, bad, n_bytes);
+    free(good);
+    free(bad);
+    free(fresh.arena);
+    free(fresh.made.word);
+    end(&d);
+}
+
 /* Firmware's own taps: the same network, run by a device without the hook. */
 static s2_status own_taps(void *context, const float *x, float *const *taps, float *base_logits) {
     s2_model *model = context;
@@ -318,6 +365,9 @@ int main(void) {
     test_record(0);
     test_record(ADAPTED);
     test_record(ADAPTED | PROJECTED);
+    test_after_divergence(S2_SGD);
+    test_after_divergence(S2_MOMENTUM);
+    test_after_divergence(S2_ADAM);
     test_own_taps(0);
     test_own_taps(PROJECTED);
     return check_report("test_device");

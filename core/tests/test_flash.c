@@ -13,7 +13,9 @@ typedef struct {
     int left;
     uint8_t torn; /* bits of the last byte that still came through */
     uint32_t unit;
-    int deaf; /* writes are answered with S2_OK and lost */
+    int deaf;     /* writes are answered with S2_OK and lost */
+    int corrects; /* what was not written or erased to its end cannot be read */
+    uint8_t torn_off[2][SLOT];
 } chip;
 
 static int passes(chip *of, uint8_t *byte, uint8_t becomes) {
@@ -31,7 +33,9 @@ static int passes(chip *of, uint8_t *byte, uint8_t becomes) {
 static s2_status clear(void *context, uint32_t slot) {
     chip *of = context;
     for (size_t i = 0; i < SLOT; i++) {
+        of->torn_off[slot][i] = 0;
         if (!passes(of, &of->slot[slot][i], 0xff)) {
+            memset(of->torn_off[slot], of->corrects, SLOT);
             return S2_FLASH_FAILED;
         }
     }
@@ -52,6 +56,7 @@ static s2_status put(void *context, uint32_t slot, uint32_t at, const void *byte
     CHECK_EQUAL(erased, 0xff);
     for (size_t i = 0; !of->deaf && i < n_bytes; i++) {
         if (!passes(of, &of->slot[slot][at + i], from[i])) {
+            memset(of->torn_off[slot] + (at + i) / of->unit * of->unit, of->corrects, of->unit);
             return S2_FLASH_FAILED;
         }
     }
@@ -62,7 +67,8 @@ static s2_status get(void *context, uint32_t slot, uint32_t at, void *bytes, uin
     const chip *of = context;
     CHECK(at + n_bytes <= SLOT);
     memcpy(bytes, of->slot[slot] + at, n_bytes);
-    return of->left == 0 ? S2_FLASH_FAILED : S2_OK;
+    const int is_torn = memchr(of->torn_off[slot] + at, 1, n_bytes) != NULL;
+    return of->left == 0 || is_torn ? S2_FLASH_FAILED : S2_OK;
 }
 
 static s2_flash flash_of(chip *of) {
@@ -97,8 +103,9 @@ static int has(chip *of, unsigned which) {
     const size_t size = fill(record, which);
     const s2_flash flash = flash_of(of);
     size_t n_bytes;
-    CHECK_EQUAL(s2_flash_load(&flash, there, sizeof there, &n_bytes), S2_OK);
-    return n_bytes == size && memcmp(record, there, size) == 0;
+    const s2_status status = s2_flash_load(&flash, there, sizeof there, &n_bytes);
+    CHECK_EQUAL(status, status == S2_FLASH_FAILED && of->corrects ? S2_FLASH_FAILED : S2_OK);
+    return status == S2_OK && n_bytes == size && memcmp(record, there, size) == 0;
 }
 
 static void check_saves(uint32_t unit) {
@@ -120,10 +127,11 @@ static void check_saves(uint32_t unit) {
 
 /* Power is lost after every byte of a save, with none, some and all bits of it. What is there is the
  * record before, or the new one where that was whole, and the next save succeeds. */
-static void check_power_loss(uint32_t unit, unsigned n_before) {
+static void check_power_loss(uint32_t unit, unsigned n_before, int corrects) {
     static const uint8_t torn[] = {0x00, 0x5a, 0xff};
     chip before;
     new_chip(&before, unit);
+    before.corrects = corrects;
     for (unsigned which = 0; which < n_before; which++) {
         CHECK_EQUAL(save(&before, which), S2_OK);
     }
@@ -234,7 +242,8 @@ int main(void) {
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         check_saves(units[i]);
         for (unsigned n_before = 0; n_before < 3; n_before++) {
-            check_power_loss(units[i], n_before);
+            check_power_loss(units[i], n_before, 0);
+            check_power_loss(units[i], n_before, 1);
         }
     }
     check_bit_flips();

@@ -1,0 +1,126 @@
+/* test_sealed.c - blocks with a right checksum and random nonsense inside: refused, or run to the end
+ * within their bytes (the sanitizers watch). */
+#include "blob.h"
+
+#include "skip2_device_solve.h"
+
+enum { TRIALS = 4000, SAMPLES = 6, MOST_BYTES = 1 << 22 };
+
+static const unsigned kinds[] = {0, INT8, PROJECTED | ADAPTED, INT8 | ADAPTED,
+                                 TAPS_ALONE | PROJECTED};
+
+static s2_status own_taps(void *context, const float *x, float *const *taps, float *base_logits) {
+    const s2_model *model = context;
+    for (uint32_t k = 0; k < model->n_taps; k++) {
+        for (uint32_t i = 0; i < model->tap_width[k]; i++) {
+            taps[k][i] = x[0] + (float)(i % 7);
+        }
+    }
+    memset(base_logits, 0, model->n_outputs * sizeof *base_logits);
+    return S2_OK;
+}
+
+static void train(s2_device *device, s2_rng *rng) {
+    const uint32_t width = device->model->n_features;
+    float *const x = malloc(((size_t)width + 1) * sizeof(float));
+    float *const logits = malloc(device->model->n_outputs * sizeof(float));
+    for (uint32_t s = 0; s < SAMPLES; s++) {
+        for (uint32_t i = 0; i <= width; i++) {
+            x[i] = random_unit(rng);
+        }
+        (void)s2_device_add_sample(device, x, (int32_t)(s & 1u));
+    }
+    s2_epoch_stats stats;
+    (void)s2_device_train_epoch(device, &stats);
+    (void)s2_device_predict(device, x, logits);
+    const size_t bytes = s2_device_solve_bytes(device, device->n_samples);
+    if (device->n_samples > 0 && bytes < MOST_BYTES) {
+        s2_dual_report report;
+        float *const room = aligned_floats(bytes / sizeof(float));
+        (void)s2_device_solve(device, 0.001, &report, room, bytes);
+        free(room);
+    }
+    free(x);
+    free(logits);
+}
+
+/* Whether a device could begin with it. */
+static int try_it(const s2_model *model, s2_rng *rng) {
+    const s2_device_options options = {.capacity = 1 + s2_rng_below(rng, 7),
+                                       .rows = (s2_row_type)s2_rng_below(rng, 3),
+                                       .when_full = S2_OVERWRITE_OLDEST,
+                                       .has_bias = 1,
+                                       .rank = model->rank == 0 ? 1 + s2_rng_below(rng, 5) : 0,
+                                       .batch_size = 1 + s2_rng_below(rng, 5),
+                                       .learning_rate = 0.01,
+                                       .taps = model->n_layers == 0 ? own_taps : NULL,
+                                       .taps_context = (void *)model};
+    const size_t bytes = s2_device_bytes(model, &options);
+    if (bytes >= MOST_BYTES || model->n_outputs < 2 || model->n_features > MOST_BYTES / 64) {
+        return 0;
+    }
+    s2_device device;
+    float *const arena = aligned_floats(bytes / sizeof(float));
+    const s2_status status = s2_device_init(&device, model, &options, arena, bytes);
+    if (status == S2_OK) {
+        train(&device, rng);
+    }
+    free(arena);
+    return status == S2_OK;
+}
+
+static uint32_t odd_word(s2_rng *rng, uint32_t was) {
+    static const uint32_t odd[] = {0,        1,        2,           3,           7,
+                                   33,       255,      0x7fc00000u, 0xff800000u, 0x7f7fffffu,
+                                   1u << 24, 1u << 30, 1u << 31,    ~0u};
+    const uint32_t n_odd = (uint32_t)(sizeof odd / sizeof odd[0]),
+                   which = s2_rng_below(rng, n_odd + 2);
+    return which < n_odd    ? odd[which]
+           : which == n_odd ? was + 1u
+                            : was ^ 1u << s2_rng_below(rng, 32);
+}
+
+/* Some words of the head or the tables are others, or of all; the block may end elsewhere. */
+static void spoil(blob *of, s2_rng *rng) {
+    const uint32_t n_words = of->n_words, changes = 1 + s2_rng_below(rng, 3);
+    for (uint32_t c = 0; c < changes; c++) {
+        const uint32_t most = s2_rng_below(rng, 4) == 0 ? n_words : 16 + 5 * DEPTH;
+        const uint32_t at = 4 + s2_rng_below(rng, (most < n_words ? most : n_words) - 4);
+        of->word[at] = odd_word(rng, of->word[at]);
+    }
+    if (s2_rng_below(rng, 8) == 0) {
+        of->n_words = 16 + s2_rng_below(rng, n_words - 15);
+    }
+}
+
+int main(void) {
+    s2_rng rng;
+    s2_rng_seed(&rng, 5, 1);
+    unsigned refused = 0, ran = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        network of;
+        blob made;
+        new_blob(&made, &of, kinds[i], &rng);
+        for (unsigned trial = 0; trial < TRIALS; trial++) {
+            blob spoilt = {malloc(made.n_words * sizeof(uint32_t)), made.n_words};
+            memcpy(spoilt.word, made.word, made.n_words * sizeof(uint32_t));
+            spoil(&spoilt, &rng);
+            seal(&spoilt, 16);
+            blob exact = {malloc(spoilt.n_words * sizeof(uint32_t)), spoilt.n_words};
+            memcpy(exact.word, spoilt.word, exact.n_words * sizeof(uint32_t));
+            s2_model model;
+            if (s2_model_read(&model, exact.word, exact.n_words * sizeof(uint32_t)) == S2_OK) {
+                ran += (unsigned)try_it(&model, &rng);
+            } else {
+                refused++;
+            }
+            free(spoilt.word);
+            free(exact.word);
+        }
+        free(made.word);
+        release_guarded();
+    }
+    CHECK(refused > TRIALS);
+    CHECK(ran > TRIALS / 2);
+    return check_report("test_sealed");
+}
