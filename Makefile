@@ -23,6 +23,8 @@
 #   make test-web
 #                the npm package in Node and its page in headless Chromium, for which some
 #                500 MB are fetched
+#   make wheels  wheels for x86-64, 64- and 32-bit ARM, in build/wheels: some 450 MB are fetched, and
+#                it takes minutes; WHEELS="aarch64 armv7" for some
 #   make web     the module of WebAssembly of the npm package in web/
 
 PYTHON ?= python3
@@ -37,7 +39,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c misra test-arm bench-arm size test-wasm test-web web clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c misra test-arm bench-arm size test-wasm test-web web wheels clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -71,6 +73,9 @@ test-web: $(VENV)/.test $(VENV)/.web
 
 web:
 	$(MAKE) --no-print-directory -C web
+
+wheels: $(VENV)/.wheels
+	$(BIN)/python tools/wheels.py $(WHEELS)
 
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm
@@ -148,6 +153,10 @@ $(VENV)/.mutate: $(VENV)/.created pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.created pyproject.toml
 	$(PIP) install --group docs
+	@touch $@
+
+$(VENV)/.wheels: $(VENV)/.created pyproject.toml
+	$(PIP) install --group wheels
 	@touch $@
 
 $(VENV)/.web: $(VENV)/.created pyproject.toml

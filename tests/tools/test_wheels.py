@@ -1,0 +1,51 @@
+"""What ``make wheels`` does before a compiler runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import debian_python
+import pytest
+import wheels
+
+TOOL = Path(wheels.__file__)
+
+
+def test_the_toolchain_names_a_compiler_for_the_machine_and_headers(tmp_path: Path) -> None:
+    target = wheels.TARGETS["armv7"]
+    wheels.compilers(target, tmp_path)
+    text = wheels.toolchain(target, tmp_path, tmp_path / "include").read_text()
+    assert f'set(CMAKE_C_COMPILER "{tmp_path}/cc")' in text
+    assert "set(CMAKE_SYSTEM_PROCESSOR armv7l)" in text
+    assert f"{tmp_path}/include/python3.{sys.version_info.minor}" in text
+    script = (tmp_path / "cc").read_text()
+    assert 'ziglang cc -target arm-linux-gnueabihf.2.17 "$@"' in script
+    assert "-target" not in (tmp_path / "ar").read_text()
+
+
+@pytest.mark.parametrize("name", wheels.TARGETS)
+def test_no_machine_needs_a_newer_glibc_than_its_tag_says(name: str) -> None:
+    target = wheels.TARGETS[name]
+    assert target.tag.startswith("manylinux_2_17_")
+    assert target.triple.endswith(".2.17")
+
+
+def test_tools_that_lack_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian_python.shutil, "which", lambda command: None)
+    monkeypatch.setattr(debian_python, "_KEYS", Path("/no/keys"))
+    commands = ["apt-get", "qemu-arm", "qemu-aarch64"]
+    assert debian_python.missing(commands) == ["apt", "debian-archive-keyring", "qemu-user"]
+
+
+def test_a_python_that_debian_has_not_is_refused() -> None:
+    assert debian_python.release(11) == "bookworm"
+    with pytest.raises(SystemExit, match=r"got Python 3\.12, expected 3\.11 and 3\.13"):
+        debian_python.release(12)
+
+
+def test_a_machine_that_is_not_known_is_refused() -> None:
+    done = subprocess.run([sys.executable, TOOL, "sparc"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "invalid choice: 'sparc'" in done.stderr

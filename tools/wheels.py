@@ -1,0 +1,142 @@
+"""Cross-builds the wheels of other processors into build/wheels, without containers: `make wheels`.
+
+    python tools/wheels.py [x86_64] [aarch64] [armv7]
+
+One compiler builds them all, ziglang of PyPI, against glibc 2.17, which systems since 2013 have.
+Python's headers for each processor are Debian's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import check_wheel
+import debian_python
+
+ROOT = debian_python.ROOT
+PLACE = ROOT / "build" / "wheels"
+GLIBC = "2.17"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of machine: as Zig, Python, the wheel's name and Debian call it."""
+
+    triple: str
+    python: str  # the end of the extension's name, which says whose it is
+    tag: str
+    debian: str
+    machine: str  # as `uname -m` there says, which picks kernels in CMakeLists.txt
+
+
+TARGETS = {
+    "x86_64": Target(
+        f"x86_64-linux-gnu.{GLIBC}",
+        "x86_64-linux-gnu",
+        "manylinux_2_17_x86_64",
+        "amd64",
+        "x86_64",
+    ),
+    "aarch64": Target(
+        f"aarch64-linux-gnu.{GLIBC}",
+        "aarch64-linux-gnu",
+        "manylinux_2_17_aarch64",
+        "arm64",
+        "aarch64",
+    ),
+    "armv7": Target(
+        f"arm-linux-gnueabihf.{GLIBC}",
+        "arm-linux-gnueabihf",
+        "manylinux_2_17_armv7l",
+        "armhf",
+        "armv7l",
+    ),
+}
+
+
+def compilers(target: Target, folder: Path) -> None:
+    """Write the compiler and its companions for a machine, scripts that CMake takes for such."""
+    for name in ("cc", "c++", "ar", "ranlib"):
+        of = f" -target {target.triple}" if name.startswith("c") else ""
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {name}{of} "$@"\n')
+        script.chmod(0o755)
+
+
+def toolchain(target: Target, folder: Path, include: Path) -> Path:
+    """Write CMake's description of a machine and of what builds for it."""
+    version = f"python3.{sys.version_info.minor}"
+    lines = [
+        "set(CMAKE_SYSTEM_NAME Linux)",
+        f"set(CMAKE_SYSTEM_PROCESSOR {target.machine})",
+        f'set(CMAKE_C_COMPILER "{folder}/cc")',
+        f'set(CMAKE_CXX_COMPILER "{folder}/c++")',
+        f'set(CMAKE_AR "{folder}/ar")',
+        f'set(CMAKE_RANLIB "{folder}/ranlib")',
+        "set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)",
+        'set(S2_NEON_OPTIONS "-mcpu=cortex_a7")',  # of 32 bits; the smallest that has them
+        f'set(Python_INCLUDE_DIR "{include}/{version}")',
+        f'set(CMAKE_CXX_FLAGS_INIT "-I{include}")',  # whose pyconfig.h names one a processor
+    ]
+    path = folder / "toolchain.cmake"
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+def build(name: str) -> Path:
+    """Build one wheel and check it."""
+    target = TARGETS[name]
+    folder = PLACE / "tools" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    compilers(target, folder)
+    include = debian_python.headers(target.debian, PLACE / "debian")
+    environment = {
+        **os.environ,
+        "_PYTHON_HOST_PLATFORM": f"linux-{target.machine}",
+        "SETUPTOOLS_EXT_SUFFIX": f".cpython-3{sys.version_info.minor}-{target.python}.so",
+        "CMAKE_TOOLCHAIN_FILE": str(toolchain(target, folder, include)),
+        "ZIG_GLOBAL_CACHE_DIR": str(PLACE / "zig"),
+        "ZIG_LOCAL_CACHE_DIR": str(PLACE / "zig"),
+    }
+    python = [sys.executable, "-m"]
+    words = [*python, "pip", "--disable-pip-version-check", "--quiet", "wheel", "--no-deps"]
+    words += ["--no-build-isolation", "-C", f"build-dir={folder / 'build'}"]
+    words += ["--wheel-dir", str(folder), str(ROOT)]
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    subprocess.run(words, env=environment, check=True)  # noqa: S603
+    (built,) = folder.glob("*.whl")
+    words = [*python, "wheel", "tags", "--platform-tag", target.tag, "--remove", str(built)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    (named,) = folder.glob("*.whl")
+    check_wheel.check(named)
+    return named.replace(PLACE / named.name)
+
+
+def main() -> int:
+    """Build what the words name, or all; say what is missing in one line."""
+    parser = argparse.ArgumentParser(description="Cross-build wheels into build/wheels.")
+    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="|".join(TARGETS))
+    targets = parser.parse_args().targets or list(TARGETS)
+    debian_python.release()
+    if packages := debian_python.missing(["apt-get", "dpkg-deb"]):
+        needed = " ".join(packages)
+        sys.stderr.write(f"missing on this system: {needed}; these are packages of Debian\n")
+        return 2
+    if importlib.util.find_spec("ziglang") is None:
+        sys.stderr.write("missing: ziglang; install it with: pip install --group wheels\n")
+        return 2
+    for name in targets:
+        wheel = build(name)
+        print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size / 1000:,.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
