@@ -75,7 +75,12 @@ def readers_files(text: str) -> None:
         targets = {"mass": x[:, 0] + 1, "price": 2 * x[:, 1]} if "mass,price" in text else {}
         write_csv(file, targets or {"label": y}, x)
     write_csv("moods.csv", {"label": np.array(["calm", "glad", "sad"])[y]}, x)
-    if "listener.onnx" in text:
+    if "words.npz" in text:
+        from stream_models import lstm, words
+
+        lstm(Path("listener.onnx"))
+        np.savez("words.npz", **words())
+    elif "listener.onnx" in text:
         from sound_models import listener, record, tone, tones
 
         listener(Path("listener.onnx"))

@@ -53,7 +53,7 @@ def test_one_number_that_is_wrong(net: str, kind: str, tmp_path: Path, refused: 
     for name in ("lora_a.0", "lora_b", "bias"):
         for share in (0, 0.1):
             model = changed(tmp_path / "e.onnx", f"adapter.{name}", share)
-            args = (model, logits, backbone.session, given, adapters)
+            args = (model, logits, backbone, given, adapters)
             if share:
                 message = refused(ModelError, check_export, *args)
                 assert "the exported logits of 4 samples at once differ by" in message
@@ -78,7 +78,7 @@ def test_one_step_of_what_a_model_rounds_to(tmp_path: Path, refused: Refused) ->
         [bias] = (of for of in model.graph.initializer if of.name.endswith("adapter.bias"))
         values = onnx.numpy_helper.to_array(bias) + np.float32(step * largest)
         bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
-        args = (model, logits, backbone.session, backbone, adapters, x)
+        args = (model, logits, backbone, backbone, adapters, x)
         if fits:
             check_export(*args)
         else:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.arrays import Inputs, SamplesLike
+from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.noise import random_samples
-from skip2lora.backbones.onnx.session import Session, open_session
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.session import open_session
 from skip2lora.errors import DataError, ModelError
 from skip2lora.tasks.task import softmax
 
@@ -34,7 +35,7 @@ _N_TOKENS = (2, 0)  # any words, or one word alone
 def check_export(
     model: Any,
     logits: str,
-    session: Session,
+    own: OnnxBackbone,
     backbone: Backbone,
     adapters: SkipAdapters,
     samples: SamplesLike | None = None,
@@ -45,26 +46,26 @@ def check_export(
 
     Its tensor ``logits`` and what is predicted are compared with the sum in float64, and no other
     output may say what the base said of a class. The samples are some of ``samples``, or random;
-    the model is fed as ``session`` feeds its base. Logits times ``columns`` are the numbers in its
-    graph.
+    the model is fed as its base ``own`` is. Logits times ``columns`` are the numbers in its graph.
 
     Raises:
         ModelError: onnxruntime does not run it, it gives something else, or it takes no random
             samples.
         DataError: samples the model cannot take.
     """
-    names = [value.name for value in model.graph.output if value.name != logits]
-    hidden = len(names) == len(model.graph.output)
+    states = () if own.stream is None else own.stream.states.values()
+    shown = [value.name for value in model.graph.output]
+    names = [name for name in shown if name not in (logits, *states)]
+    hidden = logits not in shown
     if hidden:
         model.graph.output.add(name=logits)
     data = model.SerializeToString()
     if hidden:
         del model.graph.output[-1]
-    session = replace(session, opener=partial(open_session, data))
+    session = replace(own.session, opener=partial(open_session, data))
 
     def run(some: Any) -> tuple[NDArray[Any], dict[str, Any]]:
-        arrays = some.arrays if isinstance(some, Inputs) else {session.inputs[0].name: some}
-        sums, *others = session.run(arrays, [logits, *names], 1)
+        sums, *others = own.values(session, some, [logits, *names])
         return sums, dict(zip(names, others, strict=True))
 
     share = ROUNDED_SHARE if _rounds(model) else SHARE

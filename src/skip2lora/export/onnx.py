@@ -309,9 +309,7 @@ def _write(
     """
     model = base.model
     columns = None if base.bare or base.anatomy.head is None else columns_of(base.anatomy)
-    check_export(
-        model, logits, base.backbone.session, base.given, base.adapters, samples, columns=columns
-    )
+    check_export(model, logits, base.backbone, base.given, base.adapters, samples, columns=columns)
     for tensor in model.graph.initializer:
         if tensor.name in without:
             tensor.raw_data = bytes(len(tensor.raw_data))

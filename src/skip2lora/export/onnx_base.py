@@ -19,7 +19,7 @@ from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import chosen_taps
 from skip2lora.errors import ModelError
-from skip2lora.export.onnx_head import drop_narrow, drop_stale, readers_elsewhere
+from skip2lora.export.onnx_head import drop_narrow, drop_stale, feeds_states, readers_elsewhere
 from skip2lora.export.onnx_mlp import twin
 
 
@@ -81,7 +81,8 @@ def _read(given: Backbone, backbone: Backbone, adapters: Result) -> Base:
     if isinstance(given, Binary) and anatomy.head is not None:
         turned = 1 if anatomy.columns is None else anatomy.columns.item()
         anatomy = replace(anatomy, columns=turned * PAIR, n_outputs=2)
-    bare = isinstance(given, Bare)
+    # What a state is made of stays as it is, or later calls would be of another model.
+    bare = isinstance(given, Bare) or feeds_states(graph, anatomy)
     if adapters.n_outputs > anatomy.n_outputs > 0:
         bare |= drop_narrow(graph, anatomy)
     anew = bare or isinstance(given, Headless)

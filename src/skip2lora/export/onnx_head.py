@@ -75,6 +75,12 @@ def readers_elsewhere(graph: Graph, anatomy: Anatomy) -> list[Any]:
     return [node for node in graph.readers.get(head.logits, ()) if elsewhere & set(node.output)]
 
 
+def feeds_states(graph: Graph, anatomy: Anatomy) -> bool:
+    """Whether the state of a later call is made of the logits."""
+    head = anatomy.head
+    return head is not None and any(head.logits in graph.ancestors(name) for name in graph.states)
+
+
 def drop_stale(graph: Graph, anatomy: Anatomy, *, replaced: str | None) -> None:
     """Take out the outputs that would still say what the base says of classes.
 

@@ -29,6 +29,7 @@ from skip2lora.backbones.onnx.probe import Look, Seen, look
 from skip2lora.backbones.onnx.refusals import no_layers, no_samples, no_taps
 from skip2lora.backbones.onnx.sizes import fix_batch
 from skip2lora.backbones.outputs import OutputSpec, candidates_of, choose, spec_of, task_of
+from skip2lora.backbones.streams import Stream
 from skip2lora.backbones.taps import Tap, taps_of
 
 _LAYERS = ("Gemm", "MatMul", "Conv")
@@ -68,7 +69,7 @@ class Anatomy:
     is what running it has shown. Those numbers times ``columns`` are the logits, where there are
     such. ``mask`` says which tokens count, None where no input may; ``cut`` what was left out;
     ``unsure`` the layers whose samples could not be told apart; ``class_names`` what the graph
-    calls its outputs.
+    calls its outputs; ``stream`` the states of one that is called again and again.
     """
 
     sources: tuple[Source, ...]
@@ -84,6 +85,7 @@ class Anatomy:
     cut: str | None = None
     unsure: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    stream: Stream | None = None
 
 
 def anatomy(
@@ -104,12 +106,14 @@ def anatomy(
             logits depend on those beside it.
         ParameterError: there is no such output, or several may be that with the classes.
     """
-    reads, names = weight_layers(graph), [value.name for value in graph.inputs]
+    reads = weight_layers(graph)
+    names = [value.name for value in graph.inputs if value.name not in graph.states]
     if not names or any(not sizes_of(value) for value in graph.inputs):
         raise no_samples(graph, path, infer(graph))
     if not reads:
         raise no_layers(graph, path)
-    heads = [_head(graph, value.name) for value in graph.model.graph.output]
+    shown = [value for value in graph.model.graph.output if value.name not in graph.states]
+    heads = [_head(graph, value.name) for value in shown]
     ends = [head.logits for head in heads]
     lists = {v.name for v in graph.model.graph.output if v.type.HasField("sequence_type")}
     said = [head.output for head in heads if head.end.says and head.output not in lists]

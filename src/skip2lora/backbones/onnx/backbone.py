@@ -42,6 +42,7 @@ from skip2lora.backbones.onnx.tapped import (
     tap_model,
 )
 from skip2lora.backbones.outputs import named
+from skip2lora.backbones.streams import Stream, laid_out
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
 from skip2lora.errors import MissingExtraError, ModelError, warn
@@ -60,7 +61,8 @@ class OnnxBackbone(Backbone):
     ``inputs`` are what a sample consists of, ``layers`` all taps there could be, in order. What
     ``description`` says stands beside it: ``n_outputs`` is 0 for a model without logits, such as a
     text encoder, ``task`` is "multi-label" after Sigmoid, else "classification", ``fingerprint``
-    the SHA-256 of the model alone: weights, nodes, inputs and outputs.
+    the SHA-256 of the model alone: weights, nodes, inputs and outputs. With a ``stream``, a sample
+    is a sequence of calls.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class OnnxBackbone(Backbone):
     task: str = field(init=False)
     fingerprint: str = field(init=False)
     mask: str | None = field(init=False)
+    stream: Stream | None = field(init=False)
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes, runtime = False, None, None, RUNTIME
 
@@ -133,7 +136,7 @@ class OnnxBackbone(Backbone):
         **asked: Any,
     ) -> OnnxBackbone:
         model = cls._read(Path(path), Asked(**asked), threads)
-        for note in model.notes:
+        for note in filter(None, (model.description.cut, model.description.rounded)):
             warn(f"{path}: {note}")
         return model.named(class_names)
 
@@ -197,8 +200,10 @@ class OnnxBackbone(Backbone):
         vars(self).update(
             layers=of.layers, tappable=of.layers, taps=of.taps, tap_widths=of.tap_widths,
             grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
-            fingerprint=of.fingerprint, mask=of.mask,
+            fingerprint=of.fingerprint, mask=of.mask, stream=of.stream,
         )  # fmt: skip
+        if of.stream is not None:
+            vars(self)["inputs"] = of.stream.sequences(self.session.inputs)
         if self.class_names is None:
             vars(self)["class_names"] = of.class_names
         if of.model_outputs:  # a file prepared before names none
@@ -206,8 +211,10 @@ class OnnxBackbone(Backbone):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the model is left out, and how much batches change, if anything."""
-        return tuple(filter(None, (self.description.cut, self.description.rounded)))
+        """What of the model is left out, how much batches change, and its states, if any."""
+        of = self.description
+        states = None if of.stream is None else of.stream.note(self.session.inputs)
+        return tuple(filter(None, (of.cut, of.rounded, states)))
 
     def with_taps(
         self,
@@ -280,7 +287,8 @@ class OnnxBackbone(Backbone):
         Raises:
             DataError: a missing input, another shape or type, NaN, no samples.
         """
-        return check_inputs(self.columns.take(x), self.inputs)
+        x = self.columns.take(x)
+        return check_inputs(x if self.stream is None else laid_out(x, self.inputs), self.inputs)
 
     def forward(self, x: NDArray[Any] | Inputs) -> Taps:
         """Taps and base logits of checked samples.
@@ -307,8 +315,7 @@ class OnnxBackbone(Backbone):
         return rows
 
     def _run(self, x: NDArray[Any] | Inputs, wanted: list[str]) -> list[NDArray[np.float32]]:
-        arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
-        values = self.session.run(arrays, wanted, self._largest_tap)
+        values = self.values(self.session, x, wanted)
         for name, rows in zip(wanted, values, strict=True):
             if len(rows) != len(x):
                 raise ModelError(
@@ -316,6 +323,16 @@ class OnnxBackbone(Backbone):
                     "expected one a sample: leave its layer out with taps="
                 )
         return values
+
+    def values(
+        self, session: Session, x: NDArray[Any] | Inputs, wanted: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
+        """The ``wanted`` outputs of ``session``, which has the inputs of this model, of samples."""
+        arrays = x.arrays if isinstance(x, Inputs) else {self.inputs[0].name: x}
+        run = partial(session.run, largest_tap=self._largest_tap)
+        if self.stream is None:
+            return run(arrays, wanted)
+        return self.stream.over(run, session.inputs, arrays, wanted)
 
     @cached_property
     def _largest_tap(self) -> int:

@@ -14,6 +14,18 @@ A chain is a small ``.toml``::
 
 What one model gives is put into the shape that the next takes. Where it gives more, ``hop`` says
 how far windows of it are apart, which pass the next model one by one and come out side by side.
+
+One model alone, with a state between calls, may be told of it (docs/streaming.md)::
+
+    samples = 512                    # that a call takes, where it leaves that open
+
+    [[model]]
+    path = "vad.onnx"
+
+    [stream]
+    states = { h = "hn", c = "cn" }  # where names do not tell
+    calls = "mean"                   # or "last"
+    constants = { sr = 16000 }       # inputs that are numbers
 """
 
 from __future__ import annotations
@@ -29,6 +41,7 @@ from typing import Any
 import numpy as np
 
 from skip2lora.backbones.onnx.file import embed, model_writer, need_onnx, read_model
+from skip2lora.backbones.onnx.states import checked_stream, say_states
 from skip2lora.errors import ModelError, ParameterError, first_line
 from skip2lora.files import unreadable, write_file
 
@@ -55,11 +68,13 @@ def chain(
     out: str | os.PathLike[str],
     *,
     samples: int | None = None,
+    stream: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``models``, which run one after the other, as one self-contained ONNX file.
 
     Each is a path, or what a ``[[model]]`` of a ``.toml`` says: path, scale, offset, hop.
     ``samples`` is how many numbers of a sample the first one takes, where it leaves that open.
+    ``stream`` is what ``[stream]`` says of the states of one model alone: states, calls, constants.
 
     Raises:
         ParameterError: an entry that a ``.toml`` cannot have.
@@ -71,33 +86,35 @@ def chain(
         if not given or not (samples is None or _is_count(samples)):
             raise ValueError(f"samples {samples}" if given else "no models")
         parts = [_part(Path(), entry) for entry in given]
-    except (ValueError, TypeError, KeyError) as error:
+        stream = checked_stream(stream, len(parts))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ParameterError(
             f"models cannot be chained ({first_line(error)}), expected paths or path, scale, "
             "offset and hop of each, and a number of samples: correct them"
         ) from error
     from skip2lora.backbones.onnx.session import open_session
 
-    model = chained(parts, samples, Path(out), read_model)
+    model = chained(parts, samples, stream, Path(out), read_model)
     open_session(model.SerializeToString(), path=Path(out))  # what does not run is not written
     write_file(out, model_writer(model))
 
 
-def read_chain(path: Path) -> tuple[list[Part], int | None]:
-    """The models that a ``.toml`` names, beside it, and how many samples the first one takes.
+def read_chain(path: Path) -> tuple[list[Part], int | None, dict[str, Any] | None]:
+    """The models that a ``.toml`` names, beside it, how many samples the first takes, its states.
 
     Raises:
         FileError: it cannot be read.
         ModelError: it is no chain.
     """
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_MOST_TEXT + 1)
+        with path.open("rb") as file:
+            content = file.read(_MOST_TEXT + 1)
         if len(content) > _MOST_TEXT:
             raise ValueError(f"over {_MOST_TEXT} bytes")
         said = tomllib.loads(content.decode())
         parts = [_part(path.parent, entry) for entry in said.pop("model")]
-        samples = said.pop("samples", None)
+        samples, stream = said.pop("samples", None), said.pop("stream", None)
+        stream = checked_stream(stream, len(parts))
         if said or not parts or not (samples is None or _is_count(samples)):
             raise ValueError(f"{', '.join(said) or f'samples {samples}'}")
     except OSError as error:
@@ -105,9 +122,9 @@ def read_chain(path: Path) -> tuple[list[Part], int | None]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} is no chain of models ({first_line(error)}), expected [[model]] with a path "
-            "each, and samples: correct it"
+            "each, samples, and [stream] of one alone: correct it"
         ) from error
-    return parts, samples
+    return parts, samples, stream
 
 
 def _part(folder: Path, entry: Mapping[str, Any]) -> Part:
@@ -125,7 +142,13 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_SAMPLES
 
 
-def chained(parts: Sequence[Part], samples: int | None, path: Path, read: Any) -> Any:
+def chained(
+    parts: Sequence[Part],
+    samples: int | None,
+    stream: Mapping[str, Any] | None,
+    path: Path,
+    read: Any,
+) -> Any:
     """The models as one ModelProto; ``read`` reads each file, ``path`` stands in messages.
 
     Raises:
@@ -137,6 +160,10 @@ def chained(parts: Sequence[Part], samples: int | None, path: Path, read: Any) -
     for number, part in enumerate(parts):
         model = read(part.file)
         embed(model, part.file.parent)
+        if stream is not None:
+            data = say_states(onnx, model, stream, part.file)
+            _fix_samples(model, samples, part.file, data)
+            return model
         _check_alone(model, part.file)
         model = _prefixed(onnx, model, f"{number}.")
         if whole is None:
@@ -162,9 +189,9 @@ def _prefixed(onnx: Any, model: Any, prefix: str) -> Any:
     return onnx.compose.add_prefix(model, prefix)
 
 
-def _fix_samples(model: Any, samples: int | None, file: Path) -> None:
-    """Let the first model take so many samples."""
-    dims = list(_input(model).type.tensor_type.shape.dim)
+def _fix_samples(model: Any, samples: int | None, file: Path, given: Any = None) -> None:
+    """Let the first model take so many samples, of its input ``given``."""
+    dims = list((given or _input(model)).type.tensor_type.shape.dim)
     open_ones = [dim for dim in dims[1:] if not dim.dim_value]
     if samples is None:
         if open_ones:

@@ -19,6 +19,7 @@ from skip2lora.backbones.onnx.external import (
     names_files,
     place_of,
 )
+from skip2lora.backbones.streams import STREAM_KEY
 from skip2lora.errors import MissingExtraError, ModelError, first_line
 from skip2lora.limits import check_file
 
@@ -196,7 +197,7 @@ def fingerprint(model: Any, folder: Path) -> str:
     """SHA-256 of what the model computes: nodes, weights, inputs, outputs, opsets.
 
     Names of files, dates, the producer, documentation and where weights are kept do not count.
-    Node names do: layers are chosen by them.
+    Node names do: layers are chosen by them; and what was said of states, which changes rows.
     """
     onnx = need_onnx("a fingerprint")
     state = hashlib.sha256()
@@ -212,6 +213,9 @@ def fingerprint(model: Any, folder: Path) -> str:
         state.update(f"\0{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())
         for chunk in _values(onnx, tensor, folder):
             state.update(chunk)
+    for entry in model.metadata_props:
+        if entry.key == STREAM_KEY:
+            state.update(entry.value.encode())
     return f"sha256:{state.hexdigest()}"
 
 

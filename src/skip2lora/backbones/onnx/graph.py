@@ -47,6 +47,8 @@ class Graph:
         self.opset = opset_of(model)
         #: An input and its axis that holds the samples.
         self.samples = (self.inputs[0].name if self.inputs else "", 0)
+        #: States that a call takes from the one before and gives to the next, and their axes.
+        self.states: dict[str, int] = {}
         #: Types of elements, as TensorProto numbers them, of constants and of what infer() found.
         self.types = {name: int(each.data_type) for name, each in self.initializers.items()}
 
@@ -241,7 +243,7 @@ def faults_of(graph: Graph, path: object) -> Iterator[Fault]:
             )
             yield Fault(node, what, error, random=True)
         if node.op_type in RECURRENT:
-            carried = next(_carried(graph, node), None)
+            carried = next((it for it in carried_by(graph, node) if it not in graph.states), None)
             if carried is not None:
                 what = f"{title} takes its state from input {carried}"
                 error = ModelError(
@@ -260,7 +262,7 @@ def _drops(graph: Graph, node: Any) -> bool:
     return flag is not None and bool(flag.all())
 
 
-def _carried(graph: Graph, node: Any) -> Iterator[str]:
+def carried_by(graph: Graph, node: Any) -> Iterator[str]:
     """Inputs of the graph that are the state a recurrent layer begins with."""
     inputs = {value.name for value in graph.inputs}
     left, seen = [str(name) for name in node.input[5:7] if name], set()

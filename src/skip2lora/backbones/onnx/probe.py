@@ -238,7 +238,7 @@ def look(
     probe = Probe(graph, path, [*tensors, *ends, *outputs])
     looks = []
     for axes in _axes_of(graph):
-        looks.append(_look(graph, probe, axes, (*ends, *outputs)))
+        looks.append(_look(graph, probe, {**axes, **graph.states}, (*ends, *outputs)))
         if looks[-1].likely(ends, dynamic=dynamic) == _SURE:
             return looks[-1]
     return max(

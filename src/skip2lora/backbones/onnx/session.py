@@ -144,7 +144,9 @@ class Session:
                     f"the model refused the samples ({reason_of(error)}), expected such as it was "
                     "made for: are their values right?"
                 ) from error
-            for parts, array in zip(outputs, rows, strict=True):
+            for parts, name, array in zip(outputs, wanted, rows, strict=True):
+                if name in self.axes:
+                    array = np.moveaxis(array, self.axes[name], 0)
                 parts.append(array[:count] if len(array) == self.batch else array)
         return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in outputs]
 

@@ -12,11 +12,13 @@ from typing import Any
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
 from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
-from skip2lora.backbones.onnx.graph import Graph, faults_of
+from skip2lora.backbones.onnx.graph import RECURRENT, Fault, Graph, faults_of
 from skip2lora.backbones.onnx.rows import PREFIX, add_rows
 from skip2lora.backbones.onnx.sizes import fix_size
+from skip2lora.backbones.onnx.states import stream_of
 from skip2lora.backbones.onnx.straight import straight_part
 from skip2lora.backbones.outputs import OutputSpec
+from skip2lora.backbones.streams import STREAM_KEY, Stream
 from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
 from skip2lora.errors import ModelError, first_line
 
@@ -36,6 +38,7 @@ class Description:
     ``cut`` says before what the model was cut, None for one that runs straight through; ``rounded``
     by how much a sample alone differs from the same one in a batch, or what of it is not known;
     None for next to nothing. ``class_names`` are what a table in the model calls the outputs.
+    ``stream`` are the states of a model that is called again and again, None for one without.
     """
 
     fingerprint: str
@@ -54,6 +57,7 @@ class Description:
     cut: str | None = None
     rounded: str | None = None
     class_names: tuple[str, ...] | None = None
+    stream: Stream | None = None
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -95,11 +99,12 @@ class Description:
             places, outputs = tuple(fields.pop("places")), tuple(fields.pop("outputs"))
             size = fields.pop("size", None)
             fixed = None if size is None else (int(size[0]), int(size[1]))
-            names = fields.pop("class_names", None)
+            names, stream = fields.pop("class_names", None), fields.pop("stream", None)
             specs = tuple(_spec(output) for output in fields.pop("model_outputs", ()))
             return cls(
                 layers=layers, places=places, outputs=outputs, size=fixed, model_outputs=specs,
-                class_names=None if names is None else tuple(map(str, names)), **fields,
+                class_names=None if names is None else tuple(map(str, names)),
+                stream=None if stream is None else Stream(**stream), **fields,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
@@ -148,10 +153,10 @@ class Asked:
         return self.taps is None or set(chosen(names, self.taps)) <= set(known.places)
 
 
-def metadata_of(model: Any) -> str | None:
+def metadata_of(model: Any, key: str = KEY) -> str | None:
     """The description in a ModelProto, None in one that was not tapped."""
     entries = {entry.key: str(entry.value) for entry in model.metadata_props}
-    return entries.get(KEY)
+    return entries.get(key)
 
 
 def strip(model: Any) -> None:
@@ -187,6 +192,7 @@ def tap_model(
     parts, graph, print_of_base = understand(
         model, path, grid=grid, size=size, output=output, mask=mask
     )
+    states = [value for value in model.graph.output if value.name in graph.states]
     layers = tuple(source.tap for source in parts.sources)
     places, _ = chosen_taps(layers, taps)
     end = None if parts.head is None else parts.head.logits
@@ -208,9 +214,11 @@ def tap_model(
         cut=parts.cut,
         rounded=parts.look.note(end, parts.unsure),
         class_names=parts.class_names,
+        stream=parts.stream,
     )
     if not keep_outputs:
         del model.graph.output[:]
+        model.graph.output.extend(states)
     _add_outputs(graph, description)
     model.metadata_props.add(key=KEY, value=description.to_json())
     return description
@@ -226,7 +234,7 @@ def understand(
     mask: str | None = None,
 ) -> tuple[Anatomy, Graph, str]:
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
-    text = metadata_of(model)
+    text, streams = metadata_of(model), metadata_of(model, STREAM_KEY) is not None
     strip(model)
     if text is None:
         print_of_base = fingerprint(model, path.parent)
@@ -236,22 +244,30 @@ def understand(
         fix_size(model, path, size)
     graph, cut = Graph(model), None if text is None else Description.from_json(text, path).cut
     faults = tuple(faults_of(graph, path))
-    if faults:
+    stream = None
+    if (faults or streams) and all(map(_carries, faults)):
+        stream = stream_of(graph, path)
+    if faults and stream is None:
         graph, cut = straight_part(graph, faults)
     if not REWRITTEN.isdisjoint(map(attrgetter("op_type"), model.graph.node)):
-        reads, graph = graph.reads, float_activations(graph)
-        graph.reads = reads
+        reads, states, graph = graph.reads, graph.states, float_activations(graph)
+        graph.reads, graph.states = reads, states
     try:
         parts = anatomy(graph, path, grid=grid, output=output, mask=mask)
     except ModelError as error:
-        if not faults:
+        if not faults or stream is not None:
             raise
         raise ModelError(
             f"{path}: {faults[0].what}, and what is before it cannot be tapped "
             f"({first_line(error)}), expected layers with weights there: export the model without "
             "control flow or state"
         ) from error
-    return replace(parts, cut=cut), graph, print_of_base
+    return replace(parts, cut=cut, stream=stream), graph, print_of_base
+
+
+def _carries(fault: Fault) -> bool:
+    """Whether a node begins with a state, and is none of chance, loops or branches."""
+    return fault.node.op_type in RECURRENT
 
 
 def _add_outputs(graph: Graph, description: Description) -> None:

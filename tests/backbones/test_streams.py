@@ -1,0 +1,88 @@
+"""Sequences of calls from a fresh state, beside a network that adds up what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.streams import Stream, laid_out
+from skip2lora.errors import DataError
+
+Refused = Callable[..., str]
+INPUTS = (InputSpec("x", (3, 2), "float32"), InputSpec("s", (2,), "float32"))
+X = np.random.default_rng(0).normal(size=(4, 5, 3, 2)).astype(np.float32)
+
+
+def adding(given: Mapping[str, Any], wanted: Sequence[str]) -> list[Any]:
+    """The state is the sum of all frames so far, and ``y`` its double."""
+    state = given["s"] + given["x"].sum(axis=1)
+    return [{"y": 2 * state, "t": state}[name] for name in wanted]
+
+
+def over(x: Any, calls: str = "last") -> Any:
+    [values] = Stream({"s": "t"}, calls).over(adding, INPUTS, {"x": x}, ["y"])
+    return values
+
+
+def test_the_last_call_and_the_mean_of_all() -> None:
+    sums = 2 * X.sum(axis=2, dtype=np.float64).cumsum(axis=1)
+    np.testing.assert_allclose(over(X), sums[:, -1], rtol=1e-5)
+    np.testing.assert_allclose(over(X, "mean"), sums.mean(axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(over(X[:, :1], "mean"), over(X[:, :1]))
+
+
+@pytest.mark.parametrize("calls", ["last", "mean"])
+def test_no_state_passes_to_the_next_sample(calls: str) -> None:
+    together = over(X, calls)
+    np.testing.assert_array_equal(together, np.concatenate([over(x[None], calls) for x in X]))
+    np.testing.assert_array_equal(together, over(X[::-1], calls)[::-1])
+    np.testing.assert_array_equal(together, over(X, calls))
+
+
+def test_only_what_counts_is_asked_of_a_call() -> None:
+    asked = []
+
+    def call(given: Mapping[str, Any], wanted: Sequence[str]) -> list[Any]:
+        asked.append(list(wanted))
+        return adding(given, wanted)
+
+    Stream({"s": "t"}).over(call, INPUTS, {"x": X}, ["y"])
+    assert asked == [["t"]] * 4 + [["y", "t"]]
+
+
+def test_a_sequence_is_any_number_of_calls() -> None:
+    [spec] = Stream({"s": "t"}).sequences(INPUTS)
+    assert (spec.name, spec.shape) == ("x", (None, 3, 2))
+    for given in (X, X.reshape(4, 15, 2), X.reshape(4, 30)):
+        np.testing.assert_array_equal(laid_out(given, [spec]), X)
+    np.testing.assert_array_equal(laid_out({"x": X.reshape(4, 15, 2)}, [spec])["x"], X)
+
+
+def test_a_rest_is_refused(refused: Refused) -> None:
+    [spec] = Stream({"s": "t"}).sequences(INPUTS)
+    message = refused(DataError, laid_out, X.reshape(4, 15, 2)[:, :13], [spec])
+    assert message == (
+        "X has 13 along the second axis, the model takes 3 a call, expected a whole number of "
+        "calls: cut or fill up the rest of 1"
+    )
+
+
+def test_two_inputs_with_other_numbers_of_calls(refused: Refused) -> None:
+    specs = [InputSpec("a", (None, 3), "float32"), InputSpec("b", (None, 2), "float32")]
+    given = [np.zeros((4, 9), np.float32), np.zeros((4, 8), np.float32)]
+    message = refused(DataError, laid_out, given, specs)
+    assert message.startswith("the inputs have different numbers of calls (a 3, b 4), expected one")
+    assert [each.shape for each in laid_out([given[0], given[1][:, :6]], specs)] == [
+        (4, 3, 3), (4, 3, 2),
+    ]  # fmt: skip
+
+
+def test_what_a_person_is_told() -> None:
+    assert Stream({"s": "t"}, "mean").note(INPUTS) == (
+        "state: s (2); a sample is any number of calls of 3 x 2 from a state of zeros, and its row "
+        "the mean of all calls"
+    )
