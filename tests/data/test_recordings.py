@@ -13,8 +13,9 @@ pytest.importorskip("soundfile", reason="needs soundfile: pip group test")
 pytest.importorskip("soxr", reason="needs soxr: pip group test")
 
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.data.recordings import describe_recordings, read_recordings
+from skip2lora.data.recordings import _is_silent, _starts, describe_recordings, read_recordings
 from skip2lora.data.samples import Table
+from skip2lora.data.sound_files import Survey
 from skip2lora.data.sound_options import Sound
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.columns import Wanted
@@ -165,6 +166,85 @@ def test_models_that_take_no_such_sound(
 ) -> None:
     file = record(tmp_path / "a.wav", tone(300, 1))
     assert said in refused(ParameterError, read, file, inputs, **options)
+
+
+def surveyed(loudness: Sequence[float], rate: int = 100, block: int = 2) -> Survey:
+    values = np.array(loudness, np.float32)
+    return Survey(rate, 1, block * len(values), block, values, values, False, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("end", "hop", "want"),
+    [
+        (9, 10, [0]), (10, 10, [0]), (14, 10, [0]), (15, 10, [0, 10]), (20, 10, [0, 10]),
+        (24, 10, [0, 10]), (25, 10, [0, 10, 20]), (19, 9, [0, 9]), (27, 9, [0, 9]),
+    ],
+)  # fmt: skip
+def test_a_rest_of_half_a_window_is_one(end: int, hop: int, want: list[int]) -> None:
+    """But where windows overlap, of which none is short."""
+    assert _starts(surveyed([1] * 20), "slide", 0, end, 10, hop, 100) == want
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "want"), [(0, 4, 0), (18, 22, 15), (36, 40, 30), (10, 20, 10), (12, 21, 11)]
+)
+def test_a_short_segment_is_in_the_middle(begin: int, end: int, want: int) -> None:
+    """As far as there is sound around it."""
+    assert _starts(surveyed([1] * 20), "slide", begin, end, 10, 10, 100) == [want]
+
+
+@pytest.mark.parametrize(
+    ("loudest", "begin", "end", "want"),
+    [
+        (0, 0, 40, 0), (7, 0, 40, 6), (19, 0, 40, 30), (7, 20, 40, 20), (7, 3, 19, 6),
+        (19, 5, 31, 6),
+    ],
+)  # fmt: skip
+def test_the_loudest_window_lies_in_its_segment(
+    loudest: int, begin: int, end: int, want: int
+) -> None:
+    """Of blocks of two samples the one at ``loudest``; the first of several that hold it."""
+    loudness = [0.0] * 20
+    loudness[loudest] = 1.0
+    assert _starts(surveyed(loudness), "loudest", begin, end, 10, 10, 100) == [want]
+
+
+@pytest.mark.parametrize(("peak", "silent"), [(0.99e-4, True), (1e-4, False), (0.0, True)])
+def test_what_is_silent(peak: float, silent: bool) -> None:
+    """Of a window of 5 blocks alone, whatever is beside it."""
+    peaks = [1.0] * 4 + [peak] * 5 + [1.0] * 4
+    assert _is_silent(surveyed(peaks), 8, 10, 100) == silent
+    assert not _is_silent(surveyed(peaks), 7, 10, 100)
+    assert not _is_silent(surveyed(peaks), 9, 10, 100)
+
+
+def test_which_windows_belong_together(tmp_path: Path) -> None:
+    """Those of a recording; of one recording those of a segment, where there are several."""
+    file = record(tmp_path / "a.wav", tone(300, 2))
+    assert read(file).aside == {}
+    table = tmp_path / "labels.txt"
+    table.write_text("0\t0.5\twren\n1\t1.25\trobin\n")
+    assert read(file, segments=table).aside["group"].tolist() == ["0", "0", "1"]
+    table.write_text("0\t0.5\twren\n")
+    assert read(file, segments=table).aside == {}
+
+
+def test_lengths_are_told_and_progress(tmp_path: Path) -> None:
+    for name, seconds in (("a", 0.5), ("b", 2.0)):
+        record(tmp_path / "wren" / f"{name}.wav", tone(300, seconds))
+    (tmp_path / "wren" / "c.wav").write_bytes(b"")
+    (tmp_path / "wren" / "d.wav").write_bytes(b"")
+    facts = describe_recordings(tmp_path)
+    assert (facts["n_recordings"], facts["shortest_s"], facts["longest_s"]) == (2, 0.5, 2.0)
+    assert facts["total_s"] == 2.5
+    seen: list[tuple[int, int]] = []
+    sound = Sound(rate=RATE)
+    table = read_recordings(
+        tmp_path, sound, ROW, Wanted(labels_required=True), lambda *at: seen.append(at)
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "2 recordings that cannot be read left out: wren/c.wav" in "; ".join(table.notes)
+    assert table.images.segments is None
 
 
 def test_a_sample_is_known_by_its_recording_and_place(tmp_path: Path) -> None:

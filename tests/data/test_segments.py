@@ -61,6 +61,11 @@ def test_recordings_are_matched_by_name(tmp_path: Path, refused: Refused) -> Non
         ("1\t9\twren\n", "line 1 is from 1 to 9 s, a.wav has 3.00 s"),
         ("1\t2\n", "line 1 has 2 cells, expected start, end and label with tabs"),
         ("one\t2\twren\n", 'line 1 has "one" as a time, expected seconds'),
+        ("1" * 40 + "ab\t2\twren\n", 'line 1 has "' + "1" * 40 + '" as a time'),
+        ("3\t3\twren\n", "a.wav has 3.00 s, expected a part of it"),
+        ("2\t3.51\twren\n", "line 1 is from 2 to 3.51 s, a.wav has 3.00 s"),
+        ("end,label\n1,2\n", "has the columns end, label, expected times and labels"),
+        ("start,end,label\n\n1,2,a\n1,2\n", "line 4 has 2 cells, expected 3 as its head"),
         ("start,end\n1,2\n", "has the columns start, end, expected times and labels"),
         ("start,end,label\n1,2\n", "line 2 has 2 cells, expected 3 as its head"),
         ("", "has no segments"),
@@ -85,3 +90,26 @@ def test_files_that_cannot_be_read(tmp_path: Path, refused: Refused) -> None:
         read_segments(tmp_path / "none.txt", ["a.wav"], [3.0])
     (tmp_path / "t.txt").write_bytes(b"0\t1\t\xff\n")
     assert "not UTF-8" in refused(DataError, read_segments, tmp_path / "t.txt", ["a.wav"], [3.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("0\t3.5\twren\n", (0.0, 3.0, "wren")),  # the farthest that is a rounded end
+        ("2.9\t2.9\t wren \tmore\n", (2.9, 2.9, "wren")),
+        ("stop,BEGIN, species \n\n1,0,wren\n", (0.0, 1.0, "wren")),
+        ("start;end;label\n0;1;wren, small\n", (0.0, 1.0, "wren, small")),
+        ("start,end,label;more\n0,1,wren\n", None),
+        ("label,start,end,file\nwren,0,1\n", (0.0, 1.0, "wren")),  # a line without its file
+        ("label,start,end,file\nwren,0,1, a.wav \n", (0.0, 1.0, "wren")),
+    ],
+)
+def test_forms_of_a_line(text: str, want: object, tmp_path: Path) -> None:
+    table = tmp_path / "t.txt"
+    table.write_text(text)
+    if want is None:  # a comma counts more than a semicolon
+        with pytest.raises(DataError, match="has the columns start, end, label;more"):
+            read_segments(table, ["a.wav"], [3.0])
+    else:
+        (segment,) = read_segments(table, ["a.wav"], [3.0])
+        assert (segment.start, segment.end, segment.label) == want

@@ -110,12 +110,51 @@ def test_what_a_survey_says(tmp_path: Path) -> None:
     np.testing.assert_allclose(of.loudness.sum(), (sound**2).sum(), rtol=1e-3)
 
 
+@pytest.mark.parametrize(("rate", "block"), [(8000, 160), (8049, 160), (49, 1), (50, 1)])
+def test_loudness_and_peak_of_each_fiftieth_of_a_second(
+    rate: int, block: int, tmp_path: Path
+) -> None:
+    sound = np.random.default_rng(0).uniform(-0.9, 0.9, 1000).astype(np.float32)
+    of = survey(record(tmp_path / "a.wav", sound, rate=rate, subtype="FLOAT"))
+    assert (of.block, of.n_frames) == (block, 1000)
+    blocks = [sound[at : at + block].astype(np.float64) for at in range(0, 1000, block)]
+    np.testing.assert_allclose(of.loudness, [(each**2).sum() for each in blocks], rtol=1e-5)
+    np.testing.assert_array_equal(of.peak, [np.float32(np.abs(each).max()) for each in blocks])
+
+
+@pytest.mark.parametrize(("n_full", "clipped"), [(2, False), (3, True)])
+def test_over_a_thousandth_at_full_scale_is_clipped(
+    n_full: int, clipped: bool, tmp_path: Path
+) -> None:
+    sound = np.full(2000, 0.9985, np.float32)
+    sound[:n_full] = [0.9995, -1, 1][:n_full]
+    of = survey(record(tmp_path / "a.wav", sound, subtype="FLOAT"))
+    assert of.clipped == clipped
+
+
+def test_long_recordings_are_read_in_parts(tmp_path: Path) -> None:
+    """Of more frames than are read at once, also where the rate has no even share of them."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 600_000).astype(np.float32)
+    of = survey(record(tmp_path / "a.wav", sound, rate=8049, subtype="FLOAT"))
+    assert (of.n_frames, len(of.peak), of.missing) == (600_000, 3750, 0)
+    np.testing.assert_array_equal(of.peak, np.abs(sound.reshape(-1, 160)).max(axis=1))
+
+
+def test_zeros_before_the_start(tmp_path: Path) -> None:
+    sound = tone(300, 0.1)
+    file = record(tmp_path / "a.wav", sound, subtype="FLOAT")
+    got = Reader().window(file, survey(file), 8000, -10, 30)
+    np.testing.assert_array_equal(got, np.concatenate([np.zeros(10), sound[:20]]))
+    assert not Reader().window(file, survey(file), 8000, -40, 30).any()
+
+
 def test_a_truncated_recording_ends_early(tmp_path: Path) -> None:
     file = record(tmp_path / "a.wav", tone(300, 2))
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     of = survey(file)
-    assert of.n_frames < 16000
+    assert 0 < of.n_frames < 16000
+    assert of.missing in (0, 16000 - of.n_frames)
     assert len(Reader().window(file, of, 8000, 0, 100)) == 100
 
 

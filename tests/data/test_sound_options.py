@@ -10,7 +10,7 @@ import pytest
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.data.image_options import Images
 from skip2lora.data.media import media_from_json
-from skip2lora.data.sound_options import Sound
+from skip2lora.data.sound_options import Sound, waveform_of
 from skip2lora.errors import ParameterError
 
 Refused = Callable[..., str]
@@ -43,8 +43,9 @@ def test_an_adapter_is_followed(refused: Refused) -> None:
     ("options", "said"),
     [
         ({"rate": 0}, "rate= is 0"),
-        ({"rate": 10**7}, "rate= is 10000000"),
+        ({"rate": 1_000_001}, "rate= is 1000001, expected samples a second from 1 to 1000000"),
         ({"window": 0.0}, "window= is 0"),
+        ({"window": 3600.1}, "window= is 3600.1, expected seconds above 0, 3600 at most"),
         ({"window": float("nan")}, "window= is nan"),
         ({"hop": -1.0}, "hop= is -1"),
         ({"gain": 0.0}, "gain= is 0"),
@@ -62,3 +63,50 @@ def test_numbers_out_of_range(options: dict[str, Any], said: str, refused: Refus
 def test_damaged_descriptions(change: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, ParameterError)):
         media_from_json(SAVED.to_json() | change)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rate": 1}, {"rate": 1_000_000}, {"window": 3600.0, "hop": 3600.0}, {"window": 1e-6},
+     {"hop": 1e-6}, {"gain": 1e-9}],
+)  # fmt: skip
+def test_numbers_at_the_ends_of_their_range(options: dict[str, Any]) -> None:
+    assert Sound(**options).checked() == Sound(**options)
+
+
+@pytest.mark.parametrize(("more", "same"), [(1e-10, True), (1e-8, False)])
+def test_a_window_is_the_same_but_for_rounding(more: float, same: bool, refused: Refused) -> None:
+    given = Sound(window=0.25 * (1 + more))
+    if same:
+        assert given.following(SAVED) == SAVED
+    else:
+        assert "window= is 0.25" in refused(ParameterError, given.following, SAVED)
+
+
+def test_whether_anything_is_told() -> None:
+    assert [each.asked for each in (Sound(), Sound(gain=2.0), SAVED)] == [False, True, True]
+    assert str(Sound(rate=8000)) == "rate 8000 Hz, crop None, gain 1"
+    assert Sound(rate=8000).to_json() == {"kind": "sound", "rate": 8000}
+    told = Sound(rate=100, window=0.5, hop=0.2, crop="centre", gain=3.0)
+    assert told.resolved([InputSpec("x", (50,), "float32")]) == told
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "n_samples"),
+    [
+        ((4000,), "float32", 4000), ((1, 4000), "float64", 4000), ((4000, 1, 1), "float16", 4000),
+        ((2,), "int16", 2), ((None,), "float32", None), ((1, None), "float32", None),
+    ],
+)  # fmt: skip
+def test_models_that_take_sound(shape: Any, dtype: str, n_samples: int | None) -> None:
+    assert waveform_of([InputSpec("x", shape, dtype)]) == n_samples
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1,), "float32"), ((2, 4000), "float32"), ((None, None), "float32"), ((4000,), "int32"),
+     ((4000,), "uint8")],
+)  # fmt: skip
+def test_models_that_take_none(shape: Any, dtype: str, refused: Refused) -> None:
+    message = refused(ParameterError, waveform_of, [InputSpec("x", shape, dtype)])
+    assert f"{dtype}, expected one row of samples of sound" in message
