@@ -74,7 +74,10 @@ BAD = {
     "fraction": ({"a": entry(0, 8, shape=[2.0])}, "no shape and place"),
     "truth": ({"a": entry(0, 4, shape=[True]), "b": entry(4, 8)}, "no shape and place"),
     "33 axes": ({"a": entry(0, 8, shape=[2] + [1] * 32)}, "no shape and place"),
+    "an axis of 2^48": ({"a": entry(0, 0, shape=[0, 1 << 48])}, "no shape and place"),
     "huge axis": ({"a": entry(0, 0, shape=[0, 1 << 63])}, "no shape and place"),
+    "three offsets": ({"a": entry(0, 8, data_offsets=[0, 4, 8])}, "no shape and place"),
+    "four bytes more": ({"a": entry(0, 8, shape=[1])}, "another size than its shape [1]"),
     "one offset": ({"a": entry(0, 8, data_offsets=[8])}, "no shape and place"),
     "size": ({"a": entry(0, 8, shape=[3])}, "another size than its shape [3]"),
     "backwards": ({"a": entry(0, 8, data_offsets=[8, 0])}, "another size"),
@@ -120,3 +123,44 @@ def test_the_package_itself_is_not_needed() -> None:
         "    s2.MLP.create([4, 5, 3]).save(f + '/m.safetensors'); s2.load(f + '/m.safetensors')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_as_many_axes_and_numbers_as_there_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(laid_out({"a": entry(0, 8, shape=[1] * 31 + [2])}))
+    assert read(file)[0]["a"].shape == (*[1] * 31, 2)
+    file.write_bytes(laid_out({"a": entry(0, 0, shape=[0, (1 << 48) - 1])}, b""))
+    assert read(file)[0]["a"].shape == (0, (1 << 48) - 1)
+
+
+def test_a_list_of_tensors_as_long_as_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.safetensors"
+    content = write({"a": np.float32([1, 2])}, {})
+    file.write_bytes(content)
+    size = int.from_bytes(content[:8], "little")
+    monkeypatch.setattr("skip2lora.tensors._MOST_HEADER", size)
+    assert read(file)[0]["a"].tolist() == [1, 2]
+    monkeypatch.setattr("skip2lora.tensors._MOST_HEADER", size - 1)
+    with pytest.raises(ValueError, match=f"list of tensors has {size} bytes, expected {size - 1}"):
+        read(file)
+
+
+def test_a_list_of_tensors_that_is_all_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(laid_out({"__metadata__": {"a": "b"}}, b""))
+    assert read(file) == ({}, {"a": "b"})
+    for size in (3, 1 << 62):
+        file.write_bytes(size.to_bytes(8, "little") + b"{}")
+        with pytest.raises(ValueError, match="ends within its list of tensors"):
+            read(file)
+
+
+def test_numbers_that_are_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    content = write({"a": np.float32([1, 2])}, {})
+    for n_bytes in (1, 4, 8):
+        file.write_bytes(content[:-n_bytes])
+        with pytest.raises(ValueError, match=f"have 8 bytes, but {8 - n_bytes} follow"):
+            read(file)

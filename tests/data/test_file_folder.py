@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skip2lora.data import file_folder
-from skip2lora.data.file_folder import IMAGES, Listing, list_files, readable
+from skip2lora.data.file_folder import IMAGES, SOUNDS, Listing, kind_of, list_files, readable
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -135,3 +135,58 @@ def test_a_part_without_sub_folders_has_no_labels(tmp_path: Path) -> None:
     assert listed(tmp_path, split="test", labels_required=False).classes is None
     with pytest.raises(DataError, match="expected images in one sub-folder a class"):
         listed(tmp_path, split="test")
+
+
+def test_folders_of_one_folder_each_are_classes(tmp_path: Path) -> None:
+    """As day/camera is; parts would have two at least."""
+    put(tmp_path, "a/x/1.jpg", "b/x/2.jpg")
+    assert listed(tmp_path).classes == ["a", "b"]
+    put(tmp_path, *(f"{name}/{one}/1.jpg" for name in "abcde" for one in "xy"))
+    with pytest.raises(DataError, match=r"its folders a, b, c, d each have folders x, y, exp"):
+        listed(tmp_path)
+    put(tmp_path, "c/2.jpg")  # a file beside them
+    assert listed(tmp_path).classes == list("aabbbcccddee")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "it has nothing in it, expected images in one sub-folder a class"),
+        (("a.txt", "b.txt"), "it has 2 files and no sub-folder, expected images"),
+        (("a/1.txt",), "a has no images but 1 other files (1.txt), expected images"),
+        (("a/1.txt", "b/2.txt"), "a, b have no images but 2 other files (1.txt)"),
+        (("a/.keep",), "a has no images, expected at least one: add some"),
+    ],
+)
+def test_nothing_to_read(files: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        listed(put(tmp_path, *files))
+    assert said in str(error.value)
+
+
+def test_a_link_that_leads_nowhere_is_a_damaged_file(tmp_path: Path) -> None:
+    put(tmp_path, *PLAIN)
+    (tmp_path / "a" / "0.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert names(listed(tmp_path), tmp_path) == ["a/0.jpg", *PLAIN]
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (("a/1.WAV",), SOUNDS), (("a/1.wav", "b/2.jpg"), IMAGES), (("a/1.heic",), IMAGES),
+        (("a/1.txt",), IMAGES), (("a/1.wav", "b/2.txt"), SOUNDS),
+    ],
+)  # fmt: skip
+def test_what_a_folder_holds(files: tuple[str, ...], kind: object, tmp_path: Path) -> None:
+    assert kind_of(put(tmp_path, *files)) is kind
+
+
+def test_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "1.flac", "2.PNG", "3.txt", "4.heic")
+    assert [kind_of(path) for path in sorted(tmp_path.iterdir())] == [SOUNDS] + [IMAGES] * 3
+    monkeypatch.setattr(file_folder, "heif_is_read", lambda: True)
+    kinds = {path.name: (IMAGES.reads(path), SOUNDS.reads(path)) for path in tmp_path.iterdir()}
+    assert kinds == {
+        "1.flac": (False, True), "2.PNG": (True, False), "3.txt": (False, False),
+        "4.heic": (True, False),
+    }  # fmt: skip

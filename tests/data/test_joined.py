@@ -68,3 +68,17 @@ def test_recalled_samples_have_digests_alone(values: np.ndarray) -> None:
     with pytest.raises(DataError, match="the row of sample 5 is needed and not kept any more"):
         read(samples[5:])
     np.testing.assert_array_equal(joined([values], settled=True), values)
+
+
+def test_named_samples_among_lazy_ones(values: np.ndarray) -> None:
+    """Type and shape are those of the last part."""
+    named = Joined((Inputs({"a": values[:4]}), Inputs({"a": values[4:], "b": values[4:]})))
+    assert (named.shape, named.dtype) == ((10,), np.float32)
+    plain = Joined((Inputs({"a": values[:4]}), values[4:].astype(np.float64)))
+    assert (plain.shape, plain.dtype) == ((10, 3), np.float64)
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 6, 7, 9])
+def test_one_sample_at_the_ends_of_parts(values: np.ndarray, at: int) -> None:
+    samples = joined([values[:4], LazySamples.of(Numbers(values[4:7])), values[7:]])
+    np.testing.assert_array_equal(read(samples[at : at + 1]), values[at : at + 1])

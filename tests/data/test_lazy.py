@@ -117,3 +117,19 @@ def test_parts_are_all_samples_in_order(table: Table, monkeypatch: pytest.Monkey
 def test_whoever_takes_arrays_gets_one(table: Table) -> None:
     np.testing.assert_array_equal(np.asarray(LazySamples.of(table)[3:5]), table.values[3:5])
     assert np.array(LazySamples.of(table), np.float64).dtype == np.float64
+
+
+def test_samples_of_no_numbers_and_no_samples() -> None:
+    empty = np.zeros((0, 3), np.float32)
+    assert digests_of(empty) == []
+    assert list(parts_of(LazySamples.of(Table(empty)), 4)) == []
+    none = np.zeros((3, 0), np.float32)
+    assert len(set(digests_of(none))) == 1
+    assert list(parts_of(LazySamples.of(Table(none)), 2)) == [slice(0, 2), slice(2, 4)]
+
+
+def test_a_sample_too_large_to_read_two_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(np.zeros((3, 4, 2), np.float64))
+    for most, want in ((64, 1), (127, 1), (128, 2), (10**9, 2)):
+        monkeypatch.setattr(lazy, "READ_BYTES", most)
+        assert next(parts_of(LazySamples.of(table), 2)) == slice(0, want)

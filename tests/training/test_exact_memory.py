@@ -84,3 +84,63 @@ def test_few_samples_have_ten_folds_to_solve_at_once() -> None:
     """Each has its own workspace, beside that of all samples."""
     of_a_fold = _core.dual_bytes(100, 4, 2) - _core.dual_bytes(100, 4, 1)
     assert ExactMemory.of(_core.SOLVE_DUAL, rows(300), 100, 4).fits_bytes > 10 * of_a_fold
+
+
+N_FITS = {100: 11, 101: 10}
+
+
+def floats_by_hand(n: int, width: int, learned: int, designs: int, *, dual: bool) -> int:
+    """Floats that are kept of fits: what each fold and all samples start from, and a path.
+
+    There are ten folds of a hundred samples, nine of one more.
+
+    ``lanes`` are samples with the padding that lets 8 of them be read at once.
+    """
+    lanes = -(-n // _core.SAMPLE_LANES) * _core.SAMPLE_LANES
+    unknown = lanes if dual else width
+    each_fit = unknown * learned + lanes * learned + lanes
+    work = 2 * lanes * learned + 2 * width * learned
+    if designs == 1:
+        path = 7 * (unknown * learned + lanes * learned)
+    else:
+        path = 3 * (unknown * learned + 7 * (lanes * learned + 2 * lanes))
+    return N_FITS[n] * each_fit + work + path
+
+
+@pytest.mark.parametrize("designs", [1, 2, 5])
+@pytest.mark.parametrize(("n", "width", "learned"), [(100, 300, 4), (101, 40, 3)])
+def test_every_float_is_counted(n: int, width: int, learned: int, designs: int) -> None:
+    layout = rows(width - 10, 10, n_outputs=learned)
+    by_columns = ExactMemory.of(_core.SOLVE_PRIMAL, layout, n, learned, designs)
+    want = floats_by_hand(n, width, learned, designs, dual=False)
+    assert by_columns.fits_bytes == 4 * want
+    assert by_columns.rows_bytes == n * layout.row_bytes
+    assert by_columns.matrix_bytes == _core.solver_bytes(_core.SOLVE_PRIMAL, n, width, learned)
+    lanes = -(-n // _core.SAMPLE_LANES) * _core.SAMPLE_LANES
+    want = 4 * floats_by_hand(n, width, learned, designs, dual=True)
+    want += _core.dual_bytes(n, learned, N_FITS[n]) - _core.dual_bytes(n, learned)
+    want += 4 * (designs - 1) * n * lanes  # a Gram matrix a design
+    for factored in (False, True):  # and a factor of one in double, with as much workspace
+        of = ExactMemory.of(_core.SOLVE_DUAL, layout, n, learned, designs, factored)
+        assert of.fits_bytes == want + 16 * n * lanes * factored
+
+
+def test_many_samples_are_not_factored() -> None:
+    for n, factored in ((2048, True), (2049, False)):
+        sizes = [
+            ExactMemory.of(_core.SOLVE_DUAL, rows(30), n, 4, 1, either).fits_bytes
+            for either in (False, True)
+        ]
+        assert (sizes[0] < sizes[1]) == factored
+
+
+def test_what_is_at_its_limit_fits() -> None:
+    layout = rows(300)
+    memory = exact_memory(layout, 1000, 4, 1 << 40)
+    assert exact_memory(layout, 1000, 4, memory.n_bytes).solver == memory.solver
+    least = min(
+        ExactMemory.of(solver, layout, 1000, 4).n_bytes
+        for solver in (_core.SOLVE_DUAL, _core.SOLVE_PRIMAL, _core.SOLVE_SUBSET)
+    )
+    with pytest.raises(DataError, match=f"take {least / 1e6:,.1f} MB to be solved exactly, exp"):
+        exact_memory(layout, 1000, 4, least - 1)
