@@ -351,7 +351,20 @@ def test_tapping_as_json() -> None:
     tapping = Tapping(("a", "b"), 2, (8, 6), shapes)
     assert Tapping.from_json(json.loads(json.dumps(tapping.to_json()))) == tapping
     assert Tapping.from_json({}) == Tapping() == Tapping.of(s2.MLP.create([5, 4, 3]))
-    for damaged in ({"grid": "4"}, {"input_size": [8]}, {"inputs": [["x", [1.5], "f"]]}):
+    assert Tapping().to_json() == {}
+    whole = Tapping(("a",), 0, (8, 0), shapes, "out", "mask=tokens")
+    assert whole.to_json() == {
+        "taps": ["a"], "grid": 0, "input_size": [8, 0],
+        "inputs": [["ids", [7], "i"], ["mask", [7], "b"]], "output": "out", "mask": "mask=tokens",
+    }  # fmt: skip
+    assert Tapping.from_json(whole.to_json()) == whole
+    for damaged in (
+        {"grid": -1},
+        {"grid": True},
+        {"grid": "4"},
+        {"input_size": [8]},
+        {"inputs": [["x", [1.5], "f"]]},
+    ):
         with pytest.raises((TypeError, ValueError)):
             Tapping.from_json(damaged)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -185,6 +186,38 @@ def test_rows_are_filled_once(make_samples: Any) -> None:
     asked.clear()
     assert one_epoch(cache, x, y, forward).n_forward == 3
     assert sorted(asked) == [7, 8, 9]  # beyond the capacity: computed each time
+
+
+@pytest.mark.parametrize(
+    ("start", "n_samples", "want"),
+    [(0, 70, [*range(70)]), (3, 4, [3, 4, 5, 6]), (75, 70, [*range(75, 100)]), (100, 5, [])],
+)
+def test_what_is_filled_from_any_place(start: int, n_samples: int, want: list[int]) -> None:
+    """In chunks, as far as there is room."""
+    x = np.random.default_rng(0).standard_normal((n_samples, 8)).astype(np.float32)
+    backbone = NumpyBackbone([8, 6, 3], first_tap_is_input=True)
+    cache = SkipCache.create(backbone, 200, capacity=100)
+    cache.fill(backbone, x, start)
+    assert np.flatnonzero(cache.filled).tolist() == want
+    rows = cache.format.empty(n_samples)
+    cache.format.compute(backbone, x, rows)
+    assert cache.rows[start : start + len(want)].tobytes() == rows[: len(want)].tobytes()
+    assert not np.delete(cache.rows, want, axis=0).any()
+
+
+@pytest.mark.parametrize("n_more", [-1, 1])
+def test_a_model_that_gives_another_number_of_taps_is_named(n_more: int, refused: Any) -> None:
+    class Other(NumpyBackbone):
+        def forward(self, x: Any) -> Any:
+            output = super().forward(x)
+            taps = output.taps[:-1] if n_more < 0 else (*output.taps, output.taps[-1])
+            return dataclasses.replace(output, taps=taps)
+
+    backbone = Other([8, 6, 5, 3], first_tap_is_input=False)
+    message = refused(
+        ModelError, filled, RowFormat.of(backbone), backbone, np.ones((2, 8), np.float32)
+    )
+    assert f"the model gave {3 + n_more} taps, expected 3 as it says" in message
 
 
 def test_cached_rows_are_what_is_used(make_samples: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.adapters.shards import Shard, Unsound, read_shard, write_shard
+from skip2lora.adapters.shards import HEADER_BYTES, Shard, Unsound, read_shard, write_shard
 
 KEY, STRIDE = b"k" * 32, 48
 
@@ -110,3 +110,21 @@ def test_a_refusal_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(s2.FileError, match="No space left on device"):
         write_shard(tmp_path, *some(4, seed=1), KEY)
     assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_shard_that_got_shorter_has_no_rows(tmp_path: Path) -> None:
+    """Since its end was read: what is left is not waited for."""
+    shard = write_shard(
+        tmp_path, [bytes([at]) * 32 for at in range(3)], np.ones((3, 4), "<f4"), b""
+    )
+    shard.check_rows()
+    content = shard.path.read_bytes()
+    for n_bytes in (0, HEADER_BYTES, shard.offset(3) - 1):
+        shard.path.write_bytes(content[:n_bytes])
+        with pytest.raises(Unsound, match="its rows do not match their checksum"):
+            shard.check_rows()
+    shard.path.write_bytes(content[: shard.offset(3)])
+    shard.check_rows()
+    shard.path.unlink()
+    with pytest.raises(Unsound, match="No such file"):
+        shard.check_rows()

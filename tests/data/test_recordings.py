@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,12 @@ def test_lengths_are_told_and_progress(tmp_path: Path) -> None:
     facts = describe_recordings(tmp_path)
     assert (facts["n_recordings"], facts["shortest_s"], facts["longest_s"]) == (2, 0.5, 2.0)
     assert facts["total_s"] == 2.5
+    record(tmp_path / "flat" / "a.wav", tone(300, 1)[:1001])
+    record(tmp_path / "flat" / "b.wav", tone(300, 1)[:2003])
+    flat = describe_recordings(tmp_path / "flat")  # of no classes
+    assert (flat["shortest_s"], flat["longest_s"], flat["total_s"]) == (0.125, 0.25, 0.376)
+    assert (flat["recordings_a_class"], flat["notes"]) == (None, None)
+    shutil.rmtree(tmp_path / "flat")
     seen: list[tuple[int, int]] = []
     sound = Sound(rate=RATE)
     table = read_recordings(

@@ -14,6 +14,8 @@ import pytest
 
 from sample_files import refusal, write_text
 from skip2lora.data.reading import read_samples
+from skip2lora.data.text import _find_delimiter
+from skip2lora.errors import FileError
 from skip2lora.tasks.task import TASKS
 
 COLUMNS = ["ax", "größe", "az", "label"]
@@ -251,3 +253,36 @@ def test_a_header_in_a_comment_of_any_width(n_columns: int, tmp_path: Path) -> N
     samples = read_samples(path, labels_required=False)
     assert samples.feature_names == tuple(names)
     assert samples.x.tolist() == [list(range(n_columns))] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "delimiter"),
+    [
+        (["x,y;z", "1,2;3"], ";"),  # of two cells one is a number with a comma
+        (["x;y,z", "1;2,3"], ";"),
+        (["a,b", "1,2", "3;4;5,6"], ","),
+        (["a;b;c,d", "1;2;3,4", "5;6;7,8"], ";"),
+        (["a\tb", "x\ty"], "\t"),
+        (["a;b", "x,y;z"], ";"),
+        (["a"], ","),
+    ],
+)
+def test_what_makes_the_most_numbers_is_between_cells(lines: list[str], delimiter: str) -> None:
+    assert _find_delimiter(lines) == delimiter
+
+
+@pytest.mark.parametrize("n_bytes", [0, -1])
+def test_numbers_and_answers_that_just_fit_into_memory(
+    n_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four bytes a number, and four a letter of the longest answer, in every row."""
+    n_rows, longest = 50, "a label of 21 letters"
+    rows = "".join(f"{at},{at},{longest if at == 7 else 'b'}\n" for at in range(n_rows))
+    path = write_text(tmp_path / "a.csv", f"x,z,label\n{rows}")
+    whole = n_rows * (4 * 2 + 4 * len(longest))
+    assert whole > path.stat().st_size
+    monkeypatch.setenv("SKIP2LORA_MAX_BYTES", str(whole + n_bytes))
+    if n_bytes < 0:
+        assert "takes 0 MB of memory or more" in refusal(path, FileError)
+    else:
+        assert len(read_samples(path).x) == n_rows

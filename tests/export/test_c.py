@@ -312,3 +312,66 @@ def test_refusals(model, field, make_model, tmp_path, refused) -> None:
     assert "adapt with skip2-lora" in no(ModelError, lora_all)
     numbers = s2.MLP.create((3, 4, 2), task="regression")
     assert "is of regression, expected one of classes" in no(ModelError, numbers)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"capacity": 0}, "capacity is 0, expected a whole number from 1 to 16777216"),
+        (
+            {"capacity": (1 << 24) + 1},
+            "capacity is 16777217, expected a whole number from 1 to 16777216",
+        ),
+        ({"epochs": 0}, "epochs is 0, expected a whole number from 1 to 16777216"),
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number from 1 to 65536"),
+        ({"batch_size": 65537}, "batch_size is 65537, expected a whole number from 1 to 65536"),
+        ({"learning_rate": 9e-31}, "expected a number above 0 (1e-30 to 3e38)"),
+        ({"learning_rate": 3.1e38}, "expected a number above 0 (1e-30 to 3e38)"),
+        ({"seed": -1}, "seed is -1, expected a whole number from 0 to 18446744073709551615"),
+        ({"seed": 1 << 64}, "expected a whole number from 0 to 18446744073709551615"),
+        ({"rank": 13}, "rank is 13, expected a whole number from 1 to 12"),
+        ({"rank": 0}, "rank is 0, expected a whole number from 1 to 12"),
+        ({"projection": 12}, "projection is 12, expected a whole number from 1 to 11"),
+        ({"projection": 0}, "projection is 0, expected a whole number from 1 to 11"),
+    ],
+)
+def test_ranges(options, said, model, tmp_path, refused) -> None:
+    message = refused(ParameterError, export_c, model, tmp_path / "out", **options)
+    assert said in message
+
+
+def test_numbers_at_the_ends_of_their_ranges(model, tmp_path) -> None:
+    """The widest tap has 12; a projection needs a tap that is wider."""
+    for options in (
+        {"rank": 12, "learning_rate": 1e-30, "seed": (1 << 64) - 1, "batch_size": 1 << 16},
+        {"rank": 1, "learning_rate": 3e38, "seed": 0, "batch_size": 1, "epochs": 1 << 24},
+    ):
+        done = export_c(model, tmp_path / "out", force=True, **options)
+        assert done.agreement == 1.0
+    x = np.random.default_rng(0).normal(size=(40, 9)).astype(np.float32)
+    export_c(model, tmp_path / "out", force=True, projection=11, samples=x)
+    config = (tmp_path / "out" / "src" / "s2_config.h").read_text()
+    assert "#define S2_RANK 4" in re.sub(" +", " ", config)
+    export_c(model, tmp_path / "out", force=True, projection=3, samples=x)
+    config = (tmp_path / "out" / "src" / "s2_config.h").read_text()
+    assert "#define S2_RANK 3" in re.sub(" +", " ", config)
+
+
+def test_how_a_projection_is_found_unless_told(model, field, tmp_path, monkeypatch) -> None:
+    """By the answers, where there are some."""
+    from skip2lora.training.projection import FirstPart
+
+    kinds: list[str] = []
+    projections = FirstPart.projections
+
+    def of(self, rank: int, kind: str, *rest):
+        kinds.append(kind)
+        return projections(self, rank, kind, *rest)
+
+    monkeypatch.setattr(FirstPart, "projections", of)
+    x, y = field
+    lab = LabSet.of(model, x, y, 5)
+    for given in ({"samples": x}, {"samples": x, "answers": y}, {"samples": lab}):
+        export_c(model, tmp_path / "out", force=True, projection=3, **given)
+    export_c(model, tmp_path / "out", force=True, projection=3, samples=lab, projection_from="pca")
+    assert kinds == ["pca", "pls", "pls", "pca"]

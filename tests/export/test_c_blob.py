@@ -119,3 +119,46 @@ def test_a_device_of_the_core_checks_its_arguments(content, make_model) -> None:
     of = device(alone)  # of which the size is known, and no more
     assert of.arena_bytes > 0
     assert of.add(np.zeros((3, 0), np.float32), y) == 0
+
+
+def test_taps_as_many_as_a_device_can_have(make_model, refused) -> None:
+    widths = [3] * 32
+    assert len(network_of(make_model((*widths, 2))).tap_widths) == 32
+    said = refused(ModelError, network_of, make_model((*widths, 3, 2)))
+    assert "has 33 taps, expected at most 32 on a device" in said
+
+
+def test_two_classes_are_enough(make_model) -> None:
+    assert network_of(make_model((4, 3, 2))).n_outputs == 2
+
+
+def test_weights_of_a_layer_fill_whole_words(make_model) -> None:
+    """int8 codes are followed by zeros up to four bytes, for every remainder."""
+    for n_in in range(1, 6):
+        network = network_of(make_model((n_in, 3), batch_norm=False))
+        content = network.to_bytes(weights="int8")
+        codes, scale = quantised(network.layers[0].weight)
+        body = content[64 + 4 + 16 :] if len(content) % 4 == 0 else b""
+        want = codes.astype(np.int8).tobytes()
+        assert body.startswith(want + bytes(-len(want) % 4) + scale.tobytes())
+
+
+@pytest.mark.parametrize("bias", [0, 1])
+def test_a_record_is_read_array_by_array(bias: int) -> None:
+    """As docs/c-blob.md lays it out: of each tap A, then B, and the bias at the end."""
+    blob = bytes(12) + struct.pack("<I", 77)
+    widths, rank, n_outputs = (2, 3), 2, 3
+    n_floats = rank * (2 + 3) + rank * (3 + 3) + bias * n_outputs
+    values = np.arange(n_floats, dtype="<f4")
+    head = struct.pack("<3I", 0x32415053, 1, 32 + 4 * n_floats)
+    rest = struct.pack("<4I", 77, rank, bias, 0) + values.tobytes()
+    record = head + struct.pack("<I", zlib.crc32(rest, zlib.crc32(head))) + rest
+    adapters = read_adapters(record + b"behind it", widths, n_outputs, blob)
+    pairs = list(zip(adapters.lora_a, adapters.lora_b, strict=True))
+    got = [array.ravel().tolist() for pair in pairs for array in pair]
+    ends = [4, 10, 16, 22]
+    assert got == [values[a:b].tolist() for a, b in zip([0, *ends], ends, strict=False)]
+    assert (adapters.rank, adapters.first_tap) == (rank, 0)
+    assert (adapters.bias is not None) == bool(bias)
+    if adapters.bias is not None:
+        assert adapters.bias.tolist() == [22, 23, 24]

@@ -95,3 +95,10 @@ def test_other_taps(tmp_path: Path, refused) -> None:
     nets.save(nets.mlp([5, 8, 4, 3]), tmp_path / "m.onnx")
     model = s2.load(tmp_path / "m.onnx", taps=[0])
     assert "leave taps= out" in refused(ModelError, network_of, model)
+
+
+def test_a_file_that_changed_since_it_was_loaded(tmp_path: Path, refused) -> None:
+    nets.save(nets.mlp([5, 8, 4, 3]), tmp_path / "m.onnx")
+    model = s2.load(tmp_path / "m.onnx")
+    nets.save(nets.mlp([5, 8, 4, 3], seed=9), tmp_path / "m.onnx")
+    assert "changed since it was loaded, or has no logits" in refused(ModelError, network_of, model)

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert: group runtimes")
 
+from ai_edge_litert import schema_py_generated as schema
+
 import skip2lora as s2
 from onnx_exports import expected, random_adapters
 from skip2lora.backbones.derived import KINDS, Derived
@@ -73,3 +75,20 @@ def test_with_derived_taps(task: str, first_tap: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         got, ENDS[task](expected(derived, adapters, wide)), rtol=1e-5, atol=1e-4
     )
+
+
+def test_what_the_file_says_of_itself() -> None:
+    """Any number of samples; inputs and outputs by name, in the version that runtimes read."""
+    for task, output in (("classification", "probabilities"), ("regression", "logits")):
+        content = tflite_of(network(task))
+        details = Stock(content).interpreter.get_input_details()
+        details += Stock(content).interpreter.get_output_details()
+        assert [of["name"] for of in details] == ["X", output]
+        assert [of["shape_signature"].tolist() for of in details] == [[-1, 6], [-1, 3]]
+        assert [of["shape"].tolist() for of in details] == [[1, 6], [1, 3]]
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        assert (model.version, model.subgraphs[0].name) == (3, b"main")
+        ranked = [of.hasRank for of in model.subgraphs[0].tensors if of.name in (b"X", output)]
+        assert all(ranked)
+        buffers = [of for of in model.buffers[:1] if of.data is not None]
+        assert buffers == []  # the first is that of no values

@@ -140,7 +140,7 @@ def _rank(network: Network, rank: int | None, projection: int | None) -> int:
             )
         return start.rank
     widest = max(network.tap_widths)
-    widest = widest if projection is None else min(widest, projection)
+    widest = widest if projection is None else max(1, min(widest, projection))
     default = min(PAPER.rank, widest)
     return whole("rank", default if rank is None else rank, 1, widest, "the widest tap")
 
