@@ -54,8 +54,8 @@ FLAGS = [
     "-fcallgraph-info=su",
 ]
 LIBRARY = 96
-#: What device.c gives to train.c.
-CALLBACKS = ("/device.c:decoded", "/device.c:never_asked", "/device.c:step")
+#: What device.c gives to train.c, and to adapter.c.
+CALLBACK, READER = "/device.c:step", "s2_device_read"
 #: Of the C library and of what gcc puts in place of operators; no heap, no input or output.
 ALLOWED = re.compile(r"mem(cpy|set|move|cmp|chr)|strcmp|sqrtf?|__aeabi_\w+")
 Figures = dict[str, int]
@@ -132,12 +132,12 @@ def stack_bound(graphs: list[Path], root: str) -> int:
             frames[title] = int(size)
         for source, target in EDGE.findall(text):
             calls.setdefault(source, set()).add(target)
-    kernels = {title for title in frames if "kernels_scalar.c:" in title}
-    callbacks = {title for title in frames if title.endswith(CALLBACKS)}
+    kernels = {title for title in frames if "kernels_scalar.c:" in title} | {READER}
+    callbacks = {title for title in frames if title.endswith(CALLBACK)}
     depths: dict[str, int] = {}
 
     def targets(title: str) -> set[str]:
-        # train.c calls what device.c gave it, all others call kernels
+        # train.c calls what device.c gave it, all others call kernels, or read rows
         indirect = callbacks if "s2_train_epoch" in title or "train.c:" in title else kernels
         own = calls.get(title, set())
         return (own - {"__indirect_call"}) | (indirect if "__indirect_call" in own else set())

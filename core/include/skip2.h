@@ -47,6 +47,7 @@ typedef enum {
 
 typedef struct s2_kernels s2_kernels; /* a table of kernel functions; see src/kernels.h */
 typedef struct s2_coded s2_coded;     /* rows of less precision; see skip2_codes.h */
+typedef struct s2_row_reader s2_row_reader;
 
 /* Names of the tables compiled in, best first, ended by NULL. */
 const char *const *s2_kernels_names(void);
@@ -266,9 +267,10 @@ typedef struct {
     uint32_t rank;
     int has_bias; /* added to the logits and trained like lora_b of a tap that is always 1 */
     s2_loss loss;
-    float *packed;       /* s2_adapter_floats, aligned */
-    float *moments[2];   /* the optimiser's, each like packed; NULL where it has none */
-    s2_profile *profile; /* of s2_adapter_step, or NULL */
+    float *packed;               /* s2_adapter_floats, aligned */
+    float *moments[2];           /* the optimiser's, each like packed; NULL where it has none */
+    s2_profile *profile;         /* of s2_adapter_step, or NULL */
+    const s2_row_reader *reader; /* of rows that do not lie as floats, or NULL */
 } s2_adapter;
 
 /* S2_OK for a rank from 1 to the width of the widest tap; for narrower ones it is more than needed.

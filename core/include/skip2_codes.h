@@ -30,6 +30,16 @@ typedef enum {
     S2_CODE_INT4 = 4
 } s2_dtype;
 
+/* How s2_adapter_step reads rows that lie in a way of the caller's: some samples of a tap at a
+ * time, then some columns of all samples. The bits are those of rows of floats, in little room. */
+struct s2_row_reader {
+    /* Numbers `first` to `first + count` of tap `tap`, where it is n_taps of the base logits, of
+     * the row at `row`. */
+    void (*read)(const void *context, const float *row, uint32_t tap, uint32_t first,
+                 uint32_t count, float *numbers);
+    const void *context;
+};
+
 #define S2_CODED_ALIGN 8u /* bytes a coded row is a multiple of */
 
 /* Rows that lie as codes. */

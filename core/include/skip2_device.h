@@ -13,6 +13,7 @@
 #ifndef SKIP2_DEVICE_H
 #define SKIP2_DEVICE_H
 
+#include "skip2_codes.h"
 #include "skip2_flash.h"
 #include "skip2_model.h"
 
@@ -72,9 +73,10 @@ typedef struct {
     float *rows;    /* (capacity, row_stride), or NULL */
     uint8_t *codes; /* (capacity, code_bytes), or NULL */
     size_t code_bytes;
-    int32_t *label;  /* (capacity) */
-    uint8_t *filled; /* (capacity), of `rows` */
-    float *row;      /* (row_stride): of the sample at hand */
+    s2_row_reader reader; /* of codes */
+    int32_t *label;       /* (capacity) */
+    uint8_t *filled;      /* (capacity) */
+    float *row;           /* (row_stride): of the sample at hand */
     uint32_t tap_width[S2_MODEL_MAX_TAPS], tap_offset[S2_MODEL_MAX_TAPS]; /* of layout */
     float *tap[S2_MODEL_MAX_TAPS]; /* where options.taps writes */
     void *room;                    /* of whatever runs */

@@ -4,7 +4,7 @@
  */
 #include "same_bits.h"
 
-#include "arena.h"
+#include "adapter_parts.h"
 #include "profile.h"
 
 #include <math.h>
@@ -112,6 +112,7 @@ typedef struct {
     size_t lanes;      /* samples, padded where they lie in lanes */
     float *logits, *hidden, *grad_hidden;
     float *grad_b; /* (n_hidden, n_outputs) */
+    row_parts parts;
 } adapter_room;
 
 static adapter_room lay_out(const s2_adapter *adapter, uint32_t count, s2_arena *arena) {
@@ -126,6 +127,9 @@ static adapter_room lay_out(const s2_adapter *adapter, uint32_t count, s2_arena 
     room.hidden = s2_take_floats(arena, units, room.lanes);
     room.grad_hidden = s2_take_floats(arena, units, room.lanes);
     room.grad_b = s2_take_floats(arena, units, layout->n_outputs);
+    if (adapter->reader != NULL) {
+        room.parts = take_parts(adapter->layout, count, arena);
+    }
     return room;
 }
 
@@ -182,8 +186,9 @@ static s2_head_pass head_pass(const s2_adapter *adapter, const adapter_room *roo
 }
 
 /* The base logits, where the adapters' part will be added. */
-static void start_logits(const s2_row_layout *layout, const s2_batch *batch,
+static void start_logits(const s2_adapter *adapter, const s2_batch *batch,
                          const adapter_room *room) {
+    const s2_row_layout *layout = adapter->layout;
     const size_t of_output = room->few ? room->lanes : 1;
     const size_t of_sample = room->few ? 1 : layout->n_outputs;
     if (room->lanes != batch->count) { /* lanes without a sample hold zeros */
@@ -191,9 +196,14 @@ static void start_logits(const s2_row_layout *layout, const s2_batch *batch,
         memset(room->hidden, 0, room->n_hidden * room->lanes * sizeof(float));
     }
     for (size_t s = 0; s < batch->count; s++) {
-        const float *base_logits = batch->row[s] + layout->logits_offset;
-        for (size_t o = 0; o < layout->n_outputs; o++) {
-            room->logits[o * of_output + s * of_sample] = base_logits[o];
+        for (uint32_t o = 0; o < layout->n_outputs; o++) {
+            float *logit = room->logits + o * of_output + s * of_sample;
+            if (adapter->reader != NULL) {
+                adapter->reader->read(adapter->reader->context, batch->row[s], layout->n_taps, o, 1,
+                                      logit);
+            } else {
+                *logit = batch->row[s][layout->logits_offset + o];
+            }
         }
     }
 }
@@ -206,17 +216,26 @@ static void start_bias(const s2_batch *batch, const adapter_room *room) {
     }
 }
 
+/* Whether the tap must be read. */
+static int is_read(const s2_adapter *adapter, uint32_t k) {
+    return adapter->reader != NULL && adapter->layout->tap_offset[k] != S2_TAP_IS_X;
+}
+
 /* Eq. 17. */
 static void forward(const s2_adapter *adapter, const s2_batch *batch, const adapter_room *room) {
     const uint32_t n_outputs = adapter->layout->n_outputs;
     s2_tap_pass tap = first_pass(adapter, batch, room, room->hidden);
-    start_logits(adapter->layout, batch, room);
+    start_logits(adapter, batch, room);
     if (adapter->has_bias) {
         start_bias(batch, room);
     }
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eq. 7 for each tap */
         enter_tap(adapter, batch, k, &tap);
-        adapter->kernels->tap_forward(&tap);
+        if (is_read(adapter, k)) {
+            forward_parts(adapter, batch, &room->parts, k, &tap);
+        } else {
+            adapter->kernels->tap_forward(&tap);
+        }
         leave_tap(adapter, k, &tap);
     }
     if (room->few) { /* Eqs. 8, 9 for all taps */
@@ -261,6 +280,7 @@ s2_status s2_adapter_forward(const s2_adapter *adapter, const s2_batch *batch, f
     const size_t of_output = room.few ? room.lanes : 1, of_sample = room.few ? 1 : n_outputs;
     for (size_t s = 0; s < batch->count; s++) {
         for (size_t o = 0; o < n_outputs; o++) {
+            /* s2_fits: no part is NULL. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
             logits[s * n_outputs + o] = room.logits[o * of_output + s * of_sample];
         }
     }
@@ -306,7 +326,11 @@ static void backward(const s2_adapter *adapter, const s2_batch *batch, const ada
     s2_tap_pass tap = first_pass(adapter, batch, room, room->grad_hidden);
     for (uint32_t k = 0; k < adapter->layout->n_taps; k++) { /* Eqs. 12 and 15 in one */
         enter_tap(adapter, batch, k, &tap);
-        kernels->tap_update(&tap, update);
+        if (is_read(adapter, k)) {
+            update_parts(adapter, batch, &room->parts, k, &tap, update);
+        } else {
+            kernels->tap_update(&tap, update);
+        }
         leave_tap(adapter, k, &tap);
     }
 }

@@ -6,7 +6,7 @@
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* Whether rows lie as the fused step reads them; else in fewer bytes, and batch by batch so. */
+/* Whether rows lie as floats, padded; else in fewer bytes. */
 static int lies_plain(const s2_device *device) {
     return device->options.rows == S2_ROWS_FLOAT32 && device->model->projection == 0;
 }
@@ -26,24 +26,15 @@ static int options_are_sound(const s2_model *model, const s2_device_options *opt
            (model->n_layers > 0 || options->taps != NULL);
 }
 
-static s2_status decoded(void *context, const uint32_t *sample, uint32_t count, float *rows) {
-    const s2_device *device = context;
-    const s2_row_layout *layout = &device->layout;
-    for (uint32_t s = 0; s < count; s++) {
-        s2_device_decode(layout, device->options.rows,
-                         device->codes + sample[s] * device->code_bytes,
-                         rows + (size_t)s * layout->row_stride);
-    }
-    return S2_OK;
-}
-
 /* A job over `n_samples` of those that are kept. */
 static s2_job job_of(s2_device *device, s2_cache *cache, uint32_t n_samples) {
     const int plain = lies_plain(device);
-    *cache = (s2_cache){.rows = device->rows,
+    float *const codes = (float *)(void *)device->codes; /* as s2_device_read reads them */
+    *cache = (s2_cache){.rows = plain ? device->rows : codes,
                         .filled = device->filled,
-                        .capacity = plain ? n_samples : 0,
-                        .row_stride = device->layout.row_stride};
+                        .capacity = n_samples,
+                        .row_stride = plain ? device->layout.row_stride
+                                            : (uint32_t)(device->code_bytes / sizeof(float))};
     const uint32_t most = device->options.batch_size;
     return (s2_job){.n_samples = n_samples,
                     .n_features = keeps_x(device) ? device->model->n_features : 0,
@@ -52,8 +43,6 @@ static s2_job job_of(s2_device *device, s2_cache *cache, uint32_t n_samples) {
                     .n_outputs = device->layout.n_outputs,
                     .batch_size = most < n_samples ? most : n_samples,
                     .smallest_batch = 1,
-                    .forward = plain ? NULL : decoded,
-                    .forward_context = device,
                     .cache = cache};
 }
 
@@ -66,10 +55,17 @@ static size_t epoch_bytes(s2_device *device) {
     return s2_train_workspace_bytes(&job);
 }
 
+/* The adapters, which read rows as they are kept. */
+static s2_adapter learning(const s2_device *device) {
+    s2_adapter adapter = device->adapter;
+    adapter.reader = lies_plain(device) ? NULL : &device->reader;
+    return adapter;
+}
+
 static size_t room_bytes(s2_device *device) {
     const uint32_t most = device->options.batch_size, capacity = device->options.capacity;
-    const size_t of_step =
-        s2_adapter_workspace_bytes(&device->adapter, most < capacity ? most : capacity);
+    const s2_adapter adapter = learning(device);
+    const size_t of_step = s2_adapter_workspace_bytes(&adapter, most < capacity ? most : capacity);
     const size_t of_epoch = s2_plus(s2_round_up(epoch_bytes(device), S2_ALIGN), of_step);
     const size_t of_forward = s2_model_workspace_bytes(device->model);
     const size_t of_one = s2_adapter_workspace_bytes(&device->adapter, 1);
@@ -104,10 +100,10 @@ static void take_all(s2_device *device, s2_arena *arena) {
     device->label = s2_take(arena, 1, capacity, sizeof *device->label);
     if (lies_plain(device)) {
         device->rows = s2_take_floats(arena, capacity, device->layout.row_stride);
-        device->filled = s2_take(arena, 1, capacity, 1);
     } else {
         device->codes = s2_take(arena, capacity, device->code_bytes, 1);
     }
+    device->filled = s2_take(arena, 1, capacity, 1);
     if (keeps_x(device)) {
         device->x = s2_take_floats(arena, capacity, device->model->n_features);
     }
@@ -138,6 +134,7 @@ static s2_status configure(s2_device *device, const s2_model *model,
     const uint32_t rank = options->rank != 0 ? options->rank : 4u;
     const int inside = model->rank != 0;
     device->code_bytes = s2_device_code_bytes(&device->layout, options->rows);
+    device->reader = (s2_row_reader){s2_device_read, device};
     device->adapter =
         (s2_adapter){.kernels = kernels,
                      .layout = &device->layout,
@@ -291,8 +288,8 @@ s2_status s2_device_add_sample(s2_device *device, const float *x, int32_t label)
     } else {
         memcpy(device->rows + slot * layout->row_stride, device->row,
                layout->row_stride * sizeof *device->row);
-        device->filled[slot] = 1;
     }
+    device->filled[slot] = 1;
     if (device->x != NULL) {
         const size_t width = device->model->n_features;
         memcpy(device->x + slot * width, x, width * sizeof *x);
@@ -332,7 +329,8 @@ static s2_status step(void *context, const s2_batch *batch, s2_batch_stats *stat
     const step_context *of = context;
     s2_device *device = of->device;
     const s2_update update = s2_optimizer_step(&device->optimizer, device->options.learning_rate);
-    return s2_adapter_step(&device->adapter, batch, &update, stats, of->room, of->bytes);
+    s2_adapter adapter = learning(device);
+    return s2_adapter_step(&adapter, batch, &update, stats, of->room, of->bytes);
 }
 
 s2_status s2_device_train_epoch(s2_device *device, s2_epoch_stats *stats) {

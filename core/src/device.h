@@ -10,9 +10,9 @@
 size_t s2_device_code_bytes(const s2_row_layout *layout, s2_row_type rows);
 void s2_device_encode(const s2_row_layout *layout, s2_row_type rows, const float *row,
                       uint8_t *codes);
-/* The padding of `row` stays as it is. */
-void s2_device_decode(const s2_row_layout *layout, s2_row_type rows, const uint8_t *codes,
-                      float *row);
+/* Of s2_row_reader: of a device, of codes that lie at `row`. */
+void s2_device_read(const void *device, const float *row, uint32_t tap, uint32_t first,
+                    uint32_t count, float *numbers);
 
 /* The optimizer as at the beginning: moments are of other adapters. */
 void s2_device_rest(s2_device *device);

@@ -97,27 +97,35 @@ void s2_device_encode(const s2_row_layout *layout, s2_row_type rows, const float
     memcpy(scales, row + layout->logits_offset, layout->n_outputs * sizeof *row);
 }
 
-void s2_device_decode(const s2_row_layout *layout, s2_row_type rows, const uint8_t *codes,
-                      float *row) {
-    const uint8_t *at = codes, *scales = codes + s2_round_up(n_numbers(layout) * size_of(rows), 4);
-    for (uint32_t k = 0; k < layout->n_taps; k++) {
-        const uint32_t width = layout->tap_width[k];
-        float *tap = row + layout->tap_offset[k], scale = 1.0f;
-        if (rows == S2_ROWS_FLOAT32) {
-            memcpy(tap, at, width * sizeof *tap);
-        } else if (rows == S2_ROWS_INT8) {
-            memcpy(&scale, scales, sizeof scale);
-            scales += sizeof scale;
+void s2_device_read(const void *context, const float *row, uint32_t tap, uint32_t first,
+                    uint32_t count, float *numbers) {
+    const s2_device *device = context;
+    const s2_row_layout *layout = &device->layout;
+    const s2_row_type rows = device->options.rows;
+    const uint8_t *at = (const uint8_t *)row, *scales = at + device->code_bytes;
+    scales -= (layout->n_taps + layout->n_outputs) * sizeof(float);
+    if (tap == layout->n_taps) {
+        const uint8_t *logits = at + device->code_bytes - layout->n_outputs * sizeof(float);
+        memcpy(numbers, logits + first * sizeof(float), count * sizeof *numbers);
+        return;
+    }
+    at += first * size_of(rows);
+    for (uint32_t k = 0; k < tap; k++) {
+        at += layout->tap_width[k] * size_of(rows);
+    }
+    if (rows == S2_ROWS_FLOAT32) {
+        memcpy(numbers, at, count * sizeof *numbers);
+    } else if (rows == S2_ROWS_INT8) {
+        float scale;
+        memcpy(&scale, scales + tap * sizeof scale, sizeof scale);
+        for (uint32_t i = 0; i < count; i++) {
+            numbers[i] = scale * (float)(int8_t)at[i];
         }
-        for (uint32_t i = 0; rows == S2_ROWS_INT8 && i < width; i++) {
-            tap[i] = scale * (float)(int8_t)at[i];
-        }
-        for (uint32_t i = 0; rows == S2_ROWS_FLOAT16 && i < width; i++) {
+    } else {
+        for (uint32_t i = 0; i < count; i++) {
             uint16_t half;
             memcpy(&half, at + i * sizeof half, sizeof half);
-            tap[i] = float_of(half);
+            numbers[i] = float_of(half);
         }
-        at += width * size_of(rows);
     }
-    memcpy(row + layout->logits_offset, scales, layout->n_outputs * sizeof *row);
 }

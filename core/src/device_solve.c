@@ -113,9 +113,14 @@ static void find_rows(s2_solving *of) {
         return;
     }
     for (size_t s = 0; s < of->n_samples; s++) {
-        s2_device_decode(&of->rows_are, device->options.rows,
-                         device->codes + s * device->code_bytes,
-                         of->decoded + s * of->rows_are.row_stride);
+        const void *codes = device->codes + s * device->code_bytes;
+        float *row = of->decoded + s * of->rows_are.row_stride;
+        for (uint32_t k = 0; k < of->rows_are.n_taps; k++) {
+            s2_device_read(device, codes, k, 0, of->rows_are.tap_width[k],
+                           row + of->rows_are.tap_offset[k]);
+        }
+        s2_device_read(device, codes, of->rows_are.n_taps, 0, of->rows_are.n_outputs,
+                       row + of->rows_are.logits_offset);
     }
     of->rows = of->decoded;
 }
