@@ -87,7 +87,8 @@ def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
 def test_no_option_is_taken_and_left_aside() -> None:
     handled = {
         "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",
-        "size", "mean", "std", "rate", "window", "hop", "crop", "gain", "segments",
+        "size", "mean", "std", "rate", "window", "hop", "crop", "gain", "segments", "channels",
+        "features", "time", "label_by", "mixed",
         "class_names", "group", "cache_dir", "no_lab_set", "force",
         "as_json", "engine", "output", "model", "folder",
     }  # fmt: skip

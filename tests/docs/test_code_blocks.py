@@ -90,6 +90,11 @@ def readers_files(text: str) -> None:
         record(Path("night.flac"), night)
         record(Path("dawn.wav"), night)
         Path("dawn.txt").write_text("0\t1\tlow\n1\t2\thigh\n")
+    if "motion.safetensors" in text:
+        from sensor_data import walk_run_sit
+
+        for seed, file in enumerate(("lab.csv", "field.csv", "others.csv")):
+            walk_run_sit(Path(file), users=4, n_rows=300, seed=100 * seed)
     if "photos" in text:
         from PIL import Image
 

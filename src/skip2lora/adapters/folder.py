@@ -15,7 +15,7 @@ from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
 from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import Shapes
-from skip2lora.data.media import Media, media_from_json
+from skip2lora.data.media import KEYS, Media, media_from_json
 from skip2lora.errors import FileError, ModelError, ParameterError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.limits import check_file, is_folder
@@ -145,7 +145,7 @@ Result = TypeVar("Result")
 _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder instead of misusing it
 #: What only some adapters have, in both files.
 _OPTIONAL = (
-    "task", "keep_outputs", "new_labels", "output_names", "images", "columns", "taps", "grid",
+    "task", "keep_outputs", "new_labels", "output_names", *KEYS, "columns", "taps", "grid",
     "input_size", "inputs", "output", "mask", "derived_taps",
 )  # fmt: skip
 
@@ -183,7 +183,7 @@ class AdapterConfig:
         if self.output_names is not None:
             said["output_names"] = list(self.output_names)
         if self.images is not None:
-            said["images"] = self.images.to_json()
+            said[self.images.key] = self.images.to_json()
         if self.columns != Columns():
             said["columns"] = self.columns.to_json()
         return said | self.tapping.to_json()
@@ -196,7 +196,8 @@ class AdapterConfig:
             ModelError: it is damaged.
         """
         try:
-            names, images = entries.get("output_names"), entries.get("images")
+            names = entries.get("output_names")
+            images = next((entries[key] for key in KEYS if key in entries), None)
             return cls(
                 METHODS[str(entries["method"])].name,
                 int(entries["rank"]),

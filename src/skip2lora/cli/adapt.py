@@ -38,7 +38,7 @@ from skip2lora.cli.learning import (
     within,
 )
 from skip2lora.cli.measures import measures_line
-from skip2lora.cli.media import media_options
+from skip2lora.cli.media import media_of, media_options
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, holding
@@ -201,7 +201,7 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    images, earlier = common.media_of(options), None
+    images, earlier = media_of(options, data[0] if data else None, beside="group"), None
     if before is not None:
         earlier = earlier_of(model, before, options)
     backbone, learned = loaded(model, earlier, class_names, images, options)

@@ -21,6 +21,7 @@ from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of, keep_of, loaded
+from skip2lora.cli.media import media_of
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.data.media import Media
 from skip2lora.data.reading import is_data
@@ -68,7 +69,7 @@ def command(
     results: list[dict[str, Any]] = [{}] * len(items)
     with engine_at(engine) as runner, counting_bar("adapters") as progress:
         size = _size(len(items), runner, here=engine is None)
-        opening = partial(_open, model, place, force, options)
+        opening = partial(_open, model, place, force, options | {"first": items[0][1]})
         tasks = [items[at : at + size] for at in range(0, len(items), size)]
         n_done = 0
         for number, rows in runner.results(opening, _adapted, tasks):
@@ -147,8 +148,8 @@ class _Opened:
 
 def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _Opened:
     options = dict(given)
-    names, images, group = options.pop("class_names"), common.media_of(options), options["group"]
-    del options["group"]
+    names, first = options.pop("class_names"), options.pop("first")
+    images, group = media_of(options, first, beside="group"), options.pop("group")
     if names is not None and not options["keep_outputs"]:
         raise ParameterError(
             f"--class-names is {listing(names)} with --no-keep-outputs, expected one of them, as "

@@ -21,7 +21,7 @@ from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.messages import CONTROL, shown, spelled
-from skip2lora.data.file_folder import SOUNDS, is_image, kind_of
+from skip2lora.data.file_folder import IMAGES, KINDS, kind_for
 from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import parts_of, read
@@ -29,34 +29,13 @@ from skip2lora.data.media import Media
 from skip2lora.data.piped import NAME, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
-from skip2lora.data.sound_files import is_sound
-from skip2lora.data.sound_options import Sound
+from skip2lora.data.sensor_options import Sensors
 from skip2lora.errors import ParameterError
 from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task
-
-
-def media_of(options: dict[str, Any]) -> Media | None:
-    """How images or recordings become numbers, as options taken out say it; None for nothing.
-
-    Raises:
-        ParameterError: some are given of both.
-    """
-    size, mean, std = (options.pop(name) for name in ("size", "mean", "std"))
-    names = ("rate", "window", "hop", "crop", "gain", "segments")
-    said = {name: options.pop(name, None) for name in names}
-    sound = Sound(**said).checked() if any(value is not None for value in said.values()) else None
-    if (size, mean, std) == (None, None, None):
-        return sound
-    if sound is not None:
-        raise ParameterError(
-            f"options of images and of recordings are given ({Images.options}; {Sound.options}), "
-            "expected one kind: leave the others out"
-        )
-    return Images.parse(size, mean, std)
 
 
 def columns_of(options: dict[str, Any], usual_split: str | None = None) -> dict[str, Any]:
@@ -319,7 +298,9 @@ def _read(
 def _unsaid(
     model: Backbone | AdaptedModel, data: Path, images: Media | None, **options: Any
 ) -> Table:
-    if not is_data(data) and (is_folder(data) or is_image(data) or is_sound(data)):
+    saved = model.images if isinstance(model, AdaptedModel) else None
+    of_rows = isinstance(images or saved, Sensors) and data.suffix.lower() != ".npz"
+    if of_rows or (not is_data(data) and (is_folder(data) or any(k.holds(data) for k in KINDS))):
         return _from_folder(model, data, images, **options)
     if isinstance(images, Images) and isinstance(model, Backbone) and model.size == images.size:
         images = replace(images, size=None)  # its taps are fixed to it, nothing is resized
@@ -335,13 +316,13 @@ def _unsaid(
 def _from_folder(
     model: Backbone | AdaptedModel, data: Path, media: Media | None, **options: Any
 ) -> Table:
-    """Images or recordings, as the adapter was made with them."""
+    """Images, recordings or streams, as the adapter was made with them."""
     saved = model.images if isinstance(model, AdaptedModel) else None
-    known = media or saved
-    of_sound = kind_of(data) is SOUNDS if known is None else isinstance(known, Sound)
-    usual: Media = Sound() if of_sound else Images()
-    media = (media or usual).following(saved)
-    layout = model.inputs if of_sound else layout_of(model.inputs)
+    kind = kind_for(media or saved, data)
+    media = (media or kind.media()).following(saved)
+    layout = layout_of(model.inputs) if kind is IMAGES else model.inputs
+    if isinstance(media, Sensors):
+        options.setdefault("learned", model.columns)
     with counting_bar(f"check {media.files}") as progress:
         return read_table(data, images=media, layout=layout, progress=progress, **options)
 

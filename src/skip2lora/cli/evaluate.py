@@ -12,7 +12,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.measures import measures_table
-from skip2lora.cli.media import media_options
+from skip2lora.cli.media import media_of, media_options, stream_group
 from skip2lora.tasks.evaluation import Evaluation, evaluate
 
 
@@ -28,6 +28,7 @@ from skip2lora.tasks.evaluation import Evaluation, evaluate
 @shared.mask
 @shared.saved_task
 @media_options
+@stream_group
 @shared.columns
 @shared.class_names
 @shared.as_json
@@ -40,7 +41,7 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     """
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
-    images, columns = common.media_of(options), common.columns_of(options, "test")
+    images, columns = media_of(options, data), common.columns_of(options, "test")
     loaded = load_model(model, adapter, **loading)
     samples = read_for(
         loaded.model, data, task=loaded.task, images=images, columns=columns,

@@ -19,7 +19,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.cli.media import media_options
+from skip2lora.cli.media import media_of, media_options, stream_group
 from skip2lora.data.media import Media
 from skip2lora.engine import engine_at
 from skip2lora.errors import ParameterError
@@ -66,6 +66,7 @@ def _shard(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 @shared.output_name
 @shared.mask
 @media_options
+@stream_group
 @shared.as_json
 def command(
     model: Path, data: Path, cache_dir: Path, shard: tuple[int, int] | None, engine: str | None,
@@ -132,7 +133,7 @@ class _Opened:
 def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) -> _Opened:
     """``options`` are those of the command, of model and data."""
     loading = dict(options)
-    images, columns = common.media_of(loading), common.columns_of(loading, "train")
+    images, columns = media_of(loading, data), common.columns_of(loading, "train")
     output, size = loading.pop("output_name"), None if images is None else images.size
     backbone = load_for_images(model, size, output=output, **loading)
     common.say_output(backbone)

@@ -17,7 +17,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
         "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
         "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
-        "rate", "window", "hop", "crop", "gain", "segments",
+        "rate", "window", "hop", "crop", "gain", "segments", "channels", "features", "time",
+        "label_by", "mixed",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",

@@ -24,7 +24,7 @@ from skip2lora.cli.help import Command
 from skip2lora.data.file_folder import SOUNDS
 from skip2lora.data.file_folder import kind_of as kind_of_files
 from skip2lora.data.images import describe_images
-from skip2lora.data.media import media_from_json
+from skip2lora.data.media import KEYS, media_from_json
 from skip2lora.data.reading import is_data, read_samples
 from skip2lora.data.recordings import describe_recordings
 from skip2lora.data.samples import Samples
@@ -231,9 +231,10 @@ def command(
         shown |= _outputs(facts)
     if facts["kind"] == "model" and facts.get("mask") not in (None, NO_MASK):
         shown["mask"] = f"{facts['mask']} ({MEANINGS[facts['mask'].rpartition('=')[2]]})"
-    if facts["kind"] == "adapter" and "images" in shown:
-        media = media_from_json(shown.pop("images"))
-        shown[media.files] = str(media)
+    for key in KEYS if facts["kind"] == "adapter" else ():
+        if key in shown:
+            media = media_from_json(shown.pop(key))
+            shown[media.files] = str(media)
     for name, names in (shown.pop("columns", None) or {}).items():
         shown[name if name == "features" else f"columns {name}"] = listing(names)
     if "input size" in shown:

@@ -1,64 +1,174 @@
-"""Options of folders of images and of recordings: how files become numbers."""
+"""Options of images, recordings and streams of sensors: how files become numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from skip2lora.data.sound_options import CROPS
+from skip2lora.data.file_folder import IMAGES, SENSORS, SOUNDS, Kind, kind_of
+from skip2lora.data.image_options import Images
+from skip2lora.data.media import Media
+from skip2lora.data.sensor_features import FEATURES
+from skip2lora.data.sensor_options import LABELLED_BY, MIXED, Sensors
+from skip2lora.data.sound_options import CROPS, Sound
+from skip2lora.errors import ParameterError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_WINDOWS = ("rate", "window", "hop")
+_OF_SENSORS = ("channels", "features", "time", "label_by", "mixed", "group")
+#: The options of each kind; what several have means what the kind of DATA makes of it.
+_NAMES: dict[Kind, tuple[str, ...]] = {
+    IMAGES: ("size", "mean", "std"),
+    SOUNDS: (*_WINDOWS, "crop", "gain", "segments"),
+    SENSORS: (*_WINDOWS, *_OF_SENSORS),
+}
+
+
+def _images(said: dict[str, Any]) -> Images:
+    return Images.parse(*(said.get(name) for name in _NAMES[IMAGES]))
+
+
+_PARSED: dict[Kind, Callable[[dict[str, Any]], Media]] = {
+    IMAGES: _images,
+    SOUNDS: lambda said: Sound.parse(**said),
+    SENSORS: lambda said: Sensors.parse(**said),
+}
+
+
+def media_of(
+    options: dict[str, Any], data: Path | None = None, *, beside: str | None = None
+) -> Media | None:
+    """How files become numbers, as options taken out say it; None for nothing.
+
+    ``data`` tells what an option means that several kinds have. ``beside`` is an option of sensors
+    that is one of tables too, and left where they are such.
+
+    Raises:
+        ParameterError: some are given of several kinds, or one cannot be read.
+    """
+    names = {name for of_kind in _NAMES.values() for name in of_kind} - {beside}
+    given = {name: options.pop(name) for name in names & options.keys()}
+    given = {name: value for name, value in given.items() if value is not None}
+    kinds = [kind for kind, known in _NAMES.items() if given.keys() <= {*known}]
+    if not kinds:
+        claimed = [(kind, known) for kind, known in _NAMES.items() if given.keys() & {*known}]
+        several = " and of ".join(kind.many for kind, _ in claimed)
+        listed = "; ".join(kind.media.options for kind, _ in claimed)
+        raise ParameterError(
+            f"options of {several} are given ({listed}), expected one kind: leave the others out"
+        )
+    if not given and (beside is None or data is None or kind_of(data) is not SENSORS
+                      or not data.is_dir()):  # fmt: skip
+        return None
+    if len(kinds) > 1:
+        among = kinds[::-1] if str(data) == "-" else kinds
+        kinds = [kind_of(Path() if data is None else data, among)] if given else [SENSORS]
+    if kinds[0] is SENSORS and beside is not None and options.get(beside) is not None:
+        given[beside] = options[beside]
+        options[beside] = None
+    return _PARSED[kinds[0]](given)
+
+
+def _decorated(
+    function: _Function, options: tuple[Callable[[_Function], _Function], ...]
+) -> _Function:
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def image_options(function: _Function) -> _Function:
     """``--size``, ``--mean`` and ``--std`` of image folders; the function gets the three texts."""
-    for option in (
+    return _decorated(function, (
         click.option(
-            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
+            "--size", metavar="HxW",
+            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
         ),
         click.option(
             "--mean", metavar="NUMBERS",
             help="Taken off pixels of 0 to 1: one, or one a channel, or imagenet. Default 0.",
         ),
         click.option(
-            "--size", metavar="HxW",
-            help="Pixels of images, if MODEL takes any. Default: the model's or the adapter's.",
+            "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
         ),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+    ))  # fmt: skip
+
+
+def window_options(function: _Function) -> _Function:
+    """``--rate``, ``--window`` and ``--hop`` of sound and of streams, and what streams have."""
+    return _decorated(function, (
+        click.option(
+            "--rate", type=float, metavar="HZ",
+            help="Samples a second that MODEL takes, of sound or of a stream, which is resampled. "
+            "Default: the adapter's, or that of the stream.",
+        ),
+        click.option(
+            "--window", metavar="LENGTH",
+            help="Of sound in seconds; of a stream in rows, 128, or seconds, 2.5s. Default: the "
+            "model's or the adapter's.",
+        ),
+        click.option(
+            "--hop", metavar="LENGTH",
+            help="From one window to the next, as --window. Default: a window.",
+        ),
+        click.option(
+            "--channels", metavar="COLUMNS",
+            help="Columns of a stream that make a sample, in its order. Default: all that are no "
+            "time, group or label, or the adapter's.",
+        ),
+        click.option(
+            "--features", metavar="NAMES",
+            help=f"Of each window instead of its rows: {', '.join(FEATURES)}, or several.",
+        ),
+        click.option(
+            "--time", metavar="COLUMN",
+            help="Of a stream: seconds, dates, or as in t:ms. Default: one that is called so; none "
+            "for even rows.",
+        ),
+        click.option(
+            "--label-by", type=click.Choice(LABELLED_BY),
+            help="What says the class of a stream. Default: a column or sub-folders.",
+        ),
+        click.option(
+            "--mixed", type=click.Choice(MIXED),
+            help="Windows with several labels: that of most rows, left out, or refused. Default: "
+            f"{MIXED[0]}.",
+        ),
+    ))  # fmt: skip
+
+
+stream_group = click.option(
+    "--group", metavar="COLUMNS",
+    help="Columns that tell streams apart, such as user,session: no window goes over both.",
+)  # fmt: skip
 
 
 def media_options(function: _Function) -> _Function:
-    """Those of images, and of recordings, as ``common.media_of`` reads them."""
-    for option in (
+    """Those of images, of recordings and of streams, as :func:`media_of` reads them."""
+    function = _decorated(function, (
+        click.option(
+            "--crop", type=click.Choice(CROPS),
+            help="Windows of sound side by side, one in the middle, or one where it is loudest. "
+            "Default: slide, or the adapter's.",
+        ),
+        click.option("--gain", type=float, help="Of sound, which is from -1 to 1. Default 1."),
         click.option(
             "--segments", type=click.Path(path_type=Path), metavar="FILE",
             help="Which parts of recordings are what: labels of Audacity or BirdNET, or Raven's "
             "selections.",
         ),
-        click.option("--gain", type=float, help="Of sound, which is from -1 to 1. Default 1."),
-        click.option(
-            "--crop", type=click.Choice(CROPS),
-            help="Windows side by side, one in the middle, or one where it is loudest. Default: "
-            "slide, or the adapter's.",
-        ),
-        click.option(
-            "--hop", type=float, metavar="SECONDS",
-            help="From one window of sound to the next. Default: a window.",
-        ),
-        click.option(
-            "--window", type=float, metavar="SECONDS",
-            help="Of sound, if MODEL takes any length. Default: the model's or the adapter's.",
-        ),
-        click.option(
-            "--rate", type=int, metavar="HZ",
-            help="Samples of sound a second that MODEL takes; recordings are resampled. Default: "
-            "the adapter's.",
-        ),
-    ):  # fmt: skip
-        function = option(function)
-    return image_options(function)
+    ))  # fmt: skip
+    return image_options(window_options(function))
+
+
+def every_window(media: Media | None, saved: Media | None) -> Media | None:
+    """Every window of a recording is predicted, whichever the adapter was made from."""
+    if isinstance(saved, Sound) and (media is None or isinstance(media, Sound)):
+        said, slide = media or Sound(), CROPS[0]
+        hop = said.hop or (saved.hop if saved.crop == slide else saved.window)
+        return replace(said, crop=said.crop or slide, hop=hop)
+    return media

@@ -14,7 +14,7 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.cli.media import media_options
+from skip2lora.cli.media import media_of, media_options, stream_group
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
@@ -41,6 +41,7 @@ from skip2lora.training.room import Memory
 )
 @shared.keep_outputs
 @media_options
+@stream_group
 @shared.columns
 @shared.no_target
 @shared.as_json
@@ -57,14 +58,17 @@ def command(
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
         )
-    images, columns = common.media_of(options), common.columns_of(options, "train")
+    images, columns = media_of(options, data), common.columns_of(options, "train")
     loading = {name: options.pop(name) for name in ("taps", "grid", "threads", "mask")}
     size, output = None if images is None else images.size, options.pop("output_name")
     backbone = load_for_images(model, size, output=output, **loading)
     if isinstance(images, Images) and backbone.size:  # which it fixed
         images = replace(images, size=None)
     if data is None and images is not None and images.asked:
-        words = (word if word == "or" else f"--{word}" for word in images.options.split())
+        words = (
+            word if word == "or" else f"--{word.replace('_', '-')}"
+            for word in images.options.split()
+        )
         raise ParameterError(
             f"got {' '.join(words)} without DATA, expected a folder of {images.files}: name one"
         )

@@ -17,11 +17,10 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.help import Command
-from skip2lora.cli.media import media_options
+from skip2lora.cli.media import every_window, media_of, media_options, stream_group
 from skip2lora.data.media import Media
 from skip2lora.data.predictions import check_labels_file, check_name, write_predictions
 from skip2lora.data.samples import Table
-from skip2lora.data.sound_options import CROPS, Sound
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import check_output
 from skip2lora.replacing import resolved
@@ -50,6 +49,7 @@ from skip2lora.tasks.thresholds import (
 @shared.force
 @shared.saved_task
 @media_options
+@stream_group
 @shared.columns
 @shared.no_target
 @shared.class_names
@@ -75,9 +75,10 @@ def command(
         )
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
-    images, columns = common.media_of(options), common.columns_of(options)
+    images, columns = media_of(options, data), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
-    outputs, images = Outputs.of(loaded.model, loaded.task), _usual(images, loaded)
+    saved = loaded.model.images if isinstance(loaded.model, AdaptedModel) else None
+    outputs, images = Outputs.of(loaded.model, loaded.task), every_window(images, saved)
     least, said = _thresholds(loaded, data, columns, images, **options)
     table = read_to_predict(
         loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,
@@ -100,23 +101,13 @@ def command(
     common.show(facts | predicted, lines, as_json=as_json, aside=aside)
 
 
-def _usual(media: Media | None, loaded: common.Loaded) -> Media | None:
-    """Every window of a recording is predicted, whichever the adapter was made from."""
-    saved = loaded.model.images if isinstance(loaded.model, AdaptedModel) else None
-    if isinstance(saved, Sound) and (media is None or isinstance(media, Sound)):
-        said = media or Sound()
-        slide = CROPS[0]
-        hop = said.hop or (saved.hop if saved.crop == slide else saved.window)
-        return replace(said, crop=said.crop or slide, hop=hop)
-    return media
-
-
 def _places(table: Table) -> dict[str, Sequence[Any]]:
-    """The file of each sample, and which part of it in seconds."""
+    """The file of each sample, and which part of it in seconds, or rows where there is no clock."""
     beside: dict[str, Sequence[Any]] = {} if table.files is None else {"file": table.files}
     if table.spans is not None:
         ends = zip(("start", "end"), table.spans.seconds.T, strict=True)
-        beside |= {name: [f"{second:.3f}" for second in seconds] for name, seconds in ends}
+        digits = 3 if table.spans.unit == "s" else 0
+        beside |= {name: [f"{value:.{digits}f}" for value in values] for name, values in ends}
     return beside
 
 

@@ -19,7 +19,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
 from skip2lora.cli.measures import measures_line
-from skip2lora.cli.media import image_options
+from skip2lora.cli.media import image_options, media_of, stream_group, window_options
 from skip2lora.cli.options import training_options
 from skip2lora.data.reading import read_samples
 from skip2lora.data.samples import Samples
@@ -54,6 +54,8 @@ _LARGE, _COARSE = 1e5, 64  # numbers beyond, and steps of float32 that all of a 
 @shared.force
 @shared.lab_set
 @image_options
+@window_options
+@stream_group
 @shared.columns
 @shared.as_json
 def command(
@@ -116,8 +118,8 @@ def command(
 
 def _read(data: Path, options: dict[str, Any]) -> Samples:
     """A table of samples, as ``options`` say that are taken out."""
-    images, columns = common.media_of(options), common.columns_of(options, "train")
-    with bars.counting_bar("check images") as progress:
+    images, columns = media_of(options, data), common.columns_of(options, "train")
+    with bars.counting_bar("check files") as progress:
         samples = read_samples(
             data, task=TASKS[options["task"]], images=images, progress=progress, **columns
         )

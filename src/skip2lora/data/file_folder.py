@@ -1,4 +1,4 @@
-"""Which files of a folder are images, or recordings, and of which class: others are left out.
+"""Which files of a folder are images, recordings or streams, and of which class: others left out.
 
 What a system leaves behind (``.DS_Store``, ``Thumbs.db``, ``__MACOSX``, ``@eaDir``) is not counted;
 files that are of another kind by their name are, in a note.
@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from skip2lora.arrays import listing
+from skip2lora.data.image_options import Images
+from skip2lora.data.media import Media
 from skip2lora.data.parts import check_no_part, choose_part, part_called
-from skip2lora.data.sound_files import SUFFIXES, is_sound
+from skip2lora.data.sensor_files import is_stream
+from skip2lora.data.sensor_options import Sensors
+from skip2lora.data.sound_files import is_sound
+from skip2lora.data.sound_options import Sound
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -33,20 +38,17 @@ _LEFTOVERS = frozenset(
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of files: ``one`` and ``many`` of them are called so; names end in ``suffixes``."""
+    """A kind of files: ``one`` and ``many`` of them are called so; ``media`` makes numbers of them.
+
+    ``holds`` says whether a file is of this kind, ``reads`` whether there is also what reads it, as
+    far as its name tells.
+    """
 
     one: str
     many: str
-    suffixes: frozenset[str]
-
-    def reads(self, path: Path) -> bool:
-        """Whether a file is of this kind and there is what reads it, as far as its name tells."""
-        suffix = path.suffix.lower()
-        return suffix in self.suffixes or (self is IMAGES and suffix in _HEIF and heif_is_read())
-
-
-IMAGES = Kind("image", "images", _SUFFIXES)
-SOUNDS = Kind("recording", "recordings", SUFFIXES)
+    media: type[Media]
+    holds: Callable[[Path], bool]
+    reads: Callable[[Path], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +78,32 @@ def heif_is_read() -> bool:
     return find_spec("pillow_heif") is not None
 
 
-def kind_of(folder: Path) -> Kind:
-    """What a file or folder holds: recordings where there are some and no images, else images."""
-    if not folder.is_dir():
-        return SOUNDS if is_sound(folder) else IMAGES
-    holds_sound = False
-    for path in _walk(folder):
-        if is_image(path):
-            return IMAGES
-        holds_sound |= is_sound(path)
-    return SOUNDS if holds_sound else IMAGES
+def _image_is_read(path: Path) -> bool:
+    return is_image(path) and (not _is_heif(path) or heif_is_read())
+
+
+IMAGES = Kind("image", "images", Images, is_image, _image_is_read)
+SOUNDS = Kind("recording", "recordings", Sound, is_sound, is_sound)
+SENSORS = Kind("stream of sensors", "streams of sensors", Sensors, is_stream, is_stream)
+#: Beside what comes first, files of the others tell about it, as a table of the images does.
+KINDS = (IMAGES, SOUNDS, SENSORS)
+
+
+def kind_of(path: Path, among: Sequence[Kind] = KINDS) -> Kind:
+    """What a file or folder holds: the first kind of which there is a file, or the first."""
+    if not path.is_dir():
+        return next((kind for kind in among if kind.holds(path)), among[0])
+    best = len(among)
+    for file in _walk(path):
+        best = next((at for at, kind in enumerate(among[:best]) if kind.holds(file)), best)
+        if best == 0:
+            break
+    return among[best % len(among)]
+
+
+def kind_for(media: Media | None, path: Path) -> Kind:
+    """That of which ``media`` makes numbers, or what ``path`` holds."""
+    return next((kind for kind in KINDS if isinstance(media, kind.media)), None) or kind_of(path)
 
 
 def list_files(folder: Path, wanted: Wanted, kind: Kind) -> Listing:

@@ -31,8 +31,9 @@ class Images:
     std: tuple[float, ...] | None = None
     axes: str | None = None
     bits: int | None = None
-    #: What messages call the options that make them, and the files they are for.
-    options, files = "size, mean or std", "images"
+    #: What messages call the options that make them, and the files they are for; where an adapter
+    #: keeps them.
+    options, files, key = "size, mean or std", "images", "images"
 
     @property
     def asked(self) -> bool:
@@ -59,7 +60,8 @@ class Images:
             return self
         if not isinstance(earlier, Images):
             raise ParameterError(
-                "the adapter was made of recordings, got images, expected recordings: pass some"
+                f"the adapter was made of {earlier.files}, got {self.files}, expected "
+                f"{earlier.files}: pass some"
             )
         pairs = zip(("mean", "std"), self.scale, earlier.scale, strict=True)
         for name, given, of in (("size", self.size, earlier.size), *pairs):

@@ -1,14 +1,18 @@
-"""How files become numbers: of images, or of recordings."""
+"""How files become numbers: of images, of recordings, or of streams of sensors."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from skip2lora.data.image_options import Images
+from skip2lora.data.sensor_options import Sensors
 from skip2lora.data.sound_options import Sound
 
 #: Told once, and kept with an adapter.
-Media = Images | Sound
+Media = Images | Sound | Sensors
+_KINDS: dict[str, type[Sound] | type[Sensors]] = {"sound": Sound, "sensors": Sensors}
+#: What an adapter keeps them under.
+KEYS = ("images", "windows")
 
 
 def media_from_json(entries: Any) -> Media:
@@ -19,6 +23,4 @@ def media_from_json(entries: Any) -> Media:
     """
     if "kind" not in entries:  # as images have been written from the first on
         return Images.from_json(entries)
-    if entries["kind"] != "sound":
-        raise ValueError(f"kind {entries['kind']!r}")
-    return Sound.from_json(entries)
+    return _KINDS[entries["kind"]].from_json(entries)

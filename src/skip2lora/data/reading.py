@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, check_samples, first_not_finite
-from skip2lora.data.file_folder import SOUNDS, is_image, kind_of
-from skip2lora.data.image_layout import ANY_LAYOUT, Input, Layout
+from skip2lora.data.file_folder import KINDS, SENSORS, SOUNDS, kind_for
+from skip2lora.data.image_layout import ANY_LAYOUT, Input, Layout, layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
 from skip2lora.data.lazy import read
@@ -36,8 +36,8 @@ from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.recordings import read_recordings
 from skip2lora.data.samples import Samples, Table
-from skip2lora.data.sound_files import is_sound
-from skip2lora.data.sound_options import Sound
+from skip2lora.data.sensor_options import Sensors
+from skip2lora.data.sensors import read_sensors
 from skip2lora.data.stored import StoredArray
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.data.weights import weighted
@@ -143,13 +143,13 @@ def read_table(
     known = None if class_names is None else tuple(class_names)
     if known is not None and len(set(known)) != len(known):
         raise ParameterError(f"class_names is {known}, expected distinct names: correct them")
-    reader, is_there = _reader_of(source), is_folder(source)
+    reader, is_there = _reader_of(source, images), is_folder(source)
     outputs = known if task is None or task.numeric_targets else None
     wanted = Wanted(**columns, outputs=outputs)
     n_bytes = 0
     if reader is not None or not is_there:
         n_bytes = check_file(source, "data", whole=reader is not read_npz)
-    if reader is None and not (is_there or is_image(source) or is_sound(source)):
+    if reader is None and not (is_there or any(kind.holds(source) for kind in KINDS)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
             ".parquet, an image, a recording or a folder of them: convert the file"
@@ -160,7 +160,7 @@ def read_table(
             "leave them out"
         )
     if reader is None:
-        _check_no_columns(source, name, wanted)
+        _check_no_columns(source, name, wanted, images)
     try:
         if reader is None:
             table = _read_folder(source, images, layout, wanted, progress)
@@ -198,36 +198,38 @@ def _read_folder(
     wanted: Wanted,
     progress: Progress | None,
 ) -> Table:
-    """A folder, or one file, of images or recordings.
+    """A folder, or one file, of images, recordings or streams of sensors.
 
     Raises:
         ParameterError: options for the one are given for the other.
     """
-    is_of_sound = isinstance(media, Sound) or kind_of(folder) is SOUNDS
-    if isinstance(media, Images) and media.asked and is_of_sound:
+    kind = kind_for(None if isinstance(media, Images) else media, folder)
+    if media is not None and media.asked and not isinstance(media, kind.media):
         raise ParameterError(
             f"{media.options} are given for {folder}, expected a folder of {media.files} for them: "
             "leave them out"
         )
-    if isinstance(layout, Layout):
-        if is_of_sound:
-            raise ParameterError(
-                f"{folder} holds recordings, expected a model that takes sound for them: adapt one"
-            )
-        return read_images(
-            folder, media if isinstance(media, Images) else Images(), layout, wanted, progress
+    if kind is SOUNDS and isinstance(layout, Layout):
+        raise ParameterError(
+            f"{folder} holds recordings, expected a model that takes sound for them: adapt one"
         )
-    sound = media if isinstance(media, Sound) else Sound()
-    return read_recordings(folder, sound, layout, wanted, progress)
+    asked: Any = media if isinstance(media, kind.media) else kind.media()
+    inputs = None if isinstance(layout, Layout) else layout
+    if kind is SENSORS:
+        return read_sensors(folder, asked, inputs, wanted, progress)
+    if kind is SOUNDS:
+        return read_recordings(folder, asked, inputs or (), wanted, progress)
+    flat = layout if isinstance(layout, Layout) else layout_of(layout)
+    return read_images(folder, asked, flat, wanted, progress)
 
 
-def _check_no_columns(folder: Path, name: str, wanted: Wanted) -> None:
-    """Raise DataError where columns of images are asked for."""
+def _check_no_columns(folder: Path, name: str, wanted: Wanted, media: Media | None) -> None:
+    """Raise DataError where columns of images are asked for, or those beside a window."""
     for keyword, column in wanted.aside.items():
-        many = kind_of(folder).many
+        many = kind_for(media, folder).many
         raise DataError(
-            f'{keyword}= names "{column}", {name} has {many} and no columns, expected a table or '
-            f".npz: leave {keyword}= out"
+            f'{keyword}= names "{column}", {name} has {many} and no columns of samples, expected a '
+            f"table or .npz: leave {keyword}= out"
         )
 
 
@@ -289,11 +291,15 @@ _READERS = {
 }  # fmt: skip
 
 
-def _reader_of(path: Path) -> Callable[[Path, Wanted], Table] | None:
-    """What reads a file of that name; pandas calls a ``.parquet`` packed inside ``.parquet.gz``."""
+def _reader_of(path: Path, media: Media | None = None) -> Callable[[Path, Wanted], Table] | None:
+    """What reads a file of that name; pandas calls a ``.parquet`` packed inside ``.parquet.gz``.
+
+    None of a table whose rows are moments of a stream.
+    """
     packed = path.suffix.lower() in (".gz", ".gzip")
     reader = _READERS.get((path.with_suffix("") if packed else path).suffix.lower())
-    return None if packed and reader is read_npz else reader
+    of_rows = isinstance(media, Sensors) and reader is not read_npz
+    return None if of_rows or (packed and reader is read_npz) else reader
 
 
 def is_data(path: Path) -> bool:

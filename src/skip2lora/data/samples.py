@@ -62,9 +62,13 @@ class LabelledSamples(Samples):
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Which part of a recording each sample is: start and end in ``seconds``, (samples, 2)."""
+    """Which part of a recording each sample is: start and end in ``seconds``, (samples, 2).
+
+    Of a stream without a clock these are ``unit`` rows.
+    """
 
     seconds: NDArray[np.float64]
+    unit: str = "s"
 
 
 @dataclass(frozen=True, eq=False)

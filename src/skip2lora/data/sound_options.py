@@ -10,6 +10,7 @@ from typing import Any
 
 from skip2lora.arrays import shape_text
 from skip2lora.data.image_layout import Input
+from skip2lora.data.sensor_options import seconds_of
 from skip2lora.errors import ParameterError
 
 #: Where windows are taken: side by side, in the middle, or where a recording is loudest.
@@ -34,8 +35,9 @@ class Sound:
     crop: str | None = None
     gain: float | None = None
     segments: Path | None = None
-    #: What messages call the options that make them, and the files they are for.
-    options, files = "rate, window, hop, crop, gain or segments", "recordings"
+    #: What messages call the options that make them, and the files they are for; where an adapter
+    #: keeps them.
+    options, files, key = "rate, window, hop, crop, gain or segments", "recordings", "images"
 
     @property
     def asked(self) -> bool:
@@ -57,7 +59,8 @@ class Sound:
             return self
         if not isinstance(earlier, Sound):
             raise ParameterError(
-                "the adapter was made of images, got recordings, expected images: pass some"
+                f"the adapter was made of {earlier.files}, got {self.files}, expected "
+                f"{earlier.files}: pass some"
             )
         for name in ("rate", "window", "gain"):
             given, of = getattr(self, name), getattr(earlier, name)
@@ -121,6 +124,24 @@ class Sound:
             rate=int(entries["rate"]), window=float(entries["window"]), hop=float(entries["hop"]),
             crop=str(entries["crop"]), gain=float(entries["gain"]),
         ).checked()  # fmt: skip
+
+    @classmethod
+    def parse(cls, **words: Any) -> Sound:
+        """From text: seconds such as ``2.5``; numbers as they are.
+
+        Raises:
+            ParameterError: one of them is something else.
+        """
+        said = dict(words)
+        for name in ("window", "hop"):
+            if name in said:
+                said[name] = seconds_of(name, said[name])
+        rate = said.get("rate")
+        if rate is not None and rate != int(rate):
+            raise ParameterError(
+                f"rate= is {rate:g}, expected a whole number of samples a second: correct it"
+            )
+        return cls(**said | ({} if rate is None else {"rate": int(rate)})).checked()
 
     def checked(self) -> Sound:
         """Itself.

@@ -78,6 +78,7 @@ class TextTable:
     dialect: Dialect
     notes: tuple[str, ...]
     source: Path
+    first_row: int = 0  # of ``records``, where some were taken before
 
     def values(
         self, places: Sequence[int], features: Sequence[int], *, optional: bool = False
@@ -106,7 +107,7 @@ class TextTable:
 
     def _rows(self) -> Iterator[tuple[int, str, list[str]]]:
         """Line, place (for errors) and cells of each row, as many cells as there are columns."""
-        width, row, empty = len(self.columns), 0, ""
+        width, row, empty = len(self.columns), self.first_row, ""
         for line, cells in self.records:
             if not cells:
                 continue  # a blank line
@@ -176,10 +177,9 @@ class TextTable:
 
 def otherwise(names: Sequence[str]) -> str:
     """What to do about columns that are no numbers."""
-    columns = f"column{'s' * (len(names) != 1)}"
     return (
-        f"leave the {columns} out with ignore='{','.join(names)}', or name the columns of answers "
-        "with target="
+        f"leave the column{'s' * (len(names) != 1)} out with ignore='{','.join(names)}', or name "
+        "the columns of answers with target="
     )
 
 

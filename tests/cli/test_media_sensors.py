@@ -1,0 +1,140 @@
+"""Streams of sensors on the command line: every command takes the same windows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from desk import Answer
+from sensor_data import CHANNELS, motion, table, walk_run_sit
+
+Type = Callable[..., Answer]
+ASKED = ("--window", 50, "--hop", 25, "--features", "statistics", "--group", "user,session")
+
+
+@pytest.fixture
+def field(type_in: Type, tmp_path: Path) -> Path:
+    """A network for features of streams, and streams to adapt to and to test on."""
+    walk_run_sit(tmp_path / "lab.csv", users=3)
+    walk_run_sit(tmp_path / "field.csv", users=4, seed=100)
+    walk_run_sit(tmp_path / "others.csv", users=2, seed=500)
+    made = type_in(
+        "pretrain", "lab.csv", *ASKED, "--hidden", "16,16", "--epochs", 20, "-o", "m.safetensors"
+    )
+    assert made.code == 0, made.err
+    return tmp_path
+
+
+def adapted(type_in: Type, *words: object) -> Answer:
+    made = type_in("adapt", "m.safetensors", "field.csv", *ASKED, "-o", "a", *words)
+    assert made.code == 0, made.err
+    return made
+
+
+def test_from_rows_to_predictions(field: Path, type_in: Type) -> None:
+    """All but DATA and the model is kept with the adapter, whatever order the columns have."""
+    made = adapted(type_in, "--json")
+    assert made.json["n_samples"] == 4 * 3 * 7
+    assert made.json["held_out"]["n_folds"] == 4  # users
+    kept = json.loads((field / "a" / "adapter_config.json").read_text())["windows"]
+    assert kept == {
+        "kind": "sensors", "window": 50, "hop": 25, "channels": [*CHANNELS], "rate": 50.0,
+        "features": ["statistics"], "group": ["user", "session"], "mixed": "majority",
+    }  # fmt: skip
+    facts = type_in("evaluate", "m.safetensors", "others.csv", "--adapter", "a", "--json").json
+    assert facts["accuracy"] > 0.9
+    assert facts["n_samples"] == 2 * 3 * 7
+    shown = type_in("inspect", "a").out
+    assert "window 50, hop 25, channels ax, ay, az, features statistics, rate 50 Hz" in shown
+    rows = list(csv.DictReader((field / "others.csv").read_text().splitlines()))
+    names = ["label", "az", "note", "ay", "ax", "user", "session", "timestamp"]
+    table(field / "moved.csv", {name: [row.get(name, "-") for row in rows] for name in names})
+    for data in ("others.csv", "moved.csv"):
+        answer = type_in(
+            "predict", "m.safetensors", data, "--adapter", "a", "--force", "-o", f"{data}.p"
+        )
+        assert answer.code == 0, answer.err
+    assert (field / "moved.csv.p").read_text() == (field / "others.csv.p").read_text().replace(
+        "others.csv", "moved.csv"
+    )
+    said = list(csv.DictReader((field / "others.csv.p").read_text().splitlines()))
+    assert len(said) == 42
+    assert sum(row["name"] == row["true"] for row in said) == round(42 * facts["accuracy"])
+    assert (said[1]["start"], said[1]["end"]) == ("1700000000.500", "1700000001.500")
+
+
+def test_another_hop_and_other_streams(field: Path, type_in: Type) -> None:
+    adapted(type_in)
+    x = motion("walk", 80)
+    table(field / "one.csv", dict(zip(CHANNELS, x.T.tolist(), strict=True)))
+    words = ("predict", "m.safetensors", "one.csv", "--adapter", "a", "-o", "p.csv")
+    answer = type_in(*words, "--hop", 10)
+    assert answer.code == 0, answer.err
+    assert "no column user, session, its rows are taken as one stream" in answer.err
+    assert len((field / "p.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_plan_and_fill_read_the_same_windows(field: Path, type_in: Type) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
+    import onnx_models as nets
+
+    nets.save(nets.mlp([39, 16, 8, 3]), field / "m.onnx")
+    planned = type_in("plan", "m.onnx", "field.csv", *ASKED, "--json")
+    assert planned.code == 0, planned.err
+    assert planned.json["n_samples"] == 84
+    filled = type_in("fill", "m.onnx", "field.csv", *ASKED, "--cache-dir", "rows", "--json")
+    assert filled.code == 0, filled.err
+    words = ("adapt", "m.onnx", "field.csv", *ASKED, "--no-keep-outputs", "--cache-dir", "rows")
+    made = type_in(*words, "-o", "a", "--json")
+    assert made.code == 0, made.err
+    assert (made.json["n_samples"], made.json["n_forwards"]) == (84, 0)
+
+
+def test_one_sub_folder_a_class(field: Path, type_in: Type) -> None:
+    """Channels are all columns, and files are held out whole."""
+    for label in ("walk", "run", "sit"):
+        for number in range(4):
+            x = motion(label, 150, seed=number)
+            columns = dict(zip(CHANNELS, x.T.tolist(), strict=True))
+            table(field / "folder" / label / f"{number}.csv", columns)
+    words = ("--window", 50, "--features", "statistics", "-o", "b", "--json")
+    made = type_in("adapt", "m.safetensors", "folder", *words)
+    assert made.code == 0, made.err
+    assert made.json["n_samples"] == 36
+    many = type_in("adapt-many", "m.safetensors", ".", "--window", 50, "-o", "many")
+    assert many.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("adapt m.safetensors field.csv --window 2.5 -o x", "expected a whole number of rows"),
+        ("adapt m.safetensors field.csv --window 50 --size 8 -o x", "of images and of recordings"),
+        (
+            "adapt m.safetensors field.csv --window 50 --crop slide -o x",
+            "given for field.csv, expected",
+        ),
+        ("adapt m.safetensors field.csv --window 50 --channels ax,ay,az,b -o x", 'names "b"'),
+        ("adapt m.safetensors field.csv --window 50 --channels ax,ay,az -o x", "expected windows"),
+        ("adapt m.safetensors field.npz --channels ax -o x", "are given for field.npz"),
+        ("adapt m.safetensors field.csv --window 50 --weight ax -o x", "--weight names"),
+        ("plan m.safetensors --window 50 --channels ax", "--window, --hop, --channels"),
+        ("predict m.safetensors field.csv --window 4 --adapter a -o x", "was made with 50"),
+        ("predict m.safetensors folder.wav --adapter a -o x", "folder.wav"),
+    ],
+)
+def test_bad_input(words: str, said: str, field: Path, type_in: Type) -> None:
+    import numpy as np
+
+    np.savez(field / "field.npz", X=np.zeros((4, 39)), y=np.arange(4) % 2)
+    if "--adapter" in words:
+        adapted(type_in)
+    answer = type_in(*words.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+    assert not (field / "x").exists()
