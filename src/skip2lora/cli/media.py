@@ -26,6 +26,7 @@ _NAMES: dict[Kind, tuple[str, ...]] = {
     SOUNDS: (*_WINDOWS, "crop", "gain", "segments"),
     SENSORS: (*_WINDOWS, *_OF_SENSORS),
 }
+_ALL = tuple(dict.fromkeys(name for known in _NAMES.values() for name in known))
 
 
 def _images(said: dict[str, Any]) -> Images:
@@ -50,9 +51,11 @@ def media_of(
     Raises:
         ParameterError: some are given of several kinds, or one cannot be read.
     """
-    names = {name for of_kind in _NAMES.values() for name in of_kind} - {beside}
-    given = {name: options.pop(name) for name in names & options.keys()}
-    given = {name: value for name, value in given.items() if value is not None}
+    names = [name for name in _ALL if name in options and name != beside]
+    given = {name: value for name in names if (value := options.pop(name)) is not None}
+    of_table = None if beside is None else options[beside]
+    if not given and (of_table is None or data is None or not data.is_dir()):
+        return None
     kinds = [kind for kind, known in _NAMES.items() if given.keys() <= {*known}]
     if not kinds:
         claimed = [(kind, known) for kind, known in _NAMES.items() if given.keys() & {*known}]
@@ -61,16 +64,12 @@ def media_of(
         raise ParameterError(
             f"options of {several} are given ({listed}), expected one kind: leave the others out"
         )
-    if not given and (beside is None or data is None or kind_of(data) is not SENSORS
-                      or not data.is_dir()):  # fmt: skip
-        return None
     if len(kinds) > 1:
         among = kinds[::-1] if str(data) == "-" else kinds
-        kinds = [kind_of(Path() if data is None else data, among)] if given else [SENSORS]
-    if kinds[0] is SENSORS and beside is not None and options.get(beside) is not None:
-        given[beside] = options[beside]
-        options[beside] = None
-    return _PARSED[kinds[0]](given)
+        kinds = kinds[:1] if data is None else [kind_of(data, among)]
+    if kinds[0] is SENSORS and of_table is not None:
+        given[str(beside)], options[str(beside)] = of_table, None
+    return _PARSED[kinds[0]](given) if given else None
 
 
 def _decorated(
