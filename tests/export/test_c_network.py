@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -51,3 +54,17 @@ def test_a_model_without_layers_that_are_known(samples, refused) -> None:
     said = refused(ModelError, network_of, adapted)
     assert "is a TorchBackbone, expected an MLP or an ONNX model" in said
     assert network_of(adapted, taps_only=True).tap_widths == (6, 4)
+
+
+def test_a_network_goes_to_c_where_onnx_runtime_is_not_installed(make_model, tmp_path) -> None:
+    make_model((6, 5, 3)).save(tmp_path / "m.safetensors")
+    code = f"""
+import sys
+sys.modules["onnxruntime"] = None  # as on a board
+import skip2lora as s2
+from skip2lora.export.c import export_c
+print(export_c(s2.load({str(tmp_path / "m.safetensors")!r}), {str(tmp_path / "c")!r}).agreement)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1.0\n", "")
+    assert (tmp_path / "c" / "Makefile").is_file()

@@ -14,15 +14,10 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOGITS, derived_taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.mlp import MLP
-from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.file import read_model
-from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.standins import Binary, Headless, StandIn
-from skip2lora.errors import ModelError
+from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.export.c_blob import MOST_TAPS, Network
-from skip2lora.export.c_chain import Dense, joined
-from skip2lora.export.c_onnx import operations
+from skip2lora.export.c_chain import Dense
 from skip2lora.tasks.task import CLASSIFICATION
 
 
@@ -115,8 +110,8 @@ def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
             norm = [] if norm[0] is None else norm
             layers.append(Dense(f"layers.{number}", weight, bias, tuple(norm), relu=number < last))
         return tuple(layers), float(model.bn_eps)
-    if isinstance(model, OnnxBackbone):
-        return _of_onnx(model), 0.0
+    if (layers_of_graph := _of_onnx(model)) is not None:
+        return layers_of_graph, 0.0
     raise ModelError(
         f"{_name(model)} is a {type(model).__name__}, expected an MLP or an ONNX model, whose "
         "layers C can have: export the taps alone with taps_only=True, and let the firmware's own "
@@ -124,30 +119,13 @@ def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
     )
 
 
-def _of_onnx(model: OnnxBackbone) -> tuple[Dense, ...]:
-    proto = read_model(model.path)
-    anatomy, _, fingerprint = understand(
-        proto, model.path, grid=model.grid, size=model.size, output=model.output, mask=model.mask
-    )
-    if fingerprint != model.fingerprint or anatomy.head is None:
-        raise ModelError(
-            f"{model.path} changed since it was loaded, or has no logits, expected it unchanged "
-            "and with some: load it again"
-        )
-    if len(model.inputs) != 1:
-        raise ModelError(
-            f"{model.path} has {len(model.inputs)} inputs, expected one: export the taps alone "
-            "with taps_only=True"
-        )
-    graph = Graph(read_model(model.path))
-    layers = joined(list(operations(graph, anatomy.head.logits, model.path)), model.path)
-    taps = [tap.layer for tap in model.taps]
-    if [layer.layer for layer in layers][-len(taps) :] != taps:
-        raise ModelError(
-            f"{model.path} is tapped at {', '.join(taps)}, expected its last layers in order: "
-            "leave taps= out"
-        )
-    return layers
+def _of_onnx(model: Backbone) -> tuple[Dense, ...] | None:
+    """None of a model that is not ONNX Runtime's, which a board that exports may not have."""
+    try:
+        from skip2lora.export.c_onnx import layers_of
+    except MissingExtraError:
+        return None
+    return layers_of(model)
 
 
 def _with_outputs(

@@ -8,10 +8,48 @@ from typing import Any
 
 import numpy as np
 
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.file import read_model
 from skip2lora.backbones.onnx.graph import Graph
-from skip2lora.export.c_chain import Array, Operation, no_counterpart
+from skip2lora.backbones.onnx.tapped import understand
+from skip2lora.errors import ModelError
+from skip2lora.export.c_chain import Array, Dense, Operation, joined, no_counterpart
 
 _PASSED = ("Identity", "Flatten", "Dropout", "Reshape", "Squeeze", "Cast")
+
+
+def layers_of(model: Backbone) -> tuple[Dense, ...] | None:
+    """The layers of an ONNX model that has no others than C has; None of other models.
+
+    Raises:
+        ModelError: it has others, or changed since it was loaded.
+    """
+    if not isinstance(model, OnnxBackbone):
+        return None
+    proto = read_model(model.path)
+    anatomy, _, fingerprint = understand(
+        proto, model.path, grid=model.grid, size=model.size, output=model.output, mask=model.mask
+    )
+    if fingerprint != model.fingerprint or anatomy.head is None:
+        raise ModelError(
+            f"{model.path} changed since it was loaded, or has no logits, expected it unchanged "
+            "and with some: load it again"
+        )
+    if len(model.inputs) != 1:
+        raise ModelError(
+            f"{model.path} has {len(model.inputs)} inputs, expected one: export the taps alone "
+            "with taps_only=True"
+        )
+    graph = Graph(read_model(model.path))
+    layers = joined(list(operations(graph, anatomy.head.logits, model.path)), model.path)
+    taps = [tap.layer for tap in model.taps]
+    if [layer.layer for layer in layers][-len(taps) :] != taps:
+        raise ModelError(
+            f"{model.path} is tapped at {', '.join(taps)}, expected its last layers in order: "
+            "leave taps= out"
+        )
+    return layers
 
 
 def operations(graph: Graph, logits: str, path: object) -> Iterator[Operation]:
