@@ -105,6 +105,8 @@ class File:
             "BATCH_MATMUL": "BatchMatMulOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
             "CONCATENATION": "ConcatenationOptions", "MEAN": "ReducerOptions", "ADD": "AddOptions",
             "PACK": "PackOptions", "SQUEEZE": "SqueezeOptions", "GATHER": "GatherOptions",
+            "VAR_HANDLE": "VarHandleOptions", "CALL_ONCE": "CallOnceOptions",
+            "STRIDED_SLICE": "StridedSliceOptions",
         }.get(kind)  # fmt: skip
         if name:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)

@@ -24,7 +24,8 @@ def adding(given: Mapping[str, Any], wanted: Sequence[str]) -> list[Any]:
 
 
 def over(x: Any, calls: str = "last") -> Any:
-    [values] = Stream({"s": "t"}, calls).over(adding, INPUTS, {"x": x}, ["y"])
+    stream = Stream({"s": "t"}, calls)
+    [values] = stream.over(adding, stream.zeros(INPUTS), {"x": x}, ["y"])
     return values
 
 
@@ -50,7 +51,7 @@ def test_only_what_counts_is_asked_of_a_call() -> None:
         asked.append(list(wanted))
         return adding(given, wanted)
 
-    Stream({"s": "t"}).over(call, INPUTS, {"x": X}, ["y"])
+    Stream({"s": "t"}).over(call, {"s": np.zeros(2, np.float32)}, {"x": X}, ["y"])
     assert asked == [["t"]] * 4 + [["y", "t"]]
 
 
@@ -82,7 +83,7 @@ def test_two_inputs_with_other_numbers_of_calls(refused: Refused) -> None:
 
 
 def test_what_a_person_is_told() -> None:
-    assert Stream({"s": "t"}, "mean").note(INPUTS) == (
-        "state: s (2); a sample is any number of calls of 3 x 2 from a state of zeros, and its row "
+    assert Stream({"s": "t"}, "mean").note({"x": (3, 2), "s": (2,)}) == (
+        "state: s (2); a sample is any number of calls of 3 x 2 from a fresh state, and its row "
         "the mean of all calls"
     )

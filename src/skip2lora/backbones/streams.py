@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from skip2lora.errors import DataError
 CALLS = ("last", "mean")
 #: The metadata in which a file keeps what was said of its states.
 STREAM_KEY = "skip2lora.stream"
+_Spec = TypeVar("_Spec", bound=InputSpec)
 Call = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 
 
@@ -30,14 +31,14 @@ Call = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 class Stream:
     """Which outputs of a call are which inputs of the next, and which calls count.
 
-    ``states`` are inputs with the output that each of them is in the next call; at first they are
-    zeros. ``calls`` is one of ``CALLS``.
+    ``states`` are inputs with the output that each of them is in the next call. ``calls`` is one
+    of ``CALLS``.
     """
 
     states: Mapping[str, str]
     calls: str = CALLS[0]
 
-    def sequences(self, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    def sequences(self, inputs: Sequence[_Spec]) -> tuple[_Spec, ...]:
         """What a sample consists of, of the inputs of a call: (calls, ...), without the states."""
         return tuple(
             replace(spec, shape=(None, *spec.shape))
@@ -45,34 +46,38 @@ class Stream:
             if spec.name not in self.states
         )
 
-    def note(self, inputs: Sequence[InputSpec]) -> str:
-        """What a user should know of it."""
-        sizes = {spec.name: _text(spec.shape) for spec in inputs}
+    def note(self, shapes: Mapping[str, Sequence[int | None]]) -> str:
+        """What a user should know of it; ``shapes`` are those of a sample's inputs of a call."""
+        sizes = {name: _text(shape) for name, shape in shapes.items()}
         states = ", ".join(f"{name} ({sizes[name]})" for name in sizes if name in self.states)
         given = ", ".join(sizes[name] for name in sizes if name not in self.states)
         which = "the last call" if self.calls == CALLS[0] else "the mean of all calls"
         return (
-            f"state: {states}; a sample is any number of calls of {given} from a state of zeros, "
-            f"and its row {which}"
+            f"state: {states}; a sample is any number of calls of {given} from a fresh state, and "
+            f"its row {which}"
         )
+
+    def zeros(self, inputs: Sequence[InputSpec]) -> dict[str, NDArray[Any]]:
+        """The states of one sample before its first call, as most models begin."""
+        return {
+            spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for spec in inputs
+            if spec.name in self.states
+        }
 
     def over(
         self,
         call: Call,
-        inputs: Sequence[InputSpec],
+        first: Mapping[str, NDArray[Any]],
         arrays: Mapping[str, NDArray[Any]],
         wanted: Sequence[str],
     ) -> list[NDArray[Any]]:
         """The ``wanted`` values of samples whose ``arrays`` are (samples, calls, ...).
 
-        ``call`` runs the model once, with all ``inputs``.
+        ``call`` runs the model once; ``first`` are the states of a sample before that.
         """
         n_samples, n_calls = next(iter(arrays.values())).shape[:2]
-        states = {
-            spec.name: np.zeros((n_samples, *(size or 0 for size in spec.shape)), spec.dtype)
-            for spec in inputs
-            if spec.name in self.states
-        }
+        states = {name: np.stack([first[name]] * n_samples) for name in self.states}
         sums: list[Any] = []
         for number in range(n_calls):
             given = {name: array[:, number] for name, array in arrays.items()}

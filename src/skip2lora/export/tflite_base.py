@@ -57,12 +57,15 @@ class Base:
     @property
     def columns(self) -> NDArray[np.float32] | None:
         """What the numbers of the file's logits are multiplied by, as ``End.columns``."""
-        if self.end is None:
-            return None
-        columns = self.end.end.columns(math.prod(self.shape))
-        if isinstance(self.given, Binary):
+        columns = self.own_columns
+        if self.end is not None and isinstance(self.given, Binary):
             return (1 if columns is None else columns.item()) * PAIR
         return columns
+
+    @property
+    def own_columns(self) -> NDArray[np.float32] | None:
+        """The same for the logits of ``backbone``, which derived taps are made of."""
+        return None if self.end is None else self.end.end.columns(math.prod(self.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,8 +119,16 @@ def read_base(given: Backbone, adapters: Result) -> Base:
         )
     more = adapters.n_outputs > n_outputs
     apart = anew or isinstance(given, Bare) or (more and not _widens(backbone, given))
+    apart |= _feeds_states(backbone)
     tapped = tensors[adapters.first_tap :]
     return Base(given, backbone, adapters, sources, tapped, anew, apart)
+
+
+def _feeds_states(backbone: LiteRTBackbone) -> bool:
+    """Whether what a later call begins with is made of the logits, and so is to stay as it is."""
+    logits = None if backbone.end is None else backbone.end.logits.index
+    graph = backbone.graph
+    return any(logits in graph.ancestors(of.written) for of in graph.variables)
 
 
 def _widens(backbone: LiteRTBackbone, given: Backbone) -> bool:

@@ -20,8 +20,8 @@ _REAL = ("float32", "float16", "int32", "int64", "bool")
 def check_tflite(content: bytes, logits: int, base: Base, samples: SamplesLike | None) -> None:
     """Compare the file ``content``, whose tensor ``logits`` has the sum, with what was adapted.
 
-    As :func:`~skip2lora.export.check.compare_outputs` does, with LiteRT sample by sample. Each
-    output must be what follows from the sum.
+    As :func:`~skip2lora.export.check.compare_outputs` does, with LiteRT sample by sample, and call
+    by call where there is a state between them. Each output must be what follows from the sum.
 
     Raises:
         ModelError: LiteRT does not run it, or it gives something else.
@@ -29,18 +29,24 @@ def check_tflite(content: bytes, logits: int, base: Base, samples: SamplesLike |
     """
     backbone = base.backbone
     graph = parse(content, str(backbone.path))
-    interpreter = open_interpreter(graph.with_outputs([logits]), backbone.threads, backbone.path)
+    whole = graph.with_outputs([logits], streaming=True)
+    interpreter = open_interpreter(whole, backbone.threads, backbone.path)
     outputs = {output.tensor.index: output for output in graph.outputs}
     wanted = [logits, *(index for index in outputs if index != logits)]
 
     def run(some: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        nonlocal interpreter
         arrays = backbone._arrays(some)
         values: dict[int, list[NDArray[Any]]] = {index: [] for index in wanted}
         for number in range(len(arrays[0])):
-            for tensor, array in zip(backbone.graph.inputs, arrays, strict=True):
-                sample = array[number : number + 1].reshape(tensor.shape or ())
-                interpreter.set_tensor(tensor.index, sample)
-            interpreter.invoke()
+            sample = [array[number : number + 1] for array in arrays]
+            if backbone.stream is not None:  # only a new interpreter begins a state anew
+                interpreter = open_interpreter(whole, backbone.threads, backbone.path)
+                sample = [array[number] for array in arrays]
+            for call in zip(*sample, strict=True):
+                for tensor, array in zip(backbone.graph.inputs, call, strict=True):
+                    interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
+                interpreter.invoke()
             for index in wanted:
                 values[index].append(interpreter.get_tensor(index).reshape(-1))
         given = {index: np.stack(each) for index, each in values.items()}

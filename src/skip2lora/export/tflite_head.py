@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from skip2lora.arrays import SamplesLike
+from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.litert.file import Operator, Output, Tensor
+from skip2lora.backbones.standins import Binary
 from skip2lora.errors import ModelError
 from skip2lora.export.check import exact_logits
 from skip2lora.export.tflite_base import Base
@@ -51,7 +53,7 @@ class Head:
         if self._logits is None:
             numbers = self.numbers()
             row = self.nodes.reshaped(numbers, [max(numbers.width, 1)], "base_logits.row")
-            columns = self.base.columns
+            columns = self.base.own_columns
             if columns is not None:
                 row = self.nodes.product(row, columns, "base_logits")
             self._logits = row
@@ -208,6 +210,8 @@ class Head:
         """The sum as an output of its own, without outputs that say what the base says."""
         if self.base.end is not None:
             own = self.base_logits()
+            if isinstance(self.base.given, Binary):
+                own = self.nodes.product(own, PAIR, "own.pair")
             more = added.width - own.width
             own = self.nodes.padded(own, 0, more, "own.padded") if more else own
             added = self.nodes.total(own, added, "output")

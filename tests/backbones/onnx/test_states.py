@@ -119,8 +119,8 @@ def test_a_prepared_file_keeps_its_states(tmp_path: Path) -> None:
 
 def test_what_is_said_of_it(tmp_path: Path) -> None:
     assert s2.load(lstm(tmp_path / "m.onnx")).notes == (
-        "state: h0 (1 x 6), c0 (1 x 6); a sample is any number of calls of 3 x 5 from a state of "
-        "zeros, and its row the last call",
+        "state: h0 (1 x 6), c0 (1 x 6); a sample is any number of calls of 3 x 5 from a fresh "
+        "state, and its row the last call",
     )
 
 

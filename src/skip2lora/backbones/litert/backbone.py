@@ -27,8 +27,13 @@ from skip2lora.backbones.alone import (
 )
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
 from skip2lora.backbones.inputs import NO_MASK, drawn
-from skip2lora.backbones.litert.inputs import LiteRTInput, check_samples_of
-from skip2lora.backbones.litert.runner import Runner, open_interpreter, reason_of, together
+from skip2lora.backbones.litert.inputs import (
+    LiteRTInput,
+    check_arrays_of,
+    check_samples_of,
+    input_of,
+)
+from skip2lora.backbones.litert.runner import Runner, together, with_shapes
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.outputs import (
     OutputSpec,
@@ -38,13 +43,14 @@ from skip2lora.backbones.outputs import (
     spec_of,
     task_of,
 )
+from skip2lora.backbones.streams import Stream, laid_out
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line, warn
 from skip2lora.files import unreadable
 from skip2lora.limits import check_file
 
 if TYPE_CHECKING:
-    from skip2lora.backbones.litert.file import Graph, Output, Tensor
+    from skip2lora.backbones.litert.file import Graph, Output
 
 _FIXED = "whose sizes are fixed"
 
@@ -112,9 +118,9 @@ class LiteRTBackbone(Backbone):
         except OSError as error:
             raise unreadable(path, error) from error
         graph = parse(content, str(path))
-        _check_arrays_of(graph, path)
+        check_arrays_of(graph, path)
         fingerprint = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        graph = _with_shapes(graph, path, threads)
+        graph = with_shapes(graph, path, threads)
         picked = _pick_output(graph, output, path)
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
@@ -123,7 +129,7 @@ class LiteRTBackbone(Backbone):
         if mask is None and len(model.inputs) > 1:
             mask = masks.find_mask(model)
         model = model if mask is None else model.with_mask(mask)
-        for note in model.notes:
+        for note in filter(None, (graph.cut, model.note)):
             warn(f"{path}: {note}")
         return model._checked(output).named(class_names)
 
@@ -158,7 +164,7 @@ class LiteRTBackbone(Backbone):
         """
         if self.end is None or (self.end.end.says is None and self.end.end.ending != "unknown"):
             return self
-        samples = random_samples(self, 3)
+        samples = random_samples(self, 3, open_size=1)  # of calls, where there are several
         try:
             if samples is None or self._runner.agrees(self._arrays(samples)):
                 return self
@@ -218,13 +224,24 @@ class LiteRTBackbone(Backbone):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the model is left out, and what batches change or is not known, if anything."""
-        return tuple(filter(None, (self.graph.cut, self.note)))
+        """What is left out, what batches change or is not known, and its states, if any."""
+        states = None
+        if self.stream is not None:
+            every = (*self.graph.inputs, *self.graph.states)
+            states = self.stream.note({of.name: of.sample_shape for of in every})
+        return tuple(filter(None, (self.graph.cut, self.note, states)))
 
     @cached_property
     def inputs(self) -> tuple[LiteRTInput, ...]:
-        """What the model reads, in its order."""
-        return tuple(_spec(self.graph, tensor) for tensor in self.graph.inputs)
+        """What the model reads, in its order; calls of it where it has a state between them."""
+        inputs = tuple(input_of(self.graph, tensor) for tensor in self.graph.inputs)
+        return inputs if self.stream is None else self.stream.sequences(inputs)
+
+    @cached_property
+    def stream(self) -> Stream | None:
+        """The variables that go from call to call, None where there are none."""
+        names = {each.name: each.name for each in self.graph.variables}
+        return Stream(names) if names else None
 
     @cached_property
     def _runner(self) -> Runner:
@@ -239,6 +256,7 @@ class LiteRTBackbone(Backbone):
         Raises:
             DataError: see ``litert.inputs.check_samples_of``.
         """
+        X = X if self.stream is None else laid_out(X, self.inputs)
         return check_samples_of(self.inputs, X)
 
     def forward(self, x: NDArray[Any] | Inputs) -> Taps:
@@ -247,8 +265,7 @@ class LiteRTBackbone(Backbone):
         Raises:
             ModelError: the runtime failed on a sample.
         """
-        rows = [np.empty((len(x), width), np.float32) for width in self.tap_widths]
-        logits = self._runner.run(self._arrays(x), rows)
+        *rows, logits = self._runner.values(self._arrays(x), self.tap_widths)
         return Taps(tuple(rows), logits)
 
     def logits(self, x: Any) -> NDArray[np.float32]:
@@ -259,7 +276,7 @@ class LiteRTBackbone(Backbone):
             ModelError: the runtime failed on a sample, or the model has no logits.
         """
         self.need_outputs()
-        return self._runner.run(self._arrays(self.check(x)), [])
+        return self._runner.values(self._arrays(self.check(x)), ())[-1]
 
     def _arrays(self, x: NDArray[Any] | Inputs) -> list[NDArray[Any]]:
         given = [x.arrays[spec.name] for spec in self.inputs] if isinstance(x, Inputs) else [x]
@@ -282,6 +299,8 @@ def _seen(model: LiteRTBackbone) -> str | None:
     verdict = verdict_of(alone)
     if not verdict.holds():
         raise mixed(model.path, f"what {model.output} is made of", verdict, random=True)
+    if model.stream is not None:
+        return None
     *batches, last = batches_of(None)
     runs = [(last, alone[1][1])]
     for batch in batches:
@@ -305,54 +324,6 @@ def _parser(path: str | os.PathLike[str]) -> Any:
             f"reading {path} needs ai-edge-litert: pip install 'skip2lora[litert]'"
         ) from error
     return parse
-
-
-def _check_arrays_of(graph: Graph, path: Any) -> None:
-    for tensor in graph.inputs:
-        if tensor.shape is None:
-            raise ModelError(
-                f'{path}: input "{tensor.name}" has sizes that may change, '
-                "expected a batch of 1 and fixed sizes: convert the model with a fixed input shape"
-            )
-        try:
-            known = np.dtype(tensor.dtype).kind in "fiub"
-        except TypeError:
-            known = False
-        if not known:
-            raise ModelError(
-                f'{path}: input "{tensor.name}" has type {tensor.dtype}, expected numbers: '
-                "convert the model without its text processing"
-            )
-
-
-def _spec(graph: Graph, tensor: Tensor) -> LiteRTInput:
-    return LiteRTInput(
-        tensor.name,
-        tensor.sample_shape,
-        tensor.dtype,
-        tensor.scale if np.dtype(tensor.dtype).kind in "iu" else 0.0,
-        tensor.zero_point,
-        graph.signature.get(tensor.index, ""),
-    )
-
-
-def _with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
-    """The graph with the shapes that are not in the file, found by running it once."""
-    unknown = graph.without_shape()
-    if not unknown:
-        return graph
-    interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
-    try:
-        for tensor in graph.inputs:  # their memory holds anything
-            zeros = np.zeros(tensor.shape or (), tensor.dtype)
-            interpreter.set_tensor(tensor.index, zeros)
-        interpreter.invoke()
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"LiteRT cannot run {path} on zeros ({reason_of(error)}), expected outputs: convert it "
-            "again"
-        ) from error
-    return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
 
 
 def _specs(graph: Graph) -> tuple[OutputSpec, ...]:

@@ -18,7 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 from skip2lora.backbones.ends import End
 from skip2lora.backbones.litert.ends import end_of, values_of
 from skip2lora.backbones.litert.sound import fault_of
-from skip2lora.backbones.litert.straight import STATE, node_fault, shortened, straight_part
+from skip2lora.backbones.litert.straight import node_fault, shortened, straight_part
+from skip2lora.backbones.litert.variables import STATE, Variable, variables_of, without_variables
 from skip2lora.errors import ModelError, first_line
 
 _IDENTIFIER = b"TFL3"
@@ -109,6 +110,7 @@ class Graph:
     """What a .tflite file says; ``content`` are its bytes, ``path`` is for messages.
 
     ``cut`` says before which operator the graph was cut, None where it runs straight through.
+    ``variables`` are what it keeps from call to call.
     """
 
     path: str
@@ -120,6 +122,12 @@ class Graph:
     constants: frozenset[int]
     operators: tuple[Operator, ...]
     cut: str | None = None
+    variables: tuple[Variable, ...] = ()
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """What variables are read into, which are inputs too."""
+        return tuple(replace(self.tensors[of.read], name=of.name) for of in self.variables)
 
     def ancestors(self, index: int) -> set[int]:
         """All tensors that the tensor of this index is computed from, and itself."""
@@ -182,9 +190,14 @@ class Graph:
         ]
         return replace(self, tensors=tuple(tensors), outputs=tuple(outputs))
 
-    def with_outputs(self, tensors: Sequence[int]) -> bytes:
-        """The file with these tensors as further outputs of its graph."""
+    def with_outputs(self, tensors: Sequence[int], *, streaming: bool = False) -> bytes:
+        """The file with these tensors as further outputs of its graph.
+
+        Variables are further inputs; with ``streaming`` they stay what they are.
+        """
         content, own = self.content, ()
+        if self.variables and not streaming:
+            content = without_variables(content, self.operators, self.variables)
         root = schema.Model.GetRootAs(content).Subgraphs(0)
         if self.cut is not None:
             content = bytes(shortened(content, len(self.operators)))
@@ -268,7 +281,9 @@ def _graph(content: bytes, model: Any, path: str) -> Graph:
         constants,
         operators,
     )
-    return straight_part(graph, faults, results) if faults else graph
+    if faults and all(operators[number].name in STATE for number, _ in faults):
+        graph = replace(graph, variables=variables_of(main.operators, operators, tensors, given))
+    return straight_part(graph, faults, results) if faults and not graph.variables else graph
 
 
 def _operator_name(code: Any) -> str:

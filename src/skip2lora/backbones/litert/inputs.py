@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.inputs import InputSpec, check_inputs
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.litert.file import Graph, Tensor
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,34 @@ def _wanted(each: LiteRTInput, given: Any) -> InputSpec:
     own = isinstance(given, np.ndarray) and given.dtype == each.dtype
     dtype = "float32" if each.scale > 0 and not own else each.dtype
     return InputSpec(each.name, each.shape, dtype)
+
+
+def check_arrays_of(graph: Graph, path: Any) -> None:
+    """Raise ModelError for an input of an open size, or that is no numbers."""
+    for tensor in graph.inputs:
+        if tensor.shape is None:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has sizes that may change, '
+                "expected a batch of 1 and fixed sizes: convert the model with a fixed input shape"
+            )
+        try:
+            known = np.dtype(tensor.dtype).kind in "fiub"
+        except TypeError:
+            known = False
+        if not known:
+            raise ModelError(
+                f'{path}: input "{tensor.name}" has type {tensor.dtype}, expected numbers: '
+                "convert the model without its text processing"
+            )
+
+
+def input_of(graph: Graph, tensor: Tensor) -> LiteRTInput:
+    """What an input is."""
+    return LiteRTInput(
+        tensor.name,
+        tensor.sample_shape,
+        tensor.dtype,
+        tensor.scale if np.dtype(tensor.dtype).kind in "iu" else 0.0,
+        tensor.zero_point,
+        graph.signature.get(tensor.index, ""),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,29 +30,35 @@ class Runner:
         graph, self.end = model.graph, model.end
         by_name = {layer.name: layer.input for layer in graph.layers(model.end)}
         self.taps = [(tap, by_name[tap.layer]) for tap in model.taps]
-        given = {tensor.index for tensor in graph.inputs}
-        wanted = {tensor.index for _, tensor in self.taps}
+        wanted = {tensor.index for _, tensor in self.taps} | {of.written for of in graph.variables}
         wanted |= set() if model.end is None else {model.end.logits.index}
         if model.end is not None and model.end.end.says is not None:
             wanted |= {model.end.tensor.index}
         # The memory of an input may be reused: what is tapped there is the sample itself.
-        self.given = {tensor.index: at for at, tensor in enumerate(graph.inputs)}
-        content = graph.with_outputs(sorted(wanted - given))
+        self.inputs = (*graph.inputs, *graph.states)
+        self.given = {tensor.index: at for at, tensor in enumerate(self.inputs)}
+        wanted -= set(self.given)
+        content = graph.with_outputs(sorted(wanted))
         self.interpreter = open_interpreter(content, model.threads, graph.path)
-        _check_shapes(self.interpreter, wanted - given, graph)
+        _check_shapes(self.interpreter, wanted, graph)
         # Views of the runtime's memory, to be gone before the next sample.
-        self.views = {index: self.interpreter.tensor(index) for index in wanted - given}
+        self.views = {index: self.interpreter.tensor(index) for index in wanted}
         self.sizes = [math.prod(tensor.shape or ()) for _, tensor in self.taps]
         self.fills = [_fill_of(tap, tensor) for tap, tensor in self.taps]
-        self.inputs = graph.inputs
+        self.stream = model.stream
+        self.written = [graph.tensors[of.written] for of in graph.variables]
+        self.first = first_values(graph, model.threads)
         self.mask = None
         if model.mask is not None:
             self.mask = mask_of(model.mask, model.inputs, graph.path)
 
     def agrees(self, arrays: Sequence[NDArray[Any]]) -> bool:
-        """Whether the output of the model is what follows from its logits."""
+        """Whether the output of the model is what follows from its logits, in a first call."""
         if self.end is None:
             return True
+        if self.stream is not None:
+            states = [np.stack([each] * len(arrays[0])) for each in self.first.values()]
+            arrays = [*(array[:, 0] for array in arrays), *states]
         logits: list[NDArray[Any]] = []
         outputs: list[NDArray[Any]] = []
         for number in range(len(arrays[0])):
@@ -61,16 +67,39 @@ class Runner:
                 values.append(_real(tensor, self.views[tensor.index]().reshape(-1)))
         return self.end.end.agrees(np.stack(logits), np.stack(outputs))
 
+    def values(
+        self, arrays: Sequence[NDArray[Any]], widths: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
+        """Rows of all taps, or of none at all, by their ``widths``; the logits behind them."""
+        n_samples = len(arrays[0])
+
+        def call(given: Mapping[str, Any], wanted: Sequence[Any]) -> list[Any]:
+            counts = len(wanted) > len(self.first)
+            rows = [np.empty((n_samples, width), np.float32) for width in widths if counts]
+            after = [np.empty((n_samples, *each.shape), each.dtype) for each in self.first.values()]
+            logits = self.run([*given.values()], rows, after)
+            return [*rows, logits, *after] if counts else after
+
+        named = {tensor.name: array for tensor, array in zip(self.inputs, arrays, strict=False)}
+        wanted = [*map(str, range(len(widths) + 1))]
+        if self.stream is None:
+            return call(named, wanted)
+        return self.stream.over(call, self.first, named, wanted)
+
     def run(
-        self, arrays: Sequence[NDArray[Any]], rows: Sequence[NDArray[np.float32]]
+        self,
+        arrays: Sequence[NDArray[Any]],
+        rows: Sequence[NDArray[np.float32]],
+        after: Sequence[NDArray[Any]] = (),
     ) -> NDArray[np.float32]:
-        """Fill ``rows``, one array a tap or none at all; return the logits."""
+        """Fill ``rows``, one a tap or none at all, and the states ``after``; return the logits."""
         n_samples = len(arrays[0])
         width = 0 if self.end is None else math.prod(self.end.logits.sample_shape)
         logits = np.empty((n_samples, width), np.float32)
         for start in range(0, n_samples, _CHUNK):
             stop = min(start + _CHUNK, n_samples)
-            self._run_chunk([array[start:stop] for array in arrays], rows, logits, start)
+            parts = [array[start:stop] for array in arrays]
+            self._run_chunk(parts, rows, logits, [each[start:stop] for each in after], start)
         if self.end is None:
             return logits
         tensor = self.end.logits
@@ -84,11 +113,18 @@ class Runner:
         arrays: Sequence[NDArray[Any]],
         rows: Sequence[NDArray[np.float32]],
         logits: NDArray[np.float32],
+        after: Sequence[NDArray[Any]],
         start: int,
     ) -> None:
         waiting: dict[int, list[NDArray[Any]]] = {}
         for number in range(len(arrays[0])):
             self._invoke([array[number : number + 1] for array in arrays], start + number)
+            for tensor, state in zip(self.written, after, strict=False):
+                at, shape = self.given.get(tensor.index), state.shape[1:]
+                if at is None:
+                    state[number] = self.views[tensor.index]().reshape(shape)
+                else:  # an input that is handed on as it is
+                    state[number] = arrays[at][number].reshape(shape)
             if self.end is not None:
                 logits[start + number] = self.views[self.end.logits.index]().reshape(-1)
             for place, out in enumerate(rows):
@@ -190,6 +226,20 @@ def _rows(
     return rows
 
 
+def first_values(graph: Graph, threads: int) -> dict[str, NDArray[Any]]:
+    """What variables hold before the first call, which a new interpreter reads in it.
+
+    Raises:
+        ModelError: the runtime cannot run the model.
+    """
+    if not graph.variables:
+        return {}
+    reads = [of.read for of in graph.variables]
+    interpreter = open_interpreter(graph.with_outputs(reads, streaming=True), threads, graph.path)
+    _invoke_on_zeros(interpreter, graph)
+    return {of.name: interpreter.get_tensor(of.read) for of in graph.variables}
+
+
 def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
     """An interpreter with its memory.
 
@@ -207,6 +257,29 @@ def open_interpreter(content: bytes, threads: int, path: Any) -> Any:
             "runtime and a whole file: convert it again"
         ) from error
     return interpreter
+
+
+def with_shapes(graph: Graph, path: Any, threads: int) -> Graph:
+    """The graph with the shapes that are not in the file, found by running it once."""
+    unknown = graph.without_shape()
+    if not unknown:
+        return graph
+    interpreter = open_interpreter(graph.with_outputs(unknown), threads, path)
+    _invoke_on_zeros(interpreter, graph)
+    return graph.with_shapes({index: interpreter.get_tensor(index).shape for index in unknown})
+
+
+def _invoke_on_zeros(interpreter: Any, graph: Graph) -> None:
+    try:
+        for tensor in graph.inputs:  # their memory holds anything
+            zeros = np.zeros(tensor.shape or (), tensor.dtype)
+            interpreter.set_tensor(tensor.index, zeros)
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"LiteRT cannot run {graph.path} on zeros ({reason_of(error)}), expected outputs: "
+            "convert it again"
+        ) from error
 
 
 def _check_shapes(interpreter: Any, wanted: set[int], graph: Graph) -> None:

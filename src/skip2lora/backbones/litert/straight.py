@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from skip2lora.backbones.litert.variables import STATE
 from skip2lora.errors import ModelError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # Fields of the tables Model and SubGraph, by their place in the format's tables of offsets.
 _GRAPHS, _SIGNATURES, _OPERATORS = 8, 18, 10
-STATE = frozenset({"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
 _CONTROL = frozenset({
     "WHILE", "IF", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE",

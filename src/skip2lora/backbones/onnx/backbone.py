@@ -213,7 +213,8 @@ class OnnxBackbone(Backbone):
     def notes(self) -> tuple[str, ...]:
         """What of the model is left out, how much batches change, and its states, if any."""
         of = self.description
-        states = None if of.stream is None else of.stream.note(self.session.inputs)
+        shapes = {spec.name: spec.shape for spec in self.session.inputs}
+        states = None if of.stream is None else of.stream.note(shapes)
         return tuple(filter(None, (of.cut, of.rounded, states)))
 
     def with_taps(
@@ -332,7 +333,7 @@ class OnnxBackbone(Backbone):
         run = partial(session.run, largest_tap=self._largest_tap)
         if self.stream is None:
             return run(arrays, wanted)
-        return self.stream.over(run, session.inputs, arrays, wanted)
+        return self.stream.over(run, self.stream.zeros(session.inputs), arrays, wanted)
 
     @cached_property
     def _largest_tap(self) -> int:
