@@ -11,7 +11,17 @@ import pytest
 import skip2lora as s2
 from skip2lora.arrays import Inputs
 from skip2lora.backbones.inputs import InputSpec, check_inputs
-from skip2lora.backbones.masks import MEANINGS, Mask, by_name, candidates, find_mask, mask_of
+from skip2lora.backbones.masks import (
+    MEANINGS,
+    Mask,
+    _changed,
+    _effects,
+    _meaning,
+    by_name,
+    candidates,
+    find_mask,
+    mask_of,
+)
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import DataError, ParameterError
 
@@ -240,3 +250,51 @@ def test_a_mask_that_is_told() -> None:
 def test_a_mask_that_is_told_wrongly(text: str, said: str, refused: Refused) -> None:
     inputs = specs(IDS, ("a", (None,), "bool"), ("b", (None,), "bool"))
     assert said in refused(ParameterError, mask_of, text, inputs, "it")
+
+
+@pytest.mark.parametrize(
+    ("sample", "want"),
+    [
+        ([[5, 5, 7, 7]], [[7, 7, 7, 7]]),  # what the half has least of
+        ([[7, 5, 5, 5]], [[5, 5, 5, 5]]),
+        ([[5, 6, 7, 7]], [[7, 7, 7, 7]]),
+        ([[0.25, 0.5, 3, 3]], [[0.75, 0.5, 3, 3]]),
+        ([[[1.0], [2.0], [3.0], [4.0]]], [[[0.0], [-1.0], [3.0], [4.0]]]),
+    ],
+)
+def test_other_tokens_in_one_half(sample: Any, want: Any) -> None:
+    half = np.array([True, True, False, False])
+    got = _changed(np.array(sample), half)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_effects_are_shares_of_the_largest_answer() -> None:
+    same = np.array([1.0, -4.0, 2.0])
+    assert _effects(same, same + np.array([0, 1, -2]), same) == (0.5, 0.0)
+    assert _effects(np.zeros(2), np.zeros(2)) == (0.0,)
+
+
+NOTHING, MUCH = 0.0, 1.0
+
+
+@pytest.mark.parametrize(
+    ("effects", "of", "meaning"),
+    [
+        # of a mask whose first half is 1, and of one whose second is: of each half of the tokens
+        ([(MUCH, NOTHING), (NOTHING, MUCH)], {"first": True}, "tokens"),
+        ([(NOTHING, MUCH), (MUCH, NOTHING)], {"first": True}, "padding"),
+        ([(MUCH, MUCH), (NOTHING, MUCH)], {"first": False}, None),
+        ([(MUCH, NOTHING), (MUCH, MUCH)], {"first": False}, "tokens"),
+        ([(MUCH, NOTHING), (MUCH, MUCH)], {"first": True}, "tokens"),
+        ([(MUCH, MUCH), (MUCH, MUCH)], {"first": True}, None),
+        ([(MUCH, MUCH)] * 2 + [(NOTHING, MUCH), (MUCH, NOTHING)], {"first": True}, "additive"),
+        ([(MUCH, MUCH)] * 2 + [(MUCH, NOTHING), (NOTHING, MUCH)], {"first": True}, None),
+        ([(MUCH, NOTHING), (MUCH, MUCH)], {"lengths": True}, "lengths"),
+        ([(MUCH, MUCH), (MUCH, MUCH)], {"lengths": True}, None),
+        ([(MUCH, NOTHING), (MUCH, NOTHING)], {"lengths": True}, None),
+    ],
+)
+def test_what_is_hidden_tells_the_meaning(
+    effects: Any, of: dict[str, bool], meaning: str | None
+) -> None:
+    assert _meaning(effects, **{"lengths": False, "first": True} | of) == meaning

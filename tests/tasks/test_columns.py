@@ -31,10 +31,10 @@ def test_any_order_is_put_in_that_of_the_model(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
-        ("ab", ['no column "c"', "add the column"]),
-        ("a", ['no columns "b", "c"', "expected a, b, c"]),
-        ("abcd", ['the column "d"', "ignore='d'", "target="]),
-        ("dabce", ['the columns "d", "e"', "ignore='d,e'"]),
+        ("ab", ['no column "c", ', "add the column"]),
+        ("a", ['no columns "b", "c"', "expected a, b, c", "add the columns"]),
+        ("abcd", ['the column "d", ', "leave the column out with ignore='d'", "target="]),
+        ("dabce", ['the columns "d", "e"', "leave the columns out with ignore='d,e'"]),
         ("abd", ['no column "c" but "d"', "rename"]),
         ("def", ['no columns "a", "b", "c" but "d", "e", "f"']),
         ("012d", ['"d"']),
@@ -225,3 +225,10 @@ def test_a_frame_of_other_names_is_refused_as_such() -> None:
     assert said.startswith('X has the columns "d", "e", expected a, b, c')
     assert said.endswith("leave the columns out")
     assert refusal(ABC.take, Frame(a=[1], b=[2], c=[3], d=[4])).endswith("leave the column out")
+
+
+def test_names_that_are_known_stay() -> None:
+    frame = Frame(c=np.zeros(2), a=np.zeros(2))
+    assert ABC.of(frame) is ABC
+    assert Columns().of(np.zeros((2, 3))) == Columns()
+    assert Columns().of(frame).features == ("c", "a")

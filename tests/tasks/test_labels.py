@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skip2lora.errors import DataError
-from skip2lora.tasks.labels import encode, encode_labels, own_labels, places_in, two_names
+from skip2lora.tasks.labels import (
+    MAX_LABEL,
+    _check_whole,
+    encode,
+    encode_labels,
+    own_labels,
+    places_in,
+    two_names,
+)
 from skip2lora.tasks.task import CLASSIFICATION, NO_OUTPUTS, Answers, Encoded, Outputs
 
 ANIMALS = ("cat", "dog", "eel")
@@ -390,3 +398,17 @@ def test_labels_that_are_not_there() -> None:
         encode_labels(Answers(None), 3, UNNAMED, new_classes=False)
     with pytest.raises(DataError, match=r"^row 1 has no label, expected one each: fill it in"):
         encoded(["cat", "", "dog"], NAMED)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+@pytest.mark.parametrize(
+    ("limit", "largest"), [(3, 2), (None, MAX_LABEL)], ids=["of a model", "of none"]
+)
+def test_labels_up_to_the_largest(limit: int | None, largest: int, kind: Any) -> None:
+    """From 0; the first that is none is named by its place."""
+    answers = Answers(None, place=lambda row: f"row {row}")
+    good = np.array([0, largest], kind)
+    assert _check_whole(answers, good, limit, None).tolist() == [0, largest]
+    for bad in (-1, largest + 1, *([0.5] if kind is np.float64 else [])):
+        with pytest.raises(DataError, match=f"row 1 has label {bad}, expected a whole number 0, 1"):
+            _check_whole(answers, np.array([0, bad, -7], kind), limit, None)

@@ -498,3 +498,20 @@ def test_the_recipe_of_the_paper_is_that_of_an_mlp_for_any_model(
     other = NumpyBackbone(WIDTHS, first_tap_is_input=True)
     assert len(s2.adapt(other, x, y, recipe="paper").history.loss) == 300
     assert len(s2.adapt(other, x, y, recipe="paper", epochs=7).history.loss) == 7
+
+
+@pytest.mark.parametrize(
+    ("n_taps", "own", "numbers", "want"),
+    [
+        (2, False, False, [("last", 0.0, False), ("all", 0.0, True), ("all", 0.0, False)]),
+        (1, False, False, [("all", 0.0, True), ("all", 0.0, False)]),
+        (2, True, False, [("last", 0.0, False), ("all", 0.0, True), ("all", 0.5, False)]),
+        (2, True, True, [("last", 0.0, False), ("all", 0.0, False), ("all", 1.0, False)]),
+        (1, False, True, [("all", 0.0, False)]),
+    ],
+)
+def test_what_is_tried(n_taps: int, own: bool, numbers: bool, want: Any) -> None:
+    """Of which taps, with how much of the base logits, and whether by the squared loss."""
+    several = auto._candidates(n_taps, own, numbers)
+    assert [("last" if of.last else "all", of.base_factor, of.squared) for of in several] == want
+    assert len({of.name for of in several}) == len(several)

@@ -16,7 +16,14 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.sklearn import Skip2LoRAClassifier, Skip2LoRARegressor
 from skip2lora.training.budget import BOUNDS
-from skip2lora.training.options import OPTIONS, Options, chosen_recipe, resolve_options
+from skip2lora.training.options import (
+    OPTIONS,
+    Options,
+    asked_by,
+    chosen_recipe,
+    n_held_out,
+    resolve_options,
+)
 
 WIDTHS = (9, 16, 5)
 SOURCES = Path(s2.__file__).parent
@@ -194,3 +201,65 @@ def test_the_exact_solver_takes_any_rank_on_scaled_taps() -> None:
     assert (options.standardize, options.cache) == (True, True)
     last = resolved(solver="exact", method="lora-last", penalty=0.5, rank=2)
     assert (last.rank, last.penalty, last.cache) == (2, 0.5, True)
+
+
+#: The smallest and the largest number that each may be, as help and documentation say it.
+RANGES: dict[str, tuple[Any, Any]] = {
+    "epochs": (1, None), "seed": (0, (1 << 64) - 1), "patience": (1, None),
+    "cache_samples": (0, None), "projection": (1, None), "learning_rate": (1e-30, 3e38),
+    "weight_decay": (0.0, 3e38), "validation": (0.0, 0.9), "penalty": (0.0, 3e38),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_each_number_may_be_what_its_range_says(name: str, refused: Callable[..., str]) -> None:
+    option, (low, high) = OPTIONS[name], RANGES[name]
+    below = low - 1 if option.kind is int else low * (1 - 1e-6) - 1e-36
+    values = [(low, below)] if high is None else [(low, below), (high, high * 1.001 + 1)]
+    for value, beyond in values:
+        assert option.checked(name, value) == value
+        assert f"{name} is " in refused(ParameterError, option.checked, name, beyond)
+    others = {name for name, of in OPTIONS.items() if of.kind in (int, float) and not of.sized}
+    assert others == RANGES.keys()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "recipe", "solver"),
+    [
+        ({}, "auto", None), ({"solver": "exact"}, None, "exact"), ({"rank": 2}, None, "steps"),
+        ({"model": None}, None, "steps"), ({"model": None, "recipe": "paper"}, "paper", "steps"),
+        ({"recipe": "auto"}, "auto", None), ({"model": None, "solver": "exact"}, None, "exact"),
+    ],
+)  # fmt: skip
+def test_what_an_estimator_asks_for(
+    estimator: dict[str, Any], recipe: str | None, solver: str | None
+) -> None:
+    """Without a model by steps, as its network has learned what would be held out."""
+    asked = asked_by({**dict.fromkeys(OPTIONS), "model": "a model", **estimator})
+    assert (asked["recipe"], asked["solver"]) == (recipe, solver)
+
+
+@pytest.mark.parametrize(("n_samples", "share", "n_held"), [(2, 0.3, 1), (10, 0.9, 9)])
+def test_one_sample_is_enough_on_either_side(n_samples: int, share: float, n_held: int) -> None:
+    assert n_held_out(n_samples, share) == n_held
+    assert resolved(n_samples=n_samples, validation=share).batch_size == n_samples - n_held
+    for method, least in (("ft-all", 2), ("skip2-lora", 1)):
+        assert resolved(n_samples=least, method=method).batch_size == least
+
+
+def test_too_few_for_the_statistics_of_a_batch(refused: Callable[..., str]) -> None:
+    said = refused(DataError, resolved, n_samples=1, method="ft-all")
+    assert "got 1 sample, ft-all needs at least 2 for the statistics of a batch" in said
+    said = refused(ParameterError, resolved, n_samples=5, method="ft-all", batch_size=6)
+    assert "batch_size is 6, expected 2 to 5, the number of samples" in said
+    said = refused(ParameterError, resolved, n_samples=5, method="ft-all", batch_size=1)
+    assert "batch_size is 1, expected a whole number from 2" in said
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", [0.4] * 4), ("cosine", [0.4, 0.341421, 0.2, 0.058579])],
+)
+def test_the_rate_of_each_epoch(schedule: str, rates: list[float]) -> None:
+    options = resolved(epochs=4, learning_rate=0.4, schedule=schedule)
+    assert [options.rate(epoch) for epoch in range(4)] == pytest.approx(rates, abs=1e-6)

@@ -18,7 +18,7 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import TASKS
 from skip2lora.training import projection
 from skip2lora.training.fit import measure_fit
-from skip2lora.training.projection import FirstPart
+from skip2lora.training.projection import FirstPart, _answers
 from skip2lora.training.skip_job import Scaling, places_of
 
 WIDTHS, RANK = (20, 16, 12, 3), 4
@@ -404,3 +404,27 @@ def test_one_class_has_no_partial_least_squares(
     )
     with pytest.warns(s2.errors.ForgettingWarning):
         s2.adapt(backbone, x, y, **STEPS, projection=RANK, projection_from="pca")
+
+
+def test_what_a_projection_is_to_explain() -> None:
+    """Each class on its own, labels, or numbers that the model lacks; about their mean."""
+    y = np.array([0, 2, 2, 5])
+    classes = _answers(y, CLASSES, np.zeros((4, 6), np.float32))
+    np.testing.assert_allclose(
+        classes,
+        [[0.75, -0.5, -0.25], [-0.25, 0.5, -0.25], [-0.25, 0.5, -0.25], [-0.25, -0.5, 0.75]],
+    )
+    labels = np.array([[1, 0], [0, 0]], np.float32)
+    got = _answers(labels, TASKS["multi-label"], np.ones((2, 2), np.float32))
+    np.testing.assert_allclose(got, [[0.5, 0], [-0.5, 0]])
+    numbers, base = np.array([[1, 5], [9, 5]], np.float32), np.array([[0, 1, 8], [2, 1, 8]])
+    got = _answers(numbers, TASKS["regression"], base.astype(np.float32))
+    np.testing.assert_allclose(got, [[-1, 0], [1, 0]])  # 1 and 7 are missing, in deviations
+
+
+def test_what_is_taken_at_even_distances() -> None:
+    numbers = np.arange(10) * 10
+    assert projection._spread(numbers, 10) is numbers
+    assert projection._spread(numbers, 9).tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+    assert projection._spread(numbers, 4).tolist() == [0, 20, 50, 70]
+    assert projection._spread(numbers, 1).tolist() == [0]

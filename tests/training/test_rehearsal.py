@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from skip2lora.errors import (
 from skip2lora.sklearn import Skip2LoRAClassifier
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Outputs
+from skip2lora.training import rehearsal
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.options import resolve_options
@@ -429,3 +431,23 @@ def test_groups_are_of_new_samples(backbone: Any, new: Any, old: Any) -> None:
     assert held_out.n_folds == 4  # groups: none of old samples alone
     assert tensors(adapted) != tensors(plain)
     np.testing.assert_allclose(adapted.logits(new[0]), numbered.logits(new[0]), atol=1e-3)
+
+
+def test_old_samples_stand_behind_new_ones(make_model: Any) -> None:
+    """They are of no row of the file, and of no group."""
+    spent = np.array([True, False, True])
+    old = OldSamples(
+        make_model([4, 3]), None, np.array([2, 0]), np.ones(2), np.array([False, True])
+    )
+    part = CheckedSamples(
+        np.zeros((3, 4), np.float32), np.array([0, 1, 2]), group=np.array([5, 6, 5]),
+        row=np.array([7, 8, 9]), spent=spent,
+    )  # fmt: skip
+    both = rehearsal._joined(part, old)
+    assert both.y.tolist() == [0, 1, 2, 2, 0]
+    assert (both.row.tolist(), both.group.tolist()) == ([7, 8, 9, -1, -1], [5, 6, 5, 0, 0])
+    assert both.old.tolist() == [False, False, False, True, True]
+    assert both.spent.tolist() == [True, False, True, False, True]
+    assert rehearsal._joined(dataclasses.replace(part, spent=None), old).spent is None
+    nobody = dataclasses.replace(part, row=None, group=None)
+    assert (rehearsal._joined(nobody, old).row, rehearsal._joined(nobody, old).group) == (None,) * 2

@@ -12,13 +12,13 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.backbones.recipe import PAPER
-from skip2lora.errors import DivergedError, ModelError
+from skip2lora.errors import DataError, DivergedError, ModelError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import train
 from skip2lora.training.options import resolve_options
-from skip2lora.training.stream import Part, Stream, learn
+from skip2lora.training.stream import Part, Stream, learn, without
 
 WIDTHS = [9, 16, 5, 3]
 
@@ -220,3 +220,37 @@ def test_a_copy_takes_no_spare_room_along(copied: Any, make_model: Any, samples:
     one, both = (learn(of, third, options=options(30), goal=PLAIN)[0] for of in (other, stream))
     assert one.cache.rows.tobytes() == both.cache.rows.tobytes()
     assert not np.shares_memory(one.cache.rows, both.cache.rows)
+
+
+@pytest.fixture
+def stream(make_model: Any, samples: Any) -> Stream:
+    x, y = samples
+    model = make_model(WIDTHS)
+    part, given = Part(x[:10], y[:10]), options(10, epochs=1)
+    return learn(Stream.start(model), part, options=given, goal=PLAIN)[0]
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ([-1], "which has the number -1, expected 0 to 9, as 10 samples are kept"),
+        ([3, 12, 10], "which has the number 12, expected 0 to 9"),
+        ([10], "which has the number 10, expected 0 to 9"),
+        ([2, 2], "which has 2 numbers of 10 samples, expected different ones and not all"),
+        (list(range(10)), "which has 10 numbers of 10 samples, expected different ones"),
+        ([[1]], "which has shape (1, 1) and type int64, expected whole numbers"),
+        ([1.0], "which has shape (1,) and type float64, expected whole numbers"),
+        (3, "which has shape () and type int64, expected whole numbers"),
+    ],
+)
+def test_samples_that_cannot_be_left_out(which: Any, said: str, stream: Any, refused: Any) -> None:
+    assert said in refused(DataError, without, stream, which)
+
+
+@pytest.mark.parametrize("which", [[], [0], [9], [0, 9, 4], list(range(9))])
+def test_samples_are_left_out_by_number(which: list[int], stream: Any) -> None:
+    rest = without(stream, which)
+    stay = [at for at in range(10) if at not in which]
+    np.testing.assert_array_equal(rest.cache.floats, stream.cache.floats[stay])
+    np.testing.assert_array_equal(rest.answers, stream.answers[stay])
+    assert (len(rest), rest.cache.filled.all()) == (len(stay), True)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import skip2lora as s2
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
-from skip2lora.backbones.onnx.external import check_sealed, names_files
+from skip2lora.backbones.onnx.external import _check, check_sealed, names_files
 from skip2lora.backbones.onnx.file import read_model
 from skip2lora.errors import FileError, ModelError
 
@@ -228,3 +228,26 @@ def test_the_key_in_any_spelling_of_its_numbers(tag: bytes, size: bytes) -> None
     assert names_files(tag + size + b"location")
     assert not names_files(others + tag + size + b"locatiom")
     assert not names_files(others + size + b"location")
+
+
+@pytest.mark.parametrize(
+    ("entries", "fits"),
+    [
+        ({"offset": "0", "length": "120"}, True), ({"offset": "1", "length": "120"}, False),
+        ({"length": "120"}, True), ({"length": "121"}, False), ({"offset": "0"}, True),
+        ({}, True), ({"offset": "121"}, False),
+    ],
+)  # fmt: skip
+def test_a_file_that_just_has_the_bytes(entries: dict[str, str], fits: bool, folder: Path) -> None:
+    path, tensor = folder / "m.onnx", external(weight("w1", 6, 5), "w.bin", **entries)
+    if fits:
+        assert _check(path, tensor) == 120
+    else:
+        with pytest.raises(ModelError, match=r"w\.bin is truncated, m\.onnx expects more of it"):
+            _check(path, tensor)
+
+
+def test_what_is_left_of_a_file_behind_an_offset(folder: Path) -> None:
+    assert _check(folder / "m.onnx", external(weight("w1", 5), "w.bin", offset="100")) == 20
+    both = external(weight("w1", 5), "w.bin", offset="100", length="16")
+    assert _check(folder / "m.onnx", both) == 16

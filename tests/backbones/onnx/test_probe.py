@@ -321,3 +321,15 @@ def test_a_run_with_other_sizes_names_them() -> None:
     assert seen.matched(((0, 1), {"y": np.zeros((2, 8, 7))}), "y", sizes).shape == (1, 8, None)
     other = seen.matched(((0, 1), {"y": np.zeros((2, 8))}), "y", sizes)
     assert (other.verdict.layout, other.shape) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("values", "n_inputs", "steady"),
+    [([[1, 2]] * 2, 1, True), ([[1, 2]] * 2, 2, False), ([[1, 2]], 1, False),
+     ([[1, 2], [1, 3]], 1, False), ([[1, 2]] * 3, 1, True)],
+)  # fmt: skip
+def test_what_is_the_same_of_every_sample(values: Any, n_inputs: int, steady: bool) -> None:
+    axes = dict.fromkeys("ab"[:n_inputs], 0)
+    seen = Look(axes, {}, None, values={"y": np.array(values)})
+    assert seen.is_steady("y") is steady
+    assert not seen.is_steady("z")

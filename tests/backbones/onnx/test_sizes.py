@@ -36,7 +36,8 @@ def test_size_of_axes_without_a_name(tmp_path: Path) -> None:
         ("open", (20, 16), "squares alone"),
         ("open", (0, 16), r"size is \(0, 16\), expected height and width"),
         ("open", 16, "size is 16, expected height and width"),
-        ("mlp", (4, 4), "0 inputs of .* are images"),
+        ("mlp", (4, 5), "size is 4x5, but 0 inputs of .* are images"),
+        ("cnn", (14, 20), "size is 14x20, but .* takes 14x14"),
     ],
 )
 def test_sizes_that_do_not_fit(tmp_path: Path, made: str, size: Any, said: str) -> None:

@@ -295,3 +295,9 @@ def test_loading_compiles_once(end: str | None, load: Any, monkeypatch: pytest.M
     for other in (model.with_taps([0]), model.with_taps(None, grid=1), model.with_output(0)):
         assert other.taps
     assert len(calls) == 2, "what was seen is so whatever is tapped"
+
+
+def test_the_output_that_is_taken_is_taken_at_once(load: Any) -> None:
+    backbone = load(nets.mlp(end="Softmax"))
+    assert backbone.with_output(backbone.output) is backbone
+    assert backbone.with_output(0) is backbone

@@ -13,6 +13,7 @@ from skip2lora.errors import DataError
 
 torch = pytest.importorskip("torch", reason=REASON)
 from skip2lora.backbones.torch.inputs import (  # noqa: E402
+    by_keyword,
     check_array,
     check_inputs,
     converted,
@@ -145,3 +146,22 @@ def test_what_numbers_may_be_meant_as() -> None:
     x = check_inputs({"ids": np.ones((4, 7), int)})
     assert converted(x, {"ids": "f"}).arrays["ids"].dtype == np.float32
     assert converted(np.ones((4, 7), int), {"": "b"}).dtype == np.bool_
+
+
+def test_a_list_of_one_is_an_array_where_one_is_needed(refused: Refused) -> None:
+    """Of as many as are needed it is inputs in their order; more than there are is refused."""
+
+    class Two(torch.nn.Module):
+        def forward(self, a, b, scale=1.0):
+            return a + b * scale
+
+    one, x = mlp_like(), vectors()
+    alone, three = [x], [x, x, x]
+    assert by_keyword(one, alone) is alone
+    assert by_keyword(Two(), [x, x]).keys() == {"a", "b"}
+    assert by_keyword(Two(), three) is three  # a list of samples
+    assert by_keyword(Two(), (x, x, x)).keys() == {"a", "b", "scale"}
+    said = refused(DataError, by_keyword, Two(), (x,) * 4)
+    assert "X has 4 inputs, Two takes a, b, scale" in said
+    said = refused(DataError, by_keyword, Two(), {"a": x, "c": x, "d": x})
+    assert "X has input 'c', which Two does not take, expected a, b, scale" in said

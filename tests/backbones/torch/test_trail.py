@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import skip2lora as s2  # noqa: E402
+from skip2lora.backbones.torch.trail import _function  # noqa: E402
 from skip2lora.errors import ModelError, ParameterError  # noqa: E402
 
 X = np.random.default_rng(3).normal(size=(12, 6)).astype(np.float32)
@@ -128,3 +129,28 @@ def test_one_number_and_two_classes() -> None:
     assert adapted.score(X, (X[:, 0] > 0).astype(int)) > 0.8
     number = s2.TorchBackbone(Ended(1, lambda z: z.squeeze(1)), example=X)
     assert (number.n_outputs, number.task) == (1, "regression")
+
+
+def test_functions_with_a_factor_are_not_those_without() -> None:
+    """``torch.add(x, 3, alpha=2)`` adds 6."""
+    assert _function("add", (None, 3), {"alpha": 2}, (1,), "t") is None
+    assert _function("add", (None, 3), {"alpha": 1}, (1, 2), "t") is None
+    plain = _function("add", (None, 3), {"alpha": 1}, (1,), "t")
+    assert plain is not None
+    assert plain.apply is not None
+    assert plain.apply(np.array([1.0, 2.0])).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs", "want"),
+    [
+        ("clamp", (None, -1, 2), {}, [-1, 0, 2]), ("clamp", (None,), {"max": 0}, [-5, 0, 0]),
+        ("clamp_min", (None, -1), {}, [-1, 0, 5]), ("clamp_max", (None, 2), {}, [-5, 0, 2]),
+        ("clamp", (None, None, 2), {}, [-5, 0, 2]),
+    ],
+)  # fmt: skip
+def test_clamps(name: str, args: Any, kwargs: Any, want: list[float]) -> None:
+    op = _function(name, args, kwargs, (1,), "t")
+    assert op is not None
+    assert op.apply is not None
+    assert op.apply(np.array([-5.0, 0.0, 5.0])).tolist() == want
