@@ -11,6 +11,7 @@ import pytest
 from skip2lora.backbones.alone import (
     Layout,
     Verdict,
+    _candidates,
     _may_fit,
     batches_of,
     depends_on_samples,
@@ -275,3 +276,48 @@ def test_an_order_that_a_few_numbers_speak_against(swayed: float, moved: float, 
     other[1, 0], other[2, 1] = swayed, moved
     runs = [((0, 1, 2), values), ((3, 1, 0), other)]
     assert _may_fit(runs, Layout(0)) == may
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        (Layout(0), (3, 2, 4)), (Layout(1), (2, 3, 4)), (Layout(2), (2, 4, 3)),
+        (Layout(0, 1, 2), (6, 4)), (Layout(0, 2, 1), (6, 4)), (Layout(1, 2, 4), (5, 24)),
+        (Layout(0, 2, 2), (12,)),
+    ],
+)  # fmt: skip
+def test_samples_come_first_wherever_they_are(layout: Layout, shape: tuple[int, ...]) -> None:
+    """Each number says of which sample it is: outer x samples x inner places along the axis."""
+    place = np.arange(shape[layout.axis]) // layout.inner % 3
+    along = [1] * len(shape)
+    along[layout.axis] = -1
+    values = np.broadcast_to(place.reshape(along), shape)
+    rows = layout.by_sample(values, 3)
+    assert layout.parts == layout.outer * layout.inner == shape[layout.axis] // 3
+    for sample in range(3):
+        assert (rows[sample] == sample).all()
+    assert rows.size == values.size
+
+
+@pytest.mark.parametrize(
+    ("shapes", "counts", "layouts"),
+    [
+        ([(3, 4), (2, 4)], [3, 2], [Layout(0)]),
+        ([(4, 3), (4, 2)], [3, 2], [Layout(1)]),
+        ([(12, 4), (8, 4)], [3, 2], [Layout(0, 1, 4), Layout(0, 4, 1), Layout(0, 2, 2)]),
+        ([(3, 4), (3, 4)], [3, 2], []),  # as many, whatever the samples
+        ([(7, 4), (5, 4)], [3, 2], []),
+        ([(3, 4), (2,)], [3, 2], []),
+        ([(3, 6), (3, 6)], [3, 3], [Layout(0), Layout(1, 1, 2), Layout(1, 2, 1)]),
+    ],
+)
+def test_where_samples_might_be(shapes: Any, counts: Any, layouts: list[Layout]) -> None:
+    """An axis of their own first, then folds: samples outside, inside, or in the middle."""
+    assert list(_candidates(shapes, counts)) == layouts
+
+
+def test_what_fits_by_one_scale_alone_is_not_told_unless_asked() -> None:
+    dynamic = Verdict(Layout(0), 0.1, 0.1, 1, 1)
+    assert told({"x": dynamic}) == (set(), set())
+    assert told({"x": dynamic}, dynamic=True) == ({"x"}, set())
+    assert Verdict(Layout(0)).spread == Verdict(Layout(0)).largest == Verdict(Layout(0)).apart == 0

@@ -186,3 +186,29 @@ def test_an_end_can_be_pickled() -> None:
     copied = pickle.loads(pickle.dumps(end))  # noqa: S301
     assert (copied.logits, copied.ending, copied.ops, copied.says) == ("z", "softmax", (), None)
     assert copied.agrees(Z, Z)  # it was compared when it was loaded
+
+
+PAIRS = np.array([[-0.5, 0.5]])  # of one sigmoid: the logits of its two classes
+
+
+@pytest.mark.parametrize(
+    ("pair", "sign", "factor", "width", "columns"),
+    [
+        (False, 1, 1.0, 3, None), (False, 1, 0.5, 3, 0.5 * np.eye(3)),
+        (False, -1, 1.0, 2, -np.eye(2)),
+        (False, 1, 2.0, 1, [[2]]), (False, -1, 0.5, 1, [[-0.5]]), (True, 1, 1.0, 1, PAIRS),
+        (True, -1, 2.0, 1, -2 * PAIRS), (True, -1, 1.0, 3, None), (True, -1, 2.0, 3, 2 * np.eye(3)),
+    ],
+)  # fmt: skip
+def test_logits_are_numbers_times_columns(
+    pair: bool, sign: int, factor: float, width: int, columns: Any
+) -> None:
+    """Of a pair that is turned each sigmoid's own number is the logit."""
+    end = End("z", "sigmoid", pair=pair, sign=sign, factor=factor)
+    given, numbers = end.columns(width), Z[:, :width].astype(np.float32)
+    if columns is None:
+        assert given is None
+        np.testing.assert_array_equal(end.rows(numbers), numbers)
+    else:
+        np.testing.assert_allclose(given, columns)
+        np.testing.assert_allclose(end.rows(numbers), numbers @ np.asarray(columns), rtol=1e-6)

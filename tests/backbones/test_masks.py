@@ -178,6 +178,25 @@ def test_counts(meaning: str, dtype: str, ones: int) -> None:
     assert np.array_equal(Mask("m", meaning, "ids").counts(arrays), COUNTS)
 
 
+@pytest.mark.parametrize(
+    ("meaning", "values", "counting"),
+    [
+        ("additive", [0, -0.5, -1, -1.5, -1e4], [1, 1, 0, 0, 0]),
+        ("tokens", [0, 1, 2, -1], [0, 1, 1, 1]),
+        ("padding", [0, 1, 2, -1], [1, 0, 0, 0]),
+    ],
+)  # fmt: skip
+def test_counts_of_any_number(meaning: str, values: list[float], counting: list[int]) -> None:
+    counts = Mask("m", meaning, "ids").counts({"m": np.array([values])})
+    assert counts.tolist() == [counting]
+
+
+@pytest.mark.parametrize(("length", "counting"), [(0, [0] * 4), (1, [1, 0, 0, 0]), (9, [1] * 4)])
+def test_counts_of_any_length(length: int, counting: list[int]) -> None:
+    arrays = {"m": np.array([[length]]), "ids": np.zeros((1, 4, 7))}
+    assert Mask("m", "lengths", "ids").counts(arrays).tolist() == [counting]
+
+
 def specs(*inputs: tuple[str, tuple[int | None, ...], str]) -> tuple[InputSpec, ...]:
     return tuple(InputSpec(*each) for each in inputs)
 

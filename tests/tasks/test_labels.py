@@ -14,6 +14,7 @@ from skip2lora.errors import DataError
 from skip2lora.tasks.labels import (
     MAX_LABEL,
     _check_whole,
+    _encode_names,
     encode,
     encode_labels,
     own_labels,
@@ -412,3 +413,21 @@ def test_labels_up_to_the_largest(limit: int | None, largest: int, kind: Any) ->
     for bad in (-1, largest + 1, *([0.5] if kind is np.float64 else [])):
         with pytest.raises(DataError, match=f"row 1 has label {bad}, expected a whole number 0, 1"):
             _check_whole(answers, np.array([0, bad, -7], kind), limit, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "fix"),
+    [(None, "name the outputs with class_names="), (("a", "b"), "correct the label")],
+)
+def test_what_to_do_about_a_name_that_is_none(names: Any, fix: str) -> None:
+    outputs = Outputs(names=names, numbers=range(2))
+    with pytest.raises(DataError) as error:
+        _encode_names(
+            np.array(["1", "c", "b"] if names is None else ["a", "c", "d"]), outputs, False
+        )
+    first, row = ("b", 2) if names is None else ("c", 1)
+    known = "0, 1" if names is None else "a, b"
+    assert str(error.value) == (
+        f'got label "{first}" at row {row} (from 0), expected one of {known}: {fix}, or learn it '
+        "with adapt and new_classes=True"
+    )
