@@ -14,8 +14,8 @@ import pytest
 
 from sample_files import refusal, write_text
 from skip2lora.data.reading import read_samples
-from skip2lora.data.text import _find_delimiter
-from skip2lora.errors import FileError
+from skip2lora.data.text import _columns, _find_decimal, _find_delimiter, _is_header, _unit
+from skip2lora.errors import DataError, FileError
 from skip2lora.tasks.task import TASKS
 
 COLUMNS = ["ax", "größe", "az", "label"]
@@ -286,3 +286,74 @@ def test_numbers_and_answers_that_just_fit_into_memory(
         assert "takes 0 MB of memory or more" in refusal(path, FileError)
     else:
         assert len(read_samples(path).x) == n_rows
+
+
+@pytest.mark.parametrize(
+    ("line", "following", "header"),
+    [
+        ("a,b", ["1,2"], True), ("a,b", ["1,x"], True), ("a,b", ["x,y"], False),
+        ("a,2", ["1,2"], False), ("a,b,c", ["1,2"], False), ("a", ["1"], False), ("a,b", [], False),
+    ],
+)  # fmt: skip
+def test_a_comment_that_names_columns(line: str, following: list[str], header: bool) -> None:
+    assert _is_header(line, following, ",") == header
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns"),
+    [
+        ([["a", "b"], ["1", "2"]], "a b"), ([["0", "1"], ["5", "6"]], "0 1"),
+        ([["a", "", ""], ["1", "", ""]], "a"), ([["a", "", ""], ["1", "2", ""]], "a ,"),
+        ([["a", ""]], "a"), ([["a", "1"], ["2", "a"]], "a 1"),
+    ],
+)  # fmt: skip
+def test_names_of_columns(cells: list[list[str]], columns: str) -> None:
+    assert _columns(cells, 1) == tuple(columns.replace(",", "").split(" "))
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([], "line 4 is blank"), ([["1", "2"], ["3", "4"]], "line 4 holds only numbers"),
+        ([["1", "0"]], "line 4 holds only numbers"),
+        ([["a", "1"], ["b", "2"], ["a", "3"]], 'line 4 has numbers and "a", as rows below it'),
+        ([["1", "a"], ["2"], ["3", "a"]], 'line 4 has numbers and "a", as rows below it'),
+    ],
+)  # fmt: skip
+def test_what_is_no_header(cells: list[list[str]], said: str) -> None:
+    with pytest.raises(DataError, match=f"{said}, expected the column names: add a header row"):
+        _columns(cells, 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "unit"),
+    [
+        ([["m/s", ""], ["1", "2"]], "m/s"), ([["", "K"], ["x", "2"]], "K"), ([["K", ""]], None),
+        ([["K", "x"], ["y", "x"]], None), ([["K", "x"], ["y", "z"]], None),
+        ([["9K", ""], ["1", "2"]], None), ([["nan", "V"], ["1", "2"]], "V"),
+        ([["K", "V"], ["x", "y"], ["1", "2"]], None),
+    ],
+)  # fmt: skip
+def test_a_row_of_units(rows: list[list[str]], unit: str | None) -> None:
+    assert _unit(rows) == unit
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "decimal"),
+    [
+        (["1,5"], ";", ","), (["1.5"], ",", "."), (["1.5", "2,25"], ";", "."),
+        (["x", "7"], ";", "."),
+        (["1,500", "2,25"], ";", ","), (["1.500", "2.25"], ";", "."), (["1.500"], ",", "."),
+        (["1,500", "2.5"], ";", "."),
+    ],
+)  # fmt: skip
+def test_a_point_or_a_comma(cells: list[str], delimiter: str, decimal: str) -> None:
+    assert _find_decimal([cells], ["a"] * len(cells), delimiter) == decimal
+
+
+@pytest.mark.parametrize("cell", ["1,500", "1.500"])
+def test_a_thousand_or_a_fraction(cell: str) -> None:
+    """Also in a column that has no name."""
+    for columns, name in ((["a", "b"], "b"), (["a"], "1")):
+        with pytest.raises(DataError, match=f'column "{name}" has "{cell}", which may be a'):
+            _find_decimal([["x", cell], ["y"]], columns, ";")
