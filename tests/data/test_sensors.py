@@ -113,6 +113,16 @@ def test_groups_cut_streams_and_stay_together(tmp_path: Path) -> None:
     assert samples.images.rate == 50
 
 
+def test_rows_without_times_are_said_to_be_at_a_known_rate(tmp_path: Path) -> None:
+    file = rows(tmp_path / "a.csv", 30)
+    said = "it has no column of times, its rows are taken as at 50 Hz"
+    samples = read(file, rate=50.0)
+    assert samples.notes == (said,)
+    assert samples.spans is not None
+    assert samples.spans.seconds[1].tolist() == [0.2, 0.4]
+    assert read(file, rate=50.0, time="none").notes == ()
+
+
 def test_gaps_cut_windows(tmp_path: Path) -> None:
     times = np.arange(40) / 50
     times[17:] += 2

@@ -37,7 +37,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Power": ("with_power", "idle_s", "i2c", "shunt_ohms"),
     "Result": (
-        "threshold", "threshold_data", "precision", "kind", "output", "out", "force", "as_json",
+        "threshold", "threshold_data", "precision", "following", "kind", "output", "out", "force",
+        "as_json",
     ),
 }  # fmt: skip
 #: What others call an option of ours.

@@ -16,6 +16,7 @@ from skip2lora.arrays import label_array
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
+from skip2lora.cli.follow import follow
 from skip2lora.cli.help import Command
 from skip2lora.cli.media import every_window, media_of, media_options, stream_group
 from skip2lora.data.media import Media
@@ -45,7 +46,9 @@ from skip2lora.tasks.thresholds import (
 @shared.threads
 @shared.output_name
 @shared.mask
-@shared.output("Predictions, such as predictions.csv, or - for standard output.", metavar="FILE")
+@shared.output(
+    "Predictions, such as predictions.csv, or - for standard output.", metavar="FILE", needed=False
+)
 @shared.force
 @shared.saved_task
 @media_options
@@ -54,17 +57,29 @@ from skip2lora.tasks.thresholds import (
 @shared.no_target
 @shared.class_names
 @shared.thresholds
+@click.option(
+    "--follow",
+    "following",
+    is_flag=True,
+    help="Read rows of sensors as they come, from - or a device, and write a line a window.",
+)
 @shared.as_json
 def command(
-    model: Path, data: Path, adapter: Path | None, output: Path, force: bool, as_json: bool,
-    **options: Any,
+    model: Path, data: Path, adapter: Path | None, output: Path | None, force: bool,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Predict the samples in DATA with MODEL, with or without an adapter.
 
     DATA may be one image or recording, or - for a table, a .npz or an image on standard input.
     Answers in DATA are left out of the features, and written beside the predictions. Of recordings
-    each window is a row; of one, -o NAME.txt writes labels as Audacity reads them.
+    each window is a row; of one, -o NAME.txt writes labels as Audacity reads them. With --follow
+    DATA is - or a device or pipe that sends rows of sensors.
     """
+    if options.pop("following"):
+        _follow(model, data, adapter, output, as_json=as_json, **options)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
     check_output(output, force=force)
     check_name(output)
     aside = resolved(output) == 1  # standard output
@@ -99,6 +114,25 @@ def command(
     predicted, line = _summary(loaded.task, predictions, titles, least is not None)
     lines = [f"{output}: {len(logits):,} samples: {line}"]
     common.show(facts | predicted, lines, as_json=as_json, aside=aside)
+
+
+def _follow(
+    model: Path, data: Path, adapter: Path | None, output: Path | None, *, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """A line a window, on standard output, of rows that come one after another."""
+    if output is not None and resolved(output) != 1:
+        raise ParameterError(
+            f"--output is {output} with --follow, which writes to standard output, expected none: "
+            "leave --output out"
+        )
+    keys = ("task", "threads", "class_names", "output_name", "mask")
+    loaded = load_model(model, adapter, **{key: options.pop(key) for key in keys})
+    names = options.pop("channels")
+    media, columns = media_of(options, Path("-")), common.columns_of(options)
+    least, _ = _thresholds(loaded, data, columns, media, **options)
+    names = None if names is None else [name.strip() for name in names.split(",")]
+    follow(loaded, data, media, names=names, thresholds=least, as_json=as_json)
 
 
 def _places(table: Table) -> dict[str, Sequence[Any]]:

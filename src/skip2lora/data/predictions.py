@@ -46,6 +46,38 @@ def write_predictions(
             names in such a file.
         FileError: the system refused; ``path`` is as it was.
     """
+    predictions, header, rows = rows_of(task, outputs, names, beside=beside, thresholds=thresholds)
+    if spans is not None and Path(path).suffix.lower() == ".txt":
+        titles = [str(at) for at in range(outputs.shape[1])] if names is None else list(names)
+        _check_free(titles, "\t\r\n", f"{path}, labels as Audacity reads them")
+        write_file(
+            path, partial(_write_labels, predictions=predictions, titles=titles, spans=spans)
+        )
+        return predictions
+
+    def write_table(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["row", *header])
+            writer.writerows([number, *row] for number, row in enumerate(rows))
+
+    write_file(path, write_table)
+    return predictions
+
+
+def rows_of(
+    task: Task,
+    outputs: NDArray[np.floating[Any]],
+    names: Sequence[str] | None = None,
+    *,
+    beside: Mapping[str, Sequence[Any]] | None = None,
+    thresholds: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[Any], list[str], Iterator[list[Any]]]:
+    """The predictions, and the table that :func:`write_predictions` writes without its row numbers.
+
+    Raises:
+        ParameterError: as there.
+    """
     n_outputs = outputs.shape[1]
     if names is not None and len(names) != n_outputs:
         raise ParameterError(
@@ -56,29 +88,14 @@ def write_predictions(
         predictions = predictions_of(task, outputs)
     else:
         predictions = decide(task, shares, thresholds)
-    if spans is not None and Path(path).suffix.lower() == ".txt":
-        titles = [str(at) for at in range(n_outputs)] if names is None else list(names)
-        _check_free(titles, "\t\r\n", f"{path}, labels as Audacity reads them")
-        write_file(
-            path, partial(_write_labels, predictions=predictions, titles=titles, spans=spans)
-        )
-        return predictions
     header, rows = _table(task, predictions, shares, names, likely=beside is not None)
     if names is not None and task.numeric_targets and shares is not None:
         _check_free(names, ";", "a .csv with the labels of a sample in one cell")
     columns = beside or {}
     known = zip(*columns.values(), strict=True) if columns else (() for _ in outputs)
     at = len(header) - (0 if shares is None else n_outputs)
-
-    def write_table(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["row", *header[:at], *columns, *header[at:]])
-            cells = enumerate(zip(known, rows, strict=True))
-            writer.writerows([number, *row[:at], *own, *row[at:]] for number, (own, row) in cells)
-
-    write_file(path, write_table)
-    return predictions
+    both = ([*row[:at], *own, *row[at:]] for own, row in zip(known, rows, strict=True))
+    return predictions, [*header[:at], *columns, *header[at:]], both
 
 
 def _check_free(names: Sequence[str], separators: str, what: str) -> None:

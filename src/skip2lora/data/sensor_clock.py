@@ -103,6 +103,25 @@ class Ticks:
         return Clock(rate, self._n_uneven <= _MOST_UNEVEN * self._n_steps)
 
 
+def clock_of(times: NDArray[np.float64]) -> tuple[Clock, float]:
+    """The clock of a few rows of a stream that is not all there, and their usual step.
+
+    Raises:
+        DataError: it stands still.
+    """
+    steps = np.diff(times)
+    if not (steps > 0).any():
+        raise DataError(
+            "its times stand still, expected times that go on: name another column with time=, or "
+            "time=none for even rows"
+        )
+    usual = float(np.median(steps[steps > 0]))
+    within = steps[(steps >= 0) & (steps <= GAP * usual)]
+    n_uneven = int((np.abs(within - usual) > _UNEVEN * usual).sum())
+    rate = float(f"{len(within) / within.sum():.4g}")
+    return Clock(rate, n_uneven <= _MOST_UNEVEN * len(within)), usual
+
+
 def _text(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 

@@ -143,6 +143,13 @@ def _usual_time(names: Sequence[str], sensors: Sensors) -> str | None:
     return times[0] if times else None
 
 
+def no_clock(sensors: Sensors) -> list[str]:
+    """What is to be said of rows without times, where their rate matters and was not measured."""
+    if sensors.rate is None or sensors.time is not None:
+        return []
+    return [f"it has no column of times, its rows are taken as at {sensors.rate:g} Hz"]
+
+
 def unit_of(name: str, said: str | None, times: NDArray[np.float64]) -> float:
     """Seconds of a unit of ``times``: as said, as their name ends, or as they can only be.
 

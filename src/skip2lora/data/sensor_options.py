@@ -96,7 +96,7 @@ class Sensors:
         window = round(self.window * (earlier.rate or 0)) if seconds and self.window else None
         asked = self if window is None else replace(self, window=window)
         for name in ("rate", "window", "channels", "features"):
-            given, of = getattr(asked, name), getattr(earlier, name)
+            given, of = vars(asked)[name], vars(earlier)[name]
             same = given == of
             if name == "rate" and given is not None and of is not None:
                 same = math.isclose(given, of, rel_tol=1e-9)
@@ -106,7 +106,7 @@ class Sensors:
                     "the same: leave it out, or adapt again"
                 )
         free = ("hop", "time", "group", "label_by", "mixed")
-        other = {name: getattr(self, name) or getattr(earlier, name) for name in free}
+        other = {name: vars(self)[name] or vars(earlier)[name] for name in free}
         return replace(earlier, **other)
 
     def resolved(self, inputs: Sequence[Input]) -> Sensors:
@@ -120,7 +120,7 @@ class Sensors:
         Raises:
             ParameterError: it is in seconds and the rate is not known, or less than a row.
         """
-        value = getattr(self, name)
+        value = vars(self)[name]
         if not isinstance(value, float):
             return None if value is None else int(value)
         if rate is None:
@@ -138,7 +138,7 @@ class Sensors:
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""
-        said = {name: getattr(self, name) for name in _FIELDS}
+        said = {name: vars(self)[name] for name in _FIELDS}
         as_lists = {
             name: list(each) if isinstance(each, tuple) else each for name, each in said.items()
         }
@@ -147,7 +147,7 @@ class Sensors:
     def __str__(self) -> str:
         """Such as ``window 128, hop 64, channels ax, ay, az, rate 50 Hz``."""
         order = ("window", "hop", "channels", "features", "rate", "time", "group", "mixed")
-        said = [(name, getattr(self, name)) for name in order]
+        said = [(name, vars(self)[name]) for name in order]
         return ", ".join(
             f"{name} {value:g} Hz" if name == "rate" else f"{name} {_text(value)}"
             for name, value in said if value is not None
@@ -199,14 +199,14 @@ class Sensors:
                 "correct it"
             )
         for name in ("window", "hop"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not 0 < value <= _MOST_ROWS:
                 raise ParameterError(
                     f"{name}= is {value:g}, expected 1 to {_MOST_ROWS} rows, or seconds above 0 "
                     "such as 2.5s: correct it"
                 )
         for name in _LISTS:
-            names = getattr(self, name) or ()
+            names = vars(self)[name] or ()
             if len(set(names)) != len(names):
                 raise ParameterError(f"{name}= is {listing(names)}, expected each once: correct it")
         others = (("label_by", LABELLED_BY, self.label_by), ("mixed", MIXED, self.mixed))

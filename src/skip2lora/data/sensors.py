@@ -23,7 +23,7 @@ from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.data.samples import Spans, Table
 from skip2lora.data.sensor_clock import GAP, resampled
 from skip2lora.data.sensor_features import features_of
-from skip2lora.data.sensor_files import open_stream
+from skip2lora.data.sensor_files import no_clock, open_stream
 from skip2lora.data.sensor_options import MIXED, Form, Sensors, form_of
 from skip2lora.data.sensor_streams import Run, Streams, group_names, majority
 from skip2lora.errors import DataError
@@ -117,6 +117,8 @@ def read_sensors(
     )  # fmt: skip
     cut = _cut(streams, runs, sensors)
     notes = [*listed.notes, *read.notes, *cut.notes]
+    if len(streams.clocks) < len(listed.files):
+        notes += no_clock(sensors)
     if streams.n_gaps:
         notes.append(f"{streams.n_gaps} gaps, of over {GAP:g} steps, which no window goes over")
     by = _labelled_by(sensors, wanted, read, listed.classes)
