@@ -107,13 +107,38 @@ def exported_logits(path: Path, samples: Any, model: Backbone) -> Any:
     arrays = samples.arrays if isinstance(samples, Inputs) else {model.inputs[0].name: samples}
     names = [each.name for each in session.get_outputs()]
     wanted = next(name for name in reversed(names) if "logits" in name)
-    fixed = session.get_inputs()[0].shape[0]
-    step = fixed if isinstance(fixed, int) else _SAMPLES
+    from skip2lora.backbones.onnx.backbone import OnnxBackbone
+
+    step = model.session.batch if isinstance(model, OnnxBackbone) else None
+    step = step or _SAMPLES
     parts = []
     for at in range(0, _SAMPLES // step * step, step):
         feed = {name: array[at : at + step] for name, array in arrays.items()}
-        parts.append(session.run([wanted], feed)[0])
+        parts.append(_last_of(session, wanted, feed, model, step))
     return np.concatenate(parts)
+
+
+def _last_of(
+    session: Any, wanted: str, feed: dict[str, Any], model: Backbone, n_samples: int
+) -> Any:
+    """The output of the last call, where samples are sequences of calls."""
+    from skip2lora.backbones.onnx.backbone import OnnxBackbone
+
+    stream = model.stream if isinstance(model, OnnxBackbone) else None
+    if stream is None:
+        return session.run([wanted], feed)[0]
+    states = {
+        each.name: np.zeros([size if isinstance(size, int) else n_samples for size in each.shape])
+        for each in session.get_inputs()
+        if each.name in stream.states
+    }
+    states = {name: state.astype(np.float32) for name, state in states.items()}
+    values: list[Any] = []
+    for number in range(next(iter(feed.values())).shape[1]):
+        call = {name: array[:, number] for name, array in feed.items()}
+        values = session.run([wanted, *stream.states.values()], call | states)
+        states = dict(zip(stream.states, values[1:], strict=True))
+    return values[0]
 
 
 def tried(path: Path) -> dict[str, Any]:
@@ -155,7 +180,7 @@ def _try(path: Path, facts: dict[str, Any]) -> None:
         again = s2.AdaptedModel.load(loaded(path), f"{folder}/adapter")
         if not np.array_equal(again.logits(samples), predicted):
             facts["wrong"].append("save and load: other logits")
-        if path.suffix == ".onnx":
+        if path.suffix in (".onnx", ".toml"):
             _try_onnx(path, Path(folder), adapted, samples, predicted, facts)
     facts["step"] = "plan"
     plan(model, samples, n_outputs=3, keep_outputs=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, Source
-from skip2lora.backbones.onnx.ends import TABLES, Head
+from skip2lora.backbones.onnx.ends import TABLES, Head, of_one_number
 from skip2lora.backbones.onnx.file import need_onnx
 from skip2lora.backbones.onnx.graph import Graph, weight_layers
 from skip2lora.backbones.onnx.rows import Builder
@@ -132,7 +132,7 @@ def _drop_unread(graph: Graph, node: Any) -> None:
 
 def _is_narrow(graph: Graph, node: Any, n_outputs: int) -> bool:
     fixed = node.op_type in _SHAPED and _says(graph, node.input[1], n_outputs)
-    return fixed or node.op_type in _OF_CLASSES
+    return fixed or node.op_type in _OF_CLASSES or of_one_number(graph, node)
 
 
 def columns_of(anatomy: Anatomy) -> NDArray[np.float32] | None:

@@ -75,6 +75,11 @@ def softmax(t: Tail) -> str:
     return t("Softmax", t.z, axis=1)
 
 
+def places(t: Tail) -> str:
+    """Two places of three numbers each."""
+    return t("Reshape", t("Concat", t.z, t("Neg", t.z), axis=1), [0, 2, 3])
+
+
 def sigmoid(t: Tail) -> str:
     return t("Sigmoid", t.z)
 
@@ -327,7 +332,7 @@ CLOSED: dict[str, Callable[[Tail], Any]] = {
     "weighted": lambda t: t.output(t("Mul", softmax(t), np.array([0.5, 1.0, 2.0]))),
     "the largest": lambda t: t.output(t("ReduceMax", softmax(t), axes=[1], keepdims=1)),
     "mean of places": lambda t: t.output(
-        t("ReduceMean", t("Softmax", t("Reshape", t.z, [0, 1, 3]), axis=2), axes=[1], keepdims=0)
+        t("ReduceMean", t("Softmax", places(t), axis=2), axes=[1], keepdims=0)
     ),
     "label of a mean": lambda t: t.output(
         t("ArgMax", t("Add", softmax(t), sigmoid(t)), axis=1, keepdims=0), LONG

@@ -149,7 +149,7 @@ def test_control_flow(tmp_path: Path, refused: Refused) -> None:
     branch = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["out"])], "b", [], [nets.value("out", None)]
     )
-    net.constant("yes", np.array(True))
+    net.node("Cast", [net.node("ReduceSum", ["x"], "sum", keepdims=0)], "yes", to=9)  # a truth
     net.node("If", ["yes"], "chosen", then_branch=branch, else_branch=branch)
     net.node("MatMul", ["chosen", net.weight("w", 3, 2)], "y")
     model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 2])])

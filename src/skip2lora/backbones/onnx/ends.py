@@ -9,7 +9,8 @@ import numpy as np
 
 from skip2lora.backbones import ends
 from skip2lora.backbones.ends import End, Op, end_of
-from skip2lora.backbones.onnx.graph import OPERATORS, Graph
+from skip2lora.backbones.onnx.graph import OPERATORS, Graph, infer
+from skip2lora.errors import ModelError
 
 #: Activations on integers, as com.microsoft has them, and the standard's.
 ON_INTEGERS = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
@@ -21,6 +22,7 @@ _SAME = (
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout", "ZipMap",
     "Normalizer", "LabelEncoder", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
+_REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
 _NUMBERS = ("Softplus", "Exp")
 #: What gives the label of each class, of a table.
 TABLES = ("Gather", "ArrayFeatureExtractor")
@@ -101,12 +103,31 @@ def op_of(graph: Graph, tensor: str) -> Op | None:
         return Op(ends.LARGEST, data[:1], title, None, nodes)
     if kind in TABLES and str(node.input[0]) in graph.constants:
         return Op(ends.SAME, data[:1], title, None, nodes)  # the label of each place
+    if of_one_number(graph, node):
+        return Op(ends.SAME, data[:1], title, None, nodes)
     if kind == "Concat":
         return Op(ends.JOIN, data, title, None, nodes)
     return (
         _sigmoid(graph, node, title)
         or _function(graph, node, data, title)
         or _written_out(graph, node, title)
+    )
+
+
+def of_one_number(graph: Graph, node: Any) -> bool:
+    """Whether it is a reduction over axes of one number alone, which gives that number."""
+    if node.op_type not in _REDUCTIONS:
+        return False
+    axes = next((list(each.ints) for each in node.attribute if each.name == "axes"), None)
+    if len(node.input) > 1:
+        array = graph.array(str(node.input[1]))
+        axes = None if array is None else array.reshape(-1).tolist()
+    try:
+        shape = infer(graph).get(str(node.input[0]), ())
+    except ModelError:  # as is said when it is looked at
+        return False
+    return bool(axes) and all(
+        -len(shape) <= axis < len(shape) and shape[axis] == 1 for axis in axes or ()
     )
 
 

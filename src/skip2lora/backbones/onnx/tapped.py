@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
+from skip2lora.backbones.onnx.branches import without_branches
 from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import RECURRENT, Fault, Graph, faults_of
@@ -236,19 +237,24 @@ def understand(
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text, streams = metadata_of(model), metadata_of(model, STREAM_KEY) is not None
     strip(model)
+    branched = any(node.op_type == "If" for node in model.graph.node)
     if text is None:
         print_of_base = fingerprint(model, path.parent)
     else:  # taps of integers leave an equal graph, but not the same
         print_of_base = Description.from_json(text, path).fingerprint
     if size is not None:
         fix_size(model, path, size)
-    graph, cut = Graph(model), None if text is None else Description.from_json(text, path).cut
+    cut = None if text is None else Description.from_json(text, path).cut
+    if branched:
+        cut = without_branches(model, path) or cut
+    graph, said = Graph(model), cut
     faults = tuple(faults_of(graph, path))
     stream = None
     if (faults or streams) and all(map(_carries, faults)):
         stream = stream_of(graph, path)
     if faults and stream is None:
         graph, cut = straight_part(graph, faults)
+        cut = "; ".join(filter(None, (said, cut)))
     if not REWRITTEN.isdisjoint(map(attrgetter("op_type"), model.graph.node)):
         reads, states, graph = graph.reads, graph.states, float_activations(graph)
         graph.reads, graph.states = reads, states
