@@ -278,3 +278,12 @@ def test_a_day_is_not_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert len(table.x) == 14400
     assert peak < 40 << 20  # the hour has 115 MB as float32
+
+
+def test_windows_of_several_calls(tmp_path: Path) -> None:
+    """A model with a state between calls is called on one part of a window after the other."""
+    tones(tmp_path, 1)
+    whole = np.asarray(read(tmp_path, window=0.25).x)
+    calls = read(tmp_path, [InputSpec("x", (None, 500), "float32", calls=True)], window=0.25).x
+    assert calls.shape == (len(whole), 4, 500)
+    np.testing.assert_array_equal(np.asarray(calls).reshape(len(whole), -1), whole)

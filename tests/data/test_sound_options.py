@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,3 +111,19 @@ def test_models_that_take_sound(shape: Any, dtype: str, n_samples: int | None) -
 def test_models_that_take_none(shape: Any, dtype: str, refused: Refused) -> None:
     message = refused(ParameterError, waveform_of, [InputSpec("x", shape, dtype)])
     assert f"{dtype}, expected one row of samples of sound" in message
+
+
+@pytest.mark.parametrize("step", [(500,), (1, 500)], ids=str)
+def test_calls_of_a_model_with_a_state(step: tuple[int, ...], refused: Refused) -> None:
+    inputs = [InputSpec("x", (None, *step), "float32", calls=True)]
+    assert waveform_of(inputs) is None
+    told = Sound(rate=8000, window=0.25)
+    assert told.resolved(inputs) == replace(told, hop=0.25, crop="slide", gain=1.0)
+    message = refused(ParameterError, Sound(rate=8000, window=0.26).resolved, inputs)
+    assert message == (
+        "window= is 0.26 s, 2080 samples at 8000 Hz, the model takes 500 a call, expected a whole "
+        "number of calls: take window=0.25, or correct rate="
+    )
+    assert "window= is missing" in refused(ParameterError, Sound(rate=8000).resolved, inputs)
+    maps = [InputSpec("x", (None, 3, 40), "float32", calls=True)]
+    assert "expected one row of samples of sound" in refused(ParameterError, waveform_of, maps)

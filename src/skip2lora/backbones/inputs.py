@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,15 @@ from skip2lora.errors import DataError
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input: ``shape`` is that of a sample, with None for a size that may change."""
+    """One input: ``shape`` is that of a sample, with None for a size that may change.
+
+    Where it has ``calls``, the first axis are those of a model with a state between them.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    calls: bool = field(default=False, kw_only=True)
 
     @property
     def title(self) -> str:

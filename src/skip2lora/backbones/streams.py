@@ -41,7 +41,7 @@ class Stream:
     def sequences(self, inputs: Sequence[_Spec]) -> tuple[_Spec, ...]:
         """What a sample consists of, of the inputs of a call: (calls, ...), without the states."""
         return tuple(
-            replace(spec, shape=(None, *spec.shape))
+            replace(spec, shape=(None, *spec.shape), calls=True)
             for spec in inputs
             if spec.name not in self.states
         )

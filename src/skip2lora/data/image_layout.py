@@ -71,6 +71,10 @@ class Input(Protocol):
         """Sizes of its axes."""
 
     @property
+    def calls(self) -> bool:
+        """Whether the first axis are calls, of a model with a state between them."""
+
+    @property
     def dtype(self) -> str:
         """The NumPy name of its type."""
 
