@@ -15,14 +15,14 @@ enum { DEPTH = 3, RANK = 4, BATCH = 20, N_BATCHES = 5, N_SAMPLES = BATCH * N_BAT
 
 static const uint32_t fan[DEPTH + 1] = {256, 96, 96, 3}, har[DEPTH + 1] = {561, 96, 96, 6};
 
+/* Never freed. newlib for a board has no aligned_alloc. */
 static void *aligned(size_t bytes) {
-    const size_t whole = (bytes + S2_ALIGN - 1u) / S2_ALIGN * S2_ALIGN;
-    void *data = aligned_alloc(S2_ALIGN, whole);
+    char *data = calloc(1, bytes + S2_ALIGN);
     if (data == NULL) {
         fprintf(stderr, "arm_step: no memory\n");
         exit(1);
     }
-    return memset(data, 0, whole);
+    return data + (S2_ALIGN - (uintptr_t)data % S2_ALIGN);
 }
 
 static float *random_floats(s2_rng *rng, size_t count, float scale) {
