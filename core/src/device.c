@@ -345,7 +345,7 @@ s2_status s2_device_train_epoch(s2_device *device, s2_epoch_stats *stats) {
     job.step = step;
     job.step_context = &context;
     /* Machines differ in how they flush, and that table is the same on all. */
-    job.flushes = strcmp(s2_kernels_name(device->adapter.kernels), "scalar") != 0;
+    job.flushes = device->adapter.kernels != &s2_kernels_scalar;
     const s2_status status = s2_train_epoch(&job, &device->order, stats, device->room, of_epoch);
     device->n_epochs += status == S2_OK;
     return status;

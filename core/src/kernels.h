@@ -62,6 +62,13 @@ extern uint64_t s2_operations;
 #define S2_PREFETCH(p) ((void)(p))
 #endif
 
+/* Before loops with a small constant bound, so that accumulators stay in registers. */
+#ifdef __clang__ /* clang 14 takes no notice of GCC's, and leaves accumulators in memory */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* SIZE_MAX, more than any buffer has, where a size is too large; once so, it stays so. */
 static inline size_t s2_times(size_t a, size_t b) {
     const size_t half = (size_t)1 << (4 * sizeof(size_t)); /* two below it need no division */
@@ -115,7 +122,7 @@ typedef struct {
     size_t a_row;
     float *m, *v;  /* (rank, a_row): moments of lora_a, or NULL */
     float *hidden; /* hidden, or its gradient: (r, s) at hidden[r * h_rank + s * h_sample] */
-    size_t h_rank, h_sample;
+    size_t h_rank, h_sample;   /* one of them is 1 */
     const float *const *ahead; /* (n_ahead) rows to prefetch meanwhile, like `row` */
     uint32_t n_ahead;
 } s2_tap_pass;

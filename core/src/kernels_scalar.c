@@ -26,6 +26,52 @@ static inline void moved(const s2_update *update, float g, float *m, float *v, f
     *w = kept - update->rate * direction;
 }
 
+static void scalar_descend(size_t size, const s2_update *update, const float *restrict g,
+                           float *restrict m, float *restrict v, float *restrict w) {
+    const s2_update constants = *update; /* no store can change them */
+    if (update->rule == S2_SGD) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], NULL, NULL, w + i);
+        }
+    } else if (update->rule == S2_MOMENTUM) {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, NULL, w + i);
+        }
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            moved(&constants, g[i], m + i, v + i, w + i);
+        }
+    }
+}
+
+/* Cortex-M with an FPU. Without optimisation a compiler keeps no registers for so many operands. */
+#if defined(__GNUC__) && defined(__OPTIMIZE__) && defined(__thumb2__) && defined(__ARM_FP) &&      \
+    __ARM_ARCH_PROFILE == 'M'
+#define S2_M4F_TILES
+#endif
+#include "scalar_taps.h"
+
+/* A row of c += `depth` elements of a row of a, times rows of b: a bound of UNROLL, and a constant
+ * where this is inlined, as b_col may be. */
+static inline __attribute__((always_inline)) void
+add_products(const s2_gemm *pass, size_t row, size_t k, const size_t depth, const size_t b_col) {
+    float *restrict c = pass->c + row * pass->c_row;
+    const float *restrict b[TILE];
+    float a[TILE];
+    UNROLL for (size_t t = 0; t < depth; t++) {
+        a[t] = pass->a[row * pass->a_row + (k + t) * pass->a_depth];
+        b[t] = pass->b + (k + t) * pass->b_depth;
+    }
+    for (size_t m = 0; m < pass->cols; m++) {
+        float sum = c[m];
+        UNROLL for (size_t t = 0; t < depth; t++) {
+            sum += a[t] * b[t][m * b_col];
+        }
+        c[m] = sum;
+    }
+    S2_OPERATIONS(2 * depth * pass->cols);
+}
+
 static void scalar_gemm(const s2_gemm *pass) {
     for (size_t r = 0; r < pass->rows; r++) {
         float *restrict c = pass->c + r * pass->c_row;
@@ -34,13 +80,16 @@ static void scalar_gemm(const s2_gemm *pass) {
                 c[m] = pass->start ? pass->start[m] : 0.0f;
             }
         }
-        for (size_t k = 0; k < pass->depth; k++) {
-            const float a = pass->a[r * pass->a_row + k * pass->a_depth];
-            const float *restrict b = pass->b + k * pass->b_depth;
-            for (size_t m = 0; m < pass->cols; m++) {
-                c[m] += a * b[m * pass->b_col];
-                S2_OPERATIONS(2);
+        size_t k = 0;
+        for (; k + TILE <= pass->depth; k += TILE) {
+            if (pass->b_col == 1) {
+                add_products(pass, r, k, TILE, 1);
+            } else {
+                add_products(pass, r, k, TILE, pass->b_col);
             }
+        }
+        for (; k < pass->depth; k++) {
+            add_products(pass, r, k, 1, pass->b_col);
         }
     }
 }
@@ -59,70 +108,59 @@ static void scalar_gemm_double(const s2_gemm_double *pass) {
     }
 }
 
-static void scalar_tap_forward(const s2_tap_pass *pass) {
-    for (size_t r = 0; r < pass->rank; r++) {
-        const float *a = pass->a + r * pass->a_row;
-        for (size_t s = 0; s < pass->count; s++) {
-            const float *tap = pass->row[s] + pass->offset;
-            float sum = 0.0f;
-            for (size_t i = 0; i < pass->width; i++) {
-                sum += tap[i] * a[i];
-                S2_OPERATIONS(2);
-            }
-            pass->hidden[r * pass->h_rank + s * pass->h_sample] = sum;
-        }
-    }
-}
-
-static void scalar_tap_update(const s2_tap_pass *pass, const s2_update *update) {
-    for (size_t r = 0; r < pass->rank; r++) {
-        const float *grad = pass->hidden + r * pass->h_rank;
-        for (size_t i = 0; i < pass->width; i++) {
-            const size_t at = r * pass->a_row + i;
-            float sum = 0.0f;
-            for (size_t s = 0; s < pass->count; s++) {
-                sum += pass->row[s][pass->offset + i] * grad[s * pass->h_sample];
-                S2_OPERATIONS(2);
-            }
-            moved(update, sum, pass->m ? pass->m + at : NULL, pass->v ? pass->v + at : NULL,
-                  pass->a + at);
-        }
-    }
-}
-
 /* Eq. 17 without the taps: logits += hidden . lora_b, samples in lanes. */
 static void scalar_head_forward(const s2_head_pass *pass) {
-    for (size_t o = 0; o < pass->n_outputs; o++) {
-        float *restrict logits = pass->logits + o * pass->lanes;
-        for (size_t j = 0; j < pass->n_hidden; j++) {
-            const float *restrict hidden = pass->hidden + j * pass->lanes;
-            const float w = pass->lora_b[j * pass->n_outputs + o];
-            for (size_t s = 0; s < pass->lanes; s++) {
-                logits[s] += hidden[s] * w;
-                S2_OPERATIONS(2);
+    scalar_gemm(&(s2_gemm){.rows = pass->n_outputs,
+                           .cols = (uint32_t)pass->lanes,
+                           .depth = pass->n_hidden,
+                           .a = pass->lora_b,
+                           .a_row = 1,
+                           .a_depth = pass->n_outputs,
+                           .b = pass->hidden,
+                           .b_depth = pass->lanes,
+                           .b_col = 1,
+                           .c = pass->logits,
+                           .c_row = pass->lanes,
+                           .add = 1});
+}
+
+/* Of hidden units from j on: Eq. 11 (gh = gy . lora_b^T) and Eq. 10 (gwb = hidden^T . gy). */
+static inline __attribute__((always_inline)) void backward_units(const s2_head_pass *pass, size_t j,
+                                                                 const size_t units) {
+    const size_t lanes = pass->lanes, n_outputs = pass->n_outputs;
+    for (size_t o = 0; o < n_outputs; o++) {
+        const float *restrict gy = pass->logits + o * lanes;
+        const float *restrict hidden[TILE];
+        float *restrict grad_hidden[TILE];
+        float sum[TILE], w[TILE];
+        UNROLL for (size_t u = 0; u < units; u++) {
+            hidden[u] = pass->hidden + (j + u) * lanes;
+            grad_hidden[u] = pass->grad_hidden + (j + u) * lanes;
+            w[u] = pass->lora_b[(j + u) * n_outputs + o];
+            sum[u] = 0.0f;
+        }
+        for (size_t s = 0; s < lanes; s++) {
+            const float g = gy[s];
+            UNROLL for (size_t u = 0; u < units; u++) {
+                grad_hidden[u][s] += g * w[u];
+                sum[u] += hidden[u][s] * g;
             }
+        }
+        S2_OPERATIONS(4 * units * lanes);
+        UNROLL for (size_t u = 0; u < units; u++) {
+            pass->grad_b[(j + u) * n_outputs + o] = sum[u];
         }
     }
 }
 
-/* Of each hidden unit: Eq. 11 (gh = gy . lora_b^T) and Eq. 10 (gwb = hidden^T . gy). */
 static void scalar_head_backward(const s2_head_pass *pass) {
-    const size_t lanes = pass->lanes;
-    for (size_t j = 0; j < pass->n_hidden; j++) {
-        const float *restrict hidden = pass->hidden + j * lanes;
-        float *restrict grad_hidden = pass->grad_hidden + j * lanes;
-        memset(grad_hidden, 0, lanes * sizeof *grad_hidden);
-        for (size_t o = 0; o < pass->n_outputs; o++) {
-            const float *restrict gy = pass->logits + o * lanes;
-            const float w = pass->lora_b[j * pass->n_outputs + o];
-            float sum = 0.0f;
-            for (size_t s = 0; s < lanes; s++) {
-                grad_hidden[s] += gy[s] * w;
-                sum += hidden[s] * gy[s];
-                S2_OPERATIONS(4);
-            }
-            pass->grad_b[j * pass->n_outputs + o] = sum;
-        }
+    memset(pass->grad_hidden, 0, pass->n_hidden * pass->lanes * sizeof(float));
+    size_t j = 0;
+    for (; j + TILE <= pass->n_hidden; j += TILE) {
+        backward_units(pass, j, TILE);
+    }
+    for (; j < pass->n_hidden; j++) {
+        backward_units(pass, j, 1);
     }
 }
 
@@ -272,24 +310,6 @@ static void scalar_relu_forward(size_t size, float *y) {
 static void scalar_relu_backward(size_t size, const float *restrict y, float *restrict gy) {
     for (size_t i = 0; i < size; i++) {
         gy[i] = y[i] > 0.0f ? gy[i] : 0.0f;
-    }
-}
-
-static void scalar_descend(size_t size, const s2_update *update, const float *restrict g,
-                           float *restrict m, float *restrict v, float *restrict w) {
-    const s2_update constants = *update; /* no store can change them */
-    if (update->rule == S2_SGD) {
-        for (size_t i = 0; i < size; i++) {
-            moved(&constants, g[i], NULL, NULL, w + i);
-        }
-    } else if (update->rule == S2_MOMENTUM) {
-        for (size_t i = 0; i < size; i++) {
-            moved(&constants, g[i], m + i, NULL, w + i);
-        }
-    } else {
-        for (size_t i = 0; i < size; i++) {
-            moved(&constants, g[i], m + i, v + i, w + i);
-        }
     }
 }
 

@@ -38,11 +38,6 @@
 #include <math.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__ /* clang 14 takes no notice of GCC's, and leaves accumulators in memory */
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 typedef int32_t VI __attribute__((vector_size(V_WIDTH * sizeof(int32_t))));
 
