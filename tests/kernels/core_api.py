@@ -71,6 +71,7 @@ class Adapter(ctypes.Structure):
         ("packed", c_void_p),
         ("moments", c_void_p * 2),
         ("profile", POINTER(Profile)),
+        ("reader", c_void_p),
     )
 
 
