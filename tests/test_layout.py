@@ -12,8 +12,8 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "src" / "skip2lora"
 #: Folders of tests that are of no one module.
 ACROSS = {
-    "bench", "conformance", "conventions", "docs", "examples", "hostile", "kernels", "properties",
-    "real", "tools", "web",
+    "bench", "conformance", "conventions", "docs", "examples", "hostile", "integrations", "kernels",
+    "properties", "real", "tools", "web",
 }  # fmt: skip
 #: Files of that kind beside the packages: this one, and those that walk the whole package.
 ALONE = {"test_layout.py", "test_names.py", "test_walk.py"}

@@ -159,13 +159,17 @@ class Layer:
 
 @dataclass
 class Network:
-    """Layers in a row, and the .tflite file of them; ``integers`` is None, int8 or uint8."""
+    """Layers in a row, and the .tflite file of them; ``integers`` is None, int8 or uint8.
+
+    ``pixels`` are from 0 to 1, in bytes of 0 to 255.
+    """
 
     shape: tuple[int, ...]
     layers: list[Layer]
     integers: str | None = None
     per_channel: bool = False
     end: str = "SOFTMAX"
+    pixels: bool = False
 
     def taps(self, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """The input of every layer with weights, and the logits."""
@@ -179,6 +183,8 @@ class Network:
     def content(self) -> bytes:
         file = File()
         x = np.random.default_rng(5).normal(size=(50, *self.shape))
+        if self.pixels:
+            x = (x - x.min()) / np.ptp(x)
         at = first = self.activation(file, "input", x, None)
         for number, layer in enumerate(self.layers):
             x, before = layer.real(x), at
@@ -274,18 +280,20 @@ def mlp(widths: Sequence[int], seed: int = 0, **options: Any) -> Network:
     return Network((widths[0],), layers, **options)
 
 
-def cnn(seed: int = 0, **options: Any) -> Network:
-    """(8, 8, 2): two convolutions, one of them depthwise, pooling, a layer of 3 classes."""
+def cnn(seed: int = 0, *, channels: int = 2, classes: int = 3, **options: Any) -> Network:
+    """(8, 8, channels): two convolutions, one of them depthwise, pooling, a layer of classes."""
     random = np.random.default_rng(seed)
+    ends = (classes, 24), classes
     return Network(
-        (8, 8, 2),
+        (8, 8, channels),
         [
-            Layer("CONV_2D", random.normal(size=(6, 3, 3, 2)) / 3, random.normal(size=6) / 4, True),
+            Layer("CONV_2D", random.normal(size=(6, 3, 3, channels)) / 3,
+                  random.normal(size=6) / 4, True),
             Layer("DEPTHWISE_CONV_2D", random.normal(size=(1, 3, 3, 6)) / 2,
                   random.normal(size=6) / 4, True, 2),
             Layer("AVERAGE_POOL_2D"),
             Layer("RESHAPE"),
-            Layer("FULLY_CONNECTED", random.normal(size=(3, 24)) / 4, random.normal(size=3) / 4),
+            Layer("FULLY_CONNECTED", *(random.normal(size=size) / 4 for size in ends)),
         ],
         **options,
     )  # fmt: skip

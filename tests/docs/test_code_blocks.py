@@ -26,6 +26,7 @@ from sybil.document import Document
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
+import other_programs
 import skip2lora as s2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,13 @@ def readers_files(text: str) -> None:
 
         for seed, file in enumerate(("lab.csv", "field.csv", "others.csv")):
             walk_run_sit(Path(file), users=4, n_rows=300, seed=100 * seed)
-    if "photos" in text:
+    if other_programs.LITE in text:
+        other_programs.impulse(Path())
+    if "BirdNET.tflite" in text:
+        other_programs.bird_recordings(Path())
+    if "labelmap.txt" in text:
+        other_programs.camera(Path(), ("closed", "open"))
+    elif "photos" in text:
         from PIL import Image
 
         for name in ("cat", "dog", "fox", "hen"):
@@ -108,6 +115,9 @@ def readers_files(text: str) -> None:
 def readers_names(text: str) -> dict[str, Any]:
     """What the page calls the reader's own arrays and model."""
     x, y = samples(60)
+    if "alexa_v0.1.onnx" in text:
+        clips, spoken = other_programs.wake_words(Path())
+        return {"clips": clips, "spoken": spoken}
     names: dict[str, Any] = {"X": x[:30], "y": y[:30], "X_more": x[30:], "y_more": y[30:]}
     if "TorchBackbone(" in text:
         from torch import nn
@@ -160,6 +170,7 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:onnxruntime", "ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if re.search("^```(python|sh)", page.read_text(), re.M)],
@@ -169,6 +180,8 @@ def test_every_block_of_the_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = page.read_text()
+    if page.parent.name == "integrations":
+        other_programs.lend(page.stem, monkeypatch)
     for module in {module for mark in NEEDS if mark in text for module in NEEDS[mark]}:
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)

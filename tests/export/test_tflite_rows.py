@@ -102,7 +102,7 @@ def test_sizes_that_change_are_refused(refused: Refused) -> None:
     file = nets.File()
     given, out = file.tensor("x", (1, 4, 3)), file.tensor("y", (1, 3))
     nodes = Nodes(Front(file.pack([given], [out]), "a test"))
-    tensor, lora_a = Tensor(given, "x", "float32", None), np.eye(6, dtype=np.float32)
+    tensor, lora_a = Tensor(given, "x", "int8", None), np.eye(6, dtype=np.float32)
     tap = tap_of("layer", "x", (4, 3))
     assert "tensor x has sizes that change" in refused(
         ModelError, add_tap, nodes, tap, tensor, lora_a, "tap"
@@ -111,3 +111,28 @@ def test_sizes_that_change_are_refused(refused: Refused) -> None:
     assert "layer layer reads (None, 3) of a sample" in refused(
         ModelError, add_tap, nodes, tap, tensor, lora_a, "tap"
     )
+
+
+def test_floats_whose_sizes_only_running_shows(tmp_path: Path) -> None:
+    """As BirdNET's spectrogram has its frames and the batch in one axis."""
+    random, file = np.random.default_rng(0), nets.File()
+    x = file.tensor("x", (1, 12), signature=(-1, 12))
+    frames = file.tensor("frames", (1, 1), signature=(-1, -1))
+    seen = file.tensor("seen", (1, 3), signature=(-1, 3))
+    fields = file.constant("fields", np.array([-1, 4], np.int32))
+    row = file.constant("row", np.array([-1, 9], np.int32))
+    weight, last = (random.normal(size=size).astype(np.float32) for size in ((3, 4), (2, 9)))
+    weights = [file.constant("w", weight), file.constant("b", np.zeros(3, np.float32))]
+    ends = [file.constant("v", last), file.constant("c", np.zeros(2, np.float32))]
+    line, out = file.tensor("line", (1, 9)), file.tensor("out", (1, 2))
+    file.operator("RESHAPE", [x, fields], [frames], newShape=[-1, 4])
+    file.operator("FULLY_CONNECTED", [frames, *weights], [seen], keepNumDims=True)
+    file.operator("RESHAPE", [seen, row], [line], newShape=[-1, 9])
+    file.operator("FULLY_CONNECTED", [line, *ends], [out])
+    model = nets.loader(tmp_path)(file.pack([x], [out]))
+    assert [tap.shape for tap in model.taps] == [(3, 4), (9,)]
+    samples, adapters = random.normal(size=(5, 12)).astype(np.float32), random_adapters(model)
+    made = tmp_path / "a.tflite"
+    export_tflite(model, adapters, made, samples=samples)
+    (got,) = Stock(made).run(samples).values()
+    np.testing.assert_allclose(got, expected(model, adapters, samples), rtol=0, atol=1e-5)

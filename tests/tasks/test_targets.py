@@ -134,3 +134,29 @@ def test_other_numbers_are_numbers(targets: list[list[float]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_numbers(np.array(targets, np.float32))
+
+
+def test_names_of_one_class_a_sample_are_columns() -> None:
+    made = of_file(["hot", "wet", "hot"], Outputs(), columns=("label",))
+    assert made.outputs.names == ("hot", "wet")
+    assert made.y.tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert of_file([["b"], ["a"]], Outputs()).outputs.names == ("a", "b")
+    some = of_file(["hot", "hot"], NAMED)  # of the others there is no sample
+    assert some.outputs.names == NAMES
+    assert some.y.tolist() == [[0, 1, 0], [0, 1, 0]]
+    own = of_file(["b", "b"], Outputs(), class_names=("b", "a"))
+    assert (own.outputs.names, own.y.tolist()) == (("b", "a"), [[1, 0], [1, 0]])
+
+
+@pytest.mark.parametrize("values", [["hot", "1"], ["hot", ""], ["1", "x"]])
+def test_names_among_numbers_or_missing_ones_are_no_columns(values: list[str]) -> None:
+    with pytest.raises(DataError, match="expected a number for multi-label"):
+        of_file(values, Outputs())
+
+
+def test_a_name_that_is_no_output(refused) -> None:
+    assert 'it has target "cold", expected wet, hot, loud' in refused(
+        DataError, of_file, ["cold", "hot"], NAMED
+    )
+    with pytest.raises(DataError, match="expected a number for regression"):
+        of_file(["hot", "wet"], Outputs(), NUMBERS)

@@ -43,7 +43,8 @@ _BYTES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x89PNG", "an image", _DATA),
     (0, b"\xff\xd8\xff", "an image", _DATA),
     (0, b"%PDF", "a PDF", "check the path"),
-    (0, b"\x7fELF", "a program or library", "check the path"),
+    (0, b"\x7fELF", "a program or library", "check the path; of Edge Impulse's .eim the network is "
+     "to be had as TensorFlow Lite"),
 )  # fmt: skip
 _ZIP, _PICKLES = b"PK\x03\x04", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _OPENING = (b"\x95", b"c", b"}", b"]", b"(", b"\x8a")  # a frame, a class, a list or dict, a number

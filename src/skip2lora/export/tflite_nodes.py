@@ -81,13 +81,19 @@ class Nodes:
         )
         return Node(index, tuple(shape))
 
-    def real(self, tensor: Tensor, title: str) -> Node:
-        """The values of a tensor of the file as floats."""
+    def real(self, tensor: Tensor, title: str, shape: Sequence[int] | None = None) -> Node:
+        """The values of a tensor of the file as floats.
+
+        ``shape`` is what it has of a sample where the file does not say: of floats alone, as the
+        batch may be in any axis of it.
+        """
         if tensor.shape is None:
-            raise ModelError(
-                f"tensor {tensor.name} has sizes that change, expected fixed ones: leave its layer "
-                "out with taps="
-            )
+            if shape is None or tensor.dtype != "float32":
+                raise ModelError(
+                    f"tensor {tensor.name} has sizes that change, expected fixed ones: leave its "
+                    "layer out with taps="
+                )
+            return Node(tensor.index, tuple(shape), batched=False)
         node = Node(tensor.index, tensor.sample_shape, tensor.shape[:1] == (1,))
         if tensor.dtype == "float32":
             return node

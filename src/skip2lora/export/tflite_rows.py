@@ -35,7 +35,7 @@ def add_tap(
             "leave the layer out with taps="
         )
     shape = [int(size or 0) for size in tap.shape]
-    values = nodes.reshaped(nodes.real(tensor, f"{title}.real"), shape, f"{title}.values")
+    values = nodes.reshaped(nodes.real(tensor, f"{title}.real", shape), shape, f"{title}.values")
     if tap.kind == "vector":
         return Row(values, lora_a)
     if tap.kind == "sequence":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,28 @@ def _first_invalid(task: Task, targets: NDArray[np.float32]) -> tuple[int, int, 
     return row, column, "0 or 1" if several else "a finite number"
 
 
+def _one_each(answers: Answers, outputs: Outputs) -> Answers:
+    """Names of one class a sample as columns: 1 where a sample has that class, else 0.
+
+    There is one of each name of ``outputs``, or else of each name there is, sorted. Answers that
+    are something else stay as they are.
+    """
+    values = answers.values
+    if values is None or values.dtype.kind != "U" or values.size != len(values):
+        return answers
+    labels = values.reshape(-1)
+    there = np.unique(labels).tolist()
+    if not all(name and number_or_none(name) is None for name in there):
+        return answers
+    known = outputs.names or answers.class_names or ()
+    names = tuple(known) if set(there) <= set(known) else tuple(there)
+    columns = (labels[:, None] == np.array(names)).astype(np.float32)
+    return replace(answers, values=columns, column_names=names, class_names=None)
+
+
 def _encode_file(task: Task, answers: Answers, outputs: Outputs) -> Encoded:
+    if task is TASKS["multi-label"]:
+        answers = _one_each(answers, outputs)
     values = _numbers(task, answers)
     names = answers.column_names
     if names is not None and len(names) == 1 and names[0] in USUAL_NAMES:
