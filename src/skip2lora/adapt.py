@@ -218,6 +218,8 @@ def _adapt(
     """The result, and how to measure it; ``options`` are the keywords of :func:`adapt`, all."""
     going = Going.of(model, X, y, options, adapt.__kwdefaults__ or {})
     adapted, measure, samples = _fitted(going.model, going.x, going.y, going.options)
+    if isinstance(model, AdaptedModel) and model.thresholds is not None:
+        adapted = adapted.with_thresholds(model.thresholds.precision)
     return replace(adapted, memory=going.memory(samples)), measure
 
 

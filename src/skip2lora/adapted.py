@@ -6,6 +6,7 @@ import html
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,13 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import Headless, StandIn, for_task
 from skip2lora.data.media import Media
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.predictor import Predictor
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels
+from skip2lora.tasks.thresholds import Thresholds
 from skip2lora.training.fit import Fit
 from skip2lora.training.loop import History, Timing
 
@@ -52,6 +54,7 @@ class AdaptedModel(Predictor):
     images became the samples, ``columns`` are those of a table, matched by name. ``backbone`` is a
     ``Headless`` model where the base model's own outputs are left out. ``memory`` is what is kept
     of the samples to go on from, ``path`` the folder that an adapter was loaded from.
+    ``thresholds`` are least probabilities that predictions go by.
     """
 
     backbone: Backbone
@@ -69,6 +72,7 @@ class AdaptedModel(Predictor):
     columns: Columns = field(default_factory=Columns)
     memory: Kept | None = None
     path: Path | None = None
+    thresholds: Thresholds | None = None
 
     def __repr__(self) -> str:
         return (
@@ -147,6 +151,27 @@ class AdaptedModel(Predictor):
         """
         return self.adapters.logits(self.backbone, self.backbone.check(self.columns.take(x)))
 
+    def with_thresholds(self, precision: float = 0.95) -> Self:
+        """The same, which predicts a class only where it is so sure that this share is right.
+
+        The least probability of each output is chosen on answers held out while it was adapted, by
+        models that did not learn them: whole groups, where groups were given. An output with fewer
+        than 10 samples held out gets none. They are kept by :meth:`save`.
+
+        Raises:
+            ParameterError: ``precision`` is no share, the outputs are numbers, the network itself
+                was changed, or nothing was held out.
+        """
+        held = None if self.fit is None else self.fit.answers
+        if isinstance(self.adapters, TunedNetwork) or held is None:
+            raise ParameterError(
+                f"precision= is {precision}, and no answers to samples held out are there, "
+                "expected some to choose thresholds on: adapt with validation=0.25 or "
+                "validation_data="
+            )
+        chosen = Thresholds.of(self.learned, held.logits, held.y, precision)
+        return replace(self, thresholds=chosen)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as a folder, whole or not at all.
 
@@ -177,7 +202,7 @@ class AdaptedModel(Predictor):
         about = AdapterConfig(
             self.method, rank, base.fingerprint, TASKS[self.task], self.new_labels,
             self.output_names, self.images, Tapping.of(self.backbone),
-            not isinstance(self.backbone, Headless), self.columns,
+            not isinstance(self.backbone, Headless), self.columns, self.thresholds,
         )  # fmt: skip
         return adapter_files(
             about, tensors,
@@ -258,8 +283,14 @@ def restored(
             f"{file} has {len(names)} output_names, expected {model.n_outputs}, one an output "
             "of the model: adapt again"
         )
+    n_outputs = model.n_outputs + len(about.new_labels)
+    if about.thresholds is not None and len(about.thresholds.values) != n_outputs:
+        raise ModelError(
+            f"{file} has {len(about.thresholds.values)} thresholds, expected {n_outputs}, one an "
+            "output: adapt again"
+        )
     return AdaptedModel(
         model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
         output_names=names, images=about.images, columns=about.columns.over(model.columns),
-        path=Path(path),
+        path=Path(path), thresholds=about.thresholds,
     )  # fmt: skip

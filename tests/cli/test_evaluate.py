@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import skip2lora as s2
 from desk import NAMES, refused
 
 
@@ -83,3 +84,42 @@ def test_classes_are_measured_and_confused(desk, type_in):
     assert recalls == [of["accuracy"] for of in answer["classes"]]
     text = type_in("evaluate", "model.safetensors", "test.npz").out
     assert "samples of a class (rows) taken for (columns)" in text
+
+
+def test_thresholds_of_the_adapter(desk, type_in):
+    adapt = ("adapt", "model.safetensors", "field.npz", "--no-keep-outputs", "-o", "sure")
+    answer = type_in(*adapt, "--precision", "0.9", "--json")
+    told = answer.json["thresholds"]
+    assert (told["precision"], told["too_few"]) == (0.9, {})
+    assert set(told["of"]) == set(NAMES)
+    assert type_in("adapt", *adapt[1:5], "other", "--json").json["thresholds"] is None
+    model = s2.AdaptedModel.load(s2.load("model.safetensors"), "sure")
+    test = np.load("test.npz")
+    predictions, called = model.predict_index(test["X"]), model.predict(test["X"])
+    done = type_in("evaluate", "model.safetensors", "test.npz", "--adapter", "sure", "--json").json
+    at = done["at_thresholds"]
+    assert at["none_of_these"] == pytest.approx((predictions == -1).mean())
+    known = predictions != -1
+    assert at["accuracy"] == pytest.approx((called == np.array(NAMES)[test["y"]])[known].mean())
+    assert [of["class"] for of in at["classes"]] == sorted(NAMES)
+    said = type_in("evaluate", "model.safetensors", "test.npz", "--adapter", "sure").out
+    assert "by the thresholds of the adapter: none of these" in said
+    predict = ("predict", "model.safetensors", "test.npz", "--adapter", "sure", "-o", "p.csv")
+    facts = type_in(*predict, "--json").json
+    assert facts["thresholds"] == done["thresholds"] == told["of"]
+    with Path("p.csv").open(newline="") as stream:
+        assert [int(row["prediction"]) for row in csv.DictReader(stream)] == predictions.tolist()
+    plain = type_in("evaluate", "model.safetensors", "test.npz", "--adapter", "adapter", "--json")
+    assert "at_thresholds" not in plain.json
+
+
+def test_a_precision_that_is_none(desk, type_in):
+    adapt = ("adapt", "model.safetensors", "field.npz", "-o", "sure")
+    refused(type_in(*adapt, "--precision", "2"), "--precision is 2.0, expected more than 0, to 1")
+    assert not Path("sure").exists()
+    steps = type_in(*adapt, "--precision", "0.9", "--solver", "steps", "--epochs", "1")
+    refused(
+        steps,
+        "no answers to samples held out are there",
+        "adapt with --validation 0.25 or --validation-data",
+    )

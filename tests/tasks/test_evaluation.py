@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skip2lora.tasks.evaluation import auroc, calibration_error, evaluate, wilson_interval
+from skip2lora.tasks.evaluation import (
+    at_thresholds,
+    auroc,
+    average_precision,
+    calibration_error,
+    evaluate,
+    wilson_interval,
+)
 from skip2lora.tasks.task import TASKS, softmax
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
@@ -47,6 +54,11 @@ def test_classes(n_outputs: int, seed: int) -> None:
         assert of["auroc"] == pytest.approx(
             metrics.roc_auc_score(y == at, probabilities[:, at]), abs=1e-6
         )
+        assert of["average_precision"] == pytest.approx(
+            metrics.average_precision_score(y == at, probabilities[:, at]), abs=1e-6
+        )
+    mean = np.mean([of["average_precision"] for of in scores.parts])
+    assert overall["average_precision"] == pytest.approx(mean)
 
 
 def test_classes_that_samples_or_predictions_lack() -> None:
@@ -73,6 +85,8 @@ def test_several_labels() -> None:
     areas = [metrics.roc_auc_score(y[:, at], logits[:, at]) for at in (0, 1)]
     assert [of["auroc"] for of in scores.parts] == [*map(pytest.approx, areas), None]
     assert scores.overall["auroc"] == pytest.approx(np.mean(areas))
+    mean = metrics.average_precision_score(y, logits, average="macro")
+    assert scores.overall["average_precision"] == pytest.approx(mean)
     assert scores.confusion == ()
 
 
@@ -88,6 +102,44 @@ def test_auroc_of_ties_and_extremes() -> None:
     assert auroc(np.array([0.1, 0.9]), right) == 1
     assert auroc(np.array([0.9, 0.1]), right) == 0
     assert auroc(np.array([0.5, 0.5]), right) == 0.5
+
+
+def test_average_precision_of_ties_and_none() -> None:
+    right = np.array([False, True, True])
+    scores = np.array([0.5, 0.5, 0.1])
+    expected = metrics.average_precision_score(right, scores)
+    assert average_precision(scores, right) == pytest.approx(expected) == 0.5 / 2 + 2 / 3 / 2
+    assert average_precision(scores, np.zeros(3, bool)) is None
+
+
+def test_classes_by_thresholds() -> None:
+    logits = outputs(5, 80, 3, ties=False)
+    y = np.random.default_rng(6).integers(0, 3, 80)
+    least = np.array([0.6, 0.9, np.inf])
+    done = at_thresholds(CLASSES, logits, y, least, NAMES[:3])
+    shares = softmax(logits.astype(np.float64))
+    best = shares.argmax(axis=1)
+    said = np.where(shares[np.arange(80), best] >= least[best], best, -1)
+    assert done["none_of_these"] == pytest.approx(np.mean(said == -1))
+    assert done["accuracy"] == pytest.approx(np.mean(said[said >= 0] == y[said >= 0]))
+    kinds = {"labels": [0, 1, 2], "average": None, "zero_division": np.nan}
+    precision, recall = (
+        of(y, said, **kinds) for of in (metrics.precision_score, metrics.recall_score)
+    )
+    for at, of in enumerate(done["parts"]):
+        assert of["n_predicted"] == np.count_nonzero(said == at)
+        assert of["recall"] == pytest.approx(recall[at])
+        assert of["precision"] == (None if at == 2 else pytest.approx(precision[at]))
+    never = at_thresholds(CLASSES, logits, y, np.full(3, np.inf), NAMES[:3])
+    assert (never["none_of_these"], never["accuracy"]) == (1, None)
+
+
+def test_several_labels_by_thresholds() -> None:
+    logits = np.array([[3, -3], [0, -3], [-3, -3], [3, 3]], np.float32)
+    y = np.array([[1, 0], [1, 0], [0, 0], [0, 1]], np.float32)
+    done = at_thresholds(TASKS["multi-label"], logits, y, np.array([0.7, 0.5]), NAMES[:2])
+    assert (done["none_of_these"], done["accuracy"]) == (0.5, 0.5)
+    assert [(of["precision"], of["recall"]) for of in done["parts"]] == [(0.5, 0.5), (1, 1)]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 import skip2lora as s2
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import TASKS, softmax
-from skip2lora.tasks.thresholds import NEVER, checked_thresholds, choose_thresholds, decide
+from skip2lora.tasks.thresholds import (
+    FEWEST,
+    NEVER,
+    Thresholds,
+    check_precision,
+    checked_thresholds,
+    choose_thresholds,
+    decide,
+)
 
 CLASSES, SETS, NUMBERS = (TASKS[name] for name in ("classification", "multi-label", "regression"))
 TITLES = ["stop", "go", 2]
@@ -117,3 +126,38 @@ def test_models_and_adapters_take_thresholds(names: list[str] | None) -> None:
         assert list(chosen) == predictor.classes_.tolist()
         kept = predictor.predict_index(x, threshold=chosen)
         assert (kept[kept >= 0] == y[kept >= 0]).mean() >= 0.9
+
+
+def test_chosen_on_enough_samples_alone() -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [FEWEST, FEWEST - 1, 40]).astype(np.int32)
+    logits = (2 * np.eye(3)[y] + random.normal(size=(len(y), 3))).astype(np.float32)
+    chosen = Thresholds.of(CLASSES, logits, y, 0.8)
+    whole = choose_thresholds(CLASSES, softmax(logits.astype(np.float64)), y, 0.8)
+    assert chosen.counts == (FEWEST, FEWEST - 1, 40)
+    assert chosen.values == (whole[0], None, whole[2])
+    assert chosen.least(CLASSES).tolist() == [whole[0], 0, whole[2]]
+    columns = (y[:, None] == np.arange(3)).astype(np.float32)
+    sets = Thresholds.of(SETS, logits, columns, 0.8)
+    assert (sets.counts, sets.values[1]) == (chosen.counts, None)
+    assert sets.least(SETS)[1] == 0.5
+
+
+def test_kept_as_json() -> None:
+    chosen = Thresholds(0.9, (0.25, None, NEVER), (12, 3, 40))
+    said = json.loads(json.dumps(chosen.to_json(), allow_nan=False))
+    assert Thresholds.from_json(said) == chosen
+    for damaged in (
+        {"values": [0.5]},
+        {"values": [2, None, 0]},
+        {"counts": None},
+        {"precision": 7},
+    ):
+        with pytest.raises((TypeError, ValueError, ParameterError)):
+            Thresholds.from_json(said | damaged)
+
+
+@pytest.mark.parametrize("precision", [0, -1, 1.01, float("nan")])
+def test_no_share(precision: float) -> None:
+    with pytest.raises(ParameterError, match="expected more than 0, to 1"):
+        check_precision(precision)

@@ -23,6 +23,7 @@ from skip2lora.methods import METHODS
 from skip2lora.replacing import resolved, sweep
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
+from skip2lora.tasks.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ _PEFT_TYPE = "SKIP2LORA"  # unknown to PEFT, which then refuses the folder inste
 #: What only some adapters have, in both files.
 _OPTIONAL = (
     "task", "keep_outputs", "new_labels", "output_names", *KEYS, "columns", "taps", "grid",
-    "input_size", "inputs", "output", "mask", "derived_taps",
+    "input_size", "inputs", "output", "mask", "derived_taps", "thresholds",
 )  # fmt: skip
 
 
@@ -170,6 +171,7 @@ class AdapterConfig:
     tapping: Tapping = field(default_factory=Tapping)
     keep_outputs: bool = True
     columns: Columns = field(default_factory=Columns)
+    thresholds: Thresholds | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What stands in both files; what only some adapters have is left out of the others."""
@@ -186,6 +188,8 @@ class AdapterConfig:
             said[self.images.key] = self.images.to_json()
         if self.columns != Columns():
             said["columns"] = self.columns.to_json()
+        if self.thresholds is not None:
+            said["thresholds"] = self.thresholds.to_json()
         return said | self.tapping.to_json()
 
     @classmethod
@@ -196,7 +200,7 @@ class AdapterConfig:
             ModelError: it is damaged.
         """
         try:
-            names = entries.get("output_names")
+            names, least = entries.get("output_names"), entries.get("thresholds")
             images = next((entries[key] for key in KEYS if key in entries), None)
             return cls(
                 METHODS[str(entries["method"])].name,
@@ -209,6 +213,7 @@ class AdapterConfig:
                 Tapping.from_json(entries),
                 _truth(entries.get("keep_outputs", True)),
                 Columns.from_json(entries.get("columns")),
+                None if least is None else Thresholds.from_json(least),
             )
         except (
             KeyError, AttributeError, TypeError, ValueError, OverflowError, ParameterError,

@@ -26,6 +26,7 @@ from skip2lora.cli.learning import (
     cache_beside,
     cache_of,
     check_data,
+    check_no_sensors,
     earlier_of,
     going_on,
     keep_of,
@@ -37,12 +38,13 @@ from skip2lora.cli.learning import (
     way_facts,
     within,
 )
-from skip2lora.cli.measures import measures_line
+from skip2lora.cli.measures import chosen_facts, chosen_lines, measures_line
 from skip2lora.cli.media import media_of, media_options
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, holding
-from skip2lora.tasks.task import TASKS, Measures, Task
+from skip2lora.tasks.task import TASKS, Measures, Outputs, Task
+from skip2lora.tasks.thresholds import check_precision
 from skip2lora.training.budget import CacheUse
 from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
@@ -65,6 +67,7 @@ from skip2lora.training.suspects import Suspect, write_suspects
 @shared.memory
 @click.option("--new-classes", is_flag=True, help="Learn labels that MODEL does not know.")
 @shared.keep_outputs
+@shared.sure
 @click.option(
     "--keep",
     metavar="OLD",
@@ -73,10 +76,9 @@ from skip2lora.training.suspects import Suspect, write_suspects
     "Default: the lab set beside MODEL, if any.",
 )
 @click.option(
-    "--keep-weight",
-    type=float,
+    "--keep-weight", type=float,
     help="How many new samples an old one counts as. Default: such that both domains count alike.",
-)
+)  # fmt: skip
 @click.option("--no-lab-set", is_flag=True, help="Leave the lab set beside MODEL.")
 @click.option(
     "--suspects",
@@ -85,16 +87,13 @@ from skip2lora.training.suspects import Suspect, write_suspects
     help="Write the labels that samples held out contradict, the surest first, as .csv.",
 )
 @click.option(
-    "--group",
-    metavar="COLUMN",
+    "--group", metavar="COLUMN",
     help="Who or what a sample is of, a column or array of DATA: held out whole, never a feature.",
-)
+)  # fmt: skip
 @click.option(
-    "--validation-data",
-    metavar="DATA",
-    type=click.Path(path_type=Path),
+    "--validation-data", metavar="DATA", type=click.Path(path_type=Path),
     help="Labelled samples to judge by, which are not trained on.",
-)
+)  # fmt: skip
 @click.option(
     "--cache-dir",
     metavar="DIR",
@@ -137,22 +136,31 @@ def command(
     meter = None
     if options.pop("with_power"):
         meter = power.PowerMeter(power.sensors_for(**sensors))
-    else:
-        _check_no_sensors(**sensors)
+    elif any(value is not None for value in sensors.values()):
+        check_no_sensors(**sensors)
     old, recipe, weights, suspects = (
         options[name] for name in ("keep", "recipe", "class_weight", "suspects")
     )
+    precision = options.pop("precision")
+    if precision is not None:
+        check_precision(precision)
     if suspects is not None:
         check_output(suspects, force=force)
     options["checkpoint"] = shared.checkpoint_of(options)
     with holding(place):
         adapted, fit, samples, way = _adapted(model, data, place, meter, **options)
+        if precision is not None:
+            adapted = adapted.with_thresholds(precision)
         adapted.save(place)
     if suspects is not None and samples is not None:
         of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
         write_suspects(suspects, of_file, samples.files)
     facts = _facts(adapted, fit, n_learned(adapted, samples), old)
     facts |= {"kept": kept_facts(adapted, place), **way_facts(way, options)}
+    facts["thresholds"] = None
+    if adapted.thresholds is not None:
+        titles = Outputs.of(adapted, adapted.learned).titles
+        facts["thresholds"] = chosen_facts(adapted.thresholds, titles)
     facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
     facts["suspects"] = {
         "output": None if suspects is None else str(suspects),
@@ -170,16 +178,6 @@ def command(
 def _numbered(suspects: Sequence[Suspect], rows: NDArray[np.int64] | None) -> list[Suspect]:
     """With the numbers that samples have in their file, where ``rows`` of it were left out."""
     return [each if rows is None else replace(each, row=int(rows[each.row])) for each in suspects]
-
-
-def _check_no_sensors(**sensors: object) -> None:
-    """Raise ParameterError for an option of sensors without ``--power``."""
-    for name, value in sensors.items():
-        if value is not None:
-            raise ParameterError(
-                f"--{name.replace('_', '-')} is {value} and nothing is recorded, expected --power "
-                "too: add it"
-            )
 
 
 def _adapted(
@@ -326,6 +324,7 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         _fit_line(learned, fit),
         *_old_lines(learned, fit.old, facts["old"], known=fit.before is not None),
         *_suspect_lines(facts["suspects"]),
+        *([] if facts["thresholds"] is None else chosen_lines(facts["thresholds"])),
     ]
 
 

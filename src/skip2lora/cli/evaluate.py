@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for
 from skip2lora.cli.help import Command
-from skip2lora.cli.measures import measures_table
+from skip2lora.cli.measures import measures_table, named_thresholds, thresholds_table
 from skip2lora.cli.media import media_of, media_options, stream_group
-from skip2lora.tasks.evaluation import Evaluation, evaluate
+from skip2lora.tasks.evaluation import Evaluation, at_thresholds, evaluate
+from skip2lora.tasks.task import Encoded
 
 
 @click.command(
@@ -37,7 +40,8 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
 
     Of classes: accuracy, balanced accuracy, F1, AUROC, calibration error, and which are taken for
     which. Of several labels: exact match, F1, AUROC. Of numbers: R2 and errors, in the unit of the
-    numbers, or its square. All but the calibration error are those of scikit-learn's metrics.
+    numbers, or its square. All but the calibration error are those of scikit-learn's metrics. An
+    adapter with thresholds is measured by these as well.
     """
     keys = ("task", "threads", "class_names", "output_name", "mask")
     loading = {key: options.pop(key) for key in keys}
@@ -49,6 +53,7 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
     )  # fmt: skip
     logits = common.logits_of(loaded.model, samples.x, "evaluate")
     scores = evaluate(loaded.task, logits, samples.answers.y, samples.answers.titles)
+    sure, lines = _sure(loaded, logits, samples.answers)
     part = "targets" if loaded.task.name == "regression" else "classes"
     one = part.removesuffix("s" if part == "targets" else "es")
     facts = {
@@ -56,9 +61,28 @@ def command(model: Path, data: Path, adapter: Path | None, as_json: bool, **opti
         **scores.overall,
         "n_samples": len(samples.x),
         **_confusion(scores),
+        **sure,
         part: [{one if key == "name" else key: of[key] for key in of} for of in scores.parts],
     }
-    common.show(facts, measures_table(loaded.task, scores, len(samples.x)), as_json=as_json)
+    lines = [*measures_table(loaded.task, scores, len(samples.x)), *lines]
+    common.show(facts, lines, as_json=as_json)
+
+
+def _sure(
+    loaded: common.Loaded, logits: NDArray[np.float32], answers: Encoded
+) -> tuple[dict[str, Any], list[str]]:
+    """What the thresholds of the adapter make of it, if it has any: facts, and lines."""
+    chosen = loaded.model.thresholds
+    if chosen is None:
+        return {}, []
+    least = chosen.least(loaded.task)
+    done = at_thresholds(loaded.task, logits, answers.y, least, answers.titles)
+    rows = [{"class": of.pop("name"), **of} for of in done.pop("parts")]
+    facts = {
+        "thresholds": named_thresholds(least, answers.titles),
+        "at_thresholds": {**done, "classes": rows},
+    }
+    return facts, thresholds_table(done, rows)
 
 
 def _confusion(scores: Evaluation) -> dict[str, Any]:

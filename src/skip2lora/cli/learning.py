@@ -279,3 +279,13 @@ def way_facts(way: Choice | None, options: Mapping[str, Any]) -> dict[str, Any]:
         kind = options["projection_from"] or "pls"
         projection = {"columns": options["projection"], "from": kind}
     return {"memory": memory, "projection": projection}
+
+
+def check_no_sensors(**sensors: object) -> None:
+    """Raise ParameterError for an option of sensors without ``--power``."""
+    for name, value in sensors.items():
+        if value is not None:
+            raise ParameterError(
+                f"--{name.replace('_', '-')} is {value} and nothing is recorded, expected --power "
+                "too: add it"
+            )

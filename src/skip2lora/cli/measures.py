@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from skip2lora.tasks.evaluation import Evaluation
 from skip2lora.tasks.task import Measures, Task
+from skip2lora.tasks.thresholds import FEWEST, NEVER, NONE_OF_THESE, Thresholds
 
 #: What each measure is called, and how it is printed. JSON has more of them.
 _SHOWN = {
@@ -19,6 +21,7 @@ _SHOWN = {
     "recall": ("recall", "{:.3f}"),
     "f1": ("F1", "{:.3f}"),
     "auroc": ("AUROC", "{:.3f}"),
+    "average_precision": ("average precision", "{:.3f}"),
     "expected_calibration_error": ("calibration error", "{:.3f}"),
     "r2": ("R2", "{:.3f}"),
     "mean_absolute_error": ("MAE", "{:.4g}"),
@@ -43,6 +46,61 @@ def measures_table(task: Task, scores: Evaluation, n_samples: int) -> list[str]:
     if len(scores.parts) == 1:
         return [head, "MAE and RMSE are in the unit of the target"]
     return [head, *_parts(scores), "MAE and RMSE are each in the unit of its target"]
+
+
+def named_thresholds(values: Iterable[Any], names: Iterable[str]) -> dict[str, float | None]:
+    """By name, as JSON has them: null where a class is never predicted."""
+    return {
+        name: None if value == NEVER else float(value)
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
+
+
+def chosen_facts(chosen: Thresholds, names: Sequence[str]) -> dict[str, Any]:
+    """What ``adapt --json`` tells of thresholds: those chosen, and classes with too few samples."""
+    few = {
+        name: count
+        for name, count, value in zip(names, chosen.counts, chosen.values, strict=True)
+        if value is None
+    }
+    of = named_thresholds(chosen.values, names)
+    return {"precision": chosen.precision, "of": of, "too_few": few}
+
+
+def thresholds_line(chosen: Mapping[str, float | None]) -> str:
+    """Such as ``cat 0.412, dog never``."""
+    return ", ".join(
+        f"{name} {'never' if value is None else f'{value:.3f}'}" for name, value in chosen.items()
+    )
+
+
+def chosen_lines(chosen: dict[str, Any]) -> list[str]:
+    """What ``adapt`` prints of what :func:`chosen_facts` gave."""
+    right = f"{chosen['precision']:.1%}".replace("%", " %")
+    lines = []
+    if chosen["of"]:
+        listed = thresholds_line(chosen["of"])
+        lines = [f"thresholds where {right} of held-out predictions are right: {listed}"]
+    if chosen["too_few"]:
+        few = ", ".join(f"{name} {count:,}" for name, count in chosen["too_few"].items())
+        lines.append(f"no threshold, as fewer than {FEWEST} samples are held out: {few}")
+    return lines
+
+
+def thresholds_table(done: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What ``evaluate`` prints of predictions by the thresholds of an adapter."""
+    none, right = (
+        "-" if value is None else f"{value:.1%}".replace("%", " %")
+        for value in (done["none_of_these"], done["accuracy"])
+    )
+    cells = [
+        [str(row["class"]), f"{row['n_predicted']:,}",
+         *("-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall"))]
+        for row in rows
+    ]  # fmt: skip
+    head = f"by the thresholds of the adapter: {NONE_OF_THESE} {none}, of the others {right} right"
+    return [head, *_table([["", "predicted", "precision", "recall"], *cells])]
 
 
 def _parts(scores: Measures) -> list[str]:

@@ -67,6 +67,14 @@ def _threshold(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     return named if len(named) == len(words) else text
 
 
+#: What an adapter keeps thresholds for.
+sure = click.option(
+    "--precision", type=float,
+    help="Keep thresholds with the adapter: the least probability of each class from which on this "
+    "share of held-out predictions is right. Below, none of these.",
+)  # fmt: skip
+
+
 def thresholds(function: _Function) -> _Function:
     """``--threshold`` and what it is chosen on, ``--threshold-data`` and ``--precision``."""
     for option in (
@@ -80,7 +88,8 @@ def thresholds(function: _Function) -> _Function:
         ),
         click.option(
             "--threshold", metavar="NUMBERS", callback=_threshold,
-            help="Least probability of a class, 0.8 or stop=0.9,go=0.6; below, none of these.",
+            help="Least probability of a class, 0.8 or stop=0.9,go=0.6; below, none of these. "
+            "Default: those of the adapter.",
         ),
     ):  # fmt: skip
         function = option(function)

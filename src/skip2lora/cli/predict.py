@@ -18,6 +18,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.common import load_model, read_for, read_to_predict
 from skip2lora.cli.follow import follow
 from skip2lora.cli.help import Command
+from skip2lora.cli.measures import named_thresholds, thresholds_line
 from skip2lora.cli.media import every_window, media_of, media_options, stream_group
 from skip2lora.data.media import Media
 from skip2lora.data.predictions import check_labels_file, check_name, write_predictions
@@ -28,7 +29,6 @@ from skip2lora.replacing import resolved
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import CLASSIFICATION, Outputs, Task, probabilities_of
 from skip2lora.tasks.thresholds import (
-    NEVER,
     NO_PLACE,
     NONE_OF_THESE,
     checked_thresholds,
@@ -163,10 +163,14 @@ def _thresholds(
     model, task = loaded.model, loaded.task
     titles = Outputs.of(model, task).titles
     if threshold_data is None:
-        if threshold is None:
+        own = model.thresholds
+        if threshold is not None:
+            least = checked_thresholds(task, threshold, titles)
+        elif own is not None:
+            least = own.least(task)
+        else:
             return None, {}
-        least = checked_thresholds(task, threshold, titles)
-        return least, {"thresholds": dict(zip(titles, least.tolist(), strict=True))}
+        return least, {"thresholds": named_thresholds(least, titles)}
     if threshold is not None:
         raise ParameterError(
             "--threshold and --threshold-data are both given, expected one: leave one out"
@@ -182,13 +186,8 @@ def _thresholds(
     least = choose_thresholds(
         task, logits if shares is None else shares, samples.answers.y, precision
     )
-    chosen = {
-        name: None if value == NEVER else value
-        for name, value in zip(titles, least.tolist(), strict=True)
-    }
-    listed = ", ".join(
-        f"{name} {'never' if value is None else f'{value:.3f}'}" for name, value in chosen.items()
-    )
+    chosen = named_thresholds(least, titles)
+    listed = thresholds_line(chosen)
     right = f"{common.percent(precision)} of predictions above them are right"
     common.say_notes(
         [f"thresholds from {threshold_data} ({len(logits):,} samples), where {right}: {listed}"]
@@ -233,11 +232,12 @@ def _summary(
             for name, of in ranges.items()
         )
         return {"predicted": ranges}, ", ".join(shown)
+    without = int(((predictions == 1).sum(axis=1) == 0).sum()) if task.numeric_targets else 0
     if task.numeric_targets:  # the places of the ones
         predictions = np.nonzero(predictions)[1]
     counts = np.bincount(predictions[predictions != NO_PLACE].astype(np.intp), minlength=len(names))
     by_class = {name: int(count) for name, count in zip(names, counts, strict=True)}
-    if some_are_none and not task.numeric_targets:
-        by_class[NONE_OF_THESE] = int((predictions == NO_PLACE).sum())
+    if some_are_none:
+        by_class[NONE_OF_THESE] = without + int((predictions == NO_PLACE).sum())
     line = ", ".join(f"{name} {count:,}" for name, count in by_class.items() if count)
     return {"predicted": by_class}, line or "no labels"

@@ -25,6 +25,7 @@ from skip2lora.tasks.thresholds import (
     NO_PLACE,
     NONE_OF_THESE,
     Threshold,
+    Thresholds,
     checked_thresholds,
     choose_thresholds,
     decide,
@@ -103,6 +104,11 @@ class Predictor(ABC):
         return np.arange(self.n_outputs)
 
     @member
+    def thresholds(self) -> Thresholds | None:
+        """Least probabilities that predictions go by, None for none."""
+        return None
+
+    @member
     def classes_(self) -> NDArray[Any]:
         """What :meth:`predict` calls each output, (n_outputs,): its name, or its number.
 
@@ -123,7 +129,7 @@ class Predictor(ABC):
         Of several labels 0 or 1 for each, of numbers the numbers: (samples, n_outputs).
         ``threshold`` is the least probability of a class, one for all, one each, or some by label:
         below it a sample is "none of these", -1 where labels are numbers. Of several labels it
-        stands for one half.
+        stands for one half. Without it ``thresholds`` are gone by, if there are any.
 
         Raises:
             ParameterError: ``threshold`` is no probability, or the outputs are numbers.
@@ -132,7 +138,7 @@ class Predictor(ABC):
         if self.learned.numeric_targets:
             return predictions
         labels: NDArray[Any] = self.classes_[predictions]
-        if threshold is None:
+        if threshold is None and self.thresholds is None:
             return labels
         named = labels.dtype.kind == "U"
         return np.where(predictions == NO_PLACE, NONE_OF_THESE if named else NO_PLACE, labels)
@@ -143,9 +149,12 @@ class Predictor(ABC):
         Raises:
             ParameterError: as :meth:`predict`.
         """
-        if threshold is None:
+        if threshold is not None:
+            least = checked_thresholds(self.learned, threshold, self.classes_.tolist())
+        elif self.thresholds is not None:
+            least = self.thresholds.least(self.learned)
+        else:
             return predictions_of(self.learned, self.logits(x))
-        least = checked_thresholds(self.learned, threshold, self.classes_.tolist())
         return decide(self.learned, self.predict_proba(x), least)
 
     def choose_threshold(
@@ -181,7 +190,7 @@ class Predictor(ABC):
         return probabilities
 
     def score(self, x: SamplesLike, y: ArrayLike) -> float:
-        """Share of samples predicted right, 0 to 1; of numbers R2, at most 1.
+        """Share of samples predicted right, 0 to 1, whatever ``thresholds``; of numbers R2.
 
         ``y`` is (samples,), or (samples, n_outputs) for several labels or numbers. Several labels
         are right when all are; R2 is the mean of the outputs', as in scikit-learn.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,17 @@ from skip2lora.training.options import Options
 from skip2lora.training.suspects import Suspect, suspects_in
 
 
+@dataclass(frozen=True, eq=False)
+class HeldAnswers:
+    """What models that did not learn them say of samples held out, and what they are.
+
+    ``logits`` is (n, n_outputs), ``y`` the encoded answers, (n,) or (n, n_outputs).
+    """
+
+    logits: NDArray[np.float32]
+    y: NDArray[Any]
+
+
 @dataclass(frozen=True)
 class Fit:
     """The base model and the adapted one, measured on the same ``n_measured`` samples.
@@ -27,7 +38,8 @@ class Fit:
     learned anew. ``on_all`` is the adapted model on all samples, trained on and held out.
     ``old`` is the same of samples of the old domain, where such were trained on too; they count
     nowhere else. ``suspects`` are new samples whose labels held-out answers contradict; None where
-    no answers are held out, or there are no classes.
+    no answers are held out, or there are no classes. ``answers`` are those held out, of both
+    domains; None where nothing was.
     """
 
     before: Measures | None
@@ -37,6 +49,7 @@ class Fit:
     n_measured: int
     old: Fit | None = None
     suspects: tuple[Suspect, ...] | None = None
+    answers: HeldAnswers | None = field(default=None, repr=False, compare=False)
 
 
 def measure_fit(
@@ -54,10 +67,30 @@ def measure_fit(
     The base model has the first ``n_base`` of them. Where folds held samples out and the result is
     mixed by them, each counts as it is answered without its fold.
     """
-    fit = _measured(job, result, task, part, held, names, n_base)
-    if job.answered is None:
+    answered = job.answered
+    fit = _measured(job, answered, result, task, part, held, names, n_base)
+    if answered is None and held is None:
+        return fit
+    fit = replace(fit, answers=_held_answers(job, answered, result, part, held))
+    if answered is None:
         return fit
     return replace(fit, suspects=suspects_of(job, task, part, held, names))
+
+
+def _held_answers(
+    job: Job | ExactJob,
+    answered: NDArray[np.float32] | None,
+    result: Any,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+) -> HeldAnswers | None:
+    """Answers of ``result`` to samples for validation alone, or else of the folds."""
+    if held is not None:
+        return HeldAnswers(job.outputs(result, held_out=True, with_base=False).adapted, held.y)
+    if answered is None:
+        return None
+    at = ~np.isnan(answered).any(axis=1)
+    return HeldAnswers(answered[at], part.y[at]) if at.any() else None
 
 
 def suspects_of(
@@ -85,6 +118,7 @@ def suspects_of(
 
 def _measured(
     job: Job | ExactJob,
+    answered: NDArray[np.float32] | None,
     result: Any,
     task: Task,
     part: CheckedSamples,
@@ -92,8 +126,7 @@ def _measured(
     names: Sequence[str],
     n_base: int,
 ) -> Fit:
-    answered = job.answered if job.mixed_by_folds and held is None else None
-    if answered is not None:
+    if answered is not None and job.mixed_by_folds and held is None:
         return _fit_of_folds(job, answered, result, part, task, names, n_base)
     parts = [part] if held is None else [part, held]
     outputs = [
