@@ -74,8 +74,14 @@ def bird_recordings(folder: Path) -> Path:
 
 
 def wake_words(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """openWakeWord's "alexa"; sounds, (n, 32000) int16, that rise for the word, or not."""
-    shutil.copy(package("openwakeword") / "resources/models/alexa_v0.1.onnx", folder)
+    """Models of either program; sounds, (n, 32000) int16, that rise for the word, or not."""
+    for name, files in (
+        ("openwakeword", ["resources/models/alexa_v0.1.onnx"]),
+        ("pymicro_wakeword", ["models/okay_nabu.tflite", "models/okay_nabu.json"]),
+    ):
+        if importlib.util.find_spec(name) is not None:
+            for file in files:
+                shutil.copy(package(name) / file, folder)
     random, times = np.random.default_rng(0), np.arange(2 * 16_000) / 16_000
     spoken = np.arange(16) % 2
     pitch = random.uniform(200, 500, 16)[:, None] * np.where(spoken[:, None], 1 + times, 2 - times)

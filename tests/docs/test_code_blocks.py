@@ -115,7 +115,7 @@ def readers_files(text: str) -> None:
 def readers_names(text: str) -> dict[str, Any]:
     """What the page calls the reader's own arrays and model."""
     x, y = samples(60)
-    if "AudioFeatures" in text:
+    if "AudioFeatures" in text or "MicroWakeWordFeatures" in text:
         clips, spoken = other_programs.wake_words(Path())
         return {"clips": clips, "spoken": spoken}
     names: dict[str, Any] = {"X": x[:30], "y": y[:30], "X_more": x[30:], "y_more": y[30:]}
