@@ -27,7 +27,10 @@ def words(desk: Path) -> tuple[str, ...]:
     return ("adapt-many", "model.safetensors", "devices", "-o", "devices/out")
 
 
-@pytest.mark.parametrize("options", [(), ("--epochs", 3, "--rank", 2)])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--epochs", 3, "--rank", 2), ("--no-keep-outputs", "--precision", 0.9)],
+)
 def test_each_is_as_adapt_makes_it(
     words: tuple[str, ...], options: tuple[object, ...], type_in: TypeIn
 ) -> None:
@@ -89,7 +92,7 @@ def test_no_option_is_taken_and_left_aside() -> None:
         "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",
         "size", "mean", "std", "rate", "window", "hop", "crop", "gain", "segments", "channels",
         "features", "time", "label_by", "mixed",
-        "class_names", "group", "cache_dir", "no_lab_set", "force",
+        "class_names", "precision", "group", "cache_dir", "no_lab_set", "force",
         "as_json", "engine", "output", "model", "folder",
     }  # fmt: skip
     taken = {each.name for each in command.params}

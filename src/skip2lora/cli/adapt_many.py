@@ -29,6 +29,7 @@ from skip2lora.engine import Engine, engine_at
 from skip2lora.errors import DataError, ParameterError, Skip2LoraError
 from skip2lora.files import check_output, holding, make_folder, unreadable
 from skip2lora.tasks.task import NO_OUTPUTS, Outputs, Task
+from skip2lora.tasks.thresholds import check_precision
 from skip2lora.training.rehearsal import Keep
 
 #: Options of adapt that say something of one run, not of each of many.
@@ -143,12 +144,16 @@ class _Opened:
     keep: Keep | None
     output: Path
     force: bool
+    precision: float | None
     options: dict[str, Any]
 
 
 def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _Opened:
     options = dict(given)
     names, first = options.pop("class_names"), options.pop("first")
+    precision = options.pop("precision")
+    if precision is not None:
+        check_precision(precision)
     images, group = media_of(options, first, beside="group"), options.pop("group")
     if names is not None and not options["keep_outputs"]:
         raise ParameterError(
@@ -160,7 +165,9 @@ def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _
     aside = dict(columns.get("aside", {})) | ({} if group is None else {"group": group})
     keep = keep_of(backbone, learned, images, columns, options)
     options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
-    return _Opened(backbone, learned, columns, aside, images, names, keep, output, force, options)
+    return _Opened(
+        backbone, learned, columns, aside, images, names, keep, output, force, precision, options
+    )
 
 
 def _adapted(opened: _Opened, items: Sequence[_Item]) -> list[dict[str, Any]]:
@@ -200,6 +207,8 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
             columns=samples.columns, groups=samples.aside.get("group"),
             sample_weight=samples.aside.get("weight"), keep=opened.keep, **options,
         )  # fmt: skip
+        if opened.precision is not None:
+            adapted = adapted.with_thresholds(opened.precision)
         adapted.save(place)
     held_out = None if adapted.history is None else adapted.history.held_out
     return {
