@@ -357,3 +357,14 @@ def test_a_thousand_or_a_fraction(cell: str) -> None:
     for columns, name in ((["a", "b"], "b"), (["a"], "1")):
         with pytest.raises(DataError, match=f'column "{name}" has "{cell}", which may be a'):
             _find_decimal([["x", cell], ["y"]], columns, ";")
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [("1,wren,3", "'b'"), ("x,wren,3", "'a,b'"), ("1,wren,y", "'b,c'"), ("1,2,9a", "'c'")],
+)
+def test_columns_of_text_alone_are_to_be_left_out(row: str, names: str, tmp_path: Path) -> None:
+    """Those before and behind them that hold numbers are not named."""
+    path = write_text(tmp_path / "t.csv", f"a,b,c,label\n1,2,3,k\n{row},k\n")
+    s = "s" if "," in names else ""
+    assert f"leave the column{s} out with ignore={names}, or name" in refusal(path)
