@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from sample_files import NAMES, X, Y, refusal, write_npz, write_text
 from skip2lora.arrays import check_samples
+from skip2lora.data import reading
+from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_samples, write_samples
 from skip2lora.data.samples import Samples
 from skip2lora.errors import DataError, FileError, ParameterError
@@ -135,3 +137,30 @@ def test_a_row_is_counted_from_0_in_every_file(
     message = refusal(write(tmp_path, x, y))
     assert f"row {BAD_ROW} (from 0" in message
     assert ("line 4" in message) == (write is _as_csv)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (MemoryError("no 9 GB"), "does not fit into memory (no 9 GB), expected less"),
+        (FileError("a.csv is a stranger"), "a.csv is a stranger"),
+    ],
+)
+def test_what_the_system_refuses_while_a_file_is_read(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reader(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setitem(reading._READERS, ".csv", reader)
+    assert said in refusal(write_text(tmp_path / "a.csv", "x,label\n1,a\n"), FileError)
+
+
+def test_options_of_images_are_for_images(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "x,label\n1,a\n")
+    with pytest.raises(
+        ParameterError, match=r"are given for .*a\.csv, expected a folder"
+    ):
+        read_samples(path, images=Images(bits=12))
+    assert len(read_samples(path, images=Images()).x) == 1

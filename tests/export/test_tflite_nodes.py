@@ -79,3 +79,24 @@ def test_equal_constants_are_one() -> None:
     assert nodes.constant(np.array([1, 2], np.int32), "b") == one
     assert nodes.constant(np.array([1, 2], np.int64), "c") != one
     assert nodes.constant(np.array([[1, 2]], np.int32), "d") != one
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+def test_integers_without_a_scale_stay_the_numbers_they_are(dtype: str) -> None:
+    file = nets.File()
+    x, y = file.tensor("x", (1, 4), dtype), file.tensor("y", (1, 4))
+    nodes = Nodes(Front(file.pack([x], [y]), "a test"))
+    node = nodes.real(Tensor(x, "x", dtype, (1, 4)), "real")
+    nodes.reshaped(node, node.shape, "out", into=y)
+    given = np.arange(12).reshape(3, 4).astype(dtype)
+    (got,) = Stock(nodes.front.content()).run(given).values()
+    np.testing.assert_array_equal(got, given.astype(np.float32))
+
+
+@pytest.mark.parametrize(("shape", "batched"), [((1, 4), True), ((4, 3), False)])
+def test_whether_there_is_an_axis_of_samples(shape: tuple[int, ...], batched: bool) -> None:
+    file = nets.File()
+    x, y = file.tensor("x", shape, "int8", scale=0.5), file.tensor("y", (1, 4))
+    nodes = Nodes(Front(file.pack([x], [y]), "a test"))
+    node = nodes.real(Tensor(x, "x", "int8", shape, 0.5, 0), "real")
+    assert (node.batched, node.width) == (batched, int(np.prod(shape)))

@@ -140,3 +140,23 @@ def test_whole_numbers_of_another_type_are_real_numbers() -> None:
     made = check_samples_of([QUANTISED], {"given": [[0, 0, 1]]})
     assert isinstance(made, Inputs)
     assert made.arrays["x"].tolist() == [[10, 10, 12]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero_point", "want"),
+    [
+        ("int8", 0, [-128, -3, -2, 0, 2, 3, 127]), ("int8", 3, [-128, 0, 1, 3, 5, 6, 127]),
+        ("uint8", 10, [0, 7, 8, 10, 12, 13, 255]),
+    ],
+)  # fmt: skip
+def test_real_numbers_become_the_nearest_integers(
+    dtype: str, zero_point: int, want: list[int]
+) -> None:
+    """Of steps of 0.5; what is beyond their range is at its end."""
+    spec = LiteRTInput("x", (7,), dtype, scale=0.5, zero_point=zero_point)
+    values = np.array([-999, -1.5, -1.2, 0.1, 1.2, 1.5, 999], np.float32)
+    assert spec.read(values).tolist() == want
+    assert spec.read(spec.read(values)).tolist() == want  # integers as they are
+    plain = LiteRTInput("x", (7,), "int32")
+    assert (plain.scale, plain.zero_point, plain.alias, plain.reals) == (0, 0, "", False)
+    assert plain.read(values).tolist() == [-999, -1, -1, 0, 1, 1, 999]

@@ -43,7 +43,7 @@ import onnx
 import skip2lora as s2
 from onnx_exports import expected, random_adapters, session_of
 from skip2lora.backbones.onnx.backbone import prepare
-from skip2lora.backbones.onnx.graph import CONVOLUTIONS, weight_layers
+from skip2lora.backbones.onnx.graph import CONVOLUTIONS, OPERATORS, Operands, weight_layers
 from skip2lora.export.onnx import export_onnx
 
 
@@ -364,3 +364,24 @@ def test_layers_without_a_name_of_their_own() -> None:
     for node in model.graph.node[2:]:
         node.name = "same"
     assert [read.layer for read in weight_layers(Graph(model))] == ["fc0", "fc1", "fc2"]
+
+
+def test_operands_are_where_the_runtime_has_them() -> None:
+    """By the names that the schemas of ONNX and of onnxruntime give them."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    schemas = {each.name: each for each in runtime.get_all_operator_schema()}
+    for name, at in OPERATORS.items():
+        if name == "Einsum":  # of which all operands are one
+            assert at == Operands(0, 1)
+            continue
+        inputs = [each.name for each in schemas[name].inputs]
+        data, weight = inputs[at.data], inputs[at.weight]
+        assert data in ("A", "X", "a", "x", "input"), name
+        assert weight in ("B", "W", "b", "w", "weight", "weights"), name
+        scales = {f"{data}_scale".lower(), f"{data}_zero_point".lower()}
+        places = {at.scale, at.zero} - {None}
+        assert {inputs[place].lower() for place in places} <= scales, name
+        has_scale = any(each.lower() == f"{data}_scale".lower() for each in inputs)
+        assert len(places) == (2 if has_scale else 0), name
+        assert at.scale is None or inputs[at.scale].lower() == f"{data}_scale".lower(), name
