@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from skip2lora.data import file_folder
-from skip2lora.data.file_folder import IMAGES, SOUNDS, Listing, kind_of, list_files, readable
+from skip2lora.data.file_folder import (
+    IMAGES,
+    SENSORS,
+    SOUNDS,
+    Listing,
+    kind_of,
+    list_files,
+    readable,
+)
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -174,7 +182,7 @@ def test_a_link_that_leads_nowhere_is_a_damaged_file(tmp_path: Path) -> None:
     ("files", "kind"),
     [
         (("a/1.WAV",), SOUNDS), (("a/1.wav", "b/2.jpg"), IMAGES), (("a/1.heic",), IMAGES),
-        (("a/1.txt",), IMAGES), (("a/1.wav", "b/2.txt"), SOUNDS),
+        (("a/1.docx",), IMAGES), (("a/1.wav", "b/2.txt"), SOUNDS), (("a/1.txt",), SENSORS),
     ],
 )  # fmt: skip
 def test_what_a_folder_holds(files: tuple[str, ...], kind: object, tmp_path: Path) -> None:
@@ -182,11 +190,11 @@ def test_what_a_folder_holds(files: tuple[str, ...], kind: object, tmp_path: Pat
 
 
 def test_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, "1.flac", "2.PNG", "3.txt", "4.heic")
+    put(tmp_path, "1.flac", "2.PNG", "3.docx", "4.heic")
     assert [kind_of(path) for path in sorted(tmp_path.iterdir())] == [SOUNDS] + [IMAGES] * 3
     monkeypatch.setattr(file_folder, "heif_is_read", lambda: True)
     kinds = {path.name: (IMAGES.reads(path), SOUNDS.reads(path)) for path in tmp_path.iterdir()}
     assert kinds == {
-        "1.flac": (False, True), "2.PNG": (True, False), "3.txt": (False, False),
+        "1.flac": (False, True), "2.PNG": (True, False), "3.docx": (False, False),
         "4.heic": (True, False),
     }  # fmt: skip

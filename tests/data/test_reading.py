@@ -159,8 +159,6 @@ def test_what_the_system_refuses_while_a_file_is_read(
 
 def test_options_of_images_are_for_images(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "x,label\n1,a\n")
-    with pytest.raises(
-        ParameterError, match=r"are given for .*a\.csv, expected a folder"
-    ):
+    with pytest.raises(ParameterError, match=r"are given for .*a\.csv, expected a folder"):
         read_samples(path, images=Images(bits=12))
     assert len(read_samples(path, images=Images()).x) == 1
