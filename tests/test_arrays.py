@@ -338,3 +338,9 @@ def test_sizes(value: Any, n_bytes: int) -> None:
 def test_no_sizes(value: Any) -> None:
     with pytest.raises(ParameterError, match=r"^cache_size is .* expected .*: (correct|choose)"):
         size("cache_size", value)
+
+
+def test_a_long_value_is_cut() -> None:
+    number = int("12345" * 10)
+    with pytest.raises(DataError, match=f"y has {str(number)[:40]} at row 1"):
+        plain_array(Column("a", number), "y")

@@ -202,3 +202,12 @@ def test_names_of_its_own_are_not_replaced(refused: Any) -> None:
     plain = Least()
     assert plain.named(("c", "d")).class_names == ("c", "d")
     assert plain.class_names is None
+
+
+def test_one_output_unless_there_is_none() -> None:
+    class Encoder(Least):
+        n_outputs = 0
+
+    assert Least().output == "output"
+    assert [(of.name, of.shape) for of in Least().outputs] == [("output", (2,))]
+    assert (Encoder().output, Encoder().outputs) == (None, ())

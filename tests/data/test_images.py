@@ -365,3 +365,10 @@ def test_images_laid_out_for_another_model(tmp_path: Path) -> None:
     said = _parameter(tmp_path, CHW, told)
     assert "images were laid out as hwc, the model takes chw" in said
     assert len(read(tmp_path, CHW, replace(told, axes="chw")).x) > 0
+
+
+def test_images_of_no_classes_are_described(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (4, 6)).save(tmp_path / name)
+    facts = describe_images(tmp_path)
+    assert (facts["samples_a_class"], facts["kind"]) == (None, "images")

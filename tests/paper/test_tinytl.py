@@ -188,8 +188,9 @@ def test_same_seed_same_result_and_global_generator_untouched():
         ({"norm": "ln"}, "norm is 'ln'"),
         ({"pretrain_epochs": 0}, "pretrain_epochs is 0"),
         ({"most_epochs": 0}, "most_epochs is 0"),
+        ({"seed": -1}, "seed is -1, expected a whole number from 0 to 9223372036854775807"),
+        ({"seed": 1 << 63}, "seed is 9223372036854775808, expected a whole number from 0"),
         ({"batch_size": 1}, "batch_size is 1"),
-        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_bad_options_are_named(changes, message):

@@ -29,6 +29,7 @@ def test_joined_answers_are_those_of_one_file() -> None:
     ("one", "other", "what"),
     [
         (encoded([2], ("z",)), encoded([2], (7,)), "expected names or numbers"),
+        (encoded([2], ("z", "a")), encoded([2], (7, 8)), "classes are called 'a' and 8, expected"),
         (encoded([1]), encoded([1], count=3), "answers are of the outputs 0, 1 and of 0, 1, 2"),
         (
             Encoded(np.zeros((1, 2), np.float32), Outputs()),
