@@ -19,14 +19,30 @@ typedef enum { S2_DENSE = 1 } s2_layer_kind;
 
 enum { S2_HAS_NORM = 1, S2_HAS_RELU = 2, S2_HAS_INT8 = 4 }; /* flags of a layer */
 
+/* What the first taps may be: computed from the sample itself. */
+typedef enum {
+    S2_LOG = 1,         /* log(max(x, 0) + number) */
+    S2_LOG_CENTRED = 2, /* the same less its mean over the sample */
+    S2_SQUARE = 3,      /* of x / number, where what is beyond -1 or 1 counts as that */
+    S2_CUBE = 4,
+    S2_FOURTH_POWER = 5
+} s2_derived_kind;
+
+typedef struct {
+    uint32_t kind;
+    float number;
+} s2_derived;
+
 /* Where the parts of a block lie; every pointer goes into it. */
 typedef struct {
     const uint8_t *blob;
     uint32_t n_bytes;
     uint32_t checksum; /* which network: an adapter record says it too */
     uint32_t n_features, n_outputs;
-    uint32_t n_taps, n_layers; /* taps are the inputs of the last n_taps layers */
+    uint32_t n_taps, n_layers; /* taps are n_derived ones, then the inputs of so many last layers */
+    uint32_t n_derived;
     const uint32_t *tap_width; /* (n_taps) */
+    const s2_derived *derived; /* (n_derived) */
     uint32_t projection;       /* numbers that are kept of each wider tap; 0: all */
     uint32_t rank, has_bias;   /* of the adapters inside; rank 0: there are none */
     float bn_eps;

@@ -1,5 +1,5 @@
-/* adapter_parts.h - the passes over rows that lie in other ways than as floats: some samples of a tap
- * are read at a time, then some of its columns of all samples; included by adapter.c. */
+/* adapter_parts.h - the passes over rows that lie in other ways than as floats: some samples of a
+ * tap are read at a time, then some of its columns of all samples; included by adapter.c. */
 #ifndef S2_ADAPTER_PARTS_H
 #define S2_ADAPTER_PARTS_H
 
@@ -31,19 +31,16 @@ static row_parts take_parts(const s2_row_layout *layout, uint32_t count, s2_aren
     return parts;
 }
 
-/* Reads numbers `first` to `first + width` of tap k of `count` samples from `sample`, and points the
- * pass at them. */
+/* Reads numbers `first` to `first + width` of tap k of `count` samples from `sample`, with the pass's
+ * width and count, and points the pass at them. */
 static void read_part(const s2_adapter *adapter, const s2_batch *batch, const row_parts *parts,
-                      uint32_t k, uint32_t sample, uint32_t count, uint32_t first, uint32_t width,
-                      s2_tap_pass *pass) {
+                      uint32_t k, uint32_t sample, uint32_t first, s2_tap_pass *pass) {
+    const s2_row_reader *reader = adapter->reader;
     float *at = parts->floats;
-    for (uint32_t s = 0; s < count; s++, at += s2_padded(width)) {
-        adapter->reader->read(adapter->reader->context, batch->row[sample + s], k, first, width,
-                              at);
+    for (uint32_t s = 0; s < pass->count; s++, at += s2_padded(pass->width)) {
+        reader->read(reader->context, batch->row[sample + s], k, first, pass->width, at);
         parts->row[s] = at;
     }
-    pass->count = count;
-    pass->width = width;
     pass->row = parts->row;
     pass->offset = 0;
     pass->n_ahead = 0;
@@ -54,8 +51,9 @@ static void forward_parts(const s2_adapter *adapter, const s2_batch *batch, cons
                           uint32_t k, const s2_tap_pass *tap) {
     s2_tap_pass part = *tap;
     for (uint32_t s = 0; s < tap->count; s += READ_SAMPLES) {
-        const uint32_t left = tap->count - s, count = left < READ_SAMPLES ? left : READ_SAMPLES;
-        read_part(adapter, batch, parts, k, s, count, 0, tap->width, &part);
+        const uint32_t left = tap->count - s;
+        part.count = left < READ_SAMPLES ? left : READ_SAMPLES;
+        read_part(adapter, batch, parts, k, s, 0, &part);
         adapter->kernels->tap_forward(&part);
         part.hidden += READ_SAMPLES * tap->h_sample;
     }
@@ -67,8 +65,9 @@ static void update_parts(const s2_adapter *adapter, const s2_batch *batch, const
     const uint32_t most = parts->n_columns;
     s2_tap_pass part = *tap;
     for (uint32_t first = 0; first < tap->width; first += most) {
-        const uint32_t left = tap->width - first, width = left < most ? left : most;
-        read_part(adapter, batch, parts, k, 0, tap->count, first, width, &part);
+        const uint32_t left = tap->width - first;
+        part.width = left < most ? left : most;
+        read_part(adapter, batch, parts, k, 0, first, &part);
         adapter->kernels->tap_update(&part, update);
         part.a += most;
         part.m = part.m ? part.m + most : NULL;

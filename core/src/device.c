@@ -14,7 +14,8 @@ static int lies_plain(const s2_device *device) {
 /* Whether the first tap is the sample, which is kept beside its row then. */
 static int keeps_x(const s2_device *device) {
     const s2_model *model = device->model;
-    return lies_plain(device) && device->options.taps == NULL && model->n_taps == model->n_layers;
+    return lies_plain(device) && device->options.taps == NULL && model->n_derived == 0 &&
+           model->n_taps == model->n_layers;
 }
 
 static int options_are_sound(const s2_model *model, const s2_device_options *options) {
@@ -23,7 +24,8 @@ static int options_are_sound(const s2_model *model, const s2_device_options *opt
            options->batch_size <= S2_MAX_BATCH && options->rows <= S2_ROWS_INT8 &&
            options->when_full <= S2_OVERWRITE_OLDEST && options->rule <= S2_ADAM && own_rank &&
            isfinite(options->learning_rate) && options->learning_rate > 0.0 &&
-           (model->n_layers > 0 || options->taps != NULL);
+           (model->n_layers > 0 || options->taps != NULL) &&
+           (model->n_derived == 0 || options->taps == NULL);
 }
 
 /* A job over `n_samples` of those that are kept. */

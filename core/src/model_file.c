@@ -4,6 +4,7 @@
 #include "skip2_model.h"
 
 #include "arena.h"
+#include "polynomials.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,7 +21,8 @@ typedef struct {
     uint32_t n_features, n_outputs, n_taps, n_layers;
     uint32_t projection, rank, has_bias;
     float bn_eps;
-    uint32_t unused[4]; /* cppcheck-suppress unusedStructMember */
+    uint32_t n_derived;
+    uint32_t unused[3];
 } header;
 
 typedef struct {
@@ -69,14 +71,32 @@ static int layer_is_sound(const header *head, const uint8_t *layers, uint32_t k)
 }
 
 static int numbers_are_sound(const header *head) {
-    const int tapped = head->n_taps > 0 && head->n_taps <= S2_MODEL_MAX_TAPS;
+    const int tapped = head->n_taps > head->n_derived && head->n_taps <= S2_MODEL_MAX_TAPS;
+    const uint32_t n_tapped = head->n_taps - head->n_derived;
     const int layers =
-        head->n_layers == 0 ||
-        (head->n_layers >= head->n_taps && head->n_layers <= S2_MAX_LAYERS && head->n_features > 0);
-    return tapped && layers && head->n_outputs > 0 && head->n_outputs <= S2_MAX_WIDTH &&
+        head->n_layers == 0
+            ? head->n_derived == 0
+            : head->n_layers >= n_tapped && head->n_layers <= S2_MAX_LAYERS && head->n_features > 0;
+    const int rest = (head->unused[0] | head->unused[1] | head->unused[2]) == 0;
+    return tapped && layers && rest && head->n_outputs > 0 && head->n_outputs <= S2_MAX_WIDTH &&
            head->n_features <= S2_MAX_WIDTH && head->projection <= S2_MAX_WIDTH &&
            head->rank <= S2_MAX_WIDTH && head->has_bias <= 1 && head->bn_eps >= 0.0f &&
            isfinite(head->bn_eps);
+}
+
+static int derived_is_sound(const s2_derived *derived) {
+    return derived->kind >= S2_LOG && derived->kind <= S2_FOURTH_POWER &&
+           derived->number >= FLT_MIN && isfinite(derived->number);
+}
+
+/* Width of tap k by what it is of, 0 where that is not known. */
+static uint32_t width_of_tap(const s2_model *model, uint32_t k) {
+    if (k < model->n_derived) {
+        return derived_is_sound(&model->derived[k]) ? model->n_features : 0;
+    }
+    const uint32_t width = model->tap_width[k];
+    const uint32_t layer = model->n_layers - model->n_taps + k;
+    return model->n_layers == 0 || layer_of(model->layers, layer).n_in == width ? width : 0;
 }
 
 /* The parts one after the other; SIZE_MAX or another size than the block says where they do not fit
@@ -84,6 +104,8 @@ static int numbers_are_sound(const header *head) {
 static size_t lay_out(s2_model *model, const header *head) {
     size_t at = s2_plus(HEADER_BYTES, s2_times(head->n_taps, sizeof(uint32_t)));
     model->tap_width = (const uint32_t *)(const void *)(model->blob + HEADER_BYTES);
+    model->derived = (const s2_derived *)(const void *)(model->blob + at);
+    at = s2_plus(at, s2_times(head->n_derived, sizeof(s2_derived)));
     model->layers = model->blob + at;
     at = s2_plus(at, s2_times(head->n_layers, LAYER_BYTES));
     if (at > head->n_bytes) {
@@ -100,9 +122,8 @@ static size_t lay_out(s2_model *model, const header *head) {
     }
     size_t projected = 0, adapters = 0;
     for (uint32_t k = 0; k < head->n_taps; k++) {
-        const uint32_t width = model->tap_width[k], tap = head->n_layers - head->n_taps + k;
-        if (width == 0 || width > S2_MAX_WIDTH ||
-            (head->n_layers > 0 && layer_of(model->layers, tap).n_in != width)) {
+        const uint32_t width = model->tap_width[k];
+        if (width == 0 || width > S2_MAX_WIDTH || width_of_tap(model, k) != width) {
             return SIZE_MAX;
         }
         const uint32_t kept = s2_model_tap_width(model, k);
@@ -156,6 +177,7 @@ s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes) {
                      .n_outputs = head.n_outputs,
                      .n_taps = head.n_taps,
                      .n_layers = head.n_layers,
+                     .n_derived = head.n_derived,
                      .projection = head.projection,
                      .rank = head.rank,
                      .has_bias = head.has_bias,
@@ -283,6 +305,42 @@ void s2_model_project(const s2_model *model, const s2_kernels *kernels, uint32_t
                                          .y = projected});
 }
 
+/* Kind and number of a derived tap of x. The core's own logarithm: the same bits everywhere. */
+static void derive(const s2_derived *of, uint32_t width, const float *x, float *tap) {
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < width; i++) {
+        if (of->kind <= S2_LOG_CENTRED) {
+            tap[i] = log_poly((x[i] > 0.0f ? x[i] : 0.0f) + of->number);
+            sum += tap[i];
+        } else {
+            const float whole = x[i] / of->number;
+            const float unit = whole > 1.0f ? 1.0f : whole < -1.0f ? -1.0f : whole;
+            tap[i] = unit * unit;
+            for (uint32_t power = S2_SQUARE; power < of->kind; power++) {
+                tap[i] *= unit;
+            }
+        }
+    }
+    for (uint32_t i = 0; of->kind == S2_LOG_CENTRED && i < width; i++) {
+        tap[i] -= sum / (float)width;
+    }
+}
+
+/* A tap into the row. */
+static void put_tap(const s2_model *model, const s2_kernels *kernels, const s2_row_layout *layout,
+                    uint32_t k, const float *tap, float *row, float *scratch) {
+    const uint32_t width = model->tap_width[k];
+    if (layout->tap_offset[k] == S2_TAP_IS_X) {
+        return;
+    }
+    float *place = row + layout->tap_offset[k];
+    if (s2_model_tap_width(model, k) < width) {
+        s2_model_project(model, kernels, k, tap, place, scratch);
+    } else {
+        memcpy(place, tap, width * sizeof *place);
+    }
+}
+
 s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, const float *x,
                            const s2_row_layout *layout, float *row, void *workspace,
                            size_t workspace_bytes) {
@@ -297,16 +355,14 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
     }
     const uint8_t *arrays = model->arrays;
     memcpy(room.x, x, model->n_features * sizeof *x);
+    for (uint32_t k = 0; k < model->n_derived; k++) {
+        derive(&model->derived[k], model->n_features, x, room.y);
+        put_tap(model, kernels, layout, k, room.y, row, room.mean);
+    }
+    const uint32_t first = model->n_layers - (model->n_taps - model->n_derived);
     for (uint32_t k = 0; k < model->n_layers; k++) {
-        const uint32_t first = model->n_layers - model->n_taps, tap = k - first;
-        if (k >= first && layout->tap_offset[tap] != S2_TAP_IS_X) {
-            const uint32_t width = model->tap_width[tap];
-            float *place = row + layout->tap_offset[tap];
-            if (s2_model_tap_width(model, tap) < width) {
-                s2_model_project(model, kernels, tap, room.x, place, room.y);
-            } else {
-                memcpy(place, room.x, width * sizeof *place);
-            }
+        if (k >= first) {
+            put_tap(model, kernels, layout, model->n_derived + k - first, room.x, row, room.y);
         }
         arrays = layer_forward(model, kernels, k, arrays, &room);
     }

@@ -6,7 +6,16 @@
 
 #include "skip2_device.h"
 
-enum { INT8 = 1, PROJECTED = 2, ADAPTED = 4, TAPS_ALONE = 8, KEPT = 4, BLOB_RANK = 2 };
+enum {
+    INT8 = 1,
+    PROJECTED = 2,
+    ADAPTED = 4,
+    TAPS_ALONE = 8,
+    DERIVED = 16,
+    KEPT = 4,
+    BLOB_RANK = 2
+};
+enum { N_DERIVED = 5 }; /* one of each kind */
 static const uint32_t blob_words = 4000;
 
 typedef struct {
@@ -57,13 +66,14 @@ static inline void new_blob(blob *made, network *of, unsigned kind, s2_rng *rng)
     *made = (blob){calloc(blob_words, sizeof(uint32_t)), 0};
     new_network(of, s2_kernels_choose("scalar"), 1, 0, rng);
     const uint32_t n_layers = kind & TAPS_ALONE ? 0 : DEPTH, kept = kind & PROJECTED ? KEPT : 0;
+    const uint32_t n_derived = kind & DERIVED ? N_DERIVED : 0;
     const uint32_t head[] = {0x324d5053,
                              1,
                              0,
                              0,
                              widths[0],
                              widths[DEPTH],
-                             DEPTH,
+                             DEPTH + n_derived,
                              n_layers,
                              kept,
                              kind & ADAPTED ? BLOB_RANK : 0,
@@ -72,9 +82,15 @@ static inline void new_blob(blob *made, network *of, unsigned kind, s2_rng *rng)
         put(made, head[i]);
     }
     put_floats(made, &of->net.bn_eps, 1);
+    put(made, n_derived);
     made->n_words = 16;
-    for (uint32_t k = 0; k < DEPTH; k++) {
-        put(made, widths[k]);
+    for (uint32_t k = 0; k < n_derived + DEPTH; k++) {
+        put(made, k < n_derived ? widths[0] : widths[k - n_derived]);
+    }
+    for (uint32_t k = 0; k < n_derived; k++) {
+        const float number = 0.25f + (float)k;
+        put(made, S2_LOG + k);
+        put_floats(made, &number, 1);
     }
     for (uint32_t k = 0; k < n_layers; k++) {
         const s2_layer *layer = &of->layers[k];
@@ -97,8 +113,14 @@ static inline void new_blob(blob *made, network *of, unsigned kind, s2_rng *rng)
             put_floats(made, norm[i], layer->n_out);
         }
     }
+    for (uint32_t k = 0; kept > 0 && k < n_derived; k++) {
+        put_random(made, (size_t)widths[0] * (1 + kept), rng);
+    }
     for (uint32_t k = 0; kept > 0 && k < DEPTH; k++) {
         put_random(made, (size_t)widths[k] * (1 + kept), rng);
+    }
+    for (uint32_t k = 0; kind & ADAPTED && k < n_derived; k++) {
+        put_random(made, (size_t)BLOB_RANK * ((kept ? kept : widths[0]) + widths[DEPTH]), rng);
     }
     for (uint32_t k = 0; kind & ADAPTED && k < DEPTH; k++) {
         put_random(made, (size_t)BLOB_RANK * ((kept ? kept : widths[k]) + widths[DEPTH]), rng);

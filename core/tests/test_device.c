@@ -358,6 +358,8 @@ int main(void) {
     test_rows(0);
     test_rows(INT8);
     test_rows(PROJECTED);
+    test_rows(DERIVED);
+    test_rows(DERIVED | PROJECTED);
     test_arena();
     test_bad_samples();
     test_a_full_store(S2_ROWS_FLOAT32);
@@ -365,6 +367,7 @@ int main(void) {
     test_record(0);
     test_record(ADAPTED);
     test_record(ADAPTED | PROJECTED);
+    test_record(ADAPTED | DERIVED);
     test_after_divergence(S2_SGD);
     test_after_divergence(S2_MOMENTUM);
     test_after_divergence(S2_ADAM);

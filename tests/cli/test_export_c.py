@@ -49,6 +49,13 @@ def test_a_projection_from_data_and_from_a_lab_set(desk: Path, type_in: Type) ->
     assert made.code == 0, made.err
 
 
+def test_help_tells_the_defaults_of_a_board(type_in: Type) -> None:
+    said = " ".join(type_in("export", "--help").out.split())
+    assert "Passes over the data. [default: 300]" in said
+    assert "Step size. [default: 0.01]" in said
+    assert "--cache-dtype [float32|float16|int8]" in said
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -56,7 +63,7 @@ def test_a_projection_from_data_and_from_a_lab_set(desk: Path, type_in: Type) ->
         ("--to onnx --adapter adapter --rank 4 -o x.onnx", ("--rank is set with --to onnx",)),
         ("--to c --adapter nowhere -o x", ("nowhere is not an adapter folder",)),
         ("--to c --capacity 0 -o x", ("capacity is 0",)),
-        ("--to c --cache-dtype int4 -o x", ("cache_dtype is 'int4'", "float16")),
+        ("--to c --cache-dtype int4 -o x", ("'int4' is not", "float16")),
         ("--to c --rank 99 -o x", ("rank is 99",)),
         ("--to c --data test.npz -o nowhere/x", ("nowhere is not a folder",)),
         ("--to c -o adapter --force", ("adapter exists and holds",)),

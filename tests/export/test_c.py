@@ -12,7 +12,10 @@ import pytest
 
 import skip2lora as s2
 from c_folders import make, need, predicted, ran, rows_of
+from skip2lora import _core
+from skip2lora.backbones.derived import Derived, derived_taps
 from skip2lora.datasets.fan import load_task
+from skip2lora.datasets.simulated import make_task
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError
 from skip2lora.export.c import export_c
 from skip2lora.export.c_blob import read_adapters
@@ -102,6 +105,37 @@ def test_statistics_of_the_field_come_along(model, field, tmp_path) -> None:
     device = ran(example, given=rows_of(x, y))
     right = float(re.findall(r"before: ([\d.]+) % right", device)[0])
     assert right == pytest.approx(100 * adapted.score(x, y), abs=0.06)
+
+
+def test_logarithms_and_powers_of_the_sample(model, field, tmp_path) -> None:
+    """Taps that are computed from the sample, of each kind, and logits between them."""
+    x, y = np.abs(field[0]), field[1]
+    kinds = ("log", "square", "logits", "log-centred", "cube", "fourth-power")
+    adapted = s2.adapt(Derived.of(model, kinds, x), x, y, solver="exact", penalty=0.01)
+    out = tmp_path / "out"
+    done = export_c(adapted, out, samples=x, blob=True, epochs=1, learning_rate=1e-30)
+    assert done.agreement == 1.0
+    example = make(out)
+    widths = (*(WIDTHS[0],) * 5, *WIDTHS[:-1])
+    learned(example, out, x, y, widths)
+    far = np.concatenate([x, -x, 100 * x, 0 * x])
+    rows = rows_of(far, np.tile(y, 4))
+    _, logits = predicted(ran(example, "--predict", "adapters.bin", given=rows, cwd=out))
+    np.testing.assert_allclose(logits, adapted.logits(far), rtol=1e-5, atol=1e-5)
+
+
+def test_the_default_recipe_on_spectra(tmp_path) -> None:
+    """It learns from logarithms of the sample."""
+    lab, field, test = make_task(n_per_split=120)
+    model = s2.pretrain(s2.MLP.create([256, 32, 32, 3]), lab.x, lab.y, epochs=20)
+    adapted = s2.adapt(model, field.x, field.y)
+    assert {"log", "log-centred"} <= {tap.kind for tap in derived_taps(adapted.backbone)}
+    out = tmp_path / "out"
+    assert export_c(adapted, out, samples=test.x, blob=True).agreement == 1.0
+    device = _core.Device((out / "model.bin").read_bytes(), 1, 0, 0, False, 1, 1.0, 0, "scalar")
+    logits = np.empty((len(test.x), 3), np.float32)
+    device.predict(test.x, logits)
+    np.testing.assert_allclose(logits, adapted.logits(test.x), rtol=1e-5, atol=1e-5)
 
 
 def test_new_classes_and_outputs_learned_anew(model, field, tmp_path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora.backbones.derived import Derived
 from skip2lora.errors import ModelError
 from skip2lora.export.c import export_c
 from skip2lora.export.c_network import network_of
@@ -45,6 +46,14 @@ def test_taps_alone(make_model, samples, refused) -> None:
     adapted = s2.adapt(model, *samples)  # reads logits: docs/mlp-rule.md
     said = refused(ModelError, network_of, adapted, taps_only=True)
     assert "read its logits" in said
+
+
+def test_taps_alone_have_no_logarithm(make_model, samples, refused) -> None:
+    derived = Derived.of(make_model((6, 5, 3)), ["log"], np.abs(samples[0]))
+    adapted = s2.adapt(derived, np.abs(samples[0]), samples[1], solver="exact", penalty=0.1)
+    assert network_of(adapted).derived == derived.derived
+    said = refused(ModelError, network_of, adapted, taps_only=True)
+    assert "read a log of the sample" in said
 
 
 def test_a_model_without_layers_that_are_known(samples, refused) -> None:

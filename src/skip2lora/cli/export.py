@@ -19,7 +19,7 @@ from skip2lora.cli.help import Command
 from skip2lora.errors import MissingExtraError, ParameterError
 from skip2lora.export.c import export_c
 from skip2lora.export.c_blob import WEIGHTS
-from skip2lora.export.c_folder import WHEN_FULL
+from skip2lora.export.c_folder import ROWS, WHEN_FULL
 from skip2lora.files import check_output
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import TASKS
@@ -168,7 +168,7 @@ def _of_a_board(function: Any) -> Any:
         click.option("--blob", is_flag=True, help="The network as model.bin, not as an array."),
     ):  # fmt: skip
         function = option(function)
-    return shared.training_options(export_c)(function)
+    return shared.training_options(export_c, cache_dtype=tuple(ROWS))(function)
 
 
 @click.command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -255,8 +256,13 @@ def output(
     )  # fmt: skip
 
 
-def training_options(call: Callable[..., Any]) -> Callable[[_Function], _Function]:
-    """One option for each keyword of ``call`` that is an option of training, of its default."""
+def training_options(
+    call: Callable[..., Any], **choices: tuple[str, ...]
+) -> Callable[[_Function], _Function]:
+    """One option for each keyword of ``call`` that is an option of training, of its default.
+
+    ``choices`` are the words that it takes, where they are fewer.
+    """
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(call).parameters.items()
@@ -265,7 +271,9 @@ def training_options(call: Callable[..., Any]) -> Callable[[_Function], _Functio
 
     def decorate(function: _Function) -> _Function:
         for name in reversed([name for name in OPTIONS if name in defaults]):
-            function = _click_option(name, OPTIONS[name], defaults[name])(function)
+            option = OPTIONS[name]
+            option = replace(option, choices=choices.get(name, option.choices))
+            function = _click_option(name, option, defaults[name])(function)
         return function
 
     return decorate

@@ -63,9 +63,9 @@ def export_c(
     projection: int | None = None,
     projection_from: str | None = None,
     rank: int | None = None,
-    epochs: int | None = None,
+    epochs: int = PAPER.epochs,
     batch_size: int = _BATCH_SIZE,
-    learning_rate: float | None = None,
+    learning_rate: float = PAPER.learning_rate,
     seed: int = 0,
     force: bool = False,
 ) -> Exported:
@@ -103,11 +103,10 @@ def export_c(
         when_full=choice("when_full", when_full, tuple(WHEN_FULL)),
         rank=_rank(network, rank, projection),
         bias=network.start is not None and network.start.bias is not None,
-        epochs=whole("epochs", PAPER.epochs if epochs is None else epochs, 1, 1 << 24),
+        epochs=whole("epochs", epochs, 1, 1 << 24),
         batch_size=whole("batch_size", batch_size, 1, 1 << 16),
         learning_rate=real(
-            "learning_rate", PAPER.learning_rate if learning_rate is None else learning_rate,
-            1e-30, 3e38, "above 0 (1e-30 to 3e38)",
+            "learning_rate", learning_rate, 1e-30, 3e38, "above 0 (1e-30 to 3e38)"
         ),
         seed=whole("seed", seed, 0, (1 << 64) - 1),
     )  # fmt: skip

@@ -11,12 +11,14 @@ import numpy as np
 
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.projected import Projections
+from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, DerivedTap
 from skip2lora.errors import ModelError
 from skip2lora.export.c_chain import Array, Dense
 
 _MAGIC, _VERSION, _HEADER = 0x324D5053, 1, 64
 _RECORD_MAGIC, _RECORD_HEADER = 0x32415053, 32
 _DENSE, _NORM, _RELU, _INT8 = 1, 1, 2, 4
+_DERIVED = {LOG: 1, LOG_CENTRED: 2} | {kind: 1 + exponent for kind, exponent in POWERS.items()}
 #: How weights are kept.
 WEIGHTS = ("float32", "int8")
 MOST_TAPS = 32  # S2_MODEL_MAX_TAPS
@@ -27,9 +29,10 @@ _MOST = 127
 class Network:
     """What a device needs of a model.
 
-    Taps are the inputs of all ``layers``; without layers the firmware computes taps of
-    ``tap_widths`` and ``n_outputs`` base logits itself. ``projections``, one a tap or (), keep a
-    few numbers of each that is wider; ``start`` are the adapters to begin with.
+    Taps are the ``derived`` ones, then the inputs of the last ``layers``; without layers the
+    firmware computes taps of ``tap_widths`` and ``n_outputs`` base logits itself. ``projections``,
+    one a tap or (), keep a few numbers of each that is wider; ``start`` are the adapters to begin
+    with.
     """
 
     layers: tuple[Dense, ...]
@@ -38,6 +41,7 @@ class Network:
     eps: float = 0.0
     projections: Projections = ()
     start: SkipAdapters | None = None
+    derived: tuple[DerivedTap, ...] = ()
 
     @property
     def n_features(self) -> int:
@@ -73,10 +77,12 @@ class Network:
         start = self.start
         rank, bias = (0, 0) if start is None else (start.rank, int(start.bias is not None))
         head = struct.pack(
-            "<7If16x", self.n_features, self.n_outputs, len(self.tap_widths), len(self.layers),
-            max(ranks, default=0), rank, bias, self.eps,
+            "<7IfI12x", self.n_features, self.n_outputs, len(self.tap_widths), len(self.layers),
+            max(ranks, default=0), rank, bias, self.eps, len(self.derived),
         )  # fmt: skip
         widths = struct.pack(f"<{len(self.tap_widths)}I", *self.tap_widths)
+        for tap in self.derived:
+            widths += struct.pack("<If", _DERIVED[tap.kind], _number_of(tap))
         rest = b"".join([head, widths, records, *parts])
         n_bytes = len(rest) + 16
         if n_bytes >= 1 << 32:
@@ -98,6 +104,10 @@ def _weights(layer: Dense, *, int8: bool) -> list[bytes]:
     codes, scale = quantised(layer.weight)
     content = codes.astype(np.int8).tobytes()
     return [content, bytes(-len(content) % 4), _floats(scale)]
+
+
+def _number_of(tap: DerivedTap) -> float:
+    return tap.scale if tap.kind in POWERS else tap.shift
 
 
 def _adapters(start: SkipAdapters) -> list[bytes]:

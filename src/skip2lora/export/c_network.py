@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skip2lora.adapted import AdaptedModel
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.derived import LOGITS, derived_taps
+from skip2lora.backbones.derived import LOGITS, DerivedTap, derived_taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import Binary, Headless, StandIn
@@ -35,7 +35,7 @@ def network_of(model: Backbone | AdaptedModel, *, taps_only: bool = False) -> Ne
             f"{_name(backbone)} is of {task}, expected one of classes, which a device learns: "
             "export such a model"
         )
-    start, of_logits = (None, None) if adapted is None else _start(adapted)
+    derived, start, of_logits = ((), None, None) if adapted is None else _start(adapted)
     n_outputs = backbone.n_outputs if start is None else start.n_outputs
     if n_outputs < 2:
         raise ModelError(
@@ -48,21 +48,23 @@ def network_of(model: Backbone | AdaptedModel, *, taps_only: bool = False) -> Ne
             f"{_name(backbone)} has {len(widths)} taps, expected at most {MOST_TAPS} on a device: "
             "choose some with taps="
         )
-    if taps_only and of_logits is not None:
+    if taps_only and (derived or of_logits is not None):
+        read = f"a {derived[0].kind} of the sample" if derived else "its logits"
         raise ModelError(
-            f"the adapters of {_name(backbone)} read its logits, expected inputs of layers alone: "
+            f"the adapters of {_name(backbone)} read {read}, expected inputs of layers alone: "
             "adapt with recipe='paper', or leave taps_only out"
         )
     if taps_only:
         return Network((), widths, n_outputs, start=start)
     layers, eps = _layers_of(_below(backbone))
     layers = _with_outputs(layers, backbone, n_outputs, of_logits)
-    if tuple(len(layer.weight) for layer in layers)[-len(widths) :] != widths:
+    own = widths[len(derived) :]
+    if tuple(len(layer.weight) for layer in layers)[-len(own) :] != own:
         raise ModelError(
-            f"{_name(backbone)} has taps of {list(widths)}, expected the inputs of its last "
-            f"{len(widths)} layers: leave taps= out"
+            f"{_name(backbone)} has taps of {list(own)}, expected the inputs of its last "
+            f"{len(own)} layers: leave taps= out"
         )
-    return Network(layers, widths, n_outputs, eps, start=start)
+    return Network(layers, widths, n_outputs, eps, start=start, derived=derived)
 
 
 def _name(backbone: Backbone) -> Any:
@@ -76,8 +78,13 @@ def _below(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def _start(adapted: AdaptedModel) -> tuple[SkipAdapters, NDArray[np.float64] | None]:
-    """The adapters of layers' inputs, and the matrix that those of the model's logits are."""
+def _start(
+    adapted: AdaptedModel,
+) -> tuple[tuple[DerivedTap, ...], SkipAdapters, NDArray[np.float64] | None]:
+    """Taps derived from the sample, the adapters of these and of layers' inputs.
+
+    The third is the matrix that adapters of the model's logits are, None without such.
+    """
     adapters = adapted.adapters
     if not isinstance(adapters, SkipAdapters):
         raise ModelError(
@@ -85,19 +92,13 @@ def _start(adapted: AdaptedModel) -> tuple[SkipAdapters, NDArray[np.float64] | N
             "from: adapt with skip2-lora"
         )
     derived = derived_taps(adapted.backbone)
-    other = [of.kind for of in derived if of.kind != LOGITS]
-    if other:
-        raise ModelError(
-            f"the adapters read a {other[0]} of the sample, expected inputs of layers alone: "
-            "adapt with solver='exact' or recipe='paper'"
-        )
-    if not derived:
-        return adapters, None
-    n_derived = len(derived)
     pairs = list(zip(adapters.lora_a, adapters.lora_b, strict=True))
-    change = sum(a.astype(np.float64) @ b for a, b in pairs[:n_derived])
-    rest = replace(adapters, lora_a=adapters.lora_a[n_derived:], lora_b=adapters.lora_b[n_derived:])
-    return rest, np.asarray(change)
+    of_logits = [place for place, tap in enumerate(derived) if tap.kind == LOGITS]
+    changes = [pairs[place][0].astype(np.float64) @ pairs[place][1] for place in of_logits]
+    kept = [pair for place, pair in enumerate(pairs) if place not in of_logits]
+    rest = replace(adapters, lora_a=tuple(a for a, _ in kept), lora_b=tuple(b for _, b in kept))
+    of_sample = tuple(tap for tap in derived if tap.kind != LOGITS)
+    return of_sample, rest, np.sum(changes, axis=0) if changes else None
 
 
 def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
