@@ -195,12 +195,12 @@ def _sample_bytes(network: Network, rows: str) -> int:
     """Of one sample that is kept: its row, or the sample and its row, and its label."""
     widths = network.tap_widths_kept
     if rows == "float32" and not network.projections:
-        own = bool(network.layers) and len(widths) == len(network.layers)
+        own = len(widths) == len(network.layers) > 0 and not network.derived
         padded = [-(-width // 16) * 16 for width in (*widths[own:], network.n_outputs)]
         return 4 * (sum(padded) + own * widths[0] + 1) + 1
     size = {"float32": 4, "float16": 2, "int8": 1}[rows]
     scales = len(widths) if rows == "int8" else 0
-    return -(-sum(widths) * size // 4) * 4 + 4 * (scales + network.n_outputs + 1)
+    return -(-sum(widths) * size // 4) * 4 + 4 * (scales + network.n_outputs + 1) + 1
 
 
 def _quoted(text: str) -> str:
