@@ -52,6 +52,7 @@ FLAGS = [
     "-ffunction-sections",
     "-fdata-sections",
     "-fcallgraph-info=su",
+    *("-DS2_WITHOUT_DERIVED", "-DS2_WITHOUT_TARGETS", "-DS2_WITHOUT_CODES", "-DS2_WITHOUT_PEAK"),
 ]
 LIBRARY = 96
 #: What device.c gives to train.c, and to adapter.c.

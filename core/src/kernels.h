@@ -28,28 +28,29 @@ extern uint64_t s2_operations;
 /* A build for a small device or a small module may leave out of its tables what nothing in it calls,
  * so that the linker leaves out the kernels: those of networks, of targets in place of labels, of
  * coded rows, of ridge regression, of s2_kernels_multiply_adds. */
+#define S2_NO(kernel) (0 ? (kernel) : NULL) /* which compilers take for a use of it */
 #ifdef S2_WITHOUT_NETWORKS
-#define S2_OF_NETWORKS(kernel) NULL
+#define S2_OF_NETWORKS(kernel) S2_NO(kernel)
 #else
 #define S2_OF_NETWORKS(kernel) kernel
 #endif
 #ifdef S2_WITHOUT_TARGETS
-#define S2_OF_TARGETS(kernel) NULL
+#define S2_OF_TARGETS(kernel) S2_NO(kernel)
 #else
 #define S2_OF_TARGETS(kernel) kernel
 #endif
 #ifdef S2_WITHOUT_CODES
-#define S2_OF_CODES(kernel) NULL
+#define S2_OF_CODES(kernel) S2_NO(kernel)
 #else
 #define S2_OF_CODES(kernel) kernel
 #endif
 #ifdef S2_WITHOUT_RIDGE
-#define S2_OF_RIDGE(kernel) NULL
+#define S2_OF_RIDGE(kernel) S2_NO(kernel)
 #else
 #define S2_OF_RIDGE(kernel) kernel
 #endif
 #ifdef S2_WITHOUT_PEAK
-#define S2_OF_PEAK(kernel) NULL
+#define S2_OF_PEAK(kernel) S2_NO(kernel)
 #else
 #define S2_OF_PEAK(kernel) kernel
 #endif

@@ -4,7 +4,7 @@
 #include "skip2_model.h"
 
 #include "arena.h"
-#include "polynomials.h"
+#include "model_derived.h"
 
 #include <math.h>
 #include <string.h>
@@ -77,22 +77,18 @@ static int numbers_are_sound(const header *head) {
         head->n_layers == 0
             ? head->n_derived == 0
             : head->n_layers >= n_tapped && head->n_layers <= S2_MAX_LAYERS && head->n_features > 0;
+    const int derived = head->n_derived == 0 || s2_derive_if_any != NULL;
     const int rest = (head->unused[0] | head->unused[1] | head->unused[2]) == 0;
-    return tapped && layers && rest && head->n_outputs > 0 && head->n_outputs <= S2_MAX_WIDTH &&
-           head->n_features <= S2_MAX_WIDTH && head->projection <= S2_MAX_WIDTH &&
-           head->rank <= S2_MAX_WIDTH && head->has_bias <= 1 && head->bn_eps >= 0.0f &&
-           isfinite(head->bn_eps);
-}
-
-static int derived_is_sound(const s2_derived *derived) {
-    return derived->kind >= S2_LOG && derived->kind <= S2_FOURTH_POWER &&
-           derived->number >= FLT_MIN && isfinite(derived->number);
+    return tapped && layers && derived && rest && head->n_outputs > 0 &&
+           head->n_outputs <= S2_MAX_WIDTH && head->n_features <= S2_MAX_WIDTH &&
+           head->projection <= S2_MAX_WIDTH && head->rank <= S2_MAX_WIDTH && head->has_bias <= 1 &&
+           head->bn_eps >= 0.0f && isfinite(head->bn_eps);
 }
 
 /* Width of tap k by what it is of, 0 where that is not known. */
 static uint32_t width_of_tap(const s2_model *model, uint32_t k) {
     if (k < model->n_derived) {
-        return derived_is_sound(&model->derived[k]) ? model->n_features : 0;
+        return s2_derive_if_any(&model->derived[k], 0, NULL, NULL) ? model->n_features : 0;
     }
     const uint32_t width = model->tap_width[k];
     const uint32_t layer = model->n_layers - model->n_taps + k;
@@ -305,27 +301,6 @@ void s2_model_project(const s2_model *model, const s2_kernels *kernels, uint32_t
                                          .y = projected});
 }
 
-/* Kind and number of a derived tap of x. The core's own logarithm: the same bits everywhere. */
-static void derive(const s2_derived *of, uint32_t width, const float *x, float *tap) {
-    float sum = 0.0f;
-    for (uint32_t i = 0; i < width; i++) {
-        if (of->kind <= S2_LOG_CENTRED) {
-            tap[i] = log_poly((x[i] > 0.0f ? x[i] : 0.0f) + of->number);
-            sum += tap[i];
-        } else {
-            const float whole = x[i] / of->number;
-            const float unit = whole > 1.0f ? 1.0f : whole < -1.0f ? -1.0f : whole;
-            tap[i] = unit * unit;
-            for (uint32_t power = S2_SQUARE; power < of->kind; power++) {
-                tap[i] *= unit;
-            }
-        }
-    }
-    for (uint32_t i = 0; of->kind == S2_LOG_CENTRED && i < width; i++) {
-        tap[i] -= sum / (float)width;
-    }
-}
-
 /* A tap into the row. */
 static void put_tap(const s2_model *model, const s2_kernels *kernels, const s2_row_layout *layout,
                     uint32_t k, const float *tap, float *row, float *scratch) {
@@ -356,7 +331,7 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
     const uint8_t *arrays = model->arrays;
     memcpy(room.x, x, model->n_features * sizeof *x);
     for (uint32_t k = 0; k < model->n_derived; k++) {
-        derive(&model->derived[k], model->n_features, x, room.y);
+        (void)s2_derive_if_any(&model->derived[k], model->n_features, x, room.y);
         put_tap(model, kernels, layout, k, room.y, row, room.mean);
     }
     const uint32_t first = model->n_layers - (model->n_taps - model->n_derived);

@@ -21,8 +21,16 @@ WHEN_FULL = {"refuse": "S2_REFUSE", "overwrite": "S2_OVERWRITE_OLDEST"}
 SOURCES = (
     "adapter.c", "bn.c", "cache.c", "codes.c", "device.c", "device_record.c", "device_rows.c",
     "dispatch.c", "fc.c", "kernels_neon.c", "kernels_scalar.c", "loss.c",
-    "model_file.c", "optimizer.c", "rng.c", "rows.c", "train.c",
+    "model_file.c", "model_kinds.c", "optimizer.c", "rng.c", "rows.c", "train.c",
 )  # fmt: skip
+#: What adapters need beside that read logarithms or powers of the sample.
+DERIVED = ("model_derived.c",)
+_WITHOUT_DERIVED = b"#define S2_WITHOUT_DERIVED 1 /* the adapters read no logarithm or power */\n"
+#: What no device calls of the core: the linker cannot see it behind a table of functions.
+_LEAN = b"".join(
+    b"#ifndef S2_WITHOUT_%b\n#define S2_WITHOUT_%b 1\n#endif\n" % (part, part)
+    for part in (b"CODES", b"TARGETS", b"PEAK")
+)
 #: What firmware may call beside: the exact solver, adapters in flash. Linked where it does.
 OFFERED = (
     "cholesky.c", "columns.c", "descent.c", "device_flash.c", "device_settle.c", "device_solve.c",
@@ -79,7 +87,7 @@ def names_of() -> tuple[str, ...]:
         "README.md", "Makefile", "CMakeLists.txt", "main.c", "model.bin", "library.properties",
         _SKETCH, "example", "build/*",
     )  # fmt: skip
-    sources = (*with_headers(SOURCES + OFFERED), "s2_config.h", "model.h", "model.c")
+    sources = (*with_headers(SOURCES + OFFERED + DERIVED), "s2_config.h", "model.h", "model.c")
     return own + tuple(f"src/{name}" for name in sources)
 
 
@@ -95,7 +103,13 @@ def files_of(
     """Every file by its path in the folder; ``content`` is the network as a block."""
     values = _values(content, network, settings, about, choices, blob=blob)
     names = ["README.md", "Makefile", "CMakeLists.txt", "main.c", "src/s2_config.h"]
-    whole = {f"src/{name}": text for name, text in with_headers(SOURCES + OFFERED).items()}
+    derived = DERIVED if network.derived else ()
+    whole = {
+        f"src/{name}": text for name, text in with_headers(SOURCES + OFFERED + derived).items()
+    }
+    whole["src/kernels.h"] = _LEAN + whole["src/kernels.h"]
+    if not derived:
+        whole["src/model_kinds.c"] = _WITHOUT_DERIVED + whole["src/model_kinds.c"]
     if blob:
         whole["model.bin"] = content
     else:
