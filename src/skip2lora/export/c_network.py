@@ -95,8 +95,8 @@ def _start(
     pairs = list(zip(adapters.lora_a, adapters.lora_b, strict=True))
     of_logits = [place for place, tap in enumerate(derived) if tap.kind == LOGITS]
     changes = [pairs[place][0].astype(np.float64) @ pairs[place][1] for place in of_logits]
-    kept = [pair for place, pair in enumerate(pairs) if place not in of_logits]
-    rest = replace(adapters, lora_a=tuple(a for a, _ in kept), lora_b=tuple(b for _, b in kept))
+    others = [pair for place, pair in enumerate(pairs) if place not in of_logits]
+    rest = replace(adapters, lora_a=tuple(a for a, _ in others), lora_b=tuple(b for _, b in others))
     of_sample = tuple(tap for tap in derived if tap.kind != LOGITS)
     return of_sample, rest, np.sum(changes, axis=0) if changes else None
 
