@@ -27,7 +27,10 @@ PARTS = (
     "footprint",
 )  # fmt: skip
 ARM = BENCH / "arm" / "count.py"
-ARM_TOOLS = ("aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "qemu-aarch64", "qemu-arm")
+ARM_TOOLS = (
+    "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "arm-none-eabi-gcc", "qemu-aarch64",
+    "qemu-arm", "qemu-system-arm",
+)  # fmt: skip
 
 
 def run_part(part: str, options: list[str]) -> dict[str, Any]:

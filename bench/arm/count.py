@@ -1,8 +1,8 @@
 """Instructions a batch and a prediction on ARM, counted; cycles of a Cortex-A53, estimated.
 
-Builds the core as it ships (-O3) for aarch64 and ARMv7, runs `arm_step` under qemu-user for two
-numbers of steps, and divides the difference of the instructions executed by that of the steps.
-Counts are exact and repeat; they are not time.
+Builds the core as it ships (-O3) for aarch64 and ARMv7, and as firmware does for a Cortex-M4F, runs
+`arm_step` under QEMU for two numbers of steps, and divides the difference of the instructions
+executed by that of the steps. Counts are exact and repeat; they are not time.
 
 Cycles are an estimate, for aarch64 alone (llvm-mca has no 32-bit model of the Cortex-A53): each
 block of instructions that QEMU executed is given to llvm-mca as the body of a loop, and its cycles
@@ -23,6 +23,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import size
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "core" / "build" / "arm"
 NETS = {"fan": "256-96-96-3", "har": "561-96-96-6"}
@@ -36,6 +38,8 @@ PAGE_BYTES = 4096
 class Machine:
     prefix: str  # of the tool chain
     qemu: str  # with the processor, by which the C library chooses its memcpy
+    tables: tuple[str, ...] = ("scalar", "neon")
+    level: str = ""  # of optimisation, where there is no operating system
 
     @property
     def gcc(self) -> str:
@@ -45,25 +49,50 @@ class Machine:
 MACHINES = {
     "aarch64": Machine("aarch64-linux-gnu", "qemu-aarch64 -cpu cortex-a53"),
     "armv7": Machine("arm-linux-gnueabihf", "qemu-arm"),
+    **{
+        f"cortex-m4f {level}": Machine(
+            "arm-none-eabi",
+            "qemu-system-arm -M mps2-an386 -nographic -monitor none -serial none "
+            "-semihosting-config enable=on,target=native",
+            ("scalar",),
+            level,
+        )
+        for level in size.LEVELS
+    },
 }
 
 
 def run(*words: object) -> str:
     done = subprocess.run(
-        [str(word) for word in words], stdout=subprocess.PIPE, text=True, check=True
+        [str(word) for word in words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return done.stdout
 
 
-def build(name: str) -> Path:
-    machine, folder = MACHINES[name], f"build/arm/{name}"
+def program_of(name: str) -> Path:
+    return BUILD / name.replace(" ", "") / "arm_step"
+
+
+def build(name: str) -> None:
+    machine, program = MACHINES[name], program_of(name)
+    if machine.level:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        run(machine.gcc, machine.level, *size.FLAGS, "-std=gnu11", f"-I{ROOT}/core/include",
+            ROOT / "bench/arm/arm_step.c", size.BOARD / "start.c", *size.compiled(machine.level),
+            "-T", size.BOARD / "m4f.ld", "-nostartfiles", "--specs=rdimon.specs",
+            "-Wl,--gc-sections", "-lm", "-dumpdir", f"{program.parent}/",
+            "-o", program)  # fmt: skip
+        return
+    folder = f"build/arm/{name}"
     run("make", "--silent", "-C", ROOT / "core", f"CC={machine.gcc}", f"AR={machine.prefix}-ar",
         f"BUILD={folder}")  # fmt: skip
-    program = BUILD / name / "arm_step"
     run(machine.gcc, "-O2", "-std=c11", "-Wall", "-Wextra", f"-I{ROOT}/core/include",
         ROOT / "bench/arm/arm_step.c", BUILD / name / "libskip2.a", "-lm", "-static",
         "-o", program)  # fmt: skip
-    return program
 
 
 def build_plugin() -> Path:
@@ -79,9 +108,12 @@ Block = tuple[int, int]  # address, instructions
 SYMBOL = re.compile(r"([0-9a-f]+) [tTwW] ([^$\s]\S*)$")  # of code
 
 
-def executions(qemu: str, plugin: Path, program: Path, *words: object) -> dict[Block, int]:
+def executions(machine: Machine, plugin: Path, program: Path, *words: object) -> dict[Block, int]:
     out = BUILD / "blocks.txt"
-    run(*qemu.split(), "-plugin", f"{plugin},out={out}", program, *words)
+    started = [program, *words]
+    if machine.level:  # the command line of a board
+        started = ["-kernel", program, "-append", " ".join(map(str, words))]
+    run(*machine.qemu.split(), "-plugin", f"{plugin},out={out}", *started)
     counts: dict[Block, int] = defaultdict(int)
     for line in out.read_text().splitlines():
         address, instructions, times = line.split()
@@ -89,9 +121,9 @@ def executions(qemu: str, plugin: Path, program: Path, *words: object) -> dict[B
     return counts
 
 
-def batch_blocks(qemu: str, plugin: Path, program: Path, *words: str) -> dict[Block, float]:
+def batch_blocks(machine: Machine, plugin: Path, program: Path, *words: str) -> dict[Block, float]:
     """Executions a batch of every block."""
-    few, many = (executions(qemu, plugin, program, *words, steps) for steps in STEPS)
+    few, many = (executions(machine, plugin, program, *words, steps) for steps in STEPS)
     per_batch = {
         block: (times - few.get(block, 0)) / (STEPS[1] - STEPS[0]) for block, times in many.items()
     }
@@ -172,8 +204,8 @@ def estimate(program: Path, blocks: dict[Block, float]) -> int:
 
 
 def measure(name: str, kernels: str, net: str, method: str, plugin: Path) -> dict[str, object]:
-    machine, program = MACHINES[name], BUILD / name / "arm_step"
-    blocks = batch_blocks(machine.qemu, plugin, program, kernels, net, method)
+    machine, program = MACHINES[name], program_of(name)
+    blocks = batch_blocks(machine, plugin, program, kernels, net, method)
     counted = sum(instructions * times for (_, instructions), times in blocks.items())
     result: dict[str, object] = {
         "machine": name,
@@ -204,15 +236,12 @@ def first_line(*words: str) -> str:
 
 def report(results: dict[str, object], rows: list[dict[str, object]]) -> None:
     print(f"commit {results['commit']}; {results['qemu']}; {', '.join(results['compilers'])}")
-    print("instructions a batch of 20 and a prediction of one sample, rank 4, counted under")
-    print(
-        "qemu-user; in brackets cycles of a Cortex-A53 as estimated by llvm-mca: not measured on a"
-    )
-    print("device")
+    print("instructions a batch of 20 and a prediction of one sample, rank 4, counted under QEMU;")
+    print("in brackets cycles of a Cortex-A53 as estimated by llvm-mca: not measured on a device")
     for net in NETS.values():
-        print(f"\n{net:<18}{METHODS[0]:>24}{METHODS[1]:>26}   ratio{METHODS[2]:>22}")
-        for name in MACHINES:
-            for kernels in ("scalar", "neon"):
+        print(f"\n{net:<24}{METHODS[0]:>24}{METHODS[1]:>26}   ratio{METHODS[2]:>22}")
+        for name, machine in MACHINES.items():
+            for kernels in machine.tables:
                 line = [
                     r
                     for r in rows
@@ -225,7 +254,7 @@ def report(results: dict[str, object], rows: list[dict[str, object]]) -> None:
                     for r in line
                 ]
                 print(
-                    f"{name:<9}{kernels:<9}{cells[0]:>24}{cells[1]:>26}"
+                    f"{name:<15}{kernels:<9}{cells[0]:>24}{cells[1]:>26}"
                     f"{counts[1] / counts[0]:8.1f}{cells[2]:>22}"
                 )
 
@@ -240,15 +269,17 @@ def main() -> None:
     rows = [
         measure(name, kernels, net, method, plugin)
         for net in NETS
-        for name in MACHINES
-        for kernels in ("scalar", "neon")
+        for name, machine in MACHINES.items()
+        for kernels in machine.tables
         for method in METHODS
     ]
     results = {
         "commit": commit(),
         "qemu": first_line("qemu-aarch64", "--version"),
         "llvm_mca": first_line("llvm-mca-14", "--version"),
-        "compilers": [first_line(machine.gcc, "--version") for machine in MACHINES.values()],
+        "compilers": sorted(
+            {first_line(machine.gcc, "--version") for machine in MACHINES.values()}
+        ),
         "batch_size": 20,
         "rank": 4,
         "steps": STEPS,

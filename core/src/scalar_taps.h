@@ -129,16 +129,16 @@ static void move_weights(const s2_tap_pass *pass, const s2_update *update, size_
 static void move_tile(const s2_tap_pass *pass, const s2_update *update, size_t at,
                       float g[TILE][TILE]) {
     const s2_update constants = *update; /* no store can change them */
+    float *a = pass->a + at;
     for (size_t r = 0; r < TILE; r++) {
         if (constants.rule == S2_SGD) {
-            float *a = pass->a + at;
             UNROLL for (size_t i = 0; i < TILE; i++) {
                 moved(&constants, g[r][i], NULL, NULL, a + i);
             }
         } else {
-            move_weights(pass, update, at, TILE, g[r]);
+            move_weights(pass, update, at + r * pass->a_row, TILE, g[r]);
         }
-        at += pass->a_row;
+        a += pass->a_row;
     }
 }
 

@@ -1,7 +1,10 @@
 /* train.c - Algorithm 1: the one loop over epochs' batches, for adapters and networks alike. */
+#include "same_bits.h"
+
 #include "arena.h"
 #include "codes.h"
 #include "flush.h"
+#include "polynomials.h"
 #include "profile.h"
 
 #include <math.h>
@@ -181,9 +184,33 @@ static uint32_t look_ahead(const s2_job *job, const train_room *room, const uint
     return count;
 }
 
+/* A sum of floats with what it has lost by rounding: as good as one in double, which would be a
+ * routine in software on a Cortex-M4F. */
+typedef struct {
+    float sum, lost;
+} exact_sum;
+
+static void add_exactly(exact_sum *to, float x) {
+    const float sum = to->sum + x, added = sum - to->sum;
+    to->lost += (to->sum - (sum - added)) + (x - added);
+    to->sum = sum;
+}
+
+/* Samples as a share of the most there may be, so that sums of losses stay in the range of floats. */
+#define SHARE_OF_ONE 0x1p-32f
+
+/* The loss in two halves, whose products with the count are exact for up to 4,096 samples. */
+static void add_losses(exact_sum *to, float loss, uint32_t count) {
+    const float share = (float)count * SHARE_OF_ONE;
+    const float high = float_of_bits(bits_of_float(loss) & 0xfffff000u);
+    add_exactly(to, high * share);
+    add_exactly(to, (loss - high) * share);
+}
+
 /* `ahead` samples follow those of this batch. */
 static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint32_t *sample,
-                             uint32_t count, uint32_t ahead, s2_epoch_stats *stats) {
+                             uint32_t count, uint32_t ahead, s2_epoch_stats *stats,
+                             exact_sum *losses) {
     train_room *room = &of_epoch;
     for (uint32_t s = 0; s < count; s++) {
         room->x[s] = job->x + (size_t)sample[s] * job->n_features;
@@ -226,9 +253,8 @@ static s2_status train_batch(const s2_job *job, train_room of_epoch, const uint3
     if (status != S2_OK) {
         return status;
     }
-    /* A running mean, so that it is one wherever training stops. */
     stats->n_seen += count;
-    stats->loss += ((double)of_batch.loss - stats->loss) * count / stats->n_seen;
+    add_losses(losses, of_batch.loss, count);
     stats->correct += of_batch.correct;
     stats->n_batches += 1;
     return isfinite(of_batch.loss) ? S2_OK : S2_NOT_FINITE;
@@ -269,7 +295,9 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
     for (size_t batch = 0; batch < ANNOUNCED_AHEAD; batch++) {
         announce(job, room.order, batch * job->batch_size);
     }
-    for (uint32_t at = 0; at < job->n_samples; at += job->batch_size) {
+    exact_sum losses = {0.0f, 0.0f};
+    s2_status status = S2_OK;
+    for (uint32_t at = 0; status == S2_OK && at < job->n_samples; at += job->batch_size) {
         const uint32_t left = job->n_samples - at;
         const uint32_t count = left < job->batch_size ? left : job->batch_size;
         if (count < job->smallest_batch) {
@@ -278,11 +306,12 @@ s2_status s2_train_epoch(const s2_job *job, s2_rng *rng, s2_epoch_stats *stats, 
         announce(job, room.order, at + ANNOUNCED_AHEAD * (size_t)job->batch_size);
         const uint32_t after = left - count;
         const uint32_t ahead = after < job->batch_size ? after : job->batch_size;
-        const s2_status status = train_batch(job, room, room.order + at, count, ahead, stats);
-        if (status != S2_OK) {
-            return status;
-        }
+        status = train_batch(job, room, room.order + at, count, ahead, stats, &losses);
+    }
+    if (stats->n_seen > 0) { /* the mean, wherever training stopped */
+        stats->loss = ((double)losses.sum + (double)losses.lost) /
+                      ((double)stats->n_seen * (double)SHARE_OF_ONE);
     }
     s2_mark(job->profile, S2_PHASE_REST);
-    return S2_OK;
+    return status;
 }
