@@ -18,8 +18,15 @@ static inline int s2_fits(const s2_arena *arena) {
     return arena->base != NULL && arena->used <= arena->size && arena->used < SIZE_MAX;
 }
 
+/* Inlined on a microcontroller, -O2 would spend 4 KB of its flash on it. */
+#if defined(__GNUC__) && defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define S2_TAKE static __attribute__((noinline, unused))
+#else
+#define S2_TAKE static inline
+#endif
+
 /* (rows, cols) elements of `size` bytes; NULL where the buffer ends before. */
-static inline void *s2_take(s2_arena *arena, size_t rows, size_t cols, size_t size) {
+S2_TAKE void *s2_take(s2_arena *arena, size_t rows, size_t cols, size_t size) {
     const size_t at = arena->used;
     arena->used = s2_plus(at, s2_round_up(s2_times(s2_times(rows, cols), size), S2_ALIGN));
     return s2_fits(arena) ? arena->base + at : NULL;
