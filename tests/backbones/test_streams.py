@@ -10,7 +10,7 @@ import pytest
 
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.streams import Stream, laid_out
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ModelError
 
 Refused = Callable[..., str]
 INPUTS = (InputSpec("x", (3, 2), "float32"), InputSpec("s", (2,), "float32"))
@@ -87,3 +87,38 @@ def test_what_a_person_is_told() -> None:
         "state: s (2); a sample is any number of calls of 3 x 2 from a fresh state, and its row "
         "the mean of all calls"
     )
+
+
+def test_calls_that_take_what_was_before_them_too() -> None:
+    """Each of three frames, two of them new, as detectors of voices take a little sound again."""
+    stream = Stream({"s": "t"}, hop=2)
+    [spec] = stream.sequences(INPUTS)
+    assert (spec.shape, spec.hop) == ((None, 3, 2), 2)
+    frames = X.reshape(4, 15, 2)[:, :8]
+    calls = laid_out(frames, [spec])
+    assert calls.shape == (4, 4, 3, 2)
+    before = np.concatenate([np.zeros((4, 1, 2), np.float32), frames], axis=1)
+    for number in range(4):
+        np.testing.assert_array_equal(calls[:, number], before[:, 2 * number : 2 * number + 3])
+    np.testing.assert_array_equal(laid_out(frames.reshape(4, 16), [spec]), calls)
+    np.testing.assert_array_equal(laid_out(X, [spec]), X)
+    assert "3 x 2, 2 of them new, from a fresh state" in stream.note({"x": (3, 2), "s": (2,)})
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"call": 1}, "call"), ({"calls": "first"}, "calls"), ({"hop": 0}, "hop 0"),
+        ({"hop": True}, "hop True"), ({"hop": 1.5}, "hop 1.5"), ({"states": {"a": 1}}, "states"),
+    ],
+)  # fmt: skip
+def test_what_is_said_wrongly(said: dict[str, Any], words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        Stream.from_json(said)
+    given = {"states": {"s": "t"}, "calls": "mean", "hop": 2}
+    assert Stream.from_json(given) == Stream({"s": "t"}, "mean", 2)
+
+
+def test_a_state_that_is_no_input(refused: Refused) -> None:
+    message = refused(ModelError, Stream({"c": "t"}).zeros, INPUTS)
+    assert message.startswith("state c is no input of the model, expected one of x, s: prepare")

@@ -115,7 +115,7 @@ def test_models_that_take_none(shape: Any, dtype: str, refused: Refused) -> None
 
 @pytest.mark.parametrize("step", [(500,), (1, 500)], ids=str)
 def test_calls_of_a_model_with_a_state(step: tuple[int, ...], refused: Refused) -> None:
-    inputs = [InputSpec("x", (None, *step), "float32", calls=True)]
+    inputs = [InputSpec("x", (None, *step), "float32", hop=step[0])]
     assert waveform_of(inputs) is None
     told = Sound(rate=8000, window=0.25)
     assert told.resolved(inputs) == replace(told, hop=0.25, crop="slide", gain=1.0)
@@ -125,5 +125,5 @@ def test_calls_of_a_model_with_a_state(step: tuple[int, ...], refused: Refused) 
         "number of calls: take window=0.25, or correct rate="
     )
     assert "window= is missing" in refused(ParameterError, Sound(rate=8000).resolved, inputs)
-    maps = [InputSpec("x", (None, 3, 40), "float32", calls=True)]
+    maps = [InputSpec("x", (None, 3, 40), "float32", hop=3)]
     assert "expected one row of samples of sound" in refused(ParameterError, waveform_of, maps)

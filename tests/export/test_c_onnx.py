@@ -18,6 +18,7 @@ from skip2lora.errors import ModelError
 from skip2lora.export.c import export_c
 from skip2lora.export.c_network import network_of
 from skip2lora.export.onnx_mlp import onnx_of
+from stream_models import lstm, words
 
 
 def test_a_network_as_onnx_gives_the_same_layers(make_model, tmp_path: Path) -> None:
@@ -102,3 +103,10 @@ def test_a_file_that_changed_since_it_was_loaded(tmp_path: Path, refused) -> Non
     model = s2.load(tmp_path / "m.onnx")
     nets.save(nets.mlp([5, 8, 4, 3], seed=9), tmp_path / "m.onnx")
     assert "changed since it was loaded, or has no logits" in refused(ModelError, network_of, model)
+
+
+def test_a_state_between_calls_is_an_input(tmp_path: Path, refused) -> None:
+    model = s2.load(lstm(tmp_path / "m.onnx"))
+    adapted = s2.adapt(model, **words())
+    message = refused(ModelError, network_of, adapted)
+    assert "has 3 inputs, expected one: export the taps alone with taps_only=True" in message

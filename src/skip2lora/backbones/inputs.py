@@ -17,13 +17,14 @@ from skip2lora.errors import DataError
 class InputSpec:
     """One input: ``shape`` is that of a sample, with None for a size that may change.
 
-    Where it has ``calls``, the first axis are those of a model with a state between them.
+    With a ``hop``, the first axis are calls of a model with a state between them, and a call goes
+    on by so much along its own first axis.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
-    calls: bool = field(default=False, kw_only=True)
+    hop: int | None = field(default=None, kw_only=True)
 
     @property
     def title(self) -> str:

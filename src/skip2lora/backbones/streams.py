@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_array
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ModelError
 
 #: Which call's numbers are a sample's: those of the last one, or their mean.
 CALLS = ("last", "mean")
@@ -32,16 +32,35 @@ class Stream:
     """Which outputs of a call are which inputs of the next, and which calls count.
 
     ``states`` are inputs with the output that each of them is in the next call. ``calls`` is one
-    of ``CALLS``.
+    of ``CALLS``. ``hop`` is how much later along its first axis the next call begins, where that is
+    less than a call takes: it takes the rest of what was before it, at first zeros.
     """
 
     states: Mapping[str, str]
     calls: str = CALLS[0]
+    hop: int | None = None
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Stream:
+        """Of its fields.
+
+        Raises:
+            ValueError, TypeError, AttributeError: they are none.
+        """
+        said = {"states": {}, "calls": CALLS[0], "hop": None, **entries}
+        hop = said["hop"]
+        if len(said) > 3 or said["calls"] not in CALLS:
+            raise ValueError(f"{', '.join({*said} - {'states', 'calls', 'hop'}) or 'calls'}")
+        if hop is not None and not (type(hop) is int and hop > 0):
+            raise ValueError(f"hop {hop}")
+        if not all(isinstance(each, str) for pair in said["states"].items() for each in pair):
+            raise TypeError("states")
+        return cls(dict(said["states"]), str(said["calls"]), hop)
 
     def sequences(self, inputs: Sequence[_Spec]) -> tuple[_Spec, ...]:
         """What a sample consists of, of the inputs of a call: (calls, ...), without the states."""
         return tuple(
-            replace(spec, shape=(None, *spec.shape), calls=True)
+            replace(spec, shape=(None, *spec.shape), hop=self.hop or (*spec.shape, 1)[0])
             for spec in inputs
             if spec.name not in self.states
         )
@@ -52,13 +71,24 @@ class Stream:
         states = ", ".join(f"{name} ({sizes[name]})" for name in sizes if name in self.states)
         given = ", ".join(sizes[name] for name in sizes if name not in self.states)
         which = "the last call" if self.calls == CALLS[0] else "the mean of all calls"
+        given += "" if self.hop is None else f", {self.hop} of them new,"
         return (
             f"state: {states}; a sample is any number of calls of {given} from a fresh state, and "
             f"its row {which}"
         )
 
     def zeros(self, inputs: Sequence[InputSpec]) -> dict[str, NDArray[Any]]:
-        """The states of one sample before its first call, as most models begin."""
+        """The states of one sample before its first call, as most models begin.
+
+        Raises:
+            ModelError: a state is no input.
+        """
+        strange = set(self.states) - {spec.name for spec in inputs}
+        if strange:
+            raise ModelError(
+                f"state {min(strange)} is no input of the model, expected one of "
+                f"{', '.join(spec.name for spec in inputs)}: prepare or export it again"
+            )
         return {
             spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
             for spec in inputs
@@ -122,9 +152,10 @@ def _cut(values: Any, spec: InputSpec, name: str) -> Any:
     except (ValueError, RuntimeError):  # of different lengths, which the check says
         return values
     sizes = [int(size) for size in spec.shape[1:] if size is not None]
+    hop = spec.hop or (*sizes, 1)[0]
     if not sizes or array.ndim < 2 or array.ndim == len(sizes) + 2:
         return array
-    first = math.prod(sizes) if array.ndim == 2 else sizes[0]
+    first = hop * math.prod(sizes[1:]) if array.ndim == 2 else hop
     if array.ndim not in (2, len(sizes) + 1) or list(array.shape[2:]) not in ([], sizes[1:]):
         return array
     if array.shape[1] % first or not array.shape[1]:
@@ -132,7 +163,12 @@ def _cut(values: Any, spec: InputSpec, name: str) -> Any:
             f"{name} has {array.shape[1]} along the second axis, the model takes {first} a call, "
             f"expected a whole number of calls: cut or fill up the rest of {array.shape[1] % first}"
         )
-    return array.reshape(len(array), -1, *sizes)
+    if hop == sizes[0]:
+        return array.reshape(len(array), -1, *sizes)
+    array = array.reshape(len(array), -1, *sizes[1:])
+    before = np.zeros((len(array), sizes[0] - hop, *sizes[1:]), array.dtype)
+    starts = np.arange(0, array.shape[1], hop)[:, None]
+    return np.concatenate([before, array], axis=1)[:, starts + np.arange(sizes[0])]
 
 
 def _check_equal(arrays: Mapping[str, Any]) -> None:

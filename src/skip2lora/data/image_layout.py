@@ -71,8 +71,8 @@ class Input(Protocol):
         """Sizes of its axes."""
 
     @property
-    def calls(self) -> bool:
-        """Whether the first axis are calls, of a model with a state between them."""
+    def hop(self) -> int | None:
+        """By how much a call goes on, where the first axis are calls of a model with a state."""
 
     @property
     def dtype(self) -> str:

@@ -8,7 +8,6 @@ held-out split, nor do those of one segment where there is one recording alone.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -172,9 +171,8 @@ def read_recordings(
     if of_files is not None:
         labels = [of_files[at] for at in file]
     shape = tuple(n_samples if size in (None, n_samples) else size for size in inputs[0].shape)
-    if inputs[0].calls:
-        step = tuple(size or 1 for size in inputs[0].shape[1:])
-        shape = (n_samples // math.prod(step), *step)
+    if inputs[0].hop:  # which the model cuts into its calls
+        shape = (n_samples,)
     source = Windows(
         usable.files, usable.surveys, sound, shape, np.dtype(inputs[0].dtype), file, start
     )

@@ -95,7 +95,7 @@ class Sound:
                 f"window= is {window:g} s, {round(window * self.rate)} samples at {self.rate} Hz, "
                 f"the model takes {n_samples}: leave window= out, or correct rate="
             )
-        step = math.prod(size or 1 for size in inputs[0].shape[1:]) if inputs[0].calls else 1
+        step = math.prod((inputs[0].hop or 1, *(size or 1 for size in inputs[0].shape[2:])))
         if window is not None and round(window * self.rate) % step:
             whole = max(1, round(window * self.rate / step))
             raise ParameterError(
@@ -185,7 +185,7 @@ def waveform_of(inputs: Sequence[Input]) -> int | None:
         ParameterError: it takes something else than one row of numbers.
     """
     sizes = [size for size in inputs[0].shape if size != 1] if len(inputs) == 1 else []
-    if sizes and inputs[0].calls:
+    if sizes and inputs[0].hop:
         sizes = [None] if len(sizes) == 2 else sizes  # any number of calls of one row each
     whole = len(inputs) == 1 and inputs[0].dtype not in ("float32", "float64", "float16", "int16")
     if len(inputs) != 1 or len(sizes) > 1 or whole or inputs[0].shape == (1,):

@@ -36,10 +36,10 @@ def layers_of(model: Backbone) -> tuple[Dense, ...] | None:
             f"{model.path} changed since it was loaded, or has no logits, expected it unchanged "
             "and with some: load it again"
         )
-    if len(model.inputs) != 1:
+    if len(model.session.inputs) != 1:
         raise ModelError(
-            f"{model.path} has {len(model.inputs)} inputs, expected one: export the taps alone "
-            "with taps_only=True"
+            f"{model.path} has {len(model.session.inputs)} inputs, expected one: export the taps "
+            "alone with taps_only=True"
         )
     graph = Graph(read_model(model.path))
     layers = joined(list(operations(graph, anatomy.head.logits, model.path)), model.path)

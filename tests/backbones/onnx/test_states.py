@@ -274,6 +274,8 @@ def test_constants_and_states_of_any_layers(tmp_path: Path, refused: Refused) ->
         ('calls = "first"', "is no chain of models (calls), expected"),
         ('call = "last"', "is no chain of models (call), expected"),
         ("states = 3", "is no chain of models"),
+        ("hop = 4", "goes on by hop = 4, and takes x [3, 5] a call, expected at most as much"),
+        ("hop = 0", "is no chain of models (hop 0), expected"),
         ('constants = { h0 = "a" }', "is no chain of models (constants), expected"),
     ],
 )
@@ -297,3 +299,15 @@ def test_metadata_that_say_it_wrongly(tmp_path: Path, refused: Refused) -> None:
     model.metadata_props.add(key="skip2lora.stream", value='{"calls": []}')
     message = refused(ModelError, s2.load, save(model, tmp_path / "m.onnx"))
     assert "says wrongly which states it has, expected states and calls" in message
+
+
+def test_a_call_takes_some_again(tmp_path: Path) -> None:
+    """Exported and loaded again, the file knows by how much a call goes on."""
+    path = lstm(tmp_path / "m.onnx")
+    model, x = s2.load(toml(tmp_path, "\n\nhop = 2")), X[:, :8]
+    before = np.concatenate([np.zeros((len(x), 1, WIDTH), np.float32), x], axis=1)
+    calls = np.stack([before[:, at : at + STEP] for at in range(0, 8, 2)], axis=1)
+    np.testing.assert_array_equal(model.logits(x), s2.load(path).logits(calls))
+    adapted, out = s2.adapt(model, x, np.arange(len(x)) % 4), tmp_path / "e.onnx"
+    export_onnx(adapted.backbone, adapted.adapters, out)
+    np.testing.assert_allclose(s2.load(out).logits(x), adapted.logits(x), rtol=1e-4, atol=1e-5)

@@ -19,6 +19,7 @@ from skip2lora.backbones.onnx.graph import Graph, sizes_of
 from skip2lora.backbones.onnx.session import RUNTIME_ERRORS, open_session, run_options
 from skip2lora.errors import ModelError
 
+_MOST_BYTES = 1 << 28
 _MOST_ROUNDS = 16  # of branches in branches
 _LENGTHS = ((12, 20), (576, 960))  # of what inputs leave open beside samples
 _ACTIVATIONS = ("Sigmoid", "Softmax", "LogSoftmax", "Tanh")
@@ -32,7 +33,7 @@ def without_branches(model: Any, path: Path) -> str | None:
 
     A graph whose branches cannot be written out, or that would give something else, stays as it is.
     """
-    if not any(node.op_type == "If" for node in model.graph.node):
+    if model.ByteSize() > _MOST_BYTES:  # it is copied a few times
         return None
     changed = type(model)()
     changed.CopyFrom(model)

@@ -17,7 +17,7 @@ how far windows of it are apart, which pass the next model one by one and come o
 
 One model alone, with a state between calls, may be told of it (docs/streaming.md)::
 
-    samples = 512                    # that a call takes, where it leaves that open
+    samples = 576                    # that a call takes, where it leaves that open
 
     [[model]]
     path = "vad.onnx"
@@ -25,6 +25,7 @@ One model alone, with a state between calls, may be told of it (docs/streaming.m
     [stream]
     states = { h = "hn", c = "cn" }  # where names do not tell
     calls = "mean"                   # or "last"
+    hop = 512                        # what is new of a call, where it takes some again
     constants = { sr = 16000 }       # inputs that are numbers
 """
 
@@ -74,7 +75,7 @@ def chain(
 
     Each is a path, or what a ``[[model]]`` of a ``.toml`` says: path, scale, offset, hop.
     ``samples`` is how many numbers of a sample the first one takes, where it leaves that open.
-    ``stream`` is what ``[stream]`` says of the states of one model alone: states, calls, constants.
+    ``stream`` is what ``[stream]`` says of one model with states: states, calls, hop, constants.
 
     Raises:
         ParameterError: an entry that a ``.toml`` cannot have.

@@ -49,17 +49,19 @@ def stream_of(graph: Graph, path: Path) -> Stream | None:
         return None
     data = [value for value in graph.inputs if value.name not in pairs]
     _check(graph, pairs, data, path)
+    _check_hop(said.get("hop"), data, path)
     for name, output in pairs.items():
         axis = _axis(_input(graph, name), data[0])
         graph.states |= {name: axis, output: axis}
-    return Stream(dict(pairs), str(said.get("calls", CALLS[0])))
+    return Stream.from_json({**said, "states": pairs})
 
 
 def _said(graph: Graph, path: Path) -> dict[str, Any]:
     entries = {entry.key: str(entry.value) for entry in graph.model.metadata_props}
     try:
         said = json.loads(entries.get(STREAM_KEY, "{}"))
-        return _checked(said)
+        Stream.from_json(said)
+        return dict(said)
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} says wrongly which states it has, expected states and calls: export it again"
@@ -80,7 +82,8 @@ def checked_stream(stream: Any, n_models: int) -> dict[str, Any] | None:
     if not all(type(each) in (int, float) for each in constants.values()):
         raise TypeError("constants")
     said = {name: value for name, value in stream.items() if name != "constants"}
-    return {"calls": CALLS[0], **_checked(said), "constants": dict(constants)}
+    Stream.from_json(said)
+    return {"calls": CALLS[0], **said, "constants": dict(constants)}
 
 
 def say_states(onnx: Any, model: Any, stream: Mapping[str, Any], path: Path) -> Any:
@@ -111,20 +114,6 @@ def say_states(onnx: Any, model: Any, stream: Mapping[str, Any], path: Path) -> 
     states = stream.get("states") or _likely(graph)
     data = [value for value in graph.inputs if value.name not in states]
     return (data or graph.inputs)[0]
-
-
-def _checked(said: Any) -> dict[str, Any]:
-    """What was said of states, if it is said rightly.
-
-    Raises:
-        ValueError, TypeError, AttributeError: it is not.
-    """
-    unknown = set(said) - {"states", "calls"}
-    if unknown or said.get("calls", CALLS[0]) not in CALLS:
-        raise ValueError(f"{', '.join(map(str, unknown)) or 'calls'}")
-    if not all(isinstance(each, str) for pair in said.get("states", {}).items() for each in pair):
-        raise TypeError("states")
-    return dict(said)
 
 
 def _recurrent(graph: Graph) -> list[Any]:
@@ -228,6 +217,18 @@ def _check(graph: Graph, pairs: Mapping[str, str], data: Sequence[Any], path: Pa
                 f"{path} leaves open how large state {name} is, expected fixed sizes: fix them "
                 "when exporting it"
             )
+
+
+def _check_hop(hop: int | None, data: Sequence[Any], path: Path) -> None:
+    """Raise ModelError for calls that would leave something out, or go on by different steps."""
+    sizes = [sizes_of(value) or () for value in data]
+    if hop is None or (len(sizes) == 1 and len(sizes[0]) > 1 and hop <= int(sizes[0][1] or 0)):
+        return
+    taken = ", ".join(f"{of.name} {list(shape[1:])}" for of, shape in zip(data, sizes, strict=True))
+    raise ModelError(
+        f"{path} goes on by hop = {hop}, and takes {taken} a call, expected at most as much of one "
+        "input: correct [stream] of the .toml"
+    )
 
 
 def _fixed(sizes: Sequence[Any]) -> bool:

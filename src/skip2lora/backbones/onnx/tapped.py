@@ -105,7 +105,7 @@ class Description:
             return cls(
                 layers=layers, places=places, outputs=outputs, size=fixed, model_outputs=specs,
                 class_names=None if names is None else tuple(map(str, names)),
-                stream=None if stream is None else Stream(**stream), **fields,
+                stream=None if stream is None else Stream.from_json(stream), **fields,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, ModelError):
