@@ -14,11 +14,15 @@ STEP, WIDTH, HIDDEN = 3, 4, 6
 FIRST = 0.5  # of the frames before the first call
 
 
-def variable(file: File, name: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """A variable that is read: its handle, and what it is read into."""
+def variable(
+    file: File, name: str, shape: tuple[int, ...], *, assigned: int | None = None
+) -> tuple[int, int]:
+    """A variable that is read, after something was ``assigned``: its handle, and what is read."""
     handle = file.tensor(f"{name}.handle", ())
     file.graph.tensors[handle].type = schema.TensorType.RESOURCE
     file.operator("VAR_HANDLE", [], [handle], sharedName=name)
+    if assigned is not None:
+        file.operator("ASSIGN_VARIABLE", [handle, assigned], [])
     value = file.tensor(f"{name}.value", shape)
     file.operator("READ_VARIABLE", [handle], [value])
     return handle, value
@@ -73,7 +77,7 @@ def streaming(
     first = weight("w", HIDDEN, (2 + STEP) * WIDTH)
     file.operator("FULLY_CONNECTED", [row, first, zeros], [hidden], fusedActivationFunction=RELU)
     size = classes if fed else HIDDEN
-    sums_of, sums = variable(file, "sums", (1, size))
+    sums_of, sums = variable(file, "sums", (1, size), assigned=hidden if late else None)
     if twice:
         file.operator("READ_VARIABLE", [sums_of], [file.tensor("again", (1, size))])
     logits = file.tensor("logits", (1, classes))
@@ -85,9 +89,8 @@ def streaming(
     else:
         file.operator("ADD", [sums, hidden], [total])
         file.operator("FULLY_CONNECTED", [total, weight("v", classes, HIDDEN), bias], [logits])
-    file.operator("ASSIGN_VARIABLE", [sums_of, total], [])
-    if late:
-        file.operator("READ_VARIABLE", [sums_of], [file.tensor("late", (1, size))])
+    if not late:
+        file.operator("ASSIGN_VARIABLE", [sums_of, total], [])
     output = file.tensor("y", (1, classes))
     file.operator(end, [logits], [output], **({"beta": 1.0} if end == "SOFTMAX" else {}))
     firsts = {"frames": np.full((1, 2, WIDTH), FIRST, np.float32)}
