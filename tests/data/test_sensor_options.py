@@ -136,3 +136,23 @@ def test_models_of_other_inputs(refused: Refused) -> None:
     ).replace("(128,)", "(128)")
     two = (InputSpec("a", (8,), "float32"), InputSpec("b", (8,), "float32"))
     assert "expected one input of real numbers" in refused(ParameterError, form_of, two, 8, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("shape", "hop", "form"),
+    [
+        ((None, 3, 5), 3, (12, 5)), ((None, 4, 5), 2, (12, 5)), ((None, 3, 1, 5), 3, (12, 1, 5)),
+        ((None, 5), 5, (12, 5)),
+    ],
+)  # fmt: skip
+def test_windows_of_several_calls(shape: Any, hop: int, form: Any, refused: Refused) -> None:
+    """A model with a state between calls takes some rows of a window after the others."""
+    inputs = (InputSpec("x", shape, "float32", hop=hop),)
+    assert form_of(inputs, 12, 5, ()) == (Form("tc", form), 12)
+    message = refused(ParameterError, form_of, inputs, 12, 4, ())
+    assert (
+        "a call, got windows of 12 rows x 4 channels, expected a whole number of calls" in message
+    )
+    if len(shape) > 2:
+        assert "got windows of 13 rows" in refused(ParameterError, form_of, inputs, 13, 5, ())
+    assert "any number of rows" in refused(ParameterError, form_of, inputs, None, 5, ())

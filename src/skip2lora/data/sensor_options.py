@@ -284,6 +284,8 @@ def form_of(
     free = tuple(size for size in shape if size != 1)
     if features:
         return _of_features(shape, free, rows, n_channels, features)
+    if inputs[0].hop:
+        return _of_calls(inputs[0], rows, n_channels)
     options: list[tuple[str, int | None]] = []  # axes, and rows where the model says them
     if len(free) == 2:
         first, last = free
@@ -310,6 +312,22 @@ def form_of(
         )
     axes, n_rows = fitting[0]
     return Form(axes, _filled(shape, axes, n_rows or 0, n_channels)), n_rows or 0
+
+
+def _of_calls(given: Input, rows: int | None, n_channels: int) -> tuple[Form, int]:
+    """Windows of several calls of a model with a state between them, rows first."""
+    step = tuple(size or 1 for size in given.shape[1:])
+    each = given.hop or 1
+    if len(step) < 2:  # a row is a call
+        step, each = (1, *step), 1
+    if rows is None or rows % each or math.prod(step[1:]) != n_channels:
+        count = "any number of" if rows is None else rows
+        raise ParameterError(
+            f"the model takes {shape_text(given.shape[1:])} a call, got windows of {count} rows x "
+            f"{n_channels} channels, expected a whole number of calls, {each} rows each: correct "
+            "window= or channels="
+        )
+    return Form("tc", (rows, *step[1:])), rows
 
 
 def _filled(shape: Sequence[int | None], axes: str, rows: int, n_channels: int) -> tuple[int, ...]:
