@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
-from skip2lora.backbones.formats import refuse_folder, refuse_stranger, told_apart
+from skip2lora.backbones.formats import refuse_folder, refuse_stranger, suffix_of, told_apart
 from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
@@ -395,6 +395,5 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
             f"{file} ends in {file.suffix or 'nothing'}, expected a model as "
             f"{', '.join(SUFFIXES)}: make one with `skip2lora pretrain`"
         )
-    module, _, name = SUFFIXES[file.suffix].partition(":")
-    kind: type[Backbone] = getattr(importlib.import_module(module), name)
-    return file, kind
+    module, _, name = SUFFIXES[suffix_of(file)].partition(":")
+    return file, getattr(importlib.import_module(module), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from skip2lora.files import unreadable
 
 _HEAD_BYTES = 4096
 _CHAIN = b"[[model]]"
+_LITERT = re.compile(rb"""^\s*path\s*=\s*["'].*\.tflite["']""", re.MULTILINE)
 _TORCH = (
     "build its nn.Module in Python, load the weights into it and pass TorchBackbone(module), or "
     "export it with torch.onnx.export"
@@ -77,6 +79,21 @@ _SUFFIXES = {
 }
 
 
+def suffix_of(file: Path) -> str:
+    """The suffix by which a model is read: of a ``.toml`` that names a ``.tflite``, that."""
+    if file.suffix == ".toml" and _LITERT.search(_head(file)):
+        return ".tflite"
+    return file.suffix
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
 def refuse_stranger(file: Path, *, readable: bool) -> None:
     """Refuse a file that shows by its first bytes what else it is than its suffix says.
 
@@ -86,11 +103,7 @@ def refuse_stranger(file: Path, *, readable: bool) -> None:
         FileError: it cannot be read.
         ModelError: what it is, and what to do.
     """
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise unreadable(file, error) from error
+    head = _head(file)
     if not head or (file.suffix == ".toml" and _CHAIN in head):
         return
     stranger = _by_content(file, head)

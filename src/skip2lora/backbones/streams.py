@@ -77,6 +77,11 @@ class Stream:
             f"its row {which}"
         )
 
+    def of_calls(self, rows: NDArray[Any], n_samples: int) -> NDArray[Any]:
+        """Rows of samples, of those of all their calls one after the other."""
+        each = rows.reshape(n_samples, -1, *rows.shape[1:])
+        return each[:, -1] if self.calls == CALLS[0] else each.mean(axis=1, dtype=np.float32)
+
     def zeros(self, inputs: Sequence[InputSpec]) -> dict[str, NDArray[Any]]:
         """The states of one sample before its first call, as most models begin.
 

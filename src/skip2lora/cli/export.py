@@ -58,7 +58,7 @@ def _file(asked: Asked) -> Done:
     _refuse_options(asked)
     model, output, kind = asked.model, asked.output, asked.kind
     suffix = ".tflite" if kind == "tflite" else ".onnx"
-    also = (".safetensors",) if kind == "tflite" else (".safetensors", ".toml")
+    also = (".safetensors", ".toml")
     shared.check_made(model, output, "exported", force=asked.force, suffix=suffix, also=also)
     if kind == "onnx-adapter":
         check_output(output.with_suffix(".onnx_adapter"), force=asked.force)

@@ -47,8 +47,8 @@ def check_tflite(content: bytes, logits: int, base: Base, samples: SamplesLike |
                 for tensor, array in zip(backbone.graph.inputs, call, strict=True):
                     interpreter.set_tensor(tensor.index, array.reshape(tensor.shape or ()))
                 interpreter.invoke()
-            for index in wanted:
-                values[index].append(interpreter.get_tensor(index).reshape(-1))
+                for index in wanted:
+                    values[index].append(interpreter.get_tensor(index).reshape(-1))
         given = {index: np.stack(each) for index, each in values.items()}
         for index, output in outputs.items():
             tensor = output.tensor
@@ -60,6 +60,8 @@ def check_tflite(content: bytes, logits: int, base: Base, samples: SamplesLike |
                     f"{backbone.path}: output {output.name} of the exported file does not follow "
                     "from its logits, expected that it does: export with other samples"
                 )
+        if backbone.stream is not None:
+            given = {at: backbone.stream.of_calls(each, len(some)) for at, each in given.items()}
         named = {outputs[index].name: given[index] for index in wanted if index in outputs}
         return given[logits], {name: of for name, of in named.items() if of is not given[logits]}
 

@@ -20,7 +20,7 @@ from skip2lora.backbones.standins import Headless
 from skip2lora.errors import DataError
 from skip2lora.export.tflite import export_tflite
 from skip2lora.tasks.task import softmax
-from tflite_models import Load
+from tflite_models import Load, mlp
 from tflite_streams import FIRST, STEP, WIDTH, answers, samples, streaming
 
 Refused = Callable[..., str]
@@ -131,3 +131,43 @@ def test_wake_words_of_a_package(refused: Refused) -> None:
         probabilities = 1 / (1 + np.exp(-s2.load(file).logits(x)))
         expected = answers(file.read_bytes(), x)[0]
         assert np.abs(np.clip(np.round(256 * probabilities), 0, 255) - expected).max() <= 1
+
+
+def test_the_mean_of_all_calls(load: Load, tmp_path: Path, refused: Refused) -> None:
+    last, file = load(streaming()), tmp_path / "m.toml"
+    file.write_text('[[model]]\npath = "model.tflite"\n[stream]\ncalls = "mean"\n')
+    model = s2.load(file)
+    assert model.fingerprint != last.fingerprint
+    each = [last.forward(last.check(X[:, :n])) for n in range(1, 5)]
+    rows = model.forward(model.check(X))
+    for got, wanted in (
+        (rows.base_logits, [of.base_logits for of in each]),
+        (rows.taps[-1], [of.taps[-1] for of in each]),
+    ):
+        np.testing.assert_allclose(got, np.mean(wanted, axis=0), rtol=1e-4, atol=1e-5)
+    adapters, out = random_adapters(model), tmp_path / "e.tflite"
+    export_tflite(model, adapters, out)
+    logs = [np.log(answers(out.read_bytes(), X[:, :n])[0]) for n in range(1, 5)]
+    sums = expected(model, adapters, X)
+    np.testing.assert_allclose(softmax(np.mean(logs, axis=0)), softmax(sums), atol=1e-4)
+    file.write_text('[[model]]\npath = "model.tflite"\n[stream]\ncalls = "last"\n')
+    assert s2.load(file).fingerprint == last.fingerprint
+
+
+@pytest.mark.parametrize(
+    "text", ["[stream]\nhop = 2", "[stream]\nconstants = { x = 1 }", "", "scale = 2\n[stream]"]
+)
+def test_what_a_toml_may_not_say(text: str, load: Load, tmp_path: Path, refused: Refused) -> None:
+    load(streaming())
+    file = tmp_path / "m.toml"
+    file.write_text(f'[[model]]\npath = "model.tflite"\n{text}\n')
+    message = refused(s2.errors.ModelError, s2.load, file)
+    assert "names a .tflite, expected [stream] with calls alone: leave the rest out" in message
+
+
+def test_a_toml_of_a_file_without_variables(load: Load, tmp_path: Path, refused: Refused) -> None:
+    load(mlp([9, 7, 3]).content())
+    file = tmp_path / "m.toml"
+    file.write_text('[[model]]\npath = "model.tflite"\n[stream]\n')
+    message = refused(s2.errors.ModelError, s2.load, file)
+    assert "model.tflite has no variables that go from call to call, expected some" in message

@@ -43,7 +43,7 @@ from skip2lora.backbones.outputs import (
     spec_of,
     task_of,
 )
-from skip2lora.backbones.streams import Stream, laid_out
+from skip2lora.backbones.streams import CALLS, Stream, laid_out
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line, warn
 from skip2lora.files import unreadable
@@ -64,7 +64,8 @@ class LiteRTBackbone(Backbone):
     point of each tensor. ``layers`` are the taps there could be, ``taps`` those that are taken, the
     input of each layer with weights on the way to ``end``, the output that is taken.
     ``fingerprint`` is the SHA-256 of the file's bytes, so another
-    conversion of the same network is another model. Not safe to call from two threads at once.
+    conversion of the same network is another model. ``calls`` says which calls of one with
+    variables count. Not safe to call from two threads at once.
     """
 
     graph: Graph
@@ -77,6 +78,7 @@ class LiteRTBackbone(Backbone):
     class_names: tuple[str, ...] | None = None
     mask: str | None = None
     note: str | None = None
+    calls: str = CALLS[0]
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -112,18 +114,28 @@ class LiteRTBackbone(Backbone):
         grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
         refuse(path, _FIXED, size=size)
         parse = _parser(path)
-        check_file(path, "a .tflite model")
+        from skip2lora.backbones.litert.variables import calls_of
+
+        file, calls = calls_of(Path(path))
+        check_file(file, "a .tflite model")
         try:
-            content = Path(path).read_bytes()
+            content = file.read_bytes()
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable(file, error) from error
         graph = parse(content, str(path))
+        if file != Path(path) and not graph.variables:
+            raise ModelError(
+                f"{path} says which calls count, {file.name} has no variables that go from call to "
+                "call, expected some: name that file itself"
+            )
         check_arrays_of(graph, path)
-        fingerprint = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        more = b"" if calls == CALLS[0] else calls.encode()  # which give other rows
+        fingerprint = f"sha256:{hashlib.sha256(content + more).hexdigest()}"
         graph = with_shapes(graph, path, threads)
         picked = _pick_output(graph, output, path)
         layers = _layers(graph, picked, grid, path)
-        model = cls(graph, layers, (), picked, fingerprint, grid, threads).with_taps(taps)
+        model = cls(graph, layers, (), picked, fingerprint, grid, threads, calls=calls)
+        model = model.with_taps(taps)
         model._runner  # noqa: B018  - what the runtime refuses is said here
         model = replace(model, note=_seen(model))
         if mask is None and len(model.inputs) > 1:
@@ -241,7 +253,7 @@ class LiteRTBackbone(Backbone):
     def stream(self) -> Stream | None:
         """The variables that go from call to call, None where there are none."""
         names = {each.name: each.name for each in self.graph.variables}
-        return Stream(names) if names else None
+        return Stream(names, self.calls) if names else None
 
     @cached_property
     def _runner(self) -> Runner:

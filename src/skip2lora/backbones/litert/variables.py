@@ -10,10 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
+from skip2lora.backbones.streams import CALLS
+from skip2lora.errors import ModelError
 
 if TYPE_CHECKING:
     from skip2lora.backbones.litert.file import Operator, Tensor
@@ -69,6 +73,27 @@ def variables_of(
         taken.add(name)
         variables.append(Variable(name, index, written.get(handle, index)))
     return tuple(variables)
+
+
+def calls_of(path: Path) -> tuple[Path, str]:
+    """The file of a model, and which of its calls count, where a ``.toml`` says it.
+
+    Raises:
+        ModelError: it says something else.
+    """
+    if path.suffix != ".toml":
+        return path, CALLS[0]
+    from skip2lora.backbones.onnx.chain import Part, read_chain
+
+    parts, samples, said = read_chain(path)
+    others = {**(said or {}), "samples": samples}
+    calls = others.pop("calls", None)
+    if calls is None or any(others.values()) or parts != [Part(parts[0].file)]:
+        raise ModelError(
+            f"{path} names a .tflite, expected [stream] with calls alone: leave the rest out, as "
+            "such a file says which states it has"
+        )
+    return parts[0].file, str(calls)
 
 
 def without_variables(
