@@ -38,6 +38,8 @@ if typing.TYPE_CHECKING:
     from skip2lora.backbones.mlp import MLP as MLP
     from skip2lora.backbones.onnx.chain import chain as chain
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
+    from skip2lora.fleet.merging import Merged as Merged
+    from skip2lora.fleet.merging import merge as merge
     from skip2lora.training.filled import Filled as Filled
     from skip2lora.training.filled import fill as fill
     from skip2lora.training.loop import EpochReport as EpochReport
@@ -73,6 +75,7 @@ __all__ = [
     "adapt",
     "fill",
     "load",
+    "merge",
     "pretrain",
 ]
 
@@ -89,6 +92,7 @@ _ON_REQUEST = {
     "load": "skip2lora.backbones.base",
     "MLP": "skip2lora.backbones.mlp",
     "chain": "skip2lora.backbones.onnx.chain",
+    "merge": "skip2lora.fleet.merging",
     "Checkpoint": "skip2lora.training.watch",
     "EpochReport": "skip2lora.training.loop",
     "Filled": "skip2lora.training.filled",

@@ -38,6 +38,7 @@ COMMANDS = (
     "predict",
     "inspect",
     "versions",
+    "merge",
     "plan",
     "fill",
     "prepare",

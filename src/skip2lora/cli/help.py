@@ -30,6 +30,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "rounds", "trials", "tinytl",
     ),
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
+    "Merging": ("shares",),
     "On a board": ("blob", "taps_only", "weights", "capacity", "when_full"),
     "Stopped and going on": (
         "checkpoint", "checkpoint_every", "resume", "keep_rows", "continue_from", "forget", "undo",
