@@ -23,8 +23,10 @@
 #   make test-web
 #                the npm package in Node and its page in headless Chromium, for which some
 #                500 MB are fetched
-#   make wheels  wheels for x86-64, 64- and 32-bit ARM, in build/wheels: some 450 MB are fetched, and
-#                it takes minutes; WHEELS="aarch64 armv7" for some
+#   make wheels  wheels for x86-64, 64- and 32-bit ARM and macOS, in build/wheels: some 450 MB are
+#                fetched, and it takes minutes; WHEELS="aarch64 armv7" for some
+#   make test-wheels
+#                those for ARM run the main job under QEMU, in Debian's Python for ARM: minutes
 #   make web     the module of WebAssembly of the npm package in web/
 
 PYTHON ?= python3
@@ -39,7 +41,7 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/in
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='build/{wheel_tag}' -e
 
 .DEFAULT_GOAL := help
-.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c misra test-arm bench-arm size test-wasm test-web web wheels clean
+.PHONY: force help demo test check bench mutate fuzz crash docs format core-test lint-c misra test-arm bench-arm size test-wasm test-web web wheels test-wheels clean
 
 help:
 	@sed -n '2,/^$$/s/^#   //p' Makefile
@@ -76,6 +78,9 @@ web:
 
 wheels: $(VENV)/.wheels
 	$(BIN)/python tools/wheels.py $(WHEELS)
+
+test-wheels: $(VENV)/.installed
+	$(BIN)/python tools/run_wheels.py $(WHEELS)
 
 bench-arm:
 	@sh tools/check-arm.sh linux-arm llvm

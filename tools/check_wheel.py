@@ -22,7 +22,6 @@ KINDS = {
     "aarch64": "ELF of 64 bits, machine 183",
     "armv7l": "ELF of 32 bits, machine 40",
     "arm64": "Mach-O of 64 bits, machine 16777228",
-    "amd64": "PE, machine 34404",
 }
 LICENCES = {"LICENSE", "LICENSE.nanobind", "LICENSE.robin-map"}
 RECORDS = {"METADATA", "RECORD", "WHEEL", "entry_points.txt"}
@@ -39,10 +38,6 @@ def kind(extension: bytes) -> str:
         return f"ELF of {bits} bits, machine {int.from_bytes(extension[18:20], 'little')}"
     if extension[:4] == b"\xcf\xfa\xed\xfe":
         return f"Mach-O of 64 bits, machine {int.from_bytes(extension[4:8], 'little')}"
-    if extension[:2] == b"MZ":
-        at = int.from_bytes(extension[60:64], "little")
-        if extension[at : at + 4] == b"PE\0\0":
-            return f"PE, machine {int.from_bytes(extension[at + 4 : at + 6], 'little')}"
     return "of no known format"
 
 

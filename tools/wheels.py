@@ -1,6 +1,6 @@
 """Cross-builds the wheels of other processors into build/wheels, without containers: `make wheels`.
 
-    python tools/wheels.py [x86_64] [aarch64] [armv7]
+    python tools/wheels.py [x86_64] [aarch64] [armv7] [macos]
 
 One compiler builds them all, ziglang of PyPI, against glibc 2.17, which systems since 2013 have.
 Python's headers for each processor are Debian's.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ class Target:
     triple: str
     python: str  # the end of the extension's name, which says whose it is
     tag: str
-    debian: str
+    debian: str  # whose headers serve: those of macOS have the same sizes as those of 64-bit ARM
     machine: str  # as `uname -m` there says, which picks kernels in CMakeLists.txt
+    system: str = "Linux"
 
 
 TARGETS = {
@@ -57,7 +59,27 @@ TARGETS = {
         "armhf",
         "armv7l",
     ),
+    "macos": Target(
+        "aarch64-macos.11.0",
+        "darwin",
+        "macosx_11_0_arm64",
+        "arm64",
+        "arm64",
+        "Darwin",
+    ),
 }
+#: Zig's linker crashes on a bundle, in place of which Python loads a shared library as well, and
+#: knows no lists of the symbols that Python has.
+_MAC = """\
+for word; do
+    shift
+    case $word in
+    -bundle) set -- "$@" -shared -undefined dynamic_lookup ;;
+    -Wl,@*) ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+"""
 
 
 def compilers(target: Target, folder: Path) -> None:
@@ -65,7 +87,9 @@ def compilers(target: Target, folder: Path) -> None:
     for name in ("cc", "c++", "ar", "ranlib"):
         of = f" -target {target.triple}" if name.startswith("c") else ""
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {name}{of} "$@"\n')
+        words = _MAC if target.system == "Darwin" else ""
+        call = f'exec "{sys.executable}" -m ziglang {name}{of} "$@"\n'
+        script.write_text(f"#!/bin/sh\n{words}{call}")
         script.chmod(0o755)
 
 
@@ -73,20 +97,31 @@ def toolchain(target: Target, folder: Path, include: Path) -> Path:
     """Write CMake's description of a machine and of what builds for it."""
     version = f"python3.{sys.version_info.minor}"
     lines = [
-        "set(CMAKE_SYSTEM_NAME Linux)",
+        f"set(CMAKE_SYSTEM_NAME {target.system})",
         f"set(CMAKE_SYSTEM_PROCESSOR {target.machine})",
         f'set(CMAKE_C_COMPILER "{folder}/cc")',
         f'set(CMAKE_CXX_COMPILER "{folder}/c++")',
         f'set(CMAKE_AR "{folder}/ar")',
         f'set(CMAKE_RANLIB "{folder}/ranlib")',
         "set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)",
+        "set(CMAKE_INSTALL_NAME_TOOL true)",  # of macOS, which nothing here needs
         'set(S2_NEON_OPTIONS "-mcpu=cortex_a7")',  # of 32 bits; the smallest that has them
         f'set(Python_INCLUDE_DIR "{include}/{version}")',
-        f'set(CMAKE_CXX_FLAGS_INIT "-I{include}")',  # whose pyconfig.h names one a processor
     ]
+    if target.system == "Linux":  # where pyconfig.h names one of the processor, from this folder
+        lines.append(f'set(CMAKE_CXX_FLAGS_INIT "-I{include}")')
     path = folder / "toolchain.cmake"
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
+
+
+def without_dispatch(include: Path, into: Path) -> Path:
+    """Copy Python's headers with the pyconfig.h of their processor, for another system."""
+    version = f"python3.{sys.version_info.minor}"
+    (own,) = include.glob(f"*/{version}/pyconfig.h")
+    shutil.copytree(include / version, into / version, dirs_exist_ok=True)
+    shutil.copyfile(own, into / version / "pyconfig.h")
+    return into
 
 
 def build(name: str) -> Path:
@@ -96,9 +131,13 @@ def build(name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     compilers(target, folder)
     include = debian_python.headers(target.debian, PLACE / "debian")
+    if target.system != "Linux":
+        include = without_dispatch(include, folder / "include")
     environment = {
         **os.environ,
-        "_PYTHON_HOST_PLATFORM": f"linux-{target.machine}",
+        "_PYTHON_HOST_PLATFORM": (
+            f"linux-{target.machine}" if target.system == "Linux" else "macosx-11.0-arm64"
+        ),
         "SETUPTOOLS_EXT_SUFFIX": f".cpython-3{sys.version_info.minor}-{target.python}.so",
         "CMAKE_TOOLCHAIN_FILE": str(toolchain(target, folder, include)),
         "ZIG_GLOBAL_CACHE_DIR": str(PLACE / "zig"),

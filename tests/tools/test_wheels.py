@@ -25,11 +25,36 @@ def test_the_toolchain_names_a_compiler_for_the_machine_and_headers(tmp_path: Pa
     assert "-target" not in (tmp_path / "ar").read_text()
 
 
-@pytest.mark.parametrize("name", wheels.TARGETS)
+@pytest.mark.parametrize("name", ["x86_64", "aarch64", "armv7"])
 def test_no_machine_needs_a_newer_glibc_than_its_tag_says(name: str) -> None:
     target = wheels.TARGETS[name]
     assert target.tag.startswith("manylinux_2_17_")
     assert target.triple.endswith(".2.17")
+
+
+def test_the_compiler_for_macos_gets_words_that_zig_knows(tmp_path: Path) -> None:
+    wheels.compilers(wheels.TARGETS["macos"], tmp_path)
+    script = (tmp_path / "c++").read_text()
+    shown = tmp_path / "shown"
+    shown.write_text(script.replace(f'exec "{sys.executable}" -m ziglang', "printf '%s\\n'"))
+    words = ["-O3", "-bundle", "-Wl,@/nanobind/symbols", "-Wl,-x", "-o", "a name.so", "core.o"]
+    done = subprocess.run(["sh", shown, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "c++", "-target", "aarch64-macos.11.0", "-O3", "-shared", "-undefined", "dynamic_lookup",
+        "-Wl,-x", "-o", "a name.so", "core.o",
+    ]  # fmt: skip
+
+
+def test_headers_for_another_system_name_no_system(tmp_path: Path) -> None:
+    version = f"python3.{sys.version_info.minor}"
+    for place in (version, f"aarch64-linux-gnu/{version}"):
+        (tmp_path / "debian" / place).mkdir(parents=True)
+    (tmp_path / "debian" / version / "Python.h").touch()
+    (tmp_path / "debian" / version / "pyconfig.h").write_text("#if defined(__linux__)\n")
+    (tmp_path / "debian" / "aarch64-linux-gnu" / version / "pyconfig.h").write_text("sizes\n")
+    into = wheels.without_dispatch(tmp_path / "debian", tmp_path / "macos")
+    assert (into / version / "pyconfig.h").read_text() == "sizes\n"
+    assert (into / version / "Python.h").is_file()
 
 
 def test_tools_that_lack_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,8 @@ class Places:
                     self.files.opened(shard.path),
                     (which.stop - which.start) * shard.row_bytes,
                 )
-                os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
+                if sys.platform != "darwin":  # which has no such call
+                    os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
             except OSError as error:
                 raise unreadable(shard.path, error) from error
 

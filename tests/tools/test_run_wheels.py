@@ -1,0 +1,68 @@
+"""What ``make test-wheels`` makes of what boards say."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_wheels
+
+ROWS = "row,prediction,p_0,p_1\n0,1,0.25,0.75\n1,0,0.5,0.5\n"
+
+
+def here(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """This machine predicts ``text``."""
+
+    def predict(words: list[str], cwd: Path, **_: Any) -> None:
+        (cwd / "here.csv").write_text(text)
+
+    monkeypatch.setattr(subprocess, "run", predict)
+
+
+def test_predictions_alike_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "predictions.csv").write_text(ROWS)
+    here(monkeypatch, ROWS.replace("0.25", "0.250001"))
+    assert run_wheels.compare(tmp_path) == 2
+
+
+@pytest.mark.parametrize("other", [ROWS.replace("0.25", "0.2501"), ROWS.replace("0,1,", "0,0,")])
+def test_a_prediction_that_differs_is_shown(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "predictions.csv").write_text(ROWS)
+    here(monkeypatch, other)
+    with pytest.raises(SystemExit, match=r"row 0 is .* on the board, but .* here"):
+        run_wheels.compare(tmp_path)
+
+
+class Answering:
+    """A board whose adaptation helps by ``gain``."""
+
+    def __init__(self, folder: Path, gain: float) -> None:
+        self.folder, self.gain = folder, gain
+
+    def run(self, *words: str) -> str:
+        if "export" in words:
+            (self.folder / "board").mkdir(parents=True)
+            (self.folder / "board" / "Makefile").touch()
+        return f'{{"accuracy": {0.5 + self.gain * ("--adapter" in words)}}}'
+
+
+def test_the_job_runs_each_command_and_wants_a_gain(tmp_path: Path) -> None:
+    seconds = run_wheels.job(Answering(tmp_path, 0.1))
+    assert {"pretrain", "adapt", "evaluate", "predict", "export"} <= set(seconds)
+    with pytest.raises(
+        SystemExit, match=r"accuracy 0\.5 after adaptation, expected more than 0\.5"
+    ):
+        run_wheels.job(Answering(tmp_path / "other", 0.0))
+
+
+def test_emulators_that_lack_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run_wheels.py", "armv7"])
+    monkeypatch.setattr(run_wheels.debian_python.shutil, "which", lambda command: None)
+    assert run_wheels.main() == 2
+    assert "missing on this system: apt" in capsys.readouterr().err
