@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +126,22 @@ def without_dispatch(include: Path, into: Path) -> Path:
     return into
 
 
+def check_kernels(wheel: Path, into: Path) -> None:
+    """End where this machine has vectors of 256 bits and the extension does not see them."""
+    shutil.rmtree(into, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as opened:
+        opened.extractall(into)
+    (extension,) = into.glob("skip2lora/_core.*.so")
+    spec = importlib.util.spec_from_file_location("_core", extension)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{extension}: Python cannot load it")
+    core = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(core)
+    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    if {"avx2", "fma", "f16c"} <= set(flags) and "x86-64-v3" not in core.kernel_tables():
+        raise SystemExit(f"{wheel.name}: it has the kernels {core.kernel_tables()} here alone")
+
+
 def build(name: str) -> Path:
     """Build one wheel and check it."""
     target = TARGETS[name]
@@ -155,6 +173,8 @@ def build(name: str) -> Path:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     (named,) = folder.glob("*.whl")
     check_wheel.check(named)
+    if name == platform.machine():
+        check_kernels(named, folder / "unpacked")
     return named.replace(PLACE / named.name)
 
 
