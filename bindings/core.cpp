@@ -10,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "device.hpp"
+#include "digest.hpp"
 #include "exact.hpp"
 #include "layers.hpp"
 #include "pooling.hpp"
@@ -68,4 +69,5 @@ NB_MODULE(_core, module) {
     bind_exact(module);
     bind_primal(module);
     bind_device(module);
+    bind_digest(module);
 }

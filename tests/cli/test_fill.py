@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import onnx_models
 from desk import NAMES, Answer, refused
 from skip2lora.cli import fill as cli_fill
+from skip2lora.data import stored
+from skip2lora.engine import Here
 
 TypeIn = Callable[..., Answer]
 
@@ -77,3 +80,22 @@ def test_what_a_stop_leaves_is_said(
         answer = type_in(*words)
         assert answer.code == 130
         assert answer.err == f"skip2lora: stopped by Ctrl-C, {said} was written\n"
+
+
+def test_who_works_on_a_cluster_checks_no_file_again(
+    words: tuple[str, ...], type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = type_in(*words[:-1], "alone", "--json").json["digest"]
+    monkeypatch.setattr(stored, "LEAST_BYTES", 1)
+    opened: list[Any] = []
+    check, opening = stored._check, cli_fill._open
+    checks: list[Any] = []
+    monkeypatch.setattr(stored, "_check", lambda *of: checks.append(of) or check(*of))
+    monkeypatch.setattr(
+        cli_fill, "_open", lambda *of, **more: opened.append(more) or opening(*of, **more)
+    )
+    monkeypatch.setattr(cli_fill, "engine_at", lambda _: nullcontext(Here()))
+    filled = type_in(*words, "--engine", "dask://127.0.0.1:1", "--json").json
+    assert (filled["n_forwards"], filled["digest"]) == (60, digest)
+    assert [[*more] for more in opened] == [[], ["checked"]]
+    assert len(checks) == 1

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from conformance.numpy_backbone import NumpyBackbone
 from sample_files import write_npz
+from skip2lora import _core
 from skip2lora.adapters.store import CacheFolder
-from skip2lora.data import known, stored
+from skip2lora.arrays import Inputs
+from skip2lora.data import known, lazy, stored
 from skip2lora.data.known import MARGIN_NS, SUFFIX, KnownDigests
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.data.reading import read_table
@@ -248,4 +250,162 @@ def test_a_cache_remembers_and_forgets(
     assert fill(model, samples_of(path), cache).n_forwards == 2
     assert hashed == [20, 20]
     cache.forget(digests_of(X[:1]))
+    assert not list(folder.glob("*" + SUFFIX))
+
+
+def test_a_known_file_is_not_checked_again(
+    path: Path, folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[Path] = []
+    check = stored._check
+
+    def counted(*given: Any) -> Any:
+        checked.append(path)
+        return check(*given)
+
+    monkeypatch.setattr(stored, "_check", counted)
+    read_table(path, checked=KnownDigests(folder))
+    assert len(checked) == 1  # no sample of it was hashed yet
+    digests(path, folder)
+    x = read_table(path, checked=KnownDigests(folder)).x
+    assert len(checked) == 2
+    np.testing.assert_array_equal(x, X)
+    path.chmod(0o600)
+    read_table(path, checked=KnownDigests(folder))
+    assert len(checked) == 3
+
+
+WIDE = np.random.default_rng(1).normal(size=(12, 30, 50)).astype(np.float32)  # 1.5 blocks each
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples of arrays were hashed, call by call."""
+    counts: list[int] = []
+    of_samples = lazy._hashed
+
+    def counted(arrays: Any) -> list[bytes]:
+        counts.append(len(next(iter(arrays.values()))))
+        return of_samples(arrays)
+
+    monkeypatch.setattr(lazy, "_hashed", counted)
+    return counts
+
+
+def of_arrays(x: Any, folder: Path) -> list[bytes]:
+    """As a call of its own takes and keeps them."""
+    memory = KnownDigests(folder)
+    of_all = digests_of(x, memory)
+    memory.write()
+    return of_all
+
+
+@pytest.mark.parametrize("kernels", _core.kernel_tables())
+@pytest.mark.parametrize("n_bytes", [1, 4, 4095, 4096, 4097, 9000])
+def test_sums_are_those_of_the_definition(
+    kernels: str, n_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIP2_KERNELS", kernels)
+    random = np.random.default_rng(n_bytes)
+    samples = random.integers(0, 256, (3, n_bytes), np.uint8)
+    key = random.integers(0, 1 << 32, 1030, np.uint32)
+    n_blocks = -(-n_bytes // 4096)
+    sums = np.empty((3, n_blocks, 4), np.uint64)
+    _core.block_sums(samples, key, sums)
+    padded = np.zeros((3, n_blocks * 4096), np.uint8)
+    padded[:, :n_bytes] = samples
+    words = padded.view(np.uint32).reshape(3, n_blocks, 512, 2)
+    for shift in range(4):
+        both = (words + key[2 * shift :][:1024].reshape(512, 2)).astype(np.uint64)
+        np.testing.assert_array_equal(sums[..., shift], both.prod(axis=-1).sum(axis=-1))
+
+
+def test_shapes_that_do_not_fit_are_no_memory_of_others() -> None:
+    samples, key = np.zeros((2, 5000), np.uint8), np.zeros(1030, np.uint32)
+    for shape in [(2, 1, 4), (1, 2, 4), (2, 2, 3)]:
+        with pytest.raises(ValueError, match="sums do not have a place"):
+            _core.block_sums(samples, key, np.zeros(shape, np.uint64))
+    with pytest.raises(ValueError, match="the key"):
+        _core.block_sums(samples, key[:-1], np.zeros((2, 2, 4), np.uint64))
+
+
+def test_wide_samples_of_arrays_are_hashed_once(folder: Path, wide: list[int]) -> None:
+    expected = digests_of(WIDE)
+    assert of_arrays(WIDE[:7], folder) == expected[:7]
+    for _ in range(2):
+        assert of_arrays(WIDE, folder) == expected
+    assert wide == [12, 7, 5]
+    changed = WIDE.copy()
+    changed[3, -1, -1] = np.nextafter(changed[3, -1, -1], np.float32(9))
+    changed[8, 0, 0] = -changed[8, 0, 0]
+    assert of_arrays(changed[::-1], folder) == digests_of(changed[::-1])
+    assert wide[3:] == [2, 12]
+
+
+def test_what_the_bytes_of_an_array_mean_tells_it_from_others(
+    folder: Path, wide: list[int]
+) -> None:
+    others = [WIDE, WIDE.reshape(12, 1500), WIDE.view(np.int32), WIDE.astype(np.float64)]
+    inputs = [Inputs({"a": WIDE, "b": WIDE}), Inputs({"b": WIDE, "a": WIDE})]
+    for x in (*others, *inputs, Inputs({"a": WIDE, "b": WIDE[::-1].copy()})):
+        assert of_arrays(x, folder) == digests_of(x)
+    assert wide == [12] * 14
+    for x in (*others, *inputs):
+        of_arrays(x, folder)
+    assert len(wide) == 14
+
+
+def test_narrow_samples_are_hashed_at_once(folder: Path, wide: list[int]) -> None:
+    assert of_arrays(X, folder) == of_arrays(X, folder)
+    assert of_arrays(WIDE[:0], folder) == []
+    assert wide == [20, 20, 0]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("at", [0, 60, 128, 170, 200, -40, -1])
+def test_a_damaged_memory_of_arrays_is_not_believed(at: int, folder: Path, wide: list[int]) -> None:
+    expected = of_arrays(WIDE, folder)
+    file = next(folder.iterdir())
+    content = bytearray(file.read_bytes())
+    for damaged in (content[:-32], content[:150], b"", content[:at] + b"?" + content[at:][1:]):
+        file.write_bytes(damaged)
+        assert of_arrays(WIDE, folder) == expected
+    assert wide == [12] * 5
+
+
+def test_writers_of_arrays_lose_nothing_but_time(folder: Path, wide: list[int]) -> None:
+    expected = digests_of(WIDE)
+    first, second = KnownDigests(folder), KnownDigests(folder)  # neither sees the other's key
+    digests_of(WIDE[:5], first)
+    digests_of(WIDE[5:], second)
+    first.write()
+    second.write()
+    assert of_arrays(WIDE, folder) == expected
+    assert wide == [12, 5, 7, 7]
+    first, second = KnownDigests(folder), KnownDigests(folder)
+    digests_of(WIDE[:5] + 1, first)
+    digests_of(WIDE[5:] + 1, second)
+    first.write()
+    second.write()
+    of_arrays(np.concatenate([WIDE, WIDE + 1]), folder)
+    assert wide == [12, 5, 7, 7, 5, 7]
+
+
+def test_a_full_memory_takes_no_more(
+    folder: Path, wide: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "_MOST_ARRAYS", 8)
+    expected = digests_of(WIDE)
+    of_arrays(WIDE[:7], folder)
+    for _ in range(2):
+        assert of_arrays(WIDE, folder) == expected
+    assert wide == [12, 7, 5, 5]
+
+
+def test_a_cache_remembers_arrays_and_forgets_them(folder: Path, wide: list[int]) -> None:
+    model, x = NumpyBackbone([1500, 8, 3], first_tap_is_input=False), WIDE.reshape(12, 1500)
+    for _ in range(2):
+        fill(model, x, cache := CacheFolder(folder))
+    assert wide == [12]
+    cache.forget(digests_of(x[:1]))
     assert not list(folder.glob("*" + SUFFIX))

@@ -16,7 +16,7 @@ from skip2lora.arrays import first_not_finite
 from skip2lora.data import lazy, stored
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.data.reading import read_samples, read_table
-from skip2lora.data.stored import StoredArray
+from skip2lora.data.stored import CheckedHere, StoredArray
 from skip2lora.errors import DataError, FileError
 
 X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
@@ -186,3 +186,22 @@ def test_parts_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(lazy, "READ_BYTES", 7 * X[:1].nbytes)
     x = read(write_npz(tmp_path / "a.npz", X=X, y=Y))
     assert [len(x[part]) for part in lazy.parts_of(x, 64)] == [7] * 7 + [1]
+
+
+def test_a_file_is_known_again_that_another_process_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_npz(tmp_path / "a.npz", X=X, y=Y)
+    source = read(path).source
+    assert isinstance(source, StoredArray)
+    mark = source.mark
+    checked = CheckedHere(mark)
+    elsewhere = mark._replace(device=1, inode=2, changed_ns=3)
+    assert checked.has(path, elsewhere, 50)
+    for field in ("n_bytes", "modified_ns", "about"):
+        other = "x" if field == "about" else 1
+        assert not checked.has(path, mark._replace(**{field: other}), 50)
+    monkeypatch.setattr(stored, "_check", lambda *_: 1 / 0)
+    np.testing.assert_array_equal(read_table(path, checked=checked).x, X)
+    with pytest.raises(ZeroDivisionError):
+        read_table(write_npz(tmp_path / "a.npz", X=X + 1, y=Y), checked=checked)

@@ -31,6 +31,21 @@ _ALIKE = 1e-4
 _SECONDS = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class LookedUp:
+    """Samples with their digests, and where their rows are."""
+
+    x: Any
+    digests: list[bytes]
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __getitem__(self, which: slice) -> LookedUp:
+        return LookedUp(self.x[which], self.digests[which], self.places[which])
+
+
 class Filling:
     """Looks rows of a model up in a folder, and adds those that it lacks.
 
@@ -54,11 +69,17 @@ class Filling:
             FileError: the folder cannot be read or written.
             ModelError: as :meth:`RowFormat.compute`.
         """
-        digests, rows = digests_of(x, self._folder.known), self.format.empty(len(x))
-        places = self._places_of(digests)
-        places.read(rows)
-        self._compute(x, digests, places.missing, rows)
+        samples = self.looked_up(x)
+        samples.places.read(rows := self.format.empty(len(x)))
+        self._compute(samples.x, samples.digests, samples.places.missing, rows)
         return rows
+
+    def looked_up(self, x: Any) -> LookedUp:
+        """Checked samples, and where the rows of those are that have one."""
+        if isinstance(x, LookedUp):
+            return x
+        digests = digests_of(x, self._folder.known)
+        return LookedUp(x, digests, self._places_of(digests))
 
     def locate(self, x: Any, seen: Callable[[int], None]) -> Places:
         """Where the rows of checked samples are: all are in the folder then.
@@ -109,11 +130,12 @@ class Filling:
         if self._unsure and len(new):
             self._check_same(x[new[:1]])
         for places in parts_of(new, self._backbone.samples_at_once):
-            part = new[places]
-            computed = self.format.empty(len(part))
-            self.format.compute(self._backbone, x[part], computed)
+            part, some = new[places], _run(new[places])
+            computed = rows[some] if isinstance(some, slice) else self.format.empty(len(part))
+            self.format.compute(self._backbone, x[some], computed)
             self.n_computed += len(part)
-            rows[part] = computed
+            if not isinstance(some, slice):
+                rows[some] = computed
             self._add([digests[at] for at in part], computed)
         for at in missing.tolist():
             again = first.get(digests[at], at)
@@ -156,6 +178,12 @@ class Filling:
         self._written = time.monotonic()
 
 
+def _run(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """These, as a slice where they are neighbours: what has it is not copied."""
+    first, last = int(places[0]), int(places[-1]) + 1
+    return slice(first, last) if last - first == len(places) else places
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Cached(SameOutputs):
     """``backbone``, whose rows are kept in a folder: only those of new samples are computed."""
@@ -166,6 +194,13 @@ class Cached(SameOutputs):
     def reads(self) -> bool:
         """Samples are read where their rows are missing."""
         return True
+
+    def looked_up(self, x: Any) -> tuple[Any, bool]:
+        """Samples with where their rows are, and whether all of them are in the folder."""
+        if isinstance(x, Places):
+            return x, True
+        of = self.filling.looked_up(x)
+        return of, not len(of.places.missing)
 
     @property
     def locate(self) -> Locate:

@@ -27,6 +27,7 @@ FLOAT_BYTES = 4
 #: What makes room in a Skip-Cache that is full: nothing, or the row goes that was added, or used,
 #: longest ago.
 POLICIES = {"pin": _core.PIN, "fifo": _core.FIFO, "lru": _core.LRU}
+_READ_BYTES = 1 << 20  # of rows from a disk at a time, few enough for the processor's cache
 _TABLES = 3  # numbers a slot in the tables of a policy, beside one a sample
 _NO_SLOT = np.iinfo(np.uint32).max
 
@@ -122,7 +123,12 @@ class RowFormat:
             ModelError: the backbone gave other shapes than it announced.
         """
         if isinstance(backbone, StandIn) and backbone.reads:
-            self._compute(backbone, x, rows)
+            x, are_there = backbone.looked_up(x)
+            at_once = max(1, _READ_BYTES // (FLOAT_BYTES * self.layout.row_stride))
+            at_once = at_once if are_there else max(1, len(x))
+            for at in range(0, len(x), at_once):
+                some = slice(at, at + at_once)
+                self._compute(backbone, x[some], rows[some], are_finite=are_there)
             return
         at_once = len(x) if backbone.network is not None else backbone.samples_at_once
         for part in parts_of(x, len(x)):
@@ -131,7 +137,9 @@ class RowFormat:
                 some = slice(at, at + at_once)
                 self._compute(backbone, read_x[some], of_part[some])
 
-    def _compute(self, backbone: Backbone, x: Any, rows: NDArray[np.float32]) -> None:
+    def _compute(
+        self, backbone: Backbone, x: Any, rows: NDArray[np.float32], *, are_finite: bool = False
+    ) -> None:
         """As :meth:`compute`, of samples that were read, unless ``backbone`` does it."""
         network = backbone.network
         if network is not None:
@@ -157,7 +165,7 @@ class RowFormat:
         at = self.layout.logits_offset
         rows[:, at : at + backbone.n_outputs] = output.base_logits
         rows[:, at + backbone.n_outputs : at + self.n_outputs] = 0
-        if not np.isfinite(rows).all():
+        if not are_finite and not np.isfinite(rows).all():
             raise ModelError(
                 "the model gave NaN or infinity for finite samples, expected finite taps and "
                 "logits: check the model"
@@ -244,11 +252,8 @@ class SkipCache:
     @staticmethod
     def costs(row_format: RowFormat, n_samples: int, policy: str) -> tuple[int, int]:
         """Bytes of a cache of some of ``n_samples``: beside the rows, and a row, flag included."""
-        beside, each, number = (
-            row_format.table_bytes,
-            row_format.row_bytes + 1,
-            np.uint32().itemsize,
-        )
+        beside, each = row_format.table_bytes, row_format.row_bytes + 1
+        number = np.uint32().itemsize
         if policy != "pin":
             beside, each = beside + number * n_samples, each + number * _TABLES
         return beside, each
@@ -339,14 +344,9 @@ class SkipCache:
                 scale(rows)
 
         forward = (backbone.network if scale is None else None) or compute
+        policy, rows = POLICIES[self.policy], for_core(self.rows)
         return _core.RowSource(
-            self.format.layout,
-            for_core(self.rows),
-            self.filled,
-            forward,
-            POLICIES[self.policy],
-            self.tables,
-            announce,
+            self.format.layout, rows, self.filled, forward, policy, self.tables, announce
         )
 
     @property

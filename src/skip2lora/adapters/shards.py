@@ -25,10 +25,11 @@ from skip2lora.replacing import put, refusals, room, sync
 HEADER_BYTES = 128
 #: Of a sample: SHA-256.
 DIGEST_BYTES = 32
-SUFFIX = ".npy"
+SUFFIX, _SEAL_BYTES = ".npy", 32
 # Rows of a shard: of narrow rows, and of those that take more bytes than _NARROW.
 _MANY, _FEW, _NARROW = 4096, 256, 8192
-_PIECE = 1 << 20  # bytes that are read at once for a checksum
+# Bytes at once: that are written, and that are read for a checksum, few enough for the processor.
+_PIECE, _CHECKED = 1 << 20, 1 << 18
 #: What drafts are named after, so that whoever comes next sweeps what a killed run left.
 DRAFTS = "shard"
 
@@ -74,15 +75,15 @@ class Shard:
         Raises:
             Unsound: it differs, or the file cannot be read.
         """
-        left, checksum = len(self) * self.row_bytes, 0
+        left, checksum, room = len(self) * self.row_bytes, 0, memoryview(bytearray(_CHECKED))
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb", buffering=0) as file:
                 file.seek(HEADER_BYTES)
                 while left > 0:
-                    piece = file.read(min(left, _PIECE))
-                    if not piece:
+                    count = file.readinto(room[: min(left, _CHECKED)])
+                    if not count:
                         break
-                    checksum, left = zlib.crc32(piece, checksum), left - len(piece)
+                    checksum, left = zlib.crc32(room[:count], checksum), left - count
         except OSError as error:
             raise Unsound(error.strerror or str(error)) from error
         if left or checksum != self.checksum:
@@ -145,7 +146,9 @@ def read_shard(path: Path, row_stride: int, key: bytes) -> Shard:
     )
     mean, squares = moments.reshape(2, row_stride)
     shard = Shard(path, samples.reshape(n_rows, DIGEST_BYTES), mean, squares, int(checksum[0]))
-    if header != _header("<f4", (n_rows, row_stride)) or tail != _tail(shard, key):
+    end = len(tail) - HEADER_BYTES - _SEAL_BYTES
+    is_sealed = tail[end:] == _end(key, memoryview(tail)[:end])
+    if header != _header("<f4", (n_rows, row_stride)) or not is_sealed:
         raise Unsound("its seal is not that of this cache")
     return shard
 
@@ -170,8 +173,15 @@ def _tail(shard: Shard, key: bytes) -> bytes:
         _header("<f8", moments.shape), moments.tobytes(),
         _header("<u4", (1,)), struct.pack("<I", shard.checksum),
     ]  # fmt: skip
-    seal = hashlib.sha256(b"".join([key, *parts])).digest()
-    return b"".join([*parts, _header("|u1", (len(seal),)), seal])
+    sealed = b"".join(parts)
+    return sealed + _end(key, sealed)
+
+
+def _end(key: bytes, sealed: bytes | memoryview) -> bytes:
+    """The seal of what stands between it and the rows."""
+    seal = hashlib.sha256(key)
+    seal.update(sealed)
+    return _header("|u1", (_SEAL_BYTES,)) + seal.digest()
 
 
 def overwrite(path: Path) -> None:

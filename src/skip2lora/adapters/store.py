@@ -83,6 +83,13 @@ class Places:
 
     def _runs(self) -> Iterator[tuple[slice, Shard, int]]:
         """Neighbours in one file: which of these, of which shard, from which byte on."""
+        count = len(self)
+        if count and (self.shard == self.shard[0]).all() and self.shard[0] >= 0:
+            first = int(self.row[0])
+            if np.array_equal(self.row, np.arange(first, first + count)):  # the usual case
+                of = self.shards[int(self.shard[0])]
+                yield slice(0, count), of, of.offset(first)
+                return
         there = np.flatnonzero(self.shard >= 0)
         shard, row = self.shard[there], self.row[there]
         breaks = (np.diff(there) != 1) | (np.diff(shard) != 0) | (np.diff(row) != 1)

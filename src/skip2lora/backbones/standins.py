@@ -91,6 +91,13 @@ class StandIn(Backbone):
         """Whether ``forward`` takes samples that are not read yet, and reads what it needs."""
         return isinstance(self.backbone, StandIn) and self.backbone.reads
 
+    def looked_up(self, x: Any) -> tuple[Any, bool]:
+        """Samples that ``forward`` takes, where ``reads``, and whether it computes no row of them.
+
+        Their rows were looked for once, then.
+        """
+        return self.backbone.looked_up(x) if isinstance(self.backbone, StandIn) else (x, False)
+
     @property
     def locate(self) -> Locate | None:
         """What finds rows of samples on a disk, for ``forward`` to read; None: there are none."""

@@ -28,6 +28,7 @@ from skip2lora.cli.learning import (
     check_data,
     check_no_sensors,
     earlier_of,
+    files_known_to,
     going_on,
     keep_of,
     kept_facts,
@@ -204,9 +205,10 @@ def _adapted(
         earlier = earlier_of(model, before, options)
     backbone, learned = loaded(model, earlier, class_names, images, options)
     columns, group = common.columns_of(options, "train"), options.pop("group")
-    of_new = columns
+    options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
+    of_new = columns | files_known_to(options["cache"])
     if group is not None:
-        of_new = columns | {"aside": columns.get("aside", {}) | {"group": group}}
+        of_new |= {"aside": columns.get("aside", {}) | {"group": group}}
     outputs, anew = outputs_of(earlier, backbone, learned, options)
     read = partial(
         read_for, earlier or backbone, task=learned, images=images, new_classes=anew,
@@ -216,7 +218,6 @@ def _adapted(
     beside = options.pop("validation_data")
     if beside is not None and samples is not None:
         beside = read_to_validate(backbone, beside, columns=columns, like=samples, task=learned)
-    options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     if options["cache"] is None and options["keep_rows"]:
         options["cache"] = cache_beside(place, backbone)
     limit, way = options.pop("memory"), None

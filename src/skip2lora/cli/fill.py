@@ -19,8 +19,11 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
+from skip2lora.cli.learning import files_known_to
 from skip2lora.cli.media import media_of, media_options, stream_group
+from skip2lora.data.lazy import LazySamples
 from skip2lora.data.media import Media
+from skip2lora.data.stored import CheckedHere, StoredArray
 from skip2lora.engine import engine_at
 from skip2lora.errors import ParameterError
 from skip2lora.files import WRITTEN
@@ -130,16 +133,24 @@ class _Opened:
     cache: CacheFolder
 
 
-def _open(model: Path, data: Path, cache_dir: Path, options: Mapping[str, Any]) -> _Opened:
-    """``options`` are those of the command, of model and data."""
+def _open(
+    model: Path,
+    data: Path,
+    cache_dir: Path,
+    options: Mapping[str, Any],
+    checked: CheckedHere | None = None,
+) -> _Opened:
+    """``options`` are those of the command, of model and data; ``checked`` was so elsewhere."""
     loading = dict(options)
     images, columns = media_of(loading, data), common.columns_of(loading, "train")
     output, size = loading.pop("output_name"), None if images is None else images.size
     backbone = load_for_images(model, size, output=output, **loading)
     common.say_output(backbone)
+    cache = CacheFolder(cache_dir)
+    columns |= files_known_to(cache) if checked is None else {"checked": checked}
     table = read_to_predict(backbone, data, columns=columns, task=None, images=images)
     resolved = None if table.images is None else table.images.resolved(backbone.inputs)
-    return _Opened(backbone, table.x, table.columns, resolved, CacheFolder(cache_dir))
+    return _Opened(backbone, table.x, table.columns, resolved, cache)
 
 
 def _fill(
@@ -163,6 +174,9 @@ def _filled_on(
     opening, n_forwards, n_done = partial(_open, model, data, folder, options), 0, 0
     with engine_at(engine) as cluster:
         opened = opening()
+        source = opened.x.source if isinstance(opened.x, LazySamples) else None
+        if isinstance(source, StoredArray):  # which each worker need not read whole
+            opening = partial(opening, checked=CheckedHere(source.mark))
         n_shards = max(1, min(-(-len(opened.x) // SAMPLES_AT_ONCE), _TURNS * cluster.n_at_once))
         shards = [(number, n_shards) for number in range(n_shards)]
         with counting_bar("cache") as progress:

@@ -209,6 +209,11 @@ def cache_of(folder: Path | None, cache: bool | None) -> bool | CacheFolder | No
     return CacheFolder(folder)
 
 
+def files_known_to(cache: bool | CacheFolder | None) -> dict[str, Any]:
+    """For reading: of files whose samples a folder remembers, which were checked before it did."""
+    return {"checked": cache.known} if isinstance(cache, CacheFolder) else {}
+
+
 def loaded(
     model: Path,
     earlier: AdaptedModel | None,

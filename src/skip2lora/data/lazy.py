@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs
-from skip2lora.data.known import KnownDigests
+from skip2lora.data.known import LEAST_BYTES, KnownDigests, about_of, bytes_of
 
 #: Of samples in memory at a time.
 READ_BYTES = 1 << 24
@@ -124,17 +124,29 @@ def read(x: Any) -> Any:
 def digests_of(x: Any, known: KnownDigests | None = None) -> list[bytes]:
     """SHA-256 of each of checked samples: of the bytes, types and shapes of its numbers.
 
-    ``known`` remembers those of files that were not changed.
+    ``known`` remembers those of files that were not changed, and of wide samples in arrays.
     """
     if isinstance(x, LazySamples):
         return x.digests(known)
     arrays = x.arrays if isinstance(x, Inputs) else {"": x}
-    hashes = [hashlib.sha256() for _ in range(len(x))]
+    n_bytes = sum(array[:1].nbytes for array in arrays.values())
+    if known is None or n_bytes < LEAST_BYTES or not len(x):
+        return _hashed(arrays)
+
+    def some(places: NDArray[np.intp]) -> list[bytes]:
+        whole = len(places) == len(x)
+        return _hashed(arrays if whole else {name: of[places] for name, of in arrays.items()})
+
+    return known.of_arrays(arrays, some)
+
+
+def _hashed(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """SHA-256 of each sample of these."""
+    hashes: list[Any] = []
     for name, array in arrays.items():
-        about = f"{name} {array.dtype.str} {array.shape[1:]}".encode()
-        content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        size = len(content) // max(1, len(x))
-        for at, of in enumerate(hashes):
+        hashes = hashes or [hashlib.sha256() for _ in range(len(array))]
+        about = about_of(name, array)
+        for of, content in zip(hashes, bytes_of(array), strict=True):
             of.update(about)
-            of.update(content[at * size : (at + 1) * size])
+            of.update(content.data)
     return [of.digest() for of in hashes]

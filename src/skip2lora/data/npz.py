@@ -19,7 +19,7 @@ from skip2lora.data.stored import StoredArray
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 from skip2lora.limits import check_bytes
-from skip2lora.tasks.columns import Columns, Wanted
+from skip2lora.tasks.columns import Checked, Columns, Wanted
 from skip2lora.tasks.targets import USUAL_ARRAYS
 from skip2lora.tasks.task import Answers
 
@@ -55,14 +55,17 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
             loaded = np.load(stream, allow_pickle=False)
         except _BAD_NPZ as error:
             raise _damaged(error) from error
-        return _table(_Arrays(source, loaded), wanted)
+        return _table(_Arrays(source, loaded, wanted.checked), wanted)
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
     """The arrays of a file, each read when it is asked for; others cost nothing."""
 
-    def __init__(self, source: Path, loaded: Any, members: dict[str, str] | None = None) -> None:
-        self._source, self._loaded = source, loaded
+    def __init__(
+        self, source: Path, loaded: Any, checked: Checked | None,
+        members: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._source, self._loaded, self._checked = source, loaded, checked
         # Anything else in the archive is no array.
         names = [] if isinstance(loaded, np.ndarray) else loaded.zip.namelist()
         inside = {name[:-4]: name for name in names if name.endswith(".npy")}
@@ -73,14 +76,15 @@ class _Arrays(Mapping[str, NDArray[Any]]):
     def of(self, names: Mapping[str, str]) -> _Arrays:
         """Some of them, under other names."""
         members = {name: self._members[inside] for name, inside in names.items()}
-        return _Arrays(self._source, self._loaded, members)
+        return _Arrays(self._source, self._loaded, self._checked, members)
 
     def stored(self, name: str) -> LazySamples | None:
         """A large array of that name, to be read from the file by samples; None where it is not."""
         if name not in self._members:
             return None
         try:
-            array = StoredArray.open(self._source, self._loaded.zip.getinfo(self._members[name]))
+            member = self._loaded.zip.getinfo(self._members[name])
+            array = StoredArray.open(self._source, member, self._checked)
         except _BAD_NPZ as error:
             raise _damaged(error) from error
         return None if array is None else LazySamples.of(array)

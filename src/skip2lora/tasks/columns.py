@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +180,13 @@ def _numbers(column: Any, name: str) -> NDArray[Any]:
     return numbers
 
 
+class Checked(Protocol):
+    """What knows of files that were checked, so that they are not checked again."""
+
+    def has(self, path: Path, mark: Any, n_samples: int) -> bool:
+        """Whether the file at ``path``, with ``n_samples`` samples, is one, by its ``mark``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """How to tell the columns of a file apart.
@@ -189,7 +197,7 @@ class Wanted:
     ``learned`` is what the model knows, ``n_features`` the width of its samples, ``inputs`` its
     arrays where it takes several, and ``outputs`` what it calls the numbers it gives. ``split`` is
     the part of data that come in parts, train, val or test; ``usual_split`` that which is read
-    where the user names none.
+    where the user names none. Large arrays of a ``.npz`` that ``checked`` has are not checked.
     """
 
     target: str | Sequence[str] | None = None
@@ -203,6 +211,7 @@ class Wanted:
     aside: Mapping[str, str] = field(default_factory=dict)
     split: str | None = None
     usual_split: str | None = None
+    checked: Checked | None = None
 
     @property
     def chosen(self) -> tuple[str, ...] | None:
