@@ -113,6 +113,8 @@ def plan(
     cache_samples: int | None = None,
     cache_size: int | str | None = None,
     cache_policy: str | None = None,
+    projection: int | None = None,
+    projection_from: str | None = None,
     memory: int | str | None = None,
     seconds: float = 0.02,
 ) -> Plan:
@@ -244,7 +246,7 @@ class _Planner:
         n_batches = operations = 0
         a_batch = 0.0
         if options.solver == "exact":
-            took = solving_seconds(room.model, options, room.n_samples, room.goal)
+            took = solving_seconds(room.kept, options, room.n_samples, room.goal)
         else:
             n_batches = -(-room.n_samples // options.batch_size) * options.epochs
             a_batch = self._seconds_a_batch(seconds)
@@ -275,7 +277,7 @@ class _Planner:
         model, options, rows = self.room.model, self.room.options, self.room.rows
         n_rows = max(options.batch_size, _MOST_ROW_BYTES // rows.row_bytes)
         n_rows = min(self.room.n_samples, n_rows)
-        stand_in = RandomRows(model.tap_widths, model.n_outputs)
+        stand_in = RandomRows(rows.tap_widths, model.n_outputs)
         x = np.zeros((n_rows, 1), np.float32)
         options = replace(options, standardize=False, cache_samples=None, cache_size=None)
         y = np.arange(n_rows, dtype=np.int32) % rows.n_outputs

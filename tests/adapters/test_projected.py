@@ -84,7 +84,7 @@ def test_a_sample_has_the_same_bits_alone_and_among_others(
     projected = Projected(backbone, random_projections(backbone))
     all_at_once = projected.forward(x)
     alone = [projected.forward(x[at : at + 1]) for at in range(len(x))]
-    monkeypatch.setattr("skip2lora.adapters.projected._BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr("skip2lora.adapters.projected.BYTES_AT_ONCE", 1000)
     backbone.batches.clear()
     by_few = projected.forward(x)
     assert max(backbone.batches) < 10  # whole rows of few samples are there at a time

@@ -96,3 +96,13 @@ def test_adapt_within_memory(type_in, desk: Path) -> None:
     assert type_in(
         "adapt", "model.safetensors", "field.npz", "-o", "b", "--memory", "lots"
     ).err.startswith("skip2lora: memory is 'lots', expected bytes such as 65536")
+
+
+def test_few_columns_are_planned_and_told(type_in, desk: Path) -> None:
+    words = ("model.safetensors", "field.npz", "--projection", 4, "--json")
+    facts = type_in("plan", *words).json
+    done = type_in("adapt", *words, "-o", "a", "--projection-from", "pca").json
+    assert facts["memory"]["cache_bytes"] == done["cache_bytes"]
+    assert done["projection"] == {"columns": 4, "from": "pca"}
+    assert type_in("adapt", *words, "-o", "b").json["projection"] == {"columns": 4, "from": "pls"}
+    assert type_in("adapt", *words[:2], "-o", "c", "--json").json["projection"] is None

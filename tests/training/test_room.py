@@ -41,14 +41,18 @@ def planned(backbone: Any, x: Any, memory: int | str | None = None, **asked: Any
 
 
 def test_less_memory_keeps_less(backbone: NumpyBackbone, x: np.ndarray) -> None:
-    """As asked, by steps, in int8, with some rows, with none; each takes what it may at most."""
+    """As asked, in int8, by steps, with some rows, with none; each takes what it may at most."""
     ways = {way.name: way for way in planned(backbone, x).choices}
-    assert list(ways)[:3] == ["as asked", "by steps", "by steps, int8"]
+    assert list(ways) == [
+        "as asked", "as asked, int8", "by steps", "by steps, int8",
+        "as asked, 16 numbers of each tap", "by steps, rows of some", "by steps, no rows kept",
+    ]  # fmt: skip
     small, none = ways["by steps, int8"].peak_bytes, ways["by steps, no rows kept"].peak_bytes
     capacities = []
     for memory, name in (
         (ways["as asked"].peak_bytes, "as asked"),
-        (ways["as asked"].peak_bytes - 1, "by steps"),
+        (ways["as asked"].peak_bytes - 1, "as asked, int8"),
+        (ways["as asked, int8"].peak_bytes - 1, "by steps"),
         (ways["by steps"].peak_bytes, "by steps"),
         (ways["by steps"].peak_bytes - 1, "by steps, int8"),
         (small, "by steps, int8"),
@@ -61,8 +65,8 @@ def test_less_memory_keeps_less(backbone: NumpyBackbone, x: np.ndarray) -> None:
         assert of.chosen.peak_bytes <= memory
         assert choose(backbone, x, memory) == of.chosen
         capacities.append(of.chosen.capacity)
-    assert capacities[:5] == [N] * 5
-    assert N > capacities[5] > capacities[6] > capacities[7] == 0
+    assert capacities[:6] == [N] * 6
+    assert N > capacities[6] > capacities[7] > capacities[8] == 0
     assert planned(backbone, x, none - 1).chosen is None
     with pytest.raises(ParameterError, match=r"^memory is \d MB, but adapting to 400"):
         choose(backbone, x, none - 1)
@@ -81,7 +85,8 @@ def test_what_is_set_is_kept(backbone: NumpyBackbone, x: np.ndarray) -> None:
     assert of.memory.cache_overhead_bytes == adapted.cache_overhead_bytes
     steps = planned(backbone, x, memory=HELD + 600_000, epochs=2)
     assert [way.name for way in steps.choices] == [
-        "as asked", "by steps, int8", "by steps, rows of some", "by steps, no rows kept",
+        "as asked", "by steps, int8", "as asked, 16 numbers of each tap",
+        "by steps, rows of some", "by steps, no rows kept",
     ]  # fmt: skip
 
 
@@ -114,3 +119,30 @@ def test_no_memory(backbone: NumpyBackbone, x: np.ndarray, memory: Any, refused:
 
 def test_the_process_has_had_what_it_has() -> None:
     assert 0 < held_bytes() <= 1.01 * highest_bytes()
+
+
+@pytest.mark.parametrize("asked", [{}, {"epochs": 2}, {"solver": "exact", "penalty": 0.1}])
+def test_few_columns_are_counted_as_they_are_kept(
+    asked: dict[str, Any], backbone: NumpyBackbone, x: np.ndarray
+) -> None:
+    of = planned(backbone, x, projection=4, **asked)
+    adapted = s2.adapt(backbone, x, np.arange(N) % 3, projection=4, **asked)
+    assert of.memory.cache_bytes == adapted.cache_bytes == N * 4 * (4 + 4 + 4 + 3)
+    assert not any("numbers of each tap" in way.name for way in of.choices)
+    whole = planned(backbone, x, **asked)
+    bias = 3 if "epochs" in asked else 0  # which the means end in
+    assert of.n_parameters == whole.n_parameters + bias >= adapted.trainable_parameters
+
+
+def test_few_columns_are_a_way_where_nothing_larger_fits(make_samples: Any) -> None:
+    x = make_samples(12_000)[0]
+    wide = NumpyBackbone((8, 3000, 40, 3), first_tap_is_input=False)
+    ways = {way.name: way for way in planned(wide, x).choices}
+    few = ways["as asked, 16 numbers of each tap"]
+    assert few.peak_bytes < ways["by steps, int8"].peak_bytes
+    assert few.options == {"projection": 16}
+    assert choose(wide, x, few.peak_bytes) == few
+    first = 300 * 4 * (16 + 3008 + 48 + 16) + 300 * 3 * 8 * 3000  # whole rows, and a tap of them
+    assert few.peak_bytes == HELD + first
+    narrow = NumpyBackbone((8, 16, 3), first_tap_is_input=False)
+    assert not any("each tap" in way.name for way in planned(narrow, x).choices)

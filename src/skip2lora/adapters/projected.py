@@ -28,8 +28,8 @@ from skip2lora.methods import Method
 #: How A is found: what varies most with the answers (partial least squares), what varies most
 #: (principal components), or by chance.
 KINDS = ("pls", "pca", "random")
-# Of whole rows that are there at a time.
-_BYTES_AT_ONCE = 1 << 24
+#: Of whole rows that are there at a time.
+BYTES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class Projected(SameOutputs):
     def forward(self, x: Any) -> Taps:
         """Projected taps and base logits of checked samples, read or not."""
         full = RowFormat.of(self.backbone, copy_input=True)
-        at_once = max(1, _BYTES_AT_ONCE // full.row_bytes)
+        at_once = max(1, BYTES_AT_ONCE // full.row_bytes)
         rows = full.empty(min(at_once, len(x)))
         out = [np.empty((len(x), width), np.float32) for width in self.tap_widths]
         logits, first = np.empty((len(x), self.n_outputs), np.float32), full.layout.logits_offset

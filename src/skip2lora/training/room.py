@@ -11,17 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.adapters.projected import BYTES_AT_ONCE, projected_widths
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.standins import RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import DataError, ParameterError
+from skip2lora.methods import METHODS
 from skip2lora.tasks.task import Goal
 from skip2lora.training.budget import capacity_of
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.mlp_rule import FIELD, STEPS
 from skip2lora.training.options import Options
+from skip2lora.training.projection import FIRST, FIRST_BYTES
 from skip2lora.training.skip_job import has_bias
 
+#: Numbers of each tap that a way keeps where nothing larger fits.
+FEW_COLUMNS = 16
+_DOUBLE_BYTES = 8
 # This part of a limit stays free, as what a process holds is known to a few percent.
 _SPARE = 32
 
@@ -33,9 +40,11 @@ class Memory:
     ``samples_bytes`` are those of X, of samples that are read where they are needed those of the
     part that is there at a time, 0 where the size of a sample is not known. ``cache_bytes`` is
     the payload, ``cache_overhead_bytes`` its padding and flags. ``saved_bytes`` are the trained
-    numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them;
+    numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them, with what
+    makes few columns of the taps;
     ``optimizer_bytes`` is the optimiser's state, ``workspace_bytes`` the room of a step and an
-    epoch. ``fill_bytes`` estimates the room of a chunk of samples on its way into the cache.
+    epoch. ``fill_bytes`` estimates the room of a chunk of samples on its way into the cache, or of
+    whole rows that few columns are found from, beyond the cache that follows.
     ``process_bytes`` is what this process holds with the model loaded, runtime and interpreter
     included, ``highest_bytes`` the most it held so far; ``peak_bytes`` is the larger of that and of
     what adapting adds.
@@ -115,12 +124,30 @@ class Room:
         return replace(self, sample_bytes=sample_bytes, n_features=n_features, held_bytes=held)
 
     @property
+    def kept(self) -> Backbone:
+        """What has taps as they are kept: the model, or few columns of its taps."""
+        if self.options.projection is None:
+            return self.model
+        return RandomRows(self._widths, self.model.n_outputs)
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        """Of the taps, as they are kept."""
+        method, model = METHODS[self.options.method], self.model
+        return projected_widths(method, model.tap_widths, self.options.projection, None)
+
+    @property
     def rows(self) -> RowFormat:
         """Of what is kept."""
         return RowFormat.of(
-            self.model, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
+            self.kept, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
             dtype=self.options.cache_dtype,
         )  # fmt: skip
+
+    @property
+    def _whole(self) -> RowFormat:
+        """Of rows as the model gives them."""
+        return RowFormat.of(self.model, n_outputs=self.goal.n_outputs, copy_input=True)
 
     @property
     def rank(self) -> int:
@@ -131,9 +158,10 @@ class Room:
     @property
     def n_parameters(self) -> int:
         """Of the result, at most."""
-        rows, rank = self.rows, self.rank
+        rows, rank = self._whole, self.rank
         if self.options.solver == "steps":
-            return n_parameters(rows, rank, has_bias(self.goal, self.options))
+            moved = self.options.projection is not None  # by means, which end in the bias
+            return n_parameters(rows, rank, moved or has_bias(self.goal, self.options))
         count = n_parameters(rows, rank, bias=True)
         if recipe_of(self.options) == "auto" and self.model.n_outputs:  # a tap of its logits
             count += (self.model.n_outputs + rows.n_outputs) * rank
@@ -167,7 +195,7 @@ class Room:
                 rows, self.n_samples, rows.n_outputs, n_designs=n_designs(options),
                 factored=factored,
             )  # fmt: skip
-            sizes = (saved, 0, exact.workspace_bytes)
+            adapters, state, work = saved, 0, exact.workspace_bytes
         else:
             bias = has_bias(self.goal, options)
             adapter = _core.SkipAdapter(rows.layout, options.rank, self.goal.task.loss, bias)
@@ -176,50 +204,82 @@ class Room:
             step = trainer.workspace_bytes(self.n_samples, self.n_features)
             if options.recipe == STEPS:  # of those held out, and the others, in turn
                 step += 2 * self.n_samples * (rows.row_bytes + 1)
-            sizes = (adapter.n_bytes, trainer.state_bytes, step)
+            adapters, state, work = adapter.n_bytes, trainer.state_bytes, step
+        cache_bytes = (beside if capacity else 0) + capacity * each
         return Memory(
             self.n_samples * self.sample_bytes, payload,
-            (beside if capacity else 0) + capacity * each - payload, saved, *sizes,
-            self._fill_bytes(rows, whole=whole), self.held_bytes, highest_bytes(),
+            cache_bytes - payload, saved, adapters + self._projection_bytes, state, work,
+            max(self._fill_bytes(rows, whole=whole), self._first_bytes - cache_bytes),
+            self.held_bytes, highest_bytes(),
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat, *, whole: bool) -> int:
         """Taps as the runtime gives them, and rows on their way that are not kept."""
         scaled = self.options.standardize
         chunk = min(SAMPLES_AT_ONCE, self.n_samples) if scaled else self.options.batch_size
-        passed = min(chunk, self.model.samples_at_once)
-        given = 0 if self.model.network else FLOAT_BYTES * (sum(rows.tap_widths) + rows.n_outputs)
-        return passed * given + (0 if whole or not scaled else chunk * rows.row_bytes)
+        passed, taps = min(chunk, self.model.samples_at_once), self._whole
+        given = 0 if self.model.network else FLOAT_BYTES * (sum(taps.tap_widths) + taps.n_outputs)
+        n_bytes = passed * given + (0 if whole or not scaled else chunk * rows.row_bytes)
+        if self.options.projection is not None:  # of whole rows, some at a time
+            n_bytes += min(chunk * taps.row_bytes, BYTES_AT_ONCE)
+        return n_bytes
+
+    @property
+    def _projection_bytes(self) -> int:
+        """Of the matrices that make few columns of taps, which the core has once more."""
+        pairs = zip(self.model.tap_widths, self._widths, strict=True)
+        return 2 * FLOAT_BYTES * sum(wide * (few + 1) for wide, few in pairs if few < wide)
+
+    @property
+    def _first_bytes(self) -> int:
+        """Of whole rows that few columns are found from, and one tap of them three times."""
+        if self.options.projection is None:
+            return 0
+        taps = self._whole
+        n_first = min(self.n_samples, FIRST, FIRST_BYTES // taps.row_bytes)
+        n_first = min(self.n_samples, max(self.options.projection, n_first))
+        return n_first * (taps.row_bytes + 3 * _DOUBLE_BYTES * max(taps.tap_widths))
 
 
 def choices(asked: Room, steps: Room, limit: int) -> Iterator[Choice]:
-    """As ``asked``, by ``steps``, in int8, with as many rows as fit into ``limit``, or none.
+    """As ``asked``, in int8, by ``steps``, few numbers of each tap, as many rows as fit, or none.
 
-    What cannot be is left out.
+    They are in the order in which they lose something. What cannot be is left out.
     """
+    options, whole = asked.options, "float32"
+    exact = options.solver == "exact" or options.recipe in ("auto", STEPS, FIELD)
+    free = steps.options.cache_samples is None and steps.options.cache_size is None
+    small: dict[str, Any] = {"cache_dtype": "int8"}
     with suppress(DataError):
         yield _choice("as asked", {}, asked)
-    of_steps: dict[str, Any] = {"solver": "steps"} if asked.options.solver == "exact" else {}
-    if asked.options.recipe in ("auto", STEPS, FIELD):
+    if exact and free and options.cache_dtype == whole:
+        with suppress(DataError):
+            yield _choice("as asked, int8", small, asked)
+    of_steps: dict[str, Any] = {"solver": "steps"} if options.solver == "exact" else {}
+    if options.recipe in ("auto", STEPS, FIELD):
         of_steps = {"solver": "steps", "recipe": None}
     if of_steps:
         yield _choice("by steps", of_steps, steps)
-    options = steps.options
-    if options.cache_samples is not None or options.cache_size is not None:
+    if not free:
         return
-    if options.cache_dtype == "float32":
-        small = replace(steps, options=replace(options, cache_dtype="int8"))
-        yield _choice("by steps, int8", of_steps | {"cache_dtype": "int8"}, small)
-    none = replace(steps, options=replace(options, cache_samples=0))
+    if options.cache_dtype == whole:
+        yield _choice("by steps, int8", of_steps | small, steps)
+    if options.projection is None and max(asked.model.tap_widths) > FEW_COLUMNS:
+        with suppress(DataError):
+            few = {"projection": FEW_COLUMNS}
+            yield _choice(f"as asked, {FEW_COLUMNS} numbers of each tap", few, asked)
+    none = replace(steps, options=replace(steps.options, cache_samples=0))
     left = limit - limit // _SPARE - none.memory().peak_bytes
     if left > 0:
-        some = replace(steps, options=replace(options, cache_size=left))
         with suppress(ParameterError):  # not one row
-            yield _choice("by steps, rows of some", of_steps | {"cache_size": left}, some)
-    yield _choice("by steps, no rows kept", of_steps | {"cache_samples": 0}, none)
+            yield _choice("by steps, rows of some", of_steps | {"cache_size": left}, steps)
+    yield _choice("by steps, no rows kept", of_steps | {"cache_samples": 0}, steps)
 
 
 def _choice(name: str, options: Mapping[str, Any], room: Room) -> Choice:
+    """``room`` with those of ``options`` that it does not have."""
+    limits = {name: value for name, value in options.items() if name not in ("solver", "recipe")}
+    room = replace(room, options=replace(room.options, **limits))
     return Choice(name, options, room.capacity, room.memory().peak_bytes)
 
 
