@@ -12,6 +12,7 @@ from desk import NAMES, Answer, blobs, digests, refused
 from skip2lora.adapt import adapt
 from skip2lora.cli.adapt_many import _size, command
 from skip2lora.engine import Here
+from skip2lora.training.room import Choice
 
 TypeIn = Callable[..., Answer]
 
@@ -29,8 +30,11 @@ def words(desk: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--epochs", 3, "--rank", 2), ("--no-keep-outputs", "--precision", 0.9)],
-)
+    [
+        (), ("--epochs", 3, "--rank", 2), ("--no-keep-outputs", "--precision", 0.9),
+        ("--memory", "64GiB", "--solver", "exact"),
+    ],
+)  # fmt: skip
 def test_each_is_as_adapt_makes_it(
     words: tuple[str, ...], options: tuple[object, ...], type_in: TypeIn
 ) -> None:
@@ -87,12 +91,30 @@ def test_what_cannot_be(words: tuple[str, ...], type_in: TypeIn) -> None:
     refused(type_in(*words), "has c.csv and c.npz, which would both be c, expected names")
 
 
+def test_each_is_made_within_memory(
+    words: tuple[str, ...], type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert type_in(*words, "--json").json["adapters"][0]["memory"] is None
+    there = type_in(*words, "--force", "--memory", "64GiB", "--json").json["adapters"]
+    assert [row["memory"] for row in there] == ["as asked"] * 2
+    way = Choice("by steps", {"solver": "steps", "recipe": None, "rank": 2}, 60, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("skip2lora.cli.learning.choose", lambda *_, **__: way)
+        chosen = type_in(*words, "--force", "--memory", "9GiB", "--json").json["adapters"]
+    assert [row["memory"] for row in chosen] == ["by steps"] * 2
+    type_in("adapt", words[1], "devices/c.npz", "-o", "one", "--solver", "steps", "--rank", 2)
+    assert digests(Path("devices/out/c")) == digests(Path("one"))
+    few = type_in(*words, "--force", "--memory", "9MiB")
+    assert few.code == 2
+    assert few.out.count("set --memory to more") == 2
+
+
 def test_no_option_is_taken_and_left_aside() -> None:
     handled = {
         "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",
         "size", "mean", "std", "rate", "window", "hop", "crop", "gain", "segments", "channels",
         "features", "time", "label_by", "mixed",
-        "class_names", "precision", "group", "cache_dir", "no_lab_set", "force",
+        "class_names", "precision", "group", "memory", "cache_dir", "no_lab_set", "force",
         "as_json", "engine", "output", "model", "folder",
     }  # fmt: skip
     taken = {each.name for each in command.params}

@@ -20,7 +20,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
-from skip2lora.cli.learning import cache_of, keep_of, loaded
+from skip2lora.cli.learning import cache_of, keep_of, loaded, way_within
 from skip2lora.cli.media import media_of
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.data.media import Media
@@ -35,7 +35,7 @@ from skip2lora.training.rehearsal import Keep
 #: Options of adapt that say something of one run, not of each of many.
 _OF_ONE = {
     "model", "data", "output", "suspects", "validation_data", "checkpoint", "checkpoint_every",
-    "resume", "with_power", "i2c", "shunt_ohms", "keep_rows", "continue_from", "forget", "memory",
+    "resume", "with_power", "i2c", "shunt_ohms", "keep_rows", "continue_from", "forget",
 }  # fmt: skip
 #: Adapters a task, as an empty one costs a cluster 5 ms and an adapter perhaps 16; and how many
 #: tasks a worker gets where there are very many.
@@ -176,7 +176,7 @@ def _adapted(opened: _Opened, items: Sequence[_Item]) -> list[dict[str, Any]]:
     for name, data in items:
         row = {
             "name": name, "data": str(data), "n_samples": None, "accuracy": None, "before": None,
-            "after": None, "held_out": None, "skipped": False, "error": None,
+            "after": None, "held_out": None, "memory": None, "skipped": False, "error": None,
         }  # fmt: skip
         try:
             row |= _adapt(opened, name, data)
@@ -201,6 +201,11 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
     )  # fmt: skip
     images = samples.images
     saved = None if images is None else images.resolved(model.inputs)
+    options, way = dict(options), None
+    limit = options.pop("memory")
+    if limit is not None:
+        way = way_within(limit, model, samples, options)
+        options |= way.options
     with holding(place):
         adapted, fit = adapt_and_measure(
             model, samples.x, samples.answers, output_names=opened.class_names, images=saved,
@@ -217,6 +222,7 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
         "before": None if fit.before is None else fit.before.overall,
         "after": fit.after.overall,
         "held_out": None if held_out is None else asdict(held_out),
+        "memory": None if way is None else way.name,
     }
 
 

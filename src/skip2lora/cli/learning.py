@@ -263,13 +263,21 @@ def within(
             f"--memory is {limit} beside --continue, which goes on as the adapter began, expected "
             "one of them: leave --memory out"
         )
-    n_outputs = len(samples.answers.titles)
-    way = choose(
-        backbone, checked(backbone, samples.x), limit, n_outputs=n_outputs,
-        **options,
-    )  # fmt: skip
+    way = way_within(limit, backbone, samples, options)
     common.say_notes([f"memory {limit}: {way.name}, about {common.size(way.peak_bytes)}"])
     return way
+
+
+def way_within(
+    limit: str, backbone: Backbone, samples: common.EncodedSamples, options: Mapping[str, Any]
+) -> Choice:
+    """The best way to adapt to ``samples`` that takes at most ``limit``.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    n_outputs = len(samples.answers.titles)
+    return choose(backbone, checked(backbone, samples.x), limit, n_outputs=n_outputs, **options)
 
 
 def way_facts(way: Choice | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def choices(asked: Room, steps: Room, limit: int) -> Iterator[Choice]:
     if options.projection is None and max(asked.model.tap_widths) > FEW_COLUMNS:
         with suppress(DataError):
             few = {"projection": FEW_COLUMNS}
-            yield _choice(f"as asked, {FEW_COLUMNS} numbers of each tap", few, asked)
+            yield _choice(f"{FEW_COLUMNS} numbers of each tap", few, asked)
     none = replace(steps, options=replace(steps.options, cache_samples=0))
     left = limit - limit // _SPARE - none.memory().peak_bytes
     if left > 0:
