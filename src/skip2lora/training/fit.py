@@ -69,28 +69,11 @@ def measure_fit(
     """
     answered = job.answered
     fit = _measured(job, answered, result, task, part, held, names, n_base)
-    if answered is None and held is None:
-        return fit
-    fit = replace(fit, answers=_held_answers(job, answered, result, part, held))
     if answered is None:
         return fit
+    if held is None and (at := ~np.isnan(answered).any(axis=1)).any():
+        fit = replace(fit, answers=HeldAnswers(answered[at], part.y[at]))
     return replace(fit, suspects=suspects_of(job, task, part, held, names))
-
-
-def _held_answers(
-    job: Job | ExactJob,
-    answered: NDArray[np.float32] | None,
-    result: Any,
-    part: CheckedSamples,
-    held: CheckedSamples | None,
-) -> HeldAnswers | None:
-    """Answers of ``result`` to samples for validation alone, or else of the folds."""
-    if held is not None:
-        return HeldAnswers(job.outputs(result, held_out=True, with_base=False).adapted, held.y)
-    if answered is None:
-        return None
-    at = ~np.isnan(answered).any(axis=1)
-    return HeldAnswers(answered[at], part.y[at]) if at.any() else None
 
 
 def suspects_of(
@@ -149,8 +132,10 @@ def _measured(
         if len(chosen) > 1:
             everything, true = (np.concatenate([each[of] for each in chosen]) for of in (0, 2))
             on_all = measure(task, everything, true, names)
-        return Fit(before, after, on_all, places[-1] is at and held is not None, len(at))
+        held_out = places[-1] is at and held is not None
+        return Fit(before, after, on_all, held_out, len(at), answers=answers_held)
 
+    answers_held = None if held is None else HeldAnswers(outputs[-1].adapted, held.y)
     if part.old is None:
         return fit([np.arange(len(each.y)) for each in parts], len(names))
     olds = [np.zeros(len(each.y), np.bool_) if each.old is None else each.old for each in parts]
