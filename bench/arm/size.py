@@ -133,7 +133,7 @@ def stack_bound(graphs: list[Path], root: str) -> int:
             frames[title] = int(size)
         for source, target in EDGE.findall(text):
             calls.setdefault(source, set()).add(target)
-    kernels = {title for title in frames if "kernels_scalar.c:" in title} | {READER}
+    kernels = {title for title in frames if "kernels_scalar.c:" in title or title == READER}
     callbacks = {title for title in frames if title.endswith(CALLBACK)}
     depths: dict[str, int] = {}
 

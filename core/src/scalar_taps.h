@@ -6,7 +6,10 @@
  * last addition.
  */
 
-enum { TILE = 4 };
+#ifndef S2_TILE
+#define S2_TILE 4
+#endif
+enum { TILE = S2_TILE };
 
 #ifdef S2_M4F_TILES
 #include "m4f_tiles.h"
