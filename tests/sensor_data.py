@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def table(path: Path, columns: dict[str, Sequence[object]], *, between: str = ",
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [between.join(map(str, row)) for row in zip(*columns.values(), strict=True)]
     path.write_text("\n".join([between.join(columns), *rows]) + "\n")
+    return path
+
+
+def impulse(path: Path, label: str, *, n_rows: int = 200) -> Path:
+    """A motion as a sample in Edge Impulse's data acquisition format, JSON."""
+    payload = {
+        "device_type": "TEST", "interval_ms": 1000 / RATE,
+        "sensors": [{"name": name, "units": "g"} for name in CHANNELS],
+        "values": motion(label, n_rows).tolist(),
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"protected": {"ver": "v1", "alg": "none"}, "payload": payload}))
     return path
 
 

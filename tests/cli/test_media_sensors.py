@@ -109,9 +109,26 @@ def test_one_sub_folder_a_class(field: Path, type_in: Type) -> None:
     assert many.code == 2
 
 
+def test_streams_are_described(field: Path, type_in: Type) -> None:
+    for label in ("walk", "run"):
+        for number in range(2):
+            x = motion(label, 100, seed=number)
+            columns = dict(zip(CHANNELS, x.T.tolist(), strict=True))
+            times = [at / 50 + 9 * (at > 60) for at in range(100)]
+            table(field / "folder" / label / f"{number}.csv", {"time": times, **columns})
+    facts = type_in("inspect", "folder", "--json").json
+    assert facts == {
+        "kind": "streams of sensors", "n_files": 4, "n_rows": 400, "channels": [*CHANNELS],
+        "rates_hz": [50.0], "n_streams": 8, "shortest_rows": 39, "longest_rows": 61, "n_gaps": 4,
+        "files_a_class": {"run": 2, "walk": 2}, "notes": None,
+    }  # fmt: skip
+    assert "ax, ay, az" in type_in("inspect", "folder").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("adapt m.safetensors field.csv --window 50 --task regression -o x", "expected classes"),
         ("adapt m.safetensors field.csv --window 2.5 -o x", "expected a whole number of rows"),
         ("adapt m.safetensors field.csv --window 50 --size 8 -o x", "of images and of recordings"),
         (

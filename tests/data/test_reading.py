@@ -36,7 +36,7 @@ def test_path_errors(tmp_path: Path) -> None:
     folder = tmp_path / "folder.csv"
     folder.mkdir()
     assert "no regular file" in refusal(folder, FileError)
-    assert '".json"' in refusal(write_text(tmp_path / "a.json", "x"))
+    assert '".yaml"' in refusal(write_text(tmp_path / "a.yaml", "x"))
     assert '".gz"' in refusal(write_text(tmp_path / "a.npz.gz", "x"))
     for suffix in (".npz", ".csv", ".parquet"):
         assert "empty (0 bytes)" in refusal(write_text(tmp_path / f"e{suffix}", ""))

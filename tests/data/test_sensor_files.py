@@ -12,7 +12,8 @@ import pytest
 
 from sensor_data import table
 from skip2lora.data import sensor_files as module
-from skip2lora.data.sensor_files import Part, SensorFile, is_stream, open_stream, unit_of
+from skip2lora.data.sensor_files import Part, SensorFile, unit_of
+from skip2lora.data.sensor_formats import open_stream
 from skip2lora.data.sensor_options import Sensors
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Columns, Wanted
@@ -160,13 +161,3 @@ def test_time_is_none_if_told_so(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", {"time": [5, 3], "x": [1, 2]})
     file, _ = read(path, time="none", channels=("x",))
     assert file.time is None
-
-
-def test_names() -> None:
-    for name, stream in (
-        ("a.csv", True),
-        ("a.CSV.gz", True),
-        ("a.parquet", True),
-        ("a.wav", False),
-    ):
-        assert is_stream(Path(name)) is stream

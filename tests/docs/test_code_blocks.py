@@ -92,10 +92,12 @@ def readers_files(text: str) -> None:
         record(Path("dawn.wav"), night)
         Path("dawn.txt").write_text("0\t1\tlow\n1\t2\thigh\n")
     if "motion.safetensors" in text:
-        from sensor_data import walk_run_sit
+        from sensor_data import impulse, walk_run_sit
 
         for seed, file in enumerate(("lab.csv", "field.csv", "others.csv")):
             walk_run_sit(Path(file), users=4, n_rows=300, seed=100 * seed)
+        for label in ("run", "walk"):
+            impulse(Path("impulse", "training", f"{label}.01.json"), label)
     if other_programs.LITE in text:
         other_programs.impulse(Path())
     if "BirdNET.tflite" in text:

@@ -25,7 +25,7 @@ from skip2lora.data.piped import NAME
 from skip2lora.data.predictions import rows_of
 from skip2lora.data.sensor_live import Heading, Live, LiveWindow
 from skip2lora.data.sensor_options import Form, Sensors, form_of
-from skip2lora.data.sensors import shaped
+from skip2lora.data.sensor_windows import shaped
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import WRITTEN, unreadable
 from skip2lora.tasks.task import Outputs

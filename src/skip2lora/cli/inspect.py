@@ -21,13 +21,14 @@ from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
-from skip2lora.data.file_folder import SOUNDS
+from skip2lora.data.file_folder import SENSORS, SOUNDS
 from skip2lora.data.file_folder import kind_of as kind_of_files
 from skip2lora.data.images import describe_images
 from skip2lora.data.media import KEYS, media_from_json
 from skip2lora.data.reading import is_data, read_samples
 from skip2lora.data.recordings import describe_recordings
 from skip2lora.data.samples import Samples
+from skip2lora.data.sensors import describe_sensors
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.files import kind_of
 from skip2lora.limits import check_file, is_folder
@@ -169,6 +170,8 @@ def _facts(
         return {"kind": "adapter", **describe(path)}
     if is_data(path):
         return _data(path, columns)
+    if not is_folder(path) and SENSORS.holds(path):
+        return describe_sensors(path)
     if _is_model(path):
         return _model(path, output_name, mask)
     return _images(path) if is_folder(path) else _lab_set(path)
@@ -182,11 +185,12 @@ def _is_model(path: Path) -> bool:
 
 
 def _images(path: Path) -> dict[str, Any]:
-    """A folder of images or recordings, or one that is none of ours."""
-    if kind_of_files(path) is SOUNDS:
+    """A folder of images, recordings or streams, or one that is none of ours."""
+    kind = kind_of_files(path)
+    if kind is SOUNDS:
         return describe_recordings(path)
     try:
-        return describe_images(path)
+        return describe_sensors(path) if kind is SENSORS else describe_images(path)
     except DataError as error:
         raise DataError(
             f"{path} holds no adapter, no model and no images by class ({error}), expected "

@@ -17,7 +17,7 @@ from skip2lora.arrays import listing
 from skip2lora.data.image_options import Images
 from skip2lora.data.media import Media
 from skip2lora.data.parts import check_no_part, choose_part, part_called
-from skip2lora.data.sensor_files import is_stream
+from skip2lora.data.sensor_formats import is_stream
 from skip2lora.data.sensor_options import Sensors
 from skip2lora.data.sound_files import is_sound
 from skip2lora.data.sound_options import Sound
@@ -120,7 +120,7 @@ def list_files(folder: Path, wanted: Wanted, kind: Kind) -> Listing:
         return Listing([folder], None, ())
     folders, loose = _entries(folder)
     parts = {part_called(path.name): path for path in folders}
-    if folders and None not in parts and any(map(_has_classes, folders)):
+    if folders and None not in parts and (kind is SENSORS or any(map(_has_classes, folders))):
         chosen, note = choose_part({str(name): path for name, path in parts.items()}, wanted)
         inside = list_files(chosen, Wanted(labels_required=wanted.required), kind)
         return Listing(inside.files, inside.classes, (note, *inside.notes))

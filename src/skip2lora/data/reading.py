@@ -149,7 +149,7 @@ def read_table(
     n_bytes = 0
     if reader is not None or not is_there:
         n_bytes = check_file(source, "data", whole=reader is not read_npz)
-    if reader is None and not (is_there or any(kind.holds(source) for kind in KINDS)):
+    if not (is_there or _reader_of(source) or any(kind.holds(source) for kind in KINDS)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
             ".parquet, an image, a recording or a folder of them: convert the file"
@@ -160,7 +160,7 @@ def read_table(
             "leave them out"
         )
     if reader is None:
-        _check_no_columns(source, name, wanted, images)
+        _check_no_columns(source, name, wanted, images, task)
     try:
         if reader is None:
             table = _read_folder(source, images, layout, wanted, progress)
@@ -223,8 +223,19 @@ def _read_folder(
     return read_images(folder, asked, flat, wanted, progress)
 
 
-def _check_no_columns(folder: Path, name: str, wanted: Wanted, media: Media | None) -> None:
-    """Raise DataError where columns of images are asked for, or those beside a window."""
+def _check_no_columns(
+    folder: Path, name: str, wanted: Wanted, media: Media | None, task: Task | None
+) -> None:
+    """Raise DataError where columns of images are asked for, or those beside a window.
+
+    Also where a window is to have numbers: most of its rows say a class.
+    """
+    numbers = task is not None and task.numeric_targets
+    if numbers and wanted.required and kind_for(media, folder) is SENSORS:
+        raise DataError(
+            f"{name} is of windows, which have the class of most of their rows, expected classes: "
+            "pass windows with numbers as an .npz"
+        )
     for keyword, column in wanted.aside.items():
         many = kind_for(media, folder).many
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -241,9 +241,12 @@ def _of_text(text: TextTable, roles: Roles) -> Iterator[Part]:
 
 
 @contextmanager
-def _open_text(
-    source: Path, sensors: Sensors, wanted: Wanted, strict: bool
-) -> Iterator[SensorFile]:
+def open_text(source: Path, sensors: Sensors, wanted: Wanted, strict: bool) -> Iterator[SensorFile]:
+    """A table of text, packed or not; without ``strict`` columns of groups may be missing.
+
+    Raises:
+        DataError: it is damaged, or lacks a column.
+    """
     with open_table(source) as text:
         names = list(text.columns)
         roles = roles_of(names, sensors, wanted, strict)
@@ -266,9 +269,15 @@ def _described(
 
 
 @contextmanager
-def _open_parquet(
+def open_parquet(
     source: Path, sensors: Sensors, wanted: Wanted, strict: bool
 ) -> Iterator[SensorFile]:
+    """The same of ``.parquet``.
+
+    Raises:
+        DataError: it is damaged, or lacks a column.
+        MissingExtraError: pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -332,33 +341,3 @@ def _parquet_times(column: Any, name: str, where: Callable[[int], str]) -> NDArr
     if values.dtype.kind in "fiu" and np.isfinite(values).all():
         return np.asarray(values, np.float64)
     return seconds_in(_words(column), name, where)
-
-
-_Opener = Callable[[Path, Sensors, Wanted, bool], AbstractContextManager[SensorFile]]
-_OPENERS: dict[str, _Opener] = {
-    ".csv": _open_text, ".tsv": _open_text, ".txt": _open_text, ".parquet": _open_parquet,
-}  # fmt: skip
-
-
-def _suffix(path: Path) -> str:
-    packed = path.suffix.lower() in (".gz", ".gzip")
-    return (path.with_suffix("") if packed else path).suffix.lower()
-
-
-def is_stream(path: Path) -> bool:
-    """Whether a file may hold streams of sensors, as far as its name tells."""
-    return _suffix(path) in _OPENERS
-
-
-def open_stream(
-    source: Path, sensors: Sensors, wanted: Wanted, *, strict: bool = True
-) -> AbstractContextManager[SensorFile]:
-    """An open file of streams, to be read once from its start to its end.
-
-    Without ``strict`` columns of groups may be missing.
-
-    Raises:
-        DataError: it is damaged, or lacks a column.
-        MissingExtraError: what reads it is not installed.
-    """
-    return _OPENERS[_suffix(source)](source, sensors, wanted, strict)

@@ -8,6 +8,7 @@ needed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,70 +19,20 @@ from numpy.typing import NDArray
 
 from skip2lora.data.file_folder import SENSORS, list_files, readable
 from skip2lora.data.image_layout import Input
-from skip2lora.data.known import KnownDigests
-from skip2lora.data.lazy import LazySamples, digests_of
+from skip2lora.data.lazy import LazySamples
 from skip2lora.data.samples import Spans, Table
-from skip2lora.data.sensor_clock import GAP, resampled
-from skip2lora.data.sensor_features import features_of
-from skip2lora.data.sensor_files import no_clock, open_stream
+from skip2lora.data.sensor_clock import GAP
+from skip2lora.data.sensor_files import no_clock
+from skip2lora.data.sensor_formats import open_stream
 from skip2lora.data.sensor_options import MIXED, Form, Sensors, form_of
 from skip2lora.data.sensor_streams import Run, Streams, group_names, majority
+from skip2lora.data.sensor_windows import SensorWindows
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
 
 #: Called with the files read so far and their number.
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class SensorWindows:
-    """Windows of streams as samples, (samples, ...) as a model takes them.
-
-    ``first`` and ``last`` are the rows that each is made of; ``start``, in seconds, is given where
-    they are resampled, 0 or more beyond which is NaN where they are not.
-    """
-
-    streams: Streams
-    sensors: Sensors
-    form: Form
-    dtype: np.dtype[Any]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-    start: NDArray[np.float64]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(samples, ...)."""
-        return (len(self.first), *self.form.shape)
-
-    def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
-        """The windows at ``places``, (places, ...)."""
-        rows = int(self.sensors.window or 0)
-        windows = np.empty((len(places), rows, self.streams.values.width), np.float32)
-        for number, place in enumerate(places.tolist()):
-            first, last = int(self.first[place]), int(self.last[place])
-            values = self.streams.values.rows(first, last)
-            if np.isfinite(self.start[place]):
-                times = self.streams.times.rows(first, last)[:, 0]
-                start, rate = float(self.start[place]), self.sensors.rate or 1.0
-                values = resampled(times, values, start, rows, rate)
-            windows[number] = values
-        return shaped(windows, self.sensors, self.form).astype(self.dtype, copy=False)
-
-    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
-        """SHA-256 of the numbers of each window."""
-        del known
-        return digests_of(self.read(places))
-
-
-def shaped(windows: NDArray[np.float32], sensors: Sensors, form: Form) -> NDArray[np.float32]:
-    """Windows (windows, rows, channels) as a model takes them: its order of axes, or features."""
-    if sensors.features:
-        windows = features_of(sensors.features, windows)
-    elif form.axes == "ct":
-        windows = windows.transpose(0, 2, 1)
-    return np.ascontiguousarray(windows).reshape(len(windows), *form.shape)
 
 
 def read_sensors(
@@ -101,7 +52,7 @@ def read_sensors(
         ParameterError: the model takes no such windows, or it is not clear which.
         MissingExtraError: what reads a file is not installed.
     """
-    listed = list_files(folder, Wanted(labels_required=False, split=wanted.split), SENSORS)
+    listed = list_files(folder, replace(wanted, labels_required=False, target=None), SENSORS)
     alone = listed.classes is None and sensors.label_by in (None, "column")
     asked = replace(wanted, labels_required=wanted.required and alone)
     read = _read(folder, listed.files, sensors, asked, wanted.required, progress)
@@ -391,3 +342,29 @@ def _table(
         files=tuple(names.tolist()), images=sensors,
         spans=Spans(cut.spans, "s" if in_seconds else "rows"),
     )  # fmt: skip
+
+
+def describe_sensors(folder: Path) -> dict[str, Any]:
+    """Numbers of streams, their channels, lengths and rates, and what was left out.
+
+    Raises:
+        DataError: as :func:`read_sensors`.
+    """
+    wanted = Wanted(labels_required=False, usual_split="train")
+    listed = list_files(folder, wanted, SENSORS)
+    read = _read(folder, listed.files, Sensors(), wanted, False, None)
+    lengths = [run.last - run.first for run in read.streams.runs()]
+    clocks = [clock for clock in read.streams.clocks.values() if clock is not None]
+    return {
+        "kind": "streams of sensors",
+        "n_files": len(read.names),
+        "n_rows": len(read.streams.values),
+        "channels": read.sensors.channels,
+        "rates_hz": sorted({clock.rate for clock in clocks}),
+        "n_streams": len(lengths),
+        "shortest_rows": min(lengths),
+        "longest_rows": max(lengths),
+        "n_gaps": read.streams.n_gaps,
+        "files_a_class": None if listed.classes is None else Counter(listed.classes),
+        "notes": [*listed.notes, *read.notes] or None,
+    }
