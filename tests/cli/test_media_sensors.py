@@ -109,6 +109,31 @@ def test_one_sub_folder_a_class(field: Path, type_in: Type) -> None:
     assert many.code == 2
 
 
+def test_several_streams(field: Path, type_in: Type) -> None:
+    """Columns go by the names of the first, people by theirs, and other streams by their files."""
+    rows = list(csv.DictReader((field / "others.csv").read_text().splitlines()))
+    names = ["label", "az", "ay", "ax", "user", "session", "timestamp"]
+    table(field / "moved.csv", {name: [row[name] for row in rows] for name in names})
+    results = []
+    for data in ("others.csv", "moved.csv"):
+        words = ("--force", "--json", "-o", "b")
+        made = type_in("adapt", "m.safetensors", "field.csv", data, *ASKED, *words)
+        assert made.code == 0, made.err
+        assert made.json["n_samples"] == 84 + 42
+        assert made.json["held_out"]["n_folds"] == 4  # u0 and u1 of both files are the same people
+        results.append((field / "b" / "adapter_model.safetensors").read_bytes())
+    assert results[0] == results[1]
+    x = motion("walk", 120)
+    table(field / "run.csv", dict(zip(CHANNELS, x.T.tolist(), strict=True)))
+    (field / "walks").mkdir()
+    for number in range(2):
+        table(field / "walks" / f"walk.{number}.csv", dict(zip(CHANNELS, x.T, strict=True)))
+    words = ("--window", 50, "--features", "statistics", "--label-by", "name", "-o", "c", "--json")
+    made = type_in("adapt", "m.safetensors", "walks", "run.csv", *words)
+    assert made.code == 0, made.err
+    assert made.json["n_samples"] == 6
+
+
 def test_streams_are_described(field: Path, type_in: Type) -> None:
     for label in ("walk", "run"):
         for number in range(2):

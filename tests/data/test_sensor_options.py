@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.litert.inputs import LiteRTInput
 from skip2lora.data.image_options import Images
 from skip2lora.data.sensor_options import Form, Sensors, form_of, seconds_of
 from skip2lora.errors import ParameterError
@@ -134,6 +135,8 @@ def test_models_of_other_inputs(refused: Refused) -> None:
     assert "ids (128) int64, expected one input" in refused(
         ParameterError, form_of, tokens, 128, 1, ()
     ).replace("(128,)", "(128)")
+    quantised = (LiteRTInput("x", (128, 6), "int8", scale=0.1),)
+    assert form_of(quantised, None, 6, ()) == (Form("tc", (128, 6)), 128)
     two = (InputSpec("a", (8,), "float32"), InputSpec("b", (8,), "float32"))
     assert "expected one input of real numbers" in refused(ParameterError, form_of, two, 8, 1, ())
 

@@ -19,9 +19,7 @@ def windows(sensors: Sensors, form: Form, start: list[float]) -> SensorWindows:
     times = np.arange(40) / 50
     streams.add(0, SensorFile(("a", "b", "c"), iter([Part(X, times)]), "t"), Sensors(time="t:s"))
     first = np.array([0, 7, 20])
-    return SensorWindows(
-        streams, sensors, form, np.dtype(np.float32), first, first + 10, np.array(start)
-    )
+    return SensorWindows(streams, sensors, form, first, first + 10, np.array(start))
 
 
 def test_rows_of_a_stream() -> None:

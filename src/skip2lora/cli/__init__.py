@@ -83,7 +83,7 @@ def group(ctx: click.Context) -> None:
     """Adapt a deployed neural network on the device with Skip2-LoRA.
 
     DATA is a .npz (arrays X and y), a .csv (a label column), a .parquet file, or a folder of images
-    with one sub-folder a class.
+    or recordings with one sub-folder a class. With --window a table is a stream of sensors.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -173,7 +173,7 @@ class _Writer:
     def write(self, window: LiveWindow, arrived: float) -> None:
         """Predict, write and note how long after the row ``arrived`` that was."""
         x = shaped(window.values[None], self._sensors, self._form)
-        logits = self._loaded.model.logits(x.astype(self._loaded.model.inputs[0].dtype, copy=False))
+        logits = self._loaded.model.logits(x)
         digits = 3 if self._sensors.rate is not None else 0
         beside = {"start": [f"{window.start:.{digits}f}"], "end": [f"{window.end:.{digits}f}"]}
         names = None if self._outputs.is_plain else self._outputs.titles

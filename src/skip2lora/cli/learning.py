@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from skip2lora.adapted import AdaptedModel
 from skip2lora.adapters.kept import CACHE, Version, folder_beside, kept_beside, version_of
@@ -19,6 +20,7 @@ from skip2lora.backbones.standins import for_task
 from skip2lora.cli import common
 from skip2lora.data.joined import joined as joined_samples
 from skip2lora.data.media import Media
+from skip2lora.data.sensor_options import Sensors
 from skip2lora.errors import ParameterError
 from skip2lora.plan import choose
 from skip2lora.tasks.columns import Columns
@@ -147,16 +149,32 @@ def read_all(
     for file in data:
         learned = parts[0].columns if parts else Columns()
         known = columns if learned == Columns() else columns | {"learned": learned}
-        parts.append(read(file, columns=known))
+        media = parts[0].images if parts else None
+        like = {"images": media} if isinstance(media, Sensors) else {}  # channels and rate
+        parts.append(read(file, columns=known, **like))
     if len(parts) < 2:
         return parts[0] if parts else None
     first, aside = parts[0], {}
-    for name in set(first.aside) - {"row"}:
+    of_files = first.images is not None and any("group" in part.aside for part in parts)
+    for name in set(first.aside) - {"row", *(["group"] if of_files else [])}:
         aside[name] = np.concatenate([part.aside[name] for part in parts])
+    if of_files:
+        aside["group"] = _groups(parts)
     return replace(
         first, x=joined_samples([part.x for part in parts]), aside=aside, files=None,
         answers=joined_answers([part.answers for part in parts]),
     )  # fmt: skip
+
+
+def _groups(parts: Sequence[common.EncodedSamples]) -> NDArray[np.str_]:
+    """What is held out together of files: groups as a column names them, or those of each file."""
+    media = parts[0].images
+    named = isinstance(media, Sensors) and media.group is not None
+    groups = []
+    for number, part in enumerate(parts):
+        own = part.aside.get("group", np.full(len(part.x), ""))
+        groups.append(own if named and "group" in part.aside else [f"{number}/{n}" for n in own])
+    return np.concatenate([np.array(each, np.str_) for each in groups])
 
 
 def cache_beside(output: Path, backbone: Backbone) -> CacheFolder | None:

@@ -275,7 +275,7 @@ def form_of(
             )
         width = n_features(features, rows, n_channels) if features else rows * n_channels
         return Form("features" if features else "flat", (width,)), rows
-    if len(inputs) != 1 or inputs[0].dtype not in ("float32", "float64", "float16"):
+    if len(inputs) != 1 or not inputs[0].reals:
         takes = ", ".join(f"{each.name} {shape_text(each.shape)} {each.dtype}" for each in inputs)
         raise ParameterError(
             f"the model takes {takes}, expected one input of real numbers: use another model"

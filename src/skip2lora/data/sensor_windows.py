@@ -20,17 +20,17 @@ from skip2lora.data.sensor_streams import Streams
 class SensorWindows:
     """Windows of streams as samples, (samples, ...) as a model takes them.
 
-    ``first`` and ``last`` are the rows that each is made of; ``start``, in seconds, is given where
-    they are resampled, 0 or more beyond which is NaN where they are not.
+    ``first`` and ``last`` are the rows that each is made of, ``start`` its first moment in seconds
+    where they are resampled, and NaN where they are not.
     """
 
     streams: Streams
     sensors: Sensors
     form: Form
-    dtype: np.dtype[Any]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     start: NDArray[np.float64]
+    dtype = np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class SensorWindows:
                 start, rate = float(self.start[place]), self.sensors.rate or 1.0
                 values = resampled(times, values, start, rows, rate)
             windows[number] = values
-        return shaped(windows, self.sensors, self.form).astype(self.dtype, copy=False)
+        return shaped(windows, self.sensors, self.form)
 
     def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """SHA-256 of the numbers of each window."""

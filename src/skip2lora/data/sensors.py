@@ -82,7 +82,7 @@ def read_sensors(
         if by == "name":
             of_files = [path.name.partition(".")[0] for path in listed.files]
         labels = np.array(of_files, np.str_)[cut.file]
-    return _table(read, cut, sensors, form, inputs, labels, wanted, tuple(notes))
+    return _table(read, cut, sensors, form, labels, wanted, tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,12 +324,11 @@ def _span(cut: _Cut, at: int) -> str:
 
 
 def _table(
-    read: _Read, cut: _Cut, sensors: Sensors, form: Form, inputs: Sequence[Input] | None,
+    read: _Read, cut: _Cut, sensors: Sensors, form: Form,
     labels: NDArray[np.str_] | None, wanted: Wanted, notes: tuple[str, ...],
 ) -> Table:  # fmt: skip
     names = np.array(read.names, np.str_)[cut.file]
-    dtype = np.dtype("float32" if inputs is None else inputs[0].dtype)
-    source = SensorWindows(read.streams, sensors, form, dtype, cut.first, cut.last, cut.start)
+    source = SensorWindows(read.streams, sensors, form, cut.first, cut.last, cut.start)
     groups = group_names(cut.runs, cut.run)
     if groups is None:
         groups = names if len(read.names) > 1 else cut.run.astype(np.str_)
