@@ -30,6 +30,22 @@ def test_rows_of_a_stream() -> None:
     assert source.digests(np.array([2, 0])) == source.digests(np.array([0, 2]))[::-1]
 
 
+def test_rows_that_features_are_of_are_not_all_in_memory() -> None:
+    import tracemalloc
+
+    streams, x = Streams(1), np.random.default_rng(0).normal(size=(1 << 16, 1)).astype(np.float32)
+    streams.add(0, SensorFile(("a",), iter([Part(x)])), Sensors())
+    first = np.arange(0, 1 << 15, 8)
+    sensors, form = Sensors(window=1024, features=("statistics",)), Form("features", (12,))
+    source = SensorWindows(streams, sensors, form, first, first + 1024, np.full(len(first), np.nan))
+    tracemalloc.start()
+    values = source.read(np.arange(len(first)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert values.shape == (4096, 12)
+    assert peak < 6 << 20  # the rows of all windows have 16 MiB
+
+
 def test_rows_at_another_rate() -> None:
     """Half the rate: means of two rows, and a half of those beside."""
     sensors = Sensors(window=4, rate=25.0)

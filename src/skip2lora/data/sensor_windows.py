@@ -15,6 +15,8 @@ from skip2lora.data.sensor_features import features_of
 from skip2lora.data.sensor_options import Form, Sensors
 from skip2lora.data.sensor_streams import Streams
 
+_AT_ONCE = 64  # windows
+
 
 @dataclass(frozen=True, eq=False)
 class SensorWindows:
@@ -39,6 +41,12 @@ class SensorWindows:
 
     def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """The windows at ``places``, (places, ...)."""
+        x = np.empty((len(places), *self.form.shape), np.float32)
+        for at in range(0, len(places), _AT_ONCE):  # features are smaller than what they are of
+            x[at : at + _AT_ONCE] = self._read(places[at : at + _AT_ONCE])
+        return x
+
+    def _read(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
         rows = int(self.sensors.window or 0)
         windows = np.empty((len(places), rows, self.streams.values.width), np.float32)
         for number, place in enumerate(places.tolist()):
