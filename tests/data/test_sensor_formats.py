@@ -176,6 +176,10 @@ def test_series_of_aeon(tmp_path: Path) -> None:
         (("8:50,60,70,80:", "8:"), "line 12 has 1 channels, expected 2"),
         (("@timeStamps false", "@timeStamps true"), "its series have times of their own"),
         (("@data", "@rest"), "it has no series below @data"),
+        (
+            ("1,2,3,4:10,20,30,40:up", "1,2,3,4"),
+            'line 11 has no ":" between a series and its label',
+        ),
     ],
 )
 def test_damaged_series(
@@ -197,6 +201,7 @@ def test_tables_and_relations_of_weka(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (("@attribute att0 numeric", "@attribute"), 'line 3 has an attribute of type ""'),
         (("att0 numeric", "att0 string"), 'line 3 has an attribute of type "string"'),
         (("att0 numeric", "att0 {1, 4}"), 'attribute "att0" is nominal, expected numbers'),
         (("1,2,3,up", "1,2,up"), "line 8 has 3 values, expected 4"),

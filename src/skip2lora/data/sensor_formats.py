@@ -149,6 +149,10 @@ def open_ts(source: Path, sensors: Sensors, wanted: Wanted, strict: bool) -> Ite
         if not first:
             raise DataError("it has no series below @data, expected one a line: write it again")
         n_channels = first.count(":") + (not labelled)
+        if n_channels < 1:
+            raise DataError(
+                f'line {number} has no ":" between a series and its label, expected one: correct it'
+            )
         names = [f"channel_{at}" for at in range(n_channels)]
         at = _places(names, sensors)
         series = _series(chain([(number, first)], lines), n_channels, at, labelled)
@@ -269,9 +273,9 @@ def _attributes(lines: Iterator[tuple[int, str]]) -> list[_Attribute]:
 
 
 def _attribute(line: str, number: int) -> tuple[str, str]:
-    rest = line.split(None, 1)[1] if " " in line or "\t" in line else ""
+    rest = " ".join(line.split()[1:])
     quote = rest[:1] if rest[:1] in ("'", '"') else ""
-    name, _, kind = rest[1:].partition(quote) if quote else _words(rest)
+    name, _, kind = rest[1:].partition(quote) if quote else rest.strip().partition(" ")
     kind = kind.strip().lower()
     if kind.startswith("{"):
         return name, "nominal"
@@ -283,11 +287,6 @@ def _attribute(line: str, number: int) -> tuple[str, str]:
         f'line {number} has an attribute of type "{kind[:40]}", expected numbers, names in braces '
         "or a relation: convert it"
     )
-
-
-def _words(text: str) -> tuple[str, str, str]:
-    name, *rest = text.split(None, 1)
-    return name, "", rest[0] if rest else ""
 
 
 def _label(attributes: Sequence[_Attribute], wanted: Wanted) -> int | None:
