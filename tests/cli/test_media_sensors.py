@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from desk import Answer
+from desk import Answer, refused
 from sensor_data import CHANNELS, motion, table, walk_run_sit
 
 Type = Callable[..., Answer]
@@ -148,6 +148,8 @@ def test_streams_are_described(field: Path, type_in: Type) -> None:
         "files_a_class": {"run": 2, "walk": 2}, "notes": None,
     }  # fmt: skip
     assert "ax, ay, az" in type_in("inspect", "folder").out
+    (field / "bad.ts").write_bytes(b"@data\n1,\xff")
+    refused(type_in("inspect", "bad.ts"), "bad.ts: its text is not UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from skip2lora.backbones.mlp import Layer
 from skip2lora.cli import run
 from skip2lora.data.image_options import Images
 from skip2lora.data.reading import read_samples
+from skip2lora.data.sensor_options import Sensors
 from skip2lora.paper.trials import VERSION, read_trial
 
 #: Files of one folder, by name.
@@ -153,6 +154,51 @@ def _images(suffix: str, **options: Any) -> Format:
     return Format(write, _pictures, ("PIL",), damaged=f"a/0{suffix}")
 
 
+def _windows(path: Path) -> None:
+    read_samples(path, task=None, labels_required=False, images=Sensors(window=2))
+
+
+def _rows(folder: Path, number: int) -> None:
+    rows = [",".join(["time", "a", "b", "who"])]
+    rows += [f"{at / 50},{a:.3f},{b:.3f},p{at // 6 * number}" for at, (a, b) in enumerate(X[:, :2])]
+    (folder / "s.csv").write_text("\n".join(rows).replace(",who", ",label"))
+
+
+def _impulse(folder: Path, number: int) -> None:
+    from sensor_data import impulse
+
+    path = impulse(folder / "s.json", "walk", n_rows=4 + number)
+    if number:
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=1))
+
+
+def _cbor(folder: Path, number: int) -> None:
+    import cbor2
+
+    _impulse(folder, number)
+    content = json.loads((folder / "s.json").read_text())
+    (folder / "s.json").unlink()
+    (folder / "s.cbor").write_bytes(cbor2.dumps(content))
+
+
+def _ts(folder: Path, number: int) -> None:
+    channels = [",".join(f"{value:.2f}" for value in row[:4]) for row in X]
+    series = [":".join(channels[at : at + 2]) for at in range(0, 12, 2)]
+    label = ":up" if number else ""
+    head = f"@classLabel {'true up down' if number else 'false'}\n@data\n"
+    (folder / "s.ts").write_text(head + "\n".join(line + label for line in series))
+
+
+def _arff(folder: Path, number: int) -> None:
+    head = "".join(f"@attribute f{at} numeric\n" for at in range(4 * (1 - number)))
+    rows = [",".join(f"{v:.2f}" for v in row[:4]) for row in X]
+    if number:
+        head, rows = "@attribute bag relational\n@end bag\n", [f"'{r}\\n{r}'" for r in rows]
+    text = [f"{row},{'up' if at % 2 else 'down'}" for at, row in enumerate(rows)]
+    head = f"@relation r\n{head}@attribute class {{up,down}}\n@data\n"
+    (folder / "s.arff").write_text(head + "\n".join(text))
+
+
 def _safetensors(folder: Path, number: int) -> None:
     _mlp(number).save(folder / "m.safetensors")
 
@@ -202,6 +248,11 @@ FORMATS = {
     "csv": Format(_csv, _samples, file="d.csv"),
     "csv.gz": Format(_packed, _samples, file="d.csv.gz"),
     "parquet": Format(_parquet, _samples, ("pyarrow",), "d.parquet"),
+    "stream": Format(_rows, _windows, file="s.csv"),
+    "impulse": Format(_impulse, _windows, file="s.json"),
+    "cbor": Format(_cbor, _windows, ("cbor2",), "s.cbor"),
+    "ts": Format(_ts, _windows, file="s.ts"),
+    "arff": Format(_arff, _windows, file="s.arff"),
     "png": _images(".png"),
     "jpg": _images(".jpg"),
     "tif": _images(".tif", compression="tiff_lzw"),

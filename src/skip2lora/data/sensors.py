@@ -115,8 +115,12 @@ def _read(
                 by_column |= file.label is not None
                 by_name &= file.by_name
                 notes += [note for note in file.notes if note not in notes]
-        except DataError as error:
+        except (DataError, UnicodeDecodeError) as error:
             of = f"{names[number]}: " if folder.is_dir() else ""
+            if isinstance(error, UnicodeDecodeError):
+                raise DataError(
+                    f"{of}its text is not UTF-8 ({error}), expected UTF-8: export it again"
+                ) from error
             raise DataError(f"{of}{error}") from error
         if progress is not None:
             progress(number + 1, len(files))
@@ -351,7 +355,10 @@ def describe_sensors(folder: Path) -> dict[str, Any]:
     """
     wanted = Wanted(labels_required=False, usual_split="train")
     listed = list_files(folder, wanted, SENSORS)
-    read = _read(folder, listed.files, Sensors(), wanted, False, None)
+    try:
+        read = _read(folder, listed.files, Sensors(), wanted, False, None)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
     lengths = [run.last - run.first for run in read.streams.runs()]
     clocks = [clock for clock in read.streams.clocks.values() if clock is not None]
     return {
