@@ -115,12 +115,13 @@ def _read(
                 by_column |= file.label is not None
                 by_name &= file.by_name
                 notes += [note for note in file.notes if note not in notes]
-        except (DataError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             of = f"{names[number]}: " if folder.is_dir() else ""
-            if isinstance(error, UnicodeDecodeError):
-                raise DataError(
-                    f"{of}its text is not UTF-8 ({error}), expected UTF-8: export it again"
-                ) from error
+            raise DataError(
+                f"{of}its text is not UTF-8 ({error}), expected UTF-8: export it again"
+            ) from error
+        except DataError as error:
+            of = f"{names[number]}: " if folder.is_dir() else ""
             raise DataError(f"{of}{error}") from error
         if progress is not None:
             progress(number + 1, len(files))
