@@ -149,7 +149,7 @@ def read_table(
     n_bytes = 0
     if reader is not None or not is_there:
         n_bytes = check_file(source, "data", whole=reader is not read_npz)
-    if not (is_there or _reader_of(source) or any(kind.holds(source) for kind in KINDS)):
+    if not (reader or is_there or _reader_of(source) or any(k.holds(source) for k in KINDS)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
             ".parquet, an image, a recording or a folder of them: convert the file"
