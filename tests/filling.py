@@ -46,10 +46,10 @@ def slowly() -> None:
     OnnxBackbone.samples_at_once = 5  # type: ignore[assignment]
     compute = RowFormat._compute
 
-    def waiting(self: RowFormat, backbone: Any, x: Any, rows: Any) -> None:
+    def waiting(self: RowFormat, backbone: Any, x: Any, rows: Any, **more: Any) -> None:
         if isinstance(backbone, OnnxBackbone):
             time.sleep(0.005)
-        compute(self, backbone, x, rows)
+        compute(self, backbone, x, rows, **more)
 
     RowFormat._compute = waiting  # type: ignore[method-assign]
 

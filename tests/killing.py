@@ -84,6 +84,7 @@ JOBS = {
         "export a.onnx --adapter {} --to onnx-adapter -o out.onnx",
         ("out.onnx", "out.onnx_adapter"), "a1", "a2",
     ),
+    "merge": Job("merge a1 a2 --rank {} -o out", ("out",), "1", "2"),
     "predict": Job("predict m.safetensors {}.npz -o out.csv", ("out.csv",), "lab", "field"),
     "dataset": Job("dataset simulated --seed {} -o out", ("out",), "1", "2"),
     "demo": Job("demo --seed {}", ("demo/curve.png",), "1", "2", asks=False),
@@ -273,8 +274,9 @@ class Trials:
         if number != signal.SIGKILL and ended.status:
             code = os.waitstatus_to_exitcode(ended.status)
             done = "nothing was written" if state == self.old else "was written"
-            line = rf"skip2lora: stopped by {STOPS[signal.Signals(number)]}, .*{done}\n"
-            if code != 128 + number or not re.fullmatch(line, ended.said):
+            # Behind what it said of its result, where it was done but for the end.
+            line = rf"(.*\n)?skip2lora: stopped by {STOPS[signal.Signals(number)]}, .*{done}\n"
+            if code != 128 + number or not re.fullmatch(line, ended.said, re.DOTALL):
                 yield f"code {code}, {sorted(state)} is there, said {ended.said!r}"
             if names() != self.before | {name.split("/")[0] for name in state}:
                 yield f"left: {sorted(names() - self.before)}"

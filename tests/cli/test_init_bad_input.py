@@ -54,7 +54,8 @@ DATA = {
     "empty npz": (lambda: Path("bad.npz").write_bytes(b""), "bad.npz", ["bad.npz", "empty"]),
     "empty csv": (lambda: Path("bad.csv").write_bytes(b""), "bad.csv", ["bad.csv", "empty"]),
     "a folder": (lambda: Path("bad.npz").mkdir(), "bad.npz", ["bad.npz"]),
-    "unknown kind": (lambda: Path("bad.json").write_text("1"), "bad.json", [".npz", ".csv"]),
+    "unknown kind": (lambda: Path("bad.odt").write_text("1"), "bad.odt", [".npz", ".csv"]),
+    "no sample": (lambda: Path("bad.json").write_text("1"), "bad.json", ["no payload"]),
     "truncated npz": (
         lambda: Path("bad.npz").write_bytes(Path("field.npz").read_bytes()[:500]),
         "bad.npz", ["bad.npz"],

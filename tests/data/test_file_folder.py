@@ -182,7 +182,8 @@ def test_a_link_that_leads_nowhere_is_a_damaged_file(tmp_path: Path) -> None:
     ("files", "kind"),
     [
         (("a/1.WAV",), SOUNDS), (("a/1.wav", "b/2.jpg"), IMAGES), (("a/1.heic",), IMAGES),
-        (("a/1.docx",), IMAGES), (("a/1.wav", "b/2.txt"), SOUNDS), (("a/1.txt",), SENSORS),
+        (("a/1.docx",), IMAGES), (("a/1.wav", "b/2.txt"), SOUNDS), (("a/1.txt",), IMAGES),
+        (("a/1.csv",), SENSORS),
     ],
 )  # fmt: skip
 def test_what_a_folder_holds(files: tuple[str, ...], kind: object, tmp_path: Path) -> None:
