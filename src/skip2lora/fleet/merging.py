@@ -78,7 +78,7 @@ def merge(
     all the same. ``rank`` is that of the result, by default the largest there is: each tap's mean
     product keeps its greatest singular values (Eckart and Young, 1936), all of them where there
     are no more outputs than ranks. Logarithms and powers of the sample that only some adapters read
-    count for these alone.
+    count for these alone. Thresholds were chosen on answers of one adapter: the result has none.
 
     Raises:
         ParameterError: fewer than two adapters, weights that are not positive or not one each, a
@@ -107,7 +107,8 @@ def merge(
     rank = min(n_outputs, max(of.about.rank for of in each) if rank is None else rank)
     pairs = {tap: factors(mean, rank) for tap, mean in means.items()}
     tensors = _tensors(first, derived, pairs, bias)
-    about = replace(first.about, rank=rank, tapping=replace(first.about.tapping, derived=derived))
+    tapping = replace(first.about.tapping, derived=derived)
+    about = replace(first.about, rank=rank, tapping=tapping, thresholds=None)  # are of one alone
     config = json.loads((first.path / CONFIG_FILE).read_bytes())
     files = adapter_files(
         about, tensors, n_outputs=n_outputs, tap_widths=[len(means[tap]) for tap in taps],
