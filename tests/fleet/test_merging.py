@@ -192,7 +192,7 @@ def test_too_many_logarithms(tmp_path: Path, refused: Refused) -> None:
 def test_thresholds_of_one_are_not_those_of_all(tmp_path: Path) -> None:
     """They were chosen on what one adapter answers."""
     base = model()
-    one, other = (adapted(base, n, tmp_path / f"{n}", recipe="auto", epochs=None) for n in (0, 1))
+    one, other = (adapted(base, n, tmp_path / f"{n}", validation=0.25) for n in (0, 1))
     one.with_thresholds(0.5).save(tmp_path / "0")
     assert s2.AdaptedModel.load(base, tmp_path / "0").thresholds is not None
     for order in (("0", "1"), ("1", "0")):
