@@ -109,6 +109,57 @@ def test_each_is_made_within_memory(
     assert few.out.count("set --memory to more") == 2
 
 
+@pytest.mark.parametrize("options", [(), ("--epochs", 3), ("--solver", "exact")])
+def test_suspects_are_listed_beside_each(
+    words: tuple[str, ...], options: tuple[object, ...], type_in: TypeIn
+) -> None:
+    x, y = blobs(2, n_samples=120, shift=3.0)
+    y[[7, 50]] = (y[[7, 50]] + 1) % 3
+    weight = np.arange(len(x)) > 5  # those left out are counted
+    np.savez("devices/c.npz", X=x, y=y, w=weight.astype(float), class_names=np.array(NAMES))
+    x, y = blobs(1, shift=3.0)
+    np.savez("devices/a.b.npz", X=x, y=y, w=np.ones(len(x)), class_names=np.array(NAMES))
+    options = (*options, "--weight", "w")
+    many = type_in(*words, *options, "--suspects", "--json")
+    assert many.code == 0, many.err
+    for name, row in zip(("a.b", "c"), many.json["adapters"], strict=True):
+        data = f"devices/{name}.npz"
+        listed = ("-o", "one", "--suspects", "one.csv", "--force", "--json")
+        one = type_in("adapt", words[1], data, *listed, *options)
+        own = Path(f"devices/out/{name}.suspects.csv")
+        assert own.read_text() == Path("one.csv").read_text()
+        assert row["suspects"] == one.json["suspects"] | {"output": str(own)}
+        assert digests(Path("devices/out", name)) == digests(Path("one"))
+    assert {7, 50} <= {int(line.split(",")[0]) for line in own.read_text().splitlines()[1:]}
+
+
+def test_a_list_of_suspects_is_there_before_its_adapter(
+    words: tuple[str, ...], type_in: TypeIn
+) -> None:
+    plain = type_in(*words, "--json")
+    assert [row["suspects"]["output"] for row in plain.json["adapters"]] == [None, None]
+    before = digests(Path("devices/out"))
+    late = type_in(*words, "--suspects")
+    assert (late.code, late.out.count("was made without")) == (2, 2)
+    assert "c: --suspects is set, but devices/out/c was made without c.suspects.csv" in late.out
+    assert digests(Path("devices/out")) == before
+    done = type_in(*words, "--suspects", "--force")
+    assert "devices/out: NAME.suspects.csv of 2, " in done.out
+    assert [path.name for path in sorted(Path("devices/out").glob("*.csv"))] == [
+        "a.b.suspects.csv", "c.suspects.csv",
+    ]  # fmt: skip
+    again = type_in(*words, "--suspects", "--json")
+    assert (again.code, again.json["n_skipped"]) == (0, 2)
+    Path("devices/out/c.suspects.csv").unlink()
+    Path("devices/out/c.suspects.csv").mkdir()
+    stuck = type_in(*words, "--suspects", "--force")
+    assert stuck.code == 2
+    assert stuck.out.startswith("c: ")
+    assert "1 adapted, 0 done before, 1 failed" in stuck.out
+    without = type_in(*words, "--force", "--suspects", "--method", "ft-all")
+    assert (without.code, without.out.count("suspects is on for classification")) == (2, 2)
+
+
 def test_no_option_is_taken_and_left_aside() -> None:
     handled = {
         "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.adapt import adapt, adapt_and_measure
@@ -51,7 +49,7 @@ from skip2lora.training.fit import Fit
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, lab_set_beside
 from skip2lora.training.room import Choice
-from skip2lora.training.suspects import Suspect, write_suspects
+from skip2lora.training.suspects import write_suspects
 
 
 @click.command(
@@ -154,8 +152,7 @@ def command(
             adapted = adapted.with_thresholds(precision)
         adapted.save(place)
     if suspects is not None and samples is not None:
-        of_file = _numbered(fit.suspects or (), samples.aside.get("row"))
-        write_suspects(suspects, of_file, samples.files)
+        write_suspects(suspects, fit.suspects or (), samples.files, samples.aside.get("row"))
     facts = _facts(adapted, fit, n_learned(adapted, samples), old)
     facts |= {"kept": kept_facts(adapted, place), **way_facts(way, options)}
     facts["thresholds"] = None
@@ -163,10 +160,7 @@ def command(
         titles = Outputs.of(adapted, adapted.learned).titles
         facts["thresholds"] = chosen_facts(adapted.thresholds, titles)
     facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
-    facts["suspects"] = {
-        "output": None if suspects is None else str(suspects),
-        "count": None if fit.suspects is None else len(fit.suspects),
-    }
+    facts["suspects"] = suspect_facts(suspects, fit)
     lines = _lines(place, adapted, fit, facts)
     if weights is not None:
         lines.append(_balance_line(fit))
@@ -174,11 +168,6 @@ def command(
         facts["power"] = meter.facts()
         lines += power.lines_of(facts["power"])
     common.show({"output": str(place), **facts}, lines, as_json=as_json)
-
-
-def _numbered(suspects: Sequence[Suspect], rows: NDArray[np.int64] | None) -> list[Suspect]:
-    """With the numbers that samples have in their file, where ``rows`` of it were left out."""
-    return [each if rows is None else replace(each, row=int(rows[each.row])) for each in suspects]
 
 
 def _adapted(
@@ -327,6 +316,14 @@ def _lines(output: Path, adapted: AdaptedModel, fit: Fit, facts: dict[str, Any])
         *_suspect_lines(facts["suspects"]),
         *([] if facts["thresholds"] is None else chosen_lines(facts["thresholds"])),
     ]
+
+
+def suspect_facts(path: Path | None, fit: Fit) -> dict[str, Any]:
+    """Where suspects were written, if they were, and how many there are, for ``--json``."""
+    return {
+        "output": None if path is None else str(path),
+        "count": None if fit.suspects is None else len(fit.suspects),
+    }
 
 
 def _suspect_lines(facts: dict[str, Any]) -> list[str]:

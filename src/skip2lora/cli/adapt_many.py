@@ -31,6 +31,7 @@ from skip2lora.files import check_output, holding, make_folder, unreadable
 from skip2lora.tasks.task import NO_OUTPUTS, Outputs, Task
 from skip2lora.tasks.thresholds import check_precision
 from skip2lora.training.rehearsal import Keep
+from skip2lora.training.suspects import write_suspects
 
 #: Options of adapt that say something of one run, not of each of many.
 _OF_ONE = {
@@ -40,6 +41,8 @@ _OF_ONE = {
 #: Adapters a task, as an empty one costs a cluster 5 ms and an adapter perhaps 16; and how many
 #: tasks a worker gets where there are very many.
 _LEAST, _TURNS = 50, 16
+#: Of a list of suspects, beside the adapter whose name comes before it.
+_SUSPECTS = ".suspects.csv"
 _Item = tuple[str, Path]
 
 
@@ -51,6 +54,12 @@ _Item = tuple[str, Path]
 @shared.model_argument
 @click.argument("folder", type=click.Path(path_type=Path))
 @shared.engine
+@click.option(
+    "--suspects",
+    is_flag=True,
+    help=f"Write the labels that samples held out contradict, as NAME{_SUSPECTS} beside each "
+    "adapter.",
+)
 @shared.output("Folder of the adapters, one sub-folder each.", metavar="FOLDER")
 def command(
     model: Path, folder: Path, output: Path, engine: str | None, force: bool, as_json: bool,
@@ -176,7 +185,8 @@ def _adapted(opened: _Opened, items: Sequence[_Item]) -> list[dict[str, Any]]:
     for name, data in items:
         row = {
             "name": name, "data": str(data), "n_samples": None, "accuracy": None, "before": None,
-            "after": None, "held_out": None, "memory": None, "skipped": False, "error": None,
+            "after": None, "held_out": None, "memory": None, "suspects": None, "skipped": False,
+            "error": None,
         }  # fmt: skip
         try:
             row |= _adapt(opened, name, data)
@@ -188,7 +198,13 @@ def _adapted(opened: _Opened, items: Sequence[_Item]) -> list[dict[str, Any]]:
 
 def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
     place, options = opened.output / name, opened.options
+    listed = place.with_name(name + _SUSPECTS) if options["suspects"] else None
     if not opened.force and any((place / each).is_file() for each in RESULT_FILES):
+        if listed is not None and not listed.exists():
+            raise ParameterError(
+                f"--suspects is set, but {place} was made without {listed.name}, expected both: "
+                "pass --force to make them anew, or leave --suspects out"
+            )
         return {"skipped": True}
     check_output(place, force=opened.force, names=RESULT_FILES)
     keep_outputs, learned, model = options["keep_outputs"], opened.task, opened.model
@@ -214,6 +230,8 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
         )  # fmt: skip
         if opened.precision is not None:
             adapted = adapted.with_thresholds(opened.precision)
+        if listed is not None:  # first, as it is the adapter that says that it is done
+            write_suspects(listed, fit.suspects or (), samples.files, samples.aside.get("row"))
         adapted.save(place)
     held_out = None if adapted.history is None else adapted.history.held_out
     return {
@@ -223,14 +241,22 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
         "after": fit.after.overall,
         "held_out": None if held_out is None else asdict(held_out),
         "memory": None if way is None else way.name,
+        "suspects": one.suspect_facts(listed, fit),
     }
 
 
 def _lines(
     output: Path, facts: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]
 ) -> list[str]:
+    lists = [row["suspects"] for row in facts["adapters"] if row["suspects"] is not None]
+    counts = [each["count"] or 0 for each in lists if each["output"] is not None]
+    n_labels, suspects = sum(counts), []
+    if counts:
+        what = f"{n_labels:,} label{'s' * (n_labels != 1)} that samples held out contradict"
+        suspects = [f"{output}: NAME{_SUSPECTS} of {len(counts):,}, {what}"]
     return [
         *(f"{row['name']}: {row['error']}" for row in failed),
+        *suspects,
         f"{output}: {facts['n_adapted']:,} adapted, {facts['n_skipped']:,} done before, "
         f"{facts['n_failed']:,} failed",
     ]

@@ -63,9 +63,14 @@ def suspects_in(
 
 
 def write_suspects(
-    path: str | os.PathLike[str], suspects: Sequence[Suspect], files: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    suspects: Sequence[Suspect],
+    files: Sequence[str] | None = None,
+    rows: NDArray[np.int64] | None = None,
 ) -> None:
     """Write a ``.csv`` with a row for each; ``files`` are the names of all samples, if any.
+
+    ``rows``, (samples,), are the numbers that samples have in their file, where some were left out.
 
     Raises:
         FileError: the system refused; ``path`` is as it was.
@@ -77,8 +82,9 @@ def write_suspects(
             known = [] if files is None else ["file"]
             writer.writerow(["row", *known, *(of.name for of in fields(Suspect)[1:])])
             for each in suspects:
-                name = [] if files is None else [files[each.row]]
-                writer.writerow([each.row, *name, *astuple(each)[1:]])
+                row = each.row if rows is None else int(rows[each.row])
+                name = [] if files is None else [files[row]]
+                writer.writerow([row, *name, *astuple(each)[1:]])
 
     write_file(path, write)
 
