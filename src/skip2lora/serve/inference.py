@@ -1,0 +1,302 @@
+"""Requests and answers of the Open Inference Protocol (version 2), in JSON and in binary.
+
+What other servers of models speak too, so that their clients work with this one. Source: the
+protocol's "Required API" and its "Binary tensor data extension": a body is a JSON object, and
+behind it, where the header ``Inference-Header-Content-Length`` says how long the JSON is, the
+tensors one after the other, little-endian.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.arrays import listing
+from skip2lora.errors import DataError
+
+#: What a tensor of the protocol is in NumPy; BYTES are texts.
+DATATYPES = {
+    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
+    "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
+_BYTES = "BYTES"
+#: Kinds of NumPy that values of JSON may be read as, for each kind of tensor.
+_KINDS = {"b": "b", "f": "iuf"}
+_MOST_TENSORS, _MOST_AXES = 64, 16
+EXTENSIONS = ("binary_tensor_data",)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request: its input tensors by name, and how the answer is to be written.
+
+    ``outputs`` are the names asked for, each with whether it is to be binary; None for all, which
+    are then as ``binary`` says.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, bool] | None = None
+    binary: bool = False
+    id: str | None = None
+
+
+def read(body: bytes, json_bytes: int | None = None) -> Asked:
+    """The request in ``body``, of which the first ``json_bytes`` are JSON (None: all).
+
+    Raises:
+        DataError: it is no request of the protocol.
+    """
+    if json_bytes is not None and not 0 < json_bytes <= len(body):
+        raise DataError(
+            f"Inference-Header-Content-Length is {json_bytes} of a body of {len(body)} bytes, "
+            "expected the length of the JSON in it: correct the header"
+        )
+    asked = parse(body if json_bytes is None else body[:json_bytes])
+    tail = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
+    tensors = _objects(asked, "inputs")
+    if not tensors:
+        raise DataError("the request has no inputs, expected one tensor or more: add them")
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in tensors:
+        name = _name(tensor, "inputs")
+        if name in inputs:
+            raise DataError(f"input {name} is there twice, expected it once: remove one")
+        inputs[name], tail = _tensor(name, tensor, tail)
+    if tail:
+        raise DataError(
+            f"{len(tail)} bytes stand behind the tensors, expected none: correct binary_data_size"
+        )
+    outputs = {
+        _name(of, "outputs"): _binary(of, "binary_data") for of in _objects(asked, "outputs")
+    }
+    request_id = asked.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise DataError(f"id is {request_id!r}, expected a text: correct it")
+    return Asked(inputs, outputs or None, _binary(asked, "binary_data_output"), request_id)
+
+
+def answer(
+    asked: Asked, outputs: Mapping[str, NDArray[Any]], **about: str
+) -> tuple[bytes, int | None]:
+    """The body of an answer and how many bytes of it are JSON, None for all.
+
+    ``outputs`` are tensors by name, texts as arrays of objects; ``about`` are the model's name and
+    version.
+
+    Raises:
+        DataError: an output was asked for that is not among them.
+    """
+    chosen = asked.outputs or dict.fromkeys(outputs, asked.binary)
+    unknown = [name for name in chosen if name not in outputs]
+    if unknown:
+        raise DataError(
+            f"output {unknown[0]!r} was asked for, expected one of {listing(list(outputs))}: "
+            "correct its name"
+        )
+    head: dict[str, Any] = {**about, "outputs": []}
+    if asked.id is not None:
+        head["id"] = asked.id
+    tail = []
+    for name, binary in chosen.items():
+        values = outputs[name]
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype(values)}
+        tensor["shape"] = list(values.shape)
+        if binary:
+            tail.append(_packed(values))
+            tensor["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            tensor["data"] = values.ravel().tolist()
+        head["outputs"].append(tensor)
+    text = json.dumps(head).encode()
+    return (b"".join([text, *tail]), len(text)) if tail else (text, None)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``; without NaN and infinities, which JSON has not.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        value = _DECODER.decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        text = "too deep" if isinstance(error, RecursionError) else str(error).split(":")[0]
+        raise DataError(
+            f"the body is no JSON ({text}), expected a JSON object: correct it"
+        ) from error
+    if not isinstance(value, dict):
+        raise DataError(
+            f"the body is a JSON {type(value).__name__}, expected a JSON object: correct it"
+        )
+    return value
+
+
+def datatype(values: NDArray[Any]) -> str:
+    """What the protocol calls the type of an array."""
+    if values.dtype.kind == "O":
+        return _BYTES
+    little = values.dtype.newbyteorder("<")
+    return next(name for name, code in DATATYPES.items() if np.dtype(code) == little)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _objects(of: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
+    """The list of objects at ``key``, empty where there is none."""
+    value = of.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise DataError(f"{key} is no list of objects, expected one an entry: correct it")
+    if len(value) > _MOST_TENSORS:
+        raise DataError(f"{key} are {len(value)}, expected {_MOST_TENSORS} or fewer: remove some")
+    return value
+
+
+def _name(tensor: Mapping[str, Any], key: str) -> str:
+    name = tensor.get("name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"one of the {key} has the name {name!r}, expected a text: add it")
+    return name
+
+
+def _parameters(of: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = of.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise DataError(f"parameters are {parameters!r}, expected an object: correct them")
+    return parameters
+
+
+def _binary(of: Mapping[str, Any], key: str) -> bool:
+    """Whether an output is to be binary."""
+    parameters = _parameters(of)
+    if parameters.get("classification"):
+        raise DataError(
+            "classification was asked for, expected tensors alone: take the output answer"
+        )
+    value = parameters.get(key, False)
+    if not isinstance(value, bool):
+        raise DataError(f"{key} is {value!r}, expected true or false: correct it")
+    return value
+
+
+def _tensor(
+    name: str, tensor: Mapping[str, Any], tail: memoryview
+) -> tuple[NDArray[Any], memoryview]:
+    """An input and what is left of the binary tensors."""
+    kind, shape = tensor.get("datatype"), tensor.get("shape")
+    if kind not in (*DATATYPES, _BYTES):
+        known = listing([*DATATYPES, _BYTES])
+        raise DataError(f"input {name} has datatype {kind!r}, expected one of {known}: correct it")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _MOST_AXES
+        or not all(type(n) is int and n >= 0 for n in shape)
+    ):
+        raise DataError(f"input {name} has shape {shape!r}, expected whole numbers: correct it")
+    size = _parameters(tensor).get("binary_data_size")
+    count = math.prod(shape)
+    if size is None:
+        if "data" not in tensor:
+            raise DataError(f"input {name} has no data, expected {count} numbers: add them")
+        return _from_json(name, kind, tensor["data"], shape), tail
+    if "data" in tensor:
+        raise DataError(f"input {name} has data in JSON and in binary, expected one: remove one")
+    if type(size) is not int or not 0 <= size <= len(tail):
+        raise DataError(
+            f"input {name} has binary_data_size {size!r} of {len(tail)} bytes left, expected what "
+            "it takes: correct it"
+        )
+    return _from_binary(name, kind, tail[:size], shape), tail[size:]
+
+
+def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[Any]:
+    """Values that were JSON, one list or lists of lists."""
+    wrong = DataError(
+        f"input {name} has other data than {kind} of shape {shape}, expected as many such values "
+        "as the shape says: correct it"
+    )
+    if not isinstance(data, list):
+        raise wrong
+    dtype = np.dtype(DATATYPES.get(kind, object))
+    try:
+        # Whole numbers and texts stay what they are: NumPy makes floats of large ones.
+        values = np.array(data, dtype=None if dtype.kind in "fb" else object).reshape(shape)
+    except (ValueError, OverflowError) as error:  # lists of several lengths, or too few
+        raise wrong from error
+    if dtype.kind in "fb":
+        # Flags among numbers would be 0 and 1.
+        if values.size and (values.dtype.kind not in _KINDS[dtype.kind] or _mixed(data, dtype)):
+            raise wrong
+    elif dtype.kind == "O":
+        if not all(type(each) is str for each in values.flat):
+            raise wrong
+    else:
+        limits = np.iinfo(dtype.name)
+        if not all(type(n) is int and limits.min <= n <= limits.max for n in values.flat):
+            raise wrong
+    with np.errstate(over="ignore"):  # infinite: what is asked of the model refuses it
+        return values.astype(dtype)
+
+
+def _mixed(data: list[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether true or false stands where numbers are expected."""
+    kinds = set(map(type, data))
+    return dtype.kind != "b" and (
+        bool in kinds or (list in kinds and any(_mixed(each, dtype) for each in data))
+    )
+
+
+def _from_binary(name: str, kind: str, raw: memoryview, shape: list[int]) -> NDArray[Any]:
+    """Values that were bytes."""
+    if kind == _BYTES:
+        return _texts(name, raw, shape)
+    dtype = np.dtype(DATATYPES[kind])
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        raise DataError(
+            f"input {name} has {len(raw)} bytes, expected {math.prod(shape) * dtype.itemsize} for "
+            f"{kind} of shape {shape}: correct binary_data_size"
+        )
+    values = np.frombuffer(raw, dtype)
+    if dtype.kind == "b" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
+        raise DataError(f"input {name} has bytes above 1, expected BOOL: correct them")
+    return values.reshape(shape)
+
+
+def _texts(name: str, raw: memoryview, shape: list[int]) -> NDArray[Any]:
+    """Texts, each behind its length in four bytes."""
+    texts, at = [], 0
+    try:
+        while at < len(raw):
+            (length,) = struct.unpack_from("<I", raw, at)
+            text = bytes(raw[at + 4 : at + 4 + length])
+            if len(text) != length:
+                raise ValueError("beyond the end")
+            texts.append(text.decode())
+            at += 4 + length
+        values = np.empty(len(texts), dtype=object)
+        values[:] = texts
+        return values.reshape(shape)
+    except (ValueError, struct.error) as error:
+        raise DataError(
+            f"input {name} has other bytes than texts of shape {shape}, expected each behind its "
+            "length in four bytes: correct them"
+        ) from error
+
+
+def _packed(values: NDArray[Any]) -> bytes:
+    """The bytes of a tensor."""
+    if values.dtype.kind != "O":
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    texts = [str(each).encode() for each in values.ravel()]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
