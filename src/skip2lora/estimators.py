@@ -53,7 +53,11 @@ _METHODS = ("skip2-lora", "lora-last")
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What the next ``partial_fit`` goes on from."""
+    """What the next ``partial_fit`` goes on from.
+
+    ``start`` is the stream before the first sample, where a projection is yet to be found; None
+    where none is.
+    """
 
     stream: Stream
     goal: Goal
@@ -61,6 +65,7 @@ class State:
     random: Any
     new_labels: tuple[int, ...]
     rule: MlpRule | None = None
+    start: Stream | None = None
 
 
 class Estimator(BaseEstimator):
@@ -191,17 +196,13 @@ class Estimator(BaseEstimator):
         new_labels: tuple[int, ...] = (),
         rule: MlpRule | None = None,
     ) -> State:
-        if self.projection is not None and self.method == "lora-last":
-            raise ParameterError(
-                f"projection is {self.projection} with method lora-last, which keeps one tap, "
-                "expected skip2-lora: leave one of them out"
-            )
         method = method_of(None if self.method is None else choice("method", self.method, _METHODS))
         first_tap = range(len(model.tap_widths))[method.adapted].start
         old = self._old(model, goal, outputs, method)
         stream = Stream.start(model, first_tap=first_tap, old=old, keep_weight=self.keep_weight)
         random = check_random_state(self.random_state)
-        return State(stream, goal, method.name, random, new_labels, rule)
+        start = None if self.projection is None else stream
+        return State(stream, goal, method.name, random, new_labels, rule, start)
 
     def _old(
         self, model: Backbone, goal: Goal, outputs: Outputs, method: Method
@@ -244,38 +245,57 @@ class Estimator(BaseEstimator):
         self.model_ = stream.backbone
         self.adapted_ = self._adapted(done)
 
-    def forget(self, which: ArrayLike) -> Self:
+    def forget(self, which: ArrayLike, X: SamplesLike | None = None) -> Self:
         """Take samples back, as if they had never come: solved anew from the rows of the others.
 
         ``which`` are their numbers, (n,), from 0 in the order in which they came; those without a
-        weight have none. Those behind them move up. No sample passes the model again.
+        weight have none. Those behind them move up. No sample passes the model again, unless rows
+        are projected and some of ``which`` came in the first call, from which the projection was
+        found: it is then found anew, from ``X``, all samples that remain, in their order.
 
         Raises:
-            DataError: no such number, one twice, or all of them.
+            DataError: no such number, one twice, or all of them; or ``X`` does not fit.
             ParameterError: more than the solution depends on the samples: it was trained by steps,
-                kept by chance with a ``capacity``, or the network learned from them too.
+                kept by chance with a ``capacity``, or the network learned from them too; or ``X``
+                is missing.
         """
         check_is_fitted(self, "adapted_")
-        why = None
+        state, why = self._state, None
+        stream = without(state.stream, which)
+        anew = bool((np.asarray(which) < state.stream.n_first).any())
         if self.adapted_.history is None or self.adapted_.history.solver != "exact":
             why = "training by steps goes on from what it learned of them"
         elif self.capacity is not None:
             why = f"capacity is {self.capacity}, so that chance says which are kept"
         elif self.model is None or field_statistics(self.model_):
             why = "the network has learned from them, too"
-        elif self.projection is not None:
-            why = "the projection was found from them, too"
+        elif anew and stream.validation is not None:
+            why = "the projection of samples for validation was found from them, too"
         if why is not None:
             raise ParameterError(
                 f"forget takes samples back from an exact solution, but {why}, expected "
-                "solver='exact' on a model, of whole taps: pass the others to fit"
+                "solver='exact' on a model: pass the others to fit"
             )
-        stream = without(self._state.stream, which)
-        none = Part(
-            (), stream.answers[:0], None, None if stream.group is None else stream.group[:0]
-        )
-        self._learn(replace(self._state, stream=stream), none, self._weigher())
+        group = None if stream.group is None else stream.group[:0]
+        state, part = replace(state, stream=stream), Part((), stream.answers[:0], None, group)
+        if anew:
+            state, part = self._anew(state, X)
+        self._learn(state, part, self._weigher())
         return self
+
+    def _anew(self, state: State, X: SamplesLike | None) -> tuple[State, Part]:
+        """Samples ``X``, of which answers are there, as if all came in a first call."""
+        stream, start = state.stream, state.start
+        if X is None or start is None:
+            raise ParameterError(
+                f"forget takes back some of the first {stream.n_first:,} samples, from which the "
+                "projection was found, expected all that remain, to find it anew: pass them as X"
+            )
+        answers = stream.answers[stream.n_old :]
+        x, _ = self._samples(X, answers, first=False, multi_output=True)
+        weight = None if stream.weight is None else stream.weight[stream.n_old :]
+        random = check_random_state(self.random_state)  # as of a first call
+        return replace(state, stream=start, random=random), Part(x, answers, weight, stream.group)
 
     def go_on_from(self, adapted: AdaptedModel) -> Self:
         """Learn what ``adapted`` learned, instead of a first call of ``fit`` or ``partial_fit``.

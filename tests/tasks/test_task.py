@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -34,6 +36,12 @@ def test_tasks_by_name() -> None:
     assert [task.numeric_targets for task in TASKS.values()] == [False, True, True]
     with pytest.raises(ParameterError, match="task is 'ranking', expected one of classification"):
         TASKS["ranking"]
+
+
+def test_a_copy_of_a_task_is_the_task() -> None:
+    for task in TASKS.values():
+        assert copy.deepcopy(task) is task
+        assert pickle.loads(pickle.dumps(Goal(task))).task is task  # noqa: S301 - ours
 
 
 def test_softmax_does_not_overflow() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -269,84 +268,6 @@ def test_a_first_part_is_of_every_class_and_of_few_bytes(
     monkeypatch.setattr(projection, "FIRST_BYTES", 1 << 26)
     s2.adapt(backbone, x, y, **STEPS, projection=RANK, validation=0.5, seed=1)
     assert len(parts[2]) <= 30
-
-
-@pytest.fixture
-def estimators() -> Any:
-    return pytest.importorskip("skip2lora.sklearn", reason="scikit-learn is not installed")
-
-
-@pytest.mark.parametrize("options", [{}, {"solver": "steps"}], ids=["auto", "steps"])
-def test_estimators_keep_projected_rows_part_after_part(
-    options: dict[str, Any], backbone: NumpyBackbone, make_samples: Any, estimators: Any
-) -> None:
-    x, y = make_samples(90, WIDTHS[0])
-    learned = estimators.Skip2LoRAClassifier(backbone, projection=RANK, **options)
-    backbone.batches.clear()
-    learned.fit(x[:60], y[:60])
-    assert backbone.n_forwards == 60
-    alone = s2.adapt(backbone, x[:60], y[:60], projection=RANK, **options)
-    if not options:  # where no seed plays a part
-        np.testing.assert_array_equal(learned.adapted_.logits(x), alone.logits(x))
-    again = pickle.loads(pickle.dumps(learned))  # noqa: S301 - written by this test
-    backbone.batches.clear()
-    for each in (learned, again):
-        each.partial_fit(x[60:], y[60:])
-        assert tapped(each.adapted_)[-3:] == list(backbone.tap_widths)
-        assert each.adapted_.cache_bytes == 90 * 4 * (3 * RANK + 3)
-    assert backbone.n_forwards == 30  # the other has a copy
-    np.testing.assert_array_equal(learned.predict(x), again.predict(x))
-    assert learned.score(x, y) > 0.8
-
-
-def test_estimators_know_who_judges(
-    backbone: NumpyBackbone, make_samples: Any, estimators: Any
-) -> None:
-    x, y = make_samples(120, WIDTHS[0])
-    learned = estimators.Skip2LoRAClassifier(
-        backbone, projection=RANK, keep=(x[:20], y[:20]), solver="exact"
-    )
-    backbone.batches.clear()
-    learned.partial_fit(x[20:70], y[20:70])
-    assert backbone.n_forwards == 70
-    first = learned.adapted_.history.held_out
-    learned.partial_fit(x[70:], y[70:])
-    both = learned.adapted_.history.held_out
-    assert first.notes == both.notes  # more samples judge, none of those that A was found from
-    assert both.n_samples == first.n_samples + 50
-
-
-def test_estimators_of_numbers_and_of_samples_for_validation(
-    backbone: NumpyBackbone, make_samples: Any, estimators: Any
-) -> None:
-    x, y = make_samples(80, WIDTHS[0])
-    numbers = np.stack([x[:, 0], x[:, 1] + y], axis=1)
-    learned = estimators.Skip2LoRARegressor(
-        backbone, keep_outputs=False, projection=10, projection_from="pca"
-    )
-    backbone.batches.clear()
-    learned.fit(x[:60], numbers[:60], validation_data=(x[60:], numbers[60:]))
-    assert backbone.n_forwards == 80
-    alone = s2.adapt(
-        backbone, x[:60], numbers[:60], task="regression", keep_outputs=False, projection=10,
-        projection_from="pca", validation_data=(x[60:], numbers[60:]),
-    )  # fmt: skip
-    np.testing.assert_allclose(learned.predict(x), alone.predict(x), rtol=1e-5, atol=1e-5)
-
-
-def test_estimators_refuse_what_a_projection_cannot(
-    backbone: NumpyBackbone, make_samples: Any, estimators: Any, refused: Any
-) -> None:
-    x, y = make_samples(60, WIDTHS[0])
-    learned = estimators.Skip2LoRAClassifier(backbone, projection=RANK, solver="exact")
-    learned.fit(x, y)
-    assert "the projection was found from them" in refused(ParameterError, learned.forget, [1])
-    for other in (None, 3):
-        learned.set_params(projection=other)
-        said = refused(ParameterError, learned.partial_fit, x[:9], y[:9])
-        assert f"projection is {other}, rows so far are of projection {RANK}" in said
-    last = estimators.Skip2LoRAClassifier(backbone, projection=RANK, method="lora-last")
-    assert "with method lora-last" in refused(ParameterError, last.fit, x, y)
 
 
 def test_accuracy_is_close_to_that_of_whole_rows(make_samples: Any) -> None:

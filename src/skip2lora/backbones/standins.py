@@ -189,6 +189,33 @@ class Bare(SameOutputs):
 
 
 @dataclass(frozen=True, eq=False)
+class LastTaps(SameOutputs):
+    """``backbone`` without the taps before ``first_tap``."""
+
+    first_tap: int
+
+    @property
+    def tap_widths(self) -> tuple[int, ...]:
+        """Those that are left."""
+        return tuple(self.backbone.tap_widths[self.first_tap :])
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Those that are left."""
+        return self.backbone.taps[self.first_tap :]
+
+    @property
+    def first_tap_is_input(self) -> bool:
+        """As of ``backbone``, if that tap is left."""
+        return self.first_tap == 0 and self.backbone.first_tap_is_input
+
+    def forward(self, x: Any) -> Taps:
+        """Those of ``backbone`` that are left, and its logits."""
+        taps = self.backbone.forward(x)
+        return replace(taps, taps=taps.taps[self.first_tap :])
+
+
+@dataclass(frozen=True, eq=False)
 class Watched(SameOutputs):
     """``backbone``, of which ``seen`` is told how many samples have passed, each time some did."""
 

@@ -159,6 +159,14 @@ class Task:
     loss: int
     numeric_targets: bool
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and other processes: there is one of each name."""
+        return _named, (self.name,)
+
+
+def _named(name: str) -> Task:
+    return TASKS[name]
+
 
 @dataclass(frozen=True)
 class Goal:

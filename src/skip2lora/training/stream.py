@@ -18,7 +18,7 @@ from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.projected import Projected, Projections
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows, over
+from skip2lora.backbones.standins import KnownRows, LastTaps, over
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import Goal, Task
 from skip2lora.tasks.weights import combined
@@ -104,7 +104,9 @@ class Stream:
     validation: CheckedSamples | None = None
     room: Room = field(default_factory=Room, repr=False)
     projections: Projections = ()
+    n_first: int = 0
     spent: NDArray[np.bool_] | None = None
+    first_tap: int = 0
 
     @classmethod
     def start(
@@ -118,12 +120,15 @@ class Stream:
         """No samples yet, or the old ones, for adapters from the taps ``first_tap``, ... last."""
         rows = RowFormat.of(backbone, first_tap, copy_input=True)
         if old is None:
-            return cls(backbone, SkipCache.of(rows, 0), np.empty(0), np.empty(0))
+            return cls(
+                backbone, SkipCache.of(rows, 0), np.empty(0), np.empty(0), first_tap=first_tap
+            )
         cache, count = SkipCache.of(rows, len(old)), len(old)
         cache.fill(old.model, old.x)
         return cls(
             backbone, cache, old.y, np.full(count, -1.0), weight=old.weight.astype(np.float32),
             n_old=count, keep_weight=keep_weight, n_computed=count if old.model is backbone else 0,
+            first_tap=first_tap,
         )  # fmt: skip
 
     def judged_by(self, samples: Any, answers: NDArray[Any]) -> Stream:
@@ -140,7 +145,12 @@ class Stream:
     @property
     def tap_widths(self) -> tuple[int, ...]:
         """Of taps that have adapters, as they are."""
-        return tuple(self.backbone.tap_widths[self.cache.format.first_tap :])
+        return tuple(self.backbone.tap_widths[self.first_tap :])
+
+    def seen_by(self, part: Part) -> Backbone:
+        """What computes rows of ``part`` before they are projected: taps with adapters alone."""
+        own = self.backbone if part.by is None else over(self.backbone, part.by)
+        return LastTaps(own, self.first_tap) if self.first_tap else own
 
     @property
     def projection(self) -> int | None:
@@ -192,13 +202,16 @@ def learn(
         more.cache,
         _weighted(more, weigh), options, goal=goal, start=start,
     )  # fmt: skip
-    onward = None if done.derived else cast(SkipAdapters, done.adapters)  # steps have no such taps
+    adapters = replace(cast(SkipAdapters, done.adapters), first_tap=stream.first_tap)
+    onward = None if done.derived else adapters  # steps have no such taps
     next_stream = replace(_reservoir(more, capacity), adapters=onward)
+    projections = next_stream.projections
     return next_stream, replace(
         done.after_fill(began, filled, more.n_computed),
+        adapters=adapters,
         cache_bytes=next_stream.cache.payload_bytes,
         cache_overhead_bytes=next_stream.cache.overhead_bytes,
-        projections=next_stream.projections,
+        projections=projections and (None,) * stream.first_tap + projections,
     )
 
 
@@ -229,7 +242,7 @@ def _filled(stream: Stream, more: Stream, part: Part) -> Stream:
     if part.begun is not None:
         own = part.begun
     elif stream.projections:
-        own = Projected(own, stream.projections)
+        own = Projected(stream.seen_by(part), stream.projections)
     if len(part.answers):
         cache.fill(own, part.x, len(stream))
     spent = stream.spent
@@ -237,7 +250,7 @@ def _filled(stream: Stream, more: Stream, part: Part) -> Stream:
         spent = np.concatenate([spent, np.zeros(len(more) - len(spent), np.bool_)])
     return replace(
         more, cache=cache, room=room, validation=stream.validation,
-        projections=stream.projections, spent=spent,
+        projections=stream.projections, n_first=stream.n_first, spent=spent,
     )  # fmt: skip
 
 
@@ -247,12 +260,12 @@ def _projected(
     """With rows of projections, which are found now from some of ``samples``: all there are."""
     whole, rows = stream.cache.format, stream.cache.floats
     known = KnownRows(whole.tap_widths, stream.backbone.n_outputs, whole.layout)
-    model = stream.backbone if part.by is None else over(stream.backbone, part.by)
+    model = stream.seen_by(part)
     old = OldSamples(known, rows, stream.answers, np.ones(len(stream))) if len(stream) else None
     new = CheckedSamples(part.x, part.answers)
     start = Start.of(model, new, samples, old, options, task)
     of_known = Projected(known, start.projections)
-    row_format = RowFormat.of(Projected(stream.backbone, start.projections), copy_input=True)
+    row_format = RowFormat.of(Projected(model, start.projections), copy_input=True)
 
     def again(rows: NDArray[np.float32]) -> SkipCache:
         cache = SkipCache.of(row_format, len(rows))
@@ -267,7 +280,7 @@ def _projected(
         spent = np.concatenate([of_old, of_part])
     few = replace(
         stream, cache=again(rows), room=Room(), validation=beside,
-        projections=start.projections, spent=spent,
+        projections=start.projections, n_first=len(part.answers), spent=spent,
     )  # fmt: skip
     return few, replace(part, x=start.part.x, begun=start.model)
 
