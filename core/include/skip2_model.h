@@ -1,6 +1,7 @@
 /*
- * skip2_model.h - a frozen network as one block of bytes, read in place (model_file.c). The rules
- * of skip2.h hold. docs/c-blob.md has the format, skip2_device.h what learns with it.
+ * skip2_model.h - a frozen network as one block of bytes, read in place and run (model_file.c,
+ * model_forward.c). The rules of skip2.h hold. docs/c-blob.md has the format, skip2_device.h what
+ * learns with it.
  */
 #ifndef SKIP2_MODEL_H
 #define SKIP2_MODEL_H

@@ -21,7 +21,7 @@ WHEN_FULL = {"refuse": "S2_REFUSE", "overwrite": "S2_OVERWRITE_OLDEST"}
 SOURCES = (
     "adapter.c", "bn.c", "cache.c", "codes.c", "device.c", "device_record.c", "device_rows.c",
     "dispatch.c", "fc.c", "kernels_neon.c", "kernels_scalar.c", "loss.c",
-    "model_file.c", "model_kinds.c", "optimizer.c", "rng.c", "rows.c", "train.c",
+    "model_file.c", "model_forward.c", "model_kinds.c", "optimizer.c", "rng.c", "rows.c", "train.c",
 )  # fmt: skip
 #: What adapters need beside that read logarithms or powers of the sample.
 DERIVED = ("model_derived.c",)
