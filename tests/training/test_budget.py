@@ -34,11 +34,12 @@ def bytes_of(adapted: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["taps as they are", "scaled taps"])
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("few", [{}, {"projection": 4}], ids=["whole", "projected"])
 def test_a_bounded_cache_changes_no_bit(
-    policy: str, scaled: bool, backbone: NumpyBackbone, make_samples: Any
+    few: dict[str, Any], policy: str, scaled: bool, backbone: NumpyBackbone, make_samples: Any
 ) -> None:
     x, y = make_samples(N)
-    options = STEPS | {"standardize": scaled, "validation": 0.25}
+    options = STEPS | {"standardize": scaled, "validation": 0.25} | few
     full = s2.adapt(backbone, x, y, **options)
     n_trained, n_held = 30, 10
     for size in (0, 1, 11, 29, 30, 99):
@@ -57,6 +58,22 @@ def test_a_bounded_cache_changes_no_bit(
         if policy == "pin":  # pinned + unpinned x epochs
             once = 0 if scaled else use.capacity
             assert use.misses == once + (n_trained - use.capacity) * 5
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_rows_that_a_projection_was_found_from_count_in_a_limit(
+    scaled: bool, policy: str, backbone: NumpyBackbone, make_samples: Any
+) -> None:
+    """All samples are its first part, and stay no longer than their first look-up."""
+    x, y = make_samples(N)
+    options = STEPS | {"standardize": scaled, "projection": 4}
+    full = s2.adapt(backbone, x, y, **options)
+    for size in (1500, 4096):
+        adapted = s2.adapt(backbone, x, y, **options, cache_size=size, cache_policy=policy)
+        assert bytes_of(adapted) == bytes_of(full)
+        assert 0 < adapted.history.cache.capacity < N
+        assert adapted.cache_bytes + adapted.cache_overhead_bytes <= size
 
 
 @pytest.mark.parametrize("policy", POLICIES)

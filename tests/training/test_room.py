@@ -128,6 +128,7 @@ def test_few_columns_are_counted_as_they_are_kept(
     of = planned(backbone, x, projection=4, **asked)
     adapted = s2.adapt(backbone, x, np.arange(N) % 3, projection=4, **asked)
     assert of.memory.cache_bytes == adapted.cache_bytes == N * 4 * (4 + 4 + 4 + 3)
+    assert of.memory.cache_overhead_bytes == adapted.cache_overhead_bytes
     assert not any("numbers of each tap" in way.name for way in of.choices)
     whole = planned(backbone, x, **asked)
     bias = 3 if "epochs" in asked else 0  # which the means end in

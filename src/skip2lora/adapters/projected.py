@@ -153,17 +153,45 @@ class Numbered:
         return pairs
 
 
+class FirstRows:
+    """Rows of samples that have passed before: each is given once, then there is none any more.
+
+    So a limit of the cache holds, and what has passed counts as its row's first look-up. Sample
+    ``numbers[i]`` of ``n_samples`` has row i of ``taps``.
+    """
+
+    def __init__(self, numbers: NDArray[np.intp], n_samples: int, taps: Taps) -> None:
+        self._row = np.full(n_samples, -1, np.intp)
+        self._row[numbers] = np.arange(len(numbers))
+        self._n_left, self._arrays = len(numbers), (*taps.taps, taps.base_logits)
+
+    def __len__(self) -> int:
+        return self._n_left
+
+    def take(self, places: NDArray[np.intp], out: Sequence[NDArray[np.float32]]) -> NDArray[Any]:
+        """Put those of the samples at ``places`` into ``out``; which of them there are none of."""
+        row = self._row[places]
+        known = np.flatnonzero(row >= 0)
+        if len(known):
+            for values, of in zip(out, self._arrays, strict=True):
+                values[known] = of[row[known]]
+            self._n_left -= len(np.unique(row[known]))
+            self._row[places[known]] = -1
+            if not self._n_left:
+                self._arrays = ()
+        return np.flatnonzero(row < 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Begun(SameOutputs):
     """``backbone`` that computed some samples before: those are ``Numbered``, and pass once.
 
-    Sample ``numbers[i]`` of ``samples`` has row i of ``first``. ``n_computed`` is how many have
-    passed since, in its only place.
+    ``first`` are rows of some of ``samples``. ``n_computed`` is how many have passed since, in its
+    only place.
     """
 
     samples: Numbered
-    numbers: NDArray[np.intp]
-    first: Taps
+    first: FirstRows
     n_computed: list[int]
 
     @property
@@ -180,20 +208,11 @@ class Begun(SameOutputs):
         """No: samples are known by their numbers."""
         return
 
-    @cached_property
-    def _row_of(self) -> NDArray[np.intp]:
-        rows = np.full(self.samples.shape[0], -1, np.intp)
-        rows[self.numbers] = np.arange(len(self.numbers))
-        return rows
-
     def forward(self, x: LazySamples) -> Taps:
         """Known rows, and those of the others, from ``backbone``."""
-        row = self._row_of[x.places]
-        known, missing = np.flatnonzero(row >= 0), np.flatnonzero(row < 0)
         several = [np.empty((len(x), width), np.float32) for width in self.tap_widths]
         several.append(np.empty((len(x), self.n_outputs), np.float32))
-        for values, of in zip(several, (*self.first.taps, self.first.base_logits), strict=True):
-            values[known] = of[row[known]]
+        missing = self.first.take(x.places, several)
         for at, part in self.samples.within(x.places[missing]):
             taps = self.backbone.forward(part)
             for values, of in zip(several, (*taps.taps, taps.base_logits), strict=True):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.projected import (
     Begun,
+    FirstRows,
     Numbered,
     Projected,
     Projection,
@@ -135,11 +136,7 @@ class Start:
             done.timing.total_ms + fill + seconds,
         )  # fmt: skip
         history = replace(done.history, n_forwards=self.model.n_computed[0])
-        known = [*self.model.first.taps, self.model.first.base_logits]
-        return replace(
-            done, timing=timing, history=history, projections=self.projections,
-            cache_overhead_bytes=done.cache_overhead_bytes + sum(of.nbytes for of in known),
-        )  # fmt: skip
+        return replace(done, timing=timing, history=history, projections=self.projections)
 
 
 def _begun(
@@ -151,7 +148,8 @@ def _begun(
     counter: list[int],
 ) -> tuple[Begun, LazySamples]:
     samples = Numbered(parts)
-    running = Begun(Projected(model, projections), samples, numbers, first, counter)
+    rows = FirstRows(numbers, samples.shape[0], first)
+    running = Begun(Projected(model, projections), samples, rows, counter)
     return running, LazySamples.of(samples)
 
 
