@@ -102,7 +102,7 @@ def test_rows_are_kept_in_a_folder(field: Path, type_in: Type) -> None:
         ("adapt listener.onnx sound --rate 8000 --size 8 -o x", "of images and of recordings"),
         ("adapt listener.onnx sound --rate 8000 --window 1 -o x", "--window is 1 s"),
         ("adapt model.safetensors test.npz --rate 8000 -o x", "rate, window, hop, crop"),
-        ("adapt listener.onnx sound --size 8 -o x", "size, mean or std are given for sound"),
+        ("adapt listener.onnx sound --size 8 -o x", "margin or square are given for sound"),
         ("pretrain sound -o x.safetensors", "expected a model that takes sound"),
         ("adapt model.safetensors sound --rate 8000 --group a -o x", "has recordings and no"),
         ("predict listener.onnx heard --rate 8000 -o labels.txt", "of 6 recordings, expected"),

@@ -14,6 +14,7 @@ from skip2lora.data.file_folder import (
     SOUNDS,
     Listing,
     kind_of,
+    list_all,
     list_files,
     readable,
 )
@@ -199,3 +200,18 @@ def test_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "1.flac": (False, True), "2.PNG": (True, False), "3.docx": (False, False),
         "4.heic": (True, False),
     }  # fmt: skip
+
+
+def test_all_files_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("b/1.png", "a/c/2.png", "a/note.txt", "a/.hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listed = list_all(tmp_path, IMAGES)
+    assert [str(file.relative_to(tmp_path)) for file in listed.files] == ["a/c/2.png", "b/1.png"]
+    assert (listed.classes, listed.notes) == (["a", "b"], ("no image, left out: .txt 1",))
+    (tmp_path / "3.png").touch()
+    assert list_all(tmp_path, IMAGES).classes is None
+    assert list_all(tmp_path / "3.png", IMAGES).files == [tmp_path / "3.png"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="it has no images, expected at least one"):
+        list_all(tmp_path / "none", IMAGES)

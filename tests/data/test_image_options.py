@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.data.crop_options import Crops
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images, find_size
 from skip2lora.errors import ParameterError
@@ -108,6 +110,24 @@ def test_size_is_the_models_or_the_one_asked_for() -> None:
 def test_sizes_that_do_not_fit(images: Images, layout: Layout, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         find_size(images, layout)
+
+
+def test_crops_are_kept_and_followed() -> None:
+    asked = Images.parse("4x6", None, None, segments=Path("boxes.json"), margin=0.1, category="a,b")
+    assert asked.asked
+    kept = asked.resolved([InputSpec("x", (4, 6), "float32")])
+    assert kept.crops == Crops(confidence=0.2, category=("a", "b"), margin=0.1, square=False)
+    assert Images.from_json(kept.to_json()) == kept
+    assert str(kept).endswith("layout hw, crops of a, b from 0.2, margin 0.1")
+    other = Images(crops=Crops(segments=Path("other.json")))
+    again = other.following(kept)
+    assert (again.size, again.mean) == (kept.size, kept.mean)
+    assert again.crops == Crops(
+        segments=Path("other.json"), confidence=0.2, category=("a", "b"), margin=0.1, square=False
+    )
+    assert other.following(TOLD).crops is other.crops  # crops that others have cut
+    with pytest.raises(ParameterError, match="add segments=FILE"):
+        Images().following(kept)
 
 
 def test_bits_are_8_to_16() -> None:

@@ -102,6 +102,13 @@ def readers_files(text: str) -> None:
         other_programs.impulse(Path())
     if "BirdNET.tflite" in text:
         other_programs.bird_recordings(Path())
+    if "trail.json" in text:
+        from camera_files import coco, megadetector, trail
+
+        seen = trail(Path("trail"))
+        megadetector(Path("trail.json"), seen)
+        coco(Path("coco.json"), seen)
+        megadetector(Path("other.json"), trail(Path("other"), 3, seed=50))
     if "labelmap.txt" in text:
         other_programs.camera(Path(), ("closed", "open"))
     elif "photos" in text:

@@ -17,8 +17,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
         "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
         "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
-        "rate", "window", "hop", "crop", "gain", "segments", "channels", "features", "time",
-        "label_by", "mixed",
+        "segments", "confidence", "category", "margin", "square", "rate", "window", "hop", "crop",
+        "gain", "channels", "features", "time", "label_by", "mixed",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",
@@ -44,8 +44,9 @@ HEADINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: What others call an option of ours.
 _SYNONYMS = {
-    "answers": "target", "batch": "batch-size", "bs": "batch-size", "cores": "threads",
-    "dest": "output", "iterations": "epochs", "jobs": "threads", "labels": "target",
+    "annotations": "segments", "answers": "target", "batch": "batch-size", "boxes": "segments",
+    "bs": "batch-size", "cores": "threads", "crops": "segments", "dest": "output",
+    "detections": "segments", "iterations": "epochs", "jobs": "threads", "labels": "target",
     "layers": "taps", "lora-rank": "rank", "lr": "learning-rate", "n-jobs": "threads",
     "num-epochs": "epochs", "out": "output", "overwrite": "force", "r": "rank",
     "random-state": "seed", "resize": "size", "sample-weight": "weight",

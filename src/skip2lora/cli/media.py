@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from skip2lora.data.crop_options import CONFIDENCE
 from skip2lora.data.file_folder import IMAGES, SENSORS, SOUNDS, Kind, kind_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.media import Media
@@ -20,9 +21,10 @@ from skip2lora.errors import ParameterError
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WINDOWS = ("rate", "window", "hop")
 _OF_SENSORS = ("channels", "features", "time", "label_by", "mixed", "group")
+_OF_CROPS = ("segments", "confidence", "category", "margin", "square", "group")
 #: The options of each kind; what several have means what the kind of DATA makes of it.
 _NAMES: dict[Kind, tuple[str, ...]] = {
-    IMAGES: ("size", "mean", "std"),
+    IMAGES: ("size", "mean", "std", *_OF_CROPS),
     SOUNDS: (*_WINDOWS, "crop", "gain", "segments"),
     SENSORS: (*_WINDOWS, *_OF_SENSORS),
 }
@@ -30,7 +32,8 @@ _ALL = tuple(dict.fromkeys(name for known in _NAMES.values() for name in known))
 
 
 def _images(said: dict[str, Any]) -> Images:
-    return Images.parse(*(said.get(name) for name in _NAMES[IMAGES]))
+    scale = [said.pop(name, None) for name in ("size", "mean", "std")]
+    return Images.parse(*scale, **said)
 
 
 _PARSED: dict[Kind, Callable[[dict[str, Any]], Media]] = {
@@ -46,7 +49,7 @@ def media_of(
     """How files become numbers, as options taken out say it; None for nothing.
 
     ``data`` tells what an option means that several kinds have. ``beside`` is an option of sensors
-    that is one of tables too, and left where they are such.
+    and of crops that is one of tables too, and left where they are such.
 
     Raises:
         ParameterError: some are given of several kinds, or one cannot be read.
@@ -57,6 +60,9 @@ def media_of(
     if not given and (of_table is None or data is None or not data.is_dir()):
         return None
     kinds = [kind for kind, known in _NAMES.items() if given.keys() <= {*known}]
+    cropped = "segments" in given
+    if not cropped and "group" in given:  # which of images is one of boxes alone
+        kinds = [kind for kind in kinds if kind is not IMAGES]
     if not kinds:
         claimed = [(kind, known) for kind, known in _NAMES.items() if given.keys() & {*known}]
         several = " and of ".join(kind.many for kind, _ in claimed)
@@ -67,7 +73,7 @@ def media_of(
     if len(kinds) > 1:
         among = kinds[::-1] if str(data) == "-" else kinds
         kinds = kinds[:1] if data is None else [kind_of(data, among)]
-    if kinds[0] is SENSORS and of_table is not None:
+    if of_table is not None and (kinds[0] is SENSORS or (kinds[0] is IMAGES and cropped)):
         given[str(beside)], options[str(beside)] = of_table, None
     return _PARSED[kinds[0]](given) if given else None
 
@@ -81,7 +87,7 @@ def _decorated(
 
 
 def image_options(function: _Function) -> _Function:
-    """``--size``, ``--mean`` and ``--std`` of image folders; the function gets the three texts."""
+    """``--size``, ``--mean`` and ``--std`` of image folders, as texts, and how crops are cut."""
     return _decorated(function, (
         click.option(
             "--size", metavar="HxW",
@@ -93,6 +99,26 @@ def image_options(function: _Function) -> _Function:
         ),
         click.option(
             "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
+        ),
+        click.option(
+            "--segments", type=click.Path(path_type=Path), metavar="FILE",
+            help="Which parts of DATA are samples. Of images: boxes, as MegaDetector or COCO write "
+            "them. Of recordings: labels of Audacity or BirdNET, or Raven's selections.",
+        ),
+        click.option(
+            "--confidence", type=float,
+            help=f"Least one of a box. Default {CONFIDENCE}, or the adapter's.",
+        ),
+        click.option(
+            "--category", metavar="NAMES",
+            help="Whose boxes count, such as animal. Default: all, or the adapter's.",
+        ),
+        click.option(
+            "--margin", type=float,
+            help="What is added around a box, as a share of it. Default 0.",
+        ),
+        click.option(
+            "--square/--no-square", default=None, help="Widen boxes to squares. Default: no."
         ),
     ))  # fmt: skip
 
@@ -155,11 +181,6 @@ def media_options(function: _Function) -> _Function:
             "Default: slide, or the adapter's.",
         ),
         click.option("--gain", type=float, help="Of sound, which is from -1 to 1. Default 1."),
-        click.option(
-            "--segments", type=click.Path(path_type=Path), metavar="FILE",
-            help="Which parts of recordings are what: labels of Audacity or BirdNET, or Raven's "
-            "selections.",
-        ),
     ))  # fmt: skip
     return image_options(window_options(function))
 

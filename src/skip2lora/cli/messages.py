@@ -7,12 +7,13 @@ import shlex
 
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
-    r"(?<![\w./-])(?P<name>cache|cache_samples|channels|class_names|class_weight|crop|data|engine"
+    r"(?<![\w./-])(?P<name>cache|cache_samples|category|channels|class_names|class_weight"
+    r"|confidence|crop|data|engine"
     r"|features|force|gain|groups?|hop|i2c"
-    r"|ignore|keep|keep_outputs|keep_rows|keep_weight|label_by|mask|mean|memory|mixed|new_classes"
+    r"|ignore|keep|keep_outputs|keep_rows|keep_weight|label_by|margin|mask|mean|memory|mixed|new_classes"
     r"|output|penalty"
     r"|precision"
-    r"|projection_from|rate|recipe|resume|sample_weight|samples|size|solver|source|split|standardize|std"
+    r"|projection_from|rate|recipe|resume|sample_weight|samples|size|solver|source|split|square|standardize|std"
     r"|segments|suspects|taps_only|target|task|threshold|time"
     r"|validation_data|validation|weights?|window)="
     r"(?P<value>'[^']*'|[\w-]*)"

@@ -136,13 +136,13 @@ def _follow(
 
 
 def _places(table: Table) -> dict[str, Sequence[Any]]:
-    """The file of each sample, and which part of it in seconds, or rows where there is no clock."""
+    """The file of each sample and which part of it: a box, seconds, or rows without a clock."""
     beside: dict[str, Sequence[Any]] = {} if table.files is None else {"file": table.files}
     if table.spans is not None:
         ends = zip(("start", "end"), table.spans.seconds.T, strict=True)
         digits = 3 if table.spans.unit == "s" else 0
         beside |= {name: [f"{value:.{digits}f}" for value in values] for name, values in ends}
-    return beside
+    return {**beside, **table.places}
 
 
 def _thresholds(

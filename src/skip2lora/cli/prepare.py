@@ -57,7 +57,7 @@ def command(
 
     names = ("data", "task", "class_names")
     reading = {name: options.pop(name) for name in names} | common.columns_of(options, "train")
-    images = media_of(options)
+    images = media_of(options, reading["data"])
     options |= {"output": output_name, "size": None if images is None else images.size}
     lab = _lab_set(model, lab_set, images, loading=options, **reading)
     tapped = prepare(model, output, **options)

@@ -149,6 +149,25 @@ def list_files(folder: Path, wanted: Wanted, kind: Kind) -> Listing:
     )
 
 
+def list_all(folder: Path, kind: Kind) -> Listing:
+    """The files of that kind wherever they lie in a folder; their class is its sub-folder.
+
+    They have no class where some lie in no sub-folder.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not folder.is_dir():
+        return Listing([folder], None, ())
+    left_out: list[Path] = []
+    files = list(_of_kind(_walk(folder), left_out, kind))
+    if not files:
+        raise DataError(f"it has no {kind.many}, expected at least one: add some")
+    own = [file.relative_to(folder).parts for file in files]
+    classes = [readable(parts[0]) for parts in own] if min(map(len, own)) > 1 else None
+    return Listing(files, classes, _notes(left_out, [], folder, kind))
+
+
 def _without_any(
     folder: Path, by_class: dict[str, list[Path]], left_out: list[Path], kind: Kind
 ) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.data.boxes import Rectangle, Upright
 from skip2lora.data.file_folder import heif_is_read
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
@@ -44,10 +45,11 @@ class UnusableError(DataError):
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Files in ``folder`` as samples, laid out as a model takes them; none stays in memory.
+    """Files in ``folder`` as samples, laid out as a model takes them; one at most stays in memory.
 
-    They become ``size``, (height, width), of ``channels``, and numbers as ``images`` says, of which
-    ``bits`` is known where there are images of 16.
+    ``areas`` are the pixels of each that count, None where these are all of every file: several
+    samples of one file are then neighbours. They become ``size``, (height, width), of ``channels``,
+    and numbers as ``images`` says, of which ``bits`` is known where there are images of 16.
     """
 
     folder: Path
@@ -56,10 +58,11 @@ class ImageFiles:
     channels: int
     images: Images
     layout: Layout
+    areas: Sequence[Rectangle] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(files, ...), as ``layout`` has the axes."""
+        """(samples, ...), as ``layout`` has the axes."""
         (height, width), channels = self.size, self.channels
         of = {"chw": (channels, height, width), "hw": self.size, "hwc": (*self.size, channels)}
         return (len(self.files), *of.get(self.layout.axes, (height * width * channels,)))
@@ -81,25 +84,40 @@ class ImageFiles:
             check_bytes(self.folder, samples.nbytes)
         laid_out = np.moveaxis(samples, 1, -1) if self.layout.axes == "chw" else samples
         pixels = laid_out.reshape(len(places), *self.size, self.channels)
-        for picture, place in zip(pixels, places, strict=True):
-            picture[:] = self._numbers(self.files[place])
+        for at in np.argsort(places, kind="stable"):  # a file is decoded once for its crops
+            pixels[at] = self._numbers(int(places[at]))
         return samples
 
-    def _numbers(self, file: Path) -> NDArray[Any]:
-        image = opened(file)
-        if image.mode.startswith("I"):
-            bits = self.images.bits or 16
-            check_bits(file, largest(image, file), bits)
-            image = _shallow(image, bits)
-        pixels = _pixels(image, self.size, self.channels)
+    def _numbers(self, place: int) -> NDArray[Any]:
+        file = self.files[place]
+        if self.areas is None:
+            image = self._decoded(file)
+        else:
+            image = self._last.of(file, self._decoded).crop(self.areas[place])
+        pixels = _pixels(image, self.size)
         # A channel is one run of numbers, which is scaled three times as fast as three numbers are.
         channels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
         return np.moveaxis(
             channels if self.layout.integers else _normal(channels, self.images), 0, -1
         )
 
+    def _decoded(self, file: Path) -> Any:
+        """A whole image, upright, grey or in colour, of 8 bits a channel."""
+        image = opened(file)
+        if image.mode.startswith("I"):
+            bits = self.images.bits or 16
+            check_bits(file, largest(image, file), bits)
+            image = _shallow(image, bits)
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image.convert("L" if self.channels == 1 else "RGB")
+
+    @cached_property
+    def _last(self) -> _Last:
+        return _Last()
+
     def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
-        """SHA-256 of each file and of how it becomes numbers: nothing is decoded.
+        """SHA-256 of each file, its area and how it becomes numbers: nothing is decoded.
 
         Files of images are small: ``known`` is not asked.
 
@@ -107,7 +125,16 @@ class ImageFiles:
             DataError: one of them cannot be read.
         """
         del known
-        return [self._digest(self.files[place]) for place in places]
+        if self.areas is None:
+            return [self._digest(self.files[place]) for place in places]
+        of_file, last = b"", None
+        digests = {}
+        for place in sorted(set(places.tolist())):
+            file = self.files[place]
+            if file != last:
+                of_file, last = self._digest(file), file
+            digests[place] = hashlib.sha256(of_file + f"{self.areas[place]}".encode()).digest()
+        return [digests[place] for place in places.tolist()]
 
     def _digest(self, file: Path) -> bytes:
         try:
@@ -120,6 +147,22 @@ class ImageFiles:
     def _about(self) -> bytes:
         about = (self.shape[1:], self.dtype.str, self.images.scale, self.images.bits, self.layout)
         return f"{about} {_version()}".encode()
+
+
+class _Last:
+    """The image that was decoded last, of which there may be more to cut."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Path | None, Any] = (None, None)
+
+    def of(self, file: Path, decoded: Callable[[Path], Any]) -> Any:
+        """The image of a file."""
+        known, image = self._last
+        if known != file:
+            self._last = (None, None)  # which is in memory beside no other
+            image = decoded(file)
+            self._last = (file, image)
+        return image
 
 
 def _version() -> str:
@@ -181,6 +224,20 @@ def is_grey(file: Path) -> bool:
             return str(image.mode) in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
     except UnusableError:
         return True  # it is left out, and says nothing
+
+
+def upright(file: Path) -> Upright:
+    """How large an image is once it is turned by its EXIF orientation.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with head(file) as image:
+        size, orientation = (image.width, image.height), image.getexif().get(_ORIENTATION, 1)
+    if orientation not in range(1, 9):  # as where it is turned
+        orientation = 1
+    width, height = size[::-1] if orientation >= 5 else size
+    return Upright(file.name, width, height, orientation)
 
 
 def check_image(file: Path) -> int | None:
@@ -278,14 +335,11 @@ def _shallow(image: Any, bits: int) -> Any:
     return pillow(Path()).fromarray(values.astype(np.uint8))
 
 
-def _pixels(image: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """One image in 8 bits, grey or colour, (height, width, channels)."""
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert("L" if channels == 1 else "RGB")
+def _pixels(image: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """One image in 8 bits as (height, width, channels)."""
     if image.size != size[::-1]:
         image = image.resize(size[::-1], pillow(Path()).Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(*size, channels)
+    return np.asarray(image, np.uint8).reshape(*size, -1)
 
 
 def _normal(channels: NDArray[np.uint8], images: Images) -> NDArray[np.float32]:

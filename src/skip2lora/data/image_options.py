@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from skip2lora.data.crop_options import Crops, following
 from skip2lora.data.image_layout import CHANNELS, MOST_PIXELS, Input, Layout, layout_of, valid_size
 from skip2lora.errors import ParameterError
 
@@ -23,7 +24,8 @@ class Images:
     ``mean`` and ``std`` are one number, or one a channel, of pixels from 0 to 1. ``axes`` is the
     order of axes, as of :class:`~skip2lora.data.image_layout.Layout`. What is None is as by
     default: size and axes those of the model, mean 0, std 1. ``bits`` is how many of the 16 of an
-    image count, None where there is no such image.
+    image count, None where there is no such image. ``crops`` is how samples are cut from images,
+    None where each image is one.
     """
 
     size: tuple[int, int] | None = None
@@ -31,9 +33,12 @@ class Images:
     std: tuple[float, ...] | None = None
     axes: str | None = None
     bits: int | None = None
+    crops: Crops | None = None
     #: What messages call the options that make them, and the files they are for; where an adapter
     #: keeps them.
-    options, files, key = "size, mean or std", "images", "images"
+    options, files, key = (
+        "size, mean, std, segments, confidence, category, margin or square", "images", "images"
+    )  # fmt: skip
 
     @property
     def asked(self) -> bool:
@@ -54,7 +59,7 @@ class Images:
         """``earlier``, as an adapter keeps it; what is told here must be the same.
 
         Raises:
-            ParameterError: it is not.
+            ParameterError: it is not, or there are no boxes of an adapter made of crops.
         """
         if earlier is None:
             return self
@@ -70,36 +75,41 @@ class Images:
                     f"{name}= is {_told(name, given)}, the adapter was made with "
                     f"{_told(name, of)}, expected the same: leave it out, or adapt again"
                 )
-        return earlier
+        crops = following(self.crops, earlier.crops)
+        return earlier if crops == earlier.crops else replace(earlier, crops=crops)
 
     def resolved(self, inputs: Sequence[Input]) -> Images:
         """All of it, for a model with these inputs, to be kept."""
         layout = layout_of(inputs)
         mean, std = self.scale
         size = find_size(self, layout)
-        return Images(size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits)
+        crops = None if self.crops is None else self.crops.known
+        return Images(size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits, crops=crops)
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""
         said = {"size": self.size, "mean": self.mean, "std": self.std}
         lists = {name: list(value) for name, value in said.items() if value is not None}
-        others = {"layout": self.axes, "bits": self.bits}
+        crops = None if self.crops is None else self.crops.to_json()
+        others = {"layout": self.axes, "bits": self.bits, "crops": crops}
         return lists | {name: value for name, value in others.items() if value is not None}
 
     def __str__(self) -> str:
         """Such as ``size 224x224, mean 0, std 1, layout chw``."""
         said = [f"{n} {_told(n, getattr(self, n))}" for n in ("size", "mean", "std")]
         bits = [] if self.bits is None else [f"{self.bits} of 16 bits"]
-        return ", ".join([*said, f"layout {self.axes}", *bits])
+        crops = [] if self.crops is None else [str(self.crops)]
+        return ", ".join([*said, f"layout {self.axes}", *bits, *crops])
 
     @classmethod
     def from_json(cls, entries: Any) -> Images:
         """What :meth:`to_json` gave.
 
         Raises:
-            TypeError, ValueError: it gave something else.
+            AttributeError, KeyError, TypeError, ValueError, ParameterError: it gave something else.
         """
         size, axes, bits = (entries.get(name) for name in ("size", "layout", "bits"))
+        crops = Crops.from_json(entries["crops"]) if "crops" in entries else None
         if size is not None:
             height, width = map(int, size)
             size = (height, width)
@@ -108,13 +118,16 @@ class Images:
             raise ValueError("images")
         if bits is not None and bits not in range(8, 17):
             raise ValueError("images")
-        return cls(size=size, axes=None if axes is None else str(axes), bits=bits, **scale)
+        return cls(
+            size=size, axes=None if axes is None else str(axes), bits=bits, crops=crops, **scale
+        )
 
     @classmethod
-    def parse(cls, size: str | None, mean: str | None, std: str | None) -> Images:
+    def parse(cls, size: str | None, mean: str | None, std: str | None, **crops: Any) -> Images:
         """From text: ``224`` or ``HEIGHTxWIDTH``; numbers, fractions such as ``1/255``, imagenet.
 
-        ``mean`` imagenet brings its ``std`` along unless that is given too.
+        ``mean`` imagenet brings its ``std`` along unless that is given too. ``crops`` are as of
+        :meth:`~skip2lora.data.crop_options.Crops.parse`.
 
         Raises:
             ParameterError: one of them is something else.
@@ -125,7 +138,10 @@ class Images:
         stds = None if std is None else _numbers("std", std, IMAGENET_STD)
         if stds is not None and min(stds) <= 0:
             raise ParameterError(f"std= is {std}, expected numbers above 0: correct it")
-        return cls(size=None if size is None else _size(size), mean=means, std=stds)
+        return cls(
+            size=None if size is None else _size(size), mean=means, std=stds,
+            crops=Crops.parse(**crops) if crops else None,
+        )  # fmt: skip
 
 
 def _same(given: Any, earlier: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ class Table:
     are. ``columns`` are those of ``x`` as the model learned them, or is to. ``aside`` has what was
     to be read beside these, (samples,) each, as the file says it. ``files`` are the names of
     images or recordings, and ``images`` how they became numbers; ``spans`` is which part of a
-    recording each sample is.
+    recording each sample is, ``places`` columns that say so of an image, (samples,) each.
     """
 
     x: NDArray[Any] | Inputs | LazySamples
@@ -90,3 +90,4 @@ class Table:
     files: tuple[str, ...] | None = None
     images: Media | None = None
     spans: Spans | None = None
+    places: Mapping[str, Sequence[Any]] = field(default_factory=dict)
