@@ -291,6 +291,6 @@ def restored(
         )
     return AdaptedModel(
         model, adapters, about.method, task=about.task.name, new_labels=about.new_labels,
-        output_names=names, images=about.images, columns=about.columns.over(model.columns),
-        path=Path(path), thresholds=about.thresholds,
+        output_names=names, images=about.images or model.images,
+        columns=about.columns.over(model.columns), path=Path(path), thresholds=about.thresholds,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import struct
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from safetensors.numpy import save as save_tensors
 
 import oracle
 import skip2lora as s2
+from skip2lora.backbones.field_mlp import FieldMLP
+from skip2lora.backbones.standins import Headless
+from skip2lora.data.sensor_options import Sensors
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError
 from skip2lora.files import digest
 
@@ -176,6 +180,22 @@ def test_file_round_trip(make_model: MakeModel, make_samples: Any, tmp_path: Pat
         assert again.read_bytes() == file.read_bytes()
 
 
+def test_what_says_how_files_become_samples_goes_along(
+    make_model: MakeModel, make_samples: Any, tmp_path: Path
+) -> None:
+    """To other processes, stand-ins and networks made of it; it changes no output."""
+    model, windows = make_model(WIDTHS), Sensors(window=7, hop=7, channels=("a",))
+    knowing = dataclasses.replace(model, images=windows)
+    assert knowing.fingerprint == model.fingerprint
+    assert pickle.loads(pickle.dumps(knowing)).images == windows  # noqa: S301
+    x, y = make_samples(40, WIDTHS[0])
+    for method in ("skip2-lora", "ft-bias"):
+        s2.adapt(knowing, x, y, method=method, epochs=2).save(tmp_path / method)
+        assert s2.AdaptedModel.load(knowing, tmp_path / "skip2-lora").images == windows
+    assert s2.load(tmp_path / "ft-bias").images == windows
+    assert Headless(FieldMLP.of(knowing, x), 2).images == windows
+
+
 def test_folder_that_holds_the_file(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(WIDTHS)
     model.save(tmp_path / "model.safetensors")
@@ -228,6 +248,10 @@ def rewrite(file: Path, tensors: dict[str, Any], description: dict[str, Any]) ->
         ({}, {"bn_eps": 10**400}, "its description is damaged"),
         ({}, {"sha256": "sha256:0"}, "does not match its digest"),
         ({}, {"class_names": 5}, "its description is damaged"),
+        ({}, {"windows": {"kind": "sensors"}}, "its description is damaged"),
+        ({}, {"windows": {"kind": "smells"}}, "its description is damaged"),
+        ({}, {"windows": []}, "its description is damaged"),
+        ({}, {"images": {"size": "8"}}, "its description is damaged"),
         ({}, {"class_names": ["a", "b"]}, "class"),
         ({}, {"kind": "adapter"}, "adapter"),
         ({}, {"version": 2}, "this program reads version 1"),

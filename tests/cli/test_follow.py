@@ -103,7 +103,7 @@ def test_none_of_these_and_names_of_columns(field: Path, send: Type) -> None:
         (b"timestamp,ax,ay\n0,1,2\n", (), 'names "az"'),
         (b"", ("-o", "p.csv"), "expected none: leave --output out"),
         (b"", ("--crop", "slide"), "got options of recordings"),
-        (b"", ("--window", "40"), "--window is 40, the adapter was made with 50"),
+        (b"", ("--window", "40"), "--window is 40, the model learned with 50"),
     ],
 )
 def test_what_cannot_be_followed(

@@ -162,7 +162,7 @@ def test_other_images_judge(field: Path, type_in: Type) -> None:
         ("evaluate vision.onnx other --adapter seen", "whole images, expected the boxes"),
         (
             "evaluate vision.onnx other --adapter seen --segments other.json --margin 0.3",
-            "--margin is 0.3, the adapter was made with 0.0",
+            "--margin is 0.3, the model learned with 0.0",
         ),
         ("evaluate vision.onnx other --adapter seen --boxes other.json", "expected --segments"),
     ],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +70,97 @@ def test_from_rows_to_predictions(field: Path, type_in: Type) -> None:
     assert (said[1]["start"], said[1]["end"]) == ("1700000000.500", "1700000001.500")
 
 
+def test_a_network_keeps_its_windows(field: Path, type_in: Type) -> None:
+    """Nothing is told again: as if all were, whatever tells who and when."""
+    shown = type_in("inspect", "m.safetensors", "--json").json["windows"]
+    assert (shown["window"], shown["hop"], shown["features"]) == (50, 25, ["statistics"])
+    assert (
+        "window 50, hop 25, channels ax, ay, az, features statistics, rate 50 Hz"
+        in type_in("inspect", "m.safetensors").out
+    )
+    told = type_in("evaluate", "m.safetensors", "others.csv", *ASKED, "--json")
+    assert told.code == 0, told.err
+    assert type_in("evaluate", "m.safetensors", "others.csv", "--json").json == told.json
+    assert type_in("plan", "m.safetensors", "others.csv", "--json").json["n_samples"] == 42
+    for folder, asked in (("told", ASKED), ("known", ()), ("user", ("--group", "user,session"))):
+        made = type_in("adapt", "m.safetensors", "field.csv", *asked, "-o", folder, "--json")
+        assert made.code == 0, made.err
+        assert made.json["held_out"]["n_folds"] == 4
+    files = [field / each / "adapter_model.safetensors" for each in ("told", "known", "user")]
+    assert len({file.read_bytes() for file in files}) == 1
+    assert kept_group(field / "user") == ["user", "session"]
+    (field / "f").mkdir()
+    (field / "field.csv").rename(field / "f" / "one.csv")
+    for asked, group in (((), ["user", "session"]), (("--group", "user"), ["user"])):
+        many = type_in("adapt-many", "m.safetensors", "f", "-o", "n", *asked, "--json", "--force")
+        assert many.code == 0, many.err
+        assert many.json["adapters"][0]["n_samples"] == 84
+        assert kept_group(field / "n" / "one") == group
+
+
+def kept_group(folder: Path) -> list[str]:
+    """What an adapter keeps of what tells streams apart."""
+    kept = json.loads((folder / "adapter_config.json").read_text())["windows"]
+    return list(kept["group"])
+
+
+def test_a_network_of_pretrain_predicts_streams_alone(
+    field: Path, type_in: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("predict", "m.safetensors", "others.csv", "-o", "p.csv")
+    assert type_in(*words).code == 0
+    content = (field / "others.csv").read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    live = type_in("predict", "m.safetensors", "-", "--follow")
+    assert live.code == 0, live.err
+    (whole, rows) = (list(csv.DictReader(text.splitlines())) for text in (
+        (field / "p.csv").read_text(), live.out,
+    ))  # fmt: skip
+    assert len(rows) == 42
+    assert [row["p_walk"] for row in rows] == [row["p_walk"] for row in whole]
+
+
+def test_an_array_of_windows_is_no_stream(field: Path, type_in: Type) -> None:
+    """Of samples that are ready nothing is cut; an adapter of them takes streams all the same."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    np.savez(
+        field / "ready.npz", X=random.normal(size=(40, 39)), y=np.array([*"abc"])[np.arange(40) % 3]
+    )
+    made = type_in("adapt", "m.safetensors", "ready.npz", "--new-classes", "-o", "r", "--json")
+    assert made.code == 0, made.err
+    assert made.json["n_samples"] == 40
+    words = ("evaluate", "m.safetensors", "others.csv", "--adapter", "r", "--json")
+    assert type_in(*words).json["n_samples"] == 42
+    (field / "ready.csv").write_text("a,label\n1,walk\n")
+    refused(
+        type_in("adapt", "m.safetensors", "ready.csv", "-o", "c"),
+        'names "ax"', "or pass samples that are no stream as an .npz",
+    )  # fmt: skip
+
+
+def test_a_network_of_images_keeps_their_size(tmp_path: Path, type_in: Type) -> None:
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, mean in (("dark", 60), ("light", 180)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.normal(mean, 20, (9, 9, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    words = ("pretrain", "images", "--size", "6x5", "--std", "0.5", "--epochs", 3)
+    assert type_in(*words, "-o", "i.safetensors").code == 0
+    made = type_in("adapt", "i.safetensors", "images", "-o", "i", "--json")
+    assert made.code == 0, made.err
+    saved = json.loads((tmp_path / "i" / "adapter_config.json").read_text())["images"]
+    assert (saved["size"], saved["std"]) == ([6, 5], [0.5])
+    assert "size 6x5" in type_in("inspect", "i.safetensors").out
+    words = ("adapt", "i.safetensors", "images", "--std", "1", "-o", "j")
+    refused(type_in(*words), "--std is 1, the model learned with 0.5")
+
+
 def test_another_hop_and_other_streams(field: Path, type_in: Type) -> None:
     adapted(type_in)
     x = motion("walk", 80)
@@ -102,7 +196,7 @@ def test_one_sub_folder_a_class(field: Path, type_in: Type) -> None:
             columns = dict(zip(CHANNELS, x.T.tolist(), strict=True))
             table(field / "folder" / label / f"{number}.csv", columns)
     words = ("--window", 50, "--features", "statistics", "-o", "b", "--json")
-    made = type_in("adapt", "m.safetensors", "folder", *words)
+    made = type_in("adapt", "m.safetensors", "folder", *words, "--hop", 50)
     assert made.code == 0, made.err
     assert made.json["n_samples"] == 36
     many = type_in("adapt-many", "m.safetensors", ".", "--window", 50, "-o", "many")
@@ -128,7 +222,7 @@ def test_several_streams(field: Path, type_in: Type) -> None:
     (field / "walks").mkdir()
     for number in range(2):
         table(field / "walks" / f"walk.{number}.csv", dict(zip(CHANNELS, x.T, strict=True)))
-    words = ("--window", 50, "--features", "statistics", "--label-by", "name", "-o", "c", "--json")
+    words = ("--window", 50, "--hop", 50, "--label-by", "name", "-o", "c", "--json")
     made = type_in("adapt", "m.safetensors", "walks", "run.csv", *words)
     assert made.code == 0, made.err
     assert made.json["n_samples"] == 6
@@ -162,12 +256,12 @@ def test_streams_are_described(field: Path, type_in: Type) -> None:
             "adapt m.safetensors field.csv --window 50 --crop slide -o x",
             "given for field.csv, expected",
         ),
-        ("adapt m.safetensors field.csv --window 50 --channels ax,ay,az,b -o x", 'names "b"'),
-        ("adapt m.safetensors field.csv --window 50 --channels ax,ay,az -o x", "expected windows"),
+        ("adapt m.safetensors field.csv --window 50 --channels ax,ay,az,b -o x", "learned with ax"),
+        ("adapt m.safetensors field.csv --window 50 --features spectrum -o x", "with statistics"),
         ("adapt m.safetensors field.npz --channels ax -o x", "are given for field.npz"),
         ("adapt m.safetensors field.csv --window 50 --weight ax -o x", "--weight names"),
         ("plan m.safetensors --window 50 --channels ax", "--window, --hop, --channels"),
-        ("predict m.safetensors field.csv --window 4 --adapter a -o x", "was made with 50"),
+        ("predict m.safetensors field.csv --window 4 --adapter a -o x", "learned with 50"),
         ("predict m.safetensors folder.wav --adapter a -o x", "folder.wav"),
     ],
 )

@@ -80,5 +80,5 @@ def test_whole_images_are_no_crops(refused: Callable[..., str]) -> None:
     assert following(asked, None) is asked
     for given in (None, Crops(margin=0.1)):
         said = refused(ParameterError, following, given, Crops(margin=0.1).known)
-        assert "made of crops from 0.2, margin 0.1, got whole images" in said
+        assert "learned from crops from 0.2, margin 0.1, got whole images" in said
         assert "add segments=FILE" in said

@@ -35,9 +35,9 @@ def test_an_adapter_is_followed(refused: Refused) -> None:
     assert (other.hop, other.crop, other.rate) == (0.1, "loudest", 16000)
     for name, value in (("rate", 8000), ("window", 0.5), ("gain", 2.0)):
         message = refused(ParameterError, Sound(**{name: value}).following, SAVED)
-        assert f"{name}= is {value:g}, the adapter was made with" in message
-    assert "made of images, got recordings" in refused(ParameterError, Sound().following, Images())
-    assert "made of recordings, got images" in refused(ParameterError, Images().following, SAVED)
+        assert f"{name}= is {value:g}, the model learned with" in message
+    assert "from images, got recordings" in refused(ParameterError, Sound().following, Images())
+    assert "from recordings, got images" in refused(ParameterError, Images().following, SAVED)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
 from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import Shapes
-from skip2lora.data.media import KEYS, Media, media_from_json
+from skip2lora.data.media import KEYS, Media, media_in
 from skip2lora.errors import FileError, ModelError, ParameterError, Skip2LoraError
 from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.limits import check_file, is_folder
@@ -201,7 +201,6 @@ class AdapterConfig:
         """
         try:
             names, least = entries.get("output_names"), entries.get("thresholds")
-            images = next((entries[key] for key in KEYS if key in entries), None)
             return cls(
                 METHODS[str(entries["method"])].name,
                 int(entries["rank"]),
@@ -209,7 +208,7 @@ class AdapterConfig:
                 TASKS[str(entries.get("task", CLASSIFICATION.name))],
                 _labels(entries.get("new_labels", [])),
                 None if names is None else tuple(map(str, names)),
-                None if images is None else media_from_json(images),
+                media_in(entries),
                 Tapping.from_json(entries),
                 _truth(entries.get("keep_outputs", True)),
                 Columns.from_json(entries.get("columns")),

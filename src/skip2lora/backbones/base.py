@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import SamplesLike, check_samples
-from skip2lora.backbones.formats import refuse_folder, refuse_stranger, suffix_of, told_apart
+from skip2lora.backbones import formats
 from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import FORWARD_AT_ONCE, SAMPLES_AT_ONCE, Selection, Shapes, Tap
+from skip2lora.data.media import Media
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Columns
@@ -90,6 +91,11 @@ class Backbone(Predictor):
     def columns(self) -> Columns:
         """What the columns of a table are called, where the model learned that."""
         return Columns()
+
+    @member
+    def images(self) -> Media | None:
+        """How files became the samples that it learned; None of a table, or where not known."""
+        return None
 
     def check(self, X: Any) -> Any:
         """What a user passes as :meth:`forward` takes it: by default a table of features, float32.
@@ -215,7 +221,7 @@ class Backbone(Predictor):
         Raises:
             ParameterError: there is no such choice; by default there is none.
         """
-        refuse(
+        formats.refuse(
             type(self).__name__, "whose adapters start at every layer",
             taps=selection, grid=grid, size=size,
         )  # fmt: skip
@@ -224,7 +230,9 @@ class Backbone(Predictor):
     def with_mask(self, mask: str) -> Backbone:
         """The same with that mask; ParameterError where it has no such, as by default."""
         if mask != NO_MASK:
-            refuse(type(self).__name__, "which has no input that says what counts", mask=mask)
+            formats.refuse(
+                type(self).__name__, "which has no input that says what counts", mask=mask
+            )
         return self
 
     def with_shapes(self, shapes: Shapes) -> Backbone:
@@ -311,15 +319,6 @@ def check_backbone(model: object) -> Backbone:
     return model
 
 
-def refuse(path: object, reason: str, **asked: object) -> None:
-    """Raise ParameterError for the first option that is not None."""
-    for name, value in asked.items():
-        if value is not None:
-            raise ParameterError(
-                f"{name} is {value!r} for {path}, expected none, {reason}: leave {name} out"
-            )
-
-
 #: Which class reads a file, imported on first use. A new runtime is one more line here.
 SUFFIXES = {
     ".safetensors": "skip2lora.backbones.mlp:MLP",
@@ -359,7 +358,7 @@ def load(
         MissingExtraError: the runtime is not installed.
     """
     file, kind = _reader(path)
-    with told_apart(file):
+    with formats.told_apart(file):
         return kind.load(
             file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
             output=output, mask=mask,
@@ -369,7 +368,7 @@ def load(
 def load_for_images(path: str | os.PathLike[str], size: Size | None, **options: Any) -> Backbone:
     """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
     file, kind = _reader(path)
-    with told_apart(file):
+    with formats.told_apart(file):
         return kind.load_for_images(file, size, **options)
 
 
@@ -386,14 +385,14 @@ def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
                 f"{file} is an adapter, expected the model that it was made for: load that model, "
                 f"then both with AdaptedModel.load(model, {str(file)!r})"
             )
-        refuse_folder(file)
+        formats.refuse_folder(file)
         file = file / "model.safetensors"
     check_file(file, "a model")
     if file.suffix not in SUFFIXES:
-        refuse_stranger(file, readable=False)
+        formats.refuse_stranger(file, readable=False)
         raise ModelError(
             f"{file} ends in {file.suffix or 'nothing'}, expected a model as "
             f"{', '.join(SUFFIXES)}: make one with `skip2lora pretrain`"
         )
-    module, _, name = SUFFIXES[suffix_of(file)].partition(":")
+    module, _, name = SUFFIXES[formats.suffix_of(file)].partition(":")
     return file, getattr(importlib.import_module(module), name)

@@ -1,4 +1,7 @@
-"""What a file is that is no model of the runtime that its suffix names, by its first bytes."""
+"""What a file is that is no model of the runtime that its suffix names, by its first bytes.
+
+Also options that a format has no use for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import unreadable
 
 _HEAD_BYTES = 4096
@@ -216,3 +219,12 @@ def told_apart(file: Path) -> Iterator[None]:
     except ModelError:
         refuse_stranger(file, readable=True)
         raise
+
+
+def refuse(path: object, reason: str, **asked: object) -> None:
+    """Raise ParameterError for the first option that is not None."""
+    for name, value in asked.items():
+        if value is not None:
+            raise ParameterError(
+                f"{name} is {value!r} for {path}, expected none, {reason}: leave {name} out"
+            )

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from skip2lora import _core
 from skip2lora.arrays import SamplesLike, check_samples, whole
-from skip2lora.backbones.base import Backbone, Size, Taps, refuse
+from skip2lora.backbones.base import Backbone, Size, Taps
+from skip2lora.backbones.formats import refuse
 from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, PAPER, Recipe
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Selection
+from skip2lora.data.media import Media, media_in
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, digest, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.columns import Columns
@@ -74,7 +76,8 @@ class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 
     ``class_names[label]`` is None when the classes have no names; ``columns`` are those of the
-    samples that it learned, ``task`` says what the outputs mean.
+    samples that it learned, ``task`` says what the outputs mean, ``images`` how files became the
+    samples.
     """
 
     layers: tuple[Layer, ...]
@@ -84,6 +87,7 @@ class MLP(Backbone):
     path: str | os.PathLike[str] | None = None
     columns: Columns = field(default_factory=Columns)
     task: str = CLASSIFICATION.name
+    images: Media | None = None
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -182,7 +186,7 @@ class MLP(Backbone):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For other processes: the arrays alone, without the network in the C core."""
-        own = (self.class_names, None, self.columns, self.task)
+        own = (self.class_names, None, self.columns, self.task, self.images)
         return MLP, (self.layers, self.bn_eps, self.bn_momentum, *own)
 
     def forward(self, x: NDArray[np.float32]) -> Taps:
@@ -246,6 +250,7 @@ class MLP(Backbone):
             "class_names": self.class_names,
             **({"columns": self.columns.to_json()} if self.columns != Columns() else {}),
             **({"task": self.task} if self.task != CLASSIFICATION.name else {}),
+            **({} if self.images is None else {self.images.key: self.images.to_json()}),
             **self._numbers(),
         }
         return to_bytes(self.merged().tensors(), description)
@@ -281,9 +286,12 @@ class MLP(Backbone):
             names = check_names(description["class_names"], sizes[-1])
             columns = Columns.from_json(description.get("columns"))
             task = TASKS[description.get("task", CLASSIFICATION.name)].name
+            images = media_in(description)
             if columns.features is not None and len(columns.features) != sizes[0]:
                 raise ValueError("columns")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            AttributeError, KeyError, TypeError, ValueError, OverflowError, ParameterError,
+        ) as error:  # fmt: skip
             raise ModelError(
                 f"{path}: its description is damaged ({error}), expected it as save wrote it: save "
                 "it again"
@@ -302,8 +310,9 @@ class MLP(Backbone):
                 )
             )
         model = cls(
-            tuple(layers), class_names=names, path=path, columns=columns, task=task, **numbers
-        )
+            tuple(layers), class_names=names, path=path, columns=columns, task=task, images=images,
+            **numbers,
+        )  # fmt: skip
         if tensors:
             raise ModelError(
                 f"{path}: tensor {min(tensors)} is unknown, expected a network alone: save it again"

@@ -16,6 +16,7 @@ from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import ACTIVATIONS
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.taps import Tap
+from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
 
@@ -65,6 +66,11 @@ class StandIn(Backbone):
     def columns(self) -> Columns:
         """Those of ``backbone``."""
         return self.backbone.columns
+
+    @property
+    def images(self) -> Media | None:
+        """As of ``backbone``."""
+        return self.backbone.images
 
     @property
     def first_tap_is_input(self) -> bool:

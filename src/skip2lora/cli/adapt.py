@@ -38,7 +38,7 @@ from skip2lora.cli.learning import (
     within,
 )
 from skip2lora.cli.measures import chosen_facts, chosen_lines, measures_line
-from skip2lora.cli.media import media_of, media_options
+from skip2lora.cli.media import grouped, media_of, media_options
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, holding
@@ -189,11 +189,12 @@ def _adapted(
             f"--class-names is {listing(class_names)} with --no-keep-outputs, expected one of "
             "them, as it leaves the outputs of MODEL out: leave one out"
         )
-    images, earlier = media_of(options, data[0] if data else None, beside="group"), None
-    if before is not None:
-        earlier = earlier_of(model, before, options)
+    first = data[0] if data else None
+    images = media_of(options, first, beside="group")
+    earlier = None if before is None else earlier_of(model, before, options)
     backbone, learned = loaded(model, earlier, class_names, images, options)
-    columns, group = common.columns_of(options, "train"), options.pop("group")
+    columns = common.columns_of(options, "train")
+    images, group = grouped(images, options.pop("group"), earlier or backbone, first)
     options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     of_new = columns | files_known_to(options["cache"])
     if group is not None:

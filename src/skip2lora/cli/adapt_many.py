@@ -21,7 +21,7 @@ from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of, keep_of, loaded, way_within
-from skip2lora.cli.media import media_of
+from skip2lora.cli.media import grouped, media_of
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.data.media import Media
 from skip2lora.data.reading import is_data
@@ -163,13 +163,14 @@ def _open(model: Path, output: Path, force: bool, given: Mapping[str, Any]) -> _
     precision = options.pop("precision")
     if precision is not None:
         check_precision(precision)
-    images, group = media_of(options, first, beside="group"), options.pop("group")
+    images = media_of(options, first, beside="group")
     if names is not None and not options["keep_outputs"]:
         raise ParameterError(
             f"--class-names is {listing(names)} with --no-keep-outputs, expected one of them, as "
             "it leaves the outputs of MODEL out: leave one out"
         )
     backbone, learned = loaded(model, None, names, images, options)
+    images, group = grouped(images, options.pop("group"), backbone, first)
     columns = common.columns_of(options, "train")
     aside = dict(columns.get("aside", {})) | ({} if group is None else {"group": group})
     keep = keep_of(backbone, learned, images, columns, options)

@@ -298,8 +298,7 @@ def _read(
 def _unsaid(
     model: Backbone | AdaptedModel, data: Path, images: Media | None, **options: Any
 ) -> Table:
-    saved = model.images if isinstance(model, AdaptedModel) else None
-    of_rows = isinstance(images or saved, Sensors) and data.suffix.lower() != ".npz"
+    of_rows = isinstance(images or model.images, Sensors) and data.suffix.lower() != ".npz"
     if of_rows or (not is_data(data) and (is_folder(data) or any(k.holds(data) for k in KINDS))):
         return _from_folder(model, data, images, **options)
     if isinstance(images, Images) and isinstance(model, Backbone) and model.size == images.size:
@@ -316,10 +315,9 @@ def _unsaid(
 def _from_folder(
     model: Backbone | AdaptedModel, data: Path, media: Media | None, **options: Any
 ) -> Table:
-    """Images, recordings or streams, as the adapter was made with them."""
-    saved = model.images if isinstance(model, AdaptedModel) else None
-    kind = kind_for(media or saved, data)
-    media = (media or kind.media()).following(saved)
+    """Images, recordings or streams, as what was learned says them."""
+    kind = kind_for(media or model.images, data)
+    media = (media or kind.media()).following(model.images)
     layout = layout_of(model.inputs) if kind is IMAGES else model.inputs
     if isinstance(media, Sensors):
         options.setdefault("learned", model.columns)

@@ -18,7 +18,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.adapted import AdaptedModel
 from skip2lora.cli import common
 from skip2lora.data.media import Media
 from skip2lora.data.piped import NAME
@@ -47,18 +46,16 @@ def follow(
 
     Raises:
         DataError: no row is one, or there are fewer than a window has.
-        ParameterError: the adapter was not made of streams.
+        ParameterError: the model learned something else than streams.
         FileError: ``data`` cannot be read.
     """
-    model = loaded.model
-    saved = model.images if isinstance(model, AdaptedModel) else None
     asked = media or Sensors()
     if not isinstance(asked, Sensors):
         raise ParameterError(
             f"--follow reads rows of sensors, got options of {asked.files}, expected those of "
             "streams: leave them out"
         )
-    sensors = asked.following(saved)
+    sensors = asked.following(loaded.model.images)
     writer = _Writer(loaded, thresholds, as_json=as_json)
     lines = _Lines()
     called = NAME if str(data) == "-" else str(data)

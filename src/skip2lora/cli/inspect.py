@@ -61,6 +61,7 @@ def _model(path: Path, output_name: str | None, mask: str | None) -> dict[str, A
     return facts | {
         "class_names": model.class_names,
         "columns": model.columns.to_json() or None,
+        **({} if model.images is None else {model.images.key: model.images.to_json()}),
         **common.output_facts(model),
         "taps": list(model.tap_widths),
         "layers": [asdict(layer) | {"tapped": layer.layer in chosen} for layer in layers],
@@ -235,7 +236,7 @@ def command(
         shown |= _outputs(facts)
     if facts["kind"] == "model" and facts.get("mask") not in (None, NO_MASK):
         shown["mask"] = f"{facts['mask']} ({MEANINGS[facts['mask'].rpartition('=')[2]]})"
-    for key in KEYS if facts["kind"] == "adapter" else ():
+    for key in KEYS if facts["kind"] in ("adapter", "model") else ():
         if key in shown:
             media = media_from_json(shown.pop(key))
             shown[media.files] = str(media)

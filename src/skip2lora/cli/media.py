@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from skip2lora.adapted import AdaptedModel
+from skip2lora.backbones.base import Backbone
 from skip2lora.data.crop_options import CONFIDENCE
 from skip2lora.data.file_folder import IMAGES, SENSORS, SOUNDS, Kind, kind_of
 from skip2lora.data.image_options import Images
@@ -76,6 +78,17 @@ def media_of(
     if of_table is not None and (kinds[0] is SENSORS or (kinds[0] is IMAGES and cropped)):
         given[str(beside)], options[str(beside)] = of_table, None
     return _PARSED[kinds[0]](given) if given else None
+
+
+def grouped(
+    media: Media | None, group: str | None, model: Backbone | AdaptedModel, data: Path | None
+) -> tuple[Media | None, str | None]:
+    """``--group`` where ``data`` is a stream, as ``model`` learned some: part of ``media`` then."""
+    if group is None or media is not None or data is None or data.suffix.lower() == ".npz":
+        return media, group
+    if not isinstance(model.images, Sensors):
+        return media, group
+    return Sensors.parse(group=group), None
 
 
 def _decorated(

@@ -11,7 +11,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.adapted import AdaptedModel
 from skip2lora.arrays import label_array
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
@@ -92,8 +91,8 @@ def command(
     loading = {key: options.pop(key) for key in keys}
     images, columns = media_of(options, data), common.columns_of(options)
     loaded = load_model(model, adapter, **loading)
-    saved = loaded.model.images if isinstance(loaded.model, AdaptedModel) else None
-    outputs, images = Outputs.of(loaded.model, loaded.task), every_window(images, saved)
+    outputs = Outputs.of(loaded.model, loaded.task)
+    images = every_window(images, loaded.model.images)
     least, said = _thresholds(loaded, data, columns, images, **options)
     table = read_to_predict(
         loaded.model, data, columns=columns, task=loaded.task, class_names=outputs.names,

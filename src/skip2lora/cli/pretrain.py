@@ -81,6 +81,8 @@ def command(
         ),
         columns=samples.columns,
     )  # fmt: skip
+    if samples.images is not None:
+        fresh = replace(fresh, images=samples.images.resolved(fresh.inputs))
     start = time.perf_counter()
     with bars.progress_bar("pretrain") as callback:
         model = pretrain(

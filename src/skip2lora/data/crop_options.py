@@ -54,8 +54,8 @@ class Crops:
             given, of = vars(self)[name], vars(earlier)[name]
             if given not in (None, of):
                 raise ParameterError(
-                    f"{name}= is {given}, the adapter was made with {of}, expected the same: leave "
-                    "it out, or adapt again"
+                    f"{name}= is {given}, the model learned with {of}, expected the same: leave "
+                    "it out, or learn anew"
                 )
         confidence = earlier.confidence if self.confidence is None else self.confidence
         return replace(
@@ -134,7 +134,7 @@ def following(given: Crops | None, earlier: Crops | None) -> Crops | None:
         return given
     if given is None or given.segments is None:
         raise ParameterError(
-            f"the adapter was made of {earlier}, got whole images, expected the boxes of a "
+            f"the model learned from {earlier}, got whole images, expected the boxes of a "
             "detector: add segments=FILE"
         )
     return given.following(earlier)

@@ -56,7 +56,7 @@ class Images:
         return self.scale != ((0.0,), (1.0,))
 
     def following(self, earlier: Any) -> Images:
-        """``earlier``, as an adapter keeps it; what is told here must be the same.
+        """``earlier``, as a model or an adapter keeps it; what is told here must be the same.
 
         Raises:
             ParameterError: it is not, or there are no boxes of an adapter made of crops.
@@ -65,15 +65,15 @@ class Images:
             return self
         if not isinstance(earlier, Images):
             raise ParameterError(
-                f"the adapter was made of {earlier.files}, got {self.files}, expected "
+                f"the model learned from {earlier.files}, got {self.files}, expected "
                 f"{earlier.files}: pass some"
             )
         pairs = zip(("mean", "std"), self.scale, earlier.scale, strict=True)
         for name, given, of in (("size", self.size, earlier.size), *pairs):
             if getattr(self, name) is not None and not _same(given, of):
                 raise ParameterError(
-                    f"{name}= is {_told(name, given)}, the adapter was made with "
-                    f"{_told(name, of)}, expected the same: leave it out, or adapt again"
+                    f"{name}= is {_told(name, given)}, the model learned with "
+                    f"{_told(name, of)}, expected the same: leave it out, or learn anew"
                 )
         crops = following(self.crops, earlier.crops)
         return earlier if crops == earlier.crops else replace(earlier, crops=crops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from skip2lora.data.image_options import Images
@@ -11,7 +12,7 @@ from skip2lora.data.sound_options import Sound
 #: Told once, and kept with an adapter.
 Media = Images | Sound | Sensors
 _KINDS: dict[str, type[Sound] | type[Sensors]] = {"sound": Sound, "sensors": Sensors}
-#: What an adapter keeps them under.
+#: What a model or an adapter keeps them under.
 KEYS = ("images", "windows")
 
 
@@ -24,3 +25,13 @@ def media_from_json(entries: Any) -> Media:
     if "kind" not in entries:  # as images have been written from the first on
         return Images.from_json(entries)
     return _KINDS[entries["kind"]].from_json(entries)
+
+
+def media_in(entries: Mapping[str, Any]) -> Media | None:
+    """What a model or an adapter keeps among other ``entries``; None where there is none.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError, ParameterError: as :func:`media_from_json`.
+    """
+    own = next((entries[key] for key in KEYS if key in entries), None)
+    return None if own is None else media_from_json(own)

@@ -97,8 +97,9 @@ def read_samples(
         several = task is not None and task.numeric_targets
         names = answers.column_names if several else answers.class_names
         return Samples(
-            table.x, None, known or names, feature_names, notes=table.notes, columns=table.columns
-        )
+            table.x, None, known or names, feature_names, notes=table.notes,
+            columns=table.columns, images=table.images,
+        )  # fmt: skip
     if task is None:
         task = infer_task(answers.values)
     if known is None or task.numeric_targets:
@@ -114,8 +115,9 @@ def read_samples(
             f"{called or path}: its labels, such as {names[0][:40]}, are taken as names of classes",
         )
     return Samples(
-        table.x, y, names, feature_names, is_sorted, notes, table.columns, table.aside.get("weight")
-    )
+        table.x, y, names, feature_names, is_sorted, notes, table.columns,
+        table.aside.get("weight"), table.images,
+    )  # fmt: skip
 
 
 def read_table(

@@ -29,6 +29,7 @@ class Samples:
     the order of their sorted names, as the file tells no other. ``notes`` say how a file was
     understood that is not written as most are. ``columns`` are those of the file, for a model that
     learns them. ``weight``, (samples,), says how much each counts where the file says so.
+    ``images`` is how images, recordings or streams became numbers.
     """
 
     x: Any
@@ -39,6 +40,7 @@ class Samples:
     notes: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
     weight: NDArray[np.float32] | None = None
+    images: Media | None = None
 
     @property
     def labels(self) -> NDArray[Any]:

@@ -25,6 +25,11 @@ _ROWS, _ROWS_OF_PARQUET = 1 << 12, 1 << 16
 _USUAL_TIMES = ("timestamp", "time", "datetime", "date")
 #: Seconds of a unit, as ``time`` says it behind a colon and names of columns at their end.
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+#: What else may help where a column is not there.
+_ELSE = {
+    "time": ", or time=none for even rows",
+    "channels": ", or pass samples that are no stream as an .npz",
+}
 _EPOCH = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}  # of numbers since 1970, the least
 
 
@@ -101,7 +106,7 @@ def roles_of(names: Sequence[str], sensors: Sensors, wanted: Wanted, strict: boo
             if name not in names:
                 raise DataError(
                     f'{keyword}= names "{name}", it has columns {listing(names)}, expected one of '
-                    f"them: correct {keyword}=" + ", or time=none for even rows" * (time == name)
+                    f"them: correct {keyword}=" + _ELSE.get(keyword, "")
                 )
     if time is None and sensors.time != NO_TIME:
         time = _usual_time(names, sensors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +43,8 @@ class Sensors:
     :data:`~skip2lora.data.sensor_features.FEATURES`. ``time`` names the column with times, such as
     t or t:ms, ``group`` those that tell streams apart: who, then which recording. The first is what
     held-out splits keep together. ``label_by`` is one of :data:`LABELLED_BY`, ``mixed`` one of
-    :data:`MIXED`. What is None is as by default: window and channels of the model, hops of a
-    window, the rate of the stream.
+    :data:`MIXED`. Columns of ``group`` may be missing if ``loose``. What is None is as by default:
+    window and channels of the model, hops of a window, the rate of the stream.
     """
 
     rate: float | None = None
@@ -56,6 +56,7 @@ class Sensors:
     group: tuple[str, ...] | None = None
     label_by: str | None = None
     mixed: str | None = None
+    loose: bool = field(default=False, compare=False)
     #: What messages call the options that make them, and the files they are for; where an adapter
     #: keeps them.
     options, files, key = (
@@ -79,17 +80,17 @@ class Sensors:
         return None
 
     def following(self, earlier: Any) -> Sensors:
-        """``earlier``, as an adapter keeps it, with another hop, clock or group where told.
+        """``earlier``, as a model or an adapter keeps it; hop, clock and group are as told.
 
         Raises:
-            ParameterError: the adapter was made of something else, or of another window, rate,
-                channels or features.
+            ParameterError: that is of something else, or of another window, rate, channels or
+                features.
         """
         if earlier is None:
             return self
         if not isinstance(earlier, Sensors):
             raise ParameterError(
-                f"the adapter was made of {earlier.files}, got {self.files}, expected "
+                f"the model learned from {earlier.files}, got {self.files}, expected "
                 f"{earlier.files}: pass some"
             )
         seconds = isinstance(self.window, float) and earlier.rate is not None
@@ -102,12 +103,12 @@ class Sensors:
                 same = math.isclose(given, of, rel_tol=1e-9)
             if given is not None and not same:
                 raise ParameterError(
-                    f"{name}= is {_text(given)}, the adapter was made with {_text(of)}, expected "
-                    "the same: leave it out, or adapt again"
+                    f"{name}= is {_text(given)}, the model learned with {_text(of)}, expected the "
+                    "same: leave it out, or learn anew"
                 )
         free = ("hop", "time", "group", "label_by", "mixed")
         other = {name: vars(self)[name] or vars(earlier)[name] for name in free}
-        return replace(earlier, **other)
+        return replace(earlier, **other, loose=self.loose or self.group is None)
 
     def resolved(self, inputs: Sequence[Input]) -> Sensors:
         """Itself: a stream that was read says the rest."""

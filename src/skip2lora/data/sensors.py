@@ -55,7 +55,8 @@ def read_sensors(
     listed = list_files(folder, replace(wanted, labels_required=False, target=None), SENSORS)
     alone = listed.classes is None and sensors.label_by in (None, "column")
     asked = replace(wanted, labels_required=wanted.required and alone)
-    read = _read(folder, listed.files, sensors, asked, wanted.required, progress)
+    strict = wanted.required and not sensors.loose
+    read = _read(folder, listed.files, sensors, asked, strict, progress)
     streams, sensors = read.streams, _with_rate(read.sensors, read.streams)
     rows = sensors.rows("window", sensors.rate)
     runs = streams.runs()

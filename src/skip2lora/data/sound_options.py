@@ -50,24 +50,24 @@ class Sound:
         return None
 
     def following(self, earlier: Any) -> Sound:
-        """``earlier``, as an adapter keeps it, with another crop or hop where they are told.
+        """``earlier``, as a model or an adapter keeps it, with another crop or hop where told.
 
         Raises:
-            ParameterError: the adapter was not made of sound, or of another rate, window or gain.
+            ParameterError: that is of something else, or of another rate, window or gain.
         """
         if earlier is None:
             return self
         if not isinstance(earlier, Sound):
             raise ParameterError(
-                f"the adapter was made of {earlier.files}, got {self.files}, expected "
+                f"the model learned from {earlier.files}, got {self.files}, expected "
                 f"{earlier.files}: pass some"
             )
         for name in ("rate", "window", "gain"):
             given, of = getattr(self, name), getattr(earlier, name)
             if given is not None and not math.isclose(given, of, rel_tol=1e-9):
                 raise ParameterError(
-                    f"{name}= is {given:g}, the adapter was made with {of:g}, expected the same: "
-                    "leave it out, or adapt again"
+                    f"{name}= is {given:g}, the model learned with {of:g}, expected the same: "
+                    "leave it out, or learn anew"
                 )
         crop, hop = self.crop or earlier.crop, self.hop or earlier.hop
         return replace(earlier, crop=crop, hop=hop, segments=self.segments)

@@ -25,7 +25,8 @@ from skip2lora.backbones.alone import (
     unseen,
     verdict_of,
 )
-from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
+from skip2lora.backbones.formats import refuse
 from skip2lora.backbones.inputs import NO_MASK, drawn
 from skip2lora.backbones.litert.inputs import (
     LiteRTInput,

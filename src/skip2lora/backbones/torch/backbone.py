@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, SamplesLike, whole
-from skip2lora.backbones import masks
+from skip2lora.backbones import formats, masks
 from skip2lora.backbones.alone import N_SAMPLES
-from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps, refuse
+from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named, task_of
 from skip2lora.backbones.taps import FORWARD_AT_ONCE, Selection, Shapes, Tap, check_grid, widths_of
@@ -181,7 +181,7 @@ class TorchBackbone(Backbone):
         Raises:
             ParameterError: a name, pattern or number that fits no layer.
         """
-        refuse(self._name, "whose samples have their sizes", size=size)
+        formats.refuse(self._name, "whose samples have their sizes", size=size)
         other = copy.copy(self)
         other._selection, other._taken = selection, dict(self._taken)
         if grid is not None and grid != self.grid:
