@@ -9,6 +9,7 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include "checksum.hpp"
 #include "device.hpp"
 #include "digest.hpp"
 #include "exact.hpp"
@@ -57,6 +58,7 @@ NB_MODULE(_core, module) {
     bind_constants(module);
     module.def("kernel_tables", kernel_tables);
     module.def("kernels", [] { return std::string(s2_kernels_name(choose_kernels())); });
+    bind_checksum(module);
     bind_layers(module);
     bind_pooling(module);
     bind_network(module);

@@ -69,6 +69,28 @@ def test_the_same_adapters_bit_for_bit(
     assert again.backbone is model
 
 
+@pytest.mark.parametrize("kind", ["c", "onnx", "numpy"])
+def test_rows_are_read_over_whatever_the_memory_held(
+    kind: str, models: dict[str, Any], make_samples: Make, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    model, (x, y) = models[kind], make_samples(90, 12)
+    folder = tmp_path / "cache"
+    s2.fill(model, x[:60], s2.CacheFolder(folder))
+
+    def unset(rows: RowFormat, n_rows: int) -> Any:
+        return np.full((n_rows, rows.layout.row_stride), np.nan, np.float32)
+
+    monkeypatch.setattr(cached, "_unset", unset)
+    for n in (60, 90):
+        kept = s2.adapt(model, x[:n], y[:n], epochs=2, cache=s2.CacheFolder(folder))
+        plain = s2.adapt(model, x[:n], y[:n], epochs=2)
+        assert content(kept, tmp_path / "a") == content(plain, tmp_path / "a")
+        s2.fill(model, x[:n], s2.CacheFolder(folder))
+    of_none = s2.fill(model, x, s2.CacheFolder(tmp_path / "other"))
+    assert s2.fill(model, x, s2.CacheFolder(folder)).digest == of_none.digest
+
+
 def test_spectra_with_derived_taps(
     models: dict[str, Any], tmp_path: Path, make_samples: Make
 ) -> None:

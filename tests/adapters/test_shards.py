@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import skip2lora as s2
+from skip2lora import _core
 from skip2lora.adapters.shards import HEADER_BYTES, Shard, Unsound, read_shard, write_shard
 
 KEY, STRIDE = b"k" * 32, 48
@@ -128,3 +130,18 @@ def test_a_shard_that_got_shorter_has_no_rows(tmp_path: Path) -> None:
     shard.path.unlink()
     with pytest.raises(Unsound, match="No such file"):
         shard.check_rows()
+
+
+@pytest.mark.parametrize("kernels", _core.kernel_tables())
+def test_checksums_are_those_of_zlib(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP2_KERNELS", kernels)
+    content = np.random.default_rng(0).integers(0, 256, 70_000, np.uint8)
+    for n_bytes in [*range(260), 4096, 65_537]:
+        for start in (0, 1, 7):
+            some = content[start : start + n_bytes]
+            for before in (0, 1, 0xFFFFFFFF, 0x12345678):
+                assert _core.crc32(some, before) == zlib.crc32(some.data, before)
+    assert _core.crc32(b"123456789") == 0xCBF43926
+    assert _core.crc32(memoryview(b"123456789")[4:], _core.crc32(b"1234")) == 0xCBF43926
+    with pytest.raises(TypeError):
+        _core.crc32(np.zeros(4, np.float32))

@@ -70,8 +70,10 @@ class Filling:
             ModelError: as :meth:`RowFormat.compute`.
         """
         samples = self.looked_up(x)
-        samples.places.read(rows := self.format.empty(len(x)))
-        self._compute(samples.x, samples.digests, samples.places.missing, rows)
+        missing = samples.places.missing
+        rows = self.format.empty(len(x)) if len(missing) else _unset(self.format, len(x))
+        samples.places.read(rows)
+        self._compute(samples.x, samples.digests, missing, rows)
         return rows
 
     def looked_up(self, x: Any) -> LookedUp:
@@ -178,6 +180,11 @@ class Filling:
         self._written = time.monotonic()
 
 
+def _unset(rows: RowFormat, n_rows: int) -> NDArray[np.float32]:
+    """Rows of any numbers, (n_rows, row_stride), to be read whole, with their padding."""
+    return np.empty((n_rows, rows.layout.row_stride), np.float32)
+
+
 def _run(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
     """These, as a slice where they are neighbours: what has it is not copied."""
     first, last = int(places[0]), int(places[-1]) + 1
@@ -211,7 +218,7 @@ class Cached(SameOutputs):
         """Taps and base logits of checked samples, or of those at some places."""
         layout = self.filling.format
         if isinstance(x, Places):
-            x.read(rows := layout.empty(len(x)))
+            x.read(rows := _unset(layout, len(x)))  # none is missing
         else:
             rows = self.filling.rows(x)
         places = zip(layout.layout.tap_offsets, layout.tap_widths, strict=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +82,7 @@ class Shard:
                     count = file.readinto(room[: min(left, _CHECKED)])
                     if not count:
                         break
-                    checksum, left = zlib.crc32(room[:count], checksum), left - count
+                    checksum, left = _core.crc32(room[:count], checksum), left - count
         except OSError as error:
             raise Unsound(error.strerror or str(error)) from error
         if left or checksum != self.checksum:
@@ -107,7 +106,7 @@ def write_shard(
     of_columns.add(data)
     of_columns.finish(mean, var)
     name = hashlib.sha256(key + names.tobytes()).hexdigest()[:40] + SUFFIX
-    shard = Shard(folder / name, names, mean, var * len(data), zlib.crc32(data.data))
+    shard = Shard(folder / name, names, mean, var * len(data), _core.crc32(data.data.cast("B")))
     with refusals(folder), room(folder / DRAFTS) as place:
         draft = place / name
         with draft.open("wb") as file:

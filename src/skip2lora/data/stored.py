@@ -6,7 +6,6 @@ import math
 import os
 import weakref
 import zipfile
-import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from skip2lora import _core
 from skip2lora.arrays import as_float32, first_not_finite
 from skip2lora.data.known import KnownDigests, Mark
 from skip2lora.data.lazy import READ_BYTES, digests_of
@@ -193,12 +193,12 @@ def _check(file: FileIO, place: Place, member: zipfile.ZipInfo) -> tuple[int, in
     n_samples, width = place.shape[0], math.prod(place.shape[1:])
     head = np.empty(place.start - place.header, np.uint8)
     _read_into(file, head, place.header)
-    checksum, count, first = zlib.crc32(head.data), 0, (0, 0)
+    checksum, count, first = _core.crc32(head), 0, (0, 0)
     size = width * place.dtype.itemsize
     for at in range(0, n_samples, step := max(1, READ_BYTES // size)):
         values = np.empty((min(step, n_samples - at), width), place.dtype)
         _read_into(file, values, place.start + at * size)
-        checksum = zlib.crc32(values.data, checksum)
+        checksum = _core.crc32(values.reshape(-1).view(np.uint8), checksum)
         bad = first_not_finite(as_float32(values)) if _as_floats(place) else None
         if bad is not None:
             first = first if count else (at + bad[1], bad[2])
