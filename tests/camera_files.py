@@ -86,3 +86,15 @@ def coco(path: Path, seen: dict[str, list[tuple[Place, str]]], **more: Any) -> P
     content = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(content | more))
     return path
+
+
+def films(root: Path, n_each: int = 3, *, seed: int = 0) -> None:
+    """Videos of 2.1 s a class, in a sub-folder each, in which an animal fills the picture."""
+    from videos import write
+
+    random = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        for at in range(n_each):
+            shade = random.integers(-15, 16, (8, 1, 1, 3)) + np.array(colour)
+            pictures = np.clip(np.broadcast_to(shade, (8, *SIZE, 3)), 0, 255).astype(np.uint8)
+            write(root / name / f"{at}.mp4", [300 * number for number in range(8)], pictures)

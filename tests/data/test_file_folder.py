@@ -83,7 +83,8 @@ def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
     assert names(listing, tmp_path) == [*PLAIN]
     assert listing.notes == (
         "no image, left out: .MOV 1, .txt 1, .AAE 1, none 1, .jpg 1",
-    )  # fmt: skip
+        "videos are read where every says how many seconds to the next frame",
+    )
 
 
 def test_heic_is_named_where_it_cannot_be_read(

@@ -148,3 +148,18 @@ def test_sizes_up_to_the_most_pixels() -> None:
     for text in ("16385", "1x16385", "000000001x0"):
         with pytest.raises(ParameterError, match="expected pixels from 1 to 16384"):
             Images.parse(text, None, None)
+
+
+def test_every_is_kept_and_may_be_another() -> None:
+    kept = Images.parse("4x6", None, None, 0.5).resolved([InputSpec("x", (4, 6), "float32")])
+    assert kept.every == 0.5
+    assert Images.from_json(kept.to_json()) == kept
+    assert str(kept).endswith("layout hw, frames every 0.5 s")
+    assert Images().following(kept) is kept
+    assert Images(every=2.0).following(kept).every == 2.0
+    assert Images(every=2.0).following(TOLD).every == 2.0
+    for every in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ParameterError, match="expected seconds from 0"):
+            Images.parse(None, None, None, every)
+        with pytest.raises(ParameterError, match="every="):
+            Images.from_json({"every": every})

@@ -34,7 +34,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 #: What a page needs beyond the package and the group `test`, by what it says.
 NEEDS = {
     ".onnx": ("onnx", "onnxruntime"), "TorchBackbone(": ("torch",),
-    "adapt model.xml": ("openvino",), "--engine dask://": ("distributed",),
+    "adapt model.xml": ("openvino",), "skip2lora[video]": ("av",),
+    "--engine dask://": ("distributed",),
 }  # fmt: skip
 #: What stands between fences and is no command: the site's own directives, and files.
 NOT_RUN = {"{eval-rst}", "{toctree}", "c", "js", "json"}
@@ -103,12 +104,13 @@ def readers_files(text: str) -> None:
     if "BirdNET.tflite" in text:
         other_programs.bird_recordings(Path())
     if "trail.json" in text:
-        from camera_files import coco, megadetector, trail
+        from camera_files import coco, films, megadetector, trail
 
         seen = trail(Path("trail"))
         megadetector(Path("trail.json"), seen)
         coco(Path("coco.json"), seen)
         megadetector(Path("other.json"), trail(Path("other"), 3, seed=50))
+        films(Path("films"))
     if "labelmap.txt" in text:
         other_programs.camera(Path(), ("closed", "open"))
     elif "photos" in text:

@@ -17,8 +17,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "What DATA holds": (
         "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
         "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
-        "segments", "confidence", "category", "margin", "square", "rate", "window", "hop", "crop",
-        "gain", "channels", "features", "time", "label_by", "mixed",
+        "every", "segments", "confidence", "category", "margin", "square", "rate", "window", "hop",
+        "crop", "gain", "channels", "features", "time", "label_by", "mixed",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",

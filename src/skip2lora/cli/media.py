@@ -26,7 +26,7 @@ _OF_SENSORS = ("channels", "features", "time", "label_by", "mixed", "group")
 _OF_CROPS = ("segments", "confidence", "category", "margin", "square", "group")
 #: The options of each kind; what several have means what the kind of DATA makes of it.
 _NAMES: dict[Kind, tuple[str, ...]] = {
-    IMAGES: ("size", "mean", "std", *_OF_CROPS),
+    IMAGES: ("size", "mean", "std", "every", *_OF_CROPS),
     SOUNDS: (*_WINDOWS, "crop", "gain", "segments"),
     SENSORS: (*_WINDOWS, *_OF_SENSORS),
 }
@@ -112,6 +112,10 @@ def image_options(function: _Function) -> _Function:
         ),
         click.option(
             "--std", metavar="NUMBERS", help="Divisor after that. Default 1; 1/255 for 0 to 255."
+        ),
+        click.option(
+            "--every", type=float, metavar="SECONDS",
+            help="From one frame of a video to the next that is a sample. Default: the adapter's.",
         ),
         click.option(
             "--segments", type=click.Path(path_type=Path), metavar="FILE",

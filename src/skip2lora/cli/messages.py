@@ -8,7 +8,7 @@ import shlex
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
     r"(?<![\w./-])(?P<name>cache|cache_samples|category|channels|class_names|class_weight"
-    r"|confidence|crop|data|engine"
+    r"|confidence|crop|data|engine|every"
     r"|features|force|gain|groups?|hop|i2c"
     r"|ignore|keep|keep_outputs|keep_rows|keep_weight|label_by|margin|mask|mean|memory|mixed|new_classes"
     r"|output|penalty"

@@ -11,15 +11,17 @@ from skip2lora.arrays import listing
 from skip2lora.data.boxes import Rectangle, Upright, in_pixels
 from skip2lora.data.crop_options import Crops
 from skip2lora.data.detections import Boxes, Detected, Detection
+from skip2lora.data.video_files import Frame, Video
 from skip2lora.errors import DataError
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Pixels of an upright image, ``left``, ``top``, ``right``, ``bottom``, around a box."""
+    """Pixels of an upright image, or of a ``frame`` of a video, around a box."""
 
     rectangle: Rectangle
     detection: Detection
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,8 @@ class Cut:
             )
         return cls(boxes, options, of_file)
 
-    def crops(self, file: Path, upright: Upright) -> list[Crop]:
-        """Those of one file, in the order of the boxes.
+    def crops(self, file: Path, upright: Upright, video: Video | None = None) -> list[Crop]:
+        """Those of one file, in the order of the boxes, of a video in that of time.
 
         Raises:
             DataError: the boxes are of an image of another size, or two categories have one box.
@@ -68,21 +70,23 @@ class Cut:
             self.reasons["images without a box"] += 1
         # MegaDetector turns an image before it looks at it, but leaves mirrored ones as they are.
         stored = upright.is_stored(of.size) if self.boxes.labelled else upright.mirrored
-        crops: dict[Rectangle, Crop] = {}
+        crops: dict[tuple[int | None, Rectangle], Crop] = {}
         for each in of.detections:
-            reason = self._refusal(each)
+            reason = self._refusal(each) or _out_of(video, each)
             share = not self.boxes.labelled
             area = None if reason else in_pixels(each.box, upright, self.options, stored, share)
             if area is None:
                 self.reasons[reason or "boxes without a pixel of the image"] += 1
                 continue
-            earlier = crops.get(area)
+            number = None if video is None else each.frame
+            earlier = crops.get((number, area))
             if earlier is not None:
                 self._check_same(file, earlier.detection, each)
                 self.reasons["boxes that are there twice"] += 1
             if earlier is None or _sure(each) > _sure(earlier.detection):
-                crops[area] = Crop(area, each)
-        return list(crops.values())
+                frame = None if video is None or number is None else video.frame(number)
+                crops[number, area] = Crop(area, each, frame)
+        return sorted(crops.values(), key=lambda crop: crop.frame.stamp if crop.frame else 0)
 
     def _refusal(self, of: Detection) -> str | None:
         if of.category is None:
@@ -138,6 +142,15 @@ class Cut:
             *([f"crops by boxes of {kinds}"] if counts else []),
             *([f"left out: {', '.join(left_out)}"] if left_out else []),
         ]
+
+
+def _out_of(video: Video | None, of: Detection) -> str | None:
+    """Why a box is of no frame of a video, if it is."""
+    if video is None:
+        return None
+    if of.frame is None:
+        return "boxes of a video without the number of a frame"
+    return "boxes beyond the end of a video" if of.frame >= len(video.stamps) else None
 
 
 def _sure(of: Detection) -> float:

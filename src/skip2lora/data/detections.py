@@ -28,13 +28,15 @@ class Detection:
     """A box: ``x``, ``y``, ``width`` and ``height`` as the file has them.
 
     ``category`` is its name, None of one that the file does not name; ``confidence`` is None where
-    a person drew the box. A ``crowd`` is several in one box.
+    a person drew the box. A ``crowd`` is several in one box. ``frame`` is the number, from 0, of
+    that of a video.
     """
 
     box: tuple[float, float, float, float]
     category: str | None
     confidence: float | None
     crowd: bool = False
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,11 @@ class _Reader:
 
     def _detection(self, each: Any, names: Mapping[str, str], where: str) -> Detection:
         entry = self._typed(each, dict, where)
-        category = names.get(str(entry.get("category")))
-        return Detection(self._box(entry, where), category, self._share(entry, "conf", where))
+        category, frame = names.get(str(entry.get("category"))), entry.get("frame_number")
+        if frame is not None and (type(frame) is not int or frame < 0):
+            self._wrong(f"{where} frame_number is {str(frame)[:60]}", "a whole number from 0")
+        sure = self._share(entry, "conf", where)
+        return Detection(self._box(entry, where), category, sure, frame=frame)
 
     def coco(self, content: Mapping[str, Any]) -> Boxes:
         names: dict[int | str, str] = {}

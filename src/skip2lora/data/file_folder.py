@@ -21,6 +21,7 @@ from skip2lora.data.sensor_formats import is_stream
 from skip2lora.data.sensor_options import Sensors
 from skip2lora.data.sound_files import is_sound
 from skip2lora.data.sound_options import Sound
+from skip2lora.data.video_files import is_video
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -82,7 +83,17 @@ def _image_is_read(path: Path) -> bool:
     return is_image(path) and (not _is_heif(path) or heif_is_read())
 
 
-IMAGES = Kind("image", "images", Images, is_image, _image_is_read)
+def _is_picture(path: Path) -> bool:
+    return is_image(path) or is_video(path)
+
+
+def _picture_is_read(path: Path) -> bool:
+    return _image_is_read(path) or is_video(path)
+
+
+IMAGES = Kind("image", "images", Images, _is_picture, _image_is_read)
+#: Videos are read where it is told which of their frames are.
+FRAMES = Kind("image or video", "images or videos", Images, _is_picture, _picture_is_read)
 SOUNDS = Kind("recording", "recordings", Sound, is_sound, is_sound)
 SENSORS = Kind("stream of sensors", "streams of sensors", Sensors, is_stream, is_stream)
 #: Beside what comes first, files of the others tell about it, as a table of the images does.
@@ -168,6 +179,12 @@ def list_all(folder: Path, kind: Kind) -> Listing:
     return Listing(files, classes, _notes(left_out, [], folder, kind))
 
 
+def videos_alone(path: Path) -> bool:
+    """Whether there are videos and no images in a file or folder."""
+    files = list(_walk(path)) if path.is_dir() else [path]
+    return any(map(is_video, files)) and not any(map(is_image, files))
+
+
 def _without_any(
     folder: Path, by_class: dict[str, list[Path]], left_out: list[Path], kind: Kind
 ) -> list[str]:
@@ -179,7 +196,7 @@ def _without_any(
     empty = [name for name, files in by_class.items() if not files]
     for name in empty:
         heif = [path for path in left_out if _is_heif(path) and folder / name in path.parents]
-        if heif and kind is IMAGES:
+        if heif and kind.media is Images:
             raise DataError(
                 f"{name} has {len(heif)} images as {heif[0].suffix} alone, expected pillow-heif to "
                 "read them: install it with pip install pillow-heif, or convert them"
@@ -250,12 +267,14 @@ def _is_heif(path: Path) -> bool:
 
 def _notes(left_out: list[Path], notes: list[str], folder: Path, kind: Kind) -> tuple[str, ...]:
     """What is said of files that are left out: counted by suffix."""
-    images = kind is IMAGES
+    images = kind.media is Images
     heif = [str(path.relative_to(folder)) for path in left_out if images and _is_heif(path)]
     rest = (path for path in left_out if not (images and _is_heif(path)))
     others = Counter(path.suffix or path.name for path in rest)
     kinds = [f"{suffix} {count}" for suffix, count in others.most_common()]
     said = [f"no {kind.one}, left out: {listing(kinds)}"] if kinds else []
+    if images and any(map(is_video, left_out)):
+        said.append("videos are read where every says how many seconds to the next frame")
     if heif:
         said.append(f"left out: {listing(heif)}, which pip install pillow-heif makes readable")
     return (*notes, *said)

@@ -21,7 +21,9 @@ from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
 from skip2lora.data.known import KnownDigests
 from skip2lora.data.lazy import READ_BYTES
-from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.data.unusable import UnusableError
+from skip2lora.data.video_files import Frame, Reader
+from skip2lora.errors import MissingExtraError, first_line
 from skip2lora.limits import check_bytes
 
 # What Pillow raises for files that are cut, changed or of another kind.
@@ -32,23 +34,20 @@ _BAD_IMAGE = (
 _END_OF_JPEG, _ORIENTATION = b"\xff\xd9", 0x0112  # of its EXIF: 1 is upright
 
 
-class UnusableError(DataError):
-    """An image that cannot be read as one sample; ``reason`` says why."""
+@dataclass(frozen=True)
+class Piece:
+    """What of a file is a sample: a ``frame`` of a video, an ``area`` of an image, None for all."""
 
-    def __init__(self, file: Path, reason: str) -> None:
-        self.name, self.reason = f"{file.parent.name}/{file.name}", reason
-        super().__init__(
-            f"{self.name} cannot be read as an image ({reason}), expected a whole image such as "
-            ".png or .jpg: replace or remove it"
-        )
+    area: Rectangle | None = None
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
     """Files in ``folder`` as samples, laid out as a model takes them; one at most stays in memory.
 
-    ``areas`` are the pixels of each that count, None where these are all of every file: several
-    samples of one file are then neighbours. They become ``size``, (height, width), of ``channels``,
+    ``pieces`` are what each is of its file, None where these are whole images: several samples of
+    one file are then neighbours. They become ``size``, (height, width), of ``channels``,
     and numbers as ``images`` says, of which ``bits`` is known where there are images of 16.
     """
 
@@ -58,7 +57,7 @@ class ImageFiles:
     channels: int
     images: Images
     layout: Layout
-    areas: Sequence[Rectangle] | None = None
+    pieces: Sequence[Piece] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,10 +89,12 @@ class ImageFiles:
 
     def _numbers(self, place: int) -> NDArray[Any]:
         file = self.files[place]
-        if self.areas is None:
+        if self.pieces is None:
             image = self._decoded(file)
         else:
-            image = self._last.of(file, self._decoded).crop(self.areas[place])
+            piece = self.pieces[place]
+            image = self._last.of(file, piece.frame, self._decoded)
+            image = image if piece.area is None else image.crop(piece.area)
         pixels = _pixels(image, self.size)
         # A channel is one run of numbers, which is scaled three times as fast as three numbers are.
         channels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
@@ -101,9 +102,9 @@ class ImageFiles:
             channels if self.layout.integers else _normal(channels, self.images), 0, -1
         )
 
-    def _decoded(self, file: Path) -> Any:
-        """A whole image, upright, grey or in colour, of 8 bits a channel."""
-        image = opened(file)
+    def _decoded(self, file: Path, frame: Frame | None = None) -> Any:
+        """A whole image or frame, upright, grey or in colour, of 8 bits a channel."""
+        image = opened(file) if frame is None else self._reader.frame(file, frame.stamp)
         if image.mode.startswith("I"):
             bits = self.images.bits or 16
             check_bits(file, largest(image, file), bits)
@@ -113,11 +114,15 @@ class ImageFiles:
         return image.convert("L" if self.channels == 1 else "RGB")
 
     @cached_property
+    def _reader(self) -> Reader:
+        return Reader()
+
+    @cached_property
     def _last(self) -> _Last:
         return _Last()
 
     def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
-        """SHA-256 of each file, its area and how it becomes numbers: nothing is decoded.
+        """SHA-256 of each file, its piece and how it becomes numbers: nothing is decoded.
 
         Files of images are small: ``known`` is not asked.
 
@@ -125,7 +130,7 @@ class ImageFiles:
             DataError: one of them cannot be read.
         """
         del known
-        if self.areas is None:
+        if self.pieces is None:
             return [self._digest(self.files[place]) for place in places]
         of_file, last = b"", None
         digests = {}
@@ -133,15 +138,21 @@ class ImageFiles:
             file = self.files[place]
             if file != last:
                 of_file, last = self._digest(file), file
-            digests[place] = hashlib.sha256(of_file + f"{self.areas[place]}".encode()).digest()
+            digests[place] = of_file
+            if self.pieces[place] != Piece():
+                about = f"{self.pieces[place]}".encode()
+                digests[place] = hashlib.sha256(of_file + about).digest()
         return [digests[place] for place in places.tolist()]
 
     def _digest(self, file: Path) -> bytes:
+        digest = hashlib.sha256(self._about)
         try:
-            content = file.read_bytes()
+            with file.open("rb") as stream:
+                while content := stream.read(READ_BYTES):
+                    digest.update(content)
         except OSError as error:
             raise UnusableError(file, error.strerror or str(error)) from error
-        return hashlib.sha256(self._about + content).digest()
+        return digest.digest()
 
     @cached_property
     def _about(self) -> bytes:
@@ -153,15 +164,17 @@ class _Last:
     """The image that was decoded last, of which there may be more to cut."""
 
     def __init__(self) -> None:
-        self._last: tuple[Path | None, Any] = (None, None)
+        self._last: tuple[tuple[Path, Frame | None] | None, Any] = (None, None)
 
-    def of(self, file: Path, decoded: Callable[[Path], Any]) -> Any:
-        """The image of a file."""
+    def of(
+        self, file: Path, frame: Frame | None, decoded: Callable[[Path, Frame | None], Any]
+    ) -> Any:
+        """The image of a file, or one of its frames."""
         known, image = self._last
-        if known != file:
+        if known != (file, frame):
             self._last = (None, None)  # which is in memory beside no other
-            image = decoded(file)
-            self._last = (file, image)
+            image = decoded(file, frame)
+            self._last = ((file, frame), image)
         return image
 
 

@@ -15,6 +15,7 @@ from skip2lora.errors import ParameterError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_LEAST_SECONDS = 0.001  # from one frame of a video to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Images:
     order of axes, as of :class:`~skip2lora.data.image_layout.Layout`. What is None is as by
     default: size and axes those of the model, mean 0, std 1. ``bits`` is how many of the 16 of an
     image count, None where there is no such image. ``crops`` is how samples are cut from images,
-    None where each image is one.
+    None where each image is one; ``every`` the seconds from one frame of a video to the next, None
+    where there are no videos.
     """
 
     size: tuple[int, int] | None = None
@@ -34,10 +36,12 @@ class Images:
     axes: str | None = None
     bits: int | None = None
     crops: Crops | None = None
+    every: float | None = None
     #: What messages call the options that make them, and the files they are for; where an adapter
     #: keeps them.
     options, files, key = (
-        "size, mean, std, segments, confidence, category, margin or square", "images", "images"
+        "size, mean, std, every, segments, confidence, category, margin or square", "images",
+        "images",
     )  # fmt: skip
 
     @property
@@ -56,7 +60,7 @@ class Images:
         return self.scale != ((0.0,), (1.0,))
 
     def following(self, earlier: Any) -> Images:
-        """``earlier``, as a model or an adapter keeps it; what is told here must be the same.
+        """``earlier``, as a model or an adapter keeps it, of which only ``every`` may be another.
 
         Raises:
             ParameterError: it is not, or there are no boxes of an adapter made of crops.
@@ -76,7 +80,9 @@ class Images:
                     f"{_told(name, of)}, expected the same: leave it out, or learn anew"
                 )
         crops = following(self.crops, earlier.crops)
-        return earlier if crops == earlier.crops else replace(earlier, crops=crops)
+        every = self.every or earlier.every
+        same = (crops, every) == (earlier.crops, earlier.every)
+        return earlier if same else replace(earlier, crops=crops, every=every)
 
     def resolved(self, inputs: Sequence[Input]) -> Images:
         """All of it, for a model with these inputs, to be kept."""
@@ -84,14 +90,19 @@ class Images:
         mean, std = self.scale
         size = find_size(self, layout)
         crops = None if self.crops is None else self.crops.known
-        return Images(size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits, crops=crops)
+        return Images(
+            size=size, mean=mean, std=std, axes=layout.axes, bits=self.bits, crops=crops,
+            every=self.every,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""
         said = {"size": self.size, "mean": self.mean, "std": self.std}
         lists = {name: list(value) for name, value in said.items() if value is not None}
         crops = None if self.crops is None else self.crops.to_json()
-        others = {"layout": self.axes, "bits": self.bits, "crops": crops}
+        others = {
+            "layout": self.axes, "bits": self.bits, "crops": crops, "every": self.every,
+        }  # fmt: skip
         return lists | {name: value for name, value in others.items() if value is not None}
 
     def __str__(self) -> str:
@@ -99,7 +110,8 @@ class Images:
         said = [f"{n} {_told(n, getattr(self, n))}" for n in ("size", "mean", "std")]
         bits = [] if self.bits is None else [f"{self.bits} of 16 bits"]
         crops = [] if self.crops is None else [str(self.crops)]
-        return ", ".join([*said, f"layout {self.axes}", *bits, *crops])
+        every = [] if self.every is None else [f"frames every {self.every:g} s"]
+        return ", ".join([*said, f"layout {self.axes}", *bits, *crops, *every])
 
     @classmethod
     def from_json(cls, entries: Any) -> Images:
@@ -110,6 +122,7 @@ class Images:
         """
         size, axes, bits = (entries.get(name) for name in ("size", "layout", "bits"))
         crops = Crops.from_json(entries["crops"]) if "crops" in entries else None
+        every = _seconds(float(entries["every"])) if "every" in entries else None
         if size is not None:
             height, width = map(int, size)
             size = (height, width)
@@ -119,11 +132,15 @@ class Images:
         if bits is not None and bits not in range(8, 17):
             raise ValueError("images")
         return cls(
-            size=size, axes=None if axes is None else str(axes), bits=bits, crops=crops, **scale
-        )
+            size=size, axes=None if axes is None else str(axes), bits=bits, crops=crops,
+            every=every, **scale,
+        )  # fmt: skip
 
     @classmethod
-    def parse(cls, size: str | None, mean: str | None, std: str | None, **crops: Any) -> Images:
+    def parse(
+        cls, size: str | None, mean: str | None, std: str | None, every: float | None = None,
+        **crops: Any,
+    ) -> Images:  # fmt: skip
         """From text: ``224`` or ``HEIGHTxWIDTH``; numbers, fractions such as ``1/255``, imagenet.
 
         ``mean`` imagenet brings its ``std`` along unless that is given too. ``crops`` are as of
@@ -141,6 +158,7 @@ class Images:
         return cls(
             size=None if size is None else _size(size), mean=means, std=stds,
             crops=Crops.parse(**crops) if crops else None,
+            every=None if every is None else _seconds(every),
         )  # fmt: skip
 
 
@@ -157,6 +175,14 @@ def _told(name: str, values: Any) -> str:
     if values is None:
         return "none"
     return ("x" if name == "size" else ",").join(f"{value:g}" for value in values)
+
+
+def _seconds(every: float) -> float:
+    if not (math.isfinite(every) and every >= _LEAST_SECONDS):
+        raise ParameterError(
+            f"every= is {every:g}, expected seconds from {_LEAST_SECONDS:g}, such as 1: correct it"
+        )
+    return every
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -18,13 +18,21 @@ from typing import Any
 import numpy as np
 
 from skip2lora.arrays import listing
-from skip2lora.data.crop_options import Crops
+from skip2lora.data.boxes import Upright
 from skip2lora.data.crops import Crop, Cut
-from skip2lora.data.detections import read_boxes
-from skip2lora.data.file_folder import IMAGES, Listing, list_all, list_files, readable
+from skip2lora.data.detections import Detection, read_boxes
+from skip2lora.data.file_folder import (
+    FRAMES,
+    IMAGES,
+    Listing,
+    list_all,
+    list_files,
+    readable,
+    videos_alone,
+)
 from skip2lora.data.image_files import (
     ImageFiles,
-    UnusableError,
+    Piece,
     check_bits,
     check_image,
     depth,
@@ -39,6 +47,8 @@ from skip2lora.data.image_options import find_size
 from skip2lora.data.lazy import LazySamples
 from skip2lora.data.parts import check_no_part
 from skip2lora.data.samples import Table
+from skip2lora.data.unusable import UnusableError
+from skip2lora.data.video_files import Video, is_video, look_at
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.columns import Wanted
 from skip2lora.tasks.task import Answers
@@ -49,61 +59,96 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """Those that can be read, at ``used`` among ``listed``, and which of 16 ``bits`` count.
+    """Files that can be read, their classes, and the videos among them.
 
-    ``bits`` is None where no image has 16. ``cut`` is what says where crops of them are.
+    Which of 16 ``bits`` count is None where no image has 16. ``cut`` is what says where crops are.
     """
 
-    listed: Listing
-    used: list[int]
+    files: Sequence[Path]
+    classes: Sequence[str] | None
+    videos: Mapping[Path, Video]
     bits: int | None
     notes: list[str]
     cut: Cut | None
 
-    def samples(self, folder: Path) -> _Samples:
-        """Whole images, or their crops.
+    def samples(self, folder: Path, every: float | None) -> _Samples:
+        """Whole images and frames, or crops of them.
 
         Raises:
             DataError: there are no crops, or the boxes are of other images.
         """
-        files, classes = [self.listed.files[at] for at in self.used], self.listed.classes
-        of_class = None if classes is None else [classes[at] for at in self.used]
         root = folder if folder.is_dir() else folder.parent
-        names = [readable(str(file.relative_to(root))) for file in files]
-        if self.cut is None:
-            return _Samples(files, names, of_class, None)
-        return _cut(self.cut, files, names, of_class)
+        names = [readable(str(file.relative_to(root))) for file in self.files]
+        if self.cut is not None:
+            return _cut(self, self.cut, names)
+        of: list[int] = []
+        pieces: list[Piece] = []
+        for at, file in enumerate(self.files):
+            frames = self.videos[file].every(every or 1.0) if file in self.videos else [None]
+            of += [at] * len(frames)
+            pieces += [Piece(frame=frame) for frame in frames]
+        notes = []
+        if self.videos:
+            n_frames, n_videos = sum(each.frame is not None for each in pieces), len(self.videos)
+            s = "s" * (n_videos != 1)
+            notes.append(f"{n_frames} frames of {n_videos} video{s}, every {every:g} s")
+        labels = None if self.classes is None else [self.classes[at] for at in of]
+        return _Samples.of(self, names, of, labels, pieces, None, notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """The file of each sample, what it is called, its class, and its crop where it is one."""
+    """The file of each sample, what it is called, its class, and what of the file it is.
+
+    ``detections`` are those that crops were cut by.
+    """
 
     files: Sequence[Path]
     names: Sequence[str]
     classes: Sequence[str] | None
-    crops: Sequence[Crop] | None
-    groups: Sequence[str] | None = None
-    notes: Sequence[str] = ()
+    pieces: Sequence[Piece] | None
+    detections: Sequence[Detection] | None
+    groups: Sequence[str] | None
+    notes: Sequence[str]
+
+    @classmethod
+    def of(
+        cls, images: _Images, names: Sequence[str], at: Sequence[int],
+        classes: Sequence[str] | None, pieces: Sequence[Piece],
+        detections: Sequence[Detection] | None, notes: Sequence[str],
+    ) -> _Samples:  # fmt: skip
+        """Those of the files ``at`` places; several of one file are a group, unless all are."""
+        several = 1 < len({*at}) < len(at)
+        return cls(
+            [images.files[each] for each in at], [names[each] for each in at], classes,
+            pieces if any(piece != Piece() for piece in pieces) else None, detections,
+            [names[each] for each in at] if several else None, notes,
+        )  # fmt: skip
 
     @property
     def beside(self) -> dict[str, Sequence[Any]]:
-        """Columns that tell which box of an image a sample is."""
-        if self.crops is None:
-            return {}
-        of = [crop.detection for crop in self.crops]
-        edges = zip(*(each.box for each in of), strict=True)
-        names = ("x", "y", "width", "height")
-        columns: dict[str, Sequence[Any]] = dict(zip(names, edges, strict=True))
-        sure = ["" if each.confidence is None else each.confidence for each in of]
-        return columns | {"category": [str(each.category) for each in of], "confidence": sure}
+        """Columns that tell which frame of a video, and which box, a sample is."""
+        columns: dict[str, Sequence[Any]] = {}
+        frames = [piece.frame for piece in self.pieces or ()]
+        if any(frames):
+            columns["time"] = [f"{each.seconds:.3f}" if each else "" for each in frames]
+        if self.detections is not None:
+            names = ("x", "y", "width", "height")
+            edges = zip(*(each.box for each in self.detections), strict=True)
+            columns |= zip(names, edges, strict=True)
+            columns["category"] = [str(each.category) for each in self.detections]
+            sure = [each.confidence for each in self.detections]
+            columns["confidence"] = ["" if each is None else each for each in sure]
+        return columns
 
     def place(self, row: int) -> str:
         """What a sample is called in messages."""
-        if self.crops is None:
-            return self.names[row]
-        box = ", ".join(f"{edge:g}" for edge in self.crops[row].detection.box)
-        return f"{self.names[row]}, box {box}"
+        frame = None if self.pieces is None else self.pieces[row].frame
+        name = self.names[row] + (f" at {frame.seconds:.2f} s" if frame else "")
+        if self.detections is None:
+            return name
+        box = ", ".join(f"{edge:g}" for edge in self.detections[row].box)
+        return f"{name}, box {box}"
 
 
 def read_images(
@@ -117,25 +162,27 @@ def read_images(
 
     Classes are in the order of their sorted names, files in that of theirs. Without sub-folders
     the images have no labels. Those that cannot be read are left out, and named in a note; pixels
-    are read where they are needed. ``progress`` is called for each file that was looked at. With
-    boxes each crop is a sample, labelled by the sub-folder or, of COCO, by the category of its box;
-    crops of one image are a group.
+    are read where they are needed. ``progress`` is called for each file that was looked at. Of a
+    video each frame that is seen every so many seconds is a sample. With boxes each crop is a
+    sample, labelled by the sub-folder or, of COCO, by the category of its box. Crops of one image
+    are a group, as are frames of one video.
 
     Raises:
         DataError: no images, none of a class that can be read; boxes that do not fit.
         ParameterError: a size that the model does not take, numbers that do not fit the channels.
-        MissingExtraError: Pillow is not installed.
+        MissingExtraError: Pillow, or PyAV for videos, is not installed.
     """
     pillow(folder)
-    listed, cut = _listed(folder, images.crops, wanted)
+    listed, cut = _listed(folder, images, wanted)
     height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, listed.files)
     _check_scaling(images, layout, channels)
     usable = _usable(listed, cut, images.bits, progress)
-    samples = usable.samples(folder)
+    samples = usable.samples(folder, images.every)
     images = replace(images, bits=usable.bits or images.bits)
-    areas = None if samples.crops is None else [crop.rectangle for crop in samples.crops]
-    source = ImageFiles(folder, samples.files, (height, width), channels, images, layout, areas)
+    source = ImageFiles(
+        folder, samples.files, (height, width), channels, images, layout, samples.pieces
+    )
     labels = None if samples.classes is None else np.array(samples.classes, np.str_)
     groups = {} if samples.groups is None else {"group": np.array(samples.groups, np.str_)}
     return Table(
@@ -145,24 +192,33 @@ def read_images(
     )  # fmt: skip
 
 
-def _listed(folder: Path, crops: Crops | None, wanted: Wanted) -> tuple[Listing, Cut | None]:
+def _listed(folder: Path, images: Images, wanted: Wanted) -> tuple[Listing, Cut | None]:
     """The files with their classes, and where crops of them are.
 
     Raises:
-        DataError: there are none, or how crops are cut is told without boxes.
+        DataError: there are none.
+        ParameterError: how crops are cut is told without boxes, or nothing of the frames of videos.
     """
+    crops, kind = images.crops, IMAGES if images.every is None else FRAMES
     if crops is None:
-        return list_files(folder, wanted, IMAGES), None
+        if kind is IMAGES and videos_alone(folder):
+            raise ParameterError(
+                "every= is missing, it has videos, expected how many seconds lie between frames "
+                "that are samples: add every=SECONDS, such as every=1"
+            )
+        return list_files(folder, wanted, kind), None
     if crops.segments is None:
         raise ParameterError(
             f"{crops} are asked for without boxes, expected those of a detector: add segments=FILE"
         )
     boxes = read_boxes(crops.segments)
+    if any(each.frame is not None for image in boxes.images for each in image.detections):
+        kind = FRAMES
     if wanted.required and not boxes.labelled:
-        listed = list_files(folder, wanted, IMAGES)
+        listed = list_files(folder, wanted, kind)
     else:
         check_no_part(wanted)
-        listed = list_all(folder, IMAGES)
+        listed = list_all(folder, kind)
         if boxes.labelled:
             listed = replace(listed, classes=None)
     root = folder if folder.is_dir() else folder.parent
@@ -185,10 +241,12 @@ def _usable(
     files = listed.files
     bad: dict[int, UnusableError] = {}
     deep: dict[int, int] = {}  # the largest pixel of each with 16 bits
+    videos: dict[Path, Video] = {}
     for at, file in enumerate(files):
         try:
-            pixel = check_image(file)
-            if pixel is not None:
+            if is_video(file):
+                videos[file] = look_at(file)
+            elif (pixel := check_image(file)) is not None:
                 deep[at] = pixel
         except UnusableError as error:
             bad[at] = error
@@ -204,13 +262,16 @@ def _usable(
     if deep and counted < 16 and bits is None:
         notes.append(f"images of 16 bits are read as of {counted}, as no pixel is larger")
     notes += _left_out(listed, bad)
+    short = sum(video.missing > 0 for video in videos.values())
+    if short:
+        notes.append(f"{short} of {len(videos)} videos end before their head says")
     used = [at for at in range(len(files)) if at not in bad]
-    return _Images(listed, used, counted if deep else None, notes, cut)
+    classes = None if listed.classes is None else [listed.classes[at] for at in used]
+    bits = counted if deep else None
+    return _Images([files[at] for at in used], classes, videos, bits, notes, cut)
 
 
-def _cut(
-    cut: Cut, files: Sequence[Path], names: Sequence[str], classes: Sequence[str] | None
-) -> _Samples:
+def _cut(images: _Images, cut: Cut, names: Sequence[str]) -> _Samples:
     """The crops of these images.
 
     Raises:
@@ -218,11 +279,13 @@ def _cut(
     """
     of: list[int] = []
     crops: list[Crop] = []
-    for at, file in enumerate(files):
-        own = cut.crops(file, upright(file))
+    for at, file in enumerate(images.files):
+        video = images.videos.get(file)
+        whole = upright(file) if video is None else Upright(file.name, video.width, video.height)
+        own = cut.crops(file, whole, video)
         of += [at] * len(own)
         crops += own
-    notes = cut.notes(crops)
+    notes, classes = cut.notes(crops), images.classes
     if not crops:
         raise DataError(
             f"{cut.boxes.path} has no box that counts ({'; '.join(notes)}), expected at least one: "
@@ -235,14 +298,12 @@ def _cut(
         empty = sorted({*(classes or ())} - {*(labels or ())})
         if empty:
             notes.append(f"no crops in {listing(empty)}, which is no class then")
-    groups: Sequence[str] | None = [names[at] for at in of]
-    if cut.options.group is not None:
-        groups = [cut.group(files[at]) for at in of]
-    elif len({*of}) in (1, len(of)):
-        groups = None
-    return _Samples(
-        [files[at] for at in of], [names[at] for at in of], labels, crops, groups, notes
-    )
+    pieces = [Piece(crop.rectangle, crop.frame) for crop in crops]
+    detections = [crop.detection for crop in crops]
+    samples = _Samples.of(images, names, of, labels, pieces, detections, notes)
+    if cut.options.group is None:
+        return samples
+    return replace(samples, groups=[cut.group(images.files[at]) for at in of])
 
 
 def _left_out(listed: Listing, bad: Mapping[int, UnusableError]) -> list[str]:
@@ -316,7 +377,7 @@ def _find_channels(layout: Layout, n_pixels: int, files: Sequence[Path]) -> int:
     if layout.channels is not None:
         return layout.channels
     if layout.n_features is None:
-        return 1 if all(map(is_grey, files)) else 3
+        return 1 if all(not is_video(file) and is_grey(file) for file in files) else 3
     for channels in CHANNELS:
         if channels * n_pixels == layout.n_features:
             return channels
