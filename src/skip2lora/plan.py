@@ -13,6 +13,7 @@ import numpy as np
 
 from skip2lora import _core
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
+from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import Inputs, SamplesLike, size, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
@@ -29,6 +30,7 @@ from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.loop import checked
 from skip2lora.training.mlp_rule import STEPS, MlpRule
 from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
+from skip2lora.training.reading_time import seconds_a_row
 from skip2lora.training.room import Choice, Memory, Room, choices, held_bytes, n_designs, recipe_of
 from skip2lora.training.skip_job import SkipJob
 from skip2lora.training.solve_time import solving_seconds
@@ -67,6 +69,8 @@ class Plan:
 
     ``choices`` are ways to adapt, the best first, and ``chosen`` is the first that takes at most
     ``limit_bytes``: what was said, or what the process may have; None where none does.
+    ``n_rows_read`` rows are read from a folder, each in ``read_us_a_row`` from a cold disk: what
+    was measured on a file of 16 MiB there, None where no way reads any, or nothing can be written.
     """
 
     taps: tuple[TapPlan, ...]
@@ -92,6 +96,8 @@ class Plan:
     limit_bytes: int = 0
     choices: tuple[Choice, ...] = ()
     chosen: Choice | None = None
+    n_rows_read: int = 0
+    read_us_a_row: float | None = None
 
 
 def plan(
@@ -107,6 +113,7 @@ def plan(
     n_outputs: int | None = None,
     keep_outputs: bool = True,
     standardize: bool | None = None,
+    cache: bool | CacheFolder | None = None,
     cache_dtype: str = "float32",
     solver: str | None = None,
     penalty: float | None = None,
@@ -123,11 +130,12 @@ def plan(
     ``n_outputs`` are those of the adapted model, more than the model's for new classes; without
     ``keep_outputs``, those that are learned anew. The other
     options are those of :func:`~skip2lora.adapt`, with its defaults: the recipe auto, where none is
-    set that it chooses. For an ``MLP`` without ``X`` that is its rule for samples of no negative
-    numbers, which takes more. The measurements train on random rows for about ``seconds`` and run
-    the model on a few samples of ``X``, or random ones. ``model`` is not changed. ``memory`` is
-    what the process may take at most, bytes or text such as "512MiB"; by default what the machine
-    has left, or the process may have.
+    set that it chooses. ``cache`` may be a folder: rows that do not fit are then read from it, and
+    how long that takes is tried on its disk. For an ``MLP`` without ``X`` the recipe is its rule
+    for samples of no negative numbers, which takes more. The measurements train on random rows for
+    about ``seconds`` and run the model on a few samples of ``X``, or random ones. ``model`` is not
+    changed. ``memory`` is what the process may take at most, bytes or text such as "512MiB"; by
+    default what the machine has left, or the process may have.
 
     Raises:
         DataError: ``X`` does not fit the model, or so many samples cannot be solved exactly.
@@ -158,7 +166,12 @@ def plan(
     limit = available_bytes(held_bytes()) if limit is None else limit
     ways = tuple(choices(asked_for, by_steps, limit))
     chosen = next((way for way in ways if way.peak_bytes <= limit), None)
-    return replace(done, limit_bytes=limit, choices=ways, chosen=chosen)
+    done = replace(done, limit_bytes=limit, choices=ways, chosen=chosen)
+    if isinstance(cache, CacheFolder) and any(way.n_rows_read for way in ways):
+        row_bytes, in_blocks = by_steps.rows.row_bytes, by_steps.in_blocks
+        seconds_each = seconds_a_row(cache.path, row_bytes, in_blocks=in_blocks)
+        done = replace(done, read_us_a_row=None if seconds_each is None else 1e6 * seconds_each)
+    return replace(done, n_rows_read=asked_for.n_rows_read)
 
 
 def choose(
@@ -211,7 +224,8 @@ def _both(
         base = base if keep_outputs else Headless(model, 0)
         options = resolve_options(base.recipe, base.tap_widths, count, **how)
         options = rule.settled(options, count) if how["recipe"] == "auto" else options
-        rooms.append(Room(base, count, options, goal, 0, 1, 0))
+        beside = isinstance(asked.get("cache"), CacheFolder)
+        rooms.append(Room(base, count, options, goal, 0, 1, 0, beside))
     return rooms[0], rooms[1]
 
 
@@ -269,6 +283,8 @@ class _Planner:
     def _n_forwards(self) -> int:
         """Of a cache that keeps rows for good; one pass more where all are needed for scaling."""
         capacity, options = self.room.capacity, self.room.options
+        if self.room.on_disk:
+            return self.room.n_samples
         once = self.room.n_samples if options.standardize else capacity
         return once + (self.room.n_samples - capacity) * options.epochs
 

@@ -106,3 +106,23 @@ def test_few_columns_are_planned_and_told(type_in, desk: Path) -> None:
     assert done["projection"] == {"columns": 4, "from": "pca"}
     assert type_in("adapt", *words, "-o", "b").json["projection"] == {"columns": 4, "from": "pls"}
     assert type_in("adapt", *words[:2], "-o", "c", "--json").json["projection"] is None
+
+
+def test_rows_beyond_memory_are_read_from_a_folder(type_in, desk: Path) -> None:
+    options = ("--solver", "steps", "--epochs", 3, "--cache-samples", 20, "--cache-dir", "rows")
+    told = type_in("plan", "model.safetensors", "field.npz", *options)
+    assert told.code == 0, told.err
+    assert told.out.count("  reading          120 read from the folder (") == 1
+    assert "from a cold disk" in told.out
+    assert "rows of 20 samples in memory, 120 read from the folder (" in told.out
+    assert not (desk / "rows").exists()
+    facts = type_in("plan", "model.safetensors", "field.npz", *options, "--json").json
+    assert facts["read_us_a_row"] > 0
+    done = type_in("adapt", "model.safetensors", "field.npz", *options, "-o", "a", "--json").json
+    assert done["cache"]["on_disk"]
+    assert done["cache"]["misses"] == facts["n_rows_read"] == 120
+    assert facts["memory"]["cache_bytes"] == done["cache_bytes"]
+    refused(
+        type_in("plan", "model.safetensors", "field.npz", "--cache", *options),
+        "--cache is set beside --cache-dir", "leave one out",
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.adapters.store import CacheFolder
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Plan, choose, plan
 from skip2lora.training import room
+from skip2lora.training.beyond import Blocks, _count
 from skip2lora.training.room import held_bytes, highest_bytes
 
 WIDTHS, N, HELD = (8, 60, 40, 3), 400, 500_000
@@ -147,3 +151,62 @@ def test_few_columns_are_a_way_where_nothing_larger_fits(make_samples: Any) -> N
     assert few.peak_bytes == HELD + first
     narrow = NumpyBackbone((8, 16, 3), first_tap_is_input=False)
     assert not any("each tap" in way.name for way in planned(narrow, x).choices)
+
+
+@pytest.mark.parametrize("widths", [WIDTHS, (8, 3000, 3)])
+def test_beside_a_folder_rows_are_read(
+    widths: tuple[int, ...], tmp_path: Path, make_samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is what adapting then does: rows in memory, rows read, and room for blocks."""
+    backbone, (x, y) = NumpyBackbone(widths, first_tap_is_input=False), make_samples(N, widths[0])
+    asked: dict[str, Any] = {"epochs": 3, "standardize": False, "cache": CacheFolder(tmp_path)}
+    ways = {way.name: way for way in planned(backbone, x, **asked).choices}
+    assert [*ways][-2:] == ["by steps, some rows on disk", "by steps, all rows on disk"]
+    assert ways["as asked"].n_rows_read == 0
+    none = ways["by steps, all rows on disk"]
+    assert (none.capacity, none.n_rows_read) == (0, 3 * N)
+    memory = (none.peak_bytes + ways["by steps, int8"].peak_bytes) // 2
+    some = choose(backbone, x, memory, **asked)
+    if len(widths) == 3:  # narrow rows in blocks take as much as all in int8
+        assert some.name == "by steps, some rows on disk"
+    blocks: list[int] = []
+    epoch = Blocks.epoch
+
+    def watched(of: Blocks, *given: Any) -> Any:
+        blocks.append(max(map(_count, of.pairs(0))))
+        return epoch(of, *given)
+
+    monkeypatch.setattr(Blocks, "epoch", watched)
+    for options in ({"cache_samples": 0}, {"cache_samples": 150}):
+        of = planned(backbone, x, **asked, **options)
+        adapted = s2.adapt(backbone, x, y, **asked, **options)
+        use = adapted.history.cache
+        assert use.on_disk
+        first = 0 if widths == WIDTHS else use.capacity  # rows that stay are read once, and then
+        assert use.capacity == options["cache_samples"]
+        assert use.misses - first == of.n_rows_read == 3 * (N - use.capacity)
+        assert (of.memory.cache_bytes, of.memory.cache_overhead_bytes) == (
+            adapted.cache_bytes, adapted.cache_overhead_bytes
+        )  # fmt: skip
+        assert of.read_us_a_row > 0
+        assert of.cache_fill_ms == pytest.approx(N * of.fill_us_a_sample / 1e3)  # each passes once
+        plain = planned(backbone, x, **asked | {"cache": None}, **options)
+        more = of.memory.workspace_bytes - plain.memory.workspace_bytes
+        rows = RowFormat.of(backbone, copy_input=True)
+        of_blocks = max(blocks, default=0) * rows.row_bytes
+        assert more == 88 * N + of_blocks
+        assert (plain.n_rows_read, plain.read_us_a_row) == (0, None)
+    assert bool(blocks) == (widths == WIDTHS)
+
+
+def test_all_rows_in_memory_are_read_from_no_folder(
+    backbone: NumpyBackbone, x: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"epochs": 3, "solver": "steps", "cache": CacheFolder(tmp_path)}
+    assert planned(backbone, x, **asked).n_rows_read == 0
+    assert planned(backbone, x, **asked, cache_samples=N).n_rows_read == 0
+    monkeypatch.setenv("SKIP2LORA_MAX_BYTES", "100000")  # which bounds the rows, too
+    of = planned(backbone, x, **asked)
+    row_bytes = RowFormat.of(backbone, copy_input=True).row_bytes
+    assert of.n_rows_read == 3 * (N - 100_000 // row_bytes)
+    assert not [*tmp_path.iterdir()]

@@ -14,6 +14,7 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
+from skip2lora.cli.learning import cache_of
 from skip2lora.cli.media import media_of, media_options, stream_group
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_options import Images
@@ -31,6 +32,10 @@ from skip2lora.training.room import Memory
 @click.option("--samples", type=int, help="Number of samples, without DATA. Default 500.")
 @training_options(plan)
 @shared.memory
+@click.option(
+    "--cache-dir", metavar="DIR", type=click.Path(path_type=Path),
+    help="Folder of adapt that rows are read from where they do not fit; its disk is tried.",
+)  # fmt: skip
 @shared.taps
 @shared.grid
 @shared.threads
@@ -72,6 +77,7 @@ def command(
         raise ParameterError(
             f"got {' '.join(words)} without DATA, expected a folder of {images.files}: name one"
         )
+    options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     X = None
     if data is not None:
         X = read_to_predict(backbone, data, columns=columns, task=None, images=images).x
@@ -127,9 +133,19 @@ def _choice_lines(result: Plan) -> list[str]:
     for way in result.choices:
         fits = "fits" if way.peak_bytes <= result.limit_bytes else "does not fit"
         rows = "" if way.capacity == result.n_samples else f", rows of {way.capacity:,} samples"
+        if way.n_rows_read:
+            rows += f" in memory, {_reading(way.n_rows_read, result)}"
         lines.append(f"  {way.name:24} about {size(way.peak_bytes)}{rows}: {fits}")
     chosen = "none" if result.chosen is None else result.chosen.name
     return [*lines, f"  chosen                   {chosen}"]
+
+
+def _reading(n_rows: int, result: Plan) -> str:
+    """How many rows are read from the folder, and in what time."""
+    took = "not measured: no file can be written there"
+    if result.read_us_a_row is not None:
+        took = f"{common.duration(n_rows * result.read_us_a_row / 1e3)} from a cold disk"
+    return f"{n_rows:,} read from the folder ({took})"
 
 
 def _time_lines(result: Plan, *, noise: bool) -> list[str]:
@@ -157,6 +173,8 @@ def _time_lines(result: Plan, *, noise: bool) -> list[str]:
     ]
     if result.solver == "exact":
         training = [f"  training         about {duration}, of CPU time, from fits on random rows"]
+    if result.n_rows_read:
+        training.append(f"  reading          {_reading(result.n_rows_read, result)}")
     return [
         "time on this machine",
         *([loading] if noise else []),

@@ -22,7 +22,7 @@ from skip2lora.backbones.standins import Places, StandIn
 from skip2lora.limits import max_bytes
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import Goal
-from skip2lora.training.budget import capacity_of
+from skip2lora.training.budget import Bounds, capacity_of
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import Options
 
@@ -85,15 +85,33 @@ class RowPlan:
         rows = formatted(copied=options.standardize)
         capacity = capacity_of(options, rows, n_samples, n_held)
         locate = backbone.locate if isinstance(backbone, StandIn) else None
-        most = max_bytes() // rows.row_bytes
-        if locate is None or capacity == n_samples <= most - n_held:
+        if locate is None or fits(rows, capacity, n_samples, n_held):
             return cls(rows, capacity, part, held)
         rows = formatted(copied=True)  # so that no sample is needed any more
-        capacity = min(capacity_of(options, rows, n_samples), max_bytes() // rows.row_bytes)
+        capacity = kept_beside(options, rows, n_samples)
         part = replace(part, x=locate(part.x, _nobody))
         if held is not None:
             held = replace(held, x=locate(held.x, _nobody))
         return cls(rows, capacity, part, held, True)
+
+
+def fits(rows: RowFormat, capacity: int, n_samples: int, n_held: int = 0) -> bool:
+    """Whether all rows are to be in memory and may be: then none is read from a folder."""
+    return capacity == n_samples <= max_bytes() // rows.row_bytes - n_held
+
+
+def kept_beside(options: Bounds, rows: RowFormat, n_samples: int) -> int:
+    """Rows of how many samples are in memory where the others are read.
+
+    Raises:
+        ParameterError: ``cache_size`` is too small for one row.
+    """
+    return min(capacity_of(options, rows, n_samples), max_bytes() // rows.row_bytes)
+
+
+def rows_of_block(batch_size: int) -> int:
+    """A multiple of the batch, so that none but the last is short."""
+    return batch_size * max(1, BLOCK // batch_size)
 
 
 def _nobody(_: int) -> None:
@@ -139,7 +157,7 @@ class Blocks:
 
     def pairs(self, seed: int) -> Iterator[list[slice]]:
         """Blocks in random order, two at a time; none but the last has a short batch."""
-        size, n_samples = self.batch_size * max(1, BLOCK // self.batch_size), len(self.places)
+        size, n_samples = rows_of_block(self.batch_size), len(self.places)
         starts = [*range(0, n_samples - size + 1, size)] or [0]
         blocks = [slice(*ends) for ends in zip(starts, [*starts[1:], n_samples], strict=True)]
         order = np.random.Generator(np.random.PCG64(seed)).permutation(len(blocks))

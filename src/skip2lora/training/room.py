@@ -13,12 +13,14 @@ from typing import Any
 from skip2lora import _core
 from skip2lora.adapters.projected import BYTES_AT_ONCE, projected_widths
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
+from skip2lora.adapters.shards import rows_of_shard
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import Goal
+from skip2lora.training.beyond import NARROW, fits, kept_beside, rows_of_block
 from skip2lora.training.budget import capacity_of
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.mlp_rule import FIELD, STEPS
@@ -31,6 +33,8 @@ FEW_COLUMNS = 16
 _DOUBLE_BYTES = 8
 # This part of a limit stays free, as what a process holds is known to a few percent.
 _SPARE = 32
+# Of a sample whose row is in a folder: its place, and its digest as the index has it.
+_PLACE_BYTES = 8 + 80
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,15 @@ class Memory:
 class Choice:
     """One way to adapt: ``options`` beside those asked for, and what all then takes at most.
 
-    ``capacity`` are the samples whose rows are kept.
+    ``capacity`` are the samples whose rows are kept in memory; ``n_rows_read`` are read from a
+    folder in all epochs, beside those that stay, once.
     """
 
     name: str
     options: Mapping[str, Any]
     capacity: int
     peak_bytes: int
+    n_rows_read: int = 0
 
 
 def recipe_of(options: Options) -> str | None:
@@ -108,7 +114,8 @@ class Room:
     """What adapting ``model`` to ``n_samples`` samples takes, by ``options``.
 
     A sample has ``sample_bytes`` in memory, and ``n_features`` as the core sees it. ``held_bytes``
-    are what the process holds without samples.
+    are what the process holds without samples. ``beside_folder`` says that rows are kept in a
+    CacheFolder too, from which training by steps reads those that memory has no room for.
     """
 
     model: Backbone
@@ -118,6 +125,7 @@ class Room:
     sample_bytes: int
     n_features: int
     held_bytes: int
+    beside_folder: bool = False
 
     def of_samples(self, sample_bytes: int, n_features: int, held: int) -> Room:
         """With what one is, and what the process holds beside them."""
@@ -139,10 +147,31 @@ class Room:
     @property
     def rows(self) -> RowFormat:
         """Of what is kept."""
+        return self._format(copied=self.options.standardize or self.on_disk)
+
+    def _format(self, *, copied: bool) -> RowFormat:
         return RowFormat.of(
-            self.kept, n_outputs=self.goal.n_outputs, copy_input=self.options.standardize,
+            self.kept, n_outputs=self.goal.n_outputs, copy_input=copied,
             dtype=self.options.cache_dtype,
         )  # fmt: skip
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether some rows are read from the folder."""
+        if not self.beside_folder or self.options.solver != "steps":
+            return False
+        rows, count = self._format(copied=self.options.standardize), self.n_samples
+        return not fits(rows, capacity_of(self.options, rows, count), count)
+
+    @property
+    def n_rows_read(self) -> int:
+        """From the folder, in all epochs."""
+        return (self.n_samples - self.capacity) * self.options.epochs * self.on_disk
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether rows that are read are neighbours."""
+        return self.rows.row_bytes <= NARROW
 
     @property
     def _whole(self) -> RowFormat:
@@ -174,6 +203,8 @@ class Room:
         Raises:
             ParameterError: ``cache_size`` is too small for one.
         """
+        if self.on_disk:
+            return kept_beside(self.options, self.rows, self.n_samples)
         return capacity_of(self.options, self.rows, self.n_samples)
 
     def memory(self) -> Memory:
@@ -208,7 +239,8 @@ class Room:
         cache_bytes = (beside if capacity else 0) + capacity * each
         return Memory(
             self.n_samples * self.sample_bytes, payload,
-            cache_bytes - payload, saved, adapters + self._projection_bytes, state, work,
+            cache_bytes - payload, saved, adapters + self._projection_bytes, state,
+            work + self._reading_bytes(rows),
             max(self._fill_bytes(rows, whole=whole), self._first_bytes - cache_bytes),
             self.held_bytes, highest_bytes(),
         )  # fmt: skip
@@ -222,7 +254,17 @@ class Room:
         n_bytes = passed * given + (0 if whole or not scaled else chunk * rows.row_bytes)
         if self.options.projection is not None:  # of whole rows, some at a time
             n_bytes += min(chunk * taps.row_bytes, BYTES_AT_ONCE)
+        if self.beside_folder:  # of a shard that is not written yet
+            n_bytes += min(self.n_samples, rows_of_shard(taps.row_bytes)) * taps.row_bytes
         return n_bytes
+
+    def _reading_bytes(self, rows: RowFormat) -> int:
+        """Where rows on the disk are, and two blocks of narrow ones as floats."""
+        if not self.on_disk:
+            return 0
+        block = min(self.n_samples, 2 * rows_of_block(self.options.batch_size))
+        of_blocks = block * FLOAT_BYTES * rows.layout.row_stride if self.in_blocks else 0
+        return self.n_samples * _PLACE_BYTES + of_blocks
 
     @property
     def _projection_bytes(self) -> int:
@@ -268,19 +310,23 @@ def choices(asked: Room, steps: Room, limit: int) -> Iterator[Choice]:
         with suppress(DataError):
             few = {"projection": FEW_COLUMNS}
             yield _choice(f"{FEW_COLUMNS} numbers of each tap", few, asked)
+    others = ("rows of some", "no rows kept")
+    if steps.beside_folder:
+        others = ("some rows on disk", "all rows on disk")
     none = replace(steps, options=replace(steps.options, cache_samples=0))
     left = limit - limit // _SPARE - none.memory().peak_bytes
     if left > 0:
         with suppress(ParameterError):  # not one row
-            yield _choice("by steps, rows of some", of_steps | {"cache_size": left}, steps)
-    yield _choice("by steps, no rows kept", of_steps | {"cache_samples": 0}, steps)
+            yield _choice(f"by steps, {others[0]}", of_steps | {"cache_size": left}, steps)
+    yield _choice(f"by steps, {others[1]}", of_steps | {"cache_samples": 0}, steps)
 
 
 def _choice(name: str, options: Mapping[str, Any], room: Room) -> Choice:
     """``room`` with those of ``options`` that it does not have."""
     limits = {name: value for name, value in options.items() if name not in ("solver", "recipe")}
     room = replace(room, options=replace(room.options, **limits))
-    return Choice(name, options, room.capacity, room.memory().peak_bytes)
+    peak = room.memory().peak_bytes
+    return Choice(name, options, room.capacity, peak, room.n_rows_read)
 
 
 def highest_bytes() -> int:
