@@ -55,6 +55,7 @@ def test_rows_that_stay_in_the_folder(words: tuple[str, ...], type_in: TypeIn) -
     assert kept.json["n_forwards"] == kept.json["cache_bytes"] == 0
     told = type_in(*(word for word in words if word != "--json"), *steps, "--cache-samples", 20)
     assert "rows of 20 of 60 samples, 80 read from the folder" in told.out
+    assert told.out.endswith("rows: 0 rows computed that it lacked\n")
 
 
 def test_what_does_not_fit_is_said(words: tuple[str, ...], type_in: TypeIn) -> None:

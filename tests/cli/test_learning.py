@@ -67,6 +67,9 @@ def test_forgetting(desk, type_in):
     type_in("adapt", "model.safetensors", "field.npz", "-o", "out", "--keep-rows")
     done = type_in("adapt", "model.safetensors", "--continue", "out", "--forget", "5-7,58,59")
     assert done.code == 0, done.err
+    assert done.out.endswith(
+        "out.rows: version 2, 55 samples, ids 0 to 57; more join by --continue out\n"
+    )
     assert read("out") == read("less")
     again = type_in("adapt", "model.safetensors", "--continue", "out", "--forget", "6")
     assert (again.code, "forget has the id 6" in again.err) == (2, True)

@@ -34,6 +34,7 @@ from skip2lora.cli.learning import (
     n_learned,
     outputs_of,
     read_all,
+    rows_lines,
     way_facts,
     within,
 )
@@ -162,6 +163,7 @@ def command(
     facts = {"recipe": "auto" if facts["tried"] else recipe, **facts}
     facts["suspects"] = suspect_facts(suspects, fit)
     lines = _lines(place, adapted, fit, facts)
+    lines += rows_lines(facts, place, options["cache_dir"])
     if weights is not None:
         lines.append(_balance_line(fit))
     if meter is not None:

@@ -94,7 +94,8 @@ def command(
         "cache_dir": str(cache_dir), **asdict(filled), "shard": number, "n_shards": n_shards,
         "engine": engine,
     }  # fmt: skip
-    common.show(facts, [_line(cache_dir, filled, number, n_shards)], as_json=as_json)
+    lines = [_line(cache_dir, filled, None if shard is None else shard[0], n_shards)]
+    common.show(facts, lines, as_json=as_json)
 
 
 @contextmanager
@@ -190,6 +191,7 @@ def _filled_on(
 
 
 def _line(folder: Path, filled: Filled, number: int | None, n_shards: int) -> str:
+    """For a person, who knows the shard by the ``number`` that was typed."""
     there = "rows of other shards are missing"
     if filled.digest is not None:
         there = f"all rows are there, SHA-256 {filled.digest}"

@@ -197,6 +197,20 @@ def kept_facts(adapted: AdaptedModel, output: Path) -> dict[str, Any] | None:
     }
 
 
+def rows_lines(facts: Mapping[str, Any], output: Path, cache_dir: Path | None) -> list[str]:
+    """How many rows a folder lacked, and which samples ``output`` can go on from."""
+    lines, count, beside = [], facts["n_forwards"], facts["kept"]
+    if cache_dir is not None:
+        lines.append(f"{cache_dir}: {count:,} row{'s' * (count != 1)} computed that it lacked")
+    if beside is not None:
+        (first, last), number = beside["ids"], beside["version"]
+        lines.append(
+            f"{beside['folder']}: version {number}, {beside['n_samples']:,} samples, ids {first} "
+            f"to {last}; more join by --continue {output}"
+        )
+    return lines
+
+
 def version_facts(version: Version, *, now: bool) -> dict[str, Any]:
     """What a version is, for ``--json``."""
     samples = version.samples()
