@@ -1,7 +1,9 @@
 // device.hpp - what an exported folder does on a device, done here: a look at it before it is written.
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "skip2_device.h"
 #include "training.hpp"
@@ -65,6 +67,29 @@ class Device {
                                          logits.data() + i * logits.shape(1)));
         }
     }
+    // Taps as rows keep them, and base logits, of each sample side by side.
+    void rows(const Matrix &x, const Rows &out) {
+        const s2_row_layout &layout = device_.layout;
+        size_t width = layout.n_outputs;
+        for (uint32_t k = 0; k < layout.n_taps; k++) {
+            width += layout.tap_width[k];
+        }
+        require(x.shape(0) == out.shape(0) && x.shape(1) == model_.n_features &&
+                    out.shape(1) == width,
+                "x and rows have other shapes than (samples, features), (samples, taps + outputs)");
+        std::vector<float> logits(layout.n_outputs);
+        float *to = out.data();
+        for (size_t i = 0; i < x.shape(0); i++) {
+            const float *sample = x.data() + i * x.shape(1);
+            require_ok(s2_device_predict(&device_, sample, logits.data()));
+            for (uint32_t k = 0; k < layout.n_taps; k++) {
+                const bool is_x = layout.tap_offset[k] == S2_TAP_IS_X;
+                const float *from = is_x ? sample : device_.row + layout.tap_offset[k];
+                to = std::copy_n(from, layout.tap_width[k], to);
+            }
+            to = std::copy_n(device_.row + layout.logits_offset, layout.n_outputs, to);
+        }
+    }
     nb::bytes adapters() const {
         Buffer record;
         const size_t bytes = s2_device_adapters_bytes(&device_);
@@ -89,5 +114,6 @@ inline void bind_device(nb::module_ &module) {
         .def("add", &Device::add, "x"_a.noconvert(), "y"_a.noconvert())
         .def("epoch", &Device::epoch)
         .def("predict", &Device::predict, "x"_a.noconvert(), "logits"_a.noconvert())
+        .def("rows", &Device::rows, "x"_a.noconvert(), "out"_a.noconvert())
         .def("adapters", &Device::adapters);
 }

@@ -52,7 +52,9 @@ FLAGS = [
     "-ffunction-sections",
     "-fdata-sections",
     "-fcallgraph-info=su",
-    *("-DS2_WITHOUT_DERIVED", "-DS2_WITHOUT_TARGETS", "-DS2_WITHOUT_CODES", "-DS2_WITHOUT_PEAK"),
+    *("-DS2_WITHOUT_DERIVED", "-DS2_WITHOUT_MAPS", "-DS2_WITHOUT_ACTIVATIONS"),
+    *("-DS2_WITHOUT_RECURRENT", "-DS2_WITHOUT_TARGETS", "-DS2_WITHOUT_CODES"),
+    "-DS2_WITHOUT_PEAK",
 ]
 LIBRARY = 96
 #: What device.c gives to train.c, and to adapter.c.
@@ -135,11 +137,14 @@ def stack_bound(graphs: list[Path], root: str) -> int:
             calls.setdefault(source, set()).add(target)
     kernels = {title for title in frames if "kernels_scalar.c:" in title or title == READER}
     callbacks = {title for title in frames if title.endswith(CALLBACK)}
+    layers = {title for title in frames if "model_dense.c:" in title}
     depths: dict[str, int] = {}
 
     def targets(title: str) -> set[str]:
-        # train.c calls what device.c gave it, all others call kernels, or read rows
+        # train.c calls what device.c gave it, a network its layers, all others call kernels, or
+        # read rows
         indirect = callbacks if "s2_train_epoch" in title or "train.c:" in title else kernels
+        indirect = layers if "s2_model_" in title or "model_f" in title else indirect
         own = calls.get(title, set())
         return (own - {"__indirect_call"}) | (indirect if "__indirect_call" in own else set())
 

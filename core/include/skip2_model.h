@@ -12,13 +12,34 @@
 extern "C" {
 #endif
 
-#define S2_MODEL_VERSION  1u
+#define S2_MODEL_VERSION  2u /* what is written; 1 is read too */
 #define S2_MODEL_MAX_TAPS 32u
 
-/* What a layer is; its inputs and outputs are vectors. */
-typedef enum { S2_DENSE = 1 } s2_layer_kind;
+/* What a layer is; the others than the first from version 2 on. Maps lie (height, width, channels),
+ * sequences (steps, width). */
+typedef enum {
+    S2_DENSE = 1,
+    S2_CONVOLUTION = 2,
+    S2_MAX_POOL = 3,
+    S2_AVERAGE_POOL = 4,
+    S2_TRANSPOSITION = 5,
+    S2_ACTIVATION = 6,
+    S2_GRU = 7,
+    S2_LSTM = 8
+} s2_layer_kind;
 
-enum { S2_HAS_NORM = 1, S2_HAS_RELU = 2, S2_HAS_INT8 = 4 }; /* flags of a layer */
+/* Flags of a layer. In version 1 none is S2_IS_TAPPED, and inputs of the last layers are taps. */
+enum { S2_HAS_NORM = 1, S2_HAS_RELU = 2, S2_HAS_INT8 = 4, S2_IS_TAPPED = 8 };
+
+/* Activations beside ReLU, with the numbers a and b. */
+typedef enum {
+    S2_CLIP = 1,       /* to a .. b */
+    S2_LEAKY_RELU = 2, /* a * x below 0 */
+    S2_LOGISTIC = 3,   /* 1 / (1 + exp(-x)) */
+    S2_TANH = 4,
+    S2_HARD_SIGMOID = 5, /* a * x + b, to 0 .. 1 */
+    S2_HARD_SWISH = 6    /* x times that */
+} s2_activation;
 
 /* What the first taps may be: computed from the sample itself. */
 typedef enum {
@@ -38,9 +59,10 @@ typedef struct {
 typedef struct {
     const uint8_t *blob;
     uint32_t n_bytes;
+    uint32_t version;
     uint32_t checksum; /* which network: an adapter record says it too */
     uint32_t n_features, n_outputs;
-    uint32_t n_taps, n_layers; /* taps are n_derived ones, then the inputs of so many last layers */
+    uint32_t n_taps, n_layers; /* taps are n_derived ones, then the inputs of layers */
     uint32_t n_derived;
     const uint32_t *tap_width; /* (n_taps) */
     const s2_derived *derived; /* (n_derived) */
@@ -67,6 +89,9 @@ static inline uint32_t s2_model_tap_width(const s2_model *model, uint32_t k) {
     const uint32_t width = model->tap_width[k];
     return model->projection != 0 && width > model->projection ? model->projection : width;
 }
+
+/* Whether the first tap is the sample itself. */
+int s2_model_taps_x(const s2_model *model);
 
 /* Room for s2_model_forward, and with a projection for the taps that firmware computes itself. */
 size_t s2_model_workspace_bytes(const s2_model *model);

@@ -13,9 +13,7 @@ static int lies_plain(const s2_device *device) {
 
 /* Whether the first tap is the sample, which is kept beside its row then. */
 static int keeps_x(const s2_device *device) {
-    const s2_model *model = device->model;
-    return lies_plain(device) && device->options.taps == NULL && model->n_derived == 0 &&
-           model->n_taps == model->n_layers;
+    return lies_plain(device) && device->options.taps == NULL && s2_model_taps_x(device->model);
 }
 
 static int options_are_sound(const s2_model *model, const s2_device_options *options) {

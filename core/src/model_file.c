@@ -31,27 +31,30 @@ uint32_t s2_crc32(uint32_t before, const void *bytes, size_t n_bytes) {
     return ~crc;
 }
 
-/* Vectors of n_out numbers behind the weights: scale, bias, gamma, beta, mean, var. */
-static uint32_t n_vectors(const s2_model_layer *layer) {
-    return 1u + (layer->flags & S2_HAS_INT8 ? 1u : 0u) + (layer->flags & S2_HAS_NORM ? 4u : 0u);
+int s2_layer_is_tapped(const s2_model *model, uint32_t k) {
+    return model->version == 1 ? k + (model->n_taps - model->n_derived) >= model->n_layers
+                               : (s2_model_layer_at(model, k)->flags & S2_IS_TAPPED) != 0;
 }
 
-static int layer_is_sound(const header *head, const uint8_t *layers, uint32_t k) {
-    const s2_model_layer layer = s2_model_layer_of(layers, k);
-    const uint32_t before = k == 0 ? head->n_features : s2_model_layer_of(layers, k - 1).n_out;
-    const uint32_t known = S2_HAS_NORM | S2_HAS_RELU | S2_HAS_INT8;
-    return layer.kind == S2_DENSE && (layer.flags & ~known) == 0 && layer.n_in == before &&
-           layer.n_out > 0 && layer.n_out <= S2_MAX_WIDTH &&
-           (k + 1 < head->n_layers || layer.n_out == head->n_outputs);
+/* Bytes of layer k's arrays at `arrays`, SIZE_MAX where it does not follow the one before. */
+static size_t bytes_of_layer(const s2_model *model, uint32_t k, const uint8_t *arrays,
+                             size_t left) {
+    const s2_model_layer *layer = s2_model_layer_at(model, k);
+    const uint32_t before = k == 0 ? model->n_features : layer[-1].n_out;
+    const s2_layer_code *code = s2_layer_code_of(layer->kind);
+    const int is_first_version = layer->kind == S2_DENSE && (layer->flags & S2_IS_TAPPED) == 0;
+    const int sound = code != NULL && layer->n_in == before && layer->n_out > 0 &&
+                      layer->n_out <= S2_MAX_WIDTH &&
+                      (k + 1 < model->n_layers || layer->n_out == model->n_outputs) &&
+                      (model->version > 1 || is_first_version);
+    return sound ? code->array_bytes(layer, arrays, left) : SIZE_MAX;
 }
 
 static int numbers_are_sound(const header *head) {
     const int tapped = head->n_taps > head->n_derived && head->n_taps <= S2_MODEL_MAX_TAPS;
-    const uint32_t n_tapped = head->n_taps - head->n_derived;
-    const int layers =
-        head->n_layers == 0
-            ? head->n_derived == 0
-            : head->n_layers >= n_tapped && head->n_layers <= S2_MAX_LAYERS && head->n_features > 0;
+    const int layers = head->n_layers == 0
+                           ? head->n_derived == 0
+                           : head->n_layers <= S2_MAX_LAYERS && head->n_features > 0;
     const int derived = head->n_derived == 0 || s2_derive_if_any != NULL;
     const int rest = (head->unused[0] | head->unused[1] | head->unused[2]) == 0;
     return tapped && layers && derived && rest && head->n_outputs > 0 &&
@@ -60,15 +63,43 @@ static int numbers_are_sound(const header *head) {
            head->bn_eps >= 0.0f && isfinite(head->bn_eps);
 }
 
-/* Width of tap k by what it is of, 0 where that is not known. */
-static uint32_t width_of_tap(const s2_model *model, uint32_t k) {
-    if (k < model->n_derived) {
-        return s2_derive_if_any(&model->derived[k], 0, NULL, NULL) ? model->n_features : 0;
+/* Whether layer k's tap, if it has one, is tap `at` of the block. */
+static int tap_is_sound(const s2_model *model, uint32_t k, const uint8_t *arrays, uint32_t at) {
+    const s2_model_layer *layer = s2_model_layer_at(model, k);
+    const s2_layer_code *code = s2_layer_code_of(layer->kind);
+    const uint32_t width = code->tap_width == NULL ? layer->n_in : code->tap_width(layer, arrays);
+    return at < model->n_taps && width == model->tap_width[at];
+}
+
+/* Bytes of all layers' arrays, which may take `left`; SIZE_MAX where they or their taps are other
+ * than the block says. */
+static size_t bytes_of_layers(const s2_model *model, size_t left) {
+    size_t at = 0;
+    uint32_t tap = model->n_derived;
+    for (uint32_t k = 0; k < model->n_layers; k++) {
+        const uint8_t *const arrays = model->arrays + at;
+        const size_t bytes = bytes_of_layer(model, k, arrays, left - at);
+        if (bytes > left - at) {
+            return SIZE_MAX;
+        }
+        if (s2_layer_is_tapped(model, k)) {
+            if (!tap_is_sound(model, k, arrays, tap)) {
+                return SIZE_MAX;
+            }
+            tap++;
+        }
+        at += bytes;
     }
+    return model->n_layers == 0 || tap == model->n_taps ? at : SIZE_MAX;
+}
+
+/* Whether tap k is one that a build has, of a width it can have. */
+static int width_is_sound(const s2_model *model, uint32_t k) {
     const uint32_t width = model->tap_width[k];
-    const uint32_t layer = model->n_layers - model->n_taps + k;
-    return model->n_layers == 0 || s2_model_layer_of(model->layers, layer).n_in == width ? width
-                                                                                         : 0;
+    const int derived =
+        k >= model->n_derived ||
+        (s2_derive_if_any(&model->derived[k], 0, NULL, NULL) && width == model->n_features);
+    return derived && width > 0 && width <= S2_MAX_WIDTH;
 }
 
 /* The parts one after the other; SIZE_MAX or another size than the block says where they do not fit
@@ -84,18 +115,15 @@ static size_t lay_out(s2_model *model, const header *head) {
         return SIZE_MAX;
     }
     model->arrays = model->blob + at;
-    for (uint32_t k = 0; k < head->n_layers; k++) {
-        if (!layer_is_sound(head, model->layers, k)) {
-            return SIZE_MAX;
-        }
-        const s2_model_layer layer = s2_model_layer_of(model->layers, k);
-        const size_t vectors = s2_times(s2_times(n_vectors(&layer), layer.n_out), sizeof(float));
-        at = s2_plus(at, s2_plus(s2_weight_bytes(&layer), vectors));
+    const size_t arrays = bytes_of_layers(model, head->n_bytes - at);
+    if (arrays == SIZE_MAX) {
+        return SIZE_MAX;
     }
+    at += arrays;
     size_t projected = 0, adapters = 0;
     for (uint32_t k = 0; k < head->n_taps; k++) {
         const uint32_t width = model->tap_width[k];
-        if (width == 0 || width > S2_MAX_WIDTH || width_of_tap(model, k) != width) {
+        if (!width_is_sound(model, k)) {
             return SIZE_MAX;
         }
         const uint32_t kept = s2_model_tap_width(model, k);
@@ -105,9 +133,6 @@ static size_t lay_out(s2_model *model, const header *head) {
         adapters = s2_plus(adapters, s2_times(head->rank, s2_plus(kept, head->n_outputs)));
     }
     adapters = s2_plus(adapters, head->rank > 0 && head->has_bias ? head->n_outputs : 0);
-    if (at > head->n_bytes) {
-        return SIZE_MAX;
-    }
     model->projections = (const float *)(const void *)(model->blob + at);
     at = s2_plus(at, s2_times(projected, sizeof(float)));
     if (at > head->n_bytes) {
@@ -129,7 +154,7 @@ s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes) {
     if (head.magic != MAGIC) {
         return S2_BAD_MODEL;
     }
-    if (head.version != S2_MODEL_VERSION) {
+    if (head.version < 1 || head.version > S2_MODEL_VERSION) {
         return S2_OTHER_VERSION;
     }
     const uint8_t *const bytes = blob;
@@ -144,6 +169,7 @@ s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes) {
     }
     s2_model read = {.blob = bytes,
                      .n_bytes = head.n_bytes,
+                     .version = head.version,
                      .checksum = head.checksum,
                      .n_features = head.n_features,
                      .n_outputs = head.n_outputs,
@@ -159,4 +185,9 @@ s2_status s2_model_read(s2_model *model, const void *blob, size_t n_bytes) {
     }
     *model = read;
     return S2_OK;
+}
+
+int s2_model_taps_x(const s2_model *model) {
+    return model->n_layers > 0 && model->n_derived == 0 && s2_layer_is_tapped(model, 0) &&
+           s2_model_layer_at(model, 0)->kind == S2_DENSE;
 }

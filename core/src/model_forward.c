@@ -1,28 +1,47 @@
-/* model_forward.c - runs a frozen network, layer after layer. */
+/* model_forward.c - runs a frozen network, layer after layer-> */
 #include "same_bits.h"
 
 #include "model_derived.h"
 #include "model_layers.h"
 
+/* Inputs of even layers lie at the start of `numbers`, those of odd ones at its end. */
 typedef struct {
-    float *x, *y;          /* (widest) */
-    float *mean, *inv_std; /* (widest), of batch norm */
+    float *numbers; /* (peak): the input and the output of any one layer */
+    size_t peak;
+    float *scratch; /* of a layer, or of a tap before it is projected */
 } forward_room;
 
-static forward_room lay_out_forward(const s2_model *model, s2_arena *arena) {
-    size_t widest = model->n_features;
-    for (uint32_t k = 0; k < model->n_layers; k++) {
-        const uint32_t width = s2_model_layer_of(model->layers, k).n_out;
-        widest = width > widest ? width : widest;
-    }
+/* Floats from one buffer to the next, each aligned to S2_ALIGN. */
+static size_t spaced(size_t count) {
+    return s2_round_up(count, S2_ALIGN / sizeof(float));
+}
+
+/* What a tap takes that is not copied as it is. */
+static size_t tap_scratch(const s2_model *model) {
+    size_t most = model->n_derived > 0 ? model->n_features : 0;
     for (uint32_t k = 0; k < model->n_taps; k++) {
-        widest = model->tap_width[k] > widest ? model->tap_width[k] : widest;
+        const size_t width = model->tap_width[k];
+        most = s2_model_tap_width(model, k) < width && width > most ? width : most;
     }
-    forward_room room;
-    room.x = s2_take_floats(arena, 1, widest);
-    room.y = s2_take_floats(arena, 1, widest);
-    room.mean = s2_take_floats(arena, 1, widest);
-    room.inv_std = s2_take_floats(arena, 1, widest);
+    return most;
+}
+
+static forward_room lay_out_forward(const s2_model *model, s2_arena *arena) {
+    forward_room room = {.peak = spaced(model->n_features)};
+    size_t scratch = tap_scratch(model);
+    const uint8_t *arrays = model->arrays;
+    for (uint32_t k = 0; k < model->n_layers; k++) {
+        const s2_model_layer *layer = s2_model_layer_at(model, k);
+        const s2_layer_code *code = s2_layer_code_of(layer->kind);
+        const size_t own = code->in_place ? 0 : spaced(layer->n_out);
+        const size_t both = spaced(layer->n_in) + own;
+        room.peak = both > room.peak ? both : room.peak;
+        const size_t floats = code->scratch_floats ? code->scratch_floats(layer, arrays) : 0;
+        scratch = floats > scratch ? floats : scratch;
+        arrays += code->array_bytes(layer, arrays, SIZE_MAX);
+    }
+    room.numbers = s2_take_floats(arena, 1, room.peak);
+    room.scratch = s2_take_floats(arena, 1, scratch);
     return room;
 }
 
@@ -30,67 +49,6 @@ size_t s2_model_workspace_bytes(const s2_model *model) {
     s2_arena arena = {0};
     (void)lay_out_forward(model, &arena);
     return arena.used;
-}
-
-/* y = (x . weight) * scale + bias: a scale an output. */
-static void int8_forward(const s2_model_layer *layer, const int8_t *weight, const float *scale,
-                         const float *bias, const float *x, float *y) {
-    const size_t n_out = layer->n_out;
-    memset(y, 0, n_out * sizeof *y);
-    for (size_t i = 0; i < layer->n_in; i++) {
-        const int8_t *of = weight + i * n_out;
-        for (size_t o = 0; o < n_out; o++) {
-            y[o] += x[i] * (float)of[o];
-        }
-    }
-    for (size_t o = 0; o < n_out; o++) {
-        y[o] = y[o] * scale[o] + bias[o];
-    }
-}
-
-/* One layer; returns where the next one's arrays begin. */
-static const uint8_t *layer_forward(const s2_model *model, const s2_kernels *kernels, uint32_t k,
-                                    const uint8_t *arrays, forward_room *room) {
-    const s2_model_layer layer = s2_model_layer_of(model->layers, k);
-    const float *vector = (const float *)(const void *)(arrays + s2_weight_bytes(&layer));
-    if (layer.flags & S2_HAS_INT8) {
-        const float *scale = vector;
-        vector += layer.n_out;
-        int8_forward(&layer, (const int8_t *)arrays, scale, vector, room->x, room->y);
-    } else {
-        s2_fc_forward(kernels, &(s2_fc_pass){.count = 1,
-                                             .n_in = layer.n_in,
-                                             .n_out = layer.n_out,
-                                             .x = room->x,
-                                             .weight = (const float *)(const void *)arrays,
-                                             .bias = vector,
-                                             .y = room->y});
-    }
-    vector += layer.n_out;
-    if (layer.flags & S2_HAS_NORM) {
-        const size_t width = layer.n_out;
-        memcpy(room->mean, vector + 2 * width, width * sizeof(float));
-        memcpy(room->x, vector + 3 * width, width * sizeof(float));
-        s2_bn_forward_frozen(kernels, &(s2_bn_pass){.count = 1,
-                                                    .width = layer.n_out,
-                                                    .eps = model->bn_eps,
-                                                    .running_mean = room->mean,
-                                                    .running_var = room->x,
-                                                    .z = room->y,
-                                                    .gamma = vector,
-                                                    .beta = vector + width,
-                                                    .mean = room->mean,
-                                                    .inv_std = room->inv_std,
-                                                    .y = room->y});
-        vector += 4 * width;
-    }
-    if (layer.flags & S2_HAS_RELU) {
-        s2_relu_forward(kernels, layer.n_out, room->y);
-    }
-    float *const input = room->x; /* the output is the next layer's input */
-    room->x = room->y;
-    room->y = input;
-    return (const uint8_t *)vector;
 }
 
 /* Where the mean of tap k lies, which A follows. */
@@ -110,26 +68,28 @@ void s2_model_project(const s2_model *model, const s2_kernels *kernels, uint32_t
     for (uint32_t i = 0; i < width; i++) {
         scratch[i] = tap[i] - mean[i];
     }
-    s2_fc_forward(kernels, &(s2_fc_pass){.count = 1,
-                                         .n_in = width,
-                                         .n_out = s2_model_tap_width(model, k),
-                                         .x = scratch,
-                                         .weight = mean + width,
-                                         .y = projected});
+    s2_multiply_from(kernels, 1, s2_model_tap_width(model, k), width, scratch, mean + width, NULL,
+                     projected);
 }
 
-/* A tap into the row. */
+/* Tap k of the sample or of what a layer reads, x, into the row. */
 static void put_tap(const s2_model *model, const s2_kernels *kernels, const s2_row_layout *layout,
-                    uint32_t k, const float *tap, float *row, float *scratch) {
-    const uint32_t width = model->tap_width[k];
+                    uint32_t k, const s2_layer_pass *pass, float *row) {
     if (layout->tap_offset[k] == S2_TAP_IS_X) {
         return;
     }
-    float *place = row + layout->tap_offset[k];
-    if (s2_model_tap_width(model, k) < width) {
-        s2_model_project(model, kernels, k, tap, place, scratch);
+    const int is_derived = k < model->n_derived;
+    const int is_whole = s2_model_tap_width(model, k) == model->tap_width[k];
+    float *const place = row + layout->tap_offset[k], *tap = is_whole ? place : pass->scratch;
+    if (is_derived) {
+        (void)s2_derive_if_any(&model->derived[k], model->n_features, pass->x, tap);
+    } else if (pass->code->tap != NULL) {
+        pass->code->tap(pass->layer, pass->arrays, pass->x, tap);
     } else {
-        memcpy(place, tap, width * sizeof *place);
+        memcpy(tap, pass->x, model->tap_width[k] * sizeof *tap);
+    }
+    if (!is_whole) {
+        s2_model_project(model, kernels, k, tap, place, pass->scratch);
     }
 }
 
@@ -137,27 +97,42 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
                            const s2_row_layout *layout, float *row, void *workspace,
                            size_t workspace_bytes) {
     s2_arena arena = {.base = workspace, .size = workspace_bytes};
-    forward_room room = lay_out_forward(model, &arena);
-    if (!s2_fits(&arena)) {
+    const forward_room room = lay_out_forward(model, &arena);
+    if (!s2_fits(&arena) || room.numbers == NULL) { /* it is there where all fits */
         return S2_NO_ROOM;
     }
     if (model->n_layers == 0 || layout->n_taps != model->n_taps ||
         layout->n_outputs != model->n_outputs) {
         return S2_BAD_SHAPE;
     }
-    const uint8_t *arrays = model->arrays;
-    memcpy(room.x, x, model->n_features * sizeof *x);
-    for (uint32_t k = 0; k < model->n_derived; k++) {
-        (void)s2_derive_if_any(&model->derived[k], model->n_features, x, room.y);
-        put_tap(model, kernels, layout, k, room.y, row, room.mean);
+    s2_layer_pass pass = {.kernels = kernels,
+                          .arrays = model->arrays,
+                          .bn_eps = model->bn_eps,
+                          .x = room.numbers,
+                          .scratch = room.scratch};
+    memcpy(room.numbers, x, model->n_features * sizeof *x);
+    uint32_t tap = 0;
+    for (; tap < model->n_derived; tap++) {
+        put_tap(model, kernels, layout, tap, &pass, row);
     }
-    const uint32_t first = model->n_layers - (model->n_taps - model->n_derived);
+    int at_end = 0; /* whether x is there */
     for (uint32_t k = 0; k < model->n_layers; k++) {
-        if (k >= first) {
-            put_tap(model, kernels, layout, model->n_derived + k - first, room.x, row, room.y);
+        const s2_model_layer *layer = s2_model_layer_at(model, k);
+        const s2_layer_code *code = s2_layer_code_of(layer->kind);
+        pass.layer = layer;
+        pass.code = code;
+        if (s2_layer_is_tapped(model, k)) {
+            put_tap(model, kernels, layout, tap++, &pass, row);
         }
-        arrays = layer_forward(model, kernels, k, arrays, &room);
+        at_end = code->in_place ? at_end : !at_end;
+        pass.y = room.numbers + (at_end ? room.peak - spaced(layer->n_out) : 0);
+        code->forward(&pass);
+        if (layer->flags & S2_HAS_RELU) {
+            kernels->relu_forward(layer->n_out, pass.y);
+        }
+        pass.x = pass.y;
+        pass.arrays += code->array_bytes(layer, pass.arrays, SIZE_MAX);
     }
-    memcpy(row + layout->logits_offset, room.x, model->n_outputs * sizeof *row);
+    memcpy(row + layout->logits_offset, pass.x, model->n_outputs * sizeof *row);
     return S2_OK;
 }

@@ -7,6 +7,7 @@ import pytest
 
 from skip2lora.errors import ModelError
 from skip2lora.export.c_chain import Operation, joined
+from skip2lora.export.c_layers import ACTIVATION, LSTM, MAX_POOL, Steps, Window, recurrent
 
 ONES = np.ones(2, np.float32)
 DENSE = Operation("product", "dense", "fc", (np.eye(2, dtype=np.float32), ONES))
@@ -26,3 +27,19 @@ def test_another_order(wrong: list[Operation], refused) -> None:
     said = refused(ModelError, joined, wrong, "m.onnx")
     assert f"m.onnx: {wrong[-1].title} has no counterpart in C where it stands" in said
     assert "taps_only=True" in said
+
+
+def test_relu_of_a_map_without_weights() -> None:
+    pool = Window(2, (4, 4), 2, (2, 2), (2, 2), (2, 2)).layer("pool", MAX_POOL, 0)
+    _, relu = joined([Operation("pool", "layer", whole=pool), RELU], "m")
+    assert (relu.kind, relu.n_in, relu.words[:2]) == (ACTIVATION, 8, (1, 0.0))
+
+
+def test_the_last_step_of_a_sequence(refused) -> None:
+    arrays = [np.ones((20, 3)), np.ones((20, 5)), np.ones(20), np.ones(20)]
+    of = recurrent("rnn", LSTM, Steps(7, 3, 5), [each.astype(np.float32) for each in arrays])
+    sequence = Operation("rnn", "layer", whole=of)
+    (layer,) = joined([sequence, Operation("last", "last", map_shape=(7, 5))], "m")
+    assert layer.n_out == 5
+    for wrong in ([Operation("last", "last", map_shape=(5, 7))], [RELU, Operation("last", "last")]):
+        assert "where it stands" in refused(ModelError, joined, [sequence, *wrong], "m")

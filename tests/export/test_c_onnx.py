@@ -80,7 +80,6 @@ def test_one_logit_that_speaks_for_two_classes(tmp_path: Path) -> None:
 
 def test_what_c_lacks_is_named(tmp_path: Path, refused) -> None:
     for network, part in (
-        (nets.cnn(), "(Conv) has no counterpart in C"),
         (nets.mlp(shift=1.0), "shifted (Add) has no counterpart in C"),
         (nets.transformer(), "has 3 inputs, expected one"),
     ):
@@ -92,10 +91,36 @@ def test_what_c_lacks_is_named(tmp_path: Path, refused) -> None:
         assert len(network_of(model, taps_only=True).layers) == 0
 
 
-def test_other_taps(tmp_path: Path, refused) -> None:
+def test_other_taps(tmp_path: Path) -> None:
+    """Not of the last layers alone, which the second version of the block can say."""
     nets.save(nets.mlp([5, 8, 4, 3]), tmp_path / "m.onnx")
-    model = s2.load(tmp_path / "m.onnx", taps=[0])
-    assert "leave taps= out" in refused(ModelError, network_of, model)
+    x = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    for taps, widths, version in ([0], (5,), 2), ([0, 2], (5, 4), 2), ([1, 2], (8, 4), 1):
+        model = s2.load(tmp_path / "m.onnx", taps=taps)
+        network = network_of(model)
+        assert (network.tap_widths, network.version) == (widths, version)
+        assert network.to_bytes()[4] == version
+        adapted = s2.adapt(model, x, np.arange(20) % 3, solver="exact", penalty=0.1)
+        done = export_c(adapted, tmp_path / f"{taps}", samples=x)
+        assert done.agreement == 1.0
+
+
+def test_a_network_of_images(tmp_path: Path) -> None:
+    """With batch norm in the weights, and taps of maps over a grid; from an adapter of these."""
+    nets.save(nets.cnn(), tmp_path / "m.onnx")
+    model = s2.load(tmp_path / "m.onnx")
+    x = nets.images(30)
+    assert network_of(model).tap_widths == tuple(model.tap_widths)
+    adapted = s2.adapt(model, x, np.arange(30) % 4, solver="exact", penalty=0.1)
+    done = export_c(adapted, tmp_path / "o", samples=x, capacity=10)
+    assert done.agreement == 1.0
+    assert {"src/model_maps.c"} == {name for name in done.files if "model_m" in name}
+
+
+def test_sizes_that_are_open(tmp_path: Path, refused) -> None:
+    nets.save(nets.cnn(size="side"), tmp_path / "m.onnx")
+    message = refused(ModelError, network_of, s2.load(tmp_path / "m.onnx"))
+    assert "takes samples of (3, None, None), expected sizes that are known" in message
 
 
 def test_a_file_that_changed_since_it_was_loaded(tmp_path: Path, refused) -> None:

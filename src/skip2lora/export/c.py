@@ -16,6 +16,7 @@ from skip2lora.adapters.projected import KINDS, Projections
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, choice, real, whole
 from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import LOGITS, derived_taps
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.c_blob import WEIGHTS, Network
@@ -29,8 +30,9 @@ from skip2lora.training.loop import checked
 from skip2lora.training.projection import FirstPart
 
 _CAPACITY, _BATCH_SIZE = 512, 20
-# Of logits, which scalar kernels round otherwise than those of this machine; and of int8 weights.
-_NEAR, _ALIKE = 1e-3, 0.9
+# Of taps and logits, which scalar kernels round otherwise than those of this machine; and of int8
+# weights.
+_NEAR, _ALIKE = 1e-4, 0.9
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def export_c(
     example), ``batch_size``, ``learning_rate`` and ``seed`` are those of training by SGD, as of
     :func:`skip2lora.adapt` with ``recipe="paper"``, whose result the device has.
 
-    Unless the network is left out, what C makes of ``samples``, or of random ones, is compared with
-    what ``model`` gives before anything is written.
+    Unless the network is left out, the taps and logits that C makes of ``samples``, or of random
+    ones, are compared with what ``model`` gives before anything is written.
 
     Raises:
         DataError: samples or answers that do not fit the model.
@@ -208,6 +210,8 @@ def _compare(
         random = np.random.Generator(np.random.PCG64(seed))
         x = random.standard_normal((64, network.n_features), dtype=np.float32)
     x = np.ascontiguousarray(x, np.float32).reshape(len(x), -1)
+    if weights == "float32":
+        _compare_taps(model, network, x)
     rank = 1 if network.start is None else 0
     device = _core.Device(content, 1, 0, rank, False, 1, 0.01, seed, "scalar")
     logits, expected = np.empty((len(x), network.n_outputs), np.float32), model.logits(x)
@@ -221,6 +225,31 @@ def _compare(
             "taps alone with taps_only=True"
         )
     return alike
+
+
+def _compare_taps(model: Backbone | AdaptedModel, network: Network, x: Any) -> None:
+    """That taps in C are those of the model, of which the adapters in C are, or will be.
+
+    Raises:
+        ModelError: one differs by more than rounding explains.
+    """
+    backbone = model.backbone if isinstance(model, AdaptedModel) else model
+    bare = replace(network, projections=(), start=None)
+    device = _core.Device(bare.to_bytes(), 1, 0, 1, False, 1, 0.01, 0, "scalar")
+    rows = np.empty((len(x), sum(network.tap_widths) + network.n_outputs), np.float32)
+    device.rows(x, rows)
+    logits = [place for place, of in enumerate(derived_taps(backbone)) if of.kind == LOGITS]
+    given = backbone.forward(backbone.check(x)).taps
+    taps = [tap for place, tap in enumerate(given) if place not in logits]
+    ends = np.cumsum(network.tap_widths)
+    own = np.split(rows, ends, axis=1)[: len(ends)]
+    for number, (tap, got) in enumerate(zip(taps[-len(own) :], own, strict=True)):
+        off = float(np.abs(got - tap).max() / max(np.abs(tap).max(), 1e-30))
+        if not off <= _NEAR:
+            raise ModelError(
+                f"C gives a tap {number} that differs by {off:.2g} of its largest number, expected "
+                "that of the model: export the taps alone with taps_only=True"
+            )
 
 
 def _choices(network: Network, weights: str, settings: Settings) -> dict[str, int]:

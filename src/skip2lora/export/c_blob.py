@@ -13,11 +13,11 @@ from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.projected import Projections
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, DerivedTap
 from skip2lora.errors import ModelError
-from skip2lora.export.c_chain import Array, Dense
+from skip2lora.export.c_layers import DENSE, Array, Dense, Layer
 
-_MAGIC, _VERSION, _HEADER = 0x324D5053, 1, 64
+_MAGIC, _HEADER = 0x324D5053, 64
 _RECORD_MAGIC, _RECORD_HEADER = 0x32415053, 32
-_DENSE, _NORM, _RELU, _INT8 = 1, 1, 2, 4
+_NORM, _RELU, _INT8, _TAPPED = 1, 2, 4, 8
 _DERIVED = {LOG: 1, LOG_CENTRED: 2} | {kind: 1 + exponent for kind, exponent in POWERS.items()}
 #: How weights are kept.
 WEIGHTS = ("float32", "int8")
@@ -29,13 +29,13 @@ _MOST = 127
 class Network:
     """What a device needs of a model.
 
-    Taps are the ``derived`` ones, then the inputs of the last ``layers``; without layers the
-    firmware computes taps of ``tap_widths`` and ``n_outputs`` base logits itself. ``projections``,
-    one a tap or (), keep a few numbers of each that is wider; ``start`` are the adapters to begin
-    with.
+    Taps are the ``derived`` ones, then the inputs of those ``layers`` that are tapped; without
+    layers the firmware computes taps of ``tap_widths`` and ``n_outputs`` base logits itself.
+    ``projections``, one a tap or (), keep a few numbers of each that is wider; ``start`` are the
+    adapters to begin with.
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Dense | Layer, ...]
     tap_widths: tuple[int, ...]
     n_outputs: int
     eps: float = 0.0
@@ -46,7 +46,24 @@ class Network:
     @property
     def n_features(self) -> int:
         """Width of a sample, 0 where the firmware computes taps itself."""
-        return self.layers[0].weight.shape[0] if self.layers else 0
+        return self.layers[0].n_in if self.layers else 0
+
+    @property
+    def version(self) -> int:
+        """That of the block: 1 of what its readers could always read."""
+        n_tapped = len(self.tap_widths) - len(self.derived)
+        first = len(self.layers) - n_tapped
+        plain = all(
+            layer.kind == DENSE and (layer.tap_width > 0) == (place >= first)
+            for place, layer in enumerate(self.layers)
+        )
+        return 1 if plain else 2
+
+    @property
+    def taps_sample(self) -> bool:
+        """Whether the first tap is the sample itself."""
+        first = self.layers[0] if self.layers else None
+        return isinstance(first, Dense) and first.tapped and not self.derived
 
     @property
     def tap_widths_kept(self) -> tuple[int, ...]:
@@ -64,10 +81,13 @@ class Network:
         """
         int8, parts, records = weights == "int8", list[bytes](), b""
         for layer in self.layers:
-            flags = _NORM * bool(layer.norm) | _RELU * layer.relu | _INT8 * int8
-            records += struct.pack("<4I", _DENSE, flags, *layer.weight.shape)
-            parts += _weights(layer, int8=int8)
-            parts += [_floats(array) for array in (layer.bias, *layer.norm)]
+            flags = _NORM * bool(layer.norm) | _RELU * layer.relu
+            flags |= _INT8 * (int8 and bool(layer.matrices))
+            flags |= _TAPPED * (self.version > 1 and layer.tap_width > 0)
+            records += struct.pack("<4I", layer.kind, flags, layer.n_in, layer.n_out)
+            parts += _words(layer)
+            parts += [part for of in layer.matrices for part in _weights(of, int8=int8)]
+            parts += [_floats(array) for array in layer.vectors]
         for projection in self.projections:
             if projection is not None:
                 parts += [_floats(projection.mean), _floats(projection.matrix)]
@@ -87,7 +107,7 @@ class Network:
         n_bytes = len(rest) + 16
         if n_bytes >= 1 << 32:
             raise ModelError(f"the network has {n_bytes:,} bytes, expected less than 4 GB: cut it")
-        first = struct.pack("<3I", _MAGIC, _VERSION, n_bytes)
+        first = struct.pack("<3I", _MAGIC, self.version, n_bytes)
         return first + struct.pack("<I", zlib.crc32(rest, zlib.crc32(first))) + rest
 
 
@@ -98,10 +118,14 @@ def quantised(weight: Array) -> tuple[Array, Array]:
     return np.clip(np.rint(weight / scale), -_MOST, _MOST).astype(np.float32), scale
 
 
-def _weights(layer: Dense, *, int8: bool) -> list[bytes]:
+def _words(layer: Dense | Layer) -> list[bytes]:
+    return [struct.pack("<f" if isinstance(it, float) else "<I", it) for it in layer.words]
+
+
+def _weights(weight: Array, *, int8: bool) -> list[bytes]:
     if not int8:
-        return [_floats(layer.weight)]
-    codes, scale = quantised(layer.weight)
+        return [_floats(weight)]
+    codes, scale = quantised(weight)
     content = codes.astype(np.int8).tobytes()
     return [content, bytes(-len(content) % 4), _floats(scale)]
 

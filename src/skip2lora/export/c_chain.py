@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skip2lora.errors import ModelError
-
-Array = NDArray[np.float32]
+from skip2lora.export.c_layers import (
+    CONVOLUTION,
+    GRU,
+    LSTM,
+    Array,
+    Dense,
+    Layer,
+    each_channel,
+    last_step,
+    normed,
+    rectifier,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +27,8 @@ class Operation:
     """One step: ``title`` is what people call it, ``layer`` what its tap is called.
 
     ``kind`` is dense (weight, (n_in, n_out), and bias), norm (gamma, beta, mean, var, of width
-    n_out, and ``eps``) or relu.
+    n_out, and ``eps``), relu, last (the last step of a sequence), or layer, which ``whole`` is.
+    ``map_shape`` are places and channels of what a norm reads, () of a vector.
     """
 
     title: str
@@ -26,48 +36,60 @@ class Operation:
     layer: str = ""
     arrays: tuple[Array, ...] = ()
     eps: float = 0.0
+    whole: Layer | None = None
+    map_shape: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """A fully connected layer with the batch norm and the ReLU that follow it, if any.
-
-    ``norm`` are gamma, beta, mean and var, (n_out,) each; ``var`` has eps in it.
-    """
-
-    layer: str
-    weight: Array
-    bias: Array
-    norm: tuple[Array, ...] = field(default=())
-    relu: bool = False
-
-
-def joined(operations: Sequence[Operation], path: object) -> tuple[Dense, ...]:
+def joined(operations: Sequence[Operation], path: object) -> tuple[Dense | Layer, ...]:
     """The layers that the operations are.
 
     Raises:
         ModelError: one does not follow where C has it.
     """
-    layers: list[Dense] = []
+    layers: list[Dense | Layer] = []
     for of in operations:
         last = layers[-1] if layers else None
-        if of.kind == "dense":
+        takes_relu = last is not None and not last.relu and (
+            isinstance(last, Dense) or last.kind == CONVOLUTION
+        )  # fmt: skip
+        if of.whole is not None:
+            layers.append(of.whole)
+        elif of.kind == "dense":
             weight, bias = of.arrays
             layers.append(Dense(of.layer, weight, bias))
-        elif last is None or last.relu or (last.norm and of.kind == "norm"):
-            raise no_counterpart(path, of.title, "where it stands")
-        elif of.kind == "norm":
-            *others, var = of.arrays
-            layers[-1] = replace(last, norm=(*others, var + np.float32(of.eps)))
-        else:
+        elif of.kind == "relu" and last is not None and takes_relu:
             layers[-1] = replace(last, relu=True)
+        elif of.kind == "norm" and isinstance(last, Dense) and takes_relu and not last.norm:
+            layers[-1] = replace(last, norm=_norm(of))
+        elif of.kind == "norm" and of.map_shape:
+            places, channels = of.map_shape
+            if not (isinstance(last, Layer) and takes_relu):
+                last = each_channel(of.title, channels, places)
+                layers.append(last)
+            layers[-1] = normed(last, _norm(of))
+        elif of.kind == "last" and isinstance(last, Layer) and _gives_steps(last, of.map_shape):
+            layers[-1] = last_step(last)
+        elif of.kind == "relu" and isinstance(last, Layer):
+            layers.append(rectifier(of.title, last.n_out))
+        else:
+            raise no_counterpart(path, of.title, "where it stands")
     return tuple(layers)
+
+
+def _gives_steps(of: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a recurrent layer gives the states of all steps, and of so many numbers."""
+    return of.kind in (GRU, LSTM) and bool(of.words[3]) and (of.words[0], of.words[2]) == shape
+
+
+def _norm(of: Operation) -> tuple[Array, ...]:
+    *others, var = of.arrays
+    return (*others, var + np.float32(of.eps))
 
 
 def no_counterpart(path: object, title: str, why: str = "") -> ModelError:
     """The error for an operation that C does not have."""
     return ModelError(
-        f"{path}: {title} has no counterpart in C{why and ' '}{why}, expected fully connected "
-        "layers, each with its batch norm and ReLU: export the taps alone with taps_only=True, and "
-        "let the firmware's own runtime compute them"
+        f"{path}: {title} has no counterpart in C{why and ' '}{why}, expected fully connected, "
+        "convolutional, pooling, GRU and LSTM layers, one after the other: export the taps alone "
+        "with taps_only=True, and let the firmware's own runtime compute them"
     )

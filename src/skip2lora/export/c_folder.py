@@ -11,6 +11,7 @@ from pathlib import Path
 
 from skip2lora.backbones.base import Backbone
 from skip2lora.export.c_blob import Network
+from skip2lora.export.c_layers import KINDS
 from skip2lora.export.c_sources import with_headers
 
 #: How rows are kept, as ``s2_row_type`` numbers them.
@@ -20,12 +21,14 @@ WHEN_FULL = {"refuse": "S2_REFUSE", "overwrite": "S2_OVERWRITE_OLDEST"}
 #: What a device runs of the core; kernels_neon.c is empty but on ARM with NEON.
 SOURCES = (
     "adapter.c", "bn.c", "cache.c", "codes.c", "device.c", "device_record.c", "device_rows.c",
-    "dispatch.c", "fc.c", "kernels_neon.c", "kernels_scalar.c", "loss.c",
-    "model_file.c", "model_forward.c", "model_kinds.c", "optimizer.c", "rng.c", "rows.c", "train.c",
+    "dispatch.c", "kernels_neon.c", "kernels_scalar.c", "loss.c",
+    "model_dense.c", "model_file.c", "model_forward.c", "model_kinds.c", "optimizer.c", "rng.c",
+    "rows.c", "train.c",
 )  # fmt: skip
-#: What adapters need beside that read logarithms or powers of the sample.
-DERIVED = ("model_derived.c",)
-_WITHOUT_DERIVED = b"#define S2_WITHOUT_DERIVED 1 /* the adapters read no logarithm or power */\n"
+#: What further networks need: whose adapters read logarithms or powers of the sample, or that have
+#: other layers than fully connected ones.
+#: The bytes of flash are those on a Cortex-M4F, rounded up.
+PARTS = {"DERIVED": "model_derived.c"} | {part: source for part, (source, _) in KINDS.items()}
 #: What no device calls of the core: the linker cannot see it behind a table of functions.
 _LEAN = b"".join(
     b"#ifndef S2_WITHOUT_%b\n#define S2_WITHOUT_%b 1\n#endif\n" % (part, part)
@@ -37,6 +40,7 @@ OFFERED = (
     "dual_fit.c", "exact.c", "flash.c", "objective.c", "primal.c", "primal_metric.c",
     "primal_rows.c",
 )  # fmt: skip
+_CODE_BYTES = {"": 22_016, "DERIVED": 512, "MAPS": 3_072, "ACTIVATIONS": 1_024, "RECURRENT": 2_048}
 _PLACE = re.compile(r"@([A-Z_]+)@")
 _SKETCH = "examples/adapt_example/adapt_example.ino"
 _A_LINE = 8  # words of the network
@@ -71,7 +75,7 @@ class About:
         path = backbone.base.path
         model = "a network in memory" if path is None else Path(path).name
         if network.layers:
-            widths = [len(layer.weight) for layer in network.layers]
+            widths = [layer.n_in for layer in network.layers if layer.tap_width]
             summary = f"{'-'.join(map(str, [*widths, network.n_outputs]))}, {weights} weights"
         else:
             taps = ", ".join(map(str, network.tap_widths))
@@ -87,7 +91,12 @@ def names_of() -> tuple[str, ...]:
         "README.md", "Makefile", "CMakeLists.txt", "main.c", "model.bin", "library.properties",
         _SKETCH, "example", "build/*",
     )  # fmt: skip
-    sources = (*with_headers(SOURCES + OFFERED + DERIVED), "s2_config.h", "model.h", "model.c")
+    sources = (
+        *with_headers((*SOURCES, *OFFERED, *PARTS.values())),
+        "s2_config.h",
+        "model.h",
+        "model.c",
+    )
     return own + tuple(f"src/{name}" for name in sources)
 
 
@@ -103,13 +112,12 @@ def files_of(
     """Every file by its path in the folder; ``content`` is the network as a block."""
     values = _values(content, network, settings, about, choices, blob=blob)
     names = ["README.md", "Makefile", "CMakeLists.txt", "main.c", "src/s2_config.h"]
-    derived = DERIVED if network.derived else ()
-    whole = {
-        f"src/{name}": text for name, text in with_headers(SOURCES + OFFERED + derived).items()
-    }
+    parts = _parts(network)
+    sources = (*SOURCES, *OFFERED, *(PARTS[part] for part in parts))
+    whole = {f"src/{name}": text for name, text in with_headers(sources).items()}
     whole["src/kernels.h"] = _LEAN + whole["src/kernels.h"]
-    if not derived:
-        whole["src/model_kinds.c"] = _WITHOUT_DERIVED + whole["src/model_kinds.c"]
+    without = "".join(f"#define S2_WITHOUT_{part} 1\n" for part in PARTS if part not in parts)
+    whole["src/model_kinds.c"] = without.encode() + whole["src/model_kinds.c"]
     if blob:
         whole["model.bin"] = content
     else:
@@ -122,6 +130,13 @@ def files_of(
         text = (folder / name.rpartition("/")[2]).read_text(encoding="utf-8")
         whole[name] = _PLACE.sub(lambda place: values[place[1]], text).encode()
     return whole
+
+
+def _parts(network: Network) -> tuple[str, ...]:
+    """What the network needs of the core beside fully connected layers."""
+    has = {part for part, (_, kinds) in KINDS.items()
+           if any(layer.kind in kinds for layer in network.layers)}  # fmt: skip
+    return tuple(part for part in PARTS if part in has or (part == "DERIVED" and network.derived))
 
 
 def _values(
@@ -151,6 +166,7 @@ def _values(
         "N_FEATURES_TEXT": f"{n_numbers} {'features' if network.layers else 'taps and logits'}",
         "N_OUTPUTS": str(network.n_outputs),
         "MODEL_BYTES": str(len(content)),
+        "CODE_BYTES": f"{sum(_CODE_BYTES[part] for part in ('', *_parts(network))):,}",
         "MODEL_WORDS": str(len(content) // 4),
         "MODEL_FILE": "model.bin" if blob else "src/model.c",
         "RECORD_BYTES": str(32 + 4 * floats),
@@ -209,7 +225,7 @@ def _sample_bytes(network: Network, rows: str) -> int:
     """Of one sample that is kept: its row, or the sample and its row, and its label."""
     widths = network.tap_widths_kept
     if rows == "float32" and not network.projections:
-        own = len(widths) == len(network.layers) > 0 and not network.derived
+        own = network.taps_sample
         padded = [-(-width // 16) * 16 for width in (*widths[own:], network.n_outputs)]
         return 4 * (sum(padded) + own * widths[0] + 1) + 1
     size = {"float32": 4, "float16": 2, "int8": 1}[rows]

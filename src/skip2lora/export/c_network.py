@@ -17,7 +17,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import Binary, Headless, StandIn
 from skip2lora.errors import MissingExtraError, ModelError
 from skip2lora.export.c_blob import MOST_TAPS, Network
-from skip2lora.export.c_chain import Dense
+from skip2lora.export.c_layers import Dense, Layer
 from skip2lora.tasks.task import CLASSIFICATION
 
 
@@ -58,13 +58,25 @@ def network_of(model: Backbone | AdaptedModel, *, taps_only: bool = False) -> Ne
         return Network((), widths, n_outputs, start=start)
     layers, eps = _layers_of(_below(backbone))
     layers = _with_outputs(layers, backbone, n_outputs, of_logits)
-    own = widths[len(derived) :]
-    if tuple(len(layer.weight) for layer in layers)[-len(own) :] != own:
-        raise ModelError(
-            f"{_name(backbone)} has taps of {list(own)}, expected the inputs of its last "
-            f"{len(own)} layers: leave taps= out"
-        )
+    layers = _with_taps(layers, widths[len(derived) :], backbone)
     return Network(layers, widths, n_outputs, eps, start=start, derived=derived)
+
+
+def _with_taps(
+    layers: tuple[Dense | Layer, ...], widths: tuple[int, ...], backbone: Backbone
+) -> tuple[Dense | Layer, ...]:
+    """The layers with as many taps as the adapters have: of those that may be, the last."""
+    tapped = [place for place, layer in enumerate(layers) if layer.tap_width]
+    first = tapped[-len(widths)] if len(widths) <= len(tapped) else 0
+    if tuple(layers[place].tap_width for place in tapped[-len(widths) :]) != widths:
+        raise ModelError(
+            f"{_name(backbone)} has taps of {list(widths)}, expected the inputs of its last "
+            f"{len(widths)} layers: leave taps= out"
+        )
+    return tuple(
+        replace(layer, tapped=False) if isinstance(layer, Dense) and place < first else layer
+        for place, layer in enumerate(layers)
+    )
 
 
 def _name(backbone: Backbone) -> Any:
@@ -101,11 +113,11 @@ def _start(
     return of_sample, rest, np.sum(changes, axis=0) if changes else None
 
 
-def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
+def _layers_of(model: Backbone) -> tuple[tuple[Dense | Layer, ...], float]:
     """Layer after layer, and what batch norm adds to each variance."""
     if isinstance(model, MLP):
         last = len(model.layers) - 1
-        layers = []
+        layers = list[Dense | Layer]()
         for number, layer in enumerate(model.merged().layers):
             weight, bias, *norm, _, _ = layer.arrays()
             norm = [] if norm[0] is None else norm
@@ -120,7 +132,7 @@ def _layers_of(model: Backbone) -> tuple[tuple[Dense, ...], float]:
     )
 
 
-def _of_onnx(model: Backbone) -> tuple[Dense, ...] | None:
+def _of_onnx(model: Backbone) -> tuple[Dense | Layer, ...] | None:
     """None of a model that is not ONNX Runtime's, which a board that exports may not have."""
     try:
         from skip2lora.export.c_onnx import layers_of
@@ -130,16 +142,21 @@ def _of_onnx(model: Backbone) -> tuple[Dense, ...] | None:
 
 
 def _with_outputs(
-    layers: tuple[Dense, ...],
+    layers: tuple[Dense | Layer, ...],
     backbone: Backbone,
     n_outputs: int,
     of_logits: NDArray[np.float64] | None,
-) -> tuple[Dense, ...]:
+) -> tuple[Dense | Layer, ...]:
     """The last layer gives base logits: none of a model without its outputs, 0 of new classes.
 
     What adapters make of the model's own logits, by a matrix, is linear in its inputs too.
     """
     *others, last = layers
+    if not isinstance(last, Dense):
+        raise ModelError(
+            f"{_name(backbone)} ends in layer {last.layer}, expected a fully connected one on a "
+            "device: export the taps alone with taps_only=True"
+        )
     own = np.vstack([last.weight, last.bias]).astype(np.float64)
     joined_rows, below = own, backbone
     while isinstance(below, StandIn):
