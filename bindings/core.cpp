@@ -14,6 +14,7 @@
 #include "digest.hpp"
 #include "exact.hpp"
 #include "layers.hpp"
+#include "novelty.hpp"
 #include "pooling.hpp"
 #include "primal.hpp"
 #include "ridge.hpp"
@@ -71,5 +72,6 @@ NB_MODULE(_core, module) {
     bind_exact(module);
     bind_primal(module);
     bind_device(module);
+    bind_novelty(module);
     bind_digest(module);
 }

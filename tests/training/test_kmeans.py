@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skip2lora.training.kmeans import representatives
+from skip2lora.training.kmeans import clusters, representatives
 
 
 def chosen(rows: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
@@ -58,3 +58,17 @@ def test_the_seed_decides() -> None:
     assert any(
         chosen(rows, 6, 1).tolist() != chosen(rows, 6, seed).tolist() for seed in range(2, 6)
     )
+
+
+def test_clusters_are_the_heaps() -> None:
+    random = np.random.default_rng(3)
+    heaps = np.arange(40) % 4
+    rows = 50 * np.eye(6)[heaps] + random.normal(size=(40, 6))
+    cluster = clusters(rows @ rows.T, 4, random)
+    assert len(set(zip(heaps.tolist(), cluster.tolist(), strict=True))) == 4
+    assert set(cluster.tolist()) == {0, 1, 2, 3}
+
+
+def test_no_cluster_is_empty() -> None:
+    cluster = clusters(np.ones((9, 9)), 5, np.random.default_rng(0))
+    assert set(cluster.tolist()) == set(range(5))

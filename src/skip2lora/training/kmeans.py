@@ -21,6 +21,20 @@ def representatives(
     """
     if len(gram) <= count:
         return np.arange(len(gram))
+    cluster = clusters(gram, count, random)
+    distance = _distances(gram, np.diagonal(gram), cluster, count)
+    distance[cluster[:, None] != np.arange(count)] = np.inf
+    nearest: NDArray[np.int64] = np.sort(distance.argmin(axis=0))
+    return nearest
+
+
+def clusters(
+    gram: NDArray[np.float64], count: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """The cluster of each row, (rows,), of ``count``, none of which is empty.
+
+    ``gram`` is that of :func:`representatives`, with at least ``count`` rows.
+    """
     squares = np.diagonal(gram)
     cluster = _nearest_seed(gram, count, random)
     for _ in range(_ROUNDS):
@@ -34,10 +48,7 @@ def representatives(
         if (moved == cluster).all():
             break
         cluster = moved
-    distance = _distances(gram, squares, cluster, count)
-    distance[cluster[:, None] != np.arange(count)] = np.inf
-    nearest: NDArray[np.int64] = np.sort(distance.argmin(axis=0))
-    return nearest
+    return cluster
 
 
 def _nearest_seed(
