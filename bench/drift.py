@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import skip2lora as s2
 from harness import environment
-from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import fan
 from skip2lora.paper.protocol import TASKS, load_split, pretrained
 from skip2lora.serve.drift import DriftDetector
@@ -34,7 +34,8 @@ def quiet_and_changed(task: str, seed: int, data: Path) -> tuple[s2.MLP, np.ndar
     if task == "har":
         order = np.random.default_rng(seed).permutation(len(split.pretrain.x))
         half = len(order) // 2
-        learn = LabelledSamples(split.pretrain.x[order[:half]], split.pretrain.y[order[:half]])
+        learned = order[:half]
+        learn = replace(split.pretrain, x=split.pretrain.x[learned], y=split.pretrain.y[learned])
         model = pretrained(split._replace(pretrain=learn), TASKS[task], seed)
         return model, split.pretrain.x[order[half:]], split.test.x
     folder = data / "cooling-fan" if (data / "cooling-fan").is_dir() else data
