@@ -104,7 +104,7 @@ class Reference:
         scaled = (wide - mean) * scale
         random = np.random.Generator(np.random.PCG64(seed))
         cluster = clusters(scaled @ scaled.T, min(MODES, len(rows)), random)
-        sizes = np.bincount(cluster)
+        sizes = np.bincount(cluster.astype(np.intp))
         modes = np.flatnonzero(sizes >= min(LEAST_IN_MODE, sizes.max()))
         centres = np.stack([wide[cluster == mode].mean(axis=0) for mode in modes])
         return cls(rows, *(each.astype(np.float32) for each in (mean, scale, centres)))
