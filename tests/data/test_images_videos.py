@@ -15,6 +15,7 @@ from skip2lora.data.crop_options import Crops
 from skip2lora.data.file_folder import IMAGES, kind_of
 from skip2lora.data.image_layout import Layout
 from skip2lora.data.image_options import Images
+from skip2lora.data.images import describe_images
 from skip2lora.data.lazy import LazySamples, read
 from skip2lora.data.reading import read_table
 from skip2lora.data.samples import Table
@@ -140,3 +141,11 @@ def test_boxes_in_videos(videos: Path, tmp_path: Path, refused: Refused) -> None
     bad = detected(tmp_path / "bad.json", "videos/late/c.mkv", [-1])
     said = refused(DataError, table, videos, None, crops=Crops(segments=bad))
     assert "frame_number is -1, expected a whole number from 0" in said
+
+
+def test_a_folder_of_videos_is_described(videos: Path) -> None:
+    facts = describe_images(videos)
+    assert (facts["kind"], facts["n_samples"], facts["largest"]) == ("videos", 3, "32x48")
+    assert facts["samples_a_class"] == {"dark": 2, "late": 1}
+    scene(videos / "dark" / "z.png", {})
+    assert describe_images(videos)["n_samples"] == 1

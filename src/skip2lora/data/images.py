@@ -346,17 +346,22 @@ def _check_scaling(images: Images, layout: Layout, channels: int) -> None:
 
 
 def describe_images(folder: Path) -> dict[str, Any]:
-    """Numbers of samples and sizes, from the heads of the files, and what was left out.
+    """Numbers of files and sizes, from the heads of the files, and what was left out.
 
     Raises:
         DataError: as :func:`read_images`.
     """
     pillow(folder)
-    listed = list_files(folder, Wanted(labels_required=False, usual_split="train"), IMAGES)
+    kind = FRAMES if videos_alone(folder) else IMAGES
+    listed = list_files(folder, Wanted(labels_required=False, usual_split="train"), kind)
     bad: dict[int, UnusableError] = {}
     sizes: dict[int, tuple[int, int]] = {}
     for at, file in enumerate(listed.files):
         try:
+            if kind is FRAMES:
+                video = look_at(file)
+                sizes[at] = (video.height, video.width)
+                continue
             with head(file) as image:
                 sizes[at] = (image.height, image.width)
         except UnusableError as error:
@@ -364,7 +369,7 @@ def describe_images(folder: Path) -> dict[str, Any]:
     notes = [*listed.notes, *_left_out(listed, bad)]
     counts = None if listed.classes is None else Counter(listed.classes[at] for at in sizes)
     return {
-        "kind": "images",
+        "kind": "videos" if kind is FRAMES else "images",
         "n_samples": len(sizes),
         "smallest": "x".join(map(str, min(sizes.values(), key=math.prod))),
         "largest": "x".join(map(str, max(sizes.values(), key=math.prod))),
