@@ -11,7 +11,14 @@ import pytest
 
 import skip2lora as s2
 from skip2lora import _core
-from skip2lora.adapters.shards import HEADER_BYTES, Shard, Unsound, read_shard, write_shard
+from skip2lora.adapters.shards import (
+    HEADER_BYTES,
+    Shard,
+    Unsound,
+    moments_of,
+    read_shard,
+    write_shard,
+)
 
 KEY, STRIDE = b"k" * 32, 48
 
@@ -43,6 +50,27 @@ def test_what_is_written_is_read(tmp_path: Path, n: int) -> None:
     assert np.allclose(shard.mean, exact.mean(axis=0), rtol=1e-6)
     assert np.allclose(shard.squares, n * exact.var(axis=0), rtol=1e-5, atol=1e-9)
     assert [file.name for file in tmp_path.iterdir()] == [written.path.name]
+
+
+def test_statistics_of_several_are_those_of_all_their_rows(tmp_path: Path) -> None:
+    parts = [some(n, seed=n) for n in (5, 1, 40)]
+    shards = [write_shard(tmp_path, *part, KEY) for part in parts]
+    shard = np.repeat([0, 1, 2], [5, 1, 40]).astype(np.int32)
+    row = np.concatenate([np.arange(n) for n in (5, 1, 40)]).astype(np.int32)
+    order = np.random.default_rng(0).permutation(46)
+    rows = np.concatenate([rows for _, rows in parts]).astype(np.float64)
+    moments = moments_of(shards, shard, row)
+    assert moments is not None
+    np.testing.assert_allclose(moments, [rows.mean(axis=0), rows.var(axis=0)], rtol=1e-6)
+    again = moments_of(shards[::-1], 2 - shard[order], row[order])
+    assert again is not None
+    assert again.tobytes() == moments.tobytes()
+    some_of = moments_of(shards, shard[:6], row[:6])
+    assert some_of is not None
+    np.testing.assert_allclose(some_of[0], rows[:6].mean(axis=0), rtol=1e-6)
+    twice, none = np.r_[row[:45], 0].astype(np.int32), np.r_[shard[:45], -1].astype(np.int32)
+    for bad in ((shard[:45], row[:45]), (shard, twice), (none, row), (shard[:0], row[:0])):
+        assert moments_of(shards, *bad) is None
 
 
 def test_numpy_alone_reads_it(tmp_path: Path) -> None:

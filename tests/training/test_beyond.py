@@ -131,6 +131,54 @@ def test_blocks_of_rows_in_memory_give_the_same_bits(
     assert bytes_of(other) != bytes_of(several[0])
 
 
+@pytest.fixture
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows are read from a folder, each time."""
+    counts: list[int] = []
+    read = store.Places.read
+    monkeypatch.setattr(
+        store.Places, "read", lambda self, out: counts.append(len(self)) or read(self, out)
+    )
+    return counts
+
+
+@pytest.mark.parametrize("given", [{}, {"method": "lora-last"}, {"keep_outputs": False}], ids=str)
+@pytest.mark.usefixtures("small_blocks")
+def test_scaling_needs_no_pass_where_files_have_the_statistics(
+    given: dict[str, Any], backbone: Any, make_samples: Any, folder: s2.CacheFolder,
+    rows_read: list[int], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    x, y = make_samples(N, 9)
+    x = x + np.float32(3)
+    options = {k: v for k, v in STEPS.items() if k != "solver"}
+    options |= {"method": "skip2-lora", "standardize": True, "cache": folder} | given
+    in_small_shards(folder, backbone, x)
+
+    def adapted(capacity: int, order: Any = slice(None), **more: Any) -> Any:
+        rows_read.clear()
+        return s2.adapt(backbone, x[order], y[order], cache_samples=capacity, **options | more)
+
+    one = adapted(0)
+    measuring = sum(rows_read) - 3 * N  # once more for that
+    assert measuring in (0, N)
+    assert bytes_of(adapted(20)) == bytes_of(one)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Places, "moments", lambda _: None)
+        other = adapted(0)
+        assert sum(rows_read) == 4 * N + measuring
+    for name, array in one.adapters.tensors().items():
+        np.testing.assert_allclose(array, other.adapters.tensors()[name], rtol=1e-4, atol=1e-5)
+    assert one.history.loss == pytest.approx(other.history.loss, rel=1e-6)
+    for passes in (
+        {"order": slice(0, N - 2)},  # some of a file
+        {"order": np.r_[0:N, 0]},  # one twice
+        {"sample_weight": np.arange(1.0, N + 1)},
+    ):
+        adapted(0, **passes)
+        count = len(x[passes.get("order", slice(None))])
+        assert sum(rows_read) == 4 * count + (count if measuring else 0)
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_a_run_that_goes_on_has_the_same_bits(
     make_model: Any, make_samples: Any, folder: s2.CacheFolder, tmp_path: Path

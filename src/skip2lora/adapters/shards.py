@@ -89,6 +89,31 @@ class Shard:
             raise Unsound("its rows do not match their checksum")
 
 
+def moments_of(
+    shards: Sequence[Shard], shard: NDArray[np.int32], row: NDArray[np.int32]
+) -> NDArray[np.float64] | None:
+    """Mean and variance of the columns of these rows, (2, row_stride), by those of ``shards``.
+
+    Row i is ``row[i]`` of shard ``shard[i]``, -1 for none. None where there is none, a shard has
+    other rows too, or one is here twice. Shards are joined by name, whatever was read first: Chan,
+    Golub and LeVeque (1979), equation 2.1.
+    """
+    numbers = np.unique(shard).tolist()
+    several = [shards[number] for number in numbers if number >= 0]
+    pairs = shard.astype(np.int64) << 32 | row
+    if not several or len(several) < len(numbers) or len(np.unique(pairs)) < len(row):
+        return None
+    if sum(map(len, several)) != len(row):
+        return None
+    count, mean, squares = 0, np.zeros_like(several[0].mean), np.zeros_like(several[0].mean)
+    for each in sorted(several, key=lambda of: of.path.name):
+        total, off = count + len(each), each.mean - mean
+        mean += off * (len(each) / total)
+        squares += each.squares + off * off * (count * len(each) / total)
+        count = total
+    return np.stack([mean, squares / count])
+
+
 def write_shard(
     folder: Path, samples: Sequence[bytes], rows: NDArray[np.float32], key: bytes
 ) -> Shard:

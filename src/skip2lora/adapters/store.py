@@ -31,6 +31,7 @@ from skip2lora.adapters.shards import (
     SUFFIX,
     Shard,
     Unsound,
+    moments_of,
     overwrite,
     read_shard,
     rows_of_shard,
@@ -80,6 +81,10 @@ class Places:
     def missing(self) -> NDArray[np.intp]:
         """Numbers of the samples without a row."""
         return np.flatnonzero(self.shard < 0)
+
+    def moments(self) -> NDArray[np.float64] | None:
+        """Mean and variance of the columns of their rows, as :func:`moments_of` has them."""
+        return moments_of(self.shards, self.shard, self.row)
 
     def _runs(self) -> Iterator[tuple[slice, Shard, int]]:
         """Neighbours in one file: which of these, of which shard, from which byte on."""

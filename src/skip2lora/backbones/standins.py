@@ -31,6 +31,9 @@ class Places(Protocol):
     def announce(self) -> None:
         """Let the system begin to read them."""
 
+    def moments(self) -> NDArray[np.float64] | None:
+        """Mean and variance of the columns of the rows, (2, floats), where these are known."""
+
 
 #: Checked samples to places; it is told how many were found each time some were.
 Locate = Callable[[Any, Callable[[int], None]], Places]

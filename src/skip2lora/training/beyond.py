@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import Places, StandIn
+from skip2lora.backbones.standins import Places, StandIn, runs
 from skip2lora.limits import max_bytes
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import Goal
@@ -52,6 +52,30 @@ class RowPlan:
     def in_blocks(self) -> bool:
         """Whether rows on the disk are read so."""
         return self.on_disk and self.format.row_bytes <= NARROW
+
+    def moments(self, backbone: Backbone, goal: Goal) -> NDArray[np.float64] | None:
+        """Mean and variance of the columns, (2, row_stride), by what the folder knows of its files.
+
+        So no row is read for them. They may differ from those of the rows in the last bits, so
+        that this is where another order of training changes bits too: of more than a pair of
+        blocks. None also of weights, of numbers, whose lack counts, and of taps that are derived.
+        """
+        places, is_plain = self.part.x, self.part.weight is None and goal.task.name != "regression"
+        if not (self.in_blocks and is_plain and len(places) > 3 * BLOCK):
+            return None
+        base = runs(backbone)
+        if tuple(backbone.tap_widths) != tuple(base.tap_widths):
+            return None
+        of_rows = places.moments()
+        if of_rows is None:
+            return None
+        offsets = RowFormat.of(base, copy_input=True).layout.tap_offsets[self.format.first_tap :]
+        moments = np.zeros((2, self.format.layout.row_stride))
+        for at, start, width in zip(
+            self.format.layout.tap_offsets, offsets, self.format.tap_widths, strict=True
+        ):
+            moments[:, at : at + width] = of_rows[:, start : start + width]
+        return moments
 
     @classmethod
     def of(

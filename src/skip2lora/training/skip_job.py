@@ -103,7 +103,20 @@ class Scaling:
                 missing.add(targets[chunk] - rows[:, outputs], own)
             at += len(rows)
         mean, var = _moments(of_rows, stride)
-        scale = np.ones_like(mean)
+        lack = None if targets is None else _moments(missing, n_outputs)
+        return cls.by(row_format, mean, var, lack)
+
+    @classmethod
+    def by(
+        cls,
+        row_format: RowFormat,
+        mean: NDArray[np.float64],
+        var: NDArray[np.float64],
+        missing: tuple[NDArray[np.float64], ...] | None = None,
+    ) -> Scaling:
+        """By mean and variance of the columns, and of what numbers lack at the start, if any."""
+        first, n_outputs = row_format.layout.logits_offset, row_format.n_outputs
+        outputs, scale = slice(first, first + n_outputs), np.ones_like(mean)
         for start, width in places_of(row_format):
             part = slice(start, start + width)
             size, moves = mean[part] @ mean[part] / width, var[part].sum() / width
@@ -111,8 +124,8 @@ class Scaling:
             scale[part] = column_scale(mean[part], var[part] + floor)
         mean[first:], scale[first:] = 0, 1
         bias = np.zeros(n_outputs)
-        if targets is not None:
-            lack, spread = _moments(missing, n_outputs)
+        if missing is not None:
+            lack, spread = missing
             spread = np.sqrt(spread)
             scale[outputs] = 1 / np.where(spread > 0, spread, 1)
             bias = lack * scale[outputs]
@@ -209,7 +222,10 @@ class SkipJob:
         self.cache_use: CacheUse | None = CacheUse.of(self.cache, len(part.x), on_disk=plan.on_disk)
         self.n_forwards = 0
         if options.standardize:
-            self._scaling = _standardize(self.cache, backbone, part, goal.task)
+            moments = None
+            if plan.on_disk and self.cache.tables is None:
+                moments = plan.moments(backbone, goal)
+            self._scaling = _standardize(self.cache, backbone, part, goal.task, moments)
             self.n_forwards += len(part.x)
         elif isinstance(self.cache.rows, CodedRows):  # the range of a column is that of all rows
             self.cache.fill(backbone, part.x[: len(self.cache.rows)])
@@ -360,11 +376,24 @@ class SkipJob:
         return outputs if self._scaling is None else outputs / self._scaling.output_scale
 
 
-def _standardize(cache: SkipCache, backbone: Backbone, part: CheckedSamples, task: Task) -> Scaling:
-    """Compute every row once, for the statistics, and scale those that are kept."""
-    targets = part.y if task.name == "regression" else None
-    chunks = (rows for _, rows in cache.computed(backbone, part.x))
-    scaling = Scaling.of(cache.format, chunks, targets, part.weight)
+def _standardize(
+    cache: SkipCache,
+    backbone: Backbone,
+    part: CheckedSamples,
+    task: Task,
+    moments: NDArray[np.float64] | None,
+) -> Scaling:
+    """Compute every row once, for the statistics, and scale those that are kept.
+
+    Only the latter where ``moments``, mean and variance of the columns, are known.
+    """
+    if moments is not None:
+        cache.fill(backbone, part.x[: len(cache.rows)])
+        scaling = Scaling.by(cache.format, *moments)
+    else:
+        targets = part.y if task.name == "regression" else None
+        chunks = (rows for _, rows in cache.computed(backbone, part.x))
+        scaling = Scaling.of(cache.format, chunks, targets, part.weight)
     scaling.apply(cache.rows)
     cache.filled[:] = 1
     return scaling
