@@ -372,3 +372,11 @@ def test_images_of_no_classes_are_described(tmp_path: Path) -> None:
         Image.new("L", (4, 6)).save(tmp_path / name)
     facts = describe_images(tmp_path)
     assert (facts["samples_a_class"], facts["kind"]) == (None, "images")
+
+
+def test_the_part_for_training_is_described(tmp_path: Path) -> None:
+    folder(tmp_path / "train", "a", "b")
+    folder(tmp_path / "test", "a", "b")
+    save(tmp_path / "test" / "a" / "2.png", COLOUR)
+    facts = describe_images(tmp_path)
+    assert (facts["n_samples"], facts["samples_a_class"]) == (2, {"a": 1, "b": 1})

@@ -286,3 +286,14 @@ def test_windows_of_several_calls(tmp_path: Path) -> None:
     whole = np.asarray(read(tmp_path, window=0.25).x)
     calls = read(tmp_path, [InputSpec("x", (None, 500), "float32", hop=500)], window=0.25).x
     np.testing.assert_array_equal(np.asarray(calls), whole)
+
+
+def test_the_part_for_training_is_described(tmp_path: Path) -> None:
+    tones(tmp_path / "train", 2)
+    tones(tmp_path / "test", 3)
+    facts = describe_recordings(tmp_path)
+    assert (facts["n_recordings"], facts["recordings_a_class"]) == (4, {"high": 2, "low": 2})
+    assert (facts["shortest_s"], facts["longest_s"], facts["total_s"]) == (0.3, 0.4, 1.4)
+    assert facts["rates_hz"] == [RATE]
+    record(tmp_path / "alone" / "one.wav", tone(300, 0.5))
+    assert describe_recordings(tmp_path / "alone")["recordings_a_class"] is None

@@ -15,7 +15,7 @@ from skip2lora.data import spool
 from skip2lora.data.samples import Table
 from skip2lora.data.sensor_features import features_of
 from skip2lora.data.sensor_options import Sensors
-from skip2lora.data.sensors import read_sensors
+from skip2lora.data.sensors import describe_sensors, read_sensors
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
 
@@ -248,3 +248,17 @@ def test_a_long_stream_is_not_in_memory(tmp_path: Path, monkeypatch: pytest.Monk
     tracemalloc.stop()
     assert len(samples.x) == 400
     assert peak < 6 << 20  # the rows as text of Python take 20 MB
+
+
+def test_the_part_for_training_is_described(tmp_path: Path) -> None:
+    for part, lengths in (("train", (30, 50)), ("test", (70, 90))):
+        for number, length in enumerate(lengths):
+            for label in ("walk", "run"):
+                rows(tmp_path / part / label / f"{number}.csv", length)
+    facts = describe_sensors(tmp_path)
+    assert (facts["n_files"], facts["files_a_class"]) == (4, {"walk": 2, "run": 2})
+    assert (facts["n_rows"], facts["shortest_rows"], facts["longest_rows"]) == (160, 30, 50)
+    assert (facts["n_streams"], facts["n_gaps"], facts["rates_hz"]) == (4, 0, [])
+    assert facts["channels"] == CHANNELS
+    rows(tmp_path / "alone" / "one.csv", 30)
+    assert describe_sensors(tmp_path / "alone")["files_a_class"] is None

@@ -217,3 +217,32 @@ def test_cut_short_and_something_else(
     assert "expected a lab set" in refused(ModelError, LabSet.read, file)
     refused(FileError, LabSet.read, tmp_path / "none")
     assert isinstance(make_model(WIDTHS), s2.MLP)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+@pytest.mark.parametrize("count", [255, 256, 257, 300])
+def test_no_more_than_256_of_a_class_are_compared(
+    kind: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two classes: one of so many samples, and all five of another; numbers are one class."""
+    model = NumpyBackbone([5, 3], first_tap_is_input=True)
+    x = np.random.default_rng(0).normal(size=(count + 5, 5)).astype(np.float32)
+    y = (np.arange(count + 5) >= count).astype(np.int32)
+    compared = []
+
+    def first(gram: Any, n: int, random: Any) -> Any:
+        compared.append(len(gram))
+        return np.arange(n)
+
+    monkeypatch.setattr("skip2lora.training.lab_set.representatives", first)
+    if kind == "classes":
+        lab = LabSet.choose(model, CheckedSamples(x, y), CLASSIFICATION, 2)
+        assert compared == [min(count, 256), 5]
+        assert lab.answers.tolist() == [0, 0, 1, 1]
+        return
+    answers = np.arange(count + 5, dtype=np.float32)[:, None]
+    lab = LabSet.choose(model, CheckedSamples(x, answers), TASKS["regression"], 250)
+    assert compared == [min(count + 5, 256)]
+    own = lab.answers.ravel()
+    assert (np.diff(own) > 0).all()  # in their order
+    assert (own.max() > 250) == (count + 5 > 256)  # by chance, not the first

@@ -28,7 +28,15 @@ from skip2lora.errors import DataError
 from skip2lora.methods import METHODS as ALL_METHODS
 from skip2lora.tasks.task import PLAIN, TASKS, mean_loss
 from skip2lora.training.jobs import CheckedSamples
-from skip2lora.training.loop import EpochReport, _diverged, stratified_split, train
+from skip2lora.training.loop import (
+    EpochReport,
+    History,
+    Timing,
+    Trained,
+    _diverged,
+    stratified_split,
+    train,
+)
 from skip2lora.training.options import Options, resolve_options
 
 ORDER, ADAPTER = 1, 2  # streams of one seed
@@ -571,3 +579,15 @@ def test_times_are_milliseconds(
         assert timing.cache_fill_ms == 1000
         assert timing.training_ms % 1000 == 0
         assert timing.total_ms > timing.training_ms >= 1000
+
+
+def test_times_before_training_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies before the training is filling or in the total; copies and scales are training."""
+    history = History((), (), (), best_epoch=1, n_batches=1, n_forwards=0)
+    timing = Timing(cache_fill_ms=30.0, training_ms=400.0, total_ms=500.0)
+    done = Trained(None, history, timing, lambda *_: None, rows_kept=False)
+    monkeypatch.setattr("time.perf_counter", lambda: 12.5)
+    again = done.after_fill(10.0, 12.0, 77)
+    assert again.timing == Timing(2000.0, 430.0, 2500.0)
+    assert again.history == dataclasses.replace(history, n_forwards=77)
+    assert (again.measure, again.rows_kept) == (done.measure, False)

@@ -210,3 +210,17 @@ def test_all_rows_in_memory_are_read_from_no_folder(
     row_bytes = RowFormat.of(backbone, copy_input=True).row_bytes
     assert of.n_rows_read == 3 * (N - 100_000 // row_bytes)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("n_kept", [N - 1, N])
+def test_tables_of_a_policy_are_counted_where_rows_are_of_some(
+    n_kept: int, backbone: NumpyBackbone, x: np.ndarray, make_samples: Any
+) -> None:
+    beside = []
+    for policy in ("pin", "lru"):
+        asked = {"cache_samples": n_kept, "cache_policy": policy, "epochs": 1}
+        beside.append(planned(backbone, x, **asked).memory.cache_overhead_bytes)
+        adapted = s2.adapt(backbone, *make_samples(N), **asked)
+        assert adapted.cache_overhead_bytes == beside[-1]
+    numbers = N + 3 * n_kept if n_kept < N else 0
+    assert beside[1] - beside[0] == numbers * np.uint32().itemsize

@@ -17,11 +17,12 @@ from onnx import TensorProto, helper
 
 import onnx_models as nets
 from onnx_exports import expected_rows
-from skip2lora.backbones.onnx.anatomy import Source
+from skip2lora.backbones.onnx.anatomy import Fold, Source
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.graph import Graph, Read, infer
 from skip2lora.backbones.onnx.rows import (
     Builder,
+    _unfolded,
     add_logits,
     add_pooled,
     add_tap,
@@ -240,3 +241,23 @@ def test_initializers_of_old_files_are_no_inputs() -> None:
     Builder(Graph(model))
     assert [value.name for value in model.graph.input] == ["x"]
     assert model.ir_version == 4
+
+
+@pytest.mark.parametrize(
+    ("lead", "trail", "fold"),
+    [
+        (1, 6, Fold(1, None)), (1, 6, Fold(1, 6)), (6, 1, Fold(None, 1)), (6, 1, Fold(6, 1)),
+        (3, 2, Fold(3, None)), (3, 2, Fold(None, 2)), (3, 2, Fold(3, 2)), (2, 3, Fold(None, 3)),
+        (2, 3, Fold(2, None)), (1, 1, Fold(1, 1)),
+    ],
+)  # fmt: skip
+def test_samples_come_first_again(lead: int, trail: int, fold: Fold) -> None:
+    """Wherever the samples stand among their tokens, and whatever is known of these."""
+    builder = builder_of()
+    width = 12 // (lead * trail)
+    parts = builder.reshape("x", [0, lead, trail, width], "parts")
+    folded = builder.node("Transpose", [parts], "turned", perm=[1, 0, 2, 3])
+    flat = builder.reshape(folded, [-1, width], "flat")
+    x = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
+    value = value_of(builder, _unfolded(builder, fold, width, flat, "samples_first"), x)
+    np.testing.assert_array_equal(value, x.reshape(5, lead * trail, width))

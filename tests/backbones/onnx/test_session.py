@@ -130,3 +130,17 @@ def test_an_adapter_at_a_path_that_is_no_text(tmp_path: Path) -> None:
     assert (tmp_path / "größe.onnx_adapter").stat().st_size
     with pytest.raises(FileError, match="takes paths of text alone, expected names in UTF-8"):
         write(tmp_path / os.fsdecode(b"\xff.onnx_adapter"))
+
+
+@pytest.mark.parametrize("model_version", [1, 2**31 - 1])
+def test_an_adapter_is_read_by_onnxruntime(model_version: int, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    tensors = {"a": np.ones((2, 3), np.float32), "b": np.arange(8, dtype=np.float32)[::2]}
+    path = tmp_path / "m.onnx_adapter"
+    adapter_writer(tensors, model_version=model_version)(path)
+    read = onnxruntime.AdapterFormat.read_adapter(str(path))
+    assert (read.get_adapter_version(), read.get_model_version()) == (1, model_version)
+    values = read.get_parameters()
+    assert values.keys() == tensors.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(value.numpy(), tensors[name])

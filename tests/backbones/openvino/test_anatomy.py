@@ -191,3 +191,26 @@ def test_truth_values_are_no_tap() -> None:
     x = net.input("x", [-1, 4], np.bool_)
     hidden = nets.named(op.convert(x, "f32"), "real")
     assert [tap[0] for tap in taps(net.model(net.dense(hidden, 4, 2, "fc")))] == ["real"]
+
+
+@pytest.mark.parametrize("sizes", [(-1, 8), (8, -1), (-1, -1)])
+def test_channels_last_of_any_size(sizes: tuple[int, int]) -> None:
+    """The width is known by the last axis alone."""
+    net = nets.Net()
+    x = net.input("x", [-1, *sizes, 3])
+    hidden = op.reduce_mean(net.dense(x, 3, 6, "mixed"), nets.whole([1, 2]), False)
+    [first, _] = of(net.model(net.dense(nets.named(hidden, "h"), 6, 2, "fc"))).sources
+    shape = (*(None if size < 0 else size for size in sizes), 3)
+    assert (first.tap.kind, first.tap.channels_last, first.tap.shape) == ("map", True, shape)
+
+
+@pytest.mark.parametrize("sizes", [(-1, 14), (14, -1)])
+def test_channels_first_of_one_size(sizes: tuple[int, int]) -> None:
+    net = nets.Net()
+    h = nets.named(op.relu(net.conv(net.input("x", [-1, 3, *sizes]), 3, 8, 3, "conv0")), "relu0")
+    h = nets.named(op.relu(net.conv(h, 8, 4, 1, "conv1")), "relu1")
+    h = nets.named(op.reduce_mean(h, nets.whole([2, 3]), False), "pooled")
+    known = tuple(None if size < 0 else size for size in sizes)
+    assert [shape for _, _, shape, _ in taps(net.model(net.dense(h, 4, 2, "fc")))] == [
+        (3, *known), (8, *known), (4,),
+    ]  # fmt: skip
