@@ -130,6 +130,22 @@ def test_no_layers_but_operators_of_others(tmp_path: Path, refused: Refused) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "domain", "where"),
+    [
+        ("Scaler", "ai.onnx.ml", "), expected"),
+        ("SVMRegressor", "com.acme", "), but operators of com.acme, expected"),
+    ],
+)
+def test_what_learned_nothing_is_no_reason(
+    kind: str, domain: str, where: str, tmp_path: Path, refused: Refused
+) -> None:
+    """Neither another operator of the domain, nor one that is called so in another."""
+    path = saved(tmp_path, [node(kind, "x", "y", domain=domain)], [X], domains=[domain])
+    said = refused(ModelError, s2.load, path)
+    assert f"has no layer with weights (Gemm, MatMul, Conv, ...{where} at least one" in said
+
+
 def _with(kind: str, **options: Any) -> list[Any]:
     return [HIDDEN[0], node(kind, "a", "r", **options), HIDDEN[2]]
 

@@ -121,3 +121,30 @@ def test_the_output_that_is_asked_for(refused: Any) -> None:
         gone = refused(ModelError, running.logits, output, 4, "c")
         assert "Returns gave outputs a, b for 4 samples" in gone
         assert "Returns gave list without logits" in refused(ModelError, running.ends, [1, "x"])
+
+
+def test_activations_of_modules_are_known_without_walking_back() -> None:
+    """By what they were called with, but not those called by keyword, nor those of attention."""
+
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.one, self.many = nn.Linear(5, 3), nn.Softmax(dim=-1), nn.Sigmoid()
+
+        def forward(self, x: Any) -> Any:
+            y = self.layer(x)
+            rows = {"one": self.one(y), "many": self.many(y), "keyword": self.one(input=y)}
+            return rows | {"single": self.many(y[:, 0]), "tokens": self.one(y[:, None, :])}
+
+    module = Several()
+    y = module.layer(torch.from_numpy(vectors())).detach()
+    with frozen(module, walked=False) as running:
+        output = running.run(vectors())
+        ends = running.ends(output)
+    for name, ending, given in (
+        ("one", "softmax", y), ("many", "sigmoid", y), ("single", "sigmoid", y[:, 0]),
+    ):  # fmt: skip
+        assert ends[name].ending == ending
+        np.testing.assert_array_equal(ends[name].values.numpy(), given.numpy())
+    for name in ("keyword", "tokens"):
+        assert ends[name].values is output[name]
