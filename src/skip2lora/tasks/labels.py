@@ -242,8 +242,8 @@ def _encode_classes(
 ) -> Encoded:
     """Places among the ``classes`` of a file to places among ``outputs`` and new ones."""
     if not new_classes:
-        matched = _match_classes(own, classes, outputs)
-        return replace(matched, y=_lookup(classes, matched.outputs.titles)[places])
+        matched, how = _match_classes(own, classes, outputs)
+        return Encoded(_lookup(classes, matched.titles)[places], matched, **how)
     known = outputs.titles
     counts = np.bincount(places.astype(np.intp), minlength=len(classes))
     # The classes that samples have: a file may list others.
@@ -256,12 +256,12 @@ def _encode_classes(
 
 def _match_classes(
     own: tuple[str, ...] | None, classes: Sequence[str], outputs: Outputs
-) -> Encoded:
-    """The outputs with names for the classes of a file, ``own`` where it lists them; no ``y`` yet.
+) -> tuple[Outputs, dict[str, Any]]:
+    """The outputs with names for the classes of a file, ``own`` where it lists them.
 
-    A model without names gets those that the file gives in order, one an output.
+    A model without names gets those that the file gives in order, one an output. Beside them what
+    :class:`Encoded` says of such names.
     """
-    no_y = np.zeros(0, np.int32)
     if outputs.names is not None:
         strangers = [name for name in own or () if name not in outputs.names]
         if strangers:
@@ -269,11 +269,11 @@ def _match_classes(
                 f'it has class "{strangers[0]}", expected only {listing(outputs.names)}: '
                 "pass data of the classes the model was trained on"
             )
-        return Encoded(no_y, outputs)
+        return outputs, {}
     names = own or tuple(classes)
     n_outputs = outputs.count
     if n_outputs is None:
-        return Encoded(no_y, Outputs(range(len(names)), names), names_sorted=own is None)
+        return Outputs(range(len(names)), names), {"names_sorted": own is None}
     got = f"it has {len(names)} class{'es' * (len(names) != 1)} ({listing(names)})"
     more = (
         ", or learn new classes with adapt and new_classes=True, or these alone with adapt and "
@@ -289,7 +289,7 @@ def _match_classes(
             f"{got} in no order, the model has {n_outputs} outputs without names, expected to "
             f"know which is which: {_NAME_THEM}, such as {','.join(names[:8])}{more}"
         )
-    return Encoded(no_y, replace(outputs, names=names), names_adopted=True)
+    return replace(outputs, names=names), {"names_adopted": True}
 
 
 def _as_numbers(
