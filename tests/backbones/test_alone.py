@@ -321,3 +321,16 @@ def test_what_fits_by_one_scale_alone_is_not_told_unless_asked() -> None:
     assert told({"x": dynamic}) == (set(), set())
     assert told({"x": dynamic}, dynamic=True) == ({"x"}, set())
     assert Verdict(Layout(0)).spread == Verdict(Layout(0)).largest == Verdict(Layout(0)).apart == 0
+
+
+def test_what_mixes_samples_is_said_as_it_was_seen() -> None:
+    beginning = "m.onnx: node a mixes the samples of a batch, whose numbers "
+    said = str(mixed("m.onnx", "node a", Verdict(None)))
+    assert said.startswith(beginning + "have no axis of their own in it, expected")
+    said = str(mixed("m.onnx", "node a", Verdict(Layout(0), 0.5, 0.25, 2, 3)))
+    assert said.startswith(beginning + "change by 0.5 of 3 with the others, expected")
+    said = str(mixed("m.onnx", "node a", Verdict(Layout(0), 0.5, 0.25, 2, 3), random=True))
+    assert "node a is random or keeps something from call to call" in said
+    rival = Verdict(Layout(1), 0, 0.0, 1, 1.0)
+    said = str(mixed("m.onnx", "node a", Verdict(Layout(0), 0, 0.0, 1, 1.0, rival)))
+    assert "node a has the same numbers in several orders of its samples" in said

@@ -108,16 +108,16 @@ def test_samples_are_doubled_while_that_is_quick(
 
 
 def test_times_are_those_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on by a second whenever it is asked."""
+    """By a clock that goes on by three seconds whenever it is asked."""
     options, model = by(None, WIDTHS, 40), RandomRows(WIDTHS, 3)
-    monkeypatch.setattr("time.thread_time", itertools.count(5).__next__)
+    monkeypatch.setattr("time.thread_time", itertools.count(5, 3).__next__)
     work = _Work.of(model, options, 40, PLAIN, _core.SOLVE_DUAL)
-    assert (work.n_samples, work.seconds) == (40, 1)
+    assert (work.n_samples, work.seconds) == (40, 3)
     assert work.iterations == sum(point.iterations for point in work.job.points) > 0
     monkeypatch.setattr("skip2lora.training.fits.Fits.solve", lambda self, *_: 4)
-    assert work.squared_seconds() == 1 + work.iterations / 4
+    assert work.squared_seconds() == 3 + work.iterations * 3 / 4
     monkeypatch.setattr("skip2lora.training.fits.Fits.solve", lambda self, *_: 0)
-    assert work.squared_seconds() == 1 + work.iterations
+    assert work.squared_seconds() == 3 + work.iterations * 3
 
 
 @pytest.mark.parametrize(("n_outputs", "few", "n_classes"), [(3, 40, 3), (9, 40, 4), (9, 8, 2)])

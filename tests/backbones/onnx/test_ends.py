@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip group runtimes")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as nets
@@ -526,3 +527,29 @@ def test_limits_of_clip_in_any_opset() -> None:
         "attribute": (0.5, 2.0), "none": (-np.inf, np.inf), "input": (0.25, np.inf),
         "left out": (-np.inf, 0.25), "computed": (None, np.inf),
     }  # fmt: skip
+
+
+SIGMOIDS: dict[str, Callable[[Tail, str], str]] = {
+    "reciprocal": lambda t, power: t("Reciprocal", t("Add", power, 1.0)),
+    "quotient": lambda t, power: t("Div", 1.0, t("Add", power, 1.0)),
+    "one first": lambda t, power: t("Reciprocal", t("Add", 1.0, power)),
+    "of two": lambda t, power: t("Div", 2.0, t("Add", power, 1.0)),
+    "two more": lambda t, power: t("Reciprocal", t("Add", power, 2.0)),
+    "one less": lambda t, power: t("Reciprocal", t("Sub", power, 1.0)),
+    "twice": lambda t, power: t("Reciprocal", t("Add", power, power)),
+    "with others": lambda t, power: t("Reciprocal", t("Add", power, t("Abs", t.z))),
+    "no power": lambda t, power: t("Reciprocal", t("Add", t("Abs", t.z), 1.0)),
+    "upside down": lambda t, power: t("Div", t("Add", power, 1.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", SIGMOIDS)
+def test_a_sigmoid_node_by_node(kind: str, tmp_path: Path) -> None:
+    """1 / (1 + exp(-z)), and what only looks like it."""
+    tail = Tail(3)
+    made = SIGMOIDS[kind](tail, tail("Exp", tail("Neg", tail.z)))
+    tail.output(made)
+    head = head_of(Graph(onnx.load(tail.save(tmp_path / "m.onnx"))), made)
+    right = kind in ("reciprocal", "quotient", "one first")
+    assert (head.end.ending == "sigmoid") == right
+    assert (head.logits in (tail.z, "neg1")) == right
