@@ -23,6 +23,7 @@ PUBLIC = {
     "src/skip2lora/export/c.py:export_c",
     "src/skip2lora/plan.py:plan",
     "src/skip2lora/estimators.py:__init__",
+    "src/skip2lora/serve/service.py:__init__",
     "src/skip2lora/training/pretraining.py:pretrain",
 }
 _SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}

@@ -40,6 +40,8 @@ if typing.TYPE_CHECKING:
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
     from skip2lora.fleet.merging import Merged as Merged
     from skip2lora.fleet.merging import merge as merge
+    from skip2lora.serve.limits import Limits as Limits
+    from skip2lora.serve.service import Service as Service
     from skip2lora.training.filled import Filled as Filled
     from skip2lora.training.filled import fill as fill
     from skip2lora.training.loop import EpochReport as EpochReport
@@ -63,10 +65,12 @@ __all__ = [
     "FileError",
     "Filled",
     "History",
+    "Limits",
     "MissingExtraError",
     "ModelError",
     "ParameterError",
     "SensorError",
+    "Service",
     "Skip2LoraError",
     "SkipAdapters",
     "SkipCache",
@@ -93,6 +97,8 @@ _ON_REQUEST = {
     "MLP": "skip2lora.backbones.mlp",
     "chain": "skip2lora.backbones.onnx.chain",
     "merge": "skip2lora.fleet.merging",
+    "Limits": "skip2lora.serve.limits",
+    "Service": "skip2lora.serve.service",
     "Checkpoint": "skip2lora.training.watch",
     "EpochReport": "skip2lora.training.loop",
     "Filled": "skip2lora.training.filled",

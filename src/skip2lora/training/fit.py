@@ -22,11 +22,23 @@ from skip2lora.training.suspects import Suspect, suspects_in
 class HeldAnswers:
     """What models that did not learn them say of samples held out, and what they are.
 
-    ``logits`` is (n, n_outputs), ``y`` the encoded answers, (n,) or (n, n_outputs).
+    ``logits`` is (n, n_outputs), ``y`` the encoded answers, (n,) or (n, n_outputs). ``row``, (n,),
+    numbers the samples as they were passed to be learned, from 0; it is -1 of all others.
     """
 
     logits: NDArray[np.float32]
     y: NDArray[Any]
+    row: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, logits: NDArray[np.float32], part: CheckedSamples, at: NDArray[np.bool_] | None = None
+    ) -> HeldAnswers:
+        """Those to the samples of ``part``, or to some, ``at``, (n,)."""
+        row = np.arange(len(part.y)) if part.row is None else part.row
+        row = row if part.old is None else np.where(part.old, -1, row)
+        which = slice(None) if at is None else at
+        return cls(logits[which], part.y[which], row[which])
 
 
 @dataclass(frozen=True)
@@ -71,8 +83,9 @@ def measure_fit(
     fit = _measured(job, answered, result, task, part, held, names, n_base)
     if answered is None:
         return fit
-    if held is None and (at := ~np.isnan(answered).any(axis=1)).any():
-        fit = replace(fit, answers=HeldAnswers(answered[at], part.y[at]))
+    at = np.asarray(~np.isnan(answered).any(axis=1))
+    if held is None and at.any():
+        fit = replace(fit, answers=HeldAnswers.of(answered, part, at))
     return replace(fit, suspects=suspects_of(job, task, part, held, names))
 
 
@@ -135,7 +148,7 @@ def _measured(
         held_out = places[-1] is at and held is not None
         return Fit(before, after, on_all, held_out, len(at), answers=answers_held)
 
-    answers_held = None if held is None else HeldAnswers(outputs[-1].adapted, held.y)
+    answers_held = None if held is None else HeldAnswers.of(outputs[-1].adapted, held)
     if part.old is None:
         return fit([np.arange(len(each.y)) for each in parts], len(names))
     olds = [np.zeros(len(each.y), np.bool_) if each.old is None else each.old for each in parts]

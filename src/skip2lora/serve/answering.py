@@ -1,0 +1,161 @@
+"""What a version answers: one forward pass of the frozen model gives a row, all else reads rows."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapted import AdaptedModel
+from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.field_mlp import field_statistics
+from skip2lora.backbones.standins import RowsOf, for_task, over
+from skip2lora.errors import ParameterError
+from skip2lora.tasks.task import CLASSIFICATION, Outputs, softmax
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """Answers to samples that were predicted together.
+
+    ``ids`` number the samples for good, ``names`` are the answers, one a sample, ``probabilities``
+    (samples, outputs) float32, whose columns are called ``outputs``; ``version`` is that of the
+    adapter which gave them, 0 for the model alone.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    version: int
+    outputs: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> Served:
+        """The samples from ``start`` on, before ``stop``."""
+        at = slice(start, stop)
+        return Served(
+            self.ids[at], self.names[at], self.probabilities[at], self.version, self.outputs
+        )
+
+
+class Frozen:
+    """The frozen model: samples become rows, here and nowhere else, by one thread at a time.
+
+    A row is kept as its ``width`` floats, taps and base logits without the padding of the core.
+    """
+
+    def __init__(self, model: Backbone) -> None:
+        self.model = model
+        self.format = RowFormat.of(model, copy_input=True)
+        self.rows_of = RowsOf.of(model, self.format.layout)
+        self._lock = threading.Lock()
+        layout, widths = self.format.layout, self.format.tap_widths
+        starts = [*layout.tap_offsets, layout.logits_offset]
+        parts = zip(starts, [*widths, self.format.n_outputs], strict=True)
+        self._columns = np.concatenate([np.arange(at, at + width) for at, width in parts])
+        self.width = len(self._columns)
+        self.last_tap = slice(sum(widths[:-1]), sum(widths))
+
+    def rows(self, x: Any) -> NDArray[np.float32]:
+        """Rows of checked samples, (samples, row_stride), as the core reads them.
+
+        Raises:
+            ModelError: the model gave NaN, infinity or other shapes than it says.
+        """
+        rows = self.format.empty(len(x))
+        if not len(x):
+            return rows
+        with self._lock:
+            self.format.compute(self.model, x, rows)
+        return rows
+
+    def packed(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows without padding, (samples, width): a copy."""
+        return rows[:, self._columns]
+
+    def unpacked(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What :meth:`packed` gave, as the core reads it."""
+        rows = self.format.empty(len(packed))
+        rows[:, self._columns] = packed
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """What answers: the frozen model, with the adapter of a version unless its ``number`` is 0."""
+
+    number: int
+    frozen: Frozen
+    adapted: AdaptedModel | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the adapter reads rows of the model.
+
+        Raises:
+            ParameterError: it changes the network or its layers, or learned another task.
+        """
+        adapted = self.adapted
+        if adapted is None:
+            return
+        if not isinstance(adapted.adapters, SkipAdapters) or adapted.task != CLASSIFICATION.name:
+            raise ParameterError(
+                f"the adapter is of method {adapted.method} and task {adapted.task}, expected skip "
+                "adapters of classes, which read rows of the model: adapt with method skip2-lora"
+            )
+
+    @cached_property
+    def model(self) -> Backbone | AdaptedModel:
+        """What predicts a sample by itself."""
+        return self.frozen.model if self.adapted is None else self.adapted
+
+    @cached_property
+    def titles(self) -> tuple[str, ...]:
+        """What each output is called: its name, or its number."""
+        if self.adapted is not None:
+            names = self.adapted.class_names
+            return names or tuple(map(str, self.adapted.class_numbers.tolist()))
+        return Outputs.of(self.frozen.model, CLASSIFICATION).titles
+
+    @cached_property
+    def _own_statistics(self) -> bool:
+        return self.adapted is not None and bool(field_statistics(self.adapted.backbone))
+
+    @cached_property
+    def _on_rows(self) -> Backbone:
+        """What gives the taps of rows."""
+        if self.adapted is None:
+            return for_task(self.frozen.rows_of, CLASSIFICATION.name)
+        return over(self.adapted.backbone, self.frozen.rows_of)
+
+    def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of rows of the frozen model, (samples, outputs); nothing passes the model again.
+
+        But for an adapter with batch-norm statistics of its own, whose sample the row holds.
+        """
+        if self.adapted is None:
+            return np.ascontiguousarray(self._on_rows.forward(rows).base_logits)
+        if self._own_statistics:
+            x = self.frozen.rows_of.forward(rows).taps[0]
+            return self.adapted.adapters.logits(self.adapted.backbone, np.ascontiguousarray(x))
+        return self.adapted.adapters.logits(self._on_rows, rows)
+
+    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax of :meth:`logits`, (samples, outputs)."""
+        shares: NDArray[np.float32] = softmax(self.logits(rows))
+        return shares
+
+
+def margins(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """How far the likeliest class is before the second, (samples,), 0 to 1."""
+    if probabilities.shape[1] < 2:
+        return np.ones(len(probabilities), probabilities.dtype)
+    top = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.asarray(top[:, 1] - top[:, 0])

@@ -1,0 +1,285 @@
+"""Learns, judges, adopts and goes back: which version is in use, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.adapted import AdaptedModel
+from skip2lora.errors import DataError, FileError, ParameterError
+from skip2lora.serve.answering import Frozen, Version
+from skip2lora.serve.events import Events
+from skip2lora.serve.gate import FIRST, Verdict, mcnemar, verdict
+from skip2lora.serve.learning import Candidate, Labelled, learned, places
+from skip2lora.serve.records import (
+    ADOPTED,
+    REFUSED,
+    REJECTED,
+    ROLLED_BACK,
+    WAITING,
+    Record,
+    Records,
+)  # fmt: skip
+from skip2lora.serve.store import Settled, Store, Stored, json_text
+from skip2lora.serve.versions import VersionFolders
+from skip2lora.training.rehearsal import ENOUGH, Keep
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a service learns: ``keep`` is the lab set, or None.
+
+    With ``approve`` a person adopts what is proved better; with ``all_classes`` nothing is learned
+    before there are three labels of each class of the model.
+    """
+
+    keep: Keep | None
+    approve: bool
+    all_classes: bool
+    seed: int
+    n_versions: int
+
+
+class Learner:
+    """Which version of ``frozen`` is in use, and how another comes into use."""
+
+    def __init__(
+        self, frozen: Frozen, store: Store, events: Events, rules: Rules,
+        on_use: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Take the version that was in use into use again; ``on_use`` is called for another.
+
+        Raises:
+            FileError, ModelError: it cannot be read.
+        """
+        self._frozen, self._store, self._events, self._rules = frozen, store, events, rules
+        self._on_use = on_use
+        self.folders, self.records = VersionFolders(store.folder), Records(store)
+        self._learning = threading.RLock()
+        self.base = Version(0, frozen)
+        self.in_use = self._loaded(self.folders.current)
+        self.reason = ""
+        self.last_ms: float | None = None
+        self._busy = False
+        self.suspects: tuple[dict[str, Any], ...] = tuple(
+            json.loads(store.meta("suspects") or "[]")
+        )
+        self._settle_records()
+
+    def _loaded(self, number: int) -> Version:
+        return Version(number, self._frozen, self.folders.load(number, self._frozen.model))
+
+    def _settle_records(self) -> None:
+        """After a kill: folders and records of versions, and the pointer, say the same."""
+        there = {record.number for record in self.records.all()}
+        self.folders.keep(there)
+        current = self.in_use.number
+        if current and self.records.of(current).state != ADOPTED:
+            self.records.adopted(current, 0)
+
+    def given(self, path: str | os.PathLike[str]) -> None:
+        """Take an adapter that was learned elsewhere into use, unless the store has versions.
+
+        Raises:
+            FileError, ModelError, ParameterError: it cannot be read, or does not fit.
+        """
+        if len(self.records.all()) > 1:
+            return
+        adapted = AdaptedModel.load(self._frozen.model, path)
+        Version(1, self._frozen, adapted)
+        self.folders.save(1, adapted)
+        judged = Verdict(0, 0, 0, 1.0, True, "given at the start", 1)
+        self.records.write(Record(1, time.time(), WAITING, judged, 0))
+        self.adopt(1, source="start")
+
+    # --- learning -----------------------------------------------------------------------------
+
+    def settled(self) -> Settled:
+        """All samples with a label that nothing contradicts."""
+        return self._store.settled(self._frozen.width)
+
+    @property
+    def running(self) -> bool:
+        """Whether it learns now."""
+        return self._busy
+
+    def learn(self) -> Verdict:
+        """A candidate of all labels, judged; adopted where it is proved better.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        with self._learning:
+            self.check()
+            labelled = Labelled.of(self.settled(), self.base)
+            waiting = self._waiting_for(labelled)
+            if waiting is not None:
+                return self._said(Verdict(0, 0, len(labelled.y), 1.0, False, waiting))
+            began = time.perf_counter()
+            self._busy = True
+            try:
+                candidate = learned(self._frozen, labelled, self._rules.keep, seed=self._rules.seed)
+                judged = self._judged(labelled, candidate)
+            finally:
+                self._busy = False
+            number = 1 + max(record.number for record in self.records.all())
+            judged = replace(judged, version=number)
+            self.last_ms = took = 1e3 * (time.perf_counter() - began)
+            self._keep_suspects(candidate)
+            self.folders.save(number, candidate.adapted)
+            state = WAITING if judged.adopt else REFUSED
+            self.records.write(Record(number, time.time(), state, judged, len(labelled.y)))
+            self._events.say(
+                "learned", version=number, n_labels=len(labelled.y),
+                n_left_out=candidate.n_out, n_suspects=len(candidate.suspects),
+                milliseconds=round(took, 1),
+            )  # fmt: skip
+            self.reason = judged.reason
+            if judged.adopt and not self._rules.approve:
+                self.adopt(number, source="gate", reason=judged.reason)
+            self._prune()
+            return judged if judged.adopt else self._said(judged)
+
+    def _said(self, judged: Verdict) -> Verdict:
+        self.reason = judged.reason
+        self._events.say("refused", version=judged.version, reason=judged.reason)
+        return judged
+
+    def _waiting_for(self, labelled: Labelled) -> str | None:
+        """What labels are waited for before anything can be learned; None: for none."""
+        lacking = labelled.lacking()
+        n_classes = len(np.unique(labelled.y))
+        if n_classes >= 2 and (not lacking or not self._rules.all_classes):
+            return None
+        counts = list(lacking.items())
+        named = ", ".join(f"{title} ({count} of {ENOUGH})" for title, count in counts[:10])
+        more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
+        return f"waiting for labels of: {named or 'a second class'}{more}"
+
+    def _judged(self, labelled: Labelled, candidate: Candidate) -> Verdict:
+        """Held-out answers of the candidate beside those in use, on the same samples."""
+        stored, current = labelled.stored, self.in_use
+        now = self._answers(current, stored, labelled.titles)
+        known = candidate.answers >= 0
+        until = self.records.of(current.number).until
+        return verdict(
+            labelled.y[known], now[known], candidate.answers[known],
+            old=(stored.last <= until)[known], first=current.number == 0,
+        )  # fmt: skip
+
+    def _answers(
+        self, version: Version, stored: Stored, titles: tuple[str, ...]
+    ) -> NDArray[np.int64]:
+        """Of a version, as places among ``titles``, (samples,)."""
+        logits = version.logits(self._frozen.unpacked(stored.rows))
+        return np.asarray(places(version.titles, titles)[logits.argmax(axis=1)])
+
+    def _keep_suspects(self, candidate: Candidate) -> None:
+        self.suspects = tuple(
+            {"id" if name == "row" else name: value for name, value in asdict(each).items()}
+            for each in candidate.suspects
+        )
+        self._store.set_meta(suspects=json_text(self.suspects))
+
+    # --- which is in use ----------------------------------------------------------------------
+
+    def adopt(self, number: int, *, source: str, reason: str = "") -> None:
+        """Use a version from now on.
+
+        Raises:
+            DataError: there is no such version.
+            FileError: the disk refuses; the one before stays in use.
+            ModelError: its folder is damaged.
+        """
+        with self._learning:
+            self.records.of(number)
+            self._use(number, "adopted", source=source, reason=reason)
+
+    def _use(self, number: int, kind: str, **detail: Any) -> None:
+        """Load it, point to it, answer by it."""
+        try:
+            version = self._loaded(number)
+        except FileError as error:
+            raise DataError(
+                f"version {number} is not kept any more, expected one of "
+                f"{[0, *self.folders.numbers()]}: choose one"
+            ) from error
+        before = self.in_use.number
+        self.records.adopted(number, before)
+        self.folders.point(number)
+        self.in_use = version
+        self._events.say(kind, version=number, before=before, **detail)
+        self._on_use()
+
+    def reject(self, number: int, *, source: str) -> None:
+        """Turn a version down; where it is in use, the one before is used again.
+
+        Raises:
+            DataError: there is no such version.
+            FileError: the disk refuses.
+            ParameterError: it is the model alone.
+        """
+        if number == 0:
+            raise ParameterError(
+                "version 0 is the model alone, expected one that was learned: choose another"
+            )
+        with self._learning:
+            record = self.records.of(number)
+            if number == self.in_use.number:
+                self._go_back(record, REJECTED, source=source, reason="turned down")
+            else:
+                self.records.write(replace(record, state=REJECTED))
+            self._events.say("rejected", version=number, source=source)
+
+    def _go_back(self, record: Record, state: str, **detail: Any) -> None:
+        """To what was in use before ``record``, or to the model alone where that is gone."""
+        there = {0, *self.folders.numbers()}
+        back = record.before if record.before in there else 0
+        self._use(back, "rolled back", **detail)
+        self.records.write(replace(self.records.of(record.number), state=state))
+
+    def check(self) -> bool:
+        """Go back where labels that came since the version in use contradict it; whether so.
+
+        By the test of the gate, reversed: the version before against this one, on labels that
+        neither has learned.
+        """
+        with self._learning:
+            current = self.in_use
+            record = self.records.of(current.number)
+            if current.number == 0 or record.before == current.number:
+                return False
+            labelled = Labelled.of(self.settled(), self.base)
+            new = labelled.stored.last > record.until
+            if not new.any():
+                return False
+            there = {0, *self.folders.numbers()}
+            before = self._loaded(record.before if record.before in there else 0)
+            right = [
+                self._answers(version, labelled.stored, labelled.titles)[new] == labelled.y[new]
+                for version in (current, before)
+            ]
+            fixed, broke = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+            p = mcnemar(broke, fixed)
+            if p >= FIRST:
+                return False
+            reason = (
+                f"{int(new.sum())} later labels: version {before.number} is right where "
+                f"{current.number} is not {broke} times, the other way round {fixed}, p = {p:.2g}"
+            )
+            self._go_back(record, ROLLED_BACK, source="gate", reason=reason)
+            return True
+
+    def _prune(self) -> None:
+        """The newest versions stay, the one in use and the one before it."""
+        record = self.records.of(self.in_use.number)
+        newest = self.folders.numbers()[-self._rules.n_versions :]
+        self.folders.keep({*newest, record.number, record.before})

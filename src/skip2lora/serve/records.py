@@ -1,0 +1,110 @@
+"""What is known of each version: how it was judged, and since when it is or was in use."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from skip2lora.errors import DataError
+from skip2lora.serve.gate import Verdict
+from skip2lora.serve.store import Store, json_text
+
+#: Of a version: it may be adopted, was proved no better, was turned down or left by a person or by
+#: later labels, or was taken into use.
+WAITING, REFUSED, REJECTED, ROLLED_BACK, ADOPTED = (
+    "waiting", "refused", "rejected", "rolled back", "adopted",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """Version ``number``: learned of ``n_labels``, in the ``state`` that is above.
+
+    ``until`` is the newest label when it came into use, ``before`` the version that it replaced.
+    """
+
+    number: int
+    created: float
+    state: str
+    verdict: Verdict
+    n_labels: int
+    adopted: float | None = None
+    until: int = 0
+    before: int = 0
+
+    def to_dict(self, in_use: int) -> dict[str, Any]:
+        """As JSON has it."""
+        judged = asdict(self.verdict)
+        return {
+            "number": self.number, "created": self.created, "state": self.state,
+            "in_use": self.number == in_use, "adopted": self.adopted, "before": self.before,
+            "n_labels": self.n_labels,
+            **{name: judged[name] for name in ("fixed", "broke", "n", "p", "reason")},
+        }  # fmt: skip
+
+
+#: The model alone.
+BASE = Record(0, 0.0, ADOPTED, Verdict(0, 0, 0, 1.0, True, "the model alone", 0), 0)
+
+
+class Records:
+    """The records of a store; those of version 0 are there without being written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def all(self) -> list[Record]:
+        """From version 0 on."""
+        rows = self._store.read(
+            "SELECT number, created, state, verdict, n_labels, adopted, until, before"
+            " FROM versions ORDER BY number"
+        )
+        written = [
+            Record(number, created, state, Verdict(**json.loads(judged)), *rest)
+            for number, created, state, judged, *rest in rows
+        ]
+        return written if written and written[0].number == 0 else [BASE, *written]
+
+    def of(self, number: int) -> Record:
+        """That of one version.
+
+        Raises:
+            DataError: there is none.
+        """
+        records = {record.number: record for record in self.all()}
+        if number not in records:
+            raise DataError(
+                f"there is no version {number}, expected one of {sorted(records)[-10:]}: choose one"
+            )
+        return records[number]
+
+    def write(self, record: Record) -> Record:
+        """Keep it, on the disk before this returns.
+
+        Raises:
+            FileError: the disk refuses.
+        """
+        values = (
+            record.number, record.created, record.state, json_text(asdict(record.verdict)),
+            record.n_labels, record.adopted, record.until, record.before,
+        )  # fmt: skip
+        self._store.do(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
+            )
+        )
+        return record
+
+    def adopted(self, number: int, before: int) -> Record:
+        """It is in use from now on, and judged by labels that come from now on.
+
+        Raises:
+            DataError, FileError: as :meth:`of` and :meth:`write`.
+        """
+        until = int(self._store.one("SELECT MAX(id) FROM labels") or 0)
+        record = self.of(number)
+        return self.write(
+            replace(record, state=ADOPTED, adopted=time.time(), until=until, before=before)
+        )

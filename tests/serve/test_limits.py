@@ -1,0 +1,14 @@
+"""Limits are whole numbers from 1."""
+
+from __future__ import annotations
+
+import pytest
+
+import skip2lora as s2
+from skip2lora.serve.limits import Limits
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_a_limit_is_a_whole_number_from_1(value: object) -> None:
+    with pytest.raises(s2.ParameterError, match="pending_bytes"):
+        Limits(pending_bytes=value)  # type: ignore[arg-type]

@@ -1,0 +1,36 @@
+"""What is known of versions comes back as it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import skip2lora as s2
+from skip2lora.serve.gate import Verdict
+from skip2lora.serve.limits import Limits
+from skip2lora.serve.records import ADOPTED, WAITING, Record, Records
+from skip2lora.serve.store import Store
+
+VERDICT = Verdict(14, 2, 40, 0.002, True, "fixed 14, broke 2", 1)
+
+
+def test_records_are_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path, {}, Limits(), lambda _: None)
+    records = Records(store)
+    assert [each.number for each in records.all()] == [0]
+    record = records.write(Record(1, 5.0, WAITING, VERDICT, 40))
+    assert records.of(1) == record
+    store.do(lambda db: db.execute("INSERT INTO labels VALUES (17, 1, 'a', 'b', 0, NULL)"))
+    adopted = records.adopted(1, 0)
+    assert (adopted.state, adopted.until, adopted.before) == (ADOPTED, 17, 0)
+    assert records.of(1) == adopted
+    of = adopted.to_dict(1)
+    assert of["in_use"]
+    assert (of["fixed"], of["broke"], of["n"]) == (14, 2, 40)
+    assert records.adopted(0, 1).until == 17
+    assert records.of(0).before == 1
+    assert [each.number for each in records.all()] == [0, 1]
+    with pytest.raises(s2.DataError, match="there is no version 2"):
+        records.of(2)
+    store.close()
