@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,16 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["make", "-C", ROOT / "web", f"MODULE={made}", f"BUILD={room}"]
     subprocess.run(command, check=True, env=environment, capture_output=True)
     return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; without it or playwright the tests are skipped."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("missing on this system: chromium; install with: sudo apt install chromium")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

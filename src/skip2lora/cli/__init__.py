@@ -39,6 +39,7 @@ COMMANDS = (
     "inspect",
     "versions",
     "merge",
+    "serve",
     "plan",
     "fill",
     "prepare",

@@ -31,6 +31,9 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Merging": ("shares",),
+    "The service": (
+        "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token", "print_unit",
+    ),
     "On a board": ("blob", "taps_only", "weights", "capacity", "when_full"),
     "Stopped and going on": (
         "checkpoint", "checkpoint_every", "resume", "keep_rows", "continue_from", "forget", "undo",

@@ -8,18 +8,18 @@ tensors one after the other, little-endian.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import listing
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, MissingExtraError, first_line
 
 #: What a tensor of the protocol is in NumPy; BYTES are texts.
 DATATYPES = {
@@ -27,6 +27,8 @@ DATATYPES = {
     "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
 _BYTES = "BYTES"
+_NAMES = {np.dtype(code): name for name, code in DATATYPES.items()}
+_NAMES |= {dtype.newbyteorder(): name for dtype, name in _NAMES.items()}
 #: Kinds of NumPy that values of JSON may be read as, for each kind of tensor.
 _KINDS = {"b": "b", "f": "iuf"}
 _MOST_TENSORS, _MOST_AXES = 64, 16
@@ -112,9 +114,10 @@ def answer(
             tail.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            tensor["data"] = values.ravel().tolist()
+            flat = values.ravel()
+            tensor["data"] = flat.tolist() if flat.dtype.kind == "O" else flat
         head["outputs"].append(tensor)
-    text = json.dumps(head).encode()
+    text: bytes = orjson().dumps(head, option=orjson().OPT_SERIALIZE_NUMPY)
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
@@ -123,11 +126,12 @@ def parse(body: bytes) -> dict[str, Any]:
 
     Raises:
         DataError: it is none.
+        MissingExtraError: orjson is not installed.
     """
     try:
-        value = _DECODER.decode(body.decode())
-    except (ValueError, RecursionError) as error:
-        text = "too deep" if isinstance(error, RecursionError) else str(error).split(":")[0]
+        value = orjson().loads(body)
+    except ValueError as error:
+        text = first_line(error).partition(":")[0]
         raise DataError(
             f"the body is no JSON ({text}), expected a JSON object: correct it"
         ) from error
@@ -138,19 +142,21 @@ def parse(body: bytes) -> dict[str, Any]:
     return value
 
 
+@cache
+def orjson() -> Any:
+    """The package, which reads a sample of 256 numbers six times as fast as Python's own."""
+    try:
+        import orjson
+    except ImportError as error:
+        raise MissingExtraError(
+            "the service needs orjson, which is not installed: install skip2lora[serve]"
+        ) from error
+    return orjson
+
+
 def datatype(values: NDArray[Any]) -> str:
     """What the protocol calls the type of an array."""
-    if values.dtype.kind == "O":
-        return _BYTES
-    little = values.dtype.newbyteorder("<")
-    return next(name for name, code in DATATYPES.items() if np.dtype(code) == little)
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_number)
+    return _BYTES if values.dtype.kind == "O" else _NAMES[values.dtype]
 
 
 def _objects(of: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
@@ -247,6 +253,21 @@ def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[
             raise wrong
     with np.errstate(over="ignore"):  # infinite: what is asked of the model refuses it
         return values.astype(dtype)
+
+
+def numbers(data: list[Any]) -> NDArray[np.float32]:
+    """Lists of numbers as one array, whose shape they tell.
+
+    Raises:
+        DataError: they have several lengths, or hold other values.
+    """
+    try:
+        shape = list(np.shape(data))
+        return _from_json("rows", "FP32", data, shape)
+    except (ValueError, DataError) as error:
+        raise DataError(
+            "the rows are no lists of numbers of one length, expected one a sample: correct them"
+        ) from error
 
 
 def _mixed(data: list[Any], dtype: np.dtype[Any]) -> bool:

@@ -64,7 +64,7 @@ class Policy:
     most_bytes: int = 1 << 26
     seconds: float = 30.0
     per_second: float | None = None
-    open_paths: tuple[str, ...] = ("/", "/healthz", "/page/")
+    open_paths: tuple[str, ...] = ("/", "/healthz", "/favicon.ico", "/page/")
 
 
 class Refusal(Exception):  # noqa: N818, an answer, which is sent

@@ -1,0 +1,107 @@
+"""``skip2lora serve``: a model in the field, over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skip2lora.backbones.base import load
+from skip2lora.cli import common
+from skip2lora.cli import options as shared
+from skip2lora.cli.help import Command
+from skip2lora.serve import security
+from skip2lora.serve.http import application, need_starlette
+from skip2lora.serve.mqtt import Bridge, Broker
+from skip2lora.serve.server import Stop, listening, run
+from skip2lora.serve.service import Service
+from skip2lora.serve.unit import unit
+from skip2lora.serve.watched import Watched
+
+#: Bytes of a request, at most.
+MOST_BYTES = 1 << 26
+
+
+@click.command(
+    cls=Command, short_help="Predict, notice change, ask for labels, learn: a service.",
+    example="skip2lora serve fan.safetensors --store fan-service",
+)  # fmt: skip
+@shared.model_argument
+@click.option(
+    "--store", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of all that it keeps: samples, labels, versions.",
+)  # fmt: skip
+@shared.adapter
+@click.option("--name", help="What it is called.  [default: the name of MODEL's file]")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="Address to listen at; any but this machine's own needs a token.")  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="Port to listen at; 0 takes any that is free.")  # fmt: skip
+@click.option("--lab-set", type=click.Path(path_type=Path), metavar="FILE",
+              help="Samples of the old domain to keep.  [default: those beside MODEL]")  # fmt: skip
+@click.option("--mqtt", metavar="URL", help="Broker to join, such as mqtt://localhost.")
+@click.option("--watch", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Predict the files that come to this folder.")  # fmt: skip
+@click.option("--approve", is_flag=True, help="A better version waits until someone adopts it.")
+@click.option("--new-token", is_flag=True,
+              help="Ask every request for a token, a new one; it is printed once.")  # fmt: skip
+@click.option("--print-unit", is_flag=True, help="Print a unit file for systemd instead.")
+@shared.threads
+@shared.as_json
+def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
+    """Predict with MODEL over HTTP, and learn from labels that come.
+
+    It notices when the data changes, asks for the labels that help most, learns in milliseconds,
+    and adopts only what held-out answers prove better. Its page shows all of it, and takes labels.
+    Ctrl-C or SIGTERM stops it; nothing is lost.
+    """
+    name = options["name"] or model.stem
+    if options["print_unit"]:
+        words = [each for each in sys.argv[2:] if each not in ("--print-unit", str(model))]
+        click.echo(unit(name, model, words), nl=False)
+        return
+    need_starlette()
+    broker = None if options["mqtt"] is None else Broker.of(options["mqtt"])
+    host = options["host"]
+    loaded = load(model, threads=options["threads"])
+    with ExitStack() as stack:
+        at = stack.enter_context(listening(host, options["port"]))
+        service = stack.enter_context(
+            Service(
+                loaded, store, adapter=options["adapter"], name=name,
+                lab_set=options["lab_set"], approve=options["approve"],
+            )
+        )  # fmt: skip
+        if broker is not None:
+            stack.enter_context(Bridge(service, broker))
+        if options["watch"] is not None:
+            stack.enter_context(Watched(service, options["watch"]))
+        token = _token(store, host, new=options["new_token"])
+        port = at.getsockname()[1]
+        policy = security.policy_for(host, port, security.kept_token(store), MOST_BYTES)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        facts = {"url": url, "name": name, "store": str(store), "token": token}
+        lines = _lines(service, url, token)
+        stop = Stop()
+        app = application(service, policy, stop)
+        run(app, at, stop, lambda: common.show(facts, lines, as_json=as_json))
+    common.say_notes([f"{name} stopped; {store} has all that it learned"])
+
+
+def _token(store: Path, host: str, *, new: bool) -> str | None:
+    """A token made now, which is told once; None where none is needed or it is known."""
+    known = security.kept_token(store)
+    if new or (known is None and not security.is_loopback(host)):
+        return security.new_token(store)
+    return None
+
+
+def _lines(service: Service, url: str, token: str | None) -> list[str]:
+    version = service.version
+    lines = [f"{service.name}: {url}, version {version or '0, the base'} in use; Ctrl-C stops it"]
+    if token is not None:
+        lines.append(f"token, shown this once: {token}")
+    return lines

@@ -1,0 +1,131 @@
+"""Requests that wait at the same time are one call of the model.
+
+A forward pass of many samples costs little more than that of one. While one call runs in a thread,
+so that the event loop stays free, others gather for the next; a request that comes alone waits for
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip2lora.errors import DataError, Skip2LoraError
+from skip2lora.serve.answering import Served
+
+#: Samples of one call, at most, but that a request is never split.
+MOST_TOGETHER = 256
+_Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A request, and where its answer goes."""
+
+    inputs: _Tensors
+    n_samples: int
+    answer: asyncio.Future[Served]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Requests of one kind can be joined: their tensors differ in the first axis alone."""
+        return tuple((name, of.shape[1:], of.dtype) for name, of in self.inputs.items())
+
+
+class Batcher:
+    """Gathers requests for ``predict``, which takes tensors by name and gives a :class:`Served`."""
+
+    def __init__(self, predict: Callable[[_Tensors], Served], executor: Executor) -> None:
+        self._predict, self._executor = predict, executor
+        self._waiting: list[_Waiting] = []
+        self._running = False
+
+    async def predict(self, inputs: _Tensors) -> Served:
+        """The answers to one request, whatever it is joined with.
+
+        Raises:
+            DataError: its tensors have different numbers of samples, or the model refuses them.
+        """
+        counts = {of.shape[0] if of.ndim else 0 for of in inputs.values()}
+        if len(counts) != 1 or 0 in counts:
+            text = ", ".join(f"{name} {of.shape}" for name, of in inputs.items())
+            raise DataError(
+                f"the shapes of the inputs are {text}, expected one number of samples first, from "
+                "1: correct them"
+            )
+        loop = asyncio.get_running_loop()
+        request = _Waiting(inputs, counts.pop(), loop.create_future())
+        self._waiting.append(request)
+        if not self._running:
+            self._next(loop)
+        return await request.answer
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the next call where any request waits."""
+        requests = self._taken()
+        self._running = bool(requests)
+        if requests:
+            call = loop.run_in_executor(self._executor, self._run, requests)
+            call.add_done_callback(lambda done: self._answer(loop, requests, done))
+
+    def _taken(self) -> list[_Waiting]:
+        """Those that are answered next: the first, and what is of its kind."""
+        taken: list[_Waiting] = []
+        left: list[_Waiting] = []
+        n_samples = 0
+        for request in self._waiting:
+            if request.answer.done():  # the client left
+                continue
+            fits = n_samples + request.n_samples <= MOST_TOGETHER
+            if not taken or (fits and request.kind == taken[0].kind):
+                taken.append(request)
+                n_samples += request.n_samples
+            else:
+                left.append(request)
+        self._waiting = left
+        return taken
+
+    def _run(self, requests: Sequence[_Waiting]) -> list[Served | Exception]:
+        """An answer each; where the model refuses all together, each alone."""
+        try:
+            if len(requests) == 1:
+                return [self._predict(requests[0].inputs)]
+            names = requests[0].inputs
+            joined = {name: np.concatenate([of.inputs[name] for of in requests]) for name in names}
+            return _parts(self._predict(joined), [of.n_samples for of in requests])
+        except Skip2LoraError as error:
+            if len(requests) == 1:
+                return [error]
+            return [answer for request in requests for answer in self._run([request])]
+
+    def _answer(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        requests: Sequence[_Waiting],
+        done: asyncio.Future[list[Served | Exception]],
+    ) -> None:
+        """Hand the answers out, and go on."""
+        error = done.exception()
+        answers = [error] * len(requests) if error is not None else done.result()
+        for request, answer in zip(requests, answers, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(answer, BaseException):
+                request.answer.set_exception(answer)
+            else:
+                request.answer.set_result(answer)
+        self._next(loop)
+
+
+def _parts(served: Served, counts: Sequence[int]) -> list[Served | Exception]:
+    """What was answered to several requests at once, one each."""
+    ends = np.cumsum(counts)
+    return [
+        served.part(int(end) - count, int(end)) for end, count in zip(ends, counts, strict=True)
+    ]

@@ -1,0 +1,38 @@
+import socket
+
+import pytest
+
+from skip2lora.errors import ParameterError
+from skip2lora.serve.server import Stop, listening
+
+
+def test_any_free_port_is_taken():
+    with listening("127.0.0.1", 0) as at:
+        assert at.getsockname()[1] > 0
+        with socket.create_connection(at.getsockname()):
+            pass
+
+
+def test_a_port_that_is_taken_is_refused():
+    with listening("127.0.0.1", 0) as at, pytest.raises(ParameterError, match="already in use"):
+        listening("127.0.0.1", at.getsockname()[1])
+
+
+@pytest.mark.parametrize(("host", "port"), [
+    ("203.0.113.1", 0), ("no such host.invalid", 0), ("\0", 0),
+])  # fmt: skip
+def test_other_addresses_are_refused(host, port):
+    with pytest.raises(ParameterError, match="cannot listen at"):
+        listening(host, port)
+
+
+def test_a_stop_is_said_once_for_all():
+    stop = Stop()
+    assert not stop()
+    stop.say()
+    assert stop()
+
+
+def test_a_port_out_of_range_is_refused():
+    with pytest.raises(ParameterError, match="port is 70000"):
+        listening("127.0.0.1", 70000)

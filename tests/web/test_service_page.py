@@ -1,0 +1,199 @@
+"""The page of the service in headless Chromium: label, adapt, adopt, go back, two tabs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk import NAMES
+from serve.place import field, model
+
+pytest.importorskip("uvicorn")
+
+
+class Service:
+    """A service in a process of its own, with samples of a new place."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        file = folder / "fan.safetensors"
+        model().save(file)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "skip2lora", "serve", str(file), "--port", "0", "--json",
+             "--store", str(folder / "store"), *words],
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        facts = json.loads(self.process.stdout.readline())
+        self.url, self.token = facts["url"], facts["token"]
+        x, names = field(n_samples=120)
+        answer = self.ask("/api/predict", {"rows": x.tolist()})
+        ids = [each["id"] for each in answer["samples"]]
+        self.truth = dict(zip(ids, names, strict=True))
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.url + path, data, headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            return json.load(response)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path, "--approve")
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    """Opens a tab; what it complains of fails the test."""
+    complaints: list[str] = []
+    pages = []
+
+    def open_tab(url: str, **look: Any) -> Any:
+        page = browser.new_page(**look)
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if said.type == "error" else None,
+        )
+        page.goto(url)
+        pages.append(page)
+        return page
+
+    yield open_tab
+    for page in pages:
+        page.close()
+    assert [each for each in complaints if "401" not in each] == []
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait; the page's policy lets no test evaluate a text while it waits."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise TimeoutError
+
+
+def focused(page: Any) -> str:
+    return str(page.evaluate("document.activeElement.getAttribute('aria-label')"))
+
+
+def label_by_keys(page: Any, service: Service, count: int) -> None:
+    """Label what the page asks for, by keys alone."""
+    page.wait_for_selector("#cards > li:not(.done)")
+    page.locator("#cards > li:not(.done)").first.focus()
+    for _ in range(count):
+        card = focused(page)
+        number = int(card.split()[-1])
+        page.keyboard.press(str(NAMES.index(service.truth[number]) + 1))
+        until(page, lambda card=card: focused(page) not in (card, "None"))  # type: ignore[misc]
+
+
+def test_label_adapt_adopt_go_back_and_reload(service: Service, opened: Any) -> None:
+    page = opened(service.url)
+    label_by_keys(page, service, 19)
+    labels = service.ask("/api/labels")["labels"]
+    assert len(labels) == 19
+    assert all(each["answer"] == service.truth[each["sample"]] for each in labels)
+    assert {each["source"] for each in labels} == {"page"}
+    page.keyboard.press("u")
+    until(page, lambda: page.locator("#cards > li.done").count() < 19)
+    assert sum(each["undone"] is not None for each in service.ask("/api/labels")["labels"]) == 1
+    rest = [
+        number for number in service.truth if service.ask(f"/api/samples/{number}")["label"] is None
+    ]
+    entries = [{"id": number, "label": service.truth[number]} for number in rest[:80]]
+    service.ask("/api/labels", {"labels": entries})
+    page.click("#learn")
+    page.click("#versions tbody tr:has-text('waiting') button")
+    page.wait_for_selector("#versions tbody tr:has-text('in use'):has-text('1')")
+    page.reload()
+    page.wait_for_selector("#versions tbody tr:has-text('in use')")
+    assert service.ask("/api/status")["version"] >= 1
+    page.locator("#versions tbody tr", has_text="the base").locator("button").click()
+    page.wait_for_selector("#versions tbody tr:has-text('the base'):has-text('in use')")
+    assert service.ask("/api/status")["version"] == 0
+
+
+def test_two_tabs_see_what_the_other_does(service: Service, opened: Any) -> None:
+    one, other = opened(service.url), opened(service.url)
+    other.wait_for_selector("#cards > li:not(.done)")
+    label_by_keys(one, service, 1)
+    other.wait_for_selector("#events li:has-text(' is ')")
+    number = service.ask("/api/labels")["labels"][0]["sample"]
+    other.select_option("#filter", f"label={service.truth[number]}")
+    other.wait_for_selector(f"#cards > li.done[aria-label='Sample {number}']")
+
+
+def test_many_are_labelled_at_once(service: Service, opened: Any) -> None:
+    page = opened(service.url)
+    page.wait_for_selector("#cards > li")
+    cards = page.locator("#cards > li")
+    count = cards.count()
+    page.click("#select-all")
+    cards.first.focus()
+    page.keyboard.press("2")
+    until(page, lambda: len(service.ask("/api/labels")["labels"]) == count)
+    assert [each["answer"] for each in service.ask("/api/labels")["labels"]] == [NAMES[1]] * count
+
+
+def test_a_new_class_is_asked_for(service: Service, opened: Any) -> None:
+    page = opened(service.url)
+    page.wait_for_selector("#cards > li select")
+    page.locator("#cards > li select").first.select_option("+")
+    page.fill("#new-name", "<b>rattles</b>")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#events li:has-text('<b>rattles</b>')")  # as text
+    assert service.ask("/api/labels")["labels"][0]["answer"] == "<b>rattles</b>"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_telephone(service: Service, opened: Any, scheme: Any) -> None:
+    look = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
+    page = opened(service.url, **look)
+    page.wait_for_selector("#cards > li")
+    page.wait_for_selector("#versions tbody tr")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_token_is_asked_for_once_a_tab(tmp_path: Path, opened: Any) -> None:
+    service = Service(tmp_path, "--new-token")
+    try:
+        page = opened(service.url)
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#token-error:not(:empty)")
+        page.fill("#token", service.token)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#cards > li")
+        page.reload()
+        page.wait_for_selector("#cards > li")
+        page.close()
+    finally:
+        service.close()
+
+
+def test_it_says_when_the_service_is_gone(tmp_path: Path, browser: Any) -> None:
+    service = Service(tmp_path)
+    page = browser.new_page()
+    page.goto(service.url)
+    page.wait_for_selector("#cards > li")
+    service.close()
+    page.wait_for_selector("#connection:not([hidden])", timeout=30_000)
+    page.close()
