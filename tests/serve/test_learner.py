@@ -13,7 +13,7 @@ from serve.place import accuracy, field, model, service, teach
 
 
 def kinds(served: s2.Service) -> list[str]:
-    return [each["kind"] for each in served.events() if each["kind"] != "labelled"]
+    return [each["kind"] for each in served.events() if each["kind"] not in ("labelled", "reference")]
 
 
 def test_what_is_proved_better_is_adopted_and_serves_after_a_restart(tmp_path: Path) -> None:
