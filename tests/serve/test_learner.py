@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,14 @@ import pytest
 import skip2lora as s2
 from desk import NAMES
 from serve.place import accuracy, field, model, service, teach
+from skip2lora.serve import learner
+from skip2lora.serve.gate import Verdict, verdict
 
 
 def kinds(served: s2.Service) -> list[str]:
-    return [each["kind"] for each in served.events() if each["kind"] not in ("labelled", "reference")]
+    return [
+        each["kind"] for each in served.events() if each["kind"] not in ("labelled", "reference")
+    ]
 
 
 def test_what_is_proved_better_is_adopted_and_serves_after_a_restart(tmp_path: Path) -> None:
@@ -163,3 +169,30 @@ def test_new_classes_are_learned(tmp_path: Path) -> None:
         assert served.learn().adopt
         assert served.class_names == (*NAMES, "rust")
         assert np.mean(np.array(served.predict(x).names) == np.array(names)) > 0.97
+
+
+def test_a_later_candidate_is_held_against_answers_that_were_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def spied(labels: Any, now: Any, then: Any, **options: Any) -> Verdict:
+        given.append((now.tolist(), then.tolist()))
+        return verdict(labels, now, then, **options)
+
+    monkeypatch.setattr(learner, "verdict", spied)
+    x, names = field(n_samples=39)
+    with service(tmp_path) as served:
+        ids = served.predict(x).ids
+        for id, name in zip(ids[:30], names, strict=False):
+            served.label(id, name)
+        served.adopt(served.learn().version or 0)
+        text = served._kept.meta("held_out_1")
+        other = {id: NAMES[(NAMES.index(name) + 1) % 3] for id, name in json.loads(text).items()}
+        served._kept.set_meta(held_out_1=json.dumps(other))  # as no version would answer
+        for id, name in zip(ids[30:], names[30:], strict=True):
+            served.label(id, name)
+        served.learn()
+        now = [NAMES[place] for place in given[1][0]]
+        assert now[:30] == [other[str(id)] for id in ids[:30]]
+        assert now[30:] == served.model.predict(x[30:]).tolist()  # it has not learned these

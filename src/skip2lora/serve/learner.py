@@ -133,7 +133,7 @@ class Learner:
             number = 1 + max(record.number for record in self.records.all())
             judged = replace(judged, version=number)
             self.last_ms = took = 1e3 * (time.perf_counter() - began)
-            self._keep_suspects(candidate)
+            self._keep_answers(number, labelled, candidate)
             self.folders.save(number, candidate.adapted)
             state = WAITING if judged.adopt else REFUSED
             self.records.write(Record(number, time.time(), state, judged, len(labelled.y)))
@@ -165,9 +165,17 @@ class Learner:
         return f"waiting for labels of: {named or 'a second class'}{more}"
 
     def _judged(self, labelled: Labelled, candidate: Candidate) -> Verdict:
-        """Held-out answers of the candidate beside those in use, on the same samples."""
+        """Held-out answers of the candidate beside those in use, on the same samples.
+
+        Of the version in use, too, answers are held out to the samples that it learned: what it has
+        learned it knows, and nothing would ever beat it there.
+        """
         stored, current = labelled.stored, self.in_use
         now = self._answers(current, stored, labelled.titles)
+        held_out = json.loads(self._store.meta(f"held_out_{current.number}") or "{}")
+        names = [held_out.get(str(id)) for id in stored.ids.tolist()]
+        learned_by_it = np.array([name is not None for name in names], np.bool_)
+        now[learned_by_it] = places([name for name in names if name], labelled.titles)
         known = candidate.answers >= 0
         until = self.records.of(current.number).until
         return verdict(
@@ -182,12 +190,17 @@ class Learner:
         logits = version.logits(self._frozen.unpacked(stored.rows))
         return np.asarray(places(version.titles, titles)[logits.argmax(axis=1)])
 
-    def _keep_suspects(self, candidate: Candidate) -> None:
+    def _keep_answers(self, number: int, labelled: Labelled, candidate: Candidate) -> None:
+        """Suspects, and held-out answers by which a later candidate is judged."""
         self.suspects = tuple(
             {"id" if name == "row" else name: value for name, value in asdict(each).items()}
             for each in candidate.suspects
         )
-        self._store.set_meta(suspects=json_text(self.suspects))
+        pairs = zip(labelled.stored.ids.tolist(), candidate.answers.tolist(), strict=True)
+        answers = {id: labelled.titles[place] for id, place in pairs if place >= 0}
+        self._store.set_meta(
+            **{"suspects": json_text(self.suspects), f"held_out_{number}": json_text(answers)}
+        )
 
     # --- which is in use ----------------------------------------------------------------------
 
@@ -282,4 +295,9 @@ class Learner:
         """The newest versions stay, the one in use and the one before it."""
         record = self.records.of(self.in_use.number)
         newest = self.folders.numbers()[-self._rules.n_versions :]
-        self.folders.keep({*newest, record.number, record.before})
+        stay = {*newest, record.number, record.before}
+        self.folders.keep(stay)
+        rows = self._store.read("SELECT key FROM meta WHERE key LIKE 'held_out_%'")
+        for (key,) in rows:
+            if int(key.removeprefix("held_out_")) not in stay:
+                self._store.later("DELETE FROM meta WHERE key = ?", (key,))
