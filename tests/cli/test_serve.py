@@ -88,6 +88,7 @@ def test_another_address_needs_a_token_which_is_told_once(file):
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(url + "/api/status")
         assert refused.value.code == 401
+        refused.value.close()  # its socket
         knows = {"authorization": f"Bearer {facts['token']}"}
         assert ask(url + "/api/status", **knows)["name"] == "fan"
         assert ask(url + "/healthz") == {"live": True}
