@@ -28,8 +28,12 @@ Samples = tuple[np.ndarray, np.ndarray]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many random graphs tests/conformance/test_random_graphs.py draws, and from which seed."""
+    """How many random graphs tests/conformance/test_random_graphs.py draws, and from which seed.
+
+    And how many hostile requests tests/hostile/test_requests.py sends.
+    """
     parser.addoption("--graphs", type=int, default=500)
+    parser.addoption("--requests", type=int, default=600)
     parser.addoption("--first-graph", type=int, default=0)
 
 
