@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from skip2lora.serve.gate import mcnemar, verdict
+from skip2lora.serve.gate import FIRST, LATER, mcnemar, verdict
 
 
 @pytest.mark.parametrize(("fixed", "broke"), [(0, 0), (5, 0), (0, 5), (14, 2), (30, 31), (300, 1)])
@@ -63,3 +63,12 @@ def test_of_many_earlier_labels_two_percent_may_be_lost() -> None:
     old = np.ones(len(labels), np.bool_)
     old[5:25] = False
     assert not verdict(labels, now, then, old=old, first=False).adopt
+
+
+@pytest.mark.parametrize("limit", [FIRST, LATER])
+def test_a_candidate_that_is_no_better_passes_no_more_often_than_the_limit_says(
+    limit: float,
+) -> None:
+    for n in range(1, 60):
+        passes = [fixed for fixed in range(n + 1) if mcnemar(fixed, n - fixed) < limit]
+        assert binom.pmf(passes, n, 0.5).sum() < limit
