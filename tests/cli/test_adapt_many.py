@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from desk import NAMES, Answer, blobs, digests, refused
+from sensor_data import impulse, motion, walk_run_sit
 from skip2lora.adapt import adapt
 from skip2lora.cli.adapt_many import _size, command
 from skip2lora.engine import Here
@@ -50,6 +51,36 @@ def test_each_is_as_adapt_makes_it(
         for key in ("accuracy", "held_out", "before", "after", "n_samples"):
             assert row[key] == one.json[key], key
     assert (many.json["n_adapted"], many.json["n_skipped"], many.json["n_failed"]) == (2, 0, 0)
+
+
+def test_files_of_streams_are_tasks(desk: Path, type_in: TypeIn) -> None:
+    """Also those that are no tables; a .json only if it is a sample of Edge Impulse."""
+    walk_run_sit(desk / "lab.csv", users=2)
+    asked = ("--window", 50, "--features", "statistics", "--group", "user,session")
+    made = type_in("pretrain", "lab.csv", *asked, "--epochs", 3, "-o", "w.safetensors")
+    assert made.code == 0, made.err
+    (desk / "tasks").mkdir()
+    for number in range(2):
+        impulse(desk / "tasks" / f"walk.{number}.json", "walk")
+    words = ("adapt-many", "w.safetensors", "tasks", "-o", "out", "--solver", "steps", "--json")
+    many = type_in(*words)
+    assert many.code == 0, many.out
+    rows = [(of["name"], of["n_samples"]) for of in many.json["adapters"]]
+    assert rows == [("walk.0", 4), ("walk.1", 4)]
+    labels = ["sit", "walk"] * 12
+    x = [motion(label, 4, seed=at) for at, label in enumerate(labels)]
+    series = [":".join(",".join(map(str, channel)) for channel in each.T) for each in x]
+    text = "\n".join(f"{each}:{label}" for each, label in zip(series, labels, strict=True))
+    head = "@timestamps false\n@classlabel true sit walk\n@data\n"
+    (desk / "tasks" / "series.ts").write_text(head + text)
+    (desk / "tasks" / "index.json").write_text('{"files": 3}')
+    words = ("adapt-many", "model.safetensors", "tasks", "-o", "m", "--no-keep-outputs", "--json")
+    many = type_in(*words)
+    assert many.code == 2  # of one class no output can be learned anew
+    assert many.err == "skip2lora: tasks: index.json left out, as no file of samples\n"
+    first, *others = many.json["adapters"]
+    assert (first["name"], first["n_samples"], first["error"]) == ("series", 24, None)
+    assert [of["name"] for of in others] == ["walk.0", "walk.1"]
 
 
 def test_failures_are_listed_and_the_others_made(words: tuple[str, ...], type_in: TypeIn) -> None:

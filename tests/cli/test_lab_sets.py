@@ -11,6 +11,7 @@ import pytest
 
 import skip2lora as s2
 from desk import NAMES, Answer, blobs, refused
+from sensor_data import walk_run_sit
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.rehearsal import lab_set_beside
 
@@ -146,6 +147,31 @@ def test_bad_input(lab: Answer, type_in: Type) -> None:
     )
     refused(type_in(*words, "--force"), f"{FILE} is of the model", "--no-lab-set")
     assert type_in(*words, *FAST, "--force", "--no-lab-set").code == 0
+
+
+def test_of_windows(type_in: Type) -> None:
+    """Of streams of sensors, by pretrain and by prepare: windows are the samples."""
+    nets = pytest.importorskip("onnx_models")
+    walk_run_sit(Path("rows.csv"))
+    words = ("--window", 50, "--features", "statistics", "--group", "user,session")
+    made = type_in(
+        "pretrain", "rows.csv", *words, "--epochs", 5, "-o", "w.safetensors", "--lab-set", 4,
+        "--json",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    assert made.json["lab_set"]["n_samples"] == 12
+    done = type_in("adapt", "w.safetensors", "rows.csv", "-o", "a", "--json")
+    assert done.code == 0, done.err
+    assert done.json["old"]["n_measured"] == 12
+    nets.save(nets.mlp([39, 8, 3]), Path("base.onnx"))
+    asked = ("prepare", "base.onnx", "-o", "t.onnx", *words, "--class-names", "run,sit,walk")
+    refused(type_in(*asked), "without --data, expected a folder of streams")
+    made = type_in(*asked, "--lab-set", 5, "--data", "rows.csv", "--json")
+    assert made.code == 0, made.err
+    lab = LabSet.read(lab_set_beside("t.onnx"))
+    assert np.bincount(lab.answers).tolist() == [5, 5, 5]
+    walks = lab.taps[0][lab.answers == 1]  # statistics of what sits still: x is 0 in the mean
+    assert np.abs(walks[:, 2 * 12 + 0] - 1).max() < 0.2
 
 
 def test_prepare(type_in: Type) -> None:

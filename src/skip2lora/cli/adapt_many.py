@@ -23,6 +23,7 @@ from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of, keep_of, loaded, way_within
 from skip2lora.cli.media import grouped, media_of
 from skip2lora.cli.messages import shown, with_options
+from skip2lora.data.file_folder import KINDS, SENSORS
 from skip2lora.data.media import Media
 from skip2lora.data.reading import is_data
 from skip2lora.engine import Engine, engine_at
@@ -43,6 +44,8 @@ _OF_ONE = {
 _LEAST, _TURNS = 50, 16
 #: Of a list of suspects, beside the adapter whose name comes before it.
 _SUSPECTS = ".suspects.csv"
+#: How a sample of Edge Impulse begins: what signs it, then this.
+_PAYLOAD, _HEAD_BYTES = b'"payload"', 4096
 _Item = tuple[str, Path]
 
 
@@ -65,13 +68,13 @@ def command(
     model: Path, folder: Path, output: Path, engine: str | None, force: bool, as_json: bool,
     **options: Any,
 ) -> int:  # fmt: skip
-    """Fit MODEL to each file of samples, or sub-folder of images, in FOLDER.
+    """Fit MODEL to each file of samples, or sub-folder of files, in FOLDER: what adapt takes.
 
     Each is adapted as adapt does, into a sub-folder of its name. Those that are done already are
     left as they are, so that a run that was stopped goes on. What fails is listed, the others are
     made all the same, and the exit code is 2.
     """
-    items = _items(folder, output)
+    items = _items(folder, output, options["segments"])
     place = make_folder(output)
     if engine is not None:  # whose workers stand elsewhere
         model, place = model.resolve(), place.resolve()
@@ -97,7 +100,7 @@ def command(
     return 2 if failed else 0
 
 
-def _items(folder: Path, output: Path) -> list[_Item]:
+def _items(folder: Path, output: Path, segments: Path | None) -> list[_Item]:
     """Names and data, sorted; what is neither a file of samples nor a folder is left out, said.
 
     Raises:
@@ -110,12 +113,12 @@ def _items(folder: Path, output: Path) -> list[_Item]:
         raise unreadable(folder, error) from error
     own = output.resolve()
     entries = [path for path in entries if path.resolve() != own]
-    data = [path for path in entries if is_data(path) or path.is_dir()]
+    data = [path for path in entries if path.is_dir() or _is_task(path, segments)]
     others = sorted({path.name for path in entries} - {path.name for path in data})
     if not data:
         raise DataError(
             f"{folder} has {len(others) or 'no'} files and none of samples, expected a .npz, .csv "
-            "or the like, or a sub-folder of images, for each adapter: choose another folder"
+            "or the like, or a sub-folder of files, for each adapter: choose another folder"
         )
     if others:
         common.say_notes([f"{folder}: {listing(others)} left out, as no file of samples"])
@@ -130,6 +133,27 @@ def _items(folder: Path, output: Path) -> list[_Item]:
             )
         names[name] = path
     return list(names.items())
+
+
+def _is_task(path: Path, segments: Path | None) -> bool:
+    """Whether it alone is DATA: one image or recording only if ``segments`` say what is where.
+
+    A .json may be anything: it is if it begins as a sample of Edge Impulse does.
+    """
+    if segments is not None and segments.exists() and path.samefile(segments):
+        return False
+    if path.suffix.lower() == ".json":
+        return path.is_file() and _PAYLOAD in _head(path)
+    known = (SENSORS,) if segments is None else KINDS
+    return is_data(path) or any(kind.holds(path) for kind in known)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _size(n_items: int, runner: Engine, *, here: bool) -> int:

@@ -80,6 +80,18 @@ def media_of(
     return _PARSED[kinds[0]](given) if given else None
 
 
+def check_no_media(media: Media | None, data: str) -> None:
+    """Raise ParameterError for options of files where there are none, which ``data`` would name."""
+    if media is None or not media.asked:
+        return
+    words = (
+        word if word == "or" else f"--{word.replace('_', '-')}" for word in media.options.split()
+    )
+    raise ParameterError(
+        f"got {' '.join(words)} without {data}, expected a folder of {media.files}: name one"
+    )
+
+
 def grouped(
     media: Media | None, group: str | None, model: Backbone | AdaptedModel, data: Path | None
 ) -> tuple[Media | None, str | None]:

@@ -15,7 +15,7 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict
 from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of
-from skip2lora.cli.media import media_of, media_options, stream_group
+from skip2lora.cli.media import check_no_media, media_of, media_options, stream_group
 from skip2lora.cli.options import training_options
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
@@ -69,14 +69,8 @@ def command(
     backbone = load_for_images(model, size, output=output, **loading)
     if isinstance(images, Images) and backbone.size:  # which it fixed
         images = replace(images, size=None)
-    if data is None and images is not None and images.asked:
-        words = (
-            word if word == "or" else f"--{word.replace('_', '-')}"
-            for word in images.options.split()
-        )
-        raise ParameterError(
-            f"got {' '.join(words)} without DATA, expected a folder of {images.files}: name one"
-        )
+    if data is None:
+        check_no_media(images, "DATA")
     options["cache"] = cache_of(options.pop("cache_dir"), options["cache"])
     X = None
     if data is not None:

@@ -14,7 +14,8 @@ from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
 from skip2lora.cli.lab_sets import check_lab_set, lab_set_lines, save_lab_set
-from skip2lora.cli.media import image_options, media_of
+from skip2lora.cli.media import check_no_media, media_of, media_options, stream_group
+from skip2lora.data.image_options import Images
 from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.task import task_for
@@ -29,7 +30,8 @@ from skip2lora.training.lab_set import LabSet
 @shared.output("The tapped model, such as tapped.onnx.", metavar="FILE")
 @shared.taps
 @click.option("--grid", default=GRID, show_default=True, help="Places an axis of a map keeps.")
-@image_options
+@media_options
+@stream_group
 @shared.lab_set
 @click.option(
     "--data",
@@ -93,6 +95,8 @@ def _lab_set(
     Raises:
         ParameterError: one without the other.
     """
+    if data is None and not isinstance(images, Images):  # of which a size holds for the model
+        check_no_media(images, "--data")
     if data is None and count is None:
         return None
     if data is None or count is None:
