@@ -120,6 +120,26 @@ def test_a_network_of_pretrain_predicts_streams_alone(
     assert [row["p_walk"] for row in rows] == [row["p_walk"] for row in whole]
 
 
+def test_groups_that_nobody_told_hinder_no_steps(field: Path, type_in: Type) -> None:
+    """Those that the network keeps: nothing is held out, so nothing can be held out wrongly."""
+    words = ("adapt", "m.safetensors", "field.csv", "--epochs", 3, "-o", "s", "--json")
+    made = type_in(*words)
+    assert made.code == 0, made.err
+    assert (made.json["solver"], made.json["held_out"]) == ("steps", None)
+    told = type_in(*words, "--force", "--group", "user")
+    assert (told.code, told.out) == (2, "")
+    assert "--group is set, but nothing" in told.err
+    asked = type_in(*words, "--force", "--validation", 0.25)
+    assert (asked.code, asked.out) == (2, "")
+    assert "belong together (u0, u1, u2, u3)" in asked.err
+    judged = type_in(*words, "--force", "--validation-data", "others.csv")
+    assert judged.code == 0, judged.err
+    (field / "f").mkdir()
+    (field / "field.csv").rename(field / "f" / "one.csv")
+    many = type_in("adapt-many", "m.safetensors", "f", "-o", "n", "--epochs", 3, "--json")
+    assert many.code == 0, many.out
+
+
 def test_an_array_of_windows_is_no_stream(field: Path, type_in: Type) -> None:
     """Of samples that are ready nothing is cut; an adapter of them takes streams all the same."""
     import numpy as np

@@ -28,6 +28,7 @@ from skip2lora.cli.learning import (
     earlier_of,
     files_known_to,
     going_on,
+    groups_of,
     keep_of,
     kept_facts,
     loaded,
@@ -39,7 +40,7 @@ from skip2lora.cli.learning import (
     within,
 )
 from skip2lora.cli.measures import chosen_facts, chosen_lines, measures_line
-from skip2lora.cli.media import grouped, media_of, media_options
+from skip2lora.cli.media import grouped, media_of, media_options, names_groups
 from skip2lora.cli.options import training_options
 from skip2lora.errors import ParameterError
 from skip2lora.files import check_output, holding
@@ -221,7 +222,7 @@ def _adapted(
     if samples is not None and samples.images is not None and earlier is None:
         saved = samples.images.resolved(backbone.inputs)
     aside = {} if samples is None else samples.aside
-    groups = aside.get("group") if group or beside is None else None
+    groups = groups_of(samples, options, beside, named=bool(group) or names_groups(images))
     watching = nullcontext() if meter is None else meter.watching()
     with bars.adapting_bars() as (progress, callback), watching:
         adapted, fit = adapt_and_measure(

@@ -20,8 +20,8 @@ from skip2lora.cli import options as shared
 from skip2lora.cli.bars import counting_bar
 from skip2lora.cli.common import read_for
 from skip2lora.cli.help import Command
-from skip2lora.cli.learning import cache_of, keep_of, loaded, way_within
-from skip2lora.cli.media import grouped, media_of
+from skip2lora.cli.learning import cache_of, groups_of, keep_of, loaded, way_within
+from skip2lora.cli.media import grouped, media_of, names_groups
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.data.file_folder import KINDS, SENSORS
 from skip2lora.data.media import Media
@@ -247,10 +247,12 @@ def _adapt(opened: _Opened, name: str, data: Path) -> dict[str, Any]:
     if limit is not None:
         way = way_within(limit, model, samples, options)
         options |= way.options
+    named = "group" in opened.aside or names_groups(opened.images)
+    groups = groups_of(samples, options, named=named)
     with holding(place):
         adapted, fit = adapt_and_measure(
             model, samples.x, samples.answers, output_names=opened.class_names, images=saved,
-            columns=samples.columns, groups=samples.aside.get("group"),
+            columns=samples.columns, groups=groups,
             sample_weight=samples.aside.get("weight"), keep=opened.keep, **options,
         )  # fmt: skip
         if opened.precision is not None:

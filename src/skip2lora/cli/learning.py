@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skip2lora.adapted import AdaptedModel
 from skip2lora.adapters.kept import CACHE, Version, folder_beside, kept_beside, version_of
 from skip2lora.adapters.store import CacheFolder
+from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone, load_for_images
 from skip2lora.backbones.standins import for_task
 from skip2lora.cli import common
@@ -27,7 +28,7 @@ from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.joined import joined as joined_answers
 from skip2lora.tasks.task import NO_OUTPUTS, TASKS, Outputs, Task, task_for
 from skip2lora.training.loop import checked
-from skip2lora.training.options import method_of
+from skip2lora.training.options import by_steps, method_of
 from skip2lora.training.rehearsal import LAB_SET_SUFFIX, Keep
 from skip2lora.training.room import Choice
 
@@ -175,6 +176,29 @@ def _groups(parts: Sequence[common.EncodedSamples]) -> NDArray[np.str_]:
         own = part.aside.get("group", np.full(len(part.x), ""))
         groups.append(own if named and "group" in part.aside else [f"{number}/{n}" for n in own])
     return np.concatenate([np.array(each, np.str_) for each in groups])
+
+
+def groups_of(
+    samples: common.EncodedSamples | None, options: Mapping[str, Any], beside: Any = None, *,
+    named: bool,
+) -> Any:  # fmt: skip
+    """What is held out together: as options name it, else of files, where something is.
+
+    ``beside`` are other samples to judge by, if there are any.
+
+    Raises:
+        ParameterError: samples are to be held out one by one of which several belong together.
+    """
+    groups = None if samples is None else samples.aside.get("group")
+    if groups is None or named:
+        return groups
+    if options["validation"] and beside is None:
+        raise ParameterError(
+            f"--validation is {options['validation']:g}, some of the samples belong together "
+            f"({listing(sorted(set(groups.tolist())))}), expected whole ones held out: leave it "
+            "out, or pass --validation-data"
+        )
+    return groups if beside is None and not by_steps(options) else None
 
 
 def cache_beside(output: Path, backbone: Backbone) -> CacheFolder | None:

@@ -103,6 +103,13 @@ def grouped(
     return Sensors.parse(group=group), None
 
 
+def names_groups(media: Media | None) -> bool:
+    """Whether options say what is held out together."""
+    if isinstance(media, Sensors):
+        return media.group is not None
+    return isinstance(media, Images) and media.crops is not None and media.crops.group is not None
+
+
 def _decorated(
     function: _Function, options: tuple[Callable[[_Function], _Function], ...]
 ) -> _Function:

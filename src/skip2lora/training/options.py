@@ -205,6 +205,16 @@ def chosen_recipe(asked: Mapping[str, Any]) -> str | None:
     return "auto" if recipe is None and not said else recipe
 
 
+def by_steps(asked: Mapping[str, Any]) -> bool:
+    """Whether training goes by steps, as what is ``asked`` for tells.
+
+    Raises:
+        ParameterError: as :func:`resolve_options`.
+    """
+    exact = chosen_recipe(asked) == "auto" or _is_exact(method_of(asked.get("method")), asked)
+    return not exact
+
+
 def asked_by(estimator: Mapping[str, Any]) -> dict[str, Any]:
     """Options of training that an estimator of such parameters asks for, whatever its rows.
 
