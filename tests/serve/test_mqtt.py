@@ -50,7 +50,7 @@ class Listener:
         from paho.mqtt.client import Client
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self.heard = queue.Queue()
+        self.heard, self.aside = queue.Queue(), []
         self.client = Client(CallbackAPIVersion.VERSION2)
         self.client.on_message = lambda *words: self.heard.put(words[2])
         topics = [("skip2lora/#", 1), ("homeassistant/#", 1)]
@@ -63,16 +63,22 @@ class Listener:
         self.client.publish(topic, text, qos=1).wait_for_publish(10)
 
     def hear(self, topic, wanted=lambda value: True):
-        """The next message of a topic that is so; others are passed over."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            message = self.heard.get(timeout=20)
-            if message.topic == topic:
-                text = message.payload.decode()
-                value = json.loads(text) if text[:1] in "[{" else text
-                if wanted(value):
-                    return value
-        raise TimeoutError(topic)
+        """The next message of a topic that is so; those of other topics are heard later."""
+        deadline, aside = time.monotonic() + 20, self.aside
+        self.aside = []
+        while True:
+            if aside:
+                message = aside.pop(0)
+            else:
+                message = self.heard.get(timeout=max(0.0, deadline - time.monotonic()))
+            if message.topic != topic:
+                self.aside.append(message)
+                continue
+            text = message.payload.decode()
+            value = json.loads(text) if text[:1] in "[{" else text
+            if wanted(value):
+                self.aside += aside
+                return value
 
     def close(self):
         self.client.disconnect()
