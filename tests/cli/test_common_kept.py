@@ -75,7 +75,7 @@ def test_images_are_read_as_the_adapter_was_made(photos: Path, type_in: Type) ->
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--mean 0", ["--mean is 0", "0.2,0.3,0.4", "adapt again"]),
+        ("--mean 0", ["--mean is 0", "0.2,0.3,0.4", "learn anew"]),
         ("--mean imagenet", ["--mean is 0.485,0.456,0.406", "0.2,0.3,0.4"]),
         ("--mean 0.2,0.3,0.4 --std 0.4", ["--std is 0.4", "with 0.5"]),
         ("--size 9", ["--size is 9x9", "with 14x14"]),
@@ -93,14 +93,15 @@ def test_other_options_for_images(photos: Path, type_in: Type, words: str, parts
 
 
 def test_a_size_is_needed_once(photos: Path, type_in: Type) -> None:
-    """A network of rows does not say how large an image is; its adapter does."""
+    """A network of rows keeps how large its images were, and so does its adapter."""
     size = ("--size", "4x3")
     made = type_in("pretrain", "photos", *size, "--hidden", 8, "-o", "m.safetensors")
     assert made.code == 0, made.err
     assert type_in("adapt", "m.safetensors", "photos", *size, *FAST, "-o", "a").code == 0
     assert config()["images"]["layout"] == "flat"
     assert type_in("evaluate", "m.safetensors", "photos", "--adapter", "a").code == 0
-    refused(type_in("evaluate", "m.safetensors", "photos"), "--size is missing")
+    assert type_in("evaluate", "m.safetensors", "photos").code == 0
+    refused(type_in("evaluate", "m.safetensors", "photos", "--size", "5x3"), "--size is 5x3")
 
 
 def test_arrays_keep_nothing_of_images(photos: Path, type_in: Type) -> None:
