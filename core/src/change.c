@@ -1,4 +1,6 @@
 /* change.c - evidence of a change, added up over p-values. */
+#include "same_bits.h"
+
 #include "skip2_novelty.h"
 
 #include "polynomials.h"
