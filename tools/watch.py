@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, TESTS = ROOT / "src" / "skip2lora", ROOT / "tests"
 LEFT_OUT = ("examples", "docs", "tools", "typing", "bench", "web")
+CONVENTIONS = "tests/conventions/"  # they look at what importing makes, as flags of dataclasses
 OPTIONS = ("-q", "-p", "no:cacheprovider", "--graphs", "20")
 
 
@@ -103,7 +104,8 @@ def watching(file: Path, place: int, watch: Watch) -> list[str]:
     else:
         tests = set(watch.seconds)
     if place not in inside:  # a constant may be all that a test reads
-        tests |= {test for test in watch.seconds if test.startswith(own_tests(file))}
+        begin = (own_tests(file), CONVENTIONS)
+        tests |= {test for test in watch.seconds if test.startswith(begin)}
     return in_order(tests, file, watch)
 
 

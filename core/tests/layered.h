@@ -26,6 +26,23 @@ static inline spec dense_spec(uint32_t flags, uint32_t n_in, uint32_t n_out) {
                   .n_vectors = flags & S2_HAS_NORM ? 5 : 1};
 }
 
+/* The words of a layer over maps; without a grid it is not tapped. */
+enum { GRID_H, GRID_W, C, H, W, OUT_C, OUT_H, OUT_W, KH, KW, SH, SW, PT, PL, DH, DW, OPTION };
+
+/* A convolution, whose OPTION is its groups, or pooling: what its words do not say follows. */
+static inline spec map_spec(uint32_t kind, uint32_t flags, const uint32_t *word) {
+    const int is_conv = kind == S2_CONVOLUTION;
+    spec of = {.kind = kind, .flags = flags, .n_words = MOST_WORDS};
+    memcpy(of.word, word, sizeof of.word);
+    of.n_in = word[C] * word[H] * word[W];
+    of.n_out = word[OUT_C] * word[OUT_H] * word[OUT_W];
+    of.tap_width = word[C] * word[GRID_H] * word[GRID_W];
+    of.n_matrices = of.n_vectors = is_conv ? 1 : 0;
+    of.depth[0] = is_conv ? word[KH] * word[KW] * word[C] / word[OPTION] : 0;
+    of.cols = is_conv ? word[OUT_C] : 0;
+    return of;
+}
+
 static inline float uniform(s2_rng *rng, float least, float most) {
     return least + (most - least) * s2_rng_unit(rng);
 }

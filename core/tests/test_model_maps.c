@@ -2,8 +2,6 @@
  * in double, by each kernel table; their bits by the scalar table; what is refused. */
 #include "layered.h"
 
-enum { GRID_H, GRID_W, C, H, W, OUT_C, OUT_H, OUT_W, KH, KW, SH, SW, PT, PL, DH, DW, OPTION };
-
 static const char *const tables[] = {"scalar", "x86-64-v3", "x86-64-v4", "neon", "simd128"};
 
 /* Places along an axis, with `behind` of padding at its end. */
@@ -18,10 +16,10 @@ static uint32_t between(s2_rng *rng, uint32_t least, uint32_t most) {
 
 /* A window that moves over a random map. */
 static spec window_spec(uint32_t kind, uint32_t channels, uint32_t out_channels, s2_rng *rng) {
-    spec of = {.kind = kind, .n_words = MOST_WORDS};
-    uint32_t *w = of.word;
+    uint32_t w[MOST_WORDS] = {0};
     w[C] = channels;
     w[OUT_C] = out_channels;
+    w[OPTION] = kind == S2_CONVOLUTION; /* one group */
     for (uint32_t axis = 0; axis < 2; axis++) {
         const int is_flat = axis == 0 && s2_rng_below(rng, 4) == 0; /* one dimension */
         w[KH + axis] = is_flat ? 1 : between(rng, 1, 4);
@@ -33,9 +31,7 @@ static spec window_spec(uint32_t kind, uint32_t channels, uint32_t out_channels,
         w[OUT_H + axis] = places(w[H + axis], w[KH + axis], w[SH + axis], w[PT + axis],
                                  s2_rng_below(rng, extent), w[DH + axis]);
     }
-    of.n_in = w[C] * w[H] * w[W];
-    of.n_out = w[OUT_C] * w[OUT_H] * w[OUT_W];
-    return of;
+    return map_spec(kind, 0, w);
 }
 
 static spec convolution_spec(uint32_t flags, uint32_t groups, uint32_t channels, uint32_t outs,
@@ -45,13 +41,7 @@ static spec convolution_spec(uint32_t flags, uint32_t groups, uint32_t channels,
     w[OPTION] = groups;
     w[GRID_H] = between(rng, 1, w[H]);
     w[GRID_W] = between(rng, 1, w[W]);
-    of.flags = flags | S2_IS_TAPPED;
-    of.tap_width = channels * w[GRID_H] * w[GRID_W];
-    of.n_matrices = 1;
-    of.depth[0] = w[KH] * w[KW] * channels / groups;
-    of.cols = outs;
-    of.n_vectors = 1;
-    return of;
+    return map_spec(S2_CONVOLUTION, flags | S2_IS_TAPPED, w);
 }
 
 /* ---- the same in double ---------------------------------------------------------------------- */
@@ -156,17 +146,8 @@ static void test_windows(void) {
 static void test_pointwise(unsigned flags) {
     s2_rng rng;
     s2_rng_seed(&rng, 22, 1);
-    spec of = {.kind = S2_CONVOLUTION,
-               .flags = flags | S2_IS_TAPPED,
-               .n_in = 5 * 7 * 6,
-               .n_out = 5 * 7 * 10,
-               .tap_width = 6 * 4,
-               .n_words = MOST_WORDS,
-               .word = {2, 2, 6, 5, 7, 10, 5, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-               .n_matrices = 1,
-               .depth = {6},
-               .cols = 10,
-               .n_vectors = 1};
+    static const uint32_t word[] = {2, 2, 6, 5, 7, 10, 5, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1};
+    const spec of = map_spec(S2_CONVOLUTION, flags | S2_IS_TAPPED, word);
     check_window(of, &rng);
 }
 
@@ -250,42 +231,16 @@ static void test_transposition(void) {
 
 /* One of each kind, one after the other, in a network of nine layers; `flags` of those with weights. */
 static uint32_t whole_network(spec *layers, unsigned flags) {
-    static const spec first = {.kind = S2_CONVOLUTION,
-                               .n_in = 2 * 6 * 8,
-                               .n_out = 4 * 6 * 4,
-                               .tap_width = 2 * 3 * 2,
-                               .n_words = MOST_WORDS,
-                               .word = {3, 2, 2, 6, 8, 4, 6, 4, 3, 3, 1, 2, 1, 1, 1, 1, 1},
-                               .n_matrices = 1,
-                               .depth = {18},
-                               .cols = 4,
-                               .n_vectors = 1};
-    static const spec depthwise = {.kind = S2_CONVOLUTION,
-                                   .n_in = 4 * 6 * 4,
-                                   .n_out = 4 * 6 * 4,
-                                   .tap_width = 4 * 2 * 2,
-                                   .n_words = MOST_WORDS,
-                                   .word = {2, 2, 4, 6, 4, 4, 6, 4, 3, 3, 1, 1, 1, 1, 1, 1, 4},
-                                   .n_matrices = 1,
-                                   .depth = {9},
-                                   .cols = 4,
-                                   .n_vectors = 1};
-    static const spec largest = {.kind = S2_MAX_POOL,
-                                 .n_in = 4 * 6 * 4,
-                                 .n_out = 4 * 3 * 2,
-                                 .n_words = MOST_WORDS,
-                                 .word = {0, 0, 4, 6, 4, 4, 3, 2, 2, 2, 2, 2, 0, 0, 1, 1, 0}};
-    static const spec average = {.kind = S2_AVERAGE_POOL,
-                                 .n_in = 4 * 3 * 2,
-                                 .n_out = 4 * 2 * 2,
-                                 .n_words = MOST_WORDS,
-                                 .word = {0, 0, 4, 3, 2, 4, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1}};
+    static const uint32_t first[] = {3, 2, 2, 6, 8, 4, 6, 4, 3, 3, 1, 2, 1, 1, 1, 1, 1};
+    static const uint32_t depthwise[] = {2, 2, 4, 6, 4, 4, 6, 4, 3, 3, 1, 1, 1, 1, 1, 1, 4};
+    static const uint32_t largest[] = {0, 0, 4, 6, 4, 4, 3, 2, 2, 2, 2, 2, 0, 0, 1, 1, 0};
+    static const uint32_t average[] = {0, 0, 4, 3, 2, 4, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1};
     layers[0] = turned_spec(2, 48);
-    layers[1] = first;
-    layers[2] = depthwise;
+    layers[1] = map_spec(S2_CONVOLUTION, 0, first);
+    layers[2] = map_spec(S2_CONVOLUTION, 0, depthwise);
     layers[3] = activation_spec(96, S2_HARD_SWISH, 1.0f / 6.0f, 0.5f);
-    layers[4] = largest;
-    layers[5] = average;
+    layers[4] = map_spec(S2_MAX_POOL, 0, largest);
+    layers[5] = map_spec(S2_AVERAGE_POOL, 0, average);
     layers[6] = turned_spec(4, 4);
     layers[7] = dense_spec(S2_HAS_NORM | S2_HAS_RELU, 16, 7);
     layers[8] = dense_spec(0, 7, 3);

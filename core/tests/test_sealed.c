@@ -11,35 +11,14 @@ static const unsigned kinds[] = {0, INT8, PROJECTED | ADAPTED, INT8 | ADAPTED,
 
 /* A network with maps, one with sequences. */
 static void new_maps(blob *made, s2_rng *rng) {
+    static const uint32_t first[] = {3, 2, 2, 5, 6, 4, 5, 3, 3, 3, 1, 2, 1, 1, 1, 1, 1};
+    static const uint32_t depthwise[] = {1, 1, 4, 5, 3, 4, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 4};
+    static const uint32_t average[] = {0, 0, 4, 5, 3, 4, 2, 1, 2, 2, 2, 2, 0, 0, 1, 1, 1};
     spec layers[] = {
-        {.kind = S2_CONVOLUTION,
-         .flags = S2_IS_TAPPED | S2_HAS_RELU,
-         .n_in = 2 * 5 * 6,
-         .n_out = 4 * 5 * 3,
-         .tap_width = 2 * 3 * 2,
-         .n_words = MOST_WORDS,
-         .word = {3, 2, 2, 5, 6, 4, 5, 3, 3, 3, 1, 2, 1, 1, 1, 1, 1},
-         .n_matrices = 1,
-         .depth = {18},
-         .cols = 4,
-         .n_vectors = 1},
-        {.kind = S2_CONVOLUTION,
-         .flags = S2_IS_TAPPED | S2_HAS_INT8,
-         .n_in = 4 * 5 * 3,
-         .n_out = 4 * 5 * 3,
-         .tap_width = 4,
-         .n_words = MOST_WORDS,
-         .word = {1, 1, 4, 5, 3, 4, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 4},
-         .n_matrices = 1,
-         .depth = {9},
-         .cols = 4,
-         .n_vectors = 1},
+        map_spec(S2_CONVOLUTION, S2_IS_TAPPED | S2_HAS_RELU, first),
+        map_spec(S2_CONVOLUTION, S2_IS_TAPPED | S2_HAS_INT8, depthwise),
         {.kind = S2_ACTIVATION, .n_in = 60, .n_out = 60, .n_words = 3, .word = {3}},
-        {.kind = S2_AVERAGE_POOL,
-         .n_in = 4 * 5 * 3,
-         .n_out = 4 * 2 * 1,
-         .n_words = MOST_WORDS,
-         .word = {0, 0, 4, 5, 3, 4, 2, 1, 2, 2, 2, 2, 0, 0, 1, 1, 1}},
+        map_spec(S2_AVERAGE_POOL, 0, average),
         {.kind = S2_TRANSPOSITION, .n_in = 8, .n_out = 8, .n_words = 2, .word = {2, 4}},
         dense_spec(S2_IS_TAPPED | S2_HAS_NORM, 8, 3)};
     new_layered(made, layers, 6, rng);

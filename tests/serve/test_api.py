@@ -5,22 +5,8 @@ import numpy as np
 import pytest
 
 from desk import NAMES
-from serve.client import Client
-from serve.place import field, model, service, teach
+from serve.place import field, model, teach
 from skip2lora.serve.api import MOST_LABELS
-from skip2lora.serve.http import application
-from skip2lora.serve.security import Policy
-
-
-@pytest.fixture
-def served(tmp_path):
-    with service(tmp_path / "store", name="fan") as served:
-        yield served
-
-
-@pytest.fixture
-def client(served):
-    return Client(application(served, Policy()))
 
 
 def test_rows_are_predicted_and_kept(client):

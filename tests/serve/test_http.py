@@ -6,24 +6,13 @@ import pytest
 
 import skip2lora as s2
 from serve.client import Client
-from serve.place import field, model, service
+from serve.place import field, model
 from skip2lora.errors import DataError
 from skip2lora.serve.http import application, inputs_of
 from skip2lora.serve.inference import Asked
 from skip2lora.serve.security import Policy, digest
 
 INFER = "/v2/models/fan/infer"
-
-
-@pytest.fixture
-def served(tmp_path):
-    with service(tmp_path / "store", name="fan") as served:
-        yield served
-
-
-@pytest.fixture
-def client(served):
-    return Client(application(served, Policy()))
 
 
 def asked(x, name="X", **more):

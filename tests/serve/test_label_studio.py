@@ -1,26 +1,16 @@
 import pytest
 
 from desk import NAMES
-from serve.client import Client
-from serve.place import field, service
-from skip2lora.serve.http import application
+from serve.place import field
 from skip2lora.serve.label_studio import sample_of
-from skip2lora.serve.security import Policy
 
 CONFIG = """<View><Image name="img" value="$picture"/>
 <Choices name='state' toName="img" choice="single"><Choice value="a"/></Choices></View>"""
 
 
-@pytest.fixture
-def served(tmp_path):
-    with service(tmp_path / "store", name="fan") as served:
-        served.predict(field(n_samples=30)[0])
-        yield served
-
-
-@pytest.fixture
-def client(served):
-    return Client(application(served, Policy()))
+@pytest.fixture(autouse=True)
+def samples(served):
+    served.predict(field(n_samples=30)[0])
 
 
 def annotated(sample, *choices, action="ANNOTATION_CREATED"):

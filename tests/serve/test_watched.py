@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 
 from desk import NAMES
-from serve.place import field, service
+from serve.place import field
 from skip2lora.errors import ParameterError
 from skip2lora.serve.watched import DONE, FAILED, Watched
-
-
-@pytest.fixture
-def served(tmp_path):
-    with service(tmp_path / "store") as served:
-        yield served
 
 
 @pytest.fixture

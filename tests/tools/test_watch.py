@@ -45,6 +45,7 @@ def watched(monkeypatch, tmp_path):
         "tests/a.py::small": 2.0,
         "tests/b.py::area": 0.5,
         "tests/b.py::imports": 0.0,
+        "tests/conventions/test_flags.py::flags": 0.1,
         "tests/tasks/test_parts.py::area": 9.0,
         "tests/tasks/test_parts.py::size": 0.0,
     }
@@ -53,6 +54,7 @@ def watched(monkeypatch, tmp_path):
 
 A, AREA = ["tests/a.py::large", "tests/a.py::small"], ["tests/tasks/test_parts.py::area"]
 OWN = [*AREA, "tests/tasks/test_parts.py::size"]  # of which one reads a constant alone
+FLAGS = ["tests/conventions/test_flags.py::flags"]
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ OWN = [*AREA, "tests/tasks/test_parts.py::size"]  # of which one reads a constan
         (8, A[:1]),
         (10, A[1:]),  # the second line of a statement
         (6, A),  # the second of a condition, not what depends on it
-        (4, [*OWN, *A]),  # a default, which importing sets: the function
-        (13, [*OWN, "tests/b.py::area"]),  # a field: the class
-        (1, [*OWN, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
+        (4, [*OWN, *FLAGS, *A]),  # a default, which importing sets: the function
+        (13, [*OWN, *FLAGS, "tests/b.py::area"]),  # a field: the class
+        (1, [*OWN, *FLAGS, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
     ],
 )
 def test_the_tests_of_a_statement_are_those_that_run_it(watched, line, tests):

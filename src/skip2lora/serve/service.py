@@ -274,9 +274,9 @@ class Service:
         Each with the number of its sample as ``id``, the ``label``, the ``answer``, and the
         probabilities of both; the surest first.
         """
-        stored = self._learner.settled()
-        once = stored.some(stored.times < 2)
-        now = dict(zip(once.ids.tolist(), once.answers, strict=True))
+        if not self._learner.suspects:
+            return []
+        now = self._kept.unconfirmed()
         return [each for each in self._learner.suspects if now.get(each["id"]) == each["label"]]
 
     def labels(self, limit: int | None = None) -> list[dict[str, Any]]:

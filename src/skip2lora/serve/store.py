@@ -222,6 +222,11 @@ class Store:
             np.array(last, np.int64), np.array(times, np.int64),
         )  # fmt: skip
 
+    def unconfirmed(self) -> dict[int, str]:
+        """The settled label of each sample that was given it once."""
+        rows = self.read("SELECT sample, answer FROM given WHERE answers = 1 AND times < 2")
+        return dict(rows)
+
     def candidates(self, width: int, since: int, most: int) -> Stored:
         """The newest samples from number ``since`` on without a label that were never asked for."""
         rows = self.read(

@@ -36,7 +36,7 @@ async function refreshStatus() {
   const version = status.version === 0 ? `0, ${words.base}` : `${status.version}`;
   const numbers = [
     [words.version, version], [words.predictions, status.n_predicted.toLocaleString()],
-    [words.latency, !latency || latency.median === null ? "–"
+    [words.latency, latency.median === null ? "–"
       : `${latency.median.toFixed(2)} ms (99 %: ${latency.p99.toFixed(2)} ms)`],
     [words.labelled, status.n_labels], [words.samples, status.n_samples],
   ];
@@ -45,7 +45,7 @@ async function refreshStatus() {
   $("drift-text").textContent = driftText(drift);
   state.drift.push(Math.log10(1 + drift.statistic));
   if (state.drift.length > 300) state.drift.shift();
-  $("drift-chart").replaceChildren(curve(state.drift, Math.log10(drift.limit ?? 1e5)));
+  $("drift-chart").replaceChildren(curve(state.drift, Math.log10(drift.limit)));
   $("learning-text").textContent = learningText(status);
   if (String(state.names) !== String(status.classes)) {
     state.names = status.classes;
