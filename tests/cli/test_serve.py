@@ -135,13 +135,20 @@ def test_a_missing_model_is_one_line_and_makes_no_store(tmp_path):
 
 
 def test_the_unit_has_the_words_of_the_command(file):
-    command = [sys.executable, "-m", "skip2lora", "serve", str(file), "--store", "state"]
-    words = ["--port", "8090", "--approve", "--print-unit"]
-    process = subprocess.run([*command, *words], capture_output=True, text=True)
+    command = [sys.executable, "-m", "skip2lora", "serve", str(file), "--store", "there/state"]
+    command[4:5] = ["fan.safetensors"]
+    words = ["--port", "8090", "--approve", "--lab-set", "lab.npz", "--print-unit"]
+    process = subprocess.run([*command, *words], capture_output=True, text=True, cwd=file.parent)
     line = next(of for of in process.stdout.splitlines() if of.startswith("ExecStart="))
-    assert line.endswith(f"serve {file} --store state --port 8090 --approve")
+    lab = file.parent / "lab.npz"
+    assert line.endswith(f"serve {file} --store state --port 8090 --lab-set {lab} --approve")
     assert process.returncode == 0
     assert not (file.parent / "state").exists()
+
+
+def test_a_unit_moves_no_files(file):
+    words = ["--store", "state", "--watch", file.parent, "--print-unit"]
+    assert "--watch is" in refused(file, *words)
 
 
 def test_files_of_a_folder_are_predicted(file, tmp_path):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from skip2lora.backbones.base import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.errors import ParameterError
 from skip2lora.serve import security
 from skip2lora.serve.http import application, need_starlette
 from skip2lora.serve.mqtt import Bridge, Broker
@@ -48,7 +49,11 @@ MOST_BYTES = 1 << 26
 @click.option("--approve", is_flag=True, help="A better version waits until someone adopts it.")
 @click.option("--new-token", is_flag=True,
               help="Ask every request for a token, a new one; it is printed once.")  # fmt: skip
-@click.option("--print-unit", is_flag=True, help="Print a unit file for systemd instead.")
+@click.option(
+    "--print-unit",
+    is_flag=True,
+    help="Print a unit for systemd instead; its store is below /var/lib.",
+)
 @shared.threads
 @shared.as_json
 def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
@@ -60,8 +65,7 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
     """
     name = options["name"] or model.stem
     if options["print_unit"]:
-        words = [each for each in sys.argv[2:] if each not in ("--print-unit", str(model))]
-        click.echo(unit(name, model, words), nl=False)
+        click.echo(unit(name, model, _unit_words(click.get_current_context())), nl=False)
         return
     need_starlette()
     broker = None if options["mqtt"] is None else Broker.of(options["mqtt"])
@@ -89,6 +93,28 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
         app = application(service, policy, stop)
         run(app, at, stop, lambda: common.show(facts, lines, as_json=as_json))
     common.say_notes([f"{name} stopped; {store} has all that it learned"])
+
+
+def _unit_words(context: click.Context) -> list[str]:
+    """The options that were typed, for a service with a user and a folder of its own."""
+    words = []
+    for option in context.command.params:
+        key = str(option.name)
+        typed = context.get_parameter_source(key) is ParameterSource.COMMANDLINE
+        if not typed or not isinstance(option, click.Option) or key in ("print_unit", "as_json"):
+            continue
+        value = context.params[key]
+        if key == "watch":
+            raise ParameterError(
+                f"--watch is {value}, where a service with a user of its own moves no files, "
+                "expected none: leave it out, and add it to the unit with a User= that may"
+            )
+        if key == "store":
+            value = value.name  # in the folder that systemd keeps for it
+        elif isinstance(value, Path):
+            value = value.resolve()
+        words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+    return words
 
 
 def _token(store: Path, host: str, *, new: bool) -> str | None:
