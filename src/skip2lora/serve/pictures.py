@@ -38,7 +38,7 @@ def pixels_of(model: Backbone | AdaptedModel, x: Any) -> NDArray[np.uint8] | Non
 
 
 def _is_image(model: Backbone | AdaptedModel, x: NDArray[Any]) -> bool:
-    known = isinstance(model, AdaptedModel) and isinstance(model.images, Images)
+    known = isinstance(model.images, Images)
     if x.ndim == 2:
         return known and min(x.shape) >= 1
     if x.ndim != 3 or not (x.shape[0] in CHANNELS or x.shape[-1] in CHANNELS):

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skip2lora.adapted import AdaptedModel
 from skip2lora.arrays import Inputs
 from skip2lora.data.file_folder import IMAGES, SOUNDS, kind_for
 from skip2lora.data.image_layout import layout_of
@@ -54,22 +53,20 @@ def read_file(service: Service, path: Path, *, called: str | None = None) -> Map
     """
     model = service.model
     inputs = model.inputs
-    saved = model.images if isinstance(model, AdaptedModel) else None
     kind = next((kind for kind in (IMAGES, SOUNDS) if kind.holds(path)), None)
-    if saved is not None and kind is not kind_for(saved, path):
+    if model.images is not None and kind is not kind_for(model.images, path):
         raise DataError(
-            f"{called or path.name} is another kind of file, expected {kind_for(saved, path).one} "
-            "as the adapter was made of: convert it"
+            f"{called or path.name} is another kind of file, expected {kind_for(model.images, path).one} "
+            "as the model learned: convert it"
         )
     if kind is None:
         table = read_table(
-            path, learned=model.base.columns if isinstance(model, AdaptedModel) else model.columns,
-            inputs=tuple(of.name for of in inputs) if len(inputs) > 1 else (),
+            path, learned=model.columns, inputs=tuple(of.name for of in inputs) if len(inputs) > 1 else (),
             labels_required=False, called=called,
         )  # fmt: skip
     else:
         table = read_table(
-            path, images=kind.media().following(saved), labels_required=False, called=called,
+            path, images=kind.media().following(model.images), labels_required=False, called=called,
             layout=layout_of(inputs) if kind is IMAGES else inputs,
         )  # fmt: skip
     x = read(table.x)
