@@ -55,14 +55,15 @@ def read_file(service: Service, path: Path, *, called: str | None = None) -> Map
     inputs = model.inputs
     kind = next((kind for kind in (IMAGES, SOUNDS) if kind.holds(path)), None)
     if model.images is not None and kind is not kind_for(model.images, path):
+        expected = kind_for(model.images, path).one
         raise DataError(
-            f"{called or path.name} is another kind of file, expected {kind_for(model.images, path).one} "
-            "as the model learned: convert it"
+            f"{called or path.name} is another kind of file, expected {expected} as the model "
+            "learned: convert it"
         )
     if kind is None:
         table = read_table(
-            path, learned=model.columns, inputs=tuple(of.name for of in inputs) if len(inputs) > 1 else (),
-            labels_required=False, called=called,
+            path, learned=model.columns, labels_required=False, called=called,
+            inputs=tuple(of.name for of in inputs) if len(inputs) > 1 else (),
         )  # fmt: skip
     else:
         table = read_table(
