@@ -1,4 +1,6 @@
 /* novelty.c - how far a row lies from those of a reference, as a p-value. */
+#include "same_bits.h"
+
 #include "skip2_novelty.h"
 
 #include "arena.h"
