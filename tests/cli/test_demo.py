@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from desk import digests
+from desk import digests, refused
 from skip2lora.cli import run
 
 
@@ -62,3 +62,8 @@ def test_without_matplotlib_it_says_so(type_in, monkeypatch):
     assert answer.json["curve"] is None
     assert "skip2lora[plot]" in type_in("demo").out
     assert not Path("demo").exists()
+
+
+@pytest.mark.parametrize("words", [["--store", "fan"], ["--port", 0], ["--stay"], ["--seconds", 1]])
+def test_what_is_of_the_service_needs_it(type_in, words):
+    refused(type_in("demo", *words), f"got {words[0]} without --field")

@@ -1,9 +1,10 @@
 import socket
+import threading
 
 import pytest
 
 from skip2lora.errors import ParameterError
-from skip2lora.serve.server import Stop, listening
+from skip2lora.serve.server import Stop, listening, run
 
 
 def test_any_free_port_is_taken():
@@ -31,6 +32,22 @@ def test_a_stop_is_said_once_for_all():
     assert not stop()
     stop.say()
     assert stop()
+    assert stop.signal is None
+    stop.say(15)
+    stop.say(2)
+    assert (stop(), stop.signal) == (True, 15)
+
+
+def test_another_thread_stops_it():
+    pytest.importorskip("uvicorn")
+    stop, heard = Stop(), []
+
+    async def app(scope, receive, send):
+        heard.append(scope)
+
+    with listening("127.0.0.1", 0) as at:
+        run(app, at, stop, lambda: threading.Thread(target=stop.say).start())
+    assert (stop(), stop.signal, heard) == (True, None, [])
 
 
 def test_a_port_out_of_range_is_refused():

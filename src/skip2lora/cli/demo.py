@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from skip2lora.cli import bars, common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.cli.story import Setting, tell
 from skip2lora.demo import ADAPT_EPOCHS, METHODS, DemoResult, draw_curve, run_demo
-from skip2lora.errors import MissingExtraError
+from skip2lora.errors import MissingExtraError, ParameterError
 
 _CURVE = Path("demo") / "curve.png"
 
@@ -54,18 +56,49 @@ def _table(result: DemoResult) -> Table:
     return table
 
 
+def _check_no_field(context: click.Context) -> None:
+    """Raise ParameterError where an option of the service was typed without the service."""
+    for name in ("store", "port", "seconds", "stay"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ParameterError(
+                f"got --{name} without --field, expected both, as it is of the service: add --field"
+            )
+
+
 @click.command(
     cls=Command, short_help="Show the whole story on simulated data.",
     example="skip2lora demo",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of data and training.")
+@click.option(
+    "--field", is_flag=True,
+    help="A service in the field instead: noise, labels, learning, with its page.",
+)  # fmt: skip
+@click.option(
+    "--store", metavar="DIR", type=click.Path(path_type=Path),
+    help="With --field: where the service stays, a new folder; its model goes beside it.",
+)  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), default=0,
+              help="With --field: port of the page.  [default: any that is free]")  # fmt: skip
+@click.option(
+    "--seconds", type=float, default=20.0, show_default=True,
+    help="With --field: how long samples come, about; 0 is as fast as can be.",
+)  # fmt: skip
+@click.option("--stay", is_flag=True, help="With --field: keep the page until Ctrl-C.")
 @shared.as_json
-def command(seed: int, as_json: bool) -> None:
+def command(seed: int, as_json: bool, field: bool, **options: Any) -> None:
     """Pre-train in a silent room, move to a noisy one, adapt.
 
     The data is simulated: spectra of a fan that stands still, is sound or is damaged. Writes the
     training curve to demo/curve.png.
+
+    With --field a service meets the noise, notices it, asks for labels, learns, and refuses what
+    is bad; its page shows all of it. Nothing is written unless --store says where.
     """
+    if field:
+        tell(Setting(seed, **options), as_json=as_json)
+        return
+    _check_no_field(click.get_current_context())
     with bars.progress_bar("pretrain") as callback:
         result = run_demo(seed=seed, callback=callback)
     note = ""

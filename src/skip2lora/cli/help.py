@@ -32,7 +32,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Merging": ("shares",),
     "The service": (
-        "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token", "print_unit",
+        "field", "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token",
+        "print_unit", "seconds", "stay",
     ),
     "On a board": ("blob", "taps_only", "weights", "capacity", "when_full"),
     "Stopped and going on": (

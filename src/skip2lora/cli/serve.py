@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from skip2lora.backbones.base import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ParameterError, SuspectLabelsWarning
 from skip2lora.serve import security
 from skip2lora.serve.http import application, need_starlette
 from skip2lora.serve.mqtt import Bridge, Broker
@@ -68,6 +69,7 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
         click.echo(unit(name, model, _unit_words(click.get_current_context())), nl=False)
         return
     need_starlette()
+    warnings.simplefilter("ignore", SuspectLabelsWarning)  # the page lists them
     broker = None if options["mqtt"] is None else Broker.of(options["mqtt"])
     host = options["host"]
     loaded = load(model, threads=options["threads"])

@@ -44,23 +44,25 @@ class Stop:
 
     def __init__(self) -> None:
         self._said = False
+        self.signal: int | None = None  # the first one
 
     def __call__(self) -> bool:
         """Whether it was."""
         return self._said
 
-    def say(self) -> None:
-        """Tell it."""
+    def say(self, number: int | None = None) -> None:
+        """Tell it; ``number`` is that of the signal by which somebody asked for it."""
         self._said = True
+        self.signal = number if self.signal is None else self.signal
 
 
 def run(
     app: App, at: socket.socket, stop: Stop, started: Callable[[], None] = lambda: None
 ) -> None:
-    """Answer requests that come to ``at``, until SIGINT or SIGTERM; then finish those in work.
+    """Answer requests that come to ``at``, until ``stop`` is said; then finish those in work.
 
-    ``stop`` is told of the signal, ``started`` is called once requests are answered; systemd is
-    told so too, and then that the event loop lives.
+    SIGINT and SIGTERM say it. ``started`` is called once requests are answered; systemd is told so
+    too, and then that the event loop lives.
     """
     import uvicorn
 
@@ -75,8 +77,12 @@ def run(
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Stop soon."""
-            stop.say()
+            stop.say(sig)
             super().handle_exit(sig, frame)
+
+        async def on_tick(self, counter: int) -> bool:
+            """Whether to stop: asked ten times a second."""
+            return await super().on_tick(counter) or stop()
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
