@@ -31,7 +31,7 @@ TIMEOUT_S = 3600  # of all tests of a mutant
 TEST_TIMEOUT_S = 120  # of one test: a mutant that makes it hang is killed by it
 LIMIT = ("-x", "-o", f"faulthandler_timeout={TEST_TIMEOUT_S}",
          "-o", "faulthandler_exit_on_timeout=true")  # fmt: skip
-FRESH = "fresh"  # no test, but the answer that the code of live functions does not suffice
+FRESH = "fresh"  # why there is no answer: the code of live functions does not suffice
 #: What a started program runs first, through PYTHONPATH: the changed module, in place of the file.
 SITE = """\
 import importlib.machinery, os, pathlib
@@ -60,39 +60,95 @@ class Trial(NamedTuple):
         return self.line in in_functions(ast.parse(self.file.read_text(encoding="utf-8")))
 
 
-class Runner:
-    """A plugin of pytest: forks of a session try one mutant each; none where it is in a fork."""
+class Verdict(NamedTuple):
+    """What kills a mutant: nothing where all its tests pass.
 
-    def __init__(self, trials: list[Trial] | None, jobs: int, say: Callable[[str, str], None]):
+    Where the tests ended before any failed, the killer is the one that ran, and ``ended`` says how.
+    Without a killer it says why the mutant could not be tried.
+    """
+
+    name: str
+    killer: str = ""
+    ended: str = ""
+
+
+class Watcher:
+    """A plugin of pytest: what fails, and in a file, for what outlives the process, what runs."""
+
+    def __init__(self, running: Path):
+        self.running, self.failed = running, list[str]()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Say which test runs."""
+        self.running.write_text(nodeid, encoding="utf-8")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the name of a test that fails."""
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep the name of a file that cannot be imported."""
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+class Runner:
+    """A plugin of pytest: forks of its session, which has the tests of all, try one mutant each."""
+
+    def __init__(self, trials: list[Trial], jobs: int, say: Callable[[Verdict], None]):
         self.trials, self.jobs, self.say = trials, jobs, say
-        self.failed = ""
+        self.forked = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Try all mutants."""
-        if self.trials is None:
+        if self.forked:
             return None
-        items = defaultdict(list)
-        for item in session.items:
-            items[item.nodeid.partition("[")[0]].append(item)
+        items = session.items
 
-        def run(trial: Trial) -> str:
-            self.trials = None
-            session.items = [item for test in trial.tests for item in items[test]]
+        def run(trial: Trial, running: Path) -> Verdict:
+            self.forked = True
+            session.items = chosen(items, trial.tests)
+            if not session.items:
+                return Verdict(trial.name, ended="no such tests")
             if not exchange(trial):
-                return FRESH
+                return Verdict(trial.name, ended=FRESH)
+            watcher = Watcher(running)
+            session.config.pluginmanager.register(watcher)
             with contextlib.suppress(session.Failed):
                 session.config.hook.pytest_runtestloop(session=session)
-            return self.failed
+            return Verdict(trial.name, "".join(watcher.failed[:1]))
 
-        for name, killer in forked(self.trials, run, self.jobs):
-            self.say(name, killer)
+        for verdict in forked(self.trials, run, self.jobs):
+            self.say(verdict)
         return True
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the name of the first test that fails."""
-        if report.failed and not self.failed:
-            self.failed = report.nodeid
+
+class Chooser:
+    """A plugin of pytest: of what the files have, the tests of a trial in their order."""
+
+    def __init__(self, tests: list[str]):
+        self.tests = tests
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave only these."""
+        items[:] = chosen(items, self.tests)
+
+
+def chosen(items: list[pytest.Item], tests: list[str]) -> list[pytest.Item]:
+    """The items of tests, in their order: a case, all of a function or all of a file each."""
+    named = defaultdict(list)
+    for item in items:
+        for name in {item.nodeid, item.nodeid.partition("[")[0], item.nodeid.partition("::")[0]}:
+            named[name].append(item)
+    return [item for test in tests for item in named.get(test, ())]
+
+
+def files_of(trials: list[Trial]) -> list[str]:
+    """Where the tests are, but for files that are no more."""
+    files = {test.partition("::")[0] for trial in trials for test in trial.tests}
+    return sorted(file for file in files if (ROOT / file).exists())
 
 
 def exchange(trial: Trial) -> bool:
@@ -128,20 +184,21 @@ def functions(code: types.CodeType) -> Iterator[tuple[tuple[str, int], types.Cod
             yield from functions(each)
 
 
-def fresh(trial: Trial) -> str:
+def fresh(trial: Trial, running: Path, to_the_end: bool = False) -> Verdict:
     """Run pytest on the tests, which import the package."""
-    runner = Runner(None, 1, lambda *_: None)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as words:  # more than a command may have
-        words.write("\n".join(trial.tests))
-        words.flush()
-        status = pytest.main([*OPTIONS, *LIMIT, f"@{words.name}"], plugins=[runner])
-    return runner.failed or ("" if status == 0 else f"exit status {int(status)}")
+    watcher = Watcher(running)
+    plugins = [watcher, Chooser(trial.tests)]
+    limit = LIMIT[1:] if to_the_end else LIMIT
+    status = pytest.main([*OPTIONS, *limit, *files_of([trial])], plugins=plugins)
+    if status == 0 or watcher.failed:
+        return Verdict(trial.name, "\n".join(watcher.failed))
+    return Verdict(trial.name, ended=f"exit status {int(status)}")
 
 
 def forked(
-    trials: list[Trial], run: Callable[[Trial], str], jobs: int
-) -> Iterator[tuple[str, str]]:
-    """Name and what kills it, with so many forks at a time."""
+    trials: list[Trial], run: Callable[[Trial, Path], Verdict], jobs: int
+) -> Iterator[Verdict]:
+    """What so many forks at a time say."""
     pending, running = list(trials), dict[int, tuple[str, Path]]()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sitecustomize.py").write_text(SITE, encoding="utf-8")
@@ -155,12 +212,15 @@ def forked(
                 running[child] = trial.name, prefix
             child, status = os.wait()
             name, prefix = running.pop(child)
-            answer = prefix.with_suffix(".answer")
-            ended = f"exit status {os.waitstatus_to_exitcode(status)}"
-            yield name, answer.read_text("utf-8") if answer.exists() else ended
+            answer, test = prefix.with_suffix(".answer"), prefix.with_suffix(".test")
+            if answer.exists():
+                yield Verdict(*json.loads(answer.read_text("utf-8")))
+            else:
+                killer = test.read_text("utf-8") if test.exists() else ""
+                yield Verdict(name, killer, f"exit status {os.waitstatus_to_exitcode(status)}")
 
 
-def work(trial: Trial, run: Callable[[Trial], str], prefix: Path) -> NoReturn:
+def work(trial: Trial, run: Callable[[Trial, Path], Verdict], prefix: Path) -> NoReturn:
     """Run in a fork that reads the mutant, also in the programs that it starts."""
     signal.alarm(TIMEOUT_S)
     text = prefix.with_suffix(".py")
@@ -168,8 +228,12 @@ def work(trial: Trial, run: Callable[[Trial], str], prefix: Path) -> NoReturn:
     os.environ |= {"MUTANT_FILE": str(trial.file), "MUTANT_TEXT": str(text)}
     os.environ["PYTHONPATH"] = str(prefix.parent)
     exec(SITE, {})  # noqa: S102
-    answer = prefix.with_suffix(".answer")
-    as_pytest(lambda: answer.write_text(run(trial), encoding="utf-8"))
+
+    def answer() -> None:
+        verdict = json.dumps(run(trial, prefix.with_suffix(".test")))
+        prefix.with_suffix(".answer").write_text(verdict, encoding="utf-8")
+
+    as_pytest(answer)
 
 
 def as_pytest(run: Callable[[], object]) -> NoReturn:
@@ -188,31 +252,48 @@ def as_pytest(run: Callable[[], object]) -> NoReturn:
         os._exit(9)
 
 
-def collected(trials: list[Trial], jobs: int) -> Iterator[tuple[str, str]]:
-    """Name and what kills it, of those that can be tried with all their tests collected once."""
-    files = sorted({test.partition("::")[0] for trial in trials for test in trial.tests})
+def collected(trials: list[Trial], jobs: int) -> Iterator[Verdict]:
+    """Of those that can be tried with all their tests collected once."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         with os.fdopen(writing, "w", buffering=1) as answers:
-
-            def say(name: str, killer: str) -> None:
-                answers.write(json.dumps([name, killer]) + "\n")
-
-            as_pytest(lambda: pytest.main([*OPTIONS, *LIMIT, *files], [Runner(trials, jobs, say)]))
+            runner = Runner(trials, jobs, lambda verdict: print(json.dumps(verdict), file=answers))
+            as_pytest(lambda: pytest.main([*OPTIONS, *LIMIT, *files_of(trials)], [runner]))
     os.close(writing)
     with os.fdopen(reading) as answers:
         for answer in answers:
-            name, killer = json.loads(answer)
-            if killer != FRESH:
-                yield name, killer
+            verdict = Verdict(*json.loads(answer))
+            if not verdict.ended:
+                yield verdict
     os.waitpid(child, 0)
 
 
-def tried(trials: list[Trial], jobs: int) -> Iterator[tuple[str, str]]:
-    """Name, and the test that fails or why none could end; nothing where all pass."""
-    pending = {trial.name: trial for trial in trials}
-    for name, killer in collected([each for each in trials if each.in_function], jobs):
-        del pending[name]
-        yield name, killer
-    yield from forked(list(pending.values()), fresh, jobs)
+def tried(trials: list[Trial], jobs: int) -> Iterator[Verdict]:
+    """What each comes to.
+
+    Where the tests ended before one failed they run again, alone. What ends again is killed by that
+    where the tests pass on the package as it is, and was not tried else.
+    """
+    pending, again = {trial.name: trial for trial in trials}, list[Trial]()
+    for verdict in collected([each for each in trials if each.in_function], jobs):
+        del pending[verdict.name]
+        yield verdict
+    for verdict in forked(list(pending.values()), fresh, jobs):
+        if verdict.ended:
+            again.append(pending[verdict.name])
+        else:
+            yield verdict
+    for trial in again:
+        as_it_is = trial._replace(text=trial.file.read_text(encoding="utf-8"))
+        verdict, usual = forked([trial, as_it_is], fresh, jobs=1)
+        if verdict.ended and usual.killer == usual.ended == "":
+            verdict = Verdict(trial.name, f"{verdict.killer or 'imports'}: {verdict.ended}")
+        yield verdict
+
+
+def failing(file: Path, tests: list[str]) -> list[str]:
+    """Those that fail on the package as it is, of which file is one; all, if they end."""
+    trial = Trial("", file, 0, file.read_text(encoding="utf-8"), tests)
+    [verdict] = forked([trial], functools.partial(fresh, to_the_end=True), jobs=1)
+    return tests if verdict.ended else sorted(set(verdict.killer.splitlines()))

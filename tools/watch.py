@@ -115,6 +115,12 @@ def own_tests(module: Path) -> str:
     return f"{folder.as_posix()}/test_{module.stem.strip('_')}"
 
 
+def own_files(module: Path) -> list[str]:
+    """Test files of the module's own name."""
+    files = ROOT.glob(f"{own_tests(module)}*.py")
+    return sorted(file.relative_to(ROOT).as_posix() for file in files)
+
+
 def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
     """Tests of the module's own name, then file for file, that of the shortest time first."""
     by_file = defaultdict(list)
