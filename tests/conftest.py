@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -23,6 +24,8 @@ hypothesis.settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, max_examples=25
 )
 hypothesis.settings.load_profile("suite")
+# A shell ignores it for what runs in the background, and the commands that tests start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Samples = tuple[np.ndarray, np.ndarray]
 

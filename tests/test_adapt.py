@@ -53,7 +53,6 @@ def test_signal_stops_a_long_job(tmp_path: Path) -> None:
 import signal, sys
 import numpy as np
 import skip2lora as s2
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 x, y = np.zeros((40, 8), np.float32), np.zeros(40, int)
 s2.adapt(
     s2.MLP.create([8, 6, 3]), x, y, epochs=2_000_000,  # ends by itself should this test be killed

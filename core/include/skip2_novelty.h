@@ -51,16 +51,16 @@ typedef struct {
 } s2_judged;
 
 size_t s2_novelty_bytes(const s2_novelty_shape *shape);
-/* Copies what it needs of the reference; S2_BAD_VALUE where that has a number that is not finite. */
+/* Copies what it needs of the reference; S2_BAD_VALUE where a number of it is not finite. */
 s2_status s2_novelty_open(s2_novelty *novelty, const s2_kernels *kernels,
                           const s2_novelty_shape *shape, const s2_reference *reference,
                           void *memory, size_t size);
 /* Judges row (width), one call at a time; S2_BAD_VALUE where it has a number that is not finite.
  *
- * p = (r + 1) / (n + 1), a conformal p-value (Vovk, Gammerman and Shafer 2005): of the n rows of the
- * reference in the row's mode, r are as novel or more. Their novelty is to the other rows and this
- * one together, so that all n + 1 are judged alike. Rows that are exchangeable with these, given
- * mean, scale and centres, have p <= a with a probability of at most a; equal novelties count
+ * p = (r + 1) / (n + 1), a conformal p-value (Vovk, Gammerman and Shafer 2005): of the n rows of
+ * the reference in the row's mode, r are as novel or more. Their novelty is to the other rows and
+ * this one together, so that all n + 1 are judged alike. Rows that are exchangeable with these,
+ * given mean, scale and centres, have p <= a with a probability of at most a; equal novelties count
  * against a change. */
 s2_status s2_novelty_judge(const s2_novelty *novelty, const float *row, s2_judged *judged);
 
@@ -82,8 +82,8 @@ typedef struct {
 /* Adds the p-value of one more row; S2_BAD_VALUE unless 0 < p <= 1 and 0 < limit.
  *
  * The bet e = mean of k * p^(k - 1) over k = .1 .3 .5 .7 .9 has a mean of at most 1 while p-values
- * are uniform. The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each bet
- * has that mean given those before it, the mean number of rows to a false alarm is at least the
+ * are uniform. The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each
+ * bet has that mean given those before it, the mean number of rows to a false alarm is at least the
  * limit (Shin, Ramdas and Rinaldo 2022). `since` is the start of the highest product of bets that
  * ends here, as in Page's CUSUM: the most likely change point. The alarm holds it. */
 s2_status s2_change_add(s2_change *change, double p, double limit);

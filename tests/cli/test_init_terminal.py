@@ -64,14 +64,6 @@ def terminal():
     os.close(slave)
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_is_not_ignored():
-    """As a shell has it ignored in what it runs in the background, which a child would inherit."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_progress_bar_and_ctrl_c(desk, terminal):
     start, screen = terminal
     before = digests(desk)

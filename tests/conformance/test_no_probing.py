@@ -36,10 +36,12 @@ ALLOWED = {
     ("export/tflite_nodes.py", "schema.BuiltinOptions"): "a number, by its name",
     ("paper/timings.py", "os"): "what the system has",
     ("power/host.py", "psutil"): "what the system has",
+    ("serve/limits.py", "self"): "fields, by their names",
     ("sklearn.py", "self"): "an estimator before its first fit",
     ("tasks/columns.py", "x"): "a DataFrame, of whatever library",
     ("training/checkpoint.py", "course"): "its values an epoch, by their names",
     ("training/jobs.py", "layer"): "fields of a layer, by their names",
+    ("training/reading_time.py", "os"): "what the system has",
 }
 
 

@@ -32,7 +32,7 @@ def listening(host: str, port: int) -> socket.socket:
         socket.getaddrinfo(host, whole("port", port, 0, 65535), family)
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ParameterError(
             f"cannot listen at {host} port {port}: {reason}, expected an address of this machine "
             "and a free port: change host or port"
