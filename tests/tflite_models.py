@@ -161,7 +161,8 @@ class Layer:
 class Network:
     """Layers in a row, and the .tflite file of them; ``integers`` is None, int8 or uint8.
 
-    ``pixels`` are from 0 to 1, in bytes of 0 to 255.
+    ``pixels`` are from 0 to 1, in bytes of 0 to 255; with ``label`` the place of the largest is an
+    output as well.
     """
 
     shape: tuple[int, ...]
@@ -170,6 +171,7 @@ class Network:
     per_channel: bool = False
     end: str = "SOFTMAX"
     pixels: bool = False
+    label: bool = False
 
     def taps(self, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """The input of every layer with weights, and the logits."""
@@ -206,7 +208,14 @@ class Network:
                 file.operator(self.end, [at], [made], **(
                     {"beta": 1.0} if self.end == "SOFTMAX" else {}))  # fmt: skip
             at = made
-        return file.pack([first], [at])
+        if not self.label:
+            return file.pack([first], [at])
+        axis, label = (
+            file.constant("axis", np.array(1, np.int32)),
+            file.tensor("label", (1,), "int64"),
+        )
+        file.operator("ARG_MAX", [at, axis], [label], outputType=schema.TensorType.INT64)
+        return file.pack([first], [label, at])
 
     def activation(self, file: File, name: str, x: np.ndarray, like: int | None) -> int:
         shape = (1, *x.shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +124,73 @@ def test_a_network_of_pretrain_as_tflite(desk: Path, type_in: Type) -> None:
     again = type_in(*words, "adapted.tflite")
     assert (again.code, again.out) == (2, "")
     assert "exists" in again.err
+
+
+@pytest.fixture
+def chosen(base: Path, type_in: Type) -> s2.AdaptedModel:
+    """An adapter of base.onnx that keeps thresholds of classes that overlap."""
+    random = np.random.default_rng(2)
+    x, y = np.load(base / "field.npz")["X"], np.load(base / "field.npz")["y"]
+    x = x + random.normal(0, 2.5, x.shape).astype(np.float32)
+    np.savez(base / "noisy.npz", X=x, y=y, class_names=np.array(["cat", "dog", "fox"]))
+    made = type_in("adapt", "base.onnx", "noisy.npz", "--precision", 0.9, "-o", "sure")
+    assert made.code == 0, made.err
+    return s2.AdaptedModel.load(base / "base.onnx", base / "sure")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx-adapter", "tflite", "c"])
+def test_thresholds_are_said(kind: str, base: Path, chosen: s2.AdaptedModel, type_in: Type) -> None:
+    model = "base.onnx"
+    adapter = "sure"
+    if kind == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip group runtimes")
+        assert type_in("pretrain", "field.npz", "-o", "net.safetensors").code == 0
+        made = type_in("adapt", "net.safetensors", "noisy.npz", "--precision", 0.9, "-o", "of-net")
+        assert made.code == 0, made.err
+        model, adapter = "net.safetensors", "of-net"
+    output = {"tflite": "e.tflite", "c": "board"}.get(kind, "e.onnx")
+    words = ("export", model, "--adapter", adapter, "--to", kind, "-o", output)
+    made = type_in(*words, "--json")
+    assert made.code == 0, made.err
+    adapted = s2.AdaptedModel.load(base / model, base / adapter)
+    assert adapted.thresholds is not None
+    least = adapted.thresholds.least(adapted.learned)
+    assert any(0 < value < 1 for value in least)
+    by_name = {
+        name: None if np.isinf(value) else value
+        for name, value in zip(adapted.class_names or "012", least, strict=True)
+    }
+    assert made.json["thresholds"] == by_name
+    shown = type_in(*words, "--force")
+    assert "thresholds for what reads its outputs to apply, as predict does: " in shown.out
+    assert all(f"{name} " in shown.out for name in by_name)
+
+
+def test_what_reads_the_outputs_can_apply_them(
+    base: Path, chosen: s2.AdaptedModel, type_in: Type
+) -> None:
+    """By the metadata alone, with the stock runtime: what AdaptedModel predicts."""
+    import onnxruntime
+
+    made = type_in("export", "base.onnx", "--adapter", "sure", "--to", "onnx", "-o", "e.onnx")
+    assert made.code == 0, made.err
+    x = np.load(base / "noisy.npz")["X"]
+    session = onnxruntime.InferenceSession(base / "e.onnx")
+    [logits] = session.run(None, {"x": x})
+    said = session.get_modelmeta().custom_metadata_map
+    names, values = json.loads(said["skip2lora.classes"]), json.loads(said["skip2lora.thresholds"])
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    predicted = []
+    for row in shares:
+        best = int(row.argmax())
+        least = values["values"][best]
+        none = least == "never" or row[best] < (least or 0)
+        predicted.append("none of these" if none else names[best])
+    assert predicted == chosen.predict(x).tolist()
+    assert 0 < predicted.count("none of these") < len(x)
+
+
+def test_without_thresholds_nothing_is_said(base: Path, type_in: Type) -> None:
+    made = type_in("export", "base.onnx", "--adapter", "adapter", "--to", "onnx", "-o", "e.onnx")
+    assert "thresholds" not in made.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from skip2lora.export.c import export_c
 from skip2lora.export.c_folder import _CODE_BYTES, OFFERED, PARTS, SOURCES, names_of
 from skip2lora.export.c_sources import FOLDER
 from skip2lora.files import make_folder
+from skip2lora.tasks.thresholds import NEVER, Thresholds
 
 
 @pytest.fixture
@@ -45,6 +47,22 @@ def test_names_of_classes_are_labels(model, tmp_path) -> None:
     x = np.zeros((3, 9), np.float32)
     said = ran(make(out), given=rows_of(x, np.array(["good", 'odd "name"', "naïve\\"])))
     assert said.startswith("3 samples, 0 rejected")
+
+
+def test_thresholds_of_the_adapter_are_said(model, make_samples, tmp_path) -> None:
+    """In Python it says none of these below them; the board gives logits."""
+    chosen = Thresholds(0.9, (0.625, NEVER, None), (20, 20, 3))
+    adapted = replace(s2.adapt(model, *make_samples(40, 9, 3), epochs=1), thresholds=chosen)
+    export_c(adapted, tmp_path / "out", epochs=1)
+    config = (tmp_path / "out" / "src" / "s2_config.h").read_text()
+    assert "#define S2_THRESHOLDS    {0.625000000f, 2.00000000f, 0.00000000f}\n" in config
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "\n## Thresholds\n" in readme
+    assert "the examples the class of the largest, whatever thresholds" in readme
+    make(tmp_path / "out")
+    export_c(replace(adapted, thresholds=None), tmp_path / "plain", epochs=1)
+    assert "S2_THRESHOLDS" not in (tmp_path / "plain" / "src" / "s2_config.h").read_text()
+    assert "Thresholds" not in (tmp_path / "plain" / "README.md").read_text()
 
 
 def test_samples_take_what_the_readme_says(model, make_model, tmp_path) -> None:

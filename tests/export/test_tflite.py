@@ -22,6 +22,7 @@ from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.errors import FileError, ModelError, ParameterError
 from skip2lora.export.tflite import LABELS, export_tflite
 from skip2lora.tasks.task import softmax
+from skip2lora.tasks.thresholds import Thresholds
 from tflite_exports import Stock
 
 Refused = Callable[..., str]
@@ -199,6 +200,36 @@ def test_adapters_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
         ModelError, export_tflite, model, random_adapters(other), tmp_path / "a.tflite"
     )
     assert "expected [4, 3] with 2 as the adapters" in message
+
+
+@pytest.mark.parametrize("integers", [None, "int8"])
+def test_a_label_that_cannot_go_by_thresholds_is_left_out(
+    integers: str | None, tmp_path: Path
+) -> None:
+    network = nets.mlp([9, 7, 3], integers=integers, label=True)
+    chosen = Thresholds(0.9, (0.7, 0.5, None), (20, 20, 3))
+    model = nets.loader(tmp_path)(network.content())
+    adapters, x = random_adapters(model), samples_of(network, 40)
+    export_tflite(model, adapters, tmp_path / "a.tflite")
+    both = Stock(tmp_path / "a.tflite").run(x)
+    assert both["label"].ravel().tolist() == both["probabilities"].argmax(axis=1).tolist()
+    with pytest.warns(UserWarning, match="output label is left out, as it cannot go by"):
+        export_tflite(model, adapters, tmp_path / "b.tflite", thresholds=chosen)
+    assert list(Stock(tmp_path / "b.tflite").run(x)) == ["probabilities"]
+    (got,) = Stock(tmp_path / "b.tflite").run(x).values()
+    np.testing.assert_array_equal(got, both["probabilities"])
+    file = schema.ModelT.InitFromPackedBuf((tmp_path / "b.tflite").read_bytes(), 0)
+    facts = json.loads(bytes(file.buffers[file.metadata[0].buffer].data))
+    assert Thresholds.from_json(facts["thresholds"]) == chosen
+
+
+def test_nothing_but_a_label_to_go_by(tmp_path: Path, refused: Refused) -> None:
+    model = nets.loader(tmp_path)(nets.mlp([9, 7, 3], end="ARG_MAX").content())
+    chosen = Thresholds(0.9, (0.7, 0.5, None), (20, 20, 3))
+    given = (model, random_adapters(model), tmp_path / "a.tflite")
+    said = refused(ModelError, export_tflite, *given, thresholds=chosen)
+    assert "output label cannot go by the thresholds of the adapter" in said
+    assert not (tmp_path / "a.tflite").exists()
 
 
 def test_labels_of_others_stay(tmp_path: Path, refused: Refused) -> None:

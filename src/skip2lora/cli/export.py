@@ -16,13 +16,14 @@ from skip2lora.backbones.base import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.cli.measures import named_thresholds, thresholds_line
 from skip2lora.errors import MissingExtraError, ParameterError
 from skip2lora.export.c import export_c
 from skip2lora.export.c_blob import WEIGHTS
 from skip2lora.export.c_folder import ROWS, WHEN_FULL
 from skip2lora.files import check_output
 from skip2lora.tasks.columns import Columns
-from skip2lora.tasks.task import TASKS
+from skip2lora.tasks.task import TASKS, Outputs
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.rehearsal import lab_set_beside
 
@@ -74,7 +75,9 @@ def _file(asked: Asked) -> Done:
     said = {"method": adapted.method, "task": adapted.task}
     if adapted.columns != Columns():
         said["columns"] = json.dumps(adapted.columns.to_json())
-    options: dict[str, Any] = {"description": said}
+    if adapted.class_names is not None:
+        said["classes"] = json.dumps(list(adapted.class_names))
+    options: dict[str, Any] = {"description": said, "thresholds": adapted.thresholds}
     if asked.data is not None:
         options["samples"] = common.read_to_predict(
             adapted, asked.data, columns={}, task=adapted.learned, images=None
@@ -82,7 +85,18 @@ def _file(asked: Asked) -> Done:
     files = _write(adapted, kind, output, options)
     facts = {"n_outputs": adapted.n_outputs, "rank": adapted.adapters.rank}
     lines = [f"{file}: {file.stat().st_size / 1024:,.0f} KiB" for file in files]
-    return Done(files, facts, lines)
+    return _with_thresholds(Done(files, facts, lines), adapted)
+
+
+def _with_thresholds(done: Done, adapted: AdaptedModel) -> Done:
+    """What there is to say of thresholds that predictions go by in Python, and not there."""
+    chosen = adapted.thresholds
+    if chosen is None:
+        return done
+    titles = Outputs.of(adapted, adapted.learned).titles
+    of = named_thresholds(chosen.least(adapted.learned), titles)
+    line = f"thresholds for what reads its outputs to apply, as predict does: {thresholds_line(of)}"
+    return Done(done.files, {**done.facts, "thresholds": of}, [*done.lines, line])
 
 
 def _write(adapted: AdaptedModel, kind: str, output: Path, options: dict[str, Any]) -> list[Path]:
@@ -141,7 +155,8 @@ def _c(asked: Asked) -> Done:
         f"{common.size(done.model_bytes)}, RAM {common.size(done.arena_bytes)}",
         f"try it: make -C {asked.output} && {asked.output}/example < data.csv",
     ]
-    return Done([asked.output / file for file in done.files], facts, lines)
+    written = Done([asked.output / file for file in done.files], facts, lines)
+    return _with_thresholds(written, model) if isinstance(model, AdaptedModel) else written
 
 
 #: How each format is made.

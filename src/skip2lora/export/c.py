@@ -87,6 +87,9 @@ def export_c(
     example), ``batch_size``, ``learning_rate`` and ``seed`` are those of training by SGD, as of
     :func:`skip2lora.adapt` with ``recipe="paper"``, whose result the device has.
 
+    Thresholds that an adapter keeps are written into ``README.md`` and ``s2_config.h``: the device
+    gives logits, whatever they are.
+
     Unless the network is left out, the taps and logits that C makes of ``samples``, or of random
     ones, are compared with what ``model`` gives before anything is written.
 
@@ -125,7 +128,9 @@ def export_c(
     content = network.to_bytes(weights=weights)
     agreement = None if taps_only else _compare(model, network, content, given, weights, seed)
     choices = _choices(network, weights, settings)
-    about = About.of(backbone, network, weights, _titles(model, network))
+    thresholds = model.thresholds
+    least = None if thresholds is None else thresholds.least(CLASSIFICATION).tolist()
+    about = About.of(backbone, network, weights, _titles(model, network), least)
     files = files_of(content, network, settings, about, choices, blob=blob)
     write_files(target, files, names=names_of())
     return Exported(tuple(sorted(files)), len(content), choices[settings.rows], choices, agreement)

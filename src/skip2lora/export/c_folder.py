@@ -44,6 +44,7 @@ _CODE_BYTES = {"": 22_016, "DERIVED": 512, "MAPS": 3_072, "ACTIVATIONS": 1_024, 
 _PLACE = re.compile(r"@([A-Z_]+)@")
 _SKETCH = "examples/adapt_example/adapt_example.ino"
 _A_LINE = 8  # words of the network
+_NEVER = 2.0  # more than any probability
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class About:
-    """What people read: the file of the model, what it is, the names of its classes."""
+    """What people read: the file of the model, what it is, the names of its classes.
+
+    ``least`` are the least probabilities that the adapter to begin with predicts a class from.
+    """
 
     model: str
     summary: str
     names: tuple[str, ...]
+    least: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, backbone: Backbone, network: Network, weights: str, names: Sequence[str]) -> About:
+    def of(
+        cls, backbone: Backbone, network: Network, weights: str, names: Sequence[str],
+        least: Sequence[float] | None = None,
+    ) -> About:  # fmt: skip
         """Of a model whose outputs have these ``names``."""
         path = backbone.base.path
         model = "a network in memory" if path is None else Path(path).name
@@ -82,7 +90,7 @@ class About:
             summary = f"taps of {taps} numbers, which the firmware computes"
         if network.projections:
             summary += ", projected taps"
-        return cls(model, summary, tuple(names))
+        return cls(model, summary, tuple(names), None if least is None else tuple(least))
 
 
 def names_of() -> tuple[str, ...]:
@@ -162,6 +170,8 @@ def _values(
         "SUMMARY": about.summary,
         "LABELS": ", ".join(names),
         "CLASS_NAMES": ", ".join(map(_quoted, names)),
+        "THRESHOLDS": "" if about.least is None else _thresholds(about.least),
+        "ABOUT_THRESHOLDS": "" if about.least is None else _ABOUT_THRESHOLDS,
         "N_FEATURES": str(n_numbers),
         "N_FEATURES_TEXT": f"{n_numbers} {'features' if network.layers else 'taps and logits'}",
         "N_OUTPUTS": str(network.n_outputs),
@@ -219,6 +229,27 @@ _READ_FILE = """    FILE *file = fopen(S2_MODEL_FILE, "rb");
     }
     s2_status status = s2_model_read(&model, blob, n_bytes);
 """
+
+
+#: In the README of a folder whose adapter keeps thresholds.
+_ABOUT_THRESHOLDS = """
+## Thresholds
+
+The adapter to begin with was kept with thresholds: Python says "none of these" where the most
+probable class is less probable than its number in `S2_THRESHOLDS` of `src/s2_config.h`. A board
+gives logits, and the examples the class of the largest, whatever thresholds. Of logits z with the
+largest m, class k has the probability exp(z[k] - m) / (sum of exp(z[i] - m)). The numbers were
+chosen for that adapter: once the board has learned, they no longer hold.
+"""
+
+
+def _thresholds(least: Sequence[float]) -> str:
+    """The macro; a probability that there is not stands for never."""
+    numbers = ", ".join(f"{min(value, _NEVER):#.9g}f" for value in least)
+    return (
+        "\n/* The adapter to begin with says none of these below these probabilities; 2 is never. "
+        f"*/\n#define S2_THRESHOLDS    {{{numbers}}}\n"
+    )
 
 
 def _sample_bytes(network: Network, rows: str) -> int:

@@ -44,7 +44,9 @@ from skip2lora.export.onnx_head import (
     pad,
     plug_logits,
 )
+from skip2lora.export.onnx_labels import deciding_outputs, go_by_thresholds
 from skip2lora.files import check_output, write_file, write_together
+from skip2lora.tasks.thresholds import Thresholds
 
 #: What the output of adapters is called where the base has no logits, or they are left out; the
 #: second where the base has a tensor of the first name.
@@ -87,6 +89,7 @@ def export_onnx(
     *,
     description: Mapping[str, str] | None = None,
     samples: SamplesLike | None = None,
+    thresholds: Thresholds | None = None,
 ) -> None:
     """Write base and adapters as one self-contained file for the stock onnxruntime.
 
@@ -95,9 +98,14 @@ def export_onnx(
     ``description`` joins fingerprint, rank and layers in the metadata. Before it is written, the
     logits are compared with those of the adapted model on a few of ``samples``, or random ones.
 
+    ``thresholds`` are written into the metadata, ``skip2lora.thresholds``, as the adapter's folder
+    has them. Outputs that say what is predicted, not how likely it is, go by them: a label is -1,
+    or the text "none of these", where its class is less probable. Where they cannot, they are left
+    out, with a warning.
+
     Raises:
         ModelError: the base changed, the adapters do not fit it, new classes do not fit through
-            the end of its graph, logits differ, or the file would pass 2 GB.
+            the end of its graph, logits differ, no output is left, or the file would pass 2 GB.
         DataError: samples the model cannot take.
         FileError: the system refused.
     """
@@ -124,7 +132,11 @@ def export_onnx(
             pooled = Pooled(tensor, (parts.a[number].shape[1],))
         name = builder.constant(f"lora_a.{number}", rearranged(parts.a[number], pooled))
         factors.append((number, name, pooled.tensor))
-    _write(base, _join(builder, base, factors, parts), out, description, samples)
+    logits = _join(builder, base, factors, parts)
+    if thresholds is not None:
+        go_by_thresholds(builder, base, thresholds.least(backbone.learned))
+        description = {**(description or {}), "thresholds": json.dumps(thresholds.to_json())}
+    _write(base, logits, out, description, samples)
 
 
 def rearranged(lora_a: NDArray[np.float32], pooled: Pooled) -> NDArray[np.float32]:
@@ -145,19 +157,28 @@ def export_onnx_adapter(
     *,
     description: Mapping[str, str] | None = None,
     samples: SamplesLike | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Path:
     """Write the base with adapters as optional inputs, and an ``.onnx_adapter`` file beside it.
 
     Without an adapter the session computes the base; with one (``onnxruntime.LoraAdapter`` and
     ``RunOptions.add_active_adapter``) the adapted model. Adapters of any rank for the same taps and
     number of outputs, written by :func:`write_onnx_adapter`, can be swapped over one session.
-    Both files have the same ``model_version``, 28 bits of the base's fingerprint.
+    Both files have the same ``model_version``, 28 bits of the base's fingerprint. ``thresholds``
+    are those of one adapter, so none are written.
 
-    Returns the path of the adapter file. Raises as :func:`export_onnx`, and ParameterError for an
-    ``out`` that is called as the adapter file is.
+    Returns the path of the adapter file. Raises as :func:`export_onnx`, ParameterError for an
+    ``out`` that is called as the adapter file is, and ModelError for an output that says what is
+    predicted beside ``thresholds``.
     """
     beside = _beside(out)
     base = read_base(backbone, adapters)
+    if thresholds is not None and (deciding := deciding_outputs(base)):
+        raise ModelError(
+            f"{base.backbone.path}: output {deciding[0].output} says what is predicted, expected "
+            "probabilities alone, as it cannot go by the thresholds of each adapter: export one "
+            "file for each adapter with export_onnx"
+        )
     adapters = base.adapters
     parts = _Parts.of(adapters)
     builder = Builder(base.graph, _PREFIX)

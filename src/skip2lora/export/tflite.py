@@ -23,7 +23,8 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import DerivedTap
 from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.taps import Tap
-from skip2lora.errors import FileError
+from skip2lora.errors import FileError, ModelError, warn
+from skip2lora.export.labels import decides
 from skip2lora.export.tflite_base import Base, read_base
 from skip2lora.export.tflite_check import check_tflite
 from skip2lora.export.tflite_front import Front
@@ -32,6 +33,7 @@ from skip2lora.export.tflite_nodes import Node, Nodes
 from skip2lora.export.tflite_rows import Row, add_counts, add_derived, add_tap
 from skip2lora.export.tflite_zip import with_labels
 from skip2lora.files import check_output, label_lines, write_together
+from skip2lora.tasks.thresholds import Thresholds
 
 #: The file of names of classes, beside a model.
 LABELS = "labels.txt"
@@ -47,6 +49,7 @@ def export_tflite(
     description: Mapping[str, str] | None = None,
     samples: SamplesLike | None = None,
     replace_labels: bool = False,
+    thresholds: Thresholds | None = None,
 ) -> list[Path]:
     """Write base and adapters as one file for the stock LiteRT interpreter.
 
@@ -54,12 +57,15 @@ def export_tflite(
     other names, such as that of the base, is replaced if told so. ``description`` joins
     fingerprint, rank and layers in the metadata. Before anything is written, the logits are
     compared with those of the adapted model on a few of ``samples``, or random ones.
+    ``thresholds`` are written into the metadata as the adapter's folder has them; outputs that say
+    what is predicted, not how likely it is, would not go by them, and are left out with a warning.
 
     Returns the files that were written.
 
     Raises:
         ModelError: the base has a state or control flow, sizes that change or tables of a later
-            format; the adapters do not fit it; logits differ; or the file would pass 2 GB.
+            format; the adapters do not fit it; logits differ; no output is left; or the file would
+            pass 2 GB.
         DataError: samples the model cannot take.
         ParameterError: a name of a class is no line of text.
         FileError: the system refused, or there are other labels.
@@ -72,7 +78,9 @@ def export_tflite(
                 f"{path} exists and has other names than the {len(class_names or ())} classes, "
                 "expected none: write the model into another folder, or pass replace_labels=True"
             )
-    content, _ = tflite_with(backbone, adapters, description=description, samples=samples)
+    content, _ = tflite_with(
+        backbone, adapters, description=description, samples=samples, thresholds=thresholds
+    )
     content = with_labels(content, backbone.base.n_outputs, class_names, target)
     files = {target: content, **labels}
     write_together({path: _writer(data) for path, data in files.items()})
@@ -89,6 +97,7 @@ def tflite_with(
     *,
     description: Mapping[str, str] | None = None,
     samples: SamplesLike | None = None,
+    thresholds: Thresholds | None = None,
 ) -> tuple[bytes, int]:
     """The bytes of the file, checked as :func:`export_tflite` says; the tensor of the logits.
 
@@ -113,7 +122,9 @@ def tflite_with(
     joined = head.nodes.joined(hidden, "hidden")
     added = head.nodes.product(joined, lora_b.astype(np.float32), "added", bias)
     logits = head.plug(added)
-    _describe(base, front, description)
+    if thresholds is not None:
+        _leave_labels_out(base, front)
+    _describe(base, front, description, thresholds)
     content = front.content()
     check_tflite(content, logits, base, samples)
     return content, logits
@@ -143,12 +154,47 @@ def _rows(base: Base, front: Front, head: Head) -> list[Row]:
     return rows
 
 
-def _describe(base: Base, front: Front, description: Mapping[str, str] | None) -> None:
+def _leave_labels_out(base: Base, front: Front) -> None:
+    """Leave out what follows from the logits and says what is predicted, whatever thresholds.
+
+    Raises:
+        ModelError: there is no other output.
+    """
+    end, path = base.end, base.backbone.path
+    if end is None or base.apart:
+        return
+    outputs = zip(base.graph.outputs, base.backbone.outputs, strict=True)
+    deciding = {
+        of.tensor.index: of.name for of, spec in outputs
+        if of.tensor.index in front.outputs
+        and end.logits.index in base.graph.ancestors(of.tensor.index)
+        and (decides(of.end) or spec.ending == "labels")
+    }  # fmt: skip
+    names = ", ".join(deciding.values())
+    front.outputs = [index for index in front.outputs if index not in deciding]
+    if not front.outputs:
+        raise ModelError(
+            f"{path}: output {names} cannot go by the thresholds of the adapter, expected another "
+            "output, of probabilities: adapt without precision="
+        )
+    if deciding:
+        warn(
+            f"{path}: output {names} is left out, as it cannot go by the thresholds of the adapter"
+        )
+
+
+def _describe(
+    base: Base,
+    front: Front,
+    description: Mapping[str, str] | None,
+    thresholds: Thresholds | None,
+) -> None:
     facts = {
         "base_fingerprint": base.fingerprint,
         "rank": base.adapters.rank,
         "taps": [of.layer if isinstance(of, Tap) else of.kind for of in base.sources],
         "version": version("skip2lora"),
         **(description or {}),
+        **({} if thresholds is None else {"thresholds": thresholds.to_json()}),
     }
     front.metadata(_METADATA, json.dumps(facts).encode())

@@ -23,7 +23,7 @@
 
 /* What the labels are called, in their order. */
 #define S2_CLASS_NAMES   {@CLASS_NAMES@}
-
+@THRESHOLDS@
 static inline s2_device_options s2_config(void) {
     s2_device_options options;
     memset(&options, 0, sizeof options);
