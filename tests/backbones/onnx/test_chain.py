@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import onnxruntime
 
 import skip2lora as s2
 from onnx_models import Net, save, value
+from skip2lora.backbones.onnx.backbone import prepare
 from skip2lora.errors import FileError, ModelError, ParameterError
 
 Refused = Callable[..., str]
@@ -108,6 +110,39 @@ def test_windows_that_pass_the_next_one_each(parts: Path) -> None:
     ]  # fmt: skip
     want = np.concatenate([run(parts / "head.onnx", row) for row in rows])
     np.testing.assert_allclose(model.logits(X), want, rtol=0, atol=1e-5)
+
+
+def test_what_no_window_takes_is_said(parts: Path, tmp_path: Path) -> None:
+    """Where it is loaded, beside notes of the model, and of what is written of it."""
+    models = [PAIR[0], PAIR[1] | {"hop": 5}, {"path": "head.onnx"}]
+    said = (
+        "of 30 steps before embedding.onnx the last 2 are left out, as 5 windows of 8, hop 5, end "
+        "before them"
+    )
+    path = written(parts, models, samples=300)
+    with pytest.warns(UserWarning, match=said):
+        model = s2.load(path)
+    assert model.notes == (said,)
+    absolute = [entry | {"path": str(parts / entry["path"])} for entry in models]
+    with pytest.warns(UserWarning, match=said):
+        s2.chain(absolute, tmp_path / "one.onnx", samples=300)
+    with pytest.warns(UserWarning, match=said):
+        one = s2.load(tmp_path / "one.onnx")
+    assert one.notes == (said,)
+    x = np.random.default_rng(2).normal(size=(4, 300)).astype(np.float32)
+    rest = x.copy()
+    rest[:, 280:] = 0  # it is true
+    np.testing.assert_array_equal(one.logits(x), one.logits(rest))
+    rest[:, 279] += 1
+    assert not np.array_equal(one.logits(x), one.logits(rest))
+    assert prepare(tmp_path / "one.onnx", tmp_path / "tapped.onnx").cut == said
+
+
+def test_all_that_windows_take_says_nothing(parts: Path) -> None:
+    models = [PAIR[0], PAIR[1] | {"hop": 4}, {"path": "head.onnx"}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert s2.load(written(parts, models, samples=240)).notes == ()
 
 
 def test_one_file_of_them(parts: Path) -> None:

@@ -43,9 +43,12 @@ import numpy as np
 
 from skip2lora.backbones.onnx.file import embed, model_writer, need_onnx, read_model
 from skip2lora.backbones.onnx.states import checked_stream, say_states
-from skip2lora.errors import ModelError, ParameterError, first_line
+from skip2lora.backbones.onnx.windows import Windows, windows_of
+from skip2lora.errors import ModelError, ParameterError, first_line, warn
 from skip2lora.files import unreadable, write_file
 
+#: The metadata in which a chain says what it leaves out.
+CHAIN_KEY = "skip2lora.chain"
 _MOST_TEXT = 1 << 20  # bytes of a chain
 _MOST_SAMPLES = 1 << 31
 _IR_VERSION = 8
@@ -76,6 +79,7 @@ def chain(
     Each is a path, or what a ``[[model]]`` of a ``.toml`` says: path, scale, offset, hop.
     ``samples`` is how many numbers of a sample the first one takes, where it leaves that open.
     ``stream`` is what ``[stream]`` says of one model with states: states, calls, hop, constants.
+    What no window takes, behind the last one, is warned of, as it is when the file is loaded.
 
     Raises:
         ParameterError: an entry that a ``.toml`` cannot have.
@@ -98,6 +102,9 @@ def chain(
     model = chained(parts, samples, stream, Path(out), read_model)
     open_session(model.SerializeToString(), path=Path(out))  # what does not run is not written
     write_file(out, model_writer(model))
+    for entry in model.metadata_props:
+        if entry.key == CHAIN_KEY:
+            warn(f"{out}: {entry.value}")
 
 
 def read_chain(path: Path) -> tuple[list[Part], int | None, dict[str, Any] | None]:
@@ -171,9 +178,20 @@ def chained(
             _fix_samples(model, samples, part.file)
             whole = model
             continue
-        whole = _joined(onnx, whole, model, part, path)
+        whole, left_out = _joined(onnx, whole, model, part, path)
+        if left_out:
+            _say(whole, left_out)
     whole.ir_version = max(whole.ir_version, _IR_VERSION)
     return whole
+
+
+def _say(whole: Any, what: str) -> None:
+    """Let the metadata say this as well."""
+    for entry in whole.metadata_props:
+        if entry.key == CHAIN_KEY:
+            entry.value = f"{entry.value}; {what}"
+            return
+    whole.metadata_props.add(key=CHAIN_KEY, value=what)
 
 
 def _check_alone(model: Any, file: Path) -> None:
@@ -217,8 +235,8 @@ def _input(model: Any) -> Any:
     return next(value for value in model.graph.input if value.name not in initialised)
 
 
-def _joined(onnx: Any, whole: Any, model: Any, part: Part, path: Path) -> Any:
-    """``model`` behind ``whole``, whose first output it reads."""
+def _joined(onnx: Any, whole: Any, model: Any, part: Part, path: Path) -> tuple[Any, str]:
+    """``model`` behind ``whole``, whose first output it reads; what no window of that takes."""
     output, given = whole.graph.output[0].name, _input(model)
     shape = [dim.dim_value for dim in given.type.tensor_type.shape.dim][1:]
     if 0 in shape:
@@ -228,7 +246,7 @@ def _joined(onnx: Any, whole: Any, model: Any, part: Part, path: Path) -> Any:
         )
     before = _shape_of(whole, path)
     version = _same_opset(onnx, whole, model, part.file)
-    nodes, constants, n_windows = _between(onnx, output, given.name, before, shape, part, path)
+    nodes, constants, windows = _between(onnx, output, given.name, before, shape, part, path)
     del whole.graph.output[:]
     inputs = [value for value in model.graph.input if value.name != given.name]
     whole.graph.node.extend([*nodes, *model.graph.node])
@@ -241,9 +259,11 @@ def _joined(onnx: Any, whole: Any, model: Any, part: Part, path: Path) -> Any:
     for opset in whole.opset_import:
         if opset.domain in ("", "ai.onnx"):
             opset.version = version
-    if n_windows > 1:
-        _beside(onnx, whole, n_windows)
-    return whole
+    if windows is None:
+        return whole, ""
+    if windows.count > 1:
+        _beside(onnx, whole, windows.count)
+    return whole, windows.left_out(part.file.name)
 
 
 def _same_opset(onnx: Any, whole: Any, model: Any, file: Path) -> int:
@@ -297,8 +317,8 @@ def _shape_of(whole: Any, path: Path) -> list[int]:
 def _between(
     onnx: Any, output: str, given: str, before: Sequence[int], shape: Sequence[int], part: Part,
     path: Path,
-) -> tuple[list[Any], list[Any], int]:  # fmt: skip
-    """Nodes and constants from ``output`` to ``given``, and how many windows they make of it."""
+) -> tuple[list[Any], list[Any], Windows | None]:  # fmt: skip
+    """Nodes and constants from ``output`` to ``given``, and the windows of it, if it is cut."""
     nodes: list[Any] = []
     constants: list[Any] = []
 
@@ -313,7 +333,7 @@ def _between(
         nodes.append(onnx.helper.make_node(kind, names, [result], **attributes))
         return result
 
-    tensor, n_windows = output, 1
+    tensor, windows = output, None
     if part.scale != 1.0:
         tensor = node("Mul", tensor, part.scale, np.float32)
     if part.offset != 0.0:
@@ -321,9 +341,10 @@ def _between(
     axes = [[size for size in each if size != 1] for each in (before, shape)]
     # Axes that would only be taken for others are refused; one alone holds all, in their order.
     if math.prod(before) != math.prod(shape) or (axes[0] != axes[1] and min(map(len, axes)) > 1):
-        axis, width, n_windows = _windows(before, shape, part, path)
-        starts = np.arange(n_windows) * (part.hop or 1)
-        tensor = node("Gather", tensor, starts[:, None] + np.arange(width), np.int64, axis=axis + 1)
+        windows = windows_of(before, shape, part.hop, f"{path}: {part.file.name}")
+        axis = windows.axis
+        starts = np.arange(windows.count)[:, None] * windows.hop + np.arange(windows.width)
+        tensor = node("Gather", tensor, starts, np.int64, axis=axis + 1)
         # (samples, before the axis, windows, width, behind it): windows stand behind samples.
         order = [0, axis + 1, *range(1, axis + 1), *range(axis + 2, len(before) + 2)]
         nodes.append(onnx.helper.make_node("Transpose", [tensor], [f"{given}.turned"], perm=order))
@@ -331,33 +352,7 @@ def _between(
     to = f"{given}.shape"
     constants.append(onnx.numpy_helper.from_array(np.array([-1, *shape], np.int64), to))
     nodes.append(onnx.helper.make_node("Reshape", [tensor, to], [given]))
-    return nodes, constants, n_windows
-
-
-def _windows(
-    before: Sequence[int], shape: Sequence[int], part: Part, path: Path
-) -> tuple[int, int, int]:
-    """The axis that windows are cut along, how wide they are and how many there are.
-
-    Raises:
-        ModelError: there is no such axis, or no hop.
-    """
-    given = [size for size in before if size != 1]
-    taken = [size for size in shape if size != 1]
-    apart = [at for at, (one, other) in enumerate(zip(given, taken, strict=False)) if one != other]
-    fits = len(given) == len(taken) and len(apart) == 1 and given[apart[0]] > taken[apart[0]]
-    if not fits or part.hop is None:
-        hop = "" if fits else ", or a hop where one axis alone is longer"
-        expected = f"{math.prod(shape)} in the same axes{hop}"
-        if fits:
-            expected = "hop = NUMBER between windows of them"
-        raise ModelError(
-            f"{path}: {part.file.name} takes {list(shape)} of a sample, the models before it give "
-            f"{list(before)}, expected {expected}: correct the chain"
-        )
-    axis = [at for at, size in enumerate(before) if size != 1][apart[0]]
-    width = taken[apart[0]]
-    return axis, width, (before[axis] - width) // part.hop + 1
+    return nodes, constants, windows
 
 
 def _beside(onnx: Any, whole: Any, n_windows: int) -> None:

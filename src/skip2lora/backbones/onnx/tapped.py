@@ -11,6 +11,7 @@ from typing import Any
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
 from skip2lora.backbones.onnx.branches import without_branches
+from skip2lora.backbones.onnx.chain import CHAIN_KEY
 from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import RECURRENT, Fault, Graph, faults_of
@@ -244,9 +245,11 @@ def understand(
         print_of_base = Description.from_json(text, path).fingerprint
     if size is not None:
         fix_size(model, path, size)
-    cut = None if text is None else Description.from_json(text, path).cut
+    known = None if text is None else Description.from_json(text, path).cut
+    cut = metadata_of(model, CHAIN_KEY) if text is None else None
     if branched:
-        cut = without_branches(model, path) or cut
+        cut = "; ".join(filter(None, (cut, without_branches(model, path))))
+    cut = cut or known
     graph, said = Graph(model), cut
     faults = tuple(faults_of(graph, path))
     stream = None
