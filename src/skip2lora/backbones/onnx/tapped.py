@@ -237,6 +237,7 @@ def understand(
 ) -> tuple[Anatomy, Graph, str]:
     """What is in a model, stripped and fixed to ``size`` first, and the fingerprint of its base."""
     text, streams = metadata_of(model), metadata_of(model, STREAM_KEY) is not None
+    cut = metadata_of(model, CHAIN_KEY) if text is None else None
     strip(model)
     branched = any(node.op_type == "If" for node in model.graph.node)
     if text is None:
@@ -246,7 +247,6 @@ def understand(
     if size is not None:
         fix_size(model, path, size)
     known = None if text is None else Description.from_json(text, path).cut
-    cut = metadata_of(model, CHAIN_KEY) if text is None else None
     if branched:
         cut = "; ".join(filter(None, (cut, without_branches(model, path))))
     cut = cut or known
