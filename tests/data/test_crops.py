@@ -133,6 +133,26 @@ def test_images_without_a_box_are_counted() -> None:
     assert one.coverage(0) == ["1 of 2 images in boxes.json are not here"]
 
 
+def test_that_names_alone_count_is_said() -> None:
+    """Cameras count their images anew: another one's boxes would fit as well."""
+    of, options = boxes("pond/1.jpg", "pond/2.jpg"), Crops()
+    sorted_since = Cut.of(of, options, [ROOT / "fox/1.jpg", ROOT / "hen/2.jpg"], ROOT)
+    assert sorted_since.coverage(0) == [
+        "boxes.json has none of their paths, so their names alone count"
+    ]
+    for here in ("pond/1.jpg", "1.jpg"):
+        assert "alone" not in " ".join(Cut.of(of, options, [ROOT / here], ROOT).coverage(0))
+
+
+def test_boxes_that_reach_beyond_are_said() -> None:
+    """As corners do that are taken for sizes."""
+    box = Detection((0.6, 0.0, 0.5, 0.5), "animal", 0.9)
+    (rectangle, inside), cut = crops([box, seen(0.0)])
+    assert (rectangle, inside) == ((60, 0, 100, 25), (0, 0, 25, 25))
+    assert cut.notes([])[-1] == "1 boxes reach beyond their image and are cut"
+    assert crops([Detection((0.75, 0.5, 0.255, 0.51), "animal", 0.9)])[1].notes([]) == []
+
+
 def test_no_image_and_no_such_category(refused: Refused) -> None:
     files = [ROOT / "a.jpg"]
     said = refused(DataError, Cut.of, boxes("b.jpg"), Crops(), files, ROOT)

@@ -142,6 +142,7 @@ def changed(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("images 0 detections 0 bbox", [1, 2, "3", 4], "expected x, y, width and height"),
         ("images 0 detections 0 bbox", [0, 0, 1, True], "expected x, y, width and height"),
         ("images 0 detections 0 bbox", ..., "bbox is None, expected"),
+        ("images 0 detections 0 bbox", [3, 2, 9, 6], "is [3.0, 2.0, 9.0, 6.0], expected shares"),
         ("detection_categories", [], "detection_categories is [], expected an object"),
     ],
 )  # fmt: skip
@@ -161,12 +162,24 @@ def test_damaged_output_of_megadetector(
         ("annotations 0 category_id", 9, "annotations[0] has category_id 9, expected one that"),
         ("annotations 0 bbox", None, "annotations[0] bbox is None, expected x, y, width"),
         ("annotations", {}, "annotations is {}, expected a list"),
+        ("categories 1 id", 1, "categories[1] has the id 1 of another, expected ids of their own"),
         ("categories 0 name", ..., "categories[0] name is None, expected text"),
         ("annotations 2 score", -1, "annotations[2] score is -1, expected a number from 0"),
     ],
 )
 def test_damaged_coco(path: str, value: Any, said: str, tmp_path: Path, refused: Refused) -> None:
     assert said in refused(DataError, read, tmp_path, changed(COCO, path, value))
+
+
+def test_shares_are_no_pixels(tmp_path: Path, refused: Refused) -> None:
+    """As programs that normalise boxes write them; one box alone may be as small as that."""
+    small = [0.25, 0.5, 0.5, 0.25]
+    read(tmp_path, changed(COCO, "annotations 0 bbox", small))
+    content = json.loads(json.dumps(COCO))
+    for entry in content["annotations"][:3]:
+        entry["bbox"] = small
+    said = refused(DataError, read, tmp_path, content)
+    assert "no box reaches beyond 1, such as [0.25, 0.5, 0.5, 0.25], expected them in pix" in said
 
 
 def test_numbers_without_end(tmp_path: Path, refused: Refused) -> None:

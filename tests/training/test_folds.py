@@ -176,3 +176,29 @@ def test_other_groups_are_refused(groups: list, words: str) -> None:
     with pytest.raises(DataError) as raised:
         check_groups(groups, 3)
     assert words in str(raised.value)
+
+
+def test_samples_that_are_the_same_are_held_out_together() -> None:
+    """A fold is a run of different rows, and has all copies of each."""
+    copies = np.concatenate([np.arange(40), np.arange(40), [3, 3]])
+    labels = np.int32([0, 1] * 41)
+    folds = block_folds(labels, copies=copies)
+    assert folds.count == 4
+    assert folds.notes == ("42 samples are there more than once, and held out together",)
+    for number in range(40):
+        assert len({*folds.of[copies == number].tolist()}) == 1
+    assert np.array_equal(folds.of[:40], block_folds(labels[:40]).of)
+
+
+def test_a_class_of_one_sample_again_and_again_is_never_held_out() -> None:
+    labels = np.repeat(np.int32([0, 1]), [20, 5])
+    copies = np.minimum(np.arange(25), 20)
+    folds = block_folds(labels, copies=copies)
+    assert folds.notes[0] == "never held out, as all of it would be in one fold: class 1"
+    assert np.array_equal(folds.held_out, labels == 0)
+
+
+def test_what_is_told_of_groups_counts_more_than_copies() -> None:
+    groups, labels = np.repeat(np.arange(8), 5), np.int32([0, 1] * 20)
+    apart = block_folds(labels, groups=groups, copies=np.arange(40) % 5)
+    assert np.array_equal(apart.of, block_folds(labels, groups=groups).of)

@@ -65,16 +65,8 @@ def in_pixels(
     shares of width and height. A margin is cut at the edges of the image; a square is moved to lie
     within it, and reaches beyond where it is larger.
     """
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return None
-    edges = (x, y, x + width, y + height)
-    if shares:
-        across, down = of.stored if stored else (of.width, of.height)
-        edges = (x * across, y * down, (x + width) * across, (y + height) * down)
-    if stored:
-        edges = _turned(edges, of)
-    whole = _cut(edges, of)
+    _, _, width, height = box
+    whole = _cut(edges_of(box, of, stored, shares), of) if min(width, height) > 0 else None
     if whole is None:
         return None
     margin = crops.margin or 0.0
@@ -82,6 +74,24 @@ def in_pixels(
     aside, above = margin * (right - left), margin * (bottom - top)
     wider = _cut((left - aside, top - above, right + aside, bottom + above), of) or whole
     return _square(wider, of) if crops.square else wider
+
+
+def edges_of(
+    box: tuple[float, float, float, float], of: Upright, stored: bool, shares: bool
+) -> _Edges:
+    """The edges of such a box in the pixels of an upright image, within it or beyond."""
+    x, y, width, height = box
+    edges = (x, y, x + width, y + height)
+    if shares:
+        across, down = of.stored if stored else (of.width, of.height)
+        edges = (x * across, y * down, (x + width) * across, (y + height) * down)
+    return _turned(edges, of) if stored else edges
+
+
+def reaches_beyond(edges: _Edges, of: Upright) -> bool:
+    """Whether edges lie outside of an image by more than their rounding to pixels."""
+    left, top, right, bottom = edges
+    return min(left, top, of.width - right, of.height - bottom) <= -1
 
 
 def _cut(edges: _Edges, of: Upright) -> Rectangle | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skip2lora.arrays import listing
-from skip2lora.data.boxes import Rectangle, Upright, in_pixels
+from skip2lora.data.boxes import Rectangle, Upright, edges_of, in_pixels, reaches_beyond
 from skip2lora.data.crop_options import Crops
 from skip2lora.data.detections import Boxes, Detected, Detection
 from skip2lora.data.video_files import Frame, Video
@@ -26,12 +26,18 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Boxes of files as samples, by ``options``, and a count of ``reasons`` why others are none."""
+    """Boxes of files as samples, by ``options``.
+
+    Counted are ``reasons`` why others are none, and what of some is ``changed``. ``by_name`` says
+    that files were sorted into other folders since, and go by their names alone.
+    """
 
     boxes: Boxes
     options: Crops
     of_file: Mapping[Path, Detected]
+    by_name: bool = False
     reasons: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, boxes: Boxes, options: Crops, files: Sequence[Path], root: Path) -> Cut:
@@ -54,7 +60,9 @@ class Cut:
                 f"{boxes.path} names {len(boxes.images)} images ({example}), none of the "
                 f"{len(files)} in {root}, expected boxes of these: check which folder it is of"
             )
-        return cls(boxes, options, of_file)
+        file, image = next(iter(of_file.items()))
+        own = file.relative_to(root).parts
+        return cls(boxes, options, of_file, _parts(image.file)[-len(own) :] != own)
 
     def crops(self, file: Path, upright: Upright, video: Video | None = None) -> list[Crop]:
         """Those of one file, in the order of the boxes, of a video in that of time.
@@ -78,6 +86,8 @@ class Cut:
             if area is None:
                 self.reasons[reason or "boxes without a pixel of the image"] += 1
                 continue
+            if reaches_beyond(edges_of(each.box, upright, stored, share), upright):
+                self.changed["reach beyond their image and are cut"] += 1
             number = None if video is None else each.frame
             earlier = crops.get((number, area))
             if earlier is not None:
@@ -125,6 +135,8 @@ class Cut:
     def coverage(self, n_unnamed: int) -> list[str]:
         """What is said of images that either of folder and boxes has alone."""
         notes, n_images = [], len(self.boxes.images)
+        if self.by_name:
+            notes.append(f"{self.boxes.path} has none of their paths, so their names alone count")
         if n_unnamed:
             s = "s" * (n_unnamed != 1)
             notes.append(f"{n_unnamed} image{s} left out that {self.boxes.path} does not name")
@@ -138,9 +150,11 @@ class Cut:
         counts = Counter(str(each.detection.category) for each in crops)
         kinds = listing([f"{name} {count}" for name, count in counts.most_common()])
         left_out = [f"{count} {reason}" for reason, count in sorted(self.reasons.items())]
+        changed = [f"{count} boxes {how}" for how, count in self.changed.items()]
         return [
             *([f"crops by boxes of {kinds}"] if counts else []),
             *([f"left out: {', '.join(left_out)}"] if left_out else []),
+            *changed,
         ]
 
 

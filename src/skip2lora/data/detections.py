@@ -20,6 +20,7 @@ from skip2lora.errors import DataError, first_line
 from skip2lora.files import unreadable
 from skip2lora.limits import check_file
 
+_MOST_SHARE = 2  # of a box of MegaDetector; beyond it are pixels
 _WANTED = "expected the batch output of MegaDetector, or annotations of COCO"
 
 
@@ -143,13 +144,17 @@ class _Reader:
         category, frame = names.get(str(entry.get("category"))), entry.get("frame_number")
         if frame is not None and (type(frame) is not int or frame < 0):
             self._wrong(f"{where} frame_number is {str(frame)[:60]}", "a whole number from 0")
-        sure = self._share(entry, "conf", where)
-        return Detection(self._box(entry, where), category, sure, frame=frame)
+        sure, box = self._share(entry, "conf", where), self._box(entry, where)
+        if max(map(abs, box)) > _MOST_SHARE:
+            self._wrong(f"{where} bbox is {list(box)}", "shares of width and height")
+        return Detection(box, category, sure, frame=frame)
 
     def coco(self, content: Mapping[str, Any]) -> Boxes:
         names: dict[int | str, str] = {}
         for at, each in enumerate(self._typed(content["categories"], list, "categories")):
             number = self._id(each, "id", f"categories[{at}]")
+            if number in names:
+                self._wrong(f"categories[{at}] has the id {number} of another", "ids of their own")
             names[number] = self._typed(each.get("name"), str, f"categories[{at}] name")
         of: dict[int | str, list[Detection]] = {}
         for at, each in enumerate(content["images"]):
@@ -168,6 +173,9 @@ class _Reader:
             if "bbox" in each:  # others say what the whole image is
                 box, crowd = self._box(each, where), bool(each.get("iscrowd"))
                 of[image].append(Detection(box, names[category], sure, crowd))
+        boxes = [each.box for several in of.values() for each in several]
+        if boxes and max(map(max, boxes)) <= 1:
+            self._wrong(f"no box reaches beyond 1, such as {list(boxes[0])}", "them in pixels")
         images = []
         for at, each in enumerate(content["images"]):
             sides = (each.get("width"), each.get("height"))

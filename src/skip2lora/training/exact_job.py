@@ -17,11 +17,12 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import PLAIN, Goal, Task
+from skip2lora.training.copies import copies_in
 from skip2lora.training.design import Design
 from skip2lora.training.exact import PENALTIES, Point, best_of, is_worse, steps
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.fits import held_rows
-from skip2lora.training.folds import Folds, block_folds, folds_for
+from skip2lora.training.folds import Folds, block_folds, folds_for, numbered
 from skip2lora.training.held_out import HeldOut
 from skip2lora.training.jobs import CheckedSamples, Outputs
 from skip2lora.training.judged import crossed, least
@@ -78,6 +79,9 @@ class ExactJob:
             self.cache.fill(backbone, held.x, len(part.x))
         self.n_forwards = len(self._answers)
         self.fill_seconds = time.perf_counter() - began
+        copies = copies_in(self.cache) if folds is None else None
+        if copies is not None:
+            self.folds = folds_of(goal.task, part, held, copies=copies)
         self.points: list[Point] = []
 
     @property
@@ -207,15 +211,24 @@ def _or(array: NDArray[Any] | None, other: NDArray[Any]) -> NDArray[Any]:
 
 
 def folds_of(
-    task: Task, part: CheckedSamples, held: CheckedSamples | None, most: int | None = None
+    task: Task,
+    part: CheckedSamples,
+    held: CheckedSamples | None,
+    most: int | None = None,
+    *,
+    copies: NDArray[np.int64] | None = None,
 ) -> Folds:
     """One of the samples held out, or else blocks of rows, or of groups, that have a weight.
 
     ``most`` are how many folds there may be, by default as many as suit the samples of both
     domains. Those of the old domain lie behind the new ones, and are cut into blocks of their own.
+    ``copies``, (n,), number samples that are the same, so that none judges what its copy taught.
     """
     if held is not None:
-        return Folds.validation(len(part.y), len(held.y))
+        n_trained, n_known = len(part.y), 0
+        if copies is not None:
+            n_known = int(np.isin(copies[n_trained:], copies[:n_trained]).sum())
+        return Folds.validation(n_trained, len(held.y), n_known)
     counts = np.ones(len(part.y), np.bool_) if part.weight is None else part.weight > 0
     spent = np.zeros_like(counts) if part.spent is None else part.spent & counts
     old = np.zeros_like(counts) if part.old is None else part.old
@@ -226,11 +239,29 @@ def folds_of(
         at = np.flatnonzero(counts & domain & ~spent)
         if len(at):
             groups = None if groups is None else groups[at]
-            blocks = block_folds(part.y[at], task, n_folds=most, groups=groups)
+            same = None if copies is None else copies[at]
+            blocks = block_folds(part.y[at], task, n_folds=most, groups=groups, copies=same)
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
             most = blocks.count or most  # no fold of old samples alone
             notes |= dict.fromkeys(blocks.notes)
     if spent.any():
         note = f"{spent.sum():,} samples that the projection is found from are never held out"
         notes[note] = None
+    if copies is not None and part.group is None:
+        n_folds = _with_copies(of, copies, counts)
     return Folds(of, n_folds, tuple(notes))
+
+
+def _with_copies(
+    of: NDArray[np.int32], copies: NDArray[np.int64], counts: NDArray[np.bool_]
+) -> int:
+    """Put samples of either domain into the fold of the first one like them; how many folds are.
+
+    Those of which one that ``counts`` is always trained on are never held out.
+    """
+    _, first, same = np.unique(copies[counts], return_index=True, return_inverse=True)
+    own = of[counts]
+    always = np.zeros(len(first), np.bool_)
+    always[same[own < 0]] = True
+    of[counts] = np.where(always, np.int32(-1), own[first])[same]
+    return numbered(of)

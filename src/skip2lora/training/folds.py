@@ -49,9 +49,14 @@ class Folds:
         return np.asarray(self.of != (0 if fold is None else fold))
 
     @classmethod
-    def validation(cls, n_trained: int, n_held: int) -> Folds:
-        """One fold: ``n_held`` samples for validation alone after ``n_trained`` others."""
-        return cls(np.repeat(np.array([-1, 0], np.int32), [n_trained, n_held]), 1, (), True)
+    def validation(cls, n_trained: int, n_held: int, n_known: int = 0) -> Folds:
+        """One fold: ``n_held`` samples for validation alone after ``n_trained`` others.
+
+        ``n_known`` of them are the same as some of these.
+        """
+        of = np.repeat(np.array([-1, 0], np.int32), [n_trained, n_held])
+        note = f"{n_known:,} of {n_held:,} samples held out are trained on too, so it is too good"
+        return cls(of, 1, (note,) if n_known else (), True)
 
 
 def folds_for(n_samples: int) -> int:
@@ -66,6 +71,7 @@ def block_folds(
     n_folds: int = N_FOLDS,
     groups: NDArray[np.int64] | None = None,
     names: Sequence[str] | None = None,
+    copies: NDArray[np.int64] | None = None,
 ) -> Folds:
     """Folds of checked ``answers``: labels, (n,), or targets, (n, n_outputs).
 
@@ -75,16 +81,24 @@ def block_folds(
     every class as far as that goes. There are fewer folds where no class has so many samples, or
     where there are fewer groups. What would leave a class without a sample to train on is never
     held out, so each fold can learn every class. ``names`` are those of the outputs, for notes.
+    ``copies``, (n,), has the same number for samples that are the same: without groups they are
+    held out together, where the first of them is.
     """
     classes = _classes(answers, task)
+    first = _first_ones(len(classes), None if groups is not None else copies)
+    different = first == np.arange(len(first))
     if groups is None:
-        most = int(np.bincount(classes.astype(np.intp)).max())
+        most = int(np.bincount(classes[different].astype(np.intp)).max())
         what = "samples" if task.name == "regression" else "samples of a class"
+        count = min(n_folds, most)
+        of = np.zeros(len(classes), np.int32)
+        of[different] = _runs(classes[different], count)
+        of = of[first]
     else:
         groups = np.unique(groups, return_inverse=True)[1]
         most, what = int(groups.max()) + 1, "groups"
-    count = min(n_folds, most)
-    of = _runs(classes, count) if groups is None else _grouped(groups, classes, count)
+        count = min(n_folds, most)
+        of = _grouped(groups, classes, count)
     if count < 2:  # one sample of numbers, or one group
         of[:] = -1
     alone = []
@@ -97,9 +111,25 @@ def block_folds(
         notes.append(f"{count} folds, as there are but {count} {what}")
     if alone:
         notes.append(f"never held out, as all of it would be in one fold: {listing(alone)}")
+    n_copies = np.count_nonzero(~different)
+    if n_copies:
+        notes.append(f"{n_copies:,} samples are there more than once, and held out together")
+    return Folds(of, numbered(of), tuple(notes))
+
+
+def _first_ones(n_samples: int, copies: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The place of the first sample with the same number, (n,): of all their own without any."""
+    if copies is None:
+        return np.arange(n_samples)
+    _, first, of_copy = np.unique(copies, return_index=True, return_inverse=True)
+    return first.astype(np.int64)[of_copy]
+
+
+def numbered(of: NDArray[np.int32]) -> int:
+    """How many folds there are in ``of``, (n,), which are numbered anew from 0 in place."""
     used, of_used = np.unique(of[of >= 0], return_inverse=True)
     of[of >= 0] = of_used
-    return Folds(of, len(used), tuple(notes))
+    return len(used)
 
 
 def check_groups(groups: ArrayLike, n_samples: int) -> NDArray[np.int64]:

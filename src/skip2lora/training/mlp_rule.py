@@ -28,6 +28,7 @@ from skip2lora.backbones.standins import KnownRows
 from skip2lora.data.lazy import LazySamples, parts_of, read
 from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
 from skip2lora.training.auto import AutoJob, Candidate, Tried
+from skip2lora.training.copies import copies_in
 from skip2lora.training.exact_job import folds_of
 from skip2lora.training.folds import N_FOLDS
 from skip2lora.training.held_out import HeldOut
@@ -143,7 +144,8 @@ def _by_folds(
     ``cache`` has the rows of ``part``, scaled or not, with the first tap copied. None where no
     sample can be held out, or where a block's training does not end.
     """
-    rows, folds = cache.format, folds_of(goal.task, part, None, N_FOLDS)
+    rows = cache.format
+    folds = folds_of(goal.task, part, None, N_FOLDS, copies=copies_in(cache))
     known = KnownRows(rows.tap_widths, rows.n_outputs, rows.layout)
     samples = cache.rows if isinstance(cache.rows, np.ndarray) else LazySamples.of(cache.rows)
     on_rows = replace(part, x=samples)
