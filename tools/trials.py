@@ -3,7 +3,7 @@
 The file of the package is never written. Where importing does not run the changed line, all tests
 are collected once, and a fork gives the functions of the module their changed code. Else the fork
 imports package and tests itself. A program that a test starts reads the mutant through the
-environment.
+environment, and a test that reads the source reads the mutant's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from watch import OPTIONS, ROOT, in_functions
@@ -228,6 +228,12 @@ def work(trial: Trial, run: Callable[[Trial, Path], Verdict], prefix: Path) -> N
     os.environ |= {"MUTANT_FILE": str(trial.file), "MUTANT_TEXT": str(text)}
     os.environ["PYTHONPATH"] = str(prefix.parent)
     exec(SITE, {})  # noqa: S102
+    usual = Path.read_text
+
+    def read_text(path: Path, *words: Any, **options: Any) -> str:
+        return trial.text if path == trial.file else usual(path, *words, **options)
+
+    Path.read_text = read_text  # type: ignore[method-assign]
 
     def answer() -> None:
         verdict = json.dumps(run(trial, prefix.with_suffix(".test")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from typing import Any
 
@@ -212,3 +213,81 @@ def test_logits_are_numbers_times_columns(
     else:
         np.testing.assert_allclose(given, columns)
         np.testing.assert_allclose(end.rows(numbers), numbers @ np.asarray(columns), rtol=1e-6)
+
+
+ONE: dict[str, Any] = {
+    "Log": math.log, "exp": math.exp, "NEG": lambda x: -x, "Negative": lambda x: -x,
+    "Round": round, "floor": math.floor, "Ceil": math.ceil, "Ceiling": math.ceil, "Abs": abs,
+    "sqrt": math.sqrt, "Reciprocal": lambda x: 1 / x, "tanh": math.tanh,
+    "Sign": lambda x: (x > 0) - (x < 0), "logical_not": lambda x: not x, "Not": lambda x: not x,
+    "Relu": lambda x: max(x, 0), "RELU6": lambda x: min(max(x, 0), 6),
+    "RELU_0_TO_1": lambda x: min(max(x, 0), 1),
+}  # fmt: skip
+TWO: dict[str, Any] = {
+    "Add": lambda a, b: a + b, "SUB": lambda a, b: a - b, "Subtract": lambda a, b: a - b,
+    "mul": lambda a, b: a * b, "Multiply": lambda a, b: a * b, "DIV": lambda a, b: a / b,
+    "Divide": lambda a, b: a / b, "Pow": lambda a, b: a**b, "Power": lambda a, b: a**b,
+    "Max": max, "MAXIMUM": max, "Min": min, "minimum": min, "Greater": lambda a, b: a > b,
+    "gt": lambda a, b: a > b, "Less": lambda a, b: a < b, "lt": lambda a, b: a < b,
+    "GreaterOrEqual": lambda a, b: a >= b, "GREATER_EQUAL": lambda a, b: a >= b,
+    "ge": lambda a, b: a >= b, "Equal": lambda a, b: a == b, "eq": lambda a, b: a == b,
+    "LessOrEqual": lambda a, b: a <= b, "LESS_EQUAL": lambda a, b: a <= b,
+    "le": lambda a, b: a <= b, "rsub": lambda a, b: b - a,
+}  # fmt: skip
+SOME = [-7.5, -1.0, -0.25, 0.25, 1.0, 2.0, 5.5, 6.5]
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_functions_of_one_number(name: str) -> None:
+    numbers = [x for x in SOME if x > 0 or name not in ("Log", "sqrt")]
+    op = ends.of_one(name, SOFTMAX)
+    assert op is not None
+    assert (op.kind, op.inputs, op.title) == (ends.EACH, ("z",), "softmax")
+    assert op.apply is not None
+    np.testing.assert_allclose(op.apply(np.array(numbers)), [ONE[name](x) for x in numbers])
+    assert not ends.takes_two(name)
+
+
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("at", [0, 1])
+def test_functions_of_two_numbers(name: str, at: int) -> None:
+    """Of which one is a constant: the second, or the first."""
+    numbers = [x for x in SOME if x > 0 or name not in ("Pow", "Power")]
+    op = ends.of_two(name, SOFTMAX, 2.0, at)
+    assert (op.kind, op.inputs, ends.takes_two(name)) == (ends.EACH, ("z",), True)
+    assert op.apply is not None
+    want = [TWO[name](2.0, x) if at else TWO[name](x, 2.0) for x in numbers]
+    np.testing.assert_allclose(op.apply(np.array(numbers)), want)
+    assert ends.of_one(name, SOFTMAX) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "logarithm"),
+    [
+        ("Softmax", ends.SOFTMAX, False), ("LOG_SOFTMAX", ends.SOFTMAX, True),
+        ("sigmoid", ends.SIGMOID, False), ("LOGISTIC", ends.SIGMOID, False),
+        ("log_sigmoid_forward", ends.SIGMOID, True),
+    ],
+)  # fmt: skip
+def test_activations(name: str, kind: int, logarithm: bool) -> None:
+    op = ends.of_one(name, each(np.square, "z"))
+    assert op is not None
+    assert (op.kind, op.apply) == (kind, np.log if logarithm else None)
+
+
+def test_changes_of_type() -> None:
+    values = np.array([-1.5, 0.0, 0.5, 2.5])
+    truth = ends.cast(SOFTMAX, to_truth=True, to_whole=True)
+    whole = ends.cast(SOFTMAX, to_truth=False, to_whole=True)
+    assert truth.apply is not None
+    assert whole.apply is not None
+    assert (truth.kind, truth.apply(values).tolist()) == (ends.EACH, [True, False, True, True])
+    assert (whole.kind, whole.apply(values).tolist()) == (ends.EACH, [-1, 0, 0, 2])
+    assert ends.cast(SOFTMAX, to_truth=False, to_whole=False).kind == ends.SAME
+
+
+@pytest.mark.parametrize("steps", [62, 63, 64, 65])
+def test_walks_end(steps: int) -> None:
+    """Of whatever length a file may be: 64 operators are looked at, the activation among them."""
+    rows = [Op(ends.SAME, (f"t{at}",), "reshape") for at in range(steps)]
+    assert walk(SOFTMAX, *rows).ending == ("softmax" if steps < 64 else "probabilities")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skip2lora.data.boxes import Upright
 from skip2lora.data.crop_options import Crops
 from skip2lora.data.crops import Cut, matched
 from skip2lora.data.detections import Boxes, Detected, Detection
+from skip2lora.data.video_files import Frame, Video
 from skip2lora.errors import DataError
 
 Refused = Callable[..., str]
@@ -120,6 +123,25 @@ def test_boxes_of_coco_are_pixels(refused: Refused) -> None:
     assert "has animal and person in the same box of a.jpg" in said
 
 
+def test_boxes_of_a_video_in_the_order_of_time() -> None:
+    """Each in its own frame: the same box in two frames is two samples."""
+    of = (seen(0.5, frame=2), seen(0.0, frame=0), seen(0.5, frame=0), seen(0.0, frame=3),
+          seen(0.0), seen(0.5, sure=0.95, frame=2))  # fmt: skip
+    video = Video(np.array([10, 20, 30]), Fraction(1, 10), 100, 50, 0.0)
+    cut = Cut.of(
+        Boxes(Path("boxes.json"), (Detected("a.mp4", of, {}),), ("animal",), False), Crops(),
+        [ROOT / "a.mp4"], ROOT,
+    )  # fmt: skip
+    made = cut.crops(ROOT / "a.mp4", Upright("a.mp4", 100, 50), video)
+    assert [(each.rectangle[0], each.frame, each.detection.confidence) for each in made] == [
+        (0, Frame(10, 0.0), 0.9), (50, Frame(10, 0.0), 0.9), (50, Frame(30, 2.0), 0.95),
+    ]  # fmt: skip
+    assert {**cut.reasons} == {
+        "boxes beyond the end of a video": 1, "boxes that are there twice": 1,
+        "boxes of a video without the number of a frame": 1,
+    }  # fmt: skip
+
+
 def test_images_without_a_box_are_counted() -> None:
     of = (Detected("a.jpg", (), {}), Detected("b.jpg", (), {}, failure="cannot be read"))
     files = [ROOT / "a.jpg", ROOT / "b.jpg"]
@@ -129,6 +151,8 @@ def test_images_without_a_box_are_counted() -> None:
         "left out: 1 images that the detector could not read, 1 images without a box"
     ]
     assert cut.coverage(3) == ["3 images left out that boxes.json does not name"]
+    assert cut.coverage(1) == ["1 image left out that boxes.json does not name"]
+    assert cut.coverage(0) == []
     one = Cut.of(cut.boxes, Crops(), files[:1], ROOT)
     assert one.coverage(0) == ["1 of 2 images in boxes.json are not here"]
 

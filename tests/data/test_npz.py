@@ -13,7 +13,7 @@ import pytest
 
 from sample_files import NAMES, X, Y, refusal, write_npz
 from skip2lora.arrays import Inputs
-from skip2lora.data.reading import check_samples, read_samples
+from skip2lora.data.reading import check_samples, read_samples, read_table
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import TASKS
 
@@ -173,6 +173,15 @@ def test_usual_names_of_answers(tmp_path: Path, name: str) -> None:
     samples = read_samples(write_npz(tmp_path / "a.npz", X=X, **{name: Y}))
     assert samples.labels.tolist() == Y.tolist()
     assert read_samples(write_npz(tmp_path / "b.npz", X=X, y=Y[:, None])).labels.shape == Y.shape
+
+
+def test_names_of_several_answers_and_of_one(tmp_path: Path) -> None:
+    """The array's own name says nothing where it is the only one."""
+    path = write_npz(tmp_path / "a.npz", X=X, mass=Y + 0.5, heat=Y)
+    for target, names in [(("mass",), None), (("mass", "heat"), ("mass", "heat"))]:
+        assert read_table(path, target=target).answers.column_names == names
+    path = write_npz(tmp_path / "b.npz", X=X, y=Y + 0.5, target_names=np.array(["mass"]))
+    assert read_table(path).answers.column_names == ("mass",)
 
 
 @pytest.mark.parametrize("name", ["y", "X", "class_names"])

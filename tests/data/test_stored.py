@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -166,6 +167,23 @@ def test_the_file_is_closed_when_nobody_reads_any_more(tmp_path: Path) -> None:
     assert not file.closed
     del part
     assert file.closed
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("x" * 300, b""), ("X", b"\x99\x99\x2c\x01" + bytes(300)), ("x" * 255, b"")]
+)
+def test_names_and_fields_longer_than_a_byte_counts(
+    name: str, extra: bytes, tmp_path: Path
+) -> None:
+    member = zipfile.ZipInfo(f"{name}.npy")
+    member.extra = extra
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        content = io.BytesIO()
+        np.lib.format.write_array(content, X)
+        archive.writestr(member, content.getvalue())
+    array = StoredArray.open(tmp_path / "a.npz", member)
+    assert array is not None
+    np.testing.assert_array_equal(array.read(np.arange(50)), X)
 
 
 def test_a_member_that_lies_about_its_place(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from skip2lora.data import video_files
 from skip2lora.data.unusable import UnusableError
-from skip2lora.data.video_files import Frame, Reader, is_video, look_at
+from skip2lora.data.video_files import Frame, Reader, Video, is_video, look_at
 from skip2lora.errors import MissingExtraError
 from videos import STEP, turn, write
 
@@ -45,6 +46,21 @@ def test_frames_go_by_their_time_not_their_number(name: str, codec: str, tmp_pat
     assert shown == [0, 2, 4, 5]
     assert [round(frame.seconds, 3) for frame in video.every(10)] == [0.0]
     assert len(video.every(0.001)) == len(UNEVEN)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_frame_stands_until_the_next(seed: int) -> None:
+    """As if every moment were looked at by itself."""
+    random = np.random.default_rng(seed)
+    stamps = np.unique(random.integers(0, 5000, int(random.integers(1, 12)))) + 17 * seed
+    video = Video(stamps, Fraction(1, 1000), 48, 32, 0.0)
+    for step in (1, 40, 333, 1000, 7000):  # thousandths of a second
+        moments = range(int(stamps[0]), int(stamps[-1]) + 1, step)
+        shown = sorted({int(stamps[stamps <= moment][-1]) for moment in moments})
+        frames = video.every(step / 1000)
+        assert [frame.stamp for frame in frames] == shown
+        for frame in frames:
+            assert frame.seconds == pytest.approx((frame.stamp - int(stamps[0])) / 1000)
 
 
 @pytest.mark.parametrize(("name", "codec"), KINDS)

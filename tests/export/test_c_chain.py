@@ -22,7 +22,11 @@ def test_norm_and_relu_belong_to_the_layer_before() -> None:
     assert (second.relu, second.norm) == (False, ())
 
 
-@pytest.mark.parametrize("wrong", [[NORM], [DENSE, RELU, NORM], [DENSE, NORM, NORM], [RELU]])
+@pytest.mark.parametrize(
+    "wrong",
+    [[NORM], [DENSE, RELU, NORM], [DENSE, NORM, NORM], [RELU], [DENSE, RELU, RELU],
+     [DENSE, Operation("last", "last", map_shape=(1, 2))], [Operation("last", "last")]],
+)  # fmt: skip
 def test_another_order(wrong: list[Operation], refused) -> None:
     said = refused(ModelError, joined, wrong, "m.onnx")
     assert f"m.onnx: {wrong[-1].title} has no counterpart in C where it stands" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,27 @@ def test_phases_and_counts() -> None:
     detector.add(taps(300, 5, shift=9))
     state = detector.state
     assert (state.phase, state.n_samples, state.learn) == ("watching", 254 + 960 - 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "share", "severity"),
+    [
+        (9, 1.0, "none"), (10, 0.149, "none"), (10, 0.15, "changed"), (10, 0.7, "changed"),
+        (10, 0.701, "strong"), (0, 0.0, "none"),
+    ],
+)  # fmt: skip
+def test_severity_is_a_rank_by_the_share_of_novel_samples(
+    n_rows: int, share: float, severity: str
+) -> None:
+    detector = learned()
+    detector._change = SimpleNamespace(state=(n_rows, 3, 0, 0.0, 5.0, 0), share=share)  # type: ignore[assignment]
+    state = detector.state
+    assert (state.severity, state.novel, state.statistic) == (severity, share, 5.0)
+    assert (state.phase, state.since, state.alarm_at) == ("watching", ROWS + 2, None)
+    detector._change = SimpleNamespace(state=(n_rows, 0, 1, 0.0, 5.0, 0), share=share)  # type: ignore[assignment]
+    state = detector.state
+    assert (state.phase, state.alarm, state.since) == ("changed", True, None)
+    assert state.alarm_at == ROWS
 
 
 def test_what_is_kept_is_drawn_from_all_that_was_learned() -> None:

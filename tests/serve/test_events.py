@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
+
+import pytest
 
 from skip2lora.serve.events import Events
 from skip2lora.serve.limits import Limits
@@ -41,4 +44,22 @@ def test_who_waits_is_woken(tmp_path: Path) -> None:
     assert events.wait(0, 10)
     assert not events.wait(1, 0.01)
     timer.join()
+    store.close()
+
+
+def test_what_is_no_more_in_memory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever on, and however many, it is the same as if all of it were in memory."""
+    monkeypatch.setattr("skip2lora.serve.events._RECENT", 3)
+    store = opened(tmp_path)
+    events = Events(store)
+    for at in range(8):
+        events.say("asked", samples=[at])
+    store.flush()
+    for number in range(10):
+        for limit in (1, 2, 4, 100):
+            ids = [each["id"] for each in events.after(number, limit)]
+            assert ids == list(range(number + 1, 9))[:limit], (number, limit)
+    [each] = events.after(2, 1)
+    assert (each["kind"], each["detail"]) == ("asked", {"samples": [2]})
+    assert 0 < time.time() - each["time"] < 600
     store.close()

@@ -13,6 +13,8 @@ def test_the_description_has_what_home_assistant_asks_for():
         assert needs[entity["p"]] in entity
     assert about["cmps"]["answer"]["value_template"] == "{{ value_json.answer }}"
     assert about["cmps"]["answer"]["options"] == ["a", "b"]
+    assert about["cmps"]["confidence"]["suggested_display_precision"] == 0
+    assert about["qos"] == 1  # at least once
 
 
 def test_two_services_are_two_devices():

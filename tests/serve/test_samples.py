@@ -83,6 +83,47 @@ def test_the_newest_and_the_least_sure_stay(db: sqlite3.Connection) -> None:
     assert {99, 100} <= set(ids(db))
 
 
+@pytest.mark.parametrize(
+    ("limits", "most", "more"),
+    [
+        (Limits(unlabelled=20), 20, 20), (Limits(unlabelled=50), 50, 32),
+        (Limits(unlabelled=1), 2, 2), (Limits(unlabelled_bytes=32 * 5 + 31), 5, 5),
+    ],
+)  # fmt: skip
+def test_some_more_than_the_limit_wait_to_be_removed(
+    db: sqlite3.Connection, limits: Limits, most: int, more: int
+) -> None:
+    """At once, as each time costs a search."""
+    insert(db, [sample(id) for id in range(1, most + more + 1)], 0)
+    prune(db, limits)
+    assert len(ids(db)) == most + more
+    insert(db, [sample(most + more + 1)], 0)
+    prune(db, limits)
+    assert len(ids(db)) == most
+
+
+def test_what_a_sample_is_made_of_counts_too(db: sqlite3.Connection) -> None:
+    insert(db, [sample(id, x=np.ones((1, 20))) for id in range(1, 12)], 1 << 20)
+    size = 32 + len(encoded(np.ones((1, 20))) or b"")
+    prune(db, Limits(unlabelled_bytes=5 * size))
+    assert len(ids(db)) == 5
+
+
+def test_the_newest_labels_and_events_stay(db: sqlite3.Connection) -> None:
+    insert(db, [sample(id) for id in range(1, 6)], 0)
+    db.execute("UPDATE samples SET labelled = 1")
+    rows = [(id, 0.0, "asked", "{}") for id in range(1, 8)]
+    db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+
+    def events() -> list[int]:
+        return [row[0] for row in db.execute("SELECT id FROM events ORDER BY id")]
+
+    prune(db, Limits(labelled=5, events=7))
+    assert (ids(db), events()) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6, 7])
+    prune(db, Limits(labelled=4, events=3))
+    assert (ids(db), events()) == ([2, 3, 4, 5], [5, 6, 7])
+
+
 def test_what_was_asked_for_and_what_has_a_label_stays(db: sqlite3.Connection) -> None:
     insert(db, [sample(id) for id in range(1, 101)], 0)
     db.execute("UPDATE samples SET asked = ? WHERE id = 5", (ASKED,))

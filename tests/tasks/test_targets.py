@@ -43,6 +43,22 @@ def test_columns_without_names_or_chosen_under_others_keep_their_order() -> None
         assert made.outputs.names == NAMES
 
 
+@pytest.mark.parametrize(
+    ("columns", "chosen", "got"),
+    [
+        (("a", "b", "c"), False, 'target "a"'), (("wet", "b", "c"), True, 'target "b"'),
+        (("wet", "b", "c"), False, 'target "b"'), (("hot", "wet"), True, "targets hot, wet alone"),
+        (("hot", "wet"), False, "targets hot, wet alone"), (("a", "b"), False, 'target "a"'),
+    ],
+)  # fmt: skip
+def test_names_of_which_the_model_knows_some_are_refused(
+    columns: Any, chosen: bool, got: str
+) -> None:
+    """Their places say nothing then, though there may be as many."""
+    with pytest.raises(DataError, match=f"it has {got}, expected wet, hot, loud, the outputs"):
+        of_file(Y[:, : len(columns)], NAMED, columns=columns, chosen=chosen)
+
+
 def test_names_of_columns_become_those_of_outputs_without() -> None:
     made = of_file(Y, UNNAMED, columns=NAMES)
     assert (made.outputs.names, made.names_adopted) == (NAMES, True)

@@ -31,6 +31,7 @@ def adder(n):
 """
 TESTS = """\
 import os, subprocess, sys, time
+from pathlib import Path
 
 import pytest
 from parts import SIZE, adder, double, triple
@@ -56,6 +57,9 @@ def test_add():
 
 def test_size():
     assert SIZE == 3
+
+def test_source():
+    assert "SIZE = 3" in Path("parts.py").absolute().read_text()
 
 def test_program():
     command = [sys.executable, "-c", "import parts; print(parts.double(2))"]
@@ -96,6 +100,7 @@ CASES = [
     (14, "x + n", "x", "add", "test_parts.py::test_add"),  # another closure
     (3, "SIZE = 3", "SIZE = 4", "size", "test_parts.py::test_size"),
     (3, "SIZE = 3", "SIZE = 4", "double", ""),
+    (3, "SIZE = 3", "SIZE = 4", "source", "test_parts.py::test_source"),
     (3, "SIZE = 3", "SIZE = 1 / 0", "double", "test_parts.py"),
     (3, "SIZE = 3", "__import__('os')._exit(5)", "double", "imports: exit status 5"),
     (6, "2 * x", "3 * x", "renamed", None),  # no test to try it on

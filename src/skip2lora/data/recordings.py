@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,15 +75,13 @@ class Windows:
             DataError: a recording changed, or is not finite.
             MissingExtraError: a package that reads or resamples is not installed.
         """
-        values = np.empty((len(places), self.n_samples), np.float32)
+        values, rate = np.empty((len(places), self.n_samples), np.float32), self.sound.in_samples[0]
         for row, place in enumerate(places):
-            at = self.file[place]
+            at, start = self.file[place], int(self.start[place])
             values[row] = self._reader.window(
-                self.files[at], self.surveys[at], self.sound.rate or 1, int(self.start[place]),
-                self.n_samples,
-            )  # fmt: skip
-        if self.sound.gain != 1.0:
-            values *= np.float32(self.sound.gain or 1.0)
+                self.files[at], self.surveys[at], rate, start, self.n_samples
+            )
+        values *= np.float32(cast("float", self.sound.gain))
         if self.dtype.kind == "i":
             limits = np.iinfo(self.dtype)
             values = np.clip(np.rint(values), limits.min, limits.max)
@@ -165,8 +163,8 @@ def read_recordings(
     if segments is not None:
         parts = read_segments(segments, names, [each.seconds for each in usable.surveys])
         of_files = None
-    n_samples = round((sound.window or 0) * (sound.rate or 1))
-    file, start, part = _windows(usable.surveys, parts, sound, n_samples)
+    rate, n_samples, _ = sound.in_samples
+    file, start, part = _windows(usable.surveys, parts, sound)
     labels = [parts[at].label for at in part]
     if of_files is not None:
         labels = [of_files[at] for at in file]
@@ -176,8 +174,8 @@ def read_recordings(
     source = Windows(
         usable.files, usable.surveys, sound, shape, np.dtype(inputs[0].dtype), file, start
     )
-    spans = np.stack([start, start + n_samples], axis=1) / (sound.rate or 1)
-    notes = [*listed.notes, *usable.notes, *_said(usable, sound, file, start, n_samples)]
+    spans = np.stack([start, start + n_samples], axis=1) / rate
+    notes = [*listed.notes, *usable.notes, *_said(usable, sound, file, start)]
     there = labels and labels[0] is not None
     return Table(
         LazySamples.of(source),
@@ -239,16 +237,16 @@ def _reason(error: DataError) -> str:
 
 
 def _windows(
-    surveys: Sequence[Survey], parts: Sequence[Segment], sound: Sound, n_samples: int
+    surveys: Sequence[Survey], parts: Sequence[Segment], sound: Sound
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], list[int]]:
     """The recording, the first sample and the segment of each window."""
-    rate, file, start, part = sound.rate or 1, [], [], []
-    hop = max(1, round((sound.hop or 0) * rate))
+    file, start, part = list[int](), list[int](), list[int]()
+    rate, n_samples, hop = sound.in_samples
     for at, segment in enumerate(parts):
         of = surveys[segment.recording]
         begin = round(segment.start * rate)
         end = min(round(segment.end * rate), length_at(of, rate))
-        starts = _starts(of, sound.crop or "", begin, end, n_samples, hop, rate)
+        starts = _starts(of, sound.crop, begin, end, n_samples, hop, rate)
         file += [segment.recording] * len(starts)
         start += starts
         part += [at] * len(starts)
@@ -256,7 +254,7 @@ def _windows(
 
 
 def _starts(
-    of: Survey, crop: str, begin: int, end: int, n_samples: int, hop: int, rate: int
+    of: Survey, crop: str | None, begin: int, end: int, n_samples: int, hop: int, rate: int
 ) -> list[int]:
     """First samples of the windows from ``begin`` to ``end``, one for what is short."""
     whole = length_at(of, rate)
@@ -288,15 +286,15 @@ def _loudest(of: Survey, begin: int, end: int, n_samples: int, rate: int) -> int
 
 
 def _said(
-    of: _Recordings, sound: Sound, file: NDArray[np.intp], start: NDArray[np.int64], n_samples: int
+    of: _Recordings, sound: Sound, file: NDArray[np.intp], start: NDArray[np.int64]
 ) -> list[str]:
     """What users want to know of recordings, counted."""
-    rates = Counter(each.rate for each in of.surveys if each.rate != sound.rate)
+    rate, n_samples, _ = sound.in_samples
+    rates = Counter(each.rate for each in of.surveys if each.rate != rate)
     notes = []
     if rates:
-        kinds = listing([f"{count} of {rate} Hz" for rate, count in rates.most_common()])
-        notes.append(f"resampled to {sound.rate} Hz: {kinds}")
-    rate = sound.rate or 1
+        kinds = listing([f"{count} of {other} Hz" for other, count in rates.most_common()])
+        notes.append(f"resampled to {rate} Hz: {kinds}")
     counts = {
         "have several channels, which are averaged": sum(e.n_channels > 1 for e in of.surveys),
         "are clipped, at full scale in over 0.1 % of their samples": sum(

@@ -102,11 +102,9 @@ def _part(of: Any, name: str, kind: type) -> Any:
 
 def _rectangle(rows: list[Any], n_channels: int) -> NDArray[np.float64]:
     """Values as (rows, channels); those of one channel may lack their lists."""
-    if n_channels == 1 and rows and not isinstance(rows[0], list):
-        rows = [[row] for row in rows]
+    rows = [row if isinstance(row, list) else [row] for row in rows]
     for number, row in enumerate(rows):
-        right = isinstance(row, list) and len(row) == n_channels
-        if not right or not all(type(value) in (int, float) for value in row):
+        if len(row) != n_channels or not all(type(value) in (int, float) for value in row):
             raise DataError(
                 f"row {number} (from 0) is {str(row)[:60]}, expected {n_channels} numbers, one a "
                 "sensor: correct or remove it"

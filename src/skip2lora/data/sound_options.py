@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from skip2lora.arrays import shape_text
 from skip2lora.data.image_layout import Input
@@ -109,6 +109,12 @@ class Sound:
             self, window=window, hop=self.hop or window, crop=self.crop or CROPS[0],
             gain=self.gain or 1.0,
         )  # fmt: skip
+
+    @property
+    def in_samples(self) -> tuple[int, int, int]:
+        """The rate, and window and hop in samples, of one that is resolved."""
+        rate, window, hop = cast("tuple[int, float, float]", (self.rate, self.window, self.hop))
+        return rate, round(window * rate), max(1, round(hop * rate))
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""

@@ -40,8 +40,8 @@ def pixels_of(model: Backbone | AdaptedModel, x: Any) -> NDArray[np.uint8] | Non
 def _is_image(model: Backbone | AdaptedModel, x: NDArray[Any]) -> bool:
     known = isinstance(model.images, Images)
     if x.ndim == 2:
-        return known and min(x.shape) >= 1
-    if x.ndim != 3 or not (x.shape[0] in CHANNELS or x.shape[-1] in CHANNELS):
+        return known
+    if x.ndim != 3 or not {x.shape[0], x.shape[-1]}.intersection(CHANNELS):
         return False
     sides = x.shape[:-1] if x.shape[-1] in CHANNELS else x.shape[1:]
     return known or min(sides) >= _LEAST_SIDE

@@ -27,6 +27,19 @@ def test_an_input_of_no_values(load: Load, refused: Refused) -> None:
     assert "(an input has no values)" in refused(ModelError, load, content)
 
 
+@pytest.mark.parametrize(("kept_inputs", "kept_outputs"), [(0, 1), (1, 1), (3, 0)])
+def test_a_layer_of_too_few_tensors(
+    kept_inputs: int, kept_outputs: int, load: Load, refused: Refused
+) -> None:
+    def change(graph: Any) -> None:
+        layer = graph.operators[4]
+        layer.inputs = list(layer.inputs)[:kept_inputs]
+        layer.outputs = list(layer.outputs)[:kept_outputs]
+
+    said = refused(ModelError, load, repacked(cnn().content(), change))
+    assert "(FULLY_CONNECTED has too few tensors)" in said
+
+
 def test_several_graphs(load: Load, refused: Refused) -> None:
     file = File()
     x, y = file.tensor("x", (1, 3)), file.tensor("y", (1, 3))

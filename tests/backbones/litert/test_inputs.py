@@ -58,6 +58,24 @@ def test_several_inputs(load: Load) -> None:
     assert model.forward(checked[1:]).taps[0].tolist() == want[1:]
 
 
+def test_whole_numbers_of_several_inputs_stay_as_they_are() -> None:
+    """However they are passed: by name, or in the order of the inputs."""
+    inputs = [LiteRTInput(name, (2,), "int8", 0.5, 3) for name in ("a", "b")]
+    own = [np.array([[1, 2]], np.int8), np.array([[-128, 127]], np.int8)]
+    for given in (own, tuple(own), {"b": own[1], "a": own[0]}):
+        checked = check_samples_of(inputs, given)
+        assert isinstance(checked, Inputs)
+        assert [checked.arrays[name].tolist() for name in "ab"] == [[[1, 2]], [[-128, 127]]]
+    real = check_samples_of(inputs, [each.astype(np.float32) for each in own])
+    assert isinstance(real, Inputs)
+    assert [real.arrays[name].tolist() for name in "ab"] == [[[5, 7]], [[-128, 127]]]
+    mixed = check_samples_of(inputs, [own[0], own[1].astype(np.float32)])
+    assert isinstance(mixed, Inputs)
+    assert [mixed.arrays[name].tolist() for name in "ab"] == [[[1, 2]], [[-128, 127]]]
+    one = check_samples_of(inputs[:1], [[1.0, 2.0]])
+    assert one.tolist() == [[5, 7]]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

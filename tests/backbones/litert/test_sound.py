@@ -94,3 +94,17 @@ def test_what_is_not_known_is_no_fault() -> None:
     assert fault_of("CONV_2D", window(), [(1, 8, 8, 2), None], [(1, 1, 1, 1)]) is None
     assert fault_of("CONV_2D", window(), [None, (5, 3, 3, 2)], [(1, 1, 1, 1)]) is None
     assert fault_of("ADD", None, [(1, 8)], [(1, 9)]) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "weight", "out"),
+    [((2, 3), (4, 3), ()), ((), (4, 1), (7, 4)), ((2, 3), (4, 3, 1), (7,)), ((2, 3), (4, 0), (7,)),
+     ((2, 3), (0, 3), (7,)), (None, (4, 3), (7,)), ((2, 3), None, (7,)), ((2, 3), (4, 3), None),
+     ((2, 3), (4, 3), (2, 4)), ((2, 3), (4, 6), (1, 4)), ((2, 2, 3), (4, 3), (4, 4))],
+)  # fmt: skip
+def test_products_that_fit_or_of_which_not_all_is_known(data: Any, weight: Any, out: Any) -> None:
+    assert fault_of("FULLY_CONNECTED", None, [data, weight], [out]) is None
+
+
+def test_a_product_without_weights() -> None:
+    assert fault_of("FULLY_CONNECTED", None, [(2, 3)], [(2, 4)]) is None

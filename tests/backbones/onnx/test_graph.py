@@ -338,6 +338,16 @@ def test_layers_in_functions(tmp_path: Path) -> None:
     np.testing.assert_allclose(made, expected(backbone, adapters, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("equation", ["bi,ij,jk->bk", "bi->b"])
+def test_sums_of_other_than_two_are_no_layers(equation: str) -> None:
+    """Nobody reads what the second of three weights multiplies."""
+    net = nets.Net()
+    inputs = ["x", net.weight("w", 4, 6), net.weight("v", 6, 3)]
+    net.node("Einsum", inputs[: equation.count(",") + 1], "y", equation=equation)
+    output = nets.value("y", ["n", 3] if "k" in equation else ["n"])
+    assert weight_layers(Graph(net.model([nets.value("x", ["n", 4])], [output]))) == []
+
+
 def test_what_a_layer_reads() -> None:
     """Weights on either side of a product, padding before a convolution, one tensor once."""
     net = nets.Net()

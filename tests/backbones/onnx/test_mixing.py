@@ -67,3 +67,17 @@ def test_a_random_node_is_named_as_such() -> None:
     model = net.model([nets.value("x", ["n", 40])], [nets.value("y", ["n", 2])])
     said = str(mixing(Graph(model), Path("m.onnx"), "y", looked(model), dynamic=False))
     assert said.startswith("m.onnx: node /dropped (Dropout) is random")
+
+
+def test_what_is_no_number_in_every_run_is_not_random() -> None:
+    """The logarithm of a negative sum over all samples, in the same places whenever it is taken."""
+    net = nets.Net()
+    net.node("Gemm", ["x", net.weight("w", 4, 4)], "fc")
+    net.node("ReduceLogSum", ["fc"], "mixed", axes=[0])
+    net.node("Add", ["fc", "mixed"], "y")
+    model = net.model([nets.value("x", ["n", 4])], [nets.value("y", ["n", 4])])
+    seen = looked(model)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(seen.values["y"]).any()
+        said = str(mixing(Graph(model), Path("m.onnx"), "y", seen, dynamic=False))
+    assert "node /mixed (ReduceLogSum) mixes the samples of a batch" in said

@@ -20,6 +20,7 @@ from skip2lora.backbones.onnx.graph import Graph, infer
 from skip2lora.backbones.onnx.probe import (
     Look,
     Seen,
+    _attempts,
     _axes_of,
     _baked,
     look,
@@ -137,6 +138,29 @@ def test_sound_may_have_to_be_longer() -> None:
     assert (seen.unknown, seen.batch) == (None, None)
     assert seen.of("conv").by_sample == (6, None)
     assert seen.of("y").verdict.holds()
+
+
+def test_sizes_are_those_inferred_where_only_one_length_runs() -> None:
+    """A graph that leaves open what a constant inside of it fixes."""
+    net = nets.Net()
+    one, _ = numbers_for(infer(graph("n", "t"), {"x": 0}), ["x"], (0,), (12, 20))
+    tried = one["t"]
+    net.node("Add", ["x", net.vector("b", tried)], "summed")
+    net.node("ReduceMean", ["summed"], "y", axes=[1])
+    seen = looked(net.model([nets.value("x", ["n", "t"])], [nets.value("y", ["n", 1])]), "summed")
+    assert (seen.unknown, seen.batch) == (None, None)
+    assert seen.of("y").verdict.holds()
+    assert seen.of("y").by_sample == (1,)
+    assert seen.of("summed").by_sample is not None
+
+
+def test_fixed_sizes_are_tried_once() -> None:
+    """Each number of samples a run may have, and longer ones only where lengths are open."""
+    fixed, is_open = graph("n", 4), graph("n", "t")
+    assert [size for _, size, _ in _attempts(fixed, infer(fixed, {"x": 0}), None)] == [None, 1]
+    assert [size for _, size, _ in _attempts(fixed, infer(fixed, {"x": 0}), 3)] == [3]
+    lengths = [each for each, _, _ in _attempts(is_open, infer(is_open, {"x": 0}), 3)]
+    assert lengths == [(12, 20), (576, 960)]
 
 
 TIME_FIRST = {

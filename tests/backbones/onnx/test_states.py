@@ -17,6 +17,7 @@ import onnxruntime
 import skip2lora as s2
 from onnx_models import Net, save, value
 from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.states import _axis
 from skip2lora.errors import DataError, ModelError
 from skip2lora.export.onnx import export_onnx
 from stream_models import HIDDEN, STEP, WIDTH, lstm
@@ -50,7 +51,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     [
         ("h0", "c0", "hn", "cn"), ("h", "c", "h_out", "c_out"), ("in_h", "in_c", "out_h", "out_c"),
         ("hidden_in", "cell_in", "hidden_out", "cell_out"), ("sH", "sC", "sHN", "sCN"),
-        ("past_h", "past_c", "present_h", "present_c"),
+        ("past_h", "past_c", "present_h", "present_c"), ("s1", "s2", "s1_out", "s2_out"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -311,3 +312,20 @@ def test_a_call_takes_some_again(tmp_path: Path) -> None:
     adapted, out = s2.adapt(model, x, np.arange(len(x)) % 4), tmp_path / "e.onnx"
     export_onnx(adapted.backbone, adapted.adapters, out)
     np.testing.assert_allclose(s2.load(out).logits(x), adapted.logits(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("state", "data", "axis"),
+    [
+        ([1, "n", 6], ["n", 3], 1), (["n", 2, 6], ["n", 3], 0), ([2, 1, 6], [1, 3], 1),
+        ([1, 1, 6], [1, 3], 1), ([1, 6], [1, 3], 0), ([6, 1], [1, 3], 1), ([1, 1, 4, 5], [1, 3], 0),
+        ([4, 1, 1, 5], [1, 3], 1), ([2, 0, 6], [5, 3], 1), ([4, 6], [1, 3], 0), ([6], [1, 3], 0),
+        ([4, 1, 6], ["n", 3], 1), ([2, 3, 3], [3, 3], 1), ([3, 2, 6], [3, 3], 0),
+    ],
+)  # fmt: skip
+def test_the_axis_of_a_state_that_has_the_samples(state: Any, data: Any, axis: int) -> None:
+    """The one that is as large as the data's, one that is open, one of size 1; as layers have it.
+
+    Layers have it second of three, and first of any other number.
+    """
+    assert _axis(value("s", state), value("x", data)) == axis

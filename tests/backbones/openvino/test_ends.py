@@ -92,3 +92,17 @@ def test_one_number(tmp_path: Path) -> None:
     adapted = s2.adapt(one, X, (X[:, 0] > 0).astype(int), epochs=60, learning_rate=0.05)
     assert set(adapted.predict(X).tolist()) == {0, 1}
     assert adapted.predict_proba(X).shape == (12, 2)
+
+
+NUMBERS: dict[str, Any] = {
+    "SoftPlus": op.softplus,
+    "Exp": lambda z: op.exp(op.add(z, nets.constant(np.array([1, 2, 3], np.float32)))),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_positive_numbers_are_no_logits(kind: str, tmp_path: Path) -> None:
+    """What a network of counts or of scales ends in."""
+    [output] = s2.load(save(3, NUMBERS[kind], tmp_path / "m.xml")).outputs
+    assert output.ending == "numbers"
+    assert output.reason.startswith(f"made by {kind}")

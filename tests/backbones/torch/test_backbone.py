@@ -187,3 +187,40 @@ def test_a_mask_that_is_told() -> None:
     tokens = model.module.embed(torch.tensor(masks.IDS)).detach().numpy()
     np.testing.assert_allclose(rows[:, :5], tokens.mean(axis=1), atol=1e-5)
     assert model.with_mask("m=padding").mask == "m=padding"
+
+
+def test_the_first_reason_is_told(refused: Refused) -> None:
+    """What a module says of several samples at once, not of one alone, which is tried last."""
+
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x: Any) -> Any:
+            raise ValueError(f"it dislikes {len(x)} of them")
+
+    said = refused(s2.DataError, s2.TorchBackbone, Picky(), example=vectors(1))
+    assert "(it dislikes 3 of them)" in said
+
+
+def test_another_output_of_the_same_samples() -> None:
+    """Its layers are known at once where those of the first are, and else with the first sample."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(5, 3), nn.Linear(5, 4)
+
+        def forward(self, x: Any) -> Any:
+            return {"one": self.one(x), "two": self.two(x)}
+
+    known = s2.TorchBackbone(Two(), example=vectors(1), output="one")
+    assert known.with_output("one") is known
+    other = known.with_output("two")
+    assert (other.output, other.n_outputs, known.n_outputs) == ("two", 4, 3)
+    assert other.sample_shapes == known.sample_shapes is not None
+    later = s2.TorchBackbone(Two()).with_output("two")
+    assert later.sample_shapes is None
+    assert later.logits(vectors(2)).shape == (2, 4)
+    assert later.sample_shapes == known.sample_shapes

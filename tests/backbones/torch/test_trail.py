@@ -49,6 +49,8 @@ KEPT: dict[str, tuple[int, Any, Any]] = {
     "1 - p, p": (1, pair, lambda p, _: p),
     "turned": (2, lambda z: 1 - z.sigmoid(), lambda p, _: p),
     "threshold": (3, lambda z: (torch.sigmoid(z) > 0.5).long(), lambda _, y: y),
+    "of another type": (3, lambda z: z.softmax(1).double(), lambda p, _: p),
+    "truths": (3, lambda z: (torch.sigmoid(z) > 0.5).float().bool(), lambda _, y: y),
     "log of sigmoid": (3, functional.logsigmoid, lambda p, _: np.log(p)),
 }
 CLOSED: dict[str, Any] = {
