@@ -111,3 +111,26 @@ def test_clients_that_left_cost_nothing():
 def test_inputs_without_one_number_of_samples_are_refused(inputs):
     with ThreadPoolExecutor(1) as executor, pytest.raises(DataError, match="one number of samples"):
         asyncio.run(Batcher(Doubles(), executor).predict(inputs))
+
+
+def test_who_asks_again_at_once_is_answered_with_those_who_wait():
+    async def ask():
+        model = Doubles()
+
+        async def twice():
+            return [await batcher.predict({"X": rows(first)}) for first in (0, 10)]
+
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(model, executor)
+            again = asyncio.ensure_future(twice())
+            while not model.calls:
+                await asyncio.sleep(0.001)
+            waits = asyncio.ensure_future(batcher.predict({"X": rows(20)}))
+            await asyncio.sleep(0)
+            model.let_go.set()
+            done = await asyncio.wait_for(asyncio.gather(again, waits), 30)
+        return model.calls, done
+
+    calls, ((first, second), other) = asyncio.run(ask())
+    assert calls == [1, 2]
+    assert [first.names, second.names, other.names] == [("0.0",), ("20.0",), ("40.0",)]

@@ -1,8 +1,9 @@
 """Requests that wait at the same time are one call of the model.
 
 A forward pass of many samples costs little more than that of one. While one call runs in a thread,
-so that the event loop stays free, others gather for the next; a request that comes alone waits for
-nothing.
+so that the event loop stays free, others gather for the next, which starts once a turn of the event
+loop brought no more: what clients have sent by then is answered together, and a request that comes
+alone waits for nothing.
 """
 
 from __future__ import annotations
@@ -63,8 +64,17 @@ class Batcher:
         request = _Waiting(inputs, counts.pop(), loop.create_future())
         self._waiting.append(request)
         if not self._running:
-            self._next(loop)
+            self._running = True
+            loop.call_soon(self._gather, loop, len(self._waiting))
         return await request.answer
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, n_before: int) -> None:
+        """Start the next call unless more requests came since the last turn of the loop."""
+        count = len(self._waiting)
+        if n_before < count < MOST_TOGETHER:
+            loop.call_soon(self._gather, loop, count)
+        else:
+            self._next(loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the next call where any request waits."""
@@ -120,7 +130,8 @@ class Batcher:
                 request.answer.set_exception(answer)
             else:
                 request.answer.set_result(answer)
-        self._next(loop)
+        # Where none waits, those who are answered now may ask again by the next turn.
+        loop.call_soon(self._gather, loop, -1)
 
 
 def _parts(served: Served, counts: Sequence[int]) -> list[Served | Exception]:

@@ -228,31 +228,39 @@ def _tensor(
 
 def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[Any]:
     """Values that were JSON, one list or lists of lists."""
-    wrong = DataError(
-        f"input {name} has other data than {kind} of shape {shape}, expected as many such values "
-        "as the shape says: correct it"
-    )
-    if not isinstance(data, list):
-        raise wrong
     dtype = np.dtype(DATATYPES.get(kind, object))
     try:
-        # Whole numbers and texts stay what they are: NumPy makes floats of large ones.
-        values = np.array(data, dtype=None if dtype.kind in "fb" else object).reshape(shape)
-    except (ValueError, OverflowError) as error:  # lists of several lengths, or too few
-        raise wrong from error
-    if dtype.kind in "fb":
-        # Flags among numbers would be 0 and 1.
-        if values.size and (values.dtype.kind not in _KINDS[dtype.kind] or _mixed(data, dtype)):
-            raise wrong
-    elif dtype.kind == "O":
-        if not all(type(each) is str for each in values.flat):
-            raise wrong
-    else:
-        limits = np.iinfo(dtype.name)
-        if not all(type(n) is int and limits.min <= n <= limits.max for n in values.flat):
-            raise wrong
+        if not isinstance(data, list):
+            raise TypeError("no list")
+        flat = set(map(type, data)) <= {int, float}
+        if dtype.kind == "f" and flat:
+            values = np.array(data, dtype=np.float64).reshape(shape)
+        else:
+            values = _checked(data, dtype).reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:  # several lengths, or too few
+        raise DataError(
+            f"input {name} has other data than {kind} of shape {shape}, expected as many such "
+            "values as the shape says: correct it"
+        ) from error
     with np.errstate(over="ignore"):  # infinite: what is asked of the model refuses it
         return values.astype(dtype)
+
+
+def _checked(data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Lists of any depth as an array; ValueError where a value is of another kind."""
+    # Whole numbers and texts stay what they are: NumPy makes floats of large ones.
+    values = np.array(data, dtype=None if dtype.kind in "fb" else object)
+    if dtype.kind in "fb":
+        # Flags among numbers would be 0 and 1.
+        right = values.dtype.kind in _KINDS[dtype.kind] and not _mixed(data, dtype)
+    elif dtype.kind == "O":
+        right = all(type(each) is str for each in values.flat)
+    else:
+        limits = np.iinfo(dtype.name)
+        right = all(type(n) is int and limits.min <= n <= limits.max for n in values.flat)
+    if values.size and not right:
+        raise ValueError("other values")
+    return values
 
 
 def numbers(data: list[Any]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -102,8 +103,14 @@ def run(
             life.cancel()
             notify("STOPPING=1")
 
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(serve())
+    # What is there now stays: looking through it for cycles took a sixth of the time of a request.
+    gc.collect()
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(serve())
+    finally:
+        gc.unfreeze()
 
 
 async def _alive(answers: Callable[[], bool], started: Callable[[], None]) -> None:
