@@ -13,6 +13,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,13 +147,16 @@ def run_python(example: Example) -> None:
 
 def run_shell(example: Example) -> None:
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", example.parsed],
+    shell = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", example.parsed], process_group=0,
         env={**os.environ, "PATH": os.pathsep.join(folders), "COLUMNS": "200"},
-        text=True, capture_output=True, timeout=300,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert done.returncode == 0, f"{example.path}:{example.line}: {done.stderr}"
-    example.namespace["printed"] = done.stdout
+    if re.search(r"&$", example.parsed, re.M):  # it stays, to the end of the page
+        example.namespace.setdefault("groups", []).append(shell.pid)
+    printed, errors = shell.communicate(timeout=300)
+    assert shell.returncode == 0, f"{example.path}:{example.line}: {errors}"
+    example.namespace["printed"] = printed
 
 
 def compare(example: Example) -> None:
@@ -199,9 +203,19 @@ def test_every_block_of_the_page_runs(
     readers_files(text)
     document = parse(page)
     document.namespace |= readers_names(text)
-    for example in document.examples():
-        with contextlib.suppress(SkipTest):
-            example.evaluate()
+    try:
+        for example in document.examples():
+            with contextlib.suppress(SkipTest):
+                example.evaluate()
+    finally:
+        stop(document.namespace.get("groups", []))
+
+
+def stop(groups: list[int]) -> None:
+    """End what blocks left running, such as a service."""
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,26 @@ def test_a_thread_learns_while_others_predict(tmp_path: Path) -> None:
         assert len(answered) == 2
         assert all(served.version in versions for versions in answered)
         assert set().union(*answered) <= {0, *(each["number"] for each in served.versions())}
+
+
+def test_what_was_learned_by_hand_is_not_learned_again_by_itself(tmp_path: Path) -> None:
+    x, names = field(n_samples=40)
+    with service(tmp_path, learning=True) as served:
+        ids = served.predict(x).ids
+        for id, name in zip(ids[:20], names[:20], strict=True):
+            served.label(id, name)
+        served.learn()
+        time.sleep(1)  # in which it could
+        assert len(served.versions()) == 2  # the base is one
+        for id, name in zip(ids[20:30], names[20:30], strict=True):
+            served.label(id, name)
+        last = served.events()[-1]["id"]
+        for _ in range(600):
+            learned = [each for each in served.events() if each["kind"] == "learned"]
+            if learned[-1]["detail"]["n_labels"] == 30:
+                break
+            served.wait(last, 0.1)
+        assert len(served.versions()) == 3
 
 
 def test_a_full_disk_pauses_learning_and_not_predicting(tmp_path: Path) -> None:

@@ -373,6 +373,7 @@ class Service:
             try:
                 self._learner.check()
                 n_labels = self._kept.n_labelled
+                n_learned = max(n_learned, self._learner.records.all()[-1].n_labels)  # by hand
                 enough = n_learned + self.limits.batch if n_learned else self.limits.first_batch
                 if self._kept.paused is None and n_labels >= enough:
                     self._learner.learn()

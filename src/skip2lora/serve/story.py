@@ -35,7 +35,7 @@ LAB_ROWS = 10  # a class
 #: Samples that come in all.
 N_SAMPLES = N_QUIET + N_NOISY + (N_LABELS // 10 - 1 + N_BAD) * N_BETWEEN
 CARELESS = "careless"  # whose labels are all wrong
-_PATIENCE_S = 10  # for the service to learn by itself
+_PATIENCE_S = 60  # for the service to learn by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +230,8 @@ class _Player:
 
     def _verdict(self) -> tuple[int | None, bool, str]:
         """What the service found by itself; asked for where it sees no reason to learn."""
+        for event in self._service.events(self._heard):  # labels, and verdicts of earlier ones
+            self._heard = event["id"]
         until = time.monotonic() + _PATIENCE_S
         while (left := until - time.monotonic()) > 0:
             self._service.wait(self._heard, left)
