@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skip2lora import demo
@@ -25,6 +26,16 @@ def test_the_curves_end_where_the_adapters_are(result: demo.DemoResult) -> None:
         assert curve[0] == result.noisy_accuracy == result.model.score(test.x, test.labels)
         assert curve[-1] == result.accuracy[method]
         assert result.adapted[method].method == method
+
+
+def test_the_network_and_the_samples_are_those_of_seed_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PRETRAIN_EPOCHS", 1)
+    monkeypatch.setattr(demo, "ADAPT_EPOCHS", 1)
+    usual, first = demo.run_demo(), demo.run_demo(seed=0)
+    assert usual.curves == first.curves
+    assert usual.model.fingerprint == first.model.fingerprint
+    np.testing.assert_array_equal(usual.split.test.x, first.split.test.x)
+    assert usual.model.tap_widths[1:] == (96, 96)
 
 
 def test_the_picture(result: demo.DemoResult, tmp_path: Path) -> None:

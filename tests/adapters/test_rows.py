@@ -13,8 +13,8 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
-from skip2lora.adapters.rows import RowFormat, SkipCache
-from skip2lora.backbones.standins import Watched
+from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
+from skip2lora.backbones.standins import KnownRows, Watched
 from skip2lora.data import lazy
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.errors import ModelError
@@ -323,3 +323,37 @@ def test_a_model_that_gives_no_numbers_is_named(where: str, bad: float, refused:
     rows = RowFormat.of(model, copy_input=True)
     said = refused(ModelError, rows.compute, model, np.ones((3, 5), np.float32), rows.empty(3))
     assert said.startswith("the model gave NaN or infinity for finite samples")
+
+
+@pytest.mark.parametrize(
+    ("case", "is_known"),
+    [("same", True), ("other outputs", False), ("other taps", False), ("moved", False),
+     ("in columns", False), ("no array", False), ("codes", False), ("no rows", False)],
+)  # fmt: skip
+def test_rows_that_lie_as_they_are_to_lie_are_not_copied(case: str, is_known: bool) -> None:
+    taps, n_outputs = ((20, 4), 3) if case == "other taps" else ((4, 4), 3)
+    model = NumpyBackbone([4, 4, 3], first_tap_is_input=True)
+    of = RowFormat.of(model, copy_input=True)
+    rows = of.empty(6)
+    rows[...] = np.arange(rows.size).reshape(rows.shape)
+    known: Any = KnownRows(taps, n_outputs, _core.RowLayout(taps, n_outputs, False), "f")
+    x: Any = rows
+    match case:
+        case "other outputs":  # in the same padded row
+            known = KnownRows(taps, 2, _core.RowLayout(taps, 2, False), "f")
+            assert known.layout.row_stride == of.layout.row_stride
+        case "moved":
+            x = np.concatenate([rows.reshape(-1), rows[0]])[1 : 1 + rows.size].reshape(rows.shape)
+        case "in columns":
+            x = np.asfortranarray(rows)
+        case "no array":
+            x = LazySamples.of(Source(rows))
+        case "codes":
+            of = dataclasses.replace(of, dtype="float16")
+        case "no rows":
+            known = model
+    cache = as_they_are(of, known, x)
+    assert (cache is not None) == is_known
+    if cache is not None:
+        assert cache.floats is rows
+        assert cache.filled.tolist() == [1] * 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,32 @@ def test_a_tone_stands_in_its_band() -> None:
     band = int(np.argmax(values[1:]))
     assert band == (2.0 * 128 / 50 - 1) // 2
     assert values[1:][band] > values[1:][band + 4 :].max() + 2  # decades
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 40, 64, 65, 66, 128])
+def test_bands_are_sums_over_frequencies_by_hand(rows: int) -> None:
+    """Each frequency but the first is in one band, up to 32 of as equal widths as may be."""
+    x = np.random.default_rng(rows).normal(size=rows) + 3
+    values = features_of(("spectrum",), x.astype(np.float32)[None, :, None])[0]
+    assert values[0] == pytest.approx(x.mean(), rel=1e-5)
+    times, n_frequencies = np.arange(rows), rows // 2
+    taper = np.sin(np.pi * (times + 1) / (rows + 1)) ** 2  # of Hann, without its zeros
+    tapered = (x - x.mean()) * taper / np.sqrt((taper**2).sum())
+    power = [
+        abs(sum(tapered * np.exp(-2j * np.pi * number * times / rows))) ** 2
+        for number in range(1, n_frequencies + 1)
+    ]
+    n_bands = min(32, n_frequencies)
+    assert len(values) == 1 + n_bands
+    ends = [round(n_frequencies * at / n_bands) for at in range(n_bands + 1)] if n_bands else []
+    for at in range(n_bands):
+        band = float(np.mean(power[ends[at] : ends[at + 1]]))
+        assert values[1 + at] == pytest.approx(math.log10(max(band, 1e-12)), abs=1e-3)
+
+
+def test_silence_is_the_least_power() -> None:
+    values = features_of(("spectrum",), np.full((1, 64, 1), 5, np.float32))[0]
+    np.testing.assert_allclose(values, [5] + [-12] * 32)
 
 
 def test_the_mean_changes_no_band() -> None:

@@ -13,7 +13,7 @@ import pytest
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.backbones.derived import Derived
-from skip2lora.backbones.standins import Binary, Headless
+from skip2lora.backbones.standins import Binary, Headless, Watched
 from skip2lora.errors import FileError, ModelError
 from skip2lora.files import read_tensors, to_bytes
 from skip2lora.tasks.task import CLASSIFICATION, TASKS
@@ -68,8 +68,11 @@ def test_a_large_column_does_not_decide() -> None:
 def test_all_of_a_small_class_and_some_of_a_large_one(make_model: Any) -> None:
     y = np.array([0] * 600 + [1] * 2, np.int32)
     x = np.random.default_rng(0).normal(size=(602, 9)).astype(np.float32)
-    lab = LabSet.choose(make_model(WIDTHS), CheckedSamples(x, y), CLASSIFICATION, 5)
+    asked: list[int] = []
+    model = Watched(make_model(WIDTHS), asked.append)
+    lab = LabSet.choose(model, CheckedSamples(x, y), CLASSIFICATION, 5)
     assert np.bincount(lab.answers).tolist() == [5, 2]
+    assert sum(asked) == 256 + 2  # of which k-means chooses
 
 
 def test_numbers_get_so_many_an_output(backbone: Any, part: CheckedSamples) -> None:

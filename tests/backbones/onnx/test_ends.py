@@ -13,6 +13,7 @@ pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime: pip
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip group runtimes")
 
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models as nets
@@ -553,3 +554,61 @@ def test_a_sigmoid_node_by_node(kind: str, tmp_path: Path) -> None:
     right = kind in ("reciprocal", "quotient", "one first")
     assert (head.end.ending == "sigmoid") == right
     assert (head.logits in (tail.z, "neg1")) == right
+
+
+LINEAR: dict[str, Any] = {
+    "classlabels_ints": [4, 0, 9], "intercepts": [0.1, 0.0, -0.2], "multi_class": 1,
+    "coefficients": np.linspace(-2, 2, 18).tolist(), "post_transform": "SOFTMAX",
+}  # fmt: skip
+PAIR = {
+    "classlabels_ints": [7, 3], "intercepts": [-0.25, 0.25],
+    "coefficients": [*np.linspace(1, -2, 6), *np.linspace(-1, 2, 6)],
+}  # fmt: skip
+
+
+def linear(outputs: tuple[str, ...] = ("chosen", "scores"), **options: Any) -> Any:
+    net = nets.Net()
+    net.nodes.append(
+        helper.make_node("LinearClassifier", ["x"], outputs, domain=ML, name="lc", **options)
+    )
+    return Graph(
+        helper.make_model(
+            helper.make_graph(net.nodes, "net", [nets.value("x", ["n", 6])],
+                              [nets.value("chosen", ["n"], TensorProto.INT64),
+                               nets.value("scores", ["n", len(options["classlabels_ints"])])]),
+            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(ML, 1)], ir_version=8,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"post_transform": "NONE"}, {"post_transform": "LOGISTIC"}, PAIR,
+     PAIR | {"post_transform": "LOGISTIC"}],
+    ids=str,
+)  # fmt: skip
+def test_a_linear_classifier_is_a_layer(changed: dict[str, Any]) -> None:
+    """It says the same as the operator that it is in place of."""
+    graph = linear(**LINEAR | changed)
+    written = float_activations(graph)
+    assert "Gemm" in [node.op_type for node in written.model.graph.node]
+    want, got = (
+        onnxruntime.InferenceSession(each.model.SerializeToString()).run(None, {"x": X})
+        for each in (graph, written)
+    )
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"post_transform": "PROBIT"}, {"intercepts": [0.1, 0.2]},
+        {"intercepts": [0.1, 0.2, 0.3, 0.4]}, {"coefficients": [1.0] * 17},
+        {"classlabels_ints": [4], "intercepts": [0.1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_linear_classifier_of_another_kind_stays(changed: dict[str, Any]) -> None:
+    graph = linear(**LINEAR | changed)
+    assert float_activations(graph) is graph

@@ -51,7 +51,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     [
         ("h0", "c0", "hn", "cn"), ("h", "c", "h_out", "c_out"), ("in_h", "in_c", "out_h", "out_c"),
         ("hidden_in", "cell_in", "hidden_out", "cell_out"), ("sH", "sC", "sHN", "sCN"),
-        ("past_h", "past_c", "present_h", "present_c"), ("s1", "s2", "s1_out", "s2_out"),
+        ("past_h", "past_c", "present_h", "present_c"), ("h0", "h1", "h0_out", "h1_out"),
     ],
     ids=" ".join,
 )  # fmt: skip
