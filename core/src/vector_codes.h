@@ -1,10 +1,15 @@
 /* vector_codes.h - codes of rows to numbers; included by kernels_vector.h.
  *
  * The least that a vector of numbers takes is the conversion and one multiply-add: of float16 two
- * instructions on the units of vectors, of int8 three. Scale and offset stay in registers for all
- * rows of a batch, so that only codes are loaded. */
+ * instructions on the units of vectors, of int8 three. A few rows are read at a time from end to end,
+ * so that they share scale and offset, and the processor fetches early what each is read from and
+ * written to. Over all rows of a batch at once it would not: it follows so many streams no longer. */
 
-enum { DECODE_VECTORS = 4 };
+enum { DECODE_ROWS = 4 };
+
+INLINE size_t bits_of_code(const s2_dtype dtype) {
+    return dtype == S2_CODE_INT4 ? 4 : dtype == S2_CODE_INT8 ? 8 : 16;
+}
 
 /* V_WIDTH codes from column `column` on, as numbers. */
 INLINE V codes_from(const s2_dtype dtype, const uint8_t *codes, const size_t column) {
@@ -20,29 +25,21 @@ INLINE V codes_from(const s2_dtype dtype, const uint8_t *codes, const size_t col
     }
 }
 
-/* `vectors` vectors of columns of all rows. */
-INLINE void decode_vectors(const s2_decode_pass *pass, const s2_dtype dtype, size_t column,
-                           const size_t vectors) {
-    V scale[DECODE_VECTORS], offset[DECODE_VECTORS];
-    UNROLL for (size_t v = 0; v < vectors; v++) {
-        scale[v] = V_LOAD(pass->scale + column + v * V_WIDTH);
-        offset[v] = V_LOAD(pass->offset + column + v * V_WIDTH);
-    }
-    const size_t bits = dtype == S2_CODE_INT4   ? 4
-                        : dtype == S2_CODE_INT8 ? 8
-                                                : 16,
-                 at = column * bits / 8;
-    float *out = pass->out + column;
-    for (size_t r = 0; r < pass->count; r++, out += pass->out_row) {
-        const uint8_t *codes = pass->codes[r] + at;
-        if (r < pass->n_ahead) {
-            UNROLL for (size_t line = 0; line < vectors * V_WIDTH * bits / 8; line += S2_ALIGN) {
-                S2_PREFETCH(pass->ahead[r] + at + line);
-            }
+/* S2_LANES columns of `rows` rows from row r on. */
+INLINE void decode_tile(const s2_decode_pass *pass, const s2_dtype dtype, const size_t r,
+                        const size_t column, const size_t rows) {
+    const size_t at = column * bits_of_code(dtype) / 8;
+    if (at % S2_ALIGN == 0) { /* once a cache line */
+        for (size_t i = r; i < r + rows && i < pass->n_ahead; i++) {
+            S2_PREFETCH(pass->ahead[i] + at);
         }
-        UNROLL for (size_t v = 0; v < vectors; v++) {
-            const V number = V_FMA(codes_from(dtype, codes, v * V_WIDTH), scale[v], offset[v]);
-            V_STORE(out + v * V_WIDTH, number);
+    }
+    UNROLL for (size_t v = 0; v < S2_LANES; v += V_WIDTH) {
+        const V scale = V_LOAD(pass->scale + column + v);
+        const V offset = V_LOAD(pass->offset + column + v);
+        UNROLL for (size_t i = 0; i < rows; i++) {
+            const V number = codes_from(dtype, pass->codes[r + i] + at, v);
+            V_STORE(pass->out + (r + i) * pass->out_row + column + v, V_FMA(number, scale, offset));
         }
     }
 }
@@ -63,17 +60,25 @@ static void decode_rest(const s2_decode_pass *pass, size_t column) {
     }
 }
 
+/* All columns of `rows` rows from row r on but the last, fewer than S2_LANES. */
+INLINE void decode_together(const s2_decode_pass *pass, const s2_dtype dtype, const size_t r,
+                            const size_t rows) {
+    const s2_decode_pass local = *pass; /* no store can change it */
+    for (size_t column = 0; column + S2_LANES <= local.width; column += S2_LANES) {
+        decode_tile(&local, dtype, r, column, rows);
+    }
+}
+
 INLINE void decode_dtype(const s2_decode_pass *pass, const s2_dtype dtype) {
-    const size_t whole = pass->width - pass->width % S2_LANES;
-    size_t column = 0;
-    for (; column + DECODE_VECTORS * V_WIDTH <= whole; column += DECODE_VECTORS * V_WIDTH) {
-        decode_vectors(pass, dtype, column, DECODE_VECTORS);
+    size_t r = 0;
+    for (; r + DECODE_ROWS <= pass->count; r += DECODE_ROWS) {
+        decode_together(pass, dtype, r, DECODE_ROWS);
     }
-    for (; column < whole; column += S2_LANES) {
-        decode_vectors(pass, dtype, column, S2_LANES / V_WIDTH);
+    for (; r < pass->count; r++) {
+        decode_together(pass, dtype, r, 1);
     }
-    if (column < pass->width) {
-        decode_rest(pass, column);
+    if (pass->width % S2_LANES > 0) {
+        decode_rest(pass, pass->width - pass->width % S2_LANES);
     }
 }
 
