@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from desk import Answer, refused
@@ -142,8 +143,6 @@ def test_groups_that_nobody_told_hinder_no_steps(field: Path, type_in: Type) -> 
 
 def test_an_array_of_windows_is_no_stream(field: Path, type_in: Type) -> None:
     """Of samples that are ready nothing is cut; an adapter of them takes streams all the same."""
-    import numpy as np
-
     random = np.random.default_rng(0)
     np.savez(
         field / "ready.npz", X=random.normal(size=(40, 39)), y=np.array([*"abc"])[np.arange(40) % 3]
@@ -161,7 +160,6 @@ def test_an_array_of_windows_is_no_stream(field: Path, type_in: Type) -> None:
 
 
 def test_a_network_of_images_keeps_their_size(tmp_path: Path, type_in: Type) -> None:
-    import numpy as np
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -266,10 +264,80 @@ def test_streams_are_described(field: Path, type_in: Type) -> None:
     refused(type_in("inspect", "bad.ts"), "bad.ts: its text is not UTF-8")
 
 
+def loads(path: Path, *, seed: int, shift: float = 0.0) -> Path:
+    """A shaking whose size follows the load, at 50 Hz, of four users; ``shift`` is the sensor's."""
+    random = np.random.default_rng(seed)
+    size = np.concatenate([0.5 + 0.4 * np.sin(np.arange(300) / 60 + user) for user in range(4)])
+    x = size * np.sin(2 * np.pi * np.arange(1200) / 10) + 0.05 * random.normal(size=1200) + shift
+    columns = {
+        "time": [f"{at / 50:.2f}" for at in range(1200)],
+        "user": [f"u{at // 300}" for at in range(1200)],
+        "x": x.round(4).tolist(), "load": (10 * size + 3).round(4).tolist(),
+    }  # fmt: skip
+    return table(path, columns)
+
+
+def test_numbers_of_windows(tmp_path: Path, type_in: Type) -> None:
+    """What a window stands for is told once, kept, and what is measured."""
+    loads(tmp_path / "lab.csv", seed=0)
+    loads(tmp_path / "field.csv", seed=1, shift=0.8)
+    test = loads(tmp_path / "test.csv", seed=2, shift=0.8)
+    asked = ("--window", 50, "--hop", 25, "--group", "user", "--features", "statistics")
+    words = ("pretrain", "lab.csv", "--task", "regression", "--target", "load", *asked)
+    made = type_in(*words, "--target-of", "mean", "-o", "m.safetensors", "--json")
+    assert made.code == 0, made.err
+    assert made.json["r2"] > 0.9
+    before = type_in("evaluate", "m.safetensors", "test.csv", "--json").json
+    made = type_in("adapt", "m.safetensors", "field.csv", "-o", "a", "--json")
+    assert made.code == 0, made.err
+    assert made.json["held_out"]["n_folds"] == 4  # users
+    kept = json.loads((tmp_path / "a" / "adapter_config.json").read_text())["windows"]
+    assert (kept["target_of"], kept.get("mixed")) == ("mean", None)
+    assert "target of mean" in type_in("inspect", "a").out
+    after = type_in("evaluate", "m.safetensors", "test.csv", "--adapter", "a", "--json").json
+    assert before["r2"] < 0 < 0.9 < after["r2"]
+    words = ("predict", "m.safetensors", "test.csv", "--adapter", "a", "-o", "p.csv", "--force")
+    assert type_in(*words).code == 0
+    got = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
+    load = [float(row["load"]) for row in csv.DictReader(test.read_text().splitlines())]
+    starts = [300 * user + at for user in range(4) for at in range(0, 251, 25)]
+    true = np.array([np.mean(load[at : at + 50]) for at in starts])
+    off = np.array([float(row["prediction"]) for row in got]) - true
+    assert len(got) == len(true)
+    assert np.sqrt(np.mean(off**2)) == pytest.approx(after["root_mean_squared_error"], rel=1e-3)
+    rest = [line.rpartition(",")[0] for line in test.read_text().splitlines()]
+    test.write_text("\n".join(rest) + "\n")
+    assert type_in(*words).code == 0  # without the column
+    again = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
+    assert [row["prediction"] for row in again] == [row["prediction"] for row in got]
+    other = type_in(
+        "evaluate", "m.safetensors", "field.csv", "--adapter", "a", "--target-of", "last"
+    )
+    assert (other.code, other.out) == (2, "")
+    assert "--target-of is last, the model learned with mean" in other.err
+    words = ("adapt", "m.safetensors", "field.csv", "--task", "classification", "--target", "user")
+    classes = type_in(*words, "--no-keep-outputs", "-o", "c", "--json")  # of the same windows
+    assert classes.code == 0, classes.err
+    assert "target_of" not in (tmp_path / "c" / "adapter_config.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("adapt m.safetensors field.csv --window 50 --task regression -o x", "expected classes"),
+        (
+            "adapt m.safetensors field.csv --task regression --target az -o x",
+            "add --target-of mean, or --target-of last for that of its last row",
+        ),
+        ("adapt m.safetensors field.csv --task multi-label -o x", "with several labels as an .npz"),
+        (
+            "adapt m.safetensors field.csv --target-of mean -o x",
+            "the answers of field.csv are classes, expected numbers for it",
+        ),
+        (
+            "adapt m.safetensors field.csv --target-of last --task regression --mixed drop -o x",
+            "--mixed is drop beside --target-of of numbers",
+        ),
+        ("predict m.safetensors field.csv --target-of mean --adapter a -o x", "are classes"),
         ("adapt m.safetensors field.csv --window 2.5 -o x", "expected a whole number of rows"),
         ("adapt m.safetensors field.csv --window 50 --size 8 -o x", "of images and of recordings"),
         (
@@ -286,8 +354,6 @@ def test_streams_are_described(field: Path, type_in: Type) -> None:
     ],
 )
 def test_bad_input(words: str, said: str, field: Path, type_in: Type) -> None:
-    import numpy as np
-
     np.savez(field / "field.npz", X=np.zeros((4, 39)), y=np.arange(4) % 2)
     if "--adapter" in words:
         adapted(type_in)

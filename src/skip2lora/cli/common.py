@@ -317,7 +317,10 @@ def _from_folder(
 ) -> Table:
     """Images, recordings or streams, as what was learned says them."""
     kind = kind_for(media or model.images, data)
-    media = (media or kind.media()).following(model.images)
+    known, task = model.images, options.get("task")
+    if isinstance(known, Sensors) and task is not None and task.name != "regression":
+        known = known.of_classes()  # it may have learned numbers before
+    media = (media or kind.media()).following(known)
     layout = layout_of(model.inputs) if kind is IMAGES else model.inputs
     if isinstance(media, Sensors):
         options.setdefault("learned", model.columns)

@@ -18,7 +18,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "task", "tasks", "target", "no_target", "ignore", "weight", "group", "split",
         "class_names", "source", "data", "validation_data", "samples", "size", "mean", "std",
         "every", "segments", "confidence", "category", "margin", "square", "rate", "window", "hop",
-        "crop", "gain", "channels", "features", "time", "label_by", "mixed",
+        "crop", "gain", "channels", "features", "time", "label_by", "mixed", "target_of",
     ),
     "How MODEL is used": (
         "adapter", "output_name", "mask", "keep_outputs", "taps", "grid", "threads", "n_outputs",

@@ -16,13 +16,13 @@ from skip2lora.data.file_folder import IMAGES, SENSORS, SOUNDS, Kind, kind_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.media import Media
 from skip2lora.data.sensor_features import FEATURES
-from skip2lora.data.sensor_options import LABELLED_BY, MIXED, Sensors
+from skip2lora.data.sensor_options import LABELLED_BY, MIXED, TARGET_OF, Sensors
 from skip2lora.data.sound_options import CROPS, Sound
 from skip2lora.errors import ParameterError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _WINDOWS = ("rate", "window", "hop")
-_OF_SENSORS = ("channels", "features", "time", "label_by", "mixed", "group")
+_OF_SENSORS = ("channels", "features", "time", "label_by", "mixed", "target_of", "group")
 _OF_CROPS = ("segments", "confidence", "category", "margin", "square", "group")
 #: The options of each kind; what several have means what the kind of DATA makes of it.
 _NAMES: dict[Kind, tuple[str, ...]] = {
@@ -198,6 +198,11 @@ def window_options(function: _Function) -> _Function:
             "--mixed", type=click.Choice(MIXED),
             help="Windows with several labels: that of most rows, left out, or refused. Default: "
             f"{MIXED[0]}.",
+        ),
+        click.option(
+            "--target-of", type=click.Choice(TARGET_OF),
+            help="The number a window stands for, of its rows in the column --target, for --task "
+            "regression. Default: the adapter's.",
         ),
     ))  # fmt: skip
 

@@ -14,7 +14,7 @@ _KEYWORD = re.compile(
     r"|output|penalty"
     r"|precision"
     r"|projection_from|rate|recipe|resume|sample_weight|samples|size|solver|source|split|square|standardize|std"
-    r"|segments|suspects|taps_only|target|task|threshold|time"
+    r"|segments|suspects|taps_only|target_of|target|task|threshold|time"
     r"|validation_data|validation|weights?|window)="
     r"(?P<value>'[^']*'|[\w-]*)"
 )

@@ -230,19 +230,35 @@ def _check_no_columns(
 ) -> None:
     """Raise DataError where columns of images are asked for, or those beside a window.
 
-    Also where a window is to have numbers: most of its rows say a class.
+    Also where windows are to have several labels, or numbers and nothing says which.
     """
-    numbers = task is not None and task.numeric_targets
-    if numbers and wanted.required and kind_for(media, folder) is SENSORS:
-        raise DataError(
-            f"{name} is of windows, which have the class of most of their rows, expected classes: "
-            "pass windows with numbers as an .npz"
-        )
+    if task is not None and kind_for(media, folder) is SENSORS:
+        _check_target_of(name, media, task, wanted)
     for keyword, column in wanted.aside.items():
         many = kind_for(media, folder).many
         raise DataError(
             f'{keyword}= names "{column}", {name} has {many} and no columns of samples, expected a '
             f"table or .npz: leave {keyword}= out"
+        )
+
+
+def _check_target_of(name: str, media: Media | None, task: Task, wanted: Wanted) -> None:
+    """Raise DataError where a window of a stream cannot have what is learned."""
+    target_of = media.target_of if isinstance(media, Sensors) else None
+    if task.name == "multi-label" and wanted.required:
+        raise DataError(
+            f"{name} is of windows, which have the class of most of their rows, expected classes: "
+            "pass windows with several labels as an .npz"
+        )
+    if task.name == "regression" and target_of is None and wanted.required:
+        raise DataError(
+            f"{name} is of windows, each of many rows with a number, expected what one stands for: "
+            "add target_of=mean, or target_of=last for that of its last row"
+        )
+    if task.name != "regression" and target_of is not None:
+        raise DataError(
+            f"target_of= is {target_of}, the answers of {name} are classes, expected numbers for "
+            "it: add task=regression, or leave target_of= out"
         )
 
 

@@ -35,7 +35,7 @@ _EPOCH = {"s": 1e9, "ms": 1e12, "us": 1e15, "ns": 1e18}  # of numbers since 1970
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows of a stream: ``values`` (rows, channels), ``times`` and ``labels`` (rows,).
+    """Rows of a stream: ``values`` (rows, channels), ``times``, ``labels``, ``targets`` (rows,).
 
     ``times`` are numbers as the file has them, dates in seconds since 1970; ``groups`` (rows,
     groups) tell streams apart. With ``ends`` the next part is of another stream.
@@ -46,13 +46,15 @@ class Part:
     labels: NDArray[Any] | None = None
     groups: NDArray[Any] | None = None
     ends: bool = False
+    targets: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class SensorFile:
-    """A file that is open: its ``channels``, and what of it is time, label and group.
+    """A file that is open: its ``channels``, and what of it is time, label, group and target.
 
-    ``by_name`` says that the label stands in its name, as its kind has it.
+    ``by_name`` says that the label stands in its name, as its kind has it; ``target`` is the column
+    of numbers to learn.
     """
 
     channels: tuple[str, ...]
@@ -62,6 +64,7 @@ class SensorFile:
     groups: tuple[str, ...] = ()
     by_name: bool = False
     notes: tuple[str, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ class Roles:
     time: int | None
     label: int | None
     groups: tuple[int, ...]
+    target: int | None = None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Channels, and the target behind them if it is there."""
+        return self.channels if self.target is None else (*self.channels, self.target)
 
     @property
     def beside(self) -> list[int]:
@@ -116,7 +125,8 @@ def roles_of(names: Sequence[str], sensors: Sensors, wanted: Wanted, strict: boo
     answers = replace(wanted, learned=known, ignore=tuple(ignore), aside={}).answers(names)
     if len(answers) > 1:
         raise DataError(
-            f"target= names {len(answers)} columns, expected one with a class a row: name one"
+            f"target= names {len(answers)} columns, expected one with a class or number a row: "
+            "name one"
         )
     apart = {*wanted.ignore, *known.ignored, *aside, *(names[at] for at in answers)}
     channels = sensors.channels or tuple(name for name in names if name not in apart)
@@ -125,10 +135,13 @@ def roles_of(names: Sequence[str], sensors: Sensors, wanted: Wanted, strict: boo
             f"it has columns {listing(names)} and none for channels, expected at least one of "
             "numbers: name them with channels="
         )
+    answer = answers[0] if answers else None
+    of_numbers = sensors.target_of is not None
     return Roles(
         tuple(names.index(name) for name in channels),
-        None if time is None else names.index(time), answers[0] if answers else None,
+        None if time is None else names.index(time), None if of_numbers else answer,
         tuple(names.index(name) for name in groups),
+        answer if of_numbers and wanted.required else None,
     )  # fmt: skip
 
 
@@ -225,24 +238,30 @@ def check_finite(
 
 def _of_text(text: TextTable, roles: Roles) -> Iterator[Part]:
     row, has_label, has_time = 0, roles.label is not None, roles.time is not None
-    channels = [text.columns[at] for at in roles.channels]
+    columns, n_channels = [text.columns[at] for at in roles.numbers], len(roles.channels)
     while (first := next(text.records, None)) is not None:
         some = replace(text, records=chain([first], islice(text.records, _ROWS - 1)), first_row=row)
-        x, words, lines = some.values(roles.beside, roles.channels, optional=True)
+        x, words, lines = some.values(roles.beside, roles.numbers, optional=True)
         words = words.reshape(len(lines), len(roles.beside))
         start, of_part = row, lines
 
         def where(at: int, start: int = start, lines: Sequence[int] = of_part) -> str:
             return f"row {start + at} (from 0, line {lines[at]})"
 
-        check_finite(x, channels, where)
+        check_finite(x, columns, where)
         times = None
         if roles.time is not None and len(lines):
             times = seconds_in(words[:, int(has_label)], text.columns[roles.time], where)
         groups = words[:, has_label + has_time :] if roles.groups else None
         if len(lines):
-            yield Part(x, times, words[:, 0] if has_label else None, groups)
+            labels, targets = words[:, 0] if has_label else None, _targets(x, n_channels)
+            yield Part(x[:, :n_channels], times, labels, groups, targets=targets)
         row += len(lines)
+
+
+def _targets(x: NDArray[np.float32], n_channels: int) -> NDArray[np.float32] | None:
+    """What stands behind the channels, if anything."""
+    return x[:, n_channels] if x.shape[1] > n_channels else None
 
 
 @contextmanager
@@ -270,6 +289,7 @@ def _described(
         None if roles.time is None else names[roles.time],
         None if roles.label is None else names[roles.label],
         tuple(names[at] for at in roles.groups), notes=notes,
+        target=None if roles.target is None else names[roles.target],
     )  # fmt: skip
 
 
@@ -303,8 +323,8 @@ def open_parquet(
 
 
 def _of_parquet(file: Any, names: Sequence[str], roles: Roles) -> Iterator[Part]:
-    channels = [names[at] for at in roles.channels]
-    columns, row = [*channels, *(names[at] for at in roles.beside)], 0
+    numbers, n_channels = [names[at] for at in roles.numbers], len(roles.channels)
+    columns, row = [*numbers, *(names[at] for at in roles.beside)], 0
     for batch in file.iter_batches(_ROWS_OF_PARQUET, columns=columns, use_threads=False):
         if not batch.num_rows:
             continue
@@ -313,8 +333,8 @@ def _of_parquet(file: Any, names: Sequence[str], roles: Roles) -> Iterator[Part]
         def where(at: int, start: int = start) -> str:
             return f"row {start + at} (from 0)"
 
-        x = np.empty((batch.num_rows, len(channels)), np.float32)
-        for number, name in enumerate(channels):
+        x = np.empty((batch.num_rows, len(numbers)), np.float32)
+        for number, name in enumerate(numbers):
             column = batch.column(name)
             values = column.to_numpy(zero_copy_only=False)
             if values.dtype.kind not in "fiub":
@@ -323,7 +343,7 @@ def _of_parquet(file: Any, names: Sequence[str], roles: Roles) -> Iterator[Part]
                     "channels="
                 )
             x[:, number] = as_float32(values)
-        check_finite(x, channels, where)
+        check_finite(x, numbers, where)
         times = labels = groups = None
         if roles.time is not None:
             times = _parquet_times(batch.column(names[roles.time]), names[roles.time], where)
@@ -331,7 +351,8 @@ def _of_parquet(file: Any, names: Sequence[str], roles: Roles) -> Iterator[Part]
             labels = _words(batch.column(names[roles.label]))
         if roles.groups:
             groups = np.stack([_words(batch.column(names[at])) for at in roles.groups], axis=1)
-        yield Part(x, times, labels, groups)
+        targets = _targets(x, n_channels)
+        yield Part(x[:, :n_channels], times, labels, groups, targets=targets)
         row += batch.num_rows
 
 

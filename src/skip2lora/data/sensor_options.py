@@ -17,11 +17,16 @@ from skip2lora.errors import ParameterError
 LABELLED_BY = ("column", "folder", "name")
 #: What becomes of windows with several labels: the one of most rows, or left out, or refused.
 MIXED = ("majority", "drop", "refuse")
+#: What number a window stands for where numbers are learned, of those of its rows.
+TARGET_OF = ("mean", "last")
 #: Of ``time``: rows are evenly spaced, whatever columns there are.
 NO_TIME = "none"
 _MOST_RATE = 1e9  # Hz
 _MOST_ROWS = 10_000_000  # a window
-_FIELDS = ("rate", "window", "hop", "channels", "features", "time", "group", "label_by", "mixed")
+_FIELDS = (
+    "rate", "window", "hop", "channels", "features", "time", "group", "label_by", "mixed",
+    "target_of",
+)  # fmt: skip
 _LISTS = ("channels", "features", "group")
 
 
@@ -43,8 +48,9 @@ class Sensors:
     :data:`~skip2lora.data.sensor_features.FEATURES`. ``time`` names the column with times, such as
     t or t:ms, ``group`` those that tell streams apart: who, then which recording. The first is what
     held-out splits keep together. ``label_by`` is one of :data:`LABELLED_BY`, ``mixed`` one of
-    :data:`MIXED`. Columns of ``group`` may be missing if ``loose``. What is None is as by default:
-    window and channels of the model, hops of a window, the rate of the stream.
+    :data:`MIXED`. ``target_of`` says what number a window stands for where numbers are learned,
+    one of :data:`TARGET_OF`. Columns of ``group`` may be missing if ``loose``. What is None is as
+    by default: window and channels of the model, hops of a window, the rate of the stream.
     """
 
     rate: float | None = None
@@ -56,11 +62,12 @@ class Sensors:
     group: tuple[str, ...] | None = None
     label_by: str | None = None
     mixed: str | None = None
+    target_of: str | None = None
     loose: bool = field(default=False, compare=False)
     #: What messages call the options that make them, and the files they are for; where an adapter
     #: keeps them.
     options, files, key = (
-        "rate, window, hop, channels, features, time, group, label_by or mixed",
+        "rate, window, hop, channels, features, time, group, label_by, mixed or target_of",
         "streams of sensors", "windows",
     )  # fmt: skip
 
@@ -96,9 +103,9 @@ class Sensors:
         seconds = isinstance(self.window, float) and earlier.rate is not None
         window = round(self.window * (earlier.rate or 0)) if seconds and self.window else None
         asked = self if window is None else replace(self, window=window)
-        for name in ("rate", "window", "channels", "features"):
+        for name in ("rate", "window", "channels", "features", "target_of"):
             given, of = vars(asked)[name], vars(earlier)[name]
-            same = given == of
+            same = given == of or (name == "target_of" and of is None)  # it learned classes
             if name == "rate" and given is not None and of is not None:
                 same = math.isclose(given, of, rel_tol=1e-9)
             if given is not None and not same:
@@ -106,9 +113,16 @@ class Sensors:
                     f"{name}= is {_text(given)}, the model learned with {_text(of)}, expected the "
                     "same: leave it out, or learn anew"
                 )
-        free = ("hop", "time", "group", "label_by", "mixed")
+        free = ("hop", "time", "group", "label_by", "mixed", "target_of")
         other = {name: vars(self)[name] or vars(earlier)[name] for name in free}
-        return replace(earlier, **other, loose=self.loose or self.group is None)
+        if other["target_of"] is not None:  # no labels are looked for
+            other |= {"label_by": self.label_by, "mixed": self.mixed}
+        of_group = self.loose or self.group is None
+        return replace(earlier, **other, loose=of_group).checked()
+
+    def of_classes(self) -> Sensors:
+        """The same without what is said of numbers, for windows that stand for a class."""
+        return replace(self, target_of=None)
 
     def resolved(self, inputs: Sequence[Input]) -> Sensors:
         """Itself: a stream that was read says the rest."""
@@ -147,10 +161,12 @@ class Sensors:
 
     def __str__(self) -> str:
         """Such as ``window 128, hop 64, channels ax, ay, az, rate 50 Hz``."""
-        order = ("window", "hop", "channels", "features", "rate", "time", "group", "mixed")
+        order = (
+            "window", "hop", "channels", "features", "rate", "time", "group", "mixed", "target_of"
+        )  # fmt: skip
         said = [(name, vars(self)[name]) for name in order]
         return ", ".join(
-            f"{name} {value:g} Hz" if name == "rate" else f"{name} {_text(value)}"
+            f"{name} {value:g} Hz" if name == "rate" else f"{name.replace('_', ' ')} {_text(value)}"
             for name, value in said if value is not None
         )  # fmt: skip
 
@@ -210,7 +226,16 @@ class Sensors:
             names = vars(self)[name] or ()
             if len(set(names)) != len(names):
                 raise ParameterError(f"{name}= is {listing(names)}, expected each once: correct it")
-        others = (("label_by", LABELLED_BY, self.label_by), ("mixed", MIXED, self.mixed))
+        others = (
+            ("label_by", LABELLED_BY, self.label_by), ("mixed", MIXED, self.mixed),
+            ("target_of", TARGET_OF, self.target_of),
+        )  # fmt: skip
+        for name, _, word in others[:2]:
+            if word is not None and self.target_of is not None:
+                raise ParameterError(
+                    f"{name}= is {word} beside target_of= of numbers, expected classes for it: "
+                    f"leave {name}= out"
+                )
         for name, known, word in (*(("features", FEATURES, of) for of in self.features or ()),
                                   *others):  # fmt: skip
             if word not in (None, *known):

@@ -28,12 +28,12 @@ class Run(NamedTuple):
 
 
 class Streams:
-    """Rows of all files: numbers, times in seconds and labels, and the runs that they make."""
+    """Rows of all files: numbers, times in seconds, labels or targets, and the runs they make."""
 
     def __init__(self, n_channels: int) -> None:
         self.values = Spool(np.float32, n_channels)
         self.times = Spool(np.float64)
-        self.labels = Spool(np.int32)
+        self.labels, self.targets = Spool(np.int32), Spool(np.float32)
         self.label_names: dict[str, int] = {}  # and their codes
         self.clocks: dict[int, Clock | None] = {}  # of files
         self.n_gaps = 0
@@ -66,6 +66,8 @@ class Streams:
                 groups = () if part.groups is None else tuple(map(str, part.groups[at]))
                 self._starts.append((number, groups, first + at, row + at))
             self.values.append(part.values)
+            if part.targets is not None:
+                self.targets.append(part.targets)
             none = np.full(n_rows, -1, np.int32)
             self.labels.append(none if part.labels is None else self._codes(part.labels))
             key = None if part.groups is None else tuple(part.groups[-1])

@@ -1,5 +1,6 @@
 """Streams of sensors as samples: each is a window of rows, labelled by column, folder or name.
 
+Where numbers are learned, a window stands for one of a column.
 Windows never go over a gap, nor from one stream to another; those of one group (a user, a file) are
 kept together in held-out splits. Rows of another rate, or at uneven times, are resampled. Numbers
 are put by as they are read, in a temporary file where there are many, and cut where they are
@@ -26,6 +27,7 @@ from skip2lora.data.sensor_files import no_clock
 from skip2lora.data.sensor_formats import open_stream
 from skip2lora.data.sensor_options import MIXED, Form, Sensors, form_of
 from skip2lora.data.sensor_streams import Run, Streams, group_names, majority
+from skip2lora.data.sensor_targets import targets_of
 from skip2lora.data.sensor_windows import SensorWindows
 from skip2lora.errors import DataError
 from skip2lora.tasks.columns import Wanted
@@ -54,6 +56,7 @@ def read_sensors(
     """
     listed = list_files(folder, replace(wanted, labels_required=False, target=None), SENSORS)
     alone = listed.classes is None and sensors.label_by in (None, "column")
+    alone |= sensors.target_of is not None
     asked = replace(wanted, labels_required=wanted.required and alone)
     strict = wanted.required and not sensors.loose
     read = _read(folder, listed.files, sensors, asked, strict, progress)
@@ -65,7 +68,7 @@ def read_sensors(
     form, rows = form_of(inputs, rows, streams.values.width, sensors.features or ())
     sensors = replace(
         sensors, window=rows, hop=sensors.rows("hop", sensors.rate) or rows,
-        mixed=sensors.mixed or MIXED[0],
+        mixed=sensors.mixed or (MIXED[0] if sensors.target_of is None else None),
     )  # fmt: skip
     cut = _cut(streams, runs, sensors)
     notes = [*listed.notes, *read.notes, *cut.notes]
@@ -73,6 +76,11 @@ def read_sensors(
         notes += no_clock(sensors)
     if streams.n_gaps:
         notes.append(f"{streams.n_gaps} gaps, of over {GAP:g} steps, which no window goes over")
+    if sensors.target_of is not None:
+        numbers = None
+        if read.target is not None:
+            numbers = targets_of(streams, sensors, cut.first, cut.last, cut.start)
+        return _table(read, cut, sensors, form, numbers, wanted, tuple(notes))
     by = _labelled_by(sensors, wanted, read, listed.classes)
     labels = None
     if by == "column":
@@ -96,6 +104,7 @@ class _Read:
     notes: list[str]
     by_column: bool
     by_name: bool
+    target: str | None = None
 
 
 def _read(
@@ -106,7 +115,7 @@ def _read(
     names = [readable(str(path.relative_to(root))) for path in files]
     streams: Streams | None = None
     notes: list[str] = []
-    by_column, by_name = False, True
+    by_column, by_name, target = False, True, None
     for number, path in enumerate(files):
         try:
             with open_stream(path, sensors, wanted, strict=strict) as file:
@@ -115,6 +124,12 @@ def _read(
                 streams.add(number, file, sensors)
                 by_column |= file.label is not None
                 by_name &= file.by_name
+                target = file.target
+                if sensors.target_of is not None and wanted.required and target is None:
+                    raise DataError(
+                        "it has no column of numbers, expected a table with one: pass a .csv or "
+                        ".parquet"
+                    )
                 notes += [note for note in file.notes if note not in notes]
         except UnicodeDecodeError as error:
             of = f"{names[number]}: " if folder.is_dir() else ""
@@ -128,7 +143,7 @@ def _read(
             progress(number + 1, len(files))
     if streams is None or not len(streams.values):
         raise DataError("it has no rows, expected streams of sensors: was it written whole?")
-    return _Read(streams, sensors, names, notes, by_column, by_name)
+    return _Read(streams, sensors, names, notes, by_column, by_name, target)
 
 
 def _with_rate(sensors: Sensors, streams: Streams) -> Sensors:
@@ -331,7 +346,7 @@ def _span(cut: _Cut, at: int) -> str:
 
 def _table(
     read: _Read, cut: _Cut, sensors: Sensors, form: Form,
-    labels: NDArray[np.str_] | None, wanted: Wanted, notes: tuple[str, ...],
+    labels: NDArray[Any] | None, wanted: Wanted, notes: tuple[str, ...],
 ) -> Table:  # fmt: skip
     names = np.array(read.names, np.str_)[cut.file]
     source = SensorWindows(read.streams, sensors, form, cut.first, cut.last, cut.start)
@@ -341,7 +356,10 @@ def _table(
     in_seconds = sensors.rate is not None
     return Table(
         LazySamples.of(source),
-        Answers(labels, place=lambda row: f"{names[row]} at {_span(cut, row)}"),
+        Answers(
+            labels, column_names=None if read.target is None else (read.target,),
+            place=lambda row: f"{names[row]} at {_span(cut, row)}",
+        ),
         columns=replace(wanted, aside={}).columns(None),
         aside={"group": groups} if len(set(groups.tolist())) > 1 else {}, notes=notes,
         files=tuple(names.tolist()), images=sensors,
