@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from skip2lora.errors import DataError
-from skip2lora.serve.inference import DATATYPES, Asked, answer, datatype, parse, read
+from skip2lora.serve.inference import DATATYPES, Asked, answer, datatype, numbers, parse, read
 
 
 def body(*inputs, **more):
@@ -235,3 +235,11 @@ def test_types_have_their_names(kind, code):
 
 def test_words_of_parse():
     assert parse(b'{"a": 1}') == {"a": 1}
+
+
+def test_rows_of_numbers_tell_their_own_shape():
+    assert numbers([[1, 2.5], [3, 4]]).tolist() == [[1, 2.5], [3, 4]]
+    assert numbers([1, 2]).shape == (2,)
+    for wrong in ([[1, 2], [3]], [[1, "2"]], [[1, None]], [[1], 2], [True, 1.5]):
+        with pytest.raises(DataError, match="no lists of numbers of one length"):
+            numbers(wrong)

@@ -52,6 +52,7 @@ def test_columns_are_standardised_and_none_is_blown_up() -> None:
     rows = np.random.default_rng(1).normal(size=(200, 8)).astype(np.float32)
     rows[:, :4] = rows[:, :4] * [100, 100, 1e-3, 0] + 7
     rows[:, 6:] = 1e5 / 3  # a tap that never varies
+    rows[::2, 7] = np.nextafter(rows[0, 7], np.float32(np.inf))  # but by rounding
     of = Reference.of(rows, (4, 2, 2), 0)
     deviation = rows.astype(float).std(axis=0)
     floor = 0.1 * np.sqrt((deviation[:4] ** 2).sum() / 4)

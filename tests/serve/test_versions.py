@@ -9,7 +9,8 @@ import pytest
 
 import skip2lora as s2
 from serve.place import field, model
-from skip2lora.serve.versions import VersionFolders
+from skip2lora.errors import FileError
+from skip2lora.serve.versions import POINTER, VersionFolders
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,10 @@ def test_what_killed_runs_left_is_swept(tmp_path: Path, adapted: s2.AdaptedModel
     folders = VersionFolders(tmp_path)
     assert not left.exists()
     assert folders.numbers() == (1,)
+
+
+def test_a_pointer_that_cannot_be_read(tmp_path: Path) -> None:
+    versions = VersionFolders(tmp_path)
+    (tmp_path / POINTER).mkdir()
+    with pytest.raises(FileError, match="current"):
+        _ = versions.current

@@ -1,11 +1,12 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from desk import NAMES
 from serve.place import field
-from skip2lora.errors import ParameterError
+from skip2lora.errors import FileError, ParameterError
 from skip2lora.serve.watched import DONE, FAILED, Watched
 
 
@@ -120,3 +121,27 @@ def test_it_watches_while_it_is_open(served, folder):
 def test_a_folder_that_is_not_there_is_refused(served, tmp_path):
     with pytest.raises(ParameterError, match="no folder"):
         Watched(served, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", [DONE, FAILED])
+def test_a_folder_that_files_cannot_be_moved_to(served, folder, name):
+    (folder / name).touch()
+    with pytest.raises(FileError, match=f"{name}"):
+        Watched(served, folder)
+
+
+def test_a_file_that_goes_away_while_it_is_looked_at(served, folder, monkeypatch):
+    watched = Watched(served, folder)
+    table(folder / "a.csv", 2)
+    table(folder / "b.csv", 3)
+    lstat = Path.lstat
+
+    def gone(path):
+        if path.name == "a.csv":
+            path.unlink(missing_ok=True)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    watched.scan()
+    assert watched.scan() == 1
+    assert names(folder) == ["done/b.csv"]
