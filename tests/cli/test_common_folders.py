@@ -225,5 +225,5 @@ def test_one_image_on_standard_input(type_in, cnn: str, squares, monkeypatch) ->
     assert type_in("predict", cnn, "squares/0/00.png", "-o", "q.csv").code == 0
     lines = [Path(of).read_text().splitlines() for of in ("p.csv", "q.csv")]
     rows = [next(csv.DictReader(of)) for of in lines]
-    assert [row.pop("file") for row in rows] == ["standard input.png", "00.png"]
+    assert [row.pop("file") for row in rows] == ["standard input", "00.png"]
     assert rows[0] == rows[1]

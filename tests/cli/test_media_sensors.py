@@ -114,6 +114,10 @@ def test_a_network_of_pretrain_predicts_streams_alone(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     live = type_in("predict", "m.safetensors", "-", "--follow")
     assert live.code == 0, live.err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert type_in("predict", "m.safetensors", "-", "-o", "q.csv").code == 0
+    piped = (field / "q.csv").read_text()
+    assert piped == (field / "p.csv").read_text().replace("others.csv", "standard input")
     (whole, rows) = (list(csv.DictReader(text.splitlines())) for text in (
         (field / "p.csv").read_text(), live.out,
     ))  # fmt: skip

@@ -27,6 +27,10 @@ Type = Callable[..., Answer]
     [
         ("prepare base.onnx -o t.bin", "t.bin ends in .bin, expected .onnx"),
         ("prepare field.npz -o t.onnx", "field.npz ends in .npz, expected .onnx"),
+        (
+            "prepare m.tflite -o t.tflite",
+            "which needs no preparing, as LiteRT alone gives its taps",
+        ),
         ("prepare none.onnx -o t.onnx", "none.onnx does not exist"),
         ("prepare base.onnx -o base.onnx", "base.onnx exists already"),
         ("prepare base.onnx -o t.onnx --taps fc9", 'taps has "fc9", which fits no layer'),

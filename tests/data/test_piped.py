@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skip2lora.data.piped import standard_input
+from skip2lora.data.piped import NAME, named_as, standard_input
+from skip2lora.data.samples import Table
+from skip2lora.tasks.task import Answers
 
 
 @pytest.mark.parametrize("suffix", ["npz", "png", "jpg", "bmp", "gif", "tif", "webp", "csv", "gz"])
@@ -29,3 +31,18 @@ def test_kinds(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert path.suffix == (".csv" if suffix == "gz" else f".{suffix}")
         assert path.read_bytes() == stream.getvalue()
     assert not path.exists()
+
+
+def test_what_was_read_is_called_as_the_user_sees_it() -> None:
+    answers = Answers(None, place=lambda row: f"{NAME}.csv at {row}")
+    table = Table(
+        np.ones((2, 1)),
+        answers,
+        notes=(f"{NAME}: {NAME}.csv is short",),
+        files=(f"{NAME}.csv",) * 2,
+    )
+    named = named_as(NAME, f"{NAME}.csv", table)
+    assert named.files == ("standard input",) * 2
+    assert named.answers.place(1) == "standard input at 1"
+    assert named.notes == ("standard input: standard input is short",)
+    assert named_as(NAME, "x.csv", Table(np.ones((2, 1)), answers)).files is None  # a plain table

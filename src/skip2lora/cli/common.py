@@ -26,7 +26,7 @@ from skip2lora.data.image_layout import layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.lazy import parts_of, read
 from skip2lora.data.media import Media
-from skip2lora.data.piped import NAME, standard_input
+from skip2lora.data.piped import NAME, named_as, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
 from skip2lora.data.sensor_options import Sensors
@@ -288,7 +288,7 @@ def _read(
     if str(data) == "-":
         with standard_input() as file:
             table = _unsaid(model, file, images, called=NAME, **options)
-            table = replace(table, x=read(table.x))  # of a file that is soon gone
+            table = named_as(NAME, file.name, replace(table, x=read(table.x)))  # it is soon gone
     else:
         table = _unsaid(model, data, images, **options)
     say_notes(table.notes)

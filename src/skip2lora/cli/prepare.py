@@ -53,6 +53,11 @@ def command(
 
     The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
     """
+    if model.suffix == ".tflite":
+        raise ParameterError(
+            f"{model} ends in .tflite, which needs no preparing, as LiteRT alone gives its taps, "
+            "expected .onnx or .toml: adapt it as it is"
+        )
     shared.check_onnx(model, output, "prepared", force=force, also=(".toml",))
     check_lab_set(output, lab_set, force=force)
     from skip2lora.backbones.onnx.backbone import prepare

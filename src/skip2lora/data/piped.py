@@ -7,7 +7,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+from skip2lora.data.samples import Table
 
 #: What standard input is called in messages.
 NAME = "standard input"
@@ -29,6 +32,17 @@ def standard_input() -> Iterator[Path]:
         with whole.open("rb") as stream:
             head = stream.read(12)
         yield whole.rename(Path(folder) / f"{NAME}{suffix_of(head)}")
+
+
+def named_as(name: str, file: str, table: Table) -> Table:
+    """What was read of a ``file`` that is not the user's, under the ``name`` of what is."""
+    answers, files = table.answers, table.files
+    place = answers.place
+    answers = replace(answers, place=lambda row: place(row).replace(file, name))
+    if files is not None:
+        files = tuple(name if each == file else each for each in files)
+    notes = tuple(note.replace(file, name) for note in table.notes)
+    return replace(table, answers=answers, files=files, notes=notes)
 
 
 def suffix_of(head: bytes) -> str:
