@@ -209,6 +209,7 @@ def test_every_block_of_the_page_runs(
                 example.evaluate()
     finally:
         stop(document.namespace.get("groups", []))
+        document.namespace.clear()  # files close now, before the archives that they are in
 
 
 def stop(groups: list[int]) -> None:
