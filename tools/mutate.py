@@ -202,7 +202,7 @@ def main() -> None:
     """Try mutants, and say which survive."""
     asked, watch = options(), None
     if not asked.own:
-        record(asked.map)
+        record(asked.map, asked.jobs)
         watch = recorded(asked.map)
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):

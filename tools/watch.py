@@ -8,9 +8,13 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, TESTS = ROOT / "src" / "skip2lora", ROOT / "tests"
@@ -26,23 +30,37 @@ class Watch(NamedTuple):
     seconds: dict[str, float]  # of each test, all its cases together
 
 
-def record(folder: Path) -> None:
-    """Run the tests, folder by folder, and keep which lines each runs; goes on where it stopped."""
+def record(folder: Path, jobs: int = 1) -> None:
+    """Run the tests, so many folders at a time, and keep which lines each runs.
+
+    Goes on where it stopped. Tests that fail watch nothing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     parts = {each.name: [each] for each in sorted(TESTS.iterdir())
              if each.name not in LEFT_OUT and any(each.glob("test_*.py"))}  # fmt: skip
     parts["alone"] = sorted(TESTS.glob("test_*.py"))
     words = ["--cov=skip2lora", "--cov-context=test", "--cov-report=", "-o", "junit_family=xunit1"]
-    for name, tests in parts.items():
+
+    def run(name: str) -> None:
         lines, cases = (folder / f"{name}.{kind}" for kind in ("coverage", "xml"))
         if cases.exists():
-            continue
-        subprocess.run(  # noqa: S603
+            return
+        done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "pytest", *OPTIONS, *words,
-             f"--junitxml={cases.with_suffix('.part')}", *map(str, tests)],
-            cwd=ROOT, env=os.environ | {"COVERAGE_FILE": str(lines)}, check=True,
+             f"--junitxml={cases.with_suffix('.part')}", *map(str, parts[name])],
+            cwd=ROOT, env=os.environ | {"COVERAGE_FILE": str(lines)}, check=False,
         )  # fmt: skip
+        if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            raise RuntimeError(f"tests of {name} ended with exit status {done.returncode}")
         cases.with_suffix(".part").rename(cases)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, sorted(parts, key=lambda name: -len(list(_files(parts[name]))))))
+
+
+def _files(tests: Sequence[Path]) -> Iterator[Path]:
+    for each in tests:
+        yield from each.rglob("test_*.py") if each.is_dir() else [each]
 
 
 def recorded(folder: Path) -> Watch:
@@ -50,11 +68,13 @@ def recorded(folder: Path) -> Watch:
     from coverage import CoverageData
 
     seconds: dict[str, float] = defaultdict(float)
-    by_file = defaultdict(set)
+    by_file, failed = defaultdict(set), set()
     by_line: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for cases in sorted(folder.glob("*.xml")):
         for case in ElementTree.parse(cases).iter("testcase"):  # noqa: S314
             test = f"{case.get('file')}::{str(case.get('name')).partition('[')[0]}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed.add(test)
             seconds[test] += float(case.get("time", 0))
             by_file[case.get("file")].add(test)
         data = CoverageData(str(cases.with_suffix(".coverage")))
@@ -65,7 +85,7 @@ def recorded(folder: Path) -> Watch:
                 for context in filter(None, contexts):
                     test, _, phase = re.sub(r"\[.*\]", "", context).rpartition("|")
                     lines[line] |= {test} if phase == "run" else by_file[test.partition("::")[0]]
-    return Watch(by_line, dict(seconds))
+    return Watch(by_line, {test: each for test, each in seconds.items() if test not in failed})
 
 
 def in_functions(tree: ast.Module) -> set[int]:

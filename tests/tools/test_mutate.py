@@ -53,7 +53,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mutate, "tried", survive)
     monkeypatch.setattr(mutate, "failing", lambda file, tests: [*faulty])
     monkeypatch.setattr(mutate, "LIBRARIES", ())
-    monkeypatch.setattr(mutate, "record", lambda folder: None)
+    monkeypatch.setattr(mutate, "record", lambda folder, jobs: None)
     monkeypatch.setattr(mutate, "recorded", lambda folder: Watch({}, {"tests/a.py::it": 1.0}))
     arguments = ["mutate.py", "--only", "power/ina219.py", "--out", str(out), "--sample"]
 

@@ -94,11 +94,19 @@ def test_a_recording_is_read(monkeypatch, tmp_path):
     data.write()
     cases = [("one[x::y|z]", 1), ("one[b]", 2), ("two", 4)]
     case = '<testcase file="tests/a.py" name="{}" time="{}"/>'
-    (tmp_path / "alone.xml").write_text(f"<a>{''.join(case.format(*each) for each in cases)}</a>")
+    wrong = '<testcase file="tests/a.py" name="three[{}]" time="1"><{}/></testcase>'
+    rows = [case.format(*each) for each in cases]
+    rows += [wrong.format(*each) for each in (("a", "failure"), ("b", "error"), ("c", "skipped"))]
+    (tmp_path / "alone.xml").write_text(f"<a>{''.join(rows)}</a>")
     watch = recorded(tmp_path)
     assert watch.seconds == {"tests/a.py::one": 3, "tests/a.py::two": 4}
     one, two = {"tests/a.py::one"}, {"tests/a.py::two"}
-    assert watch.by_line == {"tasks/parts.py": {2: one, 3: one, 4: one | two}}
+    three = {"tests/a.py::three"}  # which is chosen nowhere, as it takes no time that is known
+    assert watch.by_line == {"tasks/parts.py": {2: one, 3: one, 4: one | two | three}}
+    file = tmp_path / "tasks" / "parts.py"
+    file.parent.mkdir()
+    file.write_text("def f():\n    a = 1\n    b = 2\n    c = 3\n")
+    assert watching(file, 4, watch) == ["tests/a.py::one", "tests/a.py::two"]
 
 
 def test_parts_that_were_recorded_are_not_again(monkeypatch, tmp_path):
@@ -113,12 +121,18 @@ def test_parts_that_were_recorded_are_not_again(monkeypatch, tmp_path):
     text = "from skip2lora.power import ina219\ndef test_it():\n    assert ina219.signed(2) == 2\n"
     for name in ("data/test_one.py", "test_two.py", "docs/test_three.py"):
         (tmp_path / "tests" / name).write_text(text)
+    (tmp_path / "tests" / "test_four.py").write_text("def test_it():\n    assert 0\n")
     folder = tmp_path / "map"
-    record(folder)
+    record(folder, jobs=2)
     assert sorted(file.stem for file in folder.glob("*.xml")) == ["alone", "data"]
     (folder / "data.xml").write_text("<a/>")
     record(folder)
     assert (folder / "data.xml").read_text() == "<a/>"
+    (tmp_path / "tests" / "data" / "conftest.py").write_text("1 / 0")
+    (folder / "data.xml").unlink()
+    with pytest.raises(RuntimeError, match="tests of data ended with exit status 4"):
+        record(folder)
+    (folder / "data.xml").write_text("<a/>")
     (folder / "data.xml").unlink()
     watch = recorded(folder)
     assert list(watch.seconds) == ["tests/test_two.py::test_it"]
