@@ -108,3 +108,26 @@ def test_none_of_these(tmp_path: Path) -> None:
     sets = TASKS["multi-label"]
     assert write_predictions(path, sets, logits, thresholds=least).tolist() == [[1, 0], [1, 0]]
     assert [row[1] for row in read_cells(path)[1:]] == ["0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("places", "seconds", "labels"),
+    [
+        ([0, 0, 1], [(0, 1), (1, 2), (2, 3)], ["0 2 a", "2 3 b"]),
+        ([0, 0, 0], [(0, 2), (1, 3), (2.5, 4)], ["0 4 a"]),  # they overlap
+        ([0, 0, 0], [(0, 1), (1.5, 2), (2, 3)], ["0 1 a", "1.5 3 a"]),  # a gap
+        ([0, 1, 0], [(0, 2), (1, 3), (2, 4)], ["0 2 a", "1 3 b", "2 4 a"]),
+        ([1], [(0.25, 1)], ["0.25 1 b"]),
+        ([-1, 0, -1, -1, 0], [(at, at + 1) for at in range(5)], ["1 2 a", "4 5 a"]),
+    ],
+)  # fmt: skip
+def test_windows_of_one_class_that_touch_are_one_label(
+    places: list[int], seconds: list[tuple[float, float]], labels: list[str], tmp_path: Path
+) -> None:
+    logits = np.where(np.array(places)[:, None] < 0, 0.0, 50 * np.eye(2)[places])
+    write_predictions(
+        tmp_path / "p.txt", CLASSIFICATION, logits, ("a", "b"), spans=Spans(np.array(seconds)),
+        thresholds=np.array([0.6, 0.6]),
+    )  # fmt: skip
+    rows = [line.split("\t") for line in (tmp_path / "p.txt").read_text().splitlines()]
+    assert [f"{float(start):g} {float(end):g} {name}" for start, end, name in rows] == labels

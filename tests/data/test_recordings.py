@@ -297,3 +297,16 @@ def test_the_part_for_training_is_described(tmp_path: Path) -> None:
     assert facts["rates_hz"] == [RATE]
     record(tmp_path / "alone" / "one.wav", tone(300, 0.5))
     assert describe_recordings(tmp_path / "alone")["recordings_a_class"] is None
+
+
+def test_recordings_in_no_folder_of_a_class(tmp_path: Path, refused: Refused) -> None:
+    """Segments have the labels of their own, and whoever asks for labels otherwise has none."""
+    for name in ("a", "b"):
+        record(tmp_path / f"{name}.wav", tone(300, 1), subtype="FLOAT")
+    refused(DataError, read, tmp_path, required=True)
+    assert read(tmp_path).answers.values is None
+    table = tmp_path / "segments.csv"
+    table.write_text("file,start,end,label\na.wav,0,1,wren\nb.wav,0,0.5,robin\n")
+    samples = read(tmp_path, segments=table, required=True)
+    assert samples.answers.values is not None
+    assert samples.answers.values.tolist() == ["wren"] * 4 + ["robin"] * 2

@@ -117,3 +117,22 @@ def test_uneven_rows_lie_on_a_line() -> None:
         np.testing.assert_allclose(
             resampled(times, line, 0.5, 20, rate)[:, 0], 3 * grid - 1, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_are_means_of_what_lies_straight_between(seed: int) -> None:
+    """As of ten thousand points of the line, over half a step to either side that there is."""
+    random = np.random.default_rng(seed)
+    times = np.cumsum(random.uniform(0.01, 0.09, 60)) + seed
+    x = random.normal(size=(60, 2)).astype(np.float32)
+    rate = float(random.uniform(2, 9))  # below that of the stream
+    start = float(times[0] + random.uniform(0, 0.2))
+    rows = int((times[-1] - start) * rate)
+    made = resampled(times, x, start, rows, rate)
+    for row in range(rows):
+        at = start + row / rate
+        half = max(min(at - times[0], times[-1] - at, 0.5 / rate), 1e-3 / rate)
+        grid = np.linspace(at - half, at + half, 10_001)
+        for channel in range(2):
+            want = np.interp(grid, times, x[:, channel].astype(float)).mean()
+            assert made[row, channel] == pytest.approx(want, abs=2e-3)

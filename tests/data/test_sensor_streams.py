@@ -57,6 +57,10 @@ def test_files_and_series_are_streams() -> None:
     streams = added(first, parts(4, [4]), timed=False)
     assert streams.runs() == [Run(0, (), 0, 2, 0), Run(0, (), 2, 5, 2), Run(1, (), 5, 9, 0)]
     assert group_names(streams.runs(), np.array([0])) is None
+    assert group_names([], np.array([], np.intp)) is None
+    one = group_names([Run(0, ("left", "top"), 0, 5, 0)], np.array([0, 0]))
+    assert one is not None
+    assert one.tolist() == ["left", "left"]
 
 
 def test_times_are_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
