@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from skip2lora.serve.gate import FIRST, LATER, mcnemar, verdict
+from skip2lora.serve.gate import FIRST, LATER, kept_lab_set, mcnemar, verdict
 
 
 @pytest.mark.parametrize(("fixed", "broke"), [(0, 0), (5, 0), (0, 5), (14, 2), (30, 31), (300, 1)])
@@ -72,3 +72,20 @@ def test_a_candidate_that_is_no_better_passes_no_more_often_than_the_limit_says(
     for n in range(1, 60):
         passes = [fixed for fixed in range(n + 1) if mcnemar(fixed, n - fixed) < limit]
         assert binom.pmf(passes, n, 0.5).sum() < limit
+
+
+@pytest.mark.parametrize(("n", "lost", "kept"), [(30, 1, True), (30, 2, False), (150, 3, True),
+                                                 (150, 4, False)])  # fmt: skip
+def test_of_the_lab_set_one_or_two_percent_may_be_lost(n: int, lost: int, kept: bool) -> None:
+    judged = verdict(*answers(fixed=9, broke=0))
+    labels = np.zeros(n, np.int64)
+    now, then = labels.copy(), labels.copy()
+    then[:lost] = 1
+    after = kept_lab_set(judged, labels, now, then)
+    assert after.adopt == kept
+    assert (after.fixed, after.p) == (judged.fixed, judged.p)
+    assert (after == judged) == kept
+    if not kept:
+        assert f"proved better, but loses {lost} of {n} samples of the lab set" in after.reason
+    now[-lost:] = 2  # which the version in use had wrong
+    assert kept_lab_set(judged, labels, now, then) == judged

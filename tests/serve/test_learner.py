@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from desk import NAMES
+from desk import NAMES, blobs
 from serve.place import accuracy, field, model, service, teach
 from skip2lora.serve import learner
 from skip2lora.serve.gate import Verdict, verdict
+from skip2lora.serve.learning import learned
+from skip2lora.training.lab_set import LabSet
 
 
 def kinds(served: s2.Service) -> list[str]:
@@ -196,3 +198,42 @@ def test_a_later_candidate_is_held_against_answers_that_were_held_out(
         now = [NAMES[place] for place in given[1][0]]
         assert now[:30] == [other[str(id)] for id in ids[:30]]
         assert now[30:] == served.model.predict(x[30:]).tolist()  # it has not learned these
+
+
+def mixed_up(served: s2.Service) -> Verdict:
+    """Each class is called as the next one, at the place that the model comes from."""
+    x, y = blobs(1, n_samples=60)
+    for id, label in zip(served.predict(x).ids, y, strict=True):
+        served.label(id, NAMES[(label + 1) % 3])
+    return served.learn()
+
+
+def test_what_forgets_the_lab_set_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(frozen: Any, labelled: Any, keep: object, *, seed: int) -> Any:
+        return learned(frozen, labelled, None, seed=seed)
+
+    x, y = blobs(0, n_samples=90)
+    rows = LabSet.of(model(), x, y, 30)
+    for at, keep in enumerate((rows, (x, [NAMES[label] for label in y]))):
+        with service(tmp_path / str(at), lab_set=keep) as served:
+            monkeypatch.setattr(learner, "learned", forgetful)
+            judged = mixed_up(served)
+            assert not judged.adopt
+            assert "proved better, but loses " in judged.reason
+            assert "of 90 samples of the lab set (at most 1)" in judged.reason
+            assert (served.version, served.versions()[1]["state"]) == (0, "refused")
+            monkeypatch.undo()
+            assert "lab set" not in served.learn().reason  # which is learned beside them now
+    with service(tmp_path / "none") as served:
+        assert mixed_up(served).adopt
+
+
+def test_the_lab_set_hinders_nothing_that_keeps_it(tmp_path: Path) -> None:
+    x, y = blobs(0, n_samples=90)
+    with service(tmp_path, lab_set=LabSet.of(model(), x, y, 10)) as served:
+        teach(served, 60)
+        assert served.learn().adopt
+        assert np.mean(served.model.predict(x) == np.array(NAMES)[y]) > 0.98
+        assert accuracy(served) > 0.95

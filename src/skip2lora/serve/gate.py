@@ -8,7 +8,7 @@ likely if the candidate were no better.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 #: Of a chance finding: for the first adapter, and for one beside labels that had adopted another.
 FIRST, LATER = 0.05, 0.2
-#: Of the earlier labels so many more may be broken than fixed: this share, or one.
+#: Of earlier labels, and of the lab set, so many more may be broken than fixed: this share, or one.
 GUARD = 0.02
 
 
@@ -68,12 +68,29 @@ def verdict(
         reason = f"{counts}: not proved better (p below {limit:g} is needed): give more labels"
         return Verdict(fixed, broke, len(labels), p, False, reason)
     if not first and old is not None:
-        lost = int((worse & old).sum()) - int((better & old).sum())
-        allowed = max(1, int(GUARD * old.sum()))
-        if lost > allowed:
-            reason = (
-                f"{counts}: loses {lost} of {int(old.sum())} earlier labels (at most {allowed}): "
-                "check whether labels contradict each other"
-            )
+        loss = _loss(right_now[old], right_then[old], "earlier labels")
+        if loss is not None:
+            reason = f"{counts}: {loss}: check whether labels contradict each other"
             return Verdict(fixed, broke, len(labels), p, False, reason)
     return Verdict(fixed, broke, len(labels), p, True, f"{counts}: proved better")
+
+
+def kept_lab_set(
+    judged: Verdict, labels: NDArray[Any], now: NDArray[Any], then: NDArray[Any]
+) -> Verdict:
+    """``judged``, turned down where too much of the lab set is lost: answers to it, (n,) each.
+
+    ``then`` are those of the candidate as it would be used. It has learned these samples, so what
+    is lost all the same is lost.
+    """
+    loss = _loss(now == labels, then == labels, "samples of the lab set")
+    if loss is None:
+        return judged
+    return replace(judged, adopt=False, reason=f"{judged.reason}, but {loss}: check the labels")
+
+
+def _loss(right_now: NDArray[np.bool_], right_then: NDArray[np.bool_], what: str) -> str | None:
+    """How many right answers of (n,) to ``what`` are lost, net, where it is too many; else None."""
+    lost, n = int(right_now.sum()) - int(right_then.sum()), len(right_now)
+    allowed = max(1, int(GUARD * n))
+    return f"loses {lost} of {n} {what} (at most {allowed})" if lost > allowed else None

@@ -17,8 +17,8 @@ from skip2lora.adapted import AdaptedModel
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.events import Events
-from skip2lora.serve.gate import FIRST, Verdict, mcnemar, verdict
-from skip2lora.serve.learning import Candidate, Labelled, learned, places
+from skip2lora.serve.gate import FIRST, Verdict, kept_lab_set, mcnemar, verdict
+from skip2lora.serve.learning import Candidate, Labelled, lab_rows, learned, places
 from skip2lora.serve.records import (
     ADOPTED,
     REFUSED,
@@ -30,6 +30,7 @@ from skip2lora.serve.records import (
 )  # fmt: skip
 from skip2lora.serve.store import Settled, Store, Stored, json_text
 from skip2lora.serve.versions import VersionFolders
+from skip2lora.training.lab_set import LabSet
 from skip2lora.training.rehearsal import ENOUGH, Keep
 
 
@@ -178,17 +179,23 @@ class Learner:
         now[learned_by_it] = places([name for name in names if name], labelled.titles)
         known = candidate.answers >= 0
         until = self.records.of(current.number).until
-        return verdict(
+        judged = verdict(
             labelled.y[known], now[known], candidate.answers[known],
             old=(stored.last <= until)[known], first=current.number == 0,
         )  # fmt: skip
+        keep = self._rules.keep
+        if not judged.adopt or not isinstance(keep, (tuple, LabSet)):
+            return judged
+        rows, y = lab_rows(self._frozen, labelled, keep)
+        then = Version(current.number + 1, self._frozen, candidate.adapted)
+        answers = (_answered(version, rows, labelled.titles) for version in (current, then))
+        return kept_lab_set(judged, y, *answers)
 
     def _answers(
         self, version: Version, stored: Stored, titles: tuple[str, ...]
     ) -> NDArray[np.int64]:
         """Of a version, as places among ``titles``, (samples,)."""
-        logits = version.logits(self._frozen.unpacked(stored.rows))
-        return np.asarray(places(version.titles, titles)[logits.argmax(axis=1)])
+        return _answered(version, self._frozen.unpacked(stored.rows), titles)
 
     def _keep_answers(self, number: int, labelled: Labelled, candidate: Candidate) -> None:
         """Suspects, and held-out answers by which a later candidate is judged."""
@@ -301,3 +308,10 @@ class Learner:
         for (key,) in rows:
             if int(key.removeprefix("held_out_")) not in stay:
                 self._store.later("DELETE FROM meta WHERE key = ?", (key,))
+
+
+def _answered(
+    version: Version, rows: NDArray[np.float32], titles: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Answers to rows as places among ``titles``, (samples,)."""
+    return np.asarray(places(version.titles, titles)[version.logits(rows).argmax(axis=1)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,13 @@ from skip2lora.adapt import adapt
 from skip2lora.adapted import AdaptedModel, NewlyAdapted
 from skip2lora.backbones.standins import over
 from skip2lora.errors import DataError
+from skip2lora.methods import METHODS
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.store import Settled
 from skip2lora.tasks.task import CLASSIFICATION, Encoded, NewLabels, Outputs
-from skip2lora.training.rehearsal import ENOUGH, Keep
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.loop import checked
+from skip2lora.training.rehearsal import ENOUGH, Keep, read_old
 from skip2lora.training.suspects import Suspect
 
 #: Labels from which on those that held-out answers contradict are left out of training.
@@ -108,11 +112,43 @@ def _adapted(
     frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_], keep: Keep | None, seed: int
 ) -> NewlyAdapted:
     rows = frozen.unpacked(labelled.stored.rows[stay])
-    names = frozen.model.class_names if labelled.n_base == frozen.model.n_outputs else None
     return adapt(
-        frozen.rows_of, rows, labelled.encoded(stay, names), task=CLASSIFICATION.name,
+        frozen.rows_of, rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
         new_classes=labelled.n_base < len(labelled.titles), keep=keep, seed=seed,
     )  # fmt: skip
+
+
+def _encoded(frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_]) -> Encoded:
+    names = frozen.model.class_names if labelled.n_base == frozen.model.n_outputs else None
+    return labelled.encoded(stay, names)
+
+
+def as_rows(frozen: Frozen, keep: Keep | None) -> Keep | None:
+    """``keep`` with rows in the place of samples, as candidates are learned of rows.
+
+    Raises:
+        DataError: samples the model cannot take.
+        ModelError: the model gave NaN or infinity.
+    """
+    if not isinstance(keep, tuple):
+        return keep
+    return frozen.rows(checked(frozen.model, keep[0])), *keep[1:]
+
+
+def lab_rows(
+    frozen: Frozen, labelled: Labelled, keep: tuple[Any, ...] | LabSet
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rows that ``keep`` means, (n, row_stride), and places of their titles, (n,).
+
+    Raises:
+        DataError, ModelError, ParameterError: it does not fit.
+    """
+    outputs = _encoded(frozen, labelled, np.ones(len(labelled.y), np.bool_)).all_outputs
+    old = read_old(
+        keep, frozen.rows_of, outputs, task=CLASSIFICATION, method=METHODS["skip2-lora"],
+        check=lambda rows: checked(frozen.rows_of, rows),
+    )  # fmt: skip
+    return old.x, old.y
 
 
 def _held_out(adapted: NewlyAdapted, stay: NDArray[np.bool_]) -> NDArray[np.int64]:

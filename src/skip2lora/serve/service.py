@@ -22,7 +22,7 @@ from skip2lora.serve.drift import DriftState
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import Verdict
 from skip2lora.serve.learner import Learner, Rules
-from skip2lora.serve.learning import check_class
+from skip2lora.serve.learning import as_rows, check_class
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.predicting import Predicting
 from skip2lora.serve.queue import Asking
@@ -80,7 +80,7 @@ class Service:
         model.need_outputs(closed=True)
         self.name, self.store, self.limits = name, Path(store), limits or Limits()
         self._frozen, self._approve = Frozen(model), approve
-        keep = find_lab_set(model, lab_set) or False
+        keep = as_rows(self._frozen, find_lab_set(model, lab_set)) or False
         about = {
             "model": model.fingerprint, "tapping": Tapping.of(model).to_json(),
             "tap_widths": list(model.tap_widths), "n_outputs": model.n_outputs,
