@@ -148,14 +148,32 @@ def test_zeros_before_the_start(tmp_path: Path) -> None:
     assert not Reader().window(file, survey(file), 8000, -40, 30).any()
 
 
-def test_a_truncated_recording_ends_early(tmp_path: Path) -> None:
-    file = record(tmp_path / "a.wav", tone(300, 2))
-    content = file.read_bytes()
+@pytest.mark.parametrize("kind", ["wav", "aiff", "flac"])
+def test_a_truncated_recording_ends_early(kind: str, tmp_path: Path) -> None:
+    """What is there is read, and what its head promises is known."""
+    sound = tone(300, 2) + 0.01 * np.random.default_rng(0).normal(size=16000)
+    file = record(tmp_path / f"a.{kind}", sound.astype(np.float32))
+    whole, content = survey(file), file.read_bytes()
+    assert whole.missing == 0
     file.write_bytes(content[: len(content) // 2])
     of = survey(file)
-    assert 0 < of.n_frames < 16000
-    assert of.missing in (0, 16000 - of.n_frames)
-    assert len(Reader().window(file, of, 8000, 0, 100)) == 100
+    assert 3000 < of.n_frames < 8100  # FLAC has blocks of 4096
+    assert of.n_frames + of.missing == pytest.approx(16000, abs=10)
+    np.testing.assert_allclose(of.loudness[:20], whole.loudness[:20])
+    got = Reader().window(file, of, 8000, of.n_frames - 100, 100)
+    np.testing.assert_allclose(got, sound[of.n_frames - 100 : of.n_frames], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_a_head_written_before_the_sound_promises_nothing(size: int, tmp_path: Path) -> None:
+    """As of what is recorded into a pipe."""
+    file = record(tmp_path / "a.wav", tone(300, 2))
+    content = bytearray(file.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = size.to_bytes(4, "little")
+    file.write_bytes(content)
+    of = survey(file)
+    assert (of.n_frames, of.missing) == (16000, 0)
 
 
 def test_what_is_no_recording(tmp_path: Path, refused: Refused) -> None:

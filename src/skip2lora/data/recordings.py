@@ -212,7 +212,7 @@ def _surveyed(
         try:
             surveys[at] = survey(file)
         except DataError as error:
-            bad[at] = f"{file.parent.name}/{file.name} ({_reason(error)})"
+            bad[at] = f"{Path(file.parent.name, file.name)} ({_reason(error, file)})"
         if progress is not None:
             progress(at + 1, len(files))
     lost = set(classes or [""]) - {(classes or [""] * len(files))[at] for at in surveys}
@@ -230,8 +230,8 @@ def _surveyed(
     )  # fmt: skip
 
 
-def _reason(error: DataError) -> str:
-    text = str(error)
+def _reason(error: DataError, file: Path) -> str:
+    text = str(error).removeprefix(f"{file} ")
     start, end = text.find("("), text.find("), expected")
     return text[start + 1 : end] if 0 <= start < end else text.partition(", expected")[0][-60:]
 

@@ -7,6 +7,7 @@ the same numbers whatever is read beside it, and a day of sound is never in memo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ _FRAMES = 1 << 18  # read at a time
 _MARGIN = 4096  # frames of the recording beside a window, which the resampler's filter reaches
 _CLIPPED = 0.999
 _N_CLIPPED = 1e-3  # of the samples of a recording that is called clipped
+# Bytes that the head of a .wav or .aiff promises, and those that are there; what is written as it
+# is recorded promises about as many as a number of 31 or 32 bits can.
+_SHORTER, _UNKNOWN = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.M), 0x7FFFF000
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,7 @@ def survey(file: Path) -> Survey:
         MissingExtraError: soundfile is not installed.
     """
     with _opened(file) as sound:
-        rate, n_channels, promised = sound.samplerate, sound.channels, sound.frames
+        rate, n_channels, promised = sound.samplerate, sound.channels, _promised(sound)
         in_order = sound.format in ("MP3", "MPEG")
         block = max(1, rate // _BLOCKS)
         size = max(1, _FRAMES // block) * block
@@ -103,8 +107,11 @@ def survey(file: Path) -> Survey:
         while True:
             try:
                 values = _mono(sound.read(size, dtype="float32", always_2d=True))
-            except RuntimeError:  # the rest is damaged
-                break
+            except RuntimeError:  # of what is read at once, some may be whole
+                if size == block or not _entered(sound, n_frames):
+                    break
+                size = block
+                continue
             if not len(values):
                 break
             n_frames += len(values)
@@ -120,6 +127,22 @@ def survey(file: Path) -> Survey:
         rate, n_channels, n_frames, block, np.concatenate(energies), np.concatenate(peaks),
         n_clipped > _N_CLIPPED * n_frames, max(0, promised - n_frames), in_order,
     )  # fmt: skip
+
+
+def _promised(sound: Any) -> int:
+    """Frames that a recording is to have: libsndfile counts those that are there, and says so."""
+    said = _SHORTER.search(sound.extra_info)
+    if said is None or int(said[1]) >= _UNKNOWN or not 0 < int(said[2]) < int(said[1]):
+        return int(sound.frames)
+    return int(sound.frames * int(said[1]) / int(said[2]))
+
+
+def _entered(sound: Any, frame: int) -> bool:
+    try:
+        sound.seek(frame)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _mono(values: NDArray[np.float32]) -> NDArray[np.float32]:
