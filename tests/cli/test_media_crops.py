@@ -159,6 +159,10 @@ def test_other_images_judge(field: Path, type_in: Type) -> None:
         ),
         ("adapt vision.onnx trail --segments other.json --category deer -o x", "--category names"),
         ("adapt model.safetensors field.npz --segments trail.json -o x", "are given for field"),
+        (
+            "predict vision.onnx - --adapter seen --segments other.json -o x",
+            "--segments names images by their files, standard input has no name",
+        ),
         ("evaluate vision.onnx other --adapter seen", "whole images, expected the boxes"),
         (
             "evaluate vision.onnx other --adapter seen --segments other.json --margin 0.3",

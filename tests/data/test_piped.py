@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skip2lora.data.piped import NAME, named_as, standard_input
+from skip2lora.data.piped import NAME, named_as, standard_input, suffix_of
 from skip2lora.data.samples import Table
 from skip2lora.tasks.task import Answers
 
@@ -46,3 +46,20 @@ def test_what_was_read_is_called_as_the_user_sees_it() -> None:
     assert named.answers.place(1) == "standard input at 1"
     assert named.notes == ("standard input: standard input is short",)
     assert named_as(NAME, "x.csv", Table(np.ones((2, 1)), answers)).files is None  # a plain table
+
+
+@pytest.mark.parametrize(
+    ("head", "suffix"),
+    [
+        (b"\0\0\0\x18ftypheic", ".heic"),
+        (b"\0\0\0\x18ftypmif1", ".heic"),
+        (b"\0\0\0\x18ftypavif", ".avif"),
+        (b"\0\0\0\x20ftypisom", ".mp4"),
+        (b"\0\0\0\x14ftypqt  ", ".mov"),
+        (b"\0\0\0\x1cftypM4A ", ".m4a"),
+        (b"RIFF\0\0\0\0AVI ", ".avi"),
+        (b"\x1aE\xdf\xa3" + bytes(8), ".mkv"),
+    ],
+)
+def test_videos_are_no_images(head: bytes, suffix: str) -> None:
+    assert suffix_of(head) == suffix

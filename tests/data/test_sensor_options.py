@@ -45,12 +45,12 @@ def test_an_adapter_is_followed(refused: Refused) -> None:
     other = Sensors(hop=32, time="clock", window=2.56).following(KEPT)
     assert (other.hop, other.time, other.window, other.group) == (32, "clock", 128, KEPT.group)
     for asked, said in (
+        (Sensors(rate=10.0), "rate= is 10 Hz, the model learned with 50 Hz"),
         (Sensors(window=64), "window= is 64, the model learned with 128"),
         (Sensors(channels=("ay", "ax")), "channels= is ay, ax, the model learned with ax, ay"),
         (Sensors(features=("statistics",)), "features= is statistics"),
-        (Sensors(rate=25.0), "rate= is 25 s"),
     ):
-        assert said.removesuffix(" s") in refused(ParameterError, asked.following, KEPT)
+        assert said in refused(ParameterError, asked.following, KEPT)
     said = refused(ParameterError, Sensors(window=4).following, Images())
     assert "the model learned from images, got streams of sensors, expected images" in said
 

@@ -14,6 +14,7 @@ def test_messages() -> None:
         "fox/a.png cannot be read as an image (cut off), expected a whole image such as .png or "
         ".jpg: replace or remove it"
     )
+    assert UnusableError(Path("a.png"), "cut off").name == "a.png"
     assert "a.mp4 cannot be read as a video (no frame), expected a whole video such as .mp4" in str(
         UnusableError(Path("a.mp4"), "no frame", "a video")
     )

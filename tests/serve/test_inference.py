@@ -47,6 +47,8 @@ def test_texts_and_flags_are_read():
     [
         ([1, 2], [3], "FP32"),  # too few
         ([[1, 2], [3]], [3], "FP32"),
+        ([[1, 2], [3, 4], [5, 6]], [2, 3], "FP32"),  # transposed
+        ([[1], [2]], [1, 2], "INT32"),
         (["1", "2"], [2], "FP32"),
         ([None, 1], [2], "FP32"),
         ([True, 1.5], [2], "FP32"),  # NumPy would make 1 of it

@@ -92,7 +92,8 @@ def test_labels_are_known_or_new() -> None:
     assert check_class("rust", NAMES, new=True) == "rust"
     with pytest.raises(s2.DataError, match="'rust' is unknown, expected one of stop, normal"):
         check_class("rust", NAMES, new=False)
-    for bad in ("", " ", "a\nb", "x" * 101, "\x00"):
+    assert check_class(3, ("3",), new=False) == "3"
+    for bad in ("", " ", "a\nb", "x" * 101, "\x00", None, True, 1.0, ["stop"]):
         with pytest.raises(s2.DataError, match="expected a name"):
             check_class(bad, NAMES, new=True)
 

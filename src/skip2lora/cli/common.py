@@ -30,6 +30,7 @@ from skip2lora.data.piped import NAME, named_as, standard_input
 from skip2lora.data.reading import is_data, read_table
 from skip2lora.data.samples import Table
 from skip2lora.data.sensor_options import Sensors
+from skip2lora.data.sound_options import Sound
 from skip2lora.errors import ParameterError
 from skip2lora.limits import is_folder
 from skip2lora.plan import TapPlan
@@ -286,6 +287,7 @@ def _read(
 ) -> Table:
     """What the file says; images in the layout of ``model``, as its adapter was made."""
     if str(data) == "-":
+        _check_has_name(model, images)
         with standard_input() as file:
             table = _unsaid(model, file, images, called=NAME, **options)
             table = named_as(NAME, file.name, replace(table, x=read(table.x)))  # it is soon gone
@@ -293,6 +295,15 @@ def _read(
         table = _unsaid(model, data, images, **options)
     say_notes(table.notes)
     return table
+
+
+def _check_has_name(model: Backbone | AdaptedModel, media: Media | None) -> None:
+    """Raise ParameterError for boxes of what comes on standard input, which is called nothing."""
+    if isinstance(model.images, Images) and isinstance(media, Sound) and media.segments:
+        raise ParameterError(
+            f"segments= names images by their files, {NAME} has no name, expected a file or a "
+            "folder: pass one"
+        )
 
 
 def _unsaid(

@@ -17,9 +17,15 @@ NAME = "standard input"
 _KINDS = {
     b"PK": ".npz", b"PAR1": ".parquet", b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp",
     b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif", b"fLaC": ".flac", b"OggS": ".ogg",
-    b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3",
+    b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3", b"\x1aE\xdf\xa3": ".mkv",
 }  # fmt: skip
-_RIFF = {b"WEBP": ".webp", b"WAVE": ".wav"}
+_RIFF = {b"WEBP": ".webp", b"WAVE": ".wav", b"AVI ": ".avi"}
+#: What comes in boxes of ISO media, by its brand; others are videos.
+_BRANDS = {
+    b"avif": ".avif", b"avis": ".avif", b"mif1": ".heic", b"msf1": ".heic", b"heic": ".heic",
+    b"heix": ".heic", b"hevc": ".heic", b"hevx": ".heic", b"heim": ".heic", b"heis": ".heic",
+    b"qt  ": ".mov", b"M4A ": ".m4a",
+}  # fmt: skip
 
 
 @contextmanager
@@ -48,7 +54,7 @@ def named_as(name: str, file: str, table: Table) -> Table:
 def suffix_of(head: bytes) -> str:
     """What files that begin with these 12 bytes are called; ``.csv`` where they say nothing."""
     if head[4:8] == b"ftyp":
-        return ".avif" if head[8:12] == b"avif" else ".heic"
+        return _BRANDS.get(head[8:12], ".mp4")
     if head[:4] == b"RIFF" and head[8:12] in _RIFF:
         return _RIFF[head[8:12]]
     return next((suffix for start, suffix in _KINDS.items() if head.startswith(start)), ".csv")

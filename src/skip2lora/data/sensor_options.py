@@ -110,8 +110,8 @@ class Sensors:
                 same = math.isclose(given, of, rel_tol=1e-9)
             if given is not None and not same:
                 raise ParameterError(
-                    f"{name}= is {_text(given)}, the model learned with {_text(of)}, expected the "
-                    "same: leave it out, or learn anew"
+                    f"{name}= is {_text(name, given)}, the model learned with {_text(name, of)}, "
+                    "expected the same: leave it out, or learn anew"
                 )
         free = ("hop", "time", "group", "label_by", "mixed", "target_of")
         other = {name: vars(self)[name] or vars(earlier)[name] for name in free}
@@ -166,7 +166,7 @@ class Sensors:
         )  # fmt: skip
         said = [(name, vars(self)[name]) for name in order]
         return ", ".join(
-            f"{name} {value:g} Hz" if name == "rate" else f"{name.replace('_', ' ')} {_text(value)}"
+            f"{name.replace('_', ' ')} {_text(name, value)}"
             for name, value in said if value is not None
         )  # fmt: skip
 
@@ -245,10 +245,12 @@ class Sensors:
         return self
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    """The value of an option with its unit."""
     if isinstance(value, tuple):
         return ", ".join(value)
-    return f"{value:g} s" if isinstance(value, float) else str(value)
+    unit = "Hz" if name == "rate" else "s"
+    return f"{value:g} {unit}" if isinstance(value, float) else str(value)
 
 
 def seconds_of(name: str, text: str) -> float:

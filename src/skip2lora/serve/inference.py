@@ -236,7 +236,10 @@ def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[
         if dtype.kind == "f" and flat:
             values = np.array(data, dtype=np.float64).reshape(shape)
         else:
-            values = _checked(data, dtype).reshape(shape)
+            values = _checked(data, dtype)
+            if values.ndim > 1 and list(values.shape) != shape:
+                raise ValueError("another shape, such as the transposed one")
+            values = values.reshape(shape)
     except (TypeError, ValueError, OverflowError) as error:  # several lengths, or too few
         raise DataError(
             f"input {name} has other data than {kind} of shape {shape}, expected as many such "

@@ -181,13 +181,14 @@ def places(names: Sequence[str], titles: Sequence[str]) -> NDArray[np.int64]:
     return np.array([of.get(name, -1) for name in names], np.int64)
 
 
-def check_class(answer: str, titles: Sequence[str], *, new: bool) -> str:
+def check_class(answer: object, titles: Sequence[str], *, new: bool) -> str:
     """``answer``, if it is one of ``titles``, or may become one.
 
     Raises:
         DataError: it is no text, or unknown and not ``new``.
     """
-    name = str(answer).strip()
+    is_text = isinstance(answer, str) or type(answer) is int  # of classes that have no names
+    name = str(answer).strip() if is_text else ""
     if not name or len(name) > _MOST_LETTERS or not name.isprintable():
         raise DataError(
             f"the label is {str(answer)[:40]!r}, expected a name of 1 to {_MOST_LETTERS} printable "
