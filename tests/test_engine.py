@@ -93,6 +93,8 @@ def test_each_run_is_its_own(cluster: Cluster) -> None:
             assert len(opened) == len({process for process, _ in opened})  # once in each
             assert os.getpid() not in {process for process, _ in opened}
         assert set(runner._client.run(dask_cluster.n_opened).values()) == {0}
+        imported = runner._client.run_on_scheduler(lambda: set(__import__("sys").modules))
+        assert dask_cluster.__name__ not in imported  # the scheduler passes tasks on as bytes
         with pytest.raises(s2.ClusterError, match=r"\(ValueError: no number below 0\)"):
             list(runner.results(partial(open_number, -1), add, [1]))
 

@@ -23,8 +23,8 @@ _FIRST_WORKER = 30  # seconds, as one may be starting
 _Opened = TypeVar("_Opened")
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-#: What threads of a worker opened for a run, so that each task of it finds it.
-_OPENED: dict[tuple[str, int], Any] = {}
+#: What threads of a worker call for a run, with what they opened, so that each task of it finds it.
+_OPENED: dict[tuple[str, int], Callable[[Any], Any]] = {}
 
 
 class Engine(Protocol):
@@ -80,9 +80,12 @@ class Dask:
     ) -> Iterator[tuple[int, _Result]]:
         """As of :class:`Engine`."""
         from distributed import as_completed
+        from distributed.protocol import pickle
 
         run = uuid.uuid4().hex  # Dask takes equal keys for the same result
-        task_on_worker = partial(_on_worker, run, opening, call)
+        # As bytes, or the scheduler would import all that they need, a second of its time.
+        packed = pickle.dumps((opening, call))
+        task_on_worker = partial(_on_worker, run, packed)
         futures = {
             self._client.submit(task_on_worker, task, key=f"skip2lora-{run}-{number}"): number
             for number, task in enumerate(tasks)
@@ -160,17 +163,18 @@ def _checked(address: str) -> str:
     )
 
 
-def _on_worker(
-    run: str,
-    opening: Callable[[], _Opened],
-    call: Callable[[_Opened, _Task], _Result],
-    task: _Task,
-) -> _Result:
-    """Call it with what this thread opened, as a model is used by one thread at a time."""
+def _on_worker(run: str, packed: bytes, task: Any) -> Any:
+    """Call it with what this thread opened, as a model is used by one thread at a time.
+
+    ``packed`` are ``opening`` and ``call`` of :class:`Engine`.
+    """
     key = run, threading.get_ident()
     if key not in _OPENED:
-        _OPENED[key] = opening()
-    return call(_OPENED[key], task)
+        from distributed.protocol import pickle
+
+        opening, call = pickle.loads(packed)
+        _OPENED[key] = partial(call, opening())
+    return _OPENED[key](task)
 
 
 def _forget(run: str) -> None:
