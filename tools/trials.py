@@ -260,6 +260,8 @@ def as_pytest(run: Callable[[], object]) -> NoReturn:
 
 def collected(trials: list[Trial], jobs: int) -> Iterator[Verdict]:
     """Of those that can be tried with all their tests collected once."""
+    if not trials:
+        return
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
