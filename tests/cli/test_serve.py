@@ -81,6 +81,27 @@ def test_a_stop_does_not_wait_for_who_waits_for_events(file):
         assert "Traceback" not in errors
 
 
+def test_limits_are_those_that_were_typed(file):
+    words = [
+        "--learn",
+        900,
+        "--unlabelled",
+        50,
+        "--labelled",
+        70,
+        "--per-second",
+        3,
+        "--versions",
+        2,
+    ]
+    with serving(file, *words) as (facts, _):
+        limits = ask(facts["url"] + "/api/status")["limits"]
+        assert {f"--{name.replace('_', '-')}": limits[name] for name in
+                ("learn", "unlabelled", "labelled", "per_second", "versions")
+                } == dict(zip(words[::2], words[1::2], strict=True))  # fmt: skip
+        assert limits["batch"] == 10
+
+
 def test_another_address_needs_a_token_which_is_told_once(file):
     with serving(file, "--host", "0.0.0.0") as (facts, _):  # noqa: S104
         url = facts["url"].replace("0.0.0.0", "127.0.0.1")  # noqa: S104
@@ -122,7 +143,8 @@ def test_a_store_is_of_one_process(file):
 @pytest.mark.parametrize(("words", "says"), [
     (["--mqtt", "host"], "expected mqtt://"), (["--host", "203.0.113.1"], "cannot listen at"),
     (["--watch", "nowhere"], "no folder"), (["--port", "-1"], "port"),
-    (["--thread", "2"], "--threads"),
+    (["--thread", "2"], "--threads"), (["--learn", "199"], "learn is 199"),
+    (["--per-second", "0"], "per_second is 0"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line(file, words, says):
     store = file.parent / "store"

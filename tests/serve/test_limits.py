@@ -12,3 +12,9 @@ from skip2lora.serve.limits import Limits
 def test_a_limit_is_a_whole_number_from_1(value: object) -> None:
     with pytest.raises(s2.ParameterError, match="pending_bytes"):
         Limits(pending_bytes=value)  # type: ignore[arg-type]
+
+
+def test_what_is_normal_takes_200_samples_or_more() -> None:
+    assert Limits(learn=200).learn == 200
+    with pytest.raises(s2.ParameterError, match="learn is 199, expected a whole number"):
+        Limits(learn=199)

@@ -33,7 +33,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Merging": ("shares",),
     "The service": (
         "field", "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token",
-        "print_unit", "seconds", "stay",
+        "print_unit", "learn", "unlabelled", "labelled", "per_second", "versions", "seconds",
+        "stay",
     ),
     "On a board": ("blob", "taps_only", "weights", "capacity", "when_full"),
     "Stopped and going on": (

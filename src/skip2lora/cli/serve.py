@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from skip2lora.cli.help import Command
 from skip2lora.errors import ParameterError, SuspectLabelsWarning
 from skip2lora.serve import security
 from skip2lora.serve.http import application, need_starlette
+from skip2lora.serve.limits import Limits
 from skip2lora.serve.mqtt import Bridge, Broker
 from skip2lora.serve.server import Stop, listening, run
 from skip2lora.serve.service import Service
@@ -25,6 +27,25 @@ from skip2lora.serve.watched import Watched
 
 #: Bytes of a request, at most.
 MOST_BYTES = 1 << 26
+#: Of :class:`Limits`, what depends on the place.
+_LIMITS = {
+    "learn": "So many first samples say what is normal: all that happens on a good day.",
+    "unlabelled": "Samples without a label that are kept.",
+    "labelled": "Samples with one that are kept, the newest.",
+    "per_second": "Samples a second that are kept, in the mean; all are predicted.",
+    "versions": "Versions that are kept.",
+}
+
+
+def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each of these."""
+    for name, text in reversed(_LIMITS.items()):
+        option = f"--{name.replace('_', '-')}"
+        default = vars(Limits())[name]
+        command = click.option(
+            option, type=int, metavar="N", help=f"{text}  [default: {default:,}]"
+        )(command)
+    return command
 
 
 @click.command(
@@ -47,6 +68,7 @@ MOST_BYTES = 1 << 26
 @click.option("--mqtt", metavar="URL", help="Broker to join, such as mqtt://localhost.")
 @click.option("--watch", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Predict the files that come to this folder.")  # fmt: skip
+@_limits
 @click.option("--approve", is_flag=True, help="A better version waits until someone adopts it.")
 @click.option("--new-token", is_flag=True,
               help="Ask every request for a token, a new one; it is printed once.")  # fmt: skip
@@ -72,13 +94,15 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
     warnings.simplefilter("ignore", SuspectLabelsWarning)  # the page lists them
     broker = None if options["mqtt"] is None else Broker.of(options["mqtt"])
     host = options["host"]
+    asked = {name: options[name] for name in _LIMITS if options[name] is not None}
+    limits = Limits(**asked)
     loaded = load(model, threads=options["threads"])
     with ExitStack() as stack:
         at = stack.enter_context(listening(host, options["port"]))
         service = stack.enter_context(
             Service(
                 loaded, store, adapter=options["adapter"], name=name,
-                lab_set=options["lab_set"], approve=options["approve"],
+                lab_set=options["lab_set"], approve=options["approve"], limits=limits,
             )
         )  # fmt: skip
         if broker is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from skip2lora.arrays import whole
+from skip2lora.serve.drift import LEAST
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Limits:
         """Check each.
 
         Raises:
-            ParameterError: one is no whole number from 1.
+            ParameterError: one is no whole number from 1, or ``learn`` below 200.
         """
         for each in fields(self):
-            whole(each.name, getattr(self, each.name), 1)
+            least = LEAST if each.name == "learn" else 1
+            whole(each.name, getattr(self, each.name), least)
