@@ -89,6 +89,10 @@ def test_labels_of_most_rows(tmp_path: Path, refused: Refused) -> None:
     assert "3 of 6 windows with several labels left out" in dropped.notes
     said = refused(DataError, read, file, hop=5, required=True, mixed="refuse")
     assert "3 of 6 windows have several labels, the first of 5 to 15" in said
+    times = [f"{1.7e9 + at / 2:.1f}" for at in range(35)]  # a moment is told from the next
+    file = rows(tmp_path / "b.csv", 35, time=times, label=labels)
+    said = refused(DataError, read, file, hop=5, required=True, mixed="refuse")
+    assert "the first of 1700000002.5 to 1700000007.5" in said
 
 
 def test_all_windows_are_predicted(tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def _of_column(
 
 def _span(cut: _Cut, at: int) -> str:
     first, last = cut.spans[at]
-    return f"{first:g} to {last:g}"
+    return f"{first:.13g} to {last:.13g}"  # seconds since 1970, to the millisecond
 
 
 def _table(
