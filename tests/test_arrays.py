@@ -18,6 +18,7 @@ from skip2lora.arrays import (
     real,
     size,
     whole,
+    zeros,
 )
 from skip2lora.errors import DataError, ParameterError
 
@@ -344,3 +345,12 @@ def test_a_long_value_is_cut() -> None:
     number = int("12345" * 10)
     with pytest.raises(DataError, match=f"y has {str(number)[:40]} at row 1"):
         plain_array(Column("a", number), "y")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 16), (2, 33)])
+def test_zeros_lie_where_the_core_reads_them(shape: tuple[int, int]) -> None:
+    several = [zeros(*shape) for _ in range(9)]
+    for array in several:
+        assert (array.shape, array.dtype, array.ctypes.data % 64) == (shape, np.float32, 0)
+        assert array.flags.c_contiguous
+        assert not array.any()

@@ -164,3 +164,17 @@ def test_wilson_interval(n_right: int, n: int) -> None:
     level = 2 * stats.norm.cdf(2.25) - 1
     expected = stats.binomtest(n_right, n).proportion_ci(level, method="wilson")
     assert wilson_interval(n_right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_classes_of_a_sample_or_two(seed: int) -> None:
+    """Some are predicted once, or have one sample, and some neither."""
+    logits = outputs(seed, 6, 5, ties=False)
+    answers = np.random.default_rng(seed + 100).integers(0, 5, 6)
+    made = evaluate(CLASSES, logits, answers, NAMES)
+    labels = np.unique(answers)
+    want = metrics.precision_recall_fscore_support(
+        answers, logits.argmax(axis=1), labels=labels, zero_division=0
+    )
+    for name, values in zip(("precision", "recall", "f1"), want, strict=False):
+        np.testing.assert_allclose([part[name] for part in made.parts], values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from skip2lora.errors import DataError, ParameterError, TaskWarning
 from skip2lora.tasks.labels import encode
-from skip2lora.tasks.targets import infer_task, warn_of_numbers
+from skip2lora.tasks.targets import check_classes, infer_task, warn_of_numbers
 from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs
 
 SETS, NUMBERS = TASKS["multi-label"], TASKS["regression"]
@@ -176,3 +177,24 @@ def test_a_name_that_is_no_output(refused) -> None:
     )
     with pytest.raises(DataError, match="expected a number for regression"):
         of_file(["hot", "wet"], Outputs(), NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "each"),
+    [
+        (range(21), 2), (range(1, 22), 2),  # they count the classes
+        (range(2, 23), 10), ([*range(20), 21], 10), ([*range(1, 21), 22], 10), (range(-1, 20), 10),
+        ([at / 2 for at in range(21)], 10),
+    ],
+)  # fmt: skip
+def test_numbers_are_classes_if_they_come_often_enough(numbers: Any, each: int) -> None:
+    """The more often the less they look like such."""
+    y = np.repeat(np.arange(len(numbers)), each)
+    titles = tuple(map(str, numbers))
+    check_classes(SimpleNamespace(y=y, titles=titles))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="y has 21 different"):
+        check_classes(SimpleNamespace(y=y[1:], titles=titles))  # type: ignore[arg-type]
+    few = SimpleNamespace(y=np.arange(20), titles=titles[:20])
+    check_classes(few)  # type: ignore[arg-type]
+    named = SimpleNamespace(y=np.arange(22), titles=(*titles, "other"))
+    check_classes(named)  # type: ignore[arg-type]
