@@ -45,5 +45,6 @@ def test_the_last_step_of_a_sequence(refused) -> None:
     sequence = Operation("rnn", "layer", whole=of)
     (layer,) = joined([sequence, Operation("last", "last", map_shape=(7, 5))], "m")
     assert layer.n_out == 5
-    for wrong in ([Operation("last", "last", map_shape=(5, 7))], [RELU, Operation("last", "last")]):
+    last = Operation("last", "last", map_shape=(7, 5))
+    for wrong in ([Operation("last", "last", map_shape=(5, 7))], [RELU, last], [last, last]):
         assert "where it stands" in refused(ModelError, joined, [sequence, *wrong], "m")
