@@ -141,3 +141,26 @@ def test_a_pipe_is_read_as_it_comes_and_stopped(field: Path) -> None:
     assert process.returncode == 130
     assert "2 windows, told" in said
     assert "stopped by Ctrl-C, a table of 2 lines was written" in said
+
+
+def test_a_reader_that_goes_is_no_fault_of_the_device(field: Path) -> None:
+    """As of ``head -1``: the device could be read."""
+    os.mkfifo(field / "device")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "skip2lora", "predict", "m.safetensors", "device", "--adapter", "a",
+         "--follow"],
+        cwd=field, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lines = (field / "others.csv").read_text().splitlines(keepends=True)
+    with (field / "device").open("w") as sender:
+        sender.write("".join(lines[:51]))
+        sender.flush()
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("row,")
+        process.stdout.close()
+        sender.write("".join(lines[51:301]))
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) != 2
+    assert "cannot read device" not in said

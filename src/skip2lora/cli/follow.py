@@ -102,6 +102,8 @@ def _opened(data: Path) -> Iterator[BinaryIO]:
     try:
         with data.open("rb") as stream:
             yield stream
+    except BrokenPipeError:  # of what reads the lines that are written
+        raise
     except OSError as error:
         raise unreadable(data, error) from error
 
