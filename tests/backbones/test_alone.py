@@ -46,7 +46,22 @@ def test_one_sample_keeps_its_place_while_the_others_change(size: int | None) ->
     assert changed == [at != 1 for at in range(len(first))]
     where = {(sample, place) for batch in batches_of(size) for place, sample in enumerate(batch)}
     assert len(where) > len({sample for sample, _ in where})  # one moves
-    assert (rest == [(1,)]) == (size is None)
+    assert (rest == [(0,)]) == (size is None)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_whichever_sample_all_depend_on(size: int | None) -> None:
+    """As where one of them has the largest number, by which those of all are divided."""
+    everyone = {sample for batch in batches_of(size) for sample in batch}
+    for one in everyone:
+        x = X.copy()
+        x[one] *= 100
+
+        def scaled(some: Any) -> Any:
+            return some / np.abs(some).max()
+
+        runs = [(batch, scaled(x[list(batch)])) for batch in batches_of(size)]
+        assert not verdict_of(runs).holds(), f"all depend on {one}"
 
 
 ORDERS: dict[str, tuple[Callable[[Any], Any], Layout]] = {

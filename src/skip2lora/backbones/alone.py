@@ -49,16 +49,17 @@ N_SAMPLES = 4  # of which the batches of a model of any number are
 def batches_of(size: int | None) -> tuple[Batch, ...]:
     """Which samples each run has, for a model of any number of samples or of ``size`` at a time.
 
-    The second sample keeps its place while all others change; one moves to another place. A model
-    of one sample runs the first one twice.
+    The second sample keeps its place while all others change; one moves to another place. Of any
+    number, or two, none is beside all that are compared: were its numbers the largest, and all
+    divided by these, nothing would change. A model of one sample runs the first one twice.
     """
     if size is None:
-        return (0, 1, 2), (3, 1, 0), (1,)
+        return (0, 1, 2), (2, 1, 3), (0,)
     if size == 1:
         return (0,), (1,), (0,)
     first = tuple(range(size))
     if size == 2:
-        return first, (2, 1), (1, 0)
+        return first, (2, 1), (3, 0)
     return first, (size, 1, *range(size + 1, 2 * size - 2), 0)
 
 

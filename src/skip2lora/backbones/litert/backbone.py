@@ -315,7 +315,7 @@ def _seen(model: LiteRTBackbone) -> str | None:
     if model.stream is not None:
         return None
     *batches, last = batches_of(None)
-    runs = [(last, alone[1][1])]
+    runs = [(last, dict(alone)[last])]
     for batch in batches:
         values = together(model, model._arrays(samples[np.array(batch)]))
         if values is None:
