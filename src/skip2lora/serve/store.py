@@ -79,12 +79,13 @@ class Store:
         on_change: Callable[[str | None], None],
     ) -> None:  # fmt: skip
         self.folder, self.file, self.limits = folder, (folder / FILE).absolute(), limits
-        self._lock_file = lock(folder)
+        self._lock_file, self._on_change = lock(folder), on_change
+        self._open = False  # so that a disk which is full from the start is refused alone
         try:
             prepare(folder.absolute(), about)
             with refusals(self.file):
                 self._reader = connect(self.file, mode="ro")
-                self._writer = Writer(self.file, on_change)
+                self._writer = Writer(self.file, self._changed)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -93,7 +94,16 @@ class Store:
         self.next_event = 1 + int(self.one("SELECT MAX(id) FROM events") or 0)
         self.next_event += 0 if self.meta("clean") in ("1", None) else _LOST_EVENTS
         self._next = self._reserved = int(self.meta("next_sample") or "1")
-        self.set_meta(clean="0", next_sample=str(self._reserve()))
+        try:
+            self.set_meta(clean="0", next_sample=str(self._reserve()))
+        except BaseException:
+            self.close()
+            raise
+        self._open = True
+
+    def _changed(self, reason: str | None) -> None:
+        if self._open:
+            self._on_change(reason)
 
     def close(self) -> None:
         """Write what waits, and let another process use the store."""
