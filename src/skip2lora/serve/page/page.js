@@ -297,7 +297,8 @@ async function refreshVersions() {
 
 function versionButton(version) {
   if (version.in_use) return null;
-  const text = version.state === "waiting" ? words.adopt : words.rollBack;
+  const isNew = version.state === "waiting" || version.state === "refused";  // never in use
+  const text = isNew ? words.adopt : words.rollBack;
   return node("button", { type: "button", onclick: () => safely(async () => {
     await ask(`api/versions/${version.number}/adopt`, {});
     await refreshVersions();
