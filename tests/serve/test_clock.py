@@ -24,8 +24,9 @@ def life(store: Path) -> dict[str, Any]:
         for id, name in zip(ids, names[:40], strict=True):
             served.label(id, NAMES[(NAMES.index(name) + 1) % 3])
             served.label(id, name, settle=True)
-        served.label(ids[3], "stop" if names[3] != "stop" else "normal", settle=True)
-        undone = served.unlabel(ids[3])
+        for name in NAMES:  # contradicting
+            served.label(ids[3], name)
+        undone = [served.unlabel(ids[3]) for _ in range(2)]
         verdict = served.learn()
         newer = served.predict(x[40:]).ids
     with service(store) as served:
