@@ -196,7 +196,7 @@ def test_no_option_is_taken_and_left_aside() -> None:
         "taps", "grid", "threads", "mask", "output_name", "target", "ignore", "split", "weight",
         "size", "mean", "std", "rate", "window", "hop", "crop", "gain", "segments", "channels",
         "confidence", "category", "margin", "square", "every",
-        "features", "time", "label_by", "mixed",
+        "features", "time", "label_by", "mixed", "target_of",
         "class_names", "precision", "group", "memory", "cache_dir", "no_lab_set", "force",
         "as_json", "engine", "output", "model", "folder",
     }  # fmt: skip
