@@ -80,11 +80,11 @@ class Dask:
     ) -> Iterator[tuple[int, _Result]]:
         """As of :class:`Engine`."""
         from distributed import as_completed
-        from distributed.protocol import pickle
+        from distributed.protocol.serialize import serialize_bytes
 
         run = uuid.uuid4().hex  # Dask takes equal keys for the same result
         # As bytes, or the scheduler would import all that they need, a second of its time.
-        packed = pickle.dumps((opening, call))
+        packed = serialize_bytes((opening, call))
         task_on_worker = partial(_on_worker, run, packed)
         futures = {
             self._client.submit(task_on_worker, task, key=f"skip2lora-{run}-{number}"): number
@@ -170,9 +170,9 @@ def _on_worker(run: str, packed: bytes, task: Any) -> Any:
     """
     key = run, threading.get_ident()
     if key not in _OPENED:
-        from distributed.protocol import pickle
+        from distributed.protocol.serialize import deserialize_bytes
 
-        opening, call = pickle.loads(packed)
+        opening, call = deserialize_bytes(packed)
         _OPENED[key] = partial(call, opening())
     return _OPENED[key](task)
 
