@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from desk import NAMES
+from desk import NAMES, blobs
 from serve.place import field, model, service
 from skip2lora.serve.answering import Frozen, Version, margins
 from skip2lora.serve.limits import Limits
-from skip2lora.serve.queue import chosen
+from skip2lora.serve.queue import alike, chosen, needed_of
 from skip2lora.serve.samples import digest_of
-from skip2lora.serve.store import Stored
+from skip2lora.serve.store import Settled, Stored
 
 FROZEN = Frozen(model())
 BASE = Version(0, FROZEN)
@@ -87,3 +88,64 @@ def test_samples_since_the_alarm_come_first(tmp_path: Path) -> None:
         served._predicting.since = 41
         assert min(served.ask(20)) == 41
         assert len(served.ask(30)) == 30  # the others after these
+
+
+def settled(x: np.ndarray, names: list[str]) -> Settled:
+    of = stored(x)
+    count = len(x)
+    return Settled(
+        of.ids, of.rows, of.digests, tuple(names), np.arange(1, 1 + count), np.ones(count, np.int64)
+    )
+
+
+def test_classes_of_the_model_lack_up_to_three_labels_each() -> None:
+    stop, normal, damaged = NAMES
+    assert needed_of(BASE, {stop: 2, "dust": 1}, 5) == {stop: 1, normal: 3, damaged: 1}
+    assert needed_of(BASE, {stop: 2}, 2) == {stop: 1, normal: 1}
+    assert needed_of(BASE, {stop: 3, normal: 9, damaged: 4}, 5) == {}
+    assert needed_of(BASE, {}, 0) == {}
+
+
+def test_what_looks_like_a_class_is_near_to_what_has_its_label() -> None:
+    x, names = field(n_samples=90)
+    kinds = np.array(names)
+    some = np.concatenate([np.flatnonzero(kinds == name)[:2] for name in NAMES])
+    rest = np.setdiff1d(np.arange(90), some)
+    labels = settled(x[some], [names[at] for at in some])
+    places = alike(BASE, stored(x[rest]), labels, {NAMES[2]: 3, NAMES[0]: 2})
+    assert len(set(places.tolist())) == 5
+    assert (np.diff(places) > 0).all()
+    assert sorted(kinds[rest[places]]) == sorted([NAMES[2]] * 3 + [NAMES[0]] * 2)
+    other = [NAMES[1] if name == NAMES[0] else NAMES[0] for name in kinds[some]]  # as labels say
+    swapped = alike(BASE, stored(x[rest]), settled(x[some], other), {NAMES[1]: 3})
+    assert set(kinds[rest[swapped]]) == {NAMES[0]}
+    known = {stored(x[rest]).digests[place] for place in places.tolist()}
+    again = alike(BASE, stored(x[rest]), labels, {NAMES[2]: 3}, known=known)
+    assert not set(again.tolist()) & set(places.tolist())
+    assert set(kinds[rest[again]]) == {NAMES[2]}
+
+
+def test_without_a_label_of_it_the_model_says_what_looks_like_a_class() -> None:
+    x, names = blobs(3, n_samples=90)
+    labels = settled(x[:2], [NAMES[0], NAMES[1]])
+    places = alike(BASE, stored(x[2:]), labels, {NAMES[2]: 3})
+    assert set(names[2:][places].tolist()) == {2}
+    nobody = alike(BASE, stored(x), settled(x[:0], []), {NAMES[1]: 3})
+    assert set(names[nobody].tolist()) == {1}
+    assert len(alike(BASE, stored(x[:2]), labels, {NAMES[0]: 3, NAMES[1]: 2})) == 2
+    assert len(alike(BASE, stored(x[:0]), labels, {NAMES[0]: 3})) == 0
+
+
+@pytest.mark.parametrize("all_classes", [True, False])
+def test_classes_without_three_labels_are_asked_for(tmp_path: Path, all_classes: bool) -> None:
+    x, names = field(n_samples=240)
+    rare = [at for at, name in enumerate(names) if name == NAMES[0]]
+    limits = Limits(first_batch=4, batch=6)
+    with service(tmp_path, limits=limits, all_classes=all_classes) as served:
+        ids = served.predict(x).ids
+        truth = dict(zip(ids, names, strict=True))
+        for id in [ids[rare[0]], *(id for id in ids if truth[id] != NAMES[0])][:4]:
+            served.label(id, truth[id])
+        asked = [truth[id] for id in served.ask()]
+        assert len(asked) == 6
+        assert (asked.count(NAMES[0]) >= 2) == all_classes

@@ -1,13 +1,14 @@
 """Which samples to ask a label for: some that stand for all, then such that are uncertain.
 
 The first are those nearest to the centres of k-means over standardised taps, the next the same
-among the least sure of the version in use. Neither a sample nor a copy of one is asked for twice.
+among the least sure of the version in use. Before these come samples that look like a class which
+lacks labels, as nothing is learned without. Neither a sample nor a copy of one is asked for twice.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +17,26 @@ from skip2lora.arrays import whole
 from skip2lora.serve.answering import Version, margins
 from skip2lora.serve.events import Events
 from skip2lora.serve.samples import ASKED
-from skip2lora.serve.store import Store, Stored
+from skip2lora.serve.store import Settled, Store, Stored
 from skip2lora.training.kmeans import representatives
+from skip2lora.training.rehearsal import ENOUGH
 from skip2lora.training.skip_job import Scaling
 
 #: Of so many uncertain samples one is asked for.
 _AMONG = 4
+_TINY = 1e-12
 
 
 class Asking:
-    """The open questions of a store, rows of which have ``width`` floats."""
+    """The open questions of a store, rows of which have ``width`` floats.
 
-    def __init__(self, store: Store, events: Events, width: int) -> None:
+    With ``all_classes`` nothing is learned before each class of the model has three labels, so
+    these are asked for.
+    """
+
+    def __init__(self, store: Store, events: Events, width: int, *, all_classes: bool) -> None:
         self._store, self._events, self._width = store, events, width
+        self._all_classes = all_classes
         self._lock = threading.Lock()
 
     def ask(self, count: int | None, version: Version, *, since: int) -> list[int]:
@@ -42,24 +50,59 @@ class Asking:
             store.flush()
             asked = store.open_questions()
             if len(asked) < count:
-                more = self._more(count - len(asked), version, since, uncertain=not first)
+                more = self._more(count - len(asked), version, since, first=first)
                 if more:
                     store.mark(more, ASKED)
                     self._events.say("asked", samples=more)
                 asked += more
         return asked[:count]
 
-    def _more(self, count: int, version: Version, since: int, *, uncertain: bool) -> list[int]:
+    def _more(self, count: int, version: Version, since: int, *, first: bool) -> list[int]:
         """Samples to ask for."""
         limits, more = self._store.limits, list[int]()
         most = max(1, min(limits.candidates, limits.candidates_bytes // (4 * self._width)))
         known = self._store.asked_digests()
-        for first in dict.fromkeys((since, 0)):
-            stored = self._store.candidates(self._width, first, most)
-            places = chosen(version, stored, count - len(more), known=known, uncertain=uncertain)
-            more += stored.ids[places].tolist()
-            known |= {stored.digests[place] for place in places.tolist()}
+        for start in dict.fromkeys((since, 0)):
+            stored = self._store.candidates(self._width, start, most)
+            if not first and not more:
+                alike_ones = self._of_lacking(count // 2, version, stored, known)
+                self._take(alike_ones, stored, more, known)
+            places = chosen(version, stored, count - len(more), known=known, uncertain=not first)
+            self._take(places, stored, more, known)
         return more
+
+    def _of_lacking(
+        self, most: int, version: Version, stored: Stored, known: Set[bytes]
+    ) -> NDArray[np.int64]:
+        """Places of samples that look like classes without three labels."""
+        needed = needed_of(version, self._store.n_of_answers(), most) if self._all_classes else {}
+        if not needed:
+            return np.empty(0, np.int64)
+        return alike(version, stored, self._store.settled(self._width), needed, known=known)
+
+    @staticmethod
+    def _take(
+        places: NDArray[np.int64], stored: Stored, more: list[int], known: set[bytes]
+    ) -> None:
+        """Add those to what is asked for."""
+        more += stored.ids[places].tolist()
+        known |= {stored.digests[place] for place in places.tolist()}
+
+
+def needed_of(version: Version, counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """How many labels classes of the model lack, by their titles; ``most`` of all in all.
+
+    ``counts`` are of those that have some. Classes that lack few come first.
+    """
+    titles = set(version.titles)
+    of_model = [title for title in Version(0, version.frozen).titles if title in titles]
+    lacking = {title: ENOUGH - counts.get(title, 0) for title in of_model}
+    needed = dict[str, int]()
+    for title, count in sorted(lacking.items(), key=lambda pair: pair[1]):
+        count = min(count, most - sum(needed.values()))
+        if count > 0:
+            needed[title] = count
+    return needed
 
 
 def chosen(
@@ -84,11 +127,61 @@ def chosen(
         order = np.argsort(margins(version.probabilities(rows)), kind="stable")
         least = np.sort(order[: _AMONG * count])
         places, rows = places[least], np.ascontiguousarray(rows[least])
-    scaled = rows.copy()
-    Scaling.of(version.frozen.format, [scaled]).apply(scaled)
-    taps = scaled[:, : version.frozen.format.layout.logits_offset].astype(np.float64)
+    taps = _scaled(version, rows, rows)
     random = np.random.Generator(np.random.PCG64(seed))
     return np.asarray(places[representatives(taps @ taps.T, count, random)])
+
+
+def alike(
+    version: Version,
+    stored: Stored,
+    labelled: Settled,
+    needed: Mapping[str, int],
+    *,
+    known: Set[bytes] = frozenset(),
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Places of samples of ``stored`` that look like classes, as many as are ``needed`` of each.
+
+    In standardised taps they are nearer to ``labelled`` samples of the class than to others. Where
+    there are none of it, ``version`` gives them its highest probabilities. ``known`` as
+    :func:`chosen`.
+    """
+    different = _different(stored, known)
+    if not len(different):
+        return np.empty(0, np.int64)
+    rows = version.frozen.unpacked(stored.rows[different])
+    taps = _scaled(version, rows, rows)
+    to_labelled = _apart(taps, _scaled(version, rows, version.frozen.unpacked(labelled.rows)))
+    answers, shares = np.array(labelled.answers), version.probabilities(rows)
+    random, places = np.random.Generator(np.random.PCG64(seed)), list[int]()
+    for title, count in needed.items():
+        own = answers == title
+        unlike = -shares[:, version.titles.index(title)]
+        if own.any():
+            others = to_labelled[:, ~own].min(axis=1, initial=np.inf)
+            unlike = to_labelled[:, own].min(axis=1) / np.maximum(others, _TINY)
+        unlike[places] = np.inf  # taken already
+        nearest = np.argsort(unlike, kind="stable")[: min(_AMONG * count, len(rows) - len(places))]
+        nearest.sort()
+        places += nearest[representatives(taps[nearest] @ taps[nearest].T, count, random)].tolist()
+    return np.asarray(different[np.sort(np.array(places, np.intp))])
+
+
+def _scaled(
+    version: Version, of: NDArray[np.float32], rows: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Taps of ``rows`` as those of the rows ``of`` are standardised, (rows, columns)."""
+    scaled = rows.copy()
+    Scaling.of(version.frozen.format, [of]).apply(scaled)
+    taps = scaled[:, : version.frozen.format.layout.logits_offset]
+    return np.asarray(taps.astype(np.float64))
+
+
+def _apart(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances, (rows of ``one``, rows of ``two``)."""
+    squares = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
+    return np.asarray(np.maximum(squares - 2 * one @ two.T, 0))
 
 
 def _different(stored: Stored, known: Set[bytes]) -> NDArray[np.intp]:

@@ -95,7 +95,9 @@ class Service:
             self._predicting = Predicting(
                 self._frozen, self._kept, self._events, watching, lambda: self._learner.in_use
             )
-            self._asking = Asking(self._kept, self._events, self._frozen.width)
+            self._asking = Asking(
+                self._kept, self._events, self._frozen.width, all_classes=all_classes
+            )
             self._events.say("started", version=self._learner.in_use.number, name=name)
             if adapter is not None:
                 self._learner.given(adapter)
@@ -205,7 +207,8 @@ class Service:
         """Numbers of samples that a label is asked for: open questions, with more if they are few.
 
         By default they are 20 until so many samples have a label, and 10 from then on: those that
-        stand for all, then uncertain ones. No sample and no copy of one is asked for again.
+        stand for all, then uncertain ones, of which up to half are such as look like a class that
+        has fewer than three labels. No sample and no copy of one is asked for again.
 
         Raises:
             FileError: the disk refuses.

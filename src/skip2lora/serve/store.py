@@ -232,6 +232,12 @@ class Store:
             np.array(last, np.int64), np.array(times, np.int64),
         )  # fmt: skip
 
+    def n_of_answers(self) -> dict[str, int]:
+        """How many samples have each settled label."""
+        return dict(
+            self.read("SELECT answer, COUNT(*) FROM given WHERE answers = 1 GROUP BY answer")
+        )
+
     def unconfirmed(self) -> dict[int, str]:
         """The settled label of each sample that was given it once."""
         rows = self.read("SELECT sample, answer FROM given WHERE answers = 1 AND times < 2")
