@@ -8,10 +8,14 @@ import pytest
 import skip2lora as s2
 from desk import NAMES
 from serve.place import field, model
+from skip2lora.backbones.derived import derived_taps
+from skip2lora.serve import learning
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.learning import Labelled, check_class, learned, places
 from skip2lora.serve.samples import digest_of
 from skip2lora.serve.store import Settled
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.suspects import Suspect
 
 FROZEN = Frozen(model())
 BASE = Version(0, FROZEN)
@@ -100,3 +104,43 @@ def test_labels_are_known_or_new() -> None:
 
 def test_places_of_names() -> None:
     assert places(("b", "c", "a"), ("a", "b")).tolist() == [1, -1, 0]
+
+
+def test_suspects_that_are_not_unlikely_stay() -> None:
+    x, names = field(n_samples=60)
+    labelled = Labelled.of(settled(x, names), BASE)
+    sure, unsure = (Suspect(row, "a", "b", 0.9, own) for row, own in ((3, 0.099), (5, 0.1)))
+    assert np.flatnonzero(learning._to_leave_out(labelled, [sure, unsure])).tolist() == [3]
+    few = Labelled.of(settled(x[:39], names[:39]), BASE)
+    assert not learning._to_leave_out(few, [sure]).any()
+
+
+def kinds(adapted: s2.AdaptedModel) -> list[str]:
+    return [tap.kind for tap in derived_taps(adapted.backbone)]
+
+
+def test_samples_of_an_mlp_without_negative_numbers_have_logarithms() -> None:
+    random = np.random.default_rng(0)
+    x = random.gamma(2, size=(90, 12)).astype(np.float32)
+    y = (np.log(x[:, 0]) > np.log(x[:, 1])).astype(int) + (x[:, 2] > 3)
+    frozen = Frozen(s2.MLP.create([12, 8, 8, 3], seed=0, class_names=NAMES))
+    packed = frozen.packed(frozen.rows(x))
+
+    def candidate(keep: object = None) -> learning.Candidate:
+        of = Settled(
+            np.arange(1, 61), packed[:60], tuple(digest_of(row) for row in packed[:60]),
+            tuple(NAMES[each] for each in y[:60]), np.arange(1, 61), np.ones(60, np.int64),
+        )  # fmt: skip
+        return learned(frozen, Labelled.of(of, Version(0, frozen)), keep, seed=0)
+
+    adapted = candidate().adapted
+    assert kinds(adapted) == ["logits", "log", "log-centred"]
+    shift = 0.01 * x[:60].max(axis=1).mean()  # of all, where some suspects are left out
+    assert derived_taps(adapted.backbone)[1].shift == pytest.approx(shift, rel=0.05)
+    assert adapted.base is frozen.model
+    on_rows = Version(1, frozen, adapted).logits(frozen.unpacked(packed[60:]))
+    assert (on_rows == adapted.logits(x[60:])).all()
+    lab = LabSet.of(frozen.model, x[60:], y[60:], 3)
+    assert kinds(candidate(lab).adapted) == kinds(adapted)
+    packed[7, 3] = -1e-3  # one number of one sample
+    assert kinds(candidate().adapted) == ["logits"]

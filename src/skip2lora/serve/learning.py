@@ -1,6 +1,6 @@
 """A candidate from all labelled rows: learned anew from the base, judged on labels held out.
 
-The way is that of ``adapt``, with the recipe auto and the lab set, on rows in place of samples. The
+The way is that of ``adapt`` for any model, with the lab set, on rows in place of samples. The
 folds by which it chooses give each labelled sample an answer of models that did not learn it.
 """
 
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from skip2lora.adapt import adapt
 from skip2lora.adapted import AdaptedModel, NewlyAdapted
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.derived import LOG, LOG_CENTRED, Derived
+from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import over
 from skip2lora.errors import DataError
 from skip2lora.methods import METHODS
@@ -25,9 +28,9 @@ from skip2lora.tasks.task import CLASSIFICATION, Encoded, NewLabels, Outputs
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import checked
 from skip2lora.training.rehearsal import ENOUGH, Keep, read_old
-from skip2lora.training.suspects import Suspect
+from skip2lora.training.suspects import UNLIKELY, Suspect
 
-#: Labels from which on those that held-out answers contradict are left out of training.
+#: Labels from which on those that held-out answers find unlikely are left out of training.
 SUSPECTS_FROM = 40
 
 
@@ -113,9 +116,25 @@ def _adapted(
 ) -> NewlyAdapted:
     rows = frozen.unpacked(labelled.stored.rows[stay])
     return adapt(
-        frozen.rows_of, rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
+        _learned_on(frozen, rows), rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
         new_classes=labelled.n_base < len(labelled.titles), keep=keep, seed=seed,
     )  # fmt: skip
+
+
+def _learned_on(frozen: Frozen, rows: NDArray[np.float32]) -> Backbone:
+    """What rows are learned on: of an ``MLP`` with logarithms of samples that have none below 0.
+
+    These are the taps that adapt has there, too. The fit is that of any model, which is judged held
+    out as it goes, and was better than steps with few labels.
+    """
+    model = frozen.model
+    if not isinstance(model, MLP):
+        return frozen.rows_of
+    samples = frozen.rows_of.forward(rows).taps[0]
+    if (samples < 0).any():
+        return frozen.rows_of
+    derived = Derived.of(model, (LOG, LOG_CENTRED), np.ascontiguousarray(samples))
+    return over(derived, frozen.rows_of)
 
 
 def _encoded(frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_]) -> Encoded:
@@ -162,12 +181,15 @@ def _held_out(adapted: NewlyAdapted, stay: NDArray[np.bool_]) -> NDArray[np.int6
 
 
 def _to_leave_out(labelled: Labelled, suspects: Sequence[Suspect]) -> NDArray[np.bool_]:
-    """Suspects that nobody confirmed, unless a class would have too few labels then, (samples,)."""
+    """Unlikely suspects that nobody confirmed, unless their class had too few then, (samples,).
+
+    Of few labels that are contradicted most are right, and say most: those of the hard samples.
+    """
     out = np.zeros(len(labelled.y), np.bool_)
     times = labelled.stored.times
     if len(out) < SUSPECTS_FROM:
         return out
-    out[[each.row for each in suspects]] = True
+    out[[each.row for each in suspects if each.label_probability < UNLIKELY]] = True
     out &= times < 2
     left = np.bincount(labelled.y[~out].astype(np.intp), minlength=len(labelled.titles))
     had = np.bincount(labelled.y.astype(np.intp), minlength=len(labelled.titles))
