@@ -23,7 +23,8 @@ import numpy as np
 
 import skip2lora as s2
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.base import Backbone, load_for_images
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load_for_images
 from skip2lora.errors import DataError, ModelError, ParameterError, Skip2LoraError
 from skip2lora.plan import plan
 
@@ -189,7 +190,7 @@ def _try(path: Path, facts: dict[str, Any]) -> None:
 def _try_onnx(
     path: Path, folder: Path, adapted: Any, samples: Any, predicted: Any, facts: dict[str, Any]
 ) -> None:
-    from skip2lora.backbones.onnx.backbone import prepare
+    from skip2lora.backbones.onnx.preparing import prepare
     from skip2lora.export.onnx import export_onnx
 
     model = adapted.base

@@ -40,7 +40,7 @@ if typing.TYPE_CHECKING:
     from skip2lora.adapters.store import CacheFolder as CacheFolder
     from skip2lora.backbones.base import Backbone as Backbone
     from skip2lora.backbones.base import Taps as Taps
-    from skip2lora.backbones.base import load as load
+    from skip2lora.backbones.loading import load as load
     from skip2lora.backbones.mlp import MLP as MLP
     from skip2lora.backbones.onnx.chain import chain as chain
     from skip2lora.backbones.torch.backbone import TorchBackbone as TorchBackbone
@@ -99,7 +99,7 @@ _ON_REQUEST = {
     "CacheFolder": "skip2lora.adapters.store",
     "Backbone": "skip2lora.backbones.base",
     "Taps": "skip2lora.backbones.base",
-    "load": "skip2lora.backbones.base",
+    "load": "skip2lora.backbones.loading",
     "MLP": "skip2lora.backbones.mlp",
     "chain": "skip2lora.backbones.onnx.chain",
     "merge": "skip2lora.fleet.merging",

@@ -21,10 +21,12 @@ from skip2lora.adapters.folder import (
 )
 from skip2lora.adapters.kept import Kept
 from skip2lora.arrays import SamplesLike
-from skip2lora.backbones.base import CONFIG_FILE, Backbone, check_backbone
+from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.field_mlp import FieldMLP, field_statistics
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.backbones.mlp import MLP
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.standins import Headless, StandIn, for_task
 from skip2lora.data.media import Media
 from skip2lora.errors import ModelError, ParameterError
@@ -137,6 +139,20 @@ class AdaptedModel(Predictor):
         if self.output_names is not None or self.task == "regression":
             return self.output_names
         return self.backbone.class_names
+
+    @property
+    def said(self) -> Said:
+        """What an exported file is to say of it: ``export_onnx(description=model.said.entries())``.
+
+        Loaded as a model, the file then answers as this one does.
+        """
+        numbers = self.class_numbers.tolist()
+        plain = numbers == list(range(self.n_outputs))
+        return Said(
+            task=self.task, class_names=self.class_names,
+            class_numbers=None if plain else tuple(numbers), thresholds=self.thresholds,
+            columns=self.columns, images=self.images,
+        )  # fmt: skip
 
     @property
     def trainable_parameters(self) -> int:

@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_tensors
 
 import skip2lora as s2
 from skip2lora.adapters.folder import TENSORS_FILE, Tapping, describe
-from skip2lora.backbones.base import CONFIG_FILE
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.errors import FileError, ModelError, ParameterError
 
 METHODS = ("skip2-lora", "skip-lora", "lora-last", "lora-all")

@@ -11,7 +11,7 @@ import pytest
 
 import skip2lora as s2
 from skip2lora.adapters.folder import model_beside
-from skip2lora.backbones.base import CONFIG_FILE
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.errors import FileError, ModelError
 
 Refused = Callable[..., str]

@@ -22,7 +22,7 @@ from skip2lora.adapters.kept import (
     versions_in,
     write_version,
 )
-from skip2lora.backbones.base import CONFIG_FILE
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.data.lazy import digests_of
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError
 from skip2lora.tasks.task import Encoded, Outputs

@@ -15,9 +15,9 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.base import CONFIG_FILE
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps, taps_samples
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.backbones.standins import Headless, KnownRows
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import DataError, ModelError, ParameterError

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.backbones.base import SUFFIXES
+from skip2lora.backbones.loading import SUFFIXES
 from skip2lora.errors import FileError, ModelError
 
 Refused = Callable[..., str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,38 @@ def test_what_reads_the_outputs_can_apply_them(
         predicted.append("none of these" if none else names[best])
     assert predicted == chosen.predict(x).tolist()
     assert 0 < predicted.count("none of these") < len(x)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_the_file_as_a_model_answers_as_model_and_adapter(
+    kind: str, base: Path, chosen: s2.AdaptedModel, type_in: Type
+) -> None:
+    """``predict`` and ``evaluate`` of the exported file alone: names and thresholds are in it."""
+    model, adapter = "base.onnx", "sure"
+    if kind == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip group runtimes")
+        assert type_in("pretrain", "field.npz", "-o", "net.safetensors").code == 0
+        made = type_in("adapt", "net.safetensors", "noisy.npz", "--precision", 0.9, "-o", "of-net")
+        assert made.code == 0, made.err
+        model, adapter = "net.safetensors", "of-net"
+    out = f"e.{kind}"
+    assert type_in("export", model, "--adapter", adapter, "--to", kind, "-o", out).code == 0
+    of_both, of_file = (model, "--adapter", adapter), (out,)
+    predicted, measured = [], []
+    for name, words in (("both", of_both), ("file", of_file)):
+        made = type_in("predict", words[0], "noisy.npz", *words[1:], "-o", f"{name}.csv", "--json")
+        assert made.code == 0, made.err
+        assert made.json["predicted"]["none of these"] > 0
+        rows = list(csv.DictReader((base / f"{name}.csv").read_text().splitlines()))
+        predicted.append([(row["true"], row["prediction"]) for row in rows])
+        measured.append(type_in("evaluate", words[0], "noisy.npz", *words[1:], "--json").json)
+    assert predicted[0] == predicted[1]
+    labels = {label for _, label in predicted[1]}
+    assert labels & {"cat", "0"}
+    assert labels & {"none of these", "-1"}
+    assert measured[0]["thresholds"] == measured[1]["thresholds"]
+    assert measured[0]["at_thresholds"] == measured[1]["at_thresholds"]
+    assert measured[0]["confusion"] == measured[1]["confusion"]
 
 
 def test_without_thresholds_nothing_is_said(base: Path, type_in: Type) -> None:

@@ -21,7 +21,7 @@ def onnx_backbone(
     for name in ("onnx", "onnxruntime"):
         pytest.importorskip(name, reason=reason)
     import onnx_models
-    from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+    from skip2lora.backbones.onnx import OnnxBackbone, prepare
 
     with tempfile.TemporaryDirectory() as folder:
         path = onnx_models.save(

@@ -17,7 +17,7 @@ import onnxruntime
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.backbones.onnx.preparing import prepare
 
 # name: what makes the model, passes of noise at loading, and their samples
 MODELS: dict[str, tuple[Callable[[], Any], int, int]] = {
@@ -92,5 +92,5 @@ def test_what_cannot_be_opened_is_said_when_it_is_asked_for(
         raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("[ONNXRuntimeError] : 1 : no room")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", failing)
-    said = refused(s2.errors.ModelError, backbone.logits, np.zeros((2, 4), np.float32))
+    said = refused(s2.errors.ModelError, backbone.logits, np.zeros((2, 9), np.float32))
     assert "m.onnx: onnxruntime" in said

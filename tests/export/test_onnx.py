@@ -22,7 +22,7 @@ import onnx_models as nets
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from onnx_exports import activated, expected, random_adapters, session_of
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.standins import Headless
 from skip2lora.errors import FileError, ForgettingWarning, ModelError, ParameterError
 from skip2lora.export.onnx import export_onnx, export_onnx_adapter, write_onnx_adapter

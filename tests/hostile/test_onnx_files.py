@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 
 
 @pytest.mark.parametrize("prepared", [False, True], ids=["plain", "prepared"])

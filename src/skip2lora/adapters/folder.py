@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
+from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps
+from skip2lora.backbones.loading import CONFIG_FILE, load
 from skip2lora.backbones.standins import StandIn
 from skip2lora.backbones.taps import Shapes
 from skip2lora.data.media import KEYS, Media, media_in
@@ -123,9 +124,10 @@ class Tapping:
         options.setdefault("output", self.output)
         options.setdefault("mask", self.mask)
         try:
-            return load(path, taps=self.taps, grid=self.grid, size=self.size, **options)
+            model = load(path, taps=self.taps, grid=self.grid, size=self.size, **options)
         except Skip2LoraError:  # that the model is another one is to be said first
-            return load(path, **options)
+            model = load(path, **options)
+        return model.base
 
 
 def _whole(value: Any) -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from skip2lora.adapters.folder import TENSORS_FILE
 from skip2lora.adapters.shards import overwrite
 from skip2lora.adapters.store import CacheFolder
-from skip2lora.backbones.base import CONFIG_FILE
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.data.joined import DIGEST_BYTES, Recalled, Settled
 from skip2lora.data.lazy import digests_of
 from skip2lora.errors import DataError, FileError, ModelError, ParameterError, first_line

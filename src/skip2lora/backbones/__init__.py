@@ -4,6 +4,7 @@ One folder holds one runtime, and data of a runtime becomes taps in its ``forwar
 else. Nothing here trains, and no module above asks which runtime a model runs in.
 """
 
-from skip2lora.backbones.base import Backbone, Taps, load
+from skip2lora.backbones.base import Backbone, Taps
+from skip2lora.backbones.loading import load
 
 __all__ = ["Backbone", "Taps", "load"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from skip2lora.backbones import formats
 from skip2lora.backbones.inputs import NO_MASK, InputSpec
 from skip2lora.backbones.outputs import OutputSpec, named
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.taps import FORWARD_AT_ONCE, SAMPLES_AT_ONCE, Selection, Shapes, Tap
 from skip2lora.data.media import Media
 from skip2lora.errors import ModelError, ParameterError
-from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.labels import check_names
 from skip2lora.tasks.predictor import Predictor, lacks, member
+from skip2lora.tasks.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from skip2lora import _core
@@ -88,14 +88,30 @@ class Backbone(Predictor):
         return (InputSpec("X", (width,), "float32"),)
 
     @member
+    def said(self) -> Said:
+        """What its file says of what it learned, as an exported one does; by default nothing."""
+        return Said()
+
+    @member
     def columns(self) -> Columns:
         """What the columns of a table are called, where the model learned that."""
-        return Columns()
+        return self.said.columns
 
     @member
     def images(self) -> Media | None:
         """How files became the samples that it learned; None of a table, or where not known."""
-        return None
+        return self.said.images
+
+    @member
+    def class_numbers(self) -> NDArray[np.int64]:
+        """The number that is the label of each output, (n_outputs,): its place, unless said."""
+        numbers = self.said.fitting(self.n_outputs).class_numbers
+        return np.array(range(self.n_outputs) if numbers is None else numbers, np.int64)
+
+    @member
+    def thresholds(self) -> Thresholds | None:
+        """Least probabilities that predictions go by, where its file says some."""
+        return self.said.fitting(self.n_outputs).thresholds
 
     def check(self, X: Any) -> Any:
         """What a user passes as :meth:`forward` takes it: by default a table of features, float32.
@@ -317,82 +333,3 @@ def check_backbone(model: object) -> Backbone:
             "skip2lora.load, pass skip2lora.TorchBackbone(module), or subclass skip2lora.Backbone"
         )
     return model
-
-
-#: Which class reads a file, imported on first use. A new runtime is one more line here.
-SUFFIXES = {
-    ".safetensors": "skip2lora.backbones.mlp:MLP",
-    ".onnx": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
-    ".tflite": "skip2lora.backbones.litert.backbone:LiteRTBackbone",
-    ".xml": "skip2lora.backbones.openvino.backbone:OpenVINOBackbone",
-    ".toml": "skip2lora.backbones.onnx.backbone:OnnxBackbone",
-}
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    taps: Selection = None,
-    grid: int | None = None,
-    size: Size | None = None,
-    threads: int = 1,
-    class_names: Sequence[str] | None = None,
-    output: str | int | None = None,
-    mask: str | None = None,
-) -> Backbone:
-    """Load a model by its file, or by the folder that holds ``model.safetensors``.
-
-    ``.safetensors`` is a network of this package, ``.onnx`` (or a chain of them, ``.toml``),
-    ``.tflite`` and ``.xml`` (OpenVINO) run in their runtimes. ``taps`` chooses which layers of
-    those are tapped (:func:`skip2lora.backbones.taps.chosen`), ``grid`` how many places an axis of
-    their maps keeps, by default 4. ``size`` fixes the pixels of images where the model leaves open:
-    its maps then keep a grid instead of one place. The runtime works on ``threads`` threads.
-    ``class_names`` name the outputs, in order. ``output`` is the name or number of the output with
-    the classes. ``mask`` says which tokens count where an input does: "tokens" (1 where one does),
-    "padding", "additive", "lengths", "none", or "pad=padding" where several inputs may be meant.
-
-    Raises:
-        FileError: there is no such file.
-        ModelError: the file is of an unknown kind, truncated, or not a model.
-        ParameterError: an option is out of range or fits no layer, or the model has no such choice.
-        MissingExtraError: the runtime is not installed.
-    """
-    file, kind = _reader(path)
-    with formats.told_apart(file):
-        return kind.load(
-            file, taps=taps, grid=grid, size=size, threads=threads, class_names=class_names,
-            output=output, mask=mask,
-        )  # fmt: skip
-
-
-def load_for_images(path: str | os.PathLike[str], size: Size | None, **options: Any) -> Backbone:
-    """As :func:`load`, but ``size`` counts only where the model takes images of any size."""
-    file, kind = _reader(path)
-    with formats.told_apart(file):
-        return kind.load_for_images(file, size, **options)
-
-
-#: Of the folder of an adapter: it is told from a model's by this.
-CONFIG_FILE = "adapter_config.json"
-
-
-def _reader(path: str | os.PathLike[str]) -> tuple[Path, type[Backbone]]:
-    """The file of a model, and the class that reads it."""
-    file = Path(path)
-    if is_folder(file):
-        if (file / CONFIG_FILE).is_file():
-            raise ModelError(
-                f"{file} is an adapter, expected the model that it was made for: load that model, "
-                f"then both with AdaptedModel.load(model, {str(file)!r})"
-            )
-        formats.refuse_folder(file)
-        file = file / "model.safetensors"
-    check_file(file, "a model")
-    if file.suffix not in SUFFIXES:
-        formats.refuse_stranger(file, readable=False)
-        raise ModelError(
-            f"{file} ends in {file.suffix or 'nothing'}, expected a model as "
-            f"{', '.join(SUFFIXES)}: make one with `skip2lora pretrain`"
-        )
-    module, _, name = SUFFIXES[formats.suffix_of(file)].partition(":")
-    return file, getattr(importlib.import_module(module), name)

@@ -15,10 +15,12 @@ from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.backbones.outputs import ACTIVATIONS, OutputSpec
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.taps import Tap
 from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
+from skip2lora.tasks.predictor import member
 
 
 class Places(Protocol):
@@ -156,6 +158,16 @@ class Binary(StandIn):
     """``backbone`` of one output, a logit, as two classes: the second is what it speaks for."""
 
     n_outputs = 2
+
+    @property
+    def said(self) -> Said:
+        """That of ``backbone``, of what it was adapted to."""
+        return self.backbone.said
+
+    @member
+    def class_names(self) -> tuple[str, ...] | None:
+        """Those that the file of ``backbone`` says."""
+        return self.said.fitting(2).class_names
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from skip2lora.backbones.base import Backbone, load
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.mlp import MLP
 from skip2lora.bench import (
     FAN_WIDTHS,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from skip2lora.adapted import AdaptedModel, restored
 from skip2lora.adapters.folder import is_adapter, model_beside, read_adapter
 from skip2lora.arrays import listing
-from skip2lora.backbones.base import Backbone, load
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.standins import Headless, for_task
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli.bars import counting_bar

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from skip2lora.adapted import AdaptedModel
 from skip2lora.adapters.adapters import SkipAdapters
-from skip2lora.backbones.base import load
+from skip2lora.backbones.loading import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
@@ -22,7 +21,6 @@ from skip2lora.export.c import export_c
 from skip2lora.export.c_blob import WEIGHTS
 from skip2lora.export.c_folder import ROWS, WHEN_FULL
 from skip2lora.files import check_output
-from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import TASKS, Outputs
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.rehearsal import lab_set_beside
@@ -72,11 +70,7 @@ def _file(asked: Asked) -> Done:
         raise ParameterError(
             f"{asked.adapter} is of {adapted.method}, expected skip adapters: adapt again"
         )
-    said = {"method": adapted.method, "task": adapted.task}
-    if adapted.columns != Columns():
-        said["columns"] = json.dumps(adapted.columns.to_json())
-    if adapted.class_names is not None:
-        said["classes"] = json.dumps(list(adapted.class_names))
+    said = {"method": adapted.method, **adapted.said.entries()}
     options: dict[str, Any] = {"description": said, "thresholds": adapted.thresholds}
     if asked.data is not None:
         options["samples"] = common.read_to_predict(

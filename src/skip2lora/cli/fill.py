@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from skip2lora.adapters.store import CacheFolder
-from skip2lora.backbones.base import Backbone, load_for_images
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load_for_images
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.cli import common
 from skip2lora.cli import options as shared

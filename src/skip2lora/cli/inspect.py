@@ -13,8 +13,9 @@ from skip2lora.adapted import MODEL_FILE
 from skip2lora.adapters.folder import describe, is_adapter
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.arrays import Inputs, listing
-from skip2lora.backbones.base import CONFIG_FILE, Backbone, load
+from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.inputs import NO_MASK
+from skip2lora.backbones.loading import CONFIG_FILE, load
 from skip2lora.backbones.masks import MEANINGS
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.outputs import OutputSpec

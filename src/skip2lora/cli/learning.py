@@ -16,7 +16,8 @@ from skip2lora.adapted import AdaptedModel
 from skip2lora.adapters.kept import CACHE, Version, folder_beside, kept_beside, version_of
 from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import listing
-from skip2lora.backbones.base import Backbone, load_for_images
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load_for_images
 from skip2lora.backbones.standins import for_task
 from skip2lora.cli import common
 from skip2lora.data.joined import joined as joined_samples

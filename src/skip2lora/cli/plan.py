@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from skip2lora.backbones.alone import batches_of
-from skip2lora.backbones.base import Backbone, load_for_images
+from skip2lora.backbones.base import Backbone
+from skip2lora.backbones.loading import load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from skip2lora.adapters.rows import FLOAT_BYTES
-from skip2lora.backbones.base import load
+from skip2lora.backbones.loading import load
 from skip2lora.backbones.taps import GRID
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
@@ -60,7 +60,7 @@ def command(
         )
     shared.check_onnx(model, output, "prepared", force=force, also=(".toml",))
     check_lab_set(output, lab_set, force=force)
-    from skip2lora.backbones.onnx.backbone import prepare
+    from skip2lora.backbones.onnx.preparing import prepare
 
     names = ("data", "task", "class_names")
     reading = {name: options.pop(name) for name in names} | common.columns_of(options, "train")

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from skip2lora.arrays import real
-from skip2lora.backbones.base import load
+from skip2lora.backbones.loading import load
 from skip2lora.cli import bars, common
 from skip2lora.errors import FileError, SuspectLabelsWarning
 from skip2lora.serve import security

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ from skip2lora.backbones.onnx.rows import (
     last_first,
 )
 from skip2lora.backbones.onnx.session import adapter_writer
+from skip2lora.backbones.onnx.tapped import SAID_PREFIX
+from skip2lora.backbones.said import OF_OUTPUTS
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.export.check import check_export
 from skip2lora.export.onnx_base import Base, read_base
@@ -53,7 +56,6 @@ from skip2lora.tasks.thresholds import Thresholds
 NEW_OUTPUTS = ("logits", "adapted_logits")
 ADAPTER_SUFFIX = ".onnx_adapter"
 _PREFIX = "skip2lora_adapter."  # not that of taps: what is exported is a model like any other
-_METADATA = "skip2lora."
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,8 @@ def export_onnx(
 
     The adapter of the last layer is folded into that layer's weights where it reads a vector and
     they are plain numbers used once. Outputs of new classes follow those of the base.
-    ``description`` joins fingerprint, rank and layers in the metadata. Before it is written, the
+    ``description`` joins fingerprint, rank and layers in the metadata: ``said.entries()`` of an
+    adapted model, so that the file is loaded again with its names. Before it is written, the
     logits are compared with those of the adapted model on a few of ``samples``, or random ones.
 
     ``thresholds`` are written into the metadata, ``skip2lora.thresholds``, as the adapter's folder
@@ -122,7 +125,7 @@ def export_onnx(
         if fold_last(base.graph, head, last, change):
             sources = sources[:-1]
             parts = _Parts(parts.a[:-1], parts.b[: -adapters.rank], parts.bias)
-    builder = Builder(base.graph, _PREFIX)
+    builder = Builder(base.graph, _free_prefix(base.graph))
     factors = []
     for number, source in last_first(sources):
         if isinstance(source, Source):
@@ -173,6 +176,11 @@ def export_onnx_adapter(
     """
     beside = _beside(out)
     base = read_base(backbone, adapters)
+    if _free_prefix(base.graph) != _PREFIX:
+        raise ModelError(
+            f"{base.backbone.path} has adapters inside, of an earlier export, expected a model "
+            "without any to swap them over: export one file with export_onnx"
+        )
     if thresholds is not None and (deciding := deciding_outputs(base)):
         raise ModelError(
             f"{base.backbone.path}: output {deciding[0].output} says what is predicted, expected "
@@ -283,6 +291,13 @@ def _join(
     return name
 
 
+def _free_prefix(graph: Graph) -> str:
+    """For names of what is added, that no tensor has: an exported file can be a base as well."""
+    taken = [*graph.producer, *graph.initializers]
+    prefixes = (_PREFIX if at == 1 else f"{_PREFIX[:-1]}{at}." for at in count(1))
+    return next(of for of in prefixes if not any(name.startswith(of) for name in taken))
+
+
 def _free_name(graph: Graph) -> str:
     """The first of ``NEW_OUTPUTS`` that no tensor of the base has."""
     values = (value.name for value in graph.model.graph.input)
@@ -296,7 +311,16 @@ def _free_name(graph: Graph) -> str:
     return name
 
 
-def _describe(base: Base, description: Mapping[str, str] | None) -> None:
+def _output(base: Base, logits: str) -> str | None:
+    """The name of the output that has the adapted ``logits``, or follows from them."""
+    if base.bare or base.anatomy.head is None:
+        return logits
+    shown = [value.name for value in base.model.graph.output]
+    ends = [end.output for end in base.anatomy.heads if end.logits == logits]
+    return next((name for name in (base.backbone.output, *ends) if name in shown), None)
+
+
+def _describe(base: Base, logits: str, description: Mapping[str, str] | None) -> None:
     model = base.model
     layers = [of.tap.layer if isinstance(of, Source) else of.kind for of in base.sources]
     facts = {
@@ -306,12 +330,15 @@ def _describe(base: Base, description: Mapping[str, str] | None) -> None:
         "version": version("skip2lora"),
         **(description or {}),
     }
-    taken = {_METADATA + name for name in facts}
+    if (output := _output(base, logits)) is not None:
+        facts["output"] = output
+    # What an earlier export said of its outputs does not hold for these.
+    taken = {SAID_PREFIX + name for name in (*facts, *OF_OUTPUTS)}
     others = [entry for entry in model.metadata_props if entry.key not in taken]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
     for name, text in facts.items():
-        model.metadata_props.add(key=_METADATA + name, value=text)
+        model.metadata_props.add(key=SAID_PREFIX + name, value=text)
 
 
 def _write(
@@ -334,5 +361,5 @@ def _write(
     for tensor in model.graph.initializer:
         if tensor.name in without:
             tensor.raw_data = bytes(len(tensor.raw_data))
-    _describe(base, description)
+    _describe(base, logits, description)
     write_together({**(beside or {}), Path(out): model_writer(model)})

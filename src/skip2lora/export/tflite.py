@@ -21,6 +21,7 @@ from skip2lora.adapters.adapters import Result
 from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import DerivedTap
+from skip2lora.backbones.litert.exported import ENTRY
 from skip2lora.backbones.masks import mask_of
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import FileError, ModelError, warn
@@ -37,7 +38,6 @@ from skip2lora.tasks.thresholds import Thresholds
 
 #: The file of names of classes, beside a model.
 LABELS = "labels.txt"
-_METADATA = "skip2lora"
 
 
 def export_tflite(
@@ -55,7 +55,8 @@ def export_tflite(
 
     ``class_names`` are written as ``labels.txt`` beside it, a line each; one that is there with
     other names, such as that of the base, is replaced if told so. ``description`` joins
-    fingerprint, rank and layers in the metadata. Before anything is written, the logits are
+    fingerprint, rank and layers in the metadata: ``said.entries()`` of an adapted model, so that
+    the file is loaded again with its names. Before anything is written, the logits are
     compared with those of the adapted model on a few of ``samples``, or random ones.
     ``thresholds`` are written into the metadata as the adapter's folder has them; outputs that say
     what is predicted, not how likely it is, would not go by them, and are left out with a warning.
@@ -124,7 +125,7 @@ def tflite_with(
     logits = head.plug(added)
     if thresholds is not None:
         _leave_labels_out(base, front)
-    _describe(base, front, description, thresholds)
+    _describe(base, front, logits, description, thresholds)
     content = front.content()
     check_tflite(content, logits, base, samples)
     return content, logits
@@ -183,9 +184,20 @@ def _leave_labels_out(base: Base, front: Front) -> None:
         )
 
 
+def _output(base: Base, front: Front, logits: int) -> int | None:
+    """The number of the output that has the adapted ``logits``, or follows from them."""
+    end = base.backbone.end
+    if base.apart or end is None:
+        return front.outputs.index(logits)
+    same = [of.tensor.index for of in base.graph.outputs if of.logits == end.logits]
+    shown = (index for index in (end.tensor.index, *same) if index in front.outputs)
+    return next(map(front.outputs.index, shown), None)
+
+
 def _describe(
     base: Base,
     front: Front,
+    logits: int,
     description: Mapping[str, str] | None,
     thresholds: Thresholds | None,
 ) -> None:
@@ -197,4 +209,6 @@ def _describe(
         **(description or {}),
         **({} if thresholds is None else {"thresholds": thresholds.to_json()}),
     }
-    front.metadata(_METADATA, json.dumps(facts).encode())
+    if (output := _output(base, front, logits)) is not None:
+        facts["output"] = output
+    front.metadata(ENTRY, json.dumps(facts).encode())

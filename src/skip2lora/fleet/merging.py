@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from skip2lora.adapted import RESULT_FILES
 from skip2lora.adapters.folder import TENSORS_FILE, AdapterConfig, adapter_files, read_adapter
 from skip2lora.arrays import listing
-from skip2lora.backbones.base import CONFIG_FILE
 from skip2lora.backbones.derived import DerivedTap
+from skip2lora.backbones.loading import CONFIG_FILE
 from skip2lora.errors import ModelError, ParameterError
 from skip2lora.files import Tensors, check_output, write_files
 from skip2lora.methods import METHODS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skip2lora.adapt import adapt
-from skip2lora.backbones.base import load
+from skip2lora.backbones.loading import load
 from skip2lora.drawing import new_figure, png
 from skip2lora.errors import ParameterError
 from skip2lora.paper.printed import FIGURE4

@@ -29,7 +29,7 @@ import onnx
 import onnxruntime
 
 from onnx_exports import expected, random_adapters
-from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.export.onnx import export_onnx
 from skip2lora.tasks.task import softmax
 

@@ -18,7 +18,7 @@ import onnx_models as nets
 import skip2lora as s2
 from onnx_exports import expected_rows
 from skip2lora.arrays import Inputs
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.session import Session, open_session
 from skip2lora.backbones.taps import rows_of
 from skip2lora.errors import DataError, ModelError, ParameterError

@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 import onnx_models as nets
 import skip2lora as s2
 from skip2lora import _core
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 ABSENT = ("onnx", "torch", "sklearn", "scipy", "ml_dtypes", "ai_edge_litert", "PIL")

@@ -17,7 +17,7 @@ import onnxruntime
 
 import skip2lora as s2
 from onnx_models import Net, save, value
-from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.errors import FileError, ModelError, ParameterError
 
 Refused = Callable[..., str]

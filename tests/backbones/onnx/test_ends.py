@@ -20,9 +20,9 @@ import onnx_models as nets
 import skip2lora as s2
 from closed_ends import learns_new_outputs_alone
 from onnx_exports import session_of
-from skip2lora.backbones.onnx.backbone import prepare
 from skip2lora.backbones.onnx.ends import _limit, float_activations, head_of
 from skip2lora.backbones.onnx.graph import Graph
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.errors import ParameterError
 from skip2lora.export.onnx import export_onnx
 

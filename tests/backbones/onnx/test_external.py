@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 from onnx import TensorProto, helper, numpy_helper
 
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.external import _check, check_sealed, names_files
 from skip2lora.backbones.onnx.file import read_model
 from skip2lora.errors import FileError, ModelError

@@ -19,7 +19,7 @@ import pytest
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.file import MOST_BYTES
 from skip2lora.errors import FileError, ModelError
 

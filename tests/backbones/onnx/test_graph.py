@@ -42,8 +42,8 @@ import onnx
 
 import skip2lora as s2
 from onnx_exports import expected, random_adapters, session_of
-from skip2lora.backbones.onnx.backbone import prepare
 from skip2lora.backbones.onnx.graph import CONVOLUTIONS, OPERATORS, Operands, weight_layers
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.export.onnx import export_onnx
 
 

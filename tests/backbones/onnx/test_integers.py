@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 
 import onnx_models as nets
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.integers import make_unsigned
 from skip2lora.backbones.onnx.session import open_session

@@ -15,7 +15,7 @@ import onnxruntime
 
 import skip2lora as s2
 from mask_models import IDS, KINDS, TABLE, WIDTH, rows, said, saved
-from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.errors import ParameterError
 from skip2lora.export.onnx import export_onnx
 

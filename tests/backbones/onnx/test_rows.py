@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 
 import onnx_models as nets
 from onnx_exports import expected_rows
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.anatomy import Fold, Source
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.graph import Graph, Read, infer
 from skip2lora.backbones.onnx.rows import (
     Builder,

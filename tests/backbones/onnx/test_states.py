@@ -16,7 +16,7 @@ import onnxruntime
 
 import skip2lora as s2
 from onnx_models import Net, save, value
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.onnx.states import _axis
 from skip2lora.errors import DataError, ModelError
 from skip2lora.export.onnx import export_onnx

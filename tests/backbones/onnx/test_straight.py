@@ -16,7 +16,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import prepare
+from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.errors import ModelError
 from skip2lora.export.onnx import export_onnx
 

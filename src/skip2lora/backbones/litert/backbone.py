@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +44,7 @@ from skip2lora.backbones.outputs import (
     spec_of,
     task_of,
 )
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.streams import CALLS, Stream, laid_out
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid, chosen, tap_of, widths_of
 from skip2lora.errors import DataError, MissingExtraError, ModelError, first_line, warn
@@ -64,9 +65,9 @@ class LiteRTBackbone(Backbone):
     10 us a sample. Taps and logits of a quantised model are real numbers, by the scale and zero
     point of each tensor. ``layers`` are the taps there could be, ``taps`` those that are taken, the
     input of each layer with weights on the way to ``end``, the output that is taken.
-    ``fingerprint`` is the SHA-256 of the file's bytes, so another
-    conversion of the same network is another model. ``calls`` says which calls of one with
-    variables count. Not safe to call from two threads at once.
+    ``fingerprint`` is the SHA-256 of the file's bytes, so another conversion of the same network is
+    another model. ``calls`` says which calls of one with variables count, ``said`` is what an
+    exported file says of its output. Not safe to call from two threads at once.
     """
 
     graph: Graph
@@ -80,6 +81,7 @@ class LiteRTBackbone(Backbone):
     mask: str | None = None
     note: str | None = None
     calls: str = CALLS[0]
+    said: Said = field(default_factory=Said)
     # Taps of a file are copies that its runtime makes, of shapes that the file says.
     first_tap_is_input, network, sample_shapes = False, None, None
 
@@ -115,6 +117,7 @@ class LiteRTBackbone(Backbone):
         grid, threads = check_grid(grid), whole("threads", threads, 1, MOST_THREADS)
         refuse(path, _FIXED, size=size)
         parse = _parser(path)
+        from skip2lora.backbones.litert.exported import said_of
         from skip2lora.backbones.litert.variables import calls_of
 
         file, calls = calls_of(Path(path))
@@ -133,7 +136,7 @@ class LiteRTBackbone(Backbone):
         more = b"" if calls == CALLS[0] else calls.encode()  # which give other rows
         fingerprint = f"sha256:{hashlib.sha256(content + more).hexdigest()}"
         graph = with_shapes(graph, path, threads)
-        picked = _pick_output(graph, output, path)
+        picked = _pick_output(graph, output if output is not None else said_of(graph).output, path)
         layers = _layers(graph, picked, grid, path)
         model = cls(graph, layers, (), picked, fingerprint, grid, threads, calls=calls)
         model = model.with_taps(taps)
@@ -144,7 +147,15 @@ class LiteRTBackbone(Backbone):
         model = model if mask is None else model.with_mask(mask)
         for note in filter(None, (graph.cut, model.note)):
             warn(f"{path}: {note}")
-        return model._checked(output).named(class_names)
+        return model._checked(output)._as_said().named(class_names)
+
+    def _as_said(self) -> LiteRTBackbone:
+        """Itself, with what the file says of its output."""
+        from skip2lora.backbones.litert.exported import said_of
+
+        said = said_of(self.graph).at(self.output)
+        names = said.fitting(self.n_outputs).class_names
+        return replace(self, said=said, class_names=names)
 
     def with_taps(
         self, selection: Selection, *, grid: int | None = None, size: Size | None = None
@@ -167,8 +178,8 @@ class LiteRTBackbone(Backbone):
         if end == self.end:
             return self
         layers = _layers(self.graph, end, self.grid, self.path)
-        model = replace(self, end=end, layers=layers, class_names=None).with_taps(None)
-        return replace(model, note=_seen(model))._checked(output)
+        model = replace(self, end=end, layers=layers).with_taps(None)
+        return replace(model, note=_seen(model))._checked(output)._as_said()
 
     def _checked(self, asked: str | int | None) -> LiteRTBackbone:
         """Itself, without logits where the output does not follow from them on random samples.
@@ -227,8 +238,9 @@ class LiteRTBackbone(Backbone):
 
     @property
     def task(self) -> str:
-        """What the end of the model tells (``skip2lora.backbones.outputs.task_of``)."""
-        return task_of(None if self.end is None else _output_spec(self.end))
+        """What the file says, or the end tells (``skip2lora.backbones.outputs.task_of``)."""
+        own = self.said.fitting(self.n_outputs).task
+        return own or task_of(None if self.end is None else _output_spec(self.end))
 
     @property
     def runtime(self) -> str:
@@ -269,6 +281,7 @@ class LiteRTBackbone(Backbone):
         Raises:
             DataError: see ``litert.inputs.check_samples_of``.
         """
+        X = self.columns.take(X)
         X = X if self.stream is None else laid_out(X, self.inputs)
         return check_samples_of(self.inputs, X)
 

@@ -4,6 +4,7 @@ What reads or writes graphs lives here. The package ``onnx`` is imported on use 
 prepared file needs ONNX Runtime and NumPy only.
 """
 
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx.backbone import OnnxBackbone
+from skip2lora.backbones.onnx.preparing import prepare
 
 __all__ = ["OnnxBackbone", "prepare"]

@@ -6,7 +6,6 @@ it and needs ONNX Runtime and NumPy alone.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -23,14 +22,7 @@ from skip2lora.backbones import masks
 from skip2lora.backbones.base import MOST_THREADS, Backbone, Size, Taps
 from skip2lora.backbones.inputs import InputSpec, check_inputs
 from skip2lora.backbones.onnx.external import check_sealed, external_tensors
-from skip2lora.backbones.onnx.file import (
-    damaged,
-    embed,
-    model_writer,
-    need_onnx,
-    read_model,
-    without_weights,
-)
+from skip2lora.backbones.onnx.file import damaged, need_onnx, read_model, without_weights
 from skip2lora.backbones.onnx.graph import Graph, input_specs
 from skip2lora.backbones.onnx.session import RUNTIME, Session, open_session
 from skip2lora.backbones.onnx.sizes import any_size, batch_of, leaves_open
@@ -38,19 +30,18 @@ from skip2lora.backbones.onnx.tapped import (
     KEY,
     Asked,
     Description,
+    entries_of,
     metadata_of,
+    said_in,
     tap_model,
 )
 from skip2lora.backbones.outputs import named
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.streams import Stream, laid_out
 from skip2lora.backbones.taps import GRID, Selection, Tap, check_grid
 from skip2lora.data.image_layout import check_size as checked_size
 from skip2lora.errors import MissingExtraError, ModelError, warn
-from skip2lora.files import write_file
-from skip2lora.tasks.columns import Columns
 
-#: The metadata in which an exported file keeps the names of columns.
-COLUMNS_KEY = "skip2lora.columns"
 _TOKENS = 128  # assumed where their number changes
 
 
@@ -62,7 +53,7 @@ class OnnxBackbone(Backbone):
     ``description`` says stands beside it: ``n_outputs`` is 0 for a model without logits, such as a
     text encoder, ``task`` is "multi-label" after Sigmoid, else "classification", ``fingerprint``
     the SHA-256 of the model alone: weights, nodes, inputs and outputs. With a ``stream``, a sample
-    is a sequence of calls.
+    is a sequence of calls. ``said`` is what an exported file says of its ``output``.
     """
 
     path: Path
@@ -70,6 +61,7 @@ class OnnxBackbone(Backbone):
     inputs: tuple[InputSpec, ...]
     threads: int
     session: Session = field(repr=False)
+    said: Said = field(default_factory=Said)
     class_names: tuple[str, ...] | None = None
     layers: tuple[Tap, ...] = field(init=False)
     tappable: tuple[Tap, ...] = field(init=False)
@@ -171,8 +163,9 @@ class OnnxBackbone(Backbone):
             output=asked.output, mask=asked.mask, keep_outputs=False,
         )  # fmt: skip
         session = _session_of(model, file, description.axes, threads)
+        said = said_in(entries_of(model), file)
         del model
-        backbone = cls(file, description, session.inputs, threads, session)
+        backbone = cls(file, description, session.inputs, threads, session, said)
         if asked.mask is None and description.mask is not None:
             mask = masks.find_mask(backbone)
             if mask not in (None, description.mask):
@@ -182,7 +175,8 @@ class OnnxBackbone(Backbone):
     @classmethod
     def _read_prepared(cls, file: Path, asked: Asked, threads: int) -> OnnxBackbone:
         runtime = open_session(file, threads=threads)
-        text = runtime.get_modelmeta().custom_metadata_map.get(KEY)
+        entries = runtime.get_modelmeta().custom_metadata_map
+        text = entries.get(KEY)
         if text is None:
             need_onnx(f"adding taps to {file.name}")
             raise damaged(file)
@@ -193,19 +187,22 @@ class OnnxBackbone(Backbone):
         if not asked.fits(description):
             what = "other taps" if asked.same_output(description) else "another output"
             need_onnx(f"{what} than {file.name} was prepared with")
-        return cls(file, description.chosen(asked.taps), session.inputs, threads, session)
+        said, chosen = said_in(entries, file), description.chosen(asked.taps)
+        return cls(file, chosen, session.inputs, threads, session, said)
 
     def __post_init__(self) -> None:
-        of = self.description
+        of, said = self.description, self.said.at(self.description.output)
+        own = said.fitting(of.n_outputs)
         vars(self).update(
             layers=of.layers, tappable=of.layers, taps=of.taps, tap_widths=of.tap_widths,
-            grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=of.task,
-            fingerprint=of.fingerprint, mask=of.mask, stream=of.stream,
+            grid=of.grid, size=of.size, n_outputs=of.n_outputs, task=own.task or of.task,
+            fingerprint=of.fingerprint, mask=of.mask, stream=of.stream, said=said,
+            columns=said.columns, images=said.images, thresholds=own.thresholds,
         )  # fmt: skip
         if of.stream is not None:
             vars(self)["inputs"] = of.stream.sequences(self.session.inputs)
         if self.class_names is None:
-            vars(self)["class_names"] = of.class_names
+            vars(self)["class_names"] = own.class_names or of.class_names
         if of.model_outputs:  # a file prepared before names none
             vars(self).update(outputs=of.model_outputs, output=of.output)
 
@@ -268,19 +265,6 @@ class OnnxBackbone(Backbone):
                 f"{self.path} changed since it was loaded, expected it unchanged: load it again"
             )
         return model
-
-    @cached_property
-    def columns(self) -> Columns:
-        """What an exported file says of the columns that its adapter learned.
-
-        Raises:
-            ModelError: it is damaged.
-        """
-        entries = self.session.runtime.get_modelmeta().custom_metadata_map
-        try:
-            return Columns.from_json(json.loads(entries.get(COLUMNS_KEY, "{}")))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise damaged(self.path) from error
 
     def check(self, x: Any) -> NDArray[Any] | Inputs:
         """What the user passes as the model takes it: an array, or named arrays.
@@ -366,35 +350,3 @@ def _session_of(model: Any, path: Path, axes: Mapping[str, int], threads: int) -
 
 def _reload(path: Path, asked: Asked, threads: int, class_names: Any) -> OnnxBackbone:
     return replace(OnnxBackbone._read(path, asked, threads), class_names=class_names)
-
-
-def prepare(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    taps: Selection = None,
-    grid: int | None = None,
-    size: Size | None = None,
-    output: str | int | None = None,
-    mask: str | None = None,
-) -> Description:
-    """Write a copy of the model with its taps as outputs, which loads without the package onnx.
-
-    The outputs of the model come first, unchanged; external data is taken into the file.
-
-    Raises:
-        FileError, ModelError, MissingExtraError, ParameterError: as :meth:`OnnxBackbone.load`.
-    """
-    file = Path(path)
-    grid = check_grid(grid)
-    size = None if size is None else checked_size(size)
-    model = read_model(file)
-    if mask is None and len(model.graph.input) > 1:  # running the model tells
-        mask = OnnxBackbone.load(file, grid=grid, size=size, output=output).mask
-    description = tap_model(
-        model, file, taps=taps, grid=grid, size=size, output=output, mask=mask, keep_outputs=True
-    )
-    embed(model, file.parent)
-    open_session(model.SerializeToString(), path=file)  # a file that does not run is not written
-    write_file(out, model_writer(model))
-    return description

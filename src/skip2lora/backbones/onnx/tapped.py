@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -20,11 +21,14 @@ from skip2lora.backbones.onnx.sizes import fix_size
 from skip2lora.backbones.onnx.states import stream_of
 from skip2lora.backbones.onnx.straight import straight_part
 from skip2lora.backbones.outputs import OutputSpec
+from skip2lora.backbones.said import Said
 from skip2lora.backbones.streams import STREAM_KEY, Stream
 from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
-from skip2lora.errors import ModelError, first_line
+from skip2lora.errors import ModelError, ParameterError, first_line
 
 KEY = "skip2lora"
+#: Of the entries that an exported file says of what was learned.
+SAID_PREFIX = "skip2lora."
 _VERSION = 1
 
 
@@ -157,8 +161,30 @@ class Asked:
 
 def metadata_of(model: Any, key: str = KEY) -> str | None:
     """The description in a ModelProto, None in one that was not tapped."""
-    entries = {entry.key: str(entry.value) for entry in model.metadata_props}
-    return entries.get(key)
+    return entries_of(model).get(key)
+
+
+def entries_of(model: Any) -> dict[str, str]:
+    """The metadata of a ModelProto."""
+    return {entry.key: str(entry.value) for entry in model.metadata_props}
+
+
+def said_in(entries: Mapping[str, str], path: Path) -> Said:
+    """What the metadata of an exported file say of what was learned.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    own = {
+        key.removeprefix(SAID_PREFIX): text
+        for key, text in entries.items() if key.startswith(SAID_PREFIX)
+    }  # fmt: skip
+    try:
+        return Said.from_entries(own)
+    except (
+        AttributeError, KeyError, TypeError, ValueError, RecursionError, ParameterError,
+    ) as error:  # fmt: skip
+        raise damaged(path, "what it says of what was learned is damaged") from error
 
 
 def strip(model: Any) -> None:
@@ -191,6 +217,9 @@ def tap_model(
         ModelError: no layers with weights, control flow, state.
         ParameterError: ``taps``, ``grid``, ``size`` or ``output`` does not fit.
     """
+    if output is None:  # that which an exported file was adapted for
+        adapted = said_in(entries_of(model), path).output
+        output = adapted if adapted in {value.name for value in model.graph.output} else None
     parts, graph, print_of_base = understand(
         model, path, grid=grid, size=size, output=output, mask=mask
     )

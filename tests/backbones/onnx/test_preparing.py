@@ -16,7 +16,7 @@ import onnx
 
 import onnx_models as nets
 import skip2lora as s2
-from skip2lora.backbones.onnx.backbone import OnnxBackbone, prepare
+from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.errors import MissingExtraError
 
 
