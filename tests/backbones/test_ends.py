@@ -95,6 +95,20 @@ def test_a_pair() -> None:
     assert pair(lambda p: 1 - p, lambda p: p / 2).reason
 
 
+def test_what_a_pair_says_is_both() -> None:
+    logit = Z[:, :1]
+    sigmoid = 1 / (1 + np.exp(-logit))
+    graph = {
+        "z": Op(ends.LAYER, ("x",), "layer"), "p": SIGMOID, "rest": each(lambda p: 1 - p, "p"),
+        "t": Op(ends.JOIN, ("rest", "p"), "join"), "percent": each(lambda p: 100 * p, "t"),
+    }  # fmt: skip
+    both = np.concatenate([1 - sigmoid, sigmoid], axis=1)
+    for name, factor in (("t", 1), ("percent", 100)):
+        says = end_of(name, graph.get).says
+        assert says is not None
+        np.testing.assert_allclose(says(logit), factor * both)
+
+
 def test_what_is_no_pair() -> None:
     """Of two different numbers, or with a function behind that is not undone."""
     graph = {

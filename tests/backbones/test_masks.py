@@ -63,7 +63,7 @@ class Pooling(s2.Backbone):
     def forward(self, x: Any) -> s2.Taps:
         self.runs += 1
         ids, *_, _mask = x.arrays.values()
-        if ids.ndim == 2 and ids.max() >= len(self.table):
+        if ids.ndim == 2 and not 0 <= ids.min() <= ids.max() < len(self.table):
             raise DataError("no such token")
         tokens = self.table[ids] if ids.ndim == 2 else ids.astype(np.float64)
         names = [spec.name for spec in self.inputs]

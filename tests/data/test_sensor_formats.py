@@ -166,6 +166,11 @@ def test_series_of_aeon(tmp_path: Path) -> None:
     bare = write(tmp_path / "b.ts", TS.replace("true up down", "false").replace(":up", "")
                  .replace(":down", ""))  # fmt: skip
     assert read(bare, (2, 4), required=False).answers.values is None
+    silent = bare.read_text(encoding="utf-8").replace("@classLabel false\n", "")
+    assert "@classLabel" not in silent
+    table = read(write(tmp_path / "c.ts", silent), (2, 4), required=False)
+    assert table.answers.values is None
+    assert np.asarray(table.x)[1].tolist() == [[5, 6, 7, 8], [50, 60, 70, 80]]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,18 @@ def test_damaged_tables_of_weka(
 ) -> None:
     path = write(tmp_path / "a.arff", FLAT.replace(*change))
     assert said in refused(DataError, read, path, (3,))
+
+
+def test_the_attribute_with_the_label(tmp_path: Path, refused: Refused) -> None:
+    text = FLAT.replace("@attribute target {up, down}", "@attribute other numeric")
+    path = write(tmp_path / "a.arff", text.replace("up", "7").replace("down", "8"))
+    inputs = (InputSpec("x", (3,), "float32"),)
+    table = read_sensors(path, Sensors(), inputs, Wanted(target="att0"))
+    assert np.asarray(table.x)[:, -1].tolist() == [7, 8]
+    assert labels(table) == ["1", "4"]
+    wanted = Wanted(target="att7")
+    said = refused(DataError, read_sensors, path, Sensors(), inputs, wanted)
+    assert 'target= names "att7", it has attributes att0, att 1, att2, other' in said
 
 
 def test_as_scipy_reads_it(tmp_path: Path) -> None:

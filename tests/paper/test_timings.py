@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,19 @@ def test_methods_are_measured_as_they_are(small: None) -> None:
             assert (of.phases_us["rows"] > 0) == METHODS[name].freezes_below
             assert (of.phases_us["update"] > 0) == (not METHODS[name].skip)
             assert of.sum_us == pytest.approx(sum(of.phases_us.values()))
+
+
+def test_times_of_layers_are_in_us_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Profile:
+        def __init__(self, n_layers: int) -> None:
+            self.parts_ns = np.arange(1, 1 + n_layers) * 21_000_000
+
+    batches = SimpleNamespace(history=SimpleNamespace(n_batches=21))
+    monkeypatch.setattr(timings, "_fit", lambda *_: batches)
+    monkeypatch.setattr(timings._core, "Profile", Profile)
+    monkeypatch.setattr(timings, "_load", lambda *_: (None, SimpleNamespace(layers=[None] * 3)))
+    [one] = timings.time_layers("fan", "damage1", Path(), n_runs=1).repetitions
+    assert one.tolist() == [1000, 2000, 3000]
 
 
 def test_one_core_while_it_is_measured(small: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +209,20 @@ def test_divergence_is_named():
     split.pretrain.x[0, 0] = np.nan
     with pytest.raises(DivergedError, match="loss is nan after an epoch"):
         trial(split)
+
+
+def test_the_share_that_is_right() -> None:
+    """Of answers above and below the label none counts."""
+    logits = torch.eye(4)[[0, 3, 1, 1, 2]]
+
+    class Fixed:
+        eval = staticmethod(lambda: None)
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return logits[: len(images)]
+
+    network: Any = Fixed()
+    samples = Samples(np.zeros((5, 256), np.float32), np.array([0, 2, 2, 1, 1]))
+    loss, share = tinytl._judge(network, samples)
+    assert share == 2 / 5
+    assert loss == pytest.approx(float(np.log(np.exp(1) + 3) - 2 / 5))

@@ -11,6 +11,7 @@ import onnx_models
 import skip2lora as s2
 from desk import NAMES
 from serve.place import field, model
+from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.serve.answering import Frozen, Served, Version, margins
 
 
@@ -38,6 +39,22 @@ def test_an_adapter_answers_rows_as_samples(options: dict[str, object]) -> None:
     assert version.model is adapted
     alone = Version(0, frozen)
     assert (alone.probabilities(frozen.rows(x)) == model().predict_proba(x)).all()
+
+
+def test_rows_do_not_pass_the_model_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, names = field()
+    adapted = s2.adapt(model(), x[:60], names[:60], solver="steps", epochs=2)
+    frozen, read = Frozen(model()), []
+    rows, expected = frozen.rows(x), adapted.predict_proba(x)
+    logits = SkipAdapters.logits
+
+    def reading(adapters: SkipAdapters, backbone: s2.Backbone, samples: object) -> object:
+        read.append(backbone)
+        return logits(adapters, backbone, samples)
+
+    monkeypatch.setattr(SkipAdapters, "logits", reading)
+    assert (Version(1, frozen, adapted).probabilities(rows) == expected).all()
+    assert [backbone is adapted.backbone for backbone in read] == [False]
 
 
 def test_new_classes_have_their_titles() -> None:

@@ -15,8 +15,8 @@ from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.recipe import ANY_MODEL
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
-from skip2lora.tasks.task import PLAIN, TASKS, Goal, mean_loss
-from skip2lora.training.exact_job import ExactJob
+from skip2lora.tasks.task import CLASSIFICATION, PLAIN, TASKS, Goal, mean_loss
+from skip2lora.training.exact_job import ExactJob, folds_of
 from skip2lora.training.exact_memory import ExactMemory, exact_memory
 from skip2lora.training.folds import block_folds
 from skip2lora.training.jobs import CheckedSamples
@@ -241,3 +241,16 @@ def test_the_quickest_way_that_fits_is_taken(
         assert history.held_out.value == pytest.approx(results[0][1].held_out.value, abs=0.01)
         assert history.loss == pytest.approx(results[0][1].loss, rel=0.01)
         np.testing.assert_allclose(logits, results[0][0], atol=0.5)
+
+
+def test_a_copy_of_what_is_always_trained_on_is_never_held_out(part: CheckedSamples) -> None:
+    """The one sample of its class: its copy among the old samples would judge what it taught."""
+    y = np.int32([0] * 9 + [1] * 9 + [2] + [0] * 3)
+    old = np.arange(len(y)) >= 19
+    copies = np.arange(len(y))
+    copies[-1] = 18
+    whole = replace(part, x=part.x[: len(y)], y=y, old=old)
+    assert folds_of(CLASSIFICATION, whole, None).of[-1] >= 0
+    folds = folds_of(CLASSIFICATION, whole, None, copies=copies)
+    assert folds.of[[18, -1]].tolist() == [-1, -1]
+    assert (folds.of[:18] >= 0).all()

@@ -112,6 +112,18 @@ def test_each_fold_can_learn_every_label_of_several_and_its_absence() -> None:
         assert (part.max(axis=0) == 1).all()
 
 
+def test_sets_of_labels_that_come_once_are_spread_among_themselves() -> None:
+    """They are as one class, and no more of any set: each fold has its share of both."""
+    common = np.zeros((8, 5), np.float32)
+    once = np.array([[n >> bit & 1 for bit in range(5)] for n in range(1, 9)], np.float32)
+    folds = block_folds(np.concatenate([common, once]), TASKS["multi-label"], n_folds=4)
+    expected = block_folds(np.repeat(np.int32([1, 0]), 8), n_folds=4)
+    held = folds.held_out
+    assert held[:8].all()
+    assert held[8:].any()
+    assert np.array_equal(folds.of[held], expected.of[held])
+
+
 def test_groups_stay_whole_and_folds_have_their_share_of_each_class() -> None:
     random = np.random.default_rng(1)
     groups = random.integers(0, 12, 300)

@@ -103,7 +103,7 @@ def tap_lines(taps: Sequence[TapPlan]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """What predicts, a backbone with or without its adapter, and the task it is for."""
 

@@ -56,7 +56,7 @@ def sensors_for(i2c: str | None, shunt_ohms: float | None) -> Found:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PowerMeter:
     """What ``--power`` records of the block that it is entered for."""
 

@@ -28,7 +28,7 @@ from skip2lora.export.c_layers import (
 Result = tuple[Axes, list[Operation]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """A node on the way from the input to the logits.
 

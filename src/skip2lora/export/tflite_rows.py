@@ -73,7 +73,7 @@ def add_counts(nodes: Nodes, graph: Graph, mask: Mask) -> Node:
     zero = np.zeros(1, np.dtype(tensor.dtype))
     if mask.meaning == "lengths":
         n_tokens = by_name[mask.of].sample_shape[0]
-        places = np.arange(n_tokens, dtype=np.dtype(tensor.dtype)).reshape(1, -1)
+        places = np.arange(n_tokens, dtype=np.dtype(tensor.dtype))
         line = Node(nodes.constant(places, "mask.places"), (n_tokens,))
         truth = nodes.truth("LESS", line.index, given.index, [n_tokens], "mask.counts")
     elif mask.meaning == "additive":

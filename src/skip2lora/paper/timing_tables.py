@@ -262,7 +262,7 @@ def paper_reductions(dataset: str) -> dict[str, float]:
     return {name: 100 * (1 - one / base) for name, (one, base) in pairs.items() if one and base}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTable:
     """Table 2: what the layers of FT-All-LoRA take of the forward and of the backward pass."""
 

@@ -57,7 +57,7 @@ class CacheUse:
         return self.hits + self.misses * self.on_disk
 
     @classmethod
-    def of(cls, cache: SkipCache, n_samples: int, *, on_disk: bool = False) -> CacheUse:
+    def of(cls, cache: SkipCache, n_samples: int, *, on_disk: bool) -> CacheUse:
         """Of a cache that was not used yet; ``on_disk`` are the rows that it lacks."""
         return cls(cache.policy, len(cache.rows), n_samples, on_disk=on_disk)
 

@@ -17,7 +17,7 @@ from skip2lora.arrays import SamplesLike
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.standins import runs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.data.lazy import LazySamples, digests_of, parts_of
+from skip2lora.data.lazy import digests_of, parts_of
 from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
@@ -113,13 +113,7 @@ class _Samples:
     """Samples as ``model`` takes them, a few at a time."""
 
     def __init__(self, model: Backbone, x: Any) -> None:
-        self._model, self._x = model, x
-        #: A network of the core takes arrays alone: these are read and checked part by part.
-        self._unchecked = isinstance(x, LazySamples) and model.network is not None
-        if self._unchecked:
-            checked(model, x[:1])
-        else:
-            self._x = checked(model, x)
+        self._x = checked(model, x)
 
     def __len__(self) -> int:
         return len(self._x)
@@ -129,7 +123,6 @@ class _Samples:
         own = self._x[start:end]
         for where in parts_of(own, SAMPLES_AT_ONCE):
             part = own[where]
-            part = checked(self._model, part) if self._unchecked else part
             yield start + where.start + len(part), part
 
 

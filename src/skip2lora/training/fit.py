@@ -41,7 +41,7 @@ class HeldAnswers:
         return cls(logits[which], part.y[which], row[which])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """The base model and the adapted one, measured on the same ``n_measured`` samples.
 

@@ -147,7 +147,7 @@ class NetworkJob:
             rows = RowFormat.of(model, self._start, dtype=options.cache_dtype)
             capacity = capacity_of(options, rows, len(part.x))
             self.cache = SkipCache.of(rows, len(part.x), capacity, options.cache_policy)
-            self.cache_use = CacheUse.of(self.cache, len(part.x))
+            self.cache_use = CacheUse.of(self.cache, len(part.x), on_disk=False)
             if options.cache_dtype != "float32":  # the range of a column is that of all rows
                 self.cache.fill(model, part.x[: len(self.cache.rows)])
                 self.n_forwards += len(self.cache.rows)

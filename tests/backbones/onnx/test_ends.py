@@ -132,6 +132,10 @@ KEPT: dict[str, tuple[int, Callable[[Tail], Any], list[Callable[[Said], Any]]]] 
         lambda t: t.output(t("Reshape", t("Unsqueeze", softmax(t), [1, 3]), [0, 1, 1, 3])),
         [lambda s: s.proba[:, None, None]],
     ),
+    "sum of one number": (
+        3, lambda t: t.output(t("ReduceSum", t("Unsqueeze", softmax(t), [1]), [1], keepdims=0)),
+        [lambda s: s.proba],
+    ),
     "half": (3, lambda t: t.output(t("Cast", softmax(t), to=HALF), HALF), [lambda s: s.proba]),
     "label": (
         3, lambda t: t.output(t("ArgMax", t.z, axis=1, keepdims=0), LONG), [lambda s: s.labels],

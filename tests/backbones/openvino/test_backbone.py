@@ -84,6 +84,7 @@ def test_options(load: Any, refused: Refused) -> None:
         [name] = option
         assert f"{name} is {option[name]!r}" in refused(ParameterError, load, nets.cnn(), **option)
     assert "class_names" in refused(ParameterError, load, nets.cnn(), class_names=["a"])
+    assert "mask is 'hidden'" in refused(ParameterError, load, nets.cnn(), mask="hidden")
 
 
 def test_the_size_of_images(load: Any, refused: Refused) -> None:
