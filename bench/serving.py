@@ -71,7 +71,7 @@ def server(command: list[str]) -> Iterator[tuple[int, str]]:
 
 def call(url: str, path: str, body: Any) -> Any:
     """The JSON that a POST gives."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=600)
     try:
         headers = {"Content-Type": "application/json"}
         connection.request("POST", path, json.dumps(body), headers)

@@ -49,7 +49,7 @@ def test_who_waits_is_woken(tmp_path: Path) -> None:
 
 def test_what_is_no_more_in_memory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From wherever on, and however many, it is the same as if all of it were in memory."""
-    monkeypatch.setattr("skip2lora.serve.events._RECENT", 3)
+    monkeypatch.setattr("skip2lora.serve.events.RECENT", 3)
     store = opened(tmp_path)
     events = Events(store)
     for at in range(8):

@@ -13,7 +13,7 @@ import pytest
 import onnx_models
 import skip2lora as s2
 from desk import NAMES
-from serve.place import accuracy, field, model, service
+from serve.place import accuracy, field, model, service, teach
 from skip2lora.backbones.standins import SameOutputs
 from skip2lora.serve.limits import Limits
 
@@ -172,3 +172,18 @@ def test_a_full_disk_pauses_learning_and_not_predicting(tmp_path: Path) -> None:
         kinds = [each["kind"] for each in served.events()]
         assert kinds[-3:] == ["paused", "resumed", "labelled"]
         assert len(served.samples(limit=1000)) == 90  # what was predicted meanwhile, too
+
+
+def test_goes_on_learning_when_as_many_labels_are_kept_as_may(tmp_path: Path) -> None:
+    limits = Limits(labelled=30, unlabelled=300, per_second=100_000)
+    with service(tmp_path, learning=True, limits=limits) as served:
+        for _ in range(4):  # each more than is kept
+            n_versions, given = len(served.versions()), teach(served, 40)
+            served.predict(field(n_samples=300)[0])  # after which what is too much is removed
+            for _ in range(600):
+                if len(served.versions()) > n_versions:
+                    break
+                served.wait(10**6, 0.1)
+            assert len(served.versions()) > n_versions, served.status()
+            served.samples()
+            assert served.status()["n_labels"] <= 30 + len(given)

@@ -32,7 +32,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Training in detail": tuple(name for name in OPTIONS if name not in _GENERAL),
     "Merging": ("shares",),
     "The service": (
-        "field", "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token",
+        "field", "serve", "store", "name", "host", "port", "mqtt", "watch", "approve", "new_token",
         "print_unit", "learn", "unlabelled", "labelled", "per_second", "versions", "seconds",
         "stay",
     ),

@@ -1,4 +1,4 @@
-"""``skip2lora plan``: memory and time of adapting, before it runs."""
+"""``skip2lora plan``: memory and time of adapting or of a service, before it runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from skip2lora.arrays import size as bytes_of
 from skip2lora.backbones.alone import batches_of
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.loading import load_for_images
+from skip2lora.backbones.loading import load, load_for_images
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.common import read_to_predict
@@ -18,10 +20,16 @@ from skip2lora.cli.help import Command
 from skip2lora.cli.learning import cache_of
 from skip2lora.cli.media import check_no_media, media_of, media_options, stream_group
 from skip2lora.cli.options import training_options
+from skip2lora.cli.service import LIMITS, lab_set, limit_options, limits_of, plan_facts, plan_lines
 from skip2lora.data.image_options import Images
 from skip2lora.errors import ParameterError
 from skip2lora.plan import Plan, plan
+from skip2lora.serve import allocator
+from skip2lora.serve.planned import plan_service
 from skip2lora.training.room import Memory
+
+#: What is typed for a service.
+_OF_SERVICE = ("model", "serve", "lab_set", "threads", "memory", "as_json", *LIMITS)
 
 
 @click.command(
@@ -50,16 +58,25 @@ from skip2lora.training.room import Memory
 @stream_group
 @shared.columns
 @shared.no_target
+@click.option("--serve", is_flag=True, help="Plan a service instead, with the limits below.")
+@limit_options
+@lab_set
 @shared.as_json
 def command(
-    model: Path, data: Path | None, samples: int | None, as_json: bool, **options: Any,
-) -> None:  # fmt: skip
+    model: Path, data: Path | None, samples: int | None, as_json: bool, serve: bool, **options: Any
+) -> None:
     """Say what adapting MODEL to DATA, or to a number of samples, will take.
 
     Memory is counted. Times are those of this machine: a few milliseconds of training on random
     rows of the same shape, and MODEL on a few samples. Options left out are as in adapt: the recipe
-    auto, where none of "Training in detail" is set.
+    auto, where none of "Training in detail" is set. With --serve, memory and disk of skip2lora
+    serve at its limits, and every limit.
     """
+    _check_typed(click.get_current_context(), serve=serve)
+    service = {name: options.pop(name) for name in (*LIMITS, "lab_set")}
+    if serve:
+        _plan_service(model, options, service, as_json=as_json)
+        return
     if data is not None and samples is not None:
         raise ParameterError(
             f"got DATA {data} and --samples {samples}, expected one of them: leave --samples out"
@@ -84,6 +101,36 @@ def command(
         "peak_bytes": result.memory.peak_bytes,
     }
     common.show({"model": str(model), **facts}, _lines(model, result, backbone), as_json=as_json)
+
+
+def _check_typed(context: click.Context, *, serve: bool) -> None:
+    """Raise ParameterError for what was typed and is of the other plan."""
+    for name in context.params:
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and serve and name not in _OF_SERVICE:
+            of = next(option for option in context.command.params if option.name == name)
+            raise ParameterError(
+                f"got {of.opts[0] if of.opts[0].startswith('-') else name.upper()} beside --serve, "
+                "expected what a service takes, which is its limits: leave it out"
+            )
+        if typed and not serve and name in (*LIMITS, "lab_set"):
+            raise ParameterError(
+                f"got --{name.replace('_', '-')} without --serve, expected both or none: add "
+                "--serve, or leave it out"
+            )
+
+
+def _plan_service(
+    model: Path, options: dict[str, Any], service: dict[str, Any], *, as_json: bool
+) -> None:
+    allocator.settle()
+    memory = options["memory"]
+    planned = plan_service(
+        load(model, threads=options["threads"]), limits_of(service), lab_set=service["lab_set"],
+        memory=None if memory is None else bytes_of("memory", memory),
+    )  # fmt: skip
+    facts = {"model": str(model), **plan_facts(planned)}
+    common.show(facts, plan_lines(model, planned), as_json=as_json)
 
 
 def _lines(model: Path, result: Plan, backbone: Backbone) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,37 +14,15 @@ from skip2lora.backbones.loading import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
+from skip2lora.cli.service import lab_set, limit_options, limits_of
 from skip2lora.errors import ParameterError, SuspectLabelsWarning
-from skip2lora.serve import security
+from skip2lora.serve import allocator, security
 from skip2lora.serve.http import application, need_starlette
-from skip2lora.serve.limits import Limits
 from skip2lora.serve.mqtt import Bridge, Broker
 from skip2lora.serve.server import Stop, listening, run
 from skip2lora.serve.service import Service
 from skip2lora.serve.unit import unit
 from skip2lora.serve.watched import Watched
-
-#: Bytes of a request, at most.
-MOST_BYTES = 1 << 26
-#: Of :class:`Limits`, what depends on the place.
-_LIMITS = {
-    "learn": "So many first samples say what is normal: all that happens on a good day.",
-    "unlabelled": "Samples without a label that are kept.",
-    "labelled": "Samples with one that are kept, the newest.",
-    "per_second": "Samples a second that are kept, in the mean; all are predicted.",
-    "versions": "Versions that are kept.",
-}
-
-
-def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each of these."""
-    for name, text in reversed(_LIMITS.items()):
-        option = f"--{name.replace('_', '-')}"
-        default = vars(Limits())[name]
-        command = click.option(
-            option, type=int, metavar="N", help=f"{text}  [default: {default:,}]"
-        )(command)
-    return command
 
 
 @click.command(
@@ -63,12 +40,11 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Address to listen at; any but this machine's own needs a token.")  # fmt: skip
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
               help="Port to listen at; 0 takes any that is free.")  # fmt: skip
-@click.option("--lab-set", type=click.Path(path_type=Path), metavar="FILE",
-              help="Samples of the old domain to keep.  [default: those beside MODEL]")  # fmt: skip
+@lab_set
 @click.option("--mqtt", metavar="URL", help="Broker to join, such as mqtt://localhost.")
 @click.option("--watch", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Predict the files that come to this folder.")  # fmt: skip
-@_limits
+@limit_options
 @click.option("--approve", is_flag=True, help="A better version waits until someone adopts it.")
 @click.option("--new-token", is_flag=True,
               help="Ask every request for a token, a new one; it is printed once.")  # fmt: skip
@@ -91,11 +67,11 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
         click.echo(unit(name, model, _unit_words(click.get_current_context())), nl=False)
         return
     need_starlette()
+    allocator.settle()
     warnings.simplefilter("ignore", SuspectLabelsWarning)  # the page lists them
     broker = None if options["mqtt"] is None else Broker.of(options["mqtt"])
     host = options["host"]
-    asked = {name: options[name] for name in _LIMITS if options[name] is not None}
-    limits = Limits(**asked)
+    limits = limits_of(options)
     loaded = load(model, threads=options["threads"])
     with ExitStack() as stack:
         at = stack.enter_context(listening(host, options["port"]))
@@ -111,7 +87,7 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
             stack.enter_context(Watched(service, options["watch"]))
         token = _token(store, host, new=options["new_token"])
         port = at.getsockname()[1]
-        policy = security.policy_for(host, port, security.kept_token(store), MOST_BYTES)
+        policy = security.policy_for(host, port, security.kept_token(store))
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         facts = {"url": url, "name": name, "store": str(store), "token": token}
         lines = _lines(service, url, token)

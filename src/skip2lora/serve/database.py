@@ -21,6 +21,8 @@ from skip2lora.files import make_folder
 FILE, LOCK = "store.db", "lock"
 #: Of the tables below; a store of a newer one is refused, older ones would be converted.
 SCHEMA = 1
+#: Of the log that is written ahead, once it is in the database.
+LOG_BYTES = 4 << 20
 # Of each sample in ``given`` the labels that are not undone: it is settled where answers = 1.
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -100,7 +102,7 @@ def connect(file: Path, *, mode: str) -> sqlite3.Connection:
     try:
         if mode != "ro":
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA journal_size_limit=4194304")
+            connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
     except BaseException:
         connection.close()
         raise
@@ -124,9 +126,7 @@ def prepare(folder: Path, about: Mapping[str, Any]) -> None:
             )
         if schema == 0:
             said = json.dumps(dict(about), sort_keys=True)
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;"
-            )
+            tables(connection)
             connection.execute("INSERT INTO meta VALUES ('about', ?)", (said,))
         row = connection.execute("SELECT value FROM meta WHERE key = 'about'").fetchone()
         if row is None:  # stopped between the two
@@ -136,6 +136,11 @@ def prepare(folder: Path, about: Mapping[str, Any]) -> None:
     if problem != "ok":
         raise _damaged(file, problem)
     _compare(file, json.loads(row[0]), about)
+
+
+def tables(connection: sqlite3.Connection) -> None:
+    """Make them, all or none."""
+    connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={SCHEMA};COMMIT;")
 
 
 def _compare(file: Path, there: Mapping[str, Any], about: Mapping[str, Any]) -> None:

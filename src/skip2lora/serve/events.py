@@ -10,7 +10,8 @@ from typing import Any
 
 from skip2lora.serve.store import Store, json_text
 
-_RECENT = 1_000  # in memory
+#: Events in memory.
+RECENT = 1_000
 
 #: Every kind of event.
 KINDS = (
@@ -24,7 +25,7 @@ class Events:
 
     def __init__(self, store: Store) -> None:
         self._store, self._next, self._news = store, store.next_event, threading.Condition()
-        self._recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
 
     def say(self, kind: str, **detail: Any) -> None:
         """Something happened; it is written soon, the disk allowing."""

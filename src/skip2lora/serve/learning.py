@@ -116,12 +116,12 @@ def _adapted(
 ) -> NewlyAdapted:
     rows = frozen.unpacked(labelled.stored.rows[stay])
     return adapt(
-        _learned_on(frozen, rows), rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
+        learned_on(frozen, rows), rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
         new_classes=labelled.n_base < len(labelled.titles), keep=keep, seed=seed,
     )  # fmt: skip
 
 
-def _learned_on(frozen: Frozen, rows: NDArray[np.float32]) -> Backbone:
+def learned_on(frozen: Frozen, rows: NDArray[np.float32]) -> Backbone:
     """What rows are learned on: of an ``MLP`` with logarithms of samples that have none below 0.
 
     These are the taps that adapt has there, too. The fit is that of any model, which is judged held

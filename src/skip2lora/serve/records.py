@@ -103,7 +103,7 @@ class Records:
         Raises:
             DataError, FileError: as :meth:`of` and :meth:`write`.
         """
-        until = int(self._store.one("SELECT MAX(id) FROM labels") or 0)
+        until = self._store.newest_label
         record = self.of(number)
         return self.write(
             replace(record, state=ADOPTED, adopted=time.time(), until=until, before=before)

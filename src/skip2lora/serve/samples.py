@@ -17,7 +17,8 @@ from skip2lora.serve.limits import Limits
 
 #: Of ``asked``: never asked for, asked for, and passed over.
 NOT_ASKED, ASKED, SKIPPED = range(3)
-_SLACK = 32  # more than the limit, before some are removed
+#: Samples without a label beyond the limit, before some are removed.
+SLACK = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def prune(db: sqlite3.Connection, limits: Limits) -> None:
         return
     most = max(2, min(limits.unlabelled, limits.unlabelled_bytes // size[0]))
     count = db.execute("SELECT COUNT(*) FROM samples WHERE labelled = 0").fetchone()[0]
-    if count > most + min(_SLACK, most):
+    if count > most + min(SLACK, most):
         db.execute(
             "DELETE FROM samples WHERE id IN (SELECT id FROM samples WHERE labelled = 0 AND"
             " asked != ? AND id <= (SELECT id FROM samples WHERE labelled = 0 ORDER BY id DESC"

@@ -31,6 +31,8 @@ TOKEN_FILE = "token.sha256"  # noqa: S105, a name of a file
 _TOKEN_BYTES = 32
 #: Wrong tokens an address may send in a minute, and addresses that are remembered.
 MOST_WRONG, _MOST_ADDRESSES = 10, 1024
+#: Of the body of a request.
+MOST_BYTES = 1 << 26
 _MINUTE_S = 60.0
 _SAFE = ("GET", "HEAD")
 #: What a form of another site can send without asking first; this service takes none of them.
@@ -61,7 +63,7 @@ class Policy:
 
     hosts: frozenset[str] | None = None
     token: str | None = None
-    most_bytes: int = 1 << 26
+    most_bytes: int = MOST_BYTES
     seconds: float = 30.0
     per_second: float | None = None
     open_paths: tuple[str, ...] = ("/", "/healthz", "/favicon.ico", "/page/")
@@ -85,7 +87,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def policy_for(host: str, port: int, token: str | None, most_bytes: int) -> Policy:
+def policy_for(host: str, port: int, token: str | None, most_bytes: int = MOST_BYTES) -> Policy:
     """The policy of a service that listens at ``host``.
 
     On loopback a request must call this machine by a name of loopback: a page of another site can

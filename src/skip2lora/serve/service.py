@@ -366,7 +366,7 @@ class Service:
 
     def _run(self) -> None:
         """Learn as labels come, until the service is closed."""
-        n_learned = self._learner.records.all()[-1].n_labels
+        n_learned, newest = self._learner.records.all()[-1].n_labels, self._kept.newest_label
         while True:
             self._news.wait()
             self._closing.wait(_PAUSE)
@@ -378,7 +378,11 @@ class Service:
                 n_labels = self._kept.n_labelled
                 n_learned = max(n_learned, self._learner.records.all()[-1].n_labels)  # by hand
                 enough = n_learned + self.limits.batch if n_learned else self.limits.first_batch
-                if self._kept.paused is None and n_labels >= enough:
+                due = n_labels >= enough
+                if n_labels >= self.limits.labelled:  # as many as are kept: new ones replace old
+                    due = due or self._kept.n_labelled_after(newest) >= self.limits.batch
+                if self._kept.paused is None and due:
+                    newest = self._kept.newest_label
                     self._learner.learn()
                     n_learned = n_labels
             except Skip2LoraError as error:

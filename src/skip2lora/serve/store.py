@@ -28,7 +28,8 @@ from skip2lora.serve.writer import Work, Writer
 #: Numbers of samples that are reserved on the disk ahead, so that none is given out twice.
 RESERVED = 100_000
 _LOST_EVENTS = 100  # that were said and not written when the process was killed, at most
-_PRUNED_EVERY = 64  # samples
+#: Samples, after which those beyond the limits are removed.
+PRUNED_EVERY = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +217,7 @@ class Store:
     def _insert(self, db: sqlite3.Connection, samples: Sequence[Sample]) -> None:
         insert(db, samples, self.limits.sample_bytes)
         self._since_pruned += len(samples)
-        if self._since_pruned >= _PRUNED_EVERY:
+        if self._since_pruned >= PRUNED_EVERY:
             self._since_pruned = 0
             prune(db, self.limits)
 
@@ -261,6 +262,16 @@ class Store:
     def n_labelled(self) -> int:
         """Samples with a label."""
         return int(self.one("SELECT COUNT(*) FROM samples WHERE labelled = 1"))
+
+    @property
+    def newest_label(self) -> int:
+        """The number of the label that was given last, 0 where there is none."""
+        return int(self.one("SELECT MAX(id) FROM labels") or 0)
+
+    def n_labelled_after(self, label: int) -> int:
+        """Samples that were given a label since the one of that number."""
+        query = "SELECT COUNT(DISTINCT sample) FROM labels WHERE undone IS NULL AND id > ?"
+        return int(self.one(query, label))
 
     def open_questions(self) -> list[int]:
         """Numbers of samples that were asked for and have no label."""

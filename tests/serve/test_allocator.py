@@ -1,0 +1,68 @@
+"""Memory that was freed goes back."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from skip2lora.serve.allocator import SETTINGS, settle
+
+# Blocks of falling size make glibc take such sizes from its heap; a small block on top keeps it.
+_GROWS = """
+import ctypes, sys
+from pathlib import Path
+from skip2lora.serve.allocator import settle
+
+def anonymous():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return 1024 * int(text.partition("Anonymous:")[2].split()[0])
+
+if sys.argv[1] == "settled":
+    assert settle()
+c = ctypes.CDLL(None)
+c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [
+    ctypes.c_void_p]
+before = anonymous()
+c.free(c.malloc(30 << 20))
+blocks = []
+for _ in range(20):
+    large, small = c.malloc(4 << 20), c.malloc(64 << 10)
+    ctypes.memset(large, 1, 4 << 20)
+    ctypes.memset(small, 1, 64 << 10)
+    blocks += [large]
+for block in blocks:
+    c.free(block)
+print(anonymous() - before)
+"""
+
+
+def _grown(how: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", _GROWS, how], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_what_is_freed_goes_back() -> None:
+    assert _grown("as it is") > 60 << 20
+    assert _grown("settled") < 8 << 20
+
+
+def test_all_settings_are_asked_for() -> None:
+    asked: dict[int, int] = {}
+
+    def call(name: int, value: int) -> int:
+        asked[name] = value
+        return int(name != -3)
+
+    assert not settle(call)
+    assert asked == SETTINGS
+
+
+def test_a_library_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    assert settle() is False
