@@ -45,7 +45,8 @@ WALK = Path(__file__).parents[1] / "tools" / "walk.py"
 # Whether groups that nobody told matter is asked where it is known how training goes: two moves.
 # What an exported file says of itself is read in a module, and files are loaded above the contract:
 # three modules and 16 moves of adapting, two and nine of a prediction.
-MOST = {"adapt": (56, 285), "predict": (43, 210)}
+# Names of classes that are never held out are asked for: one move of adapting.
+MOST = {"adapt": (56, 286), "predict": (43, 210)}
 
 
 @pytest.fixture(scope="module")

@@ -244,7 +244,7 @@ def _fitted(
         learned, y, len(samples), outputs, new_outputs=new_classes or not keep_outputs,
         fix=f"{ONE_COLUMN_AN_OUTPUT}, or learn all anew with keep_outputs=False",
     )  # fmt: skip
-    part = CheckedSamples(samples, encoded.y, group=group, row=row)
+    part = CheckedSamples(samples, encoded.y, group=group, row=row, names=encoded.all_outputs.names)
     of_all = Learned.of(samples, encoded, weight, options["groups"], row)
     if weight is not None or options["class_weight"] is not None:
         part, encoded, weight = _weighed(part, encoded, weight, learned, options["class_weight"])

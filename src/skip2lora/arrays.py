@@ -120,6 +120,12 @@ def first_not_finite(x: NDArray[np.float32]) -> tuple[int, int, int] | None:
     return None if first < 0 else (count, *divmod(first, x.shape[1]))
 
 
+def not_finite(count: int) -> str:
+    """How a message begins that so many values are not finite, before where the first one is."""
+    are = "value is" if count == 1 else "values are"
+    return f"{count} {are} NaN, infinite or too large, the first in "
+
+
 def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:
     """Return ``x`` itself when the kernels can read it in place, else a float32 copy.
 

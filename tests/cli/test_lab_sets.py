@@ -174,6 +174,35 @@ def test_of_windows(type_in: Type) -> None:
     assert np.abs(walks[:, 2 * 12 + 0] - 1).max() < 0.2
 
 
+def test_a_tflite_is_copied_for_one(type_in: Type) -> None:
+    """Its taps need no preparing; the lab set is of the taps and the output that were asked for."""
+    pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip group runtimes")
+    import tflite_models as nets
+
+    x, y = blobs(1)
+    content = nets.mlp([x.shape[1], 8, 3]).content()
+    Path("base.tflite").write_bytes(content)
+    np.savez("lab.npz", X=x, y=y)
+    words = ("prepare", "base.tflite", "-o", "lab.tflite", "--data", "lab.npz")
+    refused(type_in(*words), "needs no preparing", "--data and --lab-set")
+    refused(type_in(*words[:3], "t.onnx", *words[4:], "--lab-set", 5), "t.onnx ends in .onnx")
+    assert not Path("lab.tflite").exists()
+    made = type_in(*words, "--lab-set", 5, "--taps", 1, "--json")
+    assert made.code == 0, made.err
+    assert Path("lab.tflite").read_bytes() == content
+    lab = LabSet.read(lab_set_beside("lab.tflite"))
+    model = s2.load("base.tflite", taps=1)
+    assert lab.fingerprint == model.fingerprint == made.json["fingerprint"]
+    assert np.bincount(lab.answers).tolist() == [5, 5, 5]
+    rows = model.forward(model.check(x)).taps[0]
+    assert [len(lab.taps), lab.taps[0].shape[1]] == [1, rows.shape[1]]
+    for row in lab.taps[0]:  # each is that of a sample of the lab
+        assert np.abs(rows - row).max(axis=1).min() < 1e-6
+    assert [tap["width"] for tap in made.json["taps"]] == [rows.shape[1]]
+    words = ("adapt", "lab.tflite", "lab.npz", "--taps", 1, *FAST, "-o", "a", "--json")
+    assert type_in(*words).json["old"]["n_measured"] == 15
+
+
 def test_prepare(type_in: Type) -> None:
     nets = pytest.importorskip("onnx_models")
     x, y = blobs(1)

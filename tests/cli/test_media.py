@@ -135,4 +135,4 @@ def test_a_class_of_one_recording(field: Path, type_in: Type) -> None:
     for file in list((field / "sound" / "low").iterdir())[1:]:
         file.unlink()
     made = adapted(type_in)
-    assert "never held out, as all of it would be in one fold: class 1" in made.out
+    assert "never held out, as all of it would be in one fold: low" in made.out

@@ -81,7 +81,7 @@ def test_labels_of_coco(field: Path, type_in: Type) -> None:
 
 def test_crops_of_an_image_are_held_out_together(field: Path, type_in: Type) -> None:
     """A class whose crops are all of one image, or of one series, can be held out nowhere."""
-    alone = "never held out, as all of it would be in one fold: class 1"
+    alone = "never held out, as all of it would be in one fold: hen"
     assert alone not in adapted(type_in).out
     content = json.loads((field / "trail.json").read_text())
     entries = content["images"]

@@ -120,7 +120,7 @@ def test_npz_with_more_axes_refused(tmp_path: Path) -> None:
     x = np.zeros((3, 2, 4), np.float32)
     x[1, 1, 3] = np.nan
     said = refusal(write_npz(tmp_path / "a.npz", X=x, y=Y))
-    assert "1 values are NaN, infinite or too large, the first in row 1 (from 0), column 7" in said
+    assert "1 value is NaN, infinite or too large, the first in row 1 (from 0), column 7" in said
     assert "shape (3, 0, 4)" in refusal(write_npz(tmp_path / "b.npz", X=x[:, :0], y=Y))
 
 

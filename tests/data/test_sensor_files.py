@@ -135,7 +135,7 @@ def test_a_unit_that_is_not_clear(refused: Refused) -> None:
         ({}, {"group": ("user",)}, 'group= names "user"'),
         ({"timestamp": [0] * 10}, {}, "has two clocks, time, timestamp, expected one"),
         ({"time": ["soon"] * 10}, {}, 'row 0 (from 0, line 2) column "time" has "soon"'),
-        ({"x": ["1", "nan", *range(8)]}, {}, '1 values are NaN, infinite or too large, the first in'
+        ({"x": ["1", "nan", *range(8)]}, {}, '1 value is NaN, infinite or too large, the first in'
          ' row 1 (from 0, line 3), column "x"'),
         ({"x": ["1", "", *range(8)]}, {}, 'row 1 (from 0, line 3) column "x" is empty'),
         ({"x": ["1", "fast", *range(8)]}, {}, 'column "x" has "fast", expected a number'),

@@ -126,7 +126,7 @@ def test_one_sensor_and_parts_of_an_export(tmp_path: Path) -> None:
         (sample([[1, 2], [3]]), "row 1 (from 0) is [3], expected 2 numbers"),
         (sample([[1, "2"]]), "row 0 (from 0) is [1, '2']"),
         (sample([[1, True]]), "row 0 (from 0) is [1, True]"),
-        (sample([[1, 1e99]]), '1 values are NaN, infinite or too large'),
+        (sample([[1, 1e99]]), '1 value is NaN, infinite or too large'),
         (sample([]), "its values are empty"),
         (sample([[1, 2]], names=("accX", "gyr")), 'channels= names "accY"'),
     ],

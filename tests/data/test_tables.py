@@ -98,7 +98,7 @@ def test_parquet(tmp_path: Path) -> None:
         ("f,label\n", "0 samples"),
         ("label\n0\n1\n", "0 features"),
         ("f,label\n1,0\nnan,1\n", 'the first in row 1 (from 0, line 3), column "f"'),
-        ("f,label\n1e39,0\n", "1 values are NaN, infinite or too large"),
+        ("f,label\n1e39,0\n", "1 value is NaN, infinite or too large"),
         ("f,label\n1,0\n2,0.5\n", "row 1 (from 0, line 3) has label 0.5"),
         ("f,label\n1,0\n\n2,-1\n", "row 1 (from 0, line 4) has label -1"),
         ("f,label\n1,0\n2,1x\n", 'row 1 (from 0, line 3) has label "1x", expected a number'),

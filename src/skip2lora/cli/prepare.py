@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +19,12 @@ from skip2lora.cli.media import check_no_media, media_of, media_options, stream_
 from skip2lora.data.image_options import Images
 from skip2lora.data.media import Media
 from skip2lora.errors import ParameterError
+from skip2lora.files import write_file
 from skip2lora.tasks.task import task_for
 from skip2lora.training.lab_set import LabSet
+
+if TYPE_CHECKING:
+    from skip2lora.backbones.litert.backbone import LiteRTBackbone
 
 
 @click.command(
@@ -51,14 +56,20 @@ def command(
 ) -> None:  # fmt: skip
     """Add taps to MODEL (.onnx) once, on a workstation.
 
-    The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx.
+    The device that adapts the file needs NumPy and ONNX Runtime alone, not the package onnx. A
+    .tflite gives its taps as it is: with --lab-set it is copied, and the lab set put beside it.
     """
-    if model.suffix == ".tflite":
+    as_it_is = model.suffix == ".tflite"
+    if as_it_is and lab_set is None:
         raise ParameterError(
             f"{model} ends in .tflite, which needs no preparing, as LiteRT alone gives its taps, "
-            "expected .onnx or .toml: adapt it as it is"
+            "expected .onnx or .toml, or --data and --lab-set, which put a lab set beside a copy: "
+            "adapt it as it is"
         )
-    shared.check_onnx(model, output, "prepared", force=force, also=(".toml",))
+    if as_it_is:
+        shared.check_made(model, output, "prepared", force=force, suffix=model.suffix)
+    else:
+        shared.check_onnx(model, output, "prepared", force=force, also=(".toml",))
     check_lab_set(output, lab_set, force=force)
     from skip2lora.backbones.onnx.preparing import prepare
 
@@ -67,7 +78,7 @@ def command(
     images = media_of(options, reading["data"])
     options |= {"output": output_name, "size": None if images is None else images.size}
     lab = _lab_set(model, lab_set, images, loading=options, **reading)
-    tapped = prepare(model, output, **options)
+    tapped = _copied(model, output, options) if as_it_is else prepare(model, output, **options)
     row_bytes = FLOAT_BYTES * (sum(tap.width for tap in tapped.taps) + tapped.n_outputs)
     facts: dict[str, Any] = {
         "output": str(output),
@@ -77,11 +88,24 @@ def command(
         "taps": [{"layer": tap.layer, "kind": tap.kind, "width": tap.width} for tap in tapped.taps],
         "lab_set": save_lab_set(output, lab),
     }
-    lines = [f"{output}: {len(tapped.taps)} of {len(tapped.layers)} layers tapped"]
+    done = "tapped as they are, in a copy" if as_it_is else "tapped"
+    lines = [f"{output}: {len(tapped.taps)} of {len(tapped.layers)} layers {done}"]
     lines += [f"  {tap.layer}  {tap.kind}, {tap.width:,} wide" for tap in tapped.taps]
     lines.append(f"  {tapped.n_outputs:,} outputs, {row_bytes:,} bytes a sample in the cache")
     lines += lab_set_lines(facts["lab_set"])
     common.show(facts, lines, as_json=as_json)
+
+
+def _copied(model: Path, output: Path, options: dict[str, Any]) -> LiteRTBackbone:
+    """The model of a file that gives its taps as it is, which is copied for a lab set beside it.
+
+    The same bytes are the same model, by its fingerprint: adapters fit both.
+    """
+    from skip2lora.backbones.litert.backbone import LiteRTBackbone
+
+    known = LiteRTBackbone.load(model, **options)
+    write_file(output, lambda copy: shutil.copyfile(model, copy))
+    return known
 
 
 def _lab_set(

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs, check_samples, first_not_finite
+from skip2lora.arrays import Inputs, check_samples, first_not_finite, not_finite
 from skip2lora.data.file_folder import KINDS, SENSORS, SOUNDS, kind_for
 from skip2lora.data.image_layout import ANY_LAYOUT, Input, Layout, layout_of
 from skip2lora.data.image_options import Images
@@ -309,9 +309,8 @@ def _refuse(bad: tuple[int, int, int] | None, name: str, table: Table) -> None:
         names = table.columns.features if is_table else None
         of = column if names is None else f'"{names[column]}"'
         raise DataError(
-            f"{name}{count} values are NaN, infinite or too large, the first in "
-            f"{table.answers.place(row)}, column {of}, expected finite float32 numbers: remove or "
-            "replace them"
+            f"{name}{not_finite(count)}{table.answers.place(row)}, column {of}, expected finite "
+            "float32 numbers: remove or replace them"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import as_float32, first_not_finite, listing
+from skip2lora.arrays import as_float32, first_not_finite, listing, not_finite
 from skip2lora.data.sensor_options import NO_TIME, Sensors
 from skip2lora.data.text import TextTable, open_table
 from skip2lora.errors import DataError, MissingExtraError, first_line
@@ -230,7 +230,7 @@ def check_finite(
     if bad is not None:
         count, row, column = bad
         raise DataError(
-            f"{count} values are NaN, infinite or too large, the first in {where(row)}, column "
+            f"{not_finite(count)}{where(row)}, column "
             f'"{names[column]}", expected finite float32 numbers: remove these rows or replace '
             "the values"
         )

@@ -240,7 +240,9 @@ def folds_of(
         if len(at):
             groups = None if groups is None else groups[at]
             same = None if copies is None else copies[at]
-            blocks = block_folds(part.y[at], task, n_folds=most, groups=groups, copies=same)
+            blocks = block_folds(
+                part.y[at], task, n_folds=most, groups=groups, names=part.names, copies=same
+            )
             of[at], n_folds = blocks.of, max(n_folds, blocks.count)
             most = blocks.count or most  # no fold of old samples alone
             notes |= dict.fromkeys(blocks.notes)

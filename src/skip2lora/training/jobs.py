@@ -29,6 +29,7 @@ class CheckedSamples:
     ``validation`` are other samples, for validation alone. ``row``, (n,), is the number of each
     sample among those that were passed, -1 of others; None: they are in order. ``spent``, (n,),
     marks those whose answers had a part in what their rows hold, so that they judge nothing.
+    ``names`` are those of the classes or labels, for notes.
     """
 
     x: Any
@@ -39,6 +40,7 @@ class CheckedSamples:
     validation: CheckedSamples | None = None
     row: NDArray[np.int64] | None = None
     spent: NDArray[np.bool_] | None = None
+    names: tuple[str, ...] | None = None
 
     def read(self) -> CheckedSamples:
         """With all samples in memory, for what takes them as one table."""
@@ -49,7 +51,7 @@ class CheckedSamples:
         several = (self.weight, self.old, self.group, self.row, self.spent)
         weight, old, group, row, spent = (None if of is None else of[which] for of in several)
         x, y = self.x[which], self.y[which]
-        return CheckedSamples(x, y, weight, old, group, self.validation, row, spent)
+        return CheckedSamples(x, y, weight, old, group, self.validation, row, spent, self.names)
 
 
 def weighed(part: CheckedSamples, weight: NDArray[np.float32] | None) -> CheckedSamples:

@@ -293,7 +293,7 @@ def _joined(part: CheckedSamples, old: OldSamples) -> CheckedSamples:
         spent = np.concatenate([part.spent, old.spent])
     return CheckedSamples(
         part.x, np.concatenate([part.y, old.y]), weights_beside(old.weight, part.weight, n_new),
-        np.arange(n_new + len(old)) >= n_new, group, part.validation, row, spent,
+        np.arange(n_new + len(old)) >= n_new, group, part.validation, row, spent, part.names,
     )  # fmt: skip
 
 
