@@ -15,6 +15,7 @@
 #include "exact.hpp"
 #include "layers.hpp"
 #include "novelty.hpp"
+#include "numbers.hpp"
 #include "pooling.hpp"
 #include "primal.hpp"
 #include "ridge.hpp"
@@ -73,5 +74,6 @@ NB_MODULE(_core, module) {
     bind_primal(module);
     bind_device(module);
     bind_novelty(module);
+    bind_numbers(module);
     bind_digest(module);
 }

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from skip2lora import _core
 from skip2lora.errors import DataError
 from skip2lora.serve.inference import DATATYPES, Asked, answer, datatype, numbers, parse, read
 
@@ -233,6 +234,30 @@ def test_an_output_that_is_not_there_is_refused():
 def test_types_have_their_names(kind, code):
     assert datatype(np.zeros(1, code)) == kind
     assert datatype(np.zeros(1, np.dtype(code).newbyteorder(">"))) == kind
+
+
+@given(st.lists(st.one_of(st.floats(width=64), st.integers(-(2**70), 2**70))))
+def test_numbers_become_the_floats_that_numpy_makes_of_them(data):
+    values = np.empty(len(data), np.float32)
+    assert _core.floats(data, values)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(values, np.array(data, np.float64).astype(np.float32))
+
+
+@pytest.mark.parametrize("other", [True, None, "1", [1.0], 10**400, np.float64(1)])
+def test_what_is_no_number_among_numbers_is_noticed(other):
+    assert not _core.floats([1, 2.5, other], np.empty(3, np.float32))
+
+
+def test_another_count_of_numbers_is_noticed():
+    values = np.zeros(3, np.float32)
+    assert not _core.floats([1.0] * 2, values)
+    assert not _core.floats([1.0] * 4, values)
+    assert not values.any()
+    with pytest.raises(TypeError):
+        _core.floats((1.0,), np.empty(1, np.float32))
+    with pytest.raises(TypeError):
+        _core.floats([1.0], np.empty(1, np.float64))
 
 
 def test_words_of_parse():

@@ -174,6 +174,51 @@ def test_a_body_that_does_not_come_is_given_up():
     assert client.ask(b"x", method="POST", wait=30.0) == 408
 
 
+def test_each_body_has_its_own_time_and_one_that_is_late_ends_no_other():
+    guard, sent = Client(Policy(seconds=0.05)).guard, {}
+
+    async def ask(name, waits):
+        parts = [b"x"] * len(waits)
+
+        async def receive():
+            await asyncio.sleep(waits.pop(0))
+            parts.pop()
+            return {"type": "http.request", "body": b"x", "more_body": bool(parts)}
+
+        async def send(message):
+            sent.setdefault(name, message.get("status"))
+
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+        await guard(scope, receive, send)
+
+    async def together():
+        tasks = [ask("late", [30.0]), ask("in parts", [0.0, 30.0]), ask("in time", [0.0, 0.0])]
+        await asyncio.gather(*tasks, ask("later", [0.0, 0.0, 30.0]))
+        await ask("after them", [30.0])
+
+    asyncio.run(asyncio.wait_for(together(), 10))
+    late = dict.fromkeys(("late", "in parts", "later", "after them"), 408)
+    assert sent == {"in time": 200} | late
+
+
+def test_who_stops_waiting_for_a_body_is_not_told_that_it_is_late():
+    client = Client(Policy(seconds=30.0))
+
+    async def receive():
+        await asyncio.sleep(30)
+
+    async def cancelled():
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"x")]}
+        task = asyncio.ensure_future(client.guard(scope, receive, receive))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+
+
 @pytest.mark.parametrize(("host", "expected"), [
     ("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True),
     ("0.0.0.0", False), ("::", False), ("192.168.1.1", False), ("fan.local", False), ("", False),  # noqa: S104

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,13 @@ class _Waiting:
 
     inputs: _Tensors
     n_samples: int
+    kind: tuple[Any, ...]
     answer: asyncio.Future[Served]
 
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """Requests of one kind can be joined: their tensors differ in the first axis alone."""
-        return tuple((name, of.shape[1:], of.dtype) for name, of in self.inputs.items())
+
+def _kind(inputs: _Tensors) -> tuple[Any, ...]:
+    """Requests of one kind can be joined: their tensors differ in the first axis alone."""
+    return tuple([(name, of.shape[1:], of.dtype) for name, of in inputs.items()])
 
 
 class Batcher:
@@ -61,7 +63,7 @@ class Batcher:
                 "1: correct them"
             )
         loop = asyncio.get_running_loop()
-        request = _Waiting(inputs, counts.pop(), loop.create_future())
+        request = _Waiting(inputs, counts.pop(), _kind(inputs), loop.create_future())
         self._waiting.append(request)
         if not self._running:
             self._running = True
@@ -136,7 +138,5 @@ class Batcher:
 
 def _parts(served: Served, counts: Sequence[int]) -> list[Served | Exception]:
     """What was answered to several requests at once, one each."""
-    ends = np.cumsum(counts)
-    return [
-        served.part(int(end) - count, int(end)) for end, count in zip(ends, counts, strict=True)
-    ]
+    ends = accumulate(counts)
+    return [served.part(end - count, end) for end, count in zip(ends, counts, strict=True)]

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 #: Names of the tensors of an answer.
 PROBABILITIES, ANSWER, ID = "probabilities", "answer", "id"
-_HEADER_LENGTH = "inference-header-content-length"
+_HEADER_LENGTH = b"inference-header-content-length"
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
 #: The protocol's word for numbers of NumPy.
 _CALLED = {np.dtype(code): name for name, code in inference.DATATYPES.items()}
 _PAGE = {
@@ -75,10 +77,9 @@ class Infer:
             return
         headers = [(b"content-length", str(len(text)).encode())]
         if json_bytes is None:
-            headers.append((b"content-type", b"application/json"))
+            headers.append(_JSON)
         else:
-            headers.append((b"content-type", b"application/octet-stream"))
-            headers.append((_HEADER_LENGTH.encode(), str(json_bytes).encode()))
+            headers += [_BINARY, (_HEADER_LENGTH, str(json_bytes).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": text})
 
@@ -94,7 +95,7 @@ def inputs_of(names: Sequence[str], asked: inference.Asked) -> dict[str, NDArray
     Raises:
         DataError: one is missing or has another name; a model of one input takes any name.
     """
-    inputs = dict(asked.inputs)
+    inputs = asked.inputs
     if len(names) == 1 and len(inputs) == 1:
         return {names[0]: next(iter(inputs.values()))}
     if set(inputs) != set(names):
@@ -252,16 +253,16 @@ async def _body(receive: Receive) -> bytes:
             raise DataError("the request ended in its middle, expected a whole body: try again")
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return b"".join(parts) if len(parts) > 1 else parts[0]
 
 
 def _header_length(scope: Scope) -> int | None:
     """How much of the body is JSON, by its header."""
     for name, value in scope["headers"]:
-        if name == _HEADER_LENGTH.encode():
+        if name == _HEADER_LENGTH:
             if not value.isdigit() or len(value) > 12:
                 raise DataError(
-                    f"{_HEADER_LENGTH} is {value[:40]!r}, expected a number of bytes: correct it"
+                    f"{name.decode()} is {value[:40]!r}, expected a number of bytes: correct it"
                 )
             return int(value)
     return None

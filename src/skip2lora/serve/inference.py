@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora import _core
 from skip2lora.arrays import listing
 from skip2lora.errors import DataError, MissingExtraError, first_line
 
@@ -26,7 +27,8 @@ DATATYPES = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
     "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
-_BYTES = "BYTES"
+_BYTES, _FLOATS = "BYTES", "FP32"
+_KNOWN = frozenset((*DATATYPES, _BYTES))
 _NAMES = {np.dtype(code): name for name, code in DATATYPES.items()}
 _NAMES |= {dtype.newbyteorder(): name for dtype, name in _NAMES.items()}
 #: Kinds of NumPy that values of JSON may be read as, for each kind of tensor.
@@ -60,8 +62,9 @@ def read(body: bytes, json_bytes: int | None = None) -> Asked:
             f"Inference-Header-Content-Length is {json_bytes} of a body of {len(body)} bytes, "
             "expected the length of the JSON in it: correct the header"
         )
-    asked = parse(body if json_bytes is None else body[:json_bytes])
-    tail = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
+    asked, tail = parse(body if json_bytes is None else body[:json_bytes]), memoryview(b"")
+    if json_bytes is not None:
+        tail = memoryview(body)[json_bytes:]
     tensors = _objects(asked, "inputs")
     if not tensors:
         raise DataError("the request has no inputs, expected one tensor or more: add them")
@@ -96,27 +99,26 @@ def answer(
         DataError: an output was asked for that is not among them.
     """
     chosen = asked.outputs or dict.fromkeys(outputs, asked.binary)
-    unknown = [name for name in chosen if name not in outputs]
-    if unknown:
-        raise DataError(
-            f"output {unknown[0]!r} was asked for, expected one of {listing(list(outputs))}: "
-            "correct its name"
-        )
-    head: dict[str, Any] = {**about, "outputs": []}
+    tensors: list[dict[str, Any]] = []
+    head: dict[str, Any] = {**about, "outputs": tensors}
     if asked.id is not None:
         head["id"] = asked.id
     tail = []
     for name, binary in chosen.items():
+        if name not in outputs:
+            raise DataError(
+                f"output {name!r} was asked for, expected one of {listing(list(outputs))}: "
+                "correct its name"
+            )
         values = outputs[name]
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype(values)}
-        tensor["shape"] = list(values.shape)
+        tensor = {"name": name, "datatype": datatype(values), "shape": values.shape}
         if binary:
             tail.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             flat = values.ravel()
             tensor["data"] = flat.tolist() if flat.dtype.kind == "O" else flat
-        head["outputs"].append(tensor)
+        tensors.append(tensor)
     text: bytes = orjson().dumps(head, option=orjson().OPT_SERIALIZE_NUMPY)
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
@@ -161,8 +163,10 @@ def datatype(values: NDArray[Any]) -> str:
 
 def _objects(of: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
     """The list of objects at ``key``, empty where there is none."""
-    value = of.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+    if key not in of:
+        return ()
+    value = of[key]
+    if not isinstance(value, list) or not set(map(type, value)) <= {dict}:
         raise DataError(f"{key} is no list of objects, expected one an entry: correct it")
     if len(value) > _MOST_TENSORS:
         raise DataError(f"{key} are {len(value)}, expected {_MOST_TENSORS} or fewer: remove some")
@@ -201,7 +205,7 @@ def _tensor(
 ) -> tuple[NDArray[Any], memoryview]:
     """An input and what is left of the binary tensors."""
     kind, shape = tensor.get("datatype"), tensor.get("shape")
-    if kind not in (*DATATYPES, _BYTES):
+    if not isinstance(kind, str) or kind not in _KNOWN:
         known = listing([*DATATYPES, _BYTES])
         raise DataError(f"input {name} has datatype {kind!r}, expected one of {known}: correct it")
     if (
@@ -232,14 +236,14 @@ def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[
     try:
         if not isinstance(data, list):
             raise TypeError("no list")
-        flat = set(map(type, data)) <= {int, float}
-        if dtype.kind == "f" and flat:
-            values = np.array(data, dtype=np.float64).reshape(shape)
-        else:
-            values = _checked(data, dtype)
-            if values.ndim > 1 and list(values.shape) != shape:
-                raise ValueError("another shape, such as the transposed one")
-            values = values.reshape(shape)
+        if kind == _FLOATS:
+            flat = np.empty(len(data), np.float32)
+            if _core.floats(data, flat):
+                return flat.reshape(shape)
+        values = _checked(data, dtype)
+        if values.ndim > 1 and list(values.shape) != shape:
+            raise ValueError("another shape, such as the transposed one")
+        values = values.reshape(shape)
     except (TypeError, ValueError, OverflowError) as error:  # several lengths, or too few
         raise DataError(
             f"input {name} has other data than {kind} of shape {shape}, expected as many such "

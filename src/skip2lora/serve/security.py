@@ -10,10 +10,11 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ MOST_BYTES = 1 << 26
 _MINUTE_S = 60.0
 _SAFE = ("GET", "HEAD")
 #: What a form of another site can send without asking first; this service takes none of them.
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+_FORMS = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
+_MOST_DIGITS = 18  # of a length
 _HEADERS = (
     (
         b"content-security-policy",
@@ -49,6 +51,7 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
+_NAMES = frozenset(name for name, _ in _HEADERS)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class Guard:
         self, app: App, policy: Policy, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app, self._policy, self._clock = app, policy, clock
+        self._hosts = policy.hosts and frozenset(host.encode("latin-1") for host in policy.hosts)
+        self._bodies = _Bodies(policy)
         self._asked = _Buckets(policy.per_second or 0.0, 2 * (policy.per_second or 0.0))
         self._wrong = _Buckets(MOST_WRONG / _MINUTE_S, MOST_WRONG)
 
@@ -158,14 +163,12 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = [*message.get("headers", ())]
-                own = {name for name, _ in headers}
-                message["headers"] = [*headers, *(of for of in _HEADERS if of[0] not in own)]
+                message["headers"] = _with_own(message.get("headers", ()))
             await send(message)
 
         try:
             self._check(scope)
-            await self._app(scope, _bounded(receive, self._policy), sending)
+            await self._app(scope, self._bodies.bounded(receive), sending)
         except Refusal as refusal:
             if started:
                 raise
@@ -173,42 +176,28 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         """Raise Refusal for a request that is not to be passed on."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
+        host, policy = headers.get(b"host", b""), self._policy
+        if self._hosts is not None and host.lower() not in self._hosts:
+            raise Refusal(421, f"host is {_text(host)!r}, expected this machine: use localhost")
         address = (scope.get("client") or ("",))[0]
-        host, now = headers.get(b"host", ""), self._clock()
-        if self._policy.hosts is not None and host.lower() not in self._policy.hosts:
-            raise Refusal(421, f"host is {host!r}, expected this machine: use localhost")
-        if self._policy.per_second and not self._asked.take(address, now):
-            raise Refusal(429, f"more than {self._policy.per_second:g} requests a second: wait")
-        size = headers.get(b"content-length", "0")
-        if not size.isascii() or not size.isdigit() or int(size) > self._policy.most_bytes:
-            raise _too_large(self._policy)
+        if policy.per_second and not self._asked.take(address, self._clock()):
+            raise Refusal(429, f"more than {policy.per_second:g} requests a second: wait")
+        size = headers.get(b"content-length", b"0")
+        if not size.isdigit() or len(size) > _MOST_DIGITS or int(size) > policy.most_bytes:
+            raise _too_large(policy)
         if scope["method"] not in _SAFE:
-            self._check_origin(headers, host)
-        if not self._is_open(scope["path"]):
-            self._check_token(headers.get(b"authorization", ""), address, now)
+            _check_origin(headers, host)
+        if policy.token is not None and not self._is_open(scope["path"]):
+            self._check_token(_text(headers.get(b"authorization", b"")), address)
 
     def _is_open(self, path: str) -> bool:
-        return self._policy.token is None or any(
+        return any(
             path == of or (len(of) > 1 and of.endswith("/") and path.startswith(of))
             for of in self._policy.open_paths
         )
 
-    def _check_origin(self, headers: dict[bytes, str], host: str) -> None:
-        """Raise Refusal for what a page of another site made a browser send."""
-        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", "none")
-        same = origin is None or origin.partition("://")[2].lower() == host.lower()
-        if not same or site not in ("same-origin", "none"):
-            raise Refusal(
-                403, f"origin is {origin!r}, expected a page of this service: use its own"
-            )
-        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if kind in _FORMS:
-            raise Refusal(
-                415, f"content-type is {kind}, expected JSON or the bytes of a file: change it"
-            )
-
-    def _check_token(self, authorization: str, address: str, now: float) -> None:
+    def _check_token(self, authorization: str, address: str) -> None:
         """Raise Refusal for a token that is missing or another; guesses are slowed down."""
         expected = self._policy.token
         if expected is None:
@@ -217,9 +206,36 @@ class Guard:
         known = scheme.lower() == "bearer" and hmac.compare_digest(digest(token.strip()), expected)
         if known:
             return
-        if not self._wrong.take(address, now):
+        if not self._wrong.take(address, self._clock()):
             raise Refusal(429, f"more than {MOST_WRONG} wrong tokens in a minute: wait")
         raise Refusal(401, "the token is missing or another, expected Bearer TOKEN: pass it")
+
+
+def _text(value: bytes) -> str:
+    """What a header says."""
+    return value.decode("latin-1")
+
+
+def _with_own(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those for browsers that it has not."""
+    given = [name for name, _ in headers]
+    if _NAMES.isdisjoint(given):
+        return [*headers, *_HEADERS]
+    return [*headers, *(of for of in _HEADERS if of[0] not in given)]
+
+
+def _check_origin(headers: Mapping[bytes, bytes], host: bytes) -> None:
+    """Raise Refusal for what a page of another site made a browser send."""
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
+    same = origin is None or origin.partition(b"://")[2].lower() == host.lower()
+    if not same or site not in (b"same-origin", b"none"):
+        text = None if origin is None else _text(origin)
+        raise Refusal(403, f"origin is {text!r}, expected a page of this service: use its own")
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind in _FORMS:
+        raise Refusal(
+            415, f"content-type is {_text(kind)}, expected JSON or the bytes of a file: change it"
+        )
 
 
 async def refuse(send: Send, refusal: Refusal) -> None:
@@ -238,30 +254,79 @@ def _too_large(policy: Policy) -> Refusal:
     return Refusal(413, f"the body is larger than {policy.most_bytes:,} bytes: send less")
 
 
-def _bounded(receive: Receive, policy: Policy) -> Receive:
-    """``receive`` that gives no more bytes, and waits no longer, than the policy says."""
-    n_bytes, deadline, whole = 0, None, False
+class _Bodies:
+    """Bodies that are waited for: no more bytes, and no longer, than the policy says.
 
-    async def receiving() -> Message:
-        nonlocal n_bytes, deadline, whole
-        if whole:  # what is waited for now is that the client leaves
-            return await receive()
-        if deadline is None:
-            deadline = asyncio.get_running_loop().time() + policy.seconds
+    All share one timer: one each cost more than all else that is checked of a request.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._until: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+
+    def bounded(self, receive: Receive) -> Receive:
+        """``receive`` of one request."""
+        n_bytes, deadline, whole = 0, 0.0, False
+
+        async def receiving() -> Message:
+            nonlocal n_bytes, deadline, whole
+            if whole:  # what is waited for now is that the client leaves
+                return await receive()
+            loop = asyncio.get_running_loop()
+            deadline = deadline or loop.time() + self._policy.seconds
+            message = await self._by(deadline, loop, receive)
+            n_bytes += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if n_bytes > self._policy.most_bytes:
+                raise _too_large(self._policy)
+            return message
+
+        return receiving
+
+    async def _by(
+        self, deadline: float, loop: asyncio.AbstractEventLoop, receive: Receive
+    ) -> Message:
+        """A message, if it comes by then."""
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a request outside of a task, expected one of asyncio: start one")
+        self._until[task] = deadline
+        if deadline < self._rings or loop is not self._loop:
+            if self._timer is not None and loop is self._loop:
+                self._timer.cancel()
+            self._set(loop, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError as error:
+            return await receive()
+        except asyncio.CancelledError as error:
+            if task not in self._late:
+                raise
+            task.uncancel()
             raise Refusal(
-                408, f"the body took more than {policy.seconds:g} s: send it faster"
+                408, f"the body took more than {self._policy.seconds:g} s: send it faster"
             ) from error
-        n_bytes += len(message.get("body", b""))
-        whole = not message.get("more_body", False)
-        if n_bytes > policy.most_bytes:
-            raise _too_large(policy)
-        return message
+        finally:
+            del self._until[task]
+            self._late.discard(task)
 
-    return receiving
+    def _set(self, loop: asyncio.AbstractEventLoop, time: float) -> None:
+        self._loop, self._rings = loop, time
+        self._timer = loop.call_at(time, self._ring) if time < math.inf else None
+
+    def _ring(self) -> None:
+        """Give up those whose time is over; ring again for the next."""
+        loop = asyncio.get_running_loop()
+        now, next_one = loop.time(), math.inf
+        for task, deadline in self._until.items():
+            if deadline > now:
+                next_one = min(next_one, deadline)
+            elif task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._set(loop, next_one)
 
 
 class _Buckets:
