@@ -1,3 +1,4 @@
+import gc
 import socket
 import threading
 
@@ -48,6 +49,21 @@ def test_another_thread_stops_it():
     with listening("127.0.0.1", 0) as at:
         run(app, at, stop, lambda: threading.Thread(target=stop.say).start())
     assert (stop(), stop.signal, heard) == (True, None, [])
+
+
+def test_cycles_are_looked_for_seldom_while_it_runs_and_as_before_then():
+    pytest.importorskip("uvicorn")
+    stop, seen, before = Stop(), [], gc.get_threshold()
+
+    def started():
+        seen.append((gc.get_threshold(), gc.get_freeze_count() > 0, gc.isenabled()))
+        stop.say()
+
+    with listening("127.0.0.1", 0) as at:
+        run(None, at, stop, started)
+    assert seen == [((20_000, *before[1:]), True, True)]
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_port_out_of_range_is_refused():
