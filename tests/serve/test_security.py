@@ -202,6 +202,47 @@ def test_each_body_has_its_own_time_and_one_that_is_late_ends_no_other():
     assert sent == {"in time": 200} | late
 
 
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time can be put forward."""
+
+    ahead = 0.0
+
+    def time(self):
+        return super().time() + self.ahead
+
+
+def test_a_body_that_began_later_is_waited_for_longer():
+    guard, refused = Client(Policy(seconds=30.0)).guard, asyncio.Event()
+
+    async def ask(event):
+        async def receive():
+            await event.wait()
+            return {"type": "http.request", "body": b"x"}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        statuses = []
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"x")]}
+        await guard(scope, receive, send)
+        return statuses[0]
+
+    async def together():
+        loop = asyncio.get_running_loop()
+        first = asyncio.ensure_future(ask(asyncio.Event()))
+        await asyncio.sleep(0)
+        loop.ahead = 20.0
+        second = asyncio.ensure_future(ask(refused))
+        await asyncio.sleep(0)
+        loop.ahead = 31.0
+        status = await first
+        refused.set()
+        return status, await second
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        assert runner.run(together()) == (408, 200)
+
+
 def test_who_stops_waiting_for_a_body_is_not_told_that_it_is_late():
     client = Client(Policy(seconds=30.0))
 
