@@ -111,7 +111,8 @@ def answer(
                 "correct its name"
             )
         values = outputs[name]
-        tensor = {"name": name, "datatype": datatype(values), "shape": values.shape}
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype(values)}
+        tensor["shape"] = values.shape
         if binary:
             tail.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}

@@ -147,7 +147,9 @@ class Guard:
         self, app: App, policy: Policy, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app, self._policy, self._clock = app, policy, clock
-        self._hosts = policy.hosts and frozenset(host.encode("latin-1") for host in policy.hosts)
+        self._hosts: frozenset[bytes] | None = None
+        if policy.hosts is not None:
+            self._hosts = frozenset(host.encode() for host in policy.hosts)
         self._bodies = _Bodies(policy)
         self._asked = _Buckets(policy.per_second or 0.0, 2 * (policy.per_second or 0.0))
         self._wrong = _Buckets(MOST_WRONG / _MINUTE_S, MOST_WRONG)
