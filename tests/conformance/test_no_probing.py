@@ -14,7 +14,7 @@ PROBES = ("getattr", "hasattr", "setattr", "delattr")
 #: What is probed by file, none of them a model of ours.
 ALLOWED = {
     ("__init__.py", "importlib.import_module(_ON_REQUEST[name])"): "a module, by the table",
-    ("backbones/base.py", "importlib.import_module(module)"): "a module, by the table",
+    ("backbones/loading.py", "importlib.import_module(module)"): "a module, by the table",
     ("backbones/mlp.py", "self"): "fields of a layer, by their names",
     ("backbones/onnx/file.py", "value"): "one message of protobuf or several",
     ("backbones/litert/sound.py", "options"): "a table of the schema, which differ by operator",

@@ -41,7 +41,7 @@ class HeldAnswers:
         return cls(logits[which], part.y[which], row[which])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Fit:
     """The base model and the adapted one, measured on the same ``n_measured`` samples.
 
