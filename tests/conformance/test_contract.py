@@ -15,7 +15,7 @@ import pytest
 
 import skip2lora as s2
 from desk import Answer
-from skip2lora.backbones import base
+from skip2lora.backbones import loading
 from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.taps import Tap
 from skip2lora.data.image_layout import Layout, layout_of
@@ -206,7 +206,7 @@ def desk(
 ) -> Path:  # fmt: skip
     """The folder with a model of a suffix of its own, and data with and without class names."""
     x, y = samples
-    monkeypatch.setitem(base.SUFFIXES, ".own", f"{__name__}:{kind}")
+    monkeypatch.setitem(loading.SUFFIXES, ".own", f"{__name__}:{kind}")
     (tmp_path / "m.own").write_text("a model")
     np.savez(tmp_path / "numbers.npz", X=x, y=y)
     np.savez(tmp_path / "names.npz", X=x, y=y, class_names=np.array(["a", "b", "c"]))
