@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skip2lora.cli import fill
+from skip2lora.cli import fill, group
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_what_needs_a_cluster_is_bash_at_least(word: str) -> None:
     assert len(commands) == 1
     number = {"sbatch": "$SLURM_ARRAY_TASK_ID", "kubectl": "$JOB_COMPLETION_INDEX"}[word]
     words = commands[0].replace(number, "3").split()
-    context = fill.command.make_context("fill", words[2:])
+    context = fill.command.make_context("fill", words[2:], **group.context_settings)
     assert context.params["shard"] == (3, 16)
 
 
