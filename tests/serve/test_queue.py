@@ -125,6 +125,14 @@ def test_what_looks_like_a_class_is_near_to_what_has_its_label() -> None:
     assert set(kinds[rest[again]]) == {NAMES[2]}
 
 
+def test_many_labelled_samples_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, names = field(n_samples=90)
+    labels, needed = settled(x[:40], names[:40]), {NAMES[2]: 3, NAMES[0]: 2}
+    at_once = alike(BASE, stored(x[40:]), labels, needed)
+    monkeypatch.setattr("skip2lora.serve.queue._AT_ONCE", 7)
+    assert alike(BASE, stored(x[40:]), labels, needed).tolist() == at_once.tolist()
+
+
 def test_without_a_label_of_it_the_model_says_what_looks_like_a_class() -> None:
     x, names = blobs(3, n_samples=90)
     labels = settled(x[:2], [NAMES[0], NAMES[1]])

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skip2lora.data.media import KEYS, Media, media_in
+from skip2lora.errors import ParameterError
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import CLASSIFICATION, TASKS
 from skip2lora.tasks.thresholds import Thresholds
 
+#: What reading entries that are damaged raises.
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RecursionError, ParameterError)
 #: The entries that hold for the outputs that were learned: those of another export are not theirs.
 OF_OUTPUTS = ("method", "output", "task", "classes", "numbers", "thresholds")
 
@@ -56,8 +59,7 @@ class Said:
         """What :meth:`entries` and an exporter wrote, among others; a task of another is unknown.
 
         Raises:
-            AttributeError, KeyError, TypeError, ValueError, RecursionError, ParameterError: it is
-                damaged.
+            DAMAGED: it is damaged.
         """
         known = {
             name: json.loads(entries[name]) if isinstance(entries[name], str) else entries[name]

@@ -304,7 +304,7 @@ class _Counted:
         reference = ROWS * columns * (3 * FLOAT_BYTES + 2 * _DOUBLE_BYTES)
         n_candidates = max(1, min(limits.candidates, limits.candidates_bytes // row))
         chosen = n_candidates * (2 * row + 2 * stride + 2 * _DOUBLE_BYTES * width)
-        chosen += n_candidates**2 * _DOUBLE_BYTES
+        chosen += n_candidates**2 * _DOUBLE_BYTES + n_labels * row  # for classes that lack labels
         return ServiceMemory(
             self.held_bytes, reference, _DATABASE_BYTES,
             SAMPLES_AT_ONCE * (self.sample_bytes + 2 * stride + row), RECENT * _EVENT_BYTES,

@@ -24,6 +24,7 @@ from skip2lora.training.skip_job import Scaling
 
 #: Of so many uncertain samples one is asked for.
 _AMONG = 4
+_AT_ONCE = 256  # labelled samples, which may be many
 _TINY = 1e-12
 
 
@@ -127,7 +128,7 @@ def chosen(
         order = np.argsort(margins(version.probabilities(rows)), kind="stable")
         least = np.sort(order[: _AMONG * count])
         places, rows = places[least], np.ascontiguousarray(rows[least])
-    taps = _scaled(version, rows, rows)
+    taps = _scaled(version, Scaling.of(version.frozen.format, [rows]), rows)
     random = np.random.Generator(np.random.PCG64(seed))
     return np.asarray(places[representatives(taps @ taps.T, count, random)])
 
@@ -151,16 +152,15 @@ def alike(
     if not len(different):
         return np.empty(0, np.int64)
     rows = version.frozen.unpacked(stored.rows[different])
-    taps = _scaled(version, rows, rows)
-    to_labelled = _apart(taps, _scaled(version, rows, version.frozen.unpacked(labelled.rows)))
-    answers, shares = np.array(labelled.answers), version.probabilities(rows)
+    scaling = Scaling.of(version.frozen.format, [rows])
+    taps, shares = _scaled(version, scaling, rows), version.probabilities(rows)
+    apart = _to_answers(version, scaling, taps, labelled)
     random, places = np.random.Generator(np.random.PCG64(seed)), list[int]()
     for title, count in needed.items():
-        own = answers == title
         unlike = -shares[:, version.titles.index(title)]
-        if own.any():
-            others = to_labelled[:, ~own].min(axis=1, initial=np.inf)
-            unlike = to_labelled[:, own].min(axis=1) / np.maximum(others, _TINY)
+        if title in apart:
+            others = [of for answer, of in apart.items() if answer != title]
+            unlike = apart[title] / np.minimum.reduce([np.full(len(rows), np.inf), *others])
         unlike[places] = np.inf  # taken already
         nearest = np.argsort(unlike, kind="stable")[: min(_AMONG * count, len(rows) - len(places))]
         nearest.sort()
@@ -168,20 +168,29 @@ def alike(
     return np.asarray(different[np.sort(np.array(places, np.intp))])
 
 
-def _scaled(
-    version: Version, of: NDArray[np.float32], rows: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Taps of ``rows`` as those of the rows ``of`` are standardised, (rows, columns)."""
+def _scaled(version: Version, scaling: Scaling, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Standardised taps of rows, (rows, columns)."""
     scaled = rows.copy()
-    Scaling.of(version.frozen.format, [of]).apply(scaled)
+    scaling.apply(scaled)
     taps = scaled[:, : version.frozen.format.layout.logits_offset]
     return np.asarray(taps.astype(np.float64))
 
 
-def _apart(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distances, (rows of ``one``, rows of ``two``)."""
-    squares = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
-    return np.asarray(np.maximum(squares - 2 * one @ two.T, 0))
+def _to_answers(
+    version: Version, scaling: Scaling, taps: NDArray[np.float64], labelled: Settled
+) -> dict[str, NDArray[np.float64]]:
+    """Squared distances to the nearest labelled sample of each answer, (rows of ``taps``,)."""
+    apart: dict[str, NDArray[np.float64]] = {}
+    squares = np.square(taps).sum(axis=1)[:, None]
+    for start in range(0, len(labelled.rows), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        others = _scaled(version, scaling, version.frozen.unpacked(labelled.rows[some]))
+        of_some = squares + np.square(others).sum(axis=1) - 2 * taps @ others.T
+        answers = np.array(labelled.answers[some])
+        for answer in np.unique(answers).tolist():
+            least = of_some[:, answers == answer].min(axis=1, initial=np.inf)
+            apart[answer] = np.minimum(apart.get(answer, np.inf), np.maximum(least, _TINY))
+    return apart
 
 
 def _different(stored: Stored, known: Set[bytes]) -> NDArray[np.intp]:

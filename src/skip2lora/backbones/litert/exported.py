@@ -8,8 +8,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from skip2lora.backbones.litert.file import Graph
-from skip2lora.backbones.said import Said
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.backbones.said import DAMAGED, Said
+from skip2lora.errors import ModelError
 
 #: The entry that has it.
 ENTRY = "skip2lora"
@@ -29,9 +29,7 @@ def said_of(graph: Graph) -> Said:
                 data = model.Buffers(entry.Buffer()).DataAsNumpy()
                 said = Said.from_entries(json.loads(np.asarray(data, np.uint8).tobytes()))
                 return said.named([each.name for each in graph.outputs])
-    except (
-        AttributeError, KeyError, TypeError, ValueError, RecursionError, ParameterError,
-    ) as error:  # fmt: skip
+    except DAMAGED as error:
         raise ModelError(
             f"{graph.path}: what its metadata says of what was learned is damaged, expected it as "
             "export wrote it: export it again"

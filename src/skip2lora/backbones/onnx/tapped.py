@@ -21,10 +21,10 @@ from skip2lora.backbones.onnx.sizes import fix_size
 from skip2lora.backbones.onnx.states import stream_of
 from skip2lora.backbones.onnx.straight import straight_part
 from skip2lora.backbones.outputs import OutputSpec
-from skip2lora.backbones.said import Said
+from skip2lora.backbones.said import DAMAGED, Said
 from skip2lora.backbones.streams import STREAM_KEY, Stream
 from skip2lora.backbones.taps import Selection, Tap, chosen, chosen_taps
-from skip2lora.errors import ModelError, ParameterError, first_line
+from skip2lora.errors import ModelError, first_line
 
 KEY = "skip2lora"
 #: Of the entries that an exported file says of what was learned.
@@ -181,9 +181,7 @@ def said_in(entries: Mapping[str, str], path: Path) -> Said:
     }  # fmt: skip
     try:
         return Said.from_entries(own)
-    except (
-        AttributeError, KeyError, TypeError, ValueError, RecursionError, ParameterError,
-    ) as error:  # fmt: skip
+    except DAMAGED as error:
         raise damaged(path, "what it says of what was learned is damaged") from error
 
 
