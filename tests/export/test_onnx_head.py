@@ -42,6 +42,27 @@ def linear(*, turned: bool = False, apart: bool = False, shared: bool = False) -
     return net.model([nets.value("x", ["n", 9])], outputs)
 
 
+def ended(case: str) -> Any:
+    """x -> 5 -> 3 logits, MatMul and Add, of which ``case`` makes what a change would show in."""
+    net = nets.Net()
+    hidden = net.node("MatMul", ["x", net.weight("v", 9, 5)], "hidden")
+    weight, bias = net.weight("w", 5, 3), net.vector("b", 3)
+    outputs, inputs = [nets.value("logits", ["n", 3])], [nets.value("x", ["n", 9])]
+    if case == "alpha":
+        net.node("Gemm", [hidden, weight, bias], "logits", alpha=2.0)
+        return net.model(inputs, outputs)
+    product = net.node("MatMul", [hidden, weight], "product")
+    net.node("Add", [product, bias], "logits")
+    if case == "product read twice":
+        net.node("Neg", [product], "negated")
+        outputs.append(nets.value("negated", ["n", 3]))
+    if case == "product is an output":
+        outputs.append(nets.value("product", ["n", 3]))
+    if case == "weight is an input":
+        inputs.append(nets.value("w", [5, 3]))
+    return net.model(inputs, outputs)
+
+
 def run(model: Any, *names: str) -> list[np.ndarray]:
     made: list[np.ndarray] = open_session(model.SerializeToString()).run(list(names), {"x": X})
     return made
@@ -71,6 +92,26 @@ def test_weights_that_cannot_take_it_stay(case: str) -> None:
     assert found.head is not None
     assert not fold_last(graph, found.head, source, change)
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    ("case", "folds"),
+    [
+        ("plain", True),
+        ("alpha", False),
+        ("product read twice", False),
+        ("product is an output", False),
+        ("weight is an input", False),
+    ],
+)
+def test_weights_stay_where_a_change_would_show_elsewhere(case: str, folds: bool) -> None:
+    model = ended(case)
+    before = model.SerializeToString()
+    graph = Graph(model)
+    found = anatomy(graph, Path("m.onnx"), grid=4)
+    assert found.head is not None
+    assert fold_last(graph, found.head, found.sources[-1], CHANGE) == folds
+    assert (model.SerializeToString() == before) == (not folds)
 
 
 @pytest.mark.parametrize("opset", [9, 11, 17])
