@@ -203,6 +203,8 @@ def test_external_data_is_taken_along(parts: Path) -> None:
         ([{"path": "frames.onnx", "scale": -1e-46}], 80, "'scale': -1e-46"),
         ([{"path": "frames.onnx", "offset": -1e39}], 80, "'offset': -1e+39"),
         ([{"path": "frames.onnx", "offset": float("nan")}], 80, "'offset': nan"),
+        ([PAIR[1]], 80, "its first model has nothing before it"),
+        ([PAIR[0] | {"hop": 2}, PAIR[1]], 80, "its first model has nothing before it"),
         (PAIR, 10**30, f"samples {10**30}"),
         ([{"scale": 1.0}], 80, "'path'"),
         ([{"path": "chain.toml"}], 80, "'path': 'chain.toml'"),

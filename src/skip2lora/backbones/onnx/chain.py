@@ -42,13 +42,14 @@ from typing import Any
 import numpy as np
 
 from skip2lora.backbones.onnx.file import embed, model_writer, need_onnx, read_model
+from skip2lora.backbones.onnx.metadata import samples_of, say, say_of_ends
 from skip2lora.backbones.onnx.states import checked_stream, say_states
+from skip2lora.backbones.onnx.tapped import CHAIN_KEY, entries_of, said_in, strip
 from skip2lora.backbones.onnx.windows import Windows, windows_of
+from skip2lora.backbones.said import Said
 from skip2lora.errors import ModelError, ParameterError, first_line, warn
 from skip2lora.files import unreadable, write_file
 
-#: The metadata in which a chain says what it leaves out.
-CHAIN_KEY = "skip2lora.chain"
 _MOST_TEXT = 1 << 20  # bytes of a chain
 _MOST_SAMPLES = 1 << 31
 _IR_VERSION = 8
@@ -164,34 +165,35 @@ def chained(
         ModelError: one has several inputs or outputs, or does not fit the one before.
     """
     onnx = need_onnx(f"chaining the models of {path.name}")
+    if parts[0] != Part(parts[0].file):
+        raise ModelError(
+            f"{path}: its first model has nothing before it, expected scale, offset and hop "
+            "of later ones alone: leave them out there"
+        )
     whole: Any = None
+    entries: list[dict[str, str]] = []
     for number, part in enumerate(parts):
         model = read(part.file)
         embed(model, part.file.parent)
         if stream is not None:
             data = say_states(onnx, model, stream, part.file)
-            _fix_samples(model, samples, part.file, data)
+            _fix_samples(model, samples, part.file, Said(), data)
             return model
         _check_alone(model, part.file)
+        strip(model)
+        entries.append(entries_of(model))
+        said = said_in(entries[-1], part.file)
         model = _prefixed(onnx, model, f"{number}.")
         if whole is None:
-            _fix_samples(model, samples, part.file)
+            _fix_samples(model, samples, part.file, said)
             whole = model
             continue
         whole, left_out = _joined(onnx, whole, model, part, path)
-        if left_out:
-            _say(whole, left_out)
+        for what in filter(None, (left_out, entries[-1].get(CHAIN_KEY))):
+            say(whole, what)
+    say_of_ends(whole, entries[0], entries[-1], f"{len(parts) - 1}.", path)
     whole.ir_version = max(whole.ir_version, _IR_VERSION)
     return whole
-
-
-def _say(whole: Any, what: str) -> None:
-    """Let the metadata say this as well."""
-    for entry in whole.metadata_props:
-        if entry.key == CHAIN_KEY:
-            entry.value = f"{entry.value}; {what}"
-            return
-    whole.metadata_props.add(key=CHAIN_KEY, value=what)
 
 
 def _check_alone(model: Any, file: Path) -> None:
@@ -208,10 +210,15 @@ def _prefixed(onnx: Any, model: Any, prefix: str) -> Any:
     return onnx.compose.add_prefix(model, prefix)
 
 
-def _fix_samples(model: Any, samples: int | None, file: Path, given: Any = None) -> None:
-    """Let the first model take so many samples, of its input ``given``."""
-    dims = list((given or _input(model)).type.tensor_type.shape.dim)
-    open_ones = [dim for dim in dims[1:] if not dim.dim_value]
+def _fix_samples(
+    model: Any, samples: int | None, file: Path, said: Said, given: Any = None
+) -> None:
+    """Let the first model take so many samples, of its input ``given``, or as many as are said."""
+    dims = list((given or _input(model)).type.tensor_type.shape.dim)[1:]
+    open_ones = [dim for dim in dims if not dim.dim_value]
+    known = [dim.dim_value for dim in dims]
+    of_file = samples_of(said, [size for size in known if size])
+    samples = of_file if samples is None and len(open_ones) == 1 else samples
     if samples is None:
         if open_ones:
             raise ModelError(
@@ -220,12 +227,16 @@ def _fix_samples(model: Any, samples: int | None, file: Path, given: Any = None)
             )
         return
     if len(open_ones) != 1:
-        known = [dim.dim_value for dim in dims[1:]]
         if not open_ones and math.prod(known) == samples:
             return
         raise ModelError(
             f"{file} takes {known} of a sample, expected one axis that is open for samples = "
             f"{samples}: leave samples out"
+        )
+    if of_file not in (None, samples):
+        raise ModelError(
+            f"{file} says that it learned from {of_file:,} of a sample, the chain has samples = "
+            f"{samples}, expected the same: leave samples out"
         )
     open_ones[0].dim_value = samples
 

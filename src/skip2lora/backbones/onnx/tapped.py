@@ -12,7 +12,6 @@ from typing import Any
 
 from skip2lora.backbones.onnx.anatomy import Anatomy, anatomy
 from skip2lora.backbones.onnx.branches import without_branches
-from skip2lora.backbones.onnx.chain import CHAIN_KEY
 from skip2lora.backbones.onnx.ends import REWRITTEN, float_activations
 from skip2lora.backbones.onnx.file import damaged, fingerprint
 from skip2lora.backbones.onnx.graph import RECURRENT, Fault, Graph, faults_of
@@ -29,6 +28,8 @@ from skip2lora.errors import ModelError, first_line
 KEY = "skip2lora"
 #: Of the entries that an exported file says of what was learned.
 SAID_PREFIX = "skip2lora."
+#: The entry in which a chain says what it leaves out.
+CHAIN_KEY = "skip2lora.chain"
 _VERSION = 1
 
 
