@@ -9,6 +9,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.torch_networks import REASON
+from skip2lora.arrays import Inputs
 from skip2lora.errors import DataError
 
 torch = pytest.importorskip("torch", reason=REASON)
@@ -17,6 +18,8 @@ from skip2lora.backbones.torch.inputs import (  # noqa: E402
     check_array,
     check_inputs,
     converted,
+    different,
+    extremes,
     made_up,
     readings,
     shapes_of,
@@ -165,3 +168,26 @@ def test_a_list_of_one_is_an_array_where_one_is_needed(refused: Refused) -> None
     assert "X has 4 inputs, Two takes a, b, scale" in said
     said = refused(DataError, by_keyword, Two(), {"a": x, "c": x, "d": x})
     assert "X has input 'c', which Two does not take, expected a, b, scale" in said
+
+
+def test_samples_to_look_at_are_the_largest_and_the_smallest() -> None:
+    x = np.array([[1, -2], [0.5, 0.1], [3, -9], [7, 7]], np.float32)
+    np.testing.assert_array_equal(extremes(x), x[[2, 1]])
+    ids = np.array([[5, 6], [900, 7], [1, 2]], np.int64)  # whole numbers are not large or small
+    np.testing.assert_array_equal(extremes(ids), ids[[0, 0]])
+    both = extremes(Inputs({"ids": ids, "x": x[1:]}))
+    assert isinstance(both, Inputs)
+    np.testing.assert_array_equal(both.arrays["ids"], ids[[1, 0]])
+
+
+def test_samples_like_the_last_stand_beside_the_first() -> None:
+    pair = np.array([[90, -80, 70], [1, 2, 3]], np.float32)
+    drawn = different(pair, 4, varied=True)
+    np.testing.assert_array_equal(drawn[0], pair[0])
+    assert np.abs(drawn[1:]).max() <= 3
+    assert len({row.tobytes() for row in drawn}) == 4
+    alike = different(pair, 4, varied=False)
+    np.testing.assert_array_equal(alike, pair[[0] * 4])
+    flat = different(np.full((2, 3), 5.0, np.float32), 4, varied=True)  # one number everywhere
+    assert (flat[0] == 5).all()
+    assert len({row.tobytes() for row in flat}) == 4

@@ -68,3 +68,28 @@ def test_dynamic_integers_are_known() -> None:
     assert rounds_batches(quantised)
     x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     s2.TorchBackbone(quantised).check(x)
+
+
+class Scaled(nn.Module):
+    """Halves all of a batch that has a number beyond 20."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        hidden = torch.relu(self.first(x))
+        return self.last(hidden / 2 if (x.abs() > 20).any() else hidden)
+
+
+@pytest.mark.parametrize("at", [0, 7, 39])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_is_done_to_a_batch_from_some_number_on(at: int, sign: int, refused: Refused) -> None:
+    """Samples that have it are looked at beside some that do not."""
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    s2.TorchBackbone(Scaled()).check(x)
+    x[at, 2] = sign * 30
+    said = refused(ModelError, s2.TorchBackbone(Scaled()).check, x)
+    assert "what is computed before last (Linear) mixes the samples" in said

@@ -39,6 +39,7 @@ from skip2lora.backbones.torch.inputs import (
     check_inputs,
     converted,
     different,
+    extremes,
     made_up,
     readings,
     shapes_of,
@@ -264,9 +265,8 @@ class TorchBackbone(Backbone):
             fitted = converted(x, self._taken[shapes])
             self._taken.setdefault(shapes_of(fitted), self._taken[shapes])
             if self._asked_mask is None and isinstance(fitted, Inputs):
-                self._asked_mask = masks.find_mask(
-                    self, specs_of(shapes_of(fitted)), fitted[:1].arrays
-                )
+                specs = specs_of(shapes_of(fitted))
+                self._asked_mask = masks.find_mask(self, specs, fitted[:1].arrays)
             return fitted
         return converted(x, self._taken[shapes])
 
@@ -275,7 +275,7 @@ class TorchBackbone(Backbone):
         reasons: list[Exception] = []
         for numbers in readings(shapes):
             try:
-                network = self._find(converted(x[:1], numbers))
+                network = self._find(converted(extremes(x), numbers))
             except (ModelError, ParameterError):
                 raise
             except Exception as error:  # noqa: BLE001, whatever a module raises
