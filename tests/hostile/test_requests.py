@@ -19,6 +19,7 @@ PATHS = (
     "/", "/healthz", "/metrics", "/v2", "/v2/models/fan", "/v2/models/fan/infer", "/api/predict",
     "/api/labels", "/api/labels/undo", "/api/learn", "/api/versions/0/adopt", "/api/samples",
     "/api/versions/1/reject", "/api/samples/1", "/api/samples/1/skip", "/api/samples/1/picture",
+    "/api/samples/1/sound",
     "/api/ask", "/api/events", "/api/status", "/api/drift/reference", "/predict", "/webhook",
     "/setup", "/api/label-studio/tasks", "/page/page.js",
 )  # fmt: skip

@@ -4,9 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import skip2lora as s2
 from desk import NAMES
+from serve.client import Client
 from serve.place import field, model, teach
+from skip2lora.data.sound_options import Sound
 from skip2lora.serve.api import MOST_LABELS
+from skip2lora.serve.http import application
+from skip2lora.serve.security import Policy
+from skip2lora.serve.service import Service
 
 
 def test_rows_are_predicted_and_kept(client):
@@ -159,3 +165,62 @@ def test_no_upload_is_left_behind(client, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     client.post("/api/predict", picture(), content_type="image/png")
     assert list(Path(tmp_path / "temporary").iterdir()) == []
+
+
+def asking(model, store, **options):
+    """A service of that model, and a client of it."""
+    served = Service(model, store, learning=False, lab_set=False, **options)
+    return served, Client(application(served, Policy()))
+
+
+def test_an_image_is_shown_as_a_picture(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    onnx_models = pytest.importorskip("onnx_models")
+    pytest.importorskip("onnxruntime")
+    network = s2.load(onnx_models.save(onnx_models.cnn(), tmp_path / "camera.onnx"))
+    served, client = asking(network, tmp_path / "store")
+    with served:
+        pixels = np.random.default_rng(0).integers(0, 256, (14, 14, 3)).astype(np.uint8)
+        pixels[0, 0], pixels[0, 1] = 0, 255
+        stream = io.BytesIO()
+        image.fromarray(pixels).save(stream, "png")
+        client.post("/api/predict", stream.getvalue(), content_type="image/png")
+        entry = client.get("/api/samples/1").json()
+        assert (entry["picture"], entry["sound"], entry["shape"]) == (True, False, [1, 3, 14, 14])
+        answer = client.get("/api/samples/1/picture")
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+        np.testing.assert_array_equal(np.asarray(image.open(io.BytesIO(answer.body))), pixels)
+        assert client.get("/api/samples/1/sound").status == 404
+
+
+def test_a_recording_is_sent_stored_and_heard_again(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    sound_models = pytest.importorskip("sound_models")
+    pytest.importorskip("onnxruntime")
+    ear = s2.load(sound_models.listener(tmp_path / "ear.onnx"))
+    file = sound_models.record(tmp_path / "a.wav", sound_models.tone(300, 0.5))
+    served, client = asking(ear, tmp_path / "store", sound=Sound(rate=sound_models.RATE))
+    with served:
+        answer = client.post("/api/predict", file.read_bytes(), content_type="audio/wav")
+        assert len(answer.json()["samples"]) == 2
+        asked = client.get("/api/ask?count=2").json()["samples"]
+        assert [(each["picture"], each["sound"]) for each in asked] == [(False, True)] * 2
+        heard = client.get("/api/samples/2/sound")
+        assert (heard.status, heard.headers["content-type"]) == (200, "audio/wav")
+        assert heard.headers["cross-origin-resource-policy"] == "same-origin"
+        played, rate = soundfile.read(io.BytesIO(heard.body), dtype="int16")
+        original, _ = soundfile.read(file, dtype="int16")
+        assert rate == sound_models.RATE
+        np.testing.assert_allclose(played, original[sound_models.WINDOW :], atol=1)
+        assert client.get("/api/samples/2/picture").status == 404
+        assert client.get("/api/samples/99/sound").status == 400
+        tasks = client.get("/api/label-studio/tasks").json()
+        assert tasks[0]["data"]["sound"] == "http://localhost/api/samples/1/sound"
+
+
+def test_numbers_of_a_table_are_no_sound(client):
+    client.post("/api/predict", {"rows": field(n_samples=1)[0].tolist()})
+    assert client.get("/api/samples/1").json()["sound"] is False
+    answer = client.get("/api/samples/1/sound")
+    assert answer.status == 404
+    assert "ask for its numbers" in answer.error

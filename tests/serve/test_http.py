@@ -134,11 +134,19 @@ def test_what_is_not_here(client, path, method, status):
     assert answer.error
 
 
+def _scripts(client):
+    """Those of the page that say which others there are."""
+    names = ("page.js", "looks.js", "sounds.js")
+    return "".join(client.get(f"/page/{name}").body.decode() for name in names)
+
+
 def test_the_page_and_its_files(client):
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for name in ("page.js", "parts.js", "talk.js", "words.js", "page.css"):
+    names = {"page.js", "page.css", *re.findall(r'"\./([a-z.]+)"', _scripts(client))}
+    assert {"looks.js", "parts.js", "sounds.js", "talk.js", "words.js"} <= names
+    for name in names:
         assert client.get(f"/page/{name}").status == 200
     text = page.body.decode()
     assert "http://" not in text

@@ -25,7 +25,8 @@ def picture(form="png", size=(14, 14), seed=0):
 def camera(tmp_path):
     onnx_models = pytest.importorskip("onnx_models")
     pytest.importorskip("onnxruntime")
-    return SimpleNamespace(model=s2.load(onnx_models.save(onnx_models.cnn(), tmp_path / "c.onnx")))
+    model = s2.load(onnx_models.save(onnx_models.cnn(), tmp_path / "c.onnx"))
+    return SimpleNamespace(model=model, images=None)
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ def ear(tmp_path):
     words += ["--rate", sound_models.RATE, "--class-names", "high,low"]
     words = [sys.executable, "-m", "skip2lora", *map(str, words)]
     subprocess.run(words, check=True, capture_output=True)
-    return SimpleNamespace(model=s2.AdaptedModel.load(s2.load(path), tmp_path / "adapter"))
+    model = s2.AdaptedModel.load(s2.load(path), tmp_path / "adapter")
+    return SimpleNamespace(model=model, images=model.images)
 
 
 def test_an_image_is_what_its_folder_would_give(camera, tmp_path):
@@ -90,5 +92,5 @@ def test_a_table_of_a_folder_is_read_by_its_columns(tmp_path):
     x = blobs(0, n_samples=4)[0]
     np.savetxt(tmp_path / "a.csv", x, delimiter=",", header=",".join(f"f{at}" for at in range(12)),
                comments="")  # fmt: skip
-    (read,) = read_file(SimpleNamespace(model=model()), tmp_path / "a.csv").values()
+    (read,) = read_file(SimpleNamespace(model=model(), images=None), tmp_path / "a.csv").values()
     np.testing.assert_allclose(read, x, rtol=1e-5)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from desk import NAMES
@@ -22,9 +23,11 @@ pytest.importorskip("uvicorn")
 class Service:
     """A service in a process of its own, with samples of a new place."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
-        file = folder / "fan.safetensors"
-        model().save(file)
+    def __init__(self, folder: Path, *words: str, file: Path | None = None) -> None:
+        is_fan = file is None
+        if file is None:
+            file = folder / "fan.safetensors"
+            model().save(file)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "skip2lora", "serve", str(file), "--port", "0", "--json",
              "--store", str(folder / "store"), *words],
@@ -33,14 +36,17 @@ class Service:
         assert self.process.stdout is not None
         facts = json.loads(self.process.stdout.readline())
         self.url, self.token = facts["url"], facts["token"]
+        if not is_fan:
+            return
         x, names = field(n_samples=120)
         answer = self.ask("/api/predict", {"rows": x.tolist()})
         ids = [each["id"] for each in answer["samples"]]
         self.truth = dict(zip(ids, names, strict=True))
 
     def ask(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json", "authorization": f"Bearer {self.token}"}
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        kind = "audio/wav" if isinstance(body, bytes) else "application/json"
+        headers = {"content-type": kind, "authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(self.url + path, data, headers)  # noqa: S310
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             return json.load(response)
@@ -50,11 +56,26 @@ class Service:
         self.process.communicate()
 
 
+Start = Callable[..., Service]
+
+
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path, "--approve")
-    yield service
-    service.close()
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts services, which end after the tabs: name it first."""
+    services = []
+
+    def start_one(*words: str, file: Path | None = None) -> Service:
+        services.append(Service(tmp_path, *words, file=file))
+        return services[-1]
+
+    yield start_one
+    for each in services:
+        each.close()
+
+
+@pytest.fixture
+def service(start: Start) -> Service:
+    return start("--approve")
 
 
 @pytest.fixture
@@ -65,7 +86,7 @@ def opened(browser: Any) -> Iterator[Any]:
 
     def open_tab(url: str, **look: Any) -> Any:
         page = browser.new_page(**look)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "console",
@@ -197,3 +218,62 @@ def test_it_says_when_the_service_is_gone(tmp_path: Path, browser: Any) -> None:
     service.close()
     page.wait_for_selector("#connection:not([hidden])", timeout=30_000)
     page.close()
+
+
+def test_a_recording_is_drawn_and_heard(tmp_path: Path, start: Start, opened: Any) -> None:
+    """By keys and by hand, at the width of a telephone; what is loud is dark at its own height."""
+    pytest.importorskip("soundfile")
+    sound_models = pytest.importorskip("sound_models")
+    pytest.importorskip("onnxruntime")
+    file = sound_models.listener(tmp_path / "ear.onnx")
+    tone = sound_models.record(tmp_path / "a.wav", sound_models.tone(1000, 0.5))
+    service = start("--rate", str(sound_models.RATE), "--new-token", file=file)
+    service.ask("/api/predict", tone.read_bytes())
+    page = opened(service.url, viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page.fill("#token", service.token)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#cards > li canvas")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert loudest_row(page) == 64 - 1 - 16  # of 64 to 4,000 Hz, the lowest at the foot
+    page.locator("#cards > li").first.focus()
+    page.keyboard.press("p")
+    page.wait_for_selector("#cards button.play[aria-pressed='true']")
+    until(page, lambda: page.evaluate("document.querySelector('audio')?.currentTime > 0"))
+    assert abs(page.evaluate("document.querySelector('audio').duration") - 0.25) < 0.01
+    until(page, lambda: page.locator("audio").count() == 0)  # at its end nothing stays
+    assert page.locator("button.play[aria-pressed='true']").count() == 0
+    page.locator("#cards button.play").last.click()
+    page.locator("#cards button.play").first.click()
+    until(page, lambda: page.locator("audio").count() == 0)
+    page.keyboard.press("1")  # of what was heard last
+    until(page, lambda: len(service.ask("/api/labels")["labels"]) == 1)
+
+
+def loudest_row(page: Any) -> int:
+    """Of the first spectrogram, from the top."""
+    return int(
+        page.evaluate("""() => {
+          const canvas = document.querySelector("#cards canvas");
+          const { data, width, height } = canvas.getContext("2d")
+            .getImageData(0, 0, canvas.width, canvas.height);
+          const rows = Array.from({ length: height }, (_, y) => {
+            let sum = 0;
+            for (let x = 0; x < width; x += 1) sum += data[4 * (y * width + x) + 3];
+            return sum;
+          });
+          return rows.indexOf(Math.max(...rows));
+        }""")
+    )
+
+
+def test_an_image_is_shown_on_its_card(tmp_path: Path, start: Start, opened: Any) -> None:
+    pytest.importorskip("PIL.Image")
+    onnx_models = pytest.importorskip("onnx_models")
+    pytest.importorskip("onnxruntime")
+    file = onnx_models.save(onnx_models.cnn(), tmp_path / "camera.onnx")
+    service = start(file=file)
+    x = np.random.default_rng(0).random((3, 14, 14)).astype(np.float32)
+    service.ask("/api/predict", {"rows": [x.tolist()]})
+    page = opened(service.url)
+    page.wait_for_selector("#cards > li img")
+    until(page, lambda: page.evaluate("document.querySelector('#cards img').naturalWidth") == 14)

@@ -14,7 +14,7 @@ from skip2lora.backbones.loading import load
 from skip2lora.cli import common
 from skip2lora.cli import options as shared
 from skip2lora.cli.help import Command
-from skip2lora.cli.service import lab_set, limit_options, limits_of
+from skip2lora.cli.service import lab_set, limit_options, limits_of, sound_of, sound_options
 from skip2lora.errors import ParameterError, SuspectLabelsWarning
 from skip2lora.serve import allocator, security
 from skip2lora.serve.http import application, need_starlette
@@ -44,6 +44,7 @@ from skip2lora.serve.watched import Watched
 @click.option("--mqtt", metavar="URL", help="Broker to join, such as mqtt://localhost.")
 @click.option("--watch", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Predict the files that come to this folder.")  # fmt: skip
+@sound_options
 @limit_options
 @click.option("--approve", is_flag=True, help="A better version waits until someone adopts it.")
 @click.option("--new-token", is_flag=True,
@@ -79,6 +80,7 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
             Service(
                 loaded, store, adapter=options["adapter"], name=name,
                 lab_set=options["lab_set"], approve=options["approve"], limits=limits,
+                sound=sound_of(options),
             )
         )  # fmt: skip
         if broker is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from skip2lora.cli import common
+from skip2lora.data.sound_options import Sound
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.planned import ServicePlan, request_limits
 
@@ -26,6 +27,37 @@ lab_set = click.option(
     "--lab-set", type=click.Path(path_type=Path), metavar="FILE",
     help="Samples of the old domain to keep.  [default: those beside MODEL]",
 )  # fmt: skip
+
+_SOUND = {
+    "rate": click.option(
+        "--rate", type=float, metavar="HZ",
+        help="Samples of sound a second that MODEL takes.  [default: the adapter's]",
+    ),
+    "window": click.option(
+        "--window", metavar="LENGTH",
+        help="Seconds of sound, where MODEL takes any.  [default: the adapter's]",
+    ),
+    "gain": click.option(
+        "--gain", type=float, help="Of sound, which is from -1 to 1.  [default: the adapter's]"
+    ),
+}  # fmt: skip
+
+
+def sound_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--rate``, ``--window`` and ``--gain``, for recordings that come as files."""
+    for option in reversed(_SOUND.values()):
+        command = option(command)
+    return command
+
+
+def sound_of(options: Mapping[str, Any]) -> Sound | None:
+    """How recordings become samples, as it was typed; None where nothing was.
+
+    Raises:
+        ParameterError: one cannot be read, or is out of range.
+    """
+    given = {name: options[name] for name in _SOUND if options[name] is not None}
+    return Sound.parse(**given) if given else None
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:

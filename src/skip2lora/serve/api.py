@@ -17,7 +17,8 @@ import numpy as np
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.serve import inference
 from skip2lora.serve.batching import Batcher
-from skip2lora.serve.pictures import pixels_of, png
+from skip2lora.serve.media import sound_of, wav
+from skip2lora.serve.pictures import png, shown
 from skip2lora.serve.security import Refusal
 from skip2lora.serve.uploads import read_upload
 
@@ -49,6 +50,7 @@ def routes(
         Route("/api/samples", api.samples),
         Route("/api/samples/{id:int}", api.sample),
         Route("/api/samples/{id:int}/picture", api.picture),
+        Route("/api/samples/{id:int}/sound", api.sound),
         Route("/api/samples/{id:int}/skip", api.skip, methods=["POST"]),
         Route("/api/ask", api.ask),
         Route("/api/suspects", api.suspects),
@@ -111,10 +113,20 @@ class _Api:
         from starlette.responses import Response
 
         entry = await self._call(self._service.sample, request.path_params["id"])
-        pixels = pixels_of(self._service.model, entry["x"])
+        pixels = shown(self._service.model, entry["x"])
         if pixels is None:
             raise Refusal(404, "the sample is no image: ask for its numbers")
         return Response(await self._call(png, pixels), media_type="image/png")
+
+    async def sound(self, request: Request) -> Response:
+        """The sample as a WAV, where it is sound."""
+        from starlette.responses import Response
+
+        entry = await self._call(self._service.sample, request.path_params["id"])
+        body = await self._call(wav, self._service.images, entry["x"])
+        if body is None:
+            raise Refusal(404, "the sample is no sound that is kept: ask for its numbers")
+        return Response(body, media_type="audio/wav")
 
     async def skip(self, request: Request) -> Response:
         """Never ask for this one again."""
@@ -228,7 +240,10 @@ def _brief(service: Service, id: int) -> dict[str, Any]:
     """A sample as JSON, without its numbers."""
     entry = service.sample(id)
     x = entry.pop("x")
-    return entry | {"picture": x is not None and pixels_of(service.model, x) is not None}
+    return entry | {
+        "picture": shown(service.model, x) is not None,
+        "sound": sound_of(service.images, x) is not None,
+    }
 
 
 def _whole(service: Service, id: int) -> dict[str, Any]:

@@ -37,9 +37,10 @@ _BINARY = (b"content-type", b"application/octet-stream")
 #: The protocol's word for numbers of NumPy.
 _CALLED = {np.dtype(code): name for name, code in inference.DATATYPES.items()}
 _PAGE = {
-    "page.css": "text/css", "page.js": "text/javascript", "parts.js": "text/javascript",
-    "talk.js": "text/javascript",
-    "words.js": "text/javascript",
+    "page.css": "text/css",
+    **dict.fromkeys(
+        ("looks.js", "page.js", "parts.js", "sounds.js", "talk.js", "words.js"), "text/javascript"
+    ),
 }  # fmt: skip
 
 

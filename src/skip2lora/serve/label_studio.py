@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from skip2lora.data.sound_options import Sound
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.serve.inference import parse
 
@@ -149,5 +150,8 @@ def tasks_of(service: Service, base: str) -> list[dict[str, Any]]:
     for id in service.ask():
         sample = service.sample(id)
         about = {KEY: id, "time": sample["time"], "answer": sample["answer"]}
-        tasks.append({"data": about | {"picture": f"{base}api/samples/{id}/picture"}})
+        at = f"{base}api/samples/{id}"
+        if isinstance(service.images, Sound):
+            about["sound"] = f"{at}/sound"
+        tasks.append({"data": about | {"picture": f"{at}/picture"}})
     return tasks

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapted import AdaptedModel
+from skip2lora.data.media import Media
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.events import Events
@@ -69,6 +70,7 @@ class Learner:
         self.in_use = self._loaded(self.folders.current)
         self.reason = ""
         self.last_ms: float | None = None
+        self.images: Media | None = None  # how files become samples, which versions keep
         self._busy = False
         self.suspects: tuple[dict[str, Any], ...] = tuple(
             json.loads(store.meta("suspects") or "[]")
@@ -135,7 +137,9 @@ class Learner:
             judged = replace(judged, version=number)
             self.last_ms = took = 1e3 * (time.perf_counter() - began)
             self._keep_answers(number, labelled, candidate)
-            self.folders.save(number, candidate.adapted)
+            columns = self.in_use.model.columns
+            adapted = replace(candidate.adapted, images=self.images, columns=columns)
+            self.folders.save(number, adapted)
             state = WAITING if judged.adopt else REFUSED
             self.records.write(Record(number, time.time(), state, judged, len(labelled.y)))
             self._events.say(

@@ -37,6 +37,14 @@ def pixels_of(model: Backbone | AdaptedModel, x: Any) -> NDArray[np.uint8] | Non
     return pixels
 
 
+def shown(model: Backbone | AdaptedModel, x: Any) -> NDArray[np.uint8] | None:
+    """The pixels of a stored sample, (1, ...): of an image, or of a plane such as a spectrogram."""
+    if not isinstance(x, np.ndarray):
+        return None
+    pixels = pixels_of(model, x[0])
+    return pixels_of(model, x) if pixels is None else pixels
+
+
 def _is_image(model: Backbone | AdaptedModel, x: NDArray[Any]) -> bool:
     known = isinstance(model.images, Images)
     if x.ndim == 2:

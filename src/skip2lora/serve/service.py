@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +14,9 @@ from skip2lora.adapters.folder import Tapping
 from skip2lora.arrays import SamplesLike, whole
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.errors import ParameterError, Skip2LoraError
+from skip2lora.data.media import Media
+from skip2lora.data.sound_options import Sound
+from skip2lora.errors import ParameterError
 from skip2lora.serve import views
 from skip2lora.serve.answering import Frozen, Served
 from skip2lora.serve.drift import DriftState
@@ -24,11 +25,13 @@ from skip2lora.serve.gate import Verdict
 from skip2lora.serve.learner import Learner, Rules
 from skip2lora.serve.learning import as_rows, check_class
 from skip2lora.serve.limits import Limits
+from skip2lora.serve.media import images_of
 from skip2lora.serve.predicting import Predicting
 from skip2lora.serve.queue import Asking
 from skip2lora.serve.records import REFUSED, ROLLED_BACK, WAITING
 from skip2lora.serve.samples import SKIPPED
 from skip2lora.serve.store import Store
+from skip2lora.serve.turns import Turns
 from skip2lora.serve.watching import Watching
 from skip2lora.tasks.task import CLASSIFICATION, task_for
 from skip2lora.training.rehearsal import Keep, find_lab_set
@@ -36,7 +39,6 @@ from skip2lora.training.rehearsal import Keep, find_lab_set
 __all__ = ["DriftState", "Limits", "Served", "Service", "Verdict"]
 
 _MOST = 2**53  # what JSON has as a whole number in every program
-_PAUSE = 0.2  # seconds, in which more labels may come
 
 
 class Service:
@@ -48,6 +50,7 @@ class Service:
     default those beside the model's file, False for none. What is proved better is adopted, or
     waits for :meth:`adopt` with ``approve``. Nothing is learned before each class of the model has
     three labels, unless ``all_classes`` is off. With ``learning`` a thread learns as labels come.
+    ``sound`` is how recordings become samples, where neither model nor adapter says it.
 
     Several threads may call every method; predictions wait for neither training nor the disk.
 
@@ -69,6 +72,7 @@ class Service:
         all_classes: bool = True,
         learning: bool = True,
         limits: Limits | None = None,
+        sound: Sound | None = None,
         seed: int = 0,
     ) -> None:
         check_backbone(model)
@@ -85,12 +89,13 @@ class Service:
             "model": model.fingerprint, "tapping": Tapping.of(model).to_json(),
             "tap_widths": list(model.tap_widths), "n_outputs": model.n_outputs,
         }  # fmt: skip
-        self._closing, self._news = threading.Event(), threading.Event()
+        self._closed = False
         self._kept = Store(self.store, about, self.limits, self._disk_changed)
         try:
             self._events = Events(self._kept)
             rules = Rules(keep, approve, all_classes, seed, self.limits.versions)
             self._learner = Learner(self._frozen, self._kept, self._events, rules, self._renewed)
+            self._turns = Turns(self._learner, self._kept, self._events)
             watching = Watching(model.tap_widths[-1], self.limits.learn, seed)
             self._predicting = Predicting(
                 self._frozen, self._kept, self._events, watching, lambda: self._learner.in_use
@@ -101,12 +106,13 @@ class Service:
             self._events.say("started", version=self._learner.in_use.number, name=name)
             if adapter is not None:
                 self._learner.given(adapter)
+            said = self._learner.in_use.model.images
+            self._learner.images = images_of(self._kept, said, sound, model.inputs)
         except BaseException:
             self._kept.close()
             raise
-        self._thread = threading.Thread(target=self._run, name="skip2lora-learn", daemon=True)
         if learning:
-            self._thread.start()
+            self._turns.start()
 
     def __enter__(self) -> Self:
         return self
@@ -120,12 +126,10 @@ class Service:
 
     def close(self) -> None:
         """Write what waits, and let another process use the store."""
-        if self._closing.is_set():
+        if self._closed:
             return
-        self._closing.set()
-        self._news.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._closed = True
+        self._turns.close()
         self._predicting.keep()
         self._events.say("closed")
         self._kept.close()
@@ -146,6 +150,11 @@ class Service:
     def inputs(self) -> tuple[InputSpec, ...]:
         """What a sample consists of."""
         return self._frozen.model.inputs
+
+    @property
+    def images(self) -> Media | None:
+        """How files become samples, as far as it is known."""
+        return self._learner.images
 
     @property
     def task(self) -> str:
@@ -237,7 +246,7 @@ class Service:
             "labelled", sample=sample_id, label=name, source=source,
             contradicting=of["contradicting"],
         )  # fmt: skip
-        self._news.set()
+        self._turns.wake()
         return {
             "id": number, "sample": sample_id, "answer": name, "source": source,
             "contradicting": of["contradicting"],
@@ -257,7 +266,7 @@ class Service:
         """
         answer = self._kept.undo_label(_number(sample_id))
         self._events.say("unlabelled", sample=sample_id, label=answer, source=source)
-        self._news.set()
+        self._turns.wake()
         return answer
 
     def skip(self, sample_id: int, source: str = "python") -> None:
@@ -360,33 +369,9 @@ class Service:
     def _disk_changed(self, reason: str | None) -> None:
         if reason is None:
             self._events.say("resumed")
-            self._news.set()
+            self._turns.wake()
         else:
             self._events.say("paused", reason=reason)
-
-    def _run(self) -> None:
-        """Learn as labels come, until the service is closed."""
-        n_learned, newest = self._learner.records.all()[-1].n_labels, self._kept.newest_label
-        while True:
-            self._news.wait()
-            self._closing.wait(_PAUSE)
-            self._news.clear()
-            if self._closing.is_set():
-                return
-            try:
-                self._learner.check()
-                n_labels = self._kept.n_labelled
-                n_learned = max(n_learned, self._learner.records.all()[-1].n_labels)  # by hand
-                enough = n_learned + self.limits.batch if n_learned else self.limits.first_batch
-                due = n_labels >= enough
-                if n_labels >= self.limits.labelled:  # as many as are kept: new ones replace old
-                    due = due or self._kept.n_labelled_after(newest) >= self.limits.batch
-                if self._kept.paused is None and due:
-                    newest = self._kept.newest_label
-                    self._learner.learn()
-                    n_learned = n_labels
-            except Skip2LoraError as error:
-                self._events.say("refused", version=None, reason=str(error))
 
 
 def _number(sample_id: int) -> int:

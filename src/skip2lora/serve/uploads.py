@@ -54,8 +54,9 @@ def read_file(service: Service, path: Path, *, called: str | None = None) -> Map
     model = service.model
     inputs = model.inputs
     kind = next((kind for kind in (IMAGES, SOUNDS) if kind.holds(path)), None)
-    if model.images is not None and kind is not kind_for(model.images, path):
-        expected = kind_for(model.images, path).one
+    images = service.images
+    if images is not None and kind is not kind_for(images, path):
+        expected = kind_for(images, path).one
         raise DataError(
             f"{called or path.name} is another kind of file, expected {expected} as the model "
             "learned: convert it"
@@ -67,7 +68,7 @@ def read_file(service: Service, path: Path, *, called: str | None = None) -> Map
         )  # fmt: skip
     else:
         table = read_table(
-            path, images=kind.media().following(model.images), labels_required=False, called=called,
+            path, images=kind.media().following(images), labels_required=False, called=called,
             layout=layout_of(inputs) if kind is IMAGES else inputs,
         )  # fmt: skip
     x = read(table.x)

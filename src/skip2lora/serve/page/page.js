@@ -1,5 +1,7 @@
 // The page of the service: what happens now, labels, versions. It asks /api/ and draws; no more.
-import { curve, node, thinned } from "./parts.js";
+import { drawSample } from "./looks.js";
+import { curve, node } from "./parts.js";
+import { play } from "./sounds.js";
 import { Refused, ask, hasToken, keepToken } from "./talk.js";
 import { words } from "./words.js";
 
@@ -123,19 +125,9 @@ function makeCard(sample) {
   const classes = node("div", { class: "classes" });
   const box = node("li", { tabindex: 0, role: "option", "aria-selected": "false",
     "aria-label": words.sample(id), onclick: (event) => clickCard(event, id),
-    onfocus: () => { state.last = id; } }, look, about, note, classes);
-  safely(() => drawSample(look, sample));
+    onfocusin: () => { state.last = id; } }, look, about, note, classes);
+  safely(() => drawSample(look, sample, (button) => safely(() => play(id, button))));
   return { box, about, note, classes, label: null, names: "" };
-}
-
-async function drawSample(look, sample) {
-  const whole = sample.values ? sample : await ask(`api/samples/${sample.id}`);
-  if (whole.picture) {
-    const url = URL.createObjectURL(await ask(`api/samples/${sample.id}/picture`));
-    const image = node("img", { alt: words.sample(sample.id), src: url });
-    image.addEventListener("load", () => URL.revokeObjectURL(url));
-    look.replaceChildren(image);
-  } else if (whole.values) look.replaceChildren(curve(thinned(whole.values, 256)));
 }
 
 function updateCard(card, sample, note) {
@@ -261,6 +253,10 @@ function onKey(event) {
   const ids = [...state.cards.keys()], at = ids.indexOf(state.last);
   const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: perRow(), ArrowUp: -perRow() };
   if (event.key === "u") { undo(); return; }
+  if (event.key === "p" && state.last !== null) {
+    state.cards.get(state.last)?.box.querySelector("button.play")?.click();
+    return;
+  }
   if (event.key === "x" && state.last !== null) { skip(chosen(state.last)); return; }
   if (!ids.length) return;
   if (event.key in moves && (at >= 0 ? event.target.closest("#cards") : true)) {

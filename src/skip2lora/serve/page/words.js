@@ -15,6 +15,8 @@ export const words = {
   suspects: "suspects",
   emptyQueue: "Nothing asks for a label now.", emptyList: "No such sample.",
   toDo: (count) => `${count} worth a label.`,
+  play: "Play (p)", stop: "Stop (p)", sound: (id, seconds) => `Sound of sample ${id}, ${seconds.toFixed(2)} s`,
+  unplayable: "This browser does not play it.",
   picked: (count) => `${count} selected.`,
   learning: (done, wanted) => `Learning what is normal here: ${done} of ${wanted} samples.`,
   watching: "The data is as it was when this place was learned.",
