@@ -7,7 +7,7 @@ import pytest
 
 from skip2lora.errors import DataError
 from skip2lora.serve.answering import Served
-from skip2lora.serve.batching import MOST_TOGETHER, Batcher
+from skip2lora.serve.batching import MOST_TOGETHER, SHORT_S, Batcher
 
 
 class Doubles:
@@ -134,3 +134,72 @@ def test_who_asks_again_at_once_is_answered_with_those_who_wait():
     calls, ((first, second), other) = asyncio.run(ask())
     assert calls == [1, 2]
     assert [first.names, second.names, other.names] == [("0.0",), ("20.0",), ("40.0",)]
+
+
+class Clock:
+    """Time that passes only while samples are predicted."""
+
+    def __init__(self, seconds):
+        self.now, self.seconds, self.threads = 0.0, list(seconds), []
+
+    def __call__(self):
+        return self.now
+
+    def predict(self, inputs):
+        self.threads.append(threading.current_thread() is threading.main_thread())
+        self.now += self.seconds.pop(0)
+        x = inputs["X"]
+        if (x < 0).any():
+            raise ZeroDivisionError
+        return Served(tuple(range(len(x))), ("a",) * len(x), x[:, :1], 3, ("a",))
+
+
+def in_the_loop(*calls):
+    """Of calls, each as many samples and seconds, which ones ran in the event loop itself."""
+    clock = Clock([seconds for _, seconds in calls])
+
+    async def ask():
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(clock.predict, executor, clock)
+            for count, _ in calls:
+                served = await asyncio.wait_for(batcher.predict({"X": rows(7, count)}), 30)
+                assert len(served) == count
+                assert served.probabilities[0, 0] == 7
+
+    asyncio.run(ask())
+    return clock.threads
+
+
+def test_short_calls_run_in_the_event_loop_and_long_ones_in_a_thread():
+    assert in_the_loop((1, SHORT_S), (1, 0.5), (1, 0.5)) == [False, True, True]  # that was chance
+    assert in_the_loop((1, 0.5), (1, 0.5), (1, 2 * SHORT_S)) == [False] * 3
+
+
+def test_a_model_that_became_slow_goes_back_to_a_thread():
+    *early, last = in_the_loop((1, 0), *[(1, 1.0)] * 9)
+    assert early == [False] + [True] * 8
+    assert not last
+
+
+def test_a_larger_call_is_taken_to_last_longer_until_one_has_run():
+    calls = [(1, SHORT_S / 2), (4, SHORT_S / 2), (4, SHORT_S / 2), (1, 0)]
+    assert in_the_loop(*calls) == [False, False, True, True]
+
+
+def test_a_smaller_call_is_not_taken_to_be_shorter():
+    assert in_the_loop((100, 5 * SHORT_S), (1, SHORT_S)) == [False, False]
+
+
+def test_an_error_in_the_event_loop_reaches_whoever_asked():
+    clock = Clock([0.0] * 3)
+
+    async def ask():
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(clock.predict, executor, clock)
+            await batcher.predict({"X": rows(1)})
+            with pytest.raises(ZeroDivisionError):
+                await batcher.predict({"X": -rows(1)})
+            return await batcher.predict({"X": rows(2)})
+
+    assert asyncio.run(ask()).probabilities.item() == 2
+    assert clock.threads == [False, True, True]

@@ -62,7 +62,7 @@ class Frozen:
         parts = zip(starts, [*widths, self.format.n_outputs], strict=True)
         self._columns = np.concatenate([np.arange(at, at + width) for at, width in parts])
         self.width = len(self._columns)
-        self.last_tap = slice(sum(widths[:-1]), sum(widths))
+        self._last_tap = slice(layout.tap_offsets[-1], layout.tap_offsets[-1] + widths[-1])
 
     def rows(self, x: Any) -> NDArray[np.float32]:
         """Rows of checked samples, (samples, row_stride), as the core reads them.
@@ -80,6 +80,10 @@ class Frozen:
     def packed(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rows without padding, (samples, width): a copy."""
         return rows[:, self._columns]
+
+    def last_tap(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """That of rows, (samples, width): where it lies."""
+        return rows[:, self._last_tap]
 
     def unpacked(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
         """What :meth:`packed` gave, as the core reads it."""

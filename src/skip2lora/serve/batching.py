@@ -1,14 +1,17 @@
 """Requests that wait at the same time are one call of the model.
 
-A forward pass of many samples costs little more than that of one. While one call runs in a thread,
-so that the event loop stays free, others gather for the next, which starts once a turn of the event
-loop brought no more: what clients have sent by then is answered together, and a request that comes
-alone waits for nothing.
+A forward pass of many samples costs little more than that of one. A call starts once a turn of the
+event loop brought no more: what clients have sent by then is answered together, and a request that
+comes alone waits for nothing. It runs in a thread, so that the event loop stays free and others
+gather for the next; but calls that turned out to be short run in the event loop itself. To hand
+them over twice would cost more than they do, the more so while training wants the interpreter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ from skip2lora.serve.answering import Served
 
 #: Samples of one call, at most, but that a request is never split.
 MOST_TOGETHER = 256
+#: Seconds that a call may keep the event loop, and late calls that tell how long one takes.
+SHORT_S, _LATE = 2e-3, 8
 _Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -41,11 +46,35 @@ def _kind(inputs: _Tensors) -> tuple[Any, ...]:
     return tuple([(name, of.shape[1:], of.dtype) for name, of in inputs.items()])
 
 
-class Batcher:
-    """Gathers requests for ``predict``, which takes tensors by name and gives a :class:`Served`."""
+class _Pace:
+    """How long calls take, by late ones: the least, as other threads make some of them longer."""
 
-    def __init__(self, predict: Callable[[_Tensors], Served], executor: Executor) -> None:
-        self._predict, self._executor = predict, executor
+    def __init__(self) -> None:
+        self._late: deque[tuple[int, float]] = deque(maxlen=_LATE)
+
+    def took(self, n_samples: int, seconds: float) -> None:
+        """A call of so many samples has ended."""
+        self._late.append((n_samples, seconds))
+
+    def is_short(self, n_samples: int) -> bool:
+        """Whether a call is; where it was smaller ones that were, as if all were as slow."""
+        return any(
+            seconds * max(1.0, n_samples / before) <= SHORT_S for before, seconds in self._late
+        )
+
+
+class Batcher:
+    """Gathers requests for ``predict``, which takes tensors by name and gives a :class:`Served`.
+
+    ``clock`` gives seconds, by which calls are found to be short.
+    """
+
+    def __init__(
+        self, predict: Callable[[_Tensors], Served], executor: Executor,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self._predict, self._executor, self._clock = predict, executor, clock
+        self._pace = _Pace()
         self._waiting: list[_Waiting] = []
         self._running = False
 
@@ -82,9 +111,14 @@ class Batcher:
         """Start the next call where any request waits."""
         requests = self._taken()
         self._running = bool(requests)
-        if requests:
-            call = loop.run_in_executor(self._executor, self._run, requests)
-            call.add_done_callback(lambda done: self._answer(loop, requests, done))
+        if not requests:
+            return
+        n_samples = sum(of.n_samples for of in requests)
+        if self._pace.is_short(n_samples):
+            self._answer(loop, requests, self._outcome(requests, n_samples))
+        else:
+            call = loop.run_in_executor(self._executor, self._outcome, requests, n_samples)
+            call.add_done_callback(lambda done: self._answer(loop, requests, done.result()))
 
     def _taken(self) -> list[_Waiting]:
         """Those that are answered next: the first, and what is of its kind."""
@@ -103,6 +137,18 @@ class Batcher:
         self._waiting = left
         return taken
 
+    def _outcome(
+        self, requests: Sequence[_Waiting], n_samples: int
+    ) -> Sequence[Served | Exception]:
+        """An answer each; an error of the program for all."""
+        began = self._clock()
+        try:
+            return self._run(requests)
+        except Exception as error:  # noqa: BLE001, handed to those who asked
+            return [error] * len(requests)
+        finally:
+            self._pace.took(n_samples, self._clock() - began)
+
     def _run(self, requests: Sequence[_Waiting]) -> list[Served | Exception]:
         """An answer each; where the model refuses all together, each alone."""
         try:
@@ -120,15 +166,13 @@ class Batcher:
         self,
         loop: asyncio.AbstractEventLoop,
         requests: Sequence[_Waiting],
-        done: asyncio.Future[list[Served | Exception]],
+        answers: Sequence[Served | Exception],
     ) -> None:
         """Hand the answers out, and go on."""
-        error = done.exception()
-        answers = [error] * len(requests) if error is not None else done.result()
         for request, answer in zip(requests, answers, strict=True):
             if request.answer.done():
                 continue
-            if isinstance(answer, BaseException):
+            if isinstance(answer, Exception):
                 request.answer.set_exception(answer)
             else:
                 request.answer.set_result(answer)

@@ -169,6 +169,18 @@ class DriftDetector:
         self.dismiss()
 
     @property
+    def n_samples(self) -> int:
+        """Samples that were added."""
+        return self._n_samples
+
+    @property
+    def phase(self) -> Phase:
+        """As in the state."""
+        if self._reference is None:
+            return "learning"
+        return "changed" if self._change.state[2] else "watching"
+
+    @property
     def state(self) -> DriftState:
         """What is known now."""
         n_rows, since, alarm, _, statistic, _ = self._change.state
@@ -176,7 +188,7 @@ class DriftDetector:
         severity: Severity = "strong" if share > STRONG else "changed"
         of = self._reference
         return DriftState(
-            phase="learning" if of is None else "changed" if alarm else "watching",
+            phase=self.phase,
             statistic=statistic,
             limit=self._limit,
             alarm=alarm > 0,

@@ -1,8 +1,8 @@
 """The service over HTTP: predictions by the Open Inference Protocol, health, metrics, the page.
 
 :func:`application` gives an ASGI application, which :func:`run` serves with uvicorn. ``/api/`` is
-in :mod:`skip2lora.serve.api`. The event loop does no work of its own: the model, the store and
-training run in threads.
+in :mod:`skip2lora.serve.api`. The event loop does no long work of its own: the store and training
+run in threads, and so does a model unless its calls are short.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PAGE = {
 def need_starlette() -> None:
     """Raise MissingExtraError where what HTTP needs is not installed."""
     try:
-        for name in ("starlette.applications", "uvicorn", "prometheus_client"):
+        for name in ("starlette.applications", "uvicorn", "httptools", "prometheus_client"):
             import_module(name)
     except ImportError as error:
         raise MissingExtraError(
@@ -106,13 +106,12 @@ def inputs_of(names: Sequence[str], asked: inference.Asked) -> dict[str, NDArray
     return {name: inputs[name] for name in names}
 
 
-def tensors(served: Served) -> dict[str, NDArray[Any]]:
+def tensors(served: Served) -> dict[str, inference.Tensor]:
     """The outputs of the protocol for answers."""
     return {
-        PROBABILITIES: np.asarray(served.probabilities, np.float32),
-        ANSWER: np.array([*served.names, None], dtype=object)[:-1],
+        PROBABILITIES: served.probabilities, ANSWER: served.names,
         ID: np.array(served.ids, np.int64),
-    }
+    }  # fmt: skip
 
 
 def _predict(service: Service, inputs: Mapping[str, NDArray[Any]]) -> Served:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ _NAMES |= {dtype.newbyteorder(): name for dtype, name in _NAMES.items()}
 _KINDS = {"b": "b", "f": "iuf"}
 _MOST_TENSORS, _MOST_AXES = 64, 16
 EXTENSIONS = ("binary_tensor_data",)
+#: What an output is: numbers, or texts along one axis.
+Tensor = NDArray[Any] | tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +89,10 @@ def read(body: bytes, json_bytes: int | None = None) -> Asked:
     return Asked(inputs, outputs or None, _binary(asked, "binary_data_output"), request_id)
 
 
-def answer(
-    asked: Asked, outputs: Mapping[str, NDArray[Any]], **about: str
-) -> tuple[bytes, int | None]:
+def answer(asked: Asked, outputs: Mapping[str, Tensor], **about: str) -> tuple[bytes, int | None]:
     """The body of an answer and how many bytes of it are JSON, None for all.
 
-    ``outputs`` are tensors by name, texts as arrays of objects; ``about`` are the model's name and
-    version.
+    ``outputs`` are tensors by name; ``about`` are the model's name and version.
 
     Raises:
         DataError: an output was asked for that is not among them.
@@ -111,14 +110,13 @@ def answer(
                 "correct its name"
             )
         values = outputs[name]
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype(values)}
-        tensor["shape"] = values.shape
+        shape = (len(values),) if isinstance(values, tuple) else values.shape
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype(values), "shape": shape}
         if binary:
             tail.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            flat = values.ravel()
-            tensor["data"] = flat.tolist() if flat.dtype.kind == "O" else flat
+            tensor["data"] = values if isinstance(values, tuple) else values.ravel()
         tensors.append(tensor)
     text: bytes = orjson().dumps(head, option=orjson().OPT_SERIALIZE_NUMPY)
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
@@ -157,9 +155,9 @@ def orjson() -> Any:
     return orjson
 
 
-def datatype(values: NDArray[Any]) -> str:
-    """What the protocol calls the type of an array."""
-    return _BYTES if values.dtype.kind == "O" else _NAMES[values.dtype]
+def datatype(values: Tensor) -> str:
+    """What the protocol calls the type of a tensor."""
+    return _BYTES if isinstance(values, tuple) else _NAMES[values.dtype]
 
 
 def _objects(of: Mapping[str, Any], key: str) -> Sequence[dict[str, Any]]:
@@ -190,6 +188,8 @@ def _parameters(of: Mapping[str, Any]) -> dict[str, Any]:
 
 def _binary(of: Mapping[str, Any], key: str) -> bool:
     """Whether an output is to be binary."""
+    if "parameters" not in of:
+        return False
     parameters = _parameters(of)
     if parameters.get("classification"):
         raise DataError(
@@ -209,11 +209,7 @@ def _tensor(
     if not isinstance(kind, str) or kind not in _KNOWN:
         known = listing([*DATATYPES, _BYTES])
         raise DataError(f"input {name} has datatype {kind!r}, expected one of {known}: correct it")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > _MOST_AXES
-        or not all(type(n) is int and n >= 0 for n in shape)
-    ):
+    if not _is_shape(shape):
         raise DataError(f"input {name} has shape {shape!r}, expected whole numbers: correct it")
     size = _parameters(tensor).get("binary_data_size")
     count = math.prod(shape)
@@ -231,9 +227,17 @@ def _tensor(
     return _from_binary(name, kind, tail[:size], shape), tail[size:]
 
 
+def _is_shape(shape: object) -> TypeGuard[list[int]]:
+    if not isinstance(shape, list) or len(shape) > _MOST_AXES:
+        return False
+    for n in shape:  # noqa: SIM110, all() takes longer, for each request
+        if type(n) is not int or n < 0:
+            return False
+    return True
+
+
 def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[Any]:
     """Values that were JSON, one list or lists of lists."""
-    dtype = np.dtype(DATATYPES.get(kind, object))
     try:
         if not isinstance(data, list):
             raise TypeError("no list")
@@ -241,6 +245,7 @@ def _from_json(name: str, kind: str, data: object, shape: list[int]) -> NDArray[
             flat = np.empty(len(data), np.float32)
             if _core.floats(data, flat):
                 return flat.reshape(shape)
+        dtype = np.dtype(DATATYPES.get(kind, object))
         values = _checked(data, dtype)
         if values.ndim > 1 and list(values.shape) != shape:
             raise ValueError("another shape, such as the transposed one")
@@ -331,9 +336,9 @@ def _texts(name: str, raw: memoryview, shape: list[int]) -> NDArray[Any]:
         ) from error
 
 
-def _packed(values: NDArray[Any]) -> bytes:
+def _packed(values: Tensor) -> bytes:
     """The bytes of a tensor."""
-    if values.dtype.kind != "O":
+    if not isinstance(values, tuple):
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = [str(each).encode() for each in values.ravel()]
+    texts = [each.encode() for each in values]
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)

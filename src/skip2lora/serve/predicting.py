@@ -67,21 +67,29 @@ class Predicting:
         top = shares.argmax(axis=1)
         names = tuple(version.titles[place] for place in top.tolist())
         ids = self._store.next_ids(len(names))
-        packed = self._frozen.packed(rows)
-        self._watch(packed[:, self._frozen.last_tap], ids.start)
-        now, least = time.time(), margins(shares)
+        self._watch(self._frozen.last_tap(rows), ids.start)
         room = self._taken(len(names))
-        which = np.arange(len(names))
-        if room < len(names):
-            which = np.unique(np.linspace(0, len(names) - 1, room).astype(np.intp))
-        self._store.add([
-            Sample(
-                ids[at], now, source, self._own(x, at), packed[at], names[at],
-                float(shares[at, top[at]]), float(least[at]), version.number,
-            )
-            for at in which.tolist()
-        ])  # fmt: skip
+        if room:
+            which = np.arange(len(names))
+            if room < len(names):
+                which = np.unique(np.linspace(0, len(names) - 1, room).astype(np.intp))
+            some = [(ids[at], names[at], self._own(x, at)) for at in which.tolist()]
+            self._keep_samples(some, rows[which], shares[which], source, version.number)
         return Served(tuple(ids), names, shares, version.number, version.titles)
+
+    def _keep_samples(
+        self, some: list[tuple[int, str, Any]], rows: NDArray[np.float32],
+        shares: NDArray[np.float32], source: str, version: int,
+    ) -> None:  # fmt: skip
+        """Keep samples: number, answer and a copy of each, rows and probabilities of all."""
+        now = time.time()
+        numbers = zip(shares.max(axis=1).tolist(), margins(shares).tolist(), strict=True)
+        self._store.add([
+            Sample(number, now, source, x, row, name, share, margin, version)
+            for (number, name, x), row, (share, margin) in zip(
+                some, self._frozen.packed(rows), numbers, strict=True
+            )
+        ])  # fmt: skip
 
     def _own(self, x: Any, at: int) -> Any:
         """A copy of one sample, unless its row holds it, or it is too large."""

@@ -13,6 +13,7 @@ from types import FrameType
 from skip2lora.arrays import whole
 from skip2lora.errors import ParameterError
 from skip2lora.serve.security import App
+from skip2lora.serve.transport import Gathering, Turn
 from skip2lora.serve.unit import notify, watchdog_s
 
 #: Connections at a time; more are told to come back later.
@@ -68,11 +69,21 @@ def run(
     too, and then that the event loop lives.
     """
     import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    turn = Turn()
+
+    class Protocol(HttpToolsProtocol):
+        """One that sends an answer in one piece."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            """Take a new connection."""
+            super().connection_made(Gathering(transport, turn))
 
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, lifespan="off", server_header=False,
-        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20, ws="none", proxy_headers=False,
-        timeout_graceful_shutdown=_STOP_S,
+        app, http=Protocol, ws="none", log_level="error", access_log=False, lifespan="off",
+        server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20,
+        proxy_headers=False, timeout_graceful_shutdown=_STOP_S,
     )  # fmt: skip
 
     class Server(uvicorn.Server):

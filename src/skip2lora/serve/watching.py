@@ -44,11 +44,11 @@ class Watching:
         Gives the phase which begins by these, None where none does.
         """
         with self._lock:
-            before = self._detector.state
-            self._first = first - before.n_samples
+            before = self._detector.phase
+            self._first = first - self._detector.n_samples
             self._detector.add([taps])
-            phase = self._detector.state.phase
-            return phase if phase != before.phase else None
+            phase = self._detector.phase
+            return phase if phase != before else None
 
     def renew(self) -> None:
         """Learn anew what is normal."""
