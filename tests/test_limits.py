@@ -54,6 +54,10 @@ def test_what_is_too_large_is_told_in_megabytes(monkeypatch, refused: Refused) -
     monkeypatch.setenv(VARIABLE, "1400000")
     said = refused(FileError, check_bytes, "a.npz", 12_345_678_901)
     assert said.startswith("a.npz takes 12,346 MB of memory or more, expected at most 1 MB: ")
+    for unit, words in ((10**12, "1,000,000 MB"), (2_500_000, "2 MB"), (3_500_000, "4 MB")):
+        monkeypatch.setenv(VARIABLE, str(unit))
+        said = refused(FileError, check_bytes, "a.npz", 10**13)
+        assert f" takes 10,000,000 MB of memory or more, expected at most {words}: " in said
     monkeypatch.setenv(VARIABLE, "9" * 19)
     assert max_bytes() == int("9" * 19)
 

@@ -14,9 +14,10 @@ there was not tried, and neither was a mutant whose tests cannot be run.
 Which tests watch a place is recorded once in FOLDER, by a run of all but examples and
 documentation under coverage.py, so many folders of tests at a time as jobs: those that run the
 changed statement, or, where only an import runs it, the function, class or module around it. Tests
-of the module's own name run first, then the file whose tests take least time, and so on. What a
-command runs in a process of its own is changed too, but not recorded: a survivor may be noticed by
-such a test. Record again, into another folder, after a change of the package.
+of the module's own name run first, and beside them the conventions where importing runs the line,
+then the file whose tests take least time, and so on. What a command runs in a process of its own is
+changed too, but not recorded: a survivor may be noticed by such a test. Record again, into another
+folder, after a change of the package.
 
 A mutant that survives is printed with its diff, and is one of two: it behaves as the original
 does, which only a person can tell, or a test is missing. A line a mutant is added to FILE; mutants

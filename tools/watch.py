@@ -142,13 +142,13 @@ def own_files(module: Path) -> list[str]:
 
 
 def in_order(tests: set[str], module: Path, watch: Watch) -> list[str]:
-    """Tests of the module's own name, then file for file, that of the shortest time first."""
+    """Tests of the module's own name and conventions, then file for file; shorter ones first."""
     by_file = defaultdict(list)
     for test in sorted(tests & watch.seconds.keys()):
         by_file[test.partition("::")[0]].append(test)
-    own = own_tests(module)
+    first = (own_tests(module), CONVENTIONS)
 
     def price(file: str) -> tuple[bool, float]:
-        return not file.startswith(own), sum(watch.seconds[test] for test in by_file[file])
+        return not file.startswith(first), sum(watch.seconds[test] for test in by_file[file])
 
     return [test for file in sorted(by_file, key=price) for test in by_file[file]]

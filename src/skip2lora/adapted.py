@@ -43,7 +43,7 @@ MODEL_FILE = "model.safetensors"
 RESULT_FILES = (CONFIG_FILE, TENSORS_FILE, MODEL_FILE)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class AdaptedModel(Predictor):
     """A model adapted to field data: with adapters, or changed (the ``ft-`` methods).
 

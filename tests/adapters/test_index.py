@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -52,3 +54,16 @@ def test_an_empty_index_and_no_question() -> None:
     assert index.find(nothing)[0].tolist() == []
     index.drop(0)
     assert index.find(np.ones((2, 32), np.uint8))[1].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1] * 64, [5] * 40, [1, 2, 4, 8, 16], [9, 1, 9, 1, 9], [3, 2, 1]]
+)
+def test_each_array_is_at_most_half_of_the_one_before(sizes: list[int]) -> None:
+    """So a question looks into few of them, however many shards there are."""
+    index = Index()
+    for number, size in enumerate(sizes):
+        index.add(digests(np.random.default_rng(number), size, 0), number)
+        lengths = [len(level[0]) for level in index._levels]
+        assert sum(lengths) == sum(sizes[: number + 1])
+        assert all(2 * after <= before for before, after in pairwise(lengths)), lengths

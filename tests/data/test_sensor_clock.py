@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from skip2lora.data.sensor_clock import Clock, Ticks, resampled
+from skip2lora.data.sensor_clock import Clock, Ticks, clock_of, resampled
 from skip2lora.errors import DataError
 
 Refused = Callable[..., str]
@@ -136,3 +136,16 @@ def test_rows_are_means_of_what_lies_straight_between(seed: int) -> None:
         for channel in range(2):
             want = np.interp(grid, times, x[:, channel].astype(float)).mean()
             assert made[row, channel] == pytest.approx(want, abs=2e-3)
+
+
+@pytest.mark.parametrize(("uneven", "even"), [(2, True), (3, False)])
+def test_one_step_in_a_hundred_may_be_uneven(uneven: int, even: bool) -> None:
+    """Of 200; a step is uneven from beyond half of the usual one more or less."""
+    steps = np.full(200, 0.5)
+    steps[20 * np.arange(1, 1 + uneven)] = 1.0
+    steps[100:110] = 0.75  # just not
+    times = np.concatenate([[0], np.cumsum(steps)])
+    clock = look(times)[0].clock()
+    assert clock is not None
+    assert clock.even == even
+    assert clock_of(times) == (clock, 0.5)

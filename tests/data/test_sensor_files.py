@@ -104,6 +104,32 @@ def test_times(words: list[str], seconds: list[float], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "kind", ["s", "ms", "us", "ns", "double", "float", "int64", "text", "naive"]
+)
+def test_times_of_parquet(kind: str, tmp_path: Path) -> None:
+    """The same whatever type has them; a time without a zone is one of UTC."""
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    first = 86400 if kind == "float" else 1777593600
+    seconds = [first, first + 2, first + 4]
+    column: Any = seconds
+    if kind in ("s", "ms", "us", "ns"):
+        column = pyarrow.array(np.array(seconds, "M8[s]"), pyarrow.timestamp(kind, "UTC"))
+    elif kind == "naive":
+        column = pyarrow.array(np.array(seconds, "M8[s]"), pyarrow.timestamp("ms"))
+    elif kind == "text":
+        column = [f"2026-05-01 00:00:0{second}" for second in (0, 2, 4)]
+    elif kind != "int64":
+        column = pyarrow.array(np.array(seconds, float)).cast(kind)
+    parquet.write_table(pyarrow.table({"when": column, "x": [1, 2, 3]}), tmp_path / "a.parquet")
+    part = read(
+        tmp_path / "a.parquet", time="when:s" if kind in ("double", "float", "int64") else "when"
+    )[1][0]
+    assert part.times is not None
+    assert part.times.tolist() == seconds
+
+
+@pytest.mark.parametrize(
     ("name", "told", "times", "unit"),
     [
         ("t", "ms", [0, 20, 40], 1e-3),

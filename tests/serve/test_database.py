@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import skip2lora as s2
-from skip2lora.serve.database import FILE, connect, lock, prepare
+from skip2lora.serve.database import FILE, LOCK, connect, lock, prepare
 
 ABOUT = {"model": "sha256:1", "n_outputs": 3}
 
@@ -30,6 +31,13 @@ def test_another_model_is_refused(tmp_path: Path, other: dict[str, object]) -> N
     prepare(tmp_path, ABOUT)
     with pytest.raises(s2.ModelError, match="of another model"):
         prepare(tmp_path, ABOUT | other)
+
+
+def test_who_may_read_it(tmp_path: Path) -> None:
+    """Samples may be private: nobody but the service's own user, and no lock can be run."""
+    folder = tmp_path / "store"
+    os.close(lock(folder))
+    assert stat.S_IMODE((folder / LOCK).stat().st_mode) == 0o600
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_all_that_is_told_was_measured(scenes: story.Scenes, tmp_path: Path) -> 
         assert of.version is not None
         assert of.reason.startswith(f"fixed {judged[of.version]['fixed']}, ")
     shown = "\n".join(lines)
+    noticed = f"alarm after {told.alarm_after} samples" if told.alarm_after else "no alarm"
+    assert f"a ventilation fan starts: {noticed}; " in shown
     assert f"{100 * after:.1f} % now" in shown
     assert shown.count(" labels (") == len(rounds)
 

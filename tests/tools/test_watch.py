@@ -63,9 +63,9 @@ FLAGS = ["tests/conventions/test_flags.py::flags"]
         (8, A[:1]),
         (10, A[1:]),  # the second line of a statement
         (6, A),  # the second of a condition, not what depends on it
-        (4, [*OWN, *FLAGS, *A]),  # a default, which importing sets: the function
-        (13, [*OWN, *FLAGS, "tests/b.py::area"]),  # a field: the class
-        (1, [*OWN, *FLAGS, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
+        (4, [*FLAGS, *OWN, *A]),  # a default, which importing sets: the function
+        (13, [*FLAGS, *OWN, "tests/b.py::area"]),  # a field: the class
+        (1, [*FLAGS, *OWN, "tests/b.py::area", *A]),  # a constant: the module, its own tests first
     ],
 )
 def test_the_tests_of_a_statement_are_those_that_run_it(watched, line, tests):

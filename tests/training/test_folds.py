@@ -49,6 +49,13 @@ def test_fewer_samples_of_every_class_give_fewer_folds() -> None:
     folds = block_folds(np.int32([0, 0, 1, 1, 1]))
     assert folds.count == 3
     assert folds.notes == ("3 folds, as there are but 3 samples of a class",)
+    sets = np.float32([[1, 0], [0, 1], [1, 0], [0, 1]])
+    assert block_folds(sets, TASKS["multi-label"]).notes == (
+        "2 folds, as there are but 2 samples of a class",
+    )
+    assert block_folds(sets[:3], TASKS["regression"]).notes == (
+        "3 folds, as there are but 3 samples",
+    )
 
 
 def test_fewer_samples_are_cut_into_more_folds() -> None:

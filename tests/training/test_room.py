@@ -224,3 +224,25 @@ def test_tables_of_a_policy_are_counted_where_rows_are_of_some(
         assert adapted.cache_overhead_bytes == beside[-1]
     numbers = N + 3 * n_kept if n_kept < N else 0
     assert beside[1] - beside[0] == numbers * np.uint32().itemsize
+
+
+@pytest.mark.parametrize("n_outputs", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, None])
+@pytest.mark.parametrize("solver", ["exact", "steps", "auto"])
+def test_parameters_are_those_of_the_result_at_most(
+    solver: str, rank: int | None, n_outputs: int, make_samples: Any
+) -> None:
+    """By steps just as many; the recipe auto may add a tap of the logits."""
+    model = NumpyBackbone((8, 60, 40, n_outputs), first_tap_is_input=True)
+    asked: dict[str, Any] = {"rank": rank, "solver": solver}
+    if solver == "auto":
+        asked = {"recipe": "auto"}
+    of = planned(model, np.zeros((60, 8), np.float32), **asked)
+    most, rank = of.n_parameters, of.rank
+    made = s2.adapt(model, *make_samples(60, 8, n_outputs), **asked)
+    widths = [8, 60, 40, *[n_outputs] * (solver == "auto")]
+    assert most == sum((width + n_outputs) * rank for width in widths) + n_outputs * (
+        solver != "steps"
+    )
+    numbers = made.trainable_parameters
+    assert numbers == most if solver == "steps" else numbers <= most

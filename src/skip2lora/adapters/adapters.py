@@ -19,7 +19,7 @@ from skip2lora.errors import ModelError
 from skip2lora.files import Tensors, take
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class SkipAdapters:
     """Low-rank adapters from the inputs of layers ``first_tap``, ... last to the last output.
 
@@ -146,7 +146,7 @@ class SkipAdapters:
         return cls(tuple(lora_a), tuple(lora_b), first_tap, bias)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class LayerAdapters:
     """LoRA-All: an adapter beside each layer, and the running statistics that moved with them.
 

@@ -73,7 +73,7 @@ class DerivedTap:
         return backbone.n_outputs if self.kind == LOGITS else backbone.tap_widths[0]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class Derived(SameOutputs):
     """``backbone`` with the taps ``derived`` before its own; :meth:`of` checks and makes it.
 

@@ -71,7 +71,7 @@ class Layer:
         return tuple(None if array is None else array.copy(order="K") for array in self.arrays())
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class MLP(Backbone):
     """A multi-layer perceptron that runs in the C core; also the :class:`Backbone` of the paper.
 

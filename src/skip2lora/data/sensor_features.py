@@ -30,7 +30,7 @@ def _statistics(windows: Numbers) -> Numbers:
     mean, std = windows.mean(axis=1), windows.std(axis=1)
     centred = windows - mean[:, None]
     still = std <= 1e-9 * np.maximum(1.0, np.abs(mean))
-    scale = np.where(still, 1.0, std)
+    scale = np.where(still, np.inf, std)
     low, median, high = np.quantile(windows, (0.25, 0.5, 0.75), axis=1)
     steps = np.diff(windows, axis=1)
     n_steps = max(1, steps.shape[1])
@@ -40,14 +40,12 @@ def _statistics(windows: Numbers) -> Numbers:
         [
             mean, std, windows.min(axis=1), windows.max(axis=1), low, median, high,
             np.sqrt((windows * windows).mean(axis=1)), np.abs(steps).sum(axis=1) / n_steps,
-            np.where(still, 0.0, crossings), np.where(still, 0.0, shape[0]),
-            np.where(still, 0.0, shape[1] - 3),
+            np.where(still, 0.0, crossings), shape[0], np.where(still, 0.0, shape[1] - 3),
         ], axis=2,
     )  # fmt: skip
     first, second = _pairs(windows.shape[2])
     together = (centred[:, :, first] * centred[:, :, second]).mean(axis=1)
-    moving = ~(still[:, first] | still[:, second])
-    related = np.where(moving, together / (scale[:, first] * scale[:, second]), 0.0)
+    related = together / (scale[:, first] * scale[:, second])
     return np.concatenate([of_each.reshape(len(windows), -1), related], axis=1)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skip2lora.adapt import adapt
 from skip2lora.adapted import AdaptedModel, NewlyAdapted
+from skip2lora.arrays import listing
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, Derived
 from skip2lora.backbones.mlp import MLP
@@ -217,10 +218,9 @@ def check_class(answer: object, titles: Sequence[str], *, new: bool) -> str:
             "characters: correct it"
         )
     if name not in titles and not new:
-        known = ", ".join(titles[:10]) + (", ..." if len(titles) > 10 else "")
         raise DataError(
-            f"the label {name!r} is unknown, expected one of {known}: correct it, or pass new=True "
-            "for a new class"
+            f"the label {name!r} is unknown, expected one of {listing(titles)}: correct it, or "
+            "pass new=True for a new class"
         )
     return name
 

@@ -348,10 +348,9 @@ def _sets(predictions: NDArray[Any], answers: NDArray[Any], names: Sequence[str]
         }
         for name, count, precision, recall, own in zip(*columns, strict=True)
     )  # fmt: skip
-    total = _share(2 * hits.sum(keepdims=True), (n_predicted + n_true).sum(keepdims=True))
     overall = {
         "exact_match": float((predicted == true).all(axis=1).mean()),
-        "f1_micro": float(total[0]),
+        "f1_micro": float(_share(2 * hits.sum(), n_predicted.sum() + n_true.sum())),
         "f1_macro": float(f1.mean()),
         "hamming_loss": float((predicted != true).mean()),
     }

@@ -60,7 +60,6 @@ def _nearest_seed(
     apart = np.empty((len(gram), 0))
     while True:
         away = np.maximum(squares - 2 * gram[seeds[-1]] + squares[seeds[-1]], 0)
-        away[seeds[-1]] = 0
         apart = np.column_stack([apart, away])
         if len(seeds) == count:
             cluster: NDArray[np.int64] = apart.argmin(axis=1)

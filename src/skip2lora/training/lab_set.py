@@ -34,7 +34,7 @@ KIND = "lab set"
 _MOST = 256
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class LabSet:
     """Rows of a few samples of the old domain, with their answers; made for one model.
 

@@ -120,6 +120,14 @@ def test_weights_that_are_an_input(tmp_path: Path, refused: Refused) -> None:
     assert "node y_node (MatMul) takes its weights from input w, expected constants" in said
 
 
+def test_weights_that_are_computed_from_an_input(tmp_path: Path, refused: Refused) -> None:
+    """It is no input itself that the layer takes: its samples are, in the first place."""
+    nodes = [node("Relu", "w", "r"), node("MatMul", "x r", "y")]
+    path = saved(tmp_path, nodes, [X, tensor("w", [4, 3])])
+    said = refused(ModelError, s2.load, path)
+    assert "has no layer with weights (Gemm, MatMul, Conv, ...), expected at least one" in said
+
+
 def test_no_layers_but_operators_of_others(tmp_path: Path, refused: Refused) -> None:
     nodes = [node("Net", "x", "y", domain="com.acme")]
     path = saved(tmp_path, nodes, [X], domains=["com.acme"])

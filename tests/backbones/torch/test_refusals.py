@@ -51,6 +51,7 @@ WITHOUT = {
     "lazy convolution": (lambda: nn.Sequential(nn.LazyConv1d(3, 2)), "0 (LazyConv1d)"),
     "meta": (lambda: linear(device="meta"), "no weights in 0 (Linear), which is on the device"),
     "own": (Own, "has its weights in w (Own), expected a layer"),
+    "own inside": (lambda: nn.Sequential(nn.LayerNorm(4), Own()), "has its weights in 1.w (Own)"),
     "table": (lambda: nn.Sequential(nn.Embedding(4, 3)), "has no module that holds weights"),
     "none": (lambda: nn.Sequential(nn.ReLU()), "has no module that holds weights"),
     "exported": (

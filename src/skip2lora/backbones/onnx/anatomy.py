@@ -262,11 +262,11 @@ def _place(read: Read, seen: Seen) -> _Place | None:
     if inner is not None:
         sizes = tuple(map(_number, inner))
         channels_first = convolves or (read.places_first and len(shape) == 3)
-        if len(shape) > 2 and (channels_first or len(shape) == 4):
-            known = sizes[0 if channels_first else -1] is not None
-            return _Place(sizes, channels_first) if known else None
         if len(shape) == 2:
             return _Place(sizes) if sizes[0] is not None and not convolves else None
+        if channels_first or len(shape) == 4:
+            known = sizes[0 if channels_first else -1] is not None
+            return _Place(sizes, channels_first) if known else None
     width = _number(shape[-1])
     if width is None or convolves or layout.axis == len(shape) - 1:
         return None
