@@ -91,6 +91,32 @@ def test_rows_are_read_over_whatever_the_memory_held(
     assert s2.fill(model, x, s2.CacheFolder(folder)).digest == of_none.digest
 
 
+@pytest.mark.parametrize("width", [16, 3000])  # rows below and above what counts as narrow
+@pytest.mark.parametrize("kept_as", ["float32", "int8"])
+def test_rows_are_read_to_where_they_stay(
+    width: int, kept_as: str, tmp_path: Path, make_samples: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several shards, in any order, without a copy between; outputs are others or the same."""
+    model = NumpyBackbone([12, width, 8, 3], first_tap_is_input=False)
+    x, y = make_samples(300, 12)
+    others = np.random.default_rng(0).permutation(300)
+    s2.fill(model, x[::2], s2.CacheFolder(tmp_path / "cache"))
+    s2.fill(model, x, s2.CacheFolder(tmp_path / "cache"))
+    monkeypatch.setattr(cached, "_unset", None)  # the copy that there would be
+    for keep_outputs in (True, False):
+        y = y if keep_outputs else y % 2  # of two outputs in the place of three
+        if width == 16 and not keep_outputs:  # of narrow rows, it costs less than many calls
+            monkeypatch.undo()
+        for order in (slice(None), others):
+            options = {"keep_outputs": keep_outputs, "epochs": 2, "cache_dtype": kept_as}
+            cache = s2.CacheFolder(tmp_path / "cache")
+            there = s2.adapt(model, x[order], y[order], cache=cache, **options)
+            plain = s2.adapt(model, x[order], y[order], **options)
+            assert content(there, tmp_path / "a") == content(plain, tmp_path / "a")
+            assert there.history is not None
+            assert there.history.n_forwards == 0
+
+
 def test_spectra_with_derived_taps(
     models: dict[str, Any], tmp_path: Path, make_samples: Make
 ) -> None:

@@ -16,6 +16,7 @@ from skip2lora.adapters.shards import (
     Shard,
     Unsound,
     moments_of,
+    read_into,
     read_shard,
     write_shard,
 )
@@ -173,3 +174,15 @@ def test_checksums_are_those_of_zlib(kernels: str, monkeypatch: pytest.MonkeyPat
     assert _core.crc32(memoryview(b"123456789")[4:], _core.crc32(b"1234")) == 0xCBF43926
     with pytest.raises(TypeError):
         _core.crc32(np.zeros(4, np.float32))
+
+
+def test_bytes_are_read_one_buffer_behind_the_other(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).integers(0, 256, 9000, np.uint8).tobytes()
+    (tmp_path / "f").write_bytes(content)
+    with (tmp_path / "f").open("rb") as file:
+        sizes = [0, 1, *[3] * 2500, 0, 2]  # more than the system fills in one call
+        buffers = [bytearray(size) for size in sizes]
+        assert read_into(file.fileno(), [memoryview(of) for of in buffers], 7)
+        assert b"".join(buffers) == content[7 : 7 + sum(sizes)]
+        assert not read_into(file.fileno(), [memoryview(bytearray(2))], 8999)
+        assert read_into(file.fileno(), [memoryview(bytearray(1))], 8999)

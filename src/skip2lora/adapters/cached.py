@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from skip2lora import __version__, _core
 from skip2lora.adapters.folder import Tapping
-from skip2lora.adapters.rows import RowFormat
-from skip2lora.adapters.shards import rows_of_shard
+from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
+from skip2lora.adapters.shards import NARROW, rows_of_shard
 from skip2lora.adapters.store import CacheFolder, Places
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.field_mlp import FieldMLP
-from skip2lora.backbones.standins import Locate, SameOutputs
+from skip2lora.backbones.standins import Into, Locate, SameOutputs
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.lazy import digests_of, parts_of
 from skip2lora.data.media import Media
@@ -214,17 +214,43 @@ class Cached(SameOutputs):
         """Rows of all samples are in the folder."""
         return self.filling.locate
 
+    def reads_into(self, layout: _core.RowLayout) -> bool:
+        """Whether taps stand alike in both; in narrow rows, which are many, all else too."""
+        own = self.filling.format.layout
+        if (layout.tap_offsets, layout.logits_offset) != (own.tap_offsets, own.logits_offset):
+            return False
+        return _same(layout, own) or FLOAT_BYTES * own.row_stride > NARROW
+
     def forward(self, x: Any) -> Taps:
         """Taps and base logits of checked samples, or of those at some places."""
-        layout = self.filling.format
-        if isinstance(x, Places):
-            x.read(rows := _unset(layout, len(x)))  # none is missing
+        layout, at = self.filling.format, self.filling.format.layout.logits_offset
+        if isinstance(x, Into):
+            rows, behind = x.rows, self._read(x)
         else:
-            rows = self.filling.rows(x)
+            if isinstance(x, Places):
+                x.read(rows := _unset(layout, len(x)))  # none is missing
+            else:
+                rows = self.filling.rows(x)
+            behind = rows[:, at:]
         places = zip(layout.layout.tap_offsets, layout.tap_widths, strict=True)
-        at = layout.layout.logits_offset
         taps = tuple(rows[:, start : start + width] for start, width in places)
-        return Taps(taps, rows[:, at : at + layout.n_outputs])
+        return Taps(taps, behind[:, : layout.n_outputs])
+
+    def _read(self, x: Into) -> NDArray[np.float32]:
+        """Taps to where they are wanted; what stands behind them, (samples, floats)."""
+        own, samples = self.filling.format.layout, x.samples
+        places, at = samples.places if isinstance(samples, LookedUp) else samples, own.logits_offset
+        if _same(x.layout, own):
+            places.read(x.rows)
+            return x.rows[:, at:]
+        behind = np.empty((len(x), own.row_stride - at), np.float32)
+        places.read(x.rows[:, :at], behind)
+        return behind
+
+
+def _same(one: _core.RowLayout, other: _core.RowLayout) -> bool:
+    """Whether rows are as long and have as many logits, where taps stand alike."""
+    return (one.row_stride, one.n_outputs) == (other.row_stride, other.n_outputs)
 
 
 @contextmanager

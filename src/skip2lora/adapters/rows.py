@@ -17,7 +17,7 @@ from skip2lora import _core
 from skip2lora.adapters.coded import DTYPES, N_TABLES, ROWS_AT_ONCE, CodedRows
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
-from skip2lora.backbones.standins import KnownRows, StandIn
+from skip2lora.backbones.standins import Into, KnownRows, StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.lazy import parts_of, read
 from skip2lora.errors import ModelError
@@ -48,14 +48,9 @@ class RowFormat:
 
     @classmethod
     def of(
-        cls,
-        backbone: Backbone,
-        first_tap: int = 0,
-        *,
-        n_outputs: int | None = None,
-        copy_input: bool = False,
-        dtype: str = "float32",
-    ) -> RowFormat:
+        cls, backbone: Backbone, first_tap: int = 0, *, n_outputs: int | None = None,
+        copy_input: bool = False, dtype: str = "float32",
+    ) -> RowFormat:  # fmt: skip
         """The format for the taps of ``backbone`` from ``first_tap`` on.
 
         ``n_outputs`` may be more than those of ``backbone``: the base logits of the others are 0.
@@ -124,6 +119,9 @@ class RowFormat:
         """
         if isinstance(backbone, StandIn) and backbone.reads:
             x, are_there = backbone.looked_up(x)
+            if are_there and self.first_tap == 0 and backbone.reads_into(self.layout):
+                self._compute(backbone, Into(x, rows, self.layout), rows, are_finite=True)
+                return
             at_once = max(1, _READ_BYTES // (FLOAT_BYTES * self.layout.row_stride))
             at_once = at_once if are_there else max(1, len(x))
             for at in range(0, len(x), at_once):
@@ -159,7 +157,7 @@ class RowFormat:
             zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
         ):
             _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
-            if at >= 0:
+            if at >= 0 and tap.ctypes.data != rows[:, at:].ctypes.data:  # else it was read there
                 rows[:, at : at + width] = tap
         _check_shape("base_logits", output.base_logits, (len(x), backbone.n_outputs))
         at = self.layout.logits_offset

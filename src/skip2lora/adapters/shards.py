@@ -25,8 +25,10 @@ HEADER_BYTES = 128
 #: Of a sample: SHA-256.
 DIGEST_BYTES = 32
 SUFFIX, _SEAL_BYTES = ".npy", 32
-# Rows of a shard: of narrow rows, and of those that take more bytes than _NARROW.
-_MANY, _FEW, _NARROW = 4096, 256, 8192
+#: Bytes of a row up to which it is a narrow one: more of these stand in a shard.
+NARROW = 8192
+_MANY, _FEW = 4096, 256  # rows of a shard, of narrow and of wide ones
+_BUFFERS = 1024  # that the system fills in one call, at most
 # Bytes at once: that are written, and that are read for a checksum, few enough for the processor.
 _PIECE, _CHECKED = 1 << 20, 1 << 18
 #: What drafts are named after, so that whoever comes next sweeps what a killed run left.
@@ -35,7 +37,7 @@ DRAFTS = "shard"
 
 def rows_of_shard(row_bytes: int) -> int:
     """How many rows of that width a shard has when it is full."""
-    return _MANY if row_bytes <= _NARROW else _FEW
+    return _MANY if row_bytes <= NARROW else _FEW
 
 
 class Unsound(Exception):  # noqa: N818, it never leaves this package
@@ -175,6 +177,21 @@ def read_shard(path: Path, row_stride: int, key: bytes) -> Shard:
     if header != _header("<f4", (n_rows, row_stride)) or not is_sealed:
         raise Unsound("its seal is not that of this cache")
     return shard
+
+
+def read_into(file: int, buffers: list[memoryview], offset: int) -> bool:
+    """Fill bytes one behind the other from ``offset`` of a file on; False where it ends before."""
+    at = 0
+    while at < len(buffers):
+        count = os.preadv(file, buffers[at : at + _BUFFERS], offset)
+        if not count:
+            return False
+        offset += count
+        while at < len(buffers) and count >= len(buffers[at]):
+            count, at = count - len(buffers[at]), at + 1
+        if count:
+            buffers[at] = buffers[at][count:]
+    return True
 
 
 def _size(n_rows: int, row_stride: int) -> int:

@@ -33,6 +33,7 @@ from skip2lora.adapters.shards import (
     Unsound,
     moments_of,
     overwrite,
+    read_into,
     read_shard,
     rows_of_shard,
     write_shard,
@@ -107,23 +108,25 @@ class Places:
             of = self.shards[number]
             yield slice(first, first + count), of, of.offset(begin)
 
-    def read(self, out: NDArray[np.float32]) -> None:
+    def read(self, out: NDArray[np.float32], rest: NDArray[np.float32] | None = None) -> None:
         """Read rows into ``out``, (samples, row_stride); those that are missing stay as they are.
+
+        With ``rest``, ``out`` takes but the first floats of each row, and ``rest`` the others.
 
         Raises:
             FileError: a file cannot be read.
         """
         for which, shard, offset in self._runs():
+            places = [out[which]]
+            if rest is not None:
+                places = [of[at] for at in range(which.start, which.stop) for of in (out, rest)]
             try:
-                left = memoryview(out[which].data).cast("B")
-                while len(left):
-                    count = os.preadv(self.files.opened(shard.path), [left], offset)
-                    if not count:
-                        raise FileError(
-                            f"{shard.path} ends before its rows do, expected it as it was a "
-                            "moment ago: try again"
-                        )
-                    left, offset = left[count:], offset + count
+                buffers = [memoryview(place.data).cast("B") for place in places]
+                if not read_into(self.files.opened(shard.path), buffers, offset):
+                    raise FileError(
+                        f"{shard.path} ends before its rows do, expected it as it was a moment "
+                        "ago: try again"
+                    )
             except OSError as error:
                 raise unreadable(shard.path, error) from error
 

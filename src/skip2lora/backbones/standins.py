@@ -42,6 +42,18 @@ Locate = Callable[[Any, Callable[[int], None]], Places]
 
 
 @dataclass(frozen=True, eq=False)
+class Into:
+    """Samples whose taps are read right into ``rows``, (samples, row_stride), of that layout."""
+
+    samples: Any
+    rows: NDArray[np.float32]
+    layout: _core.RowLayout
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
 class StandIn(Backbone):
     """``backbone`` with other outputs, or with more taps."""
 
@@ -108,6 +120,10 @@ class StandIn(Backbone):
         Their rows were looked for once, then.
         """
         return self.backbone.looked_up(x) if isinstance(self.backbone, StandIn) else (x, False)
+
+    def reads_into(self, layout: _core.RowLayout) -> bool:
+        """Whether ``forward`` takes samples :class:`Into` rows of that layout, if all are there."""
+        return isinstance(self.backbone, StandIn) and self.backbone.reads_into(layout)
 
     @property
     def locate(self) -> Locate | None:
