@@ -5,7 +5,8 @@
 wrk asks for one prediction of the fan's network at a time, in JSON, over 50 connections. The same
 server with an application that reads the body and answers 100 bytes is the floor: what is left is
 the service's own. "Adapting" is the service while another client makes it learn anew, again and
-again, from 200 labels. Rounds take turns; processor time is that of the server's process alone.
+again, from 200 labels of all classes, and answers by what it learned. Rounds take turns; processor
+time is that of the server's process alone, learning in it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness import environment, pretrained, shown, spread, task
 
@@ -147,8 +150,14 @@ def measure(data: Path | None, seconds: int, rounds: int) -> dict[str, Any]:
             server([sys.executable, "-c", EMPTY]) as (empty_pid, empty_url),
             server(service) as (pid, url),
         ):
-            x, y = split.finetune.x[:N_LABELS], split.finetune.y[:N_LABELS]
-            teach(url, x.tolist(), [names[label] for label in y])
+            order = np.random.default_rng(0).permutation(len(split.finetune.y))[:N_LABELS]
+            teach(
+                url, split.finetune.x[order].tolist(),
+                [names[label] for label in split.finetune.y[order]],
+            )  # fmt: skip
+            judged = call(url, "/api/learn", {})
+            if judged["version"] is None:
+                raise SystemExit(f"serving: nothing is learned: {judged['reason']}")
             path = f"{url}/v2/models/fan/infer"
             load(pid, path, script, 2)
             for _ in range(rounds):
