@@ -139,6 +139,22 @@ def test_old_versions_go_but_not_the_one_in_use(tmp_path: Path) -> None:
         assert served.version == 1
 
 
+def test_versions_beyond_the_limit_are_forgotten_and_the_audit_log_has_them(tmp_path: Path) -> None:
+    with service(tmp_path, limits=s2.Limits(records=1, versions=2)) as served:
+        teach(served, 60)
+        for _ in range(5):
+            served.learn()
+        served.samples()  # what waits is written
+        assert [each["number"] for each in served.versions()] == [0, 1, 4, 5]
+        assert served.version == 1
+        assert served.status()["n_refused"] == 4
+        log = [each["detail"] for each in served.events() if each["kind"] == "refused"]
+        assert [each["version"] for each in log] == [2, 3, 4, 5]
+        assert all("not proved better" in each["reason"] for each in log)
+    with service(tmp_path) as served:
+        assert served.learn().version == 6
+
+
 def test_an_adapter_to_begin_with(tmp_path: Path) -> None:
     x, names = field(9)
     s2.adapt(model(), x, names).save(tmp_path / "adapter")

@@ -10,7 +10,14 @@ import pytest
 from desk import NAMES
 from serve.place import field, model, service, teach
 from skip2lora.errors import ParameterError
-from skip2lora.serve.mqtt import Bridge, Broker
+from skip2lora.serve.mqtt import (
+    MOST_BYTES,
+    MOST_REF,
+    MOST_WAITING,
+    MOST_WAITING_BYTES,
+    Bridge,
+    Broker,
+)
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="needs mosquitto")
@@ -142,6 +149,7 @@ def test_samples_in_answers_out_and_labels(served, listener):
     ("sample", b"\xff"), ("sample", ""), ("sample", {"x": [None] * 12}),
     ("label/set", {"id": 99, "label": NAMES[0]}),
     ("label/set", {"id": "1", "label": NAMES[0]}), ("label/set", "[]"), ("adapter/set", "{}"),
+    ("sample", b" " * (MOST_BYTES + 1)), ("sample", {"x": [0.5] * 12, "ref": "a" * MOST_REF}),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_message_is_said_and_the_next_is_taken(listener, topic, payload):
     listener.say(f"skip2lora/fan_1/{topic}", payload)
@@ -150,6 +158,23 @@ def test_what_is_wrong_with_a_message_is_said_and_the_next_is_taken(listener, to
     assert error["error"]
     listener.say("skip2lora/fan_1/sample", field(n_samples=1)[0][0].tolist())
     assert listener.hear("skip2lora/fan_1/prediction")["id"] >= 1
+
+
+def test_what_waits_is_bounded_in_messages_and_bytes(served):
+    pytest.importorskip("paho.mqtt.client")
+
+    class Message:
+        topic, payload = "skip2lora/fan_1/sample", b"1"
+
+    bridge = Bridge(served, Broker.of("mqtt://127.0.0.1"))  # which is not open: nothing is taken
+    for _ in range(MOST_WAITING + 3):
+        bridge._on_message(None, None, Message())
+    assert bridge.n_dropped == 3
+    Message.payload = b"1" * MOST_BYTES
+    for _ in range(MOST_WAITING_BYTES // MOST_BYTES):
+        bridge._on_message(None, None, Message())
+    # All small ones have gone, and one of the large ones, as topics count too.
+    assert bridge.n_dropped == 3 + MOST_WAITING + 1
 
 
 @needs_broker

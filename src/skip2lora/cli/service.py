@@ -118,14 +118,14 @@ def _limit_lines(planned: ServicePlan) -> list[str]:
         f"  asked for        {limits.first_batch:,} first, then {limits.batch:,} at a time, among "
         f"{limits.candidates:,} or {size(limits.candidates_bytes)}",
         f"  versions         {limits.versions:,}, the one in use and the one before; "
-        f"{limits.events:,} events",
+        f"{limits.events:,} events; records of {limits.records:,} that were never in use",
         f"  a request        {size(of['request_bytes'])} within {of['request_seconds']:g} s, "
         f"{of['labels_a_request']:,} labels or {of['samples_a_request']:,} listed samples",
         f"  an address       {of['requests_per_second']:g} requests a second and "
         f"{of['wrong_tokens_a_minute']} wrong tokens a minute; no limit on this machine's own",
         f"  connections      {of['connections']:,}; {of['samples_together']:,} samples one pass",
-        f"  MQTT             {of['mqtt_waiting']:,} messages wait, each up to "
-        f"{size(of['mqtt_bytes'])}",
+        f"  MQTT             {of['mqtt_waiting']:,} messages or "
+        f"{size(of['mqtt_waiting_bytes'])} wait, each up to {size(of['mqtt_bytes'])}",
     ]
 
 

@@ -20,6 +20,7 @@ from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import FIRST, Verdict, kept_lab_set, mcnemar, verdict
 from skip2lora.serve.learning import Candidate, Labelled, lab_rows, learned, places
+from skip2lora.serve.limits import Limits
 from skip2lora.serve.records import (
     ADOPTED,
     REFUSED,
@@ -47,7 +48,7 @@ class Rules:
     approve: bool
     all_classes: bool
     seed: int
-    n_versions: int
+    limits: Limits
 
 
 class Learner:
@@ -305,9 +306,11 @@ class Learner:
     def _prune(self) -> None:
         """The newest versions stay, the one in use and the one before it."""
         record = self.records.of(self.in_use.number)
-        newest = self.folders.numbers()[-self._rules.n_versions :]
+        limits = self._rules.limits
+        newest = self.folders.numbers()[-limits.versions :]
         stay = {*newest, record.number, record.before}
         self.folders.keep(stay)
+        self.records.prune(max(limits.records, limits.versions))
         rows = self._store.read("SELECT key FROM meta WHERE key LIKE 'held_out_%'")
         for (key,) in rows:
             if int(key.removeprefix("held_out_")) not in stay:

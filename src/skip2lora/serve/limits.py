@@ -20,6 +20,8 @@ class Limits:
 
     ``first_batch`` samples are asked for first and ``batch`` later, chosen among ``candidates``
     (``candidates_bytes``). ``versions`` adapters are kept, and the newest ``events``.
+    Of versions that were never in use the newest ``records`` are remembered, or ``versions`` where
+    that is more; what was in use is remembered for good.
     ``learn`` samples, 200 or more, say what is normal: they should cover all that the place does.
     """
 
@@ -35,6 +37,7 @@ class Limits:
     candidates: int = 400
     candidates_bytes: int = 16 << 20
     versions: int = 10
+    records: int = 200
     events: int = 10_000
     learn: int = 300
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import ssl
 import threading
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError
 from skip2lora.serve import home_assistant, inference
+from skip2lora.serve.backlog import Backlog
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 #: Where the password may stand, so that no list of processes shows it.
 PASSWORD = "SKIP2LORA_MQTT_PASSWORD"  # noqa: S105, a name
-#: Messages that wait, at most, of at most so many bytes each; the oldest are given up.
-MOST_WAITING, MOST_BYTES = 1000, 1 << 22
+#: Messages that wait at most, and their bytes together; the oldest are given up.
+MOST_WAITING, MOST_WAITING_BYTES = 1000, 1 << 24
+#: Bytes of one message, and characters of what is to come back with an answer, as JSON.
+MOST_BYTES, MOST_REF = 1 << 22, 1000
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _STATE_S = 1.0  # between looks at what changed
 _KEEPALIVE_S, _LONGEST_WAIT_S = 30, 60
@@ -75,6 +77,8 @@ class Broker:
 class Bridge:
     """Joins a service and a broker while it is open. A broker that leaves is waited for.
 
+    Messages that come faster than they are answered wait, within limits; ``n_dropped`` were more.
+
     Raises:
         MissingExtraError: the extra ``mqtt`` is not installed.
     """
@@ -83,9 +87,8 @@ class Bridge:
         self._service = service
         self.id = re.sub(r"[^A-Za-z0-9_-]", "_", service.name)
         self.prefix = f"skip2lora/{self.id}"
-        self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(MOST_WAITING)
+        self._waiting = Backlog(MOST_WAITING, MOST_WAITING_BYTES)
         self._stopped, self._again = threading.Event(), threading.Event()
-        self.n_dropped = 0
         self._answer: dict[str, Any] = {"answer": None, "confidence": None}
         self._takes: dict[str, Callable[[Any], None]] = {
             "sample": self._take_sample, "label/set": self._take_label,
@@ -96,6 +99,11 @@ class Bridge:
         self._client = self._connected(broker)
         self._threads = [threading.Thread(target=work, daemon=True, name=f"mqtt-{work.__name__}")
                          for work in (self._work, self._tell)]  # fmt: skip
+
+    @property
+    def n_dropped(self) -> int:
+        """Messages that were given up, as too many waited."""
+        return self._waiting.n_dropped
 
     def _connected(self, broker: Broker) -> Client:
         try:
@@ -149,16 +157,13 @@ class Bridge:
             if message.payload == home_assistant.ONLINE.encode():
                 self._announce()
             return
-        while True:
-            try:
-                self._waiting.put_nowait((message.topic, message.payload))
-                return
-            except queue.Full:
-                try:
-                    self._waiting.get_nowait()
-                    self.n_dropped += 1
-                except queue.Empty:  # taken just now
-                    continue
+        if len(message.payload) > MOST_BYTES:
+            self._say_wrong(message.topic, DataError(
+                f"the message has {len(message.payload):,} bytes, expected at most "
+                f"{MOST_BYTES:,}: split it"
+            ))  # fmt: skip
+            return
+        self._waiting.put(message.topic, message.payload)
 
     def _announce(self) -> None:
         """Say who is here: to Home Assistant, and that the service answers."""
@@ -179,30 +184,32 @@ class Bridge:
 
     def _work(self) -> None:
         while not self._stopped.is_set():
-            try:
-                topic, payload = self._waiting.get(timeout=0.2)
-            except queue.Empty:
+            message = self._waiting.take(0.2)
+            if message is None:
                 continue
+            topic, payload = message
             try:
-                if len(payload) > MOST_BYTES:
-                    raise DataError(
-                        f"the message has {len(payload):,} bytes, expected at most {MOST_BYTES:,}: "
-                        "split it"
-                    )
                 self._takes[topic.removeprefix(f"{self.prefix}/")](payload)
             except Skip2LoraError as error:
-                self._publish("error", {"topic": topic, "error": str(error)})
+                self._say_wrong(topic, error)
+
+    def _say_wrong(self, topic: str, error: Skip2LoraError) -> None:
+        self._publish("error", {"topic": topic, "error": str(error)})
 
     def _take_sample(self, payload: bytes) -> None:
         asked = inference.parse(payload if payload.lstrip()[:1] == b"{" else b'{"x":%b}' % payload)
         row = asked.get("x")
         if not isinstance(row, list):
             raise DataError(f"x is {str(row)[:40]}, expected a list of numbers: correct it")
+        ref = {"ref": asked["ref"]} if "ref" in asked else {}
+        if len(json.dumps(ref)) > MOST_REF:
+            raise DataError(
+                f"ref has more than {MOST_REF:,} characters, expected fewer: send a short name"
+            )
         served = self._service.predict(inference.numbers([row]), source="mqtt")
         share = float(served.probabilities[0].max())
         self._answer = {"answer": served.names[0], "confidence": round(100 * share, 1)}
         about = {"id": served.ids[0], "answer": served.names[0], "probability": share}
-        ref = {"ref": asked["ref"]} if "ref" in asked else {}
         self._publish("prediction", {**about, "version": served.version, **ref})
         self._again.set()
 

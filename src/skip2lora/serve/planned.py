@@ -48,6 +48,8 @@ _REHEARSED = 12  # samples
 _EVENT_BYTES, _EVENT_TEXT = 1_000, 300
 #: Of what a version answered to a sample that was held out: its number and a name, as text.
 _ANSWER_BYTES = 32
+#: Of what is remembered of a version.
+_RECORD_TEXT = 400
 #: Of a folder of a version, beside its numbers.
 _FOLDER_BYTES = 8 << 10
 #: What is imported by who serves and learns, and not by who plans.
@@ -293,7 +295,8 @@ class _Counted:
         return ServiceDisk(
             (self.n_unlabelled + self._n_beyond) * self.bytes_a_sample,
             (limits.labelled + PRUNED_EVERY) * self.bytes_a_sample, limits.labelled * label,
-            n_versions * (numbers + answers + _FOLDER_BYTES), limits.events * _EVENT_TEXT,
+            n_versions * (numbers + answers + _FOLDER_BYTES) + limits.records * _RECORD_TEXT,
+            limits.events * _EVENT_TEXT,
             LOG_BYTES + limits.pending_bytes, self.bytes_a_sample, label,
         )  # fmt: skip
 
@@ -382,5 +385,6 @@ def request_limits() -> dict[str, Any]:
         "requests_per_second": policy.per_second, "wrong_tokens_a_minute": security.MOST_WRONG,
         "connections": server.MOST_CONNECTIONS, "samples_together": batching.MOST_TOGETHER,
         "labels_a_request": api.MOST_LABELS, "samples_a_request": api.MOST_SAMPLES,
-        "mqtt_waiting": mqtt.MOST_WAITING, "mqtt_bytes": mqtt.MOST_BYTES,
+        "mqtt_waiting": mqtt.MOST_WAITING, "mqtt_waiting_bytes": mqtt.MOST_WAITING_BYTES,
+        "mqtt_bytes": mqtt.MOST_BYTES,
     }  # fmt: skip

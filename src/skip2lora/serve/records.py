@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -44,6 +45,8 @@ class Record:
             **{name: judged[name] for name in ("fixed", "broke", "n", "p", "reason")},
         }  # fmt: skip
 
+
+_FORGOTTEN = "n_refused_before"  # of ``meta``
 
 #: The model alone.
 BASE = Record(0, 0.0, ADOPTED, Verdict(0, 0, 0, 1.0, True, "the model alone", 0), 0)
@@ -108,3 +111,29 @@ class Records:
         return self.write(
             replace(record, state=ADOPTED, adopted=time.time(), until=until, before=before)
         )
+
+    def prune(self, most: int) -> None:
+        """Forget soon, of versions that were never in use, all but the newest ``most``.
+
+        What they were judged to be stays in the audit log, and how many were refused is counted.
+        """
+        old = (
+            "number IN (SELECT number FROM versions WHERE adopted IS NULL ORDER BY number DESC"
+            " LIMIT -1 OFFSET ?)"
+        )
+
+        def work(db: sqlite3.Connection) -> None:
+            query = f"SELECT COUNT(*) FROM versions WHERE state = ? AND {old}"  # noqa: S608
+            count = db.execute(query, (REFUSED, most)).fetchone()[0]
+            before = db.execute("SELECT value FROM meta WHERE key = ?", (_FORGOTTEN,)).fetchone()
+            total = count + int(before[0] if before else 0)
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FORGOTTEN, str(total)))
+            db.execute(f"DELETE FROM versions WHERE {old}", (most,))  # noqa: S608
+
+        self._store.soon(work)
+
+    @property
+    def n_refused(self) -> int:
+        """Versions that were proved no better, those that are forgotten among them."""
+        states = [record.state for record in self.all()]
+        return states.count(REFUSED) + int(self._store.meta(_FORGOTTEN) or 0)

@@ -28,7 +28,7 @@ from skip2lora.serve.limits import Limits
 from skip2lora.serve.media import images_of
 from skip2lora.serve.predicting import Predicting
 from skip2lora.serve.queue import Asking
-from skip2lora.serve.records import REFUSED, ROLLED_BACK, WAITING
+from skip2lora.serve.records import ROLLED_BACK, WAITING
 from skip2lora.serve.samples import SKIPPED
 from skip2lora.serve.store import Store
 from skip2lora.serve.turns import Turns
@@ -93,7 +93,7 @@ class Service:
         self._kept = Store(self.store, about, self.limits, self._disk_changed)
         try:
             self._events = Events(self._kept)
-            rules = Rules(keep, approve, all_classes, seed, self.limits.versions)
+            rules = Rules(keep, approve, all_classes, seed, self.limits)
             self._learner = Learner(self._frozen, self._kept, self._events, rules, self._renewed)
             self._turns = Turns(self._learner, self._kept, self._events)
             watching = Watching(model.tap_widths[-1], self.limits.learn, seed)
@@ -203,7 +203,7 @@ class Service:
             "n_asked": len(store.open_questions()), "n_suspects": len(self.suspects()),
             "n_alarms": store.one("SELECT COUNT(*) FROM events WHERE kind = 'alarm'"),
             "n_adopted": sum(of.number > 0 and of.adopted is not None for of in records),
-            "n_refused": states.count(REFUSED), "n_rolled_back": states.count(ROLLED_BACK),
+            "n_refused": learner.records.n_refused, "n_rolled_back": states.count(ROLLED_BACK),
             "waiting_versions": [record.number for record in records if record.state == WAITING],
             "learning": learner.running, "last_learn_ms": learner.last_ms,
             "reason": learner.reason, "paused": self.paused, "approve": self._approve,

@@ -176,7 +176,11 @@ class Store:
 
     def later(self, statement: str, values: tuple[Any, ...]) -> None:
         """Run it soon, without waiting for it."""
-        self._writer.add(lambda db: db.execute(statement, values))
+        self.soon(lambda db: db.execute(statement, values))
+
+    def soon(self, work: Work) -> None:
+        """Let it be done soon, in one transaction, without waiting for it."""
+        self._writer.add(work)
 
     def flush(self) -> None:
         """Wait until what was predicted so far can be read, unless the disk refuses."""
