@@ -204,7 +204,7 @@ class Bridge:
         ref = {"ref": asked["ref"]} if "ref" in asked else {}
         if len(json.dumps(ref)) > MOST_REF:
             raise DataError(
-                f"ref has more than {MOST_REF:,} characters, expected fewer: send a short name"
+                f"ref has more than {MOST_REF:,} characters, expected fewer: pass a short name"
             )
         served = self._service.predict(inference.numbers([row]), source="mqtt")
         share = float(served.probabilities[0].max())
