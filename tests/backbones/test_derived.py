@@ -198,7 +198,10 @@ SAMPLE = InputSpec("X", (9,), "float32")
         (Tap("1", "scaled", "vector", (9,)), [SAMPLE], False),
         (Tap("1", "X", "vector", (8,)), [SAMPLE], False),
         (Tap("1", "X", "vector", (9,)), [SAMPLE, InputSpec("more", (9,), "float32")], False),
-        (Tap("1", "X", "vector", (9,)), [InputSpec("X", (9,), "float64")], False),
+        *(
+            (Tap("1", "X", "vector", (9,)), [InputSpec("X", (9,), dtype)], dtype == "float32")
+            for dtype in ("float32", "float64", "float16", "int64", "int8", "uint8", "bool")
+        ),
         (Tap("1", "X", "sequence", (4, 9)), [InputSpec("X", (4, 9), "float32")], False),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import skip2lora as s2
@@ -42,8 +43,6 @@ def test_names_of_classes_are_labels(model, tmp_path) -> None:
     out = tmp_path / "out"
     export_c(model, out, epochs=1)
     assert 'good, odd "name", naïve\\' in (out / "README.md").read_text()
-    import numpy as np
-
     x = np.zeros((3, 9), np.float32)
     said = ran(make(out), given=rows_of(x, np.array(["good", 'odd "name"', "naïve\\"])))
     assert said.startswith("3 samples, 0 rejected")
@@ -137,3 +136,19 @@ def test_flash_and_structs_are_as_small_as_the_readme_says(model, tmp_path) -> N
     )
     for compiler in ("gcc", "arm-none-eabi-gcc"):
         ran(compiler, f"-I{out}/src", "-c", structs, "-o", tmp_path / "structs.o")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rank", [1, 4])
+def test_the_record_has_all_numbers_of_the_adapters(bias, rank, make_samples, tmp_path) -> None:
+    x, y = make_samples(40, 9, 3)
+    model = s2.MLP.create([9, 8, 3], seed=0)
+    adapted = s2.adapt(model, x, y, epochs=1, rank=rank, solver="steps")
+    adapters = adapted.adapters
+    if bias:
+        adapters = replace(adapters, bias=np.ones(3, np.float32))
+    export_c(replace(adapted, adapters=adapters), tmp_path / "out", epochs=1)
+    config = (tmp_path / "out" / "src" / "s2_config.h").read_text()
+    [said] = re.findall(r"#define S2_RECORD_BYTES +(\d+)u", config)
+    arrays = (*adapters.lora_a, *adapters.lora_b, *([adapters.bias] if bias else []))
+    assert int(said) == 32 + sum(each.nbytes for each in arrays)

@@ -148,3 +148,51 @@ def test_an_end_that_is_no_product(tmp_path: Path, refused) -> None:
     chain.then("Flatten")
     message = refused(ModelError, network_of, saved(chain, (2, 8, 8), tmp_path / "m.onnx"))
     assert "ends in layer node /globalaveragepool1 (GlobalAveragePool), expected" in message
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_an_axis_of_one_is_where_it_was_put(place: int, tmp_path: Path) -> None:
+    """It comes before the channels' places or behind them, or is the only channel."""
+    chain = Chain(seed=5)
+    chain.conv((4, 2, 3))  # (4, 9)
+    sizes = [4, 9]
+    sizes.insert(place - 1, 1)
+    chain.then("Reshape", chain.net.constant("shape", np.array([-1, *sizes])))
+    chain.conv((3, sizes[0], *np.minimum(sizes[1:], 2)))
+    chain.then("GlobalMaxPool")
+    chain.then("Flatten")
+    chain.dense(3, 4)
+    model = saved(chain, (2, 11), tmp_path / "m.onnx")
+    assert off_by(model, (2, 11)) < 1e-5
+
+
+@pytest.mark.parametrize("opset", [10, 17])
+@pytest.mark.parametrize("bounds", [{}, {"min": -0.2}, {"max": 0.3}, {"min": -0.1, "max": 0.2}])
+def test_clip_by_one_bound_or_both(bounds: dict[str, float], opset: int, tmp_path: Path) -> None:
+    """As attributes in old files, as constants in new ones, where either may be left out."""
+    chain = Chain(seed=6, opset=opset)
+    chain.dense(5, 8)
+    if opset < 11:
+        chain.then("Clip", output="clipped", **bounds)
+    else:
+        ends = [
+            chain.net.constant(name, np.float32(bounds[name])) if name in bounds else ""
+            for name in ("min", "max")
+        ]
+        chain.then("Clip", *ends, output="clipped")
+    chain.dense(8, 4)
+    model = saved(chain, (5,), tmp_path / "m.onnx")
+    assert off_by(model, (5,)) < 1e-5
+
+
+def test_the_first_axis_is_that_of_gather_where_none_is_said(tmp_path: Path) -> None:
+    chain = Chain(seed=7)
+    chain.then("Transpose", perm=[1, 0, 2])
+    net = chain.net
+    weights = [net.weight("w", 1, 9, 3), net.weight("r", 1, 9, 3)]
+    chain.then("GRU", *weights, output="all", hidden_size=3)
+    chain.then("Squeeze", net.constant("one", np.array([1])))
+    chain.then("Gather", net.constant("end", np.array(-1)))
+    chain.dense(3, 4)
+    model = saved(chain, (6, 3), tmp_path / "m.onnx")
+    assert off_by(model, (6, 3)) < 1e-5

@@ -109,14 +109,14 @@ def with_label(apart: str) -> Any:
     if apart == "label":
         net.node("ArgMax", [again], "label", axis=1, keepdims=0)
         outputs.append(nets.value("label", ["n"], TensorProto.INT64))
-    elif apart == "probabilities":
-        outputs.append(nets.value(net.node("Softmax", [again], "probabilities"), shape))
+    elif apart in ("Softmax", "Sigmoid"):
+        outputs.append(nets.value(net.node(apart, [again], apart), shape))
     else:
         outputs.append(nets.value(net.node("Tanh", [again], "other"), shape))
     return net.model([nets.value("x", ["n", 9])], outputs)
 
 
-@pytest.mark.parametrize("apart", ["label", "probabilities", "other"])
+@pytest.mark.parametrize("apart", ["label", "Softmax", "Sigmoid", "other"])
 def test_outputs_that_would_be_stale(apart: str, tmp_path: Path, refused: Refused) -> None:
     path = nets.save(with_label(apart), tmp_path / "m.onnx")
     backbone = OnnxBackbone.load(path, output="logits")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 import skip2lora as s2
@@ -18,3 +21,9 @@ def test_what_is_normal_takes_200_samples_or_more() -> None:
     assert Limits(learn=200).learn == 200
     with pytest.raises(s2.ParameterError, match="learn is 199, expected a whole number"):
         Limits(learn=199)
+
+
+def test_the_page_says_what_a_sample_may_be() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    [said] = re.findall(r"more than `sample_bytes`, (\d+) MiB", page)
+    assert Limits().sample_bytes == int(said) << 20

@@ -246,7 +246,7 @@ def _padding(
     values = node.attributes
     auto = values.get("auto_pad", b"NOTSET").decode()
     if auto in ("NOTSET", "VALID"):
-        pads = list(values.get("pads", [0] * 2 * rank)) if auto == "NOTSET" else [0] * 2 * rank
+        pads = list(values.get("pads", ())) if auto == "NOTSET" else []
         return _pair(pads[:rank], rank, 0), _pair(pads[rank:], rank, 0)
     starts, ends = [], []
     for one, whole, step in zip(size, extent, strides, strict=True):

@@ -145,7 +145,7 @@ def _rows(base: Base, front: Front, head: Head) -> list[Row]:
     for number, (source, tensor) in enumerate(zip(base.sources, base.tensors, strict=True)):
         title, lora_a = f"tap.{number}", base.adapters.lora_a[number]
         if isinstance(source, DerivedTap):
-            nodes.behind = head.last if source.kind == "logits" else -1
+            nodes.behind = -1
             sample = Node(base.graph.inputs[0].index, base.graph.inputs[0].sample_shape)
             node = add_derived(nodes, source, sample, head.base_logits, shared, title)
             rows.append(Row(node, lora_a))

@@ -201,3 +201,38 @@ def test_a_layer_is_known_by_its_weights_alone(name: str, data: int, weights: in
     assert tflite.Graph.data_input(graph, operator) == 10 + data
     graph.constants = {13}
     assert tflite.Graph.data_input(graph, operator) is None
+
+
+@pytest.mark.parametrize(
+    ("scales", "points", "known"),
+    [
+        ([0.5], [3], (0.5, 3)),
+        ([0.5], [-128], (0.5, -128)),
+        ([0.5], [], (0.5, 0)),
+        ([0.5], None, (0.5, 0)),
+        ([], [3], (0.0, 0)),
+        (None, None, (0.0, 0)),
+        ([0.5, 0.25], [3, 4], (0.0, 0)),  # one a channel
+    ],
+)
+def test_what_integers_are_meant_as(scales: Any, points: Any, known: tuple[float, int]) -> None:
+    file = File()
+    file.tensor("x", (1, 2), "int8")
+    tensor = file.graph.tensors[0]
+    tensor.quantization = schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = scales, points
+    said = tflite._tensor(0, tensor, True)
+    assert (said.scale, said.zero_point) == known
+    tensor.quantization = None
+    assert tflite._tensor(0, tensor, True).scale == 0.0
+
+
+@pytest.mark.parametrize("fused", [0, 1, 3])
+def test_a_layer_with_a_fused_activation_says_so(fused: int) -> None:
+    """Without options it has none."""
+    operator = schema.OperatorT()
+    operator.inputs, operator.outputs = [0, 1, 2], [3]
+    assert not tflite._operator("FULLY_CONNECTED", operator).activated
+    operator.builtinOptions = schema.FullyConnectedOptionsT()
+    operator.builtinOptions.fusedActivationFunction = fused
+    assert tflite._operator("FULLY_CONNECTED", operator).activated == (fused > 0)

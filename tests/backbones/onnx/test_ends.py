@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import onnx_models as nets
 import skip2lora as s2
 from closed_ends import learns_new_outputs_alone
 from onnx_exports import session_of
-from skip2lora.backbones.onnx.ends import _limit, float_activations, head_of
+from skip2lora.backbones.onnx.ends import _limit, _scalar, float_activations, head_of, op_of
 from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.preparing import prepare
 from skip2lora.errors import ParameterError
@@ -434,7 +435,8 @@ def test_a_layer_behind_an_embedding_stays_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(other, 2 * model.logits(X), rtol=1e-4, atol=1e-5)
 
 
-def test_activations_on_integers_become_the_standards() -> None:
+@pytest.mark.parametrize("kind", ["Sigmoid", "Softmax"])
+def test_activations_on_integers_become_the_standards(kind: str) -> None:
     net = nets.Net()
     for name, value in (
         ("s", np.float32(0.1)),
@@ -444,15 +446,20 @@ def test_activations_on_integers_become_the_standards() -> None:
         net.constant(name, value)
     integers = net.node("QuantizeLinear", ["x", "s", "zero"], "q")
     inputs = [integers, "s", "zero", "o", net.constant("low", np.uint8(0))]
-    made = net.node("QLinearSigmoid", inputs, "p", domain="com.microsoft")
+    axis = {} if kind == "Sigmoid" else {"axis": 1, "opset": 13}
+    made = net.node(f"QLinear{kind}", inputs, "p", domain="com.microsoft", **axis)
     net.node("DequantizeLinear", [made, "o", "low"], "y")
     model = net.model([nets.value("x", ["n", 3])], [nets.value("y", ["n", 3])])
     graph = float_activations(Graph(model))
     head = head_of(graph, "y")
-    assert (head.end.ending, head.logits) == ("sigmoid", "p.real")
-    assert [node.op_type for node in head.trailing] == [
-        "Sigmoid", "QuantizeLinear", "DequantizeLinear",
-    ]  # fmt: skip
+    assert (head.end.ending, head.logits) == (kind.lower(), "p.real")
+    assert [node.op_type for node in head.trailing] == [kind, "QuantizeLinear", "DequantizeLinear"]
+    attributes = {
+        node.op_type: {each.name: each.i for each in node.attribute}
+        for node in graph.model.graph.node
+    }
+    rounding = {"QuantizeLinear": {}, "DequantizeLinear": {}}
+    assert attributes == rounding | {kind: {"axis": 1} if axis else {}}
 
 
 @pytest.mark.parametrize("kind", ["Gather", "ArrayFeatureExtractor"])
@@ -616,3 +623,34 @@ def test_a_linear_classifier_is_a_layer(changed: dict[str, Any]) -> None:
 def test_a_linear_classifier_of_another_kind_stays(changed: dict[str, Any]) -> None:
     graph = linear(**LINEAR | changed)
     assert float_activations(graph) is graph
+
+
+def test_a_number_that_is_computed_is_none() -> None:
+    """However it lies there; what is cast and shaped alone is the same."""
+    net = nets.Net()
+    half = net.constant("half", np.float32(0.5))
+    net.node("Neg", [half], "turned")
+    net.node("Identity", ["turned"], "same")
+    net.node("Unsqueeze", [half, net.constant("zero", np.array([0]))], "row")
+    net.node("Cast", ["row"], "double", to=11)
+    net.node("MatMul", ["x", net.weight("w", 9, 3)], "logits")
+    graph = Graph(net.model([nets.value("x", ["n", 9])], [nets.value("logits", ["n", 3])]))
+    said = {name: _scalar(graph, name) for name in ("half", "double", "turned", "same", "x", "w")}
+    assert said == {"half": 0.5, "double": 0.5, "turned": None, "same": None, "x": None, "w": None}
+
+
+def test_what_a_node_reads_is_its_data() -> None:
+    """One of constants alone; what reads two tensors has both."""
+    net = nets.Net()
+    one, two = net.vector("one", 3), net.vector("two", 3)
+    net.node("MatMul", ["x", net.weight("w", 9, 3)], "logits")
+    net.node("Add", [one, two], "constant")
+    net.node("Mul", ["logits", "logits"], "square")
+    net.node("Mul", ["logits", "square"], "cube")
+    net.node("Mul", ["logits", net.constant("half", np.float32(0.5))], "less")
+    names = ("constant", "cube", "less")
+    outputs = [nets.value(name, ["n", 3]) for name in names[1:]] + [nets.value("constant", [3])]
+    graph = Graph(net.model([nets.value("x", ["n", 9])], outputs))
+    assert [op is not None and op.inputs for op in map(partial(op_of, graph), names)] == [
+        False, ("logits", "square"), ("logits",),
+    ]  # fmt: skip

@@ -38,6 +38,8 @@ def taps(model: Any, **options: Any) -> list[Any]:
 
 def test_vectors_and_maps() -> None:
     assert taps(nets.mlp([9, 4, 3])) == [("x", "vector", (9,), ()), ("relu0", "vector", (4,), ())]
+    wide = [("x", "vector", (300,), ()), ("relu0", "vector", (1000,), ())]
+    assert taps(nets.mlp([300, 1000, 3])) == wide
     maps = [
         ("x", "map", (3, 14, 14), (4, 4)), ("relu0", "map", (8, 14, 14), (4, 4)),
         ("relu1", "map", (8, 7, 7), (4, 4)), ("pooled", "vector", (12,), ()),

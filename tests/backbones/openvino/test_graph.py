@@ -210,3 +210,32 @@ def test_a_recurrent_layer_that_starts_at_zero() -> None:
     graph.cut_before_state(Path("m.xml"))
     assert graph.cut is None
     assert [read.layer for read in graph.reads()] == ["x", "last"]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("sequence", [True, False])
+def test_a_recurrent_layer_takes_no_state_from_an_input(sequence: bool, kind: str) -> None:
+    """Each of the states that the kind has, and none that is constant."""
+    gates, states = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 1 + (kind == "LSTM")
+    for fed in (None, *range(states)):
+        net = nets.Net()
+        x = net.input("x", [2, 5, 4] if sequence else [2, 4])
+        one = [1] if sequence else []
+        shape = [2, *one, 6]
+        given = [
+            net.input("state", shape) if number == fed else nets.constant(np.zeros(shape))
+            for number in range(states)
+        ]
+        weights = [net.weight(*one, gates * 6, 4), net.weight(*one, gates * 6, 6)]
+        bias = nets.constant(np.zeros((*one, gates * 6)))
+        make = getattr(op, f"{kind.lower()}_{'sequence' if sequence else 'cell'}")
+        if sequence:
+            layer = make(x, *given, nets.whole([5, 5]), *weights, bias, 6, "forward")
+            last = op.squeeze(layer.output(1), nets.whole([1]))
+        else:
+            functions = ([], [], []) if kind == "RNN" else ()
+            layer = make(x, *given, *weights, bias, 6, *functions)
+            last = layer.output(0)
+        graph = Graph(net.model(net.dense(last, 6, 2, "fc")))
+        fault = graph._fault_of(layer.output(0).get_node())
+        assert fault == ("" if fed is None else "takes its state from input state")

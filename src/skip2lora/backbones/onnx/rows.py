@@ -221,7 +221,7 @@ def _pooled_bytes(builder: Builder, read: Read, tap: Tap, zero: str, output: str
     here undoes one of the runtime's. Each strip of rows that becomes one row of cells is a product
     of its own where the rows allow; a large map takes one product an axis.
     """
-    channels, height, width = (int(size or 1) for size in tap.shape)
+    channels, height, width = filter(None, tap.shape)
     tensor, grid = read.quantised or read.tensor, tap.grid
     scale = builder.graph.array(str(read.scale)).astype(np.float32).reshape(())
     if channels < _BLOCK:
@@ -276,7 +276,7 @@ def _first(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
         return Pooled(tensor, shape)
     if set(tap.grid) == {1}:
         return Pooled(builder.node("GlobalAveragePool", [tensor], output), shape)
-    sizes = [size or 1 for size in places]
+    sizes = [*filter(None, places)]  # all of them, or one cell would do
     if len(sizes) == 2 and channels < _BLOCK:  # of no use to the runtime's blocked layout
         left = _matrix(builder, sizes[:1], tap.grid[:1], last=False)
         tensor = builder.node("MatMul", [left, tensor], f"{output}.rows")
@@ -309,7 +309,7 @@ def _last(builder: Builder, tap: Tap, tensor: str, output: str) -> Pooled:
     channels = tap.shape[-1] or 1
     if set(tap.grid) == {1}:
         return Pooled(builder.mean(tensor, range(1, len(tap.shape)), output), (channels,))
-    sizes = [size or 1 for size in tap.shape[:-1]]
+    sizes = [*filter(None, tap.shape[:-1])]  # all of them, or one cell would do
     flat = builder.reshape(tensor, [0, math.prod(sizes), channels], f"{output}.places")
     matrix = _matrix(builder, sizes, tap.grid, last=False)
     averaged = builder.node("MatMul", [matrix, flat], output)
