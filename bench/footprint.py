@@ -26,7 +26,7 @@ print(time.perf_counter() - start)
 ADAPT = """
 import numpy as np
 import skip2lora as s2
-from skip2lora.training.room import highest_bytes
+from skip2lora.system import highest_bytes
 
 random = np.random.default_rng(0)
 model = s2.MLP.create([256, 96, 96, 3])

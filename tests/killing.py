@@ -28,6 +28,7 @@ import numpy as np
 import onnxruntime  # noqa: F401  (what all children need is imported once)
 
 import onnx_models
+import pretending
 import skip2lora.cli.demo
 import skip2lora.cli.paper  # noqa: F401
 from desk import blobs
@@ -44,6 +45,8 @@ from skip2lora.replacing import sweep
 
 #: Other events of Python are no steps of writing.
 STEPS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "fcntl.flock", "os.scandir")
+#: How a folder takes the place of another; the last is the second with what is else of Windows.
+WAYS = ("exchange", "two renames", "Windows")
 Content = dict[str, bytes]
 
 
@@ -156,7 +159,7 @@ class Ended:
 
 def forked(
     work: Callable[[], int], *, at: int = -1, number: int = 0, after: float | None = None,
-    exchange: bool = True,
+    way: str = "exchange",
 ) -> Ended:  # fmt: skip
     """Run ``work`` in a child that gets signal ``number`` at its step ``at``, or after seconds."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as steps:
@@ -169,7 +172,7 @@ def forked(
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-                _watch(steps.fileno(), at, number, exchange=exchange)
+                _watch(steps.fileno(), at, number, way)
                 code = work()
                 sys.stdout.flush()
             finally:
@@ -184,7 +187,7 @@ def forked(
         return Ended(status, os.fstat(steps.fileno()).st_size, said.read().decode(), seconds)
 
 
-def _watch(log: int, at: int, number: int, *, exchange: bool) -> None:
+def _watch(log: int, at: int, number: int, way: str) -> None:
     """Count steps as bytes of a file; send the signal before the one of number ``at``."""
     count = 0
 
@@ -208,8 +211,10 @@ def _watch(log: int, at: int, number: int, *, exchange: bool) -> None:
 
         return stepping
 
+    if way == "Windows":
+        pretending.windows()
     os.fsync = before(os.fsync)
-    step_of = replacing.exchange if exchange else lambda *_: False
+    step_of = replacing.exchange if way == "exchange" else lambda *_: False
     replacing.exchange = before(step_of)
     sys.addaudithook(hook)
 
@@ -221,7 +226,7 @@ class Trials:
     name: str
     job: Job
     force: bool
-    exchange: bool
+    way: str
 
     def prepare(self) -> int:
         """Write old and new once, keep both, and count the steps of a run."""
@@ -250,12 +255,12 @@ class Trials:
             source = self.kept / name
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, name)
         words = self.job.command(self.job.new, force=self.force)
-        return forked(lambda: run(words), exchange=self.exchange, **stop)  # type: ignore[arg-type]
+        return forked(lambda: run(words), way=self.way, **stop)  # type: ignore[arg-type]
 
     def finish(self, variant: str) -> None:
         """A run that nothing stops."""
         words = self.job.command(getattr(self.job, variant))
-        ended = forked(lambda: run(words), exchange=self.exchange)
+        ended = forked(lambda: run(words), way=self.way)
         assert ended.status == 0, ended
 
     def clear(self) -> None:
@@ -265,7 +270,7 @@ class Trials:
 
     def faults(self, ended: Ended, number: int) -> Iterator[str]:
         """What is wrong after a run that got signal ``number``, and after another run."""
-        if not self.exchange:  # as whoever reads or writes it next does
+        if self.way != "exchange":  # as whoever reads or writes it next does
             for name in self.job.outputs:
                 sweep(Path(name).absolute())
         state = content(self.job.outputs)
@@ -320,9 +325,9 @@ def kinds_of(only: str, chance: np.random.Generator, most: int) -> list[Trials]:
     Where there are more than ``most``, every job comes before one comes twice.
     """
     kinds = [
-        Trials(name, job, force, exchange)
-        for (name, job), force, exchange in product(JOBS.items(), (True, False), (True, False))
-        if only in ("", name) and (exchange or (force and job.outputs == ("out",)))
+        Trials(name, job, force, way)
+        for (name, job), force, way in product(JOBS.items(), (True, False), WAYS)
+        if only in ("", name) and (way == "exchange" or (force and job.outputs == ("out",)))
     ]
     kinds = [kinds[number] for number in chance.permutation(len(kinds))]
     turns: Counter[str] = Counter()
@@ -354,7 +359,7 @@ def try_all(kinds: list[Trials], kills: int, signals: int, chance: np.random.Gen
                 trials.job.outputs
             ) not in (trials.old, trials.new)
             for fault in trials.faults(ended, number):
-                where = f"{trials.name}, force {trials.force}, exchange {trials.exchange}"
+                where = f"{trials.name}, force {trials.force}, {trials.way}"
                 tally.faults[f"{where}, {signal.Signals(number).name} {stop}: {fault}"] += 1
         trials.clear()
         shutil.rmtree(trials.kept)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from skip2lora.training.costs import method_cost, skip_cost
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.jobs import CheckedSamples
 from skip2lora.training.options import resolve_options
-from skip2lora.training.room import Memory, highest_bytes
+from skip2lora.training.room import Memory
 from skip2lora.training.skip_job import SkipJob
 
 WIDTHS = (13, 9, 30, 3)
@@ -347,25 +345,3 @@ def test_a_loss_that_is_no_number_is_no_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_core, "OK", -1)
     with pytest.raises(DivergedError, match="on random rows, expected a finite loss"):
         quick(network("mlp"), epochs=1)
-
-
-@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_the_peak_of_the_process_is_in_bytes(
-    platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: Any, **__: Any) -> str:
-        raise FileNotFoundError("/proc/self/status")
-
-    usage = SimpleNamespace(ru_maxrss=2_000_000)
-    monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr("resource.getrusage", lambda who: usage)
-    monkeypatch.setattr("sys.platform", platform)
-    assert highest_bytes() == 2_000_000 * unit
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_what_started_the_program_does_not_count() -> None:
-    code = "from skip2lora.training.room import highest_bytes; print(highest_bytes())"
-    held = np.ones(400 << 20, np.uint8)
-    highest = int(subprocess.check_output([sys.executable, "-c", code]))
-    assert 10 << 20 < highest < held.nbytes

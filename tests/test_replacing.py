@@ -11,14 +11,26 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from skip2lora import replacing
+import pretending
+from skip2lora import replacing, system
 from skip2lora.replacing import exchange, put, resolved, room, sweep, uninterrupted
 
 Make = Callable[[Path, str], Path]
+
+
+@pytest.fixture(params=["as here", "as on Windows"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What other processes run first, to go the same way."""
+    if request.param == "as here":
+        return ""
+    pretending.windows(partial(monkeypatch.setattr, raising=False))
+    monkeypatch.setenv("PYTHONPATH", str(Path(pretending.__file__).parent))
+    return "import pretending\npretending.windows()\n"
 
 
 def folder(path: Path, content: str) -> Path:
@@ -62,6 +74,8 @@ def test_a_file_system_without_exchange(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ctypes
+
+    monkeypatch.setattr(system, "EXCHANGES", True)
 
     class Libc:
         @staticmethod
@@ -141,11 +155,11 @@ with replacing.room(target) as place:
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_a_kill_between_two_renames(at: int, tmp_path: Path) -> None:
+def test_a_kill_between_two_renames(at: int, way: str, tmp_path: Path) -> None:
     """The first rename is refused, as the target is there; then the two, then none."""
     target = tmp_path / "t"
     replace(target, "one")
-    subprocess.run([sys.executable, "-c", KILLED, target, str(at)], check=False)
+    subprocess.run([sys.executable, "-c", way + KILLED, target, str(at)], check=False)
     old = ["a", "one"]
     assert target.exists() == (at != 2)
     assert len(names(tmp_path)) == (1 if at == 3 else 2 if at != 2 else 1)
@@ -173,7 +187,7 @@ def test_rooms_of_killed_runs_are_swept_at_the_next_write(tmp_path: Path) -> Non
     assert names(tmp_path) == sorted([other.name, "t"])
 
 
-def test_a_room_that_is_worked_in_stays(tmp_path: Path) -> None:
+def test_a_room_that_is_worked_in_stays(way: str, tmp_path: Path) -> None:
     """In this process, and in another one."""
     target = tmp_path / "t"
     code = """
@@ -186,8 +200,10 @@ with room(Path(sys.argv[1])):
 """
     with (
         subprocess.Popen(
-            [sys.executable, "-c", code, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process,
+            [sys.executable, "-c", way + code, target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process,  # fmt: skip
         room(target) as own,
     ):
         assert process.stdout is not None
@@ -218,7 +234,7 @@ def test_where_no_lock_tells_only_what_is_old_is_swept(
         monkeypatch.setattr(fcntl, "flock", refuse)
     replace(target, "one")
     assert left.is_dir()
-    os.utime(left, (0, 0))
+    os.utime(system.lock_of(left), (0, 0))
     replace(target, "two")
     assert names(tmp_path) == ["t"]
 
@@ -243,7 +259,7 @@ def test_a_name_as_long_as_the_system_allows(tmp_path: Path) -> None:
     assert names(tmp_path) == ["n" * 255]
 
 
-@pytest.mark.parametrize("number", replacing.STOPS)
+@pytest.mark.parametrize("number", system.STOPS)
 def test_signals_wait_until_the_block_is_done(number: int) -> None:
     done: list[str] = []
     before = signal.signal(number, lambda *_: done.append("signal"))
@@ -271,9 +287,7 @@ def test_in_another_thread_nothing_is_held_back() -> None:
     assert done == [True]
 
 
-@pytest.mark.parametrize(
-    "call", ["pathlib.Path.rename", "skip2lora.replacing.sync", "shutil.rmtree"]
-)
+@pytest.mark.parametrize("call", ["pathlib.Path.rename", "skip2lora.system.sync", "shutil.rmtree"])
 def test_a_signal_in_the_step_comes_after_it(
     call: str, any_step: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+from skip2lora.system import STOPS
 
 
 def leave(number: int, _: FrameType | None = None, *, done: str = "nothing was written") -> None:

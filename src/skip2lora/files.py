@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora import system
 from skip2lora import tensors as tensor_format
 from skip2lora.errors import FileError, ModelError, ParameterError, first_line
 from skip2lora.limits import check_file
@@ -37,7 +38,6 @@ from skip2lora.replacing import (
     resolved,
     room_of,
     sweep,
-    sync,
     temporary,
     uninterrupted,
 )  # fmt: skip
@@ -112,8 +112,7 @@ def holding(path: str | os.PathLike[str]) -> Iterator[None]:
     finally:
         if held is not None:
             with uninterrupted():
-                shutil.rmtree(held[0], ignore_errors=True)
-                os.close(held[1])
+                system.remove_locked(*held)
                 _ROOMS.discard(held[0])
 
 
@@ -225,7 +224,7 @@ def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
             check_replaceable(target, place, None)
             draft = stack.enter_context(temporary(place))
             write(draft)
-            sync(draft)
+            system.sync(draft)
             ready.append((draft, target, place))
         with uninterrupted():
             for draft, target, place in ready:
@@ -260,8 +259,8 @@ def write_folder(
             draft.mkdir()
             write(draft)
             for file in sorted(draft.rglob("*")):
-                sync(file)
-            sync(draft)
+                system.sync(file)
+            system.sync(draft)
             with uninterrupted():
                 check_replaceable(target, place, names)
                 put(draft, place)

@@ -9,10 +9,10 @@ have where that is less.
 from __future__ import annotations
 
 import os
-import resource
 from contextlib import suppress
 from pathlib import Path
 
+from skip2lora import system
 from skip2lora.errors import FileError, ParameterError
 
 VARIABLE = "SKIP2LORA_MAX_BYTES"
@@ -38,12 +38,11 @@ def max_bytes() -> int:
 
 
 def _memory_bytes() -> int:
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    sizes = [system.memory_bytes()]
     for file in _CONTAINER:
         with suppress(OSError, ValueError):
             sizes.append(int(Path(file).read_text(encoding="ascii")))
-    space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return min([*sizes, space] if space != resource.RLIM_INFINITY else sizes)
+    return min(sizes)
 
 
 def available_bytes(held: int) -> int:
@@ -51,11 +50,8 @@ def available_bytes(held: int) -> int:
 
     What the machine has left, or what the process may have, where that is less.
     """
-    limit = _memory_bytes()
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        limit = min(limit, held + 1024 * int(text.partition("MemAvailable:")[2].split()[0]))
-    return limit
+    limit, free = _memory_bytes(), system.free_bytes()
+    return limit if free is None else min(limit, held + free)
 
 
 def check_bytes(path: str | os.PathLike[str], n_bytes: int) -> None:

@@ -22,6 +22,7 @@ from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.data.lazy import READ_BYTES, LazySamples
 from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.limits import available_bytes
+from skip2lora.system import held_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact_memory import exact_memory
@@ -31,7 +32,7 @@ from skip2lora.training.loop import checked
 from skip2lora.training.mlp_rule import STEPS, MlpRule
 from skip2lora.training.options import Options, asked_of, chosen_recipe, resolve_options
 from skip2lora.training.reading_time import seconds_a_row
-from skip2lora.training.room import Choice, Memory, Room, choices, held_bytes, n_designs, recipe_of
+from skip2lora.training.room import Choice, Memory, Room, choices, n_designs, recipe_of
 from skip2lora.training.skip_job import SkipJob
 from skip2lora.training.solve_time import solving_seconds
 

@@ -13,7 +13,6 @@ left over. Locks end at the machine: rooms of another one, on a shared disk, are
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -31,10 +30,9 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+from skip2lora import system
 from skip2lora.errors import FileError
 
-#: What stops a command from outside.
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OLD = ".skip2lora-old"  # in a room: what was moved away, and nothing is in its place yet
 _LEFT_S = 3600.0
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -104,13 +102,11 @@ def _is_captured(stream: TextIO | None) -> bool:
 def _open_stream(path: str, _: int) -> int:
     """Not waiting for a reader, who may never come."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        return system.open_to_write(path)
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise OSError(errno.ENXIO, "no process reads this pipe") from error
         raise
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def resolved(path: Path) -> Place:
@@ -135,7 +131,8 @@ def resolved(path: Path) -> Place:
 
 
 def _descriptor(place: Path) -> int | None:
-    known = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}.get(str(place))
+    name = place.relative_to(place.anchor).as_posix()  # no drive of Windows
+    known = {"dev/stdin": 0, "dev/stdout": 1, "dev/stderr": 2}.get(name)
     if known is not None or not place.name.isdecimal():
         return known
     own = ("/dev/fd", os.path.realpath("/proc/self/fd"))
@@ -213,7 +210,7 @@ def uninterrupted() -> Iterator[None]:
     held: list[int] = []
     before = {}
     try:
-        for number in STOPS:
+        for number in system.STOPS:
             handler = signal.getsignal(number)
             if callable(handler):
                 before[number] = handler
@@ -241,8 +238,7 @@ def room(target: Path) -> Iterator[Path]:
     finally:
         with uninterrupted():
             if taken is not None:
-                shutil.rmtree(taken[0], ignore_errors=True)
-                os.close(taken[1])
+                system.remove_locked(*taken)
 
 
 def put(new: Path, target: Path) -> None:
@@ -251,17 +247,17 @@ def put(new: Path, target: Path) -> None:
     What was there is left in the room.
     """
     if not new.is_dir():
-        new.replace(target)
+        system.patiently(lambda: new.replace(target))
     else:
         try:
-            new.rename(target)  # where nothing is, or an empty folder
+            system.patiently(lambda: new.rename(target))  # where nothing is, or an empty folder
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             if not exchange(new, target):
                 _move_away(new, target)
     with suppress(OSError):  # it is there already, and some file systems cannot sync a folder
-        sync(target.parent)
+        system.sync(target.parent)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -272,6 +268,8 @@ def exchange(one: Path, other: Path) -> bool:
     """
     import ctypes
 
+    if not system.EXCHANGES:
+        return False
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -288,21 +286,12 @@ def exchange(one: Path, other: Path) -> bool:
 def _move_away(new: Path, target: Path) -> None:
     """Two renames; between them the room says what is to come."""
     old = new.with_name(_OLD)
-    target.rename(old)
+    system.patiently(lambda: target.rename(old))
     try:
-        new.rename(target)
+        system.patiently(lambda: new.rename(target))
     except BaseException:
         old.rename(target)
         raise
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sweep(target: Path) -> bool:
@@ -320,8 +309,8 @@ def sweep(target: Path) -> bool:
         with suppress(OSError), uninterrupted():
             if (left / _OLD).is_dir() and not os.path.lexists(target):
                 (left / target.name).rename(target)
-            shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
+        with uninterrupted():
+            system.remove_locked(left, lock)
     return moving
 
 
@@ -350,7 +339,7 @@ def _short_hash(data: bytes) -> str:
 @cache
 def _machine() -> str:
     """Eight digits that stand for this machine."""
-    known = os.uname().nodename.encode()
+    known = system.node_name().encode()
     with suppress(OSError):
         known += Path("/etc/machine-id").read_bytes()
     return _short_hash(known)[:8]
@@ -376,13 +365,14 @@ def claim(place: Path, *, fresh: bool = False) -> int | None:
     A ``fresh`` one is our own. Where the file system has no locks, others may be worked in for an
     hour.
     """
+    locked = system.lock_of(place)
     try:
-        lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        lock = system.open_lock(locked)
     except OSError:
         return None
     known = f"-{_machine()}-" in place.name
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(lock)
     except BlockingIOError:
         os.close(lock)
         return None
@@ -390,7 +380,7 @@ def claim(place: Path, *, fresh: bool = False) -> int | None:
         known = False
     opened = os.fstat(lock)
     with suppress(OSError):
-        if opened.st_ino == place.stat().st_ino and (
+        if opened.st_ino == locked.stat().st_ino and (
             fresh or known or time.time() - opened.st_mtime > _LEFT_S
         ):
             return lock

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import pretending
 import skip2lora as s2
 from skip2lora import _core
 from skip2lora.adapters.shards import (
@@ -176,7 +178,12 @@ def test_checksums_are_those_of_zlib(kernels: str, monkeypatch: pytest.MonkeyPat
         _core.crc32(np.zeros(4, np.float32))
 
 
-def test_bytes_are_read_one_buffer_behind_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_windows", [False, True])
+def test_bytes_are_read_one_buffer_behind_the_other(
+    on_windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_windows:
+        pretending.windows(partial(monkeypatch.setattr, raising=False))
     content = np.random.default_rng(0).integers(0, 256, 9000, np.uint8).tobytes()
     (tmp_path / "f").write_bytes(content)
     with (tmp_path / "f").open("rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import pretending
 from conformance.numpy_backbone import NumpyBackbone
 from sample_files import write_npz
-from skip2lora import _core
+from skip2lora import _core, system
 from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import Inputs
 from skip2lora.data import known, lazy, stored
@@ -151,6 +153,22 @@ def test_each_part_of_the_mark_tells_files_apart(
     assert hashed == [20, 20]
     memory.of(path, 19, np.arange(19), source._look, source._hashed)
     assert hashed == [20, 20, 19]
+
+
+def test_where_no_change_has_a_time_nothing_is_remembered(
+    path: Path, folder: Path, clock: Clock, hashed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows says when a file was made: one that is written in place would pass for the same."""
+    pretending.windows(partial(monkeypatch.setattr, raising=False))
+    monkeypatch.setattr(system, "time", clock)
+    for content in (X, OTHER):
+        before = path.stat()
+        write_npz(path.with_name("other.npz"), X=content, y=Y)
+        path.write_bytes(path.with_name("other.npz").read_bytes())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert digests(path, folder) == digests_of(content)
+    assert hashed == [20, 20]
+    assert not list(folder.iterdir())
 
 
 def test_what_was_hashed_within_a_tick_of_a_change_is_not_remembered(

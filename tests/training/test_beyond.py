@@ -245,7 +245,7 @@ def test_the_system_is_asked_for_rows(
 ) -> None:
     (x, y), asked = make_samples(N, 9), []
     monkeypatch.setattr(beyond, "NARROW", 0)
-    monkeypatch.setattr(store.os, "posix_fadvise", lambda *of: asked.append(of[1:3]))
+    monkeypatch.setattr(store, "announce", lambda _, *of: asked.append(of))
     adapted = s2.adapt(make_model(WIDTHS), x, y, cache=folder, cache_samples=0, **STEPS)
     row = 4 * (16 * 4)  # taps of 9, 16 and 5 floats and 3 logits, each padded
     places = sorted(

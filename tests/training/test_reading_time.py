@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from skip2lora.training.reading_time import seconds_a_row
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Offset and bytes of each read."""
     reads: list[tuple[int, int]] = []
-    read = os.pread
+    read = reading_time.read_at
 
-    def pread(file: int, n_bytes: int, offset: int) -> bytes:
+    def read_at(file: int, n_bytes: int, offset: int) -> bytearray:
         reads.append((offset, n_bytes))
         content = read(file, n_bytes, offset)
         assert len(content) == n_bytes  # it is all there
         return content
 
-    monkeypatch.setattr(reading_time.os, "pread", pread)
+    monkeypatch.setattr(reading_time, "read_at", read_at)
     return reads
 
 

@@ -22,6 +22,7 @@ from skip2lora.files import Tensors, read_tensors, to_bytes, unreadable
 from skip2lora.limits import check_file, is_folder
 from skip2lora.methods import METHODS
 from skip2lora.replacing import resolved, sweep
+from skip2lora.system import Opened
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.task import CLASSIFICATION, TASKS, NewLabels, Task
 from skip2lora.tasks.thresholds import Thresholds
@@ -275,22 +276,22 @@ def read_unchanged(folder: Path, read: Callable[[], Result]) -> Result:
             opened = _open_folder(folder)
             if opened is None:  # a file, nothing, or without permission: for ``read`` to say
                 return read()
-            stack.callback(os.close, opened)  # the number of an open folder is not used again
+            stack.callback(opened.close)
             try:
                 result = read()
             except Skip2LoraError:
-                if _is_same(opened, folder):
+                if opened.is_still(folder):
                     raise
             else:
-                if _is_same(opened, folder):
+                if opened.is_still(folder):
                     return result
     raise FileError(f"{folder} is being replaced all the time, expected it to last: try again")
 
 
-def _open_folder(folder: Path) -> int | None:
+def _open_folder(folder: Path) -> Opened | None:
     for attempt in range(_TRIES):
         try:
-            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            return Opened(folder)
         except FileNotFoundError:
             place = resolved(folder)
             if isinstance(place, int) or not (sweep(place) or attempt < 3):
@@ -299,13 +300,6 @@ def _open_folder(folder: Path) -> int | None:
         except OSError:
             return None
     return None
-
-
-def _is_same(opened: int, folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(opened), folder.stat())
-    except OSError:
-        return False
 
 
 def read_adapter(path: str | os.PathLike[str]) -> tuple[AdapterConfig, Tensors]:

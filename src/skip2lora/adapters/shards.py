@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora import _core
-from skip2lora.replacing import put, refusals, room, sync
+from skip2lora import _core, system
+from skip2lora.replacing import put, refusals, room
 
 #: Of each array in the file, so that rows begin at a multiple of 64 bytes.
 HEADER_BYTES = 128
@@ -140,7 +140,7 @@ def write_shard(
             file.write(_header("<f4", data.shape))
             data.tofile(file)
             file.write(_tail(shard, key))
-        sync(draft)
+        system.sync(draft)
         put(draft, shard.path)
     return shard
 
@@ -183,7 +183,7 @@ def read_into(file: int, buffers: list[memoryview], offset: int) -> bool:
     """Fill bytes one behind the other from ``offset`` of a file on; False where it ends before."""
     at = 0
     while at < len(buffers):
-        count = os.preadv(file, buffers[at : at + _BUFFERS], offset)
+        count = system.read_into(file, buffers[at : at + _BUFFERS], offset)
         if not count:
             return False
         offset += count

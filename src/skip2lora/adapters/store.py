@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +43,7 @@ from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, warn
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
 from skip2lora.replacing import sweep
+from skip2lora.system import ANNOUNCES, announce
 
 MANIFEST = "manifest.json"
 _KIND, _VERSION = "skip2lora cache", 1
@@ -136,7 +136,7 @@ class Places:
         Raises:
             FileError: a file cannot be read.
         """
-        if sys.platform == "darwin":  # which has no such call
+        if not ANNOUNCES:
             return
         for which, shard, offset in self._runs():
             try:
@@ -144,8 +144,7 @@ class Places:
                     self.files.opened(shard.path),
                     (which.stop - which.start) * shard.row_bytes,
                 )
-                if sys.platform != "darwin":  # which has no such call
-                    os.posix_fadvise(file, offset, size, os.POSIX_FADV_WILLNEED)
+                announce(file, offset, size)
             except OSError as error:
                 raise unreadable(shard.path, error) from error
 

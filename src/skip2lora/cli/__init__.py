@@ -22,11 +22,12 @@ from typing import TextIO
 import click
 
 from skip2lora import _core
-from skip2lora.__main__ import STOPS, leave
+from skip2lora.__main__ import leave
 from skip2lora.cli.help import UnknownCommand, complaint
 from skip2lora.cli.messages import shown, with_options
 from skip2lora.errors import Skip2LoraError
 from skip2lora.files import WRITTEN, let_go
+from skip2lora.system import READER_GONE, STOPS
 
 COMMANDS = (
     "demo",
@@ -123,7 +124,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         return _complain(str(error), 2)
     except BrokenPipeError:  # the reader of our output, such as `head`, is gone
         _close(sys.stdout)
-        return 128 + signal.SIGPIPE
+        return READER_GONE
     except OSError as error:
         if error.filename is not None or error.errno not in _FULL:
             # Such as a working directory that is gone, or a name that is too long.
@@ -153,7 +154,7 @@ def _invoke(arguments: Sequence[str] | None) -> object:
 
 @contextmanager
 def _stoppable() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP stop a command as Ctrl-C does; yield those that came."""
+    """Let signals such as SIGTERM stop a command as Ctrl-C does; yield those that came."""
     stops: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

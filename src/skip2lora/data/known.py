@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora import _core
+from skip2lora import _core, system
 from skip2lora.errors import FileError
 from skip2lora.files import write_bytes
 
@@ -60,8 +60,8 @@ class Mark(NamedTuple):
         """Of an open file, as it is now."""
         is_now = os.fstat(descriptor)
         return cls(
-            is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns, is_now.st_ctime_ns,
-            about,
+            is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns,
+            system.changed_ns(is_now), about,
         )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ class _Remembered:
     """Digests of ``n_samples`` of one file, (n_samples, 32), 0 of those that are not known."""
 
     def __init__(self, place: Path, mark: Mark, n_samples: int) -> None:
-        said = f"{os.uname().nodename} {tuple(mark)}".encode()
+        said = f"{system.node_name()} {tuple(mark)}".encode()
         self.place, self.mark, self.is_new = place, mark, False
         self._of = hashlib.sha256(said).digest()
         self.digests = np.zeros((n_samples, _BYTES), np.uint8)

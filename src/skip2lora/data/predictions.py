@@ -122,7 +122,7 @@ def _write_labels(
         f"{start:.6f}\t{end:.6f}\t{titles[place]}\n"
         for start, end, place in labels if place != NO_PLACE
     ]  # fmt: skip
-    temporary.write_text("".join(lines), encoding="utf-8")
+    temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def check_labels_file(path: str | os.PathLike[str], task: Task, table: Table) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError
+from skip2lora.system import read_at
 
 #: Bytes of numbers that stay in memory; more go to a file, which the system removes with us.
 IN_MEMORY = 1 << 24
@@ -70,7 +71,7 @@ class Spool:
         if self._parts:
             self._write()
         size = self.width * self.dtype.itemsize
-        content = os.pread(self._file.fileno(), (last - first) * size, first * size)
+        content = read_at(self._file.fileno(), (last - first) * size, first * size)
         return np.frombuffer(content, self.dtype).reshape(-1, self.width)
 
 

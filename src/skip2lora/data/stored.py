@@ -22,6 +22,7 @@ from skip2lora.data.known import KnownDigests, Mark
 from skip2lora.data.lazy import READ_BYTES, digests_of
 from skip2lora.errors import DataError
 from skip2lora.limits import check_bytes
+from skip2lora.system import read_into
 from skip2lora.tasks.columns import Checked
 
 #: An array of fewer bytes is read at once.
@@ -163,7 +164,7 @@ def _changed() -> DataError:
 def _read_into(file: FileIO, values: NDArray[Any], offset: int) -> None:
     rest = memoryview(values.reshape(-1).view(np.uint8).data)
     while rest:
-        n_read = os.preadv(file.fileno(), [rest], offset)
+        n_read = read_into(file.fileno(), [rest], offset)
         if n_read == 0:
             raise _changed()
         rest, offset = rest[n_read:], offset + n_read

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from skip2lora.machine import cpu_name
 from skip2lora.paper.figure4 import Figure4, draw, missing_lines, rows
 from skip2lora.paper.printed import TASK_NAMES
 from skip2lora.paper.tables import Curve, Grid, Measured
+from skip2lora.system import n_cores
 
 VERSION = 1
 _STYLE = """
@@ -42,7 +42,7 @@ def machine() -> dict[str, str]:
     """Processor, system and versions that the numbers depend on."""
     return {
         "processor": cpu_name(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(n_cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -7,7 +7,6 @@ JSON file under ``OUT/trials``; a file of another version is refused, never mixe
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache, partial
@@ -33,6 +32,7 @@ from skip2lora.paper.protocol import (
     new_network,
     pretrained,
 )
+from skip2lora.system import n_cores
 from skip2lora.training.loop import EpochReport
 from skip2lora.training.pretraining import pretrain
 
@@ -213,7 +213,7 @@ def run_trials(
             missing.append(job)
     if not missing:
         return
-    count = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    count = min(workers or n_cores(), len(missing))
     # spawn: a fork of a process with a progress bar copies the locks of its threads
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         running = {

@@ -6,7 +6,6 @@ the end, so that no second process numbers samples or learns beside it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -15,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from skip2lora import system
 from skip2lora.errors import FileError, ModelError, first_line
 from skip2lora.files import make_folder
 
@@ -68,14 +68,14 @@ def lock(folder: Path) -> int:
                 "a service made: choose another"
             )
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise FileError(
             f"cannot write in {folder}: {error.strerror}, expected a folder that can be written: "
             "choose another"
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(descriptor)
     except BlockingIOError as error:
         os.close(descriptor)
         raise FileError(

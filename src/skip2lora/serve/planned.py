@@ -36,11 +36,12 @@ from skip2lora.serve.limits import Limits
 from skip2lora.serve.samples import SLACK, Sample, insert, size_of
 from skip2lora.serve.service import Service
 from skip2lora.serve.store import PRUNED_EVERY
+from skip2lora.system import held_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.options import resolve_options
 from skip2lora.training.rehearsal import Keep, find_lab_set
-from skip2lora.training.room import Room, held_bytes
+from skip2lora.training.room import Room
 
 _DOUBLE_BYTES = 8
 _REHEARSED = 12  # samples

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from skip2lora.system import announce, forget, read_at
 from skip2lora.training.beyond import BLOCK
 
 # Of the file, or of a few of the widest rows; of rows in a batch that is announced before.
@@ -33,13 +32,13 @@ def seconds_a_row(folder: Path, row_bytes: int, *, in_blocks: bool) -> float | N
             for _ in range(-(-n_rows * row_bytes // len(_PIECE))):
                 file.write(_PIECE)
             os.fsync(file.fileno())
-            _advise(file, 0, 0, "POSIX_FADV_DONTNEED")
+            forget(file.fileno())
             began = time.perf_counter()
             for some in _batches(n_rows, in_blocks=in_blocks):
                 for first, count in some:
-                    _advise(file, first * row_bytes, count * row_bytes, "POSIX_FADV_WILLNEED")
+                    announce(file.fileno(), first * row_bytes, count * row_bytes)
                 for first, count in some:
-                    os.pread(file.fileno(), count * row_bytes, first * row_bytes)
+                    read_at(file.fileno(), count * row_bytes, first * row_bytes)
             return (time.perf_counter() - began) / n_rows
     except OSError:
         return None
@@ -54,8 +53,3 @@ def _batches(n_rows: int, *, in_blocks: bool) -> Iterator[list[tuple[int, int]]]
     order = np.random.Generator(np.random.PCG64(0)).permutation(n_rows).tolist()
     for at in range(0, n_rows, _BATCH):
         yield [(row, 1) for row in order[at : at + _BATCH]]
-
-
-def _advise(file: Any, start: int, n_bytes: int, advice: str) -> None:
-    if sys.platform != "darwin":  # which has no such call
-        os.posix_fadvise(file.fileno(), start, n_bytes, getattr(os, advice))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from skip2lora import _core
@@ -19,6 +16,7 @@ from skip2lora.backbones.standins import RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
+from skip2lora.system import highest_bytes
 from skip2lora.tasks.task import Goal
 from skip2lora.training.beyond import NARROW, fits, kept_beside, rows_of_block
 from skip2lora.training.budget import capacity_of
@@ -327,23 +325,3 @@ def _choice(name: str, options: Mapping[str, Any], room: Room) -> Choice:
     room = replace(room, options=replace(room.options, **limits))
     peak = room.memory().peak_bytes
     return Choice(name, options, room.capacity, peak, room.n_rows_read)
-
-
-def highest_bytes() -> int:
-    """The most memory this program has had.
-
-    Linux counts in ``ru_maxrss`` what the process held that started it, before it ran this program.
-    """
-    with suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def held_bytes() -> int:
-    """The memory this process has now, where the system says; else the most it has had."""
-    with suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * resource.getpagesize()
-    return highest_bytes()
