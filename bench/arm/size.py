@@ -53,8 +53,8 @@ FLAGS = [
     "-fdata-sections",
     "-fcallgraph-info=su",
     *("-DS2_WITHOUT_DERIVED", "-DS2_WITHOUT_MAPS", "-DS2_WITHOUT_ACTIVATIONS"),
-    *("-DS2_WITHOUT_RECURRENT", "-DS2_WITHOUT_TARGETS", "-DS2_WITHOUT_CODES"),
-    "-DS2_WITHOUT_PEAK",
+    *("-DS2_WITHOUT_RECURRENT", "-DS2_WITHOUT_SLOTS", "-DS2_WITHOUT_TARGETS"),
+    *("-DS2_WITHOUT_CODES", "-DS2_WITHOUT_PEAK"),
 ]
 LIBRARY = 96
 #: What device.c gives to train.c, and to adapter.c.

@@ -12,11 +12,12 @@
 extern "C" {
 #endif
 
-#define S2_MODEL_VERSION  2u /* what is written; 1 is read too */
-#define S2_MODEL_MAX_TAPS 32u
+#define S2_MODEL_VERSION   3u /* the newest; 1 and 2 are read too */
+#define S2_MODEL_MAX_TAPS  32u
+#define S2_MODEL_MAX_SLOTS 8u
 
 /* What a layer is; the others than the first from version 2 on. Maps lie (height, width, channels),
- * sequences (steps, width). */
+ * sequences (steps, width). From version 3 on a vector may wait in a slot while another branch runs. */
 typedef enum {
     S2_DENSE = 1,
     S2_CONVOLUTION = 2,
@@ -25,7 +26,10 @@ typedef enum {
     S2_TRANSPOSITION = 5,
     S2_ACTIVATION = 6,
     S2_GRU = 7,
-    S2_LSTM = 8
+    S2_LSTM = 8,
+    S2_SAVE = 9,      /* goes on, and a copy into an empty slot */
+    S2_EXCHANGE = 10, /* what is in the slot goes on, and waits there itself */
+    S2_ADD = 11       /* what is in the slot is added, and the slot empty */
 } s2_layer_kind;
 
 /* Flags of a layer. In version 1 none is S2_IS_TAPPED, and inputs of the last layers are taps. */

@@ -27,12 +27,6 @@ static size_t array_bytes(const s2_model_layer *layer, const uint8_t *arrays, si
     return known && isfinite(of.a) && isfinite(of.b) ? sizeof of : SIZE_MAX;
 }
 
-static uint32_t tap_width(const s2_model_layer *layer, const uint8_t *arrays) {
-    (void)layer;
-    (void)arrays;
-    return 0;
-}
-
 static float clipped(float x, float least, float most) {
     const float above = x < least ? least : x;
     return above > most ? most : above;
@@ -63,4 +57,4 @@ static void forward(const s2_layer_pass *pass) {
 }
 
 const s2_layer_code s2_activation_code = {
-    .in_place = 1, .array_bytes = array_bytes, .tap_width = tap_width, .forward = forward};
+    .in_place = 1, .array_bytes = array_bytes, .tap_width = s2_no_tap, .forward = forward};

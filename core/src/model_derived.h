@@ -1,6 +1,6 @@
 /*
  * model_derived.h - taps that are computed from the sample (model_derived.c). A build without them
- * has model_kinds.c with S2_WITHOUT_DERIVED, and refuses blocks that have such taps.
+ * has S2_WITHOUT_DERIVED, and refuses blocks that have such taps.
  */
 #ifndef S2_MODEL_DERIVED_H
 #define S2_MODEL_DERIVED_H

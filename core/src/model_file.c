@@ -1,6 +1,7 @@
 /* model_file.c - reads a frozen network from one block of bytes. */
 #include "model_derived.h"
 #include "model_layers.h"
+#include "model_slots.h"
 
 #include <math.h>
 
@@ -116,7 +117,7 @@ static size_t lay_out(s2_model *model, const header *head) {
     }
     model->arrays = model->blob + at;
     const size_t arrays = bytes_of_layers(model, head->n_bytes - at);
-    if (arrays == SIZE_MAX) {
+    if (arrays == SIZE_MAX || !s2_slots_are_sound(model)) {
         return SIZE_MAX;
     }
     at += arrays;

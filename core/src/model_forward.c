@@ -1,8 +1,9 @@
-/* model_forward.c - runs a frozen network, layer after layer-> */
+/* model_forward.c - runs a frozen network, layer after layer. */
 #include "same_bits.h"
 
 #include "model_derived.h"
 #include "model_layers.h"
+#include "model_slots.h"
 
 /* Inputs of even layers lie at the start of `numbers`, those of odd ones at its end. */
 typedef struct {
@@ -47,7 +48,9 @@ static forward_room lay_out_forward(const s2_model *model, s2_arena *arena) {
 
 size_t s2_model_workspace_bytes(const s2_model *model) {
     s2_arena arena = {0};
+    float *slot[S2_SLOTS_OF_BUILD];
     (void)lay_out_forward(model, &arena);
+    s2_slots_lay_out(model, &arena, slot);
     return arena.used;
 }
 
@@ -97,7 +100,9 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
                            const s2_row_layout *layout, float *row, void *workspace,
                            size_t workspace_bytes) {
     s2_arena arena = {.base = workspace, .size = workspace_bytes};
+    float *slot[S2_SLOTS_OF_BUILD];
     const forward_room room = lay_out_forward(model, &arena);
+    s2_slots_lay_out(model, &arena, slot);
     if (!s2_fits(&arena) || room.numbers == NULL) { /* it is there where all fits */
         return S2_NO_ROOM;
     }
@@ -110,6 +115,7 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
                           .bn_eps = model->bn_eps,
                           .x = room.numbers,
                           .scratch = room.scratch};
+    s2_slots_pass(&pass, slot);
     memcpy(room.numbers, x, model->n_features * sizeof *x);
     uint32_t tap = 0;
     for (; tap < model->n_derived; tap++) {

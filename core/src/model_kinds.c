@@ -30,6 +30,14 @@ const s2_layer_code *s2_layer_code_of(uint32_t kind) {
     case S2_LSTM:
         return &s2_recurrent_code;
 #endif
+#ifndef S2_WITHOUT_SLOTS
+    case S2_SAVE:
+        return &s2_save_code;
+    case S2_EXCHANGE:
+        return &s2_exchange_code;
+    case S2_ADD:
+        return &s2_add_code;
+#endif
     default:
         return NULL;
     }

@@ -1,7 +1,7 @@
 /*
  * model_layers.h - what reading a network and running it share: the records of its layers, and what
- * each kind of layer does (model_dense.c, model_maps.c, model_activation.c, model_recurrent.c). A
- * build without some kinds has model_kinds.c with S2_WITHOUT_..., and refuses blocks that have them.
+ * each kind of layer does (model_dense.c, model_maps.c, model_activation.c, model_recurrent.c,
+ * model_slots.c). A build without some kinds has S2_WITHOUT_..., and refuses blocks that have them.
  */
 #ifndef S2_MODEL_LAYERS_H
 #define S2_MODEL_LAYERS_H
@@ -47,9 +47,10 @@ struct s2_layer_pass {
     const s2_model_layer *layer;
     const uint8_t *arrays; /* where its own begin in the block */
     float bn_eps;
-    const float *x; /* (n_in) */
-    float *y;       /* (n_out), where it is written; x itself of a kind that works in place */
-    float *scratch; /* (scratch_floats) */
+    const float *x;     /* (n_in) */
+    float *y;           /* (n_out), where it is written; x itself of a kind that works in place */
+    float *scratch;     /* (scratch_floats) */
+    float *const *slot; /* of a build with slots (S2_MODEL_MAX_SLOTS) */
 };
 
 /* NULL where a build has no such kind. */
@@ -59,6 +60,14 @@ extern const s2_layer_code s2_dense_code;
 extern const s2_layer_code s2_convolution_code, s2_pool_code, s2_transposition_code;
 extern const s2_layer_code s2_activation_code;
 extern const s2_layer_code s2_recurrent_code;
+extern const s2_layer_code s2_save_code, s2_exchange_code, s2_add_code;
+
+/* Of a kind that cannot be tapped. */
+static inline uint32_t s2_no_tap(const s2_model_layer *layer, const uint8_t *arrays) {
+    (void)layer;
+    (void)arrays;
+    return 0;
+}
 
 /* ---- weights --------------------------------------------------------------------------------- */
 

@@ -112,12 +112,6 @@ static size_t pool_bytes(const s2_model_layer *layer, const uint8_t *arrays, siz
     return sound ? sizeof *w : SIZE_MAX;
 }
 
-static uint32_t no_tap(const s2_model_layer *layer, const uint8_t *arrays) {
-    (void)layer;
-    (void)arrays;
-    return 0;
-}
-
 /* ---- taps ------------------------------------------------------------------------------------ */
 
 static uint32_t grid_width(const s2_model_layer *layer, const uint8_t *arrays) {
@@ -351,6 +345,6 @@ const s2_layer_code s2_convolution_code = {.array_bytes = convolution_bytes,
                                            .scratch_floats = patch_floats,
                                            .forward = convolution_forward};
 const s2_layer_code s2_pool_code = {
-    .array_bytes = pool_bytes, .tap_width = no_tap, .forward = pool_forward};
+    .array_bytes = pool_bytes, .tap_width = s2_no_tap, .forward = pool_forward};
 const s2_layer_code s2_transposition_code = {
-    .array_bytes = turned_bytes, .tap_width = no_tap, .forward = turned_forward};
+    .array_bytes = turned_bytes, .tap_width = s2_no_tap, .forward = turned_forward};

@@ -1,4 +1,4 @@
-/* layered.h - blocks of bytes of networks with maps, sequences and activations, and random weights. */
+/* layered.h - blocks of bytes of networks with maps, sequences, activations and slots, random weights. */
 #ifndef S2_LAYERED_H
 #define S2_LAYERED_H
 
@@ -71,11 +71,12 @@ static inline void put_matrix(blob *made, uint32_t depth, uint32_t cols, unsigne
 /* free(made->word) */
 static inline void new_layered(blob *made, spec *specs, uint32_t n_layers, s2_rng *rng) {
     *made = (blob){calloc(LAYERED_WORDS, sizeof(uint32_t)), 0};
-    uint32_t n_taps = 0;
+    uint32_t n_taps = 0, version = 2;
     for (uint32_t k = 0; k < n_layers; k++) {
+        version = specs[k].kind >= S2_SAVE ? 3 : version;
         n_taps += (specs[k].flags & S2_IS_TAPPED) != 0;
     }
-    const uint32_t head[] = {0x324d5053, 2,       0, 0, specs[0].n_in, specs[n_layers - 1].n_out,
+    const uint32_t head[] = {0x324d5053, version, 0, 0, specs[0].n_in, specs[n_layers - 1].n_out,
                              n_taps,     n_layers};
     const float eps = 0.01f;
     for (size_t i = 0; i < sizeof head / sizeof head[0]; i++) {

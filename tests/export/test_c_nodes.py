@@ -102,13 +102,6 @@ def test_channels_that_come_last(tmp_path: Path) -> None:
     assert off_by(model, (7, 8, 3)) < 1e-5
 
 
-def two_paths(chain: Chain) -> None:
-    chain.conv((4, 2, 3, 3), pads=[1, 1, 1, 1])
-    before = chain.tensor
-    chain.conv((4, 4, 3, 3), pads=[1, 1, 1, 1])
-    chain.then("Add", before, output="residual")
-
-
 def rounded_up(chain: Chain) -> None:
     chain.conv((4, 2, 3, 3))
     chain.then("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, output="up")
@@ -122,7 +115,6 @@ def exponential(chain: Chain) -> None:
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        (two_paths, "node /residual (Add) has no counterpart in C,"),
         (rounded_up, "node /up (MaxPool) has no counterpart in C with this padding"),
         (exponential, "node /elu (Elu) has no counterpart in C,"),
     ],

@@ -13,7 +13,7 @@ from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.projected import Projections
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, DerivedTap
 from skip2lora.errors import ModelError
-from skip2lora.export.c_layers import DENSE, Array, Dense, Layer
+from skip2lora.export.c_layers import DENSE, KINDS, Array, Dense, Layer
 
 _MAGIC, _HEADER = 0x324D5053, 64
 _RECORD_MAGIC, _RECORD_HEADER = 0x32415053, 32
@@ -50,7 +50,10 @@ class Network:
 
     @property
     def version(self) -> int:
-        """That of the block: 1 of what its readers could always read."""
+        """That of the block: the oldest whose readers can read it."""
+        _, slots = KINDS["SLOTS"]
+        if any(layer.kind in slots for layer in self.layers):
+            return 3
         n_tapped = len(self.tap_widths) - len(self.derived)
         first = len(self.layers) - n_tapped
         plain = all(

@@ -9,6 +9,7 @@ import numpy as np
 
 from skip2lora.errors import ModelError
 from skip2lora.export.c_layers import (
+    ADD,
     CONVOLUTION,
     GRU,
     LSTM,
@@ -50,7 +51,7 @@ def joined(operations: Sequence[Operation], path: object) -> tuple[Dense | Layer
     for of in operations:
         last = layers[-1] if layers else None
         takes_relu = last is not None and not last.relu and (
-            isinstance(last, Dense) or last.kind == CONVOLUTION
+            isinstance(last, Dense) or last.kind in (CONVOLUTION, ADD)
         )  # fmt: skip
         if of.whole is not None:
             layers.append(of.whole)
@@ -63,7 +64,7 @@ def joined(operations: Sequence[Operation], path: object) -> tuple[Dense | Layer
             layers[-1] = replace(last, norm=_norm(of))
         elif of.kind == "norm" and of.map_shape:
             places, channels = of.map_shape
-            if not (isinstance(last, Layer) and takes_relu):
+            if not (isinstance(last, Layer) and takes_relu and last.kind == CONVOLUTION):
                 last = each_channel(of.title, channels, places)
                 layers.append(last)
             layers[-1] = normed(last, _norm(of))
@@ -90,6 +91,7 @@ def no_counterpart(path: object, title: str, why: str = "") -> ModelError:
     """The error for an operation that C does not have."""
     return ModelError(
         f"{path}: {title} has no counterpart in C{why and ' '}{why}, expected fully connected, "
-        "convolutional, pooling, GRU and LSTM layers, one after the other: export the taps alone "
-        "with taps_only=True, and let the firmware's own runtime compute them"
+        "convolutional, pooling, GRU and LSTM layers, one after the other or in branches that are "
+        "added: export the taps alone with taps_only=True, and let the firmware's own runtime "
+        "compute them"
     )

@@ -40,7 +40,14 @@ OFFERED = (
     "dual_fit.c", "exact.c", "flash.c", "objective.c", "primal.c", "primal_metric.c",
     "primal_rows.c",
 )  # fmt: skip
-_CODE_BYTES = {"": 22_016, "DERIVED": 512, "MAPS": 3_072, "ACTIVATIONS": 1_024, "RECURRENT": 2_048}
+_CODE_BYTES = {
+    "": 22_016,
+    "DERIVED": 512,
+    "MAPS": 3_072,
+    "ACTIVATIONS": 1_024,
+    "RECURRENT": 2_048,
+    "SLOTS": 768,
+}
 _PLACE = re.compile(r"@([A-Z_]+)@")
 _SKETCH = "examples/adapt_example/adapt_example.ino"
 _A_LINE = 8  # words of the network
@@ -125,7 +132,7 @@ def files_of(
     whole = {f"src/{name}": text for name, text in with_headers(sources).items()}
     whole["src/kernels.h"] = _LEAN + whole["src/kernels.h"]
     without = "".join(f"#define S2_WITHOUT_{part} 1\n" for part in PARTS if part not in parts)
-    whole["src/model_kinds.c"] = without.encode() + whole["src/model_kinds.c"]
+    whole["src/model_layers.h"] = without.encode() + whole["src/model_layers.h"]
     if blob:
         whole["model.bin"] = content
     else:

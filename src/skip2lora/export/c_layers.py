@@ -13,6 +13,7 @@ from skip2lora.backbones.taps import Tap
 
 Array = NDArray[np.float32]
 DENSE, CONVOLUTION, MAX_POOL, AVERAGE_POOL, TRANSPOSITION, ACTIVATION, GRU, LSTM = range(1, 9)
+SAVE, EXCHANGE, ADD = range(9, 12)
 #: Activations beside ReLU, by the operator of ONNX, and as the core numbers them.
 FUNCTIONS = {
     "Clip": 1, "LeakyRelu": 2, "Sigmoid": 3, "Tanh": 4, "HardSigmoid": 5, "HardSwish": 6,
@@ -22,6 +23,7 @@ KINDS = {
     "MAPS": ("model_maps.c", (CONVOLUTION, MAX_POOL, AVERAGE_POOL, TRANSPOSITION)),
     "ACTIVATIONS": ("model_activation.c", (ACTIVATION,)),
     "RECURRENT": ("model_recurrent.c", (GRU, LSTM)),
+    "SLOTS": ("model_slots.c", (SAVE, EXCHANGE, ADD)),
 }
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -141,6 +143,11 @@ def each_channel(title: str, channels: int, places: int) -> Layer:
 def transposition(title: str, rows: int, columns: int) -> Layer:
     """(rows, columns) becomes (columns, rows)."""
     return Layer(title, TRANSPOSITION, rows * columns, rows * columns, (rows, columns))
+
+
+def slot(title: str, kind: int, number: int, widths: tuple[int, int]) -> Layer:
+    """Into slot ``number``, out of it, or both; ``widths`` are those before and after."""
+    return Layer(title, kind, *widths, (number,))
 
 
 def activation(title: str, width: int, operator: str, a: float = 0.0, b: float = 0.0) -> Layer:

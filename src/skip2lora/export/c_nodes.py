@@ -32,16 +32,31 @@ Result = tuple[Axes, list[Operation]]
 class Node:
     """A node on the way from the input to the logits.
 
-    ``place`` is that of the input it continues, ``output`` the output that is read of it.
+    ``places`` are those of the inputs it continues, ``output`` the output that is read of it.
     ``following`` are the sizes of its output, as far as shape inference tells them.
     """
 
     graph: Graph
     proto: Any
-    place: int
+    places: tuple[int, ...]
     output: int
     following: tuple[Any, ...] | None
     path: object
+
+    @property
+    def place(self) -> int:
+        """That of the first input it continues."""
+        return self.places[0]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors that it continues."""
+        return tuple(str(self.proto.input[place]) for place in self.places)
+
+    @property
+    def tensor(self) -> str:
+        """What is read of it."""
+        return str(self.proto.output[self.output])
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""An ONNX graph as layers that follow each other."""
+"""An ONNX graph as layers that follow each other, branches that are added included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import replace
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.onnx.file import read_model
-from skip2lora.backbones.onnx.graph import Graph, infer, input_specs
+from skip2lora.backbones.onnx.graph import Graph, input_specs
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.errors import ModelError
 from skip2lora.export.c_axes import Axes
+from skip2lora.export.c_branches import Branches, nodes
 from skip2lora.export.c_chain import Operation, joined
 from skip2lora.export.c_layers import Dense, Layer, with_tap
-from skip2lora.export.c_nodes import Node
 from skip2lora.export.c_recurrent import ALL_HANDLERS
 
 # What may stand between a product and the end of its sum.
@@ -77,51 +77,30 @@ def operations(graph: Graph, axes: Axes, logits: str, path: object) -> Iterator[
         ModelError: a node that C does not have.
     """
     product: Operation | None = None  # whose sum may still come
-    for node in nodes(graph, logits, path):
-        operator = node.proto.op_type
-        if product is not None and operator in _ADDED:
+    steps = nodes(graph, logits, path)
+    branches = Branches(steps, graph.inputs[0].name, axes)
+    for node in steps:
+        operator, joins = node.proto.op_type, len(node.places) > 1
+        moves = branches.add(node) if joins else branches.read(node.reads[0], node)
+        if product is not None and (moves or operator not in _ADDED):
+            yield product
+            product = None
+        yield from moves
+        if joins:
+            continue
+        axes = branches.axes[node.reads[0]]
+        if product is not None:
             if operator == "Add":
                 weight, zeros = product.arrays
                 bias = node.vector(1 - node.place, len(zeros))
                 yield replace(product, arrays=(weight, zeros + bias))
                 product = None
-            continue
-        if product is not None:
-            yield product
-        if operator not in ALL_HANDLERS:
+        elif operator in ALL_HANDLERS:
+            axes, of_node = ALL_HANDLERS[operator](node, axes)
+            product = of_node.pop() if operator == "MatMul" else None
+            yield from of_node
+        else:
             raise node.refused()
-        axes, of_node = ALL_HANDLERS[operator](node, axes)
-        product = of_node.pop() if operator == "MatMul" else None
-        yield from of_node
+        branches.give(node.tensor, axes)
     if product is not None:
         yield product
-
-
-def nodes(graph: Graph, logits: str, path: object) -> list[Node]:
-    """From the input on, each with the place of what it reads of the one before.
-
-    Raises:
-        ModelError: one reads several.
-    """
-    first, tensor, result = {value.name for value in graph.inputs}, logits, list[Node]()
-    shapes = _shapes(graph)
-    while tensor not in first:
-        proto = graph.producer[tensor]
-        places = [at for at, name in enumerate(proto.input) if first & graph.ancestors(str(name))]
-        node = Node(
-            graph, proto, places[0] if places else 0, list(proto.output).index(tensor),
-            shapes.get(tensor), path,
-        )  # fmt: skip
-        if len(places) != 1:
-            raise node.refused()
-        result.append(node)
-        tensor = str(proto.input[places[0]])
-    return result[::-1]
-
-
-def _shapes(graph: Graph) -> dict[str, tuple[int | str | None, ...]]:
-    """What shape inference tells, which is nothing where it does not come to an end."""
-    try:
-        return infer(graph)
-    except ModelError:
-        return {}
