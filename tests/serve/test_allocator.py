@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from skip2lora.serve.allocator import SETTINGS, settle
+from skip2lora.serve.allocator import SETTINGS, give_back, settle
 
 # Blocks of falling size make glibc take such sizes from its heap; a small block on top keeps it.
 _GROWS = """
@@ -66,3 +66,41 @@ def test_all_settings_are_asked_for() -> None:
 def test_a_library_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert settle() is False
+
+
+_HOLES = """
+import ctypes
+from pathlib import Path
+from skip2lora.serve.allocator import give_back
+
+def anonymous():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return 1024 * int(text.partition("Anonymous:")[2].split()[0])
+
+c = ctypes.CDLL(None)
+c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [
+    ctypes.c_void_p]
+blocks = [c.malloc(64 << 10) for _ in range(320)]
+for block in blocks:
+    ctypes.memset(block, 1, 64 << 10)
+for at, block in enumerate(blocks):
+    if at % 4:
+        c.free(block)
+before = anonymous()
+assert give_back()
+print(before - anonymous())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_holes_between_what_stays_go_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HOLES], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) > 10 << 20  # of 15 MiB
+
+
+def test_all_that_is_free_is_asked_for() -> None:
+    asked: list[int] = []
+    assert give_back(lambda size: asked.append(size) or 1)
+    assert asked == [0]

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from skip2lora import _core
 from skip2lora.errors import DataError
 from skip2lora.serve.inference import DATATYPES, Asked, answer, datatype, numbers, parse, read
+from skip2lora.serve.inference import in_binary as make_binary
 
 
 def body(*inputs, **more):
@@ -162,6 +163,15 @@ def test_binary_texts_stand_behind_their_lengths():
 def test_binary_tensors_that_do_not_fit_are_refused(size, shape, kind, tail, says):
     with pytest.raises(DataError, match=says):
         in_binary([binary(size, shape, kind)], tail)
+
+
+def test_a_request_in_binary_is_read_as_it_was():
+    inputs = {"a": np.float32([[1, 2.5]]), "b": ("x", "é"), "c": np.int64([[[7]]])}
+    head, tail = make_binary(inputs)
+    back = read(head + tail, len(head)).inputs
+    assert list(back) == ["a", "b", "c"]
+    assert (back["a"].dtype, back["c"].dtype) == (np.float32, np.int64)
+    assert [back[name].tolist() for name in "abc"] == [[[1, 2.5]], ["x", "é"], [[[7]]]]
 
 
 def test_data_twice_is_refused():

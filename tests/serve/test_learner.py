@@ -44,6 +44,19 @@ def test_what_is_proved_better_is_adopted_and_serves_after_a_restart(tmp_path: P
         assert (again.probabilities == answers.probabilities).all()
 
 
+def test_memory_is_given_back_after_learning_alone(tmp_path: Path, monkeypatch) -> None:
+    given: list[bool] = []
+    with service(tmp_path) as served:
+        monkeypatch.setattr(
+            learner.allocator, "give_back", lambda: given.append(served.status()["learning"])
+        )
+        assert served.learn().version is None  # waits for labels
+        assert given == []
+        teach(served, 60)
+        assert served.learn().version == 1
+        assert given == [False]
+
+
 def test_nothing_is_learned_before_each_class_has_three_labels(tmp_path: Path) -> None:
     x, names = field(n_samples=60)
     with service(tmp_path) as served:

@@ -1,4 +1,5 @@
 import gc
+import signal
 import socket
 import threading
 
@@ -69,3 +70,20 @@ def test_cycles_are_looked_for_seldom_while_it_runs_and_as_before_then():
 def test_a_port_out_of_range_is_refused():
     with pytest.raises(ParameterError, match="port is 70000"):
         listening("127.0.0.1", 70000)
+
+
+def test_in_another_thread_signals_stay_as_they_are():
+    pytest.importorskip("uvicorn")
+    stop, before = Stop(), [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    during = []
+
+    def started():
+        during.extend(signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM))
+        stop.say()
+
+    with listening("127.0.0.1", 0) as at:
+        thread = threading.Thread(target=run, args=(None, at, stop, started))
+        thread.start()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert during == before

@@ -27,3 +27,17 @@ def settle(call: Callable[[int, int], int] | None = None) -> bool:
     if call is None:
         return False
     return all([call(name, value) == 1 for name, value in SETTINGS.items()])  # noqa: C419, each
+
+
+def give_back(call: Callable[[int], int] | None = None) -> bool:
+    """Give free memory in the middle of heaps back, too; whether the C library can do that.
+
+    Learning leaves holes between what stays. ``call`` is that library's ``malloc_trim`` (malloc.h).
+    """
+    if call is None:
+        with suppress(OSError, AttributeError):
+            call = ctypes.CDLL(None).malloc_trim
+    if call is None:
+        return False
+    call(0)
+    return True

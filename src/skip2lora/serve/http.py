@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 #: Names of the tensors of an answer.
 PROBABILITIES, ANSWER, ID = "probabilities", "answer", "id"
-_HEADER_LENGTH = b"inference-header-content-length"
+HEADER_LENGTH = "inference-header-content-length"
+_HEADER_LENGTH = HEADER_LENGTH.encode()
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 #: The protocol's word for numbers of NumPy.

@@ -122,6 +122,19 @@ def answer(asked: Asked, outputs: Mapping[str, Tensor], **about: str) -> tuple[b
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
+def in_binary(inputs: Mapping[str, Tensor]) -> tuple[bytes, bytes]:
+    """A request with these tensors: its JSON, and what stands behind it."""
+    tails = {name: _packed(of) for name, of in inputs.items()}
+    head = {"inputs": [
+        {
+            "name": name, "datatype": datatype(of), "shape": np.shape(of),
+            "parameters": {"binary_data_size": len(tails[name])},
+        }
+        for name, of in inputs.items()
+    ]}  # fmt: skip
+    return orjson().dumps(head), b"".join(tails.values())
+
+
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``; without NaN and infinities, which JSON has not.
 

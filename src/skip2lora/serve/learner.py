@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from skip2lora.adapted import AdaptedModel
 from skip2lora.data.media import Media
 from skip2lora.errors import DataError, FileError, ParameterError
+from skip2lora.serve import allocator
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import FIRST, Verdict, kept_lab_set, mcnemar, verdict
@@ -134,6 +135,7 @@ class Learner:
                 judged = self._judged(labelled, candidate)
             finally:
                 self._busy = False
+                allocator.give_back()
             number = 1 + max(record.number for record in self.records.all())
             judged = replace(judged, version=number)
             self.last_ms = took = 1e3 * (time.perf_counter() - began)

@@ -1,20 +1,16 @@
 """What a service will take at its limits, before it runs: memory and disk, counted.
 
-A small service of the model runs for a moment, to see what the program itself takes once all of it
-has been used. A few samples are written to a database in memory, to see what each takes there. All
-else follows from the model and :class:`~skip2lora.serve.limits.Limits`.
+A small service of the model runs for a moment, over HTTP too, to see what the program itself takes
+once all of it has been used (:mod:`skip2lora.serve.trial`). A few samples are written to a database
+in memory, to see what each takes there. All else follows from the model and
+:class:`~skip2lora.serve.limits.Limits`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import tempfile
-import warnings
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +19,18 @@ from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.errors import DataError, MissingExtraError
+from skip2lora.errors import DataError
 from skip2lora.limits import available_bytes
 from skip2lora.serve import api, batching, mqtt, security, server
 from skip2lora.serve.answering import Frozen
 from skip2lora.serve.database import LOG_BYTES, tables
 from skip2lora.serve.drift import MOST_COLUMNS, ROWS
 from skip2lora.serve.events import RECENT
-from skip2lora.serve.http import application, need_starlette
 from skip2lora.serve.learning import learned_on
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.samples import SLACK, Sample, insert, size_of
-from skip2lora.serve.service import Service
 from skip2lora.serve.store import PRUNED_EVERY
+from skip2lora.serve.trial import N_SAMPLES, rehearse
 from skip2lora.system import held_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
 from skip2lora.training.lab_set import LabSet
@@ -44,7 +39,6 @@ from skip2lora.training.rehearsal import Keep, find_lab_set
 from skip2lora.training.room import Room
 
 _DOUBLE_BYTES = 8
-_REHEARSED = 12  # samples
 #: Of an event: in memory as an object, on the disk as text.
 _EVENT_BYTES, _EVENT_TEXT = 1_000, 300
 #: Of what a version answered to a sample that was held out: its number and a name, as text.
@@ -53,10 +47,6 @@ _ANSWER_BYTES = 32
 _RECORD_TEXT = 400
 #: Of a folder of a version, beside its numbers.
 _FOLDER_BYTES = 8 << 10
-#: What is imported by who serves and learns, and not by who plans.
-_MODULES = (
-    "uvicorn", "uvicorn.protocols.http.auto", "uvicorn.loops.auto", "prometheus_client",
-)  # fmt: skip
 # Two connections of SQLite have a cache each of so many bytes, by default.
 _DATABASE_BYTES = 2 * (2_000 << 10)
 _MEASURED_BYTES, _MOST_MEASURED = 1 << 22, 128  # of samples that are written to see what they take
@@ -173,7 +163,7 @@ def plan_service(
     model.need_outputs(closed=True)
     keep = find_lab_set(model, lab_set)
     n_old = 0 if keep is None else len(keep if isinstance(keep, LabSet) else keep[-1])
-    _rehearse(model)
+    rehearse(model, _some(model, N_SAMPLES))
     counted = _Counted.of(model, limits, n_old, held_bytes())
     needs = counted.memory(limits.labelled)
     limit = available_bytes(held_bytes()) if memory is None else memory
@@ -195,58 +185,6 @@ def _some(model: Backbone, count: int) -> Any:
             "with fixed sizes"
         )
     return some
-
-
-def _rehearse(model: Backbone) -> None:
-    """Predict, ask, label and learn once, so that what serves is loaded and has run.
-
-    What is learned of noise is thrown away with its folder.
-    """
-    some = _some(model, _REHEARSED)
-    limits = Limits(first_batch=_REHEARSED)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Service(
-            model, Path(folder) / "store", all_classes=False, learning=False, lab_set=False,
-            limits=limits,
-        ) as service,
-    ):  # fmt: skip
-        served = service.predict(some)
-        with suppress(MissingExtraError):  # which a plan does without
-            _ask_over_http(service)
-        service.ask()
-        for place, number in enumerate(served.ids):
-            service.label(number, served.outputs[place % min(2, len(served.outputs))])
-        if len(served.outputs) > 1:
-            with warnings.catch_warnings(action="ignore"):  # of classes without a label
-                service.learn()
-
-
-def _ask_over_http(service: Service) -> None:
-    """Let the application answer a few requests, without a socket."""
-    need_starlette()
-    for name in _MODULES:
-        import_module(name)
-    app = application(service, security.Policy())
-
-    async def ask(path: str) -> None:
-        scope = {
-            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
-            "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
-        }  # fmt: skip
-
-        async def receive() -> security.Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(_: security.Message) -> None:
-            """Drop it."""
-
-        await app(scope, receive, send)
-
-    async def ask_all() -> None:
-        await asyncio.gather(*map(ask, ("/", "/api/status", "/api/samples", "/metrics")))
-
-    asyncio.run(ask_all())
 
 
 @dataclass(frozen=True, eq=False)

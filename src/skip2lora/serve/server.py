@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -65,8 +66,8 @@ def run(
 ) -> None:
     """Answer requests that come to ``at``, until ``stop`` is said; then finish those in work.
 
-    SIGINT and SIGTERM say it. ``started`` is called once requests are answered; systemd is told so
-    too, and then that the event loop lives.
+    SIGINT and SIGTERM say it, where this is the main thread. ``started`` is called once requests
+    are answered; systemd is told so too, and then that the event loop lives.
     """
     import uvicorn
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -100,7 +101,8 @@ def run(
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
+            signals = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+            before = {each: signal.signal(each, self.handle_exit) for each in signals}
             try:
                 yield
             finally:
