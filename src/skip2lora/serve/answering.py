@@ -17,7 +17,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.standins import RowsOf, for_task, over
 from skip2lora.errors import ParameterError
-from skip2lora.tasks.task import CLASSIFICATION, Outputs, softmax
+from skip2lora.tasks.task import CLASSIFICATION, Outputs, softmax, task_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,8 @@ class Served:
 
     ``ids`` number the samples for good, ``names`` are the answers, one a sample, ``probabilities``
     (samples, outputs) float32, whose columns are called ``outputs``; ``version`` is that of the
-    adapter which gave them, 0 for the model alone.
+    adapter which gave them, 0 for the model alone. A model of numbers gives ``numbers``, (samples,)
+    float32, ``names`` are their texts, and there are no probabilities: (samples, 0).
     """
 
     ids: tuple[int, ...]
@@ -34,6 +35,7 @@ class Served:
     probabilities: NDArray[np.float32]
     version: int
     outputs: tuple[str, ...]
+    numbers: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,8 +44,9 @@ class Served:
         """The samples from ``start`` on, before ``stop``."""
         at = slice(start, stop)
         return Served(
-            self.ids[at], self.names[at], self.probabilities[at], self.version, self.outputs
-        )
+            self.ids[at], self.names[at], self.probabilities[at], self.version, self.outputs,
+            None if self.numbers is None else self.numbers[at],
+        )  # fmt: skip
 
 
 class Frozen:
@@ -54,6 +57,7 @@ class Frozen:
 
     def __init__(self, model: Backbone) -> None:
         self.model = model
+        self.task = task_for(model, None).name
         self.format = RowFormat.of(model, copy_input=True)
         self.rows_of = RowsOf.of(model, self.format.layout)
         self._lock = threading.Lock()
@@ -63,6 +67,11 @@ class Frozen:
         self._columns = np.concatenate([np.arange(at, at + width) for at, width in parts])
         self.width = len(self._columns)
         self._last_tap = slice(layout.tap_offsets[-1], layout.tap_offsets[-1] + widths[-1])
+
+    @property
+    def numbers(self) -> bool:
+        """Whether it gives numbers and no classes."""
+        return self.task != CLASSIFICATION.name
 
     def rows(self, x: Any) -> NDArray[np.float32]:
         """Rows of checked samples, (samples, row_stride), as the core reads them.
@@ -109,10 +118,12 @@ class Version:
         adapted = self.adapted
         if adapted is None:
             return
-        if not isinstance(adapted.adapters, SkipAdapters) or adapted.task != CLASSIFICATION.name:
+        task = self.frozen.task
+        if not isinstance(adapted.adapters, SkipAdapters) or adapted.task != task:
+            of = "of classes" if task == CLASSIFICATION.name else f"for {task}"
             raise ParameterError(
                 f"the adapter is of method {adapted.method} and task {adapted.task}, expected skip "
-                "adapters of classes, which read rows of the model: adapt with method skip2-lora"
+                f"adapters {of}, which read rows of the model: adapt with method skip2-lora"
             )
 
     @cached_property
@@ -122,7 +133,9 @@ class Version:
 
     @cached_property
     def titles(self) -> tuple[str, ...]:
-        """What each output is called: its name, or its number."""
+        """What each class is called: its name, or its number; nothing of a model of numbers."""
+        if self.frozen.numbers:
+            return ()
         if self.adapted is not None:
             names = self.adapted.class_names
             return names or tuple(map(str, self.adapted.class_numbers.tolist()))
@@ -136,7 +149,7 @@ class Version:
     def _on_rows(self) -> Backbone:
         """What gives the taps of rows."""
         if self.adapted is None:
-            return for_task(self.frozen.rows_of, CLASSIFICATION.name)
+            return for_task(self.frozen.rows_of, self.frozen.task)
         return over(self.adapted.backbone, self.frozen.rows_of)
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,6 +168,35 @@ class Version:
         """Softmax of :meth:`logits`, (samples, outputs)."""
         shares: NDArray[np.float32] = softmax(self.logits(rows))
         return shares
+
+    def answers(self, rows: NDArray[np.float32]) -> Answers:
+        """To rows of the frozen model."""
+        if self.frozen.numbers:
+            numbers = np.ascontiguousarray(self.logits(rows)[:, 0])
+            names = tuple(f"{number:.7g}" for number in numbers.tolist())
+            return Answers(names, np.empty((len(rows), 0), np.float32), numbers)
+        shares = self.probabilities(rows)
+        titles = self.titles
+        return Answers(tuple([titles[at] for at in shares.argmax(axis=1).tolist()]), shares)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a version says of rows, as :class:`Served` has it."""
+
+    names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    numbers: NDArray[np.float32] | None = None
+
+    def sureness(self, which: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+        """Of some rows, the probability of the answer and how far it is before the next, (n, 2).
+
+        Both are 0 for numbers, which have neither.
+        """
+        if self.numbers is not None:
+            return np.zeros((len(which), 2), np.float32)
+        shares = self.probabilities[which]
+        return np.stack([shares.max(axis=1), margins(shares)], axis=1)
 
 
 def margins(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -261,6 +261,12 @@ def _whole(service: Service, id: int) -> dict[str, Any]:
 
 def _answers(served: Served) -> dict[str, Any]:
     """What was answered, an entry a sample."""
+    if served.numbers is not None:
+        pairs = zip(served.ids, served.numbers.tolist(), strict=True)
+        return {
+            "version": served.version,
+            "samples": [{"id": id, "answer": number} for id, number in pairs],
+        }
     shares = served.probabilities.tolist()
     return {
         "version": served.version,

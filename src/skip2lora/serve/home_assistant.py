@@ -36,7 +36,11 @@ def discovery(id: str, name: str, prefix: str, class_names: Sequence[str]) -> di
     }  # fmt: skip
 
 
-def _entities(prefix: str, class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _answers(class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of a model of classes; where there are none, of one of numbers."""
+    if not class_names:
+        number = {"state_class": "measurement", "value_template": _TAKE.format("answer")}
+        return {"answer": {"p": "sensor", "name": "Answer", **number}}
     return {
         "answer": {
             "p": "sensor", "name": "Answer", "device_class": "enum",
@@ -47,6 +51,11 @@ def _entities(prefix: str, class_names: Sequence[str]) -> dict[str, dict[str, An
             "state_class": "measurement", "suggested_display_precision": 0,
             "value_template": _TAKE.format("confidence"),
         },
+    }  # fmt: skip
+
+
+def _entities(prefix: str, class_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return _answers(class_names) | {
         "changed": {
             "p": "binary_sensor", "name": "Data changed", "device_class": "problem",
             "value_template": _TAKE.format("changed"), "payload_on": "ON", "payload_off": "OFF",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from skip2lora.serve.service import Served, Service
 
 #: Names of the tensors of an answer.
-PROBABILITIES, ANSWER, ID = "probabilities", "answer", "id"
+PROBABILITIES, ANSWER, VALUE, ID = "probabilities", "answer", "value", "id"
 HEADER_LENGTH = "inference-header-content-length"
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 _JSON = (b"content-type", b"application/json")
@@ -109,6 +109,8 @@ def inputs_of(names: Sequence[str], asked: inference.Asked) -> dict[str, NDArray
 
 def tensors(served: Served) -> dict[str, inference.Tensor]:
     """The outputs of the protocol for answers."""
+    if served.numbers is not None:
+        return {VALUE: served.numbers, ID: np.array(served.ids, np.int64)}
     return {
         PROBABILITIES: served.probabilities, ANSWER: served.names,
         ID: np.array(served.ids, np.int64),
@@ -124,6 +126,8 @@ def _predict(service: Service, inputs: Mapping[str, NDArray[Any]]) -> Served:
 def metadata(service: Service) -> dict[str, Any]:
     """What ``GET /v2/models/NAME`` gives."""
     outputs = {PROBABILITIES: ("FP32", [-1, len(service.class_names)]), ANSWER: ("BYTES", [-1])}
+    if not service.class_names:
+        outputs = {VALUE: ("FP32", [-1])}
     return {
         "name": service.name,
         "versions": [str(of["number"]) for of in service.versions()],

@@ -70,12 +70,23 @@ def version_of(service: Service) -> str:
     return f"{service.name} {service.status()['version']}"
 
 
+def _check_classes(service: Service) -> None:
+    """Raise ParameterError for a service of numbers."""
+    if not service.class_names:
+        raise ParameterError(
+            f"the service is for {service.task}, expected one of classes, which Label Studio's "
+            "choices are: label on the page, or by HTTP"
+        )
+
+
 def predictions(service: Service, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What the service answered to the samples of tasks; nothing for a task from elsewhere.
 
     Raises:
         DataError: there are no tasks, or too many.
+        ParameterError: the service is of numbers.
     """
+    _check_classes(service)
     tasks = asked.get("tasks")
     if not isinstance(tasks, list) or len(tasks) > _MOST_TASKS:
         raise DataError(
@@ -120,6 +131,7 @@ def sample_of(task: object) -> int | None:
 
 def take(service: Service, event: Mapping[str, Any]) -> dict[str, Any]:
     """Take the label of an event, where it has one of a sample that is here."""
+    _check_classes(service)
     action = event.get("action")
     if action not in _LABELLED:
         return {"labelled": 0, "reason": f"{str(action)[:40]} holds no label"}
@@ -146,6 +158,7 @@ def _choice(annotation: object) -> str | None:
 
 def tasks_of(service: Service, base: str) -> list[dict[str, Any]]:
     """Tasks of the samples that are worth a label; ``base`` is the address of the service."""
+    _check_classes(service)
     tasks = []
     for id in service.ask():
         sample = service.sample(id)

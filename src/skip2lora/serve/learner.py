@@ -10,18 +10,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skip2lora.adapted import AdaptedModel
 from skip2lora.data.media import Media
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.serve import allocator
 from skip2lora.serve.answering import Frozen, Version
+from skip2lora.serve.classes import Classes
 from skip2lora.serve.events import Events
-from skip2lora.serve.gate import FIRST, Verdict, kept_lab_set, mcnemar, verdict
-from skip2lora.serve.learning import Candidate, Labelled, lab_rows, learned, places
+from skip2lora.serve.gate import Verdict
+from skip2lora.serve.learning import Candidate
 from skip2lora.serve.limits import Limits
+from skip2lora.serve.numbers import Numbers
 from skip2lora.serve.records import (
     ADOPTED,
     REFUSED,
@@ -31,24 +30,19 @@ from skip2lora.serve.records import (
     Record,
     Records,
 )  # fmt: skip
-from skip2lora.serve.store import Settled, Store, Stored, json_text
+from skip2lora.serve.store import Settled, Store, json_text
 from skip2lora.serve.versions import VersionFolders
-from skip2lora.training.lab_set import LabSet
-from skip2lora.training.rehearsal import ENOUGH, Keep
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How a service learns: ``keep`` is the lab set, or None.
+    """How a service learns: ``labels`` are what it learns of, and how that is judged.
 
-    With ``approve`` a person adopts what is proved better; with ``all_classes`` nothing is learned
-    before there are three labels of each class of the model.
+    With ``approve`` a person adopts what is proved better.
     """
 
-    keep: Keep | None
+    labels: Classes | Numbers
     approve: bool
-    all_classes: bool
-    seed: int
     limits: Limits
 
 
@@ -68,7 +62,7 @@ class Learner:
         self._on_use = on_use
         self.folders, self.records = VersionFolders(store.folder), Records(store)
         self._learning = threading.RLock()
-        self.base = Version(0, frozen)
+        self.labels: Any = rules.labels
         self.in_use = self._loaded(self.folders.current)
         self.reason = ""
         self.last_ms: float | None = None
@@ -124,15 +118,18 @@ class Learner:
         """
         with self._learning:
             self.check()
-            labelled = Labelled.of(self.settled(), self.base)
-            waiting = self._waiting_for(labelled)
+            labelled = self.labels.labelled(self.settled())
+            waiting = self.labels.waiting(labelled)
             if waiting is not None:
                 return self._said(Verdict(0, 0, len(labelled.y), 1.0, False, waiting))
             began = time.perf_counter()
             self._busy = True
             try:
-                candidate = learned(self._frozen, labelled, self._rules.keep, seed=self._rules.seed)
-                judged = self._judged(labelled, candidate)
+                candidate = self.labels.learned(labelled)
+                current = self.in_use
+                text = self._store.meta(f"held_out_{current.number}") or "{}"
+                until = self.records.of(current.number).until
+                judged = self.labels.judged(labelled, candidate, current, until, json.loads(text))
             finally:
                 self._busy = False
                 allocator.give_back()
@@ -161,57 +158,13 @@ class Learner:
         self._events.say("refused", version=judged.version, reason=judged.reason)
         return judged
 
-    def _waiting_for(self, labelled: Labelled) -> str | None:
-        """What labels are waited for before anything can be learned; None: for none."""
-        lacking = labelled.lacking()
-        n_classes = len(np.unique(labelled.y))
-        if n_classes >= 2 and (not lacking or not self._rules.all_classes):
-            return None
-        counts = list(lacking.items())
-        named = ", ".join(f"{title} ({count} of {ENOUGH})" for title, count in counts[:10])
-        more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
-        return f"waiting for labels of: {named or 'a second class'}{more}"
-
-    def _judged(self, labelled: Labelled, candidate: Candidate) -> Verdict:
-        """Held-out answers of the candidate beside those in use, on the same samples.
-
-        Of the version in use, too, answers are held out to the samples that it learned: what it has
-        learned it knows, and nothing would ever beat it there.
-        """
-        stored, current = labelled.stored, self.in_use
-        now = self._answers(current, stored, labelled.titles)
-        held_out = json.loads(self._store.meta(f"held_out_{current.number}") or "{}")
-        names = [held_out.get(str(id)) for id in stored.ids.tolist()]
-        learned_by_it = np.array([name is not None for name in names], np.bool_)
-        now[learned_by_it] = places([name for name in names if name], labelled.titles)
-        known = candidate.answers >= 0
-        until = self.records.of(current.number).until
-        judged = verdict(
-            labelled.y[known], now[known], candidate.answers[known],
-            old=(stored.last <= until)[known], first=current.number == 0,
-        )  # fmt: skip
-        keep = self._rules.keep
-        if not judged.adopt or not isinstance(keep, (tuple, LabSet)):
-            return judged
-        rows, y = lab_rows(self._frozen, labelled, keep)
-        then = Version(current.number + 1, self._frozen, candidate.adapted)
-        answers = (_answered(version, rows, labelled.titles) for version in (current, then))
-        return kept_lab_set(judged, y, *answers)
-
-    def _answers(
-        self, version: Version, stored: Stored, titles: tuple[str, ...]
-    ) -> NDArray[np.int64]:
-        """Of a version, as places among ``titles``, (samples,)."""
-        return _answered(version, self._frozen.unpacked(stored.rows), titles)
-
-    def _keep_answers(self, number: int, labelled: Labelled, candidate: Candidate) -> None:
+    def _keep_answers(self, number: int, labelled: Any, candidate: Candidate) -> None:
         """Suspects, and held-out answers by which a later candidate is judged."""
         self.suspects = tuple(
             {"id" if name == "row" else name: value for name, value in asdict(each).items()}
             for each in candidate.suspects
         )
-        pairs = zip(labelled.stored.ids.tolist(), candidate.answers.tolist(), strict=True)
-        answers = {id: labelled.titles[place] for id, place in pairs if place >= 0}
+        answers = self.labels.held_out(labelled, candidate)
         self._store.set_meta(
             **{"suspects": json_text(self.suspects), f"held_out_{number}": json_text(answers)}
         )
@@ -284,24 +237,15 @@ class Learner:
             record = self.records.of(current.number)
             if current.number == 0 or record.before == current.number:
                 return False
-            labelled = Labelled.of(self.settled(), self.base)
+            labelled = self.labels.labelled(self.settled())
             new = labelled.stored.last > record.until
             if not new.any():
                 return False
             there = {0, *self.folders.numbers()}
             before = self._loaded(record.before if record.before in there else 0)
-            right = [
-                self._answers(version, labelled.stored, labelled.titles)[new] == labelled.y[new]
-                for version in (current, before)
-            ]
-            fixed, broke = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
-            p = mcnemar(broke, fixed)
-            if p >= FIRST:
+            reason = self.labels.contradicted(labelled, current, before, new)
+            if reason is None:
                 return False
-            reason = (
-                f"{int(new.sum())} later labels: version {before.number} is right where "
-                f"{current.number} is not {broke} times, the other way round {fixed}, p = {p:.2g}"
-            )
             self._go_back(record, ROLLED_BACK, source="gate", reason=reason)
             return True
 
@@ -317,10 +261,3 @@ class Learner:
         for (key,) in rows:
             if int(key.removeprefix("held_out_")) not in stay:
                 self._store.later("DELETE FROM meta WHERE key = ?", (key,))
-
-
-def _answered(
-    version: Version, rows: NDArray[np.float32], titles: tuple[str, ...]
-) -> NDArray[np.int64]:
-    """Answers to rows as places among ``titles``, (samples,)."""
-    return np.asarray(places(version.titles, titles)[version.logits(rows).argmax(axis=1)])

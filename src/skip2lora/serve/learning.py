@@ -79,11 +79,12 @@ class Candidate:
     """``adapted`` was learned of labelled samples, without those of ``suspects`` that are ``out``.
 
     ``answers``, (samples,), are places of outputs, each by a model that did not learn the sample;
-    -1 where there is none. ``suspects`` have as ``row`` the number of the sample.
+    -1 where there is none. Of numbers they are these, NaN where there is none. ``suspects`` have as
+    ``row`` the number of the sample.
     """
 
     adapted: AdaptedModel
-    answers: NDArray[np.int64]
+    answers: NDArray[Any]
     suspects: tuple[Suspect, ...]
     n_out: int
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from skip2lora.tasks.task import REGRESSION
+
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
@@ -42,6 +44,8 @@ class _Collector:
         counts = CounterMetricFamily(
             "skip2lora_predictions", "Samples predicted, by their answer", labels=["class"]
         )
+        if status["task"] == REGRESSION.name:
+            counts.add_metric(["number"], status["n_predicted"])
         for name, count in _capped(status["by_answer"]).items():
             counts.add_metric([name], count)
         yield counts

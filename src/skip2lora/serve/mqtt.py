@@ -207,16 +207,22 @@ class Bridge:
                 f"ref has more than {MOST_REF:,} characters, expected fewer: pass a short name"
             )
         served = self._service.predict(inference.numbers([row]), source="mqtt")
-        share = float(served.probabilities[0].max())
-        self._answer = {"answer": served.names[0], "confidence": round(100 * share, 1)}
-        about = {"id": served.ids[0], "answer": served.names[0], "probability": share}
+        about: dict[str, Any] = {"id": served.ids[0]}
+        if served.numbers is not None:
+            self._answer = {"answer": float(served.numbers[0])}
+            about |= self._answer
+        else:
+            share = float(served.probabilities[0].max())
+            self._answer = {"answer": served.names[0], "confidence": round(100 * share, 1)}
+            about |= {"answer": served.names[0], "probability": share}
         self._publish("prediction", {**about, "version": served.version, **ref})
         self._again.set()
 
     def _take_label(self, payload: bytes) -> None:
         asked = inference.parse(payload)
         id, label, new = asked.get("id"), asked.get("label"), asked.get("new", False)
-        if type(id) is not int or not isinstance(label, str) or not isinstance(new, bool):
+        is_label = isinstance(label, str) or type(label) in (int, float)
+        if type(id) is not int or label is None or not is_label or not isinstance(new, bool):
             raise DataError(
                 f"a label is {str(asked)[:80]}, expected a number id and a text label: correct it"
             )

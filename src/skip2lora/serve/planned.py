@@ -19,7 +19,7 @@ from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, ParameterError
 from skip2lora.limits import available_bytes
 from skip2lora.serve import api, batching, mqtt, security, server
 from skip2lora.serve.answering import Frozen
@@ -32,7 +32,7 @@ from skip2lora.serve.samples import SLACK, Sample, insert, size_of
 from skip2lora.serve.store import PRUNED_EVERY
 from skip2lora.serve.trial import N_SAMPLES, rehearse
 from skip2lora.system import held_bytes
-from skip2lora.tasks.task import CLASSIFICATION, Goal
+from skip2lora.tasks.task import CLASSIFICATION, Goal, task_for
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.options import resolve_options
 from skip2lora.training.rehearsal import Keep, find_lab_set
@@ -160,6 +160,11 @@ def plan_service(
         ParameterError: the model has no classes.
     """
     check_backbone(model)
+    if task_for(model, None) is not CLASSIFICATION:
+        raise ParameterError(
+            f"the model is for {model.task}, expected one of classes, which are counted alone: "
+            "leave --serve out"
+        )
     model.need_outputs(closed=True)
     keep = find_lab_set(model, lab_set)
     n_old = 0 if keep is None else len(keep if isinstance(keep, LabSet) else keep[-1])

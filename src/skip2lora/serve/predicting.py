@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import Inputs, SamplesLike
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import DataError
-from skip2lora.serve.answering import Frozen, Served, Version, margins
+from skip2lora.serve.answering import Frozen, Served, Version
 from skip2lora.serve.events import Events
 from skip2lora.serve.samples import Sample, size_of
 from skip2lora.serve.store import Store
@@ -50,7 +50,8 @@ class Predicting:
         ]
         served = _joined(parts)
         with self._counting:
-            self._answers.update(served.names)
+            if served.numbers is None:  # of which there is no end
+                self._answers.update(served.names)
             self._ms.append(1e3 * (time.perf_counter() - began))
         return served
 
@@ -63,9 +64,8 @@ class Predicting:
 
     def _predicted(self, version: Version, x: Any, source: str) -> Served:
         rows = self._frozen.rows(x)
-        shares = version.probabilities(rows)
-        top = shares.argmax(axis=1)
-        names = tuple(version.titles[place] for place in top.tolist())
+        answers = version.answers(rows)
+        names = answers.names
         ids = self._store.next_ids(len(names))
         self._watch(self._frozen.last_tap(rows), ids.start)
         room = self._taken(len(names))
@@ -74,16 +74,19 @@ class Predicting:
             if room < len(names):
                 which = np.unique(np.linspace(0, len(names) - 1, room).astype(np.intp))
             some = [(ids[at], names[at], self._own(x, at)) for at in which.tolist()]
-            self._keep_samples(some, rows[which], shares[which], source, version.number)
-        return Served(tuple(ids), names, shares, version.number, version.titles)
+            self._keep_samples(some, rows[which], answers.sureness(which), source, version.number)
+        return Served(
+            tuple(ids), names, answers.probabilities, version.number, version.titles,
+            answers.numbers,
+        )  # fmt: skip
 
     def _keep_samples(
         self, some: list[tuple[int, str, Any]], rows: NDArray[np.float32],
-        shares: NDArray[np.float32], source: str, version: int,
+        shares: NDArray[np.floating[Any]], source: str, version: int,
     ) -> None:  # fmt: skip
-        """Keep samples: number, answer and a copy of each, rows and probabilities of all."""
+        """Keep samples: number, answer and a copy of each, rows, probabilities and margins."""
         now = time.time()
-        numbers = zip(shares.max(axis=1).tolist(), margins(shares).tolist(), strict=True)
+        numbers = shares.tolist()
         self._store.add([
             Sample(number, now, source, x, row, name, share, margin, version)
             for (number, name, x), row, (share, margin) in zip(
@@ -159,4 +162,6 @@ def _joined(parts: list[Served]) -> Served:
     ids = tuple(id for part in parts for id in part.ids)
     names = tuple(name for part in parts for name in part.names)
     shares = np.concatenate([part.probabilities for part in parts])
-    return Served(ids, names, shares, first.version, first.outputs)
+    numbers = [part.numbers for part in parts if part.numbers is not None]
+    joined = np.concatenate(numbers) if numbers else None
+    return Served(ids, names, shares, first.version, first.outputs, joined)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Set
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,10 @@ class Asking:
             if not first and not more:
                 alike_ones = self._of_lacking(count // 2, version, stored, known)
                 self._take(alike_ones, stored, more, known)
-            places = chosen(version, stored, count - len(more), known=known, uncertain=not first)
+            far = None if first or not version.frozen.numbers else self._store.settled(self._width)
+            places = chosen(
+                version, stored, count - len(more), known=known, uncertain=not first, labelled=far
+            )
             self._take(places, stored, more, known)
         return more
 
@@ -113,19 +117,27 @@ def chosen(
     *,
     known: Set[bytes] = frozenset(),
     uncertain: bool = False,
+    labelled: Settled | None = None,
     seed: int = 0,
 ) -> NDArray[np.int64]:
     """Places of ``count`` samples of ``stored`` at most, ascending.
 
     ``known`` are digests of rows that are not to be asked for. ``uncertain`` takes them among the
-    four times as many that ``version`` is least sure of.
+    four times as many that ``version`` is least sure of: of numbers, which say nothing of it, those
+    farthest in standardised taps from all that are ``labelled``.
     """
     places = _different(stored, known)
     if not len(places) or count < 1:
         return np.empty(0, np.int64)
     rows = version.frozen.unpacked(stored.rows[places])
     if uncertain and len(places) > _AMONG * count:
-        order = np.argsort(margins(version.probabilities(rows)), kind="stable")
+        if labelled is None:
+            sure: NDArray[Any] = margins(version.probabilities(rows))
+        else:
+            scaling = Scaling.of(version.frozen.format, [rows])
+            apart = _to_answers(version, scaling, _scaled(version, scaling, rows), labelled)
+            sure = -np.minimum.reduce([np.full(len(rows), np.inf), *apart.values()])
+        order = np.argsort(sure, kind="stable")
         least = np.sort(order[: _AMONG * count])
         places, rows = places[least], np.ascontiguousarray(rows[least])
     taps = _scaled(version, Scaling.of(version.frozen.format, [rows]), rows)

@@ -16,14 +16,13 @@ from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.inputs import InputSpec
 from skip2lora.data.media import Media
 from skip2lora.data.sound_options import Sound
-from skip2lora.errors import ParameterError
 from skip2lora.serve import views
 from skip2lora.serve.answering import Frozen, Served
 from skip2lora.serve.drift import DriftState
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import Verdict
+from skip2lora.serve.labels import check_task, labels_of
 from skip2lora.serve.learner import Learner, Rules
-from skip2lora.serve.learning import as_rows, check_class
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.media import images_of
 from skip2lora.serve.predicting import Predicting
@@ -33,8 +32,8 @@ from skip2lora.serve.samples import SKIPPED
 from skip2lora.serve.store import Store
 from skip2lora.serve.turns import Turns
 from skip2lora.serve.watching import Watching
-from skip2lora.tasks.task import CLASSIFICATION, task_for
-from skip2lora.training.rehearsal import Keep, find_lab_set
+from skip2lora.tasks.task import CLASSIFICATION
+from skip2lora.training.rehearsal import Keep
 
 __all__ = ["DriftState", "Limits", "Served", "Service", "Verdict"]
 
@@ -44,7 +43,8 @@ _MOST = 2**53  # what JSON has as a whole number in every program
 class Service:
     """A model that predicts a stream and learns from a few labels, with one folder for its state.
 
-    ``model`` is one of classes that :func:`skip2lora.load` gives, ``store`` a folder of this model,
+    ``model`` is one of classes, or of one number, that :func:`skip2lora.load` gives, ``store`` a
+    folder of this model,
     made where there is none. ``adapter`` is a folder to begin with, where the store has no version
     yet. ``lab_set`` is what :func:`skip2lora.adapt` takes as ``keep``: rows of the old domain, by
     default those beside the model's file, False for none. What is proved better is adopted, or
@@ -57,7 +57,7 @@ class Service:
     Raises:
         FileError: another process uses the store, or the system refuses it.
         ModelError: the store is damaged, of a newer program, or of another model.
-        ParameterError: the model has no classes, or an option is out of range.
+        ParameterError: the model is of several labels or numbers, or an option is out of range.
     """
 
     def __init__(
@@ -76,15 +76,12 @@ class Service:
         seed: int = 0,
     ) -> None:
         check_backbone(model)
-        if task_for(model, None) is not CLASSIFICATION:
-            raise ParameterError(
-                f"the model is {model!r} for {model.task}, expected one of classes without an "
-                "adapter: load it alone, and pass adapter="
-            )
+        check_task(model, lab_set)
         model.need_outputs(closed=True)
         self.name, self.store, self.limits = name, Path(store), limits or Limits()
         self._frozen, self._approve = Frozen(model), approve
-        keep = as_rows(self._frozen, find_lab_set(model, lab_set)) or False
+        labels = labels_of(self._frozen, lab_set, all_classes=all_classes, seed=seed)
+        self._labels = labels
         about = {
             "model": model.fingerprint, "tapping": Tapping.of(model).to_json(),
             "tap_widths": list(model.tap_widths), "n_outputs": model.n_outputs,
@@ -93,7 +90,7 @@ class Service:
         self._kept = Store(self.store, about, self.limits, self._disk_changed)
         try:
             self._events = Events(self._kept)
-            rules = Rules(keep, approve, all_classes, seed, self.limits)
+            rules = Rules(labels, approve, self.limits)
             self._learner = Learner(self._frozen, self._kept, self._events, rules, self._renewed)
             self._turns = Turns(self._learner, self._kept, self._events)
             watching = Watching(model.tap_widths[-1], self.limits.learn, seed)
@@ -101,7 +98,10 @@ class Service:
                 self._frozen, self._kept, self._events, watching, lambda: self._learner.in_use
             )
             self._asking = Asking(
-                self._kept, self._events, self._frozen.width, all_classes=all_classes
+                self._kept,
+                self._events,
+                self._frozen.width,
+                all_classes=all_classes and not self._frozen.numbers,
             )
             self._events.say("started", version=self._learner.in_use.number, name=name)
             if adapter is not None:
@@ -159,11 +159,11 @@ class Service:
     @property
     def task(self) -> str:
         """What is learned."""
-        return CLASSIFICATION.name
+        return self._frozen.task
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each output of the version in use is called: its name, or its number."""
+        """What each class of the version in use is called: its name, or its number."""
         return self._learner.in_use.titles
 
     def predict(self, X: SamplesLike, source: str = "python") -> Served:
@@ -226,7 +226,7 @@ class Service:
         return self._asking.ask(count, self._learner.in_use, since=self._predicting.since)
 
     def label(
-        self, sample_id: int, answer: str, *, new: bool = False, settle: bool = False,
+        self, sample_id: int, answer: str | float, *, new: bool = False, settle: bool = False,
         source: str = "python",
     ) -> dict[str, Any]:  # fmt: skip
         """Say what a sample is; the label is on the disk when this returns.
@@ -236,10 +236,11 @@ class Service:
         twice confirms it: it is never left out as a suspect. ``new`` lets a class be new.
 
         Raises:
-            DataError: an unknown class and not ``new``, or a sample that is not kept.
+            DataError: an unknown class and not ``new``, no finite number where the model gives
+                numbers, or a sample that is not kept.
             FileError: the disk refuses; nothing is labelled.
         """
-        name = check_class(answer, self._titles(), new=new)
+        name = self._labels.check(answer, self._titles(), new=new)
         number = self._kept.add_label(_number(sample_id), name, source, settle=settle)
         of, *_ = views.sample(self._kept, sample_id)
         self._events.say(
@@ -253,9 +254,11 @@ class Service:
         }  # fmt: skip
 
     def _titles(self) -> tuple[str, ...]:
-        """All classes there are: of the model, of the version in use, of labels."""
+        """Classes beside those of the model: of the version in use, of labels."""
+        if self.task != CLASSIFICATION.name:
+            return ()
         given = [row[0] for row in self._kept.read("SELECT DISTINCT answer FROM labels")]
-        return tuple(dict.fromkeys((*self._learner.base.titles, *self.class_names, *given)))
+        return tuple(dict.fromkeys((*self.class_names, *given)))
 
     def unlabel(self, sample_id: int, source: str = "python") -> str:
         """Undo the newest label of a sample; what it was.
@@ -293,7 +296,7 @@ class Service:
 
     def labels(self, limit: int | None = None) -> list[dict[str, Any]]:
         """All labels that were given, the newest first, undone ones among them."""
-        return views.labels(self._kept, limit)
+        return views.labels(self._kept, limit, numbers=self._frozen.numbers)
 
     def samples(
         self, state: str | None = None, label: str | None = None, limit: int = 100,
@@ -307,7 +310,8 @@ class Service:
             ParameterError: there is no such state.
         """
         self._kept.flush()
-        return views.samples(self._kept, state, label, limit, before)
+        entries = views.samples(self._kept, state, label, limit, before)
+        return [views.of_number(each) for each in entries] if self._frozen.numbers else entries
 
     def sample(self, sample_id: int) -> dict[str, Any]:
         """One sample with its ``labels``, and ``x`` as the model takes it, (1, ...), or None.
@@ -320,7 +324,7 @@ class Service:
         if x is None and self._frozen.model.first_tap_is_input:
             width = self._frozen.format.tap_widths[0]
             x = np.frombuffer(row, np.float32)[None, :width]
-        return of | {"x": x}
+        return (views.of_number(of) if self._frozen.numbers else of) | {"x": x}
 
     # --- learning -----------------------------------------------------------------------------
 

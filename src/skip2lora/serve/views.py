@@ -56,7 +56,19 @@ def sample(store: Store, number: int) -> tuple[dict[str, Any], bytes, Any]:
     return of, parts[0][0], decoded(parts[0][1])
 
 
-def labels(store: Store, limit: int | None, number: int | None = None) -> list[dict[str, Any]]:
+def of_number(entry: dict[str, Any]) -> dict[str, Any]:
+    """A sample of a model of numbers: these as numbers, and no probability, which there is not."""
+    label = entry["label"]
+    entry |= {"answer": float(entry["answer"]), "label": None if label is None else float(label)}
+    entry |= {"probability": None, "margin": None}
+    if "labels" in entry:
+        entry["labels"] = [each | {"answer": float(each["answer"])} for each in entry["labels"]]
+    return entry
+
+
+def labels(
+    store: Store, limit: int | None, number: int | None = None, *, numbers: bool = False
+) -> list[dict[str, Any]]:
     """Labels, the newest first, undone ones among them; of one sample, if it is given."""
     rows = store.read(
         "SELECT id, sample, answer, source, time, undone FROM labels"
@@ -64,7 +76,8 @@ def labels(store: Store, limit: int | None, number: int | None = None) -> list[d
         number, -1 if limit is None else limit,
     )  # fmt: skip
     names = ("id", "sample", "answer", "source", "time", "undone")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    entries = [dict(zip(names, row, strict=True)) for row in rows]
+    return [each | {"answer": float(each["answer"])} for each in entries] if numbers else entries
 
 
 def _sample(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -200,6 +200,7 @@ TASKS = _Tasks(
     )
 )
 CLASSIFICATION = TASKS["classification"]
+REGRESSION = TASKS["regression"]
 
 
 def task_for(model: _Labelled, asked: str | None) -> Task:
