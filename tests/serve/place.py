@@ -29,6 +29,23 @@ def field(seed: int = 1, n_samples: int = 300) -> tuple[Any, list[str]]:
     return x, [NAMES[label] for label in y]
 
 
+@cache
+def meter(seed: int = 0) -> s2.MLP:
+    """One that gives a number, of another place."""
+    x, y = readings(seed, n_samples=300, home=True)
+    fresh = s2.MLP.create([6, 16, 16, 1], seed=seed, task="regression")
+    return s2.pretrain(fresh, x, y, epochs=60)
+
+
+def readings(seed: int = 1, n_samples: int = 300, *, home: bool = False) -> tuple[Any, Any]:
+    """Samples of the new place, or at home, and their numbers."""
+    x = np.random.default_rng(seed).normal(size=(n_samples, 6))
+    y = x @ np.array([1.0, -0.5, 0.8, 0.3, -1.2, 0.6])
+    if not home:
+        x, y = 1.2 * x + 0.4, 1.5 * y + 2
+    return x.astype(np.float32), y.astype(np.float32)
+
+
 def service(store: Path, **options: Any) -> Service:
     return Service(model(), store, **{"learning": False, "lab_set": False, **options})
 

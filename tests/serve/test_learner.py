@@ -12,7 +12,7 @@ import pytest
 import skip2lora as s2
 from desk import NAMES, blobs
 from serve.place import accuracy, field, model, service, teach
-from skip2lora.serve import learner
+from skip2lora.serve import classes
 from skip2lora.serve.gate import Verdict, verdict
 from skip2lora.serve.learning import learned
 from skip2lora.training.lab_set import LabSet
@@ -211,7 +211,7 @@ def test_a_later_candidate_is_held_against_answers_that_were_held_out(
         given.append((now.tolist(), then.tolist()))
         return verdict(labels, now, then, **options)
 
-    monkeypatch.setattr(learner, "verdict", spied)
+    monkeypatch.setattr(classes, "verdict", spied)
     x, names = field(n_samples=39)
     with service(tmp_path) as served:
         ids = served.predict(x).ids
@@ -247,7 +247,7 @@ def test_what_forgets_the_lab_set_is_refused(
     rows = LabSet.of(model(), x, y, 30)
     for at, keep in enumerate((rows, (x, [NAMES[label] for label in y]))):
         with service(tmp_path / str(at), lab_set=keep) as served:
-            monkeypatch.setattr(learner, "learned", forgetful)
+            monkeypatch.setattr(classes, "learned", forgetful)
             judged = mixed_up(served)
             assert not judged.adopt
             assert "proved better, but loses " in judged.reason

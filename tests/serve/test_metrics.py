@@ -55,6 +55,7 @@ def test_classes_are_told_apart_up_to_a_limit():
 def test_every_count_has_its_own_metric():
     """What is not known has none."""
     status = {
+        "task": "classification",
         "by_answer": {"a": 3, "b": 4}, "n_samples": 5, "n_labels": 6, "n_asked": 7,
         "n_adopted": 8, "n_refused": 9, "n_rolled_back": 10, "n_alarms": 11,
         "drift": {"statistic": 0.5, "alarm": True, "novel": 0.25}, "paused": "a reason",

@@ -75,13 +75,13 @@ class NumbersOf(SameOutputs):
         return self.backbone.forward(x)
 
 
-def test_a_model_of_numbers_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_several_numbers_is_refused(tmp_path: Path) -> None:
     x, names = field(n_samples=30)
     with pytest.raises(s2.ParameterError, match="model is NewlyAdapted, expected a"):
         s2.Service(s2.adapt(model(), x, names), tmp_path)  # type: ignore[arg-type]
     numbers = onnx_models.save(onnx_models.mlp(), tmp_path / "m.onnx")
     numbers = NumbersOf(s2.load(numbers))
-    with pytest.raises(s2.ParameterError, match="for regression, expected one of classes"):
+    with pytest.raises(s2.ParameterError, match="for regression of"):
         s2.Service(numbers, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

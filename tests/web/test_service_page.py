@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from desk import NAMES
-from serve.place import field, model
+from serve.place import field, meter, model, readings
 
 pytest.importorskip("uvicorn")
 
@@ -277,3 +277,33 @@ def test_an_image_is_shown_on_its_card(tmp_path: Path, start: Start, opened: Any
     page = opened(service.url)
     page.wait_for_selector("#cards > li img")
     until(page, lambda: page.evaluate("document.querySelector('#cards img').naturalWidth") == 14)
+
+
+def test_numbers_are_typed_learned_and_undone(tmp_path: Path, start: Start, opened: Any) -> None:
+    file = tmp_path / "meter.safetensors"
+    meter().save(file)
+    service = start(file=file)
+    x, y = readings(n_samples=60)
+    service.ask("/api/predict", {"rows": x.tolist()})
+    page = opened(service.url, viewport={"width": 360, "height": 740})
+    page.wait_for_selector("#cards > li input")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("#cards > li").first.focus()
+    for _ in range(2):
+        card = focused(page)
+        page.keyboard.type(f"{y[int(card.split()[-1]) - 1]:.3f}")
+        assert focused(page).startswith("Number of")
+        page.keyboard.press("Enter")
+        until(page, lambda card=card: focused(page) not in (card, f"Number of {card.lower()}"))  # type: ignore[misc]
+        page.wait_for_selector(f"#cards > li.done[aria-label='{card}']")
+    labels = service.ask("/api/labels")["labels"]
+    assert [each["answer"] for each in labels] == [
+        round(float(y[each["sample"] - 1]), 3) for each in labels
+    ]
+    page.keyboard.press("u")
+    until(page, lambda: any(each["undone"] for each in service.ask("/api/labels")["labels"]))
+    entries = [{"id": at + 1, "label": float(each)} for at, each in enumerate(y)]
+    service.ask("/api/labels", {"labels": entries, "settle": True})
+    page.click("#learn")
+    page.wait_for_selector("#versions tbody tr:has-text('in use'):has-text('proved better')")
+    assert page.locator("#versions thead th", has_text="Nearer").count() == 1

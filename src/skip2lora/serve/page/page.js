@@ -45,11 +45,12 @@ async function refreshStatus() {
   $("numbers").replaceChildren(...numbers.flatMap(([name, value]) =>
     [node("dt", {}, name), node("dd", {}, String(value))]));
   $("drift-text").textContent = driftText(drift);
+  $("keys").textContent = isOfNumbers() ? words.keysOfNumbers : words.keys;
   state.drift.push(Math.log10(1 + drift.statistic));
   if (state.drift.length > 300) state.drift.shift();
   $("drift-chart").replaceChildren(curve(state.drift, Math.log10(drift.limit)));
   $("learning-text").textContent = learningText(status);
-  if (String(state.names) !== String(status.classes)) {
+  if (String(state.names) !== String(status.classes) || !$("filter").children.length) {
     state.names = status.classes;
     drawFilter();
   }
@@ -127,7 +128,7 @@ function makeCard(sample) {
     "aria-label": words.sample(id), onclick: (event) => clickCard(event, id),
     onfocusin: () => { state.last = id; } }, look, about, note, classes);
   safely(() => drawSample(look, sample, (button) => safely(() => play(id, button))));
-  return { box, about, note, classes, label: null, names: "" };
+  return { box, about, note, classes, label: null, names: null };
 }
 
 function updateCard(card, sample, note) {
@@ -136,13 +137,28 @@ function updateCard(card, sample, note) {
   const names = String(state.names);
   if (card.names !== names) {
     card.names = names;
-    card.classes.replaceChildren(...classChoices(sample.id));
+    card.classes.replaceChildren(...isOfNumbers() ? [numberInput(sample)] : classChoices(sample.id));
   }
   card.label = sample.label;
   card.box.classList.toggle("done", sample.label !== null);
+  const input = card.classes.querySelector("input");
+  if (input && input !== document.activeElement) input.value = sample.label ?? "";
   for (const button of card.classes.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.name === sample.label));
   }
+}
+
+const isOfNumbers = () => state.status.task === "regression";
+
+// Typed into, and taken with Enter; it keeps what was given, to be corrected.
+function numberInput({ id, label: given }) {
+  const input = node("input", { type: "number", step: "any", required: true, value: given,
+    "aria-label": words.number(id), onclick: (event) => event.stopPropagation(),
+    onkeydown: (event) => {
+      if (event.key === "Escape") focusCard(id);
+      else if (event.key === "Enter" && input.reportValidity()) label(chosen(id), Number(input.value));
+    } });
+  return input;
 }
 
 function classChoices(id) {
@@ -262,6 +278,11 @@ function onKey(event) {
   if (event.key in moves && (at >= 0 ? event.target.closest("#cards") : true)) {
     const to = at < 0 ? 0 : Math.min(ids.length - 1, Math.max(0, at + moves[event.key]));
     focusCard(ids[to]);
+  } else if (isOfNumbers() && /^[-0-9.,]$/.test(event.key) && at >= 0) {
+    const input = state.cards.get(state.last).box.querySelector("input");
+    input.focus();
+    input.select();
+    return;  // the key is typed there
   } else if (/^[1-9]$/.test(event.key) && state.names[event.key - 1] !== undefined && at >= 0) {
     label(chosen(state.last), state.names[event.key - 1]);
   } else if (event.key === " " && at >= 0 && event.target.closest("#cards > li") === event.target) {
@@ -281,7 +302,7 @@ function perRow() {
 async function refreshVersions() {
   const { versions } = await ask("api/versions");
   $("versions").querySelector("thead").replaceChildren(
-    node("tr", {}, ...words.columns.map((name) => node("th", { scope: "col" }, name))));
+    node("tr", {}, ...(isOfNumbers() ? words.columnsOfNumbers : words.columns).map((name) => node("th", { scope: "col" }, name))));
   $("versions").querySelector("tbody").replaceChildren(...[...versions].reverse().map((each) =>
     node("tr", {}, node("td", { class: "number" }, String(each.number)),
          node("td", {}, each.number ? new Date(1000 * each.created).toLocaleString() : words.base),

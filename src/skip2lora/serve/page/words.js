@@ -28,6 +28,9 @@ export const words = {
   waiting: "A better version waits to be adopted.",
   idle: "Nothing to learn now.",
   columns: ["Version", "Made", "State", "Fixed", "Broke", "Why", ""],
+  columnsOfNumbers: ["Version", "Made", "State", "Nearer", "Farther", "Why", ""],
+  keysOfNumbers: "Keys: arrows move, a number and Enter label, space selects, x skips, u takes back.",
+  number: (id) => `Number of sample ${id}`,
   states: { "in use": "in use", waiting: "waiting", adopted: "left", refused: "refused",
             rejected: "rejected", "rolled back": "rolled back" },
   kinds: {
@@ -48,5 +51,6 @@ export const words = {
   },
   suspect: (label, answer) => `labelled ${label}, others say ${answer}`,
   sample: (id) => `Sample ${id}`,
-  answer: (name, share) => `${name} ${Math.round(100 * share)} %`,
+  answer: (name, share) => (share === null ? Number(name.toPrecision(5)).toString()
+    : `${name} ${Math.round(100 * share)} %`),
 };
