@@ -163,7 +163,7 @@ def plan_service(
     if task_for(model, None) is not CLASSIFICATION:
         raise ParameterError(
             f"the model is for {model.task}, expected one of classes, which are counted alone: "
-            "leave --serve out"
+            "leave serve= out"
         )
     model.need_outputs(closed=True)
     keep = find_lab_set(model, lab_set)
