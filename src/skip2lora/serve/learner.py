@@ -34,7 +34,7 @@ from skip2lora.serve.store import Settled, Store, json_text
 from skip2lora.serve.versions import VersionFolders
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
     """How a service learns: ``labels`` are what it learns of, and how that is judged.
 
