@@ -12,7 +12,7 @@ import pytest
 import skip2lora as s2
 from desk import NAMES, blobs
 from serve.place import accuracy, field, model, service, teach
-from skip2lora.serve import classes
+from skip2lora.serve import classes, learner
 from skip2lora.serve.gate import Verdict, verdict
 from skip2lora.serve.learning import learned
 from skip2lora.training.lab_set import LabSet
