@@ -75,7 +75,7 @@ def _check_classes(service: Service) -> None:
     if not service.class_names:
         raise ParameterError(
             f"the service is for {service.task}, expected one of classes, which Label Studio's "
-            "choices are: label on the page, or by HTTP"
+            "choices are: use the page, or HTTP"
         )
 
 
