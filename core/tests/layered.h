@@ -43,6 +43,11 @@ static inline spec map_spec(uint32_t kind, uint32_t flags, const uint32_t *word)
     return of;
 }
 
+/* A layer that saves, exchanges or adds what is in a slot. */
+static inline spec slot_spec(uint32_t kind, uint32_t number, uint32_t n_in, uint32_t n_out) {
+    return (spec){.kind = kind, .n_in = n_in, .n_out = n_out, .n_words = 1, .word = {number}};
+}
+
 static inline float uniform(s2_rng *rng, float least, float most) {
     return least + (most - least) * s2_rng_unit(rng);
 }

@@ -6,10 +6,6 @@ enum { WIDTH = 6, OTHER = 9, OUTPUTS = 3 };
 
 static const char *const tables[] = {"scalar", "x86-64-v3", "x86-64-v4", "neon", "simd128"};
 
-static spec slot_spec(uint32_t kind, uint32_t number, uint32_t n_in, uint32_t n_out) {
-    return (spec){.kind = kind, .n_in = n_in, .n_out = n_out, .n_words = 1, .word = {number}};
-}
-
 /* Numbers in a layer's place, in double. */
 typedef struct {
     double at[OTHER];
@@ -193,6 +189,17 @@ static void test_widths(void) {
     CHECK(!is_read(left, 2, 3));
 }
 
+/* What is in a slot is not lost under another. */
+static void test_full(void) {
+    spec twice[] = {slot_spec(S2_SAVE, 0, WIDTH, WIDTH), slot_spec(S2_SAVE, 0, WIDTH, WIDTH),
+                    dense_spec(S2_IS_TAPPED, WIDTH, WIDTH), slot_spec(S2_ADD, 0, WIDTH, WIDTH),
+                    dense_spec(S2_IS_TAPPED, WIDTH, OUTPUTS)};
+    CHECK(!is_read(twice, 5, 3));
+    spec two[] = {twice[0], slot_spec(S2_SAVE, 1, WIDTH, WIDTH), twice[2],
+                  twice[3], slot_spec(S2_ADD, 1, WIDTH, WIDTH),  twice[4]};
+    CHECK(is_read(two, 6, 3));
+}
+
 int main(void) {
     for (unsigned flags = 0; flags <= S2_HAS_INT8; flags += S2_HAS_INT8) {
         test_nested(flags, 0);
@@ -202,5 +209,6 @@ int main(void) {
     test_bits(S2_HAS_INT8, 2619306136u);
     test_forged();
     test_widths();
+    test_full();
     return check_report("test_model_slots");
 }

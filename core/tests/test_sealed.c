@@ -9,7 +9,7 @@ enum { TRIALS = 4000, SAMPLES = 6, MOST_BYTES = 1 << 22 };
 static const unsigned kinds[] = {0, INT8, PROJECTED | ADAPTED, INT8 | ADAPTED,
                                  TAPS_ALONE | PROJECTED};
 
-/* A network with maps, one with sequences. */
+/* A network with maps, one with sequences, one with branches. */
 static void new_maps(blob *made, s2_rng *rng) {
     static const uint32_t first[] = {3, 2, 2, 5, 6, 4, 5, 3, 3, 3, 1, 2, 1, 1, 1, 1, 1};
     static const uint32_t depthwise[] = {1, 1, 4, 5, 3, 4, 5, 3, 3, 3, 1, 1, 1, 1, 1, 1, 4};
@@ -49,6 +49,14 @@ static void new_sequence(blob *made, s2_rng *rng) {
                       .n_vectors = 2},
                      dense_spec(S2_IS_TAPPED, 5, 3)};
     new_layered(made, layers, 3, rng);
+}
+
+static void new_branches(blob *made, s2_rng *rng) {
+    spec layers[] = {slot_spec(S2_SAVE, 2, 7, 7),     dense_spec(S2_IS_TAPPED | S2_HAS_RELU, 7, 9),
+                     slot_spec(S2_EXCHANGE, 2, 9, 7), dense_spec(S2_IS_TAPPED | S2_HAS_INT8, 7, 9),
+                     slot_spec(S2_ADD, 2, 9, 9),      dense_spec(S2_IS_TAPPED, 9, 3)};
+    layers[4].flags = S2_HAS_RELU;
+    new_layered(made, layers, 6, rng);
 }
 
 static s2_status own_taps(void *context, const float *x, float *const *taps, float *base_logits) {
@@ -158,7 +166,7 @@ int main(void) {
     s2_rng rng;
     s2_rng_seed(&rng, 5, 1);
     enum { PLAIN = sizeof kinds / sizeof kinds[0] };
-    for (size_t i = 0; i < PLAIN + 2; i++) {
+    for (size_t i = 0; i < PLAIN + 3; i++) {
         unsigned refused = 0, ran = 0;
         network of;
         blob made;
@@ -166,8 +174,10 @@ int main(void) {
             new_blob(&made, &of, kinds[i], &rng);
         } else if (i == PLAIN) {
             new_maps(&made, &rng);
-        } else {
+        } else if (i == PLAIN + 1) {
             new_sequence(&made, &rng);
+        } else {
+            new_branches(&made, &rng);
         }
         try_spoilt(&made, &rng, &refused, &ran);
         check_where("kind %u", (unsigned)i);
