@@ -23,10 +23,10 @@
 #   make test-web
 #                the npm package in Node and its page in headless Chromium, for which some
 #                500 MB are fetched
-#   make wheels  wheels for x86-64, 64- and 32-bit ARM and macOS, in build/wheels: some 450 MB are
-#                fetched, and it takes minutes; WHEELS="aarch64 armv7" for some
+#   make wheels  wheels for x86-64, 64- and 32-bit ARM, macOS and Windows, in build/wheels: some
+#                480 MB are fetched, and it takes minutes; WHEELS="aarch64 armv7" for some
 #   make test-wheels
-#                those for ARM run the main job under QEMU, in Debian's Python for ARM: minutes
+#                those for ARM run the main job under QEMU, that for Windows under Wine: minutes
 #   make web     the module of WebAssembly of the npm package in web/
 
 PYTHON ?= python3

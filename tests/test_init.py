@@ -123,18 +123,6 @@ def test_version() -> None:
     assert s2.__version__ == version("skip2lora")
 
 
-def test_windows_is_refused_in_one_line() -> None:
-    code = "import sys, pathlib\nsys.platform = 'win32'\nimport skip2lora"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    (line,) = (each for each in done.stderr.splitlines() if "Windows" in each and " got " in each)
-    assert done.stderr.endswith(f"{line}\n")
-    assert line == (
-        "ImportError: skip2lora got Windows, expected Linux or macOS, whose locks it needs: use it "
-        "in the Windows Subsystem for Linux"
-    )
-
-
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 def test_a_build_on_windows_is_refused_before_a_compiler_is_looked_for(tmp_path: Path) -> None:
     source = Path(__file__).parents[1]
@@ -142,5 +130,5 @@ def test_a_build_on_windows_is_refused_before_a_compiler_is_looked_for(tmp_path:
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 1
     said = " ".join(done.stderr.split())
-    assert "skip2lora got Windows, expected Linux or macOS, whose locks it needs: install" in said
+    assert "skip2lora got a build on Windows, expected Linux or macOS, where it was" in said
     assert "compiler" not in done.stdout

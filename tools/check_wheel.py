@@ -22,11 +22,14 @@ KINDS = {
     "aarch64": "ELF of 64 bits, machine 183",
     "armv7l": "ELF of 32 bits, machine 40",
     "arm64": "Mach-O of 64 bits, machine 16777228",
+    "win_amd64": "PE of 64 bits, machine 34404",
 }
 LICENCES = {"LICENSE", "LICENSE.nanobind", "LICENSE.robin-map"}
 RECORDS = {"METADATA", "RECORD", "WHEEL", "entry_points.txt"}
 #: Libraries that every system with glibc has; the C++ library is in the extension.
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2"}
+#: Those that every Windows since 10 has, and Python's own, beside the parts of the C library.
+WINDOWS_LIBRARIES = {"kernel32.dll", "advapi32.dll", "ntdll.dll"}
 NEEDS = {"click", "numpy", "rich"}
 _NAME = re.compile(r"skip2lora-[\w.]+-(cp3\d+)-(cp3\d+)-(\w+)\.whl")
 
@@ -38,7 +41,16 @@ def kind(extension: bytes) -> str:
         return f"ELF of {bits} bits, machine {int.from_bytes(extension[18:20], 'little')}"
     if extension[:4] == b"\xcf\xfa\xed\xfe":
         return f"Mach-O of 64 bits, machine {int.from_bytes(extension[4:8], 'little')}"
+    if extension[:2] == b"MZ":
+        head = int.from_bytes(extension[60:64], "little")
+        if extension[head : head + 4] == b"PE\0\0":
+            bits = {0x10B: 32, 0x20B: 64}.get(_number(extension, head + 24), 0)
+            return f"PE of {bits} bits, machine {_number(extension, head + 4)}"
     return "of no known format"
+
+
+def _number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "little")
 
 
 def sources() -> dict[str, Path]:
@@ -108,8 +120,22 @@ def _extension(place: str, extension: bytes, platform: str) -> Iterator[str]:
         used = {tuple(map(int, each)) for each in re.findall(rb"GLIBC_(\d+)\.(\d+)", extension)}
         for major, minor in sorted(each for each in used if each > limit):
             yield f"{place} needs glibc {major}.{minor}, but {platform} promises {of[1]}.{of[2]}"
-        needed = {each.decode() for each in re.findall(rb"\0(lib[\w+-]+\.so[\d.]*)\0", extension)}
+        needed = _names(rb"lib[\w+-]+\.so[\d.]*", extension)
         yield from (f"{place} needs {each}" for each in sorted(needed - LIBRARIES))
+    if platform == "win_amd64":
+        needed = _names(rb"[\w.-]+\.dll", extension)
+        yield from (
+            f"{place} needs {each}"
+            for each in sorted(needed)
+            if each.lower() not in WINDOWS_LIBRARIES
+            and not re.fullmatch(r"(api-ms-win-crt-.*|python3\d+)\.dll", each, re.I)
+        )
+
+
+def _names(pattern: bytes, extension: bytes) -> set[str]:
+    """Strings that end in a zero, of libraries as the file names them."""
+    whole = rb"(?<=\0)(?i:" + pattern + rb")(?=\0)"
+    return {each.decode() for each in re.findall(whole, extension)}
 
 
 def _metadata(members: Mapping[str, bytes], tag: str) -> Iterator[str]:

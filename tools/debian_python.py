@@ -22,13 +22,20 @@ TOOLS = {
     "dpkg-deb": "dpkg",
     "qemu-aarch64": "qemu-user",
     "qemu-arm": "qemu-user",
+    "wine64": "wine64",
 }
+_BESIDE = "/usr/lib/wine"  # a folder of programs that is in no search path
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def program(command: str) -> str | None:
+    """Where a program is, or None."""
+    return shutil.which(command) or shutil.which(command, path=_BESIDE)
 
 
 def missing(commands: Iterable[str]) -> list[str]:
     """Packages of Debian that would bring these commands, and the keys of its archive."""
-    names = {TOOLS[command] for command in commands if shutil.which(command) is None}
+    names = {TOOLS[command] for command in commands if program(command) is None}
     if not _KEYS.exists():
         names.add("debian-archive-keyring")
     return sorted(names)

@@ -1,9 +1,9 @@
 """Cross-builds the wheels of other processors into build/wheels, without containers: `make wheels`.
 
-    python tools/wheels.py [x86_64] [aarch64] [armv7] [macos]
+    python tools/wheels.py [x86_64] [aarch64] [armv7] [macos] [windows]
 
 One compiler builds them all, ziglang of PyPI, against glibc 2.17, which systems since 2013 have.
-Python's headers for each processor are Debian's.
+Python's headers for each processor are Debian's, those of Windows its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import check_wheel
 import debian_python
+import windows_python
 
 ROOT = debian_python.ROOT
 PLACE = ROOT / "build" / "wheels"
@@ -37,6 +38,20 @@ class Target:
     debian: str  # whose headers serve: those of macOS have the same sizes as those of 64-bit ARM
     machine: str  # as `uname -m` there says, which picks kernels in CMakeLists.txt
     system: str = "Linux"
+
+    @property
+    def host(self) -> str:
+        """What ``sysconfig.get_platform()`` says there."""
+        others = {"Darwin": "macosx-11.0-arm64", "Windows": "win-amd64"}
+        return others.get(self.system, f"linux-{self.machine}")
+
+    @property
+    def suffix(self) -> str:
+        """How the extension's name ends."""
+        version = f"3{sys.version_info.minor}"
+        if self.system == "Windows":
+            return f".cp{version}-{self.python}.pyd"
+        return f".cpython-{version}-{self.python}.so"
 
 
 TARGETS = {
@@ -69,6 +84,7 @@ TARGETS = {
         "arm64",
         "Darwin",
     ),
+    "windows": Target("x86_64-windows-gnu", "win_amd64", "win_amd64", "", "AMD64", "Windows"),
 }
 #: Zig's linker crashes on a bundle, in place of which Python loads a shared library as well, and
 #: knows no lists of the symbols that Python has.
@@ -110,6 +126,13 @@ def toolchain(target: Target, folder: Path, include: Path) -> Path:
         'set(S2_NEON_OPTIONS "-mcpu=cortex_a7")',  # of 32 bits; the smallest that has them
         f'set(Python_INCLUDE_DIR "{include}/{version}")',
     ]
+    if target.system == "Windows":
+        library = f"{include}/libs/python3{sys.version_info.minor}.lib"
+        lines[-1:] = [
+            f'set(Python_INCLUDE_DIR "{include}/include")',
+            f'set(Python_LIBRARY "{library}")',
+            f'set(NB_SUFFIX "{target.suffix}")',  # nanobind would ask the Python that builds
+        ]
     if target.system == "Linux":  # where pyconfig.h names one of the processor, from this folder
         lines.append(f'set(CMAKE_CXX_FLAGS_INIT "-I{include}")')
     path = folder / "toolchain.cmake"
@@ -148,15 +171,16 @@ def build(name: str) -> Path:
     folder = PLACE / "tools" / name
     folder.mkdir(parents=True, exist_ok=True)
     compilers(target, folder)
-    include = debian_python.headers(target.debian, PLACE / "debian")
-    if target.system != "Linux":
+    if target.system == "Windows":
+        include = windows_python.tree(PLACE / "windows")
+    else:
+        include = debian_python.headers(target.debian, PLACE / "debian")
+    if target.system == "Darwin":
         include = without_dispatch(include, folder / "include")
     environment = {
         **os.environ,
-        "_PYTHON_HOST_PLATFORM": (
-            f"linux-{target.machine}" if target.system == "Linux" else "macosx-11.0-arm64"
-        ),
-        "SETUPTOOLS_EXT_SUFFIX": f".cpython-3{sys.version_info.minor}-{target.python}.so",
+        "_PYTHON_HOST_PLATFORM": target.host,
+        "SETUPTOOLS_EXT_SUFFIX": target.suffix,
         "CMAKE_TOOLCHAIN_FILE": str(toolchain(target, folder, include)),
         "ZIG_GLOBAL_CACHE_DIR": str(PLACE / "zig"),
         "ZIG_LOCAL_CACHE_DIR": str(PLACE / "zig"),

@@ -26,12 +26,6 @@ from skip2lora.errors import (
     Skip2LoraError,
 )
 
-if sys.platform == "win32":
-    raise ImportError(
-        "skip2lora got Windows, expected Linux or macOS, whose locks it needs: use it in the "
-        "Windows Subsystem for Linux"
-    )
-
 if typing.TYPE_CHECKING:
     from skip2lora.adapt import adapt as adapt
     from skip2lora.adapted import AdaptedModel as AdaptedModel

@@ -16,6 +16,10 @@ HEADS = {
     "aarch64": ELF64 + bytes(13) + struct.pack("<H", 183),
     "armv7": ELF32 + bytes(13) + struct.pack("<H", 40),
     "macos": b"\xcf\xfa\xed\xfe" + struct.pack("<I", 0x0100000C),
+    "windows": b"MZ"
+    + bytes(58)
+    + struct.pack("<I4x4sH18xH", 68, b"PE\0\0", 34404, 0x20B)
+    + b"\0python311.dll\0KERNEL32.dll\0api-ms-win-crt-heap-l1-1-0.dll\0",
 }
 ABOUT = "skip2lora-0.1.0.dist-info/"
 CORE = "skip2lora/_core.so"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def test_a_prediction_that_differs_is_shown(
 ) -> None:
     (tmp_path / "predictions.csv").write_text(ROWS)
     here(monkeypatch, other)
-    with pytest.raises(SystemExit, match=r"row 0 is .* on the board, but .* here"):
+    with pytest.raises(SystemExit, match=r"row 0 is .* there, but .* here"):
         run_wheels.compare(tmp_path)
 
 
@@ -59,10 +60,30 @@ def test_the_job_runs_each_command_and_wants_a_gain(tmp_path: Path) -> None:
         run_wheels.job(Answering(tmp_path / "other", 0.0))
 
 
+def test_what_wine_lacks_this_machine_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_wheels, "PLACE", tmp_path)
+    monkeypatch.setattr(run_wheels.windows_python, "tree", lambda place: place / "python")
+    calls: list[tuple[list[str], dict[str, str], str]] = []
+
+    def run(words: list[str], env: dict[str, str], input: str, **_: Any) -> Any:
+        calls.append((words, env, input))
+        return subprocess.CompletedProcess(words, 0, "done", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    board = run_wheels.Wine("windows")
+    assert board.run("skip2lora", "dataset", "simulated") == "done"
+    assert calls[0][0] == [sys.executable, "-m", "skip2lora", "dataset", "simulated"]
+    board.run("skip2lora", "pretrain", "data")
+    words, env, given = calls[1]
+    assert words[1:] == [f"{tmp_path}/windows/python/python.exe", "-m", "skip2lora", *words[-2:]]
+    assert env["PYTHONPATH"] == "Z:" + f"{tmp_path}/boards/windows/site".replace("/", "\\")
+    assert given == ""  # no terminal and no /dev/null, with which that Python ends
+
+
 def test_emulators_that_lack_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["run_wheels.py", "armv7"])
-    monkeypatch.setattr(run_wheels.debian_python.shutil, "which", lambda command: None)
+    monkeypatch.setattr(run_wheels.debian_python.shutil, "which", lambda *_, **__: None)
     assert run_wheels.main() == 2
     assert "missing on this system: apt" in capsys.readouterr().err

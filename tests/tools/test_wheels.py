@@ -45,6 +45,22 @@ def test_the_compiler_for_macos_gets_words_that_zig_knows(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+def test_the_toolchain_for_windows_names_the_extension_as_python_looks_for_it(
+    tmp_path: Path,
+) -> None:
+    target = wheels.TARGETS["windows"]
+    text = wheels.toolchain(target, tmp_path, tmp_path / "python").read_text()
+    minor = sys.version_info.minor
+    assert f'set(NB_SUFFIX ".cp3{minor}-win_amd64.pyd")' in text
+    assert f'set(Python_INCLUDE_DIR "{tmp_path}/python/include")' in text
+    assert f'set(Python_LIBRARY "{tmp_path}/python/libs/python3{minor}.lib")' in text
+    assert target.host == "win-amd64"
+    assert wheels.TARGETS["armv7"].host == "linux-armv7l"
+    assert wheels.TARGETS["macos"].suffix == f".cpython-3{minor}-darwin.so"
+    wheels.compilers(target, tmp_path)
+    assert "ziglang cc -target x86_64-windows-gnu " in (tmp_path / "cc").read_text()
+
+
 def test_headers_for_another_system_name_no_system(tmp_path: Path) -> None:
     version = f"python3.{sys.version_info.minor}"
     for place in (version, f"aarch64-linux-gnu/{version}"):
@@ -58,7 +74,7 @@ def test_headers_for_another_system_name_no_system(tmp_path: Path) -> None:
 
 
 def test_tools_that_lack_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debian_python.shutil, "which", lambda command: None)
+    monkeypatch.setattr(debian_python.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(debian_python, "_KEYS", Path("/no/keys"))
     commands = ["apt-get", "qemu-arm", "qemu-aarch64"]
     assert debian_python.missing(commands) == ["apt", "debian-archive-keyring", "qemu-user"]
