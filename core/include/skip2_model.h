@@ -17,7 +17,8 @@ extern "C" {
 #define S2_MODEL_MAX_SLOTS 8u
 
 /* What a layer is; the others than the first from version 2 on. Maps lie (height, width, channels),
- * sequences (steps, width). From version 3 on a vector may wait in a slot while another branch runs. */
+ * sequences (steps, width). From version 3 on a vector may wait in a slot while another branch is
+ * run. */
 typedef enum {
     S2_DENSE = 1,
     S2_CONVOLUTION = 2,
