@@ -41,7 +41,6 @@ ALLOWED = {
     ("tasks/columns.py", "x"): "a DataFrame, of whatever library",
     ("training/checkpoint.py", "course"): "its values an epoch, by their names",
     ("training/jobs.py", "layer"): "fields of a layer, by their names",
-    ("training/reading_time.py", "os"): "what the system has",
 }
 
 

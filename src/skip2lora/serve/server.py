@@ -82,7 +82,8 @@ def run(
             super().connection_made(Gathering(transport, turn))
 
     config = uvicorn.Config(
-        app, http=Protocol, ws="none", log_level="error", access_log=False, lifespan="off",
+        app, http=Protocol, ws="none", log_config=None, log_level="error", access_log=False,
+        lifespan="off",
         server_header=False, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=20,
         proxy_headers=False, timeout_graceful_shutdown=_STOP_S,
     )  # fmt: skip
