@@ -1,4 +1,5 @@
 import gc
+import logging
 import signal
 import socket
 import threading
@@ -87,3 +88,24 @@ def test_in_another_thread_signals_stay_as_they_are():
         thread.join(30)
     assert not thread.is_alive()
     assert during == before
+
+
+def test_log_handlers_of_other_programs_stay_open():
+    """Some close what they write to, which may be the standard error of before."""
+    pytest.importorskip("uvicorn")
+    stop, closed = Stop(), []
+
+    class Handler(logging.Handler):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    handler = Handler()
+
+    async def app(scope, receive, send):
+        raise NotImplementedError
+
+    with listening("127.0.0.1", 0) as at:
+        run(app, at, stop, stop.say)
+    assert not closed
+    handler.close()
