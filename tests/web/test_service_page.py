@@ -291,11 +291,11 @@ def test_numbers_are_typed_learned_and_undone(tmp_path: Path, start: Start, open
     page.locator("#cards > li").first.focus()
     for _ in range(2):
         card = focused(page)
-        page.keyboard.type(f"{y[int(card.split()[-1]) - 1]:.3f}")
+        page.keyboard.type(f"{y[int(card.split()[-1]) - 1]:.3f}", delay=100)  # as cards go
         assert focused(page).startswith("Number of")
         page.keyboard.press("Enter")
         until(page, lambda card=card: focused(page) not in (card, f"Number of {card.lower()}"))  # type: ignore[misc]
-        page.wait_for_selector(f"#cards > li.done[aria-label='{card}']")
+    until(page, lambda: len(service.ask("/api/labels")["labels"]) == 2)
     labels = service.ask("/api/labels")["labels"]
     assert [each["answer"] for each in labels] == [
         round(float(y[each["sample"] - 1]), 3) for each in labels

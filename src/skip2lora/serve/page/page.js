@@ -107,10 +107,13 @@ async function refreshQueue() {
   const cards = [...kept.values()].map((card) => card.box);
   const same = cards.length === $("cards").children.length
     && cards.every((box, at) => $("cards").children[at] === box);
-  const typing = $("cards").contains(document.activeElement);
+  const active = document.activeElement, typing = $("cards").contains(active);
   if (!same) $("cards").replaceChildren(...cards);
   if (!kept.has(state.last)) state.last = null;
-  if (typing && !same) focusCard(state.last ?? firstOpen());
+  if (typing && !same) {
+    if (active.isConnected) active.focus();  // a number that is half typed goes on
+    else focusCard(state.last ?? firstOpen());
+  }
   queueText();
 }
 
