@@ -342,8 +342,8 @@ def test_no_sizes(value: Any) -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    number = int("12345" * 10)
-    with pytest.raises(DataError, match=f"y has {str(number)[:40]} at row 1"):
+    number = int("1" * 31 + "2" * 31)
+    with pytest.raises(DataError, match=r"y has 1{28}\.\.\.2{28} at row 1"):
         plain_array(Column("a", number), "y")
 
 

@@ -11,7 +11,7 @@ from types import FunctionType
 import pytest
 
 import skip2lora
-from skip2lora.errors import ColumnsWarning, warn
+from skip2lora.errors import ColumnsWarning, brief, first_line, warn
 
 SOURCES = sorted(Path(skip2lora.__file__).parent.rglob("*.py"))
 
@@ -61,3 +61,19 @@ def test_the_package_warns_in_no_other_way(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]
     assert calls.count("warn") == (path.stem == "errors")
+
+
+def test_a_message_shows_both_ends_of_what_is_longer_than_60() -> None:
+    letters = "".join(map(chr, range(0x100, 0x100 + 61)))
+    assert brief(letters[:60]) == letters[:60]
+    assert brief(letters) == f"{letters[:28]}...{letters[-28:]}"
+    assert brief([1, None]) == "[1, None]"
+    assert brief(letters[:12], 11) == f"{letters[:4]}...{letters[8:12]}"
+
+
+def test_a_reason_is_the_first_line_that_says_something_and_at_most_300() -> None:
+    assert first_line(ValueError("\n  a reason \nof two lines")) == "a reason"
+    assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+    letters = "".join(map(chr, range(0x100, 0x100 + 301)))
+    assert first_line(ValueError(letters[:300])) == letters[:300]
+    assert first_line(ValueError(letters)) == f"{letters[:148]}...{letters[-148:]}"

@@ -29,7 +29,7 @@ from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.said import Said
 from skip2lora.backbones.standins import Headless, StandIn, for_task
 from skip2lora.data.media import Media
-from skip2lora.errors import ModelError, ParameterError
+from skip2lora.errors import ModelError, ParameterError, brief
 from skip2lora.files import Tensors, write_files
 from skip2lora.methods import METHODS
 from skip2lora.tasks.columns import Columns
@@ -267,8 +267,8 @@ def restored(
         model = model.base
     if about.base_fingerprint != model.fingerprint:
         raise ModelError(
-            f"{path} was made for the model {about.base_fingerprint[:19]}, "
-            f"got the model {model.fingerprint[:19]}, expected the same: load that model, or "
+            f"{path} was made for the model {brief(about.base_fingerprint)}, "
+            f"got the model {brief(model.fingerprint)}, expected the same: load that model, or "
             "adapt again"
         )
     file = Path(path) / TENSORS_FILE

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skip2lora.errors import DataError, ParameterError, first_line
+from skip2lora.errors import DataError, ParameterError, brief, first_line
 
 _ALIGN_BYTES = 64  # S2_ALIGN
 
@@ -211,7 +211,7 @@ def _of_objects(array: NDArray[np.object_], name: str) -> NDArray[Any]:
         return array
     place = np.unravel_index(wrong[0], array.shape)
     where = f"row {place[0]}" + "".join(f", column {column}" for column in place[1:2])
-    got = repr(values[wrong[0]])[:40]
+    got = brief(repr(values[wrong[0]]))
     if _is_missing(values[wrong[0]]):
         raise DataError(
             f"{name} has {got} at {where} (from 0), a missing value, expected all present: fill it "
@@ -309,9 +309,9 @@ def shape_text(shape: Iterable[int | str | None]) -> str:
 
 
 def listing(names: Sequence[str]) -> str:
-    """Return up to eight names on one line, with how many there are."""
-    shown = ", ".join(names[:8])
-    return shown if len(names) <= 8 else f"{shown}, ... ({len(names)} in all)"
+    """The names on one line; of more than eight the first eight, and how many there are."""
+    few = ", ".join(names[:8])
+    return few if len(names) <= 8 else f"{few}, ... ({len(names)} in all)"
 
 
 def whole(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:

@@ -9,14 +9,21 @@ from __future__ import annotations
 import inspect
 import warnings
 
-_MOST_REASON = 300  # characters
+
+def brief(value: object, most: int = 60) -> str:
+    """What a message shows of a value: at most that many characters, both ends of what is longer.
+
+    Every message cuts by this, and so does :func:`skip2lora.arrays.listing` names.
+    """
+    text = str(value)
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: object) -> str:
     """What an error of others says, on one line of at most 300 characters; or its class."""
     lines = (line.strip() for line in str(error).splitlines())
-    text = next(filter(None, lines), type(error).__name__)
-    return text if len(text) <= _MOST_REASON else f"{text[: _MOST_REASON - 3]}..."
+    return brief(next(filter(None, lines), type(error).__name__), 300)
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from skip2lora import system
-from skip2lora.errors import FileError, ParameterError
+from skip2lora.errors import FileError, ParameterError, brief
 
 VARIABLE = "SKIP2LORA_MAX_BYTES"
 # What a container may have, of either kind; the first holds "max" where there is no limit.
@@ -31,7 +31,7 @@ def max_bytes() -> int:
         return _memory_bytes() // 2
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) > 0):
         raise ParameterError(
-            f"{VARIABLE} is {text[:40]!r}, expected a whole number of bytes such as 2000000000: "
+            f"{VARIABLE} is {brief(text)!r}, expected a whole number of bytes such as 2000000000: "
             "correct it, or unset it"
         )
     return int(text)
@@ -97,8 +97,7 @@ def check_file(path: str | os.PathLike[str], expected: str, *, whole: bool = Tru
 
 def shortened(path: str | os.PathLike[str]) -> str:
     """A path for a message, cut where it is longer than a line."""
-    text = os.fspath(path)
-    return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
+    return brief(os.fspath(path), 300)
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TextIO
 
 from skip2lora import system
-from skip2lora.errors import FileError
+from skip2lora.errors import FileError, brief
 
 _OLD = ".skip2lora-old"  # in a room: what was moved away, and nothing is in its place yet
 _LEFT_S = 3600.0
@@ -39,7 +39,6 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 #: Of a system or a file system without that step; some containers refuse it as not permitted.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 _MOST_LINKS = 40
-_MOST_NAMED = 4  # files of a folder, in a message
 
 
 #: The end of all links, or the number of an open descriptor.
@@ -156,10 +155,9 @@ def check_replaceable(target: Path, place: Place, names: tuple[str, ...] | None)
             f"{target} is a {kind}, expected a folder or a free name: choose another name"
         )
     for stranger in _strangers(place, names):
-        known = " or ".join(names if len(names) <= _MOST_NAMED else (*names[:_MOST_NAMED], "such"))
         raise FileError(
-            f"{target} exists and holds {stranger}, expected {known} alone in what is replaced: "
-            "choose another name"
+            f"{target} exists and holds {stranger}, expected {brief(' or '.join(names))} alone in "
+            "what is replaced: choose another name"
         )
 
 

@@ -124,7 +124,7 @@ def test_layers_are_chosen(taps: Selection, places: list[int]) -> None:
         ([], "taps is empty, expected at least one layer"),
         ([True], "taps has True, expected names, patterns or numbers"),
         ([None], "taps has None, expected names, patterns or numbers"),
-        (["0"], "block0.fc, block0.out, block1.fc: see"),
+        (["0"], "block0.fc, block0.out, block1.fc, block1.out, head: see"),
         ("block9.fc", "such as block1.fc, bloc"),
     ],
 )

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import skip2lora
+from package_modules import members
 
 ROOT = Path(skip2lora.__file__).parent
 COLLECTING = {"Found", "Series"}
@@ -26,25 +28,18 @@ def parts() -> list[ast.ClassDef | ast.FunctionDef]:
     ]
 
 
-def dataclasses() -> Iterator[tuple[str, str, str]]:
-    """Name, decorator, bases and annotations of each one."""
-    for part in parts():
-        for decorator in map(ast.unparse, part.decorator_list):
-            if isinstance(part, ast.ClassDef) and decorator.startswith("dataclass"):
-                yield (
-                    part.name,
-                    decorator,
-                    " ".join([*map(ast.unparse, part.bases), *_annotations(part)]),
-                )
-
-
-def _annotations(part: ast.ClassDef) -> list[str]:
-    return [ast.unparse(of.annotation) for of in part.body if isinstance(of, ast.AnnAssign)]
+def dataclasses() -> Iterator[tuple[str, Any, str]]:
+    """Name, parameters, and bases and annotations of each one."""
+    for each in members():
+        parameters = vars(each).get("__dataclass_params__")
+        if parameters is not None:
+            bases = [base.__name__ for base in each.__bases__]  # type: ignore[union-attr]
+            annotations = vars(each).get("__annotations__", {}).values()
+            yield each.__name__, parameters, " ".join([*bases, *map(str, annotations)])
 
 
 def test_dataclasses_are_frozen() -> None:
-    changing = {name for name, decorator, _ in dataclasses() if "frozen=True" not in decorator}
-    assert changing == COLLECTING
+    assert {name for name, parameters, _ in dataclasses() if not parameters.frozen} == COLLECTING
 
 
 def _as_one() -> set[str]:
@@ -69,12 +64,12 @@ def test_those_of_arrays_are_the_same_only_if_they_are_one() -> None:
     """
     as_one = _as_one()
     holding = [
-        (name, decorator)
-        for name, decorator, annotations in dataclasses()
+        (name, parameters.eq)
+        for name, parameters, annotations in dataclasses()
         if as_one & set(re.findall(r"\w+", annotations))
     ]
     assert len(holding) > 60
-    assert {name for name, decorator in holding if "eq=False" not in decorator} == COMPARED
+    assert {name for name, compares in holding if compares} == COMPARED
 
 
 def test_only_what_options_may_be_called_is_given_by_place_alone() -> None:

@@ -211,6 +211,19 @@ def advices(tree: ast.Module) -> Iterator[ast.expr]:
             )
 
 
+def cuts(tree: ast.Module) -> Iterator[str]:
+    """What is cut to so many characters or names in a text, or of one."""
+    for part in ast.walk(tree):
+        within = ast.walk(part) if isinstance(part, ast.JoinedStr) else [part]
+        for each in within:
+            match each:
+                case ast.Subscript(value=value, slice=ast.Slice(lower=None, upper=most)) if most:
+                    is_text = bool(re.match(r"(str|repr)\(", ast.unparse(value)))
+                    several = re.fullmatch(r"[A-Z_]+|[2-9]|\d\d+", ast.unparse(most))
+                    if several and (is_text or isinstance(part, ast.JoinedStr)):
+                        yield ast.unparse(each)
+
+
 def modules() -> list[str]:
     return sorted(str(file.relative_to(ROOT)) for file in ROOT.rglob("*.py"))
 
@@ -273,3 +286,20 @@ def test_the_check_itself(source, lack):
     else:
         assert len(faults) == 1
         assert lack in faults[0]
+
+
+@pytest.mark.parametrize("file", modules())
+def test_brief_and_listing_alone_cut_what_a_message_shows(file):
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert [part for part in cuts(tree) if not re.search(r"hash|digest|_HEAD", part)] == []
+
+
+@pytest.mark.parametrize("text", ['f"is {word[:40]!r}"', "f'{a.b[:_MOST]}'"])
+def test_a_cut_is_seen(text):
+    assert len({*cuts(ast.parse(text))}) == 1
+    assert len({*cuts(ast.parse("str(word)[:40]"))}) == 1
+
+
+@pytest.mark.parametrize("text", ["word[:40]", 'f"{word[:n]}"', 'f"{rows[:1]}"', "f'{a[2:]}'"])
+def test_a_slice_that_is_no_cut_is_left_alone(text):
+    assert not [*cuts(ast.parse(text))]

@@ -152,7 +152,7 @@ def test_folders_of_one_folder_each_are_classes(tmp_path: Path) -> None:
     put(tmp_path, "a/x/1.jpg", "b/x/2.jpg")
     assert listed(tmp_path).classes == ["a", "b"]
     put(tmp_path, *(f"{name}/{one}/1.jpg" for name in "abcde" for one in "xy"))
-    with pytest.raises(DataError, match=r"its folders a, b, c, d each have folders x, y, exp"):
+    with pytest.raises(DataError, match=r"its folders a, b, c, d, e each have folders x, y, exp"):
         listed(tmp_path)
     put(tmp_path, "c/2.jpg")  # a file beside them
     assert listed(tmp_path).classes == list("aabbbcccddee")

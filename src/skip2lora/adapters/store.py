@@ -39,7 +39,7 @@ from skip2lora.adapters.shards import (
 )
 from skip2lora.data.known import SUFFIX as KNOWN
 from skip2lora.data.known import KnownDigests
-from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, warn
+from skip2lora.errors import DamagedCacheWarning, FileError, ModelError, brief, warn
 from skip2lora.files import canonical, make_folder, unreadable, write_bytes
 from skip2lora.limits import check_file
 from skip2lora.replacing import sweep
@@ -395,5 +395,4 @@ def _remove(path: Path) -> None:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return brief(json.dumps(value) if isinstance(value, dict | list) else value)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.arrays import listing
 from skip2lora.errors import ModelError
 
 #: Of what samples differ by: what others may change of one that keeps its place in a batch of the
@@ -36,8 +37,6 @@ _NOT_KNOWN = (
     "so it is not known whether a sample has the same numbers alone and in a batch: compare "
     "predictions of one sample and of several"
 )
-#: Names in a message.
-_SHOWN = 3
 
 #: Numbers of samples, in the order in which a batch holds them.
 Batch = tuple[int, ...]
@@ -201,9 +200,8 @@ def untapped(layers: Sequence[str]) -> str | None:
     """What is said of layers whose samples could not be told apart; None for no layers."""
     if not layers:
         return None
-    more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
     return (
-        f"what {', '.join(layers[:_SHOWN])}{more} reads is not tapped, as its numbers are the same "
+        f"what {listing(layers)} reads is not tapped, as its numbers are the same "
         "in several orders of the samples, of noise"
     )
 

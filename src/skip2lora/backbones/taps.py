@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import whole
+from skip2lora.arrays import listing, whole
 from skip2lora.errors import ModelError, ParameterError
 
 MOST_TAPS = 16
@@ -260,10 +260,10 @@ def _places(layers: Sequence[str], word: int | str) -> list[int]:
         places = places or [at for at, name in enumerate(layers) if fnmatch.fnmatchcase(name, word)]
         if places:
             return places
-        near = difflib.get_close_matches(word, layers, 3, 0.3) or list(layers[:3])
+        near = difflib.get_close_matches(word, layers, cutoff=0.3) or layers
         raise ParameterError(
             f'taps has "{word}", which fits no layer, expected names or patterns such as '
-            f"{', '.join(near)}: see `skip2lora inspect`"
+            f"{listing(near)}: see `skip2lora inspect`"
         )
     raise ParameterError(
         f"taps has {word!r}, expected names, patterns or numbers of layers: see `skip2lora inspect`"

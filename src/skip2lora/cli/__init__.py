@@ -25,7 +25,7 @@ from skip2lora import _core
 from skip2lora.__main__ import leave
 from skip2lora.cli.help import UnknownCommand, complaint
 from skip2lora.cli.messages import shown, with_options
-from skip2lora.errors import Skip2LoraError
+from skip2lora.errors import Skip2LoraError, brief
 from skip2lora.files import WRITTEN, let_go
 from skip2lora.system import READER_GONE, STOPS
 
@@ -128,7 +128,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         if error.filename is not None or error.errno not in _FULL:
             # Such as a working directory that is gone, or a name that is too long.
-            name = "" if error.filename is None else f" of {str(error.filename)[:300]}"
+            name = "" if error.filename is None else f" of {brief(error.filename, 300)}"
             return _complain(
                 f"the system refused ({error.strerror or error}{name}), expected paths that can be "
                 "used: check them", 2

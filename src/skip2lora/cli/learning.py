@@ -23,7 +23,7 @@ from skip2lora.cli import common
 from skip2lora.data.joined import joined as joined_samples
 from skip2lora.data.media import Media
 from skip2lora.data.sensor_options import Sensors
-from skip2lora.errors import ParameterError
+from skip2lora.errors import ParameterError, brief
 from skip2lora.plan import choose
 from skip2lora.tasks.columns import Columns
 from skip2lora.tasks.joined import joined as joined_answers
@@ -48,7 +48,8 @@ def _ids(context: click.Context, option: click.Parameter, text: str | None) -> l
     for word in text.split(","):
         if not _IDS.fullmatch(word.strip()):
             raise ParameterError(
-                f"--forget is {text[:300]!r}, expected ids of samples such as 3,7,10-19: correct it"
+                f"--forget is {brief(text)!r}, expected ids of samples such as 3,7,10-19: correct "
+                "it"
             )
         first, _, last = word.strip().partition("-")
         if int(last or first) - int(first) >= _MOST:

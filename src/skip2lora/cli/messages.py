@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
+from skip2lora.errors import brief
+
 #: Keywords of the library that are options here, and what they are set to, if anything.
 _KEYWORD = re.compile(
     r"(?<![\w./-])(?P<name>cache|cache_samples|category|channels|class_names|class_weight"
@@ -26,8 +28,6 @@ _RENAMED = {
 
 #: What moves the cursor of a terminal, turns its text around or ends a line.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-#: Characters of a message; names in it may be as long as a file makes them.
-_MOST_SHOWN = 2000
 
 
 def spelled(control: re.Match[str]) -> str:
@@ -36,11 +36,8 @@ def spelled(control: re.Match[str]) -> str:
 
 
 def shown(message: str) -> str:
-    """A message on one line, cut in its middle where it is very long."""
-    line = CONTROL.sub(spelled, " ".join(message.split()))
-    if len(line) <= _MOST_SHOWN:
-        return line
-    return f"{line[: _MOST_SHOWN // 2]} ... {line[-_MOST_SHOWN // 2 :]}"
+    """A message on one line, cut where it is very long: names in it are as a file makes them."""
+    return brief(CONTROL.sub(spelled, " ".join(message.split())), 2000)
 
 
 def with_options(message: str) -> str:

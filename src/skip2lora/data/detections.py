@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from skip2lora.arrays import listing
-from skip2lora.errors import DataError, first_line
+from skip2lora.errors import DataError, brief, first_line
 from skip2lora.files import unreadable
 from skip2lora.limits import check_file
 
@@ -114,7 +114,7 @@ def _described(content: Any) -> str:
     if not isinstance(first, dict):
         return f"holds {type(content).__name__}"
     names = next((name for keys, name in _OTHERS if keys <= first.keys()), None)
-    return names or f"has the keys {listing([str(key)[:40] for key in first])}"
+    return names or f"has the keys {listing([brief(key) for key in first])}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class _Reader:
         entry = self._typed(each, dict, where)
         category, frame = names.get(str(entry.get("category"))), entry.get("frame_number")
         if frame is not None and (type(frame) is not int or frame < 0):
-            self._wrong(f"{where} frame_number is {str(frame)[:60]}", "a whole number from 0")
+            self._wrong(f"{where} frame_number is {brief(frame)}", "a whole number from 0")
         sure, box = self._share(entry, "conf", where), self._box(entry, where)
         if max(map(abs, box)) > _MOST_SHARE:
             self._wrong(f"{where} bbox is {list(box)}", "shares of width and height")
@@ -195,20 +195,20 @@ class _Reader:
     def _box(self, entry: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
         numbers = entry.get("bbox")
         if not isinstance(numbers, Sequence) or len(numbers) != 4 or not all(map(_real, numbers)):
-            self._wrong(f"{where} bbox is {str(numbers)[:60]}", "x, y, width and height")
+            self._wrong(f"{where} bbox is {brief(numbers)}", "x, y, width and height")
         x, y, width, height = map(float, numbers)
         return x, y, width, height
 
     def _share(self, entry: Mapping[str, Any], key: str, where: str) -> float:
         value = entry.get(key)
         if not _real(value) or not 0 <= float(value or 0) <= 1:
-            self._wrong(f"{where} {key} is {str(value)[:60]}", "a number from 0 to 1")
+            self._wrong(f"{where} {key} is {brief(value)}", "a number from 0 to 1")
         return float(value or 0)
 
     def _typed(self, value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, kind):
             of = {dict: "an object", list: "a list", str: "text"}.get(kind, "a number or text")
-            self._wrong(f"{where} is {str(value)[:60]}", of)
+            self._wrong(f"{where} is {brief(value)}", of)
         return value
 
     def _wrong(self, got: str, expected: str) -> NoReturn:

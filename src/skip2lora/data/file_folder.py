@@ -254,9 +254,9 @@ def _check_one_level(folder: Path, folders: list[Path]) -> None:
     names = [{path.name for path in classes} for classes, _ in inside]
     alike = all(each == names[0] and len(each) > 1 for each in names)
     if alike and not any(files for _, files in inside):
-        shown = ", ".join(path.name for path in folders[:4])
+        parts, classes = listing([path.name for path in folders]), listing(sorted(names[0]))
         raise DataError(
-            f"its folders {shown} each have folders {listing(sorted(names[0]))}, expected one "
+            f"its folders {parts} each have folders {classes}, expected one "
             f"folder a class: pass {folder.name}/{folders[0].name}"
         )
 

@@ -41,7 +41,7 @@ from skip2lora.data.sensors import read_sensors
 from skip2lora.data.stored import StoredArray
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.data.weights import weighted
-from skip2lora.errors import DataError, FileError, ParameterError, first_line
+from skip2lora.errors import DataError, FileError, ParameterError, brief, first_line
 from skip2lora.files import unreadable, write_file
 from skip2lora.limits import check_file, is_folder
 from skip2lora.tasks.columns import Wanted
@@ -112,7 +112,8 @@ def read_samples(
     notes = table.notes
     if is_sorted and names is not None and all(map(str.isdecimal, names)):
         notes += (
-            f"{called or path}: its labels, such as {names[0][:40]}, are taken as names of classes",
+            f"{called or path}: its labels, such as {brief(names[0])}, are taken as names of "
+            "classes",
         )
     return Samples(
         table.x, y, names, feature_names, is_sorted, notes, table.columns,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from skip2lora.arrays import listing
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.files import unreadable
 
 _START = ("begin time (s)", "start (s)", "start", "begin")
@@ -129,7 +129,7 @@ def _number(text: str, where: str) -> float:
         return float(text.strip().replace(",", "."))
     except ValueError:
         raise DataError(
-            f'{where} has "{text[:40]}" as a time, expected seconds: correct the table'
+            f'{where} has "{brief(text)}" as a time, expected seconds: correct the table'
         ) from None
 
 

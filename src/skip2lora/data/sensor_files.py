@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import as_float32, first_not_finite, listing, not_finite
 from skip2lora.data.sensor_options import NO_TIME, Sensors
 from skip2lora.data.text import TextTable, open_table
-from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.errors import DataError, MissingExtraError, brief, first_line
 from skip2lora.tasks.columns import Columns, Wanted
 
 #: Rows of text, and of ``.parquet``, in memory at a time.
@@ -208,7 +208,7 @@ def seconds_in(words: NDArray[Any], name: str, where: Callable[[int], str]) -> N
     if len(bad):
         at = int(bad[0])
         raise DataError(
-            f'{where(at)} column "{name}" has "{str(words[at])[:40]}", expected a time, a number '
+            f'{where(at)} column "{name}" has "{brief(words[at])}", expected a time, a number '
             "or a date such as 2026-05-01T12:00:00.02: correct it"
         )
     return times

@@ -27,7 +27,7 @@ from skip2lora.data.sensor_files import (
     open_text,
 )
 from skip2lora.data.sensor_options import Sensors
-from skip2lora.errors import DataError, MissingExtraError, first_line
+from skip2lora.errors import DataError, MissingExtraError, brief, first_line
 from skip2lora.limits import check_bytes, max_bytes
 from skip2lora.tasks.columns import Wanted
 
@@ -106,7 +106,7 @@ def _rectangle(rows: list[Any], n_channels: int) -> NDArray[np.float64]:
     for number, row in enumerate(rows):
         if len(row) != n_channels or not all(type(value) in (int, float) for value in row):
             raise DataError(
-                f"row {number} (from 0) is {str(row)[:60]}, expected {n_channels} numbers, one a "
+                f"row {number} (from 0) is {brief(row)}, expected {n_channels} numbers, one a "
                 "sensor: correct or remove it"
             )
     if not rows:
@@ -200,7 +200,7 @@ def _one_series(
         for value, word in zip(column, words, strict=True):
             if value is None or not math.isfinite(value):
                 raise DataError(
-                    f'{where} has "{word[:40]}", expected finite numbers: fill in what is missing'
+                    f'{where} has "{brief(word)}", expected finite numbers: fill in what is missing'
                 )
     x = as_float32(np.array(numbers, np.float64).T)
     labels = None if label is None else np.full(len(x), label)
@@ -282,8 +282,8 @@ def _attribute(line: str, number: int) -> tuple[str, str]:
     if kind == "relational":
         return name, kind
     raise DataError(
-        f'line {number} has an attribute of type "{kind[:40]}", expected numbers, names in braces '
-        "or a relation: convert it"
+        f'line {number} has an attribute of type "{brief(kind)}", expected numbers, names in '
+        "braces or a relation: convert it"
     )
 
 

@@ -17,7 +17,7 @@ from skip2lora.arrays import listing, number_or_none
 from skip2lora.data.sensor_clock import GAP, Clock, clock_of, resampled
 from skip2lora.data.sensor_files import Roles, no_clock, roles_of, seconds_in, time_name, unit_of
 from skip2lora.data.sensor_options import Sensors
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.tasks.columns import Wanted
 
 _DELIMITERS = (",", ";", "\t", "|", " ")
@@ -52,7 +52,7 @@ class Heading:
         self.is_row = all(number_or_none(cell) is not None for cell in cells)
         if self.is_row and names is None:
             raise DataError(
-                f'its first line is "{line.strip()[:80]}", expected names of columns: name '
+                f'its first line is "{brief(line.strip())}", expected names of columns: name '
                 "them with channels=, or send them first"
             )
         self.names = cells if names is None else list(names)
@@ -126,15 +126,15 @@ class Live:
         cells, names, roles = self._heading.cells(line), self._heading.names, self._roles
         if len(cells) != len(names):
             raise DataError(
-                f'"{line.strip()[:80]}" has {len(cells)} cells, expected {len(names)} as there are '
-                f"columns ({listing(names)}): correct what sends it"
+                f'"{brief(line.strip())}" has {len(cells)} cells, expected {len(names)} as there '
+                f"are columns ({listing(names)}): correct what sends it"
             )
         numbers = [number_or_none(cells[at]) for at in roles.channels]
         values = np.array([np.nan if n is None else n for n in numbers], np.float32)
         if not np.isfinite(values).all():
             at = roles.channels[int(np.argmin(np.isfinite(values)))]
             raise DataError(
-                f'column "{names[at]}" has "{cells[at][:40]}", expected a finite number: correct '
+                f'column "{names[at]}" has "{brief(cells[at])}", expected a finite number: correct '
                 "what sends it"
             )
         time = float(self.n_rows)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.limits import check_bytes, max_bytes
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -160,18 +160,18 @@ class TextTable:
             return float(number)
         if _GROUPED.fullmatch(text):
             raise DataError(
-                f'{at} has "{text[:40]}", with thousands separators, expected a number without '
+                f'{at} has "{brief(text)}", with thousands separators, expected a number without '
                 f"them, with {_DECIMALS[decimal]}: export it without"
             )
         if _is_number(text):
             raise DataError(
-                f'{at} has "{text[:40]}", expected a number with {_DECIMALS[decimal]}, as others '
+                f'{at} has "{brief(text)}", expected a number with {_DECIMALS[decimal]}, as others '
                 "here: export it again"
             )
         is_text = (name == column or not _DIGIT_FIRST.match(row[name].strip()) for name in row)
         names = [name for name, is_one in zip(row, is_text, strict=True) if is_one]
         raise DataError(
-            f'{at} has "{text[:40]}", expected a number: correct it, {otherwise(names)}'
+            f'{at} has "{brief(text)}", expected a number: correct it, {otherwise(names)}'
         )
 
 

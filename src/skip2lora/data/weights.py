@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import number_or_none
 from skip2lora.data.samples import Table
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.tasks.weights import check_weights
 
 
@@ -26,7 +26,7 @@ def weighted(table: Table) -> Table:
         row = next((row for row, number in enumerate(numbers) if number is None), None)
         if row is not None:
             raise DataError(
-                f'{place(row)} has the weight "{str(values[row])[:40]}", expected a number from 0: '
+                f'{place(row)} has the weight "{brief(values[row])}", expected a number from 0: '
                 "correct it, or choose another column with weight="
             )
         values = np.array(numbers, np.float64)

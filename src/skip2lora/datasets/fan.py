@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import Split
-from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError
+from skip2lora.errors import DataError, FileError, MissingExtraError, ParameterError, brief
 from skip2lora.files import BAD_ZIP, unreadable
 
 CLASS_NAMES = ("stop", "normal", "damaged")
@@ -222,7 +222,7 @@ def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
             hertz, value = int(index), float(amplitude)
         except ValueError:
             raise DataError(
-                f"{place} line {number + 1} is {line[:40]!r}, expected 'index,amplitude': "
+                f"{place} line {number + 1} is {brief(line)!r}, expected 'index,amplitude': "
                 "fetch or copy the damaged file again"
             ) from None
         if hertz != number:
@@ -232,8 +232,8 @@ def _parse_spectrum(content: bytes, place: str) -> NDArray[np.float32]:
             )
         if not 0.0 <= value <= 1.0:  # false for NaN too
             raise DataError(
-                f"{place} line {number + 1} has amplitude {amplitude.strip()[:40]}, expected 0 to "
-                "1: fetch or copy the damaged file again"
+                f"{place} line {number + 1} has amplitude {brief(amplitude.strip())}, expected 0 "
+                "to 1: fetch or copy the damaged file again"
             )
         values[number] = value
     if len(lines) != N_LINES:

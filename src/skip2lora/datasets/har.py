@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from skip2lora.arrays import first_not_finite, number_or_none
 from skip2lora.data.samples import LabelledSamples
 from skip2lora.datasets import Split
-from skip2lora.errors import DataError, FileError, Skip2LoraError, first_line
+from skip2lora.errors import DataError, FileError, Skip2LoraError, brief, first_line
 from skip2lora.files import BAD_ZIP, unreadable
 
 N_FEATURES = 561
@@ -275,7 +275,7 @@ def _parse_line(line: bytes, place: str) -> list[float]:
         texts = [_text(word) for word in words]
         column = next(n for n, text in enumerate(texts) if number_or_none(text) is None)
         raise DataError(
-            f"{place} column {column + 1} is {texts[column][:40]!r}, expected a number: copy "
+            f"{place} column {column + 1} is {brief(texts[column])!r}, expected a number: copy "
             "the damaged file again"
         ) from None
 
@@ -288,7 +288,7 @@ def _read_codes(root: Traversable, name: str, what: str, top: int) -> NDArray[np
             text = _text(line).strip()
             if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= top):
                 raise DataError(
-                    f"{name} line {number} is {text[:40]!r}, expected {what}, 1..{top}: "
+                    f"{name} line {number} is {brief(text)!r}, expected {what}, 1..{top}: "
                     "copy the damaged file again"
                 )
             codes.append(int(text))
@@ -303,7 +303,7 @@ def _read_names(root: Traversable, name: str, count: int) -> tuple[str, ...]:
             words = _text(line).split()
             if len(words) != 2 or words[0] != str(number):
                 raise DataError(
-                    f"{name} line {number} is {_text(line).strip()[:40]!r}, expected '{number} "
+                    f"{name} line {number} is {brief(_text(line).strip())!r}, expected '{number} "
                     "NAME': copy the damaged file again"
                 )
             names.append(words[1])

@@ -18,7 +18,7 @@ from skip2lora.backbones.onnx.graph import Graph
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.backbones.standins import Bare, Binary, Headless
 from skip2lora.backbones.taps import chosen_taps
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, brief
 from skip2lora.export.onnx_head import drop_narrow, drop_stale, feeds_states, readers_elsewhere
 from skip2lora.export.onnx_mlp import twin
 
@@ -89,8 +89,8 @@ def _read(given: Backbone, backbone: Backbone, adapters: Result) -> Base:
     drop_stale(graph, own, replaced=(backbone.output or "") if anew else None)
     if fingerprint != backbone.fingerprint:
         raise ModelError(
-            f"{backbone.path} changed since it was loaded ({fingerprint[:19]}, expected "
-            f"{backbone.fingerprint[:19]}): load it and adapt again"
+            f"{backbone.path} changed since it was loaded ({brief(fingerprint)}, expected "
+            f"{brief(backbone.fingerprint)}): load it and adapt again"
         )
     layers = [source.tap for source in anatomy.sources]
     places, widths_of_all = chosen_taps(layers, [tap.layer for tap in backbone.taps])

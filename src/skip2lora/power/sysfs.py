@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from skip2lora.errors import SensorError
+from skip2lora.errors import SensorError, brief
 from skip2lora.power.sensors import Found, Sensor
 
 #: RAPL zones that do not overlap: cores and graphics are inside the package.
@@ -28,7 +28,7 @@ def number(file: Path) -> int:
         return int(text)
     except ValueError as error:
         raise SensorError(
-            f"{file} holds {text[:20]!r}, expected a number: check the system's driver"
+            f"{file} holds {brief(text)!r}, expected a number: check the system's driver"
         ) from error
 
 

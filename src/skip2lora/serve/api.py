@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ParameterError, brief
 from skip2lora.serve import inference
 from skip2lora.serve.batching import Batcher
 from skip2lora.serve.media import sound_of, wav
@@ -153,14 +153,14 @@ class _Api:
         flags = {name: asked.get(name, False) for name in ("new", "settle")}
         if not isinstance(entries, list) or not 0 < len(entries) <= MOST_LABELS:
             raise DataError(
-                f"labels are {str(entries)[:40]}, expected a list of 1 to {MOST_LABELS} objects "
+                f"labels are {brief(entries)}, expected a list of 1 to {MOST_LABELS} objects "
                 "with id and label: correct it"
             )
         wrong = [name for name, value in flags.items() if not isinstance(value, bool)]
         if wrong or not isinstance(source, str) or len(source) > MOST_TEXT:
             name = wrong[0] if wrong else "source"
             raise DataError(
-                f"{name} is {str(asked[name])[:40]!r}, expected true or false, or a short text for "
+                f"{name} is {brief(asked[name])!r}, expected true or false, or a short text for "
                 "source: correct it"
             )
         return _json(await self._call(_label_all, self._service, entries, source, flags))
@@ -169,7 +169,7 @@ class _Api:
         asked = await _object(request, "ids")
         ids = asked.get("ids")
         if not isinstance(ids, list) or not all(type(each) is int for each in ids):
-            raise DataError(f"ids are {str(ids)[:40]}, expected a list of numbers: correct them")
+            raise DataError(f"ids are {brief(ids)}, expected a list of numbers: correct them")
         if len(ids) > MOST_LABELS:
             raise DataError(f"ids are {len(ids)}, expected {MOST_LABELS} or fewer: remove some")
         done, refused = await self._call(_each, self._service.unlabel, ids)
@@ -227,7 +227,7 @@ def _rows(service: Service, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     unknown = sorted(set(asked) - {"rows"})
     rows = asked.get("rows")
     if unknown or not isinstance(rows, list) or not rows:
-        text = unknown[0] if unknown else f"rows {str(rows)[:40]}"
+        text = unknown[0] if unknown else f"rows {brief(rows)}"
         raise DataError(f"got {text}, expected rows, a list with a list a sample: correct it")
     if len(service.inputs) != 1:
         raise DataError(
@@ -283,7 +283,7 @@ def _query(request: Request, *known: str) -> dict[str, str]:
     unknown = [name for name in query if name not in known]
     if unknown:
         expected = ", ".join(known)
-        raise DataError(f"{unknown[0][:40]!r} was asked for, expected {expected}: correct it")
+        raise DataError(f"{brief(unknown[0])!r} was asked for, expected {expected}: correct it")
     return query
 
 
@@ -295,7 +295,7 @@ def _number(
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise DataError(f"{name} is {text[:40]!r}, expected {least} to {most}: correct it")
+        raise DataError(f"{name} is {brief(text)!r}, expected {least} to {most}: correct it")
     return int(text)
 
 
@@ -306,7 +306,7 @@ async def _object(request: Request, *known: str) -> dict[str, Any]:
     unknown = [name for name in asked if name not in known]
     if unknown:
         expected = ", ".join(known) or "an empty object"
-        raise DataError(f"{unknown[0][:40]!r} was said, expected {expected}: correct it")
+        raise DataError(f"{brief(unknown[0])!r} was said, expected {expected}: correct it")
     return asked
 
 
@@ -317,9 +317,9 @@ def _label_all(
 
     def label(entry: Any) -> None:
         if not isinstance(entry, dict) or set(entry) != {"id", "label"}:
-            raise DataError(f"a label is {str(entry)[:80]}, expected id and label: correct it")
+            raise DataError(f"a label is {brief(entry)}, expected id and label: correct it")
         if type(entry["id"]) is not int:
-            raise DataError(f"id is {str(entry['id'])[:40]}, expected a number: correct it")
+            raise DataError(f"id is {brief(entry['id'])}, expected a number: correct it")
         service.label(entry["id"], entry["label"], source=source, **flags)
 
     done, refused = _each(label, entries)

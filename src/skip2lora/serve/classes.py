@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.arrays import listing
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.gate import FIRST, Verdict, kept_lab_set, mcnemar, verdict
 from skip2lora.serve.learning import Candidate, Labelled, check_class, lab_rows, learned, places
@@ -38,10 +39,8 @@ class Classes:
         n_classes = len(np.unique(labelled.y))
         if n_classes >= 2 and (not lacking or not self._all_classes):
             return None
-        counts = list(lacking.items())
-        named = ", ".join(f"{title} ({count} of {ENOUGH})" for title, count in counts[:10])
-        more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
-        return f"waiting for labels of: {named or 'a second class'}{more}"
+        named = listing([f"{title} ({count} of {ENOUGH})" for title, count in lacking.items()])
+        return f"waiting for labels of: {named or 'a second class'}"
 
     def learned(self, labelled: Labelled) -> Candidate:
         """A candidate of all labels."""

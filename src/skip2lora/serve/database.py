@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skip2lora import system
-from skip2lora.errors import FileError, ModelError, first_line
+from skip2lora.errors import FileError, ModelError, brief, first_line
 from skip2lora.files import make_folder
 
 FILE, LOCK = "store.db", "lock"
@@ -147,7 +147,7 @@ def _compare(file: Path, there: Mapping[str, Any], about: Mapping[str, Any]) -> 
     """Raise ModelError unless both are of the same rows."""
     for name, ours in about.items():
         if there.get(name) != ours:
-            short = [str(each)[:30] for each in (there.get(name), ours)]
+            short = [brief(each) for each in (there.get(name), ours)]
             raise ModelError(
                 f"{file} is of another model ({name} {short[0]}, got {short[1]}), expected the "
                 "store of this one: choose another folder, or load that model"

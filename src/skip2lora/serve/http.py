@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import skip2lora
-from skip2lora.errors import DataError, FileError, MissingExtraError, Skip2LoraError
+from skip2lora.errors import DataError, FileError, MissingExtraError, Skip2LoraError, brief
 from skip2lora.serve import inference
 from skip2lora.serve.batching import Batcher
 from skip2lora.serve.security import App, Guard, Policy, Receive, Refusal, Scope, Send, refuse
@@ -221,7 +221,9 @@ def _protocol(service: Service) -> list[BaseRoute]:
 def _check_name(service: Service, request: Request) -> None:
     name = request.path_params.get("name", service.name)
     if name != service.name:
-        raise Refusal(404, f"model {name[:80]!r} is not here, expected {service.name}: correct it")
+        raise Refusal(
+            404, f"model {brief(name)!r} is not here, expected {service.name}: correct it"
+        )
 
 
 def _page() -> list[BaseRoute]:
@@ -266,8 +268,9 @@ def _header_length(scope: Scope) -> int | None:
     for name, value in scope["headers"]:
         if name == _HEADER_LENGTH:
             if not value.isdigit() or len(value) > 12:
+                got = brief(value.decode("latin-1"))
                 raise DataError(
-                    f"{name.decode()} is {value[:40]!r}, expected a number of bytes: correct it"
+                    f"{name.decode()} is {got!r}, expected a number of bytes: correct it"
                 )
             return int(value)
     return None
@@ -288,7 +291,7 @@ async def _failed(request: Request, error: Skip2LoraError) -> Response:
 async def _missing(request: Request, error: Any) -> Response:
     from starlette.responses import JSONResponse
 
-    method, path = request.method, request.url.path[:80]
+    method, path = request.method, brief(request.url.path)
     what = "not here" if error.status_code == 404 else "not to be asked so"
     return JSONResponse(
         {"error": f"{method} {path} is {what}: see /v2 and /api"}, error.status_code

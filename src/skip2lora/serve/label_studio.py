@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from skip2lora.data.sound_options import Sound
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ParameterError, brief
 from skip2lora.serve.inference import parse
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def predictions(service: Service, asked: Mapping[str, Any]) -> dict[str, Any]:
     tasks = asked.get("tasks")
     if not isinstance(tasks, list) or len(tasks) > _MOST_TASKS:
         raise DataError(
-            f"tasks are {str(tasks)[:40]}, expected a list of {_MOST_TASKS} or fewer: correct them"
+            f"tasks are {brief(tasks)}, expected a list of {_MOST_TASKS} or fewer: correct them"
         )
     names = _names_of(asked.get("label_config"))
     version = version_of(service)
@@ -134,7 +134,7 @@ def take(service: Service, event: Mapping[str, Any]) -> dict[str, Any]:
     _check_classes(service)
     action = event.get("action")
     if action not in _LABELLED:
-        return {"labelled": 0, "reason": f"{str(action)[:40]} holds no label"}
+        return {"labelled": 0, "reason": f"{brief(action)} holds no label"}
     id, name = sample_of(event.get("task")), _choice(event.get("annotation"))
     if id is None or name is None:
         return {"labelled": 0, "reason": f"no data.{KEY} in the task, or not one choice"}

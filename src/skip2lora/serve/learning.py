@@ -21,7 +21,7 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, Derived
 from skip2lora.backbones.mlp import MLP
 from skip2lora.backbones.standins import over
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.methods import METHODS
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.store import Settled
@@ -215,7 +215,7 @@ def check_class(answer: object, titles: Sequence[str], *, new: bool) -> str:
     name = str(answer).strip() if is_text else ""
     if not name or len(name) > _MOST_LETTERS or not name.isprintable():
         raise DataError(
-            f"the label is {str(answer)[:40]!r}, expected a name of 1 to {_MOST_LETTERS} printable "
+            f"the label is {brief(answer)!r}, expected a name of 1 to {_MOST_LETTERS} printable "
             "characters: correct it"
         )
     if name not in titles and not new:

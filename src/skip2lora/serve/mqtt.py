@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError
+from skip2lora.errors import DataError, MissingExtraError, ParameterError, Skip2LoraError, brief
 from skip2lora.serve import home_assistant, inference
 from skip2lora.serve.backlog import Backlog
 
@@ -200,7 +200,7 @@ class Bridge:
         asked = inference.parse(payload if payload.lstrip()[:1] == b"{" else b'{"x":%b}' % payload)
         row = asked.get("x")
         if not isinstance(row, list):
-            raise DataError(f"x is {str(row)[:40]}, expected a list of numbers: correct it")
+            raise DataError(f"x is {brief(row)}, expected a list of numbers: correct it")
         ref = {"ref": asked["ref"]} if "ref" in asked else {}
         if len(json.dumps(ref)) > MOST_REF:
             raise DataError(
@@ -224,7 +224,7 @@ class Bridge:
         is_label = isinstance(label, str) or type(label) in (int, float)
         if type(id) is not int or label is None or not is_label or not isinstance(new, bool):
             raise DataError(
-                f"a label is {str(asked)[:80]}, expected a number id and a text label: correct it"
+                f"a label is {brief(asked)}, expected a number id and a text label: correct it"
             )
         self._service.label(id, label, new=new, source="mqtt")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skip2lora.adapt import adapt
 from skip2lora.backbones.standins import over
-from skip2lora.errors import DataError
+from skip2lora.errors import DataError, brief
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.gate import Verdict
 from skip2lora.serve.learning import Candidate, learned_on
@@ -57,8 +57,7 @@ class Numbers:
             number = _read(answer)
         if not abs(number) <= _MOST:
             raise DataError(
-                f"the label is {str(answer)[:40]!r}, expected a finite number such as 21.5: "
-                "correct it"
+                f"the label is {brief(answer)!r}, expected a finite number such as 21.5: correct it"
             )
         return repr(number + 0.0)  # of both zeros one
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import listing
-from skip2lora.errors import ColumnsWarning, DataError, warn
+from skip2lora.errors import ColumnsWarning, DataError, brief, warn
 from skip2lora.tasks.targets import USUAL_ARRAYS, USUAL_NAMES
 
 
@@ -174,7 +174,7 @@ def _numbers(column: Any, name: str) -> NDArray[Any]:
         numbers = None
     if numbers is None or numbers.ndim != 1:
         raise DataError(
-            f'X column "{name}" has "{str(values[0])[:40]}" ({values.dtype}), expected numbers: '
+            f'X column "{name}" has "{brief(values[0])}" ({values.dtype}), expected numbers: '
             "convert the column, or leave it out"
         )
     return numbers

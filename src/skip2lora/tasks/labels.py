@@ -18,7 +18,7 @@ from skip2lora.arrays import (
     listing,
     number_or_none,
 )
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ParameterError, brief
 from skip2lora.tasks.targets import ONE_COLUMN_AN_OUTPUT, check_classes, encode_targets
 from skip2lora.tasks.task import Answers, Encoded, Outputs, Task
 
@@ -287,7 +287,7 @@ def _match_classes(
     if own is None:
         raise DataError(
             f"{got} in no order, the model has {n_outputs} outputs without names, expected to "
-            f"know which is which: {_NAME_THEM}, such as {','.join(names[:8])}{more}"
+            f"know which is which: {_NAME_THEM}, such as {brief(','.join(names))}{more}"
         )
     return replace(outputs, names=names), {"names_adopted": True}
 
@@ -321,7 +321,7 @@ def _as_numbers(
     row = int(np.argmax(np.isin(inverse, strangers)))
     expected = "a number as in other rows" if names is None else f"one of {listing(names)}"
     raise DataError(
-        f'{answers.place(row)} has label "{texts[inverse[row]][:300]}", expected {expected}: '
+        f'{answers.place(row)} has label "{brief(texts[inverse[row]])}", expected {expected}: '
         "correct the label"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, listing, number_or_none, real_array
-from skip2lora.errors import DataError, ParameterError, TaskWarning, warn
+from skip2lora.errors import DataError, ParameterError, TaskWarning, brief, warn
 from skip2lora.tasks.task import TASKS, Answers, Encoded, Outputs, Task
 
 #: What the only column of answers is usually called, which says nothing of its output.
@@ -184,7 +184,7 @@ def _parsed(
         for (row, column), text in np.ndenumerate(table):
             if number_or_none(str(text)) is None:
                 raise DataError(
-                    f'{cell(row, column)} has "{str(text)[:40]}", expected a number for '
+                    f'{cell(row, column)} has "{brief(text)}", expected a number for '
                     f"{task.name}: correct it, or leave task= out where classes are meant"
                 ) from None
         raise

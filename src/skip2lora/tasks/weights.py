@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skip2lora.arrays import as_array, listing, number_or_none, real, real_array
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError, ParameterError, brief
 from skip2lora.tasks.task import Encoded, Task
 
 #: Weights of classes: "balanced", or a number a class by its name or number; others have 1.
@@ -111,7 +111,7 @@ def combined(
 def _balanced(word: str, y: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     if word != "balanced":
         raise ParameterError(
-            f"class_weight is {word[:40]!r}, expected 'balanced' or each class with its number: "
+            f"class_weight is {brief(word)!r}, expected 'balanced' or each class with its number: "
             "correct it"
         )
     counts = np.bincount(y.astype(np.intp), weights=weights)
@@ -132,7 +132,7 @@ def _given(class_weight: Mapping[Any, float], places: Mapping[Any, int]) -> NDAr
     for key, value in class_weight.items():
         as_number = number_or_none(key) if isinstance(key, str) else key
         place = places.get(key, places.get(as_number))
-        shown = repr(key[:40] if isinstance(key, str) else key)
+        shown = brief(repr(key))
         if place is None:
             known = [of for of in places if isinstance(of, str)] or map(str, places)
             raise ParameterError(

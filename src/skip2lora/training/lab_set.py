@@ -20,7 +20,7 @@ from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, whole
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import KnownRows, over
-from skip2lora.errors import ModelError
+from skip2lora.errors import ModelError, brief
 from skip2lora.files import Tensors, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.labels import encode
 from skip2lora.tasks.task import TASKS, Encoded, Outputs, Task, task_for
@@ -129,8 +129,8 @@ class LabSet:
         name = self.path or "the lab set"
         if base.fingerprint != self.fingerprint:
             raise ModelError(
-                f"{name} is of the model {self.fingerprint[:19]}, got the model "
-                f"{base.fingerprint[:19]}, expected the same: choose the lab set again, or leave "
+                f"{name} is of the model {brief(self.fingerprint)}, got the model "
+                f"{brief(base.fingerprint)}, expected the same: choose the lab set again, or leave "
                 "it with keep=False"
             )
         row_format = RowFormat.of(base, copy_input=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from skip2lora.errors import FileError, ModelError, first_line
+from skip2lora.errors import FileError, ModelError, brief, first_line
 from skip2lora.limits import check_bytes, shortened
 
 _EXTERNAL = 1  # TensorProto.EXTERNAL
@@ -66,7 +66,7 @@ def place_of(folder: Path, tensor: Any) -> tuple[Path, int, int | None]:
     numbers = {key: entries[key] for key in ("offset", "length") if key in entries}
     for key, value in numbers.items():
         if not _NUMBER.fullmatch(value):
-            raise ValueError(f"its {key} is {value[:20]!r}, no number of bytes")
+            raise ValueError(f"its {key} is {brief(value)!r}, no number of bytes")
     length = numbers.get("length")
     file = folder / entries.get("location", "")
     return file, int(numbers.get("offset", 0)), None if length is None else int(length)

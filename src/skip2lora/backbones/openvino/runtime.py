@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from skip2lora.errors import MissingExtraError, ModelError
+from skip2lora.errors import MissingExtraError, ModelError, first_line
 
 _TELEMETRY = "openvino_telemetry"
-_MOST_REASON = 300  # characters
 
 
 def _without_telemetry() -> Any:
@@ -95,4 +94,4 @@ def reason_of(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     reasons = [line for line in lines if line and not re.match(r"Exception from |Check '", line)]
     reason = next((line for line in reversed(reasons)), type(error).__name__)
-    return reason[:_MOST_REASON].rstrip(".")
+    return first_line(reason.rstrip("."))
