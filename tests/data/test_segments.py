@@ -61,7 +61,7 @@ def test_recordings_are_matched_by_name(tmp_path: Path, refused: Refused) -> Non
         ("1\t9\twren\n", "line 1 is from 1 to 9 s, a.wav has 3.00 s"),
         ("1\t2\n", "line 1 has 2 cells, expected start, end and label with tabs"),
         ("one\t2\twren\n", 'line 1 has "one" as a time, expected seconds'),
-        ("1" * 61 + "\t2\twren\n", 'line 1 has "' + "1" * 28 + "..." + "1" * 28 + '" as a time'),
+        ("a" * 61 + "\t2\twren\n", 'line 1 has "' + "a" * 28 + "..." + "a" * 28 + '" as a time'),
         ("3\t3\twren\n", "a.wav has 3.00 s, expected a part of it"),
         ("2\t3.51\twren\n", "line 1 is from 2 to 3.51 s, a.wav has 3.00 s"),
         ("end,label\n1,2\n", "has the columns end, label, expected times and labels"),
