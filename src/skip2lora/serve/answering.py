@@ -17,7 +17,8 @@ from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.field_mlp import field_statistics
 from skip2lora.backbones.standins import RowsOf, for_task, over
 from skip2lora.errors import ParameterError
-from skip2lora.tasks.task import CLASSIFICATION, Outputs, softmax, task_for
+from skip2lora.serve.vocabulary import Vocabulary
+from skip2lora.tasks.task import CLASSIFICATION, softmax, task_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +54,14 @@ class Frozen:
     """The frozen model: samples become rows, here and nowhere else, by one thread at a time.
 
     A row is kept as its ``width`` floats, taps and base logits without the padding of the core.
+    ``vocabulary`` are the classes that every version knows; an adapter that is given at the start
+    may change it, before anything else is done.
     """
 
     def __init__(self, model: Backbone) -> None:
         self.model = model
         self.task = task_for(model, None).name
+        self.vocabulary = Vocabulary.of_model(model)
         self.format = RowFormat.of(model, copy_input=True)
         self.rows_of = RowsOf.of(model, self.format.layout)
         self._lock = threading.Lock()
@@ -131,15 +135,16 @@ class Version:
         """What predicts a sample by itself."""
         return self.frozen.model if self.adapted is None else self.adapted
 
-    @cached_property
+    @property
     def titles(self) -> tuple[str, ...]:
         """What each class is called: its name, or its number; nothing of a model of numbers."""
-        if self.frozen.numbers:
-            return ()
         if self.adapted is not None:
-            names = self.adapted.class_names
-            return names or tuple(map(str, self.adapted.class_numbers.tolist()))
-        return Outputs.of(self.frozen.model, CLASSIFICATION).titles
+            return self._adapter_titles
+        return self.frozen.vocabulary.own or Vocabulary.of_model(self.frozen.model).own
+
+    @cached_property
+    def _adapter_titles(self) -> tuple[str, ...]:
+        return () if self.adapted is None else Vocabulary.of_adapter(self.adapted).titles
 
     @cached_property
     def _own_statistics(self) -> bool:

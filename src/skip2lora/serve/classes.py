@@ -21,13 +21,19 @@ class Classes:
     """Labels that name a class; ``keep`` is the lab set, or None."""
 
     def __init__(self, frozen: Frozen, keep: Keep | None, *, all_classes: bool, seed: int) -> None:
-        """With ``all_classes`` nothing is learned before three labels of each of the model."""
-        self._frozen, self._keep, self._all_classes, self._seed = frozen, keep, all_classes, seed
-        self.base = Version(0, frozen)
+        """With ``all_classes`` nothing is learned before three labels of each that is known."""
+        self._frozen, self._all_classes, self._seed = frozen, all_classes, seed
+        self._lab_set, self.base = keep, Version(0, frozen)
+
+    @property
+    def _keep(self) -> Keep | None:
+        """The lab set, whose answers are outputs of the model, unless these are left out."""
+        return self._lab_set if self._frozen.vocabulary.n_own else False
 
     def check(self, answer: object, known: tuple[str, ...], *, new: bool) -> str:
         """As :func:`~skip2lora.serve.learning.check_class`."""
-        return check_class(answer, (*self.base.titles, *known), new=new)
+        titles = dict.fromkeys((*self._frozen.vocabulary.titles, *known))
+        return check_class(answer, tuple(titles), new=new)
 
     def labelled(self, stored: Settled) -> Labelled:
         """Labels as places of outputs."""

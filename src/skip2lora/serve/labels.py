@@ -8,6 +8,7 @@ from skip2lora.serve.answering import Frozen
 from skip2lora.serve.classes import Classes
 from skip2lora.serve.learning import as_rows
 from skip2lora.serve.numbers import Numbers
+from skip2lora.serve.vocabulary import Vocabulary
 from skip2lora.tasks.task import CLASSIFICATION, REGRESSION
 from skip2lora.training.rehearsal import Keep, find_lab_set
 
@@ -25,6 +26,15 @@ def check_task(model: Backbone, lab_set: Keep | None) -> None:
         raise ParameterError(
             "lab_set= is given with a model of numbers, of which no service keeps old ones, "
             "expected none: leave it out"
+        )
+
+
+def check_kept(lab_set: Keep | None, known: Vocabulary) -> None:
+    """Raise ParameterError for a lab set of outputs that an adapter left out."""
+    if known.titles and not known.n_own and lab_set is not None and lab_set is not False:
+        raise ParameterError(
+            "lab_set= is given with an adapter that leaves out the model's own classes, of which "
+            "its samples are, expected one of them: leave lab_set= out"
         )
 
 

@@ -32,6 +32,9 @@ from skip2lora.serve.records import (
 )  # fmt: skip
 from skip2lora.serve.store import Settled, Store, json_text
 from skip2lora.serve.versions import VersionFolders
+from skip2lora.serve.vocabulary import Vocabulary, remember, remembered
+
+_GIVEN = "given at the start"  # why an adapter that was learned elsewhere is in use
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ class Learner:
         self.folders, self.records = VersionFolders(store.folder), Records(store)
         self._learning = threading.RLock()
         self.labels: Any = rules.labels
+        self._recall()
         self.in_use = self._loaded(self.folders.current)
         self.reason = ""
         self.last_ms: float | None = None
@@ -76,6 +80,21 @@ class Learner:
     def _loaded(self, number: int) -> Version:
         return Version(number, self._frozen, self.folders.load(number, self._frozen.model))
 
+    def _recall(self) -> None:
+        """The classes of an adapter that was given, which older programs did not write down."""
+        known = remembered(self._store)
+        if known is not None:
+            self._frozen.vocabulary = known
+            return
+        given = [record for record in self.records.all() if record.verdict.reason == _GIVEN]
+        if given and given[0].number in self.folders.numbers():
+            adapted = self._loaded(given[0].number).adapted
+            self._know(Vocabulary.of_adapter(adapted) if adapted else self._frozen.vocabulary)
+
+    def _know(self, known: Vocabulary) -> None:
+        remember(self._store, self._frozen.model, known)
+        self._frozen.vocabulary = known
+
     def _settle_records(self) -> None:
         """After a kill: folders and records of versions, and the pointer, say the same."""
         there = {record.number for record in self.records.all()}
@@ -87,6 +106,8 @@ class Learner:
     def given(self, path: str | os.PathLike[str]) -> None:
         """Take an adapter that was learned elsewhere into use, unless the store has versions.
 
+        What it calls the classes, each version does from then on.
+
         Raises:
             FileError, ModelError, ParameterError: it cannot be read, or does not fit.
         """
@@ -94,8 +115,9 @@ class Learner:
             return
         adapted = AdaptedModel.load(self._frozen.model, path)
         Version(1, self._frozen, adapted)
+        self._know(Vocabulary.of_adapter(adapted))
         self.folders.save(1, adapted)
-        judged = Verdict(0, 0, 0, 1.0, True, "given at the start", 1)
+        judged = Verdict(0, 0, 0, 1.0, True, _GIVEN, 1)
         self.records.write(Record(1, time.time(), WAITING, judged, 0))
         self.adopt(1, source="start")
 

@@ -39,7 +39,8 @@ SUSPECTS_FROM = 40
 class Labelled:
     """Labelled samples as places of outputs, ``y``, (samples,), which are called ``titles``.
 
-    The first ``n_base`` titles are those of the model, the others new classes.
+    The first ``n_base`` titles are of the model's outputs. After them come classes that an adapter
+    added which was given at the start, and new ones.
     """
 
     stored: Settled
@@ -50,14 +51,15 @@ class Labelled:
     @classmethod
     def of(cls, stored: Settled, base: Version) -> Labelled:
         """Without samples of new classes that have fewer than three."""
-        titles, counts = base.titles, Counter(stored.answers)
+        known = base.frozen.vocabulary
+        titles, counts = known.titles, Counter(stored.answers)
         new = [name for name in dict.fromkeys(stored.answers) if name not in titles]
         titles = (*titles, *(name for name in new if counts[name] >= ENOUGH))
         stay = np.array([answer in titles for answer in stored.answers], np.bool_)
         stored = stored.some(stay)
         places = {title: place for place, title in enumerate(titles)}
         y = np.array([places[answer] for answer in stored.answers], np.int32)
-        return cls(stored, y, titles, len(base.titles))
+        return cls(stored, y, titles, known.n_own)
 
     def lacking(self) -> dict[str, int]:
         """Classes with fewer than three labels, and how many they have."""
@@ -116,10 +118,12 @@ def learned(frozen: Frozen, labelled: Labelled, keep: Keep | None, *, seed: int)
 def _adapted(
     frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_], keep: Keep | None, seed: int
 ) -> NewlyAdapted:
-    rows = frozen.unpacked(labelled.stored.rows[stay])
+    rows, n_own = frozen.unpacked(labelled.stored.rows[stay]), labelled.n_base
+    model, names = learned_on(frozen, rows), frozen.vocabulary.names
     return adapt(
-        learned_on(frozen, rows), rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
-        new_classes=labelled.n_base < len(labelled.titles), keep=keep, seed=seed,
+        model, rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
+        keep_outputs=n_own > 0, new_classes=0 < n_own < len(labelled.titles),
+        output_names=None if names == model.class_names else names, keep=keep, seed=seed,
     )  # fmt: skip
 
 
@@ -140,8 +144,7 @@ def learned_on(frozen: Frozen, rows: NDArray[np.float32]) -> Backbone:
 
 
 def _encoded(frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_]) -> Encoded:
-    names = frozen.model.class_names if labelled.n_base == frozen.model.n_outputs else None
-    return labelled.encoded(stay, names)
+    return labelled.encoded(stay, frozen.vocabulary.names)
 
 
 def as_rows(frozen: Frozen, keep: Keep | None) -> Keep | None:

@@ -95,13 +95,13 @@ class Asking:
 
 
 def needed_of(version: Version, counts: Mapping[str, int], most: int) -> dict[str, int]:
-    """How many labels classes of the model lack, by their titles; ``most`` of all in all.
+    """How many labels classes of the vocabulary lack, by their titles; ``most`` of all in all.
 
     ``counts`` are of those that have some. Classes that lack few come first.
     """
     titles = set(version.titles)
-    of_model = [title for title in Version(0, version.frozen).titles if title in titles]
-    lacking = {title: ENOUGH - counts.get(title, 0) for title in of_model}
+    known = [title for title in version.frozen.vocabulary.titles if title in titles]
+    lacking = {title: ENOUGH - counts.get(title, 0) for title in known}
     needed = dict[str, int]()
     for title, count in sorted(lacking.items(), key=lambda pair: pair[1]):
         count = min(count, most - sum(needed.values()))

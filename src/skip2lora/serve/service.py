@@ -21,7 +21,7 @@ from skip2lora.serve.answering import Frozen, Served
 from skip2lora.serve.drift import DriftState
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import Verdict
-from skip2lora.serve.labels import check_task, labels_of
+from skip2lora.serve.labels import check_kept, check_task, labels_of
 from skip2lora.serve.learner import Learner, Rules
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.media import images_of
@@ -44,13 +44,13 @@ class Service:
     """A model that predicts a stream and learns from a few labels, with one folder for its state.
 
     ``model`` is one of classes, or of one number, that :func:`skip2lora.load` gives, ``store`` a
-    folder of this model,
-    made where there is none. ``adapter`` is a folder to begin with, where the store has no version
-    yet. ``lab_set`` is what :func:`skip2lora.adapt` takes as ``keep``: rows of the old domain, by
-    default those beside the model's file, False for none. What is proved better is adopted, or
-    waits for :meth:`adopt` with ``approve``. Nothing is learned before each class of the model has
-    three labels, unless ``all_classes`` is off. With ``learning`` a thread learns as labels come.
-    ``sound`` is how recordings become samples, where neither model nor adapter says it.
+    folder of this model, made where there is none. ``adapter`` is a folder to begin with, where the
+    store has no version yet; what it calls the classes, all do. ``lab_set`` is what
+    :func:`skip2lora.adapt` takes as ``keep``: rows of the old domain, by default those beside the
+    model's file, False for none. What is proved better is adopted, or waits for :meth:`adopt` with
+    ``approve``. Nothing is learned before each class has three labels, unless ``all_classes`` is
+    off. With ``learning`` a thread learns as labels come. ``sound`` is how recordings become
+    samples, where neither model nor adapter says it.
 
     Several threads may call every method; predictions wait for neither training nor the disk.
 
@@ -106,6 +106,7 @@ class Service:
             self._events.say("started", version=self._learner.in_use.number, name=name)
             if adapter is not None:
                 self._learner.given(adapter)
+            check_kept(lab_set, self._frozen.vocabulary)
             said = self._learner.in_use.model.images
             self._learner.images = images_of(self._kept, said, sound, model.inputs)
         except BaseException:
