@@ -17,6 +17,7 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from skip2lora.backbones.outputs import OutputSpec
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.errors import DivergedError, ForgettingWarning, TaskWarning
 
@@ -192,6 +193,23 @@ def test_says_where_two_classes_would_be_learned_as_numbers(
         s2.adapt(model, x, y % 2, task=task)
     said = [each for each in caught if each.category is TaskWarning]
     assert [each.filename for each in said] == ([__file__] if task is None else [])
+
+
+class OfMeans(OfNumbers):
+    """One whose outputs say of classes what no logits follow from."""
+
+    @property
+    def outputs(self) -> list[OutputSpec]:
+        return [OutputSpec("mean", (3,), "numbers", "a mean")]
+
+
+def test_outputs_that_are_learned_anew_need_no_logits(make_samples: Any) -> None:
+    x, y = make_samples(30)
+    model = OfMeans([8, 6, 3], first_tap_is_input=True)
+    with pytest.raises(s2.ParameterError, match="is a mean, expected logits"):
+        s2.adapt(model, x, y, task="classification")
+    adapted = s2.adapt(model, x, y, task="classification", keep_outputs=False)
+    assert adapted.task == "classification"
 
 
 class Source:

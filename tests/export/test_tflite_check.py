@@ -14,10 +14,12 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert: 
 
 import tflite_models as nets
 from onnx_exports import random_adapters
+from skip2lora.backbones.ends import End
 from skip2lora.errors import ModelError
 from skip2lora.export.tflite import export_tflite, tflite_with
 from skip2lora.export.tflite_base import read_base
 from skip2lora.export.tflite_check import check_tflite
+from skip2lora.tasks.task import softmax
 
 Refused = Callable[..., str]
 
@@ -60,3 +62,29 @@ def test_nothing_is_written_where_it_differs(
     out = tmp_path / "a.tflite"
     assert "differ by" in refused(ModelError, export_tflite, model, random_adapters(model), out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("integers", [None, "int8", "uint8"])
+def test_every_output_is_compared_as_the_numbers_it_is_meant_as(
+    integers: str | None, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several samples at once and of one: shares that sum to 1, beside logits that do not."""
+    network = nets.cnn(integers=integers)
+    model = nets.loader(tmp_path)(network.content())
+    adapters = random_adapters(model)
+    content, logits = tflite_with(model, adapters)
+    base, seen = read_base(model, adapters), []
+
+    def agrees(end: End, of: np.ndarray, said: np.ndarray) -> bool:
+        seen.append((len(of), np.abs(said.sum(axis=1) - 1).max(), np.abs(said - softmax(of)).max()))
+        return True
+
+    monkeypatch.setattr(End, "agrees", agrees)
+    check_tflite(content, logits, base, None)
+    step = 1e-6 if integers is None else 1 / 256
+    assert [count for count, *_ in seen] == [4, 1]
+    assert max(total for _, total, _ in seen) <= 2 * step
+    assert max(apart for *_, apart in seen) <= step
+    monkeypatch.setattr(End, "agrees", lambda *_: False)
+    message = refused(ModelError, check_tflite, content, logits, base, None)
+    assert "does not follow from its logits, expected that it does" in message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,43 @@ def _grown(how: str) -> int:
 def test_what_is_freed_goes_back() -> None:
     assert _grown("as it is") > 60 << 20
     assert _grown("settled") < 8 << 20
+
+
+# Threads that are there at once each take from a heap of their own, up to the most there may be.
+_HEAPS = """
+import ctypes, sys, threading
+from skip2lora.serve.allocator import settle
+
+if sys.argv[1] == "settled":
+    assert settle()
+c = ctypes.CDLL(None)
+c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+c.fopen.restype, c.malloc_info.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+c.fclose.argtypes = [ctypes.c_void_p]
+here = threading.Barrier(6)
+
+def take():
+    here.wait()
+    c.malloc(5000)
+    here.wait()
+
+threads = [threading.Thread(target=take) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = c.fopen(sys.argv[2].encode(), b"w")
+c.malloc_info(0, file)
+c.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(("how", "count"), [("as it is", 7), ("settled", 2)])
+def test_threads_share_two_heaps(how: str, count: int, tmp_path: Path) -> None:
+    out = tmp_path / "heaps.xml"
+    subprocess.run([sys.executable, "-c", _HEAPS, how, str(out)], check=True)
+    assert out.read_text().count("<heap nr=") == count
 
 
 def test_all_settings_are_asked_for() -> None:

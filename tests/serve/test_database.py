@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sqlite3
 import stat
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import skip2lora as s2
-from skip2lora.serve.database import FILE, LOCK, connect, lock, prepare
+from skip2lora.serve.database import FILE, LOCK, LOG_BYTES, connect, lock, prepare
 
 ABOUT = {"model": "sha256:1", "n_outputs": 3}
 
@@ -24,6 +26,15 @@ def test_a_store_is_made_once(tmp_path: Path) -> None:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         with pytest.raises(sqlite3.OperationalError):
             db.execute("DELETE FROM meta")
+
+
+def test_the_log_keeps_whole_megabytes_for_what_sqlite_writes_back_at_once(tmp_path: Path) -> None:
+    """More would be held on the disk for good, less be given back and taken again each time."""
+    prepare(tmp_path, ABOUT)
+    with contextlib.closing(connect(tmp_path / FILE, mode="rw")) as db:
+        asked = ("page_size", "wal_autocheckpoint", "journal_size_limit")
+        page, pages, limit = (db.execute(f"PRAGMA {each}").fetchone()[0] for each in asked)
+    assert limit == LOG_BYTES == math.ceil(page * pages / 2**20) * 2**20
 
 
 @pytest.mark.parametrize("other", [{"model": "sha256:2"}, {"n_outputs": 4}])

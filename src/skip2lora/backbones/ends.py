@@ -25,7 +25,7 @@ Each = Callable[[Array], Array]
 #: weights (a layer); numbers that only grow with the logits; what cannot be undone; anything else.
 SAME, EACH, SOFTMAX, SIGMOID, LARGEST, JOIN, LAYER, NUMBERS, CLOSED, OTHER = range(10)
 
-_MOST_STEPS = 64
+MOST_STEPS = 64  # that are walked back over
 _GRID = np.linspace(0.0, 1.0, 1002)  # without 0.5, where thresholds differ
 _LOGITS = np.linspace(-20.0, 20.0, 1002)
 _CLOSE = 1e-4
@@ -201,7 +201,7 @@ def end_of(output: Any, op_of: OpOf) -> End:
     ops: list[Op] = []
     parts: tuple[Each, Each] | None = None
     tensor: Any = output
-    while len(ops) < _MOST_STEPS and (op := op_of(tensor)) is not None:
+    while len(ops) < MOST_STEPS and (op := op_of(tensor)) is not None:
         if op.kind == JOIN and parts is None:
             joined = _joined(op, op_of)
             if joined is None:
@@ -255,7 +255,7 @@ def _trail(tensor: Any, op_of: OpOf) -> dict[Any, tuple[Each, list[Op]]]:
     function: Each = _same
     trail: dict[Any, tuple[Each, list[Op]]] = {tensor: (function, [])}
     ops: list[Op] = []
-    while len(ops) < _MOST_STEPS:
+    while len(ops) < MOST_STEPS:
         op = op_of(tensor)
         if op is None or op.kind not in (SAME, EACH):
             break
@@ -378,11 +378,11 @@ def _plain(output: Any, tensor: Any, ops: list[Op], maker: Op | None) -> End:
 def _made_of(tensor: Any, op_of: OpOf) -> str | None:
     """The operator by which a tensor is made of probabilities alone, None where it is not."""
     steps, known = 0, dict[Any, bool]()
-    while steps < _MOST_STEPS and (op := op_of(tensor)) is not None and op.kind == SAME:
+    while steps < MOST_STEPS and (op := op_of(tensor)) is not None and op.kind == SAME:
         tensor, steps = op.inputs[0], steps + 1
     op = op_of(tensor)
     title = "" if op is None else op.title
-    return title if _is_made(tensor, op_of, known, _MOST_STEPS) else None
+    return title if _is_made(tensor, op_of, known, MOST_STEPS) else None
 
 
 def _is_made(tensor: Any, op_of: OpOf, known: dict[Any, bool], steps: int) -> bool:

@@ -50,6 +50,18 @@ def test_no_telemetry(tmp_path: Path) -> None:
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.parametrize("before", [None, sys])
+def test_a_telemetry_that_was_imported_before_stays(
+    before: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    if before is not None:
+        monkeypatch.setitem(sys.modules, "openvino_telemetry", before)
+    assert runtime._without_telemetry() is sys.modules["openvino"]
+    assert sys.modules.get("openvino_telemetry") is before
+    assert ("openvino_telemetry" in sys.modules) == (before is not None)
+
+
 def test_openvino_is_missing(tmp_path: Path) -> None:
     path = nets.save(nets.mlp(), tmp_path / "m.xml")
     said = run(MISSING, str(path), home=tmp_path)

@@ -35,7 +35,6 @@ _FLOATS = (1, 10, 11, 16)  # float, float16, double, bfloat16, as TensorProto nu
 _BOOL = 9
 # What spreads the largest value or the sum of a softmax written out over its row again.
 _SPREAD = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Identity", "Cast", "Max", "Where")
-_MOST_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _attribute(node: Any, name: str) -> Any:
 
 def _scalar(graph: Graph, name: str) -> float | None:
     """A constant of one value, however it is cast and shaped."""
-    for _ in range(_MOST_STEPS):
+    for _ in range(ends.MOST_STEPS):
         array = graph.array(name)
         if array is not None:
             same = array.size > 0 and array.dtype.kind in "fiub" and np.ptp(array * 1.0) == 0
@@ -284,7 +283,7 @@ def _spread_of(
     """
     nodes: list[Any] = []
     reciprocals = 0
-    while len(nodes) < _MOST_STEPS:
+    for _ in range(ends.MOST_STEPS):
         node = graph.producer.get(tensor)
         if node is None:
             return None
@@ -312,13 +311,12 @@ def float_activations(graph: Graph) -> Graph:
     """
     model, activations = graph.model, {}
     for value in model.graph.output:
-        tensor, steps = value.name, 0
-        while (node := graph.producer.get(tensor)) is not None and steps < _MOST_STEPS:
-            steps += 1
-            if node.op_type in ON_INTEGERS:
+        tensor = value.name
+        for _ in range(ends.MOST_STEPS):
+            node, step = graph.producer.get(tensor), op_of(graph, tensor)
+            if node is not None and node.op_type in ON_INTEGERS:
                 activations[str(node.output[0])] = node  # several outputs may share one
                 break
-            step = op_of(graph, tensor)
             if step is None or not step.nodes:
                 break
             tensor = step.inputs[0]
