@@ -189,7 +189,33 @@ def test_no_time_of_a_change_is_now(
     monkeypatch.setattr(time, "time_ns", lambda: 5)
     (tmp_path / "file").touch()
     status = (tmp_path / "file").stat()
-    assert system.changed_ns(status) == (5 if both else status.st_ctime_ns)
+    for kind in ("ext4", "btrfs", "tmpfs", "vfat", "exfat", "nfs", "fuse.sshfs", ""):
+        monkeypatch.setattr(system, "_mounted", lambda device, second, kind=kind: kind)
+        keeps = kind in ("ext4", "btrfs", "tmpfs") and not both
+        assert system.changed_ns(status) == (status.st_ctime_ns if keeps else 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_linux_says_what_file_system_a_file_is_in() -> None:
+    assert system._mounted(Path("/proc/self/status").stat().st_dev, 0) == "proc"
+    assert system._mounted(os.makedev(4000, 1), 0) == ""
+
+
+def test_parts_of_a_file_system_have_numbers_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "35 1 0:31 / /gone rw shared:1 - btrfs /dev/sda rw",
+        f"36 1 0:32 / {tmp_path} rw,noatime - btrfs /dev/sdb rw",
+        "37 1 4000:7 / /card rw shared:2 master:3 - vfat /dev/sdc rw",
+    ]
+    monkeypatch.setattr(Path, "read_bytes", lambda _: "\n".join(lines[1:]).encode())
+    assert system._mounted(tmp_path.stat().st_dev, -1) == "btrfs"
+    assert system._mounted(os.makedev(4000, 7), -1) == "vfat"
+    monkeypatch.setattr(Path, "read_bytes", lambda _: "\n".join(lines).encode())
+    assert system._mounted(tmp_path.stat().st_dev, -2) == ""  # a place that cannot be looked at
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"nonsense\n1 2 3 - x\n")
+    assert system._mounted(os.makedev(4000, 7), -3) == ""
 
 
 def steps_until(n_refused: int) -> tuple[list[int], Callable[[], None]]:

@@ -2,8 +2,8 @@
 
 Windows has no lock on a folder, so a file in it is locked; no step that reads at a place, so one
 thread at a time goes there; no time of a file's last change but that of its content, which programs
-set; and it refuses to move what somebody has open. The rest of the package calls what is here and
-knows none of it.
+set (as have some file systems elsewhere); and it refuses to move what somebody has open. The rest
+of the package calls what is here and knows none of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 #: Tests run both ways on one system; type checkers take it for false, as on those of POSIX.
@@ -36,6 +37,10 @@ else:
 #: The exit code where the reader of our output is gone: that of SIGPIPE, which Windows lacks.
 READER_GONE = 128 + 13
 _READING = threading.Lock()
+#: File systems of a disk of this machine, or of its memory, which keep the time of each change.
+#: Those of a network go by another clock, and say late what others changed; that of FAT and exFAT
+#: can be set; what FUSE says is up to a program.
+_KEEPING = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs"))
 EXCHANGES = not _WINDOWS  # whether two folders can change places, where the file system does it
 ANNOUNCES = sys.platform == "linux"  # whether the system can begin to read what is needed later
 _LOCK = ".skip2lora-lock"  # in a folder, where it cannot be locked itself
@@ -159,7 +164,27 @@ def changed_ns(status: os.stat_result) -> int:
     What Windows has by that name is when the file was made. It has a time of change as well, which
     waits until the file is closed by all who write to it.
     """
-    return time.time_ns() if _WINDOWS else status.st_ctime_ns
+    return status.st_ctime_ns if _keeps_changes(status.st_dev) else time.time_ns()
+
+
+def _keeps_changes(device: int) -> bool:
+    """Whether times of change are those of this machine's clock, and nobody's to set."""
+    return not _WINDOWS and _mounted(device, int(time.monotonic())) in _KEEPING
+
+
+@lru_cache(8)
+def _mounted(device: int, second: int) -> str:
+    """The kind of file system that ``device`` holds, as of that ``second``; "" where none says."""
+    del second
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+            mount, _, of = line.partition(b" - ")
+            number, place, kind = mount.split()[2], mount.split()[4], of.split()[0].decode()
+            if number == f"{os.major(device)}:{os.minor(device)}".encode():
+                return kind
+            if kind == "btrfs" and Path(os.fsdecode(place)).stat().st_dev == device:
+                return kind  # whose parts have numbers of their own
+    return ""
 
 
 def patiently(step: Callable[[], object]) -> None:

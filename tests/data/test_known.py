@@ -32,8 +32,9 @@ Y = np.arange(20) % 3
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every array is read by samples."""
+    """Every array is read by samples, of a file system that says when a file was changed."""
     monkeypatch.setattr(stored, "LEAST_BYTES", 1)
+    monkeypatch.setattr(system, "_mounted", lambda device, second: "ext4")
 
 
 class Clock:
@@ -412,7 +413,7 @@ def test_writers_of_arrays_lose_nothing_but_time(folder: Path, wide: list[int]) 
 def test_a_full_memory_takes_no_more(
     folder: Path, wide: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "_MOST_ARRAYS", 8)
+    monkeypatch.setattr(known, "_MOST_PAIRS", 8)
     expected = digests_of(WIDE)
     of_arrays(WIDE[:7], folder)
     for _ in range(2):

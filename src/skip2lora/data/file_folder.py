@@ -181,8 +181,12 @@ def list_all(folder: Path, kind: Kind) -> Listing:
 
 def videos_alone(path: Path) -> bool:
     """Whether there are videos and no images in a file or folder."""
-    files = list(_walk(path)) if path.is_dir() else [path]
-    return any(map(is_video, files)) and not any(map(is_image, files))
+    there = False
+    for file in _walk(path) if path.is_dir() else [path]:
+        if is_image(file):
+            return False
+        there |= is_video(file)
+    return there
 
 
 def _without_any(

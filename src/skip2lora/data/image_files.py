@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from skip2lora.data.unusable import UnusableError
 from skip2lora.data.video_files import Frame, Reader
 from skip2lora.errors import MissingExtraError, first_line
 from skip2lora.limits import check_bytes
+from skip2lora.tasks.columns import Checked
 
 # What Pillow raises for files that are cut, changed or of another kind.
 _BAD_IMAGE = (
@@ -32,6 +33,7 @@ _BAD_IMAGE = (
     EOFError, RuntimeError, struct.error,
 )  # fmt: skip
 _END_OF_JPEG, _ORIENTATION = b"\xff\xd9", 0x0112  # of its EXIF: 1 is upright
+_SOUND = bytes(32)  # what is remembered of a file of 8 bits that can be read
 
 
 @dataclass(frozen=True)
@@ -124,40 +126,44 @@ class ImageFiles:
     def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
         """SHA-256 of each file, its piece and how it becomes numbers: nothing is decoded.
 
-        Files of images are small: ``known`` is not asked.
+        What ``known`` remembers is not read.
 
         Raises:
             DataError: one of them cannot be read.
         """
-        del known
         if self.pieces is None:
-            return [self._digest(self.files[place]) for place in places]
+            return [self._digest(self.files[place], known) for place in places]
         of_file, last = b"", None
         digests = {}
         for place in sorted(set(places.tolist())):
             file = self.files[place]
             if file != last:
-                of_file, last = self._digest(file), file
+                of_file, last = self._digest(file, known), file
             digests[place] = of_file
             if self.pieces[place] != Piece():
                 about = f"{self.pieces[place]}".encode()
                 digests[place] = hashlib.sha256(of_file + about).digest()
         return [digests[place] for place in places.tolist()]
 
-    def _digest(self, file: Path) -> bytes:
-        digest = hashlib.sha256(self._about)
+    def _digest(self, file: Path, known: KnownDigests | None) -> bytes:
+        hashed = partial(self._hashed, file)
         try:
-            with file.open("rb") as stream:
-                while content := stream.read(READ_BYTES):
-                    digest.update(content)
+            there = None if known is None else known.of_file(file, self._about, hashed)
+            return there or hashed()
         except OSError as error:
             raise UnusableError(file, error.strerror or str(error)) from error
+
+    def _hashed(self, file: Path) -> bytes:
+        digest = hashlib.sha256(self._about.encode())
+        with file.open("rb") as stream:
+            while content := stream.read(READ_BYTES):
+                digest.update(content)
         return digest.digest()
 
     @cached_property
-    def _about(self) -> bytes:
+    def _about(self) -> str:
         about = (self.shape[1:], self.dtype.str, self.images.scale, self.images.bits, self.layout)
-        return f"{about} {_version()}".encode()
+        return f"{about} {_version()}"
 
 
 class _Last:
@@ -253,14 +259,34 @@ def upright(file: Path) -> Upright:
     return Upright(file.name, width, height, orientation)
 
 
-def check_image(file: Path) -> int | None:
+def check_image(file: Path, checked: Checked | None = None) -> int | None:
     """Look whether a file can be read; of one of more than 8 bits the largest pixel, else None.
 
     That takes less than reading it, where its kind allows, and finds what was cut off or changed.
+    One of 8 bits that ``checked`` remembers is not looked at.
 
     Raises:
         DataError: it cannot.
     """
+    if checked is None:
+        return _pixel(file)
+    largest_pixels = list[int]()
+
+    def look() -> bytes | None:
+        pixel = _pixel(file)
+        if pixel is None:
+            return _SOUND
+        largest_pixels.append(pixel)
+        return None
+
+    try:
+        checked.of_file(file, f"sound {_version()}", look)
+    except OSError as error:
+        raise UnusableError(file, error.strerror or str(error)) from error
+    return max(largest_pixels, default=None)
+
+
+def _pixel(file: Path) -> int | None:
     if _is_sound(file):
         return None
     image = opened(file, small=True)

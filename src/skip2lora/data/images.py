@@ -50,7 +50,7 @@ from skip2lora.data.samples import Table
 from skip2lora.data.unusable import UnusableError
 from skip2lora.data.video_files import Video, is_video, look_at
 from skip2lora.errors import DataError, ParameterError
-from skip2lora.tasks.columns import Wanted
+from skip2lora.tasks.columns import Checked, Wanted
 from skip2lora.tasks.task import Answers
 
 #: Called with the images looked at so far and their number.
@@ -177,7 +177,7 @@ def read_images(
     height, width = find_size(images, layout)
     channels = _find_channels(layout, height * width, listed.files)
     _check_scaling(images, layout, channels)
-    usable = _usable(listed, cut, images.bits, progress)
+    usable = _usable(listed, cut, images.bits, progress, wanted.checked)
     samples = usable.samples(folder, images.every)
     images = replace(images, bits=usable.bits or images.bits)
     source = ImageFiles(
@@ -231,7 +231,11 @@ def _listed(folder: Path, images: Images, wanted: Wanted) -> tuple[Listing, Cut 
 
 
 def _usable(
-    listed: Listing, cut: Cut | None, bits: int | None, progress: Progress | None
+    listed: Listing,
+    cut: Cut | None,
+    bits: int | None,
+    progress: Progress | None,
+    checked: Checked | None,
 ) -> _Images:
     """Look which images can be read.
 
@@ -246,7 +250,7 @@ def _usable(
         try:
             if is_video(file):
                 videos[file] = look_at(file)
-            elif (pixel := check_image(file)) is not None:
+            elif (pixel := check_image(file, checked)) is not None:
                 deep[at] = pixel
         except UnusableError as error:
             bad[at] = error

@@ -3,7 +3,8 @@
 To hash a wide sample at every call takes more time than to find its row. As in git's index, a file
 is the one that was hashed if device, inode, size and both times are the same, to the nanosecond;
 and so that a change within one tick of the clock is seen, only what was hashed some time after the
-last change is remembered. Any doubt means that samples are hashed again.
+last change is remembered. Any doubt means that samples are hashed again. One file with many samples
+has a memory of its own; files of one sample each share one.
 
 Of an array nothing tells that it is the same but all its bytes. So they are summed up with a key
 that the folder alone has (``_core.block_sums``, NH of UMAC), at the speed of memory: two samples
@@ -38,8 +39,9 @@ _HEAD = 2  # rows before the digests: of what file they are, and a seal
 #: A sample of fewer bytes in an array is hashed at once.
 LEAST_BYTES = 4096
 _BLOCK_BYTES, _KEY_WORDS, _SUMS = 4096, 1030, 4  # as in bindings/digest.hpp
-_ARRAYS, _NPY_BYTES = "arrays" + SUFFIX, 128  # the file, and what stands before its rows
-_MOST_ARRAYS = 1 << 20  # samples that are remembered
+_ARRAYS, _FILES = "arrays" + SUFFIX, "files" + SUFFIX
+_NPY_BYTES = 128  # of such a file, before its rows
+_MOST_PAIRS = 1 << 20  # that are remembered in one
 
 
 class Mark(NamedTuple):
@@ -56,22 +58,29 @@ class Mark(NamedTuple):
     about: str
 
     @classmethod
-    def of(cls, descriptor: int, about: str) -> Mark:
-        """Of an open file, as it is now."""
-        is_now = os.fstat(descriptor)
+    def of(cls, file: int | Path, about: str) -> Mark:
+        """Of a file that is open, or has that path, as it is now.
+
+        Raises:
+            OSError: it is not there.
+        """
+        is_now = file.stat() if isinstance(file, Path) else os.fstat(file)
         return cls(
             is_now.st_dev, is_now.st_ino, is_now.st_size, is_now.st_mtime_ns,
             system.changed_ns(is_now), about,
         )  # fmt: skip
+
+    def said(self) -> bytes:
+        """All of it, and on which machine."""
+        return f"{system.node_name()} {tuple(self)}".encode()
 
 
 class _Remembered:
     """Digests of ``n_samples`` of one file, (n_samples, 32), 0 of those that are not known."""
 
     def __init__(self, place: Path, mark: Mark, n_samples: int) -> None:
-        said = f"{system.node_name()} {tuple(mark)}".encode()
         self.place, self.mark, self.is_new = place, mark, False
-        self._of = hashlib.sha256(said).digest()
+        self._of = hashlib.sha256(mark.said()).digest()
         self.digests = np.zeros((n_samples, _BYTES), np.uint8)
         with suppress(OSError, ValueError, EOFError):
             if place.stat().st_size == len(self.content()):
@@ -101,7 +110,7 @@ class KnownDigests:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, _Remembered] = {}
-        self._arrays: _Arrays | None = None
+        self._pairs: dict[str, _Pairs] = {}
 
     def has(self, path: Path, mark: Mark, n_samples: int) -> bool:
         """Whether samples of that file are known: it was read and checked before they were."""
@@ -113,16 +122,38 @@ class KnownDigests:
         compute: Callable[[NDArray[np.intp]], list[bytes]],
     ) -> list[bytes]:
         """SHA-256 of the samples of ``arrays`` by name, (samples, ...); ``compute`` hashes some."""
-        if self._arrays is None:
-            self._arrays = _Arrays.read(self._folder / _ARRAYS)
-        there, sums = self._arrays.sha256, self._arrays.sums_of(arrays)
+        memory = self._memory(_ARRAYS)
+        there, sums = memory.of, _sums_of(arrays, memory.key)
         unknown = [at for at, of in enumerate(sums) if of not in there]
         if unknown:
             digests = compute(np.array(unknown))
-            self._arrays.add({sums[at]: of for at, of in zip(unknown, digests, strict=True)})
+            memory.add({sums[at]: of for at, of in zip(unknown, digests, strict=True)})
             own = dict(zip(unknown, digests, strict=True))  # where no more are remembered
             return [own[at] if at in own else there[of] for at, of in enumerate(sums)]
         return [there[of] for of in sums]
+
+    def of_file(self, path: Path, about: str, compute: Callable[[], bytes | None]) -> bytes | None:
+        """32 bytes that ``compute`` gives of a small file and what ``about`` says.
+
+        None is not remembered.
+
+        Raises:
+            OSError: it is not there.
+        """
+        memory, mark = self._memory(_FILES), Mark.of(path, about)
+        sha256 = hashlib.sha256(memory.key + mark.said()).digest()
+        there = memory.of.get(sha256)
+        if there is None:
+            began, there = time.time_ns(), compute()
+            is_old = began - mark.changed_ns > MARGIN_NS
+            if there is not None and is_old and Mark.of(path, about) == mark:
+                memory.add({sha256: there})
+        return there
+
+    def _memory(self, name: str) -> _Pairs:
+        if name not in self._pairs:
+            self._pairs[name] = _Pairs.read(self._folder / name)
+        return self._pairs[name]
 
     def of(
         self,
@@ -159,8 +190,8 @@ class KnownDigests:
 
     def write(self) -> None:
         """Put what is new into the folder."""
-        if self._arrays is not None:
-            self._arrays.write()
+        for memory in self._pairs.values():
+            memory.write()
         for file in self._files.values():
             if file.is_new:
                 file.join(_Remembered(file.place, file.mark, len(file.digests)))
@@ -169,71 +200,71 @@ class KnownDigests:
                 file.is_new = False
 
 
-class _Arrays:
-    """SHA-256 of samples by their sums with the ``key`` of one file, which is made here or there.
+class _Pairs:
+    """Digests ``of`` samples by other ones, which come of a ``key`` that is made here or there.
 
-    Both are kept one behind the other, sums first.
+    Both are kept one behind the other, what they are found by first.
     """
 
     def __init__(self, place: Path, key: bytes) -> None:
-        self._place, self._key, self._is_new = place, key, False
-        words = hashlib.shake_256(key).digest(4 * _KEY_WORDS)
-        self._words = np.frombuffer(words, "<u4").astype(np.uint32)
-        self.sha256: dict[bytes, bytes] = {}
+        self._place, self.key, self._is_new = place, key, False
+        self.of: dict[bytes, bytes] = {}
 
     @classmethod
-    def read(cls, place: Path) -> _Arrays:
+    def read(cls, place: Path) -> _Pairs:
         """What the file has; of none, or a damaged one, nothing and a new key."""
         with suppress(OSError, ValueError):
             content = place.read_bytes()
             rows = _several(np.frombuffer(content[_NPY_BYTES:], np.uint8).reshape(-1, _BYTES))
-            of = cls(place, b"".join(rows[:1]))
-            of.sha256 = dict(zip(rows[_HEAD::2], rows[_HEAD + 1 :: 2], strict=True))
-            if of._content() == content:
-                return of
+            pairs = cls(place, b"".join(rows[:1]))
+            pairs.of = dict(zip(rows[_HEAD::2], rows[_HEAD + 1 :: 2], strict=True))
+            if pairs._content() == content:
+                return pairs
         return cls(place, secrets.token_bytes(_BYTES))
 
-    def sums_of(self, arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
-        """Of each sample, with how it lies in memory."""
-        hashes: list[Any] = []
-        for name, array in arrays.items():
-            samples = bytes_of(array)
-            blocks = -(-samples.shape[1] // _BLOCK_BYTES)
-            sums = np.empty((len(samples), blocks, _SUMS), np.uint64)
-            _core.block_sums(samples, self._words, sums)
-            hashes = hashes or [hashlib.sha256() for _ in samples]
-            about, sums = about_of(name, array), sums.astype("<u8", copy=False)
-            for each, of_sample in zip(hashes, sums, strict=True):
-                each.update(about)
-                each.update(of_sample.data)
-        return [each.digest() for each in hashes]
-
     def add(self, new: Mapping[bytes, bytes]) -> None:
-        """Remember these, sums to SHA-256, while there is room."""
-        if len(self.sha256) + len(new) <= _MOST_ARRAYS:
-            self.sha256 |= new
+        """Remember these while there is room."""
+        if len(self.of) + len(new) <= _MOST_PAIRS:
+            self.of |= new
             self._is_new = True
 
     def write(self) -> None:
         """Put them into the file, beside what others wrote with the same key."""
         if not self._is_new:
             return
-        others = _Arrays.read(self._place)
-        if others._key == self._key:
-            self.sha256 = others.sha256 | self.sha256
-        elif others.sha256:  # who came first stays
+        others = _Pairs.read(self._place)
+        if others.key == self.key:
+            self.of = others.of | self.of
+        elif others.of:  # who came first stays
             return
         with suppress(FileError):  # of a cache that may be read alone
             write_bytes(self._place, self._content())
         self._is_new = False
 
     def _content(self) -> bytes:
-        """As ``.npy``, (2 + 2 * samples, 32): the key, a seal, and both of each sample."""
-        digests = b"".join(part for pair in self.sha256.items() for part in pair)
-        seal = hashlib.sha256(self._key + digests).digest()
-        rows = np.frombuffer(self._key + seal + digests, np.uint8).reshape(-1, _BYTES)
+        """As ``.npy``, (2 + 2 * pairs, 32): the key, a seal, and both of each pair."""
+        digests = b"".join(part for pair in self.of.items() for part in pair)
+        seal = hashlib.sha256(self.key + digests).digest()
+        rows = np.frombuffer(self.key + seal + digests, np.uint8).reshape(-1, _BYTES)
         np.save(file := io.BytesIO(), rows)
         return file.getvalue()
+
+
+def _sums_of(arrays: Mapping[str, NDArray[Any]], key: bytes) -> list[bytes]:
+    """Of each sample by that key, with how it lies in memory."""
+    words = np.frombuffer(hashlib.shake_256(key).digest(4 * _KEY_WORDS), "<u4").astype(np.uint32)
+    hashes: list[Any] = []
+    for name, array in arrays.items():
+        samples = bytes_of(array)
+        blocks = -(-samples.shape[1] // _BLOCK_BYTES)
+        sums = np.empty((len(samples), blocks, _SUMS), np.uint64)
+        _core.block_sums(samples, words, sums)
+        hashes = hashes or [hashlib.sha256() for _ in samples]
+        about, sums = about_of(name, array), sums.astype("<u8", copy=False)
+        for each, of_sample in zip(hashes, sums, strict=True):
+            each.update(about)
+            each.update(of_sample.data)
+    return [each.digest() for each in hashes]
 
 
 def bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ with them by name, whatever their order. What has no names goes by its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,6 +186,9 @@ class Checked(Protocol):
     def has(self, path: Path, mark: Any, n_samples: int) -> bool:
         """Whether the file at ``path``, with ``n_samples`` samples, is one, by its ``mark``."""
 
+    def of_file(self, path: Path, about: str, compute: Callable[[], bytes | None]) -> bytes | None:
+        """What ``compute`` gives of a file that is read whole, or gave; OSError if it is gone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -197,7 +200,8 @@ class Wanted:
     ``learned`` is what the model knows, ``n_features`` the width of its samples, ``inputs`` its
     arrays where it takes several, and ``outputs`` what it calls the numbers it gives. ``split`` is
     the part of data that come in parts, train, val or test; ``usual_split`` that which is read
-    where the user names none. Large arrays of a ``.npz`` that ``checked`` has are not checked.
+    where the user names none. Images, and large arrays of a
+    ``.npz``, that ``checked`` has are not checked.
     """
 
     target: str | Sequence[str] | None = None
