@@ -6,6 +6,7 @@ Each as on this system, and as on Windows.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -48,6 +49,25 @@ def test_a_folder_is_locked_once(tmp_path: Path) -> None:
     os.close(locks[0])
     system.lock(locks[1])  # it ended with the other's descriptor
     os.close(locks[1])
+
+
+@pytest.mark.usefixtures("on_windows")
+@pytest.mark.parametrize("number", [errno.EACCES, 0])
+def test_a_lock_of_another_is_known_by_what_windows_or_wine_says(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def locking(descriptor: int, mode: int, n_bytes: int) -> None:
+        raise OSError(number, "Error")
+
+    monkeypatch.setattr(pretending.Msvcrt, "locking", locking)
+    lock = system.open_lock(system.lock_of(tmp_path))
+    with pytest.raises(BlockingIOError):
+        system.lock(lock)
+    number = errno.ENOLCK
+    with pytest.raises(OSError, match="Error") as refusal:
+        system.lock(lock)
+    assert not isinstance(refusal.value, BlockingIOError)
+    os.close(lock)
 
 
 @pytest.mark.usefixtures("both")

@@ -5,7 +5,8 @@
 Debian's Python for each processor, and Debian's numpy, get the wheel of build/wheels by pip, which
 may compile nothing; Python of Windows gets it with the numpy of PyPI for it. Then the main job runs
 there: pretrain, adapt, adapt again, evaluate, predict, export. What is predicted there with its
-adapter, this machine predicts too.
+adapter, this machine predicts too. On Windows a service is started as well, asked over HTTP, killed
+and started again.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import debian_python
+import numpy as np
 import windows_python
 from wheels import PLACE, TARGETS
 
 #: Apart from this, what numpy needs of Debian comes along.
 PACKAGES = ["python3-numpy", "python3-pip", "python3-venv"]
 EMULATORS = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm", "windows": "wine64"}
-#: Newer ones ask Wine for what it lacks; colorama is what click needs on Windows alone.
-WINDOWS_PACKAGES = ["numpy==1.26.4", "colorama"]
+#: Newer ones of numpy ask Wine for what it lacks; click needs colorama on Windows alone; the rest
+#: is what `serve` needs there, which pip would look up for this system.
+WINDOWS_PACKAGES = [
+    "numpy==1.26.4", "colorama", "starlette", "uvicorn", "httptools", "prometheus-client", "orjson",
+]  # fmt: skip
+SERVE = "serve model.safetensors --store store --port 0 --json"
 JOB = """
 dataset simulated -o data
 pretrain data/pretrain.npz --hidden 16,16 --epochs 10 -o model.safetensors --json
@@ -42,12 +50,14 @@ predict model.safetensors data/test.npz --adapter adapter -o predictions.csv --j
 export model.safetensors --adapter adapter --to c -o board --json
 """
 TOLERANCE = 1e-5
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Board:
     """A Python of another machine in ``words``, and a folder there for its work."""
 
     lacks: tuple[str, ...] = ()  # commands that this machine runs in its place
+    serves = False  # whether it has what `serve` needs
 
     def __init__(self, name: str, words: list[str], environment: Mapping[str, str]) -> None:
         self.folder = PLACE / "boards" / name
@@ -60,6 +70,18 @@ class Board:
         if words[1:2] and words[1] in self.lacks:
             return _output([sys.executable, "-m", *words], self.folder, {})
         return _output([*self._words, "-m", *words], self.folder, self._environment)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A module of Python there, running, whose output can be read."""
+        return subprocess.Popen(  # noqa: S603
+            [*self._words, "-m", *words],
+            cwd=self.folder,
+            env={**os.environ, **_ONE_THREAD, **self._environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def install(self) -> None:
         """An environment with the wheel and nothing compiled."""
@@ -100,6 +122,7 @@ class Wine(Board):
     """Python of Windows under Wine, whose C library lacks what makes the simulated data."""
 
     lacks = ("dataset",)
+    serves = True
 
     def __init__(self, name: str) -> None:
         python = windows_python.tree(PLACE / "windows") / "python.exe"
@@ -125,11 +148,10 @@ def windows_path(path: Path) -> str:
 
 
 def _output(words: list[str], folder: Path, environment: Mapping[str, str]) -> str:
-    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(  # noqa: S603
         words,
         cwd=folder,
-        env={**os.environ, **one, **environment},
+        env={**os.environ, **_ONE_THREAD, **environment},
         input="",  # a pipe: Python of Windows ends under Wine with another
         capture_output=True,
         text=True,
@@ -153,6 +175,69 @@ def job(board: Board) -> Mapping[str, float]:
     if not (board.folder / "board" / "Makefile").is_file():
         raise SystemExit("export wrote no board/Makefile")
     return seconds
+
+
+def serve(board: Board) -> int:
+    """Ask a service there, let none have its store beside it, kill it, and find all in the next.
+
+    Returns how many predictions were those of ``predict``.
+    """
+    words = ["skip2lora", *SERVE.split()]
+    board.run("skip2lora", "predict", "model.safetensors", "data/test.npz", "-o", "served.csv")
+    rows = list(csv.DictReader((board.folder / "served.csv").read_text("utf-8").splitlines()))[:20]
+    service = board.start(*words)
+    try:
+        url = _url(service)
+        samples = np.load(board.folder / "data" / "test.npz")["X"][: len(rows)]
+        answers = _asked(url, "/api/predict", {"rows": samples.tolist()})["samples"]
+        wrong = [k for k, row in enumerate(rows) if answers[k]["answer"] != row["prediction"]]
+        if wrong:
+            raise SystemExit(f"the service says {answers[wrong[0]]}, but predict {rows[wrong[0]]}")
+        beside = board.start(*words)
+        said = beside.communicate()[0]
+        if beside.returncode != 2 or "in use by another process" not in said:
+            raise SystemExit(
+                f"a second service of one store ended with {beside.returncode}: {said}"
+            )
+        _written(url, len(rows))
+    finally:
+        service.kill()
+        service.communicate()
+    again = board.start(*words)
+    try:
+        _written(_url(again), len(rows))
+    finally:
+        again.kill()
+        again.communicate()
+    return len(rows)
+
+
+def _url(service: subprocess.Popen[str]) -> str:
+    """What a service says once it answers."""
+    lines: list[str] = []
+    for line in service.stdout or ():
+        lines.append(line)
+        if line.startswith("{"):
+            return str(json.loads(line)["url"])
+    raise SystemExit(f"the service ended: {''.join(lines)}")
+
+
+def _asked(url: str, path: str, content: object = None) -> Any:
+    data = None if content is None else json.dumps(content).encode()
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(url + path, data, headers)  # noqa: S310 - its own
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _written(url: str, n_samples: int) -> None:
+    """Wait until a service keeps so many samples."""
+    for _ in range(100):
+        status = _asked(url, "/api/status")
+        if status["n_samples"] == n_samples:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"the service keeps {status['n_samples']} samples, expected {n_samples}")
 
 
 def compare(folder: Path) -> int:
@@ -190,6 +275,8 @@ def main() -> int:
         board.install()
         times = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in job(board).items())
         print(f"{name}: {times}; {compare(board.folder)} predictions as here")
+        if board.serves:
+            print(f"{name}: {serve(board)} answers of a service are those of predict")
     return 0
 
 

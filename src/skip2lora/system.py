@@ -75,7 +75,9 @@ def lock(descriptor: int) -> None:
         try:
             os.lseek(descriptor, 0, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, 0):  # the latter under Wine
+                raise
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

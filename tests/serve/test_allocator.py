@@ -101,9 +101,23 @@ def test_all_settings_are_asked_for() -> None:
     assert asked == SETTINGS
 
 
-def test_a_library_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+class _Empty:
+    def __init__(self, name: None) -> None:
+        pass
+
+    def __getitem__(self, name: str) -> None:
+        raise AttributeError(name)
+
+
+def _of_windows(name: None) -> None:
+    raise TypeError("argument of type 'NoneType' is not iterable")  # as ctypes says there
+
+
+@pytest.mark.parametrize("library", [_Empty, _of_windows])
+def test_a_library_without_the_call(library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", library)
     assert settle() is False
+    assert give_back() is False
 
 
 _HOLES = """

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import run_wheels
+
+import skip2lora as s2
 
 ROWS = "row,prediction,p_0,p_1\n0,1,0.25,0.75\n1,0,0.5,0.5\n"
 
@@ -78,6 +82,38 @@ def test_what_wine_lacks_this_machine_does(tmp_path: Path, monkeypatch: pytest.M
     assert words[1:] == [f"{tmp_path}/windows/python/python.exe", "-m", "skip2lora", *words[-2:]]
     assert env["PYTHONPATH"] == "Z:" + f"{tmp_path}/boards/windows/site".replace("/", "\\")
     assert given == ""  # no terminal and no /dev/null, with which that Python ends
+
+
+class Here(run_wheels.Board):
+    """This machine as a board, whose ``predict`` says what ``change`` makes of it."""
+
+    def __init__(self, folder: Path, change: Callable[[str], str] = str) -> None:
+        self.folder, self.change = folder, change
+        self._words, self._environment = [sys.executable], {}
+
+    def run(self, *words: str) -> str:
+        output = super().run(*words)
+        path = self.folder / "served.csv"
+        path.write_text(self.change(path.read_text()))
+        return output
+
+
+def test_a_service_answers_as_predict_and_keeps_what_it_was_sent(
+    tmp_path: Path, make_model: Callable[..., s2.MLP]
+) -> None:
+    pytest.importorskip("starlette", reason="needs the group serve")
+    make_model((9, 8, 3)).save(tmp_path / "model.safetensors")
+    (tmp_path / "data").mkdir()
+    x = np.random.default_rng(0).normal(size=(30, 9)).astype(np.float32)
+    np.savez(tmp_path / "data" / "test.npz", X=x, y=np.arange(30) % 3)
+    assert run_wheels.serve(Here(tmp_path)) == 20
+    (tmp_path / "served.csv").unlink()
+    with pytest.raises(SystemExit, match="but predict"):
+        run_wheels.serve(Here(tmp_path, lambda text: text.replace("\n0,", "\n0,not-")))
+    (tmp_path / "store" / "store.db").write_text("none")
+    (tmp_path / "served.csv").unlink()
+    with pytest.raises(SystemExit, match=r"the service ended: .*store\.db"):
+        run_wheels.serve(Here(tmp_path))
 
 
 def test_emulators_that_lack_are_named(

@@ -16,14 +16,19 @@ from contextlib import suppress
 SETTINGS = {-1: 128 << 10, -3: 128 << 10, -8: 2}
 
 
+def _named(name: str) -> Callable[..., int] | None:
+    """A function of the C library, None where there is none; on Windows none can be asked for."""
+    with suppress(OSError, AttributeError, TypeError):
+        return ctypes.CDLL(None)[name]
+    return None
+
+
 def settle(call: Callable[[int, int], int] | None = None) -> bool:
     """Let what is freed go back to the system; whether the C library can be asked for that.
 
     ``call`` is that library's ``mallopt``.
     """
-    if call is None:
-        with suppress(OSError, AttributeError):
-            call = ctypes.CDLL(None).mallopt
+    call = _named("mallopt") if call is None else call
     if call is None:
         return False
     return all([call(name, value) == 1 for name, value in SETTINGS.items()])  # noqa: C419, each
@@ -34,9 +39,7 @@ def give_back(call: Callable[[int], int] | None = None) -> bool:
 
     Learning leaves holes between what stays. ``call`` is that library's ``malloc_trim`` (malloc.h).
     """
-    if call is None:
-        with suppress(OSError, AttributeError):
-            call = ctypes.CDLL(None).malloc_trim
+    call = _named("malloc_trim") if call is None else call
     if call is None:
         return False
     call(0)
