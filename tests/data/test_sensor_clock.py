@@ -57,6 +57,15 @@ def test_what_jumps_is_uneven() -> None:
     assert clock == Clock(49.87, even=False)
 
 
+@pytest.mark.parametrize(("n_steps", "even"), [(99, False), (100, True), (101, True)])
+def test_one_uneven_step_in_a_hundred_is_even(n_steps: int, even: bool) -> None:
+    times = np.arange(n_steps + 1) / 50
+    times[60:] += 0.015
+    clock = look(times)[0].clock()
+    assert clock is not None
+    assert clock.even == clock_of(times)[0].even == even
+
+
 def test_parts_follow_each_other() -> None:
     ticks, times = Ticks("t"), np.arange(100) / 50
     fresh = np.zeros(50, bool)
@@ -147,5 +156,5 @@ def test_one_step_in_a_hundred_may_be_uneven(uneven: int, even: bool) -> None:
     times = np.concatenate([[0], np.cumsum(steps)])
     clock = look(times)[0].clock()
     assert clock is not None
-    assert clock.even == even
+    assert clock.even == clock_of(times)[0].even == even
     assert clock_of(times) == (clock, 0.5)

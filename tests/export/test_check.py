@@ -21,8 +21,9 @@ from onnx_exports import random_adapters
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
 from skip2lora.backbones.standins import Headless
 from skip2lora.errors import DataError, ModelError
-from skip2lora.export.check import check_export
+from skip2lora.export.check import _tells, check_export
 from skip2lora.export.onnx import export_onnx, export_onnx_adapter
+from skip2lora.tasks.task import softmax
 
 Refused = Callable[..., str]
 EXPORTS = {"one file": export_onnx, "adapter inputs": export_onnx_adapter}
@@ -148,3 +149,19 @@ def test_samples_that_no_model_takes(tmp_path: Path, refused: Refused) -> None:
     assert not (tmp_path / "e.onnx").exists()
     export_onnx(backbone, adapters, tmp_path / "e.onnx", samples=np.zeros(3, np.int64))
     assert (tmp_path / "e.onnx").exists()
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("whose", ["logits", "shares", "halves", "both"])
+def test_what_tells_of_logits(whose: str, width: int) -> None:
+    """Themselves, and shares of each kind, beside those of others."""
+    own, other = np.random.default_rng(0).normal(size=(2, 5, width)) * 9
+    own[0] = 95.0  # farther than shares tell
+    halves = 1 / (1 + np.exp(-own))
+    said = {
+        "logits": own, "shares": softmax(own), "halves": halves,
+        "both": np.concatenate([1 - halves, halves], axis=1),
+    }[whose]  # fmt: skip
+    assert _tells(said.astype(np.float32), own)
+    assert _tells(said, other) == (whose == "shares" and width == 1)  # all 1
+    assert not _tells(said[:, :0], own)

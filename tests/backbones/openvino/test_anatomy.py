@@ -11,9 +11,9 @@ import pytest
 
 import openvino_models as nets
 from openvino_models import op
-from skip2lora.backbones.alone import Layout
+from skip2lora.backbones.alone import Layout, Verdict
 from skip2lora.backbones.masks import mask_of
-from skip2lora.backbones.openvino.anatomy import Anatomy, anatomy
+from skip2lora.backbones.openvino.anatomy import Anatomy, _Seen, anatomy
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import specs_of
 from skip2lora.backbones.openvino.opened import Opened
@@ -216,3 +216,11 @@ def test_channels_first_of_one_size(sizes: tuple[int, int]) -> None:
     assert [shape for _, _, shape, _ in taps(net.model(net.dense(h, 4, 2, "fc")))] == [
         (3, *known), (8, *known), (4,),
     ]  # fmt: skip
+
+
+def test_a_size_changes_where_two_numbers_of_samples_give_two() -> None:
+    one, other = (int("1000"), 6, 4), (int("1000"), 9, 4)  # no two objects of one number are one
+    assert _Seen(one, other, (2, 3), Verdict(Layout(0))).sizes == (1000, None, 4)
+    assert _Seen(one, other, (2, 3), Verdict(Layout(0))).along(1) == (6, 9)
+    assert _Seen(one, (), (2, 3), Verdict(Layout(0))).sizes == ()
+    assert _Seen(one, (1000, 9), (2, 3), Verdict(Layout(0))).sizes == ()
