@@ -75,6 +75,18 @@ def test_numbers_at_the_ends_of_their_range(options: dict[str, Any]) -> None:
     assert Sound(**options).checked() == Sound(**options)
 
 
+@pytest.mark.parametrize("name", ["window", "hop"])
+def test_less_than_a_sample_of_sound(name: str, refused: Refused) -> None:
+    inputs = [InputSpec("x", (None,), "float32")]
+    told = Sound(rate=16000, window=0.25)
+    message = refused(ParameterError, replace(told, **{name: 3e-5}).resolved, inputs)
+    assert message == (
+        f"{name}= is 3e-05 s, less than a sample at 16000 Hz, expected one or more: correct it"
+    )
+    least = replace(told, **{name: 4e-5}).resolved(inputs)
+    assert least.in_samples[("rate", "window", "hop").index(name)] == 1
+
+
 @pytest.mark.parametrize(("more", "same"), [(1e-10, True), (1e-8, False)])
 def test_a_window_is_the_same_but_for_rounding(more: float, same: bool, refused: Refused) -> None:
     given = Sound(window=0.25 * (1 + more))

@@ -192,6 +192,8 @@ def _text(head: bytes, suffix: str) -> tuple[str, str] | None:
         )
     if suffix == ".xml" and (not start or start.startswith(b"<")):
         return None
+    if suffix == ".toml" and (start.startswith(b"[") or b"=" in start):
+        return None  # one with a mistake, perhaps, which the reader of chains says
     if start.startswith((b"{", b"[")) and _is_text(head):
         return "JSON, as of a failed download", "download the model itself"
     if not head.strip(b"\0"):

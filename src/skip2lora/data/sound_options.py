@@ -105,6 +105,12 @@ class Sound:
             )
         if window is None:
             window = (n_samples or 0) / self.rate
+        for name, seconds in (("window", window), ("hop", self.hop or window)):
+            if round(seconds * self.rate) < 1:
+                raise ParameterError(
+                    f"{name}= is {seconds:g} s, less than a sample at {self.rate} Hz, expected one "
+                    "or more: correct it"
+                )
         return replace(
             self, window=window, hop=self.hop or window, crop=self.crop or CROPS[0],
             gain=self.gain or 1.0,
@@ -114,7 +120,7 @@ class Sound:
     def in_samples(self) -> tuple[int, int, int]:
         """The rate, and window and hop in samples, of one that is resolved."""
         rate, window, hop = cast("tuple[int, float, float]", (self.rate, self.window, self.hop))
-        return rate, round(window * rate), max(1, round(hop * rate))
+        return rate, round(window * rate), round(hop * rate)
 
     def to_json(self) -> dict[str, Any]:
         """What is told, as JSON holds it."""

@@ -165,6 +165,17 @@ def test_what_a_toml_may_not_say(text: str, load: Load, tmp_path: Path, refused:
     assert "names a .tflite, expected [stream] with calls alone: leave the rest out" in message
 
 
+@pytest.mark.parametrize("names", [("model.tflite", "model.tflite"), ("a.onnx", "model.tflite")])
+def test_a_chain_with_a_tflite(
+    names: tuple[str, str], load: Load, tmp_path: Path, refused: Refused
+) -> None:
+    load(streaming())
+    file = tmp_path / "m.toml"
+    file.write_text("".join(f'[[model]]\npath = "{name}"\n' for name in names))
+    message = refused(s2.errors.ModelError, s2.load, file)
+    assert f"m.toml chains {', '.join(names)}, expected .onnx models alone: give a" in message
+
+
 def test_a_toml_of_a_file_without_variables(load: Load, tmp_path: Path, refused: Refused) -> None:
     load(mlp([9, 7, 3]).content())
     file = tmp_path / "m.toml"

@@ -239,6 +239,33 @@ def test_what_is_no_chain(text: str, parts: Path, refused: Refused) -> None:
     assert "c.toml" in refused(ModelError, s2.load, parts / "c.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[modle]]\npath = "frames.onnx"\n', "('model')"),
+        ('[model]\npath = "frames.onnx"\n', "is no chain of models (string indices"),
+        ('[[model]\npath = "frames.onnx"\n', "at line 1"),
+        ('path = "frames.onnx"\n', "('model')"),
+        ('{"model": []}', "JSON, as of a failed download"),
+    ],
+)
+def test_mistakes_in_a_chain_are_not_taken_for_other_files(
+    text: str, said: str, parts: Path, refused: Refused
+) -> None:
+    (parts / "c.toml").write_text(text)
+    assert said in refused(ModelError, s2.load, parts / "c.toml")
+
+
+def test_what_fails_to_run_is_said_once(
+    parts: Path, refused: Refused, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the refusal alone, and not by the runtime as well."""
+    with np.errstate(all="ignore"):
+        message = refused(ModelError, s2.load, written(parts, PAIR, samples=1))
+    assert "its models do not run one after the other" in message
+    assert capfd.readouterr().err == ""
+
+
 def test_files_that_are_not_there(parts: Path, refused: Refused) -> None:
     chain = written(parts, [{"path": "none.onnx"}], samples=80)
     assert "none.onnx" in refused(FileError, s2.load, chain)

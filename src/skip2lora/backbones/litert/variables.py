@@ -86,6 +86,12 @@ def calls_of(path: Path) -> tuple[Path, str]:
     from skip2lora.backbones.onnx.chain import Part, read_chain
 
     parts, samples, said = read_chain(path)
+    if len(parts) > 1:
+        names = ", ".join(part.file.name for part in parts)
+        raise ModelError(
+            f"{path} chains {names}, expected .onnx models alone: give a .tflite as the model "
+            "itself, and what the ones before it compute as its samples"
+        )
     others = {**(said or {}), "samples": samples}
     calls = others.pop("calls", None)
     if calls is None or any(others.values()) or parts != [Part(parts[0].file)]:

@@ -37,7 +37,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ),
     UnicodeDecodeError,
 )
-_QUIET = 3  # errors alone: an optimised graph warns of what is none of the user's business
+_QUIET = 4  # what is fatal: what fails is raised, with its reason
 _TYPES = {"float": "float32", "double": "float64"}
 _MOST_SAMPLES = 64  # in one run
 _MOST_FLOATS = 1 << 21  # of the largest tap, in one run
@@ -165,7 +165,7 @@ def run_options() -> Any:
     """Options that leave out what no wanted output depends on."""
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
-    options.log_severity_level = _QUIET + 1  # what fails is raised, with its reason
+    options.log_severity_level = _QUIET
     return options
 
 
