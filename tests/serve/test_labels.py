@@ -17,7 +17,7 @@ from skip2lora.serve.numbers import Numbers
 
 def test_labels_are_as_the_model_gives_them() -> None:
     for network, kind in ((model(), Classes), (meter(), Numbers)):
-        check_task(network, None)
+        check_task(network)
         labels = labels_of(Frozen(network), False, all_classes=True, seed=0)
         assert isinstance(labels, kind)
 
@@ -26,4 +26,4 @@ def test_labels_are_as_the_model_gives_them() -> None:
 def test_several_labels_and_several_numbers_are_refused(task: str, n_outputs: int) -> None:
     of: Any = SimpleNamespace(task=task, n_outputs=n_outputs)
     with pytest.raises(ParameterError, match="expected one of classes or of one number"):
-        check_task(of, None)
+        check_task(of)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from skip2lora.serve.nearness import contradicted, verdict
+from skip2lora.serve.nearness import contradicted, kept_lab_set, verdict
 
 
 def errors(nearer: int, farther: int, same: int = 0, far: float = 2.0) -> list[np.ndarray]:
@@ -62,3 +62,17 @@ def test_later_labels_prove_the_one_before_better() -> None:
     )  # fmt: skip
     assert not contradicted(labels, before, now)[0]
     assert not contradicted(labels[:3], now[:3], before[:3])[0]
+
+
+@pytest.mark.parametrize(("more", "adopt"), [(0.0199, True), (0.021, False), (-0.01, True)])
+def test_the_lab_set_may_lose_two_per_cent_of_its_spread(more: float, adopt: bool) -> None:
+    labels = np.array([-5.0, 5.0] * 20) + 3
+    now = labels + 0.1
+    judged = verdict(labels, now, labels)
+    kept = kept_lab_set(judged, labels, now, now + 5 * more)
+    assert kept.adopt == adopt
+    if not adopt:
+        assert kept.reason.endswith(
+            "but the mean error of the lab set grows from 0.1 to 0.205 (at most 2% of what its "
+            "labels differ, 0.1): check the labels"
+        )

@@ -9,7 +9,7 @@ import pytest
 
 import onnx_models
 import skip2lora as s2
-from serve.place import field, model
+from serve.place import field, meter, model, readings
 from skip2lora.errors import MissingExtraError
 from skip2lora.serve import trial
 from skip2lora.serve.http import Infer
@@ -41,7 +41,7 @@ def of(done, name):
     return [result for each, result in done if each == name]
 
 
-@pytest.mark.parametrize("kind", ["table", "images"])
+@pytest.mark.parametrize("kind", ["table", "images", "numbers"])
 def test_it_serves_asks_labels_and_learns(tmp_path: Path, monkeypatch, done, kind) -> None:
     pytest.importorskip("uvicorn")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -51,6 +51,8 @@ def test_it_serves_asks_labels_and_learns(tmp_path: Path, monkeypatch, done, kin
     if kind == "images":
         served = s2.load(onnx_models.save(onnx_models.cnn(), tmp_path / "m.onnx"))
         some = onnx_models.images(trial.N_SAMPLES)
+    if kind == "numbers":
+        served, some = meter(), readings(n_samples=trial.N_SAMPLES)[0]
     trial.rehearse(served, some)
     assert {name for name, _ in done} == {
         "predict", "ask", "label", "learn", "status", "samples", "versions", "events", "__call__",

@@ -74,7 +74,9 @@ class Classes:
         )  # fmt: skip
         if not judged.adopt or not isinstance(self._keep, (tuple, LabSet)):
             return judged
-        rows, y = lab_rows(self._frozen, labelled, self._keep)
+        every = np.ones(len(labelled.y), np.bool_)
+        outputs = labelled.encoded(every, self._frozen.vocabulary.names).all_outputs
+        rows, y = lab_rows(self._frozen, outputs, self._keep)
         then = Version(current.number + 1, self._frozen, candidate.adapted)
         answers = (_answered(version, rows, labelled.titles) for version in (current, then))
         return kept_lab_set(judged, y, *answers)

@@ -29,7 +29,10 @@ KEY = "skip2lora"
 _SOURCE = "label studio"
 _MOST_TASKS = 1000
 _LABELLED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
-_CHOICES = re.compile(r"<Choices\b([^<>]*)>")
+_CONTROL = {
+    "choices": re.compile(r"<Choices\b([^<>]*)>"),
+    "number": re.compile(r"<Number\b([^<>]*)>"),
+}
 _ATTRIBUTE = re.compile(r"""\b(name|toName)\s*=\s*["']([^"'<>]{1,200})["']""")
 
 
@@ -70,13 +73,9 @@ def version_of(service: Service) -> str:
     return f"{service.name} {service.status()['version']}"
 
 
-def _check_classes(service: Service) -> None:
-    """Raise ParameterError for a service of numbers."""
-    if not service.class_names:
-        raise ParameterError(
-            f"the service is for {service.task}, expected one of classes, which Label Studio's "
-            "choices are: use the page, or HTTP"
-        )
+def _kind(service: Service) -> str:
+    """The type of results of the control that labels are given with: Choices, or Number."""
+    return "choices" if service.class_names else "number"
 
 
 def predictions(service: Service, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,23 +83,21 @@ def predictions(service: Service, asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         DataError: there are no tasks, or too many.
-        ParameterError: the service is of numbers.
     """
-    _check_classes(service)
     tasks = asked.get("tasks")
     if not isinstance(tasks, list) or len(tasks) > _MOST_TASKS:
         raise DataError(
             f"tasks are {brief(tasks)}, expected a list of {_MOST_TASKS} or fewer: correct them"
         )
-    names = _names_of(asked.get("label_config"))
+    names = _names_of(asked.get("label_config"), _kind(service))
     version = version_of(service)
     return {"results": [_prediction(service, task, names, version) for task in tasks]}
 
 
-def _names_of(config: object) -> tuple[str, str]:
+def _names_of(config: object, kind: str) -> tuple[str, str]:
     """Names of the control and of what it is about, in the project's configuration."""
-    choices = _CHOICES.search(config[:100_000]) if isinstance(config, str) else None
-    names = dict(_ATTRIBUTE.findall(choices[1])) if choices else {}
+    control = _CONTROL[kind].search(config[:100_000]) if isinstance(config, str) else None
+    names = dict(_ATTRIBUTE.findall(control[1])) if control else {}
     return names.get("name", "label"), names.get("toName", "sample")
 
 
@@ -115,11 +112,10 @@ def _prediction(
         sample = service.sample(id)
     except DataError:  # dropped since
         return empty
-    choice = {
-        "from_name": names[0], "to_name": names[1], "type": "choices",
-        "value": {"choices": [sample["answer"]]},
-    }  # fmt: skip
-    return empty | {"score": sample["probability"], "result": [choice]}
+    kind = _kind(service)
+    value = [sample["answer"]] if kind == "choices" else sample["answer"]
+    answer = {"from_name": names[0], "to_name": names[1], "type": kind, "value": {kind: value}}
+    return empty | {"score": sample["probability"], "result": [answer]}
 
 
 def sample_of(task: object) -> int | None:
@@ -131,34 +127,34 @@ def sample_of(task: object) -> int | None:
 
 def take(service: Service, event: Mapping[str, Any]) -> dict[str, Any]:
     """Take the label of an event, where it has one of a sample that is here."""
-    _check_classes(service)
     action = event.get("action")
     if action not in _LABELLED:
         return {"labelled": 0, "reason": f"{brief(action)} holds no label"}
-    id, name = sample_of(event.get("task")), _choice(event.get("annotation"))
-    if id is None or name is None:
-        return {"labelled": 0, "reason": f"no data.{KEY} in the task, or not one choice"}
+    kind = _kind(service)
+    id, answer = sample_of(event.get("task")), _answer(event.get("annotation"), kind)
+    if id is None or answer is None:
+        return {"labelled": 0, "reason": f"no data.{KEY} in the task, or not one of {kind}"}
     try:
-        service.label(id, name, settle=action == "ANNOTATION_UPDATED", source=_SOURCE)
+        service.label(id, answer, settle=action == "ANNOTATION_UPDATED", source=_SOURCE)
     except (DataError, ParameterError) as error:
         return {"labelled": 0, "reason": str(error)}
     return {"labelled": 1}
 
 
-def _choice(annotation: object) -> str | None:
-    """The one choice of an annotation."""
+def _answer(annotation: object, kind: str) -> str | float | None:
+    """The one choice, or the one number, of an annotation."""
     result = annotation.get("result") if isinstance(annotation, dict) else None
-    names = []
+    answers = []
     for each in result if isinstance(result, list) else ():
         value = each.get("value") if isinstance(each, dict) else None
-        choices = value.get("choices") if isinstance(value, dict) else None
-        names += choices if isinstance(choices, list) else []
-    return names[0] if len(names) == 1 and isinstance(names[0], str) else None
+        given = value.get(kind) if isinstance(value, dict) else None
+        answers += given if isinstance(given, list) else [] if given is None else [given]
+    fits = [each for each in answers if isinstance(each, str if kind == "choices" else int | float)]
+    return fits[0] if len(answers) == len(fits) == 1 else None
 
 
 def tasks_of(service: Service, base: str) -> list[dict[str, Any]]:
     """Tasks of the samples that are worth a label; ``base`` is the address of the service."""
-    _check_classes(service)
     tasks = []
     for id in service.ask():
         sample = service.sample(id)

@@ -9,23 +9,19 @@ from skip2lora.serve.classes import Classes
 from skip2lora.serve.learning import as_rows
 from skip2lora.serve.numbers import Numbers
 from skip2lora.serve.vocabulary import Vocabulary
-from skip2lora.tasks.task import CLASSIFICATION, REGRESSION
-from skip2lora.training.rehearsal import Keep, find_lab_set
+from skip2lora.tasks.task import CLASSIFICATION, REGRESSION, TASKS
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.rehearsal import Keep, check_lab_set, find_lab_set
 
 
-def check_task(model: Backbone, lab_set: Keep | None) -> None:
-    """Raise ParameterError for a model of several labels or numbers, or numbers with a lab set."""
+def check_task(model: Backbone) -> None:
+    """Raise ParameterError for a model of several labels or numbers."""
     numbers = model.task == REGRESSION.name
     if model.task != CLASSIFICATION.name and not (numbers and model.n_outputs == 1):
         several = f" of {model.n_outputs} outputs" if numbers else ""
         raise ParameterError(
             f"the model is {model!r} for {model.task}{several}, expected one of classes or of one "
             "number, without an adapter: load it alone, and pass adapter="
-        )
-    if numbers and lab_set is not None and lab_set is not False:
-        raise ParameterError(
-            "lab_set= is given with a model of numbers, of which no service keeps old ones, "
-            "expected none: leave it out"
         )
 
 
@@ -41,12 +37,14 @@ def check_kept(lab_set: Keep | None, known: Vocabulary) -> None:
 def labels_of(
     frozen: Frozen, lab_set: Keep | None, *, all_classes: bool, seed: int
 ) -> Classes | Numbers:
-    """Those of the model, with its lab set where they are classes.
+    """Those of the model, with its lab set.
 
     Raises:
         DataError, FileError, ModelError, ParameterError: the lab set cannot be used.
     """
-    if frozen.numbers:
-        return Numbers(frozen, seed=seed)
     keep = as_rows(frozen, find_lab_set(frozen.model, lab_set)) or False
+    if isinstance(keep, LabSet):
+        check_lab_set(keep, frozen.rows_of, TASKS[frozen.task])
+    if frozen.numbers:
+        return Numbers(frozen, keep, seed=seed)
     return Classes(frozen, keep, all_classes=all_classes, seed=seed)

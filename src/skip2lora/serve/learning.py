@@ -25,7 +25,7 @@ from skip2lora.errors import DataError, brief
 from skip2lora.methods import METHODS
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.store import Settled
-from skip2lora.tasks.task import CLASSIFICATION, Encoded, NewLabels, Outputs
+from skip2lora.tasks.task import CLASSIFICATION, TASKS, Encoded, NewLabels, Outputs
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.loop import checked
 from skip2lora.training.rehearsal import ENOUGH, Keep, read_old
@@ -121,7 +121,7 @@ def _adapted(
     rows, n_own = frozen.unpacked(labelled.stored.rows[stay]), labelled.n_base
     model, names = learned_on(frozen, rows), frozen.vocabulary.names
     return adapt(
-        model, rows, _encoded(frozen, labelled, stay), task=CLASSIFICATION.name,
+        model, rows, labelled.encoded(stay, names), task=CLASSIFICATION.name,
         keep_outputs=n_own > 0, new_classes=0 < n_own < len(labelled.titles),
         output_names=None if names == model.class_names else names, keep=keep, seed=seed,
     )  # fmt: skip
@@ -143,10 +143,6 @@ def learned_on(frozen: Frozen, rows: NDArray[np.float32]) -> Backbone:
     return over(derived, frozen.rows_of)
 
 
-def _encoded(frozen: Frozen, labelled: Labelled, stay: NDArray[np.bool_]) -> Encoded:
-    return labelled.encoded(stay, frozen.vocabulary.names)
-
-
 def as_rows(frozen: Frozen, keep: Keep | None) -> Keep | None:
     """``keep`` with rows in the place of samples, as candidates are learned of rows.
 
@@ -160,16 +156,17 @@ def as_rows(frozen: Frozen, keep: Keep | None) -> Keep | None:
 
 
 def lab_rows(
-    frozen: Frozen, labelled: Labelled, keep: tuple[Any, ...] | LabSet
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Rows that ``keep`` means, (n, row_stride), and places of their titles, (n,).
+    frozen: Frozen, outputs: Outputs, keep: tuple[Any, ...] | LabSet
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Rows that ``keep`` means, (n, row_stride), and their answers as ``outputs``.
+
+    These are places, (n,), or numbers, (n, outputs).
 
     Raises:
         DataError, ModelError, ParameterError: it does not fit.
     """
-    outputs = _encoded(frozen, labelled, np.ones(len(labelled.y), np.bool_)).all_outputs
     old = read_old(
-        keep, frozen.rows_of, outputs, task=CLASSIFICATION, method=METHODS["skip2-lora"],
+        keep, frozen.rows_of, outputs, task=TASKS[frozen.task], method=METHODS["skip2-lora"],
         check=lambda rows: checked(frozen.rows_of, rows),
     )  # fmt: skip
     return old.x, old.y

@@ -7,6 +7,7 @@ the errors. It sees how often, not how far, so the mean error must not grow eith
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,25 @@ def verdict(
             )
     reason = f"{counts}: {trouble or 'proved better'}"
     return Verdict(n_nearer, n_farther, n, p, trouble is None, reason)
+
+
+def kept_lab_set(
+    judged: Verdict, labels: NDArray[Any], now: NDArray[Any], then: NDArray[Any]
+) -> Verdict:
+    """``judged``, turned down where too much of the lab set is lost: numbers of it, (n,) each.
+
+    Too much is a mean error that grows by more than 2 % of what the labels differ from their median
+    in the mean. ``then`` are those of the candidate as it would be used, which learned them.
+    """
+    errors = np.abs(now - labels).mean(), np.abs(then - labels).mean()
+    spread = np.abs(labels - np.median(labels)).mean()
+    if errors[1] - errors[0] <= GUARD * spread:
+        return judged
+    loss = f"the mean error of the lab set grows from {errors[0]:.3g} to {errors[1]:.3g}"
+    allowed = f"at most {GUARD:.0%} of what its labels differ, {GUARD * spread:.2g}"
+    return replace(
+        judged, adopt=False, reason=f"{judged.reason}, but {loss} ({allowed}): check the labels"
+    )
 
 
 def contradicted(labels: NDArray[Any], now: NDArray[Any], before: NDArray[Any]) -> tuple[bool, str]:

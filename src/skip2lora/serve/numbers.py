@@ -19,10 +19,12 @@ from skip2lora.backbones.standins import over
 from skip2lora.errors import DataError, brief
 from skip2lora.serve.answering import Frozen, Version
 from skip2lora.serve.gate import Verdict
-from skip2lora.serve.learning import Candidate, learned_on
-from skip2lora.serve.nearness import contradicted, verdict
+from skip2lora.serve.learning import Candidate, lab_rows, learned_on
+from skip2lora.serve.nearness import contradicted, kept_lab_set, verdict
 from skip2lora.serve.store import Settled
-from skip2lora.tasks.task import REGRESSION
+from skip2lora.tasks.task import REGRESSION, Outputs
+from skip2lora.training.lab_set import LabSet
+from skip2lora.training.rehearsal import Keep
 
 #: Labels from which on something is learned: two of each of five folds.
 LEAST = 10
@@ -39,10 +41,10 @@ class Measured:
 
 
 class Numbers:
-    """Labels that are numbers."""
+    """Labels that are numbers; ``keep`` is the lab set, or False."""
 
-    def __init__(self, frozen: Frozen, *, seed: int) -> None:
-        self._frozen, self._seed = frozen, seed
+    def __init__(self, frozen: Frozen, keep: Keep, *, seed: int) -> None:
+        self._frozen, self._keep, self._seed = frozen, keep, seed
 
     def check(self, answer: object, known: tuple[str, ...] = (), *, new: bool = False) -> str:
         """``answer`` as the text that is kept, the same for the same number.
@@ -77,12 +79,13 @@ class Numbers:
         rows = self._frozen.unpacked(labelled.stored.rows)
         adapted = adapt(
             learned_on(self._frozen, rows), rows, labelled.y.astype(np.float32),
-            task=REGRESSION.name, keep=False, seed=self._seed,
+            task=REGRESSION.name, keep=self._keep, seed=self._seed,
         )  # fmt: skip
         answers = np.full(len(rows), np.nan)
         held = None if adapted.fit is None else adapted.fit.answers
         if held is not None:
-            answers[held.row] = held.logits[:, 0]
+            new = held.row >= 0
+            answers[held.row[new]] = held.logits[new, 0]
         result = replace(adapted, backbone=over(adapted.backbone, self._frozen.model))
         return Candidate(result, answers, (), 0)
 
@@ -96,10 +99,18 @@ class Numbers:
         for at, id in enumerate(stored.ids.tolist()):
             now[at] = held_out.get(str(id), now[at])
         known = np.isfinite(candidate.answers)
-        return verdict(
+        judged = verdict(
             labelled.y[known], now[known], candidate.answers[known],
             old=(stored.last <= until)[known], first=current.number == 0,
         )  # fmt: skip
+        if not judged.adopt or not isinstance(self._keep, (tuple, LabSet)):
+            return judged
+        outputs = Outputs.of(self._frozen.model, REGRESSION)
+        rows, y = lab_rows(self._frozen, outputs, self._keep)
+        then = Version(current.number + 1, self._frozen, candidate.adapted)
+        return kept_lab_set(
+            judged, y[:, 0], *(version.logits(rows)[:, 0] for version in (current, then))
+        )
 
     def contradicted(
         self, labelled: Measured, current: Version, before: Version, new: NDArray[np.bool_]

@@ -19,20 +19,21 @@ from skip2lora.adapters.rows import FLOAT_BYTES
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.noise import random_samples
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.errors import DataError, ParameterError
+from skip2lora.errors import DataError
 from skip2lora.limits import available_bytes
 from skip2lora.serve import api, batching, mqtt, security, server
 from skip2lora.serve.answering import Frozen
 from skip2lora.serve.database import LOG_BYTES, tables
 from skip2lora.serve.drift import MOST_COLUMNS, ROWS
 from skip2lora.serve.events import RECENT
+from skip2lora.serve.labels import check_task
 from skip2lora.serve.learning import learned_on
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.samples import SLACK, Sample, insert, size_of
 from skip2lora.serve.store import PRUNED_EVERY
 from skip2lora.serve.trial import N_SAMPLES, rehearse
 from skip2lora.system import held_bytes
-from skip2lora.tasks.task import CLASSIFICATION, Goal, task_for
+from skip2lora.tasks.task import TASKS, Goal
 from skip2lora.training.lab_set import LabSet
 from skip2lora.training.options import resolve_options
 from skip2lora.training.rehearsal import Keep, find_lab_set
@@ -157,14 +158,10 @@ def plan_service(
     Raises:
         DataError: the model leaves the size of a sample open.
         FileError, ModelError: the lab set cannot be read.
-        ParameterError: the model has no classes.
+        ParameterError: no service takes the model, or the lab set.
     """
     check_backbone(model)
-    if task_for(model, None) is not CLASSIFICATION:
-        raise ParameterError(
-            f"the model is for {model.task}, expected one of classes, which are counted alone: "
-            "leave serve= out"
-        )
+    check_task(model)
     model.need_outputs(closed=True)
     keep = find_lab_set(model, lab_set)
     n_old = 0 if keep is None else len(keep if isinstance(keep, LabSet) else keep[-1])
@@ -267,7 +264,7 @@ class _Counted:
         """Of learning a candidate from rows."""
         of, stride = self.learns_on, self.frozen.format.layout.row_stride
         options = resolve_options(of.recipe, of.tap_widths, n_samples, recipe="auto")
-        goal = Goal(CLASSIFICATION, None)
+        goal = Goal(TASKS[self.frozen.task], None)
         return Room(of, n_samples, options, goal, FLOAT_BYTES * stride, stride, 0)
 
     def fitting(self, limit: int) -> int:

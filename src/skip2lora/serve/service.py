@@ -76,7 +76,7 @@ class Service:
         seed: int = 0,
     ) -> None:
         check_backbone(model)
-        check_task(model, lab_set)
+        check_task(model)
         model.need_outputs(closed=True)
         self.name, self.store, self.limits = name, Path(store), limits or Limits()
         self._frozen, self._approve = Frozen(model), approve

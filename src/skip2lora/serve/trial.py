@@ -47,9 +47,10 @@ def rehearse(model: Backbone, some: Any) -> None:
         with suppress(MissingExtraError):  # which a plan does without
             _over_http(service, some)
         service.ask()
+        answers = served.outputs[:2] if served.numbers is None else (0.0, 1.0)
         for place, number in enumerate(served.ids):
-            service.label(number, served.outputs[place % min(2, len(served.outputs))])
-        if len(served.outputs) > 1:
+            service.label(number, answers[place % len(answers)])
+        if len(answers) > 1:
             with warnings.catch_warnings(action="ignore"):  # of classes without a label
                 service.learn()
 

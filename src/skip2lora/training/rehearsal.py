@@ -170,13 +170,25 @@ def check_keep_weight(weight: float | None, old: object) -> None:
         )
 
 
-def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) -> OldSamples:
+def check_lab_set(
+    lab_set: LabSet, model: Backbone, task: Task
+) -> tuple[Backbone, NDArray[np.float32]]:
+    """What has the rows in the place of ``model``, and these, as :meth:`LabSet.rows_for`.
+
+    Raises:
+        ModelError: the lab set is of another model, or lacks a tap of this one.
+        ParameterError: it has answers for another task.
+    """
     if lab_set.task is not task:
         raise ParameterError(
             f"{lab_set.path or 'the lab set'} has answers for {lab_set.task.name}, the task is "
             f"{task.name}, expected the same: leave the lab set with keep=False"
         )
-    known, rows = lab_set.rows_for(model)
+    return lab_set.rows_for(model)
+
+
+def _of_lab_set(lab_set: LabSet, model: Backbone, task: Task, method: Method) -> OldSamples:
+    known, rows = check_lab_set(lab_set, model, task)
     # An MLP's first tap is the sample, which passes layers that change, or other statistics.
     if not method.skip or field_statistics(model):
         known, rows = model, lab_set.taps[0]
