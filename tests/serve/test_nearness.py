@@ -74,5 +74,5 @@ def test_the_lab_set_may_lose_two_per_cent_of_its_spread(more: float, adopt: boo
     if not adopt:
         assert kept.reason.endswith(
             "but the mean error of the lab set grows from 0.1 to 0.205 (at most 2% of what its "
-            "labels differ, 0.1): check the labels"
+            "labels differ, 0.1): adopt it by hand, or check the labels"
         )

@@ -66,7 +66,9 @@ def kept_lab_set(
     loss = f"the mean error of the lab set grows from {errors[0]:.3g} to {errors[1]:.3g}"
     allowed = f"at most {GUARD:.0%} of what its labels differ, {GUARD * spread:.2g}"
     return replace(
-        judged, adopt=False, reason=f"{judged.reason}, but {loss} ({allowed}): check the labels"
+        judged,
+        adopt=False,
+        reason=f"{judged.reason}, but {loss} ({allowed}): adopt it by hand, or check the labels",
     )
 
 
