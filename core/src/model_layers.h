@@ -50,7 +50,7 @@ struct s2_layer_pass {
     const float *x;     /* (n_in) */
     float *y;           /* (n_out), where it is written; x itself of a kind that works in place */
     float *scratch;     /* (scratch_floats) */
-    float *const *slot; /* of a build with slots (S2_MODEL_MAX_SLOTS) */
+    float *const *slot; /* (S2_MODEL_MAX_SLOTS), of a build that has them */
 };
 
 /* NULL where a build has no such kind. */

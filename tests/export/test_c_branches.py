@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx_models as nets
 import skip2lora as s2
+from c_folders import make, need, ran, rows_of
 from chain_models import Chain
 from device_rows import off_by
 from skip2lora.errors import ModelError
@@ -159,8 +161,9 @@ def test_the_sample_itself_is_added(tmp_path: Path) -> None:
 
 
 def test_vectors(tmp_path: Path) -> None:
-    """Products with their sums among them: one constant, the other a branch."""
+    """Sums of a product and a constant, and of two branches; batch norm apart from any layer."""
     chain = Chain(seed=2)
+    chain.norm(9)
     for _ in range(2):
         before = chain.tensor
         chain.then("MatMul", chain.net.weight(f"w{len(chain.net.nodes)}", 9, 9))
@@ -168,6 +171,8 @@ def test_vectors(tmp_path: Path) -> None:
         chain.then("Relu")
         chain.then("MatMul", chain.net.weight(f"w{len(chain.net.nodes)}", 9, 9))
         chain.then("Add", before)
+        chain.norm(9)
+        chain.then("Relu")
     chain.dense(9, 4)
     model = s2.load(nets.save(chain.model((9,), 4), tmp_path / "m.onnx"))
     assert off_by(model, (9,)) < 1e-5
@@ -187,6 +192,32 @@ def test_a_folder(tmp_path: Path) -> None:
     done = export_c(ended(plain, 4, tmp_path), tmp_path / "p", capacity=10)
     assert "src/model_slots.c" not in done.files
     assert b"WITHOUT_SLOTS 1" in (tmp_path / "p/src/model_layers.h").read_bytes()
+
+
+@pytest.mark.parametrize("lacking", ["model_kinds.c", "model_file.c", "model_forward.c", "all"])
+def test_a_build_whose_sources_were_given_other_options(lacking: str, tmp_path: Path) -> None:
+    """One of them decides: the network is refused, or runs as it should."""
+    need("gcc", "make")
+    chain, out = start(6), tmp_path / "out"
+    x = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
+    export_c(ended(chain, shortcut(chain), tmp_path), out, epochs=1)
+    given = rows_of(x.reshape(len(x), -1), np.arange(6) % 4)
+    ran(make(out), out / "a.bin", given=given)
+    expected = ran(out / "example", "--predict", out / "a.bin", given=given)
+    for source in (out / "src").glob("*.c"):
+        if lacking in (source.name, "all"):
+            place = out / "build" / source.with_suffix(".o").name
+            options = ["-std=c99", "-O1", "-ffp-contract=off", "-DS2_WITHOUT_SLOTS"]
+            ran("gcc", *options, "-c", source, "-o", place)
+    objects, program = sorted((out / "build").glob("*.o")), tmp_path / "program"
+    ran("gcc", "-std=c99", f"-I{out}/src", out / "main.c", *objects, "-lm", "-o", program)
+    words = [program, "--predict", out / "a.bin"]
+    done = subprocess.run(words, input=given, text=True, capture_output=True, check=False)
+    if lacking in ("model_kinds.c", "all"):
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert "network" in done.stderr
+    else:
+        assert done.stdout == expected
 
 
 def broadcast(chain: Chain) -> None:

@@ -7,7 +7,15 @@ import pytest
 
 from skip2lora.errors import ModelError
 from skip2lora.export.c_chain import Operation, joined
-from skip2lora.export.c_layers import ACTIVATION, LSTM, MAX_POOL, Steps, Window, recurrent
+from skip2lora.export.c_layers import (
+    ACTIVATION,
+    CONVOLUTION,
+    LSTM,
+    MAX_POOL,
+    Steps,
+    Window,
+    recurrent,
+)
 
 ONES = np.ones(2, np.float32)
 DENSE = Operation("product", "dense", "fc", (np.eye(2, dtype=np.float32), ONES))
@@ -24,13 +32,23 @@ def test_norm_and_relu_belong_to_the_layer_before() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [[NORM], [DENSE, RELU, NORM], [DENSE, NORM, NORM], [RELU], [DENSE, RELU, RELU],
+    [[RELU], [DENSE, RELU, RELU],
      [DENSE, Operation("last", "last", map_shape=(1, 2))], [Operation("last", "last")]],
 )  # fmt: skip
 def test_another_order(wrong: list[Operation], refused) -> None:
     said = refused(ModelError, joined, wrong, "m.onnx")
     assert f"m.onnx: {wrong[-1].title} has no counterpart in C where it stands" in said
     assert "taps_only=True" in said
+
+
+@pytest.mark.parametrize("before", [[], [DENSE, RELU], [DENSE, NORM]])
+def test_a_norm_that_stands_alone_is_a_layer(before: list[Operation]) -> None:
+    """With the ReLU behind it; as of each place of a map."""
+    *others, last = joined([*before, NORM, RELU], "m")
+    assert len(others) == (len(before) > 0)
+    assert (last.kind, last.n_in, last.n_out, last.relu) == (CONVOLUTION, 2, 2, True)
+    np.testing.assert_allclose(last.matrices[0].ravel(), 1 / np.sqrt(3.5 * ONES), rtol=1e-6)
+    np.testing.assert_allclose(last.vectors[0], 1 - 1 / np.sqrt(3.5 * ONES), rtol=1e-6)
 
 
 def test_relu_of_a_map_without_weights() -> None:

@@ -35,8 +35,10 @@ def test_a_network_as_onnx_gives_the_same_layers(make_model, tmp_path: Path) -> 
     assert export_c(adapted, tmp_path / "adapted", samples=x).agreement == 1.0
 
 
-def test_products_with_their_sums(tmp_path: Path) -> None:
-    nets.save(nets.mlp([5, 8, 4, 3]), tmp_path / "m.onnx")
+@pytest.mark.parametrize("external", [False, True])
+def test_products_with_their_sums(external: bool, tmp_path: Path) -> None:
+    """Also where a file beside it has the weights, as of PyTorch."""
+    nets.save(nets.mlp([5, 8, 4, 3]), tmp_path / "m.onnx", external=external)
     model = s2.load(tmp_path / "m.onnx")
     x = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     assert export_c(model, tmp_path / "out", samples=x).agreement == 1.0

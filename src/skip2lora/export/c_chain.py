@@ -62,8 +62,8 @@ def joined(operations: Sequence[Operation], path: object) -> tuple[Dense | Layer
             layers[-1] = replace(last, relu=True)
         elif of.kind == "norm" and isinstance(last, Dense) and takes_relu and not last.norm:
             layers[-1] = replace(last, norm=_norm(of))
-        elif of.kind == "norm" and of.map_shape:
-            places, channels = of.map_shape
+        elif of.kind == "norm":
+            places, channels = of.map_shape or (1, of.arrays[0].size)
             if not (isinstance(last, Layer) and takes_relu and last.kind == CONVOLUTION):
                 last = each_channel(of.title, channels, places)
                 layers.append(last)

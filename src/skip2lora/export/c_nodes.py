@@ -86,7 +86,10 @@ class Node:
         """
         if len(self.proto.input) <= place or not self.proto.input[place]:
             return None
-        array = self.graph.array(str(self.proto.input[place]))
+        name = str(self.proto.input[place])
+        while (node := self.graph.producer.get(name)) and node.op_type == "Identity":
+            name = str(node.input[0])  # as of PyTorch where constants are alike
+        array = self.graph.array(name)
         if array is None:
             raise self.refused()
         return array

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.onnx.backbone import OnnxBackbone
-from skip2lora.backbones.onnx.file import read_model
+from skip2lora.backbones.onnx.file import embed, read_model
 from skip2lora.backbones.onnx.graph import Graph, input_specs
 from skip2lora.backbones.onnx.tapped import understand
 from skip2lora.errors import ModelError
@@ -43,7 +43,9 @@ def layers_of(model: Backbone) -> tuple[Dense | Layer, ...] | None:
             f"{model.path} has {len(model.session.inputs)} inputs, expected one: export the taps "
             "alone with taps_only=True"
         )
-    graph = Graph(read_model(model.path))
+    proto = read_model(model.path)
+    embed(proto, model.path.parent)
+    graph = Graph(proto)
     name = graph.inputs[0].name
     samples = anatomy.look.axes[name]
     shape = input_specs(graph, {name: samples})[0].shape
