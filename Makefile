@@ -1,6 +1,7 @@
 # The commands to know. Everything is set up in .venv, without root.
 #   make demo    the main job on the embedded default
-#   make test    all tests, Python and C
+#   make test    all tests, Python and C; PYTEST="-n 2 --dist loadfile" for two processes, each
+#                with the tests of other files, or what else pytest takes
 #   make check   formatters, linters, types, layers, sizes, C warnings
 #   make lint-c  static analysis of the C core: cppcheck, clang-tidy, gcc -fanalyzer
 #   make misra   its deviations from MISRA-C:2012 beside those that docs/misra.md lists
@@ -34,6 +35,7 @@ VENV ?= .venv
 # Tests that need more are skipped: `torch` has PyTorch, `runtimes` ONNX Runtime and LiteRT, and
 # `examples` (it holds both) pretrained weights, for everything that examples/ shows.
 TEST_GROUPS ?= test
+CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/include/*)
@@ -49,8 +51,10 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/skip2lora demo
 
+# Compiled once for the commands that tests start, also where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.test core-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m compileall -q src
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
 lint-c:
 	$(MAKE) --no-print-directory -C core lint
@@ -60,7 +64,7 @@ misra:
 	$(PYTHON) tools/misra.py
 
 core-test:
-	$(MAKE) --no-print-directory -C core test
+	$(MAKE) --no-print-directory -j$(CORES) -C core test
 
 test-arm: $(VENV)/.installed
 	$(MAKE) --no-print-directory -C core test-arm
@@ -98,7 +102,7 @@ check: $(VENV)/.check $(VENV)/.installed
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_sizes.py
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp' ':!*/c_templates/*')
-	$(MAKE) --no-print-directory -C core warnings
+	$(MAKE) --no-print-directory -j$(CORES) -C core warnings
 
 bench: $(VENV)/.bench
 	$(BIN)/python bench/run.py $(BENCH)

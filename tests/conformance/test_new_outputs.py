@@ -20,7 +20,7 @@ from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.methods import METHODS
 
 Refused = Callable[..., str]
-ANEW = {"keep_outputs": False, "epochs": 150, "learning_rate": 0.01}
+ANEW = {"keep_outputs": False, "epochs": 30, "learning_rate": 0.05}
 
 
 @pytest.fixture(params=BACKBONES)

@@ -1,6 +1,7 @@
 """skip2.h and skip2_layers.h for ctypes: the declarations, and the library built and loaded."""
 
 import ctypes
+import fcntl
 import functools
 import subprocess
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_void_p
@@ -225,10 +226,12 @@ SIGNATURES = {  # function: (result, arguments); most begin with a kernel table
 
 @functools.cache
 def load():
-    """The library, built from the sources as they are."""
-    made = subprocess.run(
-        ["make", "-C", CORE, "shared"], capture_output=True, text=True, check=False
-    )
+    """The library, built from the sources as they are, by one process of tests at a time."""
+    with (CORE / "Makefile").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = subprocess.run(
+            ["make", "-C", CORE, "shared"], capture_output=True, text=True, check=False
+        )
     assert made.returncode == 0, made.stdout + made.stderr
     library = ctypes.CDLL(CORE / "build" / "libskip2.so")
     for name, (result, arguments) in SIGNATURES.items():
