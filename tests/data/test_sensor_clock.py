@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from skip2lora.data.sensor_clock import Clock, Ticks, clock_of, resampled
+from skip2lora.data.sensor_clock import Clock, Ticks, clock_of, rate_of, resampled
 from skip2lora.errors import DataError
 
 Refused = Callable[..., str]
@@ -26,6 +26,21 @@ def test_even_times() -> None:
     assert Clock(50.0, even=True).same(49.5)
     assert not Clock(50.0, even=True).same(48.0)
     assert not Clock(50.0, even=False).same(50.0)
+
+
+def test_a_rate_is_asked_for_or_that_of_the_clocks(refused: Refused) -> None:
+    clocks = [None, Clock(50.0, even=True), Clock(49.5, even=True)]
+    assert rate_of(None, [None]) is None
+    assert rate_of(None, clocks) == 50
+    assert rate_of(1e9, [None]) == 1e9
+    assert rate_of(49_500.0, clocks) == 49_500
+    assert refused(DataError, rate_of, 49_501.0, clocks) == (
+        "its rows come at 49.5 Hz, rate= is 49501 Hz, expected 1,000 times that at most: correct "
+        "rate=, or tell the unit of the times with time=NAME:ms"
+    )
+    assert "times are uneven, 50 Hz" in refused(DataError, rate_of, None, [Clock(50.0, even=False)])
+    several = [Clock(50.0, even=True), Clock(20.0, even=True)]
+    assert "of 50 and of 20 Hz, expected one rate" in refused(DataError, rate_of, None, several)
 
 
 def test_whole_milliseconds_are_even() -> None:

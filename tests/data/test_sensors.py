@@ -89,6 +89,9 @@ def test_labels_of_most_rows(tmp_path: Path, refused: Refused) -> None:
     assert "3 of 6 windows with several labels left out" in dropped.notes
     said = refused(DataError, read, file, hop=5, required=True, mixed="refuse")
     assert "3 of 6 windows have several labels, the first of 5 to 15" in said
+    tied = rows(tmp_path / "tied.csv", 10, label=["up"] * 5 + ["down"] * 5)
+    said = refused(DataError, read, tied, required=True)
+    assert "no window has one label of most of its rows" in said
     times = [f"{1.7e9 + at / 2:.1f}" for at in range(35)]  # a moment is told from the next
     file = rows(tmp_path / "b.csv", 35, time=times, label=labels)
     said = refused(DataError, read, file, hop=5, required=True, mixed="refuse")
@@ -186,6 +189,7 @@ def test_uneven_times_need_a_rate(tmp_path: Path, refused: Refused) -> None:
     said = refused(DataError, read, file)
     assert "its times are uneven, 49.75 Hz on the whole" in said
     assert "add rate=49.75" in said
+    assert "its rows come at 49.75 Hz, rate= is 1e+06" in refused(DataError, read, file, rate=1e6)
 
 
 def test_one_sub_folder_a_class(tmp_path: Path, refused: Refused) -> None:

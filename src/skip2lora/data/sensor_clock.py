@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ _UNEVEN, _MOST_UNEVEN = 0.5, 0.01  # of a usual step; the share of steps beyond 
 _SAME_RATE = 0.02  # of a rate
 _MOST_GAPS, _FEWEST_STEPS = 0.2, 20  # the share of steps, of at least so many
 _YEAR_S = 3.2e7
+_MOST_TIMES = 1000  # as many rows as there are, between which there is but a line
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,39 @@ class Clock:
     def same(self, rate: float) -> bool:
         """Whether rows at ``rate`` are these rows."""
         return self.even and math.isclose(self.rate, rate, rel_tol=_SAME_RATE)
+
+
+def rate_of(asked: float | None, clocks: Iterable[Clock | None]) -> float | None:
+    """The rate of rows in Hz: what is ``asked``, or that of all ``clocks`` that there are.
+
+    Raises:
+        DataError: they have several, or uneven times, or far fewer rows than asked.
+    """
+    there = [clock for clock in clocks if clock is not None]
+    if not there:
+        return asked
+    if asked is not None:
+        slowest = min(clock.rate for clock in there)
+        if asked > _MOST_TIMES * slowest:
+            raise DataError(
+                f"its rows come at {slowest:g} Hz, rate= is {asked:g} Hz, expected {_MOST_TIMES:,} "
+                "times that at most: correct rate=, or tell the unit of the times with time=NAME:ms"
+            )
+        return asked
+    rate = there[0].rate
+    uneven = next((clock for clock in there if not clock.even), None)
+    if uneven is not None:
+        raise DataError(
+            f"its times are uneven, {uneven.rate:g} Hz on the whole, expected even ones, or a rate "
+            f"to resample to: add rate={uneven.rate:g}"
+        )
+    other = next((clock for clock in there if not clock.same(rate)), None)
+    if other is not None:
+        raise DataError(
+            f"it has streams of {rate:g} and of {other.rate:g} Hz, expected one rate, or which to "
+            f"resample to: add rate={rate:g}"
+        )
+    return rate
 
 
 class Ticks:

@@ -22,7 +22,7 @@ from skip2lora.data.file_folder import SENSORS, list_files, readable
 from skip2lora.data.image_layout import Input
 from skip2lora.data.lazy import LazySamples
 from skip2lora.data.samples import Spans, Table
-from skip2lora.data.sensor_clock import GAP
+from skip2lora.data.sensor_clock import GAP, rate_of
 from skip2lora.data.sensor_files import no_clock
 from skip2lora.data.sensor_formats import open_stream
 from skip2lora.data.sensor_options import MIXED, Form, Sensors, form_of
@@ -60,7 +60,8 @@ def read_sensors(
     asked = replace(wanted, labels_required=wanted.required and alone)
     strict = wanted.required and not sensors.loose
     read = _read(folder, listed.files, sensors, asked, strict, progress)
-    streams, sensors = read.streams, _with_rate(read.sensors, read.streams)
+    streams = read.streams
+    sensors = replace(read.sensors, rate=rate_of(read.sensors.rate, streams.clocks.values()))
     rows = sensors.rows("window", sensors.rate)
     runs = streams.runs()
     if rows is None and _are_samples(runs, inputs):
@@ -144,31 +145,6 @@ def _read(
     if streams is None or not len(streams.values):
         raise DataError("it has no rows, expected streams of sensors: was it written whole?")
     return _Read(streams, sensors, names, notes, by_column, by_name, target)
-
-
-def _with_rate(sensors: Sensors, streams: Streams) -> Sensors:
-    """With the rate of the streams where none is told.
-
-    Raises:
-        DataError: they have several, or uneven times.
-    """
-    clocks = [clock for clock in streams.clocks.values() if clock is not None]
-    if sensors.rate is not None or not clocks:
-        return sensors
-    rate = clocks[0].rate
-    uneven = next((clock for clock in clocks if not clock.even), None)
-    if uneven is not None:
-        raise DataError(
-            f"its times are uneven, {uneven.rate:g} Hz on the whole, expected even ones, or a rate "
-            f"to resample to: add rate={uneven.rate:g}"
-        )
-    other = next((clock for clock in clocks if not clock.same(rate)), None)
-    if other is not None:
-        raise DataError(
-            f"it has streams of {rate:g} and of {other.rate:g} Hz, expected one rate, or which to "
-            f"resample to: add rate={rate:g}"
-        )
-    return replace(sensors, rate=rate)
 
 
 def _are_samples(runs: Sequence[Run], inputs: Sequence[Input] | None) -> bool:
@@ -335,7 +311,10 @@ def _of_column(
             notes.append(f"{int(unsure.sum())} of {n_windows} windows without one label of most "
                          "rows left out")  # fmt: skip
         if not stay.any():
-            raise DataError("no window has a label, expected some: correct the column, or window=")
+            raise DataError(
+                "no window has one label of most of its rows, expected some: correct the column, "
+                "or window="
+            )
     return np.array(names, np.str_)[codes], stay
 
 
