@@ -149,6 +149,14 @@ def test_the_process_has_had_what_it_has() -> None:
     assert system.node_name() == os.uname().nodename
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="told by Linux alone")
+def test_what_no_other_process_has_is_told_of_any() -> None:
+    before = system.own_bytes(os.getpid())
+    block = np.ones(4 << 20)
+    assert before + 0.9 * block.nbytes < system.own_bytes(os.getpid()) <= 1.01 * held_bytes()
+    assert system.own_bytes(2**22 + 1) == 0  # beyond all numbers of processes
+
+
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
 def test_the_peak_of_the_process_is_in_bytes(
     platform: str, unit: int, monkeypatch: pytest.MonkeyPatch

@@ -198,16 +198,19 @@ class AdaptedModel(Predictor):
         Raises:
             FileError: the system refused, or the path is something else than such a folder.
         """
-        adapters = self.adapters
-        if isinstance(adapters, TunedNetwork):
-            files = {MODEL_FILE: replace(adapters.model, columns=self.columns).to_bytes()}
-        else:
-            files = self._files(adapters)
+        files = self.files()
         if self.memory is not None:
             self.memory.save(path, files)
         write_files(path, files, names=RESULT_FILES)
         if self.memory is not None:
             self.memory.forget(path)
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the folder that :meth:`save` writes, by name."""
+        adapters = self.adapters
+        if isinstance(adapters, TunedNetwork):
+            return {MODEL_FILE: replace(adapters.model, columns=self.columns).to_bytes()}
+        return self._files(adapters)
 
     def _files(self, adapters: Adapters) -> dict[str, bytes]:
         n_outputs, rank = self.n_outputs, adapters.rank

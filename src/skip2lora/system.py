@@ -42,6 +42,8 @@ _READING = threading.Lock()
 #: can be set; what FUSE says is up to a program.
 _KEEPING = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs"))
 EXCHANGES = not _WINDOWS  # whether two folders can change places, where the file system does it
+#: Whether a process can be forked that shares what is there, and goes when its pipe closes.
+FORKS = sys.platform == "linux"
 ANNOUNCES = sys.platform == "linux"  # whether the system can begin to read what is needed later
 _LOCK = ".skip2lora-lock"  # in a folder, where it cannot be locked itself
 _MOST_AT_ONCE = 1 << 24  # bytes of a read that is copied
@@ -314,6 +316,15 @@ def held_bytes() -> int:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * resource.getpagesize()
     return highest_bytes()
+
+
+def own_bytes(process: int) -> int:
+    """Memory of a process that no other shares with it; 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+        kinds = ("Private_Clean:", "Private_Dirty:")
+        return 1024 * sum(int(text.partition(kind)[2].split()[0]) for kind in kinds)
+    return 0
 
 
 def node_name() -> str:

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,3 +185,30 @@ def test_files_of_a_folder_are_predicted(file, tmp_path):
                 break
             time.sleep(0.1)
         assert [each["source"] for each in samples] == ["folder"] * 2
+
+
+def children(process):
+    """Those of a process, without such as ended."""
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(each) for each in text.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_learns_in_a_process_that_goes_with_it(file, stop):
+    x, names = field(n_samples=60)
+    with serving(file) as (facts, process):
+        (waits,) = children(process.pid)
+        assert os.getpriority(os.PRIO_PROCESS, waits) > os.getpriority(os.PRIO_PROCESS, process.pid)
+        samples = ask(facts["url"] + "/api/predict", {"rows": x.tolist()})["samples"]
+        labels = [{"id": of["id"], "label": name} for of, name in zip(samples, names, strict=True)]
+        ask(facts["url"] + "/api/labels", {"labels": labels})
+        ask(facts["url"] + "/api/learn", {})
+        assert ask(facts["url"] + "/api/status")["n_adopted"] == 1
+        assert children(process.pid) == [waits]
+        process.send_signal(stop)
+        process.communicate(timeout=30)
+        end = time.monotonic() + 30
+        while Path(f"/proc/{waits}").exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def test_learning_is_counted_by_labels_and_lab_rows() -> None:
     beside = plan_service(of, FEW, lab_set=old)
     assert beside.n_lab_rows == 700
     assert beside.memory.learning_bytes - plan_service(of, FEW).memory.learning_bytes > 700 * row
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+def test_the_process_that_learns_is_counted(monkeypatch) -> None:
+    memory = plan_service(model(), FEW).memory
+    assert 1 << 20 < memory.learner_bytes < memory.process_bytes
+    monkeypatch.setattr("skip2lora.serve.planned.rehearse", lambda *_: (0, 0))
+    without = plan_service(model(), FEW).memory
+    assert without.learner_bytes == 0
+    assert 1 << 20 < memory.learning_bytes - without.learning_bytes < memory.process_bytes
+    more = memory.idle_bytes - memory.process_bytes - (without.idle_bytes - without.process_bytes)
+    assert more == memory.learner_bytes
 
 
 def test_says_how_many_labels_fit() -> None:

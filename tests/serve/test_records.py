@@ -19,8 +19,10 @@ def test_records_are_kept(tmp_path: Path) -> None:
     store = Store(tmp_path, {}, Limits(), lambda _: None)
     records = Records(store)
     assert [each.number for each in records.all()] == [0]
+    assert records.newest == 0
     record = records.write(Record(1, 5.0, WAITING, VERDICT, 40))
     assert records.of(1) == record
+    assert records.newest == 1
     store.do(lambda db: db.execute("INSERT INTO labels VALUES (17, 1, 'a', 'b', 0, NULL)"))
     adopted = records.adopted(1, 0)
     assert (adopted.state, adopted.until, adopted.before) == (ADOPTED, 17, 0)

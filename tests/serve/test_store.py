@@ -44,7 +44,7 @@ def test_numbers_go_on_after_a_close_and_jump_after_a_kill(tmp_path: Path) -> No
     store = opened(tmp_path)
     assert store.next_ids(2) == range(4, 6)
     store._writer.close()  # as if killed: nothing more is said
-    store._reader.close()
+    store.reader.close()
     import os
 
     os.close(store._lock_file)

@@ -27,6 +27,9 @@ def test_the_unit_runs_this_model_with_these_words(tmp_path):
     assert "StateDirectory=skip2lora-fan\n" in text
     assert "Type=notify\n" in text
     assert "MemoryDenyWriteExecute=yes" in text
+    allowed = [line for line in text.splitlines() if line.startswith("SystemCallFilter=")]
+    assert allowed[-1] == "SystemCallFilter=setpriority"  # by which what learns yields
+    assert "OOMPolicy=continue\n" in text
     assert "MemoryDenyWriteExecute=no" in unit("fan", Path("fan.xml"), [])
 
 

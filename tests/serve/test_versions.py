@@ -26,7 +26,7 @@ def test_a_version_is_used_after_the_pointer_says_so(
     assert folders.current == 0
     assert folders.numbers() == ()
     assert folders.load(0, model()) is None
-    folders.save(7, adapted)
+    folders.save(7, adapted.files())
     assert folders.numbers() == (7,)
     assert folders.current == 0
     folders.point(7)
@@ -43,7 +43,7 @@ def test_a_pointer_to_nothing_is_refused(
     tmp_path: Path, adapted: s2.AdaptedModel, text: str
 ) -> None:
     folders = VersionFolders(tmp_path)
-    folders.save(7, adapted)
+    folders.save(7, adapted.files())
     (tmp_path / "current").write_text(text, encoding="latin-1")
     with pytest.raises(s2.ModelError, match="names the version"):
         _ = folders.current
@@ -52,13 +52,13 @@ def test_a_pointer_to_nothing_is_refused(
 def test_others_go(tmp_path: Path, adapted: s2.AdaptedModel) -> None:
     folders = VersionFolders(tmp_path)
     for number in (1, 2, 3):
-        folders.save(number, adapted)
+        folders.save(number, adapted.files())
     folders.keep({1, 3, 9})
     assert folders.numbers() == (1, 3)
 
 
 def test_what_killed_runs_left_is_swept(tmp_path: Path, adapted: s2.AdaptedModel) -> None:
-    VersionFolders(tmp_path).save(1, adapted)
+    VersionFolders(tmp_path).save(1, adapted.files())
     left = tmp_path / "versions" / ".skip2lora-0123456789ab-01234567-abcdefgh"
     left.mkdir()
     (left / "000002").mkdir()

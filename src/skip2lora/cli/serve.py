@@ -79,7 +79,7 @@ def command(model: Path, store: Path, as_json: bool, **options: Any) -> None:
         service = stack.enter_context(
             Service(
                 loaded, store, adapter=options["adapter"], name=name,
-                lab_set=options["lab_set"], approve=options["approve"], limits=limits,
+                lab_set=options["lab_set"], approve=options["approve"], limits=limits, apart=True,
                 sound=sound_of(options),
             )
         )  # fmt: skip

@@ -138,6 +138,7 @@ def _memory_lines(planned: ServicePlan) -> list[str]:
     return [
         "memory",
         f"  process          {size(memory.process_bytes)} with the model, once all of it has run",
+        f"  learner          {size(memory.learner_bytes)}, a process that waits",
         f"  database         {size(memory.database_bytes)}, newest events "
         f"{size(memory.events_bytes)}",
         f"  predicting       {size(memory.predicting_bytes)}, watching for change "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -107,6 +108,41 @@ def connect(file: Path, *, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+class Reader:
+    """Reads what is committed to ``file``; any thread may, one at a time.
+
+    Raises:
+        FileError, ModelError: as :func:`refusals`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._lock = file, threading.Lock()
+        with refusals(file):
+            self._connection = connect(file, mode="ro")
+
+    def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query.
+
+        Raises:
+            FileError, ModelError: as :func:`refusals`.
+        """
+        with self._lock, refusals(self._file):
+            return self._connection.execute(query, values).fetchall()
+
+    def one(self, query: str, *values: Any) -> Any:
+        """The first value of a query, None where it gives none."""
+        rows = self.read(query, *values)
+        return rows[0][0] if rows else None
+
+    def meta(self, key: str) -> Any:
+        """What is kept under a name: text or bytes; None where nothing is."""
+        return self.one("SELECT value FROM meta WHERE key = ?", key)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._connection.close()
 
 
 def prepare(folder: Path, about: Mapping[str, Any]) -> None:

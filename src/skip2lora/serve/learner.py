@@ -7,20 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from skip2lora.adapted import AdaptedModel
 from skip2lora.data.media import Media
 from skip2lora.errors import DataError, FileError, ParameterError
 from skip2lora.serve import allocator
 from skip2lora.serve.answering import Frozen, Version
+from skip2lora.serve.apart import StudyApart
 from skip2lora.serve.classes import Classes
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import Verdict
-from skip2lora.serve.learning import Candidate
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.numbers import Numbers
+from skip2lora.serve.nursery import EndedError
 from skip2lora.serve.records import (
     ADOPTED,
     REFUSED,
@@ -31,22 +32,28 @@ from skip2lora.serve.records import (
     Records,
 )  # fmt: skip
 from skip2lora.serve.store import Settled, Store, json_text
+from skip2lora.serve.study import Now, Studied, Study
 from skip2lora.serve.versions import VersionFolders
 from skip2lora.serve.vocabulary import Vocabulary, remember, remembered
 
 _GIVEN = "given at the start"  # why an adapter that was learned elsewhere is in use
+
+T = TypeVar("T")
+_TRIES = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
     """How a service learns: ``labels`` are what it learns of, and how that is judged.
 
-    With ``approve`` a person adopts what is proved better.
+    With ``approve`` a person adopts what is proved better. ``apart`` studies labels in a process of
+    its own.
     """
 
     labels: Classes | Numbers
     approve: bool
     limits: Limits
+    apart: StudyApart | None = None
 
 
 class Learner:
@@ -68,6 +75,8 @@ class Learner:
         self.labels: Any = rules.labels
         self._recall()
         self.in_use = self._loaded(self.folders.current)
+        self._study = Study(frozen, rules.labels, store.reader, self._version)
+        self._apart, self._closed = rules.apart, False
         self.reason = ""
         self.last_ms: float | None = None
         self.images: Media | None = None  # how files become samples, which versions keep
@@ -76,6 +85,19 @@ class Learner:
             json.loads(store.meta("suspects") or "[]")
         )
         self._settle_records()
+
+    def weighed(self) -> tuple[int, int]:
+        """Bytes of the process that waits to learn, and of one that has; 0 where there is none."""
+        return (0, 0) if self._apart is None else self._apart.weighed(self._now())
+
+    def _version(self, number: int) -> Version:
+        return self.in_use if number == self.in_use.number else self._loaded(number)
+
+    def close(self) -> None:
+        """End what is studied in a process of its own."""
+        self._closed = True
+        if self._apart is not None:
+            self._apart.close()
 
     def _loaded(self, number: int) -> Version:
         return Version(number, self._frozen, self.folders.load(number, self._frozen.model))
@@ -116,7 +138,7 @@ class Learner:
         adapted = AdaptedModel.load(self._frozen.model, path)
         Version(1, self._frozen, adapted)
         self._know(Vocabulary.of_adapter(adapted))
-        self.folders.save(1, adapted)
+        self.folders.save(1, adapted.files())
         judged = Verdict(0, 0, 0, 1.0, True, _GIVEN, 1)
         self.records.write(Record(1, time.time(), WAITING, judged, 0))
         self.adopt(1, source="start")
@@ -140,56 +162,67 @@ class Learner:
         """
         with self._learning:
             self.check()
-            labelled = self.labels.labelled(self.settled())
-            waiting = self.labels.waiting(labelled)
-            if waiting is not None:
-                return self._said(Verdict(0, 0, len(labelled.y), 1.0, False, waiting))
             began = time.perf_counter()
             self._busy = True
             try:
-                candidate = self.labels.learned(labelled)
-                current = self.in_use
-                text = self._store.meta(f"held_out_{current.number}") or "{}"
-                until = self.records.of(current.number).until
-                judged = self.labels.judged(labelled, candidate, current, until, json.loads(text))
+                studied = self._studied(lambda study: study.candidate(self._now(), self.images))
             finally:
                 self._busy = False
+            if not studied.files:
+                return self._said(studied.judged)
+            if self._apart is None:
                 allocator.give_back()
-            number = 1 + max(record.number for record in self.records.all())
-            judged = replace(judged, version=number)
-            self.last_ms = took = 1e3 * (time.perf_counter() - began)
-            self._keep_answers(number, labelled, candidate)
-            columns = self.in_use.model.columns
-            adapted = replace(candidate.adapted, images=self.images, columns=columns)
-            self.folders.save(number, adapted)
-            state = WAITING if judged.adopt else REFUSED
-            self.records.write(Record(number, time.time(), state, judged, len(labelled.y)))
-            self._events.say(
-                "learned", version=number, n_labels=len(labelled.y),
-                n_left_out=candidate.n_out, n_suspects=len(candidate.suspects),
-                milliseconds=round(took, 1),
-            )  # fmt: skip
-            self.reason = judged.reason
-            if judged.adopt and not self._rules.approve:
-                self.adopt(number, source="gate", reason=judged.reason)
-            self._prune()
-            return judged if judged.adopt else self._said(judged)
+            self.last_ms = 1e3 * (time.perf_counter() - began)
+            return self._kept(studied)
+
+    def _studied(self, call: Callable[[Study | StudyApart], T]) -> T:
+        """What comes of the labels, by a process of its own as far as there is one.
+
+        Once more where that ended in its middle, which may have been by chance.
+        """
+        tries = _TRIES
+        while self._apart is not None and self._apart.there:
+            try:
+                return call(self._apart)
+            except EndedError as error:
+                tries -= 1
+                if self._closed or not tries:
+                    raise
+                self._events.say("refused", version=None, reason=str(error))
+        return call(self._study)
+
+    def _kept(self, studied: Studied) -> Verdict:
+        """Write a candidate and what is known of it; adopt it where it may be."""
+        number = 1 + self.records.newest
+        judged = replace(studied.judged, version=number)
+        self.suspects = studied.suspects
+        answers = json_text(studied.held_out)
+        self._store.set_meta(
+            **{"suspects": json_text(self.suspects), f"held_out_{number}": answers}
+        )
+        self.folders.save(number, studied.files)
+        state = WAITING if judged.adopt else REFUSED
+        self.records.write(Record(number, time.time(), state, judged, studied.n_labels))
+        self._events.say(
+            "learned", version=number, n_labels=studied.n_labels, n_left_out=studied.n_out,
+            n_suspects=len(self.suspects), milliseconds=round(self.last_ms or 0.0, 1),
+        )  # fmt: skip
+        self.reason = judged.reason
+        if judged.adopt and not self._rules.approve:
+            self.adopt(number, source="gate", reason=judged.reason)
+        self._prune()
+        return judged if judged.adopt else self._said(judged)
 
     def _said(self, judged: Verdict) -> Verdict:
         self.reason = judged.reason
         self._events.say("refused", version=judged.version, reason=judged.reason)
         return judged
 
-    def _keep_answers(self, number: int, labelled: Any, candidate: Candidate) -> None:
-        """Suspects, and held-out answers by which a later candidate is judged."""
-        self.suspects = tuple(
-            {"id" if name == "row" else name: value for name, value in asdict(each).items()}
-            for each in candidate.suspects
-        )
-        answers = self.labels.held_out(labelled, candidate)
-        self._store.set_meta(
-            **{"suspects": json_text(self.suspects), f"held_out_{number}": json_text(answers)}
-        )
+    def _now(self) -> Now:
+        """What is in use, and before it, or the model alone where that is gone."""
+        record = self.records.of(self.in_use.number)
+        there = {0, *self.folders.numbers()}
+        return Now(record.number, record.before if record.before in there else 0, record.until)
 
     # --- which is in use ----------------------------------------------------------------------
 
@@ -259,13 +292,9 @@ class Learner:
             record = self.records.of(current.number)
             if current.number == 0 or record.before == current.number:
                 return False
-            labelled = self.labels.labelled(self.settled())
-            new = labelled.stored.last > record.until
-            if not new.any():
+            if self._store.newest_label <= record.until:
                 return False
-            there = {0, *self.folders.numbers()}
-            before = self._loaded(record.before if record.before in there else 0)
-            reason = self.labels.contradicted(labelled, current, before, new)
+            reason = self._studied(lambda study: study.contradiction(self._now()))
             if reason is None:
                 return False
             self._go_back(record, ROLLED_BACK, source="gate", reason=reason)

@@ -84,7 +84,8 @@ class ServiceDisk:
 class ServiceMemory:
     """Bytes of a service at its limits.
 
-    ``process_bytes`` is this process with the model, after it has served and learned for a moment.
+    ``process_bytes`` is this process with the model, after it has served for a moment, and
+    ``learner_bytes`` what the one that waits to learn holds beside it.
     ``watching_bytes`` is the reference and what is computed of it, ``database_bytes`` the
     caches of SQLite, ``predicting_bytes`` a call of as many samples as are passed together,
     ``events_bytes`` the newest events. ``asking_bytes`` is a choice of samples to label and
@@ -93,6 +94,7 @@ class ServiceMemory:
     """
 
     process_bytes: int
+    learner_bytes: int
     watching_bytes: int
     database_bytes: int
     predicting_bytes: int
@@ -105,7 +107,7 @@ class ServiceMemory:
     def idle_bytes(self) -> int:
         """Between the times when it asks or learns."""
         return (
-            self.process_bytes + self.watching_bytes + self.database_bytes
+            self.process_bytes + self.learner_bytes + self.watching_bytes + self.database_bytes
             + self.predicting_bytes + self.events_bytes
         )  # fmt: skip
 
@@ -165,8 +167,9 @@ def plan_service(
     model.need_outputs(closed=True)
     keep = find_lab_set(model, lab_set)
     n_old = 0 if keep is None else len(keep if isinstance(keep, LabSet) else keep[-1])
-    rehearse(model, _some(model, N_SAMPLES))
-    counted = _Counted.of(model, limits, n_old, held_bytes())
+    waiting, learned = rehearse(model, _some(model, N_SAMPLES))
+    held = (held_bytes(), waiting, learned)
+    counted = _Counted.of(model, limits, n_old, held)
     needs = counted.memory(limits.labelled)
     limit = available_bytes(held_bytes()) if memory is None else memory
     return ServicePlan(
@@ -193,21 +196,23 @@ def _some(model: Backbone, count: int) -> Any:
 class _Counted:
     """``sample_bytes`` are those of a sample as the model takes it, ``kept_bytes`` with its row.
 
-    The process has ``held_bytes``. What is learned on has the taps of samples without negative
-    numbers, which are more.
+    ``held_bytes`` are those of the process, of the one that waits to learn, and of one that does.
+    What is learned on has the taps of samples without negative numbers, which are more.
     """
 
     frozen: Frozen
     learns_on: Backbone
     limits: Limits
     n_old: int
-    held_bytes: int
+    held_bytes: tuple[int, int, int]
     sample_bytes: int
     kept_bytes: int
     bytes_a_sample: int
 
     @classmethod
-    def of(cls, model: Backbone, limits: Limits, n_old: int, held: int) -> _Counted:
+    def of(
+        cls, model: Backbone, limits: Limits, n_old: int, held: tuple[int, int, int]
+    ) -> _Counted:
         """After writing a few samples."""
         some = _some(model, 1)
         frozen, x = Frozen(model), None
@@ -249,16 +254,18 @@ class _Counted:
         n_candidates = max(1, min(limits.candidates, limits.candidates_bytes // row))
         chosen = n_candidates * (2 * row + 2 * stride + 2 * _DOUBLE_BYTES * width)
         chosen += n_candidates**2 * _DOUBLE_BYTES + n_labels * row  # for classes that lack labels
+        process, waiting, _ = self.held_bytes
         return ServiceMemory(
-            self.held_bytes, reference, _DATABASE_BYTES,
+            process, waiting, reference, _DATABASE_BYTES,
             SAMPLES_AT_ONCE * (self.sample_bytes + 2 * stride + row), RECENT * _EVENT_BYTES,
             chosen, self._learning_bytes(n_labels), limits.pending_bytes,
         )  # fmt: skip
 
     def _learning_bytes(self, n_labels: int) -> int:
-        """Rows as they are read, and as many again, or all that a candidate takes."""
+        """What learns, rows as they are read, and as many again, or all a candidate takes."""
         read = n_labels * FLOAT_BYTES * self.frozen.width
-        return read + max(read, self._room(n_labels + self.n_old).memory().adapting_bytes)
+        adapting = self._room(n_labels + self.n_old).memory().adapting_bytes
+        return self.held_bytes[2] + read + max(read, adapting)
 
     def _room(self, n_samples: int) -> Room:
         """Of learning a candidate from rows."""

@@ -60,15 +60,18 @@ class Records:
 
     def all(self) -> list[Record]:
         """From version 0 on."""
+        written = self._read("ORDER BY number")
+        return written if written and written[0].number == 0 else [BASE, *written]
+
+    def _read(self, which: str, *values: Any) -> list[Record]:
         rows = self._store.read(
-            "SELECT number, created, state, verdict, n_labels, adopted, until, before"
-            " FROM versions ORDER BY number"
-        )
-        written = [
+            "SELECT number, created, state, verdict, n_labels, adopted, until, before"  # noqa: S608
+            f" FROM versions {which}", *values,
+        )  # fmt: skip
+        return [
             Record(number, created, state, Verdict(**json.loads(judged)), *rest)
             for number, created, state, judged, *rest in rows
         ]
-        return written if written and written[0].number == 0 else [BASE, *written]
 
     def of(self, number: int) -> Record:
         """That of one version.
@@ -76,12 +79,20 @@ class Records:
         Raises:
             DataError: there is none.
         """
-        records = {record.number: record for record in self.all()}
-        if number not in records:
+        record = next(iter(self._read("WHERE number = ?", number)), None)
+        if record is None and number == 0:
+            return BASE
+        if record is None:
+            numbers = [each.number for each in self.all()]
             raise DataError(
-                f"there is no version {number}, expected one of {sorted(records)[-10:]}: choose one"
+                f"there is no version {number}, expected one of {numbers[-10:]}: choose one"
             )
-        return records[number]
+        return record
+
+    @property
+    def newest(self) -> int:
+        """The largest number of a version."""
+        return int(self._store.one("SELECT MAX(number) FROM versions") or 0)
 
     def write(self, record: Record) -> Record:
         """Keep it, on the disk before this returns.
@@ -135,5 +146,5 @@ class Records:
     @property
     def n_refused(self) -> int:
         """Versions that were proved no better, those that are forgotten among them."""
-        states = [record.state for record in self.all()]
-        return states.count(REFUSED) + int(self._store.meta(_FORGOTTEN) or 0)
+        count = self._store.one("SELECT COUNT(*) FROM versions WHERE state = ?", REFUSED)
+        return int(count) + int(self._store.meta(_FORGOTTEN) or 0)

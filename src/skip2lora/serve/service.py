@@ -18,6 +18,7 @@ from skip2lora.data.media import Media
 from skip2lora.data.sound_options import Sound
 from skip2lora.serve import views
 from skip2lora.serve.answering import Frozen, Served
+from skip2lora.serve.apart import StudyApart
 from skip2lora.serve.drift import DriftState
 from skip2lora.serve.events import Events
 from skip2lora.serve.gate import Verdict
@@ -32,6 +33,7 @@ from skip2lora.serve.samples import SKIPPED
 from skip2lora.serve.store import Store
 from skip2lora.serve.turns import Turns
 from skip2lora.serve.watching import Watching
+from skip2lora.system import FORKS
 from skip2lora.tasks.task import CLASSIFICATION
 from skip2lora.training.rehearsal import Keep
 
@@ -49,8 +51,9 @@ class Service:
     :func:`skip2lora.adapt` takes as ``keep``: rows of the old domain, by default those beside the
     model's file, False for none. What is proved better is adopted, or waits for :meth:`adopt` with
     ``approve``. Nothing is learned before each class has three labels, unless ``all_classes`` is
-    off. With ``learning`` a thread learns as labels come. ``sound`` is how recordings become
-    samples, where neither model nor adapter says it.
+    off. With ``learning`` a thread learns as labels come, with ``apart`` in a process of its own
+    (on Linux), which is forked here: before there are other threads. ``sound`` is how recordings
+    become samples, where neither model nor adapter says it.
 
     Several threads may call every method; predictions wait for neither training nor the disk.
 
@@ -71,6 +74,7 @@ class Service:
         approve: bool = False,
         all_classes: bool = True,
         learning: bool = True,
+        apart: bool = False,
         limits: Limits | None = None,
         sound: Sound | None = None,
         seed: int = 0,
@@ -87,10 +91,16 @@ class Service:
             "tap_widths": list(model.tap_widths), "n_outputs": model.n_outputs,
         }  # fmt: skip
         self._closed = False
-        self._kept = Store(self.store, about, self.limits, self._disk_changed)
+        study = StudyApart(self._frozen, labels, self.store) if apart and FORKS else None
+        try:
+            self._kept = Store(self.store, about, self.limits, self._disk_changed)
+        except BaseException:
+            if study is not None:
+                study.close()
+            raise
         try:
             self._events = Events(self._kept)
-            rules = Rules(labels, approve, self.limits)
+            rules = Rules(labels, approve, self.limits, study)
             self._learner = Learner(self._frozen, self._kept, self._events, rules, self._renewed)
             self._turns = Turns(self._learner, self._kept, self._events)
             watching = Watching(model.tap_widths[-1], self.limits.learn, seed)
@@ -110,6 +120,8 @@ class Service:
             said = self._learner.in_use.model.images
             self._learner.images = images_of(self._kept, said, sound, model.inputs)
         except BaseException:
+            if study is not None:
+                study.close()
             self._kept.close()
             raise
         if learning:
@@ -326,6 +338,11 @@ class Service:
             width = self._frozen.format.tap_widths[0]
             x = np.frombuffer(row, np.float32)[None, :width]
         return (views.of_number(of) if self._frozen.numbers else of) | {"x": x}
+
+    @property
+    def learner(self) -> Learner:
+        """What learns."""
+        return self._learner
 
     # --- learning -----------------------------------------------------------------------------
 

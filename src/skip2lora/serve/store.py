@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import DataError
-from skip2lora.serve.database import FILE, connect, lock, prepare, refusals
+from skip2lora.serve.database import FILE, Reader, lock, prepare, refusals
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.samples import ASKED, NOT_ASKED, Sample, insert, prune
 from skip2lora.serve.writer import Work, Writer
@@ -85,12 +85,12 @@ class Store:
         try:
             prepare(folder.absolute(), about)
             with refusals(self.file):
-                self._reader = connect(self.file, mode="ro")
+                self.reader = Reader(self.file)
                 self._writer = Writer(self.file, self._changed)
         except BaseException:
             os.close(self._lock_file)
             raise
-        self._reading, self._numbering = threading.Lock(), threading.Lock()
+        self._numbering = threading.Lock()
         self._n_pending = self._pending_bytes = self._since_pruned = self.n_dropped = 0
         self.next_event = 1 + int(self.one("SELECT MAX(id) FROM events") or 0)
         self.next_event += 0 if self.meta("clean") in ("1", None) else _LOST_EVENTS
@@ -111,7 +111,7 @@ class Store:
         if not self.paused:
             self.set_meta(clean="1", next_sample=str(self._next))
         self._writer.close()
-        self._reader.close()
+        self.reader.close()
         os.close(self._lock_file)
 
     # --- numbers ------------------------------------------------------------------------------
@@ -149,17 +149,15 @@ class Store:
         Raises:
             FileError, ModelError: as :func:`~skip2lora.serve.database.refusals`.
         """
-        with self._reading, refusals(self.file):
-            return self._reader.execute(query, values).fetchall()
+        return self.reader.read(query, *values)
 
     def one(self, query: str, *values: Any) -> Any:
         """The first value of a query, None where it gives none."""
-        rows = self.read(query, *values)
-        return rows[0][0] if rows else None
+        return self.reader.one(query, *values)
 
     def meta(self, key: str) -> Any:
         """What is kept under a name: text or bytes; None where nothing is."""
-        return self.one("SELECT value FROM meta WHERE key = ?", key)
+        return self.reader.meta(key)
 
     def set_meta(self, **values: str | bytes) -> None:
         """Keep them under these names, on the disk before this returns.
@@ -226,16 +224,8 @@ class Store:
             prune(db, self.limits)
 
     def settled(self, width: int) -> Settled:
-        """All samples whose label is settled, by their numbers; rows have ``width`` floats."""
-        rows = self.read(
-            "SELECT s.id, s.row, s.digest, l.answer, l.last, l.times FROM samples s"
-            " JOIN given l ON l.sample = s.id WHERE l.answers = 1 ORDER BY s.id"
-        )
-        ids, packed, digests, answers, last, times = zip(*rows, strict=True) if rows else [()] * 6
-        return Settled(
-            np.array(ids, np.int64), _rows(packed, width), tuple(digests), tuple(answers),
-            np.array(last, np.int64), np.array(times, np.int64),
-        )  # fmt: skip
+        """As :func:`settled`."""
+        return settled(self.reader, width)
 
     def n_of_answers(self) -> dict[str, int]:
         """How many samples have each settled label."""
@@ -349,6 +339,19 @@ class Store:
     def _check_there(self, db: sqlite3.Connection, sample: int) -> None:
         if db.execute("SELECT 1 FROM samples WHERE id = ?", (sample,)).fetchone() is None:
             raise gone(sample, self.n_numbered)
+
+
+def settled(reader: Reader, width: int) -> Settled:
+    """All samples whose label is settled, by their numbers; rows have ``width`` floats."""
+    rows = reader.read(
+        "SELECT s.id, s.row, s.digest, l.answer, l.last, l.times FROM samples s"
+        " JOIN given l ON l.sample = s.id WHERE l.answers = 1 ORDER BY s.id"
+    )
+    ids, packed, digests, answers, last, times = zip(*rows, strict=True) if rows else [()] * 6
+    return Settled(
+        np.array(ids, np.int64), _rows(packed, width), tuple(digests), tuple(answers),
+        np.array(last, np.int64), np.array(times, np.int64),
+    )  # fmt: skip
 
 
 def gone(sample: int, n_numbered: int) -> DataError:

@@ -29,18 +29,20 @@ _PAGES = (
 )  # fmt: skip
 
 
-def rehearse(model: Backbone, some: Any) -> None:
+def rehearse(model: Backbone, some: Any) -> tuple[int, int]:
     """Serve, predict ``some`` samples, ``N_SAMPLES`` of them, ask, label and learn once.
 
+    Gives the bytes of the process that waits to learn, and of one that has, beside this one.
     What is learned of noise is thrown away with its folder. Over HTTP it serves a request of each
     kind on this machine's own address, where what that needs is installed.
     """
     limits = Limits(first_batch=N_SAMPLES)
     with (
+        warnings.catch_warnings(action="ignore"),  # of classes without a label, there too
         tempfile.TemporaryDirectory() as folder,
         Service(
-            model, Path(folder) / "store", all_classes=False, learning=False, lab_set=False,
-            limits=limits,
+            model, Path(folder) / "store", all_classes=False, learning=False, apart=True,
+            lab_set=False, limits=limits,
         ) as service,
     ):  # fmt: skip
         served = service.predict(some)
@@ -51,8 +53,9 @@ def rehearse(model: Backbone, some: Any) -> None:
         for place, number in enumerate(served.ids):
             service.label(number, answers[place % len(answers)])
         if len(answers) > 1:
-            with warnings.catch_warnings(action="ignore"):  # of classes without a label
-                service.learn()
+            service.learn()
+            return service.learner.weighed()
+    return 0, 0
 
 
 def _over_http(service: Service, some: Any) -> None:

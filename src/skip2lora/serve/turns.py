@@ -32,6 +32,7 @@ class Turns:
         """Wait until it learns no more."""
         self._closing.set()
         self._news.set()
+        self._learner.close()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -57,4 +58,6 @@ class Turns:
                     learner.learn()
                     n_learned = n_labels
             except Skip2LoraError as error:
+                if self._closing.is_set():
+                    return
                 self._events.say("refused", version=None, reason=str(error))

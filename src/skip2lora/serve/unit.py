@@ -53,6 +53,8 @@ MemoryDenyWriteExecute={no_new_code}
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+SystemCallFilter=setpriority
+OOMPolicy=continue
 Environment=OMP_NUM_THREADS=1
 
 [Install]

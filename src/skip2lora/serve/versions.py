@@ -7,12 +7,13 @@ is put in place in one step, so after a kill or a power cut a whole version is i
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from skip2lora.adapted import AdaptedModel
+from skip2lora.adapted import RESULT_FILES, AdaptedModel
 from skip2lora.backbones.base import Backbone
 from skip2lora.errors import ModelError
-from skip2lora.files import make_folder, unreadable, write_bytes
+from skip2lora.files import make_folder, unreadable, write_bytes, write_files
 from skip2lora.replacing import sweep
 
 POINTER, FOLDER = "current", "versions"
@@ -27,6 +28,7 @@ class VersionFolders:
         Raises:
             FileError: the folder cannot be made.
         """
+        self._store = store
         self._pointer, self._folder = store / POINTER, make_folder(store / FOLDER)
         sweep(self._pointer)
         for hidden in self._folder.glob(".*-*"):  # rooms: of any version that was being written
@@ -34,7 +36,7 @@ class VersionFolders:
 
     def path(self, number: int) -> Path:
         """Where a version lies."""
-        return self._folder / f"{number:06d}"
+        return _path(self._folder, number)
 
     def numbers(self) -> tuple[int, ...]:
         """Those that are there, ascending, without 0."""
@@ -73,13 +75,13 @@ class VersionFolders:
         """
         write_bytes(self._pointer, f"{number}\n".encode())
 
-    def save(self, number: int, adapted: AdaptedModel) -> None:
-        """Write a version; it is not in use yet.
+    def save(self, number: int, files: Mapping[str, bytes]) -> None:
+        """Write a version, whose ``files`` are those of an adapted model; it is not in use yet.
 
         Raises:
             FileError: the system refused.
         """
-        adapted.save(self.path(number))
+        write_files(self.path(number), files, names=RESULT_FILES)
 
     def load(self, number: int, model: Backbone) -> AdaptedModel | None:
         """Read a version of ``model``; None is the model alone.
@@ -87,9 +89,22 @@ class VersionFolders:
         Raises:
             FileError, ModelError: it is not there, damaged, or of another model.
         """
-        return AdaptedModel.load(model, self.path(number)) if number else None
+        return read_version(self._store, number, model)
 
     def keep(self, numbers: set[int]) -> None:
         """Remove all others."""
         for number in set(self.numbers()) - numbers:
             shutil.rmtree(self.path(number), ignore_errors=True)
+
+
+def read_version(store: Path, number: int, model: Backbone) -> AdaptedModel | None:
+    """As :meth:`VersionFolders.load`, for who only reads in ``store``.
+
+    Raises:
+        FileError, ModelError: as there.
+    """
+    return AdaptedModel.load(model, _path(store / FOLDER, number)) if number else None
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}"

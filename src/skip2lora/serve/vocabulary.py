@@ -14,6 +14,7 @@ from typing import Any
 from skip2lora.adapted import AdaptedModel
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import for_task
+from skip2lora.serve.database import Reader
 from skip2lora.serve.store import Store, json_text
 from skip2lora.tasks.task import CLASSIFICATION, Outputs, task_for
 
@@ -70,7 +71,7 @@ class Vocabulary:
         return cls(tuple(read["titles"]), read["n_own"], None if names is None else tuple(names))
 
 
-def remembered(store: Store) -> Vocabulary | None:
+def remembered(store: Store | Reader) -> Vocabulary | None:
     """What a store kept of an adapter that was given; None where none was."""
     text = store.meta(_KEY)
     return None if text is None else Vocabulary.from_text(text)
