@@ -72,11 +72,6 @@ static int tap_is_sound(const s2_model *model, uint32_t k, const uint8_t *arrays
     return at < model->n_taps && width == model->tap_width[at];
 }
 
-/* Whether branches meet as they parted; of layers that are sound one by one. */
-static int slots_are_sound(const s2_model *model) {
-    return s2_slots_if_any == NULL || s2_slots_if_any(model, NULL, NULL);
-}
-
 /* Bytes of all layers' arrays, which may take `left`; SIZE_MAX where they or their taps are other
  * than the block says. */
 static size_t bytes_of_layers(const s2_model *model, size_t left) {
@@ -122,7 +117,7 @@ static size_t lay_out(s2_model *model, const header *head) {
     }
     model->arrays = model->blob + at;
     const size_t arrays = bytes_of_layers(model, head->n_bytes - at);
-    if (arrays == SIZE_MAX || !slots_are_sound(model)) {
+    if (arrays == SIZE_MAX || !s2_slots_are_sound(model)) {
         return SIZE_MAX;
     }
     at += arrays;

@@ -10,7 +10,6 @@ typedef struct {
     float *numbers; /* (peak): the input and the output of any one layer */
     size_t peak;
     float *scratch; /* of a layer, or of a tap before it is projected */
-    float *slot[S2_MODEL_MAX_SLOTS];
 } forward_room;
 
 /* Floats from one buffer to the next, each aligned to S2_ALIGN. */
@@ -44,15 +43,14 @@ static forward_room lay_out_forward(const s2_model *model, s2_arena *arena) {
     }
     room.numbers = s2_take_floats(arena, 1, room.peak);
     room.scratch = s2_take_floats(arena, 1, scratch);
-    if (s2_slots_if_any != NULL) {
-        (void)s2_slots_if_any(model, arena, room.slot);
-    }
     return room;
 }
 
 size_t s2_model_workspace_bytes(const s2_model *model) {
     s2_arena arena = {0};
+    float *slot[S2_SLOTS_OF_BUILD];
     (void)lay_out_forward(model, &arena);
+    s2_slots_lay_out(model, &arena, slot);
     return arena.used;
 }
 
@@ -102,7 +100,9 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
                            const s2_row_layout *layout, float *row, void *workspace,
                            size_t workspace_bytes) {
     s2_arena arena = {.base = workspace, .size = workspace_bytes};
+    float *slot[S2_SLOTS_OF_BUILD];
     const forward_room room = lay_out_forward(model, &arena);
+    s2_slots_lay_out(model, &arena, slot);
     if (!s2_fits(&arena) || room.numbers == NULL) { /* it is there where all fits */
         return S2_NO_ROOM;
     }
@@ -114,8 +114,8 @@ s2_status s2_model_forward(const s2_model *model, const s2_kernels *kernels, con
                           .arrays = model->arrays,
                           .bn_eps = model->bn_eps,
                           .x = room.numbers,
-                          .scratch = room.scratch,
-                          .slot = room.slot};
+                          .scratch = room.scratch};
+    s2_slots_pass(&pass, slot);
     memcpy(room.numbers, x, model->n_features * sizeof *x);
     uint32_t tap = 0;
     for (; tap < model->n_derived; tap++) {

@@ -1,19 +1,11 @@
-/* model_kinds.c - what a build has of networks beside fully connected layers. No other source sees
- * the S2_WITHOUT_... that leave out kinds of layers or of taps: two could disagree. */
+/* model_kinds.c - what a build has of networks beside fully connected layers. */
 #include "model_derived.h"
 #include "model_layers.h"
-#include "model_slots.h"
 
 #ifdef S2_WITHOUT_DERIVED
 int (*const s2_derive_if_any)(const s2_derived *, uint32_t, const float *, float *) = NULL;
 #else
 int (*const s2_derive_if_any)(const s2_derived *, uint32_t, const float *, float *) = s2_derive;
-#endif
-
-#ifdef S2_WITHOUT_SLOTS
-int (*const s2_slots_if_any)(const s2_model *, s2_arena *, float **) = NULL;
-#else
-int (*const s2_slots_if_any)(const s2_model *, s2_arena *, float **) = s2_slots_lay_out;
 #endif
 
 const s2_layer_code *s2_layer_code_of(uint32_t kind) {

@@ -50,8 +50,14 @@ struct s2_layer_pass {
     const float *x;     /* (n_in) */
     float *y;           /* (n_out), where it is written; x itself of a kind that works in place */
     float *scratch;     /* (scratch_floats) */
-    float *const *slot; /* (S2_MODEL_MAX_SLOTS), of a build that has them */
+    float *const *slot; /* of a build with slots (S2_MODEL_MAX_SLOTS) */
 };
+
+/* Sources that were compiled with slots do not link with those that were compiled without: one would
+ * run what the other did not check. */
+#ifdef S2_WITHOUT_SLOTS
+#define s2_layer_code_of s2_layer_code_of_without_slots
+#endif
 
 /* NULL where a build has no such kind. */
 const s2_layer_code *s2_layer_code_of(uint32_t kind);

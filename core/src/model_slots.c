@@ -3,6 +3,8 @@
 
 #include "model_slots.h"
 
+#ifndef S2_WITHOUT_SLOTS
+
 /* All that lies in the arrays. */
 static uint32_t number_of(const uint8_t *arrays) {
     uint32_t number;
@@ -73,13 +75,17 @@ static int follow(const s2_model *model, uint32_t *most) {
     return sound;
 }
 
-int s2_slots_lay_out(const s2_model *model, s2_arena *arena, float **slot) {
+int s2_slots_are_sound(const s2_model *model) {
     uint32_t most[S2_MODEL_MAX_SLOTS];
-    const int sound = follow(model, most);
-    for (uint32_t number = 0; arena != NULL && number < S2_MODEL_MAX_SLOTS; number++) {
+    return follow(model, most);
+}
+
+void s2_slots_lay_out(const s2_model *model, s2_arena *arena, float **slot) {
+    uint32_t most[S2_MODEL_MAX_SLOTS];
+    (void)follow(model, most);
+    for (uint32_t number = 0; number < S2_MODEL_MAX_SLOTS; number++) {
         slot[number] = s2_take_floats(arena, 1, most[number]);
     }
-    return sound;
 }
 
 const s2_layer_code s2_save_code = {
@@ -88,3 +94,5 @@ const s2_layer_code s2_exchange_code = {
     .array_bytes = array_bytes, .tap_width = s2_no_tap, .forward = exchange};
 const s2_layer_code s2_add_code = {
     .in_place = 1, .array_bytes = array_bytes, .tap_width = s2_no_tap, .forward = add};
+
+#endif

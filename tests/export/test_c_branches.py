@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="needs the package onnxruntime: pip gr
 
 import onnx_models as nets
 import skip2lora as s2
-from c_folders import make, need, ran, rows_of
+from c_folders import make, ran
 from chain_models import Chain
 from device_rows import off_by
 from skip2lora.errors import ModelError
@@ -196,28 +196,24 @@ def test_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lacking", ["model_kinds.c", "model_file.c", "model_forward.c", "all"])
 def test_a_build_whose_sources_were_given_other_options(lacking: str, tmp_path: Path) -> None:
-    """One of them decides: the network is refused, or runs as it should."""
-    need("gcc", "make")
+    """They do not link; where all have no slots, the network is refused."""
     chain, out = start(6), tmp_path / "out"
-    x = np.random.default_rng(0).normal(size=(6, *SHAPE)).astype(np.float32)
     export_c(ended(chain, shortcut(chain), tmp_path), out, epochs=1)
-    given = rows_of(x.reshape(len(x), -1), np.arange(6) % 4)
-    ran(make(out), out / "a.bin", given=given)
-    expected = ran(out / "example", "--predict", out / "a.bin", given=given)
+    make(out)
     for source in (out / "src").glob("*.c"):
         if lacking in (source.name, "all"):
             place = out / "build" / source.with_suffix(".o").name
-            options = ["-std=c99", "-O1", "-ffp-contract=off", "-DS2_WITHOUT_SLOTS"]
-            ran("gcc", *options, "-c", source, "-o", place)
+            ran("gcc", "-std=c99", "-O1", "-DS2_WITHOUT_SLOTS", "-c", source, "-o", place)
     objects, program = sorted((out / "build").glob("*.o")), tmp_path / "program"
-    ran("gcc", "-std=c99", f"-I{out}/src", out / "main.c", *objects, "-lm", "-o", program)
-    words = [program, "--predict", out / "a.bin"]
-    done = subprocess.run(words, input=given, text=True, capture_output=True, check=False)
-    if lacking in ("model_kinds.c", "all"):
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert "network" in done.stderr
-    else:
-        assert done.stdout == expected
+    words = ["gcc", f"-I{out}/src", out / "main.c", *objects, "-lm", "-o", program]
+    linked = subprocess.run(words, text=True, capture_output=True, check=False)
+    if lacking != "all":
+        assert "s2_layer_code_of" in linked.stderr
+        assert not program.exists()
+        return
+    done = subprocess.run([program], input="", text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "network" in done.stderr
 
 
 def broadcast(chain: Chain) -> None:

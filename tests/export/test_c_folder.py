@@ -108,19 +108,6 @@ def test_every_source_is_needed(model, tmp_path) -> None:
         assert linked.returncode != 0, left_out
 
 
-def test_one_source_decides_what_networks_a_build_has() -> None:
-    """Where two could disagree, one would run what the other did not check."""
-    need("gcc")
-    preprocess = ["gcc", "-std=c99", "-E", "-P", f"-I{FOLDER}/include"]
-    deciding = FOLDER / "src" / "model_kinds.c"
-    without = {part: f"-DS2_WITHOUT_{part}" for part in PARTS}
-    for source in sorted((FOLDER / "src").glob("*.c")):
-        changed = ran(*preprocess, source) != ran(*preprocess, *without.values(), source)
-        assert changed == (source == deciding), source.name
-    texts = [ran(*preprocess, option, deciding) for option in ("-DNOTHING", *without.values())]
-    assert len(set(texts)) == 1 + len(PARTS)
-
-
 def test_flash_and_structs_are_as_small_as_the_readme_says(model, tmp_path) -> None:
     need("arm-none-eabi-gcc", "arm-none-eabi-size")
     out = tmp_path / "out"
