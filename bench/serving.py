@@ -6,7 +6,7 @@ wrk asks for one prediction of the fan's network at a time, in JSON, over 50 con
 server with an application that reads the body and answers 100 bytes is the floor: what is left is
 the service's own. "Adapting" is the service while another client makes it learn anew, again and
 again, from 200 labels of all classes, and answers by what it learned. Rounds take turns; processor
-time is that of the server's process alone, learning in it.
+time is that of the server's process alone, without the one that learns.
 """
 
 from __future__ import annotations
