@@ -189,8 +189,18 @@ def test_it_fits_a_telephone(service: Service, opened: Any, scheme: Any) -> None
     look = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme}
     page = opened(service.url, **look)
     page.wait_for_selector("#cards > li")
-    page.wait_for_selector("#versions tbody tr")
+    entries = [{"id": number, "label": name} for number, name in list(service.truth.items())[:80]]
+    service.ask("/api/labels", {"labels": entries})
+    service.ask("/api/learn", {})
+    page.wait_for_selector("#versions tbody tr.why:has-text('fixed')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    wide = "(table => [table.scrollWidth, table.parentElement.clientWidth])"
+    taken, there = page.evaluate(f"{wide}(document.querySelector('#versions'))")
+    assert taken <= there  # no column is out of sight
+    heights = page.evaluate(
+        "[...document.querySelectorAll('#versions tr')].map(r => r.offsetHeight)"
+    )
+    assert max(heights) < 130
 
 
 def test_a_token_is_asked_for_once_a_tab(tmp_path: Path, opened: Any) -> None:
@@ -305,5 +315,7 @@ def test_numbers_are_typed_learned_and_undone(tmp_path: Path, start: Start, open
     entries = [{"id": at + 1, "label": float(each)} for at, each in enumerate(y)]
     service.ask("/api/labels", {"labels": entries, "settle": True})
     page.click("#learn")
-    page.wait_for_selector("#versions tbody tr:has-text('in use'):has-text('proved better')")
+    page.wait_for_selector(
+        "#versions tbody tr:has-text('in use') + tr.why:has-text('proved better')"
+    )
     assert page.locator("#versions thead th", has_text="Nearer").count() == 1

@@ -306,13 +306,21 @@ async function refreshVersions() {
   const { versions } = await ask("api/versions");
   $("versions").querySelector("thead").replaceChildren(
     node("tr", {}, ...(isOfNumbers() ? words.columnsOfNumbers : words.columns).map((name) => node("th", { scope: "col" }, name))));
-  $("versions").querySelector("tbody").replaceChildren(...[...versions].reverse().map((each) =>
-    node("tr", {}, node("td", { class: "number" }, String(each.number)),
-         node("td", {}, each.number ? new Date(1000 * each.created).toLocaleString() : words.base),
-         node("td", {}, words.states[each.in_use ? "in use" : each.state] ?? each.state),
-         node("td", { class: "number" }, String(each.fixed ?? "")),
-         node("td", { class: "number" }, String(each.broke ?? "")),
-         node("td", {}, each.reason ?? ""), node("td", {}, versionButton(each)))));
+  $("versions").querySelector("tbody").replaceChildren(...[...versions].reverse().flatMap(versionRows));
+}
+
+// What is short in a row, and why in one below it, as wide as the table: a telephone shows both.
+function versionRows(version) {
+  const state = words.states[version.in_use ? "in use" : version.state] ?? version.state;
+  const cells = [
+    node("td", { class: "number" }, String(version.number)),
+    node("td", {}, version.number ? new Date(1000 * version.created).toLocaleString() : words.base),
+    node("td", {}, node("span", {}, state), " ", versionButton(version)),
+    node("td", { class: "number" }, String(version.fixed ?? "")),
+    node("td", { class: "number" }, String(version.broke ?? "")),
+  ];
+  const why = node("td", { colspan: String(cells.length) }, version.reason ?? "");
+  return [node("tr", {}, ...cells), ...(version.number && version.reason ? [node("tr", { class: "why" }, why)] : [])];
 }
 
 function versionButton(version) {
