@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,8 @@ def test_the_peak_is_of_what_is_there_at_once(fill: int, larger: int) -> None:
     )  # fmt: skip
     assert memory.adapting_bytes == 321 + larger
     assert memory.peak_bytes == 10**9 + 321 + larger
+    in_parts = replace(memory, samples_bytes=1000, in_parts=True)  # gone once the cache is filled
+    assert in_parts.adapting_bytes == 320 + max(654_000, 1000 + fill)
 
 
 @pytest.mark.parametrize("standardize", [False, True])

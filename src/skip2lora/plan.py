@@ -42,6 +42,7 @@ _LEARNING_RATE = 1e-5  # so small that random labels lead nowhere
 _MOST_ROW_BYTES = 1 << 26  # of random rows: beyond the caches of most processors
 _FILL_SAMPLES = 64  # computed for the measurement, at most
 _FILL_SECONDS = 0.5  # about that long, warm-up included: fewer samples of a slow model
+_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def plan(
     fill = _measure_fill(of, samples, count, options, goal)
     held = held_bytes() - count * fill.sample_bytes * fill.loaded
     asked_for, by_steps = (
-        room.of_samples(fill.sample_bytes, fill.n_features, held) for room in (asked_for, by_steps)
+        room.of_samples(fill.sample_bytes, fill.n_features, held, in_parts=fill.in_parts)
+        for room in (asked_for, by_steps)
     )
     done = _Planner(asked_for).finish(seconds, fill)
     limit = available_bytes(held_bytes()) if limit is None else limit
@@ -197,7 +199,8 @@ def choose(
     fill = _measure_fill(rooms[0].model, X, len(X), rooms[0].options, goal, most=1)
     held = held_bytes() - len(X) * fill.sample_bytes * fill.loaded
     asked_for, by_steps = (
-        room.of_samples(fill.sample_bytes, fill.n_features, held) for room in rooms
+        room.of_samples(fill.sample_bytes, fill.n_features, held, in_parts=fill.in_parts)
+        for room in rooms
     )
     ways = [*choices(asked_for, by_steps, limit)]
     for way in ways:
@@ -317,7 +320,8 @@ class _Planner:
 class _FillCost:
     """Seconds a sample, None where no sample could be made, and on how many it was measured.
 
-    ``n_features`` are those of x as the core sees it, ``loaded`` says that all samples were there.
+    ``n_features`` are those of x as the core sees it, ``loaded`` says that all samples were there,
+    ``in_parts`` that a part of them is at a time.
     """
 
     seconds: float | None = None
@@ -325,6 +329,7 @@ class _FillCost:
     sample_bytes: int = 0
     n_features: int = 1
     loaded: bool = False
+    in_parts: bool = False
 
 
 def _measure_fill(
@@ -353,18 +358,24 @@ def _measure_fill(
         return min(took, time.process_time() - of_cpu) / len(those)
 
     a_sample, n_measured = seconds(some[:1]), 1  # the first run of a runtime plans its memory
-    left = min(few - 1, int((_FILL_SECONDS - a_sample) / max(a_sample, 1e-9)))
-    if left > 0:
-        a_sample, n_measured = seconds(some[1 : 1 + left]), left
+    left, times = _FILL_SECONDS - a_sample, list[float]()
+    while n_measured < few and left >= a_sample:  # in some turns, of which the middle one counts
+        turn = max(1, int(left / _TURNS / max(a_sample, 1e-9)))
+        part = some[n_measured : n_measured + turn]
+        a_sample = seconds(part)
+        times.append(a_sample)
+        left, n_measured = left - a_sample * len(part), n_measured + len(part)
+    if times:
+        a_sample, n_measured = statistics.median(times), n_measured - 1
     rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=options.standardize)
     n_features = rows.features(some[:1]).shape[1]
-    sample_bytes, loaded = _bytes_of(some) // few, samples is not None
+    sample_bytes, loaded, in_parts = _bytes_of(some) // few, samples is not None, False
     if isinstance(samples, LazySamples) and rows.first_tap_is_input:  # which are all read
         loaded = False
     elif isinstance(samples, LazySamples):  # of which a part is read at a time
         at_once = min(READ_BYTES, SAMPLES_AT_ONCE * sample_bytes)
-        sample_bytes, loaded = min(sample_bytes, at_once // count), False
-    return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded=loaded)
+        sample_bytes, loaded, in_parts = min(sample_bytes, at_once // count), False, True
+    return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded, in_parts)
 
 
 def _bytes_of(samples: Any) -> int:

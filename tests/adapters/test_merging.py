@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -113,3 +114,26 @@ def test_parts_that_change_no_output_have_a_rank_still() -> None:
     x = np.ones((2, 9), np.float32)
     expected = backbone.forward(x).base_logits + mix.bias
     np.testing.assert_allclose(mix.logits(backbone, x), expected, rtol=1e-6)
+
+
+def test_wide_taps_are_mixed_without_copies_of_all_parts() -> None:
+    """Doubles of some rows are there at a time, and one product."""
+    random, width, n_outputs = np.random.default_rng(0), 50_000, 10
+    parts = [
+        SkipAdapters(
+            (random.normal(size=(width, n_outputs)).astype(np.float32),),
+            (np.eye(n_outputs, dtype=np.float32),), bias=np.zeros(n_outputs, np.float32),
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    weights = [0.5, 0.3, 0.2]
+    tracemalloc.start()
+    try:
+        mix = mixed(parts, weights, [width])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = parts[0].lora_a[0].nbytes
+    assert peak < 1.5 * size
+    expected = sum(of * part.lora_a[0] for of, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(mix.lora_a[0] @ mix.lora_b[0], expected, rtol=1e-5, atol=1e-6)

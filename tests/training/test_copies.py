@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,21 @@ def test_validation_by_what_is_learned_is_said(noise: tuple[s2.Backbone, Any, An
     other = s2.adapt(model, x[50:], y[50:], recipe="auto", validation_data=(x[:50], y[:50]))
     assert other.history.held_out is not None
     assert other.history.held_out.notes == ()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_wide_rows_are_compared_a_few_at_a_time(dtype: str) -> None:
+    """And are floats a few at a time: 16 MB of them, whose products would take 32."""
+    backbone = NumpyBackbone([20_000, 8, 3], first_tap_is_input=True)
+    x = samples(200, 20_000)
+    cache = SkipCache.of(RowFormat.of(backbone, copy_input=True, dtype=dtype), len(x))
+    cache.fill(backbone, np.concatenate([x[:-1], x[7:8]]))
+    tracemalloc.start()
+    try:
+        copies = copies_in(cache)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+    assert copies is not None
+    assert copies.tolist() == [*range(199), 7]

@@ -10,9 +10,10 @@ import pytest
 
 from skip2lora import MLP, _core, adapt
 from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.standins import RandomRows
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
-from skip2lora.training.exact_memory import ExactMemory, exact_memory
+from skip2lora.training.exact_memory import CANDIDATES, ExactMemory, exact_memory
 
 
 def rows(*widths: int, n_outputs: int = 4) -> RowFormat:
@@ -144,3 +145,14 @@ def test_what_is_at_its_limit_fits() -> None:
     )
     with pytest.raises(DataError, match=f"take {least / 1e6:,.1f} MB to be solved exactly, exp"):
         exact_memory(layout, 1000, 4, least - 1)
+
+
+def test_wide_taps_take_most_once_fits_are_done() -> None:
+    """Adapters of each candidate are there beside the result, and both matrices."""
+    rows = RowFormat.of(RandomRows((30_000,), 0), n_outputs=10, copy_input=True)
+    memory = exact_memory(rows, 40, 10, n_designs=2)
+    of_adapters = CANDIDATES * 30_000 * 10 * 4
+    assert of_adapters < memory.result_bytes < 1.1 * of_adapters
+    assert memory.result_bytes <= memory.workspace_bytes < 1.1 * memory.result_bytes
+    many = exact_memory(rows, 900, 10, n_designs=2)
+    assert many.workspace_bytes == many.matrix_bytes + many.fits_bytes > many.result_bytes

@@ -33,6 +33,21 @@ _MOST_SPAN = 3e38  # whose steps times the largest code are floats
 _MARGIN = 0.25
 
 
+def rows_at_once(layout: _core.RowLayout) -> int:
+    """Rows to write at a time, so many that their range is about that of all."""
+    return max(ROWS_AT_ONCE, min(_MOST_ROWS, _rows_of(_STAGE_BYTES, layout)))
+
+
+def read_at_once(layout: _core.RowLayout) -> int:
+    """Rows that are floats at a time where all are read."""
+    return min(ROWS_AT_ONCE, _rows_of(_STAGE_BYTES, layout))
+
+
+def _rows_of(n_bytes: int, layout: _core.RowLayout) -> int:
+    """How many are so large as floats, at least one."""
+    return max(1, n_bytes // (_FLOAT_BYTES * layout.row_stride))
+
+
 @dataclass(frozen=True, eq=False)
 class CodedRows:
     """Rows of ``layout`` as codes of the dtype ``kind``, (n, bytes): indexing gives float32 copies.
@@ -84,8 +99,12 @@ class CodedRows:
     @property
     def at_once(self) -> int:
         """Rows to write at a time."""
-        fit = _STAGE_BYTES // (_FLOAT_BYTES * self.layout.row_stride)
-        return max(ROWS_AT_ONCE, min(_MOST_ROWS, fit))
+        return rows_at_once(self.layout)
+
+    @property
+    def read_at_once(self) -> int:
+        """Rows that are floats at a time where all are read."""
+        return read_at_once(self.layout)
 
     def __getitem__(self, which: slice | NDArray[Any]) -> NDArray[np.float32]:
         """Those rows as floats, (rows, row_stride)."""
@@ -157,8 +176,8 @@ class CodedRows:
             )
         _core.code_scales(DTYPES[self.kind], span.astype(np.float32), scale)
         new = _core.CodedRows(self.layout, DTYPES[self.kind], self.codes, scale, low)
-        for at in range(0, first, ROWS_AT_ONCE):
-            new.encode(at, self[at : min(first, at + ROWS_AT_ONCE)])
+        for at in range(0, first, self.read_at_once):
+            new.encode(at, self[at : min(first, at + self.read_at_once)])
         for mine, table in zip(
             (self.scale, self.offset, self.low, self.high), (scale, low, low, high), strict=True
         ):

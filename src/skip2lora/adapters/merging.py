@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from skip2lora.adapters.adapters import SkipAdapters
 
+_ROWS = 1024  # of a tap whose products are doubles at a time
+
 
 def mixed(
     parts: Sequence[SkipAdapters],
@@ -33,20 +35,16 @@ def mixed(
     for weight, part in zip(weights, parts, strict=True):
         bias += weight * (0 if part.bias is None else part.bias.astype(np.float64))
     widths = list(tap_widths)
-    pairs = [_pair(parts, weights, tap, width, n_outputs) for tap, width in enumerate(widths)]
+    pairs = [_pairs(parts, weights, tap) for tap in range(len(widths))]
     if base_factor is not None:
         own = len(base_factor)
         changed[:own] |= base_factor != 1
         widths.insert(0, own)
         less = np.flatnonzero(base_factor != 1)
         back = _chosen(less, n_outputs)
-        pairs.insert(0, (back[:, :own].T * (base_factor - 1)[:, None], back))
-    pairs = _of_one_rank(pairs, widths, np.flatnonzero(changed))
-    return SkipAdapters(
-        tuple(a.astype(np.float32, order="C") for a, _ in pairs),
-        tuple(b.astype(np.float32, order="C") for _, b in pairs),
-        bias=bias.astype(np.float32),
-    )
+        pairs.insert(0, [(back[:, :own].T * (base_factor - 1)[:, None], back)])
+    lora_a, lora_b = _of_one_rank(pairs, widths, n_outputs, np.flatnonzero(changed))
+    return SkipAdapters(lora_a, lora_b, bias=bias.astype(np.float32))
 
 
 def of_rows(adapters: SkipAdapters) -> SkipAdapters:
@@ -66,23 +64,18 @@ def of_rows(adapters: SkipAdapters) -> SkipAdapters:
     return replace(adapters, lora_a=lora_a, lora_b=lora_b)
 
 
-_Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
+_Pair = tuple[NDArray[np.floating], NDArray[np.float64]]
 
 
-def _pair(
-    parts: Sequence[SkipAdapters],
-    weights: Sequence[float] | NDArray[np.float64],
-    tap: int,
-    width: int,
-    n_outputs: int,
-) -> _Pair:
-    """Side by side: (width, ranks) and (ranks, n_outputs)."""
-    a, b = [np.zeros((width, 0))], [np.zeros((0, n_outputs))]
-    for weight, part in zip(weights, parts, strict=True):
-        if tap >= part.first_tap:
-            a.append(part.lora_a[tap - part.first_tap].astype(np.float64))
-            b.append(weight * part.lora_b[tap - part.first_tap].astype(np.float64))
-    return np.hstack(a), np.vstack(b)
+def _pairs(
+    parts: Sequence[SkipAdapters], weights: Sequence[float] | NDArray[np.float64], tap: int
+) -> list[_Pair]:
+    """What is added up of one tap: (width, rank) and (rank, n_outputs) of each."""
+    return [
+        (part.lora_a[own], weight * part.lora_b[own].astype(np.float64))
+        for weight, part in zip(weights, parts, strict=True)
+        if (own := tap - part.first_tap) >= 0
+    ]
 
 
 def _chosen(outputs: NDArray[np.int64], n_outputs: int) -> NDArray[np.float64]:
@@ -93,26 +86,43 @@ def _chosen(outputs: NDArray[np.int64], n_outputs: int) -> NDArray[np.float64]:
 
 
 def _of_one_rank(
-    pairs: list[_Pair], widths: Sequence[int], changed: NDArray[np.int64]
-) -> list[_Pair]:
+    pairs: Sequence[list[_Pair]],
+    widths: Sequence[int],
+    n_outputs: int,
+    changed: NDArray[np.int64],
+) -> tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]:
     """The same products, all of the smallest rank that goes without a decomposition."""
-    beside = max(a.shape[1] for a, _ in pairs)
+    beside = max(sum(len(b) for _, b in of_tap) for of_tap in pairs)
     changed = changed if len(changed) else np.zeros(1, np.int64)  # a rank is 1 or more
     rank = min(max(widths), len(changed))
-    if beside <= rank:
-        wide = [(0, beside - a.shape[1]) for a, _ in pairs]
-        return [
-            (np.pad(a, ((0, 0), more)), np.pad(b, (more, (0, 0))))
-            for more, (a, b) in zip(wide, pairs, strict=True)
-        ]
-    n_outputs = pairs[0][1].shape[1]
-    chosen, one_rank = _chosen(changed, n_outputs), []
-    for a, b in pairs:
-        product = a @ b[:, changed]
-        if rank == len(changed):
-            one_rank.append((product, chosen))
+    chosen, lora_a, lora_b = _chosen(changed, n_outputs).astype(np.float32), [], []
+    for width, of_tap in zip(widths, pairs, strict=True):
+        if beside <= rank:
+            a, b = np.zeros((width, beside), np.float32), np.zeros((beside, n_outputs), np.float32)
+            start = 0
+            for one, other in of_tap:
+                place = slice(start, start := start + len(other))
+                a[:, place], b[place] = one, other
+        elif rank == len(changed):
+            a, b = _product(of_tap, width, changed), chosen
         else:  # no tap is as wide
-            back = np.zeros((rank, n_outputs))
-            back[: len(product), changed] = product
-            one_rank.append((np.eye(len(product), rank), back))
-    return one_rank
+            a, b = np.eye(width, rank, dtype=np.float32), np.zeros((rank, n_outputs), np.float32)
+            b[:width, changed] = _product(of_tap, width, changed)
+        lora_a.append(a)
+        lora_b.append(b.copy())
+    return tuple(lora_a), tuple(lora_b)
+
+
+def _product(of_tap: list[_Pair], width: int, changed: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The sum of a b of all, (width, changed), in doubles for some rows at a time."""
+    product, factors = (
+        np.zeros((width, len(changed)), np.float32),
+        [b[:, changed] for _, b in of_tap],
+    )
+    for at in range(0, width, _ROWS):
+        some = slice(at, at + _ROWS)
+        sums = np.zeros((len(product[some]), len(changed)))
+        for (a, _), b in zip(of_tap, factors, strict=True):
+            sums += a[some].astype(np.float64) @ b
+        product[some] = sums
+    return product

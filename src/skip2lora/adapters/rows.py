@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora import _core
-from skip2lora.adapters.coded import DTYPES, N_TABLES, ROWS_AT_ONCE, CodedRows
+from skip2lora.adapters.coded import DTYPES, N_TABLES, CodedRows
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
 from skip2lora.backbones.standins import Into, KnownRows, StandIn
@@ -387,7 +387,7 @@ def parts(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Rows as floats, and their places: at once where they are, some at a time of codes."""
     stop = len(rows) if stop is None else stop
-    step = max(1, stop - start) if isinstance(rows, np.ndarray) else ROWS_AT_ONCE
+    step = max(1, stop - start) if isinstance(rows, np.ndarray) else rows.read_at_once
     for at in range(start, stop, step):
         some = slice(at, min(at + step, stop))
         yield some, rows[some]

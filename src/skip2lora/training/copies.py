@@ -9,7 +9,7 @@ from skip2lora.adapters.rows import SkipCache, parts
 
 # Fewer different samples that are a smaller share of all come again by chance, as switches do.
 _LEAST, _SHARE = 20, 0.1
-_AT_ONCE = 4096  # rows
+_AT_ONCE = 1 << 17  # numbers, of which there are products of 8 bytes
 
 
 def copies_in(cache: SkipCache) -> NDArray[np.int64] | None:
@@ -38,7 +38,8 @@ def _sums(cache: SkipCache, rows: NDArray[np.float32]) -> NDArray[np.uint64]:
     random = np.random.Generator(np.random.PCG64(len(columns)))
     factors = random.integers(0, 1 << 64, len(columns), np.uint64, endpoint=False) | np.uint64(1)
     sums = np.empty(len(rows), np.uint64)
-    for at in range(0, len(rows), _AT_ONCE):
-        some = np.ascontiguousarray(rows[at : at + _AT_ONCE][:, columns])
-        sums[at : at + _AT_ONCE] = (some.view(np.uint32) * factors).sum(axis=1, dtype=np.uint64)
+    step = max(1, _AT_ONCE // len(columns))
+    for at in range(0, len(rows), step):
+        some = np.ascontiguousarray(rows[at : at + step][:, columns])
+        sums[at : at + step] = (some.view(np.uint32) * factors).sum(axis=1, dtype=np.uint64)
     return sums

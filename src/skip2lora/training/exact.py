@@ -103,9 +103,9 @@ class Solution:
         n_outputs, scaling = len(bias), self.design.scaling
         lora_a, lora_b = [], []
         for a, b in pairs:
-            lora_a.append(np.zeros((len(a), rank), np.float32))
+            wide = a if a.shape[1] == rank else np.pad(a, ((0, 0), (0, rank - a.shape[1])))
+            lora_a.append(wide)  # large, and copied where it must be
             lora_b.append(np.zeros((rank, n_outputs), np.float32))
-            lora_a[-1][:, : a.shape[1]] = a
             lora_b[-1][: len(b), self.problem.learned] = b
         first_tap = scaling.format.first_tap
         small = bias.astype(np.float32)

@@ -30,12 +30,17 @@ def lanes_of(n_samples: int) -> int:
 
 @dataclass(frozen=True)
 class ExactMemory:
-    """Bytes of a path with folds: its rows, the matrix with its workspace, solutions and folds."""
+    """Bytes of a path with folds: its rows, the matrix with its workspace, solutions and folds.
+
+    ``result_bytes`` are those of what comes after the fits: adapters of each solution that is part
+    of the result, beside the result, and the matrices.
+    """
 
     solver: int
     rows_bytes: int
     matrix_bytes: int
     fits_bytes: int
+    result_bytes: int = 0
 
     @classmethod
     def of(
@@ -68,11 +73,15 @@ class ExactMemory:
             more -= _core.dual_bytes(n_samples, n_learned)
             more += (n_designs - 1) * FLOAT_BYTES * n_samples * lanes
             more += _FACTOR_BYTES * n_samples * lanes * (factored and n_samples <= MOST_FACTORED)
+        n_solutions = CANDIDATES if n_designs > 1 else 1
+        result = n_solutions * (width * n_learned + unknowns + _PENALTIES * fold)
+        grams = n_designs * n_samples * lanes if dual else 0
         return cls(
             solver,
             n_samples * rows.row_bytes,
             _core.solver_bytes(solver, n_samples, width, n_learned),
             FLOAT_BYTES * fits + more,
+            FLOAT_BYTES * (result + grams),
         )
 
     @property
@@ -83,7 +92,7 @@ class ExactMemory:
     @property
     def workspace_bytes(self) -> int:
         """All but the rows."""
-        return self.matrix_bytes + self.fits_bytes
+        return max(self.matrix_bytes + self.fits_bytes, self.result_bytes)
 
 
 def exact_memory(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skip2lora import _core
+from skip2lora.adapters.coded import read_at_once
 from skip2lora.adapters.projected import BYTES_AT_ONCE, projected_widths
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
 from skip2lora.adapters.shards import rows_of_shard
@@ -40,7 +41,8 @@ class Memory:
     """Bytes. All are exact but ``fill_bytes``, ``process_bytes`` and so ``peak_bytes``.
 
     ``samples_bytes`` are those of X, of samples that are read where they are needed those of the
-    part that is there at a time, 0 where the size of a sample is not known. ``cache_bytes`` is
+    part that is there while the cache is filled, 0 where the size of a sample is not known
+    (``in_parts`` says so). ``cache_bytes`` is
     the payload, ``cache_overhead_bytes`` its padding and flags. ``saved_bytes`` are the trained
     numbers as a file holds them, ``adapter_bytes`` the same as the fused step holds them, with what
     makes few columns of the taps;
@@ -62,12 +64,15 @@ class Memory:
     fill_bytes: int
     process_bytes: int
     highest_bytes: int = 0
+    in_parts: bool = False
 
     @property
     def adapting_bytes(self) -> int:
         """Beyond the model: samples and cache, and the larger of filling and training."""
         training = self.adapter_bytes + self.optimizer_bytes + self.workspace_bytes
         cache = self.cache_bytes + self.cache_overhead_bytes
+        if self.in_parts:
+            return cache + max(self.samples_bytes + self.fill_bytes, training)
         return self.samples_bytes + cache + max(self.fill_bytes, training)
 
     @property
@@ -113,7 +118,8 @@ class Room:
 
     A sample has ``sample_bytes`` in memory, and ``n_features`` as the core sees it. ``held_bytes``
     are what the process holds without samples. ``beside_folder`` says that rows are kept in a
-    CacheFolder too, from which training by steps reads those that memory has no room for.
+    CacheFolder too, from which training by steps reads those that memory has no room for;
+    ``in_parts`` that samples are read where they are needed, a part at a time.
     """
 
     model: Backbone
@@ -124,10 +130,16 @@ class Room:
     n_features: int
     held_bytes: int
     beside_folder: bool = False
+    in_parts: bool = False
 
-    def of_samples(self, sample_bytes: int, n_features: int, held: int) -> Room:
+    def of_samples(
+        self, sample_bytes: int, n_features: int, held: int, *, in_parts: bool = False
+    ) -> Room:
         """With what one is, and what the process holds beside them."""
-        return replace(self, sample_bytes=sample_bytes, n_features=n_features, held_bytes=held)
+        return replace(
+            self, sample_bytes=sample_bytes, n_features=n_features, held_bytes=held,
+            in_parts=in_parts,
+        )  # fmt: skip
 
     @property
     def kept(self) -> Backbone:
@@ -225,6 +237,9 @@ class Room:
                 factored=factored,
             )  # fmt: skip
             adapters, state, work = saved, 0, exact.workspace_bytes
+            if rows.dtype != "float32":
+                few = min(self.n_samples, read_at_once(rows.layout))
+                work += few * FLOAT_BYTES * rows.layout.row_stride
         else:
             bias = has_bias(self.goal, options)
             adapter = _core.SkipAdapter(rows.layout, options.rank, self.goal.task.loss, bias)
@@ -240,7 +255,7 @@ class Room:
             cache_bytes - payload, saved, adapters + self._projection_bytes, state,
             work + self._reading_bytes(rows),
             max(self._fill_bytes(rows, whole=whole), self._first_bytes - cache_bytes),
-            self.held_bytes, highest_bytes(),
+            self.held_bytes, highest_bytes(), self.in_parts and whole,
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat, *, whole: bool) -> int:
