@@ -45,6 +45,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name}: no heading for {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_programs_themselves_and_not_to_an_index_of_packages(page: Path) -> None:
+    hosts = re.findall(r"https?://([^/)\s]+)", page.read_text())
+    assert [host for host in hosts if re.search(r"py" r"pi\b|pythonhosted|npmjs", host)] == []
+
+
 def test_every_page_is_listed() -> None:
     """The site fails for one in no list; this holds the README's table and the index."""
     index = (ROOT / "docs" / "index.md").read_text()
