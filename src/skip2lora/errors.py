@@ -13,7 +13,7 @@ import warnings
 def brief(value: object, most: int = 60) -> str:
     """What a message shows of a value: at most that many characters, both ends of what is longer.
 
-    Every message cuts by this, and so does :func:`skip2lora.arrays.listing` names.
+    Every message cuts by this; lists of names are cut by ``listing`` in arrays.py.
     """
     text = str(value)
     half = (most - 3) // 2
