@@ -15,7 +15,7 @@ from skip2lora.errors import first_line
         ("\n  \n  three \n", "three"),
         ("", "ValueError"),
         ("x" * 300, "x" * 300),
-        ("x" * 301, "x" * 297 + "..."),
+        ("x" * 301, "x" * 148 + "..." + "x" * 148),
     ],
 )
 def test_first_line(text: str, said: str) -> None:

@@ -24,7 +24,7 @@ from conformance.numpy_backbone import NumpyBackbone
 from onnx_exports import activated, expected, random_adapters, session_of
 from skip2lora.backbones.onnx import OnnxBackbone, prepare
 from skip2lora.backbones.standins import Headless
-from skip2lora.errors import FileError, ForgettingWarning, ModelError, ParameterError
+from skip2lora.errors import FileError, ForgettingWarning, ModelError, ParameterError, brief
 from skip2lora.export.onnx import export_onnx, export_onnx_adapter, write_onnx_adapter
 from skip2lora.tasks.task import softmax
 
@@ -331,7 +331,7 @@ def test_what_does_not_fit(tmp_path: Path, refused: Refused) -> None:
     assert "the model has taps of [12] with 4 outputs, expected [48, 128, 128, 12]" in message
     nets.save(nets.cnn(seed=1), path)
     message = refused(ModelError, export_onnx, backbone, adapters, tmp_path / "e.onnx")
-    now, then = (each.fingerprint[:19] for each in (OnnxBackbone.load(path), backbone))
+    now, then = (brief(each.fingerprint) for each in (OnnxBackbone.load(path), backbone))
     assert f"changed since it was loaded ({now}, expected {then}): load it" in message
     assert not (tmp_path / "e.onnx").exists()
 

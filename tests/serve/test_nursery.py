@@ -98,6 +98,14 @@ def test_it_has_no_file_of_the_one_that_made_it(tmp_path: Path) -> None:
     assert not [each for each in targets if "ours" in each or "socket" in each]
 
 
+def test_libraries_that_look_after_their_files_at_a_fork_find_them(tmp_path: Path) -> None:
+    csv = pytest.importorskip("pyarrow.csv", reason="needs PyArrow")
+    (tmp_path / "a.csv").write_text("a\n1\n2\n")
+    csv.read_csv(tmp_path / "a.csv")  # opens a pipe, which it closes where the process forks
+    with opened(lambda asked: str(csv.read_csv(asked.decode()).num_rows).encode()) as of:
+        assert [of.call(str(tmp_path / "a.csv").encode()) for _ in range(2)] == [b"2", b"2"]
+
+
 def test_signals_that_stop_the_one_that_made_it_stop_no_call() -> None:
     def work(_: bytes) -> bytes:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

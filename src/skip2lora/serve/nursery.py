@@ -141,18 +141,19 @@ def _wait(work: Work, asks: int, answers: int, most_s: float) -> None:
 
 
 def _alone(asks: int, answers: int) -> tuple[int, int]:
-    """Both again, as all that is open beside where errors are said."""
+    """Both again; whatever else is open leads nowhere, but to where errors are said.
+
+    It stays open: libraries look after descriptors of their own where a process forks, and PyArrow
+    ends one that lost them.
+    """
     while asks < 3:
         asks = os.dup(asks)
     while answers < 3:
         answers = os.dup(answers)
-    first, second = sorted((asks, answers))
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    os.closerange(3, first)
-    os.closerange(first + 1, second)
-    os.closerange(second + 1, os.sysconf("SC_OPEN_MAX"))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    there = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+    for each in ({0, 1} | there) - {2, asks, answers, nowhere}:
+        os.dup2(nowhere, each)
     return asks, answers
 
 
