@@ -1,7 +1,7 @@
 # The commands to know. Everything is set up in .venv, without root.
 #   make demo    the main job on the embedded default
-#   make test    all tests, Python and C; PYTEST="-n 2 --dist loadfile" for two processes, each
-#                with the tests of other files, or what else pytest takes
+#   make test    all tests, Python and C, in a process a core, each with the tests of other files;
+#                PYTEST="" for one process, or what else pytest takes
 #   make check   formatters, linters, types, layers, sizes, C warnings
 #   make lint-c  static analysis of the C core: cppcheck, clang-tidy, gcc -fanalyzer
 #   make misra   its deviations from MISRA-C:2012 beside those that docs/misra.md lists
@@ -36,6 +36,7 @@ VENV ?= .venv
 # `examples` (it holds both) pretrained weights, for everything that examples/ shows.
 TEST_GROUPS ?= test
 CORES := $(shell getconf _NPROCESSORS_ONLN)
+PYTEST ?= -n $(CORES) --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/include/*)
