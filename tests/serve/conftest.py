@@ -23,3 +23,9 @@ def served(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def client(served: Service) -> Client:
     return Client(application(served, Policy()))
+
+
+@pytest.fixture
+def unmeasured(monkeypatch) -> None:
+    """Plans leave out what is measured, which differs from one plan to the next."""
+    monkeypatch.setattr("skip2lora.serve.planned.rehearse", lambda *_: (0, 0))

@@ -268,6 +268,7 @@ def test_a_lab_set_of_classes_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_plan_is_of_numbers_too() -> None:
     x, y = readings(0, n_samples=300, home=True)
     few = Limits(labelled=60)

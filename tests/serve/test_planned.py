@@ -51,6 +51,7 @@ def test_samples_that_are_large_are_fewer() -> None:
     assert 0.8 * 4 * 4_500 < each[0] - each[1] < 1.3 * 4 * 4_500
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_learning_is_counted_by_labels_and_lab_rows() -> None:
     of = wide(500)
     few, many = (plan_service(of, replace(FEW, labelled=count)) for count in (100, 2_000))
@@ -76,6 +77,7 @@ def test_the_process_that_learns_is_counted(monkeypatch) -> None:
     assert more == memory.learner_bytes
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_says_how_many_labels_fit() -> None:
     of, limits = wide(500), replace(FEW, labelled=5_000)
     roomy = plan_service(of, limits, memory=1 << 34)
