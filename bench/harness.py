@@ -9,6 +9,8 @@ import one_thread  # noqa: F401
 
 # isort: split
 import argparse
+import contextlib
+import io
 import json
 import os
 import re
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import skip2lora as s2
-from skip2lora import _core
+from skip2lora import _core, cli
 from skip2lora.backbones.recipe import PAPER
 from skip2lora.datasets import Split, fan, simulated
 from skip2lora.machine import cpu_name
@@ -160,6 +162,18 @@ def target(what: str, value: float, limit: float, *, at_least: bool = True) -> d
 
 
 # ---- machine -----------------------------------------------------------------------------------
+
+
+def command(*words: str) -> dict[str, Any]:
+    """What a command line says as JSON."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        status = cli.run([*words, "--json"])
+    if status:
+        raise SystemExit(f"skip2lora {' '.join(words)} ended with {status}")
+    facts: dict[str, Any] = json.loads(printed.getvalue())
+    return facts
+
 
 _FLAGS = ("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512vl", "avx512_vnni", "neon", "asimd")
 

@@ -10,8 +10,6 @@ test on. Beside it stands what others do: logistic regression on the last embedd
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import tempfile
 import time
@@ -23,10 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skip2lora as s2
-from harness import environment
+from harness import command, environment
 from models import package
 from models.speech_10 import N_TEST, VOICES, loudest
-from skip2lora.cli import run
 from skip2lora.data.recordings import read_recordings
 from skip2lora.data.sound_options import Sound
 from skip2lora.tasks.columns import Wanted
@@ -70,17 +67,6 @@ def draw(listed: dict[str, list[Path]], n_each: int, seed: int, root: Path) -> N
                 (root / part / voice / f"{number}.wav").symlink_to(files[number])
 
 
-def told(*words: str) -> dict[str, object]:
-    """What a command says as JSON."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-        status = run([*words, "--json"])
-    if status:
-        raise SystemExit(f"skip2lora {' '.join(words)} ended with {status}")
-    facts: dict[str, object] = json.loads(printed.getvalue())
-    return facts
-
-
 def one_draw(listed: dict[str, list[Path]], n_each: int, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -90,14 +76,14 @@ def one_draw(listed: dict[str, list[Path]], n_each: int, seed: int) -> dict[str,
         toml.write_text(TOML.format(folder=model_folder))
         began = time.perf_counter()
         words = (*OPTIONS.split(), "--no-keep-outputs", "-o", str(root / "who"))
-        adapted = told("adapt", str(toml), str(root / "field"), *words)
+        adapted = command("adapt", str(toml), str(root / "field"), *words)
         seconds = time.perf_counter() - began
-        said = told("evaluate", str(toml), str(root / "test"), "--adapter", str(root / "who"))
+        said = command("evaluate", str(toml), str(root / "test"), "--adapter", str(root / "who"))
         return {
-            "skip2lora": float(said["accuracy"]),  # type: ignore[arg-type]
+            "skip2lora": float(said["accuracy"]),
             "head": head(toml, root),
-            "n_test": int(said["n_samples"]),  # type: ignore[call-overload]
-            "adapt_ms": float(adapted["timing"]["total_ms"]),  # type: ignore[index]
+            "n_test": int(said["n_samples"]),
+            "adapt_ms": float(adapted["timing"]["total_ms"]),
             "command_s": seconds,
         }
 
