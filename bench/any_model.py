@@ -33,7 +33,7 @@ import tapping
 import text
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.known_rows import KnownRows
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "any_model.json"

@@ -24,7 +24,7 @@ import models
 import skip2lora as s2
 from any_model import Rows, opened
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.errors import ForgettingWarning
 from skip2lora.paper.protocol import TASKS, load_split, pretrained
 

@@ -16,8 +16,9 @@ from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat
 from skip2lora.adapters.store import CacheFolder
 from skip2lora.arrays import Inputs, SamplesLike, size, whole
 from skip2lora.backbones.base import Backbone, check_backbone
+from skip2lora.backbones.known_rows import RandomRows
 from skip2lora.backbones.noise import random_samples
-from skip2lora.backbones.standins import Headless, RandomRows
+from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE, Tap
 from skip2lora.data.lazy import READ_BYTES, LazySamples
 from skip2lora.errors import DivergedError, ParameterError

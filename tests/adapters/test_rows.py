@@ -14,7 +14,8 @@ import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat, SkipCache, as_they_are
-from skip2lora.backbones.standins import KnownRows, Watched
+from skip2lora.backbones.known_rows import KnownRows
+from skip2lora.backbones.standins import Watched
 from skip2lora.data import lazy
 from skip2lora.data.lazy import LazySamples, digests_of
 from skip2lora.errors import ModelError

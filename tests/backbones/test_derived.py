@@ -17,8 +17,9 @@ from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.derived import Derived, DerivedTap, derived_taps, taps_samples
 from skip2lora.backbones.inputs import InputSpec
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.loading import CONFIG_FILE
-from skip2lora.backbones.standins import Headless, KnownRows
+from skip2lora.backbones.standins import Headless
 from skip2lora.backbones.taps import Tap
 from skip2lora.errors import DataError, ModelError, ParameterError
 from skip2lora.files import read_tensors, to_bytes

@@ -9,17 +9,9 @@ import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.rows import RowFormat
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.outputs import OutputSpec
-from skip2lora.backbones.standins import (
-    Bare,
-    Binary,
-    Headless,
-    KnownRows,
-    RandomRows,
-    Watched,
-    for_task,
-    over,
-)
+from skip2lora.backbones.standins import Bare, Binary, Headless, Watched, for_task, over
 from skip2lora.errors import ParameterError
 
 WIDTHS = [9, 16, 5, 3]
@@ -48,28 +40,6 @@ def test_headless_has_the_taps_and_no_outputs(backbone: Any, samples: Any) -> No
     assert not made.base_logits.any()
     assert headless.tap_widths == backbone.tap_widths
     assert headless.fingerprint not in (backbone.fingerprint, Headless(backbone, 3).fingerprint)
-
-
-def test_rows_that_are_known_are_views(backbone: Any) -> None:
-    layout = RowFormat.of(backbone, copy_input=True).layout
-    rows = np.random.default_rng(0).random((4, layout.row_stride), np.float32)
-    known = KnownRows(backbone.tap_widths, backbone.n_outputs, layout)
-    made = known.forward(known.check(rows))
-    assert [tap.shape for tap in made.taps] == [(4, width) for width in backbone.tap_widths]
-    for start, tap in zip(layout.tap_offsets, made.taps, strict=True):
-        assert np.shares_memory(tap, rows)
-        assert (tap[:, 0] == rows[:, start]).all()
-    assert (made.base_logits[:, 0] == rows[:, layout.logits_offset]).all()
-
-
-def test_random_rows_are_the_same_each_time() -> None:
-    rows = RandomRows((5, 3), 2)
-    one, other = (rows.forward(np.zeros((7, 1), np.float32)) for _ in range(2))
-    assert [tap.shape for tap in one.taps] == [(7, 5), (7, 3)]
-    assert one.base_logits.shape == (7, 2)
-    for tap, same in zip(one.taps, other.taps, strict=True):
-        assert tap.tobytes() == same.tobytes()
-        assert 0 < tap.std() < 1
 
 
 class Ending(NumpyBackbone):

@@ -46,14 +46,16 @@ def test_rows_do_not_pass_the_model_again(monkeypatch: pytest.MonkeyPatch) -> No
     adapted = s2.adapt(model(), x[:60], names[:60], solver="steps", epochs=2)
     frozen, read = Frozen(model()), []
     rows, expected = frozen.rows(x), adapted.predict_proba(x)
-    logits = SkipAdapters.logits
+    opened = SkipAdapters.opened
 
-    def reading(adapters: SkipAdapters, backbone: s2.Backbone, samples: object) -> object:
+    def opening(adapters: SkipAdapters, backbone: s2.Backbone) -> object:
         read.append(backbone)
-        return logits(adapters, backbone, samples)
+        return opened(adapters, backbone)
 
-    monkeypatch.setattr(SkipAdapters, "logits", reading)
-    assert (Version(1, frozen, adapted).probabilities(rows) == expected).all()
+    monkeypatch.setattr(SkipAdapters, "opened", opening)
+    version = Version(1, frozen, adapted)
+    for _ in range(2):  # the adapter is made ready once
+        assert (version.probabilities(rows) == expected).all()
     assert [backbone is adapted.backbone for backbone in read] == [False]
 
 

@@ -42,6 +42,8 @@ def answers(*arrays, cancel=()):
             for x in arrays:
                 asked.append(asyncio.ensure_future(batcher.predict({"X": np.asarray(x)})))
                 await asyncio.sleep(0)
+                while not (model.calls or asked[0].done()):
+                    await asyncio.sleep(0.001)
             for at in cancel:
                 asked[at].cancel()
             await asyncio.sleep(0)
@@ -134,6 +136,28 @@ def test_who_asks_again_at_once_is_answered_with_those_who_wait():
     calls, ((first, second), other) = asyncio.run(ask())
     assert calls == [1, 2]
     assert [first.names, second.names, other.names] == [("0.0",), ("20.0",), ("40.0",)]
+
+
+def test_requests_that_are_read_while_one_waits_are_answered_with_it():
+    """A server makes tasks of what it reads in a turn of the loop, which run in the next."""
+
+    async def ask():
+        model, loop, asked = Doubles(), asyncio.get_running_loop(), []
+        model.let_go.set()
+
+        def read():
+            asked.extend(loop.create_task(batcher.predict({"X": rows(at)})) for at in (10, 20, 30))
+
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(model, executor)
+            first = asyncio.ensure_future(batcher.predict({"X": rows(0)}))
+            await asyncio.sleep(0)
+            loop.call_soon(read)
+            await asyncio.wait_for(first, 30)
+            await asyncio.wait_for(asyncio.gather(*asked), 30)
+        return model.calls
+
+    assert asyncio.run(ask()) == [4]
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 
 from skip2lora import MLP, _core, adapt
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.standins import RandomRows
+from skip2lora.backbones.known_rows import RandomRows
 from skip2lora.errors import DataError
 from skip2lora.limits import VARIABLE
 from skip2lora.training.exact_memory import CANDIDATES, ExactMemory, exact_memory

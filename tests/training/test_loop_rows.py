@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skip2lora.adapters.rows import RowFormat, SkipCache
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.recipe import ANY_MODEL
-from skip2lora.backbones.standins import KnownRows
 from skip2lora.methods import METHODS
 from skip2lora.training.exact_job import ExactJob
 from skip2lora.training.jobs import CheckedSamples

@@ -10,7 +10,7 @@ import pytest
 from conformance.numpy_backbone import NumpyBackbone
 from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.standins import RandomRows
+from skip2lora.backbones.known_rows import RandomRows
 from skip2lora.training.skip_job import Scaling, column_scale
 
 WIDTHS = [9, 16, 5, 3]

@@ -10,7 +10,7 @@ import pytest
 
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
-from skip2lora.backbones.standins import RandomRows
+from skip2lora.backbones.known_rows import RandomRows
 from skip2lora.tasks.task import PLAIN
 from skip2lora.training.exact_memory import ExactMemory
 from skip2lora.training.options import Options, resolve_options

@@ -79,18 +79,14 @@ class SkipAdapters:
         for tap, (a, b) in enumerate(zip(self.lora_a, self.lora_b, strict=True)):
             packed.pack(tap, a, b)
 
-    def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
-        """Eq. 17 for checked samples ``x``: (samples, n_outputs)."""
+    def opened(self, backbone: Backbone) -> Opened:
+        """For many calls."""
         row_format = RowFormat.of(backbone, self.first_tap, n_outputs=self.n_outputs)
-        packed = self.pack(row_format)
-        logits = np.empty((len(x), self.n_outputs), np.float32)
-        rows = row_format.empty(min(SAMPLES_AT_ONCE, len(x)))
-        for at in range(0, len(x), SAMPLES_AT_ONCE):
-            chunk = x[at : at + SAMPLES_AT_ONCE]
-            row_format.compute(backbone, chunk, rows[: len(chunk)])
-            given = row_format.features(chunk)
-            packed.forward(given, rows[: len(chunk)], logits[at : at + SAMPLES_AT_ONCE])
-        return logits
+        return Opened(backbone, row_format, self.pack(row_format))
+
+    def logits(self, backbone: Backbone, x: Any) -> NDArray[np.float32]:
+        """As of :meth:`opened`."""
+        return self.opened(backbone).logits(x)
 
     def logits_from_rows(
         self, row_format: RowFormat, rows: NDArray[np.float32], features: NDArray[np.float32]
@@ -144,6 +140,26 @@ class SkipAdapters:
             lora_b.append(take(file, tensors, f"taps.{tap}.lora_b", (rank, outputs)))
         bias = take(file, tensors, "bias", (outputs,)) if "bias" in tensors else None
         return cls(tuple(lora_a), tuple(lora_b), first_tap, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Skip adapters in the form that the core reads, on ``backbone``: several threads may call."""
+
+    backbone: Backbone
+    format: RowFormat
+    packed: _core.SkipAdapter
+
+    def logits(self, x: Any) -> NDArray[np.float32]:
+        """Eq. 17 for checked samples ``x``: (samples, n_outputs)."""
+        logits = np.empty((len(x), self.format.n_outputs), np.float32)
+        rows = self.format.empty(min(SAMPLES_AT_ONCE, len(x)))
+        for at in range(0, len(x), SAMPLES_AT_ONCE):
+            chunk = x[at : at + SAMPLES_AT_ONCE]
+            self.format.compute(self.backbone, chunk, rows[: len(chunk)])
+            given = self.format.features(chunk)
+            self.packed.forward(given, rows[: len(chunk)], logits[at : at + SAMPLES_AT_ONCE])
+        return logits
 
 
 @dataclass(frozen=True, eq=False)

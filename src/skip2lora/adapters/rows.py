@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from skip2lora import _core
 from skip2lora.adapters.coded import DTYPES, N_TABLES, CodedRows
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
-from skip2lora.backbones.standins import Into, KnownRows, StandIn
+from skip2lora.backbones.known_rows import KnownRows
+from skip2lora.backbones.standins import Into, StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.lazy import parts_of, read
 from skip2lora.errors import ModelError
@@ -143,8 +145,8 @@ class RowFormat:
         if network is not None:
             network.forward(x, self.layout, self.first_tap, rows)
             return
-        if isinstance(backbone, Derived) and backbone.backbone.network is not None:
-            self._compute_derived(backbone, backbone.backbone.network, x, rows)
+        if isinstance(backbone, Derived) and (write := _writer(backbone.backbone)) is not None:
+            self._compute_derived(backbone, write, x, rows)
             return
         output = backbone.forward(x)
         taps = output.taps[self.first_tap :]
@@ -157,7 +159,7 @@ class RowFormat:
             zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
         ):
             _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
-            if at >= 0 and tap.ctypes.data != rows[:, at:].ctypes.data:  # else it was read there
+            if at >= 0 and not np.may_share_memory(tap, rows):  # else it was read there
                 rows[:, at : at + width] = tap
         _check_shape("base_logits", output.base_logits, (len(x), backbone.n_outputs))
         at = self.layout.logits_offset
@@ -170,43 +172,43 @@ class RowFormat:
             )
 
     def _compute_derived(
-        self, backbone: Derived, network: _core.Network, x: Any, rows: NDArray[np.float32]
+        self, backbone: Derived, write: Callable[..., None], x: Any, rows: NDArray[np.float32]
     ) -> None:
-        """The row of the model behind the derived columns: from the core without a copy."""
+        """The row of the model is written behind the derived columns."""
         below, offsets = backbone.backbone, self.layout.tap_offsets
         n_derived = len(backbone.derived)
         first = max(0, self.first_tap - n_derived)
         own = RowFormat.of(below, first, n_outputs=self.n_outputs, copy_input=True)
-        network.forward(
-            x, own.layout, first, rows, column=self.layout.row_stride - own.layout.row_stride
-        )
+        write(x, own.layout, first, rows, column=self.layout.row_stride - own.layout.row_stride)
         widths, at = backbone.tap_widths[:n_derived], self.layout.logits_offset
         out = [np.empty((len(x), width), np.float32) for width in widths[: self.first_tap]]
-        out += [
-            rows[:, start : start + width]
-            for start, width in zip(offsets, widths[self.first_tap :], strict=False)
-        ]
+        places = zip(offsets, widths[self.first_tap :], strict=False)
+        out += [rows[:, start : start + width] for start, width in places]
         if self.first_tap < n_derived:
-            backbone.derive(Taps((x,), rows[:, at : at + below.n_outputs]), out)
+            sample = x[:, : below.tap_widths[0]]  # a row begins by it, too
+            backbone.derive(Taps((sample,), rows[:, at : at + below.n_outputs]), out)
 
 
+def _writer(backbone: Backbone) -> Callable[..., None] | None:
+    """What writes rows of ``backbone`` right where they belong, as ``_core.Network.forward``."""
+    if isinstance(backbone, KnownRows):
+        return backbone.write
+    return None if backbone.network is None else backbone.network.forward
+
+
+@lru_cache(maxsize=64)
 def _row_format(
-    tap_widths: tuple[int, ...],
-    n_outputs: int,
-    first_tap: int,
-    first_tap_is_input: bool,
+    tap_widths: tuple[int, ...], n_outputs: int, first_tap: int, first_tap_is_input: bool,
     dtype: str,
-) -> RowFormat:
+) -> RowFormat:  # fmt: skip
     layout = _core.RowLayout(tap_widths, n_outputs, first_tap_is_input)
     return RowFormat(tap_widths, n_outputs, first_tap, first_tap_is_input, layout, dtype)
 
 
 def _check_shape(name: str, array: NDArray[np.float32], expected: tuple[int, int]) -> None:
     if array.shape != expected:
-        raise ModelError(
-            f"{name} has shape {array.shape}, expected {expected}: "
-            "was the model changed? adapt again"
-        )
+        said = f"{name} has shape {array.shape}, expected {expected}"
+        raise ModelError(f"{said}: was the model changed? adapt again")
 
 
 @dataclass(frozen=True, eq=False)

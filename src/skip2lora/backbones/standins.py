@@ -1,9 +1,9 @@
-"""Backbones that stand in for another: without its outputs, or without computing anything."""
+"""Backbones that stand in for another, with other outputs or taps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from skip2lora import _core
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.ends import PAIR
 from skip2lora.backbones.inputs import InputSpec
-from skip2lora.backbones.outputs import ACTIVATIONS, OutputSpec
+from skip2lora.backbones.outputs import ACTIVATIONS
 from skip2lora.backbones.recipe import ANY_MODEL, Recipe
 from skip2lora.backbones.said import Said
 from skip2lora.backbones.taps import Tap
@@ -287,99 +287,6 @@ def for_task(model: Backbone, task: str) -> Backbone:
     if model.n_outputs == 1 and task == "classification":
         return Binary(model)
     return model if ACTIVATIONS.get(ending, task) == task else Bare(model)
-
-
-@dataclass(frozen=True, eq=False)
-class KnownRows(Backbone):
-    """Samples are rows that were computed before, (samples, row_stride), laid out as ``layout``."""
-
-    tap_widths: tuple[int, ...]
-    n_outputs: int
-    layout: _core.RowLayout
-    fingerprint: str = "rows"
-
-    def check(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``X`` itself."""
-        return X
-
-    def forward(self, x: NDArray[np.float32]) -> Taps:
-        """Views of the rows."""
-        places = zip(self.layout.tap_offsets, self.tap_widths, strict=True)
-        at = self.layout.logits_offset
-        taps = tuple(x[:, start : start + width] for start, width in places)
-        return Taps(taps, x[:, at : at + self.n_outputs])
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RowsOf(KnownRows):
-    """Rows in the place of ``model``, whose they are: it can be adapted, and no sample passes it.
-
-    :func:`over` puts ``model`` back where that is done.
-    """
-
-    model: Backbone = field(kw_only=True)
-
-    @classmethod
-    def of(cls, model: Backbone, layout: _core.RowLayout) -> RowsOf:
-        """What takes rows of ``model`` with all taps copied, laid out as ``layout``."""
-        widths, n_outputs = model.tap_widths, model.n_outputs
-        return cls(widths, n_outputs, layout, model.fingerprint, model=model)
-
-    @property
-    def base(self) -> Backbone:
-        """That of ``model``."""
-        return self.model.base
-
-    @property
-    def taps(self) -> tuple[Tap, ...]:
-        """Those of ``model``."""
-        return self.model.taps
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """Those of ``model``."""
-        return self.model.inputs
-
-    @property
-    def outputs(self) -> tuple[OutputSpec, ...]:
-        """Those of ``model``."""
-        return self.model.outputs
-
-    @property
-    def output(self) -> str | None:
-        """That of ``model``."""
-        return self.model.output
-
-    @property
-    def task(self) -> str:
-        """That of ``model``."""
-        return self.model.task
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Those of ``model``."""
-        return self.model.class_names
-
-    @property
-    def recipe(self) -> Recipe:
-        """That of any model: none that needs samples."""
-        return ANY_MODEL
-
-
-@dataclass(frozen=True, eq=False)
-class RandomRows(Backbone):
-    """Random taps and logits whatever the samples, for the time of a step."""
-
-    tap_widths: tuple[int, ...]
-    n_outputs: int
-    fingerprint: str = "random"
-
-    def forward(self, x: NDArray[np.float32]) -> Taps:
-        """As many rows as ``x`` has, the same ones at each call."""
-        random = np.random.Generator(np.random.PCG64(0))
-        sizes = [*self.tap_widths, self.n_outputs]
-        taps = [random.random((len(x), width), dtype=np.float32) for width in sizes]
-        return Taps(tuple(taps[:-1]), taps[-1])
 
 
 def runs(model: Backbone) -> Backbone:

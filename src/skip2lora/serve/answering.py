@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.adapted import AdaptedModel
-from skip2lora.adapters.adapters import SkipAdapters
+from skip2lora.adapters.adapters import Opened, SkipAdapters
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.field_mlp import field_statistics
-from skip2lora.backbones.standins import RowsOf, for_task, over
+from skip2lora.backbones.known_rows import RowsOf
+from skip2lora.backbones.standins import for_task, over
 from skip2lora.errors import ParameterError
 from skip2lora.serve.vocabulary import Vocabulary
 from skip2lora.tasks.task import CLASSIFICATION, softmax, task_for
@@ -147,15 +149,19 @@ class Version:
         return () if self.adapted is None else Vocabulary.of_adapter(self.adapted).titles
 
     @cached_property
-    def _own_statistics(self) -> bool:
-        return self.adapted is not None and bool(field_statistics(self.adapted.backbone))
+    def _on_rows(self) -> Backbone:
+        """The frozen model alone, of rows."""
+        return for_task(self.frozen.rows_of, self.frozen.task)
 
     @cached_property
-    def _on_rows(self) -> Backbone:
-        """What gives the taps of rows."""
-        if self.adapted is None:
-            return for_task(self.frozen.rows_of, self.frozen.task)
-        return over(self.adapted.backbone, self.frozen.rows_of)
+    def _opened(self) -> tuple[Opened, bool]:
+        """The adapter, and whether it takes rows."""
+        adapted = self.adapted
+        if adapted is None or not isinstance(adapted.adapters, SkipAdapters):
+            raise TypeError("a version without an adapter, expected one that has it: ask for both")
+        own = bool(field_statistics(adapted.backbone))
+        on = adapted.backbone if own else over(adapted.backbone, self.frozen.rows_of)
+        return adapted.adapters.opened(on), not own
 
     def logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of rows of the frozen model, (samples, outputs); nothing passes the model again.
@@ -164,10 +170,10 @@ class Version:
         """
         if self.adapted is None:
             return np.ascontiguousarray(self._on_rows.forward(rows).base_logits)
-        if self._own_statistics:
-            x = self.frozen.rows_of.forward(rows).taps[0]
-            return self.adapted.adapters.logits(self.adapted.backbone, np.ascontiguousarray(x))
-        return self.adapted.adapters.logits(self._on_rows, rows)
+        opened, takes_rows = self._opened
+        if not takes_rows:
+            rows = np.ascontiguousarray(self.frozen.rows_of.forward(rows).taps[0])
+        return opened.logits(rows)
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Softmax of :meth:`logits`, (samples, outputs)."""
@@ -193,7 +199,7 @@ class Answers:
     probabilities: NDArray[np.float32]
     numbers: NDArray[np.float32] | None = None
 
-    def sureness(self, which: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+    def sureness(self, which: Sequence[int]) -> NDArray[np.floating[Any]]:
         """Of some rows, the probability of the answer and how far it is before the next, (n, 2).
 
         Both are 0 for numbers, which have neither.

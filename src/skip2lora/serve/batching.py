@@ -28,6 +28,8 @@ from skip2lora.serve.answering import Served
 MOST_TOGETHER = 256
 #: Seconds that a call may keep the event loop, and late calls that tell how long one takes.
 SHORT_S, _LATE = 2e-3, 8
+#: Turns of the event loop that bring no request, before a call starts.
+QUIET_TURNS = 2
 _Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -96,14 +98,18 @@ class Batcher:
         self._waiting.append(request)
         if not self._running:
             self._running = True
-            loop.call_soon(self._gather, loop, len(self._waiting))
+            loop.call_soon(self._gather, loop, 0)
         return await request.answer
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, n_before: int) -> None:
-        """Start the next call unless more requests came since the last turn of the loop."""
+    def _gather(self, loop: asyncio.AbstractEventLoop, n_before: int, n_quiet: int = 0) -> None:
+        """Start the next call unless more requests came in the last turns of the loop.
+
+        Those that are read in one turn are understood in the next, behind what is called here.
+        """
         count = len(self._waiting)
-        if n_before < count < MOST_TOGETHER:
-            loop.call_soon(self._gather, loop, count)
+        n_quiet = n_quiet + 1 if count == n_before else 0
+        if n_quiet < QUIET_TURNS and 0 < count < MOST_TOGETHER:
+            loop.call_soon(self._gather, loop, count, n_quiet)
         else:
             self._next(loop)
 

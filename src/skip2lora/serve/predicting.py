@@ -70,10 +70,8 @@ class Predicting:
         self._watch(self._frozen.last_tap(rows), ids.start)
         room = self._taken(len(names))
         if room:
-            which = np.arange(len(names))
-            if room < len(names):
-                which = np.unique(np.linspace(0, len(names) - 1, room).astype(np.intp))
-            some = [(ids[at], names[at], self._own(x, at)) for at in which.tolist()]
+            which = [at * (len(names) - 1) // max(1, room - 1) for at in range(room)]
+            some = [(ids[at], names[at], self._own(x, at)) for at in which]
             self._keep_samples(some, rows[which], answers.sureness(which), source, version.number)
         return Served(
             tuple(ids), names, answers.probabilities, version.number, version.titles,

@@ -19,7 +19,8 @@ from skip2lora.adapters.folder import Tapping
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, whole
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows, over
+from skip2lora.backbones.known_rows import KnownRows
+from skip2lora.backbones.standins import over
 from skip2lora.errors import ModelError, brief
 from skip2lora.files import Tensors, read_tensors, take, to_bytes, write_bytes
 from skip2lora.tasks.labels import encode

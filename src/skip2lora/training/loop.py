@@ -21,8 +21,9 @@ from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone, check_backbone
 from skip2lora.backbones.derived import DerivedTap, with_derived
 from skip2lora.backbones.ends import PAIR
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.mlp import MLP
-from skip2lora.backbones.standins import Binary, KnownRows
+from skip2lora.backbones.standins import Binary
 from skip2lora.data.lazy import LazySamples
 from skip2lora.errors import DataError, DivergedError, ParameterError
 from skip2lora.methods import METHODS

@@ -23,8 +23,8 @@ from skip2lora.adapters.rows import SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.derived import LOG, LOG_CENTRED, POWERS, Derived
 from skip2lora.backbones.field_mlp import FieldMLP
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.mlp import MLP
-from skip2lora.backbones.standins import KnownRows
 from skip2lora.data.lazy import LazySamples, parts_of, read
 from skip2lora.tasks.task import CLASSIFICATION, Goal, Task
 from skip2lora.training.auto import AutoJob, Candidate, Tried

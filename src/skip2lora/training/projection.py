@@ -23,7 +23,7 @@ from skip2lora.adapters.projected import (
 )
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone, Taps
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.data.lazy import LazySamples
 from skip2lora.errors import DataError
 from skip2lora.tasks.task import Task

@@ -16,7 +16,7 @@ from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.arrays import SamplesLike, listing, real
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.field_mlp import field_statistics
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.errors import DataError, FewSamplesWarning, ForgettingWarning, ParameterError, warn
 from skip2lora.methods import METHODS, Method
 from skip2lora.tasks.labels import encode

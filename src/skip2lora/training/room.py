@@ -13,7 +13,7 @@ from skip2lora.adapters.projected import BYTES_AT_ONCE, projected_widths
 from skip2lora.adapters.rows import FLOAT_BYTES, RowFormat, SkipCache
 from skip2lora.adapters.shards import rows_of_shard
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import RandomRows
+from skip2lora.backbones.known_rows import RandomRows
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows
+from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.tasks.task import PLAIN, TASKS, Goal
 from skip2lora.training.auto import AutoJob
 from skip2lora.training.exact_job import ExactJob

@@ -18,7 +18,8 @@ from skip2lora.adapters.adapters import SkipAdapters
 from skip2lora.adapters.projected import Projected, Projections
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
-from skip2lora.backbones.standins import KnownRows, LastTaps, over
+from skip2lora.backbones.known_rows import KnownRows
+from skip2lora.backbones.standins import LastTaps, over
 from skip2lora.errors import DataError, ParameterError
 from skip2lora.tasks.task import Goal, Task
 from skip2lora.tasks.weights import combined
