@@ -47,7 +47,7 @@ def machine(results: Results) -> list[str]:
     for name, of in parts.items():
         differs = [key for key in same if of[key] != first[key]]
         if differs:
-            told = ", ".join(f"{key} {of[key]}" for key in differs)
+            told = ", ".join(key if key == "flags" else f"{key} {of[key]}" for key in differs)
             made += [f"**{name} was measured with another {told}.**", ""]
     if any(of.get("quick") for of in results.values()):
         made += ["**A quick run: these numbers are noise.**", ""]
@@ -258,6 +258,24 @@ def footprint(of: Results) -> list[str]:
     ]
 
 
+def compilers(of: Results) -> list[str]:
+    rows = [
+        (row["net"], row["kernels"], *map(spread, row["us_a_batch"].values()), spread(row["ratio"]))
+        for row in of["rows"]
+    ]
+    first, second = of["compilers"]
+    columns = ("network", "kernels", f"{first}, us", f"{second}, us", f"{second} over {first}")
+    return [
+        "## The core by each compiler",
+        "",
+        "A batch of Skip2-LoRA on cached rows, in C alone, with the flags of `core/Makefile`, as "
+        "time on the processor: "
+        f"{' and '.join(of['compilers'].values())}.",
+        "",
+        *table(columns, rows),
+    ]
+
+
 def arm(of: Results) -> list[str]:
     rows = [
         (
@@ -321,6 +339,7 @@ SECTIONS = {
     "memory": memory,
     "growth": growth,
     "footprint": footprint,
+    "compilers": compilers,
     "arm": arm,
 }
 

@@ -3,8 +3,8 @@
     python bench/run.py [PART ...] [--rounds 5] [--data DIR] [--quick]
 
 Each part is a process of its own. Named parts replace those of an earlier results.json, the others
-stay. --quick writes to build/bench/ instead: its numbers are noise. `arm` runs where a cross
-compiler and QEMU are installed; elsewhere an earlier result of it is kept.
+stay. --quick writes to build/bench/ instead: its numbers are noise. `arm` runs where cross
+compilers and QEMU are installed, `compilers` where clang is; elsewhere an earlier result is kept.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ PARTS = (
     "footprint",
 )  # fmt: skip
 ARM = BENCH / "arm" / "count.py"
-ARM_TOOLS = (
-    "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "arm-none-eabi-gcc", "qemu-aarch64",
-    "qemu-arm", "qemu-system-arm",
-)  # fmt: skip
+#: Of parts that need more than Python.
+TOOLS = {
+    "compilers": ("gcc", "clang", "make"),
+    "arm": (
+        "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc", "arm-none-eabi-gcc", "qemu-aarch64",
+        "qemu-arm", "qemu-system-arm",
+    ),
+}  # fmt: skip
 
 
 def run_part(part: str, options: list[str]) -> dict[str, Any]:
@@ -43,8 +47,9 @@ def run_part(part: str, options: list[str]) -> dict[str, Any]:
     return result
 
 
-def arm_runs_here() -> bool:
-    return ARM.is_file() and all(shutil.which(tool) for tool in ARM_TOOLS)
+def parts_here() -> list[str]:
+    """Those whose tools are installed."""
+    return [*PARTS, *(part for part, tools in TOOLS.items() if all(map(shutil.which, tools)))]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -58,14 +63,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join((*PARTS, "arm")))
+    known = (*PARTS, *TOOLS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(known))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.parts) - {*PARTS, "arm"})
+    unknown = sorted(set(arguments.parts) - {*known})
     if unknown:
-        parser.error(f"{unknown[0]} is no part, expected one of {', '.join((*PARTS, 'arm'))}")
+        parser.error(f"{unknown[0]} is no part, expected one of {', '.join(known)}")
     options = ["--rounds", str(arguments.rounds), *(["--quick"] if arguments.quick else [])]
     if arguments.data is not None:
         options += ["--data", str(arguments.data)]
@@ -73,7 +79,7 @@ def main() -> None:
     docs = out if arguments.quick else ROOT / "docs"
     out.mkdir(parents=True, exist_ok=True)
     results = read(out / "results.json")
-    for part in arguments.parts or (*PARTS, *(["arm"] if arm_runs_here() else [])):
+    for part in arguments.parts or parts_here():
         print(f"bench: {part}", file=sys.stderr, flush=True)
         results[part] = run_part(part, options)
         text.write_text(out / "results.json", text.compact(results))

@@ -1,5 +1,6 @@
 /*
- * arm_step.c - runs training steps or predictions of the C core on random data, for count.py to count:
+ * arm_step.c - runs training steps or predictions of the C core on random data, for count.py to count
+ * and ../compilers.py to time:
  *
  *   arm_step KERNELS fan|har skip2-lora|lora-all|predict STEPS
  *

@@ -134,6 +134,16 @@ def results():
         "footprint": part(
             import_s=spread(0.12), peak_beyond_cache_bytes=spread(157696), cache_bytes=366600
         ),
+        "compilers": part(
+            compilers={"gcc": "gcc 12", "clang": "clang 14"},
+            rows=[
+                {
+                    "net": "256-96-96-3", "kernels": "scalar",
+                    "us_a_batch": {"gcc": spread(40.0), "clang": spread(50.0)},
+                    "ratio": spread(1.25),
+                }
+            ],
+        ),
         "arm": {
             "commit": "abc1234", "qemu": "qemu 7.2", "batch_size": 20, "rank": 4,
             "rows": [
@@ -170,7 +180,8 @@ def test_every_section_shows_its_numbers(results):
         "1,000,000 rows of 448 floats, 1.86 GB", "0.66 (0.594 to 0.792) times",
         "| rank | 1 to 100 | 2 to 101 | us a batch | 1 + 1 x | 1.0000 | 1.5 % | 0.99 |",
         "154 (139 to 185) KiB", "| aarch64 | neon | 256-96-96-3 | `skip2-lora` | 33,000 | 45,000 |",
-        "39,000 | - |",
+        "39,000 | - |", "gcc 12 and clang 14",
+        "| scalar | 40 (36 to 48) | 50 (45 to 60) | 1.25 (1.12 to 1.5) |",
     ):  # fmt: skip
         assert words in page, words
     for line in page.splitlines():
