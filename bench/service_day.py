@@ -7,8 +7,9 @@ the quiet room and the noisy one in turn. Each hour 40 samples are asked for and
 twenty wrongly; the service learns by itself. Every third hour a version is adopted by hand, the
 next one rejected, and what is normal is learned anew; in between all labels of an hour are wrong
 once, so that it goes back by itself. Two listeners wait for events and a page is read each minute.
-Limits are small, so that all of them are reached within a few hours. Memory is that of the process
-as the system sees it: all (RSS), and what no file holds (anonymous).
+Limits are small, so that all of them are reached within a few hours. Memory is that of the service
+as the system sees it, all (RSS), and what the processes that learn do not share with it;
+"anonymous" is what no file holds, of the service alone. The peak is the most of ten looks a second.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 
 from harness import environment, pretrained, task
 from serving import call, server
+from skip2lora.system import own_bytes
 
 LIMITS = {"unlabelled": 1000, "labelled": 400, "versions": 5, "per_second": 1_000_000}
 MINUTES, SAMPLES, LABELS = 60, 60, 40
@@ -46,16 +48,43 @@ def get(url: str, path: str) -> bytes:
         connection.close()
 
 
+def learners(pid: int) -> list[int]:
+    """The process that waits to learn, and the one that does."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [
+            each for of in children.read_text().split() for each in (int(of), *learners(int(of)))
+        ]
+    except OSError:  # it has ended
+        return []
+
+
 def memory(pid: int) -> dict[str, float]:
-    """MB of a process now, and the most there were."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    status = Path(f"/proc/{pid}/status").read_text()
-    lines = {"rss": (rollup, "Rss:"), "anonymous": (rollup, "Anonymous:")}
-    lines["peak"] = (status, "VmHWM:")
-    return {
-        name: 1024 * int(text.partition(key)[2].split()[0]) / 1e6
-        for name, (text, key) in lines.items()
-    }
+    """MB of a service now: all, of which anonymous, and of the processes that learn."""
+    own = sum(own_bytes(each) for each in learners(pid)) / 1e6
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    rss, anonymous = (
+        1024 * int(text.partition(key)[2].split()[0]) / 1e6 for key in ("Rss:", "Anonymous:")
+    )
+    return {"memory": rss + own, "anonymous": anonymous, "learners": own}
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[list[float]]:
+    """The most memory so far, in MB."""
+    most, ended = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            most[0] = max(most[0], memory(pid)["memory"])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        thread.join()
 
 
 def stored(folder: Path) -> float:
@@ -159,14 +188,18 @@ def measure(data: Path | None, hours: int) -> dict[str, Any]:
         ).stdout)  # fmt: skip
         serve = [*program, "serve", str(model), "--store", str(store), "--port", "0", "--json"]
         rows = []
-        with server([*serve, *limits]) as (pid, url), listeners(url, 2) as counts:
+        with (
+            server([*serve, *limits]) as (pid, url),
+            listeners(url, 2) as counts,
+            watched(pid) as most,
+        ):
             day = Day(url, split, names)
             for number in range(hours + 1):  # the first is the start
                 if number:
                     day.hour(number - 1)
                 status = json.loads(get(url, "/api/status"))
                 rows.append(
-                    {"hour": number, **memory(pid), "store": stored(store), **{
+                    {"hour": number, **memory(pid), "peak": most[0], "store": stored(store), **{
                         name: status[name] for name in (
                             "n_predicted", "n_samples", "n_labels", "n_alarms", "n_adopted",
                             "n_refused", "n_rolled_back")}}
