@@ -210,6 +210,8 @@ with room(Path(sys.argv[1])):
         assert process.stdout.readline() == b"in\n"
         before = names(tmp_path)
         assert len(before) == 2
+        for _ in range(8):
+            left_room(target)
         sweep(target)
         assert names(tmp_path) == before
         assert own.is_dir()

@@ -115,7 +115,7 @@ def test_what_is_said(tmp_path: Path) -> None:
     notes = "; ".join(read(tmp_path).notes)
     for said in (
         "no recording, left out: .docx 1",
-        "1 recording that cannot be read left out: b/6.wav (",
+        "1 recording that cannot be read left out: b/6.wav (Format",
         "resampled to 8000 Hz: 1 of 16000 Hz",
         "1 of 5 recordings have several channels",
         "1 of 5 recordings are clipped",

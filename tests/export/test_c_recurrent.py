@@ -22,7 +22,7 @@ from skip2lora.export.c_layers import GRU, LSTM
 from skip2lora.export.c_network import network_of
 
 
-@pytest.mark.parametrize("last", ["state", "gather", "slice", "mean"])
+@pytest.mark.parametrize("last", ["state", "gather", "slice", "step", "mean"])
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
 def test_random_sequences(kind: str, last: str, tmp_path: Path) -> None:
     """One layer or two, a GRU's reset before and after its product, and each way to the end."""

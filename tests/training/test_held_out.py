@@ -20,6 +20,8 @@ def test_accuracy_counts_samples_and_the_loss_weighs_them() -> None:
     assert of.loss == pytest.approx(-(np.log(0.8) + 3 * np.log(0.4)) / 4)
     low, high = 100 * wilson_interval(1, 3)[0], 100 * wilson_interval(1, 3)[1]
     assert str(of) == f"accuracy 33.3 % ({low:.1f} to {high:.1f} %), 4 folds"
+    half = HeldOut("accuracy", 0.5, 0.366, 0.634, 1.0, 50, 4)
+    assert str(half) == "accuracy 50.0 % (36.6 to 63.4 %), 4 folds"
 
 
 def test_several_labels_are_right_together() -> None:

@@ -65,7 +65,7 @@ def energy_of(series: Series, phase: Phase) -> Energy | None:
     n_samples = int(np.sum(good & (times >= start) & (times <= end)))
     if series.sensor.is_counter:
         times, values = times[good], values[good]
-        if len(times) < 2:
+        if not len(times):
             return None
         first, last = max(start, times[0]), min(end, times[-1])
         joules, covered = float(np.diff(np.interp([first, last], times, values))[0]), last - first

@@ -173,7 +173,7 @@ class Learner:
             if self._apart is None:
                 allocator.give_back()
             self.last_ms = 1e3 * (time.perf_counter() - began)
-            return self._kept(studied)
+            return self._kept(studied, self.last_ms)
 
     def _studied(self, call: Callable[[Study | StudyApart], T]) -> T:
         """What comes of the labels, by a process of its own as far as there is one.
@@ -191,7 +191,7 @@ class Learner:
                 self._events.say("refused", version=None, reason=str(error))
         return call(self._study)
 
-    def _kept(self, studied: Studied) -> Verdict:
+    def _kept(self, studied: Studied, took_ms: float) -> Verdict:
         """Write a candidate and what is known of it; adopt it where it may be."""
         number = 1 + self.records.newest
         judged = replace(studied.judged, version=number)
@@ -205,7 +205,7 @@ class Learner:
         self.records.write(Record(number, time.time(), state, judged, studied.n_labels))
         self._events.say(
             "learned", version=number, n_labels=studied.n_labels, n_left_out=studied.n_out,
-            n_suspects=len(self.suspects), milliseconds=round(self.last_ms or 0.0, 1),
+            n_suspects=len(self.suspects), milliseconds=round(took_ms, 1),
         )  # fmt: skip
         self.reason = judged.reason
         if judged.adopt and not self._rules.approve:
