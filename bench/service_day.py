@@ -8,7 +8,7 @@ twenty wrongly; the service learns by itself. Every third hour a version is adop
 next one rejected, and what is normal is learned anew; in between all labels of an hour are wrong
 once, so that it goes back by itself. Two listeners wait for events and a page is read each minute.
 Limits are small, so that all of them are reached within a few hours. Memory is that of the service
-as the system sees it, all (RSS), and what the processes that learn do not share with it;
+as the system sees it, all (RSS), and what the processes that learn hold beside it;
 "anonymous" is what no file holds, of the service alone. The peak is the most of ten looks a second.
 """
 
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ import numpy as np
 
 from harness import environment, pretrained, task
 from serving import call, server
-from skip2lora.system import own_bytes
 
 LIMITS = {"unlabelled": 1000, "labelled": 400, "versions": 5, "per_second": 1_000_000}
 MINUTES, SAMPLES, LABELS = 60, 60, 40
@@ -60,13 +59,23 @@ def learners(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """MB of a service now: all, of which anonymous, and of the processes that learn."""
-    own = sum(own_bytes(each) for each in learners(pid)) / 1e6
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    rss, anonymous = (
-        1024 * int(text.partition(key)[2].split()[0]) / 1e6 for key in ("Rss:", "Anonymous:")
-    )
-    return {"memory": rss + own, "anonymous": anonymous, "learners": own}
+    """MB of a service now: all, of which anonymous, and of the processes that learn.
+
+    What a fork shares is divided among those that have it ("proportional").
+    """
+    texts = []
+    for each in (pid, *learners(pid)):
+        with suppress(OSError):  # it has ended
+            texts.append(Path(f"/proc/{each}/smaps_rollup").read_text())
+    rss, anonymous, own = (_mb(texts[0], key) for key in ("Rss:", "Anonymous:", "Pss_Anon:"))
+    others = sum(_mb(text, "Pss_Anon:") + _mb(text, "Private_Clean:") for text in texts[1:])
+    total = rss - anonymous + own + others
+    return {"memory": total, "anonymous": anonymous, "learners": total - rss}
+
+
+def _mb(text: str, key: str) -> float:
+    """A number of a file of kB."""
+    return 1024 * int(text.partition(key)[2].split()[0]) / 1e6
 
 
 @contextmanager

@@ -240,7 +240,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "_PATIENCE_S": 60,
     },
     "serve.transport": {"MOST_BYTES": 1 << 16},
-    "serve.trial": {"N_SAMPLES": 12, "_WAIT_S": 60},
+    "serve.trial": {"N_SAMPLES": 12, "_CLIENTS": 4, "_WAIT_S": 60},
     "serve.turns": {"_PAUSE": 0.2},
     "serve.unit": {"WATCHDOG_S": 30, "START_S": 60},
     "serve.uploads": {"_HEAD": 12},

@@ -94,11 +94,11 @@ def test_no_request_is_more_than_refused(tmp_path, request):
             if answer.status >= 400:
                 assert len(answer.error.splitlines()) == 1
                 assert len(answer.error) < 8000
-            if number % (n_requests // 4) == 0:
+            if number % (n_requests // 10) == 0:
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
-        # In the median: what is imported on its first use comes once.
+        # In the median: what is imported on its first use comes once, some of it late.
         assert np.median(np.diff(sizes)) < 3e5, sizes
         assert served.predict(field(n_samples=1)[0]).names  # it goes on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from skip2lora.serve import nursery
 from skip2lora.serve.nursery import EndedError, Nursery
+from skip2lora.system import own_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
 
@@ -52,6 +54,17 @@ def until(true: Callable[[], bool]) -> None:
 def children(process: int) -> list[int]:
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(each) for each in text.split()]
+
+
+def test_memory_stays_shared_while_cycles_are_looked_for() -> None:
+    many: list[list[int]] = [[] for _ in range(600_000)]
+    with opened(lambda asked: asked) as of:
+        assert of.call(b"") == b""
+        gc.collect()
+        assert of.process is not None
+        assert own_bytes(of.process) < 600_000 * sys.getsizeof([]) / 2
+        assert gc.get_freeze_count() > len(many)
+    assert gc.get_freeze_count() == 0
 
 
 def test_each_call_has_a_process_that_knows_what_was_there() -> None:

@@ -43,7 +43,8 @@ class EndedError(FileError):
 class Nursery:
     """Runs ``work`` in a process a call, one at a time, each at most ``most_s`` seconds.
 
-    Make it before there are other threads. What ``work`` refers to is there as it was then.
+    Make it before there are other threads. What ``work`` refers to is there as it was then. Cycles
+    among objects that are there by then are not looked for until :meth:`close`.
     """
 
     def __init__(self, work: Work, most_s: float) -> None:
@@ -52,6 +53,8 @@ class Nursery:
         self._asks: int | None = write
         self._most_s = most_s
         self._asking, self._calling = threading.Lock(), threading.Lock()
+        gc.collect()
+        gc.freeze()  # to look through it all, here or there, would take a copy of it
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             self.process: int | None = os.fork()  # of threads that a runtime may have
         if self.process == 0:
@@ -108,6 +111,7 @@ class Nursery:
     def _reap(self) -> None:
         process, self.process = self.process, None
         if process is not None:
+            gc.unfreeze()
             os.kill(process, signal.SIGKILL)  # also where it is stopped
             os.waitpid(process, 0)
             os.close(self._answers)
@@ -133,7 +137,6 @@ def _wait(work: Work, asks: int, answers: int, most_s: float) -> None:
     asks, answers = _alone(asks, answers)
     with suppress(OSError):
         os.nice(NICENESS)
-    gc.freeze()  # to look through it all would take a copy of it
     with suppress(EOFError, BrokenPipeError):
         while True:
             asked = _read(asks)

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from skip2lora.serve.service import Service
 
 N_SAMPLES = 12
 _HOST, _WAIT_S = "127.0.0.1", 60
+_CLIENTS = 4  # at a time, as requests have so many threads
 _PAGES = (
     "/", "/page/page.js", "/api/status", "/api/samples", "/api/versions", "/api/events", "/metrics",
 )  # fmt: skip
@@ -69,7 +71,9 @@ def _over_http(service: Service, some: Any) -> None:
         thread.start()
         try:
             started.wait(_WAIT_S)
-            _ask_all(port, f"/v2/models/{service.name}/infer", _tensors(service, some))
+            path, tensors = f"/v2/models/{service.name}/infer", _tensors(service, some)
+            with ThreadPoolExecutor(_CLIENTS) as clients:
+                list(clients.map(lambda _: _ask_all(port, path, tensors), range(_CLIENTS)))
         finally:
             stop.say()
             thread.join()
@@ -83,7 +87,7 @@ def _tensors(service: Service, some: Any) -> Mapping[str, NDArray[Any]]:
 
 
 def _ask_all(port: int, path: str, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Ask for each page, and for predictions."""
+    """Ask for each page, and for some predictions."""
     connection = http.client.HTTPConnection(_HOST, port, timeout=_WAIT_S)
     try:
         for page in _PAGES:
@@ -91,7 +95,7 @@ def _ask_all(port: int, path: str, tensors: Mapping[str, NDArray[Any]]) -> None:
             connection.getresponse().read()
         if all(of.dtype.kind in "fiub" for of in tensors.values()):  # texts are sent otherwise
             head, tail = inference.in_binary(tensors)
-            for _ in range(N_SAMPLES):
+            for _ in range(N_SAMPLES // _CLIENTS):
                 connection.request("POST", path, head + tail, {HEADER_LENGTH: str(len(head))})
                 connection.getresponse().read()
     finally:
