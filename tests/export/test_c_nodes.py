@@ -158,6 +158,20 @@ def test_an_axis_of_one_is_where_it_was_put(place: int, tmp_path: Path) -> None:
     assert off_by(model, (2, 11)) < 1e-5
 
 
+@pytest.mark.parametrize("axis", [2, -2])
+def test_an_axis_of_one_is_taken_out(axis: int, tmp_path: Path) -> None:
+    chain = Chain(seed=7)
+    chain.conv((4, 2, 3))  # (4, 9)
+    chain.then("Reshape", chain.net.constant("shape", np.array([-1, 4, 1, 9])))
+    chain.then("Squeeze", chain.net.constant("axes", np.array([axis])))
+    chain.conv((3, 4, 2))
+    chain.then("GlobalMaxPool")
+    chain.then("Flatten")
+    chain.dense(3, 4)
+    model = saved(chain, (2, 11), tmp_path / "m.onnx")
+    assert off_by(model, (2, 11)) < 1e-5
+
+
 @pytest.mark.parametrize("opset", [10, 17])
 @pytest.mark.parametrize("bounds", [{}, {"min": -0.2}, {"max": 0.3}, {"min": -0.1, "max": 0.2}])
 def test_clip_by_one_bound_or_both(bounds: dict[str, float], opset: int, tmp_path: Path) -> None:

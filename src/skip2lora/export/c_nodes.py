@@ -158,10 +158,8 @@ def _reshaped(node: Node, axes: Axes) -> Result:
 
 
 def _squeezed(node: Node, axes: Axes) -> Result:
-    places = node.numbers("axes", 1)
-    if places is None:
-        places = [at for at, name in enumerate(axes.onnx) if axes.sizes.get(name) == 1]
-    rest = axes.without([place % len(axes.onnx) for place in places])
+    places = node.numbers("axes", 1) or []  # without any a sample alone would lose its first axis
+    rest = axes.without([place % len(axes.onnx) for place in places]) if places else None
     if rest is None:
         raise node.refused("of these axes")
     return rest, []
