@@ -71,7 +71,7 @@ def test_pads_beyond_any_size(place: int, size: int, tmp_path: Path, refused: Re
     content[8 * place : 8 * place + 8] = size.to_bytes(8, "little", signed=True)
     weights.write_bytes(content)
     assert f"{size}" in refused(ModelError, read_model, path)
-    content[8 * place : 8 * place + 8] = (100).to_bytes(8, "little")
+    content[:32] = np.array([0, 0, 1, 100]).tobytes()  # of an image
     weights.write_bytes(content)
     read_model(path)
 
