@@ -194,7 +194,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "MOST_WAIT_S": 25, "MOST_SAMPLES": 500, "MOST_LABELS": 1000, "MOST_TEXT": 80,
         "MOST_VALUES": 1 << 16,
     },
-    "serve.batching": {"MOST_TOGETHER": 256, "SHORT_S": 0.002, "_LATE": 8, "QUIET_TURNS": 2},
+    "serve.batching": {"MOST_TOGETHER": 256, "SHORT_S": 0.005, "_LATE": 8, "QUIET_TURNS": 2},
     "serve.database": {"SCHEMA": 1, "LOG_BYTES": 1 << 22},
     "serve.drift": {
         "ROWS": 300, "LEAST": 200, "MOST_COLUMNS": 2048, "LIMIT": 100000.0, "CHANGED": 0.15,

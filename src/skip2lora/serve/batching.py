@@ -26,8 +26,9 @@ from skip2lora.serve.answering import Served
 
 #: Samples of one call, at most, but that a request is never split.
 MOST_TOGETHER = 256
-#: Seconds that a call may keep the event loop, and late calls that tell how long one takes.
-SHORT_S, _LATE = 2e-3, 8
+#: Seconds that a call may keep the event loop, as long as a thread may keep Python's interpreter by
+#: default; and late calls that tell how long one takes.
+SHORT_S, _LATE = 5e-3, 8
 #: Turns of the event loop that bring no request, before a call starts.
 QUIET_TURNS = 2
 _Tensors = Mapping[str, NDArray[Any]]
