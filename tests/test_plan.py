@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from conformance.numpy_backbone import NumpyBackbone
+from filed import in_a_file
 from skip2lora import MLP, _core, adapt
 from skip2lora.adapters.rows import RowFormat
 from skip2lora.arrays import Inputs
@@ -79,6 +80,35 @@ def test_memory_is_what_adapting_allocates(
     assert memory.optimizer_bytes + memory.workspace_bytes == job.trainer.reserved_bytes
     assert found.n_parameters == job.result().n_parameters
     assert memory.saved_bytes == sum(a.nbytes for a in job.result().tensors().values())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "input first", "other first"])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_samples_in_a_file_are_counted_by_the_part_that_is_read(
+    kind: str, standardize: bool, dtype: str
+) -> None:
+    """All of them where they are a tap, as rows are rounded and they are not."""
+    model, n_samples = network(kind), 1000
+    x = np.random.default_rng(0).normal(size=(n_samples, 13)).astype(np.float32)
+    given: dict[str, Any] = {
+        "rank": 2,
+        "epochs": 2,
+        "standardize": standardize,
+        "cache_dtype": dtype,
+    }
+    options = resolve_options(ANY_MODEL, model.tap_widths, n_samples, **given)
+    job = SkipJob(model, CheckedSamples(in_a_file(x), np.zeros(n_samples, np.int32)), options)
+    assert job.cache is not None
+    memory = quick(model, in_a_file(x), **given).memory
+    assert memory.cache_bytes == job.cache.payload_bytes
+    assert memory.cache_overhead_bytes == job.cache.overhead_bytes
+    whole = kind != "other first" and not standardize and dtype == "int8"
+    assert memory.in_parts == (not whole)
+    if whole:
+        assert memory.samples_bytes == x.nbytes
+    else:
+        assert 0.9 * x[:256].nbytes < memory.samples_bytes <= x[:256].nbytes
 
 
 @pytest.mark.parametrize("widths", [(4, 6000, 2), (6000, 4, 2)], ids=str)

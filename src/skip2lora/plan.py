@@ -368,12 +368,14 @@ def _measure_fill(
         left, n_measured = left - a_sample * len(part), n_measured + len(part)
     if times:
         a_sample, n_measured = statistics.median(times), n_measured - 1
-    rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=options.standardize)
+    lazy = isinstance(samples, LazySamples)
+    copied = options.standardize or (lazy and options.cache_dtype == "float32")
+    rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=copied)
     n_features = rows.features(some[:1]).shape[1]
     sample_bytes, loaded, in_parts = _bytes_of(some) // few, samples is not None, False
-    if isinstance(samples, LazySamples) and rows.first_tap_is_input:  # which are all read
+    if lazy and rows.first_tap_is_input:  # which are all read
         loaded = False
-    elif isinstance(samples, LazySamples):  # of which a part is read at a time
+    elif lazy:  # of which a part is read at a time
         at_once = min(READ_BYTES, SAMPLES_AT_ONCE * sample_bytes)
         sample_bytes, loaded, in_parts = min(sample_bytes, at_once // count), False, True
     return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded, in_parts)

@@ -60,4 +60,4 @@ def test_a_full_disk(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     monkeypatch.setattr(module, "IN_MEMORY", 100)
     said = refused(FileError, Spool(np.int32).append, np.arange(1000))
-    assert "cannot hold the numbers of a long stream (No space left on device)" in said
+    assert "cannot hold the numbers of a long stream or table (No space left on device)" in said

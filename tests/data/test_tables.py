@@ -161,13 +161,13 @@ def test_a_parquet_is_read_column_by_column(
     path = tmp_path / "a.parquet"
     parquet.write_table(arrow.table(columns), path, row_group_size=3)
     asked: list[Any] = []
-    whole = parquet.ParquetFile.read
+    whole = parquet.ParquetFile.iter_batches
 
-    def read(file: Any, names: Any = None, **options: Any) -> Any:
-        asked.append(names)
-        return whole(file, names, **options)
+    def batches(file: Any, *given: Any, columns: Any, **options: Any) -> Any:
+        asked.append(columns)
+        return whole(file, *given, columns=columns, **options)
 
-    monkeypatch.setattr(parquet.ParquetFile, "read", read)
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", batches)
     samples = read_samples(path)
     np.testing.assert_array_equal(samples.x, numbers.astype(np.float32))
     assert samples.x.flags.c_contiguous

@@ -11,10 +11,12 @@ import pytest
 
 import skip2lora as s2
 from conformance.numpy_backbone import NumpyBackbone
+from filed import in_a_file
 from skip2lora import _core
 from skip2lora.adapt import adapt_and_measure
 from skip2lora.adapters import store
 from skip2lora.adapters.cached import rows_kept_in
+from skip2lora.data.spooled import SpooledArray
 from skip2lora.limits import VARIABLE
 from skip2lora.training import beyond
 from skip2lora.training.beyond import Blocks
@@ -25,6 +27,38 @@ STEPS: dict[str, Any] = {"solver": "steps", "epochs": 3, "batch_size": 7, "learn
 
 def bytes_of(adapted: Any) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in adapted.adapters.tensors().items()}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {}, {"cache_samples": 20}, {"cache_samples": 0}, {"validation": 0.2},
+        {"cache_samples": 20, "cache_policy": "lru"}, {"standardize": True},
+        {"cache_dtype": "int8"}, {"method": "lora-last"}, {"solver": "exact", "penalty": 0.1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_samples_in_a_file_give_the_same_bits_and_are_never_read_at_once(
+    given: dict[str, Any], backbone: Any, make_samples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = make_samples(600, 9)
+    options = {"method": "skip2-lora"} | given
+    if "solver" not in given:
+        steps = {name: value for name, value in STEPS.items() if name != "solver"}
+        options = {"standardize": False} | steps | options
+    expected = s2.adapt(backbone, x, y, **options)
+    counts: list[int] = []
+    own = SpooledArray.read
+    monkeypatch.setattr(
+        SpooledArray, "read", lambda self, places: counts.append(len(places)) or own(self, places)
+    )
+    adapted = s2.adapt(backbone, in_a_file(x), y, **options)
+    assert bytes_of(adapted) == bytes_of(expected)
+    assert adapted.history.loss == expected.history.loss
+    assert adapted.history.n_forwards == expected.history.n_forwards
+    stays = backbone.first_tap_is_input and options["method"] == "skip2-lora"
+    rounded = "cache_dtype" in given  # but not the samples themselves
+    assert max(counts) == 600 if stays and rounded else max(counts) <= 256
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from skip2lora.backbones.derived import Derived
 from skip2lora.backbones.known_rows import KnownRows
 from skip2lora.backbones.standins import Into, StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
-from skip2lora.data.lazy import parts_of, read
+from skip2lora.data.lazy import LazySamples, parts_of, read
 from skip2lora.errors import ModelError
 
 _ALIGN_BYTES = 64  # S2_ALIGN
@@ -343,7 +343,7 @@ class SkipCache:
             if scale is not None:
                 scale(rows)
 
-        forward = (backbone.network if scale is None else None) or compute
+        forward = (None if scale or isinstance(x, LazySamples) else backbone.network) or compute
         policy, rows = POLICIES[self.policy], for_core(self.rows)
         return _core.RowSource(
             self.format.layout, rows, self.filled, forward, policy, self.tables, announce

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import Inputs
+from skip2lora.arrays import Inputs, first_not_finite
 from skip2lora.data.known import LEAST_BYTES, KnownDigests, about_of, bytes_of
 
 #: Of samples in memory at a time.
 READ_BYTES = 1 << 24
+_HASHED_BYTES = 1 << 20  # of samples that are read to be hashed, few enough for the processor
 
 
 class Source(Protocol):
@@ -49,6 +50,14 @@ class Source(Protocol):
         Raises:
             DataError: one of them is not there.
         """
+
+
+class CheckedSource(Source, Protocol):
+    """Samples of which all were looked at."""
+
+    @property
+    def bad(self) -> tuple[int, int, int] | None:
+        """How many values are not finite, the sample and the column of the first; None of none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +116,55 @@ class LazySamples:
         return self.source.digests(self.places, known)
 
 
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """The source of some ``columns`` of tables of another ``source``."""
+
+    source: CheckedSource
+    columns: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, columns)."""
+        return (self.source.shape[0], len(self.columns))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of the other."""
+        return self.source.dtype
+
+    @property
+    def bad(self) -> tuple[int, int, int] | None:
+        """What is not finite in these columns."""
+        count, first = 0, (0, 0)
+        for part in parts_of(LazySamples.of(self), self.shape[0]) if self.source.bad else ():
+            bad = first_not_finite(self.read(np.arange(self.shape[0])[part]))
+            if bad is not None:
+                first = first if count else (part.start + bad[1], bad[2])
+                count += bad[0]
+        return (count, *first) if count else None
+
+    def read(self, places: NDArray[np.intp]) -> NDArray[Any]:
+        """The samples at ``places``, (places, columns).
+
+        Raises:
+            DataError, FileError: as of the other.
+        """
+        return np.ascontiguousarray(self.source.read(places)[:, self.columns])
+
+    def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
+        """As of an array of these samples."""
+        return digests_of_parts(self, places, known)
+
+
+def runs_of(places: NDArray[np.intp]) -> Iterator[slice]:
+    """Where in ``places`` neighbours stand one after the other, to be read in one go."""
+    ends = np.flatnonzero(np.diff(places) != 1) + 1
+    for first, last in zip([0, *ends], [*ends, len(places)], strict=True):
+        if first < last:
+            yield slice(int(first), int(last))
+
+
 def parts_of(x: Any, most: int) -> Iterator[slice]:
     """Neighbouring samples of ``x``, ``most`` at a time, or fewer of what is large once read."""
     if isinstance(x, LazySamples):
@@ -138,6 +196,16 @@ def digests_of(x: Any, known: KnownDigests | None = None) -> list[bytes]:
         return _hashed(arrays if whole else {name: of[places] for name, of in arrays.items()})
 
     return known.of_arrays(arrays, some)
+
+
+def digests_of_parts(
+    source: Source, places: NDArray[np.intp], known: KnownDigests | None = None
+) -> list[bytes]:
+    """SHA-256 of each of these samples, as of an array, of which a part is read at a time."""
+    n_bytes = math.prod(source.shape[1:]) * source.dtype.itemsize
+    step = max(1, _HASHED_BYTES // n_bytes)
+    parts = (places[at : at + step] for at in range(0, len(places), step))
+    return [digest for part in parts for digest in digests_of(source.read(part), known)]
 
 
 def _hashed(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:

@@ -6,16 +6,16 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import Inputs, as_float32, listing
-from skip2lora.data.lazy import LazySamples, read
+from skip2lora.data.lazy import CheckedSource, LazySamples, Picked
 from skip2lora.data.parts import check_no_part, choose_part, part_called
 from skip2lora.data.samples import Table
-from skip2lora.data.stored import StoredArray
+from skip2lora.data.stored import StoredArray, unpacked
 from skip2lora.errors import DataError, first_line
 from skip2lora.files import BAD_ZIP
 from skip2lora.limits import check_bytes
@@ -44,7 +44,7 @@ def read_npz(source: Path, wanted: Wanted) -> Table:
 
     ``X`` holds the samples. Without it several arrays of numbers are the inputs of a model that
     takes several, each under its name. Whole numbers of more than a table keep their type. A large
-    ``X`` that is not compressed is checked, and read from the file where it is needed.
+    ``X`` is checked, and read where it is needed: from the file, or unpacked from another.
     Answers are one array, or several of which each is a column.
 
     Raises:
@@ -78,16 +78,18 @@ class _Arrays(Mapping[str, NDArray[Any]]):
         members = {name: self._members[inside] for name, inside in names.items()}
         return _Arrays(self._source, self._loaded, self._checked, members)
 
-    def stored(self, name: str) -> LazySamples | None:
-        """A large array of that name, to be read from the file by samples; None where it is not."""
+    def large(self, name: str) -> NDArray[Any] | LazySamples | None:
+        """A large array of that name, to be read by samples; None where it is read at once."""
         if name not in self._members:
             return None
         try:
             member = self._loaded.zip.getinfo(self._members[name])
             array = StoredArray.open(self._source, member, self._checked)
+            if array is None:
+                return unpacked(self._source, self._loaded.zip, member)
         except _BAD_NPZ as error:
             raise _damaged(error) from error
-        return None if array is None else LazySamples.of(array)
+        return LazySamples.of(array)
 
     def __contains__(self, name: object) -> bool:
         return name in self._members
@@ -189,7 +191,11 @@ def _columns(arrays: Mapping[str, NDArray[Any]], x: Any, wanted: Wanted) -> tupl
     names = _names(arrays, "feature_names", x.shape[1]) or ()
     places = wanted.features(names)
     if places != list(range(len(names))):
-        x = np.ascontiguousarray(read(x)[:, places])
+        at = np.array(places, np.intp)
+        if isinstance(x, LazySamples):
+            x = LazySamples.of(Picked(cast("CheckedSource", x.source), at))
+        else:
+            x = np.ascontiguousarray(x[:, at])
     return x, wanted.columns([names[at] for at in places])
 
 
@@ -206,9 +212,9 @@ def _answers(arrays: Mapping[str, NDArray[Any]], names: list[str]) -> NDArray[An
 
 
 def _samples(arrays: _Arrays, aside: set[str], listed: str) -> NDArray[Any] | Inputs | LazySamples:
-    stored = arrays.stored("X")
-    if stored is not None:
-        return stored
+    large = arrays.large("X")
+    if large is not None:
+        return large
     x = arrays.get("X")
     if x is not None:
         if x.ndim < 2 or x.dtype.kind not in "fiub":

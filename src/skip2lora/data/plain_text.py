@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skip2lora.arrays import as_float32, first_not_finite
+from skip2lora.arrays import as_float32
+from skip2lora.data.lazy import LazySamples
+from skip2lora.data.spool import check_room
+from skip2lora.data.spooled import Gathered, Words
 from skip2lora.data.text import TextTable
-from skip2lora.limits import check_bytes
 
 #: Of a file to read so: below, importing pyarrow takes longer than reading.
 LEAST_BYTES = 1 << 24
@@ -26,12 +28,12 @@ _OTHER_TEXT = (b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # packed, or of two bytes
 
 def plain_values(
     text: TextTable, features: Sequence[int], places: Sequence[int], *, optional: bool
-) -> tuple[NDArray[np.float32], NDArray[np.str_], range] | None:
+) -> tuple[NDArray[np.float32] | LazySamples, NDArray[np.str_], range] | None:
     """What ``text.values`` would give, with no row of ``text`` read; None where it has to.
 
     Raises:
         DataError: an answer that is missing.
-        FileError: the table takes more than the memory allowed.
+        FileError: answers take more than the memory allowed, or numbers have no room.
     """
     n_rows = _count_rows(text)
     try:
@@ -40,33 +42,30 @@ def plain_values(
         return None
     if n_rows is None:
         return None
-    check_bytes(text.source, 4 * n_rows * len(features))
-    x, words = np.empty((n_rows, len(features)), np.float32), []
-    at = 0
+    check_room(text.source, 4 * n_rows * len(features))
+    x, words = Gathered(text.source, (len(features),)), Words(text.source, len(places))
+    lines = range(2, n_rows + 2)
     try:
         with _opened(pyarrow.csv, text, features, places) as reader:
             for batch in reader:
-                rows = slice(at, at + batch.num_rows)
+                row, rows = len(x), np.empty((batch.num_rows, len(features)), np.float32)
                 for number, place in enumerate(features):
-                    x[rows, number] = as_float32(batch[text.columns[place]].to_numpy())
-                words.append([batch[text.columns[place]].to_pylist() for place in places])
-                at = rows.stop
+                    rows[:, number] = as_float32(batch[text.columns[place]].to_numpy())
+                x.append(rows)
+                if x.bad is not None or len(x) > n_rows:
+                    return None
+                cells = [batch[text.columns[place]].to_pylist() for place in places]
+                for at in range(row, len(x)):
+                    where = f"row {at} (from 0, line {lines[at]})"
+                    words.append(
+                        [
+                            text.answer(column[at - row], where, text.columns[place], optional)
+                            for place, column in zip(places, cells, strict=True)
+                        ]
+                    )
     except pyarrow.ArrowException:
         return None
-    if at != n_rows or first_not_finite(x) is not None:
-        return None
-    lines = range(2, n_rows + 2)
-    cells = [[cell for batch in words for cell in batch[of]] for of in range(len(places))]
-    answers = [
-        [
-            text.answer(
-                cell, f"row {row} (from 0, line {lines[row]})", text.columns[place], optional
-            )
-            for row, cell in enumerate(column)
-        ]
-        for place, column in zip(places, cells, strict=True)
-    ]
-    return x, np.array(answers, np.str_).T, lines
+    return (x.samples(), words.all(), lines) if len(x) == n_rows else None
 
 
 def _opened(arrow_csv: Any, text: TextTable, features: Sequence[int], places: Sequence[int]) -> Any:

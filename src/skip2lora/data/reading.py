@@ -30,7 +30,7 @@ from skip2lora.data.file_folder import KINDS, SENSORS, SOUNDS, kind_for
 from skip2lora.data.image_layout import ANY_LAYOUT, Input, Layout, layout_of
 from skip2lora.data.image_options import Images
 from skip2lora.data.images import Progress, read_images
-from skip2lora.data.lazy import read
+from skip2lora.data.lazy import Picked, read
 from skip2lora.data.media import Media
 from skip2lora.data.npz import read_npz
 from skip2lora.data.parts import check_no_part
@@ -38,6 +38,7 @@ from skip2lora.data.recordings import read_recordings
 from skip2lora.data.samples import Samples, Table
 from skip2lora.data.sensor_options import Sensors
 from skip2lora.data.sensors import read_sensors
+from skip2lora.data.spooled import SpooledArray
 from skip2lora.data.stored import StoredArray
 from skip2lora.data.tables import read_csv, read_parquet
 from skip2lora.data.weights import weighted
@@ -151,7 +152,7 @@ def read_table(
     wanted = Wanted(**columns, outputs=outputs)
     n_bytes = 0
     if reader is not None or not is_there:
-        n_bytes = check_file(source, "data", whole=reader is not read_npz)
+        n_bytes = check_file(source, "data", whole=reader is None)
     if not (reader or is_there or _reader_of(source) or any(k.holds(source) for k in KINDS)):
         raise DataError(
             f'cannot read {name}: got suffix "{source.suffix}", expected .npz, .csv, .tsv, '
@@ -282,7 +283,7 @@ def _checked(table: Table) -> Table:
             _check_array(array, f"{name}: ", table)
     elif isinstance(table.x, np.ndarray):
         _check_array(table.x, "", table)
-    elif isinstance(table.x.source, StoredArray):
+    elif isinstance(table.x.source, Picked | SpooledArray | StoredArray):
         _refuse(table.x.source.bad, "", table)
     return weighted(table) if "weight" in table.aside else table
 

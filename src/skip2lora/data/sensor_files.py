@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, first_not_finite, listing, not_finite
+from skip2lora.data.lazy import read
 from skip2lora.data.sensor_options import NO_TIME, Sensors
 from skip2lora.data.text import TextTable, open_table
 from skip2lora.errors import DataError, MissingExtraError, brief, first_line
@@ -242,8 +243,7 @@ def _of_text(text: TextTable, roles: Roles) -> Iterator[Part]:
     while (first := next(text.records, None)) is not None:
         some = replace(text, records=chain([first], islice(text.records, _ROWS - 1)), first_row=row)
         x, words, lines = some.values(roles.beside, roles.numbers, optional=True)
-        words = words.reshape(len(lines), len(roles.beside))
-        start, of_part = row, lines
+        x, start, of_part = read(x), row, lines
 
         def where(at: int, start: int = start, lines: Sequence[int] = of_part) -> str:
             return f"row {start + at} (from 0, line {lines[at]})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -13,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.errors import FileError
-from skip2lora.system import read_at
+from skip2lora.limits import check_bytes
+from skip2lora.system import read_into
 
 #: Bytes of numbers that stay in memory; more go to a file, which the system removes with us.
 IN_MEMORY = 1 << 24
 _PLACES = ("/var/tmp",)  # noqa: S108, a file without a name; /tmp is memory on many systems
+_SPARE = 1 << 26  # bytes of the disk that stay free for others
 
 
 class Spool:
@@ -33,8 +37,13 @@ class Spool:
     def __len__(self) -> int:
         return self._n_rows
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether there are more than stay in memory."""
+        return self._file is not None
+
     def append(self, values: NDArray[Any] | Sequence[Any]) -> None:
-        """Add rows, (rows, width) or (rows,) of one number each.
+        """Add rows, (rows, width) or (rows,) of one number each; an array is not to be changed.
 
         Raises:
             FileError: the disk is full, or nothing can be written there.
@@ -48,6 +57,7 @@ class Spool:
 
     def _write(self) -> None:
         try:
+            _check_room(self._in_memory)
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
@@ -56,8 +66,9 @@ class Spool:
             self._file.flush()
         except OSError as error:
             raise FileError(
-                f"{_folder()} cannot hold the numbers of a long stream ({error.strerror}), "
-                "expected room for them: free some, or set TMPDIR to another folder"
+                f"{_folder()} cannot hold the numbers of a long stream or table "
+                f"({error.strerror}), expected room for them: free some, or set TMPDIR to another "
+                "folder"
             ) from error
         self._parts, self._in_memory = [], 0
 
@@ -68,11 +79,48 @@ class Spool:
                 self._parts = [np.concatenate(self._parts)]
             whole = self._parts[0] if self._parts else np.empty((0, self.width), self.dtype)
             return whole[first:last]
+        values = np.empty((last - first, self.width), self.dtype)
+        self.read(values, first)
+        return values
+
+    def read(self, values: NDArray[Any], first: int) -> None:
+        """Put rows from ``first`` on into ``values``, (rows, width) and contiguous."""
+        if self._file is None:
+            values[...] = self.rows(first, first + len(values))
+            return
         if self._parts:
             self._write()
-        size = self.width * self.dtype.itemsize
-        content = read_at(self._file.fileno(), (last - first) * size, first * size)
-        return np.frombuffer(content, self.dtype).reshape(-1, self.width)
+        rest = memoryview(values.reshape(-1).view(np.uint8).data)
+        offset = first * self.width * self.dtype.itemsize
+        while rest:
+            n_read = read_into(self._file.fileno(), [rest], offset)
+            if n_read == 0:
+                raise EOFError(f"row {first} of {len(self)} is not there")
+            rest, offset = rest[n_read:], offset + n_read
+
+
+def check_room(source: str | os.PathLike[str], n_bytes: int) -> None:
+    """Refuse a file whose numbers, of so many bytes, have room neither in memory nor on the disk.
+
+    Raises:
+        FileError: they have none.
+    """
+    if n_bytes <= IN_MEMORY:
+        check_bytes(source, n_bytes)
+        return
+    try:
+        _check_room(n_bytes)
+    except OSError as error:
+        raise FileError(
+            f"{source} takes {n_bytes / 1e6:,.0f} MB while it is read, expected room for them in "
+            f"{_folder()}: free some, or set TMPDIR to another folder"
+        ) from error
+
+
+def _check_room(n_bytes: int) -> None:
+    """Raise OSError where the disk would be full then."""
+    if shutil.disk_usage(_folder()).free < n_bytes + _SPARE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _folder() -> str:

@@ -1,4 +1,4 @@
-"""A large array that lies uncompressed in a ``.npz``: read from the file where it is needed."""
+"""A large array in a ``.npz``: read where it is needed, from the file, or unpacked from another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 import os
 import weakref
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from skip2lora import _core
 from skip2lora.arrays import as_float32, first_not_finite
 from skip2lora.data.known import KnownDigests, Mark
-from skip2lora.data.lazy import READ_BYTES, digests_of
+from skip2lora.data.lazy import READ_BYTES, LazySamples, digests_of_parts, runs_of
+from skip2lora.data.spool import check_room
+from skip2lora.data.spooled import Columns, Gathered
 from skip2lora.errors import DataError
 from skip2lora.limits import check_bytes
 from skip2lora.system import read_into
@@ -28,7 +31,6 @@ from skip2lora.tasks.columns import Checked
 
 #: An array of fewer bytes is read at once.
 LEAST_BYTES = 1 << 24
-_HASHED_BYTES = 1 << 20  # of samples that are read to be hashed, few enough for the processor
 _LOCAL_HEADER, _SIGNATURE, _ENCRYPTED = 30, b"PK\3\4", 1
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -106,11 +108,9 @@ class StoredArray:
         values = np.empty((len(places), *at.shape[1:]), at.dtype)
         if values.nbytes > READ_BYTES:  # asking costs more than reading a few
             check_bytes(self.path, values.nbytes)
-        ends = np.flatnonzero(np.diff(places) != 1) + 1
-        for first, last in zip([0, *ends], [*ends, len(places)], strict=True):
-            if first < last:  # neighbours, in one go
-                offset = at.start + int(places[first]) * values[:1].nbytes
-                _read_into(self.file, values[first:last], offset)
+        for run in runs_of(places):
+            offset = at.start + int(places[run.start]) * values[:1].nbytes
+            _read_into(self.file, values[run], offset)
         is_now = self._look()
         if (is_now.n_bytes, is_now.modified_ns) != (self.mark.n_bytes, self.mark.modified_ns):
             raise _changed()
@@ -126,13 +126,9 @@ class StoredArray:
             DataError: the file was changed.
         """
         if known is None or self._look() != self.mark:
-            return self._hashed(places)
-        return known.of(self.path, self.place.shape[0], places, self._look, self._hashed)
-
-    def _hashed(self, places: NDArray[np.intp]) -> list[bytes]:
-        step = max(1, _HASHED_BYTES // (math.prod(self.shape[1:]) * self.dtype.itemsize))
-        parts = (places[at : at + step] for at in range(0, len(places), step))
-        return [digest for part in parts for digest in digests_of(self.read(part))]
+            return digests_of_parts(self, places)
+        hashed = partial(digests_of_parts, self)
+        return known.of(self.path, self.place.shape[0], places, self._look, hashed)
 
     def _look(self) -> Mark:
         return Mark.of(self.file.fileno(), self.mark.about)
@@ -155,6 +151,59 @@ class CheckedHere:
         """What ``compute`` gives: of other files nothing is known."""
         del path, about
         return compute()
+
+
+def unpacked(
+    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> NDArray[Any] | LazySamples | None:
+    """The array in a large ``member`` that is packed, or in the order of its columns.
+
+    None of one that is small, or anything but plain numbers: it is read at once.
+
+    Raises:
+        FileError: there is no room for it.
+        zipfile.BadZipFile: it is damaged; or another error of that kind.
+    """
+    if member.file_size < LEAST_BYTES:
+        return None
+    with archive.open(member) as stream:
+        try:
+            shape, in_columns, dtype = _HEADERS[npy.read_magic(stream)](stream)
+        except (ValueError, KeyError, SyntaxError, TypeError):
+            return None
+        place = Place(0, stream.tell(), shape, dtype)
+        fits = place.start + math.prod(shape) * dtype.itemsize == member.file_size
+        if not fits or not _is_plain(place) or (in_columns and len(shape) > 2):
+            return None
+        floats = _as_floats(place)
+        kind = np.dtype(np.float32) if floats else dtype
+        check_room(path, math.prod(shape) * kind.itemsize)
+        gathered = Gathered(path, shape[1:], kind)
+        if in_columns:
+            columns = Columns(shape[0], kind)
+            for values in _numbers(stream, place, shape[0] * shape[1], READ_BYTES):
+                columns.append(as_float32(values) if floats else values)
+            blocks = columns.rows()
+        else:
+            width = math.prod(shape[1:])
+            blocks = _numbers(stream, place, shape[0] * width, width * gathered.n_at_once)
+        for block in blocks:
+            gathered.append(block.reshape(-1, *shape[1:]))
+    return gathered.samples()
+
+
+def _numbers(stream: IO[bytes], place: Place, count: int, at_once: int) -> Iterator[NDArray[Any]]:
+    """``count`` numbers one after the other, some ``at_once``."""
+    for at in range(0, count, at_once):
+        size = min(at_once, count - at) * place.dtype.itemsize
+        content = stream.read(size)
+        if len(content) < size:
+            raise EOFError("the array ends early")
+        yield np.frombuffer(content, place.dtype)
+
+
+def _is_plain(place: Place) -> bool:
+    return len(place.shape) > 1 and 0 not in place.shape and place.dtype.kind in "fiub"
 
 
 def _as_floats(place: Place) -> bool:
@@ -189,10 +238,9 @@ def _place(file: FileIO, member: zipfile.ZipInfo) -> Place | None:
     except (ValueError, KeyError, SyntaxError, TypeError):
         return None
     start = file.tell()
+    place = Place(header, start, shape, dtype)
     fits = start - header + math.prod(shape) * dtype.itemsize == member.file_size
-    if in_columns or len(shape) < 2 or 0 in shape or dtype.kind not in "fiub" or not fits:
-        return None
-    return Place(header, start, shape, dtype)
+    return place if fits and not in_columns and _is_plain(place) else None
 
 
 def _check(file: FileIO, place: Place, member: zipfile.ZipInfo) -> tuple[int, int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
 from skip2lora.data import plain_text
+from skip2lora.data.lazy import LazySamples
 from skip2lora.data.samples import Table
-from skip2lora.data.text import open_table, otherwise
+from skip2lora.data.spool import IN_MEMORY, check_room
+from skip2lora.data.spooled import Columns, Gathered
+from skip2lora.data.text import open_table
 from skip2lora.errors import DataError, FileError, MissingExtraError, first_line
-from skip2lora.limits import check_bytes
-from skip2lora.tasks.columns import Wanted
+from skip2lora.limits import check_bytes, max_bytes
+from skip2lora.tasks.columns import Wanted, otherwise
 from skip2lora.tasks.task import Answers
 
 _BUFFER_BYTES = 1 << 16  # a column
+_FLOAT_BYTES = 4
+_BATCH_ROWS = 1 << 16  # of a column at a time
 
 
 def _assign(columns: Sequence[str], wanted: Wanted) -> tuple[list[int], list[int], list[int]]:
@@ -65,7 +70,7 @@ def _read_text(source: Path, wanted: Wanted, encoding: str | None) -> Table:
         if encoding is None and source.stat().st_size >= plain_text.LEAST_BYTES:
             plain = plain_text.plain_values(text, at_features, asked, optional=optional)
         x, words, lines = plain or text.values(asked, at_features, optional=optional)
-        answers, others = np.split(words.reshape(len(lines), len(asked)), [len(places)], axis=1)
+        answers, others = np.split(words, [len(places)], axis=1)
     return Table(
         x=x,
         answers=Answers(
@@ -96,14 +101,14 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
     try:
         # ParquetFile, unlike read_table, adds no columns guessed from folder names.
         with pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES) as file:
-            _check_size(source, file.metadata)
             columns = _without_index(file.schema_arrow, wanted)
             places, at_features, beside = _assign(columns, wanted)
             features = [columns[at] for at in at_features]
             asked, others = ([columns[at] for at in some] for some in (places, beside))
+            _check_size(source, file.metadata, len(features), [*asked, *others])
             read = _Columns(file)
-            x = read.numbers(features)
-            words = {name: read.column(name).to_pylist() for name in (*asked, *others)}
+            x = read.numbers(source, features)
+            words = {name: read.words(name) for name in (*asked, *others)}
     except (pyarrow.ArrowException, OSError) as error:
         # Ours, or the system's word and not pyarrow's.
         if isinstance(error, FileError) or getattr(error, "errno", None) is not None:
@@ -130,9 +135,10 @@ def read_parquet(source: Path, wanted: Wanted) -> Table:
 
 
 class _Columns:
-    """The columns of a ``.parquet``, of which one is in memory at a time; what is wrong with them.
+    """The columns of a ``.parquet``, one after the other, and what is wrong with them.
 
-    Groups of rows would not do: those of many columns take more than all of their numbers.
+    All columns of a group of rows at a time would not do: of many columns, pages take more than all
+    of their numbers.
     """
 
     def __init__(self, file: Any) -> None:
@@ -140,24 +146,66 @@ class _Columns:
         self._empty: dict[str, int] = {}  # the first row without a value
         self._kinds: dict[str, Any] = {}  # of what should be numbers
 
-    def column(self, name: str) -> Any:
-        """All of one."""
-        column = self._file.read([name], use_threads=False)[name]
-        if column.null_count:
-            self._empty[name] = column.to_pylist().index(None)
-        return column
+    def _batches(self, name: str, groups: Sequence[int], first_row: int) -> Iterator[Any]:
+        """One column of some groups of rows, which begin with ``first_row``, a part at a time."""
+        row = first_row
+        for batch in self._file.iter_batches(
+            _BATCH_ROWS, row_groups=groups, columns=[name], use_threads=False
+        ):
+            values = batch.column(name)
+            if values.null_count and name not in self._empty:
+                self._empty[name] = row + values.to_pylist().index(None)
+            yield values
+            row += len(values)
 
-    def numbers(self, names: Sequence[str]) -> NDArray[np.float32]:
+    def words(self, name: str) -> list[Any]:
+        """All of one column."""
+        groups = range(self._file.metadata.num_row_groups)
+        return [word for part in self._batches(name, groups, 0) for word in part.to_pylist()]
+
+    def numbers(self, source: Path, names: Sequence[str]) -> NDArray[Any] | LazySamples:
         """The columns side by side, (rows, columns); what is no number is left out."""
-        x = np.empty((self._file.metadata.num_rows, len(names)), np.float32)
-        for number, name in enumerate(names):
-            column = self.column(name)
-            values = column.to_numpy()
-            if values.dtype.kind in "fiub":
-                x[:, number] = as_float32(values)
+        gathered, row = Gathered(source, (len(names),)), 0
+        for groups, n_rows in self._pieces(len(names)):
+            if _FLOAT_BYTES * n_rows * len(names) <= IN_MEMORY:
+                x = np.empty((n_rows, len(names)), np.float32)
+                for number, name in enumerate(names):
+                    at = 0
+                    for values in self._numbers(name, groups, row):
+                        x[at : at + len(values), number] = values
+                        at += len(values)
+                gathered.append(x)
             else:
-                self._kinds[name] = column.type
-        return x
+                columns = Columns(n_rows)
+                for name in names:
+                    for values in self._numbers(name, groups, row):
+                        columns.append(values)
+                for rows in columns.rows():
+                    gathered.append(rows)
+            row += n_rows
+        return gathered.samples()
+
+    def _numbers(
+        self, name: str, groups: Sequence[int], first_row: int
+    ) -> Iterator[NDArray[np.float32]]:
+        for part in self._batches(name, groups, first_row):
+            values = part.to_numpy(zero_copy_only=False)
+            if values.dtype.kind not in "fiub":
+                self._kinds[name] = part.type
+                values = np.zeros(len(part), np.float32)
+            yield as_float32(values)
+
+    def _pieces(self, n_columns: int) -> Iterator[tuple[list[int], int]]:
+        """Groups of rows that are read together, and their rows: as many as fit into memory."""
+        about, groups, n_rows = self._file.metadata, list[int](), 0
+        for group in range(about.num_row_groups):
+            more = about.row_group(group).num_rows
+            if groups and _FLOAT_BYTES * (n_rows + more) * n_columns > IN_MEMORY:
+                yield groups, n_rows
+                groups, n_rows = [], 0
+            groups, n_rows = [*groups, group], n_rows + more
+        if groups:
+            yield groups, n_rows
 
     def check(self, filled: Sequence[str]) -> None:
         """Raise DataError for an empty cell of these columns, or for what is no number."""
@@ -174,11 +222,21 @@ class _Columns:
             )
 
 
-def _check_size(source: Path, about: Any) -> None:
-    """Whether it fits into memory: one value a million times takes no bytes in the file."""
-    groups = (about.row_group(at) for at in range(about.num_row_groups))
-    packed = sum(group.total_byte_size for group in groups)
-    check_bytes(source, max(packed, 4 * about.num_rows * about.num_columns))
+def _check_size(source: Path, about: Any, n_features: int, names: Sequence[str]) -> None:
+    """Room for numbers, and memory for the columns of these ``names`` and for any part of one.
+
+    One value a million times takes no bytes in the file.
+    """
+    check_room(source, _FLOAT_BYTES * about.num_rows * n_features)
+    groups = [about.row_group(at) for at in range(about.num_row_groups)]
+    columns = [groups[0].column(at).path_in_schema for at in range(about.num_columns) if groups]
+    places = [at for at, name in enumerate(columns) if name in names]
+    n_bytes = sum(group.column(at).total_uncompressed_size for group in groups for at in places)
+    check_bytes(source, max(n_bytes, _FLOAT_BYTES * about.num_rows * len(names)))
+    for group in groups:
+        if group.total_byte_size > max_bytes():
+            each = (group.column(at).total_uncompressed_size for at in range(len(columns)))
+            check_bytes(source, max(each))
 
 
 def _without_index(schema: Any, wanted: Wanted) -> list[str]:

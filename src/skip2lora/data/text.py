@@ -11,6 +11,7 @@ import csv
 import gzip
 import re
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32
+from skip2lora.data.lazy import LazySamples
+from skip2lora.data.spooled import Gathered, Words
 from skip2lora.errors import DataError, brief
 from skip2lora.limits import check_bytes, max_bytes
+from skip2lora.tasks.columns import otherwise
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMALS = {".": "a decimal point", ",": "a decimal comma"}
@@ -82,28 +86,25 @@ class TextTable:
 
     def values(
         self, places: Sequence[int], features: Sequence[int], *, optional: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.str_], list[int]]:
+    ) -> tuple[NDArray[np.float32] | LazySamples, NDArray[np.str_], Sequence[int]]:
         """Numbers (rows, features), answers in the columns ``places``, lines of the rows.
 
         Answers that are ``optional`` may be missing: an empty text.
 
         Raises:
             DataError: a row of another width, a cell that is missing or no number.
+            FileError: answers take more than the memory allowed, or numbers have no room.
         """
-        numbers: list[NDArray[np.float32]] = []
-        answers: list[list[str]] = []
-        lines: list[int] = []
+        x, lines = Gathered(self.source, (len(features),)), array("q")
+        words = Words(self.source, len(places))
         names = [self.columns[at] for at in features]
         for line, place, cells in self._rows():
             lines.append(line)
-            answers.append(
+            words.append(
                 [self.answer(cells[at], place, self.columns[at], optional) for at in places]
             )
-            numbers.append(self._numbers([cells[at] for at in features], place, names))
-        x = np.array(numbers, np.float32).reshape(len(lines), len(features))
-        longest = max((len(text) for row in answers for text in row), default=0)
-        check_bytes(self.source, x.nbytes + 4 * len(lines) * longest * len(places))
-        return x, np.array(answers, np.str_), lines
+            x.add(self._numbers([cells[at] for at in features], place, names))
+        return x.samples(), words.all(), lines
 
     def _rows(self) -> Iterator[tuple[int, str, list[str]]]:
         """Line, place (for errors) and cells of each row, as many cells as there are columns."""
@@ -175,14 +176,6 @@ class TextTable:
         )
 
 
-def otherwise(names: Sequence[str]) -> str:
-    """What to do about columns that are no numbers."""
-    return (
-        f"leave the column{'s' * (len(names) != 1)} out with ignore='{','.join(names)}', or name "
-        "the columns of answers with target="
-    )
-
-
 def _filled(cell: str, place: str, column: str, missing: frozenset[str]) -> str:
     if cell and cell.lower() not in missing:
         return cell
@@ -217,12 +210,9 @@ def open_table(source: Path, encoding: str | None = None) -> Iterator[TextTable]
         ) from error
 
 
-def _lines(stream: IO[str], source: Path) -> Iterator[str]:
+def _lines(stream: IO[str]) -> Iterator[str]:
     """Its lines; a carriage return alone ends one too."""
-    n_read, limit = 0, max_bytes()
     for number, line in enumerate(iter(lambda: stream.readline(_MOST_CHARACTERS), ""), 1):
-        if (n_read := n_read + len(line)) > limit:  # a few bytes of .gz may hold any number
-            check_bytes(source, n_read)
         if len(line) == _MOST_CHARACTERS:
             raise DataError(
                 f"line {number} has more than {_MOST_CHARACTERS:,} characters, expected a row of "
@@ -236,23 +226,33 @@ def _lines(stream: IO[str], source: Path) -> Iterator[str]:
         yield line
 
 
+def _head(lines: Iterator[str], source: Path) -> Iterator[str]:
+    """The first lines, which are in memory at once: a few bytes of .gz may hold any number."""
+    n_read, limit = 0, max_bytes()
+    for line in islice(lines, _SAMPLED):
+        if (n_read := n_read + len(line)) > limit:
+            check_bytes(source, n_read)
+        yield line
+
+
 def _table(stream: IO[str], source: Path) -> TextTable:
-    lines = _lines(stream, source)
+    lines = _lines(stream)
     first, skipped = next(lines, ""), 0
     separator = re.fullmatch(r"\"?sep=(.)\"?[;,]*\s*", first, re.IGNORECASE)
     if separator:
         first, skipped = next(lines, ""), 1
-    comments = []
+    n_comments, comment = 0, ""
     while first and (not first.strip() or first.lstrip().startswith("#")):
         skipped += 1
-        comments += [first] if first.strip() else []
+        if first.strip():
+            n_comments, comment = n_comments + 1, first
         first = next(lines, "")
-    sampled = [first, *islice(lines, _SAMPLED)]
+    sampled = [first, *_head(lines, source)]
     delimiter = separator[1] if separator else _find_delimiter(sampled)
     notes = []
-    if comments:
-        notes.append(f"lines that begin with # are left out ({len(comments)} before the table)")
-        heading = comments[-1].lstrip().removeprefix("#")
+    if n_comments:
+        notes.append(f"lines that begin with # are left out ({n_comments} before the table)")
+        heading = comment.lstrip().removeprefix("#")
         if _is_header(heading, sampled, delimiter):  # as numpy.savetxt writes it
             sampled.insert(0, heading)
             skipped -= 1
@@ -265,7 +265,7 @@ def _table(stream: IO[str], source: Path) -> TextTable:
     records = (
         Record(skipped + reader.line_num, record)
         for record in reader
-        if not (comments and "".join(record[:1]).startswith("#"))
+        if not (n_comments and "".join(record[:1]).startswith("#"))
     )
     unit = _unit(cells[1:])
     if unit is not None:

@@ -136,8 +136,13 @@ def _mismatch(given: Sequence[str], features: Sequence[str], of: str) -> DataErr
     got = f"{of} has the column{s} {_quoted(extra)}, {expected}"
     if of == "X":
         return DataError(f"{got}: leave the column{s} out")
-    fix = f"leave the column{s} out with ignore='{','.join(extra)}'"
-    return DataError(f"{got}: {fix}, or say which hold the answers with target=")
+    return DataError(f"{got}: {otherwise(extra, 'say which hold the answers')}")
+
+
+def otherwise(names: Sequence[str], about: str = "name the columns of answers") -> str:
+    """What to do about columns that are no features: leave them out, or what ``about`` says."""
+    s = "s" * (len(names) != 1)
+    return f"leave the column{s} out with ignore='{','.join(names)}', or {about} with target="
 
 
 def names_of(x: Any) -> list[str] | None:

@@ -19,6 +19,7 @@ from skip2lora import _core
 from skip2lora.adapters.rows import RowFormat, SkipCache
 from skip2lora.backbones.base import Backbone
 from skip2lora.backbones.standins import Places, StandIn, runs
+from skip2lora.data.lazy import LazySamples
 from skip2lora.limits import max_bytes
 from skip2lora.methods import METHODS
 from skip2lora.tasks.task import Goal
@@ -39,7 +40,8 @@ class RowPlan:
     """The format of the rows of some samples, and how many of those to train on are in memory.
 
     If ``on_disk`` the others are in a folder, samples to train on and ``held`` ones are places
-    there, and no row of the latter is in memory.
+    there, and no row of the latter is in memory. Of fast models whose samples are in a file, rows
+    are computed first (``fills_first``), as these are read in order then.
     """
 
     format: RowFormat
@@ -47,6 +49,7 @@ class RowPlan:
     part: CheckedSamples
     held: CheckedSamples | None
     on_disk: bool = False
+    fills_first: bool = False
 
     @property
     def in_blocks(self) -> bool:
@@ -106,11 +109,16 @@ class RowPlan:
             )
 
         n_samples, n_held = len(part.x), 0 if held is None else len(held.x)
-        rows = formatted(copied=options.standardize)
+        in_parts = isinstance(part.x, LazySamples) and options.cache_dtype == "float32"
+        rows = formatted(copied=options.standardize or in_parts)
+        if rows.first_tap_is_input:  # the samples stay as they are where rows are rounded
+            part = part.read()
         capacity = capacity_of(options, rows, n_samples, n_held)
         locate = backbone.locate if isinstance(backbone, StandIn) else None
         if locate is None or fits(rows, capacity, n_samples, n_held):
-            return cls(rows, capacity, part, held)
+            in_core = in_parts and backbone.network is not None
+            in_order = in_core and options.cache_policy == "pin"
+            return cls(rows, capacity, part, held, fills_first=in_order)
         rows = formatted(copied=True)  # so that no sample is needed any more
         capacity = kept_beside(options, rows, n_samples)
         part = replace(part, x=locate(part.x, _nobody))

@@ -157,7 +157,13 @@ class Room:
     @property
     def rows(self) -> RowFormat:
         """Of what is kept."""
-        return self._format(copied=self.options.standardize or self.on_disk)
+        return self._format(copied=self._copied or self.on_disk)
+
+    @property
+    def _copied(self) -> bool:
+        """Whether an input that is a tap is in the rows, too."""
+        in_parts = self.in_parts and self.options.cache_dtype == "float32"
+        return self.options.standardize or in_parts
 
     def _format(self, *, copied: bool) -> RowFormat:
         return RowFormat.of(
@@ -170,7 +176,7 @@ class Room:
         """Whether some rows are read from the folder."""
         if not self.beside_folder or self.options.solver != "steps":
             return False
-        rows, count = self._format(copied=self.options.standardize), self.n_samples
+        rows, count = self._format(copied=self._copied), self.n_samples
         return not fits(rows, capacity_of(self.options, rows, count), count)
 
     @property
@@ -250,12 +256,16 @@ class Room:
                 step += 2 * self.n_samples * (rows.row_bytes + 1)
             adapters, state, work = adapter.n_bytes, trainer.state_bytes, step
         cache_bytes = (beside if capacity else 0) + capacity * each
+        in_parts = self.in_parts and not rows.first_tap_is_input
+        sample_bytes = self.sample_bytes
+        if self.in_parts and not in_parts:
+            sample_bytes = FLOAT_BYTES * rows.tap_widths[0]
         return Memory(
-            self.n_samples * self.sample_bytes, payload,
+            self.n_samples * sample_bytes, payload,
             cache_bytes - payload, saved, adapters + self._projection_bytes, state,
             work + self._reading_bytes(rows),
             max(self._fill_bytes(rows, whole=whole), self._first_bytes - cache_bytes),
-            self.held_bytes, highest_bytes(), self.in_parts and whole,
+            self.held_bytes, highest_bytes(), in_parts and whole,
         )  # fmt: skip
 
     def _fill_bytes(self, rows: RowFormat, *, whole: bool) -> int:

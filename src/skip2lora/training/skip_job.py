@@ -207,8 +207,6 @@ class SkipJob:
         profile: _core.Profile | None = None,
         start: SkipAdapters | None = None,
     ) -> None:
-        if backbone.network is not None and not options.standardize:
-            part = part.read()  # which the core reads itself
         began = time.perf_counter()
         plan = RowPlan.of(backbone, part, held, options, goal)
         part, held, rows, capacity = plan.part, plan.held, plan.format, plan.capacity
@@ -227,7 +225,8 @@ class SkipJob:
                 moments = plan.moments(backbone, goal)
             self._scaling = _standardize(self.cache, backbone, part, goal.task, moments)
             self.n_forwards += len(part.x)
-        elif isinstance(self.cache.rows, CodedRows):  # the range of a column is that of all rows
+        elif isinstance(self.cache.rows, CodedRows) or plan.fills_first:
+            # The range of a column is that of all rows.
             self.cache.fill(backbone, part.x[: len(self.cache.rows)])
             self.n_forwards += len(self.cache.rows)
         self._held, in_memory = held, SkipCache.of(rows, 0)
