@@ -134,7 +134,7 @@ def test_a_parquet_of_one_value_a_million_times(
     parquet.write_table(pyarrow.table({"a": np.zeros(10**6, "f"), "label": [0] * 10**6}), path)
     assert path.stat().st_size < 100_000
     monkeypatch.setenv(VARIABLE, "1000000")
-    assert "takes 8 MB of memory or more" in refused(FileError, read_table, path)
+    assert "takes 4 MB of memory or more" in refused(FileError, read_table, path)
 
 
 def test_images_of_any_size(tmp_path: Path, monkeypatch, refused: Refused) -> None:

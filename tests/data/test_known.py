@@ -58,13 +58,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many samples of files were hashed, call by call."""
     counts: list[int] = []
-    of_samples = StoredArray._hashed
+    of_samples = stored.digests_of_parts
 
-    def counted(self: StoredArray, places: NDArray[np.intp]) -> list[bytes]:
+    def counted(source: StoredArray, places: NDArray[np.intp]) -> list[bytes]:
         counts.append(len(places))
-        return of_samples(self, places)
+        return of_samples(source, places)
 
-    monkeypatch.setattr(StoredArray, "_hashed", counted)
+    monkeypatch.setattr(stored, "digests_of_parts", counted)
     return counts
 
 
@@ -149,10 +149,10 @@ def test_each_part_of_the_mark_tells_files_apart(
     digests(path, folder)
     source = samples_of(path).source
     other = source.mark._replace(**{field: "x" if field == "about" else 1})
-    memory = KnownDigests(folder)
-    memory.of(path, 20, np.arange(20), lambda: other, source._hashed)
+    memory, of_samples = KnownDigests(folder), partial(stored.digests_of_parts, source)
+    memory.of(path, 20, np.arange(20), lambda: other, of_samples)
     assert hashed == [20, 20]
-    memory.of(path, 19, np.arange(19), source._look, source._hashed)
+    memory.of(path, 19, np.arange(19), source._look, of_samples)
     assert hashed == [20, 20, 19]
 
 
@@ -199,7 +199,7 @@ def test_a_change_while_samples_are_hashed_is_not_remembered(
     def hashing(places: NDArray[np.intp]) -> list[bytes]:
         nonlocal calls
         calls += 1
-        of_samples = source._hashed(places)
+        of_samples = stored.digests_of_parts(source, places)
         if calls == 1:
             path.chmod(0o600)
         return of_samples
