@@ -190,7 +190,8 @@ def serve(board: Board) -> int:
         url = _url(service)
         samples = np.load(board.folder / "data" / "test.npz")["X"][: len(rows)]
         answers = _asked(url, "/api/predict", {"rows": samples.tolist()})["samples"]
-        wrong = [k for k, row in enumerate(rows) if answers[k]["answer"] != row["prediction"]]
+        expected = [row.get("name") or row["prediction"] for row in rows]  # a class by its name
+        wrong = [k for k, answer in enumerate(expected) if answers[k]["answer"] != answer]
         if wrong:
             raise SystemExit(f"the service says {answers[wrong[0]]}, but predict {rows[wrong[0]]}")
         beside = board.start(*words)

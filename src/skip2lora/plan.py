@@ -25,6 +25,7 @@ from skip2lora.errors import DivergedError, ParameterError
 from skip2lora.limits import available_bytes
 from skip2lora.system import held_bytes
 from skip2lora.tasks.task import CLASSIFICATION, Goal
+from skip2lora.training.beyond import copies_input
 from skip2lora.training.costs import skip_cost
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.folds import N_FOLDS
@@ -369,15 +370,14 @@ def _measure_fill(
     if times:
         a_sample, n_measured = statistics.median(times), n_measured - 1
     lazy = isinstance(samples, LazySamples)
-    copied = options.standardize or (lazy and options.cache_dtype == "float32")
+    copied = copies_input(options, in_parts=lazy)
     rows = RowFormat.of(model, n_outputs=goal.n_outputs, copy_input=copied)
     n_features = rows.features(some[:1]).shape[1]
-    sample_bytes, loaded, in_parts = _bytes_of(some) // few, samples is not None, False
-    if lazy and rows.first_tap_is_input:  # which are all read
-        loaded = False
-    elif lazy:  # of which a part is read at a time
+    sample_bytes, loaded = _bytes_of(some) // few, samples is not None and not lazy
+    in_parts = lazy and not rows.first_tap_is_input
+    if in_parts:  # of which a part is read at a time
         at_once = min(READ_BYTES, SAMPLES_AT_ONCE * sample_bytes)
-        sample_bytes, loaded, in_parts = min(sample_bytes, at_once // count), False, True
+        sample_bytes = min(sample_bytes, at_once // count)
     return _FillCost(a_sample, n_measured, sample_bytes, n_features, loaded, in_parts)
 
 

@@ -358,3 +358,15 @@ def test_rows_that_lie_as_they_are_to_lie_are_not_copied(case: str, is_known: bo
     if cache is not None:
         assert cache.floats is rows
         assert cache.filled.tolist() == [1] * 6
+
+
+def test_rows_that_lie_between_those_they_are_read_from_are_copied(make_model: Any) -> None:
+    """Memory that overlaps by its bounds alone is not the same place."""
+    backbone = make_model([9, 16, 5, 3])
+    of = RowFormat.of(backbone, copy_input=True)
+    side_by_side = np.zeros((4, 2 * of.layout.row_stride), np.float32)
+    known, rows = np.split(side_by_side, 2, axis=1)
+    of.compute(backbone, np.random.default_rng(0).random((4, 9), np.float32), made := of.empty(4))
+    known[:] = made
+    of.compute(KnownRows(backbone.tap_widths, backbone.n_outputs, of.layout), known, rows)
+    assert (rows == made).all()

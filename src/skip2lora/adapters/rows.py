@@ -18,7 +18,7 @@ from skip2lora import _core
 from skip2lora.adapters.coded import DTYPES, N_TABLES, CodedRows
 from skip2lora.backbones.base import Backbone, Taps
 from skip2lora.backbones.derived import Derived
-from skip2lora.backbones.known_rows import KnownRows
+from skip2lora.backbones.known_rows import KnownRows, not_finite_rows
 from skip2lora.backbones.standins import Into, StandIn
 from skip2lora.backbones.taps import SAMPLES_AT_ONCE
 from skip2lora.data.lazy import LazySamples, parts_of, read
@@ -106,8 +106,7 @@ class RowFormat:
 
     def features(self, x: Any) -> NDArray[np.float32]:
         """``x`` where it is a table, which the core may read, else a column of its length."""
-        if self.first_tap_is_input:
-            x = read(x)
+        x = read(x) if self.first_tap_is_input else x
         if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype == np.float32:
             return np.ascontiguousarray(x)
         return np.zeros((len(x), 1), np.float32)
@@ -155,21 +154,17 @@ class RowFormat:
                 f"the model gave {len(output.taps)} taps, expected {len(backbone.tap_widths)} as "
                 "it says: correct its forward"
             )
-        for number, (tap, width, at) in enumerate(
-            zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
-        ):
+        places = zip(taps, self.tap_widths, self.layout.tap_offsets, strict=True)
+        for number, (tap, width, at) in enumerate(places):
             _check_shape(f"tap {self.first_tap + number}", tap, (len(x), width))
-            if at >= 0 and not np.may_share_memory(tap, rows):  # else it was read there
+            if at >= 0 and not _is_there(tap, rows[:, at : at + width]):
                 rows[:, at : at + width] = tap
         _check_shape("base_logits", output.base_logits, (len(x), backbone.n_outputs))
         at = self.layout.logits_offset
         rows[:, at : at + backbone.n_outputs] = output.base_logits
         rows[:, at + backbone.n_outputs : at + self.n_outputs] = 0
         if not are_finite and not np.isfinite(rows).all():
-            raise ModelError(
-                "the model gave NaN or infinity for finite samples, expected finite taps and "
-                "logits: check the model"
-            )
+            raise not_finite_rows()
 
     def _compute_derived(
         self, backbone: Derived, write: Callable[..., None], x: Any, rows: NDArray[np.float32]
@@ -187,6 +182,11 @@ class RowFormat:
         if self.first_tap < n_derived:
             sample = x[:, : below.tap_widths[0]]  # a row begins by it, too
             backbone.derive(Taps((sample,), rows[:, at : at + below.n_outputs]), out)
+
+
+def _is_there(values: NDArray[np.float32], place: NDArray[np.float32]) -> bool:
+    """Whether they were written there; where memory lies is asked last, as that takes longest."""
+    return np.may_share_memory(values, place) and values.ctypes.data == place.ctypes.data
 
 
 def _writer(backbone: Backbone) -> Callable[..., None] | None:

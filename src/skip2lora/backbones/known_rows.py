@@ -16,6 +16,14 @@ from skip2lora.backbones.taps import Tap
 from skip2lora.errors import ModelError
 
 
+def not_finite_rows() -> ModelError:
+    """What is said of a model whose rows are not numbers."""
+    return ModelError(
+        "the model gave NaN or infinity for finite samples, expected finite taps and logits: check "
+        "the model"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class KnownRows(Backbone):
     """Samples are rows that were computed before, (samples, row_stride), laid out as ``layout``."""
@@ -49,10 +57,7 @@ class KnownRows(Backbone):
         stop += self.n_outputs
         part = x[:, start:stop]
         if not np.isfinite(part).all():
-            raise ModelError(
-                "the model gave NaN or infinity for finite samples, expected finite rows: check "
-                "the model"
-            )
+            raise not_finite_rows()
         rows[:, column : column + stop - start] = part
         rows[:, column + stop - start : column + layout.logits_offset + layout.n_outputs] = 0
 

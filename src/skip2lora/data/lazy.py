@@ -136,9 +136,9 @@ class Picked:
     @property
     def bad(self) -> tuple[int, int, int] | None:
         """What is not finite in these columns."""
-        count, first = 0, (0, 0)
-        for part in parts_of(LazySamples.of(self), self.shape[0]) if self.source.bad else ():
-            bad = first_not_finite(self.read(np.arange(self.shape[0])[part]))
+        count, first, every = 0, (0, 0), LazySamples.of(self)
+        for part in parts_of(every, len(every)) if self.source.bad else ():
+            bad = first_not_finite(self.read(every.places[part]))
             if bad is not None:
                 first = first if count else (part.start + bad[1], bad[2])
                 count += bad[0]

@@ -109,14 +109,14 @@ class RowPlan:
             )
 
         n_samples, n_held = len(part.x), 0 if held is None else len(held.x)
-        in_parts = isinstance(part.x, LazySamples) and options.cache_dtype == "float32"
-        rows = formatted(copied=options.standardize or in_parts)
-        if rows.first_tap_is_input:  # the samples stay as they are where rows are rounded
+        in_parts = isinstance(part.x, LazySamples)
+        rows = formatted(copied=copies_input(options, in_parts=in_parts))
+        if rows.first_tap_is_input:
             part = part.read()
         capacity = capacity_of(options, rows, n_samples, n_held)
         locate = backbone.locate if isinstance(backbone, StandIn) else None
         if locate is None or fits(rows, capacity, n_samples, n_held):
-            in_core = in_parts and backbone.network is not None
+            in_core = isinstance(part.x, LazySamples) and backbone.network is not None
             in_order = in_core and options.cache_policy == "pin"
             return cls(rows, capacity, part, held, fills_first=in_order)
         rows = formatted(copied=True)  # so that no sample is needed any more
@@ -125,6 +125,14 @@ class RowPlan:
         if held is not None:
             held = replace(held, x=locate(held.x, _nobody))
         return cls(rows, capacity, part, held, True)
+
+
+def copies_input(options: Options, *, in_parts: bool) -> bool:
+    """Whether an input that is a tap is in the rows, too: scaled, or as samples are read in parts.
+
+    Where rows are rounded and not scaled the samples stay as they are, all in memory.
+    """
+    return options.standardize or (in_parts and options.cache_dtype == "float32")
 
 
 def fits(rows: RowFormat, capacity: int, n_samples: int, n_held: int = 0) -> bool:

@@ -19,7 +19,7 @@ from skip2lora.errors import DataError, ParameterError
 from skip2lora.methods import METHODS
 from skip2lora.system import highest_bytes
 from skip2lora.tasks.task import Goal
-from skip2lora.training.beyond import NARROW, fits, kept_beside, rows_of_block
+from skip2lora.training.beyond import NARROW, copies_input, fits, kept_beside, rows_of_block
 from skip2lora.training.budget import capacity_of
 from skip2lora.training.exact_memory import exact_memory
 from skip2lora.training.mlp_rule import FIELD, STEPS
@@ -161,9 +161,7 @@ class Room:
 
     @property
     def _copied(self) -> bool:
-        """Whether an input that is a tap is in the rows, too."""
-        in_parts = self.in_parts and self.options.cache_dtype == "float32"
-        return self.options.standardize or in_parts
+        return copies_input(self.options, in_parts=self.in_parts)
 
     def _format(self, *, copied: bool) -> RowFormat:
         return RowFormat.of(
