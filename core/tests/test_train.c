@@ -1,112 +1,5 @@
-/* test_train.c - Algorithm 1: the order of samples, what is computed, what the cache gives. */
-#include "guard.h"
-
-#include "skip2_codes.h"
-
-#include <float.h>
-
-enum { N_SAMPLES = 23, N_FEATURES = 3, BATCH = 5, STRIDE = 16, MOST_BATCHES = 64 };
-
-/* Stands for backbone and adapter: notes what it is given. */
-typedef struct {
-    unsigned seen[N_SAMPLES], computed[N_SAMPLES]; /* times */
-    uint32_t order[MOST_BATCHES * BATCH], count[MOST_BATCHES];
-    uint32_t n_seen, n_batches, n_calls;
-    unsigned wrong;                 /* x, row, label, weight or announced x of another sample */
-    const float *next_x[BATCH * 4]; /* announced by the batch before */
-    uint32_t n_next, n_announced;
-    int weighted;
-    uint32_t failing;    /* call of forward that fails, from 1; 0: none */
-    uint32_t nan_batch;  /* batch whose loss is NaN, from 1; 0: none */
-    s2_status step_says; /* from the second batch on */
-    float half[2];       /* of the least normal number, as forward and step compute it */
-} recorder;
-
-static float half_of_least(void) {
-    volatile float least = FLT_MIN;
-    return least * 0.5f;
-}
-
-static s2_status note_forward(void *context, const uint32_t *sample, uint32_t count, float *rows) {
-    recorder *notes = context;
-    notes->half[0] = half_of_least();
-    if (++notes->n_calls == notes->failing) {
-        return S2_FORWARD_FAILED;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        notes->computed[sample[i]]++;
-        rows[i * STRIDE] = (float)sample[i];
-    }
-    return S2_OK;
-}
-
-static s2_status note_step(void *context, const s2_batch *batch, s2_batch_stats *stats) {
-    recorder *notes = context;
-    notes->half[1] = half_of_least();
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const uint32_t sample = (uint32_t)batch->x[i][0];
-        notes->wrong += batch->label[i] != (int32_t)(sample % 4);
-        notes->wrong += batch->row != NULL && batch->row[i][0] != (float)sample;
-        notes->wrong += (batch->weight != NULL) != notes->weighted;
-        notes->wrong += batch->weight != NULL && batch->weight[i] != (float)sample;
-        notes->order[notes->n_seen++] = sample;
-        notes->seen[sample]++;
-        notes->wrong += i < notes->n_next && notes->next_x[i] != batch->x[i];
-    }
-    notes->wrong += notes->n_next > 0 && notes->n_next != batch->count;
-    notes->n_next = batch->n_next;
-    notes->n_announced += batch->n_next;
-    for (uint32_t i = 0; i < batch->n_next; i++) {
-        notes->next_x[i] = batch->next_x[i];
-    }
-    notes->count[notes->n_batches++] = batch->count;
-    stats->loss = notes->n_batches == notes->nan_batch ? (float)NAN : (float)batch->count;
-    stats->correct = 1;
-    return notes->n_batches > 1 ? notes->step_says : S2_OK;
-}
-
-typedef struct {
-    recorder notes;
-    s2_cache cache;
-    s2_job job;
-    s2_rng rng;
-} training;
-
-static void new_training(training *made, uint32_t n_samples, uint32_t batch, uint32_t capacity) {
-    memset(made, 0, sizeof *made);
-    float *x = guarded_floats((size_t)n_samples * N_FEATURES);
-    float *weight = guarded_floats(n_samples);
-    int32_t *label = guarded(n_samples * sizeof *label);
-    for (uint32_t i = 0; i < n_samples; i++) {
-        x[i * N_FEATURES] = weight[i] = (float)i;
-        label[i] = (int32_t)(i % 4);
-    }
-    made->cache = (s2_cache){.rows = guarded_floats((size_t)capacity * STRIDE),
-                             .filled = guarded(capacity),
-                             .capacity = capacity,
-                             .row_stride = STRIDE};
-    memset(made->cache.filled, 0, capacity);
-    made->job = (s2_job){.n_samples = n_samples,
-                         .n_features = N_FEATURES,
-                         .x = x,
-                         .label = label,
-                         .weight = n_samples % 2 ? weight : NULL,
-                         .batch_size = batch,
-                         .smallest_batch = 1,
-                         .forward = note_forward,
-                         .forward_context = &made->notes,
-                         .cache = &made->cache,
-                         .step = note_step,
-                         .step_context = &made->notes};
-    made->notes.weighted = made->job.weight != NULL;
-    s2_rng_seed(&made->rng, 4, S2_STREAM_ORDER);
-}
-
-static s2_status epoch(training *of, s2_epoch_stats *stats) {
-    const size_t room = s2_train_workspace_bytes(&of->job);
-    CHECK_EQUAL(room % S2_ALIGN, 0);
-    return s2_train_epoch(&of->job, &of->rng, stats, guarded(room), room);
-}
+/* test_train.c - Algorithm 1: the order of samples, their batches, and what fails. */
+#include "training.h"
 
 /* What was announced, and which batch was running. */
 typedef struct {
@@ -250,103 +143,6 @@ static void test_smallest_batch(void) {
     release_guarded();
 }
 
-/* How many rows each of three epochs computes: all at first, then those the cache cannot keep. */
-static void test_forwards_are_counted(void) {
-    static const uint32_t capacities[] = {0, 1, 7, N_SAMPLES - 1, N_SAMPLES, N_SAMPLES + 5};
-    for (size_t c = 0; c < sizeof capacities / sizeof capacities[0]; c++) {
-        const uint32_t capacity = capacities[c];
-        check_where("capacity %u", capacity);
-        training of;
-        new_training(&of, N_SAMPLES, BATCH, capacity);
-        const uint32_t kept = capacity < N_SAMPLES ? capacity : N_SAMPLES;
-        for (uint32_t e = 0; e < 3; e++) {
-            s2_epoch_stats stats;
-            CHECK_EQUAL(epoch(&of, &stats), S2_OK);
-            CHECK_EQUAL(stats.n_forward, e == 0 ? N_SAMPLES : N_SAMPLES - kept);
-        }
-        CHECK_EQUAL(of.notes.wrong, 0);
-        for (uint32_t i = 0; i < N_SAMPLES; i++) {
-            CHECK_EQUAL(of.notes.computed[i], i < kept ? 1 : 3);
-            CHECK_EQUAL(of.notes.seen[i], 3);
-            CHECK_EQUAL(s2_cache_find(&of.cache, i) != NULL, i < kept);
-        }
-        release_guarded();
-    }
-    check_where("%s", "");
-}
-
-/* A bounded cache with a table, whatever its policy: every row is the sample's own, even where one
- * batch has more samples than the cache, and what is kept for good is computed once. */
-static void test_policies(void) {
-    for (s2_policy policy = S2_PIN; policy <= S2_LRU; policy++) {
-        for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity++) {
-            check_where("policy %d, capacity %u", policy, capacity);
-            training of;
-            new_training(&of, N_SAMPLES, BATCH, capacity);
-            s2_slots slots;
-            uint32_t *room = guarded(s2_slots_count(N_SAMPLES, capacity) * sizeof *room);
-            s2_slots_init(&slots, policy, N_SAMPLES, capacity, 0, room);
-            of.cache.slots = &slots;
-            uint32_t n_forward = 0;
-            for (uint32_t e = 0; e < 3; e++) {
-                s2_epoch_stats stats;
-                CHECK_EQUAL(epoch(&of, &stats), S2_OK);
-                n_forward += stats.n_forward;
-                CHECK_EQUAL(stats.n_seen, N_SAMPLES);
-            }
-            const uint32_t pinned = capacity + 3 * (N_SAMPLES - capacity);
-            CHECK(policy == S2_PIN ? n_forward == pinned : n_forward >= N_SAMPLES);
-            CHECK_EQUAL(of.notes.wrong, 0);
-            unsigned n_computed = 0, n_there = 0;
-            for (uint32_t i = 0; i < N_SAMPLES; i++) {
-                n_computed += of.notes.computed[i];
-                n_there += s2_cache_find(&of.cache, i) != NULL;
-            }
-            CHECK_EQUAL(n_computed, n_forward);
-            CHECK_EQUAL(n_there, capacity);
-            release_guarded();
-        }
-    }
-    check_where("%s", "");
-}
-
-/* Coded rows come as floats in every batch, beside rows that were computed for it. Whole numbers up to
- * 22 have codes of their own, but in int4. */
-static void test_coded_rows(void) {
-    const float one[STRIDE] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    const float zero[STRIDE] = {0};
-    for (s2_dtype dtype = S2_CODE_FLOAT16; dtype <= S2_CODE_INT8; dtype++) {
-        for (uint32_t capacity = 0; capacity <= N_SAMPLES; capacity++) {
-            check_where("dtype %d, capacity %u", dtype, capacity);
-            training of;
-            new_training(&of, N_SAMPLES, BATCH, capacity);
-            s2_coded coded = {.kernels = s2_kernels_choose(NULL),
-                              .dtype = dtype,
-                              .n_columns = STRIDE,
-                              .scale = one,
-                              .offset = zero};
-            coded.rows = guarded(capacity * s2_coded_bytes(&coded));
-            of.cache.rows = NULL;
-            of.cache.coded = &coded;
-            for (uint32_t e = 0; e < 3; e++) {
-                s2_epoch_stats stats;
-                CHECK_EQUAL(epoch(&of, &stats), S2_OK);
-                CHECK_EQUAL(stats.n_forward, e == 0 ? N_SAMPLES : N_SAMPLES - capacity);
-            }
-            CHECK_EQUAL(of.notes.wrong, 0);
-            for (uint32_t i = 0; i < capacity; i++) {
-                float row[STRIDE];
-                CHECK_EQUAL(s2_cache_slot(&of.cache, i), i);
-                s2_coded_decode(&coded, NULL, i, 1, row, STRIDE);
-                CHECK(row[0] == (float)i && row[1] == 0.0f);
-            }
-            CHECK_EQUAL(s2_cache_slot(&of.cache, capacity), S2_NO_SLOT);
-            release_guarded();
-        }
-    }
-    check_where("%s", "");
-}
-
 /* What forward could not compute is not in the cache, what it computed before is. */
 static void test_forward_fails(void) {
     training of;
@@ -382,29 +178,6 @@ static void test_loss_not_finite(void) {
     CHECK_EQUAL(epoch(&of, &stats), S2_BAD_VALUE);
     CHECK_EQUAL(of.notes.n_batches, 2);
     CHECK_EQUAL(stats.n_batches, 1);
-    release_guarded();
-}
-
-/* A cache that has all rows needs no forward, and no room for what it lacks. */
-static void test_full_cache(void) {
-    training of;
-    s2_epoch_stats stats;
-    new_training(&of, N_SAMPLES, BATCH, N_SAMPLES);
-    const size_t room = s2_train_workspace_bytes(&of.job);
-    const s2_forward_fn computes = of.job.forward;
-    of.job.forward = NULL;
-    CHECK_EQUAL(epoch(&of, &stats), S2_BAD_VALUE);
-    CHECK_EQUAL(of.notes.n_batches, 0);
-    of.job.forward = computes;
-    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
-    of.job.forward = NULL;
-    const size_t less = (size_t)BATCH * of.cache.row_stride * sizeof(float);
-    CHECK(s2_train_workspace_bytes(&of.job) + less <= room);
-    const uint32_t n_calls = of.notes.n_calls;
-    CHECK_EQUAL(epoch(&of, &stats), S2_OK);
-    CHECK_EQUAL(stats.n_seen, N_SAMPLES);
-    CHECK_EQUAL(stats.n_forward, 0);
-    CHECK_EQUAL(of.notes.n_calls, n_calls);
     release_guarded();
 }
 
@@ -458,12 +231,8 @@ int main(void) {
     test_announced_two_batches_ahead();
     test_phases();
     test_smallest_batch();
-    test_forwards_are_counted();
-    test_policies();
-    test_coded_rows();
     test_forward_fails();
     test_loss_not_finite();
-    test_full_cache();
     test_refuses();
     test_small_numbers();
     return check_report("test_train");
