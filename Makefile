@@ -37,6 +37,8 @@ VENV ?= .venv
 TEST_GROUPS ?= test
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 PYTEST ?= -n $(CORES) --maxprocesses 4 --dist loadfile
+# A test that hangs ends its process after so many seconds, and fails.
+HANGS := --timeout=1200 --timeout-method=thread
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard bindings/* core/src/* core/include/*)
@@ -55,7 +57,7 @@ demo: $(VENV)/.installed
 # Compiled once for the commands that tests start, also where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.test core-test
 	$(BIN)/python -m compileall -q src
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(HANGS) $(PYTEST)
 
 lint-c:
 	$(MAKE) --no-print-directory -C core lint

@@ -18,6 +18,7 @@ from typing import Any
 from skip2lora import system
 from skip2lora.errors import FileError, ModelError, brief, first_line
 from skip2lora.files import make_folder
+from skip2lora.serve.unforked import unforked
 
 FILE, LOCK = "store.db", "lock"
 #: Of the tables below; a store of a newer one is refused, older ones would be converted.
@@ -89,25 +90,26 @@ def lock(folder: Path) -> int:
 
 
 def connect(file: Path, *, mode: str) -> sqlite3.Connection:
-    """A connection that any thread may use, one at a time.
+    """A connection that any thread may use, one at a time, :func:`~.unforked.unforked` each time.
 
     ``mode`` is that of SQLite: ro reads, rw writes to a file that is there, rwc makes one, too.
 
     Raises:
         sqlite3.Error: the file cannot be opened, or is none of SQLite.
     """
-    connection = sqlite3.connect(
-        f"{file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
-        timeout=5.0,
-    )  # fmt: skip
-    try:
-        if mode != "ro":
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    with unforked():
+        connection = sqlite3.connect(
+            f"{file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
+            timeout=5.0,
+        )  # fmt: skip
+        try:
+            if mode != "ro":
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class Reader:
@@ -128,7 +130,7 @@ class Reader:
         Raises:
             FileError, ModelError: as :func:`refusals`.
         """
-        with self._lock, refusals(self._file):
+        with unforked(), self._lock, refusals(self._file):
             return self._connection.execute(query, values).fetchall()
 
     def one(self, query: str, *values: Any) -> Any:
@@ -142,7 +144,8 @@ class Reader:
 
     def close(self) -> None:
         """Read no more."""
-        self._connection.close()
+        with unforked():
+            self._connection.close()
 
 
 def prepare(folder: Path, about: Mapping[str, Any]) -> None:
@@ -153,7 +156,7 @@ def prepare(folder: Path, about: Mapping[str, Any]) -> None:
         ModelError: the store is damaged, of a newer program, or of another model.
     """
     file = folder / FILE
-    with refusals(file), closing(connect(file, mode="rwc")) as connection:
+    with refusals(file), unforked(), closing(connect(file, mode="rwc")) as connection:
         schema = connection.execute("PRAGMA user_version").fetchone()[0]
         if schema > SCHEMA:
             raise ModelError(

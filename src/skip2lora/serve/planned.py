@@ -32,6 +32,7 @@ from skip2lora.serve.limits import Limits
 from skip2lora.serve.samples import SLACK, Sample, insert, size_of
 from skip2lora.serve.store import PRUNED_EVERY
 from skip2lora.serve.trial import N_SAMPLES, rehearse
+from skip2lora.serve.unforked import unforked
 from skip2lora.system import held_bytes
 from skip2lora.tasks.task import TASKS, Goal
 from skip2lora.training.lab_set import LabSet
@@ -313,7 +314,7 @@ def _label_bytes() -> int:
 
 def _bytes_each(write: Any, count: int) -> int:
     """What each of ``count`` calls adds to a database, after as many before."""
-    with closing(sqlite3.connect(":memory:")) as db:
+    with unforked(), closing(sqlite3.connect(":memory:")) as db:
         tables(db)
 
         def pages(first: int) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 from skip2lora.errors import FileError, first_line
 from skip2lora.serve.database import connect
+from skip2lora.serve.unforked import unforked
 
 #: A job is run in the transaction of the batch; what it gives is given to who waits.
 Work = Callable[[sqlite3.Connection], Any]
@@ -100,13 +101,15 @@ class Writer:
             if jobs or batch or self.paused:
                 self._write(batch, jobs)
             if closing and not self._jobs:
-                self._connection.close()
+                with unforked():
+                    self._connection.close()
                 return
 
     def _write(self, batch: list[Any], jobs: list[tuple[Work, Future[Any]]]) -> None:
         """One transaction; then those who wait are told."""
         try:
-            results = self._transaction([work for work, _ in batch], jobs)
+            with unforked():
+                results = self._transaction([work for work, _ in batch], jobs)
         except (sqlite3.Error, OSError) as error:
             reason = first_line(error)
             self._pause(reason)
