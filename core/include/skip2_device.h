@@ -95,7 +95,7 @@ s2_status s2_device_init(s2_device *device, const s2_model *model, const s2_devi
 
 /* Passes x (n_features) through the network and keeps its row. S2_BAD_VALUE: a label outside
  * 0..n_outputs-1; S2_NOT_FINITE: NaN or infinity, in x or in its row, which is counted in
- * n_rejected; S2_FULL. The sample is kept with S2_OK alone. */
+ * n_rejected, also with a full store; S2_FULL. The sample is kept with S2_OK alone. */
 s2_status s2_device_add_sample(s2_device *device, const float *x, int32_t label);
 /* Logits (n_outputs) with the adapters as they are. S2_NOT_FINITE: NaN or infinity. */
 s2_status s2_device_predict(s2_device *device, const float *x, float *logits);

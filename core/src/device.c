@@ -271,14 +271,14 @@ s2_status s2_device_add_sample(s2_device *device, const float *x, int32_t label)
     if (label < 0 || (uint32_t)label >= layout->n_outputs) {
         return S2_BAD_VALUE;
     }
-    const int is_full = device->n_samples == device->options.capacity;
-    if (is_full && device->options.when_full == S2_REFUSE) {
-        return S2_FULL;
-    }
-    const s2_status status = compute_row(device, x);
+    const s2_status status = compute_row(device, x); /* also with a full store: rejects count */
     if (status != S2_OK) {
         device->n_rejected += status == S2_NOT_FINITE;
         return status;
+    }
+    const int is_full = device->n_samples == device->options.capacity;
+    if (is_full && device->options.when_full == S2_REFUSE) {
+        return S2_FULL;
     }
     const size_t slot = next_slot(device);
     device->label[slot] = label;

@@ -205,6 +205,13 @@ static void test_a_full_store(s2_row_type rows) {
         CHECK_EQUAL(s2_device_add_sample(&d.device, d.x, 0), S2_OK);
     }
     CHECK_EQUAL(s2_device_add_sample(&d.device, d.x, 1), S2_FULL);
+    CHECK_EQUAL(d.device.n_rejected, 0);
+    float bad[11];
+    memcpy(bad, d.x, sizeof bad);
+    bad[10] = NAN;
+    CHECK_EQUAL(s2_device_add_sample(&d.device, bad, 1), S2_NOT_FINITE);
+    CHECK_EQUAL(d.device.n_rejected, 1);
+    CHECK_EQUAL(d.device.n_samples, CAPACITY);
     d.device.options.when_full = S2_OVERWRITE_OLDEST;
     CHECK_EQUAL(s2_device_add_sample(&d.device, d.x, 1), S2_OK);
     CHECK_EQUAL(s2_device_add_sample(&d.device, d.x, 2), S2_OK);
