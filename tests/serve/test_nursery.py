@@ -256,6 +256,21 @@ def test_a_call_ends_with_the_one_that_waits_for_it() -> None:
     of.close()
 
 
+def test_a_call_whose_waiter_ended_before_it_began_does_nothing() -> None:
+    reads, writes = os.pipe()
+    gone = os.fork()
+    if gone == 0:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    child = os.fork()
+    if child == 0:
+        nursery._end_with(lambda: nursery._answer(lambda _: b"done", b"", writes, gone))
+    os.close(writes)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.read(reads, 4) == b""
+    os.close(reads)
+
+
 def test_what_waits_to_be_printed_is_printed_once() -> None:
     script = (
         "from skip2lora.serve.nursery import Nursery\n"

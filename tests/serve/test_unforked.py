@@ -41,11 +41,11 @@ def test_whatever_a_service_asks_of_its_store_says_so(tmp_path: Path, monkeypatc
 
     class Watched(sqlite3.Connection):
         def execute(self, *query: Any) -> sqlite3.Cursor:
-            said.append(unforked_module._own.__dict__.get("inside", False))
+            said.append(unforked_module._own.inside)
             return super().execute(*query)
 
         def close(self) -> None:
-            said.append(unforked_module._own.__dict__.get("inside", False))
+            said.append(unforked_module._own.inside)
             super().close()
 
     whole = functools.partial(sqlite3.connect, factory=Watched)

@@ -167,10 +167,11 @@ def _raised(work: Work, asked: bytes, asks: int, most_s: float) -> bytes:
         EOFError: nobody waits for it any more.
     """
     reads, writes = os.pipe()
+    waits = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reads)
-        _end_with(lambda: _answer(work, asked, writes))
+        _end_with(lambda: _answer(work, asked, writes, waits))
     os.close(writes)
     answer = None
     try:
@@ -208,9 +209,8 @@ def _heard(reads: int, asks: int, most_s: float) -> bytes | None:
         parts.append(part)
 
 
-def _answer(work: Work, asked: bytes, writes: int) -> None:
-    """Do the work, to end with the process that waits for it, however that ends."""
-    waits = os.getppid()
+def _answer(work: Work, asked: bytes, writes: int, waits: int) -> None:
+    """Do the work, to end with the process that waits for it, however and whenever that ends."""
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != waits:
         return

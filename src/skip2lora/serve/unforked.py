@@ -9,11 +9,19 @@ it says so, and a fork waits until nobody does.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_own = threading.local()
+
+class _Own(threading.local):
+    """What a thread is in."""
+
+    inside = False
+
+
+_own = _Own()
 
 
 class _Gate:
@@ -52,7 +60,7 @@ class _Gate:
 
 
 _gate = _Gate()
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if sys.platform != "win32":  # which does not fork
     os.register_at_fork(before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.open)
 
 
@@ -62,7 +70,7 @@ def unforked() -> Iterator[None]:
 
     Be brief in it, fork nothing, and take no lock that a thread has which may be about to begin it.
     """
-    if getattr(_own, "inside", False):
+    if _own.inside:
         yield
         return
     _gate.enter()
