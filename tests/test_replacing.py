@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pkgutil
@@ -18,7 +19,16 @@ import pytest
 
 import pretending
 from skip2lora import replacing, system
-from skip2lora.replacing import exchange, put, resolved, room, sweep, uninterrupted
+from skip2lora.errors import FileError
+from skip2lora.replacing import (
+    exchange,
+    put,
+    refusals,
+    resolved,
+    room,
+    sweep,
+    uninterrupted,
+)  # fmt: skip
 
 Make = Callable[[Path, str], Path]
 
@@ -351,3 +361,15 @@ def test_a_signal_while_a_room_is_made_leaves_none(
     finally:
         signal.signal(signal.SIGINT, handler)
     assert names(tmp_path) == []
+
+
+def test_what_the_system_refuses_is_said_in_one_line(tmp_path: Path) -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), OSError("odd")):
+        with pytest.raises(FileError) as caught, refusals(tmp_path):
+            raise error
+        said = f"cannot write {tmp_path}: {error.strerror or 'odd'}, expected a place with space"
+        assert str(caught.value).startswith(said)
+    for passed in (BrokenPipeError(), FileError("as it is")):
+        with pytest.raises(type(passed)) as same, refusals(tmp_path):
+            raise passed
+        assert same.value is passed

@@ -370,3 +370,15 @@ def test_rows_that_lie_between_those_they_are_read_from_are_copied(make_model: A
     known[:] = made
     of.compute(KnownRows(backbone.tap_widths, backbone.n_outputs, of.layout), known, rows)
     assert (rows == made).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "capacity", "n_numbers"),
+    [("pin", 3, 0), ("lru", 3, 7 + 3 * 3), ("fifo", 7, 0), ("lru", 0, 0)],
+)
+def test_tables_are_there_where_rows_take_turns(
+    make_model: Callable[..., s2.MLP], policy: str, capacity: int, n_numbers: int
+) -> None:
+    """A number for each sample, and three for each row."""
+    cache = SkipCache.of(RowFormat.of(make_model([4, 3, 2])), 7, capacity, policy)
+    assert (0 if cache.tables is None else cache.tables.size) == n_numbers

@@ -122,3 +122,11 @@ def test_what_is_said_wrongly(said: dict[str, Any], words: str) -> None:
 def test_a_state_that_is_no_input(refused: Refused) -> None:
     message = refused(ModelError, Stream({"c": "t"}).zeros, INPUTS)
     assert message.startswith("state c is no input of the model, expected one of x, s: prepare")
+
+
+def test_a_state_of_a_size_that_is_open_begins_empty() -> None:
+    inputs = (InputSpec("x", (3, 2), "float32"), InputSpec("s", (None, 4), "int64"))
+    begin = Stream({"s": "t"}).zeros(inputs)
+    assert {name: (of.shape, of.dtype.name) for name, of in begin.items()} == {
+        "s": ((0, 4), "int64")
+    }

@@ -97,3 +97,9 @@ def test_which_frame_a_size_tells(refused: Callable[..., str]) -> None:
     said = refused(DataError, WIDE.is_stored, (50, 100))
     assert "a.jpg has 100x50 pixels, its boxes are of 50x100" in said
     assert "has 100x50" in refused(DataError, turned.is_stored, (200, 100))
+
+
+@pytest.mark.parametrize("size", [(0.0, 4.0), (4.0, 0.0), (-1.0, 4.0)])
+def test_a_box_without_width_or_height_has_no_pixels(size: tuple[float, float]) -> None:
+    crops = Crops(margin=0.5)
+    assert in_pixels((3.2, 3.2, *size), Upright("a", 20, 10), crops, False, False) is None

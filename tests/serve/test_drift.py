@@ -142,6 +142,13 @@ def test_what_is_kept_is_drawn_from_all_that_was_learned() -> None:
     kept = reference.rows[:, 0]
     assert len(set(kept.tolist())) == ROWS
     assert np.histogram(kept, 5, (0, 1500))[0].min() > 40
+    draws = np.random.Generator(np.random.PCG64([0, 0])).random(1500)
+    places = list(range(ROWS))  # as Vitter's algorithm R: each later one takes a place by chance
+    for number in range(ROWS, 1500):
+        place = int(draws[number] * (number + 1))
+        if place < ROWS:
+            places[place] = number
+    assert kept.tolist() == places
 
 
 @pytest.mark.parametrize("learn", [300, 700])

@@ -109,3 +109,18 @@ def test_log_handlers_of_other_programs_stay_open():
         run(app, at, stop, stop.say)
     assert not closed
     handler.close()
+
+
+def test_signals_are_as_before_once_it_has_stopped():
+    pytest.importorskip("uvicorn")
+    stop, both = Stop(), (signal.SIGINT, signal.SIGTERM)
+    before, during = [signal.getsignal(each) for each in both], []
+
+    def started():
+        during.extend(signal.getsignal(each) for each in both)
+        stop.say()
+
+    with listening("127.0.0.1", 0) as at:
+        run(None, at, stop, started)
+    assert not set(during) & set(before)
+    assert [signal.getsignal(each) for each in both] == before

@@ -46,6 +46,8 @@ def test_names_are_predicted_where_there_are_some(
     assert named.score(x, named.predict(x)) == named.score(x, places) == 1
     numbered = s2.MLP(plain.layers, class_names=("0", "1", "2"))
     assert numbered.predict(x).tolist() == places.tolist()
+    marked = s2.MLP(plain.layers, class_names=("#a", "#b", "#c"))  # which sort before numbers
+    assert marked.classes_.tolist() == ["#a", "#b", "#c"]
     adapted = s2.adapt(named, x, named.predict(x), epochs=3)
     assert set(adapted.predict(x)) <= {"off", "on", "loud"}
     assert adapted.classes_[adapted.predict_index(x)].tolist() == adapted.predict(x).tolist()

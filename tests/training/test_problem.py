@@ -112,3 +112,17 @@ def test_labels_without_contrast_are_settled_by_their_bias() -> None:
     assert more[2] == 0
     sure = Problem.of(LABELS, y, known + np.array([-9, 9, 0], "f"))
     assert not sure.settled(known[:, 2:], trained).any()
+
+
+def test_losses_of_numbers_alone_are_of_what_is_scaled() -> None:
+    rows, logits = np.array([True, False, True, True]), base(4, 2, seed=1)
+    scale = np.array([3.0, 0.5])
+    numbers = Problem.of(NUMBERS, base(4, 2, seed=2), base(4, 2))
+    labels = Problem.of(LABELS, np.eye(4, 2, dtype=np.float32), base(4, 2))
+    plain, scaled = (numbers.losses(logits, rows, each) for each in (None, scale))
+    assert np.isnan(plain).tolist() == np.isnan(scaled).tolist() == (~rows).tolist()
+    values, answers = numbers.compared(logits, rows)
+    want = sample_losses(NUMBERS, values * scale, answers * scale)
+    np.testing.assert_allclose(scaled[rows], want, rtol=1e-12)
+    assert np.abs(scaled[rows] / plain[rows] - 1).min() > 1e-3
+    np.testing.assert_array_equal(labels.losses(logits, rows, scale), labels.losses(logits, rows))
