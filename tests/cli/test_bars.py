@@ -25,7 +25,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     def console(**_: Any) -> Console:
         return Console(file=shown, force_terminal=True, width=80, get_time=lambda: shown.now)
 
-    monkeypatch.setattr(bars, "Console", console)
+    monkeypatch.setattr(bars, "_may_be_seen", lambda: True)
+    monkeypatch.setattr("rich.console.Console", console)
     return shown
 
 
@@ -42,6 +43,12 @@ def test_no_bar_where_there_is_no_terminal() -> None:
         assert both == (None, None)
     with bars.rounds_bar("trials", 3) as advance:
         advance()
+
+
+def test_who_asks_for_bars_without_a_terminal_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with bars.progress_bar("train") as follow:
+        assert follow is not None
 
 
 def test_the_rest_of_a_fill_is_told_in_time(screen: Screen) -> None:

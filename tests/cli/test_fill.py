@@ -11,8 +11,9 @@ import pytest
 
 import onnx_models
 from desk import NAMES, Answer, refused
+from skip2lora import system
 from skip2lora.cli import fill as cli_fill
-from skip2lora.data import stored
+from skip2lora.data import known, stored
 from skip2lora.engine import Here
 
 TypeIn = Callable[..., Answer]
@@ -99,3 +100,22 @@ def test_who_works_on_a_cluster_checks_no_file_again(
     assert (filled["n_forwards"], filled["digest"]) == (60, digest)
     assert [[*more] for more in opened] == [[], ["checked"]]
     assert len(checks) == 1
+
+
+def test_what_a_cluster_hashed_on_this_machine_is_not_hashed_again(
+    words: tuple[str, ...], type_in: TypeIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "LEAST_BYTES", 1)
+    monkeypatch.setattr(known, "MARGIN_NS", -1)  # the file is from just now
+    monkeypatch.setattr(system, "_mounted", lambda device, second: "ext4")
+    counts: list[int] = []
+    hashed = stored.digests_of_parts
+    monkeypatch.setattr(
+        stored, "digests_of_parts", lambda x, some: counts.append(len(some)) or hashed(x, some)
+    )
+    monkeypatch.setattr(cli_fill, "engine_at", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(cli_fill, "SAMPLES_AT_ONCE", 20)
+    on_cluster = type_in(*words, "--engine", "dask://127.0.0.1:1", "--json").json
+    assert counts == [20, 20, 20]
+    monkeypatch.setattr(stored, "LEAST_BYTES", 1 << 24)
+    assert type_in(*words[:-1], "alone", "--json").json["digest"] == on_cluster["digest"]

@@ -114,6 +114,19 @@ def test_samples_of_a_file_are_hashed_once(
     )
 
 
+def test_what_others_hashed_meanwhile_is_seen_when_looked_for(
+    path: Path, folder: Path, clock: Clock, hashed: list[int]
+) -> None:
+    memory = KnownDigests(folder)
+    expected = digests_of(samples_of(path)[:2], memory)
+    expected += digests(path, folder)[2:]
+    assert digests_of(samples_of(path)[1:5], memory) == expected[1:5]
+    assert hashed == [2, 20, 3]
+    memory.look_again()
+    assert digests_of(samples_of(path), memory) == expected
+    assert hashed == [2, 20, 3]
+
+
 def in_place(path: Path) -> None:
     """Other numbers where the old ones were, the directory's checksum with them."""
     other = write_npz(path.with_name("other.npz"), X=OTHER, y=Y).read_bytes()

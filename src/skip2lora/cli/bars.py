@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Any
 
 from skip2lora.adapt import Progress as Follow
 from skip2lora.training.loop import Callback
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+#: By which rich takes what is no terminal for one.
+_ASKING = ("FORCE_COLOR", "TTY_COMPATIBLE")
+
+
+def _may_be_seen() -> bool:
+    """Whether rich, which takes a while to import, is to be asked for bars."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    return shown or any(map(os.environ.get, _ASKING))
 
 
 @contextmanager
 def _bars(*names: str, total: int | None = None) -> Iterator[list[Callable[..., None]] | None]:
     """Yield what updates bars on standard error, one seen at a time; None without a terminal."""
+    if not _may_be_seen():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None

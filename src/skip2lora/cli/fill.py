@@ -187,6 +187,7 @@ def _filled_on(
                 n_forwards, n_done = n_forwards + filled.n_forwards, n_done + end - start
                 if progress is not None:
                     progress(n_done, len(opened.x))
+    opened.cache.known.look_again()  # workers on this machine have hashed the samples
     whole = _fill(opened, (0, 1), digest=True)
     return replace(whole, n_forwards=whole.n_forwards + n_forwards), n_shards
 
