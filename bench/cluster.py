@@ -127,8 +127,10 @@ def fill(folder: Path, into: str, *options: str) -> tuple[float, str]:
     command = ["fill", "model.onnx", "data.npz", "--cache-dir", into, "--json", *options]
     done = subprocess.run(
         [sys.executable, "-m", "skip2lora", *command],
-        cwd=folder, check=True, capture_output=True, text=True,
+        cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"fill into {into} ended with {done.returncode}: {done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return took, json.loads(done.stdout)["digest"]

@@ -109,7 +109,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
     },
     "data.lazy": {"READ_BYTES": 1 << 24, "_HASHED_BYTES": 1 << 20},
     "data.npz": {"_LAST_CODE": 1_114_111},
-    "data.plain_text": {"LEAST_BYTES": 1 << 24, "_BLOCK_BYTES": 1 << 20},
+    "data.plain_text": {
+        "LEAST_BYTES": 1 << 24, "_BLOCK_BYTES": 1 << 20,
+        "_LINE_FEED": 10, "_RETURN": 13, "_MARK": 34,
+    },
     "data.recordings": {"_SILENT": 0.0001, "_LEAST": 0.5},
     "data.segments": {"_AFTER": 0.5},
     "data.sensor_clock": {
