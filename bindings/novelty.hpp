@@ -34,17 +34,19 @@ class Novelty {
         return memory_.size();
     }
 
-    // Of each of the rows (n, width) its p-value and its novelty. The interpreter lock is released for
+    // Of each of the rows (n, width) its p-values, in its mode and among all, and its novelty. The interpreter lock is released for
     // many alone: one takes less time than to wait for the lock.
-    void judge(const Matrix &rows, const Doubles &p, const Doubles &novelty) {
+    void judge(const Matrix &rows, const Doubles &p, const Doubles &p_all, const Doubles &novelty) {
         enum : size_t { FEW = 8 };
         const size_t n = rows.shape(0), width = novelty_.shape.width;
         require(rows.shape(1) == width, "rows have another width than the reference");
-        require(p.shape(0) == n && novelty.shape(0) == n, "p or novelty are not one a row");
+        require(p.shape(0) == n && p_all.shape(0) == n && novelty.shape(0) == n,
+                "p, p_all or novelty are not one a row");
         Claim claim;
         claim.writes(this, sizeof *this, "this reference is");
         claim.reads(rows.data(), rows.nbytes(), "these rows are");
         claim.writes(p.data(), p.nbytes(), "these p-values are");
+        claim.writes(p_all.data(), p_all.nbytes(), "these p-values are");
         claim.writes(novelty.data(), novelty.nbytes(), "these novelties are");
         std::optional<nb::gil_scoped_release> released;
         if (n >= FEW) {
@@ -56,6 +58,7 @@ class Novelty {
             status = s2_novelty_judge(&novelty_, rows.data() + i * width, &judged);
             if (status == S2_OK) {
                 p.data()[i] = judged.p;
+                p_all.data()[i] = judged.p_all;
                 novelty.data()[i] = judged.novelty;
             }
         }
@@ -84,12 +87,16 @@ class Change {
         }
     }
 
-    void add(const Doubles &p) {
-        for (size_t i = 0; i < p.shape(0); i++) {
-            require(p.data()[i] > 0 && p.data()[i] <= 1, "a p-value is not above 0 and at most 1");
+    void add(const Doubles &p, const Doubles &p_all) {
+        require(p_all.shape(0) == p.shape(0), "p_all is not one a row");
+        for (const Doubles &of : {p, p_all}) {
+            for (size_t i = 0; i < of.shape(0); i++) {
+                require(of.data()[i] > 0 && of.data()[i] <= 1,
+                        "a p-value is not above 0 and at most 1");
+            }
         }
         for (size_t i = 0; i < p.shape(0); i++) {
-            require_ok(s2_change_add(&change_, p.data()[i], limit_));
+            require_ok(s2_change_add(&change_, p.data()[i], p_all.data()[i], limit_));
         }
     }
     State state() const {
@@ -112,11 +119,11 @@ inline void bind_novelty(nb::module_ &module) {
              "centres"_a.noconvert())
         .def_prop_ro("n_bytes", &Novelty::n_bytes)
         .def("judge", &Novelty::judge, "rows"_a.noconvert(), "p"_a.noconvert(),
-             "novelty"_a.noconvert());
+             "p_all"_a.noconvert(), "novelty"_a.noconvert());
     nb::class_<Change>(module, "Change")
         .def(nb::init<double, const std::optional<Change::State> &>(), "limit"_a,
              "state"_a = nb::none())
-        .def("add", &Change::add, "p"_a.noconvert())
+        .def("add", &Change::add, "p"_a.noconvert(), "p_all"_a.noconvert())
         .def_prop_ro("state", &Change::state)
         .def_prop_ro("share", &Change::share);
 }

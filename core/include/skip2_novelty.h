@@ -47,6 +47,7 @@ typedef struct {
 typedef struct {
     double novelty; /* distance to the S2_NEIGHBOURS-th nearest row of the reference */
     double p;       /* p-value among the rows of the reference in the same mode */
+    double p_all;   /* among all of them */
     uint32_t mode;
 } s2_judged;
 
@@ -59,9 +60,9 @@ s2_status s2_novelty_open(s2_novelty *novelty, const s2_kernels *kernels,
  *
  * p = (r + 1) / (n + 1), a conformal p-value (Vovk, Gammerman and Shafer 2005): of the n rows of
  * the reference in the row's mode, r are as novel or more. Their novelty is to the other rows and
- * this one together, so that all n + 1 are judged alike. Rows that are exchangeable with these,
- * given mean, scale and centres, have p <= a with a probability of at most a; equal novelties count
- * against a change. */
+ * this one together, so that all n + 1 are judged alike; p_all likewise of all rows. Rows that are
+ * exchangeable with these, given mean, scale and centres, have p <= a with a probability of at most
+ * a; equal novelties count against a change. */
 s2_status s2_novelty_judge(const s2_novelty *novelty, const float *row, s2_judged *judged);
 
 /* ---- evidence of a change (change.c) --------------------------------------------------------- */
@@ -79,14 +80,16 @@ typedef struct {
     double rise; /* logarithm of the evidence since `since` */
 } s2_change;
 
-/* Adds the p-value of one more row; S2_BAD_VALUE unless 0 < p <= 1 and 0 < limit.
+/* Adds the p-values of one more row; S2_BAD_VALUE unless 0 < p <= 1, 0 < p_all <= 1 and 0 < limit.
  *
- * The bet e = mean of k * p^(k - 1) over k = .1 .3 .5 .7 .9 has a mean of at most 1 while p-values
- * are uniform. The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each
+ * A bet, the mean of k * p^(k - 1) over k = .1 .3 .5 .7 .9, has a mean of at most 1 while p-values
+ * are uniform, and so has e = (2 bets on p + 1 on p_all) / 3 (a mean of e-values is one, however
+ * they depend on each other: Vovk and Wang 2021). Among all rows p_all can be smaller, which tells
+ * sooner; p forgives a row of a state whose rows are all novel. The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each
  * bet has that mean given those before it, the mean number of rows to a false alarm is at least the
  * limit (Shin, Ramdas and Rinaldo 2022). `since` is the start of the highest product of bets that
  * ends here, as in Page's CUSUM: the most likely change point. The alarm holds it. */
-s2_status s2_change_add(s2_change *change, double p, double limit);
+s2_status s2_change_add(s2_change *change, double p, double p_all, double limit);
 /* Of the last S2_RECENT rows, or of all if they are fewer, the share that was novel; 0 of none. */
 double s2_change_share(const s2_change *change);
 

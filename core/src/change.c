@@ -9,9 +9,10 @@
 #define LOWEST  1e-30f /* a p-value that a float's logarithm is right of */
 
 /* k * p^(k - 1), averaged over k. */
-static float bet_on(float log_p) {
+static float bet_on(double p) {
     static const float powers[] = {0.1f, 0.3f, 0.5f, 0.7f, 0.9f};
     enum { N_POWERS = sizeof powers / sizeof powers[0] };
+    const float log_p = log_poly(p > (double)LOWEST ? (float)p : LOWEST);
     float sum = 0.0f;
     for (int i = 0; i < N_POWERS; i++) {
         sum += powers[i] * exp_poly((powers[i] - 1.0f) * log_p);
@@ -19,12 +20,11 @@ static float bet_on(float log_p) {
     return sum / (float)N_POWERS;
 }
 
-s2_status s2_change_add(s2_change *change, double p, double limit) {
-    if (!(p > 0.0 && p <= 1.0 && limit > 0.0)) {
+s2_status s2_change_add(s2_change *change, double p, double p_all, double limit) {
+    if (!(p > 0.0 && p <= 1.0 && p_all > 0.0 && p_all <= 1.0 && limit > 0.0)) {
         return S2_BAD_VALUE;
     }
-    const float bounded = p > (double)LOWEST ? (float)p : LOWEST;
-    const float bet = bet_on(log_poly(bounded));
+    const float bet = (2.0f * bet_on(p) + bet_on(p_all)) / 3.0f;
     change->n_rows++;
     change->recent = change->recent << 1 | (p < S2_NOVEL);
     change->statistic = (1.0 + change->statistic) * (double)bet;

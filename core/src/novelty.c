@@ -169,19 +169,20 @@ s2_status s2_novelty_judge(const s2_novelty *novelty, const float *row, s2_judge
         keep_least(least, d);
     }
     const double own = least[S2_NEIGHBOURS - 1];
-    uint32_t count = 0, as_novel = 0;
+    uint32_t count = 0, as_novel = 0, all_as_novel = 0;
     for (size_t r = 0; r < shape->n_rows; r++) {
-        if (novelty->mode[r] == mode) {
-            const double d = distances[shape->n_modes + r];
-            const double *near = novelty->near[r];
-            /* the 5th nearest with this row among the others */
-            const double with_it = d >= near[1] ? near[1] : (d > near[0] ? d : near[0]);
-            count++;
-            as_novel += with_it >= own;
-        }
+        const double d = distances[shape->n_modes + r];
+        const double *near = novelty->near[r];
+        /* the 5th nearest with this row among the others */
+        const double with_it = d >= near[1] ? near[1] : (d > near[0] ? d : near[0]);
+        const uint32_t is_in_mode = novelty->mode[r] == mode, is_as_novel = with_it >= own;
+        count += is_in_mode;
+        as_novel += is_in_mode & is_as_novel;
+        all_as_novel += is_as_novel;
     }
     judged->novelty = sqrt(own);
     judged->p = (as_novel + 1.0) / (count + 1.0);
+    judged->p_all = (all_as_novel + 1.0) / (shape->n_rows + 1.0);
     judged->mode = mode;
     return S2_OK;
 }

@@ -76,15 +76,18 @@ static double plain_novelty(const sample *s, const float *row, uint32_t at) {
 }
 
 static s2_judged plain_judged(const sample *s, const float *row) {
-    s2_judged judged = {plain_novelty(s, row, s->n_rows), 0, plain_mode(s, row)};
-    uint32_t count = 1, as_novel = 1;
+    s2_judged judged = {.novelty = plain_novelty(s, row, s->n_rows), .mode = plain_mode(s, row)};
+    uint32_t count = 1, as_novel = 1, all_as_novel = 1;
     for (uint32_t r = 0; r < s->n_rows; r++) {
+        const uint32_t is_as_novel = plain_novelty(s, row, r) >= judged.novelty * (1 - 1e-6);
+        all_as_novel += is_as_novel;
         if (plain_mode(s, row_of(s, row, r)) == judged.mode) {
             count++;
-            as_novel += plain_novelty(s, row, r) >= judged.novelty * (1 - 1e-6);
+            as_novel += is_as_novel;
         }
     }
     judged.p = (double)as_novel / count;
+    judged.p_all = (double)all_as_novel / (s->n_rows + 1);
     return judged;
 }
 
@@ -108,6 +111,7 @@ static void test_against_plain_sums(const s2_kernels *kernels) {
             CHECK_EQUAL(judged.mode, plain.mode);
             CHECK_NEAR(judged.novelty, plain.novelty, 1e-5 * (1 + plain.novelty));
             CHECK_NEAR(judged.p, plain.p, 1e-9);
+            CHECK_NEAR(judged.p_all, plain.p_all, 1e-9);
         }
         release_guarded();
     }

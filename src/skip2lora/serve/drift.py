@@ -1,8 +1,8 @@
 """Whether the data changed, without labels: from what the frozen network computes anyway.
 
 A row is as novel as it is far from the fifth nearest row of a reference that was taken at the place
-itself. Its rank among rows of the same operating state is a p-value, and bets against p-values are
-added up to the Shiryaev-Roberts statistic (core/include/skip2_novelty.h). It tells that the data
+itself. Its rank among rows of the same operating state is a p-value, that among all rows is another,
+and bets against both are added up to the Shiryaev-Roberts statistic (core/include/skip2_novelty.h). It tells that the data
 changed, never how often the model is wrong: docs/drift.md.
 """
 
@@ -100,7 +100,7 @@ class DriftDetector:
         self._change = _core.Change(self._limit)
 
     def add(self, taps: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Learn from samples, or watch them: (n,) p-values, NaN of those that were learned from.
+        """Learn from samples, or watch them: (n,) p-values in its state, NaN of those that were learned from.
 
         ``taps`` are those of the frozen model, ``model.forward(x).taps``: each (n, width), float32.
 
@@ -116,8 +116,9 @@ class DriftDetector:
             if self._n_learned == self._learn:
                 self.finish_learning()
         if self._novelty is not None and n < len(rows):
-            self._novelty.judge(rows[n:], p[n:], np.empty(len(rows) - n))
-            self._change.add(p[n:])
+            p_all, novelty = np.empty((2, len(rows) - n))
+            self._novelty.judge(rows[n:], p[n:], p_all, novelty)
+            self._change.add(p[n:], p_all)
             self._n_samples += len(rows) - n
         return p
 
