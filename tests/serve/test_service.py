@@ -130,7 +130,8 @@ def test_a_thread_learns_while_others_predict(tmp_path: Path) -> None:
 
 def test_what_was_learned_by_hand_is_not_learned_again_by_itself(tmp_path: Path) -> None:
     x, names = field(n_samples=40)
-    with service(tmp_path, learning=True) as served:
+    limits = s2.Limits(first_batch=40)  # so that it is by hand that it is learned first
+    with service(tmp_path, learning=True, limits=limits) as served:
         ids = served.predict(x).ids
         for id, name in zip(ids[:20], names[:20], strict=True):
             served.label(id, name)

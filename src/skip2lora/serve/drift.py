@@ -1,9 +1,9 @@
 """Whether the data changed, without labels: from what the frozen network computes anyway.
 
 A row is as novel as it is far from the fifth nearest row of a reference that was taken at the place
-itself. Its rank among rows of the same operating state is a p-value, that among all rows is another,
-and bets against both are added up to the Shiryaev-Roberts statistic (core/include/skip2_novelty.h). It tells that the data
-changed, never how often the model is wrong: docs/drift.md.
+itself. Its ranks among rows of the same operating state, and among all, are p-values, and bets
+against both are added up to the Shiryaev-Roberts statistic (core/include/skip2_novelty.h). It tells
+that the data changed, never how often the model is wrong: docs/drift.md.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ class DriftDetector:
         self._change = _core.Change(self._limit)
 
     def add(self, taps: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Learn from samples, or watch them: (n,) p-values in its state, NaN of those that were learned from.
+        """Learn from samples, or watch them: (n,) p-values, NaN of those that were learned from.
 
+        They are those among rows of the same state.
         ``taps`` are those of the frozen model, ``model.forward(x).taps``: each (n, width), float32.
 
         Raises:
