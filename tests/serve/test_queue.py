@@ -9,6 +9,7 @@ import pytest
 
 from desk import NAMES, blobs
 from serve.place import field, model, service
+from skip2lora.serve import allocator
 from skip2lora.serve.answering import Frozen, Version, margins
 from skip2lora.serve.limits import Limits
 from skip2lora.serve.queue import alike, chosen, needed_of
@@ -79,6 +80,17 @@ def test_open_questions_stay_until_they_are_answered(tmp_path: Path) -> None:
         assert len(seen) == 60
         assert served.ask() == []
         assert [each["kind"] for each in served.events()].count("asked") >= 14
+
+
+def test_what_candidates_took_is_given_back(tmp_path: Path, monkeypatch) -> None:
+    given_back: list[None] = []
+    monkeypatch.setattr(allocator, "give_back", lambda: given_back.append(None))
+    with service(tmp_path, limits=Limits(first_batch=6)) as served:
+        served.predict(field(n_samples=20)[0])
+        assert len(served.ask()) == 6
+        assert len(given_back) == 1
+        assert len(served.ask()) == 6  # which are open: nothing is read
+        assert len(given_back) == 1
 
 
 def test_samples_since_the_alarm_come_first(tmp_path: Path) -> None:

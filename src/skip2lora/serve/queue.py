@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip2lora.arrays import whole
+from skip2lora.serve import allocator
 from skip2lora.serve.answering import Version, margins
 from skip2lora.serve.events import Events
 from skip2lora.serve.samples import ASKED
@@ -53,6 +54,7 @@ class Asking:
             asked = store.open_questions()
             if len(asked) < count:
                 more = self._more(count - len(asked), version, since, first=first)
+                allocator.give_back()  # what candidates took
                 if more:
                     store.mark(more, ASKED)
                     self._events.say("asked", samples=more)
