@@ -130,8 +130,8 @@ def sequences(
 ) -> tuple[Any, tuple[int, ...]]:
     """One or two recurrent layers as PyTorch exports them, and the shape of a sample.
 
-    ``last`` is what the classes read: state (the layer's second output), gather, slice or step (of
-    the last step of the first), or mean (over all steps).
+    ``last`` is what the classes read: state (the layer's second output), gather, slice, step or
+    rest (of the last step of the first), or mean (over all steps).
     """
     chain = Chain(seed=seed)
     net, whole = chain.net, chain.whole
@@ -162,8 +162,10 @@ def sequences(
         chain.then("Transpose", perm=[1, 0, 2])
     if last == "gather":
         chain.then("Gather", net.constant("end", np.array(-1)), axis=1)
-    if last in ("slice", "step"):
-        begin, end = (-1, np.iinfo(np.int64).max) if last == "slice" else (steps - 1, steps)
+    end = np.iinfo(np.int64).max
+    ways = {"slice": (-1, end), "step": (steps - 1, steps), "rest": (steps - 1, end)}
+    if last in ways:
+        begin, end = ways[last]
         bounds = {"from": begin, "to": end, "of": 1}
         chain.then("Slice", *(net.constant(name, np.array([at])) for name, at in bounds.items()))
         chain.then("Squeeze", net.constant("of1", np.array([1])))

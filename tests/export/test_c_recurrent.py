@@ -22,7 +22,7 @@ from skip2lora.export.c_layers import GRU, LSTM
 from skip2lora.export.c_network import network_of
 
 
-@pytest.mark.parametrize("last", ["state", "gather", "slice", "step", "mean"])
+@pytest.mark.parametrize("last", ["state", "gather", "slice", "step", "rest", "mean"])
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
 def test_random_sequences(kind: str, last: str, tmp_path: Path) -> None:
     """One layer or two, a GRU's reset before and after its product, and each way to the end."""
@@ -75,6 +75,18 @@ def test_another_step_than_the_last(tmp_path: Path, refused) -> None:
 
     message = refused(ModelError, network_of, changed(tmp_path / "m.onnx", earlier))
     assert "(Gather) has no counterpart in C but of the last step" in message
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (1, 2), (-2, -1)])
+def test_other_steps_are_refused(begin: int, end: int, tmp_path: Path, refused) -> None:
+    proto, shape = sequences(seed=0, last="slice")
+    assert shape[0] > 3
+    for each in proto.graph.initializer:
+        if each.name in ("from", "to"):
+            value = np.array([begin if each.name == "from" else end])
+            each.CopyFrom(onnx.numpy_helper.from_array(value, each.name))
+    model = s2.load(nets.save(proto, tmp_path / "m.onnx"))
+    assert "of the last step" in refused(ModelError, network_of, model)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter: what it writes is what counts here

@@ -105,8 +105,9 @@ def _place(node: Node, rank: int) -> tuple[int, int, bool]:
     axes, strides = node.numbers("axes", 3) or [0], node.numbers("steps", 4) or [1]
     if starts is None or ends is None or len(starts) != 1 or strides != [1]:
         raise node.refused("but of the last step")
-    reaches_end = starts[0] == -1 and ends[0] > (1 << 30)
-    return axes[0] % rank, starts[0] if reaches_end or ends[0] == starts[0] + 1 else 0, True
+    # From the last step on, wherever it ends: of an earlier one no more than one is taken.
+    one = ends[0] > (1 << 30) if starts[0] < 0 else ends[0] > starts[0]
+    return axes[0] % rank, starts[0] if one else 0, True
 
 
 #: What C has for each operator, sequences included.

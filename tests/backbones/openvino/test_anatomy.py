@@ -13,6 +13,7 @@ import openvino_models as nets
 from openvino_models import op
 from skip2lora.backbones.alone import Layout, Verdict
 from skip2lora.backbones.masks import mask_of
+from skip2lora.backbones.openvino import probe
 from skip2lora.backbones.openvino.anatomy import Anatomy, _Seen, anatomy
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import specs_of
@@ -172,6 +173,14 @@ def test_an_encoder_has_no_logits() -> None:
     found = of(nets.texts(head=False))
     assert (found.end, found.n_outputs) == (None, 0)
     assert found.sources[-1].tap.layer == "down"
+
+
+def test_what_could_not_be_run_keeps_its_logits(monkeypatch) -> None:
+    monkeypatch.setattr(probe, "_runs", lambda *_: ([], "no noise fits", None))
+    by_shapes = of(nets.texts())
+    assert by_shapes.end is not None
+    assert by_shapes.n_outputs > 1
+    assert "no noise fits" in str(by_shapes.note)
 
 
 def test_logits_with_axes_of_one() -> None:
