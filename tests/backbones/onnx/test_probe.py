@@ -257,6 +257,8 @@ def graph(*shape: Any) -> Graph:
         ((5, "n", 4), [0, 1]),
         ((5, 3, 4), [0, 1]),
         (("n", 3, 8, 8), [0]),
+        (("batch", "sample", 4), [0, 1]),
+        (("n",), [0]),
     ],
 )
 def test_likely_axes_come_first(shape: tuple[Any, ...], axes: list[int]) -> None:

@@ -12,7 +12,7 @@ import openvino_models as nets
 from skip2lora.backbones.alone import Layout, Verdict
 from skip2lora.backbones.openvino.graph import Graph
 from skip2lora.backbones.openvino.inputs import specs_of
-from skip2lora.backbones.openvino.probe import look, mixing, refuse_late
+from skip2lora.backbones.openvino.probe import _baked, look, mixing, refuse_late
 from skip2lora.errors import ModelError
 
 op, PATH = nets.op, Path("m.xml")
@@ -83,6 +83,16 @@ def test_samples_along_the_second_axis_are_named(sizes: list[int]) -> None:
     )
     with pytest.raises(ModelError, match="input x has its samples along the second axis"):
         refuse_late(graph, inputs, end, PATH)
+
+
+@pytest.mark.parametrize(
+    ("first", "baked"), [(-1, set()), (0, set()), (1, {1}), (256, {256}), (257, set())]
+)
+def test_how_many_samples_a_network_may_be_made_for(first: int, baked: set[int]) -> None:
+    net = nets.Net()
+    folded = op.reshape(net.input("x", [-1, 4]), nets.whole([first, 4]), True)
+    graph, _, _ = parts(net.model(net.dense(folded, 4, 3, "fc")))
+    assert _baked(graph) == baked
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
