@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import skip2lora as s2
-from skip2lora.adapters.store import MANIFEST
+from skip2lora.adapters.store import DRAFTS, MANIFEST
 from skip2lora.errors import DamagedCacheWarning
+from skip2lora.replacing import room
 
 STRIDE = 16
 ABOUT: dict[str, Any] = {"model": "sha256:1", "tap_widths": [5, 4], "images": None}
@@ -56,6 +57,19 @@ def test_rows_are_found_in_any_order(tmp_path: Path) -> None:
     assert read(folder_at(tmp_path / "new" / "cache"), order) == expected
     assert read(copy.deepcopy(folder), []) == []
     assert read(folder, [5, 5, 6, 6, 5]) == [5, 5, 6, 6, 5]
+
+
+def test_rooms_of_killed_runs_are_swept(tmp_path: Path) -> None:
+    folder_at(tmp_path)
+    left = []
+    for name in (MANIFEST, DRAFTS):
+        with room(tmp_path / name) as place:
+            left.append(place)
+    for place in left:
+        place.mkdir()
+        (place / "half").write_bytes(b"half")
+    folder_at(tmp_path)
+    assert [place.exists() for place in left] == [False, False]
 
 
 def test_what_others_write_is_seen(tmp_path: Path) -> None:

@@ -93,6 +93,21 @@ def test_says_how_many_labels_fit() -> None:
     assert plan_service(of, limits, memory=1 << 20).n_labelled_that_fit == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
+def test_a_choice_of_samples_is_counted_by_candidates() -> None:
+    """Of each as it is read and with the taps of it, twice, and twice in double precision."""
+    few, many = (
+        [
+            plan_service(wide(width), replace(FEW, candidates=n)).memory.asking_bytes
+            for width in (500, 1_000)
+        ]
+        for n in (10, 110)
+    )
+    for at, width in enumerate((500, 1_000)):
+        more = many[at] - few[at] - 8 * (110**2 - 10**2)
+        assert more == pytest.approx(100 * 32 * (width + 11), rel=0.02)
+
+
 def test_nothing_is_left_of_the_rehearsal(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     plan_service(model(), FEW)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from skip2lora.backbones.litert.runner import _check_shapes
 from skip2lora.errors import ModelError, ParameterError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
@@ -28,6 +31,27 @@ def test_shapes_the_runtime_does_not_make(load: Load, refused: Refused) -> None:
     file.operator("FULLY_CONNECTED", [y, weight, bias], [z])
     message = refused(ModelError, load, file.pack([x], [z]))
     assert "tensor z has shape (1, 4), LiteRT makes it (1, 2), expected the same" in message
+
+
+@pytest.mark.parametrize(
+    ("signature", "shape", "is_refused"),
+    [
+        ((1, 4), (1, 2), True), ((-1, 4), (1, 2), True), ((1, 4), (1, 4), False),
+        ((1, -1), (1, 2), False), ((), (), False), ((), (1,), False),
+    ],
+)  # fmt: skip
+def test_only_a_fixed_shape_can_be_wrong(
+    signature: tuple[int, ...], shape: tuple[int, ...], is_refused: bool, refused: Refused
+) -> None:
+    of = {"index": 0, "shape": np.array(shape), "shape_signature": np.array(signature)}
+    tensor = SimpleNamespace(index=0, name="y", shape=(1, 4))
+    graph: Any = SimpleNamespace(tensors=[tensor], path="m.tflite")
+    interpreter = SimpleNamespace(get_output_details=lambda: [of])
+    if is_refused:
+        assert "LiteRT makes it" in refused(ModelError, _check_shapes, interpreter, {0}, graph)
+    else:
+        _check_shapes(interpreter, {0}, graph)
+    _check_shapes(interpreter, {1}, graph)  # of another tensor
 
 
 def of_changing_size() -> bytes:

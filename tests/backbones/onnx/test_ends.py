@@ -468,6 +468,7 @@ def test_activations_on_integers_become_the_standards(kind: str) -> None:
     [
         ([4, 7, 9], ("4", "7", "9")),
         (["lo", "mid", "hi"], ("lo", "mid", "hi")),
+        (["#a", "#b", "#c"], ("#a", "#b", "#c")),  # which sort before numbers
         ([0, 1, 2], None),
         ([2, 1, 0], ("2", "1", "0")),
         ([4, 4, 9], None),  # two places of one name

@@ -188,6 +188,11 @@ def test_samples_like_the_last_stand_beside_the_first() -> None:
     assert np.abs(drawn[1:]).max() <= 3
     assert min(np.abs(drawn[a] - drawn[b]).max() for a, b in combinations(range(4), 2)) > 0.05
     np.testing.assert_allclose(drawn[2], drawn[1], atol=0.6)  # another, and much the same
+    tokens = np.array([[9, 9, 9, 9], [5, 6, 7, 8]], np.int64)
+    assert [sorted(row) for row in different(tokens, 4, varied=True)[1:].tolist()] == [
+        [5, 6, 7, 8]
+    ] * 3
+    np.testing.assert_array_equal(different(pair, 2, varied=True)[0], pair[0])
     alike = different(pair, 4, varied=False)
     np.testing.assert_array_equal(alike, pair[[0] * 4])
     flat = different(np.full((2, 3), 5.0, np.float32), 4, varied=True)  # one number everywhere
