@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip2lora.backbones.litert.runner import _check_shapes
 from skip2lora.errors import ModelError, ParameterError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra litert)")
@@ -17,6 +16,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed (extra lit
 
 from ai_edge_litert.interpreter import Interpreter
 
+from skip2lora.backbones.litert.runner import _check_shapes
 from tflite_models import File, Load, Network, cnn
 
 Refused = Callable[..., str]
