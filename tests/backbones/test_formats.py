@@ -113,6 +113,15 @@ def test_a_suffix_that_no_runtime_reads_tells_where_the_content_does_not(
     assert said in refused(ModelError, s2.load, path)
 
 
+@pytest.mark.parametrize("content", [b"ab]cd", b"\x80\x04\x00cd", b"\x80\x01]cd"])
+def test_what_begins_a_little_like_a_pickle_is_none(
+    content: bytes, tmp_path: Path, refused: Refused
+) -> None:
+    path = tmp_path / "model.xyz"
+    path.write_bytes(content + b"\xfe\x02\xff" * 100)
+    assert "pickle" not in refused(ModelError, s2.load, path)
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [

@@ -52,6 +52,13 @@ def test_a_gap_ends_a_run() -> None:
     assert (streams.n_gaps, streams.runs()) == (1, [Run(0, (), 0, 5, 0), Run(0, (), 5, 9, 5)])
 
 
+def test_times_of_a_file_that_names_no_column_of_times_are_not_looked_at() -> None:
+    streams = added(parts(10, [6, 4], times=np.arange(10.0)), timed=False)
+    assert not streams.clocks
+    assert streams.n_gaps == 0
+    assert len(streams.runs()) == 1
+
+
 def test_files_and_series_are_streams() -> None:
     first = [Part(np.ones((2, 1), np.float32), ends=True), Part(np.ones((3, 1), np.float32))]
     streams = added(first, parts(4, [4]), timed=False)
