@@ -29,6 +29,39 @@ def test_rows_come_back(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(spool.rows(495, 510), np.concatenate([x[495:], x[:10]]))
 
 
+@pytest.mark.parametrize("in_memory", [1 << 24, 1000])
+def test_rows_at_any_places(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours are read at once; how often is counted."""
+    monkeypatch.setattr(module, "IN_MEMORY", in_memory)
+    reads: list[int] = []
+    read = module.read_into
+    monkeypatch.setattr(
+        module, "read_into", lambda file, out, at: reads.append(at) or read(file, out, at)
+    )
+    x = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    spool = Spool(np.float32, 3)
+    for at in range(0, 500, 70):
+        spool.append(x[at : at + 70])
+    for places, runs in (([], 0), ([499], 1), ([7, 8, 9, 3, 3, 0, 1, 498, 499], 5), ([5, 4], 2)):
+        reads.clear()
+        values = np.empty((len(places), 3), np.float32)
+        spool.gather(values, np.array(places, np.intp))
+        np.testing.assert_array_equal(values, x[places] if places else x[:0])
+        assert len(reads) == (0 if in_memory > 1000 else runs)
+
+
+def test_a_file_that_gives_less_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY", 100)
+    read = module.read_into
+    monkeypatch.setattr(module, "read_into", lambda file, out, at: read(file, [out[0][:5]], at))
+    x = np.arange(60, dtype=np.float32).reshape(20, 3)
+    spool = Spool(np.float32, 3)
+    spool.append(x)
+    values = np.empty((4, 3), np.float32)
+    spool.gather(values, np.array([2, 3, 19, 0]))
+    np.testing.assert_array_equal(values, x[[2, 3, 19, 0]])
+
+
 def test_many_rows_are_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import tracemalloc
 

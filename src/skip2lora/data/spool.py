@@ -88,15 +88,41 @@ class Spool:
         if self._file is None:
             values[...] = self.rows(first, first + len(values))
             return
+        self._fill(_bytes_of(values), first, self._whole())
+
+    def gather(self, values: NDArray[Any], places: NDArray[np.intp]) -> None:
+        """Put the rows at ``places`` into ``values``, (places, width) and contiguous."""
+        if self._file is None:
+            values[...] = self.rows(0, len(self))[places]
+            return
+        if not len(places):
+            return
+        descriptor, out = self._whole(), _bytes_of(values)
+        size = self.width * self.dtype.itemsize
+        begins = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist()]  # of neighbours
+        rows = places[begins].tolist()
+        for begin, end, row in zip(begins, [*begins[1:], len(places)], rows, strict=True):
+            self._fill(out[begin * size : end * size], row, descriptor)
+
+    def _whole(self) -> int:
+        """The number of the file, which has all rows then."""
         if self._parts:
             self._write()
-        rest = memoryview(values.reshape(-1).view(np.uint8).data)
+        if self._file is None:
+            raise RuntimeError("all rows are in memory")
+        return self._file.fileno()
+
+    def _fill(self, out: memoryview, first: int, descriptor: int) -> None:
         offset = first * self.width * self.dtype.itemsize
-        while rest:
-            n_read = read_into(self._file.fileno(), [rest], offset)
+        while out:
+            n_read = read_into(descriptor, [out], offset)
             if n_read == 0:
                 raise EOFError(f"row {first} of {len(self)} is not there")
-            rest, offset = rest[n_read:], offset + n_read
+            out, offset = out[n_read:], offset + n_read
+
+
+def _bytes_of(values: NDArray[Any]) -> memoryview:
+    return memoryview(values.reshape(-1).view(np.uint8).data)
 
 
 def check_room(source: str | os.PathLike[str], n_bytes: int) -> None:

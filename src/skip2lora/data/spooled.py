@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skip2lora.arrays import as_float32, first_not_finite
 from skip2lora.data.known import KnownDigests
-from skip2lora.data.lazy import READ_BYTES, LazySamples, digests_of_parts, runs_of
+from skip2lora.data.lazy import READ_BYTES, LazySamples, digests_of_parts
 from skip2lora.data.spool import Spool
 from skip2lora.limits import check_bytes
 
@@ -52,8 +52,7 @@ class SpooledArray:
         values = np.empty((len(places), *self.shape[1:]), self.dtype)
         if values.nbytes > READ_BYTES:
             check_bytes(self.path, values.nbytes)
-        for run in runs_of(places):
-            self.spool.read(values[run].reshape(-1, self.spool.width), int(places[run.start]))
+        self.spool.gather(values.reshape(len(places), self.spool.width), places)
         return values
 
     def digests(self, places: NDArray[np.intp], known: KnownDigests | None = None) -> list[bytes]:
