@@ -85,10 +85,12 @@ typedef struct {
  * A bet, the mean of k * p^(k - 1) over k = .1 .3 .5 .7 .9, has a mean of at most 1 while p-values
  * are uniform, and so has e = (2 bets on p + 1 on p_all) / 3 (a mean of e-values is one, however
  * they depend on each other: Vovk and Wang 2021). Among all rows p_all can be smaller, which tells
- * sooner; p forgives a row of a state whose rows are all novel. The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each
- * bet has that mean given those before it, the mean number of rows to a false alarm is at least the
- * limit (Shin, Ramdas and Rinaldo 2022). `since` is the start of the highest product of bets that
- * ends here, as in Page's CUSUM: the most likely change point. The alarm holds it. */
+ * sooner; p forgives a row of a state whose rows are all novel.
+ *
+ * The statistic is Shiryaev-Roberts': (1 + statistic) * e, at most 1e300. Where each bet has that
+ * mean given those before it, the mean number of rows to a false alarm is at least the limit (Shin,
+ * Ramdas and Rinaldo 2022). `since` is the start of the highest product of bets that ends here, as
+ * in Page's CUSUM: the most likely change point. The alarm holds it. */
 s2_status s2_change_add(s2_change *change, double p, double p_all, double limit);
 /* Of the last S2_RECENT rows, or of all if they are fewer, the share that was novel; 0 of none. */
 double s2_change_share(const s2_change *change);

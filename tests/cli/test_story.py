@@ -59,8 +59,12 @@ def test_a_service_goes_on_with_the_store(ended):
     folder, facts = ended
     with s2.Service(s2.load(folder / "fan.safetensors"), folder / "fan", learning=False) as served:
         versions = {of["number"]: of["state"] for of in served.versions()}
-        for of in (*facts["rounds"], *facts["bad_rounds"]):
+        learned = [of for of in (*facts["rounds"], *facts["bad_rounds"]) if of["version"]]
+        assert len(learned) >= 6
+        for of in learned:
             assert versions[of["version"]] == ("adopted" if of["adopted"] else "refused")
+        waited = [of for of in facts["rounds"] if not of["version"]]
+        assert all(of["reason"].startswith("waiting for labels of: ") for of in waited)
         labels = served.labels()
         assert len(labels) == 80
         undone = [of for of in labels if of["undone"] is not None]
