@@ -34,8 +34,8 @@ class Novelty {
         return memory_.size();
     }
 
-    // Of each of the rows (n, width) its p-values, in its mode and among all, and its novelty. The interpreter lock is released for
-    // many alone: one takes less time than to wait for the lock.
+    // Of each of the rows (n, width) its p-values, in its mode and among all, and its novelty. The
+    // interpreter lock is released for many alone: one takes less time than to wait for the lock.
     void judge(const Matrix &rows, const Doubles &p, const Doubles &p_all, const Doubles &novelty) {
         enum : size_t { FEW = 8 };
         const size_t n = rows.shape(0), width = novelty_.shape.width;

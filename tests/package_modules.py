@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -30,3 +31,19 @@ def members() -> list[type | FunctionType]:
 def _is_of(each: object, module: str) -> bool:
     is_own = isinstance(each, type | FunctionType) and each.__module__ == module
     return is_own and not getattr(each, "_is_protocol", False)
+
+
+def files() -> dict[str, Path]:
+    """Those of all modules outside cli/, by the name of the module within the package."""
+    package = Path(skip2lora.__file__).parent
+    paths = [file.relative_to(package).with_suffix("") for file in sorted(package.rglob("*.py"))]
+    return {
+        ".".join(path.parts).removesuffix("__init__").removesuffix("."): package / f"{path}.py"
+        for path in paths
+        if path.parts[0] != "cli"
+    }
+
+
+def is_number(value: object) -> bool:
+    """And no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-import skip2lora
+from package_modules import files, is_number
 from skip2lora.errors import MissingExtraError
 
 #: Numbers that modules outside ``cli/`` name, by module.
@@ -292,13 +292,6 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "training.suspects": {"UNLIKELY": 0.1, "_SHARE": 0.05, "_FEW": 3},
 }  # fmt: skip
 
-PACKAGE = Path(skip2lora.__file__).parent
-
-
-def is_number(value: object) -> bool:
-    """And no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
 
 def assigned(file: Path) -> set[str]:
     """Names that the module gives a value, at its top."""
@@ -309,22 +302,17 @@ def assigned(file: Path) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def numbers(file: Path) -> dict[str, Any]:
+def numbers(module: str, file: Path) -> dict[str, Any]:
     """By name, as the module has them once it is imported."""
-    module = ".".join(("skip2lora", *file.relative_to(PACKAGE).with_suffix("").parts))
     try:
-        content = vars(importlib.import_module(module.removesuffix(".__init__")))
+        content = vars(importlib.import_module(f"skip2lora.{module}".removesuffix(".")))
     except (ImportError, MissingExtraError) as error:
         pytest.skip(f"needs every extra: {error}")
     return {name: content[name] for name in assigned(file) if is_number(content.get(name))}
 
 
 def test_numbers_that_modules_name_are_those_that_stand_here() -> None:
-    named = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        path = file.relative_to(PACKAGE).with_suffix("")
-        if path.parts[0] != "cli" and (of_module := numbers(file)):
-            named[".".join(path.parts).removesuffix("__init__").removesuffix(".")] = of_module
+    named = {module: of for module, file in files().items() if (of := numbers(module, file))}
     assert {module: repr(sorted(of.items())) for module, of in named.items()} == {
         module: repr(sorted(of.items())) for module, of in NUMBERS.items()
     }

@@ -159,10 +159,10 @@ class Picked:
 
 def runs_of(places: NDArray[np.intp]) -> Iterator[slice]:
     """Where in ``places`` neighbours stand one after the other, to be read in one go."""
-    ends = np.flatnonzero(np.diff(places) != 1) + 1
+    ends = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
     for first, last in zip([0, *ends], [*ends, len(places)], strict=True):
         if first < last:
-            yield slice(int(first), int(last))
+            yield slice(first, last)
 
 
 def parts_of(x: Any, most: int) -> Iterator[slice]:

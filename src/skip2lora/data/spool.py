@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skip2lora.data.lazy import runs_of
 from skip2lora.errors import FileError
 from skip2lora.limits import check_bytes
 from skip2lora.system import read_into
@@ -95,14 +96,11 @@ class Spool:
         if self._file is None:
             values[...] = self.rows(0, len(self))[places]
             return
-        if not len(places):
-            return
         descriptor, out = self._whole(), _bytes_of(values)
         size = self.width * self.dtype.itemsize
-        begins = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist()]  # of neighbours
-        rows = places[begins].tolist()
-        for begin, end, row in zip(begins, [*begins[1:], len(places)], rows, strict=True):
-            self._fill(out[begin * size : end * size], row, descriptor)
+        for run in runs_of(places):
+            part = out[run.start * size : run.stop * size]
+            self._fill(part, int(places[run.start]), descriptor)
 
     def _whole(self) -> int:
         """The number of the file, which has all rows then."""
